@@ -1,1 +1,5 @@
 //! The shop.
+
+pub mod migrations;
+
+pub use migrations::migrate;
