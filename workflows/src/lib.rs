@@ -1,5 +1,27 @@
-//! The shop.
+//! The shop: customers, catalogue, inventory, carts, orders and payments.
+//!
+//! Every module is one aggregate with its rules, its commands and its SQL side by side. A command
+//! is a function over `&mut PgConnection`: the caller owns the transaction, so that a command, the
+//! saga it starts and the caller's idempotency record are one commit. A refusal is a value of the
+//! command's own error enum; `Database` in it is a surprise.
+//!
+//! All row locks are taken in one order, everywhere:
+//! customer < cart < order < payment < inventory (by product, then variant) < saga instance.
+//! A customer's row is locked `for share` by each of that customer's commands, and `for update`
+//! only by erasure, which freezes the account first.
+//!
+//! Business times come from `saga.now()` in SQL, never from the process's clock, so that tests
+//! move time for everyone at once. What has happened is recorded as domain events in the same
+//! transaction (`events`), numbered per aggregate without gaps; what partners may know is
+//! published through the engine's outbox (`integration`).
+//!
+//! Personal data is plain only in the customer's own tables. Everywhere else (domain events,
+//! orders, outbox) it is sealed under the customer's key, which lives outside the database.
+//!
+//! Deliberately absent: HTTP, brokers and gateways. They are ports here and adapters elsewhere.
 
 pub mod migrations;
+pub mod money;
+pub mod payment;
 
 pub use migrations::migrate;
