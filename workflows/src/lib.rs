@@ -20,8 +20,10 @@
 //!
 //! Deliberately absent: HTTP, brokers and gateways. They are ports here and adapters elsewhere.
 
+pub mod mail;
 pub mod migrations;
 pub mod money;
 pub mod payment;
+pub mod privacy;
 
 pub use migrations::migrate;

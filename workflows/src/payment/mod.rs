@@ -1,1 +1,3 @@
 //! Payments: what was asked of the gateway for an order, and what became of it.
+
+pub mod gateway;

@@ -1,0 +1,353 @@
+//! The port to the payment gateway: what the shop asks of whoever moves the money.
+//!
+//! Authorizing is two calls, because a fence in our database does not fence a provider: *create*
+//! moves no money and yields a reference, *confirm* reserves the money under it. The commit between
+//! them writes the reference down, and [`PaymentGateway::cancel`] of the reference is what a late
+//! confirm cannot survive.
+//!
+//! Every call has three outcomes. A value is what the gateway decided, refusals included.
+//! [`GatewayError::NotDone`] means that nothing happened: try again. [`GatewayError::Unknown`] means
+//! that it may have happened: ask ([`PaymentGateway::find`]) before anything else. An implementation
+//! that is not sure answers `Unknown`; it never guesses and never retries by itself.
+//!
+//! A `key` is our idempotency key, at most 255 visible ASCII characters, the same for every attempt
+//! of one step: the gateway acts once per key. Ids, amounts and tokens are all that crosses this
+//! port; no name, address or card number does.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::money::Money;
+
+/// A payment gateway: it reserves, takes and gives back money.
+#[async_trait]
+pub trait PaymentGateway: Send + Sync {
+    /// Opens an authorization for `charge`. Moves no money; harmless to repeat under the same key.
+    async fn create(&self, key: &str, charge: &Charge) -> Result<Creation, GatewayError>;
+
+    /// Reserves the money. Unknown is settled by [`find`](Self::find); if that shows
+    /// [`AuthorizationStatus::Created`], the same call with the same key is the way on.
+    async fn confirm(&self, key: &str, reference: &Reference)
+    -> Result<Confirmation, GatewayError>;
+
+    /// What the gateway knows of `reference`; `None`: it never heard of it. Changes nothing.
+    async fn find(&self, reference: &Reference) -> Result<Option<Authorization>, GatewayError>;
+
+    /// What the gateway knows of the authorization created under `key` for the order; `None`: it has
+    /// none, *at this moment* (a frozen sender may still come). Changes nothing.
+    async fn find_by_key(
+        &self,
+        order_id: Uuid,
+        key: &str,
+    ) -> Result<Option<Authorization>, GatewayError>;
+
+    /// Voids the authorization, confirmed or not; no confirm under it can succeed afterwards.
+    /// Repeating it answers the same.
+    async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError>;
+
+    /// Takes `amount` of the reserved money; what is left of the reservation is released.
+    async fn capture(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Capture, GatewayError>;
+
+    /// Gives back `amount` of what was captured. The key tells one partial refund from the next.
+    async fn refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Refund, GatewayError>;
+
+    /// The refund made under `key`, if the gateway has one: the probe of [`refund`](Self::refund).
+    async fn find_refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+    ) -> Result<Option<Refund>, GatewayError>;
+}
+
+/// Why a call has no answer; what the engine needs to know is which of the two it is.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum GatewayError {
+    /// Surely nothing happened: connection refused, or the gateway said so. Repeat by policy.
+    #[error("the payment gateway did nothing: {0}")]
+    NotDone(Trouble),
+    /// It may have happened: time-out, connection lost after sending, 5xx. Ask before going on.
+    #[error("whether the payment gateway acted is unknown: {0}")]
+    Unknown(Trouble),
+}
+
+/// What went wrong on the way, in words fit for logs and operators: no token, no personal data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Nobody listens there, or the name does not resolve.
+    #[error("it cannot be reached")]
+    Unreachable,
+    /// No answer within the time-out.
+    #[error("it did not answer in time")]
+    TimedOut,
+    /// The connection ended before the answer did.
+    #[error("the connection was lost")]
+    ConnectionLost,
+    /// It answered 5xx.
+    #[error("it answered {0}")]
+    ServerError(u16),
+    /// It asks for fewer requests (429), or says that it is closed and did not act (503 with
+    /// `Retry-After`).
+    #[error("it is busy or closed ({0})")]
+    Unavailable(u16),
+    /// A request with this key is still being worked on.
+    #[error("an earlier request with the same key is still running")]
+    InFlight,
+    /// Our credentials or configuration are wrong: nothing succeeds until a person mends them.
+    #[error("it refuses our credentials or configuration ({0})")]
+    Misconfigured(u16),
+    /// The answer was not what its API promises.
+    #[error("its answer cannot be understood")]
+    Garbled,
+}
+
+/// The gateway's id of an authorization (Stripe: `pi_…`), at most 255 characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reference(pub String);
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The gateway's token of a payment method (Stripe: `pm_…`). Whoever holds it can charge the card,
+/// so it does not show in logs.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MethodToken(pub String);
+
+impl fmt::Debug for MethodToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MethodToken(***)")
+    }
+}
+
+/// What is to be authorized.
+#[derive(Debug, Clone)]
+pub struct Charge {
+    /// The order it pays for; the gateway keeps it beside the authorization.
+    pub order_id: Uuid,
+    /// The order's total.
+    pub amount: Money,
+    /// With what it is paid.
+    pub method: MethodToken,
+}
+
+/// Answer to [`PaymentGateway::create`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Creation {
+    /// Opened; nothing is reserved yet.
+    Created(Reference),
+    /// Will not be opened, now or ever (no such method, amount out of range).
+    Refused(Reason),
+}
+
+/// Answer to [`PaymentGateway::confirm`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The money is reserved.
+    Confirmed(Reference),
+    /// The issuer said no.
+    Declined(Reason),
+    /// This kind of card is not taken.
+    Unsupported,
+    /// The customer must approve first; what came of it arrives as a [`GatewayEvent`].
+    ApprovalRequired(Approval),
+    /// The authorization was cancelled before: this confirm came too late and did nothing.
+    Cancelled,
+}
+
+/// What the customer must do before the money is reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approval {
+    /// Where to send the customer.
+    pub url: String,
+    /// Until when the gateway waits; `None`: it does not say.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// Answer to [`PaymentGateway::cancel`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancellation {
+    /// Void, now or since an earlier call.
+    Cancelled {
+        /// The gateway's reference of the void.
+        reference: Reference,
+        /// What was reserved and is released by it; zero where nothing had been confirmed.
+        released: Money,
+    },
+    /// The money was taken already: only a refund brings it back.
+    AlreadyCaptured,
+    /// The gateway never heard of it.
+    NotFound,
+}
+
+/// Answer to [`PaymentGateway::capture`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Capture {
+    /// Taken, now or by an earlier call.
+    Captured {
+        /// How much was taken.
+        amount: Money,
+    },
+    /// Not taken and never will be: the authorization lapsed, was cancelled or is too small.
+    Refused(Reason),
+}
+
+/// Answer to [`PaymentGateway::refund`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refund {
+    /// Given back (or accepted by the gateway, which then does it).
+    Refunded {
+        /// The gateway's id of the refund.
+        reference: Reference,
+        /// How much.
+        amount: Money,
+    },
+    /// Not given back under this key.
+    Refused(Reason),
+}
+
+/// The gateway's word for a refusal (`insufficient_funds`): lower case, digits and `_`, at most 64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Reason(String);
+
+impl Reason {
+    /// Takes the gateway's text and keeps what a code may consist of; nothing left is `refused`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let code: String = text
+            .chars()
+            .filter_map(|c| match c.to_ascii_lowercase() {
+                c @ ('a'..='z' | '0'..='9' | '_') => Some(c),
+                '-' | ' ' => Some('_'),
+                _ => None,
+            })
+            .take(64)
+            .collect();
+        Self(if code.is_empty() { "refused".to_owned() } else { code })
+    }
+
+    /// The code.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An authorization as the gateway knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorization {
+    /// Its id.
+    pub reference: Reference,
+    /// The order it was created for; `None`: not one of ours.
+    pub order_id: Option<Uuid>,
+    /// What was asked for.
+    pub amount: Money,
+    /// Where it stands.
+    pub status: AuthorizationStatus,
+}
+
+/// Where an authorization stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthorizationStatus {
+    /// Opened, not confirmed.
+    Created,
+    /// The gateway is working on the confirm: ask again.
+    Processing,
+    /// Waits for the customer.
+    ApprovalRequired(Approval),
+    /// The money is reserved.
+    Authorized,
+    /// The issuer said no.
+    Declined(Reason),
+    /// This kind of card is not taken.
+    Unsupported,
+    /// The money was taken.
+    Captured {
+        /// How much was taken.
+        captured: Money,
+        /// How much of it was given back, by all refunds together.
+        refunded: Money,
+    },
+    /// Void.
+    Cancelled,
+}
+
+/// What the gateway told us on its own (webhook), after its signature was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayEvent {
+    /// The gateway's id of the event: copies carry the same.
+    pub id: String,
+    /// When it happened, by the gateway's clock.
+    pub at: DateTime<Utc>,
+    /// What happened.
+    pub kind: GatewayEventKind,
+    /// The authorization, as it was at that moment.
+    pub authorization: Authorization,
+}
+
+/// What a [`GatewayEvent`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GatewayEventKind {
+    /// The money is reserved (after an approval, or as an echo of a confirm).
+    Authorized,
+    /// The issuer said no, or the customer did.
+    Declined,
+    /// The customer must approve.
+    ApprovalRequired,
+    /// The money was taken.
+    Captured,
+    /// Void.
+    Cancelled,
+    /// Some or all was given back.
+    Refunded,
+    /// One of the kinds this shop does not act on.
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_keeps_only_what_a_code_may_consist_of() {
+        assert_eq!(Reason::new("Insufficient Funds").as_str(), "insufficient_funds");
+        assert_eq!(Reason::new("<script>\u{0}").as_str(), "script");
+        assert_eq!(Reason::new("\u{0}").as_str(), "refused");
+        assert_eq!(Reason::new(&"x".repeat(1000)).as_str().len(), 64);
+    }
+
+    #[test]
+    fn a_method_token_does_not_show_in_debug_output() {
+        assert!(!format!("{:?}", MethodToken("pm_secret".into())).contains("secret"));
+    }
+
+    #[test]
+    fn the_port_can_be_held_as_an_object() {
+        fn _takes(_: std::sync::Arc<dyn PaymentGateway>) {}
+    }
+}
