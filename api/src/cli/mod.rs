@@ -1,0 +1,77 @@
+//! The command line: one file per subcommand, options by flag, environment or file.
+//!
+//! A flag wins over `STEPWISE_*`, that over `stepwise.toml`, that over the default. Failures are one
+//! line on stderr (what, why, what to do) and an exit code that scripts can rely on:
+//! 0 done; 1 failed; 2 wrong usage or configuration; 3 a dependency is missing or unreachable;
+//! 4 versions do not fit (database, migrations, live sagas).
+
+mod database;
+mod failure;
+mod migrate;
+mod openapi;
+pub mod settings;
+mod shutdown;
+mod token;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::settings::Options;
+pub use self::{failure::Failure, shutdown::Shutdown};
+
+/// An order system whose long-running processes survive crashes.
+#[derive(Debug, Parser)]
+#[command(name = "stepwise", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring the database up to date.
+    #[command(after_help = "Example: stepwise migrate --database-url postgres://localhost/shop")]
+    Migrate,
+    /// Tell whether this version fits the database; changes nothing.
+    #[command(after_help = "Example: stepwise check && systemctl restart stepwise")]
+    Check,
+    /// Make, list or revoke keys of admins, operators, viewers and services.
+    #[command(after_help = "Example: stepwise token create --role operator --name alice")]
+    Token(token::Args),
+    /// Print the OpenAPI document.
+    #[command(after_help = "Example: stepwise openapi > openapi.json")]
+    Openapi,
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::failed("cannot start the runtime", error))
+        .and_then(|runtime| runtime.block_on(run(cli)));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("stepwise: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let settings = cli.options.settle()?;
+    trace::start(&settings.log)?;
+    match cli.command {
+        Command::Migrate => migrate::migrate(&settings).await,
+        Command::Check => migrate::check(&settings).await,
+        Command::Token(args) => token::run(&settings, args).await,
+        Command::Openapi => openapi::run(),
+    }
+}

@@ -1,0 +1,163 @@
+//! What can be set, and where: flag, environment, file, default, in this order.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Deserialize;
+
+use super::Failure;
+
+/// The file that is read if it is there and `--config` says nothing.
+const FILE: &str = "stepwise.toml";
+
+/// Options every subcommand knows.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Options of all commands")]
+pub struct Options {
+    /// Settings file [default: stepwise.toml, if there is one]
+    #[arg(long, global = true, env = "STEPWISE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of a Postgres of yours; without it `up` runs its own
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    database_url: Option<String>,
+    /// Address of a RabbitMQ; without it events go out on /v1/events/stream only
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_AMQP_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    amqp_url: Option<String>,
+    /// Address of a payment gateway; without it `up` runs the sandbox
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_GATEWAY_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    gateway_url: Option<String>,
+    /// Where everything is kept that the program writes [default: .stepwise]
+    #[arg(long, global = true, env = "STEPWISE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long, global = true, env = "STEPWISE_HOST", value_name = "IP")]
+    host: Option<String>,
+    /// Port to listen on [default: 8080]
+    #[arg(long, global = true, env = "STEPWISE_PORT", value_name = "PORT")]
+    port: Option<u16>,
+    /// Requests a caller may send per second; 0 switches all limits off [default: 200]
+    #[arg(long, global = true, env = "STEPWISE_RATE_LIMIT", value_name = "N")]
+    rate_limit: Option<u32>,
+    /// What to log: error, warn, info, debug, or a filter as RUST_LOG has them [default: info]
+    #[arg(long, global = true, env = "STEPWISE_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    /// The name of this installation; keys of others are not known here [default: local]
+    #[arg(long, global = true, env = "STEPWISE_ENVIRONMENT", value_name = "NAME")]
+    environment: Option<String>,
+}
+
+/// The same, in the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct File {
+    database_url: Option<String>,
+    amqp_url: Option<String>,
+    gateway_url: Option<String>,
+    data_dir: Option<PathBuf>,
+    host: Option<String>,
+    port: Option<u16>,
+    rate_limit: Option<u32>,
+    log: Option<String>,
+    environment: Option<String>,
+}
+
+/// What holds in the end.
+#[derive(Clone)]
+pub struct Settings {
+    /// A Postgres of the user's, if any.
+    pub database_url: Option<String>,
+    /// A RabbitMQ, if any.
+    pub amqp_url: Option<String>,
+    /// A payment gateway, if not the sandbox.
+    pub gateway_url: Option<String>,
+    /// Where the program keeps what it writes.
+    pub data_dir: PathBuf,
+    /// Where to listen.
+    pub host: String,
+    /// Where to listen.
+    pub port: u16,
+    /// Requests per caller and second; 0: no limits at all.
+    pub rate_limit: u32,
+    /// The log filter.
+    pub log: String,
+    /// The name of this installation.
+    pub environment: String,
+}
+
+impl Options {
+    /// Puts flags, environment, file and defaults together.
+    pub fn settle(self) -> Result<Settings, Failure> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None if Path::new(FILE).exists() => read(Path::new(FILE))?,
+            None => File::default(),
+        };
+        let settings = Settings {
+            database_url: self.database_url.or(file.database_url),
+            amqp_url: self.amqp_url.or(file.amqp_url),
+            gateway_url: self.gateway_url.or(file.gateway_url),
+            data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".stepwise".into()),
+            host: self.host.or(file.host).unwrap_or_else(|| "127.0.0.1".into()),
+            port: self.port.or(file.port).unwrap_or(8080),
+            rate_limit: self.rate_limit.or(file.rate_limit).unwrap_or(200),
+            log: self.log.or(file.log).unwrap_or_else(|| "info".into()),
+            environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
+        };
+        settings.plausible()
+    }
+}
+
+impl Settings {
+    fn plausible(self) -> Result<Self, Failure> {
+        let schemes: [(&str, &Option<String>, &[&str]); 3] = [
+            ("database-url", &self.database_url, &["postgres", "postgresql"]),
+            ("amqp-url", &self.amqp_url, &["amqp", "amqps"]),
+            ("gateway-url", &self.gateway_url, &["http", "https"]),
+        ];
+        for (name, value, known) in schemes {
+            let scheme = value.as_deref().map(|url| url.split_once("://").map_or("", |(s, _)| s));
+            if let Some(scheme) = scheme
+                && !known.contains(&scheme)
+            {
+                return Err(Failure::usage(format!(
+                    "--{name} is not an address of that kind: it must begin with {}://",
+                    known[0]
+                )));
+            }
+        }
+        let name = &self.environment;
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
+            return Err(Failure::usage(
+                "--environment must be lower-case letters and digits: it is part of service keys",
+            ));
+        }
+        Ok(self)
+    }
+}
+
+fn read(path: &Path) -> Result<File, Failure> {
+    let at = path.display();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("cannot read the settings file {at}: {error}")))?;
+    toml::from_str(&text).map_err(|error| {
+        Failure::usage(format!("the settings file {at} is wrong: {}", error.message()))
+    })
+}

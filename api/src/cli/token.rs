@@ -1,0 +1,104 @@
+//! `stepwise token`: keys of people and programs that are not customers.
+
+use chrono::{DateTime, Utc};
+use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use uuid::Uuid;
+
+use super::{Failure, database, settings::Settings};
+use crate::door::caller::{NewKey, make_key};
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a key; it is printed once and never again.
+    Create {
+        /// What the holder may do.
+        #[arg(long)]
+        role: Role,
+        /// Who holds it; shown in audits.
+        #[arg(long)]
+        name: String,
+        /// What a service may do, such as inventory:write.
+        #[arg(long, value_delimiter = ',')]
+        scopes: Vec<String>,
+        /// Days until it expires [default: never]
+        #[arg(long)]
+        days: Option<i32>,
+    },
+    /// List the keys, without the keys.
+    List,
+    /// End a key at once.
+    Revoke {
+        /// The key's id, as `token list` shows it.
+        id: Uuid,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Role {
+    Admin,
+    Operator,
+    Viewer,
+    Service,
+}
+
+impl Role {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Viewer => "viewer",
+            Self::Service => "service",
+        }
+    }
+}
+
+pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
+    let db = database::connect(settings, 1).await?;
+    match args.verb {
+        Verb::Create { role, name, scopes, days } => {
+            let new = NewKey { role: role.word(), name: &name, scopes: &scopes, lives_days: days };
+            println!("{}", make_key(&db, &settings.environment, new).await?);
+        }
+        Verb::List => list(&db).await?,
+        Verb::Revoke { id } => {
+            let revoked = sqlx::query(
+                "-- access_key_revoke
+                update shop.access_key set revoked_at = saga.now()
+                where id = $1 and revoked_at is null",
+            )
+            .bind(id)
+            .execute(&db)
+            .await?;
+            if revoked.rows_affected() == 0 {
+                return Err(Failure::usage(format!("there is no live key {id}; see `token list`")));
+            }
+            println!("revoked; every process forgets it within a second");
+        }
+    }
+    Ok(())
+}
+
+async fn list(db: &sqlx::PgPool) -> Result<(), Failure> {
+    type Row = (Uuid, String, String, Vec<String>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+    let rows: Vec<Row> = sqlx::query_as(
+        "-- access_key_list
+        select id, role, name, scopes, expires_at, revoked_at from shop.access_key order by id",
+    )
+    .fetch_all(db)
+    .await?;
+    for (id, role, name, scopes, expires_at, revoked_at) in rows {
+        let state = match (revoked_at, expires_at) {
+            (Some(at), _) => format!("revoked {}", at.format("%F")),
+            (None, Some(at)) => format!("expires {}", at.format("%F")),
+            (None, None) => "does not expire".to_owned(),
+        };
+        println!("{id}  {role:<8}  {name}  {state}  {}", scopes.join(","));
+    }
+    Ok(())
+}

@@ -1,0 +1,392 @@
+//! Who is asking: `Authorization: Bearer <token>`, looked up by the token's hash.
+//!
+//! Each route names the callers it serves by the type of its argument: `By<CustomerOrAdmin>`. The
+//! lookup goes through a cache that forgets after one second, so a revoked token is dead a second
+//! later on every process and the hot path asks the database nothing.
+
+use std::{
+    collections::HashMap,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    ops::Deref,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use poem::{
+    Request, RequestBody,
+    http::{HeaderValue, StatusCode, header},
+};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaSecurityScheme, Registry},
+};
+use sha2::{Digest, Sha256};
+use sqlx::{PgPool, Row};
+use uuid::Uuid;
+
+use super::{Door, problem::Problem};
+
+/// How long a looked-up token is believed.
+const BELIEVED_FOR: Duration = Duration::from_secs(1);
+/// The most tokens remembered at once.
+const REMEMBERED: usize = 50_000;
+/// Longer tokens are not looked at.
+const TOKEN_LIMIT: usize = 200;
+
+/// The kinds of callers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A person with an account and a session.
+    Customer,
+    /// Somebody with a guest cart.
+    Guest,
+    /// May read everything operational, personal data masked.
+    Viewer,
+    /// A viewer who may also repair.
+    Operator,
+    /// May do everything an operator may, and runs the shop.
+    Admin,
+    /// A program, with scopes.
+    Service,
+}
+
+/// Who is asking.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The kind of caller.
+    pub role: Role,
+    /// The customer (guests are customers too), or the access key's id.
+    pub id: Uuid,
+    /// What a service may do.
+    pub scopes: Arc<[String]>,
+    /// The SHA-256 of the token, to end exactly this session.
+    pub token_hash: [u8; 32],
+}
+
+impl Caller {
+    /// The caller as text, unique over all kinds: rate limits and idempotency keys count by it.
+    pub fn key(&self) -> String {
+        format!("{:?}:{}", self.role, self.id)
+    }
+
+    /// Whether this caller may act for the customer: the customer, or an admin where the route
+    /// lets admins in. Somebody else's id is as unknown as any other.
+    pub fn acts_for(&self, customer_id: Uuid) -> Result<Uuid, Problem> {
+        let may = self.role == Role::Admin || self.own_customer() == Some(customer_id);
+        let unknown = || Problem::not_found("customer_not_found", "There is no such customer.");
+        if may { Ok(customer_id) } else { Err(unknown()) }
+    }
+
+    /// The customer whose data this caller is bound to; `None` for staff and services.
+    pub fn own_customer(&self) -> Option<Uuid> {
+        matches!(self.role, Role::Customer | Role::Guest).then_some(self.id)
+    }
+}
+
+/// Which callers a route serves.
+pub trait Policy: Send + Sync + 'static {
+    /// The kinds let in.
+    const ROLES: &'static [Role];
+    /// What a service must have among its scopes.
+    const SCOPE: &'static str;
+}
+
+macro_rules! policies {
+    ($($(#[$doc:meta])* $name:ident: [$($role:ident),+] $(, $scope:literal)?;)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $name;
+        impl Policy for $name {
+            const ROLES: &'static [Role] = &[$(Role::$role),+];
+            const SCOPE: &'static str = concat!($($scope)?);
+        }
+    )+};
+}
+
+policies! {
+    /// Customers.
+    CustomerOnly: [Customer];
+    /// Customers and guests.
+    CustomerOrGuest: [Customer, Guest];
+    /// Customers, and admins for them.
+    CustomerOrAdmin: [Customer, Admin];
+    /// Whoever may watch an operation: its customer, staff.
+    OperationReader: [Customer, Guest, Viewer, Operator, Admin, Service], "operations:read";
+    /// Admins.
+    AdminOnly: [Admin];
+    /// Those who change stock.
+    StockKeeper: [Admin, Service], "inventory:write";
+    /// Those who read stock.
+    StockReader: [Admin, Operator, Viewer, Service], "inventory:read";
+    /// Those who move money.
+    Cashier: [Admin, Service], "payments:write";
+    /// Those who may look at the machinery.
+    ViewerUp: [Viewer, Operator, Admin];
+    /// Those who may repair.
+    OperatorUp: [Operator, Admin];
+    /// Those who listen to the integration events.
+    EventReader: [Service, Admin], "events:read";
+}
+
+/// A caller that the policy `P` lets in. Every handler takes this or [`Anyone`]: there is no other
+/// way to the [`Door`], so no route can forget to say whom it serves.
+pub struct By<P> {
+    /// What all handlers share.
+    pub door: Arc<Door>,
+    caller: Caller,
+    policy: PhantomData<fn() -> P>,
+}
+
+/// Nobody in particular: a route that needs no token.
+pub struct Anyone {
+    /// What all handlers share.
+    pub door: Arc<Door>,
+    /// Where the request came from.
+    pub address: Option<IpAddr>,
+}
+
+impl<'a> ApiExtractor<'a> for Anyone {
+    const TYPES: &'static [ApiExtractorType] = &[];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
+        Ok(Self { door: Arc::clone(Door::of(request)), address })
+    }
+}
+
+impl<P> Deref for By<P> {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl<'a, P: Policy> ApiExtractor<'a> for By<P> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        registry.create_security_scheme(
+            "bearer",
+            MetaSecurityScheme {
+                ty: "http",
+                description: Some(
+                    "A session token, a guest cart's token, or a key of an admin, operator, \
+                     viewer or service.",
+                ),
+                name: None,
+                key_in: None,
+                scheme: Some("bearer"),
+                bearer_format: None,
+                flows: None,
+                openid_connect_url: None,
+            },
+        );
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        vec!["bearer"]
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let door = Door::of(request);
+        let token = bearer(request)?;
+        let caller = door.callers.look_up(&door.db, token).await?;
+        door.limits.caller(&caller)?;
+        if !P::ROLES.contains(&caller.role) {
+            tracing::info!(role = ?caller.role, "a caller of the wrong kind was turned away");
+            return Err(forbidden("This operation is not for this kind of caller.").into());
+        }
+        if caller.role == Role::Service && !caller.scopes.iter().any(|s| s == P::SCOPE) {
+            return Err(forbidden(format!("The key lacks the scope `{}`.", P::SCOPE)).into());
+        }
+        Ok(Self { door: Arc::clone(door), caller, policy: PhantomData })
+    }
+}
+
+fn bearer(request: &Request) -> Result<&str, Problem> {
+    let Some(sent) = request.headers().get(header::AUTHORIZATION) else {
+        return Err(unauthorized("token_missing", "Send Authorization: Bearer <token>."));
+    };
+    let invalid = || unauthorized("token_invalid", "Send Authorization: Bearer <token>.");
+    let sent = sent.to_str().map_err(|_| invalid())?;
+    let (scheme, token) = sent.split_once(' ').ok_or_else(invalid)?;
+    let token = token.trim();
+    let plain = !token.is_empty() && token.len() <= TOKEN_LIMIT;
+    if scheme.eq_ignore_ascii_case("bearer") && plain { Ok(token) } else { Err(invalid()) }
+}
+
+fn forbidden(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
+}
+
+fn unauthorized(code: &'static str, detail: &'static str) -> Problem {
+    let challenge = match code {
+        "token_missing" => "Bearer realm=\"stepwise\"",
+        _ => "Bearer realm=\"stepwise\", error=\"invalid_token\"",
+    };
+    Problem::new(StatusCode::UNAUTHORIZED, code, detail)
+        .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+/// SHA-256 of a token: all that is ever stored or compared.
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// What a lookup found.
+#[derive(Debug, Clone)]
+enum Found {
+    Valid(Caller),
+    Expired,
+    Unknown,
+}
+
+/// Looks tokens up, and remembers for a second.
+#[derive(Debug)]
+pub struct Callers {
+    environment: String,
+    remembered: Mutex<HashMap<[u8; 32], (Instant, Found)>>,
+}
+
+impl Callers {
+    /// Service keys of another environment than this one are unknown here.
+    pub fn new(environment: impl Into<String>) -> Self {
+        Self { environment: environment.into(), remembered: Mutex::default() }
+    }
+
+    /// Who holds `token`. At most one round trip, none if the token was seen in the last second.
+    pub async fn look_up(&self, db: &PgPool, token: &str) -> Result<Caller, Problem> {
+        let invalid = || unauthorized("token_invalid", "The token is not known here.");
+        if let Some(rest) = token.strip_prefix("sk_")
+            && rest.split('_').next() != Some(self.environment.as_str())
+        {
+            return Err(invalid());
+        }
+        let hash = token_hash(token);
+        let found = match self.recall(&hash) {
+            Some(found) => found,
+            None => {
+                let found = ask(db, hash).await?;
+                self.remember(hash, found.clone());
+                found
+            }
+        };
+        match found {
+            Found::Valid(caller) => Ok(caller),
+            Found::Expired => Err(unauthorized("token_expired", "The token has expired.")),
+            Found::Unknown => Err(invalid()),
+        }
+    }
+
+    /// Forgets a token at once: its session was ended in this process.
+    pub fn forget(&self, hash: &[u8; 32]) {
+        self.locked().remove(hash);
+    }
+
+    fn recall(&self, hash: &[u8; 32]) -> Option<Found> {
+        let remembered = self.locked();
+        let (at, found) = remembered.get(hash)?;
+        (at.elapsed() < BELIEVED_FOR).then(|| found.clone())
+    }
+
+    fn remember(&self, hash: [u8; 32], found: Found) {
+        let mut remembered = self.locked();
+        if remembered.len() >= REMEMBERED {
+            remembered.retain(|_, (at, _)| at.elapsed() < BELIEVED_FOR);
+        }
+        if remembered.len() < REMEMBERED {
+            remembered.insert(hash, (Instant::now(), found));
+        }
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], (Instant, Found)>> {
+        self.remembered.lock().expect("nothing panics while holding the tokens")
+    }
+}
+
+async fn ask(db: &PgPool, hash: [u8; 32]) -> Result<Found, Problem> {
+    let row = sqlx::query(
+        "-- caller_by_token
+        select 'customer' as role, s.customer_id as id, '{}'::text[] as scopes,
+            s.expires_at <= saga.now() as expired
+        from shop.session s
+        join shop.customer c on c.customer_id = s.customer_id and c.frozen_at is null
+        where s.token_hash = $1
+        union all
+        select 'guest', customer_id, '{}', false
+        from shop.cart where guest_token_hash = $1 and merged_into is null
+        union all
+        select role, id, scopes, coalesce(expires_at <= saga.now(), false)
+        from shop.access_key where key_hash = $1 and revoked_at is null",
+    )
+    .bind(&hash[..])
+    .fetch_optional(db)
+    .await?;
+    let Some(row) = row else { return Ok(Found::Unknown) };
+    if row.try_get("expired")? {
+        return Ok(Found::Expired);
+    }
+    let role = match row.try_get::<&str, _>("role")? {
+        "customer" => Role::Customer,
+        "guest" => Role::Guest,
+        "viewer" => Role::Viewer,
+        "operator" => Role::Operator,
+        "admin" => Role::Admin,
+        _ => Role::Service,
+    };
+    let scopes: Vec<String> = row.try_get("scopes")?;
+    let caller = Caller { role, id: row.try_get("id")?, scopes: scopes.into(), token_hash: hash };
+    Ok(Found::Valid(caller))
+}
+
+/// A new access key: who holds it, what it may do, how long it lives.
+#[derive(Debug)]
+pub struct NewKey<'k> {
+    /// `admin`, `operator`, `viewer` or `service`.
+    pub role: &'k str,
+    /// Shown in audits.
+    pub name: &'k str,
+    /// For services.
+    pub scopes: &'k [String],
+    /// `None`: does not expire.
+    pub lives_days: Option<i32>,
+}
+
+/// Makes an access key and answers the token, which is never shown again.
+pub async fn make_key(db: &PgPool, environment: &str, new: NewKey<'_>) -> sqlx::Result<String> {
+    let id = Uuid::now_v7();
+    let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+    let token = match new.role {
+        "service" => format!("sk_{environment}_{}_{secret}", id.simple()),
+        role => format!("{role}_{secret}"),
+    };
+    sqlx::query(
+        "-- access_key_make
+        insert into shop.access_key (id, key_hash, role, name, scopes, expires_at)
+        values ($1, $2, $3, $4, $5, saga.now() + make_interval(days => $6))",
+    )
+    .bind(id)
+    .bind(&token_hash(&token)[..])
+    .bind(new.role)
+    .bind(new.name)
+    .bind(new.scopes)
+    .bind(new.lives_days)
+    .execute(db)
+    .await?;
+    Ok(token)
+}

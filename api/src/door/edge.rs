@@ -1,0 +1,195 @@
+//! The outermost layer: every request gets an id and a span, every failure becomes a problem,
+//! no panic gets out, and what the routes do not know is refused in their name.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Instant,
+};
+
+use futures::FutureExt;
+use poem::{
+    Endpoint, IntoResponse, Request, Response,
+    http::{HeaderValue, Method, StatusCode, header},
+};
+use poem_openapi::OperationId;
+use serde_json::Value;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{Door, problem::Problem};
+
+/// All routes as the OpenAPI document has them: which methods, which query parameters.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    routes: Vec<(Vec<String>, BTreeMap<String, BTreeSet<String>>)>,
+}
+
+impl RouteTable {
+    /// Reads the document, and adds addresses that are not in it (GET only).
+    pub fn new(document: &Value, others: &[&str]) -> Self {
+        let mut routes = Vec::new();
+        for (path, methods) in document["paths"].as_object().into_iter().flatten() {
+            let known = methods.as_object().into_iter().flatten().map(|(method, operation)| {
+                let queries = operation["parameters"].as_array().into_iter().flatten();
+                let queries = queries
+                    .filter(|p| p["in"] == "query")
+                    .filter_map(|p| p["name"].as_str().map(str::to_owned))
+                    .collect();
+                (method.to_uppercase(), queries)
+            });
+            routes.push((segments(path), known.collect()));
+        }
+        for path in others {
+            routes.push((segments(path), BTreeMap::from([("GET".to_owned(), BTreeSet::new())])));
+        }
+        Self { routes }
+    }
+
+    /// The methods known at `path`; the route with the fewest parameters wins, as in the router.
+    fn at(&self, path: &str) -> Option<&BTreeMap<String, BTreeSet<String>>> {
+        let asked = segments(path);
+        self.routes
+            .iter()
+            .filter(|(route, _)| {
+                route.len() == asked.len()
+                    && route.iter().zip(&asked).all(|(r, a)| r.starts_with('{') || r == a)
+            })
+            .min_by_key(|(route, _)| route.iter().filter(|r| r.starts_with('{')).count())
+            .map(|(_, methods)| methods)
+    }
+
+    fn allow(&self, path: &str) -> Option<HeaderValue> {
+        let methods = self.at(path)?.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        HeaderValue::try_from(methods).ok()
+    }
+
+    /// Refuses what no route knows: methods, and query parameters of a known route.
+    fn refuse(&self, request: &Request) -> Result<(), Problem> {
+        let path = request.uri().path();
+        let query = request.uri().query().unwrap_or_default();
+        if holds_token(query) {
+            return Err(Problem::bad_request(
+                "token_in_query",
+                "A token must never stand in an address, where logs keep it; send it as \
+                 Authorization: Bearer, and replace this one.",
+            ));
+        }
+        let Some(methods) = self.at(path) else {
+            return Err(Problem::not_found("not_found", "There is nothing at this address."));
+        };
+        let Some(known) = methods.get(request.method().as_str()) else {
+            return Err(Problem::method_not_allowed());
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let name = pair.split('=').next().unwrap_or_default();
+            if !known.contains(name) {
+                let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                return Err(Problem::bad_request(
+                    "unknown_parameter",
+                    format!("There is no such query parameter here; known are: [{known}]."),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+fn holds_token(query: &str) -> bool {
+    query.split('&').any(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = name.to_ascii_lowercase();
+        matches!(name.as_str(), "token" | "access_token" | "api_key" | "apikey" | "authorization")
+            || value.starts_with("sk_")
+    })
+}
+
+/// Wraps the routes.
+pub struct Edge<E> {
+    inner: E,
+    door: Arc<Door>,
+    routes: RouteTable,
+}
+
+impl<E> Edge<E> {
+    /// The edge around `inner`.
+    pub fn new(inner: E, door: Arc<Door>, routes: RouteTable) -> Self {
+        Self { inner, door, routes }
+    }
+}
+
+impl<E: Endpoint> Endpoint for Edge<E> {
+    type Output = Response;
+
+    async fn call(&self, mut request: Request) -> poem::Result<Response> {
+        let request_id = Uuid::now_v7().to_string();
+        let path = request.uri().path().to_owned();
+        let method = request.method().clone();
+        let began = Instant::now();
+        let span = tracing::info_span!("request", request_id, %method, path = clipped(&path));
+        request.set_data(Arc::clone(&self.door));
+
+        let answer = async {
+            self.routes.refuse(&request)?;
+            match AssertUnwindSafe(self.inner.call(request)).catch_unwind().await {
+                Ok(answer) => answer.map(IntoResponse::into_response),
+                Err(_) => {
+                    tracing::error!("a handler panicked");
+                    Err(Problem::internal().into())
+                }
+            }
+        };
+        let answer = answer.instrument(span.clone()).await;
+        let mut response = span
+            .in_scope(|| answer.unwrap_or_else(|error| self.refusal(&error, &path, &request_id)));
+        if response.status() == StatusCode::METHOD_NOT_ALLOWED
+            && let Some(allow) = self.routes.allow(&path)
+        {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        self.finish(&mut response, &request_id);
+        span.in_scope(|| record(&method, &response, began));
+        Ok(response)
+    }
+}
+
+impl<E> Edge<E> {
+    fn refusal(&self, error: &poem::Error, path: &str, request_id: &str) -> Response {
+        let mut response = Problem::from_framework(error).response(path, request_id);
+        if let Some(operation) = error.data::<OperationId>() {
+            response.set_data(operation.clone());
+        }
+        response
+    }
+
+    fn finish(&self, response: &mut Response, request_id: &str) {
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(request_id) {
+            headers.insert("x-request-id", id);
+        }
+        headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+        headers
+            .entry(header::CACHE_CONTROL)
+            .or_insert_with(|| HeaderValue::from_static("no-store"));
+    }
+}
+
+fn record(method: &Method, response: &Response, began: Instant) {
+    let operation = response.data::<OperationId>().map_or("none", |id| id.0);
+    let status = response.status().as_u16();
+    let seconds = began.elapsed().as_secs_f64();
+    metrics::histogram!("http_request_seconds", "operation" => operation).record(seconds);
+    metrics::counter!("http_requests_total", "operation" => operation, "status" => status.to_string())
+        .increment(1);
+    tracing::debug!(%method, operation, status, ms = seconds * 1e3, "answered");
+}
+
+/// Paths hold ids only; a hostile one is shortened and keeps its log line to itself.
+fn clipped(path: &str) -> &str {
+    path.get(..200).unwrap_or(path)
+}

@@ -1,0 +1,133 @@
+//! The conventions every operation shares: callers, idempotency, problems, pages, limits.
+//!
+//! A handler is ten lines: parse (its arguments' types do), act ([`Door::command`] opens the
+//! transaction, answers repetitions, runs the command, keeps the answer, commits), map (one
+//! `match` per resource from refusals to problems).
+
+pub mod caller;
+pub mod edge;
+pub mod idempotency;
+pub mod json;
+pub mod limits;
+pub mod page;
+pub mod problem;
+pub mod reply;
+
+use std::sync::Arc;
+
+use poem::Request;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use stepwise_workflows::privacy::KeyStore;
+
+use self::{
+    caller::{Caller, Callers},
+    idempotency::{Key, Scope},
+    json::Body,
+    limits::{Limits, Rates},
+    page::Cursors,
+    problem::Problem,
+    reply::Reply,
+};
+
+/// What all handlers share.
+pub struct Door {
+    /// The pool of the API; its acquire time-out is what turns a lost database into a 503.
+    pub db: PgPool,
+    /// Customers' keys, for answers that are kept.
+    pub keys: Arc<dyn KeyStore>,
+    /// Token lookup.
+    pub callers: Callers,
+    /// Rate limits.
+    pub limits: Limits,
+    /// Cursor signing.
+    pub cursors: Cursors,
+}
+
+/// One command as the front door sees it: which, by whom, under which key, with what body.
+pub struct Ask<'a> {
+    operation: &'static str,
+    who: String,
+    key: Option<&'a str>,
+    path: &'a str,
+    fingerprint: [u8; 32],
+}
+
+impl<'a> Ask<'a> {
+    /// `operation` (its operationId), asked for by `caller` under `key`.
+    pub fn new<const R: bool>(operation: &'static str, caller: &Caller, key: &'a Key<R>) -> Self {
+        Self { who: caller.key(), ..Self::by_anyone(operation, key) }
+    }
+
+    /// An operation that needs no caller.
+    pub fn by_anyone<const R: bool>(operation: &'static str, key: &'a Key<R>) -> Self {
+        let (path, key) = (key.path.as_str(), key.key.as_deref());
+        Self { operation, who: "anyone".to_owned(), key, path, fingerprint: [0; 32] }
+    }
+
+    /// With this body.
+    #[must_use]
+    pub fn with<T>(mut self, body: &Body<T>) -> Self {
+        self.fingerprint = body.fingerprint;
+        self
+    }
+}
+
+impl Door {
+    /// The door a request came through; put there by the edge.
+    pub fn of(request: &Request) -> &Arc<Self> {
+        request.data().expect("the edge puts the door into every request")
+    }
+
+    /// Reads the shared secrets and opens the door.
+    pub async fn open(
+        db: PgPool,
+        keys: Arc<dyn KeyStore>,
+        environment: &str,
+        rates: Rates,
+    ) -> Result<Self, sqlx::Error> {
+        let secret = sqlx::query_scalar(
+            "-- cursor_secret
+            select secret from shop.door_secret where name = 'cursor'",
+        )
+        .fetch_one(&db)
+        .await?;
+        Ok(Self {
+            db,
+            keys,
+            callers: Callers::new(environment),
+            limits: Limits::new(rates),
+            cursors: Cursors::new(secret),
+        })
+    }
+
+    /// Begins a transaction; 503 when no connection is to be had in time.
+    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Problem> {
+        Ok(self.db.begin().await?)
+    }
+
+    /// Runs one command: begin, key, `act`, keep the answer, commit. A problem rolls all of it back.
+    ///
+    /// Adds to what `act` costs: one round trip to take the key and one to keep the answer, if a
+    /// key was sent; begin and commit.
+    pub async fn command<const STATUS: u16, T>(
+        &self,
+        ask: Ask<'_>,
+        act: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<STATUS, T>, Problem>,
+    ) -> Result<Reply<STATUS, T>, Problem> {
+        let mut tx = self.begin().await?;
+        let Some(key) = ask.key else {
+            let reply = act(&mut tx).await?;
+            tx.commit().await?;
+            return Ok(reply);
+        };
+        let scope = Scope::new(&ask.who, ask.operation, key, ask.path, &ask.fingerprint);
+        if let Some(answer) = idempotency::take(&mut tx, &scope).await? {
+            return Ok(Reply::replayed(idempotency::unseal(&*self.keys, answer).await?));
+        }
+        let reply = act(&mut tx).await?;
+        let kept = idempotency::seal(&*self.keys, &reply.answer).await?;
+        idempotency::store(&mut tx, &scope, &kept).await?;
+        tx.commit().await?;
+        Ok(reply)
+    }
+}

@@ -1,0 +1,389 @@
+//! The one shape of everything that went wrong: RFC 9457 `application/problem+json`.
+//!
+//! A handler returns a [`Problem`]; whatever else fails (the framework's own parse errors, an
+//! unknown route, a panic) is turned into one at the edge, so a client never meets a second shape.
+//! Texts say what, why and what to do; they never carry personal data or a secret.
+
+use std::{borrow::Cow, fmt};
+
+use poem::{
+    error::{MethodNotAllowedError, NotFoundError, ReadBodyError, ResponseError},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+};
+use poem_openapi::{
+    ApiResponse, Object,
+    error::{AuthorizationError, ContentTypeError, ParseParamError, ParsePathError},
+    registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
+    types::{ToJSON, Type},
+};
+
+/// What went wrong, as a value: status, stable code, a sentence, and where in the body.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    status: StatusCode,
+    code: Cow<'static, str>,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// One wrong place in the request.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct FieldError {
+    /// JSON pointer into the request body.
+    pub pointer: String,
+    /// Stable, machine-readable.
+    pub code: String,
+    /// One sentence for a person.
+    pub detail: String,
+}
+
+impl FieldError {
+    /// An error at `pointer` (`/lineItems/0/quantity`).
+    pub fn new(pointer: impl Into<String>, code: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), code: code.into(), detail: detail.into() }
+    }
+}
+
+/// A problem as it goes over the wire.
+#[derive(Debug, Object)]
+#[oai(rename = "Problem", rename_all = "camelCase", skip_serializing_if_is_none)]
+pub struct ProblemBody {
+    /// A stable URL of the kind of problem: `/problems/out-of-stock`.
+    #[oai(rename = "type")]
+    pub kind: String,
+    /// The code as words.
+    pub title: String,
+    /// The HTTP status again.
+    pub status: u16,
+    /// Stable, machine-readable: `out_of_stock`.
+    pub code: String,
+    /// What happened, why, and what to do about it.
+    pub detail: String,
+    /// The path that was asked for.
+    pub instance: String,
+    /// Names this very request in the logs.
+    pub request_id: String,
+    /// Whether the same request may succeed later. Only where that is not plain from the status.
+    pub retryable: Option<bool>,
+    /// Where in the request, if it was the request's fault.
+    pub errors: Option<Vec<FieldError>>,
+}
+
+impl Problem {
+    /// A problem with its status, its code (`out_of_stock`) and one sentence.
+    pub fn new(
+        status: StatusCode,
+        code: impl Into<Cow<'static, str>>,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// 400: the request cannot be understood.
+    pub fn bad_request(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
+    /// 404: unknown, or somebody else's; the caller cannot tell which.
+    pub fn not_found(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, detail)
+    }
+
+    /// 409: refused by the state things are in.
+    pub fn conflict(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 422: understood, and not acceptable.
+    pub fn unprocessable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
+    }
+
+    /// 422 with the one field it is about.
+    pub fn field(pointer: &str, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        let error = FieldError::new(pointer, code, detail.clone());
+        Self::unprocessable(code, detail).with_errors(vec![error])
+    }
+
+    /// 422 for all the fields that are wrong; the code is that of the first.
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let (code, detail) = match errors.first() {
+            Some(first) => (first.code.clone(), first.detail.clone()),
+            None => ("invalid_data".to_owned(), "The request body is not acceptable.".to_owned()),
+        };
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with_errors(errors)
+    }
+
+    /// 503: try again; the same request may well succeed in a moment.
+    pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after_s(1)
+    }
+
+    /// 500, with nothing of the cause in it: the log has the cause under the same request id.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            "Something unexpected happened. It has been logged under this requestId.",
+        )
+    }
+
+    /// Says where in the request.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// Adds `Retry-After`, in seconds.
+    #[must_use]
+    pub fn retry_after_s(self, seconds: u64) -> Self {
+        self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    /// The sentence for a person.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// The answer's body, for the request named by `instance` and `request_id`.
+    pub fn body(&self, instance: &str, request_id: &str) -> ProblemBody {
+        let in_flight = self.code == "request_in_flight";
+        let says_retryable = self.status.is_server_error()
+            || self.status == StatusCode::TOO_MANY_REQUESTS
+            || in_flight;
+        let retryable = in_flight
+            || matches!(
+                self.status,
+                StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::GATEWAY_TIMEOUT
+            );
+        ProblemBody {
+            kind: format!("/problems/{}", self.code.replace('_', "-")),
+            title: title(&self.code),
+            status: self.status.as_u16(),
+            code: self.code.to_string(),
+            detail: self.detail.to_string(),
+            instance: instance.to_owned(),
+            request_id: request_id.to_owned(),
+            retryable: says_retryable.then_some(retryable),
+            errors: (!self.errors.is_empty()).then(|| self.errors.clone()),
+        }
+    }
+
+    /// The whole answer.
+    pub fn response(&self, instance: &str, request_id: &str) -> poem::Response {
+        let mut response = poem::Response::builder()
+            .status(self.status)
+            .content_type("application/problem+json")
+            .body(self.body(instance, request_id).to_json_string());
+        for (name, value) in &self.headers {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+        response
+    }
+
+    /// What the framework calls an error, in our shape. A 5xx of unknown kind is logged here, once.
+    pub fn from_framework(error: &poem::Error) -> Self {
+        if let Some(problem) = error.downcast_ref::<Self>() {
+            return problem.clone();
+        }
+        if error.is::<ParsePathError>() || error.is::<NotFoundError>() {
+            return Self::not_found("not_found", "There is nothing at this address.");
+        }
+        if let Some(wrong) = error.downcast_ref::<ParseParamError>() {
+            let detail = format!("The parameter `{}` cannot be understood.", wrong.name);
+            return Self::bad_request("invalid_parameter", detail);
+        }
+        if error.is::<MethodNotAllowedError>() {
+            return Self::method_not_allowed();
+        }
+        if error.is::<ContentTypeError>() {
+            return Self::unsupported_media_type();
+        }
+        if error.is::<AuthorizationError>() {
+            return Self::new(StatusCode::UNAUTHORIZED, "token_missing", "A token is needed.");
+        }
+        if let Some(ReadBodyError::PayloadTooLarge) = error.downcast_ref::<ReadBodyError>() {
+            return Self::payload_too_large();
+        }
+        match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::payload_too_large(),
+            StatusCode::TOO_MANY_REQUESTS => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", "Too many requests.")
+                    .retry_after_s(1)
+            }
+            status if status.is_client_error() => {
+                Self::new(status, "bad_request", "The request cannot be understood.")
+            }
+            _ => {
+                tracing::error!(error = %error, "the framework reported an unexpected error");
+                Self::internal()
+            }
+        }
+    }
+
+    /// 405; the edge adds `Allow`.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "This address does not know this method; the Allow header lists those it knows.",
+        )
+    }
+
+    /// 413.
+    pub fn payload_too_large() -> Self {
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "payload_too_large",
+            "The request body is larger than 256 kB.",
+        )
+    }
+
+    /// 415.
+    pub fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "Send application/json, in UTF-8 and uncompressed.",
+        )
+    }
+}
+
+/// `out_of_stock` as `Out of stock`.
+fn title(code: &str) -> String {
+    let words = code.replace('_', " ");
+    let mut chars = words.chars();
+    match chars.next() {
+        Some(first) => first.to_uppercase().chain(chars).collect(),
+        None => words,
+    }
+}
+
+/// The database answered with a surprise. Away or overloaded is 503 and may be retried; all else is
+/// our fault: 500, logged by SQLSTATE and constraint only, because messages can quote values.
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        let unavailable =
+            || Self::unavailable("database_unavailable", "The database is away for the moment.");
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::Protocol(_) => {
+                tracing::warn!(error = %error, "the database is away");
+                unavailable()
+            }
+            sqlx::Error::Database(db) => {
+                let sqlstate = db.code().unwrap_or_default().into_owned();
+                let constraint = db.constraint().unwrap_or_default();
+                match sqlstate.get(..2) {
+                    // connection exceptions, resources, an operator's intervention
+                    Some("08" | "53" | "57" | "58") => {
+                        tracing::warn!(sqlstate, "the database is away");
+                        unavailable()
+                    }
+                    // deadlock, serialization failure: rolled back whole, the retry is clean
+                    Some("40") => {
+                        tracing::warn!(sqlstate, "the transaction lost a race");
+                        Self::unavailable("try_again", "The request lost a race; send it again.")
+                    }
+                    _ => {
+                        let table = db.table().unwrap_or_default();
+                        tracing::error!(sqlstate, constraint, table, "unexpected database error");
+                        Self::internal()
+                    }
+                }
+            }
+            sqlx::Error::ColumnDecode { index, .. } => {
+                tracing::error!(column = %index, "a column could not be decoded");
+                Self::internal()
+            }
+            other => {
+                tracing::error!(kind = kind_of(other), "unexpected database error");
+                Self::internal()
+            }
+        }
+    }
+}
+
+/// The variant's name without what it carries.
+fn kind_of(error: &sqlx::Error) -> &'static str {
+    match error {
+        sqlx::Error::RowNotFound => "row not found",
+        sqlx::Error::TypeNotFound { .. } => "type not found",
+        sqlx::Error::ColumnNotFound(_) => "column not found",
+        sqlx::Error::Encode(_) => "encode",
+        sqlx::Error::Decode(_) => "decode",
+        sqlx::Error::Configuration(_) => "configuration",
+        _ => "other",
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl ResponseError for Problem {
+    fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+/// In the document, a problem is every operation's `default` answer.
+impl ApiResponse for Problem {
+    fn meta() -> MetaResponses {
+        MetaResponses {
+            responses: vec![MetaResponse {
+                description: "What went wrong.",
+                status: None,
+                status_range: None,
+                content: vec![MetaMediaType {
+                    content_type: "application/problem+json",
+                    schema: ProblemBody::schema_ref(),
+                }],
+                headers: vec![],
+            }],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        ProblemBody::register(registry);
+    }
+}

@@ -1,0 +1,28 @@
+//! One file per resource: its shapes, its handlers, and the `match` from refusals to problems.
+
+pub mod system;
+
+use poem_openapi::Tags;
+
+/// How the operations are grouped in the document.
+#[derive(Tags)]
+pub enum Group {
+    /// People with accounts, their addresses and payment methods.
+    Customers,
+    /// Products and categories.
+    Catalogue,
+    /// Stock.
+    Inventory,
+    /// Carts.
+    Carts,
+    /// Orders.
+    Orders,
+    /// Long-running work a command started.
+    Operations,
+    /// What operators see.
+    Operators,
+    /// What other systems call.
+    Webhooks,
+    /// The server itself.
+    System,
+}

@@ -1,0 +1,46 @@
+//! Every route, on one page.
+
+use std::sync::Arc;
+
+use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, get};
+use poem_openapi::{OpenApi, OpenApiService};
+
+use crate::{
+    door::{
+        Door,
+        edge::{Edge, RouteTable},
+    },
+    resources::system::System,
+};
+
+/// Addresses outside the OpenAPI document.
+const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
+
+/// All operations. One line per resource.
+fn operations() -> impl OpenApi + 'static {
+    (System, ())
+}
+
+/// The whole front door: operations, document, documentation, behind the edge.
+pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
+    let service = service(operations());
+    let spec = service.spec();
+    let document = serde_json::from_str(&spec).expect("the document was serialised a moment ago");
+    let json =
+        make_sync(move |_| Response::builder().content_type("application/json").body(spec.clone()));
+    let routes = Route::new()
+        .at("/openapi.json", get(json))
+        .nest("/docs", service.swagger_ui())
+        .nest("/", service);
+    Edge::new(routes.map_to_response(), door, RouteTable::new(&document, &OTHERS))
+}
+
+/// The OpenAPI document as JSON.
+pub fn document() -> String {
+    service(operations()).spec()
+}
+
+fn service<T: OpenApi>(operations: T) -> OpenApiService<T, ()> {
+    OpenApiService::new(operations, "Stepwise", env!("CARGO_PKG_VERSION"))
+        .description("An order system whose long-running processes survive crashes.")
+}
