@@ -1,1 +1,7 @@
 //! The outside world.
+
+pub mod keystore;
+pub mod mail;
+
+#[cfg(test)]
+mod testing;

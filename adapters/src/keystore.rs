@@ -1,0 +1,229 @@
+//! Customers' keys in files outside the database.
+//!
+//! A folder (mode 0700) with three files (mode 0600): `kek`, the key that wraps all others; `keys`,
+//! the wrapped keys; `lock`, which serialises writers of all processes that share the folder. The
+//! memory needed does not grow with the number of customers: a key is found in `keys` by its place
+//! (see `table`), and a bounded cache holds the recent ones.
+//!
+//! Costs: a cached read touches nothing; another one reads 128 bytes; creating any number of keys
+//! or destroying one is one wait for the disk. A key destroyed by another process leaves this
+//! one's cache within [`CACHE_LIFE`] twice.
+//!
+//! Deliberately absent: rotation of the wrapping key and backups; both copy `keys`, and a backup
+//! must not outlive the time within which an erasure has to become final.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use stepwise_workflows::privacy::{CustomerKey, KEY_BYTES, KeyStore, KeyStoreError};
+use uuid::Uuid;
+
+use self::table::Table;
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+/// Keys held in memory at most.
+const CACHE_KEYS: usize = 10_000;
+/// Half of the longest time that a key stays in memory unasked.
+pub const CACHE_LIFE: Duration = Duration::from_secs(30);
+
+/// The key store in a folder. Cloning shares it.
+#[derive(Clone)]
+pub struct FileKeyStore(Arc<Inner>);
+
+struct Inner {
+    table: Mutex<Table>,
+    cache: Mutex<Cache>,
+}
+
+impl FileKeyStore {
+    /// Opens the store in `folder`, making it if there is none. Blocks on the disk.
+    ///
+    /// Refused when one of the two files is gone while the other has content: making it anew would
+    /// silently erase everybody.
+    pub fn open(folder: &Path) -> Result<Self, KeyStoreError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let lock = private_file().create(true).truncate(false).open(folder.join("lock"))?;
+        lock.lock()?;
+        let kek = open_or_make(folder)?;
+        let table = Table::open(folder, kek, lock)?;
+        Ok(Self(Arc::new(Inner {
+            table: Mutex::new(table),
+            cache: Mutex::new(Cache::new(Instant::now())),
+        })))
+    }
+
+    async fn with_table<T, F>(&self, work: F) -> Result<T, KeyStoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Table) -> Result<T, KeyStoreError> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || {
+            work(&mut inner.table.lock().unwrap_or_else(PoisonError::into_inner))
+        });
+        done.await.map_err(|_| KeyStoreError::Storage(io::Error::other("the runtime is ending")))?
+    }
+}
+
+impl Inner {
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl KeyStore for FileKeyStore {
+    async fn create_many(&self, customer_ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
+        let ids = customer_ids.to_vec();
+        let inner = Arc::clone(&self.0);
+        self.with_table(move |table| {
+            let keys = table.create(&ids)?;
+            // Under the table's lock, so that a destroy cannot slip in between.
+            for (id, key) in ids.iter().zip(&keys) {
+                inner.cache().put(*id, key.clone(), Instant::now());
+            }
+            Ok(keys)
+        })
+        .await
+    }
+
+    async fn get(&self, customer_id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
+        if let Some(key) = self.0.cache().get(customer_id, Instant::now()) {
+            return Ok(Some(key));
+        }
+        let inner = Arc::clone(&self.0);
+        self.with_table(move |table| {
+            let key = table.read(customer_id)?;
+            if let Some(key) = &key {
+                inner.cache().put(customer_id, key.clone(), Instant::now());
+            }
+            Ok(key)
+        })
+        .await
+    }
+
+    async fn destroy(&self, customer_id: Uuid) -> Result<bool, KeyStoreError> {
+        let inner = Arc::clone(&self.0);
+        self.with_table(move |table| {
+            let was_there = table.destroy(customer_id)?;
+            inner.cache().forget(customer_id);
+            Ok(was_there)
+        })
+        .await
+    }
+}
+
+/// Recent keys in two generations: the young one becomes the old one when it is full or
+/// [`CACHE_LIFE`] has passed, and what was old is dropped.
+struct Cache {
+    young: HashMap<Uuid, CustomerKey>,
+    old: HashMap<Uuid, CustomerKey>,
+    since: Instant,
+}
+
+impl Cache {
+    fn new(now: Instant) -> Self {
+        Self { young: HashMap::new(), old: HashMap::new(), since: now }
+    }
+
+    fn get(&mut self, id: Uuid, now: Instant) -> Option<CustomerKey> {
+        self.age(now);
+        self.young.get(&id).or_else(|| self.old.get(&id)).cloned()
+    }
+
+    fn put(&mut self, id: Uuid, key: CustomerKey, now: Instant) {
+        self.age(now);
+        if self.young.len() >= CACHE_KEYS / 2 {
+            self.turn(now);
+        }
+        self.young.insert(id, key);
+    }
+
+    fn forget(&mut self, id: Uuid) {
+        self.young.remove(&id);
+        self.old.remove(&id);
+    }
+
+    fn age(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.since);
+        if age >= CACHE_LIFE * 2 {
+            self.young.clear();
+        }
+        if age >= CACHE_LIFE {
+            self.turn(now);
+        }
+    }
+
+    fn turn(&mut self, now: Instant) {
+        self.old = std::mem::take(&mut self.young);
+        self.since = now;
+    }
+}
+
+/// Reads the wrapping key, or makes it together with an empty table where nothing is there yet.
+///
+/// The table is written first: a crash between the two leaves an empty table without a key, which
+/// is told from a lost key by its being empty.
+fn open_or_make(folder: &Path) -> Result<CustomerKey, KeyStoreError> {
+    let kek_path = folder.join("kek");
+    let keys_exist = folder.join(table::FILE).try_exists()?;
+    if !kek_path.try_exists()? {
+        if keys_exist && !Table::is_unused(folder)? {
+            return Err(KeyStoreError::Damaged("the wrapping key (kek) is missing"));
+        }
+        let kek = CustomerKey::random();
+        Table::make(folder, &kek)?;
+        write_durably(&kek_path, hex::encode(kek.expose()).as_bytes())?;
+        return Ok(kek);
+    }
+    if !keys_exist {
+        return Err(KeyStoreError::Damaged("the file with the keys is missing"));
+    }
+    let mut file = File::open(&kek_path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        return Err(KeyStoreError::Storage(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "the wrapping key (kek) can be read by others; its mode must be 0600",
+        )));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let mut bytes = [0; KEY_BYTES];
+    hex::decode_to_slice(text.trim(), &mut bytes)
+        .map_err(|_| KeyStoreError::Damaged("the wrapping key (kek) is not 64 hex digits"))?;
+    Ok(CustomerKey::new(bytes))
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+/// Writes a whole file so that after a crash it is either there in full or not at all.
+fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
+    let new = temporary(path);
+    let mut file = private_file().create(true).truncate(true).open(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    replace(&new, path)
+}
+
+/// Gives `new` the name `path`, durably.
+fn replace(new: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(new, path)?;
+    File::open(path.parent().expect("the path is a file in the store's folder"))?.sync_all()
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}

@@ -1,0 +1,381 @@
+//! The file of wrapped keys: a hash table on disk with slots of 128 bytes.
+//!
+//! Slot 0 is the header, slot 1 the count of used slots (a hint). Slot i of the rest holds the
+//! customer whose id hashes to i, or to a slot before it that was taken. A slot is written in one
+//! piece and carries a check sum: one that does not match was cut short by a crash before anybody
+//! was told of its key, and may be taken over. A destroyed key is overwritten where it stands; its
+//! slot is never used again, so the same customer's key is never made twice.
+//!
+//! The table doubles when it is 60% full: the new file takes the old one's name, then the old one
+//! is overwritten, so that no wrapped key is left behind on free blocks.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use chacha20poly1305::aead::{Aead, Payload};
+use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
+use sha2::{Digest, Sha256};
+use stepwise_workflows::privacy::{CustomerKey, KEY_BYTES, KeyStoreError};
+use uuid::Uuid;
+
+use super::{private_file, replace, temporary};
+
+/// The table's name in the store's folder.
+pub(super) const FILE: &str = "keys";
+
+const SLOT: usize = 128;
+const RESERVED_SLOTS: u64 = 2;
+const FIRST_CAPACITY: u64 = 4096;
+const MAGIC: &[u8; 8] = b"SWKEYS01";
+
+const LIVE: u8 = 1;
+const DESTROYED: u8 = 2;
+
+// Layout of a slot: state, name (hash of the id), nonce, wrapped key with tag, check sum.
+const NAME: std::ops::Range<usize> = 8..24;
+const NONCE: std::ops::Range<usize> = 24..48;
+const WRAPPED: std::ops::Range<usize> = 48..96;
+const CHECK: std::ops::Range<usize> = 112..128;
+
+type Slot = [u8; SLOT];
+type Name = [u8; 16];
+
+pub(super) struct Table {
+    path: PathBuf,
+    file: File,
+    capacity: u64,
+    /// Held exclusively by whoever writes or must be sure, in any process.
+    lock: File,
+    kek: CustomerKey,
+}
+
+/// Where a name was found, or where it may go.
+enum Place {
+    Live(Box<Slot>),
+    Destroyed,
+    Free(u64),
+}
+
+impl Table {
+    /// Opens the table; `lock` is held and is released here.
+    pub(super) fn open(folder: &Path, kek: CustomerKey, lock: File) -> Result<Self, KeyStoreError> {
+        let path = folder.join(FILE);
+        let (file, capacity) = open_file(&path, &kek)?;
+        lock.unlock()?;
+        Ok(Self { path, file, capacity, lock, kek })
+    }
+
+    /// Writes an empty table.
+    pub(super) fn make(folder: &Path, kek: &CustomerKey) -> Result<(), KeyStoreError> {
+        let path = folder.join(FILE);
+        let new = temporary(&path);
+        write_table(&new, FIRST_CAPACITY, kek, &[])?;
+        Ok(replace(&new, &path)?)
+    }
+
+    /// Whether no key was ever made in it.
+    pub(super) fn is_unused(folder: &Path) -> Result<bool, KeyStoreError> {
+        let file = File::open(folder.join(FILE))?;
+        let slots = (file.metadata()?.len() / SLOT as u64).saturating_sub(RESERVED_SLOTS);
+        Ok(used_slots(&file, slots)?.is_empty())
+    }
+
+    /// The key of each customer, made where there is none; durable on return.
+    pub(super) fn create(&mut self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
+        self.locked(|table| {
+            let used = table.count()?;
+            let used = table.make_room(used, ids.len() as u64)?;
+            let mut fresh = HashMap::new();
+            let mut keys = Vec::with_capacity(ids.len());
+            for &id in ids {
+                match table.find(name_of(id), &fresh)? {
+                    Place::Live(slot) => keys.push(unwrap_key(&table.kek, id, &slot)?),
+                    Place::Destroyed => return Err(KeyStoreError::Destroyed),
+                    Place::Free(index) => {
+                        let key = CustomerKey::random();
+                        fresh.insert(index, wrap_key(&table.kek, id, &key));
+                        keys.push(key);
+                    }
+                }
+            }
+            for (&index, slot) in &fresh {
+                table.file.write_all_at(slot, offset(index))?;
+            }
+            table.set_count(used + fresh.len() as u64)?;
+            // Also where nothing is new: an earlier caller may have died before its wait.
+            table.file.sync_data()?;
+            Ok(keys)
+        })
+    }
+
+    /// The customer's key, if it is there.
+    pub(super) fn read(&mut self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
+        if let Place::Live(slot) = self.find(name_of(id), &HashMap::new())? {
+            return unwrap_key(&self.kek, id, &slot).map(Some);
+        }
+        // "Erased" is not said on the strength of a glance at a file that another process may just
+        // be writing or replacing.
+        self.locked(|table| match table.find(name_of(id), &HashMap::new())? {
+            Place::Live(slot) => unwrap_key(&table.kek, id, &slot).map(Some),
+            Place::Destroyed | Place::Free(_) => Ok(None),
+        })
+    }
+
+    /// Overwrites the customer's key; durable on return. `true`: there was one.
+    pub(super) fn destroy(&mut self, id: Uuid) -> Result<bool, KeyStoreError> {
+        self.locked(|table| {
+            let used = table.count()?;
+            let used = table.make_room(used, 1)?;
+            let name = name_of(id);
+            let (index, was_there) = match table.find(name, &HashMap::new())? {
+                Place::Live(slot) => (table.index_of(&slot)?, true),
+                Place::Free(index) => (index, false),
+                Place::Destroyed => {
+                    table.file.sync_data()?;
+                    return Ok(false);
+                }
+            };
+            let mut slot = [0; SLOT];
+            slot[0] = DESTROYED;
+            slot[NAME].copy_from_slice(&name);
+            set_check(&mut slot);
+            table.file.write_all_at(&slot, offset(index))?;
+            if !was_there {
+                table.set_count(used + 1)?;
+            }
+            table.file.sync_data()?;
+            Ok(was_there)
+        })
+    }
+
+    /// Runs `work` as the only one at the table, on the newest file.
+    fn locked<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, KeyStoreError>,
+    ) -> Result<T, KeyStoreError> {
+        self.lock.lock()?;
+        let result = self.reopen_if_replaced().and_then(|()| work(self));
+        self.lock.unlock()?;
+        result
+    }
+
+    fn reopen_if_replaced(&mut self) -> Result<(), KeyStoreError> {
+        let (here, there) = (self.file.metadata()?, std::fs::metadata(&self.path)?);
+        if (here.dev(), here.ino()) != (there.dev(), there.ino()) {
+            (self.file, self.capacity) = open_file(&self.path, &self.kek)?;
+        }
+        Ok(())
+    }
+
+    /// Looks for `name` from its place on, `fresh` slots before those on disk.
+    fn find(&self, name: Name, fresh: &HashMap<u64, Slot>) -> Result<Place, KeyStoreError> {
+        let home = home(name, self.capacity);
+        let mut torn = None;
+        for step in 0..self.capacity {
+            let index = (home + step) % self.capacity;
+            let slot = match fresh.get(&index) {
+                Some(slot) => *slot,
+                None => read_slot(&self.file, index)?,
+            };
+            match slot[0] {
+                0 if slot == [0; SLOT] => return Ok(Place::Free(torn.unwrap_or(index))),
+                _ if !check_matches(&slot) => torn = torn.or(Some(index)),
+                LIVE if slot[NAME] == name => return Ok(Place::Live(Box::new(slot))),
+                DESTROYED if slot[NAME] == name => return Ok(Place::Destroyed),
+                _ => {}
+            }
+        }
+        Err(KeyStoreError::Damaged("the table of keys has no free slot"))
+    }
+
+    fn index_of(&self, wanted: &Slot) -> Result<u64, KeyStoreError> {
+        let mut name = [0; 16];
+        name.copy_from_slice(&wanted[NAME]);
+        let home = home(name, self.capacity);
+        for step in 0..self.capacity {
+            let index = (home + step) % self.capacity;
+            if read_slot(&self.file, index)? == *wanted {
+                return Ok(index);
+            }
+        }
+        Err(KeyStoreError::Damaged("a key changed its place while it was locked"))
+    }
+
+    /// Doubles the table until `more` fit; answers how many slots are used.
+    fn make_room(&mut self, used: u64, more: u64) -> Result<u64, KeyStoreError> {
+        if (used + more) * 10 <= self.capacity * 6 {
+            return Ok(used);
+        }
+        let slots = used_slots(&self.file, self.capacity)?;
+        let used = slots.len() as u64;
+        let mut capacity = self.capacity;
+        while (used + more) * 10 > capacity * 6 {
+            capacity *= 2;
+        }
+        let new = temporary(&self.path);
+        write_table(&new, capacity, &self.kek, &slots)?;
+        replace(&new, &self.path)?;
+        let (file, capacity) = open_file(&self.path, &self.kek)?;
+        let old = std::mem::replace(&mut self.file, file);
+        let old_capacity = std::mem::replace(&mut self.capacity, capacity);
+        wipe(&old, old_capacity)?;
+        Ok(used)
+    }
+
+    fn count(&self) -> Result<u64, KeyStoreError> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, SLOT as u64)?;
+        Ok(u64::from_le_bytes(bytes).min(self.capacity))
+    }
+
+    fn set_count(&self, used: u64) -> io::Result<()> {
+        self.file.write_all_at(&used.to_le_bytes(), SLOT as u64)
+    }
+}
+
+fn open_file(path: &Path, kek: &CustomerKey) -> Result<(File, u64), KeyStoreError> {
+    let file = private_file().open(path)?;
+    let mut header = [0; SLOT];
+    file.read_exact_at(&mut header, 0)
+        .map_err(|_| KeyStoreError::Damaged("the file with the keys is cut short"))?;
+    if &header[..8] != MAGIC || !check_matches(&header) {
+        return Err(KeyStoreError::Damaged("the file with the keys has no valid header"));
+    }
+    // The header wraps a key of zeros for the nil id: it opens with the right wrapping key only.
+    unwrap_bytes(kek, Uuid::nil(), &header)
+        .map_err(|_| KeyStoreError::Damaged("the wrapping key (kek) belongs to other keys"))?;
+    let capacity = (file.metadata()?.len() / SLOT as u64).saturating_sub(RESERVED_SLOTS);
+    if !capacity.is_power_of_two() {
+        return Err(KeyStoreError::Damaged("the file with the keys is cut short"));
+    }
+    Ok((file, capacity))
+}
+
+/// Writes a whole table of `slots` at `path`, durably.
+fn write_table(
+    path: &Path,
+    capacity: u64,
+    kek: &CustomerKey,
+    slots: &[Slot],
+) -> Result<(), KeyStoreError> {
+    let file = private_file().create(true).truncate(true).open(path)?;
+    file.set_len(offset(capacity))?;
+    let mut header = wrap_key(kek, Uuid::nil(), &CustomerKey::new([0; KEY_BYTES]));
+    header[..8].copy_from_slice(MAGIC);
+    set_check(&mut header);
+    file.write_all_at(&header, 0)?;
+    file.write_all_at(&(slots.len() as u64).to_le_bytes(), SLOT as u64)?;
+    let mut taken = vec![false; usize::try_from(capacity).expect("slots fit the address space")];
+    for slot in slots {
+        let mut name = [0; 16];
+        name.copy_from_slice(&slot[NAME]);
+        let mut index = home(name, capacity);
+        while std::mem::replace(&mut taken[index as usize], true) {
+            index = (index + 1) % capacity;
+        }
+        file.write_all_at(slot, offset(index))?;
+    }
+    file.sync_all()?;
+    Ok(())
+}
+
+/// All slots that hold a key or remember a destroyed one.
+fn used_slots(file: &File, capacity: u64) -> Result<Vec<Slot>, KeyStoreError> {
+    let mut slots = Vec::new();
+    let mut chunk = vec![0; SLOT * 1024];
+    let mut index = 0;
+    while index < capacity {
+        let many = usize::try_from((capacity - index).min(1024)).expect("at most 1024");
+        let bytes = &mut chunk[..many * SLOT];
+        file.read_exact_at(bytes, offset(index))?;
+        let (all, _) = bytes.as_chunks::<SLOT>();
+        slots.extend(all.iter().filter(|slot| slot[0] != 0 && check_matches(slot)));
+        index += many as u64;
+    }
+    Ok(slots)
+}
+
+fn wipe(file: &File, capacity: u64) -> io::Result<()> {
+    let zeros = vec![0; SLOT * 1024];
+    let end = offset(capacity);
+    let mut at = 0;
+    while at < end {
+        let many = usize::try_from((end - at).min(zeros.len() as u64)).expect("at most a chunk");
+        file.write_all_at(&zeros[..many], at)?;
+        at += many as u64;
+    }
+    file.sync_data()
+}
+
+fn read_slot(file: &File, index: u64) -> io::Result<Slot> {
+    let mut slot = [0; SLOT];
+    file.read_exact_at(&mut slot, offset(index))?;
+    Ok(slot)
+}
+
+fn offset(index: u64) -> u64 {
+    (index + RESERVED_SLOTS) * SLOT as u64
+}
+
+fn name_of(id: Uuid) -> Name {
+    let hash = Sha256::digest(id.as_bytes());
+    let mut name = [0; 16];
+    name.copy_from_slice(&hash[..16]);
+    name
+}
+
+fn home(name: Name, capacity: u64) -> u64 {
+    let (first, _) = name.split_first_chunk::<8>().expect("a name has sixteen bytes");
+    u64::from_le_bytes(*first) % capacity
+}
+
+fn wrap_key(kek: &CustomerKey, id: Uuid, key: &CustomerKey) -> Slot {
+    let nonce: [u8; 24] = rand::random();
+    let wrapped = XChaCha20Poly1305::new(kek.expose().into())
+        .encrypt(&XNonce::from(nonce), Payload { msg: key.expose(), aad: id.as_bytes() })
+        .expect("encryption fails only beyond 256 GiB");
+    let mut slot = [0; SLOT];
+    slot[0] = LIVE;
+    slot[NAME].copy_from_slice(&name_of(id));
+    slot[NONCE].copy_from_slice(&nonce);
+    slot[WRAPPED].copy_from_slice(&wrapped);
+    set_check(&mut slot);
+    slot
+}
+
+fn unwrap_key(kek: &CustomerKey, id: Uuid, slot: &Slot) -> Result<CustomerKey, KeyStoreError> {
+    unwrap_bytes(kek, id, slot)
+        .map(CustomerKey::new)
+        .map_err(|_| KeyStoreError::Damaged("a customer's key does not open"))
+}
+
+fn unwrap_bytes(kek: &CustomerKey, id: Uuid, slot: &Slot) -> Result<[u8; KEY_BYTES], Unopened> {
+    let mut nonce = [0; 24];
+    nonce.copy_from_slice(&slot[NONCE]);
+    XChaCha20Poly1305::new(kek.expose().into())
+        .decrypt(&XNonce::from(nonce), Payload { msg: &slot[WRAPPED], aad: id.as_bytes() })
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(Unopened)
+}
+
+struct Unopened;
+
+fn check_of(slot: &Slot) -> [u8; 16] {
+    let hash = Sha256::digest(&slot[..CHECK.start]);
+    let mut check = [0; 16];
+    check.copy_from_slice(&hash[..16]);
+    check
+}
+
+fn set_check(slot: &mut Slot) {
+    let check = check_of(slot);
+    slot[CHECK].copy_from_slice(&check);
+}
+
+fn check_matches(slot: &Slot) -> bool {
+    slot[CHECK] == check_of(slot)
+}

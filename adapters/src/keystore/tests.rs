@@ -1,0 +1,182 @@
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+
+use super::*;
+use crate::testing::Folder;
+
+fn ids(many: usize) -> Vec<Uuid> {
+    (0..many).map(|_| Uuid::now_v7()).collect()
+}
+
+fn open(folder: &Folder) -> FileKeyStore {
+    FileKeyStore::open(folder.path()).expect("the store opens")
+}
+
+fn bytes(key: Option<CustomerKey>) -> Option<[u8; KEY_BYTES]> {
+    key.map(|key| *key.expose())
+}
+
+#[tokio::test]
+async fn a_key_survives_a_restart() {
+    let folder = Folder::new();
+    let id = Uuid::now_v7();
+    let made = open(&folder).create(id).await.expect("made");
+    let read = open(&folder).get(id).await.expect("read");
+    assert_eq!(bytes(read), Some(*made.expose()));
+    assert_eq!(bytes(open(&folder).get(Uuid::now_v7()).await.expect("read")), None);
+}
+
+#[tokio::test]
+async fn creating_twice_gives_the_same_key_and_others_get_others() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let (a, b) = (Uuid::now_v7(), Uuid::now_v7());
+    let keys = store.create_many(&[a, b, a]).await.expect("made");
+    let again = open(&folder).create(a).await.expect("made");
+    assert_eq!(keys[0].expose(), keys[2].expose());
+    assert_eq!(keys[0].expose(), again.expose());
+    assert_ne!(keys[0].expose(), keys[1].expose());
+}
+
+#[tokio::test]
+async fn a_destroyed_key_is_gone_for_good() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let (id, other) = (Uuid::now_v7(), Uuid::now_v7());
+    store.create_many(&[id, other]).await.expect("made");
+    assert!(store.destroy(id).await.expect("destroyed"));
+    for store in [store, open(&folder)] {
+        assert_eq!(bytes(store.get(id).await.expect("read")), None);
+        assert!(!store.destroy(id).await.expect("destroyed already"));
+        let refused = store.create_many(&[Uuid::now_v7(), id]).await;
+        assert!(matches!(refused, Err(KeyStoreError::Destroyed)));
+        assert!(store.get(other).await.expect("read").is_some());
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_destroyed_key_is_left_in_the_folder() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let id = Uuid::now_v7();
+    let before = std::fs::read(folder.path().join("keys")).expect("read");
+    store.create(id).await.expect("made");
+    let with = std::fs::read(folder.path().join("keys")).expect("read");
+    let slot = (256..with.len()).step_by(128).find(|&at| with[at] != before[at]).expect("written");
+    let wrapped = &with[slot + 48..slot + 96];
+    assert!(with.windows(48).any(|window| window == wrapped));
+    store.destroy(id).await.expect("destroyed");
+    let after = std::fs::read(folder.path().join("keys")).expect("read");
+    assert!(!after.windows(48).any(|window| window == wrapped));
+}
+
+#[tokio::test]
+async fn another_process_sees_keys_made_and_destroyed_and_a_table_that_grew() {
+    let folder = Folder::new();
+    let (here, there) = (open(&folder), open(&folder));
+    let early = Uuid::now_v7();
+    here.create(early).await.expect("made");
+    let many = ids(6_000);
+    let keys = here.create_many(&many).await.expect("made, and the table grew");
+    for (id, key) in many.iter().zip(&keys).step_by(97) {
+        assert_eq!(bytes(there.get(*id).await.expect("read")), Some(*key.expose()));
+    }
+    assert!(there.get(early).await.expect("read").is_some());
+    here.destroy(many[1]).await.expect("destroyed");
+    assert_eq!(bytes(there.get(many[1]).await.expect("read")), None);
+    there.create(Uuid::now_v7()).await.expect("made in the newest file");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 3);
+}
+
+#[tokio::test]
+async fn a_thousand_keys_at_once_take_well_under_a_second() {
+    let folder = Folder::new();
+    let store = open(&folder);
+    let many = ids(1_000);
+    let start = Instant::now();
+    store.create_many(&many).await.expect("made");
+    assert!(start.elapsed() < Duration::from_millis(800), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_slot_cut_short_by_a_crash_hides_no_other_key_and_is_used_again() {
+    let folder = Folder::new();
+    let (store, many) = (open(&folder), ids(2_000));
+    store.create_many(&many).await.expect("made");
+    let file = private_file().open(folder.path().join("keys")).expect("opened");
+    let content = std::fs::read(folder.path().join("keys")).expect("read");
+    // Torn: the second half of the slot never reached the disk.
+    let used = (256..content.len()).step_by(128).filter(|&at| content[at] != 0);
+    let torn: Vec<_> = used.step_by(40).collect();
+    for &at in &torn {
+        file.write_all_at(&[0; 64], at as u64 + 64).expect("written");
+    }
+    let again = open(&folder);
+    let mut lost = Vec::new();
+    for id in &many {
+        if again.get(*id).await.expect("read").is_none() {
+            lost.push(*id);
+        }
+    }
+    assert_eq!(lost.len(), torn.len());
+    again.create_many(&lost).await.expect("made anew");
+    let fresh = open(&folder);
+    for id in &many {
+        assert!(fresh.get(*id).await.expect("read").is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_lost_or_foreign_file_is_refused_and_never_made_anew() {
+    for lost in ["kek", "keys"] {
+        let folder = Folder::new();
+        open(&folder).create(Uuid::now_v7()).await.expect("made");
+        std::fs::remove_file(folder.path().join(lost)).expect("removed");
+        let refused = FileKeyStore::open(folder.path());
+        assert!(matches!(refused, Err(KeyStoreError::Damaged(_))), "{lost}");
+    }
+    let (mine, foreign) = (Folder::new(), Folder::new());
+    open(&mine);
+    open(&foreign);
+    std::fs::copy(foreign.path().join("kek"), mine.path().join("kek")).expect("copied");
+    assert!(matches!(FileKeyStore::open(mine.path()), Err(KeyStoreError::Damaged(_))));
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_killed_half_way_is_repeated() {
+    let folder = Folder::new();
+    open(&folder);
+    std::fs::remove_file(folder.path().join("kek")).expect("removed");
+    open(&folder).create(Uuid::now_v7()).await.expect("made");
+}
+
+#[tokio::test]
+async fn its_files_are_for_the_owner_only() {
+    let folder = Folder::new();
+    let inner = folder.path().join("keys-folder");
+    FileKeyStore::open(&inner).expect("opened");
+    let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(mode(&inner), 0o700);
+    for file in ["kek", "keys", "lock"] {
+        assert_eq!(mode(&inner.join(file)), 0o600, "{file}");
+    }
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(inner.join("kek"), readable).expect("changed");
+    assert!(matches!(FileKeyStore::open(&inner), Err(KeyStoreError::Storage(_))));
+}
+
+#[test]
+fn the_cache_is_bounded_and_forgets_with_time() {
+    let start = Instant::now();
+    let mut cache = Cache::new(start);
+    for id in ids(CACHE_KEYS * 3) {
+        cache.put(id, CustomerKey::random(), start);
+        assert!(cache.young.len() + cache.old.len() <= CACHE_KEYS);
+    }
+    let id = Uuid::now_v7();
+    cache.put(id, CustomerKey::random(), start);
+    assert!(cache.get(id, start + CACHE_LIFE).is_some());
+    assert!(cache.get(id, start + CACHE_LIFE * 2).is_none());
+    let id = Uuid::now_v7();
+    cache.put(id, CustomerKey::random(), start + CACHE_LIFE * 2);
+    assert!(cache.get(id, start + CACHE_LIFE * 5).is_none());
+}

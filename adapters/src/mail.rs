@@ -1,0 +1,105 @@
+//! Mail into files: one file per mail in a folder, for development and tests.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use stepwise_workflows::mail::{Mail, MailError, Mailer};
+
+/// Writes each mail to a file of its own (mode 0600) named by the hash of its key: sending the
+/// same mail again writes the same file.
+pub struct FileMailer {
+    folder: PathBuf,
+}
+
+impl FileMailer {
+    /// Mails go to `folder` (made with mode 0700 where it is missing).
+    pub fn new(folder: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+}
+
+#[async_trait]
+impl Mailer for FileMailer {
+    async fn send(&self, key: &str, mail: &Mail) -> Result<(), MailError> {
+        let name = hex::encode(&Sha256::digest(key)[..16]);
+        let path = self.folder.join(format!("{name}.eml"));
+        let temporary = self.folder.join(format!("{name}.{}.new", uuid::Uuid::now_v7()));
+        let text = render(mail);
+        let written = tokio::task::spawn_blocking(move || {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(text.as_bytes())?;
+            std::fs::rename(&temporary, &path)
+        });
+        written
+            .await
+            .map_err(|_| MailError::Unknown(io::Error::other("the runtime is ending")))?
+            .map_err(MailError::NotDone)
+    }
+}
+
+/// Line breaks in an address or a subject would be headers of their own: they become spaces.
+fn render(mail: &Mail) -> String {
+    let line = |text: &str| text.replace(char::is_control, " ");
+    format!(
+        "To: {}\r\nSubject: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{}\r\n",
+        line(&mail.to),
+        line(&mail.subject),
+        mail.text
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::testing::Folder;
+
+    fn mail(subject: &str) -> Mail {
+        Mail { to: "ada@example.com".into(), subject: subject.into(), text: "Hello\nAda".into() }
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let mut files: Vec<_> = std::fs::read_dir(folder)
+            .expect("the folder is there")
+            .map(|entry| entry.expect("it can be listed").path())
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[tokio::test]
+    async fn a_mail_becomes_a_file_only_its_owner_can_read() {
+        let folder = Folder::new();
+        let mailer = FileMailer::new(&folder.path().join("mail")).expect("the folder is writable");
+        mailer.send("k1", &mail("Welcome")).await.expect("it can be written");
+        let [file] = &files(&folder.path().join("mail"))[..] else { panic!("one file") };
+        let mode = std::fs::metadata(file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let text = std::fs::read_to_string(file).expect("it can be read");
+        assert!(text.starts_with("To: ada@example.com\r\nSubject: Welcome\r\n"), "{text}");
+        assert!(text.contains("\r\n\r\nHello\nAda"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_same_mail_sent_twice_is_one_file() {
+        let folder = Folder::new();
+        let mailer = FileMailer::new(folder.path()).expect("the folder is writable");
+        for key in ["k1", "k1", "k2"] {
+            mailer.send(key, &mail("Welcome")).await.expect("it can be written");
+        }
+        assert_eq!(files(folder.path()).len(), 2);
+    }
+
+    #[test]
+    fn a_subject_cannot_add_a_header() {
+        let text = render(&mail("Hi\r\nBcc: eve@example.com"));
+        assert!(!text.contains("\r\nBcc"), "{text}");
+    }
+}
