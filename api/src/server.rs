@@ -3,6 +3,10 @@
 use std::{io, sync::Arc, time::Duration};
 
 use poem::{Server, listener::TcpAcceptor};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{door::Door, routes};
@@ -11,6 +15,19 @@ use crate::{door::Door, routes};
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a connection may say nothing.
 const IDLE: Duration = Duration::from_secs(75);
+
+/// How long a request waits for a connection before it is a 503. Milliseconds.
+const ACQUIRE_MS: u64 = 1_500;
+
+/// The front door's pool. Nothing is tested before use: a request that meets a dead connection is
+/// a 503, and the next one gets a new connection.
+pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_millis(ACQUIRE_MS))
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
 
 /// Serves the front door on `listener` until `stop`, then lets running requests end.
 pub async fn serve(

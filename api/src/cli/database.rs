@@ -2,17 +2,13 @@
 
 use std::{str::FromStr, time::Duration};
 
-use sqlx::{
-    ConnectOptions, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
 
 use super::{Failure, settings::Settings};
+use crate::server;
 
 /// The oldest Postgres that is supported.
 const OLDEST: i32 = 15;
-/// How long a request waits for a connection before it is a 503. Milliseconds.
-const ACQUIRE_MS: u64 = 1_500;
 
 /// A pool on the database of `--database-url`.
 pub(super) async fn connect(settings: &Settings, connections: u32) -> Result<PgPool, Failure> {
@@ -27,8 +23,7 @@ pub(super) async fn connect(settings: &Settings, connections: u32) -> Result<PgP
     connect_to(options, connections).await
 }
 
-/// A pool on a database that answers and is new enough. Nothing is tested before use: a request
-/// that meets a dead connection is a 503 and the next one gets a new connection.
+/// A pool on a database that answers and is new enough.
 pub(super) async fn connect_to(
     options: PgConnectOptions,
     connections: u32,
@@ -37,11 +32,7 @@ pub(super) async fn connect_to(
     let options = options
         .application_name("stepwise")
         .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(Duration::from_millis(ACQUIRE_MS))
-        .test_before_acquire(false)
-        .connect_lazy_with(options.clone());
+    let pool = server::pool(options.clone(), connections);
     let probe = tokio::time::timeout(Duration::from_secs(5), options.connect()).await;
     let mut connection = match probe {
         Ok(Ok(connection)) => connection,

@@ -50,6 +50,8 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // Fails only where it was done already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     let done = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -260,13 +260,16 @@ enum Found {
 #[derive(Debug)]
 pub struct Callers {
     environment: String,
+    /// Seconds without a request after which a session is over.
+    idle_s: i64,
     remembered: Mutex<HashMap<[u8; 32], (Instant, Found)>>,
 }
 
 impl Callers {
     /// Service keys of another environment than this one are unknown here.
-    pub fn new(environment: impl Into<String>) -> Self {
-        Self { environment: environment.into(), remembered: Mutex::default() }
+    pub fn new(environment: impl Into<String>, idle: Duration) -> Self {
+        let idle_s = i64::try_from(idle.as_secs()).unwrap_or(i64::MAX);
+        Self { environment: environment.into(), idle_s, remembered: Mutex::default() }
     }
 
     /// Who holds `token`. At most one round trip, none if the token was seen in the last second.
@@ -281,7 +284,7 @@ impl Callers {
         let found = match self.recall(&hash) {
             Some(found) => found,
             None => {
-                let found = ask(db, hash).await?;
+                let found = ask(db, hash, self.idle_s).await?;
                 self.remember(hash, found.clone());
                 found
             }
@@ -319,11 +322,17 @@ impl Callers {
     }
 }
 
-async fn ask(db: &PgPool, hash: [u8; 32]) -> Result<Found, Problem> {
+async fn ask(db: &PgPool, hash: [u8; 32], idle_s: i64) -> Result<Found, Problem> {
     let row = sqlx::query(
         "-- caller_by_token
+        with touched as (
+            -- Kept to within ten minutes, to spare a write a request.
+            update shop.session set last_seen_at = saga.now()
+            where token_hash = $1 and last_seen_at < saga.now() - interval '10 minutes'
+                and last_seen_at > saga.now() - $2::bigint * interval '1 second')
         select 'customer' as role, s.customer_id as id, '{}'::text[] as scopes,
-            s.expires_at <= saga.now() as expired
+            s.expires_at <= saga.now()
+                or s.last_seen_at <= saga.now() - $2::bigint * interval '1 second' as expired
         from shop.session s
         join shop.customer c on c.customer_id = s.customer_id and c.frozen_at is null
         where s.token_hash = $1
@@ -335,6 +344,7 @@ async fn ask(db: &PgPool, hash: [u8; 32]) -> Result<Found, Problem> {
         from shop.access_key where key_hash = $1 and revoked_at is null",
     )
     .bind(&hash[..])
+    .bind(idle_s)
     .fetch_optional(db)
     .await?;
     let Some(row) = row else { return Ok(Found::Unknown) };

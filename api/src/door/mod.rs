@@ -29,6 +29,9 @@ use self::{
     reply::Reply,
 };
 
+/// How long a session lives without a request.
+const IDLE: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
+
 /// What all handlers share.
 pub struct Door {
     /// The pool of the API; its acquire time-out is what turns a lost database into a 503.
@@ -94,7 +97,7 @@ impl Door {
         Ok(Self {
             db,
             keys,
-            callers: Callers::new(environment),
+            callers: Callers::new(environment, IDLE),
             limits: Limits::new(rates),
             cursors: Cursors::new(secret),
         })

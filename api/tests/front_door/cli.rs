@@ -1,0 +1,167 @@
+//! The command line as scripts and newcomers meet it: one line, and an exit code to rely on.
+
+use std::{fs, path::PathBuf, process::Output};
+
+use tokio::process::Command;
+use uuid::Uuid;
+
+use crate::house::House;
+
+/// A directory of one's own, so that no settings file of somebody else is read.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("stepwise-cli-{}", Uuid::now_v7().simple()));
+        fs::create_dir(&path).expect("the temporary directory is writable");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left is in the temporary directory.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn stepwise(folder: &Folder) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stepwise"));
+    command.current_dir(&folder.0).env_clear().kill_on_drop(true);
+    command
+}
+
+async fn run(folder: &Folder, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+    let mut command = stepwise(folder);
+    let Output { status, stdout, stderr } =
+        command.args(args).envs(env.iter().copied()).output().await.expect("the binary starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// The one line that says why, without the log lines around it.
+fn complaint(stderr: &str) -> Vec<&str> {
+    stderr.lines().filter(|line| line.starts_with("stepwise: ")).collect()
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_exit_code_3_and_one_line() {
+    let folder = Folder::new();
+    let url = "postgres://postgres@127.0.0.1:9/none";
+    for command in ["migrate", "check"] {
+        let (code, _, stderr) = run(&folder, &[command, "--database-url", url], &[]).await;
+        assert_eq!(code, 3, "{stderr}");
+        let lines = complaint(&stderr);
+        assert!(lines.len() == 1 && lines[0].contains("127.0.0.1:9"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn no_database_named_is_wrong_usage() {
+    let folder = Folder::new();
+    let (code, _, stderr) = run(&folder, &["migrate"], &[]).await;
+    assert_eq!(code, 2, "{stderr}");
+    assert!(complaint(&stderr)[0].contains("--database-url"), "{stderr}");
+}
+
+#[tokio::test]
+async fn an_unknown_key_in_the_settings_file_is_named() {
+    let folder = Folder::new();
+    fs::write(folder.0.join("stepwise.toml"), "prot = 1\n").expect("writable");
+    let (code, _, stderr) = run(&folder, &["openapi"], &[]).await;
+    assert_eq!(code, 2, "{stderr}");
+    let lines = complaint(&stderr);
+    assert!(lines.len() == 1 && lines[0].contains("prot"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_flag_beats_the_environment_and_that_the_file() {
+    let folder = Folder::new();
+    let address = |port: u16| format!("postgres://127.0.0.1:{port}/x");
+    let file = format!("database-url = \"{}\"\n", address(1));
+    fs::write(folder.0.join("stepwise.toml"), file).expect("writable");
+    let (env, flag) = (address(2), address(3));
+    let env = [("STEPWISE_DATABASE_URL", env.as_str())];
+    let (_, _, stderr) = run(&folder, &["check"], &[]).await;
+    assert!(stderr.contains("127.0.0.1:1"), "{stderr}");
+    let (_, _, stderr) = run(&folder, &["check"], &env).await;
+    assert!(stderr.contains("127.0.0.1:2"), "{stderr}");
+    let (_, _, stderr) = run(&folder, &["check", "--database-url", &flag], &env).await;
+    assert!(stderr.contains("127.0.0.1:3"), "{stderr}");
+}
+
+#[tokio::test]
+async fn an_address_of_the_wrong_kind_is_wrong_usage_and_names_its_option() {
+    let folder = Folder::new();
+    for (option, value) in [
+        ("--amqp-url", "http://localhost"),
+        ("--database-url", "localhost:5432"),
+        ("--gateway-url", "ftp://x"),
+    ] {
+        let (code, _, stderr) = run(&folder, &["check", option, value], &[]).await;
+        assert_eq!(code, 2, "{stderr}");
+        assert!(complaint(&stderr)[0].contains(option), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_a_newer_release_has_migrated_is_exit_code_4_and_stays_untouched() {
+    let house = House::open().await;
+    let folder = Folder::new();
+    let url = house.database.url();
+    let (code, stdout, stderr) = run(&folder, &["check", "--database-url", &url], &[]).await;
+    assert_eq!((code, stdout.as_str()), (0, "this version fits the database\n"), "{stderr}");
+    sqlx::query(
+        "insert into shop._migrations (version, description, success, checksum, execution_time)
+        values (9999, 'from the future', true, '\\x00', 0)",
+    )
+    .execute(house.database.pool())
+    .await
+    .expect("the bookkeeping table is a table");
+    for command in ["check", "migrate"] {
+        let (code, _, stderr) = run(&folder, &[command, "--database-url", &url], &[]).await;
+        assert_eq!(code, 4, "{stderr}");
+        assert!(complaint(&stderr)[0].contains("9999"), "{stderr}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_token_is_made_shown_once_and_revoked() {
+    let house = House::open().await;
+    let folder = Folder::new();
+    let url = house.database.url();
+    let env = [("STEPWISE_DATABASE_URL", url.as_str()), ("STEPWISE_ENVIRONMENT", "test")];
+    let create = ["token", "create", "--role", "service", "--name", "till", "--scopes", "a:b,c:d"];
+    let (code, token, stderr) = run(&folder, &create, &env).await;
+    assert_eq!(code, 0, "{stderr}");
+    let token = token.trim();
+    assert!(token.starts_with("sk_test_"), "{token}");
+    assert!(house.door.callers.look_up(&house.door.db, token).await.is_ok());
+
+    let (_, list, _) = run(&folder, &["token", "list"], &env).await;
+    assert!(list.contains("till") && list.contains("a:b,c:d") && !list.contains(token), "{list}");
+    let id = list.split_whitespace().next().expect("the id comes first");
+    let (code, _, stderr) = run(&folder, &["token", "revoke", id], &env).await;
+    assert_eq!(code, 0, "{stderr}");
+    let (code, _, _) = run(&folder, &["token", "revoke", id], &env).await;
+    assert_eq!(code, 2, "there is nothing left to revoke");
+    house.door.callers.forget(&stepwise::door::caller::token_hash(token));
+    let refused = house.door.callers.look_up(&house.door.db, token).await.expect_err("revoked");
+    assert_eq!(refused.code(), "token_invalid");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn help_names_only_what_works_and_gives_an_example_each() {
+    let folder = Folder::new();
+    let (code, help, _) = run(&folder, &["--help"], &[]).await;
+    assert_eq!(code, 0);
+    for command in ["migrate", "check", "token", "openapi"] {
+        assert!(help.contains(command), "{help}");
+        let (code, help, _) = run(&folder, &[command, "--help"], &[]).await;
+        assert!(code == 0 && help.contains("Example: stepwise "), "{help}");
+    }
+    let (code, _, stderr) = run(&folder, &["migrat"], &[]).await;
+    assert!(code == 2 && stderr.contains("migrate"), "{stderr}");
+}

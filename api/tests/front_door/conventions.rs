@@ -1,0 +1,107 @@
+//! What holds for every address.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::house::{House, refusal, send};
+
+#[tokio::test]
+async fn an_unknown_address_is_a_problem_whatever_it_is_made_of() {
+    let house = House::open().await;
+    let long = format!("/v1/{}", "x".repeat(8_000));
+    for path in ["/", "/nothing", "/v1/orders/../..", "/v1/%00", "/v1/%ff%fe", long.as_str()] {
+        let answer = send(house.get(path)).await;
+        assert_eq!(answer.problem(), refusal(404, "not_found"), "{path}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_method_an_address_does_not_know_is_405_with_the_ones_it_knows() {
+    let house = House::open().await;
+    for method in ["HEAD", "OPTIONS", "TRACE", "PROPFIND", "DELETE"] {
+        let method = Method::from_bytes(method.as_bytes()).expect("a token");
+        let answer = send(house.ask(method.clone(), "/healthz")).await;
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.header("allow"), "GET", "{method}");
+        if method != Method::HEAD {
+            assert_eq!(answer.problem(), refusal(405, "method_not_allowed"));
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_query_parameter_nobody_knows_is_refused_by_name() {
+    let house = House::open().await;
+    let answer = send(house.get("/healthz?page=1")).await;
+    assert_eq!(answer.problem(), refusal(400, "unknown_parameter"));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_token_in_the_address_is_refused() {
+    let house = House::open().await;
+    for query in ["token=abc", "access_token=abc", "x=sk_test_1_2"] {
+        let answer = send(house.get(&format!("/healthz?{query}"))).await;
+        assert_eq!(answer.problem(), refusal(400, "token_in_query"), "{query}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_database_away_is_503_within_two_seconds_and_says_when_to_come_back() {
+    let house = House::open().await;
+    send(house.get("/readyz")).await.is(200);
+    // Every connection is taken: what an overloaded or lost database looks like from here.
+    let mut taken = Vec::new();
+    for _ in 0..10 {
+        taken.push(house.door.db.acquire().await.expect("one of ten"));
+    }
+    let began = Instant::now();
+    let answer = send(house.get("/readyz")).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(answer.problem(), refusal(503, "database_unavailable"));
+    assert_eq!(answer.json()["retryable"], true);
+    assert_eq!(answer.header("retry-after"), "1");
+    drop(taken);
+    send(house.get("/readyz")).await.is(200);
+    send(house.get("/healthz")).await.is(200);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_refused_and_the_connection_closed() {
+    let house = House::open().await;
+    let address = house.base.trim_start_matches("http://").to_owned();
+    let attempts = [
+        // two opinions about where the body ends
+        "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        "GET / HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ];
+    for attempt in attempts {
+        let mut stream = TcpStream::connect(&address).await.expect("it listens");
+        stream.write_all(attempt.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers and closes");
+        assert!(answer.starts_with("HTTP/1.1 400"), "{attempt}: {answer}");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_document_and_its_page_are_served_without_the_network() {
+    let house = House::open().await;
+    let document = send(house.get("/openapi.json")).await;
+    assert!(document.is(200).json()["openapi"].as_str().is_some_and(|v| v.starts_with("3.0")));
+    let page = send(house.get("/docs")).await;
+    assert!(page.is(200).text.contains("swagger"));
+    assert!(!page.text.contains("src=\"http"), "nothing is fetched from elsewhere");
+    house.close().await;
+}

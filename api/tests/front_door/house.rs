@@ -1,0 +1,152 @@
+//! A front door of one's own: a fresh database, a server on a free port, a client.
+
+use std::{collections::HashMap, sync::Arc, sync::Mutex, time::Duration};
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+use stepwise::door::{
+    Door,
+    caller::{NewKey, make_key},
+    limits::Rates,
+};
+use stepwise_engine::testing::Database;
+use stepwise_workflows::privacy::{CustomerKey, KeyStore, KeyStoreError};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Keys in memory: what the front door needs of a key store.
+#[derive(Default)]
+pub(crate) struct Keys(Mutex<HashMap<Uuid, CustomerKey>>);
+
+#[async_trait::async_trait]
+impl KeyStore for Keys {
+    async fn create_many(&self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
+        let mut keys = self.0.lock().expect("a test does not panic here");
+        Ok(ids
+            .iter()
+            .map(|id| keys.entry(*id).or_insert_with(CustomerKey::random).clone())
+            .collect())
+    }
+
+    async fn get(&self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
+        Ok(self.0.lock().expect("a test does not panic here").get(&id).cloned())
+    }
+
+    async fn destroy(&self, id: Uuid) -> Result<bool, KeyStoreError> {
+        Ok(self.0.lock().expect("a test does not panic here").remove(&id).is_some())
+    }
+}
+
+/// A running front door.
+pub(crate) struct House {
+    pub(crate) database: Database,
+    pub(crate) door: Arc<Door>,
+    pub(crate) base: String,
+    pub(crate) client: reqwest::Client,
+    stop: CancellationToken,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: reqwest::header::HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("not JSON ({e}): {}", self.text))
+    }
+
+    /// Checks that this is a whole problem document, and answers its code.
+    #[track_caller]
+    pub(crate) fn problem(&self) -> (u16, String) {
+        let kind = self.headers.get("content-type").and_then(|v| v.to_str().ok());
+        assert_eq!(kind, Some("application/problem+json"), "{self:?}");
+        let body = self.json();
+        for field in ["type", "title", "code", "detail", "instance", "requestId"] {
+            assert!(body[field].as_str().is_some_and(|s| !s.is_empty()), "{field} in {body}");
+        }
+        assert_eq!(body["status"], self.status, "{body}");
+        assert_eq!(body["requestId"], self.header("x-request-id"), "{body}");
+        (self.status, body["code"].as_str().unwrap_or_default().to_owned())
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    }
+
+    #[track_caller]
+    pub(crate) fn is(&self, status: u16) -> &Self {
+        assert_eq!(self.status, status, "{}", self.text);
+        self
+    }
+}
+
+/// Shorter than `(403, "forbidden".to_owned())`.
+pub(crate) fn refusal(status: u16, code: &str) -> (u16, String) {
+    (status, code.to_owned())
+}
+
+impl House {
+    pub(crate) async fn open() -> Self {
+        Self::open_with(Rates::OFF).await
+    }
+
+    pub(crate) async fn open_with(rates: Rates) -> Self {
+        let database = Database::fresh(&[
+            stepwise_engine::migrations::migrations(),
+            stepwise_workflows::migrations::migrations(),
+        ])
+        .await;
+        let keys = Arc::new(Keys::default());
+        let db = stepwise::server::pool(database.options(), 10);
+        let door = Door::open(db, keys, "test", rates).await;
+        let door = Arc::new(door.expect("a fresh database has its secrets"));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let base = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let stop = CancellationToken::new();
+        tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), stop.clone()));
+        // Fails only where another test of this process was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .no_proxy()
+            .build()
+            .expect("a plain client");
+        Self { database, door, base, client, stop }
+    }
+
+    pub(crate) async fn close(self) {
+        self.stop.cancel();
+        self.door.db.close().await;
+        self.database.close().await;
+    }
+
+    pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub(crate) fn get(&self, path: &str) -> RequestBuilder {
+        self.ask(Method::GET, path)
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.ask(Method::POST, path).json(body)
+    }
+
+    /// A key of this role.
+    pub(crate) async fn key(&self, role: &str, scopes: &[&str]) -> String {
+        let scopes: Vec<String> = scopes.iter().map(|s| (*s).to_owned()).collect();
+        let new = NewKey { role, name: "a test", scopes: &scopes, lives_days: Some(1) };
+        make_key(self.database.pool(), "test", new).await.expect("a key is made")
+    }
+}
+
+/// Sends, and reads all of the answer.
+pub(crate) async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.expect("the server answers");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.expect("a whole answer") }
+}

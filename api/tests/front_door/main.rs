@@ -1,0 +1,6 @@
+//! The front door as clients meet it: real HTTP, the real router, a real Postgres.
+
+mod cli;
+mod conventions;
+mod house;
+mod keys;
