@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, get};
+use poem::{Endpoint, EndpointExt, Request, Response, Route, endpoint::make_sync, get};
 use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::{
     door::{
         Door,
         edge::{Edge, RouteTable},
+        measure,
+        problem::Problem,
     },
     resources::system::System,
 };
@@ -30,9 +32,19 @@ pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
         make_sync(move |_| Response::builder().content_type("application/json").body(spec.clone()));
     let routes = Route::new()
         .at("/openapi.json", get(json))
+        .at("/metrics", get(make_sync(metrics)))
         .nest("/docs", service.swagger_ui())
         .nest("/", service);
     Edge::new(routes.map_to_response(), door, RouteTable::new(&document, &OTHERS))
+}
+
+/// The metrics, for a collector on this machine only.
+fn metrics(request: Request) -> poem::Result<Response> {
+    let local = request.remote_addr().as_socket_addr().is_some_and(|a| a.ip().is_loopback());
+    if !local {
+        return Err(Problem::not_found("not_found", "There is nothing at this address.").into());
+    }
+    Ok(Response::builder().content_type("text/plain; version=0.0.4").body(measure::text()))
 }
 
 /// The OpenAPI document as JSON.

@@ -35,6 +35,7 @@ pub async fn serve(
     door: Arc<Door>,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    crate::door::measure::start();
     let acceptor = TcpAcceptor::from_tokio(listener)?;
     let sweeper = tokio::spawn(sweep(Arc::clone(&door), stop.clone()));
     let served = Server::new_with_acceptor(acceptor)

@@ -9,7 +9,10 @@ pub mod edge;
 pub mod idempotency;
 pub mod json;
 pub mod limits;
+pub mod matching;
+pub mod measure;
 pub mod page;
+pub mod prefer;
 pub mod problem;
 pub mod reply;
 

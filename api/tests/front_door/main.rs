@@ -2,5 +2,6 @@
 
 mod cli;
 mod conventions;
+mod document;
 mod house;
 mod keys;

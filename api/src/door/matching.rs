@@ -1,0 +1,65 @@
+//! `If-Match`: do it only if nothing has changed since I looked.
+
+use poem::{Request, RequestBody, http::StatusCode};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
+};
+
+use super::problem::Problem;
+
+/// The version the client looked at, if it said so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IfMatch(pub Option<i64>);
+
+impl IfMatch {
+    /// 412 if the thing is at another version than the client looked at.
+    pub fn check(self, version: i64) -> Result<(), Problem> {
+        match self.0 {
+            Some(seen) if seen != version => Err(changed()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// 412.
+pub fn changed() -> Problem {
+    Problem::new(
+        StatusCode::PRECONDITION_FAILED,
+        "precondition_failed",
+        "It has changed since you looked: read it again and take the new ETag.",
+    )
+}
+
+impl<'a> ApiExtractor<'a> for IfMatch {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    const PARAM_IS_REQUIRED: bool = false;
+    type ParamType = String;
+    type ParamRawType = String;
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
+            description: Some("An ETag: refused with 412 if the thing has another by now."),
+            ..MetaSchema::new("string")
+        })))
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<String>,
+    ) -> poem::Result<Self> {
+        let Some(sent) = request.headers().get("if-match") else { return Ok(Self(None)) };
+        let text = sent.to_str().unwrap_or_default().trim();
+        if text == "*" {
+            return Ok(Self(None));
+        }
+        // What is not one of our tags matches nothing.
+        let version = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')?.parse().ok());
+        version.map(|version| Self(Some(version))).ok_or_else(|| changed().into())
+    }
+}

@@ -1,0 +1,102 @@
+//! The OpenAPI document against the catalogue of commands, and against its committed copy.
+
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+use serde_json::Value;
+
+/// Operations that need no token, by decision.
+const FOR_ANYONE: [&str; 10] = [
+    "registerCustomer",
+    "verifyCustomerEmail",
+    "logIn",
+    "createGuestCart",
+    "listProducts",
+    "getProduct",
+    "listCategories",
+    "receiveGatewayWebhook",
+    "health",
+    "ready",
+];
+
+fn at_root(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn document() -> Value {
+    serde_json::from_str(&stepwise::routes::document()).expect("the document is JSON")
+}
+
+fn catalogue() -> Value {
+    let text = fs::read_to_string(at_root("tests/fixtures/catalog.json")).expect("the fixture");
+    serde_json::from_str(&text).expect("the fixture is JSON")
+}
+
+/// All operations: id, and the operation itself.
+fn operations(document: &Value) -> Vec<(String, Value)> {
+    let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
+    paths
+        .flat_map(|methods| methods.as_object().into_iter().flat_map(|m| m.values()))
+        .map(|op| (op["operationId"].as_str().unwrap_or_default().to_owned(), op.clone()))
+        .collect()
+}
+
+fn names<'v>(list: impl IntoIterator<Item = &'v Value>) -> BTreeSet<String> {
+    list.into_iter().filter_map(|v| v["name"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_command_takes_exactly_the_fields_the_catalogue_names() {
+    let (document, catalogue) = (document(), catalogue());
+    let mut seen = 0;
+    for (id, operation) in operations(&document) {
+        let commands = catalogue["commands"].as_array().expect("commands");
+        let Some(command) = commands.iter().find(|c| c["operationId"] == id.as_str()) else {
+            continue;
+        };
+        seen += 1;
+        let mut wanted = names(command["required_data"].as_array().expect("fields"));
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let mut taken = names(parameters.filter(|p| p["in"] == "path"));
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        if let Some(name) = body.as_str().and_then(|r| r.rsplit('/').next()) {
+            let properties = &document["components"]["schemas"][name]["properties"];
+            taken.extend(properties.as_object().into_iter().flat_map(|p| p.keys().cloned()));
+        }
+        // Stock is kept per variant where a product has some.
+        if id.ends_with("Inventory") || id == "setInventoryQuantity" {
+            taken.remove("variantId");
+            wanted.remove("variantId");
+        }
+        assert_eq!(taken, wanted, "{id}");
+    }
+    assert!(seen > 0, "the document has none of the catalogue's commands");
+}
+
+#[test]
+fn every_operation_has_an_id_a_summary_a_caller_and_the_problem_answer() {
+    let document = document();
+    let mut ids = BTreeSet::new();
+    for (id, operation) in operations(&document) {
+        assert!(!id.is_empty(), "{operation}");
+        assert!(ids.insert(id.clone()), "{id} twice");
+        assert!(operation["summary"].as_str().is_some_and(|s| !s.is_empty()), "{id}");
+        let declared = operation["security"].as_array().is_some_and(|s| !s.is_empty());
+        assert_eq!(declared, !FOR_ANYONE.contains(&id.as_str()), "{id}: who may call it?");
+        let problem = &operation["responses"]["default"]["content"];
+        assert!(problem["application/problem+json"].is_object(), "{id}");
+    }
+}
+
+#[test]
+fn the_committed_document_is_the_one_the_program_serves() {
+    let path = at_root("docs/openapi.json");
+    let served = stepwise::routes::document() + "\n";
+    if std::env::var_os("STEPWISE_UPDATE").is_some() {
+        fs::write(&path, &served).expect("docs/ is writable");
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == served,
+        "docs/openapi.json is out of date: run the test with STEPWISE_UPDATE=1 and commit it"
+    );
+}
