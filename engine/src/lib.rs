@@ -1,9 +1,52 @@
-//! Durable sagas on Postgres.
+//! Durable sagas on Postgres: long-running processes as state machines whose way back is written beside their way forward.
+//!
+//! A [`Saga`] is a pure function of (state, event); [`Steps`] says how its steps are done; an [`Engine`] starts and signals instances
+//! inside the caller's own transactions; [`work`] drives them. One transaction holds everything a transition does: the event,
+//! the tx steps' rows, the journal, the new state, timers and published messages. The outside world is touched only by
+//! activities: at least once, under a key made of our own ids, never inside a transaction.
+//!
+//! What decides the speed: transitions of many instances share one statement and one commit ([`lane`]), each fenced by
+//! (epoch, seq); a worker claims instances, not steps, and carries each as far as it goes.
+//!
+//! Lock order of every transaction: the rows of the domain first, in the domain's order; an instance's row last.
+//!
+//! Deliberately absent: replay of code (a position is data), exactly-once calls (a provider deduplicates by our key), locks of
+//! our own, any knowledge of shops, HTTP or message brokers.
 
-pub mod id;
+mod advance;
+mod apply;
+mod backend;
+mod chain;
+mod claim;
+mod commit;
+mod engine;
+mod id;
 pub mod inbox;
+mod instance;
+mod lane;
+mod lease;
 pub mod migrations;
 pub mod outbox;
+mod perform;
+mod registry;
+mod row;
+pub mod saga;
+mod signal;
+mod start;
+mod status;
+mod steps;
+mod store;
+mod terms;
 pub mod testing;
+mod worker;
 
+pub use engine::{Engine, EngineBuilder};
+pub use id::{SHARDS, new_id, shard_in, shard_of};
 pub use migrations::migrate;
+pub use saga::{Early, Next, Saga, Step, Undo, Unexpected, stay, to, unwind};
+pub use signal::{Answer, SignalError};
+pub use start::{Start, StartError, Started};
+pub use status::{Status, WaitingOn};
+pub use steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone};
+pub use terms::{EffectKind, Retry, Terms, WhenUnknown};
+pub use worker::{WorkerConfig, work};

@@ -1,0 +1,282 @@
+//! Applying a fact to an instance: pure, so that it can be done again on the row as it is now when a commit missed.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::{
+    instance::{Entry, Instance, Pending, json},
+    perform::{Fact, What},
+    saga::{Next, Saga, Step, Undo, Unexpected},
+    status::Status,
+    steps::{Cause, Effect},
+    terms::{Retry, WhenUnknown},
+};
+
+/// What is to be done with the instance after a fact was applied.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Applied {
+    /// Commit it.
+    Commit,
+    /// Go on in memory; nothing has to be written yet.
+    GoOn,
+    /// The row has moved on: the fact says nothing new.
+    Moot,
+}
+
+/// Calls foreign pure code; a panic in it must not take the worker down.
+pub(crate) fn on<S: Saga>(state: S::State, event: S::Event) -> Result<Next<S>, String> {
+    match catch_unwind(AssertUnwindSafe(|| S::on(state, event))) {
+        Ok(next) => next.map_err(|unexpected: Unexpected| unexpected.to_string()),
+        Err(_) => Err("the saga panicked in `on`".to_owned()),
+    }
+}
+
+impl<S: Saga> Instance<S> {
+    /// Is `no` still what the row waits for?
+    fn awaits(&self, fact: &Fact<S::Event>) -> bool {
+        let pending = match &self.pending {
+            Pending::Call { no, .. } | Pending::Timer { no, .. } | Pending::Run { no, .. } => Some(*no),
+            Pending::Nothing => None,
+        };
+        match fact.what {
+            What::Undone(_) | What::NothingToUndo | What::NotUndone(_) | What::CannotUndo(_) => {
+                self.status == Status::Unwinding
+                    && pending.is_none()
+                    && self.undos.last().is_some_and(|open| open.no == fact.no)
+            }
+            _ => pending == Some(fact.no) && matches!(self.status, Status::Running | Status::Unwinding),
+        }
+    }
+
+    pub(crate) fn apply(&mut self, fact: &Fact<S::Event>) -> Applied {
+        if !self.awaits(fact) {
+            return Applied::Moot;
+        }
+        match &fact.what {
+            What::Answered { event, effect } => self.answered(fact, event, effect),
+            What::Fired(event) => {
+                let mut entry = Entry::new("timer", event);
+                entry.step_no = Some(fact.no);
+                self.settled();
+                self.react(entry, event.clone());
+            }
+            What::NotDone(cause) => self.failed(fact, "not_done", cause),
+            What::Unknown(cause) => self.failed(fact, "unknown", cause),
+            What::NeverSeen => return self.never_seen(fact),
+            What::Dropped => {
+                self.settled();
+                self.note(self.entry("dropped", fact, &()));
+                self.end_if_nothing_is_open();
+            }
+            What::Undone(reference) => {
+                self.settle(fact.no, "undone", reference.clone());
+                self.undid(fact, reference);
+            }
+            What::NothingToUndo => {
+                self.settle(fact.no, "refuted", None);
+                self.undid(fact, &None);
+            }
+            What::NotUndone(cause) => self.failed(fact, "not_undone", cause),
+            What::CannotUndo(cause) => {
+                self.attempt += 1;
+                self.stick(format_args!("step {} cannot be undone: {cause}", fact.no));
+            }
+        }
+        Applied::Commit
+    }
+
+    fn entry(&self, kind: &'static str, fact: &Fact<S::Event>, event: &impl serde::Serialize) -> Entry {
+        Entry {
+            kind,
+            event: Some(json(event)),
+            step_no: Some(fact.no),
+            attempt: Some(self.attempt + 1),
+            started_at: Some(fact.started_at),
+        }
+    }
+
+    fn answered(&mut self, fact: &Fact<S::Event>, event: &S::Event, effect: &Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::Confirmed(reference) => self.settle(fact.no, "confirmed", Some(reference.clone())),
+            Effect::Refuted => {
+                self.settle(fact.no, "refuted", None);
+                self.undos.retain(|open| open.no != fact.no);
+            }
+        }
+        if let Pending::Call { activity, .. } = &self.pending
+            && *effect != Effect::Refuted
+            && matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot)
+        {
+            self.pass_pivot();
+        }
+        if self.status == Status::Unwinding {
+            // Decided meanwhile: the outcome goes to the ledger only.
+            self.note(self.entry("settled", fact, event));
+            self.settled();
+            self.end_if_nothing_is_open();
+            return;
+        }
+        let entry = self.entry("outcome", fact, event);
+        self.settled();
+        self.react(entry, event.clone());
+    }
+
+    /// Asks the saga and takes its decision; then the early signals that the new state takes.
+    pub(crate) fn react(&mut self, entry: Entry, event: S::Event) {
+        match on::<S>(self.state.clone(), event) {
+            Ok(next) => self.take(entry, next),
+            Err(why) => {
+                self.note(entry);
+                self.stick(why);
+                return;
+            }
+        }
+        self.take_early();
+    }
+
+    fn take(&mut self, entry: Entry, next: Next<S>) {
+        if let Err(forbidden) = self.decide(entry, next) {
+            self.stick(forbidden);
+        }
+    }
+
+    /// Early signals are offered, in order, to a state that waits.
+    pub(crate) fn take_early(&mut self) {
+        let mut at = 0;
+        while at < self.early.len() && self.status == Status::Running && self.waits() {
+            let event = self.early[at].1.clone();
+            match on::<S>(self.state.clone(), event.clone()) {
+                Ok(next) => {
+                    if let Some((id, _)) = self.early.remove(at) {
+                        self.taken.push(id);
+                    }
+                    self.kept = i16::try_from(self.early.len()).unwrap_or(i16::MAX);
+                    self.take(Entry::new("signal", &event), next);
+                    at = 0;
+                }
+                Err(_) => at += 1,
+            }
+        }
+    }
+
+    /// Offers early signals to a row that waits; true if one was taken.
+    pub(crate) fn offer_early(&mut self) -> bool {
+        self.take_early();
+        !self.taken.is_empty()
+    }
+
+    /// Does it wait for something that is no step of its own?
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.pending, Pending::Nothing | Pending::Timer { .. })
+    }
+
+    fn undid(&mut self, fact: &Fact<S::Event>, reference: &Option<String>) {
+        let entry = self.entry("undo", fact, reference);
+        self.undos.pop();
+        self.settled();
+        self.note(entry);
+        self.end_if_nothing_is_open();
+    }
+
+    /// The last undo ends the instance.
+    pub(crate) fn end_if_nothing_is_open(&mut self) {
+        if self.status == Status::Unwinding && self.undos.is_empty() && matches!(self.pending, Pending::Nothing) {
+            self.status = Status::Unwound;
+        }
+    }
+
+    /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
+    fn failed(&mut self, fact: &Fact<S::Event>, outcome: &'static str, cause: &Cause) {
+        self.note(self.entry("attempt", fact, &serde_json::json!({ "outcome": outcome, "error": cause.to_string() })));
+        self.attempt = self.attempt.saturating_add(1);
+        self.last_error = Some(cause.to_string());
+        let Pending::Call { activity, .. } = &self.pending else {
+            return self.failed_undo(fact.no);
+        };
+        let terms = S::terms(activity);
+        if outcome == "unknown" {
+            self.unsettled = true;
+            self.unknowns = self.unknowns.saturating_add(1);
+        } else if self.status == Status::Unwinding {
+            // Surely not done and no longer wanted.
+            self.settle(fact.no, "refuted", None);
+            self.settled();
+            return self.end_if_nothing_is_open();
+        } else {
+            self.unsettled = false;
+        }
+        if self.unknowns > terms.max_unknowns || self.attempt >= terms.retry.max_attempts {
+            self.give_up();
+        } else {
+            self.retry_after(terms.retry.delay(self.attempt));
+        }
+    }
+
+    fn failed_undo(&mut self, no: i32) {
+        let retry = match self.undos.last().map(|open| &open.by) {
+            Some(Step::Activity(undo)) => S::terms(undo).retry,
+            _ => Retry::default(),
+        };
+        if self.attempt >= retry.max_attempts {
+            let last = self.last_error.clone().unwrap_or_default();
+            self.stick(format_args!("the undo of step {no} failed {} times: {last}", self.attempt));
+        } else {
+            self.retry_after(retry.delay(self.attempt));
+        }
+    }
+
+    /// The key is closed: no further attempt. Before the pivot everything is taken back, this step's possible effect included.
+    fn give_up(&mut self) {
+        let Pending::Call { activity, .. } = &self.pending else { return };
+        if self.past_pivot {
+            let last = self.last_error.clone().unwrap_or_default();
+            return self.stick(format_args!("{activity:?} could not be done and nothing can be taken back: {last}"));
+        }
+        let reason = S::gave_up(activity);
+        self.settled();
+        if self.status == Status::Running {
+            self.begin_unwinding(reason);
+        } else {
+            self.end_if_nothing_is_open();
+        }
+    }
+
+    fn never_seen(&mut self, fact: &Fact<S::Event>) -> Applied {
+        let Pending::Call { activity, .. } = &self.pending else { return Applied::Moot };
+        let WhenUnknown::Ask { settles_after } = S::terms(activity).unknown else { return Applied::Moot };
+        if !settles_after.is_zero() && !self.timer_due {
+            self.note(self.entry("probe", fact, &"never seen, a late effect may still come"));
+            self.settle_after(settles_after);
+            return Applied::Commit;
+        }
+        self.unsettled = false;
+        self.timer_due = false;
+        if self.status == Status::Running {
+            // The same attempt again, under the same key.
+            return Applied::GoOn;
+        }
+        self.settle(fact.no, "refuted", None);
+        self.undos.retain(|open| open.no != fact.no);
+        self.note(self.entry("probe", fact, &"never seen"));
+        self.settled();
+        self.end_if_nothing_is_open();
+        Applied::Commit
+    }
+}
+
+impl<S: Saga> Instance<S> {
+    /// The pending chain (or the trailing tx undos) is tried again after `delay`.
+    pub(crate) fn chain_failed(&mut self, error: &crate::steps::StepError, delay: std::time::Duration) {
+        let cause = Cause::new(error);
+        let mut entry = Entry::new("attempt", &serde_json::json!({ "outcome": "not_done", "error": cause.to_string() }));
+        entry.attempt = Some(self.attempt + 1);
+        self.note(entry);
+        self.attempt = self.attempt.saturating_add(1);
+        self.last_error = Some(cause.to_string());
+        if self.attempt >= Retry::default().max_attempts {
+            self.stick(format_args!("a chain of tx steps failed {} times: {cause}", self.attempt));
+        } else {
+            self.retry_after(delay);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Finding work: what is due, what the dead left, what this process owns but does not drive.
+//!
+//! Hints and notifications are for latency only; polling alone finds everything within [`crate::WorkerConfig::poll`].
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgListener};
+
+use crate::{
+    lane::PLANNER,
+    row::{Row, row_columns},
+    worker::Shift,
+};
+
+/// How often the sweep looks for orphans.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// A start or a signal in a process without a worker says that something is due.
+pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
+
+// The limit is a literal: with a parameter the planner reads a tenth of the table.
+macro_rules! claim_due {
+    ($limit:literal) => {
+        ($limit, concat!(
+            "-- name: claim due
+with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version)),
+due as materialized (
+    select i.shard, i.saga_id from saga.instance i
+    where i.wake_at <= (select saga.now())
+        and exists (select from known k where k.name = i.name and k.version >= i.version)
+    order by i.wake_at
+    limit ", $limit, "
+    for no key update skip locked
+)
+update saga.instance i
+set owner = $1, epoch = i.epoch + 1, wake_at = null, waiting_on = 'worker', updated_at = clock_timestamp()
+from due d where i.shard = d.shard and i.saga_id = d.saga_id
+returning ", row_columns!()))
+    };
+}
+
+macro_rules! claim_orphans {
+    ($name:literal, $which:literal) => {
+        concat!(
+            "-- name: ",
+            $name,
+            "
+with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version)),
+orphan as materialized (
+    select i.shard, i.saga_id from saga.instance i
+    where ",
+            $which,
+            " and exists (select from known k where k.name = i.name and k.version >= i.version)
+    limit 64
+    for no key update skip locked
+)
+update saga.instance i
+set owner = $1, epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending ? 'call',
+    updated_at = clock_timestamp()
+from orphan o where i.shard = o.shard and i.saga_id = o.saga_id
+returning ",
+            row_columns!()
+        )
+    };
+}
+
+const DUE: [(usize, &str); 4] = [claim_due!(512), claim_due!(64), claim_due!(8), claim_due!(1)];
+const OF_THE_DEAD: &str = claim_orphans!(
+    "claim from the dead",
+    "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)"
+);
+/// Rows of this process whose last commit is a while ago; who is driven is told apart in memory first ($4).
+const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)");
+
+/// Claims until the shift stops.
+pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
+    let mut connection: Option<PgConnection> = None;
+    let mut swept: Option<Instant> = None;
+    while !shift.is_stopping() {
+        let round = async {
+            let open = connect(&shift, &mut connection).await?;
+            if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+                sweep(&shift, open).await?;
+                swept = Some(Instant::now());
+            }
+            claim(&shift, open, poll).await
+        };
+        let rest = match round.await {
+            Ok(rest) => rest,
+            Err(error) => {
+                connection = None;
+                tracing::warn!(%error, "claiming failed, trying again");
+                Duration::from_millis(500)
+            }
+        };
+        tokio::select! {
+            () = shift.hint.notified() => {}
+            () = tokio::time::sleep(rest) => {}
+            () = shift.stop.cancelled() => return,
+        }
+    }
+}
+
+async fn connect<'a>(
+    shift: &Shift,
+    connection: &'a mut Option<PgConnection>,
+) -> Result<&'a mut PgConnection, sqlx::Error> {
+    if connection.is_none() {
+        let mut fresh = PgConnection::connect_with(&shift.pool.connect_options()).await?;
+        fresh.execute(PLANNER).await?;
+        *connection = Some(fresh);
+    }
+    Ok(connection.as_mut().expect("it was just filled"))
+}
+
+/// Claims what is due, as much as there is room for; answers how long to rest. A full batch is no reason to rest.
+///
+/// Round trips: 1, and 1 for the next wake-up when nothing is left. Row operations: 1 per instance.
+async fn claim(shift: &Arc<Shift>, connection: &mut PgConnection, poll: Duration) -> Result<Duration, sqlx::Error> {
+    let mut places = shift.places(DUE[0].0);
+    let Some((limit, statement)) = DUE.iter().find(|(limit, _)| *limit <= places.len()) else {
+        // No room: whoever leaves gives a hint.
+        return Ok(Duration::from_millis(50));
+    };
+    places.truncate(*limit);
+    let (names, versions) = shift.engine.known();
+    let rows: Vec<Row> =
+        sqlx::query_as(*statement).bind(shift.worker_id).bind(names).bind(versions).fetch_all(&mut *connection).await?;
+    let full = rows.len() == *limit;
+    for (row, place) in rows.into_iter().zip(places) {
+        shift.claimed(row, place);
+    }
+    if full {
+        return Ok(Duration::ZERO);
+    }
+    let next_ms: Option<i64> = sqlx::query_scalar(
+        "-- name: next wake-up
+        select greatest(0, ceil(extract(epoch from min(wake_at) - (select saga.now())) * 1000))::bigint
+        from saga.instance where wake_at is not null",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    Ok(next_ms.map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
+}
+
+/// Takes over what the dead held, frees their rows, and finds what this process owns but does not drive (started here by a caller
+/// that never handed it over).
+async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let (names, versions) = shift.engine.known();
+    loop {
+        let places = shift.places(64);
+        if places.len() < 64 {
+            break;
+        }
+        let rows: Vec<Row> = sqlx::query_as(OF_THE_DEAD)
+            .bind(shift.worker_id)
+            .bind(&names)
+            .bind(&versions)
+            .fetch_all(&mut *connection)
+            .await?;
+        let full = rows.len() == 64;
+        for (row, place) in rows.into_iter().zip(places) {
+            tracing::info!(saga_id = %row.saga_id, epoch = row.epoch, "taken over from a dead worker");
+            shift.claimed(row, place);
+        }
+        if !full {
+            break;
+        }
+    }
+    let owned: Vec<(uuid::Uuid,)> = sqlx::query_as(
+        "-- name: owned for a while
+        select saga_id from saga.instance where owner = $1 and updated_at < clock_timestamp() - interval '2 seconds'",
+    )
+    .bind(shift.worker_id)
+    .fetch_all(&mut *connection)
+    .await?;
+    let adrift: Vec<_> = owned.into_iter().map(|(id,)| id).filter(|id| !shift.drives(*id)).take(64).collect();
+    let places = shift.places(adrift.len());
+    if !adrift.is_empty() && places.len() == adrift.len() {
+        let rows: Vec<Row> = sqlx::query_as(OWN)
+            .bind(shift.worker_id)
+            .bind(&names)
+            .bind(&versions)
+            .bind(&adrift)
+            .fetch_all(&mut *connection)
+            .await?;
+        for (row, place) in rows.into_iter().zip(places) {
+            shift.claimed(row, place);
+        }
+    }
+    sqlx::query(
+        "-- name: forget the dead
+        delete from saga.worker w where w.lease_until < clock_timestamp() - interval '1 minute'
+            and not exists (select from saga.instance i where i.owner = w.worker_id)",
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+/// Turns notifications into hints until aborted.
+pub(crate) async fn listen(shift: Arc<Shift>) {
+    loop {
+        let listened: Result<(), sqlx::Error> = async {
+            let mut listener = PgListener::connect_with(&shift.pool).await?;
+            listener.listen(WAKE_CHANNEL).await?;
+            loop {
+                listener.recv().await?;
+                shift.hint.notify_one();
+            }
+        }
+        .await;
+        if let Err(error) = listened {
+            tracing::warn!(%error, "not listening for wake-ups; polling finds them");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

@@ -1,0 +1,254 @@
+//! Making transitions durable: one statement for many instances, fenced by (epoch, seq).
+//!
+//! Row operations: 2 a member (update the instance, insert one journal row), 1 more for a declared effect and 1 more for
+//! settling it. Round trips and commits: 1 per batch. Who is not in the answer was not written at all: its row has another epoch
+//! or seq, or somebody holds its lock; the driver re-reads it.
+
+use std::{collections::HashSet, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::status::{Status, WaitingOn};
+
+/// When an instance is to be woken.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Wake {
+    /// As it was: owner, timer and wake-up stay untouched.
+    Keep,
+    /// By nobody: it is being driven, waits for a signal or an operator, or has ended.
+    Never,
+    /// At once, by whoever has room.
+    Now,
+    /// For the next attempt.
+    Retry(Duration),
+    /// To ask whether a late effect came.
+    Settle(Duration),
+    /// When its timer fires.
+    Timer { delay: Duration, asleep: bool },
+}
+
+impl Wake {
+    /// After how long it is due, if it is.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        match self {
+            Self::Keep | Self::Never => None,
+            Self::Now => Some(Duration::ZERO),
+            Self::Retry(delay) | Self::Settle(delay) | Self::Timer { delay, .. } => Some(*delay),
+        }
+    }
+
+    /// (mode for the statement, delay in milliseconds).
+    pub(crate) fn encode(&self) -> (i16, i64) {
+        let ms = |delay: &Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
+        match self {
+            Self::Keep => (0, 0),
+            Self::Never => (1, 0),
+            Self::Now => (2, 0),
+            Self::Retry(delay) => (2, ms(delay)),
+            Self::Settle(delay) | Self::Timer { delay, .. } => (3, ms(delay)),
+        }
+    }
+}
+
+/// One row for `saga.journal`.
+#[derive(Debug, Clone)]
+pub(crate) struct JournalRow {
+    pub(crate) seq: i32,
+    pub(crate) kind: &'static str,
+    pub(crate) event: Option<String>,
+    pub(crate) step_no: Option<i32>,
+    pub(crate) attempt: Option<i16>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) next: Option<String>,
+    pub(crate) undo: Option<String>,
+}
+
+/// A new ledger row.
+#[derive(Debug, Clone)]
+pub(crate) struct Intent {
+    pub(crate) step_no: i32,
+    pub(crate) kind: &'static str,
+    pub(crate) amount: Option<(String, String)>,
+}
+
+/// What became of a ledger row.
+#[derive(Debug, Clone)]
+pub(crate) struct Settle {
+    pub(crate) step_no: i32,
+    pub(crate) status: &'static str,
+    pub(crate) reference: Option<String>,
+}
+
+/// The new row of one instance, with everything that goes with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) shard: i16,
+    pub(crate) id: Uuid,
+    pub(crate) epoch: i32,
+    /// The seq that the row must still have.
+    pub(crate) seq: i32,
+    pub(crate) new_seq: i32,
+    pub(crate) status: Status,
+    pub(crate) waiting_on: Option<WaitingOn>,
+    pub(crate) state: String,
+    pub(crate) pending: String,
+    pub(crate) undos: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) past_pivot: bool,
+    pub(crate) attempt: i16,
+    pub(crate) unknowns: i16,
+    pub(crate) unsettled: bool,
+    pub(crate) kept: i16,
+    pub(crate) last_error: Option<String>,
+    pub(crate) wake: Wake,
+    /// The owner lets go of it.
+    pub(crate) release: bool,
+    /// Never empty; more than one only for a chain of tx steps, which commits alone.
+    pub(crate) journal: Vec<JournalRow>,
+    pub(crate) settle: Option<Settle>,
+    pub(crate) intent: Option<Intent>,
+}
+
+macro_rules! column {
+    ($batch:expr, $field:ident) => {
+        $batch.iter().map(|c| c.$field).collect::<Vec<_>>()
+    };
+    ($batch:expr, $c:ident => $value:expr) => {
+        $batch.iter().map(|$c| $value).collect::<Vec<_>>()
+    };
+}
+
+/// Writes the members whose fence holds and whose row nobody else has locked; answers their ids.
+///
+/// Members are locked in id order inside the statement; the fence is tested in that same part, so a member is either written with
+/// its journal and ledger or not at all. With `wait` the statement waits for row locks instead of skipping (for a caller that
+/// holds the locks of its own transaction anyway).
+///
+/// # Errors
+/// The statement failed as a whole: nothing was written, or (connection lost) nobody knows.
+pub(crate) async fn write(tx: &mut PgConnection, batch: &[Commit], wait: bool) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let wakes = column!(batch, c => c.wake.encode());
+    let first = batch.iter().map(|c| &c.journal[0]).collect::<Vec<_>>();
+    let rest = batch.iter().flat_map(|c| c.journal[1..].iter().map(move |row| (c.id, row))).collect::<Vec<_>>();
+    let ids = sqlx::query_scalar::<_, Uuid>(if wait { COMMIT_WAITING } else { COMMIT_SKIPPING })
+        .bind(column!(batch, shard))
+        .bind(column!(batch, id))
+        .bind(column!(batch, epoch))
+        .bind(column!(batch, seq))
+        .bind(column!(batch, new_seq))
+        .bind(column!(batch, c => c.status.as_str()))
+        .bind(column!(batch, c => c.waiting_on.map(WaitingOn::as_str)))
+        .bind(column!(batch, c => c.state.as_str()))
+        .bind(column!(batch, c => c.pending.as_str()))
+        .bind(column!(batch, c => c.undos.as_str()))
+        .bind(column!(batch, c => c.reason.as_deref()))
+        .bind(column!(batch, past_pivot))
+        .bind(column!(batch, attempt))
+        .bind(column!(batch, unknowns))
+        .bind(column!(batch, unsettled))
+        .bind(column!(batch, kept))
+        .bind(column!(batch, c => c.last_error.as_deref()))
+        .bind(wakes.iter().map(|w| w.0).collect::<Vec<_>>())
+        .bind(wakes.iter().map(|w| w.1).collect::<Vec<_>>())
+        .bind(column!(batch, release))
+        .bind(column!(batch, c => c.settle.as_ref().map(|s| s.step_no)))
+        .bind(column!(batch, c => c.settle.as_ref().map(|s| s.status)))
+        .bind(column!(batch, c => c.settle.as_ref().and_then(|s| s.reference.as_deref())))
+        .bind(column!(batch, c => c.intent.as_ref().map(|i| i.step_no)))
+        .bind(column!(batch, c => c.intent.as_ref().map(|i| i.kind)))
+        .bind(column!(batch, c => c.intent.as_ref().and_then(|i| Some(i.amount.as_ref()?.0.as_str()))))
+        .bind(column!(batch, c => c.intent.as_ref().and_then(|i| Some(i.amount.as_ref()?.1.as_str()))))
+        .bind(first.iter().map(|row| row.seq).collect::<Vec<_>>())
+        .bind(first.iter().map(|row| row.kind).collect::<Vec<_>>())
+        .bind(first.iter().map(|row| row.event.as_deref()).collect::<Vec<_>>())
+        .bind(first.iter().map(|row| row.step_no).collect::<Vec<_>>())
+        .bind(first.iter().map(|row| row.attempt).collect::<Vec<_>>())
+        .bind(first.iter().map(|row| row.started_at).collect::<Vec<_>>())
+        .bind(first.iter().map(|row| row.next.as_deref()).collect::<Vec<_>>())
+        .bind(first.iter().map(|row| row.undo.as_deref()).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.seq).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.kind).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.event.as_deref()).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.step_no).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.attempt).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.started_at).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.next.as_deref()).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(_, row)| row.undo.as_deref()).collect::<Vec<_>>())
+        .fetch_all(tx)
+        .await?;
+    Ok(ids.into_iter().collect())
+}
+
+macro_rules! commit_sql {
+    ($name:literal, $lock:literal) => {
+        concat!(
+            "-- name: ",
+            $name,
+            "
+with clock as materialized (select saga.now() as now, clock_timestamp() as real),
+member as (
+    select * from unnest($1::smallint[], $2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::text[], $7::text[],
+        $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::smallint[], $14::smallint[], $15::boolean[],
+        $16::smallint[], $17::text[], $18::smallint[], $19::bigint[], $20::boolean[], $21::integer[], $22::text[], $23::text[],
+        $24::integer[], $25::text[], $26::text[], $27::text[], $28::integer[], $29::text[], $30::text[], $31::integer[],
+        $32::smallint[], $33::timestamptz[], $34::text[], $35::text[])
+        as m(shard, saga_id, epoch, seq, new_seq, status, waiting_on, state, pending, undos, reason, past_pivot, attempt,
+            unknowns, unsettled, kept, last_error, wake, delay_ms, release, settle_no, settle_status, settle_reference,
+            intent_no, intent_kind, intent_amount, intent_currency,
+            j_seq, j_kind, j_event, j_step_no, j_attempt, j_started_at, j_next, j_undo)
+),
+fenced as materialized (
+    select m.* from member m
+    join saga.instance i on i.shard = m.shard and i.saga_id = m.saga_id and i.epoch = m.epoch and i.seq = m.seq
+    order by m.saga_id
+    for no key update of i ",
+            $lock,
+            "
+),
+written as (
+    update saga.instance i set
+        seq = f.new_seq, status = f.status, state = f.state::jsonb, pending = f.pending::jsonb, undos = f.undos::jsonb,
+        reason = f.reason::jsonb, past_pivot = f.past_pivot, attempt = f.attempt, unknowns = f.unknowns,
+        unsettled = f.unsettled, kept = f.kept, last_error = f.last_error,
+        waiting_on = case when f.wake = 0 then i.waiting_on else f.waiting_on end,
+        owner = case when f.release then null else i.owner end,
+        wake_at = case f.wake when 0 then i.wake_at when 1 then null else c.now + f.delay_ms * interval '1 ms' end,
+        timer_at = case f.wake when 0 then i.timer_at when 3 then c.now + f.delay_ms * interval '1 ms' end,
+        updated_at = c.real
+    from fenced f, clock c
+    where i.shard = f.shard and i.saga_id = f.saga_id
+    returning i.saga_id
+),
+settled as (
+    update saga.effect e set status = f.settle_status, reference = coalesce(f.settle_reference, e.reference), settled_at = c.real
+    from fenced f, clock c
+    where f.settle_no is not null and e.shard = f.shard and e.saga_id = f.saga_id and e.step_no = f.settle_no
+),
+intended as (
+    insert into saga.effect (shard, saga_id, step_no, kind, amount, currency, status, at)
+    select f.shard, f.saga_id, f.intent_no, f.intent_kind, f.intent_amount::numeric, f.intent_currency, 'intent', c.real
+    from fenced f, clock c where f.intent_no is not null
+),
+journalled as (
+    insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, attempt, started_at, next, undo, epoch)
+    select f.shard, f.saga_id, f.j_seq, c.real, f.j_kind, f.j_event::jsonb, f.j_step_no, f.j_attempt, f.j_started_at,
+        f.j_next::jsonb, f.j_undo::jsonb, f.epoch
+    from fenced f, clock c
+    union all
+    select f.shard, f.saga_id, j.seq, c.real, j.kind, j.event::jsonb, j.step_no, j.attempt, j.started_at, j.next::jsonb,
+        j.undo::jsonb, f.epoch
+    from clock c, unnest($36::uuid[], $37::integer[], $38::text[], $39::text[], $40::integer[], $41::smallint[],
+        $42::timestamptz[], $43::text[], $44::text[])
+        as j(saga_id, seq, kind, event, step_no, attempt, started_at, next, undo)
+    join fenced f on f.saga_id = j.saga_id
+)
+select saga_id from written"
+        )
+    };
+}
+
+const COMMIT_SKIPPING: &str = commit_sql!("commit transitions", "skip locked");
+const COMMIT_WAITING: &str = commit_sql!("commit own transition", "");

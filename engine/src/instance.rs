@@ -1,0 +1,435 @@
+//! An instance in memory, and the one place where a decision of its saga changes it.
+//!
+//! [`Instance::decide`] is pure: it turns a [`Next`] into the new row and the journal row that goes with it. What is durable is
+//! decided by whoever commits the [`Commit`] made from it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    commit::{Commit, Intent, JournalRow, Settle, Wake},
+    row::Row,
+    saga::{Next, Saga, Step, Then, Undo},
+    status::{Status, WaitingOn},
+};
+
+/// What an instance waits for.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "", rename_all = "snake_case")]
+pub(crate) enum Pending<S: Saga> {
+    /// A signal, or the next open undo while unwinding.
+    Nothing,
+    /// A tx step that is to be run (again).
+    Run { no: i32, step: S::Tx },
+    /// An activity that is in flight or to be tried (again).
+    Call { no: i32, activity: S::Activity },
+    /// A timer, armed by the commit `no`.
+    Timer { no: i32, event: S::Event },
+}
+
+/// An undo recorded before its step ran.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "")]
+pub(crate) struct OpenUndo<S: Saga> {
+    /// The step it takes back.
+    pub(crate) no: i32,
+    pub(crate) by: Step<S>,
+}
+
+pub(crate) struct Instance<S: Saga> {
+    pub(crate) shard: i16,
+    pub(crate) id: Uuid,
+    pub(crate) subject: String,
+    pub(crate) epoch: i32,
+    /// As last committed; every [`Commit`] tests it.
+    pub(crate) committed_seq: i32,
+    pub(crate) seq: i32,
+    pub(crate) status: Status,
+    pub(crate) state: S::State,
+    pub(crate) pending: Pending<S>,
+    pub(crate) timer_due: bool,
+    pub(crate) undos: Vec<OpenUndo<S>>,
+    pub(crate) reason: Option<S::Reason>,
+    pub(crate) past_pivot: bool,
+    pub(crate) attempt: i16,
+    pub(crate) unknowns: i16,
+    pub(crate) unsettled: bool,
+    pub(crate) kept: i16,
+    pub(crate) last_error: Option<String>,
+    /// Signals that came early, in the order of their arrival.
+    pub(crate) early: VecDeque<(String, S::Event)>,
+    /// Ids of early signals that were taken since the last commit.
+    pub(crate) taken: Vec<String>,
+    /// Collected since the last commit.
+    journal: Vec<JournalRow>,
+    settle: Option<Settle>,
+    intent: Option<Intent>,
+    wake: Wake,
+}
+
+/// What happened, for the journal.
+pub(crate) struct Entry {
+    pub(crate) kind: &'static str,
+    pub(crate) event: Option<String>,
+    pub(crate) step_no: Option<i32>,
+    pub(crate) attempt: Option<i16>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+}
+
+impl Entry {
+    /// An entry of that kind about an event.
+    pub(crate) fn new(kind: &'static str, event: &impl Serialize) -> Self {
+        Self { kind, event: Some(json(event)), step_no: None, attempt: None, started_at: None }
+    }
+}
+
+/// The saga decided something that its position does not allow: a bug in the saga.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Forbidden {
+    #[error("a saga cannot unwind after its pivot")]
+    UnwindAfterPivot,
+}
+
+/// Plain data as JSON text. `\u0000`, which jsonb refuses, is replaced, so that foreign text cannot fail a batch.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string(value).unwrap_or_else(|error| {
+        // Payloads are derived plain data; only a hand-written Serialize can fail, and it must not lose the instance.
+        format!("{{\"unserializable\":{:?}}}", error.to_string())
+    });
+    if text.contains("\\u0000") { replace_nul(&text) } else { text }
+}
+
+/// Replaces the escape `\u0000` (but not an escaped backslash followed by `u0000`).
+fn replace_nul(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (head, tail) = rest.split_at(at);
+        out.push_str(head);
+        let taken = if tail.starts_with("\\u0000") {
+            out.push_str("\\ufffd");
+            6
+        } else {
+            out.push_str(&tail[..2.min(tail.len())]);
+            2.min(tail.len())
+        };
+        rest = &tail[taken..];
+    }
+    out + rest
+}
+
+impl<S: Saga> Instance<S> {
+    /// An instance that is not in the database yet.
+    pub(crate) fn unborn(shard: i16, id: Uuid, subject: String, state: S::State) -> Self {
+        Self {
+            shard,
+            id,
+            subject,
+            epoch: 1,
+            committed_seq: 0,
+            seq: 0,
+            status: Status::Running,
+            state,
+            pending: Pending::Nothing,
+            timer_due: false,
+            undos: Vec::new(),
+            reason: None,
+            past_pivot: false,
+            attempt: 0,
+            unknowns: 0,
+            unsettled: false,
+            kept: 0,
+            last_error: None,
+            early: VecDeque::new(),
+            taken: Vec::new(),
+            journal: Vec::new(),
+            settle: None,
+            intent: None,
+            wake: Wake::Never,
+        }
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// When its JSON no longer fits the types.
+    pub(crate) fn from_row(row: Row) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            shard: row.shard,
+            id: row.saga_id,
+            epoch: row.epoch,
+            committed_seq: row.seq,
+            seq: row.seq,
+            status: row.status,
+            state: serde_json::from_str(&row.state)?,
+            pending: serde_json::from_str(&row.pending)?,
+            timer_due: row.timer_due,
+            undos: serde_json::from_str(&row.undos)?,
+            reason: row.reason.as_deref().map(serde_json::from_str).transpose()?,
+            past_pivot: row.past_pivot,
+            attempt: row.attempt,
+            unknowns: row.unknowns,
+            unsettled: row.unsettled,
+            kept: row.kept,
+            last_error: row.last_error,
+            subject: row.subject,
+            early: VecDeque::new(),
+            taken: Vec::new(),
+            journal: Vec::new(),
+            settle: None,
+            intent: None,
+            wake: Wake::Never,
+        })
+    }
+
+    /// Takes what the saga decided about `entry`. Pure: the row and its journal grow, nothing is written.
+    pub(crate) fn decide(&mut self, entry: Entry, next: Next<S>) -> Result<(), Forbidden> {
+        if matches!(next.then, Then::Unwind(_)) && self.past_pivot {
+            return Err(Forbidden::UnwindAfterPivot);
+        }
+        self.seq += 1;
+        let no = self.seq;
+        let undos_before = self.undos.len();
+        if let Some(state) = next.state {
+            self.state = state;
+        }
+        for step in next.begun {
+            self.ran(no, &Step::Tx(step));
+        }
+        let decided = match next.then {
+            Then::Stay => {
+                if self.journal.is_empty() {
+                    self.wake = Wake::Keep;
+                }
+                "\"stay\"".to_owned()
+            }
+            then => self.wait_for(no, then),
+        };
+        let undo = (self.undos.len() > undos_before).then(|| json(&self.undos[undos_before..].iter().map(|u| &u.by).collect::<Vec<_>>()));
+        self.record(entry, Some(decided), undo);
+        Ok(())
+    }
+
+    fn wait_for(&mut self, no: i32, then: Then<S>) -> String {
+        self.wake = Wake::Never;
+        if let Then::Unwind(reason) = then {
+            let decided = format!("{{\"unwind\":{}}}", json(&reason));
+            self.begin_unwinding(reason);
+            return decided;
+        }
+        self.fresh();
+        match then {
+            Then::Run(step) => {
+                let decided = format!("{{\"run\":{}}}", json(&step));
+                self.pending = Pending::Run { no, step };
+                decided
+            }
+            Then::Call(activity) => {
+                let decided = format!("{{\"call\":{}}}", json(&activity));
+                self.intend(no, &activity);
+                self.pending = Pending::Call { no, activity };
+                decided
+            }
+            Then::Wait { until: None, .. } => {
+                self.pending = Pending::Nothing;
+                "\"wait\"".to_owned()
+            }
+            Then::Wait { until: Some((delay, event)), asleep } => {
+                let decided = format!("{{\"wait_ms\":{},\"then\":{}}}", delay.as_millis(), json(&event));
+                self.pending = Pending::Timer { no, event };
+                self.wake = Wake::Timer { delay, asleep };
+                decided
+            }
+            Then::Done => {
+                self.pending = Pending::Nothing;
+                self.status = Status::Completed;
+                self.undos.clear();
+                "\"done\"".to_owned()
+            }
+            Then::Stay | Then::Unwind(_) => unreachable!("handled before"),
+        }
+    }
+
+    /// The pending step is settled (or was never tried): nothing of it is left to ask for.
+    pub(crate) fn settled(&mut self) {
+        self.pending = Pending::Nothing;
+        self.fresh();
+    }
+
+    fn fresh(&mut self) {
+        (self.attempt, self.unknowns, self.unsettled, self.last_error) = (0, 0, false, None);
+    }
+
+    /// From here on only undos run; with none open this is the end. An activity that is still pending is settled first.
+    pub(crate) fn begin_unwinding(&mut self, reason: S::Reason) {
+        if !matches!(self.pending, Pending::Call { .. }) {
+            self.settled();
+        }
+        self.reason = Some(reason);
+        self.status = if self.undos.is_empty() && matches!(self.pending, Pending::Nothing) {
+            Status::Unwound
+        } else {
+            Status::Unwinding
+        };
+    }
+
+    /// Records the way back of a step that has run or is about to: called before an activity, after a tx step.
+    pub(crate) fn ran(&mut self, no: i32, step: &Step<S>) {
+        match S::undo(step) {
+            Undo::By(by) => self.undos.push(OpenUndo { no, by }),
+            Undo::Nothing => {}
+            Undo::Pivot => self.pass_pivot(),
+        }
+    }
+
+    /// After this nothing is taken back any more.
+    pub(crate) fn pass_pivot(&mut self) {
+        self.past_pivot = true;
+        self.undos.clear();
+    }
+
+    fn intend(&mut self, no: i32, activity: &S::Activity) {
+        // An activity pivot is passed by its confirmed outcome, not by being decided.
+        if let Undo::By(by) = S::undo(&Step::Activity(activity.clone())) {
+            self.undos.push(OpenUndo { no, by });
+        }
+        if let Some(effect) = S::terms(activity).effect {
+            self.intent = Some(Intent { step_no: no, kind: effect.kind, amount: effect.amount });
+        }
+    }
+
+    /// A journal row that changes nothing else; raises seq unless `decide` did.
+    pub(crate) fn record(&mut self, entry: Entry, next: Option<String>, undo: Option<String>) {
+        self.journal.push(JournalRow {
+            seq: self.seq,
+            kind: entry.kind,
+            event: entry.event,
+            step_no: entry.step_no,
+            attempt: entry.attempt,
+            started_at: entry.started_at,
+            next,
+            undo,
+        });
+    }
+
+    /// A commit of its own for something that is no decision of the saga (a failed attempt, an undo, a release).
+    pub(crate) fn note(&mut self, entry: Entry) {
+        self.seq += 1;
+        self.record(entry, None, None);
+    }
+
+    /// What the ledger is told in the next commit.
+    pub(crate) fn settle(&mut self, step_no: i32, status: &'static str, reference: Option<String>) {
+        self.settle = Some(Settle { step_no, status, reference });
+    }
+
+    /// Let go of it and have it claimed again after `delay`.
+    pub(crate) fn retry_after(&mut self, delay: Duration) {
+        self.wake = Wake::Retry(delay);
+    }
+
+    /// Ask again whether a late effect came, after `delay`.
+    pub(crate) fn settle_after(&mut self, delay: Duration) {
+        self.wake = Wake::Settle(delay);
+    }
+
+    /// Let go of it; it is due at once.
+    pub(crate) fn release(&mut self) {
+        self.wake = Wake::Now;
+    }
+
+    /// It needs a person.
+    pub(crate) fn stick(&mut self, why: impl std::fmt::Display) {
+        let why = crate::steps::Cause::new(why).to_string();
+        self.status = Status::Stuck;
+        self.wake = Wake::Never;
+        self.last_error = Some(why.clone());
+        self.note(Entry::new("stuck", &why));
+    }
+
+    /// Is there nothing more to do for who drives it now?
+    pub(crate) fn parks(&self) -> bool {
+        match self.waiting_on() {
+            None => true,
+            Some(_) if self.wake == Wake::Keep => false,
+            Some(waiting_on) => !matches!(waiting_on, WaitingOn::Worker | WaitingOn::Activity) || self.wake == Wake::Now,
+        }
+    }
+
+    fn waiting_on(&self) -> Option<WaitingOn> {
+        if self.status.is_final() {
+            return None;
+        }
+        if self.status.needs_operator() {
+            return Some(WaitingOn::Operator);
+        }
+        Some(match (&self.wake, &self.pending) {
+            (Wake::Retry(_) | Wake::Settle(_), _) => WaitingOn::Retry,
+            (Wake::Timer { asleep: true, .. }, _) => WaitingOn::Timer,
+            (Wake::Timer { asleep: false, .. }, _) => WaitingOn::Signal,
+            (Wake::Now, _) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never, Pending::Call { .. }) => WaitingOn::Activity,
+            (Wake::Keep | Wake::Never, Pending::Run { .. }) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never, _) if self.status == Status::Unwinding => WaitingOn::Activity,
+            (Wake::Keep | Wake::Never, Pending::Timer { .. }) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never, Pending::Nothing) => WaitingOn::Signal,
+        })
+    }
+
+    /// The commit of everything since the last one. `owner` stays unless the instance parks.
+    pub(crate) fn commit(&mut self) -> Commit {
+        Commit {
+            shard: self.shard,
+            id: self.id,
+            epoch: self.epoch,
+            seq: self.committed_seq,
+            new_seq: self.seq,
+            status: self.status,
+            waiting_on: self.waiting_on(),
+            state: json(&self.state),
+            pending: json(&self.pending),
+            undos: json(&self.undos),
+            reason: self.reason.as_ref().map(json),
+            past_pivot: self.past_pivot,
+            attempt: self.attempt,
+            unknowns: self.unknowns,
+            unsettled: self.unsettled,
+            kept: self.kept,
+            last_error: self.last_error.clone(),
+            wake: self.wake.clone(),
+            release: self.parks(),
+            journal: std::mem::take(&mut self.journal),
+            settle: self.settle.take(),
+            intent: self.intent.take(),
+        }
+    }
+
+    /// A commit that adds to the journal only: what it waits on and who drives it stay as they are.
+    pub(crate) fn commit_untouched(&mut self) -> Commit {
+        self.wake = Wake::Keep;
+        let mut commit = self.commit();
+        commit.release = false;
+        commit
+    }
+
+    /// That commit is durable.
+    pub(crate) fn committed(&mut self) {
+        self.committed_seq = self.seq;
+        self.wake = Wake::Never;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_nul_is_replaced_and_an_escaped_backslash_is_not_mistaken_for_one() {
+        assert_eq!(json(&"a\0b"), "\"a\\ufffdb\"");
+        assert_eq!(json(&"a\\u0000b"), "\"a\\\\u0000b\"");
+        assert_eq!(json(&"\0\0"), "\"\\ufffd\\ufffd\"");
+    }
+}

@@ -1,0 +1,145 @@
+//! A lane of group commit: one connection that writes whatever transitions have gathered while its last commit was under way.
+//!
+//! No timer makes anybody wait for company: an idle lane commits a single transition at once, a busy one grows its batches by
+//! itself. A batch that the database refuses is halved until the one member it refuses stands alone.
+
+use std::{collections::VecDeque, time::Duration};
+
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::commit::{self, Commit};
+
+/// How many transitions one statement writes at most.
+const BATCH: usize = 500;
+
+/// What became of a transition.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is durable.
+    Yes,
+    /// It was not written, or nobody knows: read the row again.
+    Missed,
+    /// The database refuses this very transition.
+    Refused(String),
+}
+
+type Job = (Commit, oneshot::Sender<Written>);
+
+/// Where drivers leave their transitions. Clones share the lane.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Lane {
+    /// Starts the lane's task; it ends when the last [`Lane`] is gone.
+    pub(crate) fn start(pool: PgPool, tasks: &tokio_util::task::TaskTracker, stop: CancellationToken) -> Self {
+        let (jobs, queue) = mpsc::channel(8 * BATCH);
+        tasks.spawn(run(pool, queue, stop));
+        Self { jobs }
+    }
+
+    /// Writes one transition, together with whoever else is waiting. Returns once it is durable, or surely or possibly not.
+    pub(crate) async fn commit(&self, commit: Commit) -> Written {
+        let (answer, answered) = oneshot::channel();
+        if self.jobs.send((commit, answer)).await.is_err() {
+            return Written::Missed;
+        }
+        answered.await.unwrap_or(Written::Missed)
+    }
+}
+
+async fn run(pool: PgPool, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
+    let mut connection = None;
+    let mut batch = Vec::with_capacity(BATCH);
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let (commits, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let written = loop {
+            match connect(&pool, &mut connection).await {
+                Ok(open) => break write_all(open, commits).await,
+                Err(error) if stop.is_cancelled() => {
+                    tracing::warn!(%error, "the database is away while stopping; open transitions are left to the lease");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a commit lane cannot reach the database, trying again");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        };
+        if written.lost_connection {
+            connection = None;
+        }
+        for (answer, written) in answers.into_iter().zip(written.each) {
+            // A driver that is gone needs no answer.
+            let _ = answer.send(written);
+        }
+    }
+}
+
+async fn connect<'a>(
+    pool: &PgPool,
+    connection: &'a mut Option<PgConnection>,
+) -> Result<&'a mut PgConnection, sqlx::Error> {
+    if connection.is_none() {
+        let mut fresh = PgConnection::connect_with(&pool.connect_options()).await?;
+        fresh.execute(PLANNER).await?;
+        *connection = Some(fresh);
+    }
+    Ok(connection.as_mut().expect("it was just filled"))
+}
+
+/// Every statement of the engine finds its rows by primary key or by the due index. The planner, which may have planned while
+/// the tables were empty, is not to think otherwise.
+pub(crate) const PLANNER: &str = "-- name: set planner
+set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off";
+
+struct Answers {
+    each: Vec<Written>,
+    lost_connection: bool,
+}
+
+/// Round trips and commits: 1, unless a member is refused (then about 2 log2 of the batch).
+async fn write_all(connection: &mut PgConnection, commits: Vec<Commit>) -> Answers {
+    let mut each = Vec::with_capacity(commits.len());
+    let mut lost_connection = false;
+    let mut parts = VecDeque::from([commits]);
+    while let Some(mut part) = parts.pop_front() {
+        if lost_connection {
+            each.extend(part.iter().map(|_| Written::Missed));
+            continue;
+        }
+        match commit::write(connection, &part, false).await {
+            Ok(ids) => each.extend(part.iter().map(|c| if ids.contains(&c.id) { Written::Yes } else { Written::Missed })),
+            Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
+                if part.len() == 1 {
+                    each.push(Written::Refused(error.to_string()));
+                } else {
+                    let tail = part.split_off(part.len() / 2);
+                    parts.push_front(tail);
+                    parts.push_front(part);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, members = part.len(), "a group commit was lost; its members read their rows again");
+                lost_connection = !matches!(error, sqlx::Error::Database(_)) || is_shutdown(&error);
+                each.extend(part.iter().map(|_| Written::Missed));
+            }
+        }
+    }
+    Answers { each, lost_connection }
+}
+
+/// Does the same statement have a chance when it is tried again? (Class 40: deadlock, serialization; 53: resources; 57: operator
+/// intervention; 08: connection; 25006: read-only; 55P03: lock time-out.)
+pub(crate) fn is_transient(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| {
+        ["40", "53", "57", "08"].iter().any(|class| code.starts_with(class)) || code == "25006" || code == "55P03"
+    })
+}
+
+fn is_shutdown(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code.starts_with("57P")))
+}

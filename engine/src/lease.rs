@@ -1,0 +1,100 @@
+//! The lease: one row per process, renewed on a connection of its own so that a full pool never looks like a death.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{Connection as _, PgConnection, types::Json};
+use uuid::Uuid;
+
+use crate::{
+    engine::Engine,
+    worker::{Shift, WorkerConfig},
+};
+
+/// Writes the lease row; answers until when it holds, by this process's monotonic clock.
+pub(crate) async fn register(
+    engine: &Engine,
+    config: &WorkerConfig,
+    worker_id: Uuid,
+) -> Result<Instant, sqlx::Error> {
+    let asked = Instant::now();
+    sqlx::query(
+        "-- name: register worker
+        with freed as (
+            update saga.worker set lease_until = clock_timestamp() where $4 and name = $2
+        )
+        insert into saga.worker (worker_id, name, kinds, lease_until)
+        values ($1, $2, $3, clock_timestamp() + $5 * interval '1 ms')",
+    )
+    .bind(worker_id)
+    .bind(&config.name)
+    .bind(Json(engine.kinds()))
+    .bind(config.sole)
+    .bind(i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX))
+    .execute(engine.pool())
+    .await?;
+    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)").execute(engine.pool()).await?;
+    Ok(asked + config.lease)
+}
+
+/// Renews every third of the lease until aborted. An outage is waited out: while it lasts nobody else can take over either.
+pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
+    let mut connection: Option<PgConnection> = None;
+    let mut ticks = tokio::time::interval(lease / 3);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let asked = Instant::now();
+        match renew_once(&shift, &mut connection, lease).await {
+            Ok(true) => shift.renewed(asked + lease),
+            Ok(false) => {
+                tracing::warn!(worker_id = %shift.worker_id, "fenced: the lease row is gone, its instances belong to others");
+                shift.lost();
+                return;
+            }
+            Err(error) => {
+                connection = None;
+                tracing::warn!(%error, "the lease could not be renewed, trying again");
+                ticks.reset_after(Duration::from_millis(500));
+            }
+        }
+    }
+}
+
+async fn renew_once(
+    shift: &Shift,
+    connection: &mut Option<PgConnection>,
+    lease: Duration,
+) -> Result<bool, sqlx::Error> {
+    if connection.is_none() {
+        *connection = Some(PgConnection::connect_with(&shift.pool.connect_options()).await?);
+    }
+    let open = connection.as_mut().expect("it was just filled");
+    let renewed = sqlx::query(
+        "-- name: renew lease
+        update saga.worker set lease_until = clock_timestamp() + $2 * interval '1 ms' where worker_id = $1",
+    )
+    .bind(shift.worker_id)
+    .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
+    .execute(open)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
+}
+
+/// After a drain: whatever could not be released is free at once.
+pub(crate) async fn sign_off(shift: &Shift) {
+    let signed_off = sqlx::query(
+        "-- name: sign worker off
+        with held as (select 1 from saga.instance where owner = $1 limit 1),
+        gone as (delete from saga.worker where worker_id = $1 and not exists (select from held))
+        update saga.worker set lease_until = clock_timestamp() where worker_id = $1 and exists (select from held)",
+    )
+    .bind(shift.worker_id)
+    .execute(&shift.pool)
+    .await;
+    if let Err(error) = signed_off {
+        tracing::warn!(%error, "could not sign off; the lease runs out by itself");
+    }
+}

@@ -1,0 +1,88 @@
+//! The sagas an engine knows, with how their steps are done.
+
+use std::{any::Any, marker::PhantomData, sync::Arc};
+
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+
+use crate::{
+    advance, chain,
+    instance::Instance,
+    saga::Saga,
+    steps::{StepError, Steps},
+    worker::{Position, Shift},
+};
+
+/// A registered saga, without its types: what a worker needs.
+pub(crate) trait Drives: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn version(&self) -> i16;
+    fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()>;
+    /// An `Arc<dyn Begins<S>>`.
+    fn begins(&self) -> Box<dyn Any + Send + Sync>;
+}
+
+/// A registered saga with its types, without how its steps are done: what a start needs.
+pub(crate) trait Begins<S: Saga>: Send + Sync {
+    fn chain<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        instance: &'a mut Instance<S>,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
+}
+
+pub(crate) struct Registered<S, I> {
+    steps: Arc<I>,
+    saga: PhantomData<fn() -> S>,
+}
+
+impl<S: Saga, I: Steps<S>> Registered<S, I> {
+    pub(crate) fn new(steps: Arc<I>) -> Self {
+        Self { steps, saga: PhantomData }
+    }
+}
+
+impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn version(&self) -> i16 {
+        S::VERSION as i16
+    }
+
+    fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()> {
+        let steps = self.steps.clone();
+        Box::pin(async move {
+            let instance = match position {
+                Position::Born(instance) => match instance.downcast::<Instance<S>>() {
+                    Ok(instance) => instance,
+                    Err(_) => unreachable!("started under the name of another saga"),
+                },
+                Position::Row(row) => {
+                    let (shard, id) = (row.shard, row.saga_id);
+                    match shift.load::<S>(*row).await {
+                        Ok(instance) => instance,
+                        Err(error) => return crate::start::stick_unreadable(&shift, shard, id, &error).await,
+                    }
+                }
+            };
+            advance::drive(shift, steps, instance).await;
+        })
+    }
+
+    fn begins(&self) -> Box<dyn Any + Send + Sync> {
+        let begins: Arc<dyn Begins<S>> = Arc::new(Self::new(self.steps.clone()));
+        Box::new(begins)
+    }
+}
+
+impl<S: Saga, I: Steps<S>> Begins<S> for Registered<S, I> {
+    fn chain<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        instance: &'a mut Instance<S>,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(chain::run(&*self.steps, tx, instance))
+    }
+}

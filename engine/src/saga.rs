@@ -1,0 +1,202 @@
+//! The contract: a saga is a pure function of (state, event).
+//!
+//! Nothing here does I/O. A [`Saga`] says what to do next; [`crate::Steps`] says how. Its whole position is one JSON
+//! value (state, pending step, open undos), so a deploy can only change data, never lose a place in code.
+//! State, events and steps carry ids and amounts, never personal data.
+
+use std::{fmt::Debug, time::Duration};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::terms::Terms;
+
+/// What states, events, steps and reasons must be: plain data that can be written down and read again.
+pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
+impl<T: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Payload for T {}
+
+/// A definition: a durable state machine about one subject.
+pub trait Saga: Sized + Send + Sync + 'static {
+    /// Its name in SQL, logs, API and docs; fixed for life.
+    const NAME: &'static str;
+    /// Raised when the meaning of stored data changes.
+    const VERSION: u16;
+    /// What an instance is started with.
+    type Input: Payload;
+    /// What an instance remembers.
+    type State: Payload;
+    /// What can happen to it: outcomes, timers, signals.
+    type Event: Payload;
+    /// Steps that run inside the transition's own transaction.
+    type Tx: Payload;
+    /// Steps that touch the outside world.
+    type Activity: Payload;
+    /// Why it unwinds; every undo receives it.
+    type Reason: Payload;
+
+    /// The first transition.
+    fn start(input: Self::Input) -> Next<Self>;
+
+    /// Every other transition. An event that this state does not expect is a bug (the instance gets `stuck`) unless it
+    /// came as a signal, which is then kept or refused ([`Saga::early`]).
+    ///
+    /// # Errors
+    /// [`Unexpected`] when the state has no transition for the event.
+    fn on(state: Self::State, event: Self::Event) -> Result<Next<Self>, Unexpected>;
+
+    /// The way back of each step. Write it without a wildcard: a new step then does not compile until it has one.
+    fn undo(step: &Step<Self>) -> Undo<Self>;
+
+    /// Effect, time-outs and retries of an activity.
+    fn terms(activity: &Self::Activity) -> Terms;
+
+    /// The reason for which an instance unwinds when this activity could not be done within its terms.
+    fn gave_up(activity: &Self::Activity) -> Self::Reason;
+
+    /// May this signal come before the state that takes it? Default: it is refused.
+    fn early(_signal: &Self::Event) -> Early {
+        Early::Refuse
+    }
+}
+
+/// What a saga asks for.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "", rename_all = "snake_case")]
+pub enum Step<S: Saga> {
+    /// Runs inside the transition's own transaction.
+    Tx(S::Tx),
+    /// Touches the outside world, outside any transaction.
+    Activity(S::Activity),
+}
+
+/// The way back of a step.
+pub enum Undo<S: Saga> {
+    /// This step takes it back.
+    By(Step<S>),
+    /// Nothing is to be taken back, or another step's undo covers it.
+    Nothing,
+    /// From here on the saga only goes forward.
+    Pivot,
+}
+
+/// What becomes of a signal that its state does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Early {
+    /// It is kept until a state takes it.
+    Keep,
+    /// The sender is told that it was refused.
+    Refuse,
+}
+
+/// The state has no transition for the event.
+#[derive(Debug, thiserror::Error)]
+#[error("{event} is not expected in {state}")]
+pub struct Unexpected {
+    state: String,
+    event: String,
+}
+
+impl Unexpected {
+    /// Names the pair. `Debug` output of plain data; it carries ids only.
+    pub fn new(state: &impl Debug, event: &impl Debug) -> Self {
+        Self { state: format!("{state:?}"), event: format!("{event:?}") }
+    }
+}
+
+/// What a transition decides: the new state and what to wait for in it.
+pub struct Next<S: Saga> {
+    pub(crate) state: Option<S::State>,
+    pub(crate) begun: Vec<S::Tx>,
+    pub(crate) then: Then<S>,
+}
+
+pub(crate) enum Then<S: Saga> {
+    Run(S::Tx),
+    Call(S::Activity),
+    Wait { until: Option<(Duration, S::Event)>, asleep: bool },
+    Stay,
+    Done,
+    Unwind(S::Reason),
+}
+
+/// Names the state to go to; say what to do there with one of the methods of [`To`].
+pub fn to<S: Saga>(state: S::State) -> To<S> {
+    To { state, begun: Vec::new() }
+}
+
+/// Stay with what is pending (an activity in flight, a timer) and only remember something.
+pub fn stay<S: Saga>(state: S::State) -> Next<S> {
+    Next { state: Some(state), begun: Vec::new(), then: Then::Stay }
+}
+
+/// Take back what was done, last first. The reason decides how the business ends.
+pub fn unwind<S: Saga>(reason: S::Reason) -> Next<S> {
+    Next { state: None, begun: Vec::new(), then: Then::Unwind(reason) }
+}
+
+/// A state to go to, before it is said what to do there.
+pub struct To<S: Saga> {
+    state: S::State,
+    begun: Vec<S::Tx>,
+}
+
+impl<S: Saga> To<S> {
+    fn next(self, then: Then<S>) -> Next<S> {
+        Next { state: Some(self.state), begun: self.begun, then }
+    }
+
+    /// In [`Saga::start`] only: the caller has done this step already, in the transaction that starts the instance (so that
+    /// it could refuse at once with an error of its own). Its undo is recorded as if the engine had run it.
+    #[must_use]
+    pub fn begun(mut self, step: S::Tx) -> Self {
+        self.begun.push(step);
+        self
+    }
+
+    /// Run a step inside this very transaction.
+    pub fn run(self, step: S::Tx) -> Next<S> {
+        self.next(Then::Run(step))
+    }
+
+    /// Call the outside world.
+    pub fn call(self, activity: S::Activity) -> Next<S> {
+        self.next(Then::Call(activity))
+    }
+
+    /// Wait for a signal, for as long as it takes.
+    pub fn wait(self) -> Next<S> {
+        self.next(Then::Wait { until: None, asleep: false })
+    }
+
+    /// Wait for a signal; if none changes the state within `delay` of business time, `event` happens.
+    pub fn or_after(self, delay: Duration, event: S::Event) -> Next<S> {
+        self.next(Then::Wait { until: Some((delay, event)), asleep: false })
+    }
+
+    /// Sleep for `delay` of business time, then `event` happens.
+    pub fn sleep(self, delay: Duration, event: S::Event) -> Next<S> {
+        self.next(Then::Wait { until: Some((delay, event)), asleep: true })
+    }
+
+    /// The end.
+    pub fn done(self) -> Next<S> {
+        self.next(Then::Done)
+    }
+}
+
+impl<S: Saga> Clone for Step<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Tx(step) => Self::Tx(step.clone()),
+            Self::Activity(activity) => Self::Activity(activity.clone()),
+        }
+    }
+}
+
+impl<S: Saga> Debug for Step<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tx(step) => write!(f, "Tx({step:?})"),
+            Self::Activity(activity) => write!(f, "Activity({activity:?})"),
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Signals: events from outside, transitions in the caller's own transaction.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    apply::on,
+    claim::WAKE_CHANNEL,
+    commit,
+    engine::Engine,
+    id::shard_in,
+    instance::{Entry, Instance, Pending, json},
+    row::Row,
+    saga::{Early, Saga, Then},
+    start::Unreadable,
+    store,
+};
+
+/// What became of a signal. The caller learns it at once; it becomes true with the caller's commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The instance took it.
+    Applied,
+    /// It waits for the state that takes it.
+    Kept,
+    /// The instance does not take it in this state, is unwinding or has ended; the journal says so.
+    Refused,
+    /// A signal of that id was answered before; nothing was done.
+    Duplicate,
+}
+
+/// Why a signal could not be given.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// There is no such instance, or it is of another saga.
+    #[error("no instance {0} of that saga")]
+    NotFound(Uuid),
+    /// Its stored data does not fit its types.
+    #[error("instance {id}: {why}")]
+    Unreadable {
+        /// The instance.
+        id: Uuid,
+        /// What does not fit.
+        why: String,
+    },
+    /// The saga's decision is not allowed.
+    #[error("{0}")]
+    Broken(String),
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Engine {
+    /// Gives an instance a signal, once per `signal_id`.
+    ///
+    /// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
+    /// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
+    /// Round trips: 3. Row operations: 3 (instance, journal, signal).
+    ///
+    /// # Errors
+    /// [`SignalError`].
+    pub async fn signal<S: Saga>(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        signal_id: &str,
+        event: S::Event,
+    ) -> Result<Answer, SignalError> {
+        let row = store::lock_instance(tx, shard_in(id), id)
+            .await?
+            .filter(|row| row.name == S::NAME)
+            .ok_or(SignalError::NotFound(id))?;
+        let owned = row.owner.is_some();
+        let mut instance = read::<S>(row)?;
+        let answer = offer(&mut instance, owned, &event)?;
+        if !store::insert_signal(tx, &instance.shard, id, signal_id, &json(&event), answer_text(answer)).await? {
+            return Ok(Answer::Duplicate);
+        }
+        if answer == Answer::Kept {
+            instance.kept += 1;
+        }
+        if !instance.status.is_final() && !owned && !instance.parks() && answer == Answer::Applied {
+            instance.release();
+        }
+        let commit = if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
+        let written = commit::write(tx, std::slice::from_ref(&commit), true).await?;
+        debug_assert_eq!(written.len(), 1, "the row is locked");
+        if commit.wake.delay().is_some() {
+            sqlx::query("-- name: wake workers\nselect pg_notify($1, '')").bind(WAKE_CHANNEL).execute(tx).await?;
+        }
+        Ok(answer)
+    }
+}
+
+fn read<S: Saga>(row: Row) -> Result<Box<Instance<S>>, SignalError> {
+    let id = row.saga_id;
+    Instance::from_row(row)
+        .map(Box::new)
+        .map_err(|error| SignalError::Unreadable { id, why: Unreadable::from(error).to_string() })
+}
+
+fn answer_text(answer: Answer) -> &'static str {
+    match answer {
+        Answer::Applied => "applied",
+        Answer::Kept => "kept",
+        Answer::Refused | Answer::Duplicate => "refused",
+    }
+}
+
+/// Asks the saga. The instance is changed only by what was applied; a refusal is journalled.
+fn offer<S: Saga>(instance: &mut Instance<S>, owned: bool, event: &S::Event) -> Result<Answer, SignalError> {
+    use crate::status::Status;
+    let mut entry = Entry::new("signal", event);
+    match instance.status {
+        Status::Running => {}
+        Status::Paused | Status::Stuck => {
+            instance.note(Entry { kind: "signal kept", ..entry });
+            return Ok(Answer::Kept);
+        }
+        Status::Unwinding | Status::Completed | Status::Unwound | Status::Abandoned => {
+            instance.note(Entry { kind: "signal refused", ..entry });
+            return Ok(Answer::Refused);
+        }
+    }
+    if let Ok(next) = on::<S>(instance.state.clone(), event.clone()) {
+        let busy = !instance.waits();
+        if !busy || matches!(next.then, Then::Stay | Then::Unwind(_)) {
+            let untried = !owned && !instance.unsettled;
+            if matches!(next.then, Then::Unwind(_)) && untried && matches!(instance.pending, Pending::Call { .. }) {
+                // Nobody is at it and its last attempt surely did nothing: there is nothing to settle.
+                let Pending::Call { no, .. } = instance.pending else { unreachable!("matched above") };
+                instance.undos.retain(|open| open.no != no);
+                instance.settle(no, "refuted", None);
+                instance.settled();
+            }
+            instance.decide(entry, next).map_err(|forbidden| SignalError::Broken(forbidden.to_string()))?;
+            return Ok(Answer::Applied);
+        }
+    }
+    let answer = match S::early(event) {
+        Early::Keep => Answer::Kept,
+        Early::Refuse => Answer::Refused,
+    };
+    entry.kind = if answer == Answer::Kept { "signal kept" } else { "signal refused" };
+    instance.note(entry);
+    Ok(answer)
+}

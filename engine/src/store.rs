@@ -1,0 +1,121 @@
+//! Reads and small writes of single instances.
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::{
+    row::{Row, row_columns},
+    steps::EffectRow,
+};
+
+/// The row as it is now, without a lock.
+pub(crate) async fn instance(pool: &PgPool, shard: i16, id: Uuid) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: read instance\nselect ",
+        row_columns!(),
+        " from saga.instance i where i.shard = $1 and i.saga_id = $2"
+    ))
+    .bind(shard)
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}
+
+/// The row, locked until the caller's transaction ends. Take all domain locks first.
+pub(crate) async fn lock_instance(tx: &mut PgConnection, shard: i16, id: Uuid) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: lock instance\nselect ",
+        row_columns!(),
+        " from saga.instance i where i.shard = $1 and i.saga_id = $2 for no key update"
+    ))
+    .bind(shard)
+    .bind(id)
+    .fetch_optional(tx)
+    .await
+}
+
+/// The ledger row of a step.
+pub(crate) async fn effect(pool: &PgPool, shard: i16, id: Uuid, step_no: i32) -> Result<Option<EffectRow>, sqlx::Error> {
+    sqlx::query_as(
+        "-- name: read effect
+        select step_no, kind, reference, status from saga.effect where shard = $1 and saga_id = $2 and step_no = $3",
+    )
+    .bind(shard)
+    .bind(id)
+    .bind(step_no)
+    .fetch_optional(pool)
+    .await
+}
+
+/// Early signals in the order of their arrival: (id, event as JSON).
+pub(crate) async fn early_signals(pool: &PgPool, shard: i16, id: Uuid) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "-- name: read early signals
+        select signal_id, event::text from saga.signal
+        where shard = $1 and saga_id = $2 and answer = 'kept' order by at, signal_id",
+    )
+    .bind(shard)
+    .bind(id)
+    .fetch_all(pool)
+    .await
+}
+
+/// Early signals that a transition took.
+pub(crate) async fn take_signals(
+    tx: &mut PgConnection,
+    shard: i16,
+    id: Uuid,
+    signals: &[String],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- name: take early signals
+        update saga.signal set answer = 'applied' where shard = $1 and saga_id = $2 and signal_id = any($3)",
+    )
+    .bind(shard)
+    .bind(id)
+    .bind(signals)
+    .execute(tx)
+    .await
+    .map(|_| ())
+}
+
+/// Marks a row that this worker holds as stuck, without reading it.
+pub(crate) async fn stick(pool: &PgPool, shard: i16, id: Uuid, owner: Uuid, why: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- name: stick unreadable
+        update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1,
+            last_error = $4, updated_at = clock_timestamp()
+        where shard = $1 and saga_id = $2 and owner = $3",
+    )
+    .bind(shard)
+    .bind(id)
+    .bind(owner)
+    .bind(why)
+    .execute(pool)
+    .await
+    .map(|_| ())
+}
+
+/// Remembers a signal; false if one of that id was there already.
+pub(crate) async fn insert_signal(
+    tx: &mut PgConnection,
+    shard: &i16,
+    id: Uuid,
+    signal_id: &str,
+    event: &str,
+    answer: &str,
+) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "-- name: insert signal
+        insert into saga.signal (shard, saga_id, signal_id, event, answer, at)
+        values ($1, $2, $3, $4::jsonb, $5, clock_timestamp()) on conflict do nothing",
+    )
+    .bind(shard)
+    .bind(id)
+    .bind(signal_id)
+    .bind(event)
+    .bind(answer)
+    .execute(tx)
+    .await?;
+    Ok(inserted.rows_affected() == 1)
+}

@@ -1,0 +1,256 @@
+//! A worker: one process that leases instances and drives many of them at once, on apalis.
+//!
+//! Roles: the **lease** (one row, renewed on a connection of its own), the **claimer** (finds what is due, as much as there is room
+//! for), the **sweep** (takes over from the dead and from itself what it owns but does not drive), the **lanes** (group commit) and apalis'
+//! `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::{AtomicBool, AtomicU64, Ordering}},
+    time::{Duration, Instant},
+};
+
+use sqlx::PgPool;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    claim,
+    commit::Wake,
+    engine::Engine,
+    id::SHARDS,
+    instance::Instance,
+    lane::Lane,
+    lease,
+    registry::Drives,
+    row::Row,
+    saga::Saga,
+    status::Status,
+    store,
+};
+
+/// How a worker works. `Default` suits two cores.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Shown to operators.
+    pub name: String,
+    /// How many instances are driven at once.
+    pub room: usize,
+    /// Lanes of group commit.
+    pub lanes: usize,
+    /// How long the lease lasts; renewed every third of it.
+    pub lease: Duration,
+    /// How long a graceful stop waits for attempts in flight.
+    pub drain: Duration,
+    /// How often it looks for work when nobody hints at any.
+    pub poll: Duration,
+    /// No other living process works under this name: what an earlier one of the name held is free at once.
+    pub sole: bool,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            name: "worker".to_owned(),
+            room: 4_000,
+            lanes: 2,
+            lease: Duration::from_secs(30),
+            drain: Duration::from_secs(25),
+            poll: Duration::from_secs(1),
+            sole: false,
+        }
+    }
+}
+
+/// An instance that this process holds, with its place in the room.
+pub(crate) struct Held {
+    pub(crate) id: Uuid,
+    pub(crate) name: &'static str,
+    pub(crate) position: Position,
+    pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// Where a held instance stands.
+pub(crate) enum Position {
+    /// As claimed.
+    Row(Box<Row>),
+    /// Born here: a `Box<Instance<S>>` of the saga with that name.
+    Born(Box<dyn std::any::Any + Send>),
+}
+
+/// What the drivers of one worker share. A shift lasts as long as its lease row.
+pub(crate) struct Shift {
+    pub(crate) pool: PgPool,
+    pub(crate) worker_id: Uuid,
+    pub(crate) engine: Engine,
+    lanes: Vec<Lane>,
+    room: Arc<Semaphore>,
+    incoming: mpsc::UnboundedSender<Held>,
+    driving: Mutex<HashMap<Uuid, u64>>,
+    next_token: AtomicU64,
+    pub(crate) hint: Notify,
+    pub(crate) stop: CancellationToken,
+    lease_until: RwLock<Instant>,
+    fenced: AtomicBool,
+}
+
+impl Shift {
+    pub(crate) fn lane(&self, shard: i16) -> &Lane {
+        &self.lanes[shard as usize * self.lanes.len() / SHARDS as usize]
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// A worker that slept through its lease starts nothing new; commits are fenced in any case.
+    pub(crate) fn holds_lease(&self) -> bool {
+        *self.lease_until.read().unwrap_or_else(PoisonError::into_inner) > Instant::now()
+            && !self.fenced.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn renewed(&self, until: Instant) {
+        *self.lease_until.write().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// The lease row is gone: others have taken everything over.
+    pub(crate) fn lost(&self) {
+        self.fenced.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+    }
+
+    /// After a commit: wake the claimer in time, tell those who wait for the end.
+    pub(crate) fn committed(&self, id: Uuid, status: Status, wake: &Wake) {
+        if wake.delay().is_some_and(|delay| delay < Duration::from_secs(2)) {
+            self.hint.notify_one();
+        }
+        if status.is_final() || status.needs_operator() {
+            self.engine.ended(id);
+        }
+    }
+
+    /// Gives types to a row and takes its early signals in.
+    pub(crate) async fn load<S: Saga>(&self, row: Row) -> Result<Box<Instance<S>>, crate::start::Unreadable> {
+        let kept = row.kept > 0;
+        let mut instance = Box::new(Instance::<S>::from_row(row)?);
+        if kept {
+            for (id, event) in store::early_signals(&self.pool, instance.shard, instance.id).await? {
+                instance.early.push_back((id, serde_json::from_str(&event)?));
+            }
+        }
+        Ok(instance)
+    }
+
+    /// A place for one more instance, if there is room.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.is_stopping() || !self.holds_lease() {
+            return None;
+        }
+        self.room.clone().try_acquire_owned().ok()
+    }
+
+    /// Up to `most` places.
+    pub(crate) fn places(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| self.place()).take(most).collect()
+    }
+
+    pub(crate) fn hand(&self, held: Held) {
+        // The receiver lives as long as the worker; afterwards the row is left to the lease.
+        let _ = self.incoming.send(held);
+    }
+
+    pub(crate) fn drives(&self, id: Uuid) -> bool {
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    pub(crate) fn claimed(&self, row: Row, place: OwnedSemaphorePermit) {
+        match self.engine.kind(&row.name) {
+            Some(kind) => self.hand(Held { id: row.saga_id, name: kind.name(), position: Position::Row(Box::new(row)), place }),
+            None => tracing::error!(saga = row.name, "claimed an instance of an unknown saga"),
+        }
+    }
+
+    /// Drives one held instance to where it parks.
+    pub(crate) async fn drive(self: Arc<Self>, held: Held) {
+        let Held { id, name, position, place } = held;
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
+        if let Some(kind) = self.engine.kind(name) {
+            kind.drive(self.clone(), position).await;
+        }
+        let mut driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
+        if driving.get(&id) == Some(&token) {
+            driving.remove(&id);
+        }
+        drop(driving);
+        drop(place);
+        if self.room.available_permits() == 1 {
+            self.hint.notify_one();
+        }
+    }
+}
+
+/// Runs a worker until `shutdown` resolves, then drains it: attempts in flight finish, everything else is released.
+///
+/// # Errors
+/// When the database cannot be reached at the start. Later outages are waited out.
+pub async fn work(
+    engine: Engine,
+    config: WorkerConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), sqlx::Error> {
+    let stop = CancellationToken::new();
+    let ended = stop.clone();
+    let waiter = tokio::spawn(async move {
+        shutdown.await;
+        ended.cancel();
+    });
+    // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
+    while !stop.is_cancelled() {
+        shift(&engine, &config, stop.child_token()).await?;
+    }
+    waiter.abort();
+    Ok(())
+}
+
+async fn shift(engine: &Engine, config: &WorkerConfig, stop: CancellationToken) -> Result<(), sqlx::Error> {
+    let tasks = TaskTracker::new();
+    let (incoming, handed) = mpsc::unbounded_channel();
+    let worker_id = Uuid::now_v7();
+    let lease_until = lease::register(engine, config, worker_id).await?;
+    // Lanes outlive the drain: the last commits go through them.
+    let drained = CancellationToken::new();
+    let shift = Arc::new(Shift {
+        pool: engine.pool().clone(),
+        worker_id,
+        engine: engine.clone(),
+        lanes: (0..config.lanes.max(1)).map(|_| Lane::start(engine.pool().clone(), &tasks, drained.clone())).collect(),
+        room: Arc::new(Semaphore::new(config.room)),
+        incoming,
+        driving: Mutex::default(),
+        next_token: AtomicU64::new(0),
+        hint: Notify::new(),
+        stop: stop.clone(),
+        lease_until: RwLock::new(lease_until),
+        fenced: AtomicBool::new(false),
+    });
+    engine.begin_shift(&shift);
+    tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun its shift");
+    let renewing = tokio::spawn(lease::renew(shift.clone(), config.lease));
+    let listening = tokio::spawn(claim::listen(shift.clone()));
+    let claiming = tokio::spawn(claim::run(shift.clone(), config.poll));
+    let running = crate::backend::run(shift.clone(), handed, config.drain);
+    running.await;
+    engine.end_shift(&shift);
+    stop.cancel();
+    drained.cancel();
+    listening.abort();
+    // The claimer hands out nothing after `stop`; what it claimed in that moment is freed with the lease.
+    let _ = claiming.await;
+    renewing.abort();
+    lease::sign_off(&shift).await;
+    tracing::info!(%worker_id, "the worker has ended its shift");
+    Ok(())
+}
