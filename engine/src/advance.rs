@@ -8,8 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     apply::Applied,
-    chain,
-    commit,
+    chain, commit,
     instance::{Instance, Pending},
     lane::{Written, is_transient},
     perform::{Fact, Task, perform},
@@ -35,22 +34,30 @@ enum Committed<S: Saga> {
 ///
 /// A step costs 1 shared round trip and 1 shared commit ([`crate::lane`]); a chain of tx steps a transaction of its own:
 /// begin, the steps' statements, 1 for all bookkeeping, commit.
-pub(crate) async fn drive<S: Saga, I: Steps<S>>(shift: Arc<Shift>, steps: Arc<I>, mut instance: Box<Instance<S>>) {
+pub(crate) async fn drive<S: Saga, I: Steps<S>>(
+    shift: Arc<Shift>,
+    steps: Arc<I>,
+    mut instance: Box<Instance<S>>,
+) {
     loop {
         let task = instance.task();
         let committed = match task {
-            Task::Park if instance.offer_early() => in_transaction(&shift, &*steps, instance, None).await,
+            Task::Park if instance.offer_early() => {
+                in_transaction(&shift, &*steps, instance, None).await
+            }
             Task::Park => return park(&shift, instance).await,
             _ if shift.is_stopping() => return release(&shift, instance).await,
             _ if !shift.holds_lease() => return,
             Task::Run | Task::UndoRun => in_transaction(&shift, &*steps, instance, None).await,
             activity => {
                 let effect = match &activity {
-                    Task::UndoCall { no, .. } => match store::effect(&shift.pool, instance.shard, instance.id, *no).await {
-                        Ok(effect) => effect,
-                        // The database is away: the lease or the sweep brings it back.
-                        Err(_) => return,
-                    },
+                    Task::UndoCall { no, .. } => {
+                        match store::effect(&shift.pool, instance.shard, instance.id, *no).await {
+                            Ok(effect) => effect,
+                            // The database is away: the lease or the sweep brings it back.
+                            Err(_) => return,
+                        }
+                    }
                     _ => None,
                 };
                 let fact = perform(&*steps, instance.id, activity, effect).await;
@@ -131,7 +138,13 @@ async fn in_transaction<S: Saga, I: Steps<S>>(
             _ => {}
         }
         if !instance.taken.is_empty() {
-            store::take_signals(&mut tx, instance.shard, instance.id, &std::mem::take(&mut instance.taken)).await?;
+            store::take_signals(
+                &mut tx,
+                instance.shard,
+                instance.id,
+                &std::mem::take(&mut instance.taken),
+            )
+            .await?;
         }
         let commit = instance.commit();
         let written = commit::write(&mut tx, std::slice::from_ref(&commit), true).await?;
@@ -173,10 +186,14 @@ async fn chain_failed<S: Saga>(
     }
     match &error {
         StepError::Broken(why) => fresh.stick(why),
-        StepError::Database(sqlx::Error::Database(database)) if is_transient(database.as_ref()) && fresh.attempt < 3 => {
+        StepError::Database(sqlx::Error::Database(database))
+            if is_transient(database.as_ref()) && fresh.attempt < 3 =>
+        {
             fresh.chain_failed(&error, Duration::from_millis(5 << fresh.attempt));
         }
-        StepError::Database(_) => fresh.chain_failed(&error, Retry::default().delay(fresh.attempt + 1)),
+        StepError::Database(_) => {
+            fresh.chain_failed(&error, Retry::default().delay(fresh.attempt + 1))
+        }
     }
     in_lane(shift, fresh).await
 }
@@ -202,7 +219,9 @@ async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> 
                         }
                         return Committed::Missed(fresh);
                     }
-                    Err(error) => tracing::warn!(saga_id = %instance.id, %error, "an instance cannot be read again"),
+                    Err(error) => {
+                        tracing::warn!(saga_id = %instance.id, %error, "an instance cannot be read again")
+                    }
                 }
             }
             Ok(None) => return Committed::Lost,

@@ -34,7 +34,9 @@ impl<S: Saga> Instance<S> {
     /// Is `no` still what the row waits for?
     fn awaits(&self, fact: &Fact<S::Event>) -> bool {
         let pending = match &self.pending {
-            Pending::Call { no, .. } | Pending::Timer { no, .. } | Pending::Run { no, .. } => Some(*no),
+            Pending::Call { no, .. } | Pending::Timer { no, .. } | Pending::Run { no, .. } => {
+                Some(*no)
+            }
             Pending::Nothing => None,
         };
         match fact.what {
@@ -43,7 +45,10 @@ impl<S: Saga> Instance<S> {
                     && pending.is_none()
                     && self.undos.last().is_some_and(|open| open.no == fact.no)
             }
-            _ => pending == Some(fact.no) && matches!(self.status, Status::Running | Status::Unwinding),
+            _ => {
+                pending == Some(fact.no)
+                    && matches!(self.status, Status::Running | Status::Unwinding)
+            }
         }
     }
 
@@ -84,7 +89,12 @@ impl<S: Saga> Instance<S> {
         Applied::Commit
     }
 
-    fn entry(&self, kind: &'static str, fact: &Fact<S::Event>, event: &impl serde::Serialize) -> Entry {
+    fn entry(
+        &self,
+        kind: &'static str,
+        fact: &Fact<S::Event>,
+        event: &impl serde::Serialize,
+    ) -> Entry {
         Entry {
             kind,
             event: Some(json(event)),
@@ -97,7 +107,9 @@ impl<S: Saga> Instance<S> {
     fn answered(&mut self, fact: &Fact<S::Event>, event: &S::Event, effect: &Effect) {
         match effect {
             Effect::None => {}
-            Effect::Confirmed(reference) => self.settle(fact.no, "confirmed", Some(reference.clone())),
+            Effect::Confirmed(reference) => {
+                self.settle(fact.no, "confirmed", Some(reference.clone()))
+            }
             Effect::Refuted => {
                 self.settle(fact.no, "refuted", None);
                 self.undos.retain(|open| open.no != fact.no);
@@ -180,14 +192,21 @@ impl<S: Saga> Instance<S> {
 
     /// The last undo ends the instance.
     pub(crate) fn end_if_nothing_is_open(&mut self) {
-        if self.status == Status::Unwinding && self.undos.is_empty() && matches!(self.pending, Pending::Nothing) {
+        if self.status == Status::Unwinding
+            && self.undos.is_empty()
+            && matches!(self.pending, Pending::Nothing)
+        {
             self.status = Status::Unwound;
         }
     }
 
     /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
     fn failed(&mut self, fact: &Fact<S::Event>, outcome: &'static str, cause: &Cause) {
-        self.note(self.entry("attempt", fact, &serde_json::json!({ "outcome": outcome, "error": cause.to_string() })));
+        self.note(self.entry(
+            "attempt",
+            fact,
+            &serde_json::json!({ "outcome": outcome, "error": cause.to_string() }),
+        ));
         self.attempt = self.attempt.saturating_add(1);
         self.last_error = Some(cause.to_string());
         let Pending::Call { activity, .. } = &self.pending else {
@@ -219,7 +238,7 @@ impl<S: Saga> Instance<S> {
         };
         if self.attempt >= retry.max_attempts {
             let last = self.last_error.clone().unwrap_or_default();
-            self.stick(format_args!("the undo of step {no} failed {} times: {last}", self.attempt));
+            self.stick(format!("the undo of step {no} failed {} times: {last}", self.attempt));
         } else {
             self.retry_after(retry.delay(self.attempt));
         }
@@ -230,7 +249,9 @@ impl<S: Saga> Instance<S> {
         let Pending::Call { activity, .. } = &self.pending else { return };
         if self.past_pivot {
             let last = self.last_error.clone().unwrap_or_default();
-            return self.stick(format_args!("{activity:?} could not be done and nothing can be taken back: {last}"));
+            return self.stick(format!(
+                "{activity:?} could not be done and nothing can be taken back: {last}"
+            ));
         }
         let reason = S::gave_up(activity);
         self.settled();
@@ -243,7 +264,9 @@ impl<S: Saga> Instance<S> {
 
     fn never_seen(&mut self, fact: &Fact<S::Event>) -> Applied {
         let Pending::Call { activity, .. } = &self.pending else { return Applied::Moot };
-        let WhenUnknown::Ask { settles_after } = S::terms(activity).unknown else { return Applied::Moot };
+        let WhenUnknown::Ask { settles_after } = S::terms(activity).unknown else {
+            return Applied::Moot;
+        };
         if !settles_after.is_zero() && !self.timer_due {
             self.note(self.entry("probe", fact, &"never seen, a late effect may still come"));
             self.settle_after(settles_after);
@@ -266,15 +289,22 @@ impl<S: Saga> Instance<S> {
 
 impl<S: Saga> Instance<S> {
     /// The pending chain (or the trailing tx undos) is tried again after `delay`.
-    pub(crate) fn chain_failed(&mut self, error: &crate::steps::StepError, delay: std::time::Duration) {
+    pub(crate) fn chain_failed(
+        &mut self,
+        error: &crate::steps::StepError,
+        delay: std::time::Duration,
+    ) {
         let cause = Cause::new(error);
-        let mut entry = Entry::new("attempt", &serde_json::json!({ "outcome": "not_done", "error": cause.to_string() }));
+        let mut entry = Entry::new(
+            "attempt",
+            &serde_json::json!({ "outcome": "not_done", "error": cause.to_string() }),
+        );
         entry.attempt = Some(self.attempt + 1);
         self.note(entry);
         self.attempt = self.attempt.saturating_add(1);
         self.last_error = Some(cause.to_string());
         if self.attempt >= Retry::default().max_attempts {
-            self.stick(format_args!("a chain of tx steps failed {} times: {cause}", self.attempt));
+            self.stick(format!("a chain of tx steps failed {} times: {cause}", self.attempt));
         } else {
             self.retry_after(delay);
         }

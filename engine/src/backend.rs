@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use apalis::{layers::WorkerBuilderExt as _, prelude::{Monitor, WorkerBuilder}};
+use apalis::{
+    layers::WorkerBuilderExt as _,
+    prelude::{Monitor, WorkerBuilder},
+};
 use apalis_core::{
     backend::{Backend, BackendConfig, finalize::Ephemeral},
     task::{Task, task_id::RandomId},
@@ -31,7 +34,11 @@ impl Backend for Leases {
     type Task = Task<Held>;
     type Error = Infallible;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
         if self.next.is_none() {
             let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
             match handed.poll_recv(cx) {
@@ -42,14 +49,22 @@ impl Backend for Leases {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_next(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
+    fn poll_next(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Option<Result<Self::Task, Infallible>>> {
         match self.next.take() {
             Some(held) => Poll::Ready(Some(Ok(Task::new(held)))),
             None => Poll::Pending,
         }
     }
 
-    fn poll_close(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
+    fn poll_close(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 }

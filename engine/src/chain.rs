@@ -34,7 +34,9 @@ pub(crate) async fn run<S: Saga, I: Steps<S>>(
         let mut entry = Entry::new("tx", &event);
         entry.step_no = Some(no);
         match on::<S>(instance.state.clone(), event) {
-            Ok(next) => instance.decide(entry, next).map_err(|forbidden| StepError::Broken(forbidden.to_string()))?,
+            Ok(next) => instance
+                .decide(entry, next)
+                .map_err(|forbidden| StepError::Broken(forbidden.to_string()))?,
             Err(why) => return Err(StepError::Broken(why)),
         }
         instance.take_early();

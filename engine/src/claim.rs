@@ -119,7 +119,11 @@ async fn connect<'a>(
 /// Claims what is due, as much as there is room for; answers how long to rest. A full batch is no reason to rest.
 ///
 /// Round trips: 1, and 1 for the next wake-up when nothing is left. Row operations: 1 per instance.
-async fn claim(shift: &Arc<Shift>, connection: &mut PgConnection, poll: Duration) -> Result<Duration, sqlx::Error> {
+async fn claim(
+    shift: &Arc<Shift>,
+    connection: &mut PgConnection,
+    poll: Duration,
+) -> Result<Duration, sqlx::Error> {
     let mut places = shift.places(DUE[0].0);
     let Some((limit, statement)) = DUE.iter().find(|(limit, _)| *limit <= places.len()) else {
         // No room: whoever leaves gives a hint.
@@ -127,8 +131,12 @@ async fn claim(shift: &Arc<Shift>, connection: &mut PgConnection, poll: Duration
     };
     places.truncate(*limit);
     let (names, versions) = shift.engine.known();
-    let rows: Vec<Row> =
-        sqlx::query_as(*statement).bind(shift.worker_id).bind(names).bind(versions).fetch_all(&mut *connection).await?;
+    let rows: Vec<Row> = sqlx::query_as(*statement)
+        .bind(shift.worker_id)
+        .bind(names)
+        .bind(versions)
+        .fetch_all(&mut *connection)
+        .await?;
     let full = rows.len() == *limit;
     for (row, place) in rows.into_iter().zip(places) {
         shift.claimed(row, place);
@@ -143,7 +151,8 @@ async fn claim(shift: &Arc<Shift>, connection: &mut PgConnection, poll: Duration
     )
     .fetch_one(&mut *connection)
     .await?;
-    Ok(next_ms.map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
+    Ok(next_ms
+        .map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
 }
 
 /// Takes over what the dead held, frees their rows, and finds what this process owns but does not drive (started here by a caller
@@ -177,7 +186,8 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
     .bind(shift.worker_id)
     .fetch_all(&mut *connection)
     .await?;
-    let adrift: Vec<_> = owned.into_iter().map(|(id,)| id).filter(|id| !shift.drives(*id)).take(64).collect();
+    let adrift: Vec<_> =
+        owned.into_iter().map(|(id,)| id).filter(|id| !shift.drives(*id)).take(64).collect();
     let places = shift.places(adrift.len());
     if !adrift.is_empty() && places.len() == adrift.len() {
         let rows: Vec<Row> = sqlx::query_as(OWN)

@@ -128,10 +128,17 @@ macro_rules! column {
 ///
 /// # Errors
 /// The statement failed as a whole: nothing was written, or (connection lost) nobody knows.
-pub(crate) async fn write(tx: &mut PgConnection, batch: &[Commit], wait: bool) -> Result<HashSet<Uuid>, sqlx::Error> {
+pub(crate) async fn write(
+    tx: &mut PgConnection,
+    batch: &[Commit],
+    wait: bool,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
     let wakes = column!(batch, c => c.wake.encode());
     let first = batch.iter().map(|c| &c.journal[0]).collect::<Vec<_>>();
-    let rest = batch.iter().flat_map(|c| c.journal[1..].iter().map(move |row| (c.id, row))).collect::<Vec<_>>();
+    let rest = batch
+        .iter()
+        .flat_map(|c| c.journal[1..].iter().map(move |row| (c.id, row)))
+        .collect::<Vec<_>>();
     let ids = sqlx::query_scalar::<_, Uuid>(if wait { COMMIT_WAITING } else { COMMIT_SKIPPING })
         .bind(column!(batch, shard))
         .bind(column!(batch, id))

@@ -57,7 +57,8 @@ impl EngineBuilder {
     #[must_use]
     pub fn build(self) -> Engine {
         let Self { pool, kinds, begins } = self;
-        let inner = Inner { pool, kinds, begins, shift: RwLock::default(), waiting: Mutex::default() };
+        let inner =
+            Inner { pool, kinds, begins, shift: RwLock::default(), waiting: Mutex::default() };
         Engine { inner: Arc::new(inner) }
     }
 }
@@ -110,8 +111,16 @@ impl Engine {
         }
     }
 
+    /// How many more instances the worker of this process would drive at once; 0 without one.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.shift().map_or(0, |shift| shift.free_places())
+    }
+
     pub(crate) fn ended(&self, id: Uuid) {
-        if let Some(waiting) = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&id) {
+        if let Some(waiting) =
+            self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&id)
+        {
             waiting.send_replace(());
         }
     }

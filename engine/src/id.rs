@@ -44,6 +44,9 @@ mod tests {
     #[test]
     fn the_shard_of_a_subject_never_changes() {
         assert_eq!(shard_of(""), 37);
-        assert_eq!(shard_of("0197a3b0-0000-7000-8000-000000000000"), shard_of("0197a3b0-0000-7000-8000-000000000000"));
+        assert_eq!(
+            shard_of("0197a3b0-0000-7000-8000-000000000000"),
+            shard_of("0197a3b0-0000-7000-8000-000000000000")
+        );
     }
 }

@@ -208,7 +208,8 @@ impl<S: Saga> Instance<S> {
             }
             then => self.wait_for(no, then),
         };
-        let undo = (self.undos.len() > undos_before).then(|| json(&self.undos[undos_before..].iter().map(|u| &u.by).collect::<Vec<_>>()));
+        let undo = (self.undos.len() > undos_before)
+            .then(|| json(&self.undos[undos_before..].iter().map(|u| &u.by).collect::<Vec<_>>()));
         self.record(entry, Some(decided), undo);
         Ok(())
     }
@@ -238,7 +239,8 @@ impl<S: Saga> Instance<S> {
                 "\"wait\"".to_owned()
             }
             Then::Wait { until: Some((delay, event)), asleep } => {
-                let decided = format!("{{\"wait_ms\":{},\"then\":{}}}", delay.as_millis(), json(&event));
+                let decided =
+                    format!("{{\"wait_ms\":{},\"then\":{}}}", delay.as_millis(), json(&event));
                 self.pending = Pending::Timer { no, event };
                 self.wake = Wake::Timer { delay, asleep };
                 decided
@@ -355,7 +357,10 @@ impl<S: Saga> Instance<S> {
         match self.waiting_on() {
             None => true,
             Some(_) if self.wake == Wake::Keep => false,
-            Some(waiting_on) => !matches!(waiting_on, WaitingOn::Worker | WaitingOn::Activity) || self.wake == Wake::Now,
+            Some(waiting_on) => {
+                !matches!(waiting_on, WaitingOn::Worker | WaitingOn::Activity)
+                    || self.wake == Wake::Now
+            }
         }
     }
 
@@ -373,7 +378,9 @@ impl<S: Saga> Instance<S> {
             (Wake::Now, _) => WaitingOn::Worker,
             (Wake::Keep | Wake::Never, Pending::Call { .. }) => WaitingOn::Activity,
             (Wake::Keep | Wake::Never, Pending::Run { .. }) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never, _) if self.status == Status::Unwinding => WaitingOn::Activity,
+            (Wake::Keep | Wake::Never, _) if self.status == Status::Unwinding => {
+                WaitingOn::Activity
+            }
             (Wake::Keep | Wake::Never, Pending::Timer { .. }) => WaitingOn::Worker,
             (Wake::Keep | Wake::Never, Pending::Nothing) => WaitingOn::Signal,
         })

@@ -35,7 +35,11 @@ pub(crate) struct Lane {
 
 impl Lane {
     /// Starts the lane's task; it ends when the last [`Lane`] is gone.
-    pub(crate) fn start(pool: PgPool, tasks: &tokio_util::task::TaskTracker, stop: CancellationToken) -> Self {
+    pub(crate) fn start(
+        pool: PgPool,
+        tasks: &tokio_util::task::TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
         let (jobs, queue) = mpsc::channel(8 * BATCH);
         tasks.spawn(run(pool, queue, stop));
         Self { jobs }
@@ -112,7 +116,10 @@ async fn write_all(connection: &mut PgConnection, commits: Vec<Commit>) -> Answe
             continue;
         }
         match commit::write(connection, &part, false).await {
-            Ok(ids) => each.extend(part.iter().map(|c| if ids.contains(&c.id) { Written::Yes } else { Written::Missed })),
+            Ok(ids) => each.extend(
+                part.iter()
+                    .map(|c| if ids.contains(&c.id) { Written::Yes } else { Written::Missed }),
+            ),
             Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
                 if part.len() == 1 {
                     each.push(Written::Refused(error.to_string()));
@@ -136,7 +143,9 @@ async fn write_all(connection: &mut PgConnection, commits: Vec<Commit>) -> Answe
 /// intervention; 08: connection; 25006: read-only; 55P03: lock time-out.)
 pub(crate) fn is_transient(error: &dyn sqlx::error::DatabaseError) -> bool {
     error.code().is_some_and(|code| {
-        ["40", "53", "57", "08"].iter().any(|class| code.starts_with(class)) || code == "25006" || code == "55P03"
+        ["40", "53", "57", "08"].iter().any(|class| code.starts_with(class))
+            || code == "25006"
+            || code == "55P03"
     })
 }
 

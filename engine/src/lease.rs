@@ -35,7 +35,9 @@ pub(crate) async fn register(
     .bind(i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX))
     .execute(engine.pool())
     .await?;
-    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)").execute(engine.pool()).await?;
+    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)")
+        .execute(engine.pool())
+        .await?;
     Ok(asked + config.lease)
 }
 

@@ -40,7 +40,9 @@ impl<S: Saga> Instance<S> {
             (Status::Running, Pending::Call { no, activity }) if self.must_ask(activity) => {
                 Task::Probe { no: *no, activity: activity.clone() }
             }
-            (Status::Running, Pending::Call { no, activity }) => Task::Call { no: *no, activity: activity.clone() },
+            (Status::Running, Pending::Call { no, activity }) => {
+                Task::Call { no: *no, activity: activity.clone() }
+            }
             (Status::Running, Pending::Timer { no, event }) if self.timer_due => {
                 Task::Fire { no: *no, event: event.clone() }
             }
@@ -77,7 +79,10 @@ pub(crate) struct Fact<E> {
 
 #[derive(Clone)]
 pub(crate) enum What<E> {
-    Answered { event: E, effect: Effect },
+    Answered {
+        event: E,
+        effect: Effect,
+    },
     NotDone(Cause),
     Unknown(Cause),
     /// A probe found that the provider has not acted.
@@ -115,18 +120,25 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             let what = match terms.unknown {
                 // It may be repeated; as nobody can be asked, an unwinding instance leaves it to the undo.
                 WhenUnknown::Repeat => What::Dropped,
-                WhenUnknown::Ask { .. } => match guarded(terms.timeout, steps.probe(&key, &activity)).await {
-                    Ok(Probe::Answered { event, effect }) => What::Answered { event, effect },
-                    Ok(Probe::NotHappened) => What::NeverSeen,
-                    Ok(Probe::Unknown(cause)) | Err(cause) => What::Unknown(cause),
-                },
+                WhenUnknown::Ask { .. } => {
+                    match guarded(terms.timeout, steps.probe(&key, &activity)).await {
+                        Ok(Probe::Answered { event, effect }) => What::Answered { event, effect },
+                        Ok(Probe::NotHappened) => What::NeverSeen,
+                        Ok(Probe::Unknown(cause)) | Err(cause) => What::Unknown(cause),
+                    }
+                }
             };
             (no, what)
         }
         Task::UndoCall { no, undo, reason } => {
             let key = ActivityKey { saga_id, step_no: no, undo: true };
             let timeout = S::terms(&undo).timeout;
-            let what = match guarded(timeout, steps.undo_call(&key, &undo, effect.as_ref(), &reason)).await {
+            let what = match guarded(
+                timeout,
+                steps.undo_call(&key, &undo, effect.as_ref(), &reason),
+            )
+            .await
+            {
                 Ok(Undone::Undone(reference)) => What::Undone(reference),
                 Ok(Undone::Nothing) => What::NothingToUndo,
                 Ok(Undone::NotDone(cause)) | Err(cause) => What::NotUndone(cause),

@@ -63,7 +63,9 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
                     let (shard, id) = (row.shard, row.saga_id);
                     match shift.load::<S>(*row).await {
                         Ok(instance) => instance,
-                        Err(error) => return crate::start::stick_unreadable(&shift, shard, id, &error).await,
+                        Err(error) => {
+                            return crate::start::stick_unreadable(&shift, shard, id, &error).await;
+                        }
                     }
                 }
             };

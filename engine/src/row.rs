@@ -11,7 +11,6 @@ pub(crate) struct Row {
     pub(crate) shard: i16,
     pub(crate) saga_id: Uuid,
     pub(crate) name: String,
-    pub(crate) version: i16,
     pub(crate) subject: String,
     pub(crate) status: Status,
     pub(crate) state: String,
@@ -33,7 +32,7 @@ pub(crate) struct Row {
 /// The select list that [`Row`] reads, for a table alias `i`.
 macro_rules! row_columns {
     () => {
-        "i.shard, i.saga_id, i.name, i.version, i.subject, i.status, i.state::text, i.pending::text, i.undos::text, \
+        "i.shard, i.saga_id, i.name, i.subject, i.status, i.state::text, i.pending::text, i.undos::text, \
          i.reason::text, i.past_pivot, i.attempt, i.unknowns, i.unsettled, i.kept, i.last_error, i.epoch, i.seq, i.owner, \
          coalesce(i.timer_at <= saga.now(), false) as timer_due"
     };
@@ -42,29 +41,29 @@ pub(crate) use row_columns;
 
 impl FromRow<'_, PgRow> for Row {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let status: &str = row.try_get(5)?;
-        let status = Status::parse(status).ok_or_else(|| sqlx::Error::Decode(format!("unknown status {status}").into()))?;
+        let status: &str = row.try_get(4)?;
+        let status = Status::parse(status)
+            .ok_or_else(|| sqlx::Error::Decode(format!("unknown status {status}").into()))?;
         Ok(Self {
             shard: row.try_get(0)?,
             saga_id: row.try_get(1)?,
             name: row.try_get(2)?,
-            version: row.try_get(3)?,
-            subject: row.try_get(4)?,
+            subject: row.try_get(3)?,
             status,
-            state: row.try_get(6)?,
-            pending: row.try_get(7)?,
-            undos: row.try_get(8)?,
-            reason: row.try_get(9)?,
-            past_pivot: row.try_get(10)?,
-            attempt: row.try_get(11)?,
-            unknowns: row.try_get(12)?,
-            unsettled: row.try_get(13)?,
-            kept: row.try_get(14)?,
-            last_error: row.try_get(15)?,
-            epoch: row.try_get(16)?,
-            seq: row.try_get(17)?,
-            owner: row.try_get(18)?,
-            timer_due: row.try_get(19)?,
+            state: row.try_get(5)?,
+            pending: row.try_get(6)?,
+            undos: row.try_get(7)?,
+            reason: row.try_get(8)?,
+            past_pivot: row.try_get(9)?,
+            attempt: row.try_get(10)?,
+            unknowns: row.try_get(11)?,
+            unsettled: row.try_get(12)?,
+            kept: row.try_get(13)?,
+            last_error: row.try_get(14)?,
+            epoch: row.try_get(15)?,
+            seq: row.try_get(16)?,
+            owner: row.try_get(17)?,
+            timer_due: row.try_get(18)?,
         })
     }
 }

@@ -74,7 +74,16 @@ impl Engine {
         let owned = row.owner.is_some();
         let mut instance = read::<S>(row)?;
         let answer = offer(&mut instance, owned, &event)?;
-        if !store::insert_signal(tx, &instance.shard, id, signal_id, &json(&event), answer_text(answer)).await? {
+        if !store::insert_signal(
+            tx,
+            &instance.shard,
+            id,
+            signal_id,
+            &json(&event),
+            answer_text(answer),
+        )
+        .await?
+        {
             return Ok(Answer::Duplicate);
         }
         if answer == Answer::Kept {
@@ -83,11 +92,15 @@ impl Engine {
         if !instance.status.is_final() && !owned && !instance.parks() && answer == Answer::Applied {
             instance.release();
         }
-        let commit = if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
+        let commit =
+            if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
         let written = commit::write(tx, std::slice::from_ref(&commit), true).await?;
         debug_assert_eq!(written.len(), 1, "the row is locked");
         if commit.wake.delay().is_some() {
-            sqlx::query("-- name: wake workers\nselect pg_notify($1, '')").bind(WAKE_CHANNEL).execute(tx).await?;
+            sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")
+                .bind(WAKE_CHANNEL)
+                .execute(tx)
+                .await?;
         }
         Ok(answer)
     }
@@ -109,7 +122,11 @@ fn answer_text(answer: Answer) -> &'static str {
 }
 
 /// Asks the saga. The instance is changed only by what was applied; a refusal is journalled.
-fn offer<S: Saga>(instance: &mut Instance<S>, owned: bool, event: &S::Event) -> Result<Answer, SignalError> {
+fn offer<S: Saga>(
+    instance: &mut Instance<S>,
+    owned: bool,
+    event: &S::Event,
+) -> Result<Answer, SignalError> {
     use crate::status::Status;
     let mut entry = Entry::new("signal", event);
     match instance.status {
@@ -127,14 +144,21 @@ fn offer<S: Saga>(instance: &mut Instance<S>, owned: bool, event: &S::Event) -> 
         let busy = !instance.waits();
         if !busy || matches!(next.then, Then::Stay | Then::Unwind(_)) {
             let untried = !owned && !instance.unsettled;
-            if matches!(next.then, Then::Unwind(_)) && untried && matches!(instance.pending, Pending::Call { .. }) {
+            if matches!(next.then, Then::Unwind(_))
+                && untried
+                && matches!(instance.pending, Pending::Call { .. })
+            {
                 // Nobody is at it and its last attempt surely did nothing: there is nothing to settle.
-                let Pending::Call { no, .. } = instance.pending else { unreachable!("matched above") };
+                let Pending::Call { no, .. } = instance.pending else {
+                    unreachable!("matched above")
+                };
                 instance.undos.retain(|open| open.no != no);
                 instance.settle(no, "refuted", None);
                 instance.settled();
             }
-            instance.decide(entry, next).map_err(|forbidden| SignalError::Broken(forbidden.to_string()))?;
+            instance
+                .decide(entry, next)
+                .map_err(|forbidden| SignalError::Broken(forbidden.to_string()))?;
             return Ok(Answer::Applied);
         }
     }

@@ -131,12 +131,27 @@ impl Engine {
             }
         }
         let commits = instances.iter_mut().map(|instance| instance.commit()).collect::<Vec<_>>();
-        let owners = places.iter().map(|place| Some(shift.as_ref().filter(|_| place.is_some())?.worker_id)).collect();
-        let subjects = instances.iter().map(|instance| instance.subject.as_str()).collect::<Vec<_>>();
+        let owners = places
+            .iter()
+            .map(|place| Some(shift.as_ref().filter(|_| place.is_some())?.worker_id))
+            .collect();
+        let subjects =
+            instances.iter().map(|instance| instance.subject.as_str()).collect::<Vec<_>>();
         let notify = shift.is_none() && commits.iter().any(|commit| commit.wake.delay().is_some());
-        insert(tx, &Births { name: S::NAME, version: S::VERSION as i16, commits: &commits, subjects: &subjects, keys: &keys, owners, notify })
-            .await
-            .map_err(|error| already_open::<S>(error, &subjects))?;
+        insert(
+            tx,
+            &Births {
+                name: S::NAME,
+                version: S::VERSION as i16,
+                commits: &commits,
+                subjects: &subjects,
+                keys: &keys,
+                owners,
+                notify,
+            },
+        )
+        .await
+        .map_err(|error| already_open::<S>(error, &subjects))?;
         Ok(instances
             .into_iter()
             .zip(places)
@@ -162,7 +177,8 @@ impl Engine {
         let Some(state) = next.state.take() else {
             return Err(StartError::Broken(format!("{} starts by unwinding", S::NAME)));
         };
-        let mut instance = Box::new(Instance::<S>::unborn(shard, new_id(shard), start.subject.clone(), state));
+        let mut instance =
+            Box::new(Instance::<S>::unborn(shard, new_id(shard), start.subject.clone(), state));
         instance
             .decide(Entry::new("start", &start.input), next)
             .map_err(|forbidden| StartError::Broken(forbidden.to_string()))?;
@@ -196,7 +212,8 @@ struct Births<'a> {
 async fn insert(tx: &mut PgConnection, births: &Births<'_>) -> Result<(), sqlx::Error> {
     let commits = births.commits;
     let (modes, delays): (Vec<i16>, Vec<i64>) = commits.iter().map(|c| c.wake.encode()).unzip();
-    let rows = commits.iter().flat_map(|c| c.journal.iter().map(move |row| (c, row))).collect::<Vec<_>>();
+    let rows =
+        commits.iter().flat_map(|c| c.journal.iter().map(move |row| (c, row))).collect::<Vec<_>>();
     let intents = commits.iter().filter_map(|c| Some((c, c.intent.as_ref()?))).collect::<Vec<_>>();
     sqlx::query(INSERT)
         .bind(births.name)
@@ -206,7 +223,12 @@ async fn insert(tx: &mut PgConnection, births: &Births<'_>) -> Result<(), sqlx::
         .bind(births.subjects)
         .bind(births.keys)
         .bind(commits.iter().map(|c| c.status.as_str()).collect::<Vec<_>>())
-        .bind(commits.iter().map(|c| c.waiting_on.map(crate::status::WaitingOn::as_str)).collect::<Vec<_>>())
+        .bind(
+            commits
+                .iter()
+                .map(|c| c.waiting_on.map(crate::status::WaitingOn::as_str))
+                .collect::<Vec<_>>(),
+        )
         .bind(commits.iter().map(|c| c.state.as_str()).collect::<Vec<_>>())
         .bind(commits.iter().map(|c| c.pending.as_str()).collect::<Vec<_>>())
         .bind(commits.iter().map(|c| c.undos.as_str()).collect::<Vec<_>>())
@@ -268,7 +290,8 @@ select pg_notify($32, '') where $32 is not null";
 pub(crate) async fn stick_unreadable(shift: &Shift, shard: i16, id: Uuid, error: &Unreadable) {
     tracing::error!(saga_id = %id, %error, "an instance cannot be read");
     if matches!(error, Unreadable::Json(_))
-        && let Err(error) = store::stick(&shift.pool, shard, id, shift.worker_id, &error.to_string()).await
+        && let Err(error) =
+            store::stick(&shift.pool, shard, id, shift.worker_id, &error.to_string()).await
     {
         tracing::error!(saga_id = %id, %error, "and cannot be marked stuck");
     }

@@ -37,9 +37,17 @@ impl Status {
     /// The inverse of [`Status::as_str`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Running, Self::Unwinding, Self::Paused, Self::Stuck, Self::Completed, Self::Unwound, Self::Abandoned]
-            .into_iter()
-            .find(|status| status.as_str() == text)
+        [
+            Self::Running,
+            Self::Unwinding,
+            Self::Paused,
+            Self::Stuck,
+            Self::Completed,
+            Self::Unwound,
+            Self::Abandoned,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == text)
     }
 
     /// Will nothing happen to it any more?

@@ -173,7 +173,13 @@ pub struct Cause(String);
 impl Cause {
     /// At most 500 characters are kept; NUL, which Postgres cannot store, is replaced.
     pub fn new(text: impl fmt::Display) -> Self {
-        Self(text.to_string().chars().take(500).map(|c| if c == '\0' { '\u{fffd}' } else { c }).collect())
+        Self(
+            text.to_string()
+                .chars()
+                .take(500)
+                .map(|c| if c == '\0' { '\u{fffd}' } else { c })
+                .collect(),
+        )
     }
 }
 

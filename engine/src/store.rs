@@ -9,7 +9,11 @@ use crate::{
 };
 
 /// The row as it is now, without a lock.
-pub(crate) async fn instance(pool: &PgPool, shard: i16, id: Uuid) -> Result<Option<Row>, sqlx::Error> {
+pub(crate) async fn instance(
+    pool: &PgPool,
+    shard: i16,
+    id: Uuid,
+) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as(concat!(
         "-- name: read instance\nselect ",
         row_columns!(),
@@ -22,7 +26,11 @@ pub(crate) async fn instance(pool: &PgPool, shard: i16, id: Uuid) -> Result<Opti
 }
 
 /// The row, locked until the caller's transaction ends. Take all domain locks first.
-pub(crate) async fn lock_instance(tx: &mut PgConnection, shard: i16, id: Uuid) -> Result<Option<Row>, sqlx::Error> {
+pub(crate) async fn lock_instance(
+    tx: &mut PgConnection,
+    shard: i16,
+    id: Uuid,
+) -> Result<Option<Row>, sqlx::Error> {
     sqlx::query_as(concat!(
         "-- name: lock instance\nselect ",
         row_columns!(),
@@ -35,7 +43,12 @@ pub(crate) async fn lock_instance(tx: &mut PgConnection, shard: i16, id: Uuid) -
 }
 
 /// The ledger row of a step.
-pub(crate) async fn effect(pool: &PgPool, shard: i16, id: Uuid, step_no: i32) -> Result<Option<EffectRow>, sqlx::Error> {
+pub(crate) async fn effect(
+    pool: &PgPool,
+    shard: i16,
+    id: Uuid,
+    step_no: i32,
+) -> Result<Option<EffectRow>, sqlx::Error> {
     sqlx::query_as(
         "-- name: read effect
         select step_no, kind, reference, status from saga.effect where shard = $1 and saga_id = $2 and step_no = $3",
@@ -48,7 +61,11 @@ pub(crate) async fn effect(pool: &PgPool, shard: i16, id: Uuid, step_no: i32) ->
 }
 
 /// Early signals in the order of their arrival: (id, event as JSON).
-pub(crate) async fn early_signals(pool: &PgPool, shard: i16, id: Uuid) -> Result<Vec<(String, String)>, sqlx::Error> {
+pub(crate) async fn early_signals(
+    pool: &PgPool,
+    shard: i16,
+    id: Uuid,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
     sqlx::query_as(
         "-- name: read early signals
         select signal_id, event::text from saga.signal
@@ -80,7 +97,13 @@ pub(crate) async fn take_signals(
 }
 
 /// Marks a row that this worker holds as stuck, without reading it.
-pub(crate) async fn stick(pool: &PgPool, shard: i16, id: Uuid, owner: Uuid, why: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn stick(
+    pool: &PgPool,
+    shard: i16,
+    id: Uuid,
+    owner: Uuid,
+    why: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: stick unreadable
         update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1,

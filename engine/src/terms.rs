@@ -96,7 +96,9 @@ mod tests {
     fn delays_double_with_jitter_up_to_the_cap() {
         let retry = Retry::default();
         for attempt in 1..100 {
-            let full = Duration::from_millis(200).saturating_mul(1 << (attempt - 1).min(20)).min(retry.cap);
+            let full = Duration::from_millis(200)
+                .saturating_mul(1 << (attempt - 1).min(20))
+                .min(retry.cap);
             let delay = retry.delay(attempt);
             assert!(delay >= full / 2 && delay <= full, "attempt {attempt}: {delay:?} of {full:?}");
         }

@@ -7,7 +7,10 @@
 use std::{
     collections::HashMap,
     future::Future,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::{AtomicBool, AtomicU64, Ordering}},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -17,18 +20,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    claim,
-    commit::Wake,
-    engine::Engine,
-    id::SHARDS,
-    instance::Instance,
-    lane::Lane,
-    lease,
-    registry::Drives,
-    row::Row,
-    saga::Saga,
-    status::Status,
-    store,
+    claim, commit::Wake, engine::Engine, id::SHARDS, instance::Instance, lane::Lane, lease,
+    row::Row, saga::Saga, status::Status, store,
 };
 
 /// How a worker works. `Default` suits two cores.
@@ -132,11 +125,15 @@ impl Shift {
     }
 
     /// Gives types to a row and takes its early signals in.
-    pub(crate) async fn load<S: Saga>(&self, row: Row) -> Result<Box<Instance<S>>, crate::start::Unreadable> {
+    pub(crate) async fn load<S: Saga>(
+        &self,
+        row: Row,
+    ) -> Result<Box<Instance<S>>, crate::start::Unreadable> {
         let kept = row.kept > 0;
         let mut instance = Box::new(Instance::<S>::from_row(row)?);
         if kept {
-            for (id, event) in store::early_signals(&self.pool, instance.shard, instance.id).await? {
+            for (id, event) in store::early_signals(&self.pool, instance.shard, instance.id).await?
+            {
                 instance.early.push_back((id, serde_json::from_str(&event)?));
             }
         }
@@ -149,6 +146,10 @@ impl Shift {
             return None;
         }
         self.room.clone().try_acquire_owned().ok()
+    }
+
+    pub(crate) fn free_places(&self) -> usize {
+        self.room.available_permits()
     }
 
     /// Up to `most` places.
@@ -167,7 +168,12 @@ impl Shift {
 
     pub(crate) fn claimed(&self, row: Row, place: OwnedSemaphorePermit) {
         match self.engine.kind(&row.name) {
-            Some(kind) => self.hand(Held { id: row.saga_id, name: kind.name(), position: Position::Row(Box::new(row)), place }),
+            Some(kind) => self.hand(Held {
+                id: row.saga_id,
+                name: kind.name(),
+                position: Position::Row(Box::new(row)),
+                place,
+            }),
             None => tracing::error!(saga = row.name, "claimed an instance of an unknown saga"),
         }
     }
@@ -215,7 +221,11 @@ pub async fn work(
     Ok(())
 }
 
-async fn shift(engine: &Engine, config: &WorkerConfig, stop: CancellationToken) -> Result<(), sqlx::Error> {
+async fn shift(
+    engine: &Engine,
+    config: &WorkerConfig,
+    stop: CancellationToken,
+) -> Result<(), sqlx::Error> {
     let tasks = TaskTracker::new();
     let (incoming, handed) = mpsc::unbounded_channel();
     let worker_id = Uuid::now_v7();
@@ -226,7 +236,9 @@ async fn shift(engine: &Engine, config: &WorkerConfig, stop: CancellationToken) 
         pool: engine.pool().clone(),
         worker_id,
         engine: engine.clone(),
-        lanes: (0..config.lanes.max(1)).map(|_| Lane::start(engine.pool().clone(), &tasks, drained.clone())).collect(),
+        lanes: (0..config.lanes.max(1))
+            .map(|_| Lane::start(engine.pool().clone(), &tasks, drained.clone()))
+            .collect(),
         room: Arc::new(Semaphore::new(config.room)),
         incoming,
         driving: Mutex::default(),
