@@ -22,6 +22,7 @@ mod commit;
 mod engine;
 mod id;
 pub mod inbox;
+pub mod inspect;
 mod instance;
 mod lane;
 mod lease;

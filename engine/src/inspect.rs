@@ -1,0 +1,283 @@
+//! Reading instances for operators and callers: what it is, what it waits on, what was committed of it.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use sqlx::{FromRow, PgConnection, PgPool};
+use uuid::Uuid;
+
+use crate::id::{shard_in, shard_of};
+
+/// An instance as a list shows it.
+#[derive(Debug, Clone, FromRow)]
+pub struct Summary {
+    /// Its id; an API's operation id.
+    pub saga_id: Uuid,
+    /// The saga's name.
+    pub name: String,
+    /// The version that wrote it last.
+    pub version: i16,
+    /// What it is about.
+    pub subject: String,
+    /// See [`crate::Status`].
+    pub status: String,
+    /// See [`crate::WaitingOn`]; none when final.
+    pub waiting_on: Option<String>,
+    /// The step, timer or signal it waits for.
+    pub pending: Value,
+    /// Why it unwinds or unwound.
+    pub reason: Option<Value>,
+    /// Failed tries of the pending step.
+    pub attempt: i16,
+    /// What the last one said.
+    pub last_error: Option<String>,
+    /// When it is due next, in business time.
+    pub wake_at: Option<DateTime<Utc>>,
+    /// When it was started.
+    pub created_at: DateTime<Utc>,
+    /// When it was last committed.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// An instance with all that was committed of it.
+#[derive(Debug, Clone)]
+pub struct Details {
+    /// As in lists.
+    pub summary: Summary,
+    /// What it remembers.
+    pub state: Value,
+    /// Open undos, oldest first: what unwinding would still take back, last first.
+    pub undos: Value,
+    /// Its transitions and attempts, oldest first.
+    pub journal: Vec<Entry>,
+    /// Its ledger.
+    pub effects: Vec<EffectEntry>,
+}
+
+/// A row of the journal.
+#[derive(Debug, Clone, FromRow)]
+pub struct Entry {
+    /// Raised by each commit.
+    pub seq: i32,
+    /// start, outcome, attempt, tx, timer, signal, undo, ...
+    pub kind: String,
+    /// What happened.
+    pub event: Option<Value>,
+    /// The step it happened to.
+    pub step_no: Option<i32>,
+    /// The number of the attempt.
+    pub attempt: Option<i16>,
+    /// When the attempt began.
+    pub started_at: Option<DateTime<Utc>>,
+    /// What was decided.
+    pub next: Option<Value>,
+    /// The undo recorded with it.
+    pub undo: Option<Value>,
+    /// When it was committed.
+    pub at: DateTime<Utc>,
+}
+
+/// A row of the effect ledger.
+#[derive(Debug, Clone, FromRow)]
+pub struct EffectEntry {
+    /// The step that made it; with the instance's id the idempotency key.
+    pub step_no: i32,
+    /// For example `authorization`.
+    pub kind: String,
+    /// The provider's reference.
+    pub reference: Option<String>,
+    /// A decimal amount, if it moves money.
+    pub amount: Option<String>,
+    /// Its currency.
+    pub currency: Option<String>,
+    /// intent, confirmed, refuted, undone.
+    pub status: String,
+    /// When it was intended.
+    pub at: DateTime<Utc>,
+    /// When it was settled.
+    pub settled_at: Option<DateTime<Utc>>,
+}
+
+/// Which instances a list shows. Newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Only this saga.
+    pub name: Option<String>,
+    /// Only this status.
+    pub status: Option<String>,
+    /// Only this subject.
+    pub subject: Option<String>,
+    /// Only what waits on this.
+    pub waiting_on: Option<String>,
+    /// Only those older than this id (the last of the page before).
+    pub before: Option<Uuid>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+macro_rules! summary_columns {
+    () => {
+        "i.saga_id, i.name, i.version, i.subject, i.status, i.waiting_on, i.pending, i.reason, i.attempt, i.last_error, \
+         i.wake_at, i.created_at, i.updated_at"
+    };
+}
+
+/// One instance, as lists show it. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn summary(pool: &PgPool, id: Uuid) -> Result<Option<Summary>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: inspect summary\nselect ",
+        summary_columns!(),
+        " from saga.instance i where i.shard = $1 and i.saga_id = $2"
+    ))
+    .bind(shard_in(id))
+    .bind(id)
+    .fetch_optional(pool)
+    .await
+}
+
+/// The open instance of a saga about a subject, if there is one. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn open_about(
+    tx: &mut PgConnection,
+    name: &str,
+    subject: &str,
+) -> Result<Option<Summary>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: inspect open about\nselect ",
+        summary_columns!(),
+        " from saga.instance i where i.shard = $1 and i.name = $2 and i.subject = $3 \
+         and i.status not in ('completed', 'unwound', 'abandoned') limit 1"
+    ))
+    .bind(shard_of(subject))
+    .bind(name)
+    .bind(subject)
+    .fetch_optional(tx)
+    .await
+}
+
+/// A page of instances, newest first. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<Summary>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: inspect list\nselect ",
+        summary_columns!(),
+        " from saga.instance i
+        where ($1::text is null or i.name = $1) and ($2::text is null or i.status = $2)
+            and ($3::text is null or i.subject = $3) and ($4::text is null or i.waiting_on = $4)
+            and ($5::uuid is null or i.saga_id < $5)
+        order by i.saga_id desc limit $6"
+    ))
+    .bind(&filter.name)
+    .bind(&filter.status)
+    .bind(&filter.subject)
+    .bind(&filter.waiting_on)
+    .bind(filter.before)
+    .bind(filter.limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// Everything of one instance. Round trips: 4.
+///
+/// # Errors
+/// The database's.
+pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::Error> {
+    let Some(summary) = summary(pool, id).await? else { return Ok(None) };
+    let shard = shard_in(id);
+    let (state, undos) = sqlx::query_as(
+        "-- name: inspect position\nselect state, undos from saga.instance where shard = $1 and saga_id = $2",
+    )
+    .bind(shard)
+    .bind(id)
+    .fetch_one(pool)
+    .await?;
+    let journal = sqlx::query_as(
+        "-- name: inspect journal
+        select seq, kind, event, step_no, attempt, started_at, next, undo, at
+        from saga.journal where shard = $1 and saga_id = $2 order by seq",
+    )
+    .bind(shard)
+    .bind(id)
+    .fetch_all(pool)
+    .await?;
+    let effects = sqlx::query_as(
+        "-- name: inspect effects
+        select step_no, kind, reference, amount::text, currency, status, at, settled_at
+        from saga.effect where shard = $1 and saga_id = $2 order by step_no",
+    )
+    .bind(shard)
+    .bind(id)
+    .fetch_all(pool)
+    .await?;
+    Ok(Some(Details { summary, state, undos, journal, effects }))
+}
+
+impl Summary {
+    /// What it waits on, with what belongs to it: which activity and since when, until when, why.
+    #[must_use]
+    pub fn waiting_on(&self) -> Option<Value> {
+        let kind = self.waiting_on.as_deref()?;
+        let mut waiting = json!({ "on": kind });
+        match kind {
+            "activity" | "worker" => waiting["since"] = json!(self.updated_at),
+            "retry" | "timer" => waiting["until"] = json!(self.wake_at),
+            "signal" if self.wake_at.is_some() => waiting["until"] = json!(self.wake_at),
+            "operator" => waiting["why"] = json!(self.last_error),
+            _ => {}
+        }
+        if matches!(kind, "activity" | "retry")
+            && let Some(activity) =
+                self.pending.pointer("/call/activity").or_else(|| self.pending.pointer("/run/step"))
+        {
+            waiting["step"] = json!(name_of(activity));
+            waiting["attempt"] = json!(self.attempt + 1);
+        }
+        Some(waiting)
+    }
+}
+
+/// A step's name: the variant of its enum.
+#[must_use]
+pub fn name_of(step: &Value) -> Option<&str> {
+    step.as_str().or_else(|| step.as_object()?.keys().next().map(String::as_str))
+}
+
+/// A worker process.
+#[derive(Debug, Clone, FromRow)]
+pub struct WorkerRow {
+    /// New at every start.
+    pub worker_id: Uuid,
+    /// As configured.
+    pub name: String,
+    /// [[name, version], ..] it can drive.
+    pub kinds: Value,
+    /// When its shift began.
+    pub started_at: DateTime<Utc>,
+    /// Until when it holds its instances.
+    pub lease_until: DateTime<Utc>,
+    /// Is its lease still running?
+    pub alive: bool,
+    /// How many instances it holds.
+    pub holds: i64,
+}
+
+/// Every worker process that holds or held a lease lately. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn workers(pool: &PgPool) -> Result<Vec<WorkerRow>, sqlx::Error> {
+    sqlx::query_as(
+        "-- name: inspect workers
+        select w.worker_id, w.name, w.kinds, w.started_at, w.lease_until, w.lease_until > clock_timestamp() as alive,
+            (select count(*) from saga.instance i where i.owner = w.worker_id) as holds
+        from saga.worker w order by w.started_at",
+    )
+    .fetch_all(pool)
+    .await
+}
