@@ -20,7 +20,7 @@ create table shop.product (
     name text not null constraint a_product_name_has_1_to_200_characters
         check (char_length(name) between 1 and 200),
     description text not null,
-    price numeric(13, 3) not null constraint a_price_is_at_least_a_cent check (price >= 0.01),
+    price numeric(16, 3) not null constraint a_price_is_at_least_a_cent check (price >= 0.01),
     currency text not null,
     status text not null constraint a_product_status_is_known
         check (status in ('draft', 'active', 'inactive')),
@@ -41,7 +41,7 @@ create table shop.product_variant (
     product_id uuid not null constraint a_variant_belongs_to_a_product references shop.product,
     name text not null constraint a_variant_name_has_1_to_200_characters
         check (char_length(name) between 1 and 200),
-    price numeric(13, 3) constraint a_variant_price_is_at_least_a_cent check (price >= 0.01),
+    price numeric(16, 3) constraint a_variant_price_is_at_least_a_cent check (price >= 0.01),
     created_at timestamptz not null
 );
 create unique index a_variant_name_is_unique_in_its_product

@@ -25,7 +25,7 @@ create table shop.cart_item (
     product_id uuid not null,
     variant_id uuid,
     quantity integer not null constraint an_item_is_at_least_one check (quantity >= 1),
-    unit_price numeric(13, 3) not null,
+    unit_price numeric(16, 3) not null,
     added_at timestamptz not null,
     removed_at timestamptz
 ) with (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);

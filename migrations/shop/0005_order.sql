@@ -10,10 +10,10 @@ create table shop."order" (
     status text not null constraint an_order_status_is_known check (status in
         ('placing', 'pending', 'confirmed', 'shipped', 'delivered', 'cancelled', 'failed')),
     item_count integer not null,
-    subtotal numeric(13, 3) not null,
-    shipping_cost numeric(13, 3) not null,
-    tax numeric(13, 3) not null,
-    total_amount numeric(13, 3) not null,
+    subtotal numeric(16, 3) not null,
+    shipping_cost numeric(16, 3) not null,
+    tax numeric(16, 3) not null,
+    total_amount numeric(16, 3) not null,
     currency text not null,
     shipping_address text not null,
     cancel_reason text,
@@ -41,8 +41,8 @@ create table shop.order_line (
     variant_id uuid,
     name text not null,
     quantity integer not null constraint a_line_is_at_least_one check (quantity >= 1),
-    unit_price numeric(13, 3) not null,
-    line_total numeric(13, 3) not null,
+    unit_price numeric(16, 3) not null,
+    line_total numeric(16, 3) not null,
     primary key (order_id, line_no),
     constraint a_line_total_is_price_by_quantity check (line_total = unit_price * quantity)
 );

@@ -9,9 +9,9 @@ create table shop.payment (
     state text not null constraint a_payment_state_is_known check (state in
         ('authorizing', 'authorized', 'captured', 'partially_refunded', 'refunded', 'voided',
          'declined', 'unknown')),
-    amount numeric(13, 3) not null,
+    amount numeric(16, 3) not null,
     currency text not null,
-    refunded_amount numeric(13, 3) not null default 0,
+    refunded_amount numeric(16, 3) not null default 0,
     authorization_id text,
     failure_reason text,
     event_count bigint not null default 0,
@@ -34,7 +34,7 @@ create table shop.payment_transaction (
         check (kind in ('authorize', 'capture', 'void', 'refund')),
     state text not null constraint a_transaction_state_is_known
         check (state in ('requested', 'succeeded', 'failed', 'unknown')),
-    amount numeric(13, 3) not null,
+    amount numeric(16, 3) not null,
     currency text not null,
     key text,
     reference text,

@@ -20,10 +20,21 @@
 //!
 //! Deliberately absent: HTTP, brokers and gateways. They are ports here and adapters elsewhere.
 
+pub mod cart;
+pub mod config;
+pub mod customer;
+pub mod events;
+pub mod integration;
+pub mod inventory;
 pub mod mail;
 pub mod migrations;
 pub mod money;
+pub mod order;
 pub mod payment;
 pub mod privacy;
+pub mod shop;
+pub mod text;
 
+pub use config::Config;
 pub use migrations::migrate;
+pub use shop::Shop;

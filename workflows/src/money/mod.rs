@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 #[cfg(test)]
 mod tests;
 
-/// The largest amount the shop handles, in the currency's main unit: ten digits before the point.
-const LARGEST: Decimal = Decimal::from_parts(1_410_065_408, 2, 0, false, 0);
+/// Amounts stay below this, in the currency's main unit: twelve digits before the point.
+const LARGEST: Decimal = Decimal::from_parts(3_567_587_328, 232, 0, false, 0);
 
 /// An amount in one currency, rounded to that currency's smallest unit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,7 +35,7 @@ pub enum InvalidMoney {
     /// More digits after the point than the currency has.
     #[error("the amount has more digits than its currency")]
     TooManyDigits,
-    /// Ten thousand million or more, in either direction.
+    /// A million million or more, in either direction.
     #[error("the amount is too large")]
     TooLarge,
     /// Not a decimal number such as `49.99`.
@@ -69,6 +69,14 @@ impl Money {
         Self::new(Decimal::new(units, currency.digits()), currency)
     }
 
+    /// An amount read from its two columns; the shop wrote it, so anything else is damage.
+    pub(crate) fn stored(amount: Decimal, currency: &str) -> Result<Self, sqlx::Error> {
+        currency
+            .parse()
+            .and_then(|currency| Self::new(amount, currency))
+            .map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
+    }
+
     /// Nothing of this currency.
     pub fn zero(currency: Currency) -> Self {
         Self { amount: Decimal::new(0, currency.digits()), currency }
@@ -87,7 +95,7 @@ impl Money {
     /// The amount in the smallest unit (cents).
     pub fn minor(self) -> i64 {
         i64::try_from(self.amount.mantissa())
-            .expect("an amount below ten thousand million has at most twelve digits")
+            .expect("an amount below a million million has at most fifteen digits")
     }
 
     /// The sum; `None` when the currencies differ or the sum is too large.

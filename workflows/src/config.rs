@@ -1,0 +1,79 @@
+//! What the owner of a shop decides: currency, shipping, taxes, limits, and how long things last.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rust_decimal::Decimal;
+
+use crate::money::{Currency, Money};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// The decisions. [`Config::default`] is a shop in the United States.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The one currency of the shop.
+    pub currency: Currency,
+    /// What shipping costs below [`free_shipping_from`](Self::free_shipping_from).
+    pub shipping_cost: Money,
+    /// The subtotal from which shipping is free.
+    pub free_shipping_from: Money,
+    /// The only country that is shipped to, ISO 3166 alpha-2.
+    pub country: String,
+    /// State code to tax rate (0.0725 is 7.25%). The states that are shipped to are its keys.
+    pub tax_rates: BTreeMap<&'static str, Decimal>,
+    /// Available stock below this is low, where a product has no threshold of its own.
+    pub low_stock_threshold: i32,
+    /// The most of one product that a cart takes.
+    pub most_per_line: i32,
+    /// The most lines that a cart takes.
+    pub most_lines: usize,
+    /// How long a removed item can be taken back.
+    pub restore_within: Duration,
+    /// How long a verification token is valid.
+    pub verification_lifetime: Duration,
+    /// A session ends when it was not used for so long.
+    pub session_idle: Duration,
+    /// A session ends after so long in any case.
+    pub session_lifetime: Duration,
+    /// Where customers reach the shop; mails link there.
+    pub base_url: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let usd = |cents| {
+            Money::from_minor(cents, Currency::USD).expect("a small amount of cents is valid")
+        };
+        Self {
+            currency: Currency::USD,
+            shipping_cost: usd(599),
+            free_shipping_from: usd(5000),
+            country: "US".to_owned(),
+            tax_rates: us_tax_rates(),
+            low_stock_threshold: 5,
+            most_per_line: 999,
+            most_lines: 100,
+            restore_within: Duration::from_secs(600),
+            verification_lifetime: 24 * HOUR,
+            session_idle: 12 * HOUR,
+            session_lifetime: 30 * 24 * HOUR,
+            base_url: "http://127.0.0.1:8080".to_owned(),
+        }
+    }
+}
+
+/// State sales taxes in ten-thousandths, without the counties' and cities' own.
+fn us_tax_rates() -> BTreeMap<&'static str, Decimal> {
+    #[rustfmt::skip]
+    const RATES: [(&str, i64); 51] = [
+        ("AK", 0), ("AL", 400), ("AR", 650), ("AZ", 560), ("CA", 725), ("CO", 290), ("CT", 635),
+        ("DC", 600), ("DE", 0), ("FL", 600), ("GA", 400), ("HI", 400), ("IA", 600), ("ID", 600),
+        ("IL", 625), ("IN", 700), ("KS", 650), ("KY", 600), ("LA", 500), ("MA", 625), ("MD", 600),
+        ("ME", 550), ("MI", 600), ("MN", 688), ("MO", 423), ("MS", 700), ("MT", 0), ("NC", 475),
+        ("ND", 500), ("NE", 550), ("NH", 0), ("NJ", 663), ("NM", 488), ("NV", 685), ("NY", 400),
+        ("OH", 575), ("OK", 450), ("OR", 0), ("PA", 600), ("RI", 700), ("SC", 600), ("SD", 420),
+        ("TN", 700), ("TX", 625), ("UT", 610), ("VA", 530), ("VT", 600), ("WA", 650), ("WI", 500),
+        ("WV", 600), ("WY", 400),
+    ];
+    RATES.into_iter().map(|(state, rate)| (state, Decimal::new(rate, 4))).collect()
+}

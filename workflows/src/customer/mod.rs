@@ -1,0 +1,5 @@
+//! Customers.
+
+mod password;
+
+pub use password::{InvalidPassword, Password, PasswordPool, PoolError};

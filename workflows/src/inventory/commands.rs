@@ -1,0 +1,214 @@
+//! setInventoryQuantity, adjustInventory, reserveInventory, releaseInventory.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Movement, MovementKind, Stock, Time, lock_one, write};
+use crate::{
+    events,
+    text::{self, BadField},
+};
+
+/// Which stock a command is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Item {
+    /// The product.
+    pub product_id: Uuid,
+    /// The variant; needed where the product has variants, and only there.
+    pub variant_id: Option<Uuid>,
+}
+
+/// Why an inventory command was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryRefusal {
+    /// No such product, or no such variant of it, or it was deleted.
+    #[error("there is no such product or variant")]
+    ProductNotFound,
+    /// The product has variants and none was named.
+    #[error("the product has variants: name one")]
+    VariantRequired,
+    /// A quantity below what is allowed (setting: below 0; reserving, releasing: below 1).
+    #[error("the quantity is too small")]
+    NegativeQuantity,
+    /// The adjustment would leave fewer on hand than none, or than are reserved.
+    #[error("{on_hand} are on hand and {reserved} reserved: the change would go below that")]
+    NegativeStock {
+        /// On hand now.
+        on_hand: i32,
+        /// Reserved now.
+        reserved: i32,
+    },
+    /// Setting fewer on hand than are reserved.
+    #[error("{reserved} are reserved: fewer cannot be on hand")]
+    BelowReserved {
+        /// Reserved now.
+        reserved: i32,
+    },
+    /// Fewer are available than are to be reserved.
+    #[error("only {available} are available")]
+    InsufficientStock {
+        /// Available now.
+        available: i32,
+    },
+    /// More are to be released than were reserved by hand.
+    #[error("only {reserved} are reserved by hand")]
+    QuantityExceedsReserved {
+        /// Reserved by hand now.
+        reserved: i64,
+    },
+    /// The reason is missing or not fit to be kept.
+    #[error(transparent)]
+    InvalidReason(#[from] BadField),
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Sets what is on hand. 4 round trips.
+pub async fn set_inventory_quantity(
+    tx: &mut PgConnection,
+    item: Item,
+    quantity: i32,
+    reason: &str,
+    user: Uuid,
+) -> Result<Stock, InventoryRefusal> {
+    let reason = text::field("reason", reason, 500)?;
+    if quantity < 0 {
+        return Err(InventoryRefusal::NegativeQuantity);
+    }
+    let (stock, now) = locked(tx, item).await?;
+    if quantity < stock.reserved {
+        return Err(InventoryRefusal::BelowReserved { reserved: stock.reserved });
+    }
+    moved(tx, stock, MovementKind::Set(quantity), user, reason, None, now).await
+}
+
+/// Changes what is on hand by a delta. 4 round trips.
+pub async fn adjust_inventory(
+    tx: &mut PgConnection,
+    item: Item,
+    adjustment: i32,
+    reason: &str,
+    user: Uuid,
+) -> Result<Stock, InventoryRefusal> {
+    let reason = text::field("reason", reason, 500)?;
+    let (stock, now) = locked(tx, item).await?;
+    match stock.on_hand.checked_add(adjustment) {
+        Some(on_hand) if on_hand >= stock.reserved => {}
+        _ => {
+            let Stock { on_hand, reserved, .. } = stock;
+            return Err(InventoryRefusal::NegativeStock { on_hand, reserved });
+        }
+    }
+    moved(tx, stock, MovementKind::Adjust(adjustment), user, reason, None, now).await
+}
+
+/// Reserves stock for an order by hand; it adds to what was reserved by hand for that order before.
+/// 5 round trips.
+pub async fn reserve_inventory(
+    tx: &mut PgConnection,
+    item: Item,
+    quantity: i32,
+    order_id: Uuid,
+    user: Uuid,
+) -> Result<Stock, InventoryRefusal> {
+    if quantity < 1 {
+        return Err(InventoryRefusal::NegativeQuantity);
+    }
+    let (stock, now) = locked(tx, item).await?;
+    if quantity > stock.available() {
+        return Err(InventoryRefusal::InsufficientStock { available: stock.available() });
+    }
+    sqlx::query(
+        "-- inventory: reserve by hand
+        insert into shop.reservation as r (order_id, inventory_id, source, quantity, created_at)
+        values ($1, $2, 'manual', $3, saga.now())
+        on conflict (order_id, inventory_id, source)
+        do update set quantity = r.quantity + excluded.quantity",
+    )
+    .bind(order_id)
+    .bind(stock.inventory_id)
+    .bind(quantity)
+    .execute(&mut *tx)
+    .await?;
+    let (kind, reason) = (MovementKind::ReserveByHand(quantity), "reserved by hand".to_owned());
+    moved(tx, stock, kind, user, reason, Some(order_id), now).await
+}
+
+/// Gives back what was reserved by hand, oldest reservation first; never what an order's placement
+/// holds. 5 round trips.
+pub async fn release_inventory(
+    tx: &mut PgConnection,
+    item: Item,
+    quantity: i32,
+    reason: &str,
+    user: Uuid,
+) -> Result<Stock, InventoryRefusal> {
+    let reason = text::field("reason", reason, 500)?;
+    if quantity < 1 {
+        return Err(InventoryRefusal::NegativeQuantity);
+    }
+    let (stock, now) = locked(tx, item).await?;
+    let reserved: i64 = sqlx::query_scalar(
+        "-- inventory: release by hand
+        with held as materialized (
+            select order_id, quantity,
+                   sum(quantity) over (order by created_at, order_id) - quantity as before
+            from shop.reservation where inventory_id = $1 and source = 'manual'
+        ), total as (
+            select coalesce(sum(quantity), 0)::bigint as reserved from held
+        ), used_up as (
+            delete from shop.reservation r using held h, total t
+            where r.inventory_id = $1 and r.source = 'manual' and r.order_id = h.order_id
+              and t.reserved >= $2 and h.before + h.quantity <= $2
+        ), shortened as (
+            update shop.reservation r set quantity = (h.before + h.quantity - $2)::int
+            from held h, total t
+            where r.inventory_id = $1 and r.source = 'manual' and r.order_id = h.order_id
+              and t.reserved >= $2 and h.before < $2 and h.before + h.quantity > $2
+        )
+        select reserved from total",
+    )
+    .bind(stock.inventory_id)
+    .bind(quantity)
+    .fetch_one(&mut *tx)
+    .await?;
+    if reserved < i64::from(quantity) {
+        return Err(InventoryRefusal::QuantityExceedsReserved { reserved });
+    }
+    moved(tx, stock, MovementKind::ReleaseByHand(quantity), user, reason, None, now).await
+}
+
+/// The stock, locked, of a product that was not deleted.
+async fn locked(tx: &mut PgConnection, item: Item) -> Result<(Stock, Time), InventoryRefusal> {
+    let has_variants: Option<bool> = sqlx::query_scalar(
+        "-- inventory: is there such a product
+        select has_variants from shop.product where product_id = $1 and deleted_at is null",
+    )
+    .bind(item.product_id)
+    .fetch_optional(&mut *tx)
+    .await?;
+    match (has_variants, item.variant_id) {
+        (None, _) => return Err(InventoryRefusal::ProductNotFound),
+        (Some(true), None) => return Err(InventoryRefusal::VariantRequired),
+        _ => {}
+    }
+    lock_one(tx, item.product_id, item.variant_id).await?.ok_or(InventoryRefusal::ProductNotFound)
+}
+
+async fn moved(
+    tx: &mut PgConnection,
+    before: Stock,
+    kind: MovementKind,
+    actor: Uuid,
+    reason: String,
+    order_id: Option<Uuid>,
+    now: Time,
+) -> Result<Stock, InventoryRefusal> {
+    let movement = Movement { before, kind, actor, reason, order_id };
+    let told = write(tx, std::slice::from_ref(&movement), now).await?;
+    events::record(tx, &told).await?;
+    let (on_hand, reserved) = movement.after();
+    let event_count = told.last().map_or(movement.before.event_count, |last| last.n);
+    Ok(Stock { on_hand, reserved, event_count, ..movement.before })
+}

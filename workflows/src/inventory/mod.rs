@@ -1,0 +1,50 @@
+//! Inventory: what is on hand of each product or variant, and how much of it is promised.
+//!
+//! `available = on_hand - reserved`, and `0 <= reserved <= on_hand` by constraint. What is reserved
+//! is always the sum of the reservations. Rows are locked by (product, variant), in every command
+//! that touches more than one; every change has an audit row that carries its event's number.
+//!
+//! Two alerts are facts of their own: LowStockAlert when available stock falls below the product's
+//! threshold, OutOfStock when it reaches zero, each once per crossing.
+
+pub mod commands;
+mod movement;
+mod store;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+pub use movement::{Movement, MovementKind};
+pub use store::{AuditRow, Held, audit_of, lock_held_by, lock_one, stock_of, write};
+
+/// The stock of a product, or of one of its variants.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Stock {
+    /// Its own id.
+    pub inventory_id: Uuid,
+    /// The product.
+    pub product_id: Uuid,
+    /// The variant; `None`: the product has none.
+    pub variant_id: Option<Uuid>,
+    /// How many there are.
+    pub on_hand: i32,
+    /// How many of them are promised to orders.
+    pub reserved: i32,
+    /// Available stock below this is low.
+    pub low_stock_threshold: i32,
+    /// The number of its last domain event.
+    pub event_count: i64,
+}
+
+impl Stock {
+    /// How many can still be promised.
+    pub fn available(&self) -> i32 {
+        self.on_hand - self.reserved
+    }
+}
+
+/// Business time of the transaction, as Postgres tells it.
+pub(crate) type Time = DateTime<Utc>;
+
+#[cfg(test)]
+mod tests;

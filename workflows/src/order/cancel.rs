@@ -1,0 +1,265 @@
+//! Cancelling an order: what is decided at once ([`begin`]), and what follows once the money is back
+//! ([`refunded`]). Between them the saga voids the authorization, or refunds what was captured.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    OrderStatus,
+    release::give_back,
+    store::{LockedOrder, lock_order},
+};
+use crate::{
+    events::{self, DomainEvent, Sealed},
+    integration::{
+        self, Notification, OrderCancelledNotification, Publication, RefundProcessedNotification,
+    },
+    money::Money,
+    payment::{PaymentState, gateway::Reference, store as payment},
+    privacy::KeyStoreError,
+    shop::Shop,
+    text::{self, BadField},
+};
+
+/// The command.
+#[derive(Debug, Clone)]
+pub struct CancelOrder {
+    /// The order.
+    pub order_id: Uuid,
+    /// Why, in the caller's words.
+    pub reason: String,
+    /// The customer who asks; only their own orders are found. `None`: an admin asks.
+    pub customer_id: Option<Uuid>,
+    /// Who asks, for the audit: the customer, or the admin's or key's id.
+    pub actor: Uuid,
+}
+
+/// What a cancellation that was not refused leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cancelling {
+    /// The order is cancelled and its stock free, for good; its money is to be given back.
+    Refund(MoneyBack),
+    /// The order is still being placed: nothing is decided yet, tell the placement to unwind.
+    SignalPlacement,
+    /// It was cancelled before: the answer is that of the first time.
+    AlreadyCancelled,
+}
+
+/// The money to be given back for a cancelled order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoneyBack {
+    /// The payment.
+    pub payment_id: Uuid,
+    /// How much.
+    pub amount: Money,
+    /// How.
+    pub how: HowBack,
+}
+
+/// How the money is given back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HowBack {
+    /// It is only reserved: void the authorization.
+    Void(Reference),
+    /// It was taken: refund it.
+    Refund(Reference),
+    /// There is none any more: the authorization lapsed or all was refunded before.
+    Nothing,
+}
+
+/// Why an order cannot be cancelled.
+#[derive(Debug, thiserror::Error)]
+pub enum CancelOrderRefusal {
+    /// Unknown, or somebody else's.
+    #[error("there is no such order")]
+    OrderNotFound,
+    /// It is on its way, or has arrived.
+    #[error("the order was shipped already")]
+    AlreadyShipped,
+    /// It has ended otherwise.
+    #[error("an order that is {0} cannot be cancelled")]
+    InvalidStatusTransition(OrderStatus),
+    /// The reason is missing or not fit to be kept.
+    #[error(transparent)]
+    InvalidReason(#[from] BadField),
+    /// The customer's key cannot be had.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Decides a cancellation under the lock of the order's row. A pending or confirmed order is
+/// cancelled at once and its stock freed: from here on there is no way back. 6 round trips: lock
+/// customer, order and payment; lock stock; write stock and audit; record InventoryReleased; write
+/// order and the void or refund asked for; record OrderCancelled. While placing 2: only the reason is
+/// noted, and the caller signals the placement.
+pub async fn begin(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    command: &CancelOrder,
+) -> Result<Cancelling, CancelOrderRefusal> {
+    let reason = text::field("reason", &command.reason, 500)?;
+    let order = lock_order(tx, command.order_id)
+        .await?
+        .filter(|order| command.customer_id.is_none_or(|caller| caller == order.customer_id))
+        .ok_or(CancelOrderRefusal::OrderNotFound)?;
+    match order.status {
+        OrderStatus::Pending | OrderStatus::Confirmed => {
+            let reason = sealed(shop, order.customer_id, &reason).await?;
+            Ok(Cancelling::Refund(cancel(tx, &order, reason, command.actor).await?))
+        }
+        OrderStatus::Placing => {
+            let reason = sealed(shop, order.customer_id, &reason).await?;
+            note_reason(tx, order.order_id, &reason).await?;
+            Ok(Cancelling::SignalPlacement)
+        }
+        OrderStatus::Cancelled => Ok(Cancelling::AlreadyCancelled),
+        OrderStatus::Shipped | OrderStatus::Delivered => Err(CancelOrderRefusal::AlreadyShipped),
+        OrderStatus::Failed => Err(CancelOrderRefusal::InvalidStatusTransition(order.status)),
+    }
+}
+
+/// Free text may name anybody, so it is sealed before it is written anywhere.
+async fn sealed(shop: &Shop, customer: Uuid, reason: &str) -> Result<Sealed, KeyStoreError> {
+    let key = shop.keys.get(customer).await?.ok_or(KeyStoreError::Destroyed)?;
+    Ok(Sealed::new(&key, customer, "reason", &reason))
+}
+
+async fn note_reason(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    reason: &Sealed,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        r#"-- cancel: note why, while placing
+        update shop."order" set cancel_reason = $2, updated_at = saga.now()
+        where order_id = $1 and cancel_reason is null"#,
+    )
+    .bind(order_id)
+    .bind(reason.as_text())
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn cancel(
+    tx: &mut PgConnection,
+    order: &LockedOrder,
+    reason: Sealed,
+    actor: Uuid,
+) -> Result<MoneyBack, sqlx::Error> {
+    let order_id = order.order_id;
+    let back = money_back(order)?;
+    give_back(tx, order_id, actor, "order_cancelled").await?;
+    sqlx::query(
+        r#"-- cancel: write
+        with asked as (
+            insert into shop.payment_transaction
+                (transaction_id, payment_id, kind, state, amount, currency, requested_at)
+            select $3, $4, $5, 'requested', $6, $7, saga.now() where $5 is not null
+        )
+        update shop."order" set status = 'cancelled', cancel_reason = $2, version = version + 1,
+            event_count = event_count + 1, updated_at = saga.now()
+        where order_id = $1"#,
+    )
+    .bind(order_id)
+    .bind(reason.as_text())
+    .bind(Uuid::now_v7())
+    .bind(back.payment_id)
+    .bind(match back.how {
+        HowBack::Void(_) => Some("void"),
+        HowBack::Refund(_) => Some("refund"),
+        HowBack::Nothing => None,
+    })
+    .bind(back.amount.amount())
+    .bind(back.amount.currency().code())
+    .execute(&mut *tx)
+    .await?;
+    let told = DomainEvent::OrderCancelled {
+        order_id,
+        order_number: order.order_number.clone(),
+        customer_id: order.customer_id,
+        reason,
+        line_items: order.line_items().to_vec(),
+        cancelled_at: order.now,
+    }
+    .at(order.event_count + 1);
+    events::record(tx, &[told]).await?;
+    Ok(back)
+}
+
+fn money_back(order: &LockedOrder) -> Result<MoneyBack, sqlx::Error> {
+    let paid = order.paid_amount()?;
+    let left = paid.minus(order.refunded_amount()?).unwrap_or(paid);
+    let reference = order.authorization_id.clone().map(Reference);
+    let (how, amount) = match (order.payment_state, reference) {
+        (PaymentState::Authorized, Some(reference)) => (HowBack::Void(reference), paid),
+        (PaymentState::Captured | PaymentState::PartiallyRefunded, Some(reference)) => {
+            (HowBack::Refund(reference), left)
+        }
+        _ => (HowBack::Nothing, Money::zero(paid.currency())),
+    };
+    Ok(MoneyBack { payment_id: order.payment_id, amount, how })
+}
+
+/// What the gateway gave back.
+#[derive(Debug, Clone)]
+pub struct Refunded {
+    /// The provider's reference of the void or the refund.
+    pub refund_id: String,
+    /// How much was released or refunded.
+    pub amount: Money,
+    /// The idempotency key the gateway was given.
+    pub key: String,
+}
+
+/// Tells that a cancelled order's money is back: PaymentRefunded, OrderCancelledNotification and
+/// RefundProcessedNotification. Answers false, and changes nothing, when that was told before or
+/// there is no such order. 4 round trips: lock order and payment; write them; record; publish.
+pub async fn refunded(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    refund: &Refunded,
+) -> Result<bool, sqlx::Error> {
+    let Some(order) = lock_order(tx, order_id).await? else { return Ok(false) };
+    let (OrderStatus::Cancelled, Some(reason)) = (order.status, order.cancel_reason.clone()) else {
+        return Ok(false);
+    };
+    let state = match order.payment_state {
+        PaymentState::Authorized => PaymentState::Voided,
+        PaymentState::Captured | PaymentState::PartiallyRefunded => PaymentState::Refunded,
+        _ => return Ok(false),
+    };
+    payment::given_back(tx, &order, state, refund).await?;
+    let (customer_id, refund_id) = (order.customer_id, refund.refund_id.clone());
+    let told = DomainEvent::PaymentRefunded {
+        payment_id: order.payment_id,
+        order_id,
+        refund_amount: refund.amount,
+        refund_id: refund_id.clone(),
+        refunded_at: order.now,
+    }
+    .at(order.payment_event_count + 1);
+    events::record(tx, &[told]).await?;
+    let cancelled = Notification::OrderCancelled(OrderCancelledNotification {
+        order_id,
+        order_number: order.order_number.clone(),
+        customer_id,
+        reason: Sealed::from_text(reason),
+        refund_amount: refund.amount,
+    });
+    let processed = Notification::RefundProcessed(RefundProcessedNotification {
+        order_id,
+        customer_id,
+        refund_amount: refund.amount,
+        refund_id,
+    });
+    let publications = [cancelled, processed]
+        .into_iter()
+        .zip(order.published_count + 1..)
+        .map(|(notification, sequence)| Publication { subject: order_id, sequence, notification });
+    integration::publish(tx, &publications.collect::<Vec<_>>()).await?;
+    Ok(true)
+}

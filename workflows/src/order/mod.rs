@@ -1,0 +1,96 @@
+//! Orders: how they are placed, cancelled and read.
+//!
+//! `placing -> pending | failed | cancelled`, `pending -> confirmed -> shipped -> delivered`,
+//! `pending | confirmed -> cancelled`. An order is `placing` while its payment is authorized; its
+//! stock is reserved then and its cart is locked. Whether it is placed or cancelled is decided
+//! under the lock of its own row, by whoever comes first.
+//!
+//! Placing and cancelling are sagas. Here are their halves that only touch the database:
+//! [`place`] (begin, complete, release) and [`cancel`] (begin, refunded).
+
+pub mod cancel;
+mod number;
+pub mod place;
+pub mod pricing;
+pub mod release;
+pub mod store;
+mod view;
+
+use std::{fmt, str::FromStr};
+
+pub use view::{Address, OrderView, PaymentSummary, ReadOrderError, get_order, list_orders};
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum OrderStatus {
+    /// Stock is reserved, the payment is being authorized.
+    Placing,
+    /// Placed and paid for; nobody has looked at it yet.
+    Pending,
+    /// Taken on by an admin.
+    Confirmed,
+    /// On its way.
+    Shipped,
+    /// Arrived.
+    Delivered,
+    /// Cancelled before it was shipped.
+    Cancelled,
+    /// Could not be placed.
+    Failed,
+}
+
+impl OrderStatus {
+    /// The word in SQL and JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Placing => "placing",
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Shipped => "shipped",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for OrderStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A word that is no status.
+#[derive(Debug, thiserror::Error)]
+#[error("not an order status")]
+pub struct UnknownStatus;
+
+impl FromStr for OrderStatus {
+    type Err = UnknownStatus;
+
+    fn from_str(word: &str) -> Result<Self, UnknownStatus> {
+        [
+            Self::Placing,
+            Self::Pending,
+            Self::Confirmed,
+            Self::Shipped,
+            Self::Delivered,
+            Self::Cancelled,
+            Self::Failed,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == word)
+        .ok_or(UnknownStatus)
+    }
+}
+
+impl TryFrom<String> for OrderStatus {
+    type Error = UnknownStatus;
+
+    fn try_from(word: String) -> Result<Self, UnknownStatus> {
+        word.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests;

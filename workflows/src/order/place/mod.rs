@@ -1,0 +1,206 @@
+//! Placing an order: what is decided at once ([`begin`]), and what follows once it is paid for
+//! ([`complete`]). Between them the saga authorizes the payment; [`super::release`] is the way back.
+
+mod complete;
+mod lock;
+mod write;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+pub use complete::{Authorized, Completion, complete};
+use lock::{Checkout, Line};
+
+use crate::{
+    cart, events,
+    inventory::{self, Movement, MovementKind},
+    money::Money,
+    privacy::KeyStoreError,
+    shop::Shop,
+};
+
+/// The command.
+#[derive(Debug, Clone)]
+pub struct PlaceOrder {
+    /// Who orders the contents of their cart.
+    pub customer_id: Uuid,
+    /// One of the customer's addresses.
+    pub shipping_address_id: Uuid,
+    /// One of the customer's payment methods.
+    pub payment_method_id: Uuid,
+    /// The cart's entity tag, if the customer says which cart and prices they have seen: prices
+    /// that rose since an item was put in are then accepted.
+    pub accepted_cart: Option<String>,
+}
+
+/// An order that is being placed: its stock is reserved, its payment is still to be authorized.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placing {
+    /// The order.
+    pub order_id: Uuid,
+    /// The cart it is made of, locked against changes.
+    pub cart_id: Uuid,
+    /// Its payment, `authorizing`.
+    pub payment_id: Uuid,
+    /// With which of the customer's methods it is paid.
+    pub payment_method_id: Uuid,
+    /// What is to be authorized.
+    pub total_amount: Money,
+}
+
+/// Why an order cannot be placed. Nothing is left behind once the transaction is rolled back.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceOrderRefusal {
+    /// Unknown, somebody else's, or the account is being erased.
+    #[error("there is no such {0}")]
+    NotFound(Missing),
+    /// The customer has not verified their email address.
+    #[error("the email address is not verified")]
+    EmailNotVerified,
+    /// Nothing lies in the cart.
+    #[error("the cart is empty")]
+    CartEmpty,
+    /// Another order is being placed from this cart.
+    #[error("an order is being placed from this cart")]
+    CheckoutInProgress {
+        /// That order.
+        order_id: Uuid,
+    },
+    /// Some lines cannot be had in the quantity asked for.
+    #[error("{} items are not available in the quantity asked for", .0.len())]
+    OutOfStock(Vec<ShortLine>),
+    /// Some prices rose since the items were put into the cart.
+    #[error("{} prices have risen since the items were put into the cart", .0.len())]
+    PriceChanged(Vec<RaisedPrice>),
+    /// The customer's key cannot be had.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// What is not there, or not the customer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The customer.
+    Customer,
+    /// The shipping address.
+    Address,
+    /// The payment method.
+    PaymentMethod,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Customer => "customer",
+            Self::Address => "shipping address",
+            Self::PaymentMethod => "payment method",
+        })
+    }
+}
+
+/// A line that cannot be had as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShortLine {
+    /// Its place in the cart, from 0.
+    pub index: usize,
+    /// The product.
+    pub product_id: Uuid,
+    /// Its variant, if it has some.
+    pub variant_id: Option<Uuid>,
+    /// How many the customer wants.
+    pub asked: i32,
+    /// How many can be had; 0 where the product is not sold any more.
+    pub available: i32,
+}
+
+/// A line whose price rose since it was put into the cart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RaisedPrice {
+    /// Its place in the cart, from 0.
+    pub index: usize,
+    /// The product.
+    pub product_id: Uuid,
+    /// Its variant, if it has some.
+    pub variant_id: Option<Uuid>,
+    /// The price when it was put in.
+    pub old: Money,
+    /// The price now.
+    pub new: Money,
+}
+
+/// Reserves stock and writes the order, `placing`, with its payment, `authorizing`; the cart refuses
+/// changes from now on. 5 round trips whatever the number of lines (one more for each order number
+/// that was taken, one in a thousand million): lock customer and cart; lock stock in the order of
+/// (product, variant); write order, lines, payment and cart; write stock, reservations and audit;
+/// record events. 5 + 6 a line row operations.
+pub async fn begin(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    command: &PlaceOrder,
+) -> Result<Placing, PlaceOrderRefusal> {
+    let checkout = lock::cart(tx, command).await?;
+    let lines = lock::lines(tx, shop, &checkout).await?;
+    refuse_short_lines(&lines)?;
+    if !is_accepted(command, &checkout, &lines) {
+        refuse_raised_prices(&lines)?;
+    }
+    let order = write::order(shop, tx, command, &checkout, &lines).await?;
+    let movements: Vec<Movement> = lines
+        .into_iter()
+        .map(|line| Movement {
+            before: line.stock,
+            kind: MovementKind::ReserveForPlacement(line.item.quantity),
+            actor: command.customer_id,
+            reason: "order placed".to_owned(),
+            order_id: Some(order.order_id),
+        })
+        .collect();
+    let told = inventory::write(tx, &movements, checkout.now).await?;
+    events::record(tx, &told).await?;
+    Ok(order)
+}
+
+fn refuse_short_lines(lines: &[Line]) -> Result<(), PlaceOrderRefusal> {
+    let mut short: Vec<ShortLine> = lines
+        .iter()
+        .map(|line| ShortLine {
+            index: line.index,
+            product_id: line.item.product_id,
+            variant_id: line.item.variant_id,
+            asked: line.item.quantity,
+            available: if line.is_sold { line.stock.available() } else { 0 },
+        })
+        .filter(|line| line.asked > line.available)
+        .collect();
+    short.sort_by_key(|line| line.index);
+    if short.is_empty() { Ok(()) } else { Err(PlaceOrderRefusal::OutOfStock(short)) }
+}
+
+/// Whether the customer has seen exactly this cart at exactly these prices.
+fn is_accepted(command: &PlaceOrder, checkout: &Checkout, lines: &[Line]) -> bool {
+    let seen = cart::entity_tag(
+        checkout.cart_id,
+        checkout.cart_version,
+        lines.iter().map(|line| (line.cart_item_id, line.item.unit_price)),
+    );
+    command.accepted_cart.as_deref() == Some(seen.as_str())
+}
+
+fn refuse_raised_prices(lines: &[Line]) -> Result<(), PlaceOrderRefusal> {
+    let mut raised: Vec<RaisedPrice> = lines
+        .iter()
+        .filter(|line| line.item.unit_price.amount() > line.price_when_added.amount())
+        .map(|line| RaisedPrice {
+            index: line.index,
+            product_id: line.item.product_id,
+            variant_id: line.item.variant_id,
+            old: line.price_when_added,
+            new: line.item.unit_price,
+        })
+        .collect();
+    raised.sort_by_key(|line| line.index);
+    if raised.is_empty() { Ok(()) } else { Err(PlaceOrderRefusal::PriceChanged(raised)) }
+}

@@ -1,0 +1,140 @@
+//! The way back of an order that could not be placed: its stock, its cart, and its end.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{OrderStatus, store::lock_placement};
+use crate::{
+    events,
+    integration::{self, Notification, PaymentFailedNotification, Publication},
+    inventory::{self, Movement, MovementKind},
+    payment::{PaymentFailure, PaymentState},
+};
+
+/// Why an order is not placed after all, which decides how it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The payment was not authorized: the order ends `failed`.
+    Failed(PaymentFailure),
+    /// It was cancelled while it was being placed: the order ends `cancelled`.
+    Cancelled,
+}
+
+impl Ending {
+    fn status(&self) -> OrderStatus {
+        match self {
+            Self::Failed(_) => OrderStatus::Failed,
+            Self::Cancelled => OrderStatus::Cancelled,
+        }
+    }
+
+    fn payment_state(&self) -> PaymentState {
+        match self {
+            Self::Failed(failure) => failure.ends_as(),
+            Self::Cancelled => PaymentState::Voided,
+        }
+    }
+
+    fn failure(&self) -> Option<&PaymentFailure> {
+        match self {
+            Self::Failed(failure) => Some(failure),
+            Self::Cancelled => None,
+        }
+    }
+}
+
+/// What became of the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// Its stock is free, its cart open; it is `failed` or `cancelled`.
+    Released,
+    /// It was no longer `placing`: nothing was changed.
+    NotPlacing(OrderStatus),
+    /// There is no such order.
+    NotFound,
+}
+
+/// Gives back the stock of an order that is being placed, opens its cart and ends it. There was no
+/// OrderPlaced, so there is no OrderCancelled. 5 round trips, one more to publish
+/// PaymentFailedNotification: lock cart, order and payment; lock stock by (product, variant); write
+/// stock and audit; write the rest; record InventoryReleased.
+pub async fn release(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    ending: &Ending,
+) -> Result<Release, sqlx::Error> {
+    let Some(placement) = lock_placement(tx, order_id).await? else {
+        return Ok(Release::NotFound);
+    };
+    let order = placement.order;
+    if order.status != OrderStatus::Placing {
+        return Ok(Release::NotPlacing(order.status));
+    }
+    let reason = if ending.failure().is_some() { "payment_failed" } else { "order_cancelled" };
+    give_back(tx, order_id, order.customer_id, reason).await?;
+    let failure = ending.failure().map(PaymentFailure::code);
+    sqlx::query(
+        r#"-- release: end the order
+        with ended as (
+            update shop."order" set status = $4, failure_reason = $6, version = version + 1,
+                published_count = published_count + $7, updated_at = saga.now()
+            where order_id = $1
+        ), paid as (
+            update shop.payment set state = $5, failure_reason = $6, updated_at = saga.now()
+            where payment_id = $2
+        ), moved as (
+            update shop.payment_transaction set state = 'failed', settled_at = saga.now(),
+                reason = coalesce($6, 'order_cancelled')
+            where payment_id = $2 and kind = 'authorize' and settled_at is null
+        )
+        update shop.cart set checkout_order_id = null, version = version + 1
+        where cart_id = $3 and checkout_order_id = $1"#,
+    )
+    .bind(order_id)
+    .bind(order.payment_id)
+    .bind(order.cart_id)
+    .bind(ending.status().as_str())
+    .bind(ending.payment_state().as_str())
+    .bind(failure)
+    .bind(i64::from(failure.is_some()))
+    .execute(&mut *tx)
+    .await?;
+    if let Some(failure) = failure {
+        let notification = Notification::PaymentFailed(PaymentFailedNotification {
+            order_id,
+            customer_id: order.customer_id,
+            amount: order.paid_amount()?,
+            failure_reason: failure.to_owned(),
+        });
+        let sequence = order.published_count + 1;
+        integration::publish(tx, &[Publication { subject: order_id, sequence, notification }])
+            .await?;
+    }
+    Ok(Release::Released)
+}
+
+/// Gives back what the order's placement holds and records it. The caller holds the order's row.
+/// 3 round trips; 1 where nothing is held.
+pub(super) async fn give_back(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    actor: Uuid,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    let held = inventory::lock_held_by(tx, order_id).await?;
+    let Some(now) = held.first().map(|held| held.now) else {
+        return Ok(());
+    };
+    let movements: Vec<Movement> = held
+        .into_iter()
+        .map(|held| Movement {
+            before: held.stock,
+            kind: MovementKind::ReleaseFromPlacement(held.quantity),
+            actor,
+            reason: reason.to_owned(),
+            order_id: Some(order_id),
+        })
+        .collect();
+    let told = inventory::write(tx, &movements, now).await?;
+    events::record(tx, &told).await
+}

@@ -1,0 +1,191 @@
+//! Orders in SQL: what placing, releasing and cancelling read under their locks.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use super::OrderStatus;
+use crate::{events::LineItem, money::Money, payment::PaymentState};
+
+/// An order and its payment, both rows locked, in the order's own words.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct LockedOrder {
+    /// The order.
+    pub order_id: Uuid,
+    /// Its number for people.
+    pub order_number: String,
+    /// Whose it is.
+    pub customer_id: Uuid,
+    /// The cart it is made of.
+    pub cart_id: Uuid,
+    /// Where it stands.
+    #[sqlx(try_from = "String")]
+    pub status: OrderStatus,
+    /// The sum of the quantities.
+    pub item_count: i32,
+    subtotal: Decimal,
+    shipping_cost: Decimal,
+    tax: Decimal,
+    total_amount: Decimal,
+    currency: String,
+    /// Sealed under the customer's key.
+    pub shipping_address: String,
+    /// Sealed under the customer's key.
+    pub cancel_reason: Option<String>,
+    /// The number of its last domain event.
+    pub event_count: i64,
+    /// The sequence of its last integration event.
+    pub published_count: i64,
+    /// When it was begun.
+    pub created_at: DateTime<Utc>,
+    /// The payment in force.
+    pub payment_id: Uuid,
+    /// Where that stands.
+    #[sqlx(try_from = "String")]
+    pub payment_state: PaymentState,
+    /// Kind and brand, such as `card:visa`.
+    pub method: String,
+    /// The provider's reference.
+    pub authorization_id: Option<String>,
+    paid_amount: Decimal,
+    refunded_amount: Decimal,
+    /// The number of the payment's last domain event.
+    pub payment_event_count: i64,
+    line_items: Json<Vec<LineItem>>,
+    /// Business time of this transaction.
+    pub now: DateTime<Utc>,
+}
+
+impl LockedOrder {
+    /// The sum of the lines.
+    pub fn subtotal(&self) -> Result<Money, sqlx::Error> {
+        Money::stored(self.subtotal, &self.currency)
+    }
+
+    /// Shipping.
+    pub fn shipping_cost(&self) -> Result<Money, sqlx::Error> {
+        Money::stored(self.shipping_cost, &self.currency)
+    }
+
+    /// Tax.
+    pub fn tax(&self) -> Result<Money, sqlx::Error> {
+        Money::stored(self.tax, &self.currency)
+    }
+
+    /// With shipping and tax.
+    pub fn total_amount(&self) -> Result<Money, sqlx::Error> {
+        Money::stored(self.total_amount, &self.currency)
+    }
+
+    /// What the payment in force is for.
+    pub fn paid_amount(&self) -> Result<Money, sqlx::Error> {
+        Money::stored(self.paid_amount, &self.currency)
+    }
+
+    /// How much of it was given back.
+    pub fn refunded_amount(&self) -> Result<Money, sqlx::Error> {
+        Money::stored(self.refunded_amount, &self.currency)
+    }
+
+    /// The lines, as events show them.
+    pub fn line_items(&self) -> &[LineItem] {
+        &self.line_items.0
+    }
+}
+
+/// The columns of [`LockedOrder`] from order `o`, payment `p` and [`lines`].
+macro_rules! columns {
+    () => {
+        "select o.order_id, o.order_number, o.customer_id, o.cart_id, o.status, o.item_count,
+               o.subtotal, o.shipping_cost, o.tax, o.total_amount, o.currency,
+               o.shipping_address, o.cancel_reason, o.event_count, o.published_count,
+               o.created_at, o.payment_id, p.state as payment_state, p.method,
+               p.authorization_id, p.amount as paid_amount, p.refunded_amount,
+               p.event_count as payment_event_count, saga.now() as now, lines.line_items"
+    };
+}
+
+/// The lines of order `o` as events and answers show them.
+macro_rules! lines {
+    () => {
+        "lateral (
+            select jsonb_agg(jsonb_build_object(
+                'productId', l.product_id, 'variantId', l.variant_id, 'name', l.name,
+                'quantity', l.quantity,
+                'unitPrice', jsonb_build_object(
+                    'amount', l.unit_price::text, 'currency', o.currency),
+                'lineTotal', jsonb_build_object(
+                    'amount', l.line_total::text, 'currency', o.currency)
+            ) order by l.line_no) as line_items
+            from shop.order_line l where l.order_id = o.order_id
+        ) lines"
+    };
+}
+pub(super) use lines;
+
+/// A cart, an order and its payment, locked in this order.
+#[derive(Debug, Clone, sqlx::FromRow)]
+pub struct LockedPlacement {
+    /// The order and its payment.
+    #[sqlx(flatten)]
+    pub order: LockedOrder,
+    /// The number of the cart's last domain event.
+    pub cart_event_count: i64,
+}
+
+/// Locks the order's cart, the order and its payment, in this order. `None`: no such order.
+/// 1 round trip.
+pub async fn lock_placement(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+) -> Result<Option<LockedPlacement>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        r#"-- order: lock cart, order and payment
+        with basket as materialized (
+            select cart_id, event_count from shop.cart
+            where cart_id = (select cart_id from shop."order" where order_id = $1)
+            for update
+        ), placed as materialized (
+            select o.* from shop."order" o join basket using (cart_id)
+            where o.order_id = $1 for update of o
+        ), paid as materialized (
+            select p.* from shop.payment p join placed using (payment_id) for update of p
+        )
+        "#,
+        columns!(),
+        ", b.event_count as cart_event_count from placed o, paid p, basket b, ",
+        lines!()
+    ))
+    .bind(order_id)
+    .fetch_optional(tx)
+    .await
+}
+
+/// Locks the order's customer (`for share`), the order and its payment, in this order. `None`: no
+/// such order. 1 round trip.
+pub async fn lock_order(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+) -> Result<Option<LockedOrder>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        r#"-- order: lock customer, order and payment
+        with buyer as materialized (
+            select customer_id from shop.customer
+            where customer_id = (select customer_id from shop."order" where order_id = $1)
+            for share
+        ), placed as materialized (
+            select o.* from (select count(*) from buyer) as locked, shop."order" o
+            where o.order_id = $1 for update of o
+        ), paid as materialized (
+            select p.* from shop.payment p join placed using (payment_id) for update of p
+        )
+        "#,
+        columns!(),
+        " from placed o, paid p, ",
+        lines!()
+    ))
+    .bind(order_id)
+    .fetch_optional(tx)
+    .await
+}

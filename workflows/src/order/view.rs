@@ -1,0 +1,227 @@
+//! Orders as their customers and the operators see them.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use super::store::lines;
+use crate::{
+    events::{LineItem, Sealed},
+    money::Money,
+    privacy::KeyStoreError,
+    shop::Shop,
+};
+
+/// Where an order goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// Who receives it.
+    pub recipient_name: String,
+    /// Street and number.
+    pub street: String,
+    /// City.
+    pub city: String,
+    /// State code, such as `CA`.
+    pub state: String,
+    /// ZIP or ZIP+4.
+    pub postal_code: String,
+    /// Country code, such as `US`.
+    pub country: String,
+}
+
+/// An order with everything its customer may see. Absent fields are left out.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderView {
+    /// The order.
+    pub id: Uuid,
+    /// Its number for people.
+    pub order_number: String,
+    /// Whose it is.
+    pub customer_id: Uuid,
+    /// Where it stands.
+    pub status: String,
+    /// Its lines.
+    pub line_items: Vec<LineItem>,
+    /// The sum of the lines.
+    pub subtotal: Money,
+    /// Shipping.
+    pub shipping_cost: Money,
+    /// Tax.
+    pub tax: Money,
+    /// The three together.
+    pub total_amount: Money,
+    /// Where it goes; absent once the customer was erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shipping_address: Option<Address>,
+    /// The payment in force.
+    pub payment: PaymentSummary,
+    /// The carrier's number, once shipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracking_number: Option<String>,
+    /// The carrier, once shipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<String>,
+    /// When it was begun.
+    pub created_at: DateTime<Utc>,
+    /// When it last changed.
+    pub updated_at: DateTime<Utc>,
+    /// Raised by every change; the entity tag.
+    #[serde(skip)]
+    pub version: i64,
+}
+
+/// The payment of an order in short.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentSummary {
+    /// The payment.
+    pub id: Uuid,
+    /// Where it stands.
+    pub status: String,
+    /// What it is for.
+    pub amount: Money,
+    /// How much of it was given back.
+    pub refunded_amount: Money,
+}
+
+/// Why orders could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadOrderError {
+    /// The customer's key cannot be had.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// The columns and tables of [`Row`].
+macro_rules! view {
+    () => {
+        concat!(
+            r#"select o.order_id, o.order_number, o.customer_id, o.status, o.subtotal,
+                   o.shipping_cost, o.tax, o.total_amount, o.currency, o.shipping_address,
+                   o.tracking_number, o.carrier, o.created_at, o.updated_at, o.version,
+                   p.payment_id, p.state as payment_state, p.amount, p.refunded_amount,
+                   lines.line_items
+            from shop."order" o join shop.payment p using (payment_id), "#,
+            lines!()
+        )
+    };
+}
+/// One order. `customer_id`: only if it is theirs; `None`: whoever's it is. 1 round trip.
+pub async fn get_order(
+    shop: &Shop,
+    connection: &mut PgConnection,
+    order_id: Uuid,
+    customer_id: Option<Uuid>,
+) -> Result<Option<OrderView>, ReadOrderError> {
+    let row: Option<Row> = sqlx::query_as(concat!(
+        "-- order: get\n",
+        view!(),
+        " where o.order_id = $1 and ($2::uuid is null or o.customer_id = $2)"
+    ))
+    .bind(order_id)
+    .bind(customer_id)
+    .fetch_optional(connection)
+    .await?;
+    match row {
+        Some(row) => Ok(Some(row.view(shop).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Orders, newest first, those begun before the order `before`. 1 round trip.
+pub async fn list_orders(
+    shop: &Shop,
+    connection: &mut PgConnection,
+    customer_id: Option<Uuid>,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<OrderView>, ReadOrderError> {
+    let query = match customer_id {
+        Some(customer_id) => sqlx::query_as(concat!(
+            "-- order: list of a customer\n",
+            view!(),
+            " where ($1::uuid is null or o.order_id < $1) and o.customer_id = $3
+              order by o.order_id desc limit $2"
+        ))
+        .bind(before)
+        .bind(limit)
+        .bind(customer_id),
+        None => sqlx::query_as(concat!(
+            "-- order: list\n",
+            view!(),
+            " where ($1::uuid is null or o.order_id < $1) order by o.order_id desc limit $2"
+        ))
+        .bind(before)
+        .bind(limit),
+    };
+    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    let mut views = Vec::with_capacity(rows.len());
+    for row in rows {
+        views.push(row.view(shop).await?);
+    }
+    Ok(views)
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    order_id: Uuid,
+    order_number: String,
+    customer_id: Uuid,
+    status: String,
+    subtotal: Decimal,
+    shipping_cost: Decimal,
+    tax: Decimal,
+    total_amount: Decimal,
+    currency: String,
+    shipping_address: String,
+    tracking_number: Option<String>,
+    carrier: Option<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    version: i64,
+    payment_id: Uuid,
+    payment_state: String,
+    amount: Decimal,
+    refunded_amount: Decimal,
+    line_items: Json<Vec<LineItem>>,
+}
+
+impl Row {
+    async fn view(self, shop: &Shop) -> Result<OrderView, ReadOrderError> {
+        let money = |amount| Money::stored(amount, &self.currency);
+        let key = shop.keys.get(self.customer_id).await?;
+        let shipping_address = key.and_then(|key| {
+            Sealed::from_text(self.shipping_address).open(&key, self.customer_id, "shippingAddress")
+        });
+        Ok(OrderView {
+            id: self.order_id,
+            order_number: self.order_number,
+            customer_id: self.customer_id,
+            status: self.status,
+            line_items: self.line_items.0,
+            subtotal: money(self.subtotal)?,
+            shipping_cost: money(self.shipping_cost)?,
+            tax: money(self.tax)?,
+            total_amount: money(self.total_amount)?,
+            shipping_address,
+            payment: PaymentSummary {
+                id: self.payment_id,
+                status: self.payment_state,
+                amount: money(self.amount)?,
+                refunded_amount: money(self.refunded_amount)?,
+            },
+            tracking_number: self.tracking_number,
+            carrier: self.carrier,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            version: self.version,
+        })
+    }
+}

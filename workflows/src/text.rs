@@ -1,0 +1,131 @@
+//! Text from outside, made fit for the database, for one line of a log and for a screen.
+//!
+//! Normalised to NFC and trimmed. Refused: control characters (a NUL breaks Postgres, a line feed
+//! a log), marks that turn the direction of writing, and anything that looks like a card number,
+//! which must never be stored, wherever it was typed.
+
+use unicode_normalization::UnicodeNormalization;
+
+/// Why a text was refused. Never holds the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadText {
+    /// Nothing but white space.
+    #[error("must not be empty")]
+    Missing,
+    /// More than this many characters.
+    #[error("must have at most {0} characters")]
+    TooLong(usize),
+    /// A control character or a mark that turns the direction of writing.
+    #[error("must not contain control characters")]
+    ControlCharacter,
+    /// 13 to 19 digits that pass the check of card numbers.
+    #[error("must not contain a card number")]
+    CardNumber,
+}
+
+/// A field of a command and what is wrong with its text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} {problem}")]
+pub struct BadField {
+    /// The field's name in the catalogue, such as `firstName`.
+    pub field: &'static str,
+    /// What is wrong.
+    pub problem: BadText,
+}
+
+/// One line of at least one and at most `most` characters.
+pub fn line(raw: &str, most: usize) -> Result<String, BadText> {
+    let text = optional_line(raw, most)?;
+    if text.is_empty() { Err(BadText::Missing) } else { Ok(text) }
+}
+
+/// [`line`] for the named field of a command.
+pub fn field(field: &'static str, raw: &str, most: usize) -> Result<String, BadField> {
+    line(raw, most).map_err(|problem| BadField { field, problem })
+}
+
+/// One line of at most `most` characters, which may be empty.
+pub fn optional_line(raw: &str, most: usize) -> Result<String, BadText> {
+    // Checked before normalising, so that a megabyte is refused without work.
+    if raw.len() > most.saturating_mul(4) {
+        return Err(BadText::TooLong(most));
+    }
+    let text: String = raw.trim().nfc().collect();
+    if text.chars().count() > most {
+        return Err(BadText::TooLong(most));
+    }
+    if text.chars().any(is_control) {
+        return Err(BadText::ControlCharacter);
+    }
+    if has_card_number(&text) {
+        return Err(BadText::CardNumber);
+    }
+    Ok(text)
+}
+
+fn is_control(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}')
+        || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Whether a run of 13 to 19 digits, single spaces and hyphens between them allowed, passes Luhn.
+fn has_card_number(text: &str) -> bool {
+    let mut digits: Vec<u32> = Vec::new();
+    let mut separated = false;
+    for c in text.chars().chain(std::iter::once('.')) {
+        match c.to_digit(10) {
+            Some(digit) => {
+                digits.push(digit);
+                separated = false;
+            }
+            None if matches!(c, ' ' | '-') && !separated => separated = true,
+            None => {
+                if (13..=19).contains(&digits.len()) && passes_luhn(&digits) {
+                    return true;
+                }
+                digits.clear();
+                separated = false;
+            }
+        }
+    }
+    false
+}
+
+fn passes_luhn(digits: &[u32]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| match (place % 2, digit * 2) {
+            (0, _) => *digit,
+            (_, doubled) if doubled > 9 => doubled - 9,
+            (_, doubled) => doubled,
+        })
+        .sum();
+    sum.is_multiple_of(10) && digits.iter().any(|digit| *digit != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_breaks_databases_logs_and_screens_is_refused() {
+        assert_eq!(line("a\u{0}b", 10), Err(BadText::ControlCharacter));
+        assert_eq!(line("a\r\nb", 10), Err(BadText::ControlCharacter));
+        assert_eq!(line("a\u{202E}b", 10), Err(BadText::ControlCharacter));
+        assert_eq!(line(" \t ", 10), Err(BadText::Missing));
+        assert_eq!(line(&"x".repeat(11), 10), Err(BadText::TooLong(10)));
+        assert_eq!(line(&"x".repeat(1_000_000), 10), Err(BadText::TooLong(10)));
+        assert_eq!(line("  Zoe\u{308} ", 10).as_deref(), Ok("Zo\u{eb}"));
+    }
+
+    #[test]
+    fn a_card_number_is_refused_wherever_it_was_typed() {
+        assert_eq!(line("4242 4242 4242 4242", 100), Err(BadText::CardNumber));
+        assert_eq!(line("pay with 4242-4242-4242-4242 please", 100), Err(BadText::CardNumber));
+        assert!(line("4242 4242 4242 4243", 100).is_ok());
+        assert!(line("call 555 0100 or 555 0199", 100).is_ok());
+    }
+}
