@@ -1,0 +1,150 @@
+//! The folder that holds everything the program writes.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+
+/// The data folder, made if it was not there. Readable by its owner only, except that others may
+/// pass through it: our own Postgres runs as an unprivileged user when we run as root.
+#[derive(Debug, Clone)]
+pub(super) struct Folder(PathBuf);
+
+/// Held while `up` runs: two of them must not share a folder. Falls with the process, however it ends.
+#[derive(Debug)]
+pub(super) struct Hold(#[expect(dead_code, reason = "held, not read")] File);
+
+/// What the parts of one installation share and nobody else may know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Secrets {
+    /// Signs the gateway's webhooks.
+    pub(super) webhook_secret: String,
+    /// Opens the gateway to the shop.
+    pub(super) gateway_key: String,
+}
+
+impl Folder {
+    /// Opens `path`, making it if needed. One line that names the folder if that cannot be.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let cannot = |error: io::Error| {
+            Failure::failed(
+                &format!("the data directory {} cannot be written", path.display()),
+                format!("{error}; make it writable or choose another with --data-dir"),
+            )
+        };
+        DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(cannot)?;
+        let path = fs::canonicalize(path).map_err(cannot)?;
+        let probe = path.join(".writable");
+        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(cannot)?;
+        Ok(Self(path))
+    }
+
+    /// A path inside.
+    pub(super) fn join(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Takes the folder for this process.
+    pub(super) fn hold(&self) -> Result<Hold, Failure> {
+        let path = self.join("up.lock");
+        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let file = open.map_err(|error| Failure::failed("cannot open the lock file", error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Hold(file)),
+            Err(_) => Err(Failure::failed(
+                "another `stepwise up` uses this data directory",
+                format!("{}; stop it, or choose another with --data-dir", self.0.display()),
+            )),
+        }
+    }
+
+    /// The installation's secrets, drawn at the first call.
+    pub(super) fn secrets(&self) -> Result<Secrets, Failure> {
+        let path = self.join("secrets.json");
+        let broken = |error: &dyn std::fmt::Display| {
+            Failure::failed(&format!("cannot use {}", path.display()), error)
+        };
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| broken(&error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let drawn = || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+                let secrets = Secrets {
+                    webhook_secret: format!("whsec_{}", drawn()),
+                    gateway_key: format!("sk_sandbox_{}", drawn()),
+                };
+                self.write_private("secrets.json", &secrets)?;
+                Ok(secrets)
+            }
+            Err(error) => Err(broken(&error)),
+        }
+    }
+
+    /// Writes JSON that only the owner may read, whole or not at all.
+    pub(super) fn write_private(&self, name: &str, value: &impl Serialize) -> Result<(), Failure> {
+        let (path, draft) = (self.join(name), self.join(&format!(".{name}.new")));
+        let text = serde_json::to_vec_pretty(value).expect("plain data is valid JSON");
+        let written = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&draft)
+            .and_then(|mut file| {
+                file.write_all(&text)?;
+                file.write_all(b"\n")?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&draft, &path));
+        written.map_err(|error| Failure::failed(&format!("cannot write {}", path.display()), error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn scratch() -> PathBuf {
+        std::env::temp_dir().join(format!("stepwise-folder-{}", uuid::Uuid::now_v7().simple()))
+    }
+
+    #[test]
+    fn secrets_are_drawn_once_and_are_nobody_elses_business() {
+        let path = scratch();
+        let folder = Folder::open(&path).expect("the temporary directory is writable");
+        let first = folder.secrets().expect("drawn");
+        assert_eq!(folder.secrets().expect("read").webhook_secret, first.webhook_secret);
+        let mode = fs::metadata(folder.join("secrets.json")).expect("written").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        fs::remove_dir_all(path).expect("ours");
+    }
+
+    #[test]
+    fn a_folder_is_held_by_one_at_a_time() {
+        let path = scratch();
+        let folder = Folder::open(&path).expect("the temporary directory is writable");
+        let hold = folder.hold().expect("free");
+        assert!(folder.hold().expect_err("held").to_string().contains("--data-dir"));
+        drop(hold);
+        folder.hold().expect("free again");
+        fs::remove_dir_all(path).expect("ours");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_named_in_one_line() {
+        let path = scratch();
+        fs::write(&path, b"a file").expect("the temporary directory is writable");
+        let why = Folder::open(&path.join("below")).expect_err("not a folder").to_string();
+        assert!(why.contains("--data-dir") && why.lines().count() == 1, "{why}");
+        fs::remove_file(path).expect("ours");
+    }
+}
