@@ -98,9 +98,9 @@ impl Door {
         .fetch_one(&db)
         .await?;
         Ok(Self {
+            callers: Callers::new(db.clone(), environment, IDLE),
             db,
             keys,
-            callers: Callers::new(environment, IDLE),
             limits: Limits::new(rates),
             cursors: Cursors::new(secret),
         })
