@@ -12,7 +12,7 @@ use crate::{
         measure,
         problem::Problem,
     },
-    resources::system::System,
+    resources::{operators::Operators, system::System},
 };
 
 /// Addresses outside the OpenAPI document.
@@ -20,7 +20,7 @@ const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 
 /// All operations. One line per resource.
 fn operations() -> impl OpenApi + 'static {
-    (System, ())
+    (Operators, System)
 }
 
 /// The whole front door: operations, document, documentation, behind the edge.

@@ -1,5 +1,6 @@
 //! One file per resource: its shapes, its handlers, and the `match` from refusals to problems.
 
+pub mod operators;
 pub mod shapes;
 pub mod system;
 

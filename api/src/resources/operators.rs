@@ -1,0 +1,341 @@
+//! What operators see: instances ("sagas" in their language), their journal, and the workers.
+//!
+//! States and journals hold ids and amounts, never personal data; the one place where foreign text
+//! could slip in, a last error, is cut short here for everyone.
+
+use chrono::{DateTime, Utc};
+use poem_openapi::{
+    Enum, Object, OpenApi,
+    param::{Path, Query},
+    types::Any,
+};
+use serde_json::Value;
+use stepwise_engine::inspect::{self, Details, EffectEntry, Entry, Filter, Summary, WorkerRow};
+use uuid::Uuid;
+
+use super::Group;
+use crate::door::{
+    caller::{By, ViewerUp},
+    page::{self, Page},
+    problem::Problem,
+    reply::Done,
+};
+
+/// The most characters of a last error that are shown.
+const ERROR_SHOWN: usize = 500;
+
+/// The operations for operators.
+pub struct Operators;
+
+/// Where an instance stands.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "snake_case")]
+enum SagaStatus {
+    Running,
+    Unwinding,
+    Paused,
+    Stuck,
+    Completed,
+    Unwound,
+    Abandoned,
+}
+
+/// What an instance waits on.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename = "SagaWaitingOn", rename_all = "snake_case")]
+enum Waiting {
+    Worker,
+    Activity,
+    Retry,
+    Timer,
+    Signal,
+    Operator,
+    Version,
+    Children,
+    Parent,
+}
+
+/// An instance in a list.
+#[derive(Debug, Object)]
+#[oai(rename = "Saga", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct SagaShape {
+    /// Also the id of the operation that clients see.
+    id: Uuid,
+    /// The saga's name: `place-order`.
+    kind: String,
+    version: i32,
+    /// What it is about: an order's id.
+    subject: String,
+    /// `running`, `unwinding`, `paused`, `stuck`; final: `completed`, `unwound`, `abandoned`.
+    status: String,
+    /// What it waits on, with what belongs to it. Absent when final.
+    waiting_on: Option<Any<Value>>,
+    /// Failed tries of the step it is at.
+    attempt: i32,
+    next_attempt_at: Option<DateTime<Utc>>,
+    last_error: Option<String>,
+    tags: Vec<String>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Summary> for SagaShape {
+    fn from(saga: Summary) -> Self {
+        let waiting_on = saga.waiting_on().map(Any);
+        let retries = saga.waiting_on.as_deref() == Some("retry");
+        Self {
+            id: saga.saga_id,
+            kind: saga.name,
+            version: saga.version.into(),
+            subject: saga.subject,
+            status: saga.status,
+            waiting_on,
+            attempt: saga.attempt.into(),
+            next_attempt_at: saga.wake_at.filter(|_| retries),
+            last_error: saga.last_error.map(|e| e.chars().take(ERROR_SHOWN).collect()),
+            tags: Vec::new(),
+            created_at: saga.created_at,
+            updated_at: saga.updated_at,
+        }
+    }
+}
+
+/// An instance with all that was committed of it.
+#[derive(Debug, Object)]
+#[oai(rename = "SagaDetails", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct DetailsShape {
+    #[oai(flatten)]
+    saga: SagaShape,
+    /// What it remembers.
+    state: Any<Value>,
+    /// Open undos, oldest first; unwinding takes the last first.
+    undos: Any<Value>,
+    /// Every commit, oldest first.
+    journal: Vec<JournalShape>,
+    /// Every try of an activity.
+    attempts: Vec<AttemptShape>,
+    /// What was done outside.
+    effects: Vec<EffectShape>,
+    /// Messages it published.
+    events: Vec<Any<Value>>,
+    /// Instances it started.
+    children: Vec<Uuid>,
+    /// The instance that started it.
+    parent: Option<Uuid>,
+    /// What happens next and when, in one sentence.
+    next: String,
+}
+
+/// One commit.
+#[derive(Debug, Object)]
+#[oai(rename = "JournalEntry", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct JournalShape {
+    seq: i32,
+    /// `start`, `outcome`, `attempt`, `tx`, `timer`, `signal`, `undo`, ...
+    kind: String,
+    /// What happened.
+    event: Option<Any<Value>>,
+    /// What was decided.
+    step: Option<Any<Value>>,
+    /// The undo recorded with the decision, before the step ran.
+    undo: Option<Any<Value>>,
+    at: DateTime<Utc>,
+}
+
+impl From<&Entry> for JournalShape {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            seq: entry.seq,
+            kind: entry.kind.clone(),
+            event: entry.event.clone().map(Any),
+            step: entry.next.clone().map(Any),
+            undo: entry.undo.clone().map(Any),
+            at: entry.at,
+        }
+    }
+}
+
+/// One try of an activity.
+#[derive(Debug, Object)]
+#[oai(rename = "Attempt", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct AttemptShape {
+    step: String,
+    number: i32,
+    started_at: Option<DateTime<Utc>>,
+    ended_at: DateTime<Utc>,
+    /// `done`, `not_done` or `unknown`.
+    outcome: String,
+    error: Option<String>,
+}
+
+/// Something done outside.
+#[derive(Debug, Object)]
+#[oai(rename = "Effect", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct EffectShape {
+    /// The idempotency key the provider was given.
+    key: String,
+    kind: String,
+    /// The provider's own reference.
+    reference: Option<String>,
+    amount: Option<String>,
+    currency: Option<String>,
+    /// `intent`, `confirmed`, `refuted` or `undone`.
+    status: String,
+    at: DateTime<Utc>,
+    settled_at: Option<DateTime<Utc>>,
+}
+
+/// A worker process.
+#[derive(Debug, Object)]
+#[oai(rename = "Worker", rename_all = "camelCase")]
+struct WorkerShape {
+    id: Uuid,
+    name: String,
+    /// The sagas it can drive, with their versions.
+    kinds: Any<Value>,
+    started_at: DateTime<Utc>,
+    /// Until when it holds its instances.
+    lease_until: DateTime<Utc>,
+    alive: bool,
+    /// How many instances it holds.
+    holds: i64,
+}
+
+impl From<WorkerRow> for WorkerShape {
+    fn from(row: WorkerRow) -> Self {
+        Self {
+            id: row.worker_id,
+            name: row.name,
+            kinds: Any(row.kinds),
+            started_at: row.started_at,
+            lease_until: row.lease_until,
+            alive: row.alive,
+            holds: row.holds,
+        }
+    }
+}
+
+/// All workers.
+#[derive(Debug, Object)]
+struct Workers {
+    items: Vec<WorkerShape>,
+}
+
+#[OpenApi(prefix_path = "/v1/admin", tag = "Group::Operators")]
+impl Operators {
+    /// Instances, newest first.
+    #[oai(path = "/sagas", method = "get", operation_id = "listSagas")]
+    #[expect(clippy::too_many_arguments, reason = "one argument is one query parameter")]
+    async fn sagas(
+        &self,
+        by: By<ViewerUp>,
+        kind: Query<Option<String>>,
+        status: Query<Option<SagaStatus>>,
+        subject: Query<Option<String>>,
+        #[oai(name = "waitingOn")] waiting_on: Query<Option<Waiting>>,
+        limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<SagaShape>>, Problem> {
+        let limit = page::limit(limit.0)?;
+        let word = |value: Option<Value>| value.and_then(|v| v.as_str().map(str::to_owned));
+        let filter = Filter {
+            name: kind.0,
+            status: word(poem_openapi::types::ToJSON::to_json(&status.0)),
+            subject: subject.0,
+            waiting_on: word(poem_openapi::types::ToJSON::to_json(&waiting_on.0)),
+            before: by.door.cursors.open("sagas", cursor.0.as_deref())?,
+            limit: page::fetch_count(limit),
+        };
+        let rows = inspect::list(&by.door.db, &filter).await?;
+        let page = by.door.cursors.page("sagas", limit, rows, |row| row.saga_id, Into::into);
+        Ok(Done::new(&page))
+    }
+
+    /// One instance: its state, journal, attempts and effects.
+    #[oai(path = "/sagas/:sagaId", method = "get", operation_id = "getSaga")]
+    async fn saga(
+        &self,
+        by: By<ViewerUp>,
+        #[oai(name = "sagaId")] saga_id: Path<Uuid>,
+    ) -> Result<Done<DetailsShape>, Problem> {
+        let details = inspect::details(&by.door.db, saga_id.0).await?;
+        let details = details
+            .ok_or_else(|| Problem::not_found("saga_not_found", "There is no such saga."))?;
+        Ok(Done::new(&shown(details)))
+    }
+
+    /// Worker processes, with what they hold.
+    #[oai(path = "/workers", method = "get", operation_id = "listWorkers")]
+    async fn workers(&self, by: By<ViewerUp>) -> Result<Done<Workers>, Problem> {
+        let rows = inspect::workers(&by.door.db).await?;
+        Ok(Done::new(&Workers { items: rows.into_iter().map(Into::into).collect() }))
+    }
+}
+
+fn shown(details: Details) -> DetailsShape {
+    let Details { summary, state, undos, journal, effects } = details;
+    let id = summary.saga_id;
+    DetailsShape {
+        next: what_next(&summary),
+        saga: summary.into(),
+        state: Any(state),
+        undos: Any(undos),
+        attempts: journal.iter().filter_map(|entry| attempt(entry, &journal)).collect(),
+        journal: journal.iter().map(Into::into).collect(),
+        effects: effects.into_iter().map(|effect| shown_effect(id, effect)).collect(),
+        events: Vec::new(),
+        children: Vec::new(),
+        parent: None,
+    }
+}
+
+/// A journal row about an attempt, as an attempt. The step's name stands in the row that decided it.
+fn attempt(entry: &Entry, journal: &[Entry]) -> Option<AttemptShape> {
+    let number = entry.attempt?;
+    let decided = journal.iter().find(|row| Some(row.seq) == entry.step_no);
+    let step = decided
+        .and_then(|row| row.next.as_ref())
+        .and_then(|next| next.get("call").or_else(|| next.get("run")).or(Some(next)))
+        .and_then(inspect::name_of)
+        .unwrap_or("undo");
+    let said = |name: &str| entry.event.as_ref()?.get(name)?.as_str().map(str::to_owned);
+    let failed = entry.kind == "attempt";
+    Some(AttemptShape {
+        step: step.to_owned(),
+        number: number.into(),
+        started_at: entry.started_at,
+        ended_at: entry.at,
+        outcome: said("outcome").filter(|_| failed).unwrap_or_else(|| "done".to_owned()),
+        error: said("error").filter(|_| failed),
+    })
+}
+
+fn shown_effect(id: Uuid, effect: EffectEntry) -> EffectShape {
+    EffectShape {
+        key: format!("{id}-{}", effect.step_no),
+        kind: effect.kind,
+        reference: effect.reference,
+        amount: effect.amount,
+        currency: effect.currency,
+        status: effect.status,
+        at: effect.at,
+        settled_at: effect.settled_at,
+    }
+}
+
+fn what_next(saga: &Summary) -> String {
+    let when = saga.wake_at.map_or_else(String::new, |at| format!(" at {}", at.to_rfc3339()));
+    match saga.waiting_on.as_deref() {
+        None => "Nothing: it has ended.".to_owned(),
+        Some("worker") => "The next worker that has room goes on with it.".to_owned(),
+        Some("activity") => "A worker waits for the answer of the step in flight.".to_owned(),
+        Some("retry") => format!("The step is tried again{when}."),
+        Some("timer") => format!("A timer fires{when}."),
+        Some("signal") if saga.wake_at.is_some() => {
+            format!("It waits for an event from outside, until{when}.").replace("until at", "until")
+        }
+        Some("signal") => "It waits for an event from outside.".to_owned(),
+        Some("operator") => "It waits for an operator.".to_owned(),
+        Some(other) => format!("It waits on: {other}."),
+    }
+}
