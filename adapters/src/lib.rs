@@ -2,6 +2,7 @@
 
 pub mod keystore;
 pub mod mail;
+pub mod rabbitmq;
 
 #[cfg(test)]
 mod testing;

@@ -21,6 +21,7 @@
 //! Deliberately absent: HTTP, brokers and gateways. They are ports here and adapters elsewhere.
 
 pub mod cart;
+pub mod cloud_event;
 pub mod config;
 pub mod customer;
 pub mod events;

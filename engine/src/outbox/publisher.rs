@@ -15,6 +15,10 @@ pub trait Publisher: Send + Sync {
 
     /// What an operator should see.
     fn state(&self) -> PublisherState;
+
+    /// Called every few seconds, also when there is nothing to publish: the time to renew a lost
+    /// connection, so that [`state`](Self::state) is true.
+    async fn attend(&self) {}
 }
 
 /// Why a message was not taken. All but the last hold back the message's subject only.

@@ -232,7 +232,9 @@ impl Relay {
             Err(Rejection::Unavailable { reason }) => {
                 let now = Instant::now();
                 if now >= self.resume_at {
-                    warn!(%reason, "nothing can be published at the moment; messages wait");
+                    if self.trouble == SHORTEST_PAUSE {
+                        warn!(%reason, "nothing can be published at the moment; messages wait");
+                    }
                     self.trouble = (self.trouble * 2).min(LONGEST_PAUSE);
                     self.resume_at = now + self.trouble;
                 }
@@ -295,13 +297,15 @@ impl Relay {
         self.resume_at = Instant::now() + Duration::from_millis(200);
     }
 
-    /// Every 5 s: measures the lag and forgets what the feed need not keep.
+    /// Every 5 s: lets the publisher look after itself, measures the lag and forgets what the feed
+    /// need not keep.
     async fn tidy(&mut self) {
         let now = Instant::now();
         if now < self.tidy_at {
             return;
         }
         self.tidy_at = now + TIDY;
+        self.publisher.attend().await;
         match store::lag(&self.pool).await {
             Ok(lag) => {
                 metrics::gauge!("stepwise_outbox_messages").set(lag.messages as f64);

@@ -1,0 +1,214 @@
+mod delivery;
+mod proxy;
+mod trouble;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::net::ToSocketAddrs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ConnectionProperties};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use stepwise_engine::migrations::migrations;
+use stepwise_engine::outbox::{self, Message, Publisher, PublisherState, Relay, RelaySettings};
+use stepwise_engine::testing::Database;
+use stepwise_workflows::cloud_event::Envelopes;
+use stepwise_workflows::privacy::{CustomerKey, KeyStore, KeyStoreError};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Address, RabbitError, RabbitPublisher, Topology};
+use proxy::{Proxy, Wire};
+
+struct NoKeys;
+
+#[async_trait]
+impl KeyStore for NoKeys {
+    async fn create_many(&self, _: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
+        Err(KeyStoreError::Destroyed)
+    }
+
+    async fn get(&self, _: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
+        Ok(None)
+    }
+
+    async fn destroy(&self, _: Uuid) -> Result<bool, KeyStoreError> {
+        Err(KeyStoreError::Destroyed)
+    }
+}
+
+fn amqp_url() -> String {
+    std::env::var("AMQP_URL").unwrap_or_else(|_| {
+        panic!("AMQP_URL is not set: run ./scripts/test, which starts a RabbitMQ for the tests")
+    })
+}
+
+/// A database, an exchange of its own, a relay between them and a partner's queue.
+struct Stage {
+    database: Database,
+    topology: Topology,
+    publisher: Arc<RabbitPublisher>,
+    partner: Channel,
+    connection: Connection,
+    stop: CancellationToken,
+    relay: tokio::task::JoinHandle<()>,
+}
+
+impl Stage {
+    /// Publishes to `url` and consumes at the broker itself.
+    async fn set(url: &str) -> Self {
+        let database = Database::fresh(&[migrations()]).await;
+        let name = format!("test.{}", Uuid::now_v7().simple());
+        let topology = Topology {
+            archive: format!("{name}.archive"),
+            exchange: name,
+            keep: Duration::from_secs(3600),
+        };
+        let address: Address = url.parse().expect("an AMQP address");
+        let envelopes = Envelopes::new(Arc::new(NoKeys));
+        let publisher = Arc::new(RabbitPublisher::new(address, envelopes, topology.clone()));
+        publisher.connect().await.expect("the broker of AMQP_URL can be reached");
+
+        let connection = Connection::connect(&amqp_url(), ConnectionProperties::default())
+            .await
+            .expect("the broker of AMQP_URL can be reached");
+        let partner = connection.create_channel().await.expect("a channel");
+        let stop = CancellationToken::new();
+        let settings =
+            RelaySettings { poll: Duration::from_millis(100), ..RelaySettings::default() };
+        let as_port: Arc<dyn Publisher> = Arc::<RabbitPublisher>::clone(&publisher);
+        let relay = Relay::new(database.pool().clone(), as_port, settings);
+        let relay = tokio::spawn(relay.run(stop.clone()));
+        Self { database, topology, publisher, partner, connection, stop, relay }
+    }
+
+    fn pool(&self) -> &PgPool {
+        self.database.pool()
+    }
+
+    /// A queue of the partner's, bound by `pattern`, that goes away with the test.
+    async fn queue(&self, pattern: &str, arguments: &[(&str, AMQPValue)]) -> String {
+        let name = format!("{}.partner.{}", self.topology.exchange, Uuid::now_v7().simple());
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let mut table = FieldTable::default();
+        for (key, value) in arguments {
+            table.insert((*key).into(), value.clone());
+        }
+        self.partner.queue_declare(name.as_str().into(), options, table).await.expect("a queue");
+        self.bind(&name, pattern).await;
+        name
+    }
+
+    async fn bind(&self, queue: &str, pattern: &str) {
+        self.partner
+            .queue_bind(
+                queue.into(),
+                self.topology.exchange.as_str().into(),
+                pattern.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            )
+            .await
+            .expect("a binding");
+    }
+
+    async fn consume(&self, queue: &str) -> lapin::Consumer {
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        self.partner
+            .basic_consume(queue.into(), "partner".into(), options, FieldTable::default())
+            .await
+            .expect("a consumer")
+    }
+
+    async fn write(&self, messages: &[Message]) {
+        let mut tx = self.pool().begin().await.expect("begin");
+        outbox::publish_all(&mut tx, messages).await.expect("publish");
+        tx.commit().await.expect("commit");
+        outbox::hint();
+    }
+
+    async fn drained(&self) {
+        until("the outbox is empty", || async {
+            outbox::lag(self.pool()).await.expect("lag").messages == 0
+        })
+        .await;
+    }
+
+    /// What stands on the row of a subject's first message.
+    async fn error_of(&self, subject: &str) -> Option<String> {
+        sqlx::query_scalar(
+            "-- test: error of a message
+             select error from saga.outbox where subject = $1 order by sequence limit 1",
+        )
+        .bind(subject)
+        .fetch_optional(self.pool())
+        .await
+        .expect("the outbox can be read")
+        .flatten()
+    }
+
+    async fn clear(self) {
+        self.stop.cancel();
+        self.relay.await.expect("a relay does not panic");
+        let gone = QueueDeleteOptions::default();
+        let archive = self.topology.archive.as_str();
+        self.partner.queue_delete(archive.into(), gone).await.expect("the archive is there");
+        self.partner
+            .exchange_delete(self.topology.exchange.as_str().into(), Default::default())
+            .await
+            .expect("the exchange is there");
+        drop(self.connection.close(200, "done".into()).await);
+        self.database.close().await;
+    }
+}
+
+fn message(kind: &str, subject: &str, sequence: i64) -> Message {
+    Message::new(kind, "/stepwise/test", subject, sequence, json!({ "sequence": sequence }))
+}
+
+/// The next delivery; fails after 20 s.
+async fn next(consumer: &mut lapin::Consumer) -> Delivery {
+    tokio::time::timeout(Duration::from_secs(20), consumer.next())
+        .await
+        .expect("a message within 20 s")
+        .expect("the queue is there")
+        .expect("the connection holds")
+}
+
+fn body(delivery: &Delivery) -> Value {
+    serde_json::from_slice(&delivery.data).expect("the body is JSON")
+}
+
+async fn until<F: Future<Output = bool>>(expected: &str, condition: impl Fn() -> F) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "not within 30 s: {expected}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The broker behind a wire, and the address that leads through it.
+async fn through_a_wire() -> (Proxy, String) {
+    let url = amqp_url();
+    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next());
+    let authority = authority.expect("AMQP_URL has an authority");
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:5672") };
+    let broker = with_port
+        .to_socket_addrs()
+        .expect("the broker's address resolves")
+        .find(std::net::SocketAddr::is_ipv4)
+        .expect("it has an address");
+    let proxy = Proxy::before(broker).await;
+    let through = url.replacen(host, &format!("127.0.0.1:{}", proxy.port), 1);
+    (proxy, through)
+}

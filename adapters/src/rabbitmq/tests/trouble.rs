@@ -1,0 +1,171 @@
+use super::*;
+
+#[tokio::test]
+async fn an_unroutable_message_waits_on_its_row_and_arrives_after_rebinding() {
+    let stage = Stage::set(&amqp_url()).await;
+    let archive = stage.topology.archive.clone();
+    let exchange = stage.topology.exchange.clone();
+    stage
+        .partner
+        .queue_unbind(
+            archive.as_str().into(),
+            exchange.as_str().into(),
+            "#".into(),
+            FieldTable::default(),
+        )
+        .await
+        .expect("the archive was bound");
+    stage.write(&[message("shop.order.placed.v1", "order-1", 1)]).await;
+    until("the reason stands on the row", || async {
+        stage.error_of("order-1").await.is_some_and(|error| error.contains("312 NO_ROUTE"))
+    })
+    .await;
+    let queue = stage.queue("#", &[]).await;
+    let mut consumer = stage.consume(&queue).await;
+    assert_eq!(body(&next(&mut consumer).await)["subject"], "order-1");
+    stage.drained().await;
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_refused_message_holds_back_its_own_subject_only() {
+    let stage = Stage::set(&amqp_url()).await;
+    let full = [
+        ("x-max-length", AMQPValue::LongInt(1)),
+        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
+    ];
+    let queue = stage.queue("shop.order.cancelled.v1", &full).await;
+    let cancelled = |subject: &str, sequence| message("shop.order.cancelled.v1", subject, sequence);
+    stage.write(&[cancelled("order-0", 1)]).await;
+    stage.drained().await;
+    stage.write(&[cancelled("order-1", 1), message("shop.order.placed.v1", "order-1", 2)]).await;
+    stage.write(&[message("shop.order.placed.v1", "order-2", 1)]).await;
+    until("only the refused subject waits, both of its messages", || async {
+        let lag = outbox::lag(stage.pool()).await.expect("lag");
+        stage.error_of("order-1").await.as_deref() == Some("refused by the broker")
+            && lag.messages == 2
+    })
+    .await;
+    let mut consumer = stage.consume(&queue).await;
+    assert_eq!(body(&next(&mut consumer).await)["subject"], "order-0");
+    assert_eq!(body(&next(&mut consumer).await)["subject"], "order-1");
+    stage.drained().await;
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_falls_silent_is_replaced() {
+    let (proxy, url) = through_a_wire().await;
+    let stage = Stage::set(&url).await;
+    let queue = stage.queue("#", &[]).await;
+    let mut consumer = stage.consume(&queue).await;
+    stage.write(&[message("shop.order.placed.v1", "order-1", 1)]).await;
+    assert_eq!(body(&next(&mut consumer).await)["subject"], "order-1");
+    stage.drained().await;
+
+    proxy.set(Wire::Silent);
+    stage.write(&[message("shop.order.placed.v1", "order-2", 1)]).await;
+    until("the silence is noticed", || async {
+        matches!(stage.publisher.state(), PublisherState::Disconnected { .. })
+    })
+    .await;
+    proxy.set(Wire::Whole);
+    assert_eq!(body(&next(&mut consumer).await)["subject"], "order-2");
+    stage.drained().await;
+    assert_eq!(stage.error_of("order-2").await, None, "the message is not blamed");
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_lost_connection_is_renewed_while_there_is_nothing_to_publish() {
+    let (proxy, url) = through_a_wire().await;
+    let stage = Stage::set(&url).await;
+    proxy.set(Wire::Cut);
+    until("the loss is visible", || async {
+        matches!(stage.publisher.state(), PublisherState::Disconnected { .. })
+    })
+    .await;
+    proxy.set(Wire::Whole);
+    until("the relay has it renewed", || async {
+        stage.publisher.state() == PublisherState::Connected
+    })
+    .await;
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_blocks_us_is_shown_and_gets_nothing_until_it_is_well() {
+    let Ok(control) = std::env::var("RABBITMQ_CTL") else {
+        eprintln!("skipped: RABBITMQ_CTL does not name a command that may raise an alarm");
+        return;
+    };
+    let alarm = async |limit: &str| {
+        let done = tokio::process::Command::new(&control)
+            .args(["set_vm_memory_high_watermark", limit])
+            .output()
+            .await
+            .expect("the control command runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let stage = Stage::set(&amqp_url()).await;
+    alarm("0").await;
+    // A broker blocks a connection when it publishes; one message may still get through.
+    let messages: Vec<Message> =
+        (0..50).map(|one| message("shop.order.placed.v1", &format!("order-{one}"), 1)).collect();
+    stage.write(&messages).await;
+    until("it is shown", || async {
+        matches!(stage.publisher.state(), PublisherState::Blocked { .. })
+    })
+    .await;
+    alarm("0.4").await;
+    stage.drained().await;
+    let blamed: Vec<String> = futures::stream::iter(0..50)
+        .filter_map(async |one| stage.error_of(&format!("order-{one}")).await)
+        .collect()
+        .await;
+    assert!(blamed.is_empty(), "{blamed:?}");
+    stage.clear().await;
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_told_in_its_own_words() {
+    for wrong in ["", "localhost", "http://localhost", "amqp://host:port", "not a url"] {
+        let refused = wrong.parse::<Address>().expect_err(wrong);
+        assert!(matches!(refused, RabbitError::Address { .. }), "{wrong:?}: {refused}");
+    }
+    let shown = "amqp://me:secret@localhost/%2f".parse::<Address>().expect("it is one");
+    assert!(!format!("{shown} {shown:?}").contains("secret"));
+
+    let connect = async |url: String| {
+        let address: Address = url.parse().expect("an address");
+        let envelopes = Envelopes::new(Arc::new(NoKeys));
+        let publisher = RabbitPublisher::new(address, envelopes, Topology::default());
+        publisher.connect().await.expect_err("it must not connect")
+    };
+    let right = amqp_url();
+    let stranger = right.replacen("amqp://", "amqp://stranger-", 1);
+    assert!(matches!(connect(stranger).await, RabbitError::Denied { .. }));
+    let elsewhere = format!("{}/nowhere", right.rsplit_once('/').expect("a path").0);
+    assert!(matches!(connect(elsewhere).await, RabbitError::Denied { .. }));
+
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let mute = connect(format!("amqp://127.0.0.1:{port}/%2f")).await;
+    assert!(matches!(mute, RabbitError::Unreachable { .. }), "{mute}");
+    drop(taken);
+    let nobody = connect(format!("amqp://127.0.0.1:{port}/%2f")).await;
+    assert!(matches!(nobody, RabbitError::Unreachable { .. }), "{nobody}");
+}
+
+#[tokio::test]
+async fn an_archive_with_other_settings_is_told_so() {
+    let stage = Stage::set(&amqp_url()).await;
+    let topology = Topology { keep: Duration::from_secs(60), ..stage.topology.clone() };
+    let address: Address = amqp_url().parse().expect("an address");
+    let other = RabbitPublisher::new(address, Envelopes::new(Arc::new(NoKeys)), topology);
+    let refused = other.connect().await.expect_err("the archive exists with another retention");
+    assert!(matches!(refused, RabbitError::Topology { .. }), "{refused}");
+    let names: BTreeSet<&str> = BTreeSet::from(["PRECONDITION", "x-max-age"]);
+    assert!(names.iter().any(|name| refused.to_string().contains(name)), "{refused}");
+    stage.clear().await;
+}

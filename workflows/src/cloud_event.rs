@@ -1,0 +1,156 @@
+//! The outer form of everything we publish: CloudEvents 1.0, structured mode, JSON.
+//!
+//! A copy of a message, whenever it is made, has the same bytes: all of it comes from the message.
+//! The one exception is deliberate: once a person is erased, copies of what was published about
+//! them keep id and sequence and lose their data.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use stepwise_engine::outbox::Outgoing;
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::privacy::{self, CustomerKey, KeyStore, KeyStoreError};
+
+/// The media type of a CloudEvent in JSON.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json";
+
+/// The schema of a type is named by this and the type.
+const SCHEMAS: &str = "urn:stepwise:schema:";
+
+/// One CloudEvent. Serializes to its JSON form; absent attributes are left out, `data` is not.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CloudEvent {
+    /// Always `1.0`.
+    pub specversion: &'static str,
+    /// The same on every copy.
+    pub id: Uuid,
+    /// `/stepwise/<service>`.
+    pub source: String,
+    /// What happened, versioned.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The id of what it is about.
+    pub subject: String,
+    /// When it happened, RFC 3339 in UTC.
+    #[serde(serialize_with = "rfc3339")]
+    pub time: DateTime<Utc>,
+    /// Always `application/json`.
+    pub datacontenttype: &'static str,
+    /// Names the schema of `data`.
+    pub dataschema: String,
+    /// 1, 2, 3 … per subject: a gap shows a loss, a repetition a copy.
+    pub sequence: i64,
+    /// What all events of one process have in common.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlationid: Option<String>,
+    /// What led to this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub causationid: Option<String>,
+    /// W3C trace context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+    /// Present and true if the person it was about has been erased; then `data` is null.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub erased: bool,
+    /// The catalogue's payload.
+    pub data: Value,
+}
+
+/// Why an event cannot be shown.
+#[derive(Debug, Error)]
+pub enum EnvelopeError {
+    /// The key store did not answer; try again.
+    #[error(transparent)]
+    Keys(#[from] KeyStoreError),
+    /// A personal field does not open under its person's key.
+    #[error("the field {field} does not open")]
+    Sealed {
+        /// The field's name.
+        field: String,
+    },
+}
+
+/// Puts messages into their envelopes, opening what is sealed in them. Cheap to clone.
+#[derive(Clone)]
+pub struct Envelopes {
+    keys: Arc<dyn KeyStore>,
+}
+
+impl std::fmt::Debug for Envelopes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Envelopes")
+    }
+}
+
+impl Envelopes {
+    /// Opens with the keys of this store.
+    pub fn new(keys: Arc<dyn KeyStore>) -> Self {
+        Self { keys }
+    }
+
+    /// The message as its readers get it.
+    pub async fn wrap(&self, message: &Outgoing) -> Result<CloudEvent, EnvelopeError> {
+        let (data, erased) = match message.sealed_for {
+            None => (message.data.clone(), false),
+            Some(person) => match self.keys.get(person).await? {
+                Some(key) => (opened(&key, person, "data", &message.data)?, false),
+                None => (Value::Null, true),
+            },
+        };
+        Ok(CloudEvent {
+            specversion: "1.0",
+            id: message.message_id,
+            source: message.source.clone(),
+            dataschema: format!("{SCHEMAS}{}", message.kind),
+            kind: message.kind.clone(),
+            subject: message.subject.clone(),
+            time: message.happened_at,
+            datacontenttype: "application/json",
+            sequence: message.sequence,
+            correlationid: message.correlation.clone(),
+            causationid: message.causation.clone(),
+            traceparent: message.traceparent.clone(),
+            erased,
+            data,
+        })
+    }
+}
+
+/// Replaces every `{"sealed": "…"}` by what it holds; sealed values are bound to their field's name.
+fn opened(
+    key: &CustomerKey,
+    person: Uuid,
+    field: &str,
+    value: &Value,
+) -> Result<Value, EnvelopeError> {
+    match value {
+        Value::Object(fields) => {
+            if let (1, Some(Value::String(sealed))) = (fields.len(), fields.get("sealed")) {
+                let broken = || EnvelopeError::Sealed { field: field.to_owned() };
+                let plain = privacy::open(key, person, field, sealed).map_err(|_| broken())?;
+                return serde_json::from_slice(&plain).map_err(|_| broken());
+            }
+            let open = |(name, value): (&String, &Value)| {
+                Ok((name.clone(), opened(key, person, name, value)?))
+            };
+            fields.iter().map(open).collect::<Result<_, _>>().map(Value::Object)
+        }
+        Value::Array(values) => values
+            .iter()
+            .map(|value| opened(key, person, field, value))
+            .collect::<Result<_, _>>()
+            .map(Value::Array),
+        plain => Ok(plain.clone()),
+    }
+}
+
+fn rfc3339<S: serde::Serializer>(time: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&time.to_rfc3339_opts(SecondsFormat::Micros, true))
+}
+
+#[cfg(test)]
+mod tests;
