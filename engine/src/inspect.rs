@@ -137,24 +137,24 @@ pub async fn summary(pool: &PgPool, id: Uuid) -> Result<Option<Summary>, sqlx::E
     .await
 }
 
-/// The open instance of a saga about a subject, if there is one. Round trips: 1.
+/// The newest instance of a saga about a subject, open or ended. Round trips: 1.
 ///
 /// # Errors
 /// The database's.
-pub async fn open_about(
+pub async fn latest_about(
     tx: &mut PgConnection,
     name: &str,
     subject: &str,
 ) -> Result<Option<Summary>, sqlx::Error> {
     sqlx::query_as(concat!(
-        "-- name: inspect open about\nselect ",
+        "-- name: inspect latest about\nselect ",
         summary_columns!(),
-        " from saga.instance i where i.shard = $1 and i.name = $2 and i.subject = $3 \
-         and i.status not in ('completed', 'unwound', 'abandoned') limit 1"
+        " from saga.instance i where i.shard = $1 and i.subject = $2 and i.name = $3 \
+         order by i.saga_id desc limit 1"
     ))
     .bind(shard_of(subject))
-    .bind(name)
     .bind(subject)
+    .bind(name)
     .fetch_optional(tx)
     .await
 }
@@ -219,6 +219,12 @@ pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::E
 }
 
 impl Summary {
+    /// Will nothing happen to it any more?
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        self.waiting_on.is_none()
+    }
+
     /// What it waits on, with what belongs to it: which activity and since when, until when, why.
     #[must_use]
     pub fn waiting_on(&self) -> Option<Value> {

@@ -1,7 +1,7 @@
 //! Durable sagas on Postgres: long-running processes as state machines whose way back is written beside their way forward.
 //!
-//! A [`Saga`] is a pure function of (state, event); [`Steps`] says how its steps are done; an [`Engine`] starts and signals instances
-//! inside the caller's own transactions; [`work`] drives them. One transaction holds everything a transition does: the event,
+//! A [`Saga`] is a pure function of (state, event); [`Steps`] says how its steps are done; an [`Engine`] starts instances and [`signal`] tells
+//! them something, both inside the caller's own transactions; [`work`] drives them. One transaction holds everything a transition does: the event,
 //! the tx steps' rows, the journal, the new state, timers and published messages. The outside world is touched only by
 //! activities: at least once, under a key made of our own ids, never inside a transaction.
 //!
@@ -45,7 +45,7 @@ pub use engine::{Engine, EngineBuilder};
 pub use id::{SHARDS, new_id, shard_in, shard_of};
 pub use migrations::migrate;
 pub use saga::{Early, Next, Saga, Step, Undo, Unexpected, stay, to, unwind};
-pub use signal::{Answer, SignalError};
+pub use signal::{Answer, SignalError, signal};
 pub use start::{Start, StartError, Started};
 pub use status::{Status, WaitingOn};
 pub use steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone};

@@ -7,7 +7,6 @@ use crate::{
     apply::on,
     claim::WAKE_CHANNEL,
     commit,
-    engine::Engine,
     id::shard_in,
     instance::{Entry, Instance, Pending, json},
     row::Row,
@@ -51,59 +50,49 @@ pub enum SignalError {
     Database(#[from] sqlx::Error),
 }
 
-impl Engine {
-    /// Gives an instance a signal, once per `signal_id`.
-    ///
-    /// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
-    /// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
-    /// Round trips: 3. Row operations: 3 (instance, journal, signal).
-    ///
-    /// # Errors
-    /// [`SignalError`].
-    pub async fn signal<S: Saga>(
-        &self,
-        tx: &mut PgConnection,
-        id: Uuid,
-        signal_id: &str,
-        event: S::Event,
-    ) -> Result<Answer, SignalError> {
-        let row = store::lock_instance(tx, shard_in(id), id)
-            .await?
-            .filter(|row| row.name == S::NAME)
-            .ok_or(SignalError::NotFound(id))?;
-        let owned = row.owner.is_some();
-        let mut instance = read::<S>(row)?;
-        let answer = offer(&mut instance, owned, &event)?;
-        if !store::insert_signal(
-            tx,
-            &instance.shard,
-            id,
-            signal_id,
-            &json(&event),
-            answer_text(answer),
-        )
+/// Gives an instance a signal, once per `signal_id`.
+///
+/// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
+/// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
+/// Round trips: 3. Row operations: 3 (instance, journal, signal).
+///
+/// # Errors
+/// [`SignalError`].
+pub async fn signal<S: Saga>(
+    tx: &mut PgConnection,
+    id: Uuid,
+    signal_id: &str,
+    event: S::Event,
+) -> Result<Answer, SignalError> {
+    let row = store::lock_instance(tx, shard_in(id), id)
         .await?
-        {
-            return Ok(Answer::Duplicate);
-        }
-        if answer == Answer::Kept {
-            instance.kept += 1;
-        }
-        if !instance.status.is_final() && !owned && !instance.parks() && answer == Answer::Applied {
-            instance.release();
-        }
-        let commit =
-            if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
-        let written = commit::write(tx, std::slice::from_ref(&commit), true).await?;
-        debug_assert_eq!(written.len(), 1, "the row is locked");
-        if commit.wake.delay().is_some() {
-            sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")
-                .bind(WAKE_CHANNEL)
-                .execute(tx)
-                .await?;
-        }
-        Ok(answer)
+        .filter(|row| row.name == S::NAME)
+        .ok_or(SignalError::NotFound(id))?;
+    let owned = row.owner.is_some();
+    let mut instance = read::<S>(row)?;
+    let answer = offer(&mut instance, owned, &event)?;
+    if !store::insert_signal(tx, instance.shard, id, signal_id, &json(&event), answer_text(answer))
+        .await?
+    {
+        return Ok(Answer::Duplicate);
     }
+    if answer == Answer::Kept {
+        instance.kept += 1;
+    }
+    if !instance.status.is_final() && !owned && !instance.parks() && answer == Answer::Applied {
+        instance.release();
+    }
+    let commit =
+        if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
+    let written = commit::write(tx, std::slice::from_ref(&commit), true).await?;
+    debug_assert_eq!(written.len(), 1, "the row is locked");
+    if commit.wake.delay().is_some() {
+        sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")
+            .bind(WAKE_CHANNEL)
+            .execute(tx)
+            .await?;
+    }
+    Ok(answer)
 }
 
 fn read<S: Saga>(row: Row) -> Result<Box<Instance<S>>, SignalError> {

@@ -122,7 +122,7 @@ pub(crate) async fn stick(
 /// Remembers a signal; false if one of that id was there already.
 pub(crate) async fn insert_signal(
     tx: &mut PgConnection,
-    shard: &i16,
+    shard: i16,
     id: Uuid,
     signal_id: &str,
     event: &str,

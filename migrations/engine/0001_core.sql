@@ -60,10 +60,11 @@ create table saga.instance (
         else false end)
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 
--- No step touches a column of these three: steps stay heap-only updates.
+-- No step touches a column of these four: steps stay heap-only updates.
 create unique index one_open_instance_per_subject on saga.instance (shard, name, subject, start_key)
     where status not in ('completed', 'unwound', 'abandoned');
 create index instance_due on saga.instance (wake_at) where wake_at is not null;
+create index instance_by_subject on saga.instance (shard, subject);
 create index instance_owned on saga.instance (owner) where owner is not null;
 
 -- Everything that was committed of an instance, in order. Append-only, dropped by partition.

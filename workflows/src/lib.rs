@@ -33,6 +33,7 @@ pub mod money;
 pub mod order;
 pub mod payment;
 pub mod privacy;
+pub mod sagas;
 pub mod shop;
 pub mod text;
 

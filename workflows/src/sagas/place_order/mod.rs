@@ -1,0 +1,243 @@
+//! Placing an order: stock is reserved, the payment authorized, the order placed.
+//!
+//! The request's own transaction has reserved the stock when the saga starts. Authorizing is two activities, because a fence in
+//! our database does not fence a gateway: *create* moves no money and its reference is journalled by the commit between;
+//! *confirm* reserves the money under it; cancelling the reference is what a late confirm cannot survive. PayPal and 3-D Secure
+//! let the customer approve first. Placing is the pivot: it happens under the lock of the order's row, where a cancellation
+//! is decided too, so that exactly one of them wins.
+//!
+//! Deliberately absent: what a gateway or a table looks like ([`steps`]), and everything personal (states carry ids and amounts).
+
+pub mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use stepwise_engine::{
+    Early, EffectKind, Next, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to, unwind,
+};
+use uuid::Uuid;
+
+use crate::{
+    money::Money,
+    payment::{
+        PaymentFailure,
+        gateway::{Reason as GatewayReason, Reference},
+    },
+};
+
+/// How long a customer has to approve a payment.
+pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
+
+/// The definition.
+pub struct PlaceOrder;
+
+/// What is being placed: ids and the amount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The order, `placing`.
+    pub order: Uuid,
+    /// With what it is paid.
+    pub payment_method: Uuid,
+    /// The order's total.
+    pub amount: Money,
+}
+
+/// What it waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum State {
+    /// The gateway opens an authorization.
+    Creating(Placement),
+    /// The gateway reserves the money.
+    Confirming(Placement, Reference),
+    /// The customer approves.
+    AwaitingApproval {
+        /// What is being placed.
+        placement: Placement,
+        /// The authorization.
+        reference: Reference,
+        /// Where the customer approves.
+        url: String,
+        /// Until when the gateway waits.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// The order is made `pending`.
+    Placing(Placement, Reference),
+    /// The end.
+    Placed(Uuid),
+}
+
+/// What can happen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The authorization is open.
+    Created(Reference),
+    /// The money is reserved, under this key of ours.
+    Confirmed(String),
+    /// The payment is refused, for good.
+    Refused(PaymentFailure),
+    /// The customer must approve.
+    ApprovalRequired {
+        /// Where.
+        url: String,
+        /// Until when the gateway waits.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// The authorization was cancelled at the gateway.
+    Voided,
+    /// The gateway says (webhook) that the authorization has changed: ask.
+    GatewayReported,
+    /// Nobody approved in time.
+    ApprovalExpired,
+    /// The customer cancels.
+    CancelRequested,
+    /// The order is `pending`.
+    OrderPlaced,
+}
+
+/// Steps in the transition's transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tx {
+    /// Reserve the cart's stock and write the order; the command does it before the saga starts.
+    ReserveStock(Uuid),
+    /// Give the stock back, open the cart, end the order.
+    ReleaseStock(Uuid),
+    /// Make the order `pending`.
+    PlaceOrder {
+        /// The order.
+        order: Uuid,
+        /// The gateway's reference of the authorization.
+        reference: Reference,
+        /// Our key.
+        key: String,
+    },
+}
+
+/// Calls of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activity {
+    /// Open an authorization.
+    Create(Placement),
+    /// Reserve the money.
+    Confirm(Placement, Reference),
+    /// Ask what came of the customer's approval.
+    Ask(Placement, Reference),
+    /// Void the order's authorization.
+    Cancel(Uuid),
+}
+
+/// Why the order is not placed after all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The payment failed: the order ends `failed`.
+    PaymentFailed(PaymentFailure),
+    /// The customer cancelled: the order ends `cancelled`.
+    Cancelled,
+}
+
+impl Saga for PlaceOrder {
+    const NAME: &'static str = "place-order";
+    const VERSION: u16 = 1;
+    type Input = Placement;
+    type State = State;
+    type Event = Event;
+    type Tx = Tx;
+    type Activity = Activity;
+    type Reason = Reason;
+
+    fn start(placement: Placement) -> Next<Self> {
+        to(State::Creating(placement.clone()))
+            .begun(Tx::ReserveStock(placement.order))
+            .call(Activity::Create(placement))
+    }
+
+    fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
+        use {Event as E, State as S};
+        Ok(match (state, event) {
+            (S::Creating(placement), E::Created(reference)) => {
+                to(S::Confirming(placement.clone(), reference.clone()))
+                    .call(Activity::Confirm(placement, reference))
+            }
+            (S::Confirming(placement, reference), E::Confirmed(key)) => {
+                let order = placement.order;
+                to(S::Placing(placement, reference.clone())).run(Tx::PlaceOrder {
+                    order,
+                    reference,
+                    key,
+                })
+            }
+            (S::Confirming(placement, reference), E::ApprovalRequired { url, expires_at }) => {
+                to(S::AwaitingApproval { placement, reference, url, expires_at })
+                    .or_after(APPROVAL, E::ApprovalExpired)
+            }
+            (S::AwaitingApproval { placement, reference, .. }, E::GatewayReported) => {
+                to(S::Confirming(placement.clone(), reference.clone()))
+                    .call(Activity::Ask(placement, reference))
+            }
+            (S::Placing(placement, _), E::OrderPlaced) => to(S::Placed(placement.order)).done(),
+            (S::Creating(_) | S::Confirming(..), E::Refused(why)) => {
+                unwind(Reason::PaymentFailed(why))
+            }
+            (S::Confirming(..), E::Voided) => unwind(Reason::PaymentFailed(
+                PaymentFailure::Declined(GatewayReason::new("voided")),
+            )),
+            (S::AwaitingApproval { .. }, E::ApprovalExpired) => {
+                unwind(Reason::PaymentFailed(PaymentFailure::ApprovalExpired))
+            }
+            (
+                S::Creating(_) | S::Confirming(..) | S::AwaitingApproval { .. } | S::Placing(..),
+                E::CancelRequested,
+            ) => unwind(Reason::Cancelled),
+            (state, event) => return Err(Unexpected::new(&state, &event)),
+        })
+    }
+
+    fn undo(step: &Step<Self>) -> Undo<Self> {
+        match step {
+            Step::Tx(Tx::ReserveStock(order)) => Undo::By(Step::Tx(Tx::ReleaseStock(*order))),
+            Step::Activity(Activity::Create(p) | Activity::Confirm(p, _) | Activity::Ask(p, _)) => {
+                Undo::By(Step::Activity(Activity::Cancel(p.order)))
+            }
+            Step::Tx(Tx::PlaceOrder { .. }) => Undo::Pivot,
+            Step::Tx(Tx::ReleaseStock(_)) | Step::Activity(Activity::Cancel(_)) => Undo::Nothing,
+        }
+    }
+
+    fn terms(activity: &Activity) -> Terms {
+        let ask = WhenUnknown::Ask { settles_after: Duration::ZERO };
+        let money = |amount: &Money| {
+            Some((amount.amount().to_string(), amount.currency().code().to_owned()))
+        };
+        match activity {
+            Activity::Create(_) => Terms {
+                effect: Some(EffectKind { kind: "authorization-reference", amount: None }),
+                unknown: ask,
+                ..Terms::new()
+            },
+            Activity::Confirm(placement, _) | Activity::Ask(placement, _) => Terms {
+                effect: Some(EffectKind {
+                    kind: "authorization",
+                    amount: money(&placement.amount),
+                }),
+                unknown: ask,
+                ..Terms::new()
+            },
+            Activity::Cancel(_) => Terms::new(),
+        }
+    }
+
+    fn gave_up(_: &Activity) -> Reason {
+        Reason::PaymentFailed(PaymentFailure::GatewayError)
+    }
+
+    fn early(signal: &Event) -> Early {
+        match signal {
+            // A webhook may overtake the answer that makes us wait for it.
+            Event::GatewayReported => Early::Keep,
+            _ => Early::Refuse,
+        }
+    }
+}
