@@ -1,8 +1,11 @@
 //! The outside world.
 
+pub mod gateway;
 pub mod keystore;
 pub mod mail;
 pub mod rabbitmq;
+pub mod sandbox;
+pub mod tls;
 
 #[cfg(test)]
 mod testing;

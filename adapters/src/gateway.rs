@@ -1,0 +1,361 @@
+//! The payment gateway over the Stripe API: PaymentIntents with manual capture, and refunds.
+//!
+//! One request per call, form-encoded, with our key as `Idempotency-Key`. Nothing is retried here:
+//! whether to repeat or to ask is the engine's decision, and it needs to know which of the two it
+//! may be. What counts as which: a connection that was never made, 401, 403, 429 and a 503 that
+//! names a time to come back surely had no effect; a time-out, a connection lost after sending, any
+//! other 5xx, an answer that cannot be read and 409 (an earlier request with the same key is still
+//! running) are unknown. Other 4xx are the gateway's decision and become values.
+//!
+//! The order's id and our key travel in the metadata: [`PaymentGateway::find_by_key`] searches for
+//! them. Stripe's search may lag behind by a minute, so "not found" there is not final.
+//!
+//! Deliberately absent: the rest of the API. Webhooks are in [`webhook`].
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, Method, StatusCode, Url, header};
+use secrecy::{ExposeSecret, SecretString};
+use stepwise_workflows::money::Money;
+use stepwise_workflows::payment::gateway::{
+    Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation,
+    GatewayError, PaymentGateway, Reason, Reference, Refund, Trouble,
+};
+use uuid::Uuid;
+
+use self::wire::{Failure, Intent, List, RefundObject};
+use crate::tls;
+
+pub mod webhook;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+/// An answer beyond this many bytes is not read.
+const ANSWER_BYTES: usize = 256 * 1024;
+
+/// Where the gateway is and how long to wait for it.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// `https://api.stripe.com`, or where the sandbox listens.
+    pub base_url: Url,
+    /// The secret API key.
+    pub api_key: SecretString,
+    /// For the whole call; 5 s unless there is a reason.
+    pub timeout: Duration,
+    /// For the connection alone; 1 s.
+    pub connect_timeout: Duration,
+}
+
+impl GatewayConfig {
+    /// A gateway at `base_url` with the usual time-outs.
+    #[must_use]
+    pub fn new(base_url: Url, api_key: SecretString) -> Self {
+        Self {
+            base_url,
+            api_key,
+            timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// The client. Cloning shares its connections.
+#[derive(Debug, Clone)]
+pub struct StripeGateway {
+    client: Client,
+    base_url: Url,
+    api_key: SecretString,
+}
+
+/// What the gateway said, before it is told apart by operation.
+enum Answer<T> {
+    Done(T),
+    Refused(Box<Failure>),
+}
+
+type Form<'a> = [(&'a str, &'a str)];
+
+impl StripeGateway {
+    /// Makes the client; connects to nothing yet.
+    pub fn new(config: GatewayConfig) -> Result<Self, reqwest::Error> {
+        let client =
+            tls::http_client(config.base_url.as_str(), config.connect_timeout, config.timeout)
+                .pool_max_idle_per_host(256)
+                .build()?;
+        Ok(Self { client, base_url: config.base_url, api_key: config.api_key })
+    }
+
+    async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &[&str],
+        key: &str,
+        form: &Form<'_>,
+    ) -> Result<Answer<T>, GatewayError> {
+        let key = header::HeaderValue::from_str(key)
+            .map_err(|_| GatewayError::NotDone(Trouble::Misconfigured(400)))?;
+        let request =
+            self.request(Method::POST, path, &[]).header("idempotency-key", key).form(form);
+        self.send(request).await
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &Form<'_>,
+    ) -> Result<Option<T>, GatewayError> {
+        match self.send(self.request(Method::GET, path, query)).await? {
+            Answer::Done(object) => Ok(Some(object)),
+            Answer::Refused(failure) if failure.status == 404 => Ok(None),
+            Answer::Refused(failure) => {
+                Err(GatewayError::NotDone(Trouble::Misconfigured(failure.status)))
+            }
+        }
+    }
+
+    /// Path segments are escaped, so a reference from elsewhere cannot reach another endpoint.
+    fn request(&self, method: Method, path: &[&str], query: &Form<'_>) -> reqwest::RequestBuilder {
+        let mut url = self.base_url.clone();
+        url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.client.request(method, url).bearer_auth(self.api_key.expose_secret())
+    }
+
+    async fn send<T: serde::de::DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Answer<T>, GatewayError> {
+        let response = request.send().await.map_err(|error| lost(&error))?;
+        let status = response.status();
+        let says_when = response.headers().contains_key(header::RETRY_AFTER);
+        let body = read(response).await?;
+        match status {
+            status if status.is_success() => serde_json::from_slice(&body)
+                .map(Answer::Done)
+                .map_err(|_| GatewayError::Unknown(Trouble::Garbled)),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                Err(GatewayError::NotDone(Trouble::Misconfigured(status.as_u16())))
+            }
+            StatusCode::TOO_MANY_REQUESTS => {
+                Err(GatewayError::NotDone(Trouble::Unavailable(status.as_u16())))
+            }
+            StatusCode::SERVICE_UNAVAILABLE if says_when => {
+                Err(GatewayError::NotDone(Trouble::Unavailable(status.as_u16())))
+            }
+            StatusCode::CONFLICT => Err(GatewayError::Unknown(Trouble::InFlight)),
+            status if status.is_client_error() => Failure::read(status.as_u16(), &body)
+                .map(|failure| Answer::Refused(Box::new(failure)))
+                .ok_or(GatewayError::Unknown(Trouble::Garbled)),
+            status => Err(GatewayError::Unknown(Trouble::ServerError(status.as_u16()))),
+        }
+    }
+
+    /// The authorization with its charge, which tells what was captured, released and refunded.
+    async fn intent(&self, reference: &Reference) -> Result<Option<Intent>, GatewayError> {
+        let path = ["v1", "payment_intents", &reference.0];
+        self.get(&path, &[("expand[]", "latest_charge")]).await
+    }
+
+    async fn post_refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Refund, GatewayError> {
+        let minor = amount.minor().to_string();
+        let form =
+            [("payment_intent", reference.0.as_str()), ("amount", &minor), ("metadata[key]", key)];
+        match self.post::<RefundObject>(&["v1", "refunds"], key, &form).await? {
+            Answer::Done(refund) => refund.into_refund().ok_or(GARBLED),
+            Answer::Refused(failure) => Ok(Refund::Refused(failure.reason()?)),
+        }
+    }
+}
+
+const GARBLED: GatewayError = GatewayError::Unknown(Trouble::Garbled);
+
+#[async_trait]
+impl PaymentGateway for StripeGateway {
+    async fn create(&self, key: &str, charge: &Charge) -> Result<Creation, GatewayError> {
+        let minor = charge.amount.minor().to_string();
+        let currency = charge.amount.currency().code().to_ascii_lowercase();
+        let order_id = charge.order_id.to_string();
+        let form = [
+            ("amount", minor.as_str()),
+            ("currency", &currency),
+            ("payment_method", &charge.method.0),
+            ("capture_method", "manual"),
+            ("metadata[orderId]", &order_id),
+            ("metadata[key]", key),
+        ];
+        match self.post::<Intent>(&["v1", "payment_intents"], key, &form).await? {
+            Answer::Done(intent) => Ok(Creation::Created(Reference(intent.id))),
+            Answer::Refused(failure) => Ok(Creation::Refused(failure.reason()?)),
+        }
+    }
+
+    async fn confirm(
+        &self,
+        key: &str,
+        reference: &Reference,
+    ) -> Result<Confirmation, GatewayError> {
+        let path = ["v1", "payment_intents", &reference.0, "confirm"];
+        let intent = match self.post::<Intent>(&path, key, &[]).await? {
+            Answer::Done(intent) => intent,
+            Answer::Refused(failure) if failure.is_card_error() => {
+                return Ok(wire::declined(failure.decline()));
+            }
+            Answer::Refused(mut failure) => match failure.take_intent() {
+                // Confirmed, cancelled or captured before: where it stands is the answer.
+                Some(intent) => intent,
+                None => return Ok(Confirmation::Declined(failure.reason()?)),
+            },
+        };
+        let reference = Reference(intent.id.clone());
+        match intent.status().ok_or(GARBLED)? {
+            AuthorizationStatus::Authorized | AuthorizationStatus::Captured { .. } => {
+                Ok(Confirmation::Confirmed(reference))
+            }
+            AuthorizationStatus::Declined(reason) => Ok(Confirmation::Declined(reason)),
+            AuthorizationStatus::Unsupported => Ok(Confirmation::Unsupported),
+            AuthorizationStatus::ApprovalRequired(approval) => {
+                Ok(Confirmation::ApprovalRequired(approval))
+            }
+            AuthorizationStatus::Cancelled => Ok(Confirmation::Cancelled),
+            AuthorizationStatus::Created | AuthorizationStatus::Processing => {
+                Err(GatewayError::Unknown(Trouble::InFlight))
+            }
+        }
+    }
+
+    async fn find(&self, reference: &Reference) -> Result<Option<Authorization>, GatewayError> {
+        let Some(intent) = self.intent(reference).await? else { return Ok(None) };
+        intent.into_authorization().map(Some).ok_or(GARBLED)
+    }
+
+    async fn find_by_key(
+        &self,
+        order_id: Uuid,
+        key: &str,
+    ) -> Result<Option<Authorization>, GatewayError> {
+        let key = key.replace('\\', "\\\\").replace('\'', "\\'");
+        let query = format!("metadata['orderId']:'{order_id}' AND metadata['key']:'{key}'");
+        let path = ["v1", "payment_intents", "search"];
+        let form = [("query", query.as_str()), ("limit", "1")];
+        let found = self.get::<List<Intent>>(&path, &form).await?;
+        match found.and_then(|list| list.data.into_iter().next()) {
+            // The search's copy may be old: read the thing itself.
+            Some(intent) => self.find(&Reference(intent.id)).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
+        let path = ["v1", "payment_intents", &reference.0, "cancel"];
+        let form = [("expand[]", "latest_charge")];
+        let mut intent = match self.post::<Intent>(&path, key, &form).await? {
+            Answer::Done(intent) => intent,
+            Answer::Refused(failure) if failure.status == 404 => {
+                return Ok(Cancellation::NotFound);
+            }
+            // Cancelled or captured before.
+            Answer::Refused(failure) => {
+                failure.reason()?;
+                match self.intent(reference).await? {
+                    Some(intent) => intent,
+                    None => return Ok(Cancellation::NotFound),
+                }
+            }
+        };
+        match intent.status().ok_or(GARBLED)? {
+            AuthorizationStatus::Cancelled => {
+                let released = intent.released().ok_or(GARBLED)?;
+                Ok(Cancellation::Cancelled { reference: Reference(intent.take_id()), released })
+            }
+            AuthorizationStatus::Captured { .. } => Ok(Cancellation::AlreadyCaptured),
+            _ => Err(GatewayError::Unknown(Trouble::InFlight)),
+        }
+    }
+
+    async fn capture(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Capture, GatewayError> {
+        let minor = amount.minor().to_string();
+        let path = ["v1", "payment_intents", &reference.0, "capture"];
+        let intent = match self
+            .post::<Intent>(&path, key, &[("amount_to_capture", minor.as_str())])
+            .await?
+        {
+            Answer::Done(intent) => intent,
+            Answer::Refused(mut failure) => match failure.take_intent() {
+                Some(intent) if intent.is_captured() => intent,
+                _ => return Ok(Capture::Refused(failure.reason()?)),
+            },
+        };
+        let amount = intent.received().ok_or(GARBLED)?;
+        Ok(Capture::Captured { amount })
+    }
+
+    async fn refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Refund, GatewayError> {
+        self.post_refund(key, reference, amount).await
+    }
+
+    async fn find_refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+    ) -> Result<Option<Refund>, GatewayError> {
+        let query = [("payment_intent", reference.0.as_str()), ("limit", "100")];
+        let Some(list) = self.get::<List<RefundObject>>(&["v1", "refunds"], &query).await? else {
+            return Ok(None);
+        };
+        match list.data.into_iter().find(|refund| refund.key() == Some(key)) {
+            Some(refund) => refund.into_refund().map(Some).ok_or(GARBLED),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Failure {
+    /// The reason of a refusal; an error where the refusal is not about the payment but about us.
+    fn reason(&self) -> Result<Reason, GatewayError> {
+        if self.is_about_us() {
+            return Err(GatewayError::NotDone(Trouble::Misconfigured(self.status)));
+        }
+        Ok(self.decline())
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, GatewayError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
+        if body.len() + chunk.len() > ANSWER_BYTES {
+            return Err(GARBLED);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Only a connection that was never made surely had no effect.
+fn lost(error: &reqwest::Error) -> GatewayError {
+    if error.is_connect() || error.is_builder() {
+        GatewayError::NotDone(Trouble::Unreachable)
+    } else if error.is_timeout() {
+        GatewayError::Unknown(Trouble::TimedOut)
+    } else {
+        GatewayError::Unknown(Trouble::ConnectionLost)
+    }
+}

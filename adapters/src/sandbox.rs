@@ -1,0 +1,301 @@
+//! A payment gateway to play and test with: its own process, its own book, Stripe's API.
+//!
+//! It speaks the subset of the API that [`crate::gateway`] uses, moves no real money, and
+//! misbehaves on demand: the payment method's token chooses how (see [`SandboxMethod`]), and always
+//! on the confirm, where money would move. Every decision is a line of the [`ledger`], on the disk
+//! before the answer; after a restart, kill -9 included, the lines are all it needs to go on.
+//!
+//! Because it shares nothing with the shop, its ledger is an independent witness: what it holds is
+//! what a real gateway would have done to somebody's money.
+//!
+//! One lock guards the book; what it guards takes microseconds, and the wait for the disk is
+//! outside and shared by all who wait at the same time. Per change: one line, a share of a commit.
+//!
+//! Deliberately absent: everything else that Stripe can do, and any security beyond the API key:
+//! it is for loopback and closed networks.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{TimeDelta, Utc};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::book::{Ask, Book, Decision, Intent, Refusal};
+use self::ledger::writer::{Closed, Durable, Writer};
+use self::ledger::{Line, LineResult, Op};
+pub use self::method::SandboxMethod;
+pub use self::webhooks::WebhookConfig;
+use self::webhooks::Webhooks;
+
+mod approval;
+mod book;
+pub mod ledger;
+mod method;
+mod server;
+mod webhooks;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+/// How long after an approval its webhook is sent again at a restart.
+const APPROVALS_AGAIN: TimeDelta = TimeDelta::hours(1);
+
+/// How the sandbox is run.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The ledger file; made where it is missing.
+    pub ledger: PathBuf,
+    /// What the shop must present as `Authorization: Bearer`.
+    pub api_key: SecretString,
+    /// Where approval pages are reached from outside; `None`: where it listens.
+    pub public_url: Option<String>,
+    /// `None`: no webhooks.
+    pub webhooks: Option<WebhookConfig>,
+    /// How long the methods that wait do wait.
+    pub timing: Timing,
+}
+
+/// The seconds of the misbehaving methods.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// `slow` answers after this; 2 s.
+    pub slow: Duration,
+    /// `actsLate` acts this long after the caller gave up; 10 s.
+    pub acts_late: Duration,
+    /// A connection that is never answered is let go after this; 120 s.
+    pub hold: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            slow: Duration::from_secs(2),
+            acts_late: Duration::from_secs(10),
+            hold: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A sandbox gateway that listens, with its ledger read.
+pub struct Sandbox {
+    listener: TcpListener,
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+}
+
+/// Runs the gateway until `shutdown`; what is being written is written first.
+pub async fn serve(
+    config: SandboxConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    Sandbox::bind(config).await?.serve(shutdown).await
+}
+
+impl Sandbox {
+    /// Reads the ledger and starts to listen. Refused: an address or ledger in use, a ledger that
+    /// cannot be read.
+    pub async fn bind(config: SandboxConfig) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await?;
+        let address = listener.local_addr()?;
+        let gateway = tokio::task::spawn_blocking(move || Gateway::open(config, address))
+            .await
+            .map_err(io::Error::other)??;
+        Ok(Self { listener, address, gateway: Arc::new(gateway) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`.
+    pub async fn serve(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<()> {
+        let gateway = Arc::clone(&self.gateway);
+        let closing = gateway.closing.clone();
+        gateway.tell_approvals_again();
+        let served = server::run(self.listener, self.gateway, async move {
+            shutdown.await;
+            closing.cancel();
+        })
+        .await;
+        gateway.closing.cancel();
+        gateway.tasks.close();
+        gateway.tasks.wait().await;
+        let writer = gateway.state().writer.take();
+        if let Some(writer) = writer {
+            tokio::task::spawn_blocking(|| writer.close()).await.map_err(io::Error::other)?;
+        }
+        served
+    }
+}
+
+/// What all requests share.
+struct Gateway {
+    state: Mutex<Ledgered>,
+    durable: Durable,
+    webhooks: Option<Webhooks>,
+    api_key: SecretString,
+    public_url: String,
+    timing: Timing,
+    down: AtomicBool,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    /// Lines of approvals that the shop may not have heard of before the restart.
+    approvals: Mutex<Vec<(u64, Line)>>,
+}
+
+/// The book and the only way to change it.
+struct Ledgered {
+    book: Book,
+    /// `None`: closed.
+    writer: Option<Writer>,
+    /// Keys of confirms that will act later.
+    late: HashSet<String>,
+}
+
+/// What came of a request: the authorization's reference and what happened to it.
+struct Done {
+    reference: Arc<str>,
+    result: LineResult,
+}
+
+/// Why a request came to nothing.
+enum Stopped {
+    Refused(Refusal),
+    Closed,
+}
+
+impl From<Closed> for Stopped {
+    fn from(_: Closed) -> Self {
+        Self::Closed
+    }
+}
+
+impl Gateway {
+    fn open(config: SandboxConfig, address: SocketAddr) -> io::Result<Self> {
+        let (writer, durable, lines) = Writer::open(&config.ledger)?;
+        let mut book = Book::default();
+        let mut approvals = Vec::new();
+        let recent = Utc::now() - APPROVALS_AGAIN;
+        for (number, line) in (1..).zip(lines) {
+            book.apply(&line, number).ok_or_else(|| {
+                let text = format!("line {number} of the ledger contradicts those before it");
+                io::Error::new(io::ErrorKind::InvalidData, text)
+            })?;
+            if line.op == Op::Approve && line.at > recent {
+                approvals.push((number, line));
+            }
+        }
+        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let webhooks = config
+            .webhooks
+            .map(|config| Webhooks::start(config, durable.clone(), &closing, &tasks))
+            .transpose()
+            .map_err(io::Error::other)?;
+        Ok(Self {
+            state: Mutex::new(Ledgered { book, writer: Some(writer), late: HashSet::new() }),
+            durable,
+            webhooks,
+            api_key: config.api_key,
+            public_url: config.public_url.unwrap_or_else(|| format!("http://{address}")),
+            timing: config.timing,
+            down: AtomicBool::new(false),
+            closing,
+            tasks,
+            approvals: Mutex::new(approvals),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, Ledgered> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    fn view(&self, expand: bool) -> wire::View<'_> {
+        wire::View { public_url: &self.public_url, expand }
+    }
+
+    /// Decides, writes and applies; returns once it is on the disk. Its webhook is on the way.
+    async fn commit(&self, ask: &Ask<'_>) -> Result<Done, Stopped> {
+        let (done, line) = self.decide(ask)?;
+        self.durable.wait(line).await?;
+        Ok(done)
+    }
+
+    fn decide(&self, ask: &Ask<'_>) -> Result<(Done, u64), Stopped> {
+        let mut state = self.state();
+        let Ledgered { book, writer, .. } = &mut *state;
+        let line = match book.decide(ask, Utc::now()) {
+            Decision::Refuse(refusal) => return Err(Stopped::Refused(refusal)),
+            Decision::Again(reference, result) => {
+                let line = book.intent(&reference).map_or(0, |intent| intent.line);
+                return Ok((Done { reference, result }, line));
+            }
+            Decision::Write(line) => line,
+        };
+        let number = writer.as_mut().ok_or(Stopped::Closed)?.append(&line)?;
+        book.apply(&line, number).expect("what was decided from the book fits into it");
+        let intent = book.intent(&line.reference).expect("it was just applied");
+        self.tell(intent, &line, number);
+        let reference = Arc::clone(&intent.reference);
+        Ok((Done { reference, result: line.result }, number))
+    }
+
+    /// Shows an authorization once everything known of it is on the disk.
+    async fn read<T>(&self, reference: &str, show: impl FnOnce(Option<&Intent>) -> T) -> T {
+        let (shown, line) = {
+            let state = self.state();
+            let intent = state.book.intent(reference);
+            (show(intent), intent.map_or(0, |intent| intent.line))
+        };
+        // A closed ledger ends the process; what was shown came from before.
+        let _ = self.durable.wait(line).await;
+        shown
+    }
+
+    fn tell(&self, intent: &Intent, line: &Line, number: u64) {
+        let Some(webhooks) = &self.webhooks else { return };
+        let Some(kind) = webhooks.kind(line.result) else { return };
+        let twice = line.op == Op::Confirm && intent.method == SandboxMethod::Twice;
+        let copies = if twice { 2 } else { 1 };
+        match line.result {
+            LineResult::Refunded => {
+                webhooks.tell(kind, number, line.at, wire::charge(intent), copies);
+            }
+            result => {
+                let object = self.view(true).intent(intent, Some(result));
+                webhooks.tell(kind, number, line.at, object, copies);
+            }
+        }
+    }
+
+    fn tell_approvals_again(&self) {
+        let lines =
+            std::mem::take(&mut *self.approvals.lock().unwrap_or_else(PoisonError::into_inner));
+        let state = self.state();
+        for (number, line) in lines {
+            if let Some(intent) = state.book.intent(&line.reference) {
+                self.tell(intent, &line, number);
+            }
+        }
+    }
+}

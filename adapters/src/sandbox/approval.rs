@@ -1,0 +1,93 @@
+//! The page on which the customer approves a payment: what 3-D Secure is elsewhere.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::Gateway;
+use super::book::{Ask, Refusal, Status, Subject};
+use super::ledger::Op;
+use super::server::form;
+
+/// `GET /sandbox/approve/{reference}`
+pub(super) async fn show(
+    State(gateway): State<Arc<Gateway>>,
+    Path(reference): Path<String>,
+) -> Response {
+    gateway
+        .read(&reference, |intent| match intent {
+            None => page(StatusCode::NOT_FOUND, "There is no such payment.", false),
+            Some(intent) => {
+                let amount = intent.amount;
+                match intent.status {
+                    Status::ApprovalRequired => page(
+                        StatusCode::OK,
+                        &format!("A payment of {amount} waits for your approval."),
+                        true,
+                    ),
+                    Status::Authorized | Status::Captured => {
+                        page(StatusCode::OK, "Approved. You can go back to the shop.", false)
+                    }
+                    Status::Declined => {
+                        page(StatusCode::OK, "Declined. You can go back to the shop.", false)
+                    }
+                    Status::Created | Status::Unsupported | Status::Cancelled => page(
+                        StatusCode::CONFLICT,
+                        "This payment needs no approval any more.",
+                        false,
+                    ),
+                }
+            }
+        })
+        .await
+}
+
+/// `POST /sandbox/approve/{reference}` with `decision=approve` (also when absent) or `decline`.
+pub(super) async fn decide(
+    State(gateway): State<Arc<Gateway>>,
+    Path(reference): Path<String>,
+    body: axum::body::Bytes,
+) -> Response {
+    let granted = match form(&body).get("decision").map(String::as_str) {
+        None | Some("approve") => true,
+        Some("decline") => false,
+        Some(_) => {
+            return page(StatusCode::BAD_REQUEST, "Neither approve nor decline.", false);
+        }
+    };
+    let subject = Subject::Approval { reference: &reference, granted };
+    let ask = Ask { op: Op::Approve, key: "", subject, amount: None };
+    match gateway.commit(&ask).await {
+        // Decided before, or void: the page tells.
+        Ok(_) | Err(super::Stopped::Refused(Refusal::State)) => {
+            show(State(gateway), Path(reference)).await
+        }
+        Err(super::Stopped::Refused(_)) => {
+            page(StatusCode::NOT_FOUND, "There is no such payment.", false)
+        }
+        Err(super::Stopped::Closed) => {
+            page(StatusCode::INTERNAL_SERVER_ERROR, "The gateway is out of order.", false)
+        }
+    }
+}
+
+/// `text` holds nothing that came from outside.
+fn page(status: StatusCode, text: &str, asks: bool) -> Response {
+    let buttons = if asks {
+        "<form method=\"post\"><button name=\"decision\" value=\"approve\">Approve</button> \
+         <button name=\"decision\" value=\"decline\">Decline</button></form>"
+    } else {
+        ""
+    };
+    let html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Sandbox bank</title>\
+         <h1>Sandbox bank</h1><p>{text}</p>{buttons}</html>"
+    );
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; form-action 'self'"),
+    ];
+    (status, headers, html).into_response()
+}

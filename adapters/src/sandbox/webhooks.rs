@@ -1,0 +1,189 @@
+//! Tells the shop what happened: signed, repeated until it is taken, beside the answers.
+//!
+//! Nothing here makes an answer wait. What waits is bounded: beyond [`WAITING_AT_MOST`] events new
+//! ones are dropped and counted, as those of a real gateway may get lost; a restart loses them
+//! too, except approvals, of which the shop hears in no other way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::{Client, Url};
+use secrecy::SecretString;
+use serde::Serialize;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::ledger::LineResult;
+use super::ledger::writer::Durable;
+use crate::gateway::webhook;
+use crate::tls;
+
+/// Events waiting for delivery at most.
+const WAITING_AT_MOST: usize = 10_000;
+/// Deliveries at the same time.
+const SENDERS: usize = 8;
+const TIMEOUT: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// With the pauses above: about ten minutes.
+const TRIES: u32 = 65;
+
+/// Where webhooks go.
+#[derive(Debug, Clone)]
+pub struct WebhookConfig {
+    /// The shop's endpoint.
+    pub url: Url,
+    /// What they are signed with; two during a rotation.
+    pub secrets: Vec<SecretString>,
+    /// The types of events sent; empty: all.
+    pub events: Vec<String>,
+}
+
+/// Takes events and delivers them by and by.
+pub(super) struct Webhooks {
+    queue: mpsc::Sender<Event>,
+    only: Vec<String>,
+    dropped: AtomicU64,
+}
+
+/// What happened, not yet signed.
+pub(super) struct Event {
+    /// The ledger's line that tells of it; it is sent once the line is safe.
+    pub(super) line: u64,
+    pub(super) body: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, T> {
+    id: String,
+    object: &'static str,
+    created: i64,
+    livemode: bool,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    data: Data<T>,
+}
+
+#[derive(Serialize)]
+struct Data<T> {
+    object: T,
+}
+
+impl Webhooks {
+    /// Starts the senders; they end with `closing`.
+    pub(super) fn start(
+        config: WebhookConfig,
+        durable: Durable,
+        closing: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Result<Self, reqwest::Error> {
+        let client =
+            tls::http_client(config.url.as_str(), Duration::from_secs(1), TIMEOUT).build()?;
+        let (queue, events) = mpsc::channel(WAITING_AT_MOST);
+        let events = Arc::new(Mutex::new(events));
+        let only = config.events.clone();
+        let config = Arc::new(config);
+        for _ in 0..SENDERS {
+            let sender = Sender {
+                client: client.clone(),
+                config: Arc::clone(&config),
+                durable: durable.clone(),
+                events: Arc::clone(&events),
+            };
+            tasks.spawn(closing.clone().run_until_cancelled_owned(sender.run()));
+        }
+        Ok(Self { queue, only, dropped: AtomicU64::new(0) })
+    }
+
+    /// The type of event that a result is told by, if it is told and wanted.
+    pub(super) fn kind(&self, result: LineResult) -> Option<&'static str> {
+        let kind = match result {
+            LineResult::Confirmed => "payment_intent.amount_capturable_updated",
+            LineResult::Declined | LineResult::Unsupported => "payment_intent.payment_failed",
+            LineResult::ApprovalRequired => "payment_intent.requires_action",
+            LineResult::Cancelled => "payment_intent.canceled",
+            LineResult::Captured => "payment_intent.succeeded",
+            LineResult::Refunded => "charge.refunded",
+            LineResult::Created | LineResult::RefusedCancelled => return None,
+        };
+        (self.only.is_empty() || self.only.iter().any(|only| only == kind)).then_some(kind)
+    }
+
+    /// Queues an event, `copies` times. Its id is made of the line: copies carry the same one.
+    pub(super) fn tell<T: Serialize>(
+        &self,
+        kind: &str,
+        line: u64,
+        at: DateTime<Utc>,
+        object: T,
+        copies: usize,
+    ) {
+        let envelope = Envelope {
+            id: format!("evt_{line}"),
+            object: "event",
+            created: at.timestamp(),
+            livemode: false,
+            kind,
+            data: Data { object },
+        };
+        let body = serde_json::to_vec(&envelope).expect("strings and numbers always serialize");
+        for _ in 0..copies {
+            if self.queue.try_send(Event { line, body: body.clone() }).is_err() {
+                let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+                if dropped.is_power_of_two() {
+                    tracing::warn!(dropped, "webhooks dropped: too many are waiting");
+                }
+            }
+        }
+    }
+}
+
+struct Sender {
+    client: Client,
+    config: Arc<WebhookConfig>,
+    durable: Durable,
+    events: Arc<Mutex<mpsc::Receiver<Event>>>,
+}
+
+impl Sender {
+    async fn run(self) {
+        loop {
+            let event = self.events.lock().await.recv().await;
+            let Some(event) = event else { return };
+            if self.durable.wait(event.line).await.is_err() {
+                return;
+            }
+            self.deliver(event).await;
+        }
+    }
+
+    async fn deliver(&self, event: Event) {
+        let mut pause = FIRST_PAUSE;
+        for number in 1..=TRIES {
+            // Signed anew each time: a signature is good for five minutes.
+            let signature = webhook::sign(&event.body, &self.config.secrets, Utc::now());
+            let sent = self
+                .client
+                .post(self.config.url.clone())
+                .header("content-type", "application/json")
+                .header(webhook::SIGNATURE_HEADER, signature)
+                .body(event.body.clone())
+                .send()
+                .await;
+            match sent {
+                Ok(response) if response.status().is_success() => return,
+                Ok(response) => {
+                    tracing::debug!(line = event.line, status = %response.status(), number,
+                        "webhook refused");
+                }
+                Err(_) => tracing::debug!(line = event.line, number, "webhook not delivered"),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        tracing::warn!(line = event.line, "webhook given up");
+    }
+}
