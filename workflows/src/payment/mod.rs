@@ -6,6 +6,7 @@
 
 pub mod gateway;
 pub mod store;
+pub mod webhook;
 
 use std::{fmt, str::FromStr};
 

@@ -1,0 +1,125 @@
+//! What the gateway tells us on its own: a hint that something is to be asked for, never the last word.
+//!
+//! The common one, an echo of a confirm that was answered anyway, costs one read. Only a placement that waits for its customer's
+//! approval is signalled, once per event id, and asks the gateway itself. What does not fit our books is parked for a person.
+
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use stepwise_engine::{Saga as _, SignalError, inbox, inspect, signal};
+use uuid::Uuid;
+
+use super::gateway::{GatewayEvent, GatewayEventKind};
+use crate::sagas::place_order::{Event, PlaceOrder};
+
+/// What became of an event whose signature was good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reception {
+    /// The placement was told.
+    Signalled,
+    /// It says nothing that is not known, or a copy of it was received before.
+    Nothing,
+    /// It is about a payment that we do not know, or about another amount: kept for a person.
+    Parked(Misfit),
+}
+
+/// How an event does not fit our books.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Misfit {
+    /// No order of ours.
+    UnknownPayment,
+    /// The order is known, its amount is another.
+    OtherAmount,
+}
+
+impl Misfit {
+    /// The word in SQL and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownPayment => "unknown_payment",
+            Self::OtherAmount => "other_amount",
+        }
+    }
+}
+
+/// Takes an event in, in the caller's transaction. Round trips: 1 for an echo, 3 to park, 6 to signal.
+///
+/// # Errors
+/// The database's or the engine's; the gateway sends the event again.
+pub async fn receive(
+    tx: &mut PgConnection,
+    event: &GatewayEvent,
+) -> Result<Reception, SignalError> {
+    let Some(order) = event.authorization.order_id else {
+        return park(tx, event, Misfit::UnknownPayment).await;
+    };
+    let known: Option<(String, Decimal, String)> = sqlx::query_as(
+        r#"-- webhook: read order
+        select status, total_amount, currency from shop."order" where order_id = $1"#,
+    )
+    .bind(order)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some((status, amount, currency)) = known else {
+        return park(tx, event, Misfit::UnknownPayment).await;
+    };
+    let told = event.authorization.amount;
+    if told.amount() != amount || told.currency().code() != currency {
+        return park(tx, event, Misfit::OtherAmount).await;
+    }
+    let decides = matches!(
+        event.kind,
+        GatewayEventKind::Authorized | GatewayEventKind::Declined | GatewayEventKind::Cancelled
+    );
+    if status != "placing" || !decides {
+        return Ok(Reception::Nothing);
+    }
+    tell(tx, event, order).await
+}
+
+async fn tell(
+    tx: &mut PgConnection,
+    event: &GatewayEvent,
+    order: Uuid,
+) -> Result<Reception, SignalError> {
+    let placement = inspect::latest_about(tx, PlaceOrder::NAME, &order.to_string()).await?;
+    // Anything else gets its answer by itself, or asks for it.
+    let Some(placement) =
+        placement.filter(|placement| placement.waiting_on.as_deref() == Some("signal"))
+    else {
+        return Ok(Reception::Nothing);
+    };
+    if !inbox::first_time(tx, "gateway", &event.id).await? {
+        return Ok(Reception::Nothing);
+    }
+    signal::<PlaceOrder>(tx, placement.saga_id, &event.id, Event::GatewayReported).await?;
+    Ok(Reception::Signalled)
+}
+
+async fn park(
+    tx: &mut PgConnection,
+    event: &GatewayEvent,
+    why: Misfit,
+) -> Result<Reception, SignalError> {
+    tracing::warn!(
+        event = event.id,
+        why = why.as_str(),
+        "a gateway event does not fit our books; it is parked"
+    );
+    sqlx::query(
+        "-- webhook: park
+        insert into shop.parked_gateway_event (event_id, why, kind, reference, order_id, amount, currency, happened_at, parked_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, saga.now()) on conflict do nothing",
+    )
+    .bind(&event.id)
+    .bind(why.as_str())
+    .bind(format!("{:?}", event.kind))
+    .bind(&event.authorization.reference.0)
+    .bind(event.authorization.order_id)
+    .bind(event.authorization.amount.amount())
+    .bind(event.authorization.amount.currency().code())
+    .bind(event.at)
+    .execute(tx)
+    .await?;
+    Ok(Reception::Parked(why))
+}
