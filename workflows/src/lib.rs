@@ -21,6 +21,7 @@
 //! Deliberately absent: HTTP, brokers and gateways. They are ports here and adapters elsewhere.
 
 pub mod cart;
+pub mod category;
 pub mod cloud_event;
 pub mod config;
 pub mod customer;
@@ -33,6 +34,7 @@ pub mod money;
 pub mod order;
 pub mod payment;
 pub mod privacy;
+pub mod product;
 pub mod sagas;
 pub mod shop;
 pub mod text;

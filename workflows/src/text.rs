@@ -46,6 +46,15 @@ pub fn field(field: &'static str, raw: &str, most: usize) -> Result<String, BadF
 
 /// One line of at most `most` characters, which may be empty.
 pub fn optional_line(raw: &str, most: usize) -> Result<String, BadText> {
+    checked(raw, most, is_control)
+}
+
+/// Lines of at most `most` characters together, which may be empty.
+pub fn paragraphs(raw: &str, most: usize) -> Result<String, BadText> {
+    checked(&raw.replace("\r\n", "\n"), most, |c| c != '\n' && is_control(c))
+}
+
+fn checked(raw: &str, most: usize, is_bad: fn(char) -> bool) -> Result<String, BadText> {
     // Checked before normalising, so that a megabyte is refused without work.
     if raw.len() > most.saturating_mul(4) {
         return Err(BadText::TooLong(most));
@@ -54,7 +63,7 @@ pub fn optional_line(raw: &str, most: usize) -> Result<String, BadText> {
     if text.chars().count() > most {
         return Err(BadText::TooLong(most));
     }
-    if text.chars().any(is_control) {
+    if text.chars().any(is_bad) {
         return Err(BadText::ControlCharacter);
     }
     if has_card_number(&text) {

@@ -1,5 +1,108 @@
-//! Customers.
+//! Customers: registering, verifying the email address, sessions, addresses and payment methods.
+//!
+//! The tables of this module are the only ones where personal data is plain. A customer's key is
+//! durable in the key store before the customer's row exists. Tokens (of sessions, of verification)
+//! are 256 random bits; only their SHA-256 is kept.
+//!
+//! Every command of a customer begins with the customer's row and refuses a frozen account, whose
+//! erasure has begun: `for share`, or at once for update where the row itself changes.
 
+pub mod address;
+pub mod email;
+pub mod method;
 mod password;
+pub mod register;
+pub mod session;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use sqlx::PgConnection;
+use uuid::Uuid;
 
 pub use password::{InvalidPassword, Password, PasswordPool, PoolError};
+
+/// A customer as they see themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomerView {
+    /// The customer.
+    pub customer_id: Uuid,
+    /// Lower case.
+    pub email: String,
+    /// Without it no order can be placed.
+    pub email_verified: bool,
+    /// First name.
+    pub first_name: String,
+    /// Last name.
+    pub last_name: String,
+    /// When they registered.
+    pub created_at: DateTime<Utc>,
+}
+
+/// A customer who is not being erased. `None`: unknown, frozen or erased. 1 round trip.
+pub async fn get_customer(
+    connection: &mut PgConnection,
+    customer_id: Uuid,
+) -> Result<Option<CustomerView>, sqlx::Error> {
+    sqlx::query_as(
+        "-- customer: get
+        select customer_id, email, email_verified_at is not null as email_verified, first_name,
+               last_name, created_at
+        from shop.customer where customer_id = $1 and frozen_at is null",
+    )
+    .bind(customer_id)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Locks a customer `for share` against erasure; false: unknown, frozen or erased. 1 round trip.
+pub(crate) async fn is_active(
+    tx: &mut PgConnection,
+    customer_id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    let found: Option<i32> = sqlx::query_scalar(
+        "-- customer: lock for share
+        select 1 from shop.customer where customer_id = $1 and frozen_at is null for share",
+    )
+    .bind(customer_id)
+    .fetch_optional(tx)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// A secret of 256 bits that opens something. Shown once, to its owner.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// Draws one.
+    pub fn draw() -> Self {
+        Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+    }
+
+    /// The text to give to its owner, and to nobody else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of it.
+    pub fn hash(&self) -> Vec<u8> {
+        token_hash(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(***)")
+    }
+}
+
+/// SHA-256 of a token's text, by which it is found.
+pub(crate) fn token_hash(token: &str) -> Vec<u8> {
+    Sha256::digest(token.as_bytes()).to_vec()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! addPaymentMethod, listPaymentMethods, removePaymentMethod: the gateway's token, never a card.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::is_active;
+use crate::{
+    payment::gateway::MethodToken,
+    text::{self, BadField, BadText},
+};
+
+/// The command.
+#[derive(Debug, Clone)]
+pub struct AddPaymentMethod {
+    /// Whose method.
+    pub customer_id: Uuid,
+    /// What the gateway gave the customer's browser for the card.
+    pub token: MethodToken,
+    /// Such as `visa`: lower-case letters, digits and `_`, at most 32.
+    pub brand: String,
+    /// The last four digits, to recognise it by.
+    pub last4: String,
+}
+
+/// A saved payment method. The token is not shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentMethodView {
+    /// The method.
+    pub payment_method_id: Uuid,
+    /// `card` or `paypal`.
+    pub kind: String,
+    /// Such as `visa`.
+    pub brand: String,
+    /// The last four digits; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last4: Option<String>,
+    /// When it was saved.
+    pub created_at: DateTime<Utc>,
+}
+
+/// Why a payment method was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PaymentMethodRefusal {
+    /// Unknown, or the account is being erased.
+    #[error("there is no such customer")]
+    CustomerNotFound,
+    /// No such method of this customer.
+    #[error("there is no such payment method")]
+    PaymentMethodNotFound,
+    /// Not a gateway's token: 3 to 255 letters, digits, `_` and `-`.
+    #[error("not a payment gateway's token such as pm_1N8f")]
+    InvalidToken,
+    /// Not a brand such as `visa`.
+    #[error("not a card brand such as visa")]
+    InvalidBrand,
+    /// Not four digits.
+    #[error("not the last four digits of a card")]
+    InvalidLast4,
+    /// A field is missing or holds what must never be kept, such as a card number.
+    #[error(transparent)]
+    InvalidField(#[from] BadField),
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Saves a payment method. 1 round trip.
+pub async fn add_payment_method(
+    tx: &mut PgConnection,
+    command: &AddPaymentMethod,
+) -> Result<PaymentMethodView, PaymentMethodRefusal> {
+    let token = text::field("token", &command.token.0, 255)?;
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    if token.len() < 3 || !token.chars().all(is_word) {
+        return Err(PaymentMethodRefusal::InvalidToken);
+    }
+    let brand = text::field("brand", &command.brand, 100)?;
+    let is_brand = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if brand.len() > 32 || !brand.chars().all(is_brand) {
+        return Err(PaymentMethodRefusal::InvalidBrand);
+    }
+    let last4 = command.last4.trim();
+    if last4.is_empty() {
+        return Err(BadField { field: "last4", problem: BadText::Missing }.into());
+    }
+    if last4.len() != 4 || !last4.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(PaymentMethodRefusal::InvalidLast4);
+    }
+    let saved: Option<PaymentMethodView> = sqlx::query_as(
+        "-- payment method: add
+        with owner as materialized (
+            select customer_id from shop.customer
+            where customer_id = $2 and frozen_at is null for share
+        )
+        insert into shop.payment_method
+            (payment_method_id, customer_id, kind, token, brand, last4, created_at)
+        select $1, customer_id, 'card', $3, $4, $5, saga.now() from owner
+        returning payment_method_id, kind, brand, last4, created_at",
+    )
+    .bind(Uuid::now_v7())
+    .bind(command.customer_id)
+    .bind(token)
+    .bind(brand)
+    .bind(last4)
+    .fetch_optional(tx)
+    .await?;
+    saved.ok_or(PaymentMethodRefusal::CustomerNotFound)
+}
+
+/// The payment methods of a customer, oldest first.
+pub async fn list_payment_methods(
+    connection: &mut PgConnection,
+    customer_id: Uuid,
+) -> Result<Vec<PaymentMethodView>, sqlx::Error> {
+    sqlx::query_as(
+        "-- payment method: list
+        select payment_method_id, kind, brand, last4, created_at
+        from shop.payment_method where customer_id = $1 and removed_at is null
+        order by payment_method_id",
+    )
+    .bind(customer_id)
+    .fetch_all(connection)
+    .await
+}
+
+/// Removes a payment method; a payment that was made with it stays as it is. 2 round trips.
+pub async fn remove_payment_method(
+    tx: &mut PgConnection,
+    customer_id: Uuid,
+    payment_method_id: Uuid,
+) -> Result<(), PaymentMethodRefusal> {
+    if !is_active(tx, customer_id).await? {
+        return Err(PaymentMethodRefusal::CustomerNotFound);
+    }
+    let removed = sqlx::query(
+        "-- payment method: remove
+        update shop.payment_method set removed_at = saga.now()
+        where payment_method_id = $1 and customer_id = $2 and removed_at is null",
+    )
+    .bind(payment_method_id)
+    .bind(customer_id)
+    .execute(tx)
+    .await?;
+    if removed.rows_affected() == 0 {
+        Err(PaymentMethodRefusal::PaymentMethodNotFound)
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! logIn, logOut, and who a session token belongs to.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{PoolError, Token, email, token_hash};
+use crate::shop::Shop;
+
+/// A new session.
+#[derive(Debug, Clone)]
+pub struct LoggedIn {
+    /// Whose.
+    pub customer_id: Uuid,
+    /// Opens the account until it expires or is revoked.
+    pub token: Token,
+    /// The latest moment it is valid; earlier when it is not used.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Why nobody was let in. Which of address and password was wrong is not told.
+#[derive(Debug, thiserror::Error)]
+pub enum LogInRefusal {
+    /// No such account, or not its password.
+    #[error("email address or password is wrong")]
+    InvalidCredentials,
+    /// Too many passwords are being checked.
+    #[error(transparent)]
+    Passwords(#[from] PoolError),
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Opens a session. Takes as long for an unknown address as for a wrong password. 2 round trips.
+pub async fn log_in(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    address: &str,
+    password: &str,
+) -> Result<LoggedIn, LogInRefusal> {
+    let address = email::accept(address).unwrap_or_default();
+    let known: Option<(Uuid, String)> = sqlx::query_as(
+        "-- session: whose address
+        select customer_id, password_hash from shop.customer
+        where email = $1 and frozen_at is null and password_hash is not null",
+    )
+    .bind(address)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let (customer_id, hash) = known.unzip();
+    let is_right = shop.passwords.matches(password, hash).await?;
+    let customer_id = customer_id.filter(|_| is_right).ok_or(LogInRefusal::InvalidCredentials)?;
+    let token = Token::draw();
+    let expires_at: Option<DateTime<Utc>> = sqlx::query_scalar(
+        "-- session: open
+        with owner as materialized (
+            select customer_id from shop.customer
+            where customer_id = $2 and frozen_at is null for share
+        )
+        insert into shop.session (token_hash, customer_id, created_at, last_seen_at, expires_at)
+        select $1, customer_id, saga.now(), saga.now(), saga.now() + make_interval(secs => $3)
+        from owner
+        returning expires_at",
+    )
+    .bind(token.hash())
+    .bind(customer_id)
+    .bind(shop.config.session_lifetime.as_secs_f64())
+    .fetch_optional(tx)
+    .await?;
+    let expires_at = expires_at.ok_or(LogInRefusal::InvalidCredentials)?;
+    Ok(LoggedIn { customer_id, token, expires_at })
+}
+
+/// Ends a session at once; false: there was none.
+pub async fn log_out(tx: &mut PgConnection, token: &str) -> Result<bool, sqlx::Error> {
+    let ended = sqlx::query("-- session: end\ndelete from shop.session where token_hash = $1")
+        .bind(token_hash(token))
+        .execute(tx)
+        .await?;
+    Ok(ended.rows_affected() == 1)
+}
+
+/// What a session token is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Session {
+    /// It belongs to this customer.
+    Of(Uuid),
+    /// It was valid once: not used for too long, or too old.
+    Expired,
+    /// It was never valid, or was revoked, or its account is being erased.
+    Unknown,
+}
+
+/// Finds whose token it is, and keeps the session alive. 1 round trip; a row is written at most
+/// every ten minutes.
+pub async fn authenticate(
+    shop: &Shop,
+    connection: &mut PgConnection,
+    token: &str,
+) -> Result<Session, sqlx::Error> {
+    let found: Option<(Uuid, bool)> = sqlx::query_as(
+        "-- session: whose
+        with found as materialized (
+            select s.token_hash, s.customer_id, s.last_seen_at, saga.now() as now,
+                   s.expires_at > saga.now()
+                       and s.last_seen_at > saga.now() - make_interval(secs => $2) as is_valid
+            from shop.session s join shop.customer c using (customer_id)
+            where s.token_hash = $1 and c.frozen_at is null
+        ), seen as (
+            update shop.session s set last_seen_at = f.now from found f
+            where s.token_hash = f.token_hash and f.is_valid
+              and f.last_seen_at < f.now - interval '10 minutes'
+        )
+        select customer_id, is_valid from found",
+    )
+    .bind(token_hash(token))
+    .bind(shop.config.session_idle.as_secs_f64())
+    .fetch_optional(connection)
+    .await?;
+    Ok(match found {
+        Some((customer_id, true)) => Session::Of(customer_id),
+        Some((_, false)) => Session::Expired,
+        None => Session::Unknown,
+    })
+}

@@ -1,0 +1,316 @@
+//! createProduct, updateProduct, addProductVariant.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde_json::json;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{ProductView, get_product};
+use crate::{
+    events::{self, Change, DomainEvent},
+    money::Money,
+    shop::Shop,
+    text::{self, BadField},
+};
+
+/// Prices stay below this, so that no cart can exceed what an amount holds.
+const DEAREST: Decimal = Decimal::from_parts(1_000_000, 0, 0, false, 0);
+
+/// The command.
+#[derive(Debug, Clone)]
+pub struct CreateProduct {
+    /// 1 to 200 characters.
+    pub name: String,
+    /// At most 5,000 characters, may be empty.
+    pub description: String,
+    /// At least 0.01, in the shop's currency.
+    pub price: Money,
+    /// Where it belongs.
+    pub category_id: Uuid,
+    /// Who creates it.
+    pub created_by: Uuid,
+}
+
+/// Why a product was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateProductRefusal {
+    /// Missing, longer than 200 characters, or not fit to be kept.
+    #[error(transparent)]
+    InvalidName(BadField),
+    /// Too long or not fit to be kept.
+    #[error(transparent)]
+    InvalidDescription(BadField),
+    /// Below 0.01, a million or more, or not in the shop's currency.
+    #[error("a price is at least 0.01 and below 1,000,000, in the currency of the shop")]
+    InvalidPrice,
+    /// No such category.
+    #[error("there is no such category")]
+    CategoryNotFound,
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Creates a product, as a draft, with an empty inventory. 3 round trips.
+pub async fn create_product(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    command: CreateProduct,
+) -> Result<ProductView, CreateProductRefusal> {
+    let name =
+        text::field("name", &command.name, 200).map_err(CreateProductRefusal::InvalidName)?;
+    let description =
+        description(&command.description).map_err(CreateProductRefusal::InvalidDescription)?;
+    if !is_price(shop, command.price) {
+        return Err(CreateProductRefusal::InvalidPrice);
+    }
+    let (product_id, category_id) = (Uuid::now_v7(), command.category_id);
+    let created_at = sqlx::query_scalar(
+        "-- product: create
+        with created as (
+            insert into shop.product
+                (product_id, category_id, name, description, price, currency, status,
+                 event_count, created_by, created_at, updated_at)
+            values ($1, $2, $3, $4, $5, $6, 'draft', 1, $7, saga.now(), saga.now())
+            returning product_id, created_at
+        ), stock as (
+            insert into shop.inventory (inventory_id, product_id, low_stock_threshold, updated_at)
+            select $8, product_id, $9, created_at from created
+        )
+        select created_at from created",
+    )
+    .bind(product_id)
+    .bind(category_id)
+    .bind(&name)
+    .bind(description)
+    .bind(command.price.amount())
+    .bind(command.price.currency().code())
+    .bind(command.created_by)
+    .bind(Uuid::now_v7())
+    .bind(shop.config.low_stock_threshold)
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(|error| match constraint(&error) {
+        Some("a_product_has_a_known_category") => CreateProductRefusal::CategoryNotFound,
+        _ => CreateProductRefusal::Database(error),
+    })?;
+    let told = DomainEvent::ProductCreated {
+        product_id,
+        name,
+        price: command.price,
+        category_id,
+        status: "draft",
+        created_by: command.created_by,
+        created_at,
+    };
+    events::record(tx, &[told.at(1)]).await?;
+    get_product(tx, product_id)
+        .await?
+        .ok_or(CreateProductRefusal::Database(sqlx::Error::RowNotFound))
+}
+
+fn constraint(error: &sqlx::Error) -> Option<&str> {
+    error.as_database_error().and_then(|error| error.constraint())
+}
+
+fn description(raw: &str) -> Result<String, BadField> {
+    text::paragraphs(raw, 5000).map_err(|problem| BadField { field: "description", problem })
+}
+
+fn is_price(shop: &Shop, price: Money) -> bool {
+    price.currency() == shop.config.currency
+        && price.amount() >= Decimal::new(1, 2)
+        && price.amount() < DEAREST
+}
+
+/// The command: what is given is changed.
+#[derive(Debug, Clone)]
+pub struct UpdateProduct {
+    /// The product.
+    pub product_id: Uuid,
+    /// 1 to 200 characters.
+    pub name: Option<String>,
+    /// At least 0.01, in the shop's currency.
+    pub price: Option<Money>,
+    /// At most 5,000 characters.
+    pub description: Option<String>,
+    /// The version the caller has seen (`If-Match`).
+    pub expected_version: Option<i64>,
+    /// Who changes it.
+    pub updated_by: Uuid,
+}
+
+/// Why a product was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateProductRefusal {
+    /// Unknown or deleted.
+    #[error("there is no such product")]
+    ProductNotFound,
+    /// A text is missing, too long or not fit to be kept.
+    #[error(transparent)]
+    InvalidData(#[from] BadField),
+    /// Below 0.01, a million or more, or not in the shop's currency.
+    #[error("a price is at least 0.01 and below 1,000,000, in the currency of the shop")]
+    InvalidPrice,
+    /// It was changed since the caller saw it.
+    #[error("the product was changed meanwhile")]
+    VersionMismatch,
+    /// Another variant of the product has the name.
+    #[error("another variant of this product has this name")]
+    VariantNameNotUnique,
+    /// A first variant, while the product itself still has stock that no variant would own.
+    #[error("set the stock of the product to 0 before it gets variants")]
+    StockWithoutVariant,
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Changes what is given and logs what that changed. 4 round trips; 2 where nothing changes.
+pub async fn update_product(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    command: UpdateProduct,
+) -> Result<ProductView, UpdateProductRefusal> {
+    let product_id = command.product_id;
+    let name = command.name.map(|name| text::field("name", &name, 200)).transpose()?;
+    let description = command.description.map(|text| description(&text)).transpose()?;
+    if command.price.is_some_and(|price| !is_price(shop, price)) {
+        return Err(UpdateProductRefusal::InvalidPrice);
+    }
+    let before = locked(tx, product_id).await?;
+    if command.expected_version.is_some_and(|expected| expected != before.version) {
+        return Err(UpdateProductRefusal::VersionMismatch);
+    }
+    let old_price = Money::stored(before.price, &before.currency)?;
+    let mut changed_fields = BTreeMap::new();
+    if let Some(new) = name.as_ref().filter(|new| **new != before.name) {
+        changed_fields.insert("name", Change { old: json!(before.name), new: json!(new) });
+    }
+    if let Some(new) = description.as_ref().filter(|new| **new != before.description) {
+        let change = Change { old: json!(before.description), new: json!(new) };
+        changed_fields.insert("description", change);
+    }
+    if let Some(new) = command.price.filter(|new| *new != old_price) {
+        changed_fields.insert("price", Change { old: json!(old_price), new: json!(new) });
+    }
+    if !changed_fields.is_empty() {
+        sqlx::query(
+            "-- product: update
+            update shop.product
+            set name = coalesce($2, name), description = coalesce($3, description),
+                price = coalesce($4, price), version = version + 1,
+                event_count = event_count + 1, updated_at = saga.now()
+            where product_id = $1",
+        )
+        .bind(product_id)
+        .bind(name)
+        .bind(description)
+        .bind(command.price.map(Money::amount))
+        .execute(&mut *tx)
+        .await?;
+        let (updated_by, updated_at) = (command.updated_by, before.now);
+        let told =
+            DomainEvent::ProductUpdated { product_id, changed_fields, updated_by, updated_at };
+        events::record(tx, &[told.at(before.event_count + 1)]).await?;
+    }
+    get_product(tx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
+}
+
+#[derive(sqlx::FromRow)]
+struct Locked {
+    name: String,
+    description: String,
+    price: Decimal,
+    currency: String,
+    has_variants: bool,
+    version: i64,
+    event_count: i64,
+    now: chrono::DateTime<chrono::Utc>,
+}
+
+async fn locked(tx: &mut PgConnection, product_id: Uuid) -> Result<Locked, UpdateProductRefusal> {
+    let locked: Option<Locked> = sqlx::query_as(
+        "-- product: lock
+        select name, description, price, currency, has_variants, version, event_count,
+               saga.now() as now
+        from shop.product where product_id = $1 and deleted_at is null for no key update",
+    )
+    .bind(product_id)
+    .fetch_optional(tx)
+    .await?;
+    locked.ok_or(UpdateProductRefusal::ProductNotFound)
+}
+
+/// Adds a variant with an empty inventory; `price` of its own or, without one, the product's. The
+/// first variant takes the place of the product itself, which must have no stock left. 5 round trips.
+pub async fn add_product_variant(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    product_id: Uuid,
+    name: &str,
+    price: Option<Money>,
+    user: Uuid,
+) -> Result<ProductView, UpdateProductRefusal> {
+    let name = text::field("name", name, 200)?;
+    if price.is_some_and(|price| !is_price(shop, price)) {
+        return Err(UpdateProductRefusal::InvalidPrice);
+    }
+    let before = locked(tx, product_id).await?;
+    if !before.has_variants {
+        let has_stock: bool = sqlx::query_scalar(
+            "-- product: has it stock of its own
+            select coalesce(bool_or(on_hand > 0), false) from (
+                select on_hand from shop.inventory
+                where product_id = $1 and variant_id is null for update
+            ) own",
+        )
+        .bind(product_id)
+        .fetch_one(&mut *tx)
+        .await?;
+        if has_stock {
+            return Err(UpdateProductRefusal::StockWithoutVariant);
+        }
+    }
+    let variant_id = Uuid::now_v7();
+    sqlx::query(
+        "-- product: add a variant
+        with variant as (
+            insert into shop.product_variant (variant_id, product_id, name, price, created_at)
+            values ($2, $1, $3, $4, saga.now())
+        ), stock as (
+            insert into shop.inventory
+                (inventory_id, product_id, variant_id, low_stock_threshold, updated_at)
+            values ($5, $1, $2, $6, saga.now())
+        )
+        update shop.product set has_variants = true, version = version + 1,
+            event_count = event_count + 1, updated_at = saga.now()
+        where product_id = $1",
+    )
+    .bind(product_id)
+    .bind(variant_id)
+    .bind(&name)
+    .bind(price.map(Money::amount))
+    .bind(Uuid::now_v7())
+    .bind(shop.config.low_stock_threshold)
+    .execute(&mut *tx)
+    .await
+    .map_err(|error| match constraint(&error) {
+        Some("a_variant_name_is_unique_in_its_product") => {
+            UpdateProductRefusal::VariantNameNotUnique
+        }
+        _ => UpdateProductRefusal::Database(error),
+    })?;
+    let added = json!({ "variantId": variant_id, "name": name, "price": price });
+    let change = Change { old: serde_json::Value::Null, new: added };
+    let told = DomainEvent::ProductUpdated {
+        product_id,
+        changed_fields: BTreeMap::from([("variants", change)]),
+        updated_by: user,
+        updated_at: before.now,
+    };
+    events::record(tx, &[told.at(before.event_count + 1)]).await?;
+    get_product(tx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
+}

@@ -1,0 +1,23 @@
+//! Products and their variants.
+//!
+//! `draft -> active <-> inactive`, and soft-deleted at any time: a deleted product leaves the
+//! catalogue and can no longer be ordered, while old orders keep naming it. A product with variants
+//! is only sold as one of them. Its inventory row is made with it (or with its variant), so what can
+//! be put into a cart always has one.
+//!
+//! A cart shows the price of the moment, and an order asks again if it rose; so a new price needs no
+//! write to any cart.
+
+mod commands;
+mod status;
+mod view;
+
+pub use commands::{
+    CreateProduct, CreateProductRefusal, UpdateProduct, UpdateProductRefusal, add_product_variant,
+    create_product, update_product,
+};
+pub use status::{ProductStatusRefusal, activate_product, deactivate_product, delete_product};
+pub use view::{ProductView, VariantView, get_product, list_products};
+
+#[cfg(test)]
+mod tests;
