@@ -1,9 +1,31 @@
-//! Carts.
+//! Carts: one for each customer, and one for each guest.
+//!
+//! A cart reserves nothing; it caps what is added to what is available at that moment. It shows the
+//! prices of the moment, and remembers those at which its items were put in. While an order is being
+//! placed from it, every change is refused: `checkout_in_progress`.
+//!
+//! A guest has a customer id, a cart and a token, but no customer row. Logging in merges the guest's
+//! cart into the customer's. An item that was removed can be taken back for ten minutes.
+
+mod add;
+mod change;
+mod guest;
+mod lock;
+mod merge;
+mod view;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::money::Money;
+
+pub use add::{AddItem, AddItemRefusal, AddedItem, add_item};
+pub use change::{
+    ChangeCartRefusal, ItemOf, clear_cart, remove_item, restore_item, update_item_quantity,
+};
+pub use guest::{Guest, create_guest_cart, guest_of_token};
+pub use merge::{MergeRefusal, merge_guest_cart};
+pub use view::{CartItemView, CartView, RemovedItemView, get_cart};
 
 /// The entity tag of a cart as a customer sees it: it changes with every change of the cart, and
 /// with every change of a price in it. `prices`: cart item and its price now, in any order.
@@ -23,3 +45,6 @@ pub fn entity_tag(
     }
     hex::encode(&hasher.finalize()[..12])
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! updateCartItemQuantity, removeItemFromCart, restoreCartItem, clearCart.
+
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    CartView,
+    lock::{self, LockedCart},
+    view::view,
+};
+use crate::{
+    events::{self, DomainEvent},
+    money::Money,
+    shop::Shop,
+};
+
+/// Which item of whose cart.
+#[derive(Debug, Clone, Copy)]
+pub struct ItemOf {
+    /// The customer or guest who asks; only their own cart is found.
+    pub customer_id: Uuid,
+    /// The cart.
+    pub cart_id: Uuid,
+    /// The item.
+    pub cart_item_id: Uuid,
+}
+
+/// Why a cart was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeCartRefusal {
+    /// Unknown, or somebody else's.
+    #[error("there is no such cart")]
+    CartNotFound,
+    /// Not in this cart; restoring: not removed in the last ten minutes.
+    #[error("there is no such item in this cart")]
+    ItemNotInCart,
+    /// More than are available.
+    #[error("only {available} are available")]
+    QuantityExceedsStock {
+        /// How many can be had.
+        available: i32,
+    },
+    /// Negative, or more than a line takes.
+    #[error("a cart takes 0 to {most_per_line} of a product")]
+    InvalidQuantity {
+        /// The most of one product.
+        most_per_line: i32,
+    },
+    /// An order is being placed from this cart.
+    #[error("an order is being placed from this cart")]
+    CheckoutInProgress,
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+#[derive(sqlx::FromRow)]
+struct Item {
+    product_id: Uuid,
+    variant_id: Option<Uuid>,
+    quantity: i32,
+    available: i32,
+    price: Decimal,
+    /// Restoring: how many of the same product lie in the cart again.
+    again: i32,
+}
+
+/// Sets how many of an item are wanted; 0 removes it. 5 round trips.
+pub async fn update_item_quantity(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    of: ItemOf,
+    quantity: i32,
+) -> Result<CartView, ChangeCartRefusal> {
+    let most_per_line = shop.config.most_per_line;
+    if !(0..=most_per_line).contains(&quantity) {
+        return Err(ChangeCartRefusal::InvalidQuantity { most_per_line });
+    }
+    let cart = locked(tx, of.customer_id, of.cart_id).await?;
+    let item = find(shop, tx, of, false).await?;
+    if quantity == 0 {
+        return removed(shop, tx, &cart, of, &item).await;
+    }
+    // Fewer than before is always allowed, even if still more than can be had now.
+    if quantity > item.quantity && quantity > item.available {
+        return Err(ChangeCartRefusal::QuantityExceedsStock { available: item.available });
+    }
+    if quantity != item.quantity {
+        sqlx::query(
+            "-- cart: change a quantity
+            with touched as (
+                update shop.cart set version = version + 1, event_count = event_count + 1,
+                    last_activity_at = saga.now()
+                where cart_id = $1
+            )
+            update shop.cart_item set quantity = $3 where cart_item_id = $2",
+        )
+        .bind(cart.cart_id)
+        .bind(of.cart_item_id)
+        .bind(quantity)
+        .execute(&mut *tx)
+        .await?;
+        let told = DomainEvent::CartItemQuantityUpdated {
+            cart_id: cart.cart_id,
+            cart_item_id: of.cart_item_id,
+            product_id: item.product_id,
+            old_quantity: item.quantity,
+            new_quantity: quantity,
+            updated_at: cart.now,
+        };
+        events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+    }
+    Ok(view(shop, tx, cart.cart_id).await?)
+}
+
+/// Takes an item out; it can be taken back for ten minutes. 5 round trips.
+pub async fn remove_item(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    of: ItemOf,
+) -> Result<CartView, ChangeCartRefusal> {
+    let cart = locked(tx, of.customer_id, of.cart_id).await?;
+    let item = find(shop, tx, of, false).await?;
+    removed(shop, tx, &cart, of, &item).await
+}
+
+async fn removed(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    cart: &LockedCart,
+    of: ItemOf,
+    item: &Item,
+) -> Result<CartView, ChangeCartRefusal> {
+    sqlx::query(
+        "-- cart: take out
+        with touched as (
+            update shop.cart set version = version + 1, event_count = event_count + 1,
+                last_activity_at = saga.now()
+            where cart_id = $1
+        ), forgotten as (
+            delete from shop.cart_item
+            where cart_id = $1 and removed_at <= saga.now() - make_interval(secs => $3)
+        )
+        update shop.cart_item set removed_at = saga.now() where cart_item_id = $2",
+    )
+    .bind(cart.cart_id)
+    .bind(of.cart_item_id)
+    .bind(shop.config.restore_within.as_secs_f64())
+    .execute(&mut *tx)
+    .await?;
+    let told = DomainEvent::ItemRemovedFromCart {
+        cart_id: cart.cart_id,
+        product_id: item.product_id,
+        variant_id: item.variant_id,
+        removed_at: cart.now,
+    };
+    events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+    Ok(view(shop, tx, cart.cart_id).await?)
+}
+
+/// Takes back an item removed in the last ten minutes, as many as are available now; the same
+/// product put in meanwhile is added to. 5 round trips.
+pub async fn restore_item(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    of: ItemOf,
+) -> Result<CartView, ChangeCartRefusal> {
+    let cart = locked(tx, of.customer_id, of.cart_id).await?;
+    let item = find(shop, tx, of, true).await?;
+    let most = item.available.min(shop.config.most_per_line);
+    let quantity = item.quantity.saturating_add(item.again).min(most);
+    let added = quantity - item.again;
+    if added <= 0 {
+        return Err(ChangeCartRefusal::QuantityExceedsStock { available: item.available });
+    }
+    sqlx::query(
+        "-- cart: take back
+        with touched as (
+            update shop.cart set version = version + 1, event_count = event_count + 1,
+                last_activity_at = saga.now()
+            where cart_id = $1
+        ), again as (
+            update shop.cart_item set quantity = $5
+            where cart_id = $1 and product_id = $3 and variant_id is not distinct from $4
+              and removed_at is null
+            returning cart_item_id
+        ), gone as (
+            delete from shop.cart_item
+            where cart_item_id = $2 and exists (select from again)
+        )
+        update shop.cart_item set removed_at = null, quantity = $5
+        where cart_item_id = $2 and not exists (select from again)",
+    )
+    .bind(cart.cart_id)
+    .bind(of.cart_item_id)
+    .bind(item.product_id)
+    .bind(item.variant_id)
+    .bind(quantity)
+    .execute(&mut *tx)
+    .await?;
+    let told = DomainEvent::ItemAddedToCart {
+        cart_id: cart.cart_id,
+        customer_id: cart.customer_id,
+        product_id: item.product_id,
+        variant_id: item.variant_id,
+        quantity: added,
+        unit_price: Money::stored(item.price, shop.config.currency.code())?,
+        added_at: cart.now,
+    };
+    events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+    Ok(view(shop, tx, cart.cart_id).await?)
+}
+
+/// Empties the cart for good. 4 round trips; an empty one stays as it is.
+pub async fn clear_cart(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    customer_id: Uuid,
+    cart_id: Uuid,
+) -> Result<CartView, ChangeCartRefusal> {
+    let cart = locked(tx, customer_id, cart_id).await?;
+    let cleared: i64 = sqlx::query_scalar(
+        "-- cart: clear
+        with cleared as (
+            delete from shop.cart_item where cart_id = $1 returning 1
+        ), counted as (
+            select count(*) as items from cleared
+        ), touched as (
+            update shop.cart set version = version + 1, event_count = event_count + 1,
+                last_activity_at = saga.now()
+            from counted where cart_id = $1 and items > 0
+        )
+        select items from counted",
+    )
+    .bind(cart.cart_id)
+    .fetch_one(&mut *tx)
+    .await?;
+    if cleared > 0 {
+        let told = DomainEvent::CartCleared {
+            cart_id: cart.cart_id,
+            customer_id,
+            reason: "cleared_by_customer",
+            cleared_at: cart.now,
+        };
+        events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+    }
+    Ok(view(shop, tx, cart.cart_id).await?)
+}
+
+/// The caller's own cart, locked and open for changes.
+async fn locked(
+    tx: &mut PgConnection,
+    customer_id: Uuid,
+    cart_id: Uuid,
+) -> Result<LockedCart, ChangeCartRefusal> {
+    let cart = lock::of_customer(tx, customer_id)
+        .await?
+        .filter(|cart| cart.cart_id == cart_id)
+        .ok_or(ChangeCartRefusal::CartNotFound)?;
+    match cart.checkout_order_id {
+        Some(_) => Err(ChangeCartRefusal::CheckoutInProgress),
+        None => Ok(cart),
+    }
+}
+
+/// The item, in the cart or (`removed`) taken out of it lately.
+async fn find(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    of: ItemOf,
+    removed: bool,
+) -> Result<Item, ChangeCartRefusal> {
+    let item: Option<Item> = sqlx::query_as(
+        "-- cart: find an item
+        select i.product_id, i.variant_id, i.quantity, coalesce(v.price, p.price) as price,
+               case when p.status = 'active' and p.deleted_at is null
+                    then s.on_hand - s.reserved else 0 end as available,
+               coalesce((select a.quantity from shop.cart_item a
+                         where a.cart_id = i.cart_id and a.product_id = i.product_id
+                           and a.variant_id is not distinct from i.variant_id
+                           and a.removed_at is null), 0) as again
+        from shop.cart_item i
+        join shop.product p using (product_id)
+        left join shop.product_variant v using (variant_id)
+        join shop.inventory s
+            on s.product_id = i.product_id and s.variant_id is not distinct from i.variant_id
+        where i.cart_item_id = $1 and i.cart_id = $2
+          and case when $3 then i.removed_at > saga.now() - make_interval(secs => $4)
+                   else i.removed_at is null end",
+    )
+    .bind(of.cart_item_id)
+    .bind(of.cart_id)
+    .bind(removed)
+    .bind(shop.config.restore_within.as_secs_f64())
+    .fetch_optional(tx)
+    .await?;
+    item.ok_or(ChangeCartRefusal::ItemNotInCart)
+}

@@ -1,0 +1,49 @@
+//! Guests: a cart, an id and a token, without an account.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::customer::{Token, token_hash};
+
+/// A new guest with an empty cart.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// What guests are called in cart commands and events; no customer has it.
+    pub customer_id: Uuid,
+    /// The cart.
+    pub cart_id: Uuid,
+    /// Opens the cart, and nothing else.
+    pub token: Token,
+}
+
+/// Makes a guest with an empty cart. 1 round trip.
+pub async fn create_guest_cart(tx: &mut PgConnection) -> Result<Guest, sqlx::Error> {
+    let guest =
+        Guest { customer_id: Uuid::now_v7(), cart_id: Uuid::now_v7(), token: Token::draw() };
+    sqlx::query(
+        "-- cart: make a guest's
+        insert into shop.cart
+            (cart_id, customer_id, guest_token_hash, last_activity_at, created_at)
+        values ($1, $2, $3, saga.now(), saga.now())",
+    )
+    .bind(guest.cart_id)
+    .bind(guest.customer_id)
+    .bind(guest.token.hash())
+    .execute(tx)
+    .await?;
+    Ok(guest)
+}
+
+/// Whose guest cart the token opens: the guest's customer id. `None`: nobody's, or it was merged.
+pub async fn guest_of_token(
+    connection: &mut PgConnection,
+    token: &str,
+) -> Result<Option<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- cart: guest of a token
+        select customer_id from shop.cart where guest_token_hash = $1 and merged_into is null",
+    )
+    .bind(token_hash(token))
+    .fetch_optional(connection)
+    .await
+}

@@ -1,0 +1,181 @@
+//! mergeGuestCart: what a guest chose becomes the customer's when they log in.
+
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{CartView, lock, view::view};
+use crate::{
+    customer::is_active,
+    events::{self, DomainEvent, MergedItem},
+    shop::Shop,
+};
+
+/// Why carts were not merged.
+#[derive(Debug, thiserror::Error)]
+pub enum MergeRefusal {
+    /// No such guest cart, or it was merged before.
+    #[error("there is no such guest cart")]
+    GuestCartNotFound,
+    /// Unknown, or the account is being erased.
+    #[error("there is no such customer")]
+    CustomerNotFound,
+    /// An order is being placed from the customer's cart.
+    #[error("an order is being placed from this cart")]
+    CheckoutInProgress,
+    /// A surprise.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+#[derive(sqlx::FromRow)]
+struct Line {
+    product_id: Uuid,
+    variant_id: Option<Uuid>,
+    price: Decimal,
+    /// How many the guest wants.
+    wanted: i32,
+    /// How many lie in the customer's cart already.
+    here: i32,
+    /// How many can be had.
+    available: i32,
+}
+
+/// Moves the guest's items into the customer's cart, capped to stock, and closes the guest's cart.
+/// Both carts are locked in the order of their ids. 7 round trips, whatever the number of items.
+pub async fn merge_guest_cart(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    guest_cart_id: Uuid,
+    customer_id: Uuid,
+) -> Result<CartView, MergeRefusal> {
+    if !is_active(tx, customer_id).await? {
+        return Err(MergeRefusal::CustomerNotFound);
+    }
+    lock::create(tx, customer_id).await?;
+    #[derive(sqlx::FromRow)]
+    struct Cart {
+        cart_id: Uuid,
+        customer_id: Uuid,
+        checkout_order_id: Option<Uuid>,
+        event_count: i64,
+        is_guests: bool,
+        now: chrono::DateTime<chrono::Utc>,
+    }
+    let carts: Vec<Cart> = sqlx::query_as(
+        "-- merge: lock both carts
+        select cart_id, customer_id, checkout_order_id, event_count,
+               guest_token_hash is not null and merged_into is null as is_guests,
+               saga.now() as now
+        from shop.cart where cart_id = $1 or customer_id = $2
+        order by cart_id
+        for update",
+    )
+    .bind(guest_cart_id)
+    .bind(customer_id)
+    .fetch_all(&mut *tx)
+    .await?;
+    let is_there = carts.iter().any(|cart| cart.cart_id == guest_cart_id && cart.is_guests);
+    let cart = carts.iter().find(|cart| cart.customer_id == customer_id);
+    let (Some(cart), true) = (cart, is_there) else { return Err(MergeRefusal::GuestCartNotFound) };
+    if cart.checkout_order_id.is_some() {
+        return Err(MergeRefusal::CheckoutInProgress);
+    }
+    let lines = lines(tx, guest_cart_id, cart.cart_id).await?;
+    let merged = capped(shop, &lines);
+    write(tx, guest_cart_id, cart.cart_id, &lines, &merged).await?;
+    let told = DomainEvent::CartMerged {
+        cart_id: cart.cart_id,
+        guest_cart_id,
+        customer_id,
+        merged_items: merged,
+        merged_at: cart.now,
+    };
+    events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+    Ok(view(shop, tx, cart.cart_id).await?)
+}
+
+/// The guest's items, each with what the customer has of it.
+async fn lines(
+    tx: &mut PgConnection,
+    guest_cart_id: Uuid,
+    cart_id: Uuid,
+) -> Result<Vec<Line>, sqlx::Error> {
+    sqlx::query_as(
+        "-- merge: lines
+        select g.product_id, g.variant_id, coalesce(v.price, p.price) as price,
+               g.quantity as wanted, coalesce(c.quantity, 0) as here,
+               case when p.status = 'active' and p.deleted_at is null
+                    then s.on_hand - s.reserved else 0 end as available
+        from shop.cart_item g
+        join shop.product p using (product_id)
+        left join shop.product_variant v using (variant_id)
+        join shop.inventory s
+            on s.product_id = g.product_id and s.variant_id is not distinct from g.variant_id
+        left join shop.cart_item c
+            on c.cart_id = $2 and c.product_id = g.product_id and c.removed_at is null
+           and c.variant_id is not distinct from g.variant_id
+        where g.cart_id = $1 and g.removed_at is null
+        order by g.cart_item_id",
+    )
+    .bind(guest_cart_id)
+    .bind(cart_id)
+    .fetch_all(tx)
+    .await
+}
+
+/// How many of each lie in the customer's cart afterwards: both together, as many as can be had,
+/// but never fewer than lay there before.
+fn capped(shop: &Shop, lines: &[Line]) -> Vec<MergedItem> {
+    let merged = lines.iter().map(|line| {
+        let wanted = line.wanted.saturating_add(line.here);
+        let quantity = wanted.min(line.available).min(shop.config.most_per_line).max(line.here);
+        MergedItem {
+            product_id: line.product_id,
+            variant_id: line.variant_id,
+            quantity,
+            capped: quantity < wanted,
+        }
+    });
+    merged.collect()
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    guest_cart_id: Uuid,
+    cart_id: Uuid,
+    lines: &[Line],
+    merged: &[MergedItem],
+) -> Result<(), sqlx::Error> {
+    let kept: Vec<(&Line, &MergedItem)> =
+        lines.iter().zip(merged).filter(|(_, item)| item.quantity > 0).collect();
+    sqlx::query(
+        "-- merge: write
+        with emptied as (
+            delete from shop.cart_item where cart_id = $1
+        ), closed as (
+            update shop.cart set merged_into = $2, version = version + 1 where cart_id = $1
+        ), touched as (
+            update shop.cart set version = version + 1, event_count = event_count + 1,
+                last_activity_at = saga.now()
+            where cart_id = $2
+        )
+        insert into shop.cart_item
+            (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)
+        select m.cart_item_id, $2, m.product_id, m.variant_id, m.quantity, m.price, saga.now()
+        from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::numeric[])
+            as m (cart_item_id, product_id, variant_id, quantity, price)
+        on conflict (cart_id, product_id, variant_id) where removed_at is null
+        do update set quantity = excluded.quantity, unit_price = excluded.unit_price",
+    )
+    .bind(guest_cart_id)
+    .bind(cart_id)
+    .bind(kept.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .bind(kept.iter().map(|(_, item)| item.product_id).collect::<Vec<_>>())
+    .bind(kept.iter().map(|(_, item)| item.variant_id).collect::<Vec<_>>())
+    .bind(kept.iter().map(|(_, item)| item.quantity).collect::<Vec<_>>())
+    .bind(kept.iter().map(|(line, _)| line.price).collect::<Vec<_>>())
+    .execute(tx)
+    .await?;
+    Ok(())
+}

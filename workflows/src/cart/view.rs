@@ -1,0 +1,238 @@
+//! A cart as its owner sees it, with the prices of the moment.
+
+use chrono::{DateTime, Utc};
+use rust_decimal::Decimal;
+use serde::Serialize;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{entity_tag, lock};
+use crate::{money::Money, shop::Shop};
+
+/// A cart with its totals. Tax is known once there is an address, with the order.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CartView {
+    /// The cart.
+    pub cart_id: Uuid,
+    /// Whose it is; a guest's id for a guest.
+    pub customer_id: Uuid,
+    /// What lies in it, in the order it was put in.
+    pub items: Vec<CartItemView>,
+    /// What was removed and can be taken back.
+    pub removed_items: Vec<RemovedItemView>,
+    /// The sum of the quantities.
+    pub item_count: i32,
+    /// The sum of the lines.
+    pub subtotal: Money,
+    /// Shipping at this subtotal; nothing for an empty cart.
+    pub shipping_cost: Money,
+    /// The order being placed from it; until that is decided, no change is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkout_order_id: Option<Uuid>,
+    /// Names this cart at these prices; give it to placeOrder as `If-Match` to accept them.
+    #[serde(skip)]
+    pub etag: String,
+}
+
+/// An item of a cart.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CartItemView {
+    /// The item.
+    pub cart_item_id: Uuid,
+    /// The product.
+    pub product_id: Uuid,
+    /// Its variant; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<Uuid>,
+    /// The product's name.
+    pub name: String,
+    /// How many.
+    pub quantity: i32,
+    /// What one costs now.
+    pub unit_price: Money,
+    /// What one cost when it was put in.
+    pub price_when_added: Money,
+    /// What all of them cost now.
+    pub line_total: Money,
+    /// How many can be had now; 0 where the product is not sold any more.
+    pub available: i32,
+}
+
+/// An item that was removed and can be taken back.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemovedItemView {
+    /// The item.
+    pub cart_item_id: Uuid,
+    /// The product.
+    pub product_id: Uuid,
+    /// Its variant; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant_id: Option<Uuid>,
+    /// The product's name.
+    pub name: String,
+    /// How many it was.
+    pub quantity: i32,
+    /// Until when it can be taken back.
+    pub restorable_until: DateTime<Utc>,
+}
+
+/// The cart of a customer or guest; makes that of a customer who has none yet. `None`: unknown,
+/// frozen, or a guest whose cart was merged. 2 round trips.
+pub async fn get_cart(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    customer_id: Uuid,
+) -> Result<Option<CartView>, sqlx::Error> {
+    let found: Option<(Option<Uuid>, bool)> = sqlx::query_as(
+        "-- cart: find
+        select (select cart_id from shop.cart
+                where customer_id = $1 and merged_into is null
+                  and (guest_token_hash is not null or is_customer)), is_customer
+        from (select exists (select from shop.customer
+                             where customer_id = $1 and frozen_at is null)) c (is_customer)",
+    )
+    .bind(customer_id)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let cart_id = match found {
+        Some((Some(cart_id), _)) => cart_id,
+        Some((None, true)) => match lock::of_customer(tx, customer_id).await? {
+            Some(cart) => cart.cart_id,
+            None => return Ok(None),
+        },
+        _ => return Ok(None),
+    };
+    view(shop, tx, cart_id).await.map(Some)
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    customer_id: Uuid,
+    checkout_order_id: Option<Uuid>,
+    version: i64,
+    cart_item_id: Option<Uuid>,
+    product_id: Option<Uuid>,
+    variant_id: Option<Uuid>,
+    name: Option<String>,
+    quantity: Option<i32>,
+    price: Option<Decimal>,
+    price_when_added: Option<Decimal>,
+    available: Option<i32>,
+    restorable_until: Option<DateTime<Utc>>,
+}
+
+/// The cart as it is in this transaction. 1 round trip.
+pub(super) async fn view(
+    shop: &Shop,
+    connection: &mut PgConnection,
+    cart_id: Uuid,
+) -> Result<CartView, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(
+        "-- cart: view
+        select c.customer_id, c.checkout_order_id, c.version, item.*
+        from shop.cart c
+        left join lateral (
+            select i.cart_item_id, i.product_id, i.variant_id,
+                   case when v.name is null then p.name else p.name || ', ' || v.name end as name,
+                   i.quantity, coalesce(v.price, p.price) as price,
+                   i.unit_price as price_when_added,
+                   case when p.status = 'active' and p.deleted_at is null
+                             and p.has_variants = (i.variant_id is not null)
+                        then s.on_hand - s.reserved else 0 end as available,
+                   i.removed_at + make_interval(secs => $2) as restorable_until
+            from shop.cart_item i
+            join shop.product p using (product_id)
+            left join shop.product_variant v using (variant_id)
+            join shop.inventory s
+                on s.product_id = i.product_id and s.variant_id is not distinct from i.variant_id
+            where i.cart_id = c.cart_id
+              and (i.removed_at is null
+                   or i.removed_at > saga.now() - make_interval(secs => $2))
+        ) item on true
+        where c.cart_id = $1
+        order by item.cart_item_id",
+    )
+    .bind(cart_id)
+    .bind(shop.config.restore_within.as_secs_f64())
+    .fetch_all(connection)
+    .await?;
+    let Some(first) = rows.first() else { return Err(sqlx::Error::RowNotFound) };
+    let (customer_id, checkout_order_id) = (first.customer_id, first.checkout_order_id);
+    let version = first.version;
+    let (mut items, mut removed_items) = (Vec::new(), Vec::new());
+    for row in rows {
+        match row.item(shop)? {
+            Some(Item::Here(item)) => items.push(item),
+            Some(Item::Removed(item)) => removed_items.push(item),
+            None => {}
+        }
+    }
+    let nothing = Money::zero(shop.config.currency);
+    let subtotal = items
+        .iter()
+        .try_fold(nothing, |sum, item| sum.plus(item.line_total))
+        .ok_or_else(too_large)?;
+    let is_free = items.is_empty() || subtotal.amount() >= shop.config.free_shipping_from.amount();
+    let etag =
+        entity_tag(cart_id, version, items.iter().map(|item| (item.cart_item_id, item.unit_price)));
+    Ok(CartView {
+        cart_id,
+        customer_id,
+        item_count: items.iter().map(|item| item.quantity).sum(),
+        items,
+        removed_items,
+        subtotal,
+        shipping_cost: if is_free { nothing } else { shop.config.shipping_cost },
+        checkout_order_id,
+        etag,
+    })
+}
+
+/// The limits on prices, quantities and lines exclude it.
+fn too_large() -> sqlx::Error {
+    sqlx::Error::Decode(Box::new(crate::money::InvalidMoney::TooLarge))
+}
+
+enum Item {
+    Here(CartItemView),
+    Removed(RemovedItemView),
+}
+
+impl Row {
+    /// `None`: the one row of an empty cart.
+    fn item(self, shop: &Shop) -> Result<Option<Item>, sqlx::Error> {
+        let (Some(cart_item_id), Some(product_id), Some(name), Some(quantity)) =
+            (self.cart_item_id, self.product_id, self.name, self.quantity)
+        else {
+            return Ok(None);
+        };
+        let variant_id = self.variant_id;
+        if let Some(restorable_until) = self.restorable_until {
+            return Ok(Some(Item::Removed(RemovedItemView {
+                cart_item_id,
+                product_id,
+                variant_id,
+                name,
+                quantity,
+                restorable_until,
+            })));
+        }
+        let currency = shop.config.currency.code();
+        let unit_price = Money::stored(self.price.unwrap_or_default(), currency)?;
+        let price_when_added = Money::stored(self.price_when_added.unwrap_or_default(), currency)?;
+        Ok(Some(Item::Here(CartItemView {
+            cart_item_id,
+            product_id,
+            variant_id,
+            name,
+            quantity,
+            unit_price,
+            price_when_added,
+            line_total: unit_price.times(quantity).ok_or_else(too_large)?,
+            available: self.available.unwrap_or(0),
+        })))
+    }
+}
