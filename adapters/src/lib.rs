@@ -3,6 +3,7 @@
 pub mod gateway;
 pub mod keystore;
 pub mod mail;
+pub mod postgres;
 pub mod rabbitmq;
 pub mod sandbox;
 pub mod tls;

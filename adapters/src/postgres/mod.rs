@@ -1,0 +1,183 @@
+//! A private Postgres cluster, as durable as any other: for `stepwise up` on a machine with nothing
+//! set up but the server's programs.
+//!
+//! The folder holds `data/` (the cluster), `access.json` (port and password, for the owner only),
+//! `log` and `lock`. The server listens on loopback with a password.
+//!
+//! It runs in a session of its own, so that killing our whole process group leaves a sound server
+//! and not orphaned backends. The next start finds it: a server whose working directory is ours is
+//! attached to again; one that is starting, recovering or stopping is waited for; a note left by a
+//! dead one is removed. `lock` is held while we live, hence there is never a second starter.
+//!
+//! Postgres refuses to run as root, so root hands it to the owner of the data, or to `postgres` or
+//! `nobody`. That user need not be able to reach the folder, which may lie below one that only root
+//! may enter: the server gets an open handle of its data directory (see `account`).
+
+mod access;
+mod account;
+mod binaries;
+mod server;
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sqlx::postgres::PgConnectOptions;
+use thiserror::Error;
+
+use access::Access;
+use account::Account;
+use binaries::Binaries;
+use server::Server;
+
+/// The oldest major version that will do.
+pub const OLDEST_MAJOR: u32 = 15;
+
+/// A running cluster of our own. Dropping it leaves the server running for the next start.
+#[derive(Debug)]
+pub struct Cluster {
+    access: Access,
+    server: Server,
+    attached: bool,
+    /// Held for as long as we live.
+    _lock: File,
+}
+
+/// Why there is no cluster. Every text is one line that says what to do.
+#[derive(Debug, Error)]
+pub enum ClusterError {
+    /// No server programs were found.
+    #[error(
+        "no PostgreSQL programs found in PATH, pg_config, /usr/lib/postgresql or Homebrew: install \
+         them (apt-get install postgresql, brew install postgresql@17) or give --database-url"
+    )]
+    NoBinaries,
+    /// Only programs of an unsuitable version were found.
+    #[error(
+        "PostgreSQL {needed} is needed, but only {found} was found: install it or give \
+         --database-url"
+    )]
+    OtherVersion {
+        /// `15 or later`, or the version the data is of.
+        needed: String,
+        /// What is there.
+        found: String,
+    },
+    /// The folder cannot be made or written.
+    #[error("the data directory {} cannot be used: {source}", path.display())]
+    NotWritable {
+        /// The folder or the file in it.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process runs a cluster there.
+    #[error("another stepwise is running on the data directory {}", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// As root: nobody to hand the server to.
+    #[error("PostgreSQL does not run as root: {reason}, or give --database-url")]
+    NoAccount {
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// A program could not be run or failed.
+    #[error("{program} failed: {reason}")]
+    Failed {
+        /// `initdb` or `postgres`.
+        program: &'static str,
+        /// The line of its output that says why.
+        reason: String,
+    },
+    /// What is there is not what we left.
+    #[error("the data directory is damaged: {} {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+impl ClusterError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::NotWritable { path, source }
+    }
+}
+
+impl Cluster {
+    /// Starts the cluster in `folder`, making it if there is none, or attaches to it if it runs.
+    /// Returns once it accepts connections.
+    pub async fn start(folder: &Path) -> Result<Self, ClusterError> {
+        std::fs::create_dir_all(folder).map_err(ClusterError::at(folder))?;
+        let folder = folder.canonicalize().map_err(ClusterError::at(folder))?;
+        let lock = take_lock(&folder)?;
+        let data = folder.join("data");
+        let binaries = Binaries::find(major_of(&data)?).await?;
+        let account = Account::choose(&data)?;
+        let mut access = Access::load_or_make(&folder, data.exists())?;
+        if !data.exists() {
+            account.initialize(&binaries, &folder, &access).await?;
+        }
+        let (server, attached) = match Server::running(&data, &access).await? {
+            Some(server) => (server, true),
+            None => (Server::start(&binaries, &account, &folder, &mut access).await?, false),
+        };
+        server.ensure_database(&access).await?;
+        Ok(Self { access, server, attached, _lock: lock })
+    }
+
+    /// Where clients connect, with the password.
+    pub fn url(&self) -> String {
+        self.access.url()
+    }
+
+    /// How clients of this process connect.
+    pub fn options(&self) -> PgConnectOptions {
+        self.access.options()
+    }
+
+    /// Whether the server was running already.
+    pub fn was_running(&self) -> bool {
+        self.attached
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.server.pid()
+    }
+
+    /// Ends all sessions and stops the server; returns when it has.
+    pub async fn stop(self) -> Result<(), ClusterError> {
+        self.server.stop().await
+    }
+}
+
+fn take_lock(folder: &Path) -> Result<File, ClusterError> {
+    let path = folder.join("lock");
+    let lock = File::create(&path).map_err(ClusterError::at(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(ClusterError::InUse { path: folder.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(ClusterError::NotWritable { path, source }),
+    }
+}
+
+/// The major version an existing cluster is of.
+fn major_of(data: &Path) -> Result<Option<u32>, ClusterError> {
+    let path = data.join("PG_VERSION");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => match text.trim().parse() {
+            Ok(major) => Ok(Some(major)),
+            Err(_) => Err(ClusterError::Damaged { path, reason: "does not name a version" }),
+        },
+        Err(_) if !data.exists() => Ok(None),
+        Err(source) => Err(ClusterError::NotWritable { path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! The server's process: found, started, stopped.
+
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+use super::ClusterError;
+use super::access::{Access, NAME};
+use super::account::{Account, failed};
+use super::binaries::Binaries;
+
+/// Between two looks at a server that is starting or stopping.
+const LOOK: Duration = Duration::from_millis(20);
+/// A server that goes on recovering is given this long.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// Orphans of a killed server are gone by then.
+const ORPHANS: Duration = Duration::from_secs(10);
+/// A longer log is begun anew.
+const LOG_BYTES: u64 = 10_000_000;
+
+/// Always the same, whatever the files say: a server of ours is durable and of modest size.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=127.0.0.1",
+    "unix_socket_directories=",
+    "cluster_name=stepwise",
+    "max_connections=200",
+    "shared_buffers=256MB",
+    "fsync=on",
+    "full_page_writes=on",
+    "synchronous_commit=on",
+    // Redo after a crash stays under 10 s.
+    "max_wal_size=1GB",
+    "checkpoint_timeout=10min",
+    "checkpoint_completion_target=0.9",
+    // Hot tables lose rows as fast as they gain them.
+    "autovacuum_naptime=10s",
+    "autovacuum_vacuum_scale_factor=0.05",
+    "autovacuum_analyze_scale_factor=0.05",
+    "autovacuum_vacuum_cost_delay=0",
+    "random_page_cost=1.1",
+    "jit=off",
+    "timezone=UTC",
+    "log_timezone=UTC",
+    "logging_collector=off",
+    "log_destination=stderr",
+    "log_line_prefix=%m [%p] ",
+    // Statements may carry personal data.
+    "log_min_error_statement=panic",
+    "log_parameter_max_length=0",
+    "log_parameter_max_length_on_error=0",
+    "tcp_keepalives_idle=10",
+    "tcp_keepalives_interval=5",
+    "tcp_keepalives_count=3",
+];
+
+#[derive(Debug)]
+pub(super) struct Server {
+    pid: u32,
+    /// Present if this process has started it.
+    child: Option<Child>,
+}
+
+impl Server {
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// The server that runs on this data, once it accepts connections; one that ends meanwhile is
+    /// none. Removes the note of a dead one whose number now belongs to somebody else.
+    pub(super) async fn running(
+        data: &Path,
+        access: &Access,
+    ) -> Result<Option<Self>, ClusterError> {
+        let deadline = Instant::now() + PATIENCE;
+        let note = data.join("postmaster.pid");
+        while let Some(pid) = noted_pid(&note) {
+            if !runs_in(pid, data).await {
+                drop(std::fs::remove_file(note));
+                return Ok(None);
+            }
+            match connect(access).await {
+                Ok(_) => return Ok(Some(Self { pid, child: None })),
+                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28P01") => {
+                    return Err(access.is_not_the_clusters());
+                }
+                Err(_) if Instant::now() > deadline => {
+                    return Err(failed("postgres", "it runs but accepts no connections"));
+                }
+                Err(_) => tokio::time::sleep(LOOK).await,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Starts a server; takes another port if somebody has ours.
+    pub(super) async fn start(
+        binaries: &Binaries,
+        account: &Account,
+        folder: &Path,
+        access: &mut Access,
+    ) -> Result<Self, ClusterError> {
+        let begun = Instant::now();
+        let log = folder.join("log");
+        if std::fs::metadata(&log).is_ok_and(|file| file.len() > LOG_BYTES) {
+            drop(std::fs::remove_file(&log));
+        }
+        loop {
+            let before = std::fs::metadata(&log).map_or(0, |file| file.len());
+            let mut child = spawn(binaries, *account, folder, access)?;
+            let Some(pid) = child.id() else {
+                return Err(failed("postgres", "it ended at once"));
+            };
+            let status = loop {
+                if let Ok(Some(status)) = child.try_wait() {
+                    break status;
+                }
+                if connect(access).await.is_ok() {
+                    return Ok(Self { pid, child: Some(child) });
+                }
+                if begun.elapsed() > PATIENCE {
+                    return Err(failed("postgres", "no connections accepted within 10 minutes"));
+                }
+                tokio::time::sleep(LOOK).await;
+            };
+            let said = written_since(&log, before);
+            let orphans = said.contains("shared memory block") || said.contains("lock file");
+            if said.contains("Address already in use") && begun.elapsed() < ORPHANS {
+                access.move_away()?;
+            } else if orphans && begun.elapsed() < ORPHANS {
+                tokio::time::sleep(LOOK).await;
+            } else if said.trim().is_empty() {
+                return Err(failed("postgres", &status.to_string()));
+            } else {
+                return Err(failed("postgres", &said));
+            }
+        }
+    }
+
+    /// Makes the application's database if it is not there.
+    pub(super) async fn ensure_database(&self, access: &Access) -> Result<(), ClusterError> {
+        let making = async {
+            let mut admin = connect(access).await?;
+            let exists: bool = sqlx::query_scalar(
+                "-- cluster: is the database there
+                 select exists (select from pg_database where datname = $1)",
+            )
+            .bind(NAME)
+            .fetch_one(&mut admin)
+            .await?;
+            if !exists {
+                sqlx::query(AssertSqlSafe(format!("create database {NAME}")))
+                    .execute(&mut admin)
+                    .await?;
+            }
+            admin.close().await
+        };
+        making.await.map_err(|error: sqlx::Error| failed("postgres", &error.to_string()))
+    }
+
+    /// A fast shutdown: sessions are ended, everything is written, nothing needs recovery.
+    pub(super) async fn stop(mut self) -> Result<(), ClusterError> {
+        let sent = Command::new("/bin/sh")
+            .args(["-c", r#"kill -INT "$0""#, &self.pid.to_string()])
+            .status()
+            .await;
+        if let Err(error) = sent {
+            return Err(failed("postgres", &format!("it could not be told to stop: {error}")));
+        }
+        let ending = async {
+            match &mut self.child {
+                Some(child) => drop(child.wait().await),
+                None => {
+                    while is_alive(self.pid).await {
+                        tokio::time::sleep(LOOK).await;
+                    }
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), ending)
+            .await
+            .map_err(|_| failed("postgres", "it did not stop within 60 s"))
+    }
+}
+
+fn spawn(
+    binaries: &Binaries,
+    account: Account,
+    folder: &Path,
+    access: &Access,
+) -> Result<Child, ClusterError> {
+    let (data, log) = (folder.join("data"), folder.join("log"));
+    let output =
+        OpenOptions::new().append(true).create(true).open(&log).map_err(ClusterError::at(&log))?;
+    let errors = output.try_clone().map_err(ClusterError::at(&log))?;
+    let mut command = account.command(&binaries.postgres(), &data, None, true);
+    command.arg("-D").arg(account.name_of(&data)).arg("-p").arg(access.port.to_string());
+    for setting in SETTINGS {
+        command.arg("-c").arg(setting);
+    }
+    command
+        .stdout(Stdio::from(output))
+        .stderr(Stdio::from(errors))
+        .spawn()
+        .map_err(|error| failed("postgres", &error.to_string()))
+}
+
+async fn connect(access: &Access) -> Result<PgConnection, sqlx::Error> {
+    let options = access.maintenance().disable_statement_logging();
+    tokio::time::timeout(Duration::from_secs(2), PgConnection::connect_with(&options))
+        .await
+        .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+}
+
+/// Whether this process is the server on this data: it works in its data directory.
+async fn runs_in(pid: u32, data: &Path) -> bool {
+    match std::fs::read_link(format!("/proc/{pid}/cwd")) {
+        Ok(place) => place == data,
+        Err(_) if Path::new("/proc/self").exists() => false,
+        // No /proc here; our lock and the note together are evidence enough.
+        Err(_) => is_alive(pid).await,
+    }
+}
+
+/// The process that says it serves this data; empty or missing: none.
+fn noted_pid(note: &Path) -> Option<u32> {
+    std::fs::read_to_string(note).ok()?.lines().next()?.trim().parse().ok()
+}
+
+async fn is_alive(pid: u32) -> bool {
+    if Path::new("/proc/self").exists() {
+        let state = std::fs::read_to_string(PathBuf::from(format!("/proc/{pid}/stat")));
+        // A zombie has ended, whoever has yet to notice.
+        return state.is_ok_and(|line| !line.contains(") Z "));
+    }
+    let mut asked = Command::new("/bin/sh");
+    asked.args(["-c", r#"kill -0 "$0""#, &pid.to_string()]);
+    asked.stdout(Stdio::null()).stderr(Stdio::null());
+    asked.status().await.is_ok_and(|status| status.success())
+}
+
+fn written_since(log: &Path, before: u64) -> String {
+    let text = std::fs::read(log).unwrap_or_default();
+    let from = usize::try_from(before).unwrap_or(0).min(text.len());
+    String::from_utf8_lossy(&text[from..]).into_owned()
+}
