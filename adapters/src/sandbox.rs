@@ -93,6 +93,8 @@ pub struct Sandbox {
     listener: TcpListener,
     address: SocketAddr,
     gateway: Arc<Gateway>,
+    /// Approvals that the shop may not have heard of before the restart.
+    approvals: Vec<(u64, Line)>,
 }
 
 /// Runs the gateway until `shutdown`; what is being written is written first.
@@ -109,10 +111,9 @@ impl Sandbox {
     pub async fn bind(config: SandboxConfig) -> io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
-        let gateway = tokio::task::spawn_blocking(move || Gateway::open(config, address))
-            .await
-            .map_err(io::Error::other)??;
-        Ok(Self { listener, address, gateway: Arc::new(gateway) })
+        let opened = tokio::task::spawn_blocking(move || Gateway::open(config, address)).await;
+        let (gateway, approvals) = opened.map_err(io::Error::other)??;
+        Ok(Self { listener, address, gateway: Arc::new(gateway), approvals })
     }
 
     /// Where it listens.
@@ -128,7 +129,7 @@ impl Sandbox {
     ) -> io::Result<()> {
         let gateway = Arc::clone(&self.gateway);
         let closing = gateway.closing.clone();
-        gateway.tell_approvals_again();
+        gateway.tell_again(&self.approvals);
         let served = server::run(self.listener, self.gateway, async move {
             shutdown.await;
             closing.cancel();
@@ -156,8 +157,6 @@ struct Gateway {
     down: AtomicBool,
     closing: CancellationToken,
     tasks: TaskTracker,
-    /// Lines of approvals that the shop may not have heard of before the restart.
-    approvals: Mutex<Vec<(u64, Line)>>,
 }
 
 /// The book and the only way to change it.
@@ -188,7 +187,8 @@ impl From<Closed> for Stopped {
 }
 
 impl Gateway {
-    fn open(config: SandboxConfig, address: SocketAddr) -> io::Result<Self> {
+    /// The gateway as its ledger has it, and the latest approvals.
+    fn open(config: SandboxConfig, address: SocketAddr) -> io::Result<(Self, Vec<(u64, Line)>)> {
         let (writer, durable, lines) = Writer::open(&config.ledger)?;
         let mut book = Book::default();
         let mut approvals = Vec::new();
@@ -208,7 +208,7 @@ impl Gateway {
             .map(|config| Webhooks::start(config, durable.clone(), &closing, &tasks))
             .transpose()
             .map_err(io::Error::other)?;
-        Ok(Self {
+        let gateway = Self {
             state: Mutex::new(Ledgered { book, writer: Some(writer), late: HashSet::new() }),
             durable,
             webhooks,
@@ -218,8 +218,8 @@ impl Gateway {
             down: AtomicBool::new(false),
             closing,
             tasks,
-            approvals: Mutex::new(approvals),
-        })
+        };
+        Ok((gateway, approvals))
     }
 
     fn state(&self) -> MutexGuard<'_, Ledgered> {
@@ -288,13 +288,11 @@ impl Gateway {
         }
     }
 
-    fn tell_approvals_again(&self) {
-        let lines =
-            std::mem::take(&mut *self.approvals.lock().unwrap_or_else(PoisonError::into_inner));
+    fn tell_again(&self, lines: &[(u64, Line)]) {
         let state = self.state();
         for (number, line) in lines {
             if let Some(intent) = state.book.intent(&line.reference) {
-                self.tell(intent, &line, number);
+                self.tell(intent, line, *number);
             }
         }
     }

@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 use url::form_urlencoded;
 
-use super::book::{Ask, Intent, Refusal, Subject};
+use super::book::{Ask, Intent, Refusal, Status, Subject};
 use super::ledger::{LineResult, Op};
 use super::method::SandboxMethod;
 use super::wire::{self, ListObject};
@@ -165,8 +165,6 @@ async fn confirm(
 /// How the confirm is to misbehave; `None`: not at all. `ActsLate` and `TimeoutBefore` answer what
 /// is decided already: a cancelled authorization, and a late act that has happened.
 fn misbehaving(gateway: &Gateway, reference: &str, key: &str) -> Option<SandboxMethod> {
-    use super::book::Status;
-
     let state = gateway.state();
     let intent = state.book.intent(reference)?;
     match intent.method {

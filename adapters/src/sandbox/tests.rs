@@ -1,10 +1,9 @@
 //! Real HTTP against the real server, through the client that the shop uses.
 
-use std::future::Future;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use reqwest::StatusCode;
+use stepwise_workflows::money::{Currency, Money};
 use stepwise_workflows::payment::gateway::{
     AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
     MethodToken, PaymentGateway, Reference, Refund, Trouble,
@@ -18,6 +17,7 @@ use crate::testing::Folder;
 
 mod faults;
 mod hooks;
+mod process;
 
 const API_KEY: &str = "sk_sandbox_test";
 
@@ -120,10 +120,8 @@ fn http() -> reqwest::Client {
 }
 
 fn usd(cents: i64) -> Money {
-    Money::from_minor(cents, stepwise_workflows::money::Currency::USD).expect("a small amount")
+    Money::from_minor(cents, Currency::USD).expect("a small amount")
 }
-
-use stepwise_workflows::money::Money;
 
 fn charge(method: SandboxMethod) -> Charge {
     charge_of(method, 49_99)
@@ -432,15 +430,13 @@ async fn strange_requests_are_refused_and_leave_nothing_behind() {
         let answer = sandbox.post(path, &form).await;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{name}={value}");
     }
-    let huge = sandbox.post(path, &[("amount", &*"1".repeat(BODY_BYTES))]).await;
+    let huge = sandbox.post(path, &[("amount", &*"1".repeat(40 * 1024))]).await;
     assert_eq!(huge.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let stranger = http().post(sandbox.url(path)).bearer_auth("sk_wrong").send().await;
     assert_eq!(stranger.expect("answered").status(), StatusCode::UNAUTHORIZED);
     assert_eq!(sandbox.post("/v1/nothing", &[]).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(sandbox.lines().len(), 1);
 }
-
-const BODY_BYTES: usize = 40 * 1024;
 
 #[tokio::test]
 async fn two_thousand_orders_share_waits_for_the_disk() {

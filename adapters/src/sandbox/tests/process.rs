@@ -1,0 +1,118 @@
+//! The gateway as a process of its own, killed at any moment.
+
+use std::process::{Child, Command, Stdio};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::*;
+
+const FOLDER: &str = "STEPWISE_TEST_SANDBOX_FOLDER";
+
+/// Not a test: what the child process below runs, by the name of this function.
+#[tokio::test]
+#[ignore = "run by the tests that kill it"]
+async fn child() {
+    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("started by a test"));
+    let address = std::fs::read_to_string(folder.join("address")).expect("written before");
+    let config = SandboxConfig {
+        listen: address.parse().expect("an address"),
+        ledger: folder.join("ledger.jsonl"),
+        api_key: API_KEY.into(),
+        public_url: None,
+        webhooks: None,
+        timing: Timing::default(),
+    };
+    serve(config, std::future::pending()).await.expect("it serves until it is killed");
+}
+
+/// The child, which does not outlive the test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().expect("it can be killed");
+        self.0.wait().expect("it is gone");
+    }
+}
+
+fn start(folder: &Folder) -> Killed {
+    let child = Command::new(std::env::current_exe().expect("a test is a program"))
+        .args(["--exact", "sandbox::tests::process::child", "--ignored"])
+        .env(FOLDER, folder.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    Killed(child)
+}
+
+#[tokio::test]
+async fn a_gateway_killed_at_any_moment_keeps_every_answer_it_gave() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let folder = Folder::new();
+    // Free at this moment; the child takes it, and takes it again.
+    let address = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        listener.local_addr().expect("bound")
+    };
+    std::fs::write(folder.path().join("address"), address.to_string()).expect("written");
+    let url = format!("http://{address}").parse().expect("a URL");
+    let gateway = StripeGateway::new(GatewayConfig::new(url, API_KEY.into())).expect("made");
+
+    let mut answered: Vec<(String, Reference)> = Vec::new();
+    for round in 0..4 {
+        let child = start(&folder);
+        eventually("the gateway's start", async || {
+            gateway.find(&Reference("pi_ok_0".into())).await.is_ok()
+        })
+        .await;
+        // All that was ever answered is answered again, from the ledger alone.
+        for (key, reference) in &answered {
+            let again = gateway.confirm(key, reference).await.expect("answered");
+            assert_eq!(again, Confirmation::Confirmed(reference.clone()));
+        }
+        let orders = (0..16).map(|lane| place_until_killed(&gateway, round, lane));
+        let killer = async {
+            tokio::time::sleep(Duration::from_millis(random.random_range(50..400))).await;
+            drop(child);
+        };
+        let (lanes, ()) = futures::join!(futures::future::join_all(orders), killer);
+        answered.extend(lanes.into_iter().flatten());
+    }
+
+    assert!(answered.len() > 50, "only {} orders: nothing was tried", answered.len());
+    let lines = ledger::read(&folder.path().join("ledger.jsonl")).expect("whole lines");
+    let booked = ledger::authorizations(&lines);
+    for (key, reference) in &answered {
+        assert!(booked[&reference.0].is_live(), "{key}");
+        let confirms =
+            lines.iter().filter(|line| line.op == Op::Confirm && line.reference == reference.0);
+        assert_eq!(confirms.count(), 1, "{key}");
+    }
+}
+
+/// Confirms one order after the other until the gateway is gone; answers those it heard of.
+async fn place_until_killed(
+    gateway: &StripeGateway,
+    round: usize,
+    lane: usize,
+) -> Vec<(String, Reference)> {
+    let mut answered = Vec::new();
+    for number in 0.. {
+        let key = format!("{round}/{lane}/{number}");
+        let created = gateway.create(&key, &charge(SandboxMethod::Ok)).await;
+        let Ok(Creation::Created(reference)) = created else { break };
+        let key = format!("confirm {key}");
+        match gateway.confirm(&key, &reference).await {
+            Ok(confirmation) => {
+                assert_eq!(confirmation, Confirmation::Confirmed(reference.clone()));
+                answered.push((key, reference));
+            }
+            Err(_) => break,
+        }
+    }
+    answered
+}
