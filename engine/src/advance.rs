@@ -8,7 +8,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     apply::Applied,
-    chain, commit,
+    chain,
+    commit::{self, Mode},
+    hooks::Site,
     instance::{Instance, Pending},
     lane::{Written, is_transient},
     perform::{Fact, Task, perform},
@@ -39,6 +41,7 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
     steps: Arc<I>,
     mut instance: Box<Instance<S>>,
 ) {
+    shift.hooks.at(Site::Claimed).await;
     loop {
         let task = instance.task();
         let committed = match task {
@@ -60,7 +63,9 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
                     }
                     _ => None,
                 };
+                shift.hooks.at(Site::BeforeCall).await;
                 let fact = perform(&*steps, instance.id, activity, effect).await;
+                shift.hooks.at(Site::AfterCall).await;
                 settle(&shift, &*steps, instance, &fact).await
             }
         };
@@ -102,7 +107,10 @@ async fn settle<S: Saga, I: Steps<S>>(
 async fn in_lane<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) -> Committed<S> {
     let commit = instance.commit();
     let (wake, parks) = (commit.wake.clone(), commit.release);
-    match shift.lane(instance.shard).commit(commit).await {
+    shift.hooks.at(Site::BeforeCommit).await;
+    let written = shift.lane(instance.shard).commit(commit).await;
+    shift.hooks.at(Site::AfterCommit).await;
+    match written {
         Written::Yes => {
             instance.committed();
             shift.committed(instance.id, instance.status, &wake);
@@ -147,12 +155,14 @@ async fn in_transaction<S: Saga, I: Steps<S>>(
             .await?;
         }
         let commit = instance.commit();
-        let written = commit::write(&mut tx, std::slice::from_ref(&commit), true).await?;
+        let written = commit::write(&mut tx, std::slice::from_ref(&commit), Mode::Waiting).await?;
         if written.is_empty() {
             tx.rollback().await?;
             return Ok(None);
         }
+        shift.hooks.at(Site::BeforeCommit).await;
         tx.commit().await?;
+        shift.hooks.at(Site::AfterCommit).await;
         Ok(Some(commit))
     };
     match done.await {
@@ -179,6 +189,10 @@ async fn chain_failed<S: Saga>(
         Committed::Missed(fresh) => fresh,
         other => return other,
     };
+    if fresh.committed_seq != instance.committed_seq && fact.is_none() {
+        // It was written after all, or a signal came: see what the row waits for now.
+        return Committed::Missed(fresh);
+    }
     // Early signals come later, with a chain that works.
     fresh.early.clear();
     if fact.is_some_and(|fact| fresh.apply(fact) == Applied::Moot) {
@@ -236,8 +250,8 @@ async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> 
 /// A row that was claimed although there is nothing to do: give it back as it should stand.
 async fn park<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
     if matches!(instance.pending, Pending::Timer { .. }) {
-        // Its time has not come (its clock was moved back): look again soon.
-        instance.retry_after(Duration::from_secs(1));
+        // Its time has not come (the clock was moved back).
+        instance.release();
     }
     if instance.status == Status::Unwinding {
         instance.end_if_nothing_is_open();

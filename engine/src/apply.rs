@@ -68,9 +68,8 @@ impl<S: Saga> Instance<S> {
             What::Unknown(cause) => self.failed(fact, "unknown", cause),
             What::NeverSeen => return self.never_seen(fact),
             What::Dropped => {
-                self.settled();
                 self.note(self.entry("dropped", fact, &()));
-                self.end_if_nothing_is_open();
+                self.drop_call(fact.no);
             }
             What::Undone(reference) => {
                 self.settle(fact.no, "undone", reference.clone());
@@ -115,18 +114,24 @@ impl<S: Saga> Instance<S> {
                 self.undos.retain(|open| open.no != fact.no);
             }
         }
-        if let Pending::Call { activity, .. } = &self.pending
-            && *effect != Effect::Refuted
-            && matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot)
-        {
-            self.pass_pivot();
-        }
+        let pivot = *effect != Effect::Refuted
+            && matches!(&self.pending, Pending::Call { activity, .. }
+                if matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot));
         if self.status == Status::Unwinding {
             // Decided meanwhile: the outcome goes to the ledger only.
             self.note(self.entry("settled", fact, event));
+            if pivot {
+                return self.stick(format_args!(
+                    "step {}, which cannot be taken back, was done after unwinding had been decided",
+                    fact.no
+                ));
+            }
             self.settled();
             self.end_if_nothing_is_open();
             return;
+        }
+        if pivot {
+            self.pass_pivot();
         }
         let entry = self.entry("outcome", fact, event);
         self.settled();
@@ -217,18 +222,25 @@ impl<S: Saga> Instance<S> {
             self.unsettled = true;
             self.unknowns = self.unknowns.saturating_add(1);
         } else if self.status == Status::Unwinding {
-            // Surely not done and no longer wanted.
-            self.settle(fact.no, "refuted", None);
-            self.settled();
-            return self.end_if_nothing_is_open();
-        } else {
-            self.unsettled = false;
+            // This attempt surely did nothing, and no other is wanted.
+            return self.drop_call(fact.no);
         }
         if self.unknowns > terms.max_unknowns || self.attempt >= terms.retry.max_attempts {
             self.give_up();
         } else {
             self.retry_after(terms.retry.delay(self.attempt));
         }
+    }
+
+    /// The pending activity is not wanted any more. Its undo stays open if an earlier attempt may have done something (one not done
+    /// after one unknown settles nothing where repeating is harmless).
+    fn drop_call(&mut self, no: i32) {
+        if !self.unsettled {
+            self.settle(no, "refuted", None);
+            self.undos.retain(|open| open.no != no);
+        }
+        self.settled();
+        self.end_if_nothing_is_open();
     }
 
     fn failed_undo(&mut self, no: i32) {

@@ -1,5 +1,8 @@
 //! Chains of tx steps and of tx undos: they share one transaction with the transition that follows from them.
 
+use std::{future::Future, panic::AssertUnwindSafe};
+
+use futures::FutureExt as _;
 use sqlx::PgConnection;
 
 use crate::{
@@ -24,28 +27,61 @@ pub(crate) async fn run<S: Saga, I: Steps<S>>(
     tx: &mut PgConnection,
     instance: &mut Instance<S>,
 ) -> Result<(), StepError> {
-    steps.lock(tx, &instance.subject).await?;
-    for _ in 0..CHAIN_LIMIT {
-        let Pending::Run { no, step } = &instance.pending else { return Ok(()) };
-        let (no, step) = (*no, step.clone());
-        let event = steps.run(tx, &step).await?;
-        instance.ran(no, &Step::Tx(step));
-        instance.settled();
-        let mut entry = Entry::new("tx", &event);
-        entry.step_no = Some(no);
-        match on::<S>(instance.state.clone(), event) {
-            Ok(next) => instance
-                .decide(entry, next)
-                .map_err(|forbidden| StepError::Broken(forbidden.to_string()))?,
-            Err(why) => return Err(StepError::Broken(why)),
+    guarded(steps.lock(tx, &instance.subject)).await?;
+    let mut length = 0;
+    while let Pending::Run { no, step } = &instance.pending {
+        length += 1;
+        if length > CHAIN_LIMIT {
+            return Err(StepError::Broken(format!("a chain of more than {CHAIN_LIMIT} steps")));
         }
-        instance.take_early();
+        let (no, step) = (*no, step.clone());
+        let event = guarded(steps.run(tx, &step)).await?;
+        instance.stepped(no, step, event)?;
         if instance.status == Status::Unwinding {
             // The same transaction takes back what it has just done.
             undo(steps, tx, instance).await?;
         }
     }
-    Err(StepError::Broken(format!("a chain of more than {CHAIN_LIMIT} steps")))
+    Ok(())
+}
+
+/// A panic of foreign code must not take the driver down with the instance it holds.
+async fn guarded<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+    AssertUnwindSafe(step)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(StepError::Broken("a tx step panicked".to_owned())))
+}
+
+impl<S: Saga> Instance<S> {
+    /// The pending tx step has run: its undo is recorded and the saga asked what follows.
+    ///
+    /// # Errors
+    /// [`StepError::Broken`] when the saga does not expect the event or decides what it must not.
+    pub(crate) fn stepped(
+        &mut self,
+        no: i32,
+        step: S::Tx,
+        event: S::Event,
+    ) -> Result<(), StepError> {
+        self.ran(no, &Step::Tx(step));
+        self.settled();
+        let mut entry = Entry::new("tx", &event);
+        entry.step_no = Some(no);
+        let next = on::<S>(self.state.clone(), event).map_err(StepError::Broken)?;
+        self.decide(entry, next).map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
+        self.take_early();
+        Ok(())
+    }
+
+    /// The last open undo, a tx step, has run.
+    pub(crate) fn unstepped(&mut self, no: i32, step: &S::Tx) {
+        self.undos.pop();
+        let mut entry = Entry::new("undo", step);
+        entry.step_no = Some(no);
+        self.settled();
+        self.note(entry);
+    }
 }
 
 /// Runs the trailing tx undos, last first; undoing the first step of all ends the instance.
@@ -64,14 +100,10 @@ pub(crate) async fn undo<S: Saga, I: Steps<S>>(
         Step::Activity(_) => None,
     }) {
         if !std::mem::replace(&mut locked, true) {
-            steps.lock(tx, &instance.subject).await?;
+            guarded(steps.lock(tx, &instance.subject)).await?;
         }
-        steps.undo_run(tx, &step, &reason).await?;
-        instance.undos.pop();
-        let mut entry = Entry::new("undo", &step);
-        entry.step_no = Some(no);
-        instance.settled();
-        instance.note(entry);
+        guarded(steps.undo_run(tx, &step, &reason)).await?;
+        instance.unstepped(no, &step);
     }
     instance.end_if_nothing_is_open();
     Ok(())

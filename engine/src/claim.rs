@@ -59,7 +59,8 @@ orphan as materialized (
 )
 update saga.instance i
 set owner = $1, epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending ? 'call',
-    updated_at = clock_timestamp()
+    -- An attempt may have begun after the late effects of an earlier one had been waited for.
+    timer_at = case when i.pending ? 'call' then null else i.timer_at end, updated_at = clock_timestamp()
 from orphan o where i.shard = o.shard and i.saga_id = o.saga_id
 returning ",
             row_columns!()
@@ -133,8 +134,8 @@ async fn claim(
     let (names, versions) = shift.engine.known();
     let rows: Vec<Row> = sqlx::query_as(*statement)
         .bind(shift.worker_id)
-        .bind(names)
-        .bind(versions)
+        .bind(&names)
+        .bind(&versions)
         .fetch_all(&mut *connection)
         .await?;
     let full = rows.len() == *limit;
@@ -146,10 +147,15 @@ async fn claim(
     }
     let next_ms: Option<i64> = sqlx::query_scalar(
         "-- name: next wake-up
-        select greatest(0, ceil(extract(epoch from min(wake_at) - (select saga.now())) * 1000))::bigint
-        from saga.instance where wake_at is not null",
+        with known as (select * from unnest($1::text[], $2::smallint[]) as k(name, version))
+        select greatest(0, ceil(extract(epoch from i.wake_at - (select saga.now())) * 1000))::bigint
+        from saga.instance i
+        where i.wake_at is not null and exists (select from known k where k.name = i.name and k.version >= i.version)
+        order by i.wake_at limit 1",
     )
-    .fetch_one(&mut *connection)
+    .bind(names)
+    .bind(versions)
+    .fetch_optional(&mut *connection)
     .await?;
     Ok(next_ms
         .map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
@@ -203,7 +209,7 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
     }
     sqlx::query(
         "-- name: forget the dead
-        delete from saga.worker w where w.lease_until < clock_timestamp() - interval '1 minute'
+        delete from saga.worker w where w.lease_until < clock_timestamp() - interval '10 minutes'
             and not exists (select from saga.instance i where i.owner = w.worker_id)",
     )
     .execute(&mut *connection)

@@ -27,13 +27,15 @@ pub(crate) enum Wake {
     Settle(Duration),
     /// When its timer fires.
     Timer { delay: Duration, asleep: bool },
+    /// When the timer fires that is armed already.
+    Armed,
 }
 
 impl Wake {
     /// After how long it is due, if it is.
     pub(crate) fn delay(&self) -> Option<Duration> {
         match self {
-            Self::Keep | Self::Never => None,
+            Self::Keep | Self::Never | Self::Armed => None,
             Self::Now => Some(Duration::ZERO),
             Self::Retry(delay) | Self::Settle(delay) | Self::Timer { delay, .. } => Some(*delay),
         }
@@ -48,6 +50,7 @@ impl Wake {
             Self::Now => (2, 0),
             Self::Retry(delay) => (2, ms(delay)),
             Self::Settle(delay) | Self::Timer { delay, .. } => (3, ms(delay)),
+            Self::Armed => (4, 0),
         }
     }
 }
@@ -120,26 +123,44 @@ macro_rules! column {
     };
 }
 
-/// Writes the members whose fence holds and whose row nobody else has locked; answers their ids.
+/// What the statement does about its members' rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It leaves out whose row is locked: nobody holds up a batch.
+    Skipping,
+    /// It waits for the row (for a caller that holds the locks of its own transaction anyway).
+    Waiting,
+    /// Sabotage: no fence ([`crate::worker::WorkerConfig::hooks`]).
+    Unfenced,
+}
+
+/// Who was written: (id, epoch), since a batch may hold an instance's owner and the one it was taken from.
+pub(crate) type WrittenMembers = HashSet<(Uuid, i32)>;
+
+/// Writes the members whose fence holds and whose row nobody else has locked; answers who they are.
 ///
 /// Members are locked in id order inside the statement; the fence is tested in that same part, so a member is either written with
-/// its journal and ledger or not at all. With `wait` the statement waits for row locks instead of skipping (for a caller that
-/// holds the locks of its own transaction anyway).
+/// its journal and ledger or not at all.
 ///
 /// # Errors
 /// The statement failed as a whole: nothing was written, or (connection lost) nobody knows.
 pub(crate) async fn write(
     tx: &mut PgConnection,
     batch: &[Commit],
-    wait: bool,
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+    mode: Mode,
+) -> Result<WrittenMembers, sqlx::Error> {
     let wakes = column!(batch, c => c.wake.encode());
     let first = batch.iter().map(|c| &c.journal[0]).collect::<Vec<_>>();
     let rest = batch
         .iter()
-        .flat_map(|c| c.journal[1..].iter().map(move |row| (c.id, row)))
+        .flat_map(|c| c.journal[1..].iter().map(move |row| (c, row)))
         .collect::<Vec<_>>();
-    let ids = sqlx::query_scalar::<_, Uuid>(if wait { COMMIT_WAITING } else { COMMIT_SKIPPING })
+    let statement = match mode {
+        Mode::Skipping => COMMIT_SKIPPING,
+        Mode::Waiting => COMMIT_WAITING,
+        Mode::Unfenced => COMMIT_UNFENCED,
+    };
+    let written = sqlx::query_as::<_, (Uuid, i32)>(statement)
         .bind(column!(batch, shard))
         .bind(column!(batch, id))
         .bind(column!(batch, epoch))
@@ -175,7 +196,8 @@ pub(crate) async fn write(
         .bind(first.iter().map(|row| row.started_at).collect::<Vec<_>>())
         .bind(first.iter().map(|row| row.next.as_deref()).collect::<Vec<_>>())
         .bind(first.iter().map(|row| row.undo.as_deref()).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(id, _)| *id).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(c, _)| c.id).collect::<Vec<_>>())
+        .bind(rest.iter().map(|(c, _)| c.epoch).collect::<Vec<_>>())
         .bind(rest.iter().map(|(_, row)| row.seq).collect::<Vec<_>>())
         .bind(rest.iter().map(|(_, row)| row.kind).collect::<Vec<_>>())
         .bind(rest.iter().map(|(_, row)| row.event.as_deref()).collect::<Vec<_>>())
@@ -186,11 +208,11 @@ pub(crate) async fn write(
         .bind(rest.iter().map(|(_, row)| row.undo.as_deref()).collect::<Vec<_>>())
         .fetch_all(tx)
         .await?;
-    Ok(ids.into_iter().collect())
+    Ok(written.into_iter().collect())
 }
 
 macro_rules! commit_sql {
-    ($name:literal, $lock:literal) => {
+    ($name:literal, $fence:literal, $lock:literal) => {
         concat!(
             "-- name: ",
             $name,
@@ -209,7 +231,9 @@ member as (
 ),
 fenced as materialized (
     select m.* from member m
-    join saga.instance i on i.shard = m.shard and i.saga_id = m.saga_id and i.epoch = m.epoch and i.seq = m.seq
+    join saga.instance i on i.shard = m.shard and i.saga_id = m.saga_id ",
+            $fence,
+            "
     order by m.saga_id
     for no key update of i ",
             $lock,
@@ -222,12 +246,13 @@ written as (
         unsettled = f.unsettled, kept = f.kept, last_error = f.last_error,
         waiting_on = case when f.wake = 0 then i.waiting_on else f.waiting_on end,
         owner = case when f.release then null else i.owner end,
-        wake_at = case f.wake when 0 then i.wake_at when 1 then null else c.now + f.delay_ms * interval '1 ms' end,
-        timer_at = case f.wake when 0 then i.timer_at when 3 then c.now + f.delay_ms * interval '1 ms' end,
+        wake_at = case f.wake when 0 then i.wake_at when 1 then null when 4 then i.timer_at
+            else c.now + f.delay_ms * interval '1 ms' end,
+        timer_at = case when f.wake in (0, 4) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
         updated_at = c.real
     from fenced f, clock c
     where i.shard = f.shard and i.saga_id = f.saga_id
-    returning i.saga_id
+    returning i.saga_id, f.epoch
 ),
 settled as (
     update saga.effect e set status = f.settle_status, reference = coalesce(f.settle_reference, e.reference), settled_at = c.real
@@ -247,15 +272,22 @@ journalled as (
     union all
     select f.shard, f.saga_id, j.seq, c.real, j.kind, j.event::jsonb, j.step_no, j.attempt, j.started_at, j.next::jsonb,
         j.undo::jsonb, f.epoch
-    from clock c, unnest($36::uuid[], $37::integer[], $38::text[], $39::text[], $40::integer[], $41::smallint[],
-        $42::timestamptz[], $43::text[], $44::text[])
-        as j(saga_id, seq, kind, event, step_no, attempt, started_at, next, undo)
-    join fenced f on f.saga_id = j.saga_id
+    from clock c, unnest($36::uuid[], $37::integer[], $38::integer[], $39::text[], $40::text[], $41::integer[],
+        $42::smallint[], $43::timestamptz[], $44::text[], $45::text[])
+        as j(saga_id, epoch, seq, kind, event, step_no, attempt, started_at, next, undo)
+    join fenced f on f.saga_id = j.saga_id and f.epoch = j.epoch
 )
-select saga_id from written"
+select saga_id, epoch from written"
         )
     };
 }
 
-const COMMIT_SKIPPING: &str = commit_sql!("commit transitions", "skip locked");
-const COMMIT_WAITING: &str = commit_sql!("commit own transition", "");
+macro_rules! fenced_sql {
+    ($name:literal, $lock:literal) => {
+        commit_sql!($name, "and i.epoch = m.epoch and i.seq = m.seq", $lock)
+    };
+}
+
+const COMMIT_SKIPPING: &str = fenced_sql!("commit transitions", "skip locked");
+const COMMIT_WAITING: &str = fenced_sql!("commit own transition", "");
+const COMMIT_UNFENCED: &str = commit_sql!("commit without a fence", "", "skip locked");

@@ -325,6 +325,8 @@ impl<S: Saga> Instance<S> {
 
     /// What the ledger is told in the next commit.
     pub(crate) fn settle(&mut self, step_no: i32, status: &'static str, reference: Option<String>) {
+        // Foreign text, like JSON: NUL would fail the batch.
+        let reference = reference.map(|text| text.replace('\0', "\u{fffd}"));
         self.settle = Some(Settle { step_no, status, reference });
     }
 
@@ -338,9 +340,12 @@ impl<S: Saga> Instance<S> {
         self.wake = Wake::Settle(delay);
     }
 
-    /// Let go of it; it is due at once.
+    /// Let go of it; it is due at once, or when its timer fires.
     pub(crate) fn release(&mut self) {
-        self.wake = Wake::Now;
+        self.wake = match self.pending {
+            Pending::Timer { .. } => Wake::Armed,
+            _ => Wake::Now,
+        };
     }
 
     /// It needs a person.
@@ -373,7 +378,7 @@ impl<S: Saga> Instance<S> {
         }
         Some(match (&self.wake, &self.pending) {
             (Wake::Retry(_) | Wake::Settle(_), _) => WaitingOn::Retry,
-            (Wake::Timer { asleep: true, .. }, _) => WaitingOn::Timer,
+            (Wake::Timer { asleep: true, .. } | Wake::Armed, _) => WaitingOn::Timer,
             (Wake::Timer { asleep: false, .. }, _) => WaitingOn::Signal,
             (Wake::Now, _) => WaitingOn::Worker,
             (Wake::Keep | Wake::Never, Pending::Call { .. }) => WaitingOn::Activity,

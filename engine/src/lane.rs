@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::commit::{self, Commit};
+use crate::commit::{self, Commit, Mode};
 
 /// How many transitions one statement writes at most.
 const BATCH: usize = 500;
@@ -37,11 +37,12 @@ impl Lane {
     /// Starts the lane's task; it ends when the last [`Lane`] is gone.
     pub(crate) fn start(
         pool: PgPool,
+        mode: Mode,
         tasks: &tokio_util::task::TaskTracker,
         stop: CancellationToken,
     ) -> Self {
         let (jobs, queue) = mpsc::channel(8 * BATCH);
-        tasks.spawn(run(pool, queue, stop));
+        tasks.spawn(run(pool, mode, queue, stop));
         Self { jobs }
     }
 
@@ -55,14 +56,14 @@ impl Lane {
     }
 }
 
-async fn run(pool: PgPool, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
+async fn run(pool: PgPool, mode: Mode, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
     let mut connection = None;
     let mut batch = Vec::with_capacity(BATCH);
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         let (commits, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
         let written = loop {
             match connect(&pool, &mut connection).await {
-                Ok(open) => break write_all(open, commits).await,
+                Ok(open) => break write_all(open, mode, commits).await,
                 Err(error) if stop.is_cancelled() => {
                     tracing::warn!(%error, "the database is away while stopping; open transitions are left to the lease");
                     return;
@@ -106,7 +107,7 @@ struct Answers {
 }
 
 /// Round trips and commits: 1, unless a member is refused (then about 2 log2 of the batch).
-async fn write_all(connection: &mut PgConnection, commits: Vec<Commit>) -> Answers {
+async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commit>) -> Answers {
     let mut each = Vec::with_capacity(commits.len());
     let mut lost_connection = false;
     let mut parts = VecDeque::from([commits]);
@@ -115,11 +116,10 @@ async fn write_all(connection: &mut PgConnection, commits: Vec<Commit>) -> Answe
             each.extend(part.iter().map(|_| Written::Missed));
             continue;
         }
-        match commit::write(connection, &part, false).await {
-            Ok(ids) => each.extend(
-                part.iter()
-                    .map(|c| if ids.contains(&c.id) { Written::Yes } else { Written::Missed }),
-            ),
+        match commit::write(connection, &part, mode).await {
+            Ok(written) => each.extend(part.iter().map(|c| {
+                if written.contains(&(c.id, c.epoch)) { Written::Yes } else { Written::Missed }
+            })),
             Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
                 if part.len() == 1 {
                     each.push(Written::Refused(error.to_string()));

@@ -20,6 +20,8 @@ mod chain;
 mod claim;
 mod commit;
 mod engine;
+#[doc(hidden)]
+pub mod hooks;
 mod id;
 pub mod inbox;
 pub mod inspect;

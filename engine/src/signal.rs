@@ -84,7 +84,7 @@ pub async fn signal<S: Saga>(
     }
     let commit =
         if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
-    let written = commit::write(tx, std::slice::from_ref(&commit), true).await?;
+    let written = commit::write(tx, std::slice::from_ref(&commit), commit::Mode::Waiting).await?;
     debug_assert_eq!(written.len(), 1, "the row is locked");
     if commit.wake.delay().is_some() {
         sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")

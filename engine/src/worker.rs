@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     future::Future,
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,14 +15,25 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::FutureExt as _;
 use sqlx::PgPool;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    claim, commit::Wake, engine::Engine, id::SHARDS, instance::Instance, lane::Lane, lease,
-    row::Row, saga::Saga, status::Status, store,
+    claim,
+    commit::{Mode, Wake},
+    engine::Engine,
+    hooks::Hooks,
+    id::{SHARDS, shard_in},
+    instance::Instance,
+    lane::Lane,
+    lease,
+    row::Row,
+    saga::Saga,
+    status::Status,
+    store,
 };
 
 /// How a worker works. `Default` suits two cores.
@@ -41,6 +53,9 @@ pub struct WorkerConfig {
     pub poll: Duration,
     /// No other living process works under this name: what an earlier one of the name held is free at once.
     pub sole: bool,
+    /// For tests of the engine only.
+    #[doc(hidden)]
+    pub hooks: Hooks,
 }
 
 impl Default for WorkerConfig {
@@ -53,6 +68,7 @@ impl Default for WorkerConfig {
             drain: Duration::from_secs(25),
             poll: Duration::from_secs(1),
             sole: false,
+            hooks: Hooks::default(),
         }
     }
 }
@@ -78,6 +94,7 @@ pub(crate) struct Shift {
     pub(crate) pool: PgPool,
     pub(crate) worker_id: Uuid,
     pub(crate) engine: Engine,
+    pub(crate) hooks: Hooks,
     lanes: Vec<Lane>,
     room: Arc<Semaphore>,
     incoming: mpsc::UnboundedSender<Held>,
@@ -184,7 +201,10 @@ impl Shift {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
         if let Some(kind) = self.engine.kind(name) {
-            kind.drive(self.clone(), position).await;
+            let driven = AssertUnwindSafe(kind.drive(self.clone(), position)).catch_unwind().await;
+            if driven.is_err() {
+                self.panicked(id).await;
+            }
         }
         let mut driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
         if driving.get(&id) == Some(&token) {
@@ -194,6 +214,19 @@ impl Shift {
         drop(place);
         if self.room.available_permits() == 1 {
             self.hint.notify_one();
+        }
+    }
+}
+
+impl Shift {
+    /// Pure code of a saga (`undo`, `terms`, `gave_up`) panicked: a person is needed, the worker goes on.
+    async fn panicked(&self, id: Uuid) {
+        let why = "the saga panicked";
+        tracing::error!(saga_id = %id, why);
+        // Should the database be away, the sweep brings the instance back here.
+        match store::stick(&self.pool, shard_in(id), id, self.worker_id, why).await {
+            Ok(()) => self.engine.ended(id),
+            Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
         }
     }
 }
@@ -214,8 +247,12 @@ pub async fn work(
         ended.cancel();
     });
     // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
+    shift(&engine, &config, stop.child_token()).await?;
     while !stop.is_cancelled() {
-        shift(&engine, &config, stop.child_token()).await?;
+        if let Err(error) = shift(&engine, &config, stop.child_token()).await {
+            tracing::warn!(%error, "a new shift cannot begin, trying again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
     }
     waiter.abort();
     Ok(())
@@ -230,14 +267,16 @@ async fn shift(
     let (incoming, handed) = mpsc::unbounded_channel();
     let worker_id = Uuid::now_v7();
     let lease_until = lease::register(engine, config, worker_id).await?;
+    let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
     // Lanes outlive the drain: the last commits go through them.
     let drained = CancellationToken::new();
     let shift = Arc::new(Shift {
         pool: engine.pool().clone(),
         worker_id,
         engine: engine.clone(),
+        hooks: config.hooks.clone(),
         lanes: (0..config.lanes.max(1))
-            .map(|_| Lane::start(engine.pool().clone(), &tasks, drained.clone()))
+            .map(|_| Lane::start(engine.pool().clone(), mode, &tasks, drained.clone()))
             .collect(),
         room: Arc::new(Semaphore::new(config.room)),
         incoming,
