@@ -1,0 +1,197 @@
+//! A worker in a process of its own, stopped dead in the middle of a call and woken after another has taken over.
+//!
+//! The same test body runs with the fence left out, and must then find fault.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command},
+    sync::Arc,
+};
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use stepwise_engine::{WorkerConfig, hooks::Hooks};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::{
+    plain::Five,
+    provider::{Behaviour, Line, Provider},
+    world::{World, engine, eventually, quick, work_on},
+};
+
+/// What the other process is told.
+const DATABASE: &str = "STEPWISE_TEST_WORKER_DATABASE";
+const FOLDER: &str = "STEPWISE_TEST_WORKER_FOLDER";
+const WITHOUT_FENCE: &str = "STEPWISE_TEST_WORKER_WITHOUT_FENCE";
+
+/// No test by itself: the other process of the tests below.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_in_a_process_of_its_own() {
+    let Ok(database) = std::env::var(DATABASE) else { return };
+    let folder = PathBuf::from(std::env::var(FOLDER).expect("told together with the database"));
+    let pool = PgPoolOptions::new().max_connections(4).connect(&database).await.expect("told");
+    let provider = Provider::in_file(folder.join("book"));
+    // Its second step hangs before it has acted.
+    let gate = provider.hold("do-2");
+    let engine = engine(pool, &provider);
+    let without_fence = std::env::var_os(WITHOUT_FENCE).is_some();
+    let _worker = work_on(
+        &engine,
+        WorkerConfig { hooks: Hooks { without_fence, ..Hooks::default() }, ..quick() },
+    )
+    .await;
+    eventually("the second step", async || !provider.requests("do-2").is_empty()).await;
+    std::fs::write(folder.join("hanging"), "").expect("the folder is the test's");
+    eventually("the word to go on", async || folder.join("go-on").exists()).await;
+    gate.add_permits(1);
+    // Killed by the test.
+    std::future::pending::<()>().await;
+}
+
+struct Other {
+    process: Child,
+    folder: PathBuf,
+}
+
+impl Other {
+    fn start(world: &World, without_fence: bool) -> Self {
+        let folder = std::env::temp_dir().join(format!("stepwise-fence-{}", Uuid::now_v7()));
+        std::fs::create_dir(&folder).expect("the temporary folder can be written");
+        let mut command = Command::new(std::env::current_exe().expect("a test runs from a file"));
+        command
+            .args(["fence::a_worker_in_a_process_of_its_own", "--exact", "--nocapture"])
+            .env(DATABASE, world.db.url())
+            .env(FOLDER, &folder)
+            .stdout(std::process::Stdio::null());
+        if without_fence {
+            command.env(WITHOUT_FENCE, "1");
+        }
+        Self { process: command.spawn().expect("this very program can be run"), folder }
+    }
+
+    fn send(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.process.id().to_string()]).status();
+        assert!(sent.expect("there is a kill command").success(), "the process is there");
+    }
+
+    fn book(&self) -> PathBuf {
+        self.folder.join("book")
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        // Gone or not: the test is over.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Pauses one worker beyond its lease while it calls step 2, lets another take over and reach step 4, wakes the first. Answers what
+/// is wrong with the books afterwards.
+async fn faults_after_a_pause(without_fence: bool) -> Vec<String> {
+    let world = World::new().await;
+    let other = Other::start(&world, without_fence);
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let started = world
+        .engine
+        .start::<Five>(&mut tx, stepwise_engine::Start::new("paused", ()))
+        .await
+        .expect("it can be started");
+    tx.commit().await.expect("the database is there");
+    let id = started.id;
+    eventually("the other to hang in step 2", async || other.folder.join("hanging").exists()).await;
+    other.send("-STOP");
+
+    let provider = Provider::in_file(other.book());
+    // One try fails, so that later steps get numbers that the sleeper does not know.
+    provider.script("do-2", [Behaviour::NotDone]);
+    let fourth: Arc<Semaphore> = provider.hold("do-4");
+    let engine = engine(world.pool.clone(), &provider);
+    let worker = work_on(&engine, quick()).await;
+    eventually("the successor in step 4", async || !provider.requests("do-4").is_empty()).await;
+
+    std::fs::write(other.folder.join("go-on"), "").expect("the folder is the test's");
+    other.send("-CONT");
+    eventually("the sleeper to have acted", async || {
+        let acted = |line: &Line| line.op == "do-2" && line.key.ends_with("-2");
+        provider.lines().iter().filter(|line| acted(line)).count() == 1
+            && settled(&world.pool, without_fence, id).await
+    })
+    .await;
+    fourth.add_permits(1);
+    let mut faults = Vec::new();
+    let seen = world.until(id, "an end", |seen| seen.status != "running").await;
+    if seen.status != "completed" {
+        faults.push(format!("it ended {}", seen.status));
+    }
+    faults.extend(faults_in_the_books(&world.pool, id, &provider).await);
+    worker.stop().await;
+    drop(other);
+    if !without_fence {
+        world.close().await;
+    }
+    faults
+}
+
+/// Has the woken worker tried its commit? With the fence it has noticed; without, it has written.
+async fn settled(pool: &PgPool, without_fence: bool, id: Uuid) -> bool {
+    let renewed: bool = sqlx::query_scalar(
+        "-- name: test renewed
+        select count(*) = 2 from saga.worker where lease_until > clock_timestamp()",
+    )
+    .fetch_one(pool)
+    .await
+    .expect("the database is there");
+    let outcomes: i64 = sqlx::query_scalar(
+        "-- name: test outcomes
+        select count(*) from saga.journal where saga_id = $1 and kind = 'outcome' and step_no = 2",
+    )
+    .bind(id)
+    .fetch_one(pool)
+    .await
+    .expect("the database is there");
+    renewed && (!without_fence || outcomes > 1)
+}
+
+/// One outcome a step, one effect a step, epochs that only rise.
+async fn faults_in_the_books(pool: &PgPool, id: Uuid, provider: &Provider) -> Vec<String> {
+    let mut faults = Vec::new();
+    let journal: Vec<(i32, i32, String, Option<i32>)> = sqlx::query_as(
+        "-- name: test epochs
+        select seq, epoch, kind, step_no from saga.journal where saga_id = $1 order by at, seq",
+    )
+    .bind(id)
+    .fetch_all(pool)
+    .await
+    .expect("the database is there");
+    for pair in journal.windows(2) {
+        if pair[1].1 < pair[0].1 || pair[1].0 <= pair[0].0 {
+            faults.push(format!("the journal goes back: {:?} after {:?}", pair[1], pair[0]));
+        }
+    }
+    for n in 1..=5 {
+        let done = provider.lines().iter().filter(|line| line.op == format!("do-{n}")).count();
+        if done != 1 {
+            faults.push(format!("step {n} was done {done} times"));
+        }
+    }
+    let outcomes = journal.iter().filter(|row| row.2 == "outcome").count();
+    if outcomes != 5 {
+        faults.push(format!("{outcomes} outcomes of five steps"));
+    }
+    faults
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_paused_beyond_its_lease_cannot_commit_when_it_wakes() {
+    assert_eq!(faults_after_a_pause(false).await, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_fence_the_same_pause_does_damage() {
+    let faults = faults_after_a_pause(true).await;
+    assert!(!faults.is_empty(), "the test of the fence would not notice its absence");
+    println!("as it should be: {faults:?}");
+}

@@ -1,0 +1,135 @@
+//! Cancel against placement, decided under the order's row lock; and a provider that acts too late.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
+use sqlx::PgPool;
+use stepwise_engine::{Answer, signal};
+use uuid::Uuid;
+
+use crate::{
+    order::{Event, Input, Order},
+    provider::Behaviour,
+    world::{World, quick},
+};
+
+/// What the customer was told.
+#[derive(Debug, PartialEq)]
+enum Told {
+    Cancelling,
+    PlacedAlready,
+    CancelledAlready,
+}
+
+/// The command: domain row first, instance last.
+async fn cancel(pool: &PgPool, order: &str, id: Uuid) -> Told {
+    let mut tx = pool.begin().await.expect("the database is there");
+    let status: String = sqlx::query_scalar(
+        "-- name: test cancel\nselect status from test.orders where id = $1 for update",
+    )
+    .bind(order)
+    .fetch_one(&mut *tx)
+    .await
+    .expect("the order is there");
+    let told = match status.as_str() {
+        "placing" => {
+            match signal::<Order>(&mut tx, id, "cancel", Event::CancelRequested)
+                .await
+                .expect("it can be signalled")
+            {
+                Answer::Applied => Told::Cancelling,
+                other => panic!("a placement that is placing takes a cancel, not {other:?}"),
+            }
+        }
+        "placed" => Told::PlacedAlready,
+        _ => Told::CancelledAlready,
+    };
+    tx.commit().await.expect("the database is there");
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_raced_200_times_against_the_placement_is_either_told_placed_or_leaves_nothing() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let seed: u64 = rand::rng().next_u64();
+    println!("seed {seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut placed, mut cancelled) = (0, 0);
+    for round in 0..8 {
+        let mut racing = tokio::task::JoinSet::new();
+        for n in 0..25 {
+            let order = format!("order-{round}-{n}");
+            let input = Input { order: order.clone(), notify: false };
+            let id = world.start::<Order>(&order, input).await;
+            let offset = Duration::from_micros(random.random_range(0..12_000));
+            let pool = world.pool.clone();
+            racing.spawn(async move {
+                tokio::time::sleep(offset).await;
+                let told = cancel(&pool, &order, id).await;
+                (order, id, told)
+            });
+        }
+        for (order, id, told) in racing.join_all().await {
+            let seen = world.ended(id).await;
+            let status: String = sqlx::query_scalar(
+                "-- name: test order status\nselect status from test.orders where id = $1",
+            )
+            .bind(&order)
+            .fetch_one(&world.pool)
+            .await
+            .expect("the order is there");
+            let live = world.provider.live().iter().filter(|r| r.contains(&id.to_string())).count();
+            match told {
+                Told::PlacedAlready => {
+                    placed += 1;
+                    assert_eq!(
+                        (seen.status.as_str(), status.as_str(), live),
+                        ("completed", "placed", 1),
+                        "{seen:?}"
+                    );
+                }
+                Told::Cancelling => {
+                    cancelled += 1;
+                    assert_eq!(
+                        (seen.status.as_str(), status.as_str(), live),
+                        ("unwound", "cancelled", 0),
+                        "{seen:?}"
+                    );
+                }
+                Told::CancelledAlready => panic!("nobody else cancels"),
+            }
+        }
+    }
+    println!("{placed} placed, {cancelled} cancelled");
+    assert!(placed > 10 && cancelled > 10, "a race that one side always wins proves nothing");
+    let reserved: i32 =
+        sqlx::query_scalar("-- name: test reserved\nselect reserved from test.stock")
+            .fetch_one(&world.pool)
+            .await
+            .expect("the stock is there");
+    assert_eq!(reserved, placed, "stock is reserved for what was placed and nothing else");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_provider_that_confirms_after_the_unwinding_finds_its_reference_cancelled() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    // The confirm never answers and acts late: its request is kept for the end of this test.
+    world.provider.script("confirm", vec![Behaviour::SilentBefore; 9]);
+    world.provider.script("probe-confirm", vec![Behaviour::SilentBefore; 9]);
+    let input = Input { order: "late".into(), notify: false };
+    let id = world.start::<Order>("late", input).await;
+    let seen = world.ended(id).await;
+    assert_eq!(seen.status, "unwound", "{seen:?}");
+    let late = world.provider.requests("confirm").remove(0);
+    let provider = Arc::clone(&world.provider);
+    let created = provider.lines().into_iter().find(|line| line.op == "create").expect("created");
+    let refused = provider.act_late("confirm", &late.key, &created.reference);
+    assert!(refused, "a cancelled reference kills a late confirm");
+    assert_eq!(provider.live(), Vec::<String>::new());
+    worker.stop().await;
+    world.close().await;
+}

@@ -1,0 +1,221 @@
+//! A database, an engine that knows all test sagas, workers, and waits that end with what they wait for or with its absence named.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{FromRow, PgPool};
+use stepwise_engine::{Engine, Saga, Start, WorkerConfig, migrations, testing::Database, work};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    order::{ORDER_TABLES, Order, OrderSteps},
+    plain::{Five, FiveSteps},
+    provider::Provider,
+};
+
+/// No wait of a test is longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct World {
+    pub(crate) db: Database,
+    pub(crate) pool: PgPool,
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) engine: Engine,
+}
+
+/// What operators would see of an instance.
+#[derive(Debug, Clone, FromRow)]
+pub(crate) struct Seen {
+    pub(crate) status: String,
+    pub(crate) waiting_on: Option<String>,
+    pub(crate) state: String,
+    pub(crate) pending: String,
+    pub(crate) undos: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) attempt: i16,
+    pub(crate) last_error: Option<String>,
+    pub(crate) epoch: i32,
+    pub(crate) seq: i32,
+    pub(crate) owner: Option<Uuid>,
+}
+
+/// A worker of this process.
+pub(crate) struct Worker {
+    stop: CancellationToken,
+    working: tokio::task::JoinHandle<Result<(), sqlx::Error>>,
+}
+
+impl Worker {
+    /// Stops it as SIGTERM would.
+    pub(crate) async fn stop(self) {
+        self.stop.cancel();
+        self.working.await.expect("a worker does not panic").expect("the database was there");
+    }
+}
+
+pub(crate) fn engine(pool: PgPool, provider: &Arc<Provider>) -> Engine {
+    Engine::builder(pool)
+        .saga::<Five, _>(FiveSteps(provider.clone()))
+        .saga::<Order, _>(OrderSteps(provider.clone()))
+        .build()
+}
+
+/// Quick leases and polls.
+pub(crate) fn quick() -> WorkerConfig {
+    WorkerConfig {
+        lease: Duration::from_secs(1),
+        poll: Duration::from_millis(100),
+        drain: Duration::from_secs(5),
+        ..WorkerConfig::default()
+    }
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let db = Database::fresh(&[migrations::migrations()]).await;
+        let pool = db.pool().clone();
+        sqlx::raw_sql(ORDER_TABLES).execute(&pool).await.expect("the tables are new");
+        let provider = Provider::in_memory();
+        let engine = engine(pool.clone(), &provider);
+        Self { db, pool, provider, engine }
+    }
+
+    /// Starts a worker; returns once it has begun its shift.
+    pub(crate) async fn worker(&self, config: WorkerConfig) -> Worker {
+        work_on(&self.engine, config).await
+    }
+
+    /// Starts an instance in a transaction of its own and hands it over.
+    pub(crate) async fn start<S: Saga>(&self, subject: &str, input: S::Input) -> Uuid {
+        let mut tx = self.pool.begin().await.expect("the database is there");
+        let started = self
+            .engine
+            .start::<S>(&mut tx, Start::new(subject, input))
+            .await
+            .expect("it can be started");
+        tx.commit().await.expect("the database is there");
+        let id = started.id;
+        started.hand_over();
+        id
+    }
+
+    /// Gives a signal in a transaction of its own.
+    pub(crate) async fn signal<S: Saga>(
+        &self,
+        id: Uuid,
+        signal_id: &str,
+        event: S::Event,
+    ) -> stepwise_engine::Answer {
+        let mut tx = self.pool.begin().await.expect("the database is there");
+        let answer = stepwise_engine::signal::<S>(&mut tx, id, signal_id, event).await;
+        tx.commit().await.expect("the database is there");
+        answer.expect("it can be signalled")
+    }
+
+    pub(crate) async fn see(&self, id: Uuid) -> Seen {
+        see(&self.pool, id).await
+    }
+
+    /// Waits until the instance has ended or needs a person.
+    pub(crate) async fn ended(&self, id: Uuid) -> Seen {
+        self.until(id, "an end", |seen| {
+            matches!(seen.status.as_str(), "completed" | "unwound" | "stuck" | "abandoned")
+        })
+        .await
+    }
+
+    pub(crate) async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Seen) -> bool) -> Seen {
+        let mut last = None;
+        eventually(what, async || {
+            let seen = self.see(id).await;
+            let is = holds(&seen);
+            last = Some(seen);
+            is
+        })
+        .await;
+        last.expect("it was seen at least once")
+    }
+
+    /// Waits for the nth request of that operation to arrive at the provider.
+    pub(crate) async fn asked(&self, op: &str, times: usize) {
+        eventually(&format!("{times} x {op}"), async || self.provider.requests(op).len() >= times)
+            .await;
+    }
+
+    /// The journal as (kind, step, event).
+    pub(crate) async fn journal(&self, id: Uuid) -> Vec<(String, Option<i32>, Option<String>)> {
+        sqlx::query_as(
+            "-- name: test journal
+            select kind, step_no, event::text from saga.journal where saga_id = $1 order by seq, at",
+        )
+        .bind(id)
+        .fetch_all(&self.pool)
+        .await
+        .expect("the database is there")
+    }
+
+    /// The ledger as (step, status, reference).
+    pub(crate) async fn effects(&self, id: Uuid) -> Vec<(i32, String, Option<String>)> {
+        sqlx::query_as(
+            "-- name: test effects
+            select step_no, status, reference from saga.effect where saga_id = $1 order by step_no",
+        )
+        .bind(id)
+        .fetch_all(&self.pool)
+        .await
+        .expect("the database is there")
+    }
+
+    /// Nothing may be left that nobody would ever look at again. Ends the world.
+    pub(crate) async fn close(self) {
+        let forgotten = forgotten(&self.pool).await;
+        assert!(forgotten.is_empty(), "nobody will ever look at {forgotten:?} again");
+        drop(self.engine);
+        self.db.close().await;
+    }
+}
+
+/// The watchdog: open instances that neither a worker, nor a time, nor a signal, nor an operator would move.
+pub(crate) async fn forgotten(pool: &PgPool) -> Vec<Uuid> {
+    sqlx::query_scalar(
+        "-- name: test watchdog
+        select i.saga_id from saga.instance i
+        where i.status not in ('completed', 'unwound', 'abandoned', 'stuck', 'paused')
+            and i.wake_at is null and i.waiting_on <> 'signal'
+            and not exists (select from saga.worker w where w.worker_id = i.owner)",
+    )
+    .fetch_all(pool)
+    .await
+    .expect("the database is there")
+}
+
+pub(crate) async fn work_on(engine: &Engine, config: WorkerConfig) -> Worker {
+    let stop = CancellationToken::new();
+    let working = tokio::spawn(work(engine.clone(), config, stop.clone().cancelled_owned()));
+    eventually("a shift", async || engine.room() > 0).await;
+    Worker { stop, working }
+}
+
+pub(crate) async fn see(pool: &PgPool, id: Uuid) -> Seen {
+    sqlx::query_as(
+        "-- name: test see
+        select status, waiting_on, state::text, pending::text, undos::text, reason::text, attempt, last_error, epoch, seq, owner
+        from saga.instance where saga_id = $1",
+    )
+    .bind(id)
+    .fetch_one(pool)
+    .await
+    .expect("the instance is there")
+}
+
+/// Waits for a condition; fails with its name after [`PATIENCE`].
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
