@@ -18,8 +18,9 @@ mod account;
 mod binaries;
 mod server;
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use sqlx::postgres::PgConnectOptions;
@@ -112,7 +113,8 @@ impl Cluster {
     /// Starts the cluster in `folder`, making it if there is none, or attaches to it if it runs.
     /// Returns once it accepts connections.
     pub async fn start(folder: &Path) -> Result<Self, ClusterError> {
-        std::fs::create_dir_all(folder).map_err(ClusterError::at(folder))?;
+        let mut private = DirBuilder::new();
+        private.recursive(true).mode(0o700).create(folder).map_err(ClusterError::at(folder))?;
         let folder = folder.canonicalize().map_err(ClusterError::at(folder))?;
         let lock = take_lock(&folder)?;
         let data = folder.join("data");
