@@ -17,7 +17,7 @@ use poem_openapi::{
 };
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row};
-use stepwise_workflows::privacy::{self, CustomerKey, KeyStore};
+use stepwise_workflows::privacy::{self, CustomerKey, KeyStore, KeyStoreError};
 use uuid::Uuid;
 
 use super::problem::{FieldError, Problem};
@@ -183,14 +183,8 @@ async fn key_for(
     answer: &Answer,
 ) -> Result<Option<(Uuid, CustomerKey)>, Problem> {
     let Some(customer_id) = answer.customer_id else { return Ok(None) };
-    match keys.get(customer_id).await {
-        Ok(Some(key)) => Ok(Some((customer_id, key))),
-        Ok(None) => Err(Problem::not_found("customer_not_found", "There is no such customer.")),
-        Err(error) => {
-            tracing::error!(%error, "the key store failed");
-            Err(Problem::unavailable("key_store_unavailable", "The key store is away."))
-        }
-    }
+    let key = keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
+    Ok(Some((customer_id, key)))
 }
 
 /// Locks the key for this transaction. `None`: go ahead. `Some`: this was the answer.

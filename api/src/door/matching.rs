@@ -8,15 +8,15 @@ use poem_openapi::{
 
 use super::problem::Problem;
 
-/// The version the client looked at, if it said so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IfMatch(pub Option<i64>);
+/// The entity tag of what the client looked at, without its quotes, if it said so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IfMatch(pub Option<String>);
 
 impl IfMatch {
-    /// 412 if the thing is at another version than the client looked at.
-    pub fn check(self, version: i64) -> Result<(), Problem> {
-        match self.0 {
-            Some(seen) if seen != version => Err(changed()),
+    /// 412 if the thing has another tag than the one the client looked at.
+    pub fn check(&self, tag: &str) -> Result<(), Problem> {
+        match &self.0 {
+            Some(seen) if seen != tag => Err(changed()),
             _ => Ok(()),
         }
     }
@@ -58,8 +58,9 @@ impl<'a> ApiExtractor<'a> for IfMatch {
         if text == "*" {
             return Ok(Self(None));
         }
-        // What is not one of our tags matches nothing.
-        let version = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')?.parse().ok());
-        version.map(|version| Self(Some(version))).ok_or_else(|| changed().into())
+        let strong = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
+        // What is not a tag of ours matches nothing.
+        let tag = strong.filter(|tag| !tag.is_empty() && !tag.contains('"'));
+        tag.map(|tag| Self(Some(tag.to_owned()))).ok_or_else(|| changed().into())
     }
 }

@@ -20,7 +20,9 @@ use std::sync::Arc;
 
 use poem::Request;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use stepwise_workflows::privacy::KeyStore;
+use stepwise_engine::Engine;
+use stepwise_workflows::Shop;
+use tokio_util::sync::CancellationToken;
 
 use self::{
     caller::{Caller, Callers},
@@ -32,21 +34,31 @@ use self::{
     reply::Reply,
 };
 
-/// How long a session lives without a request.
-const IDLE: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
-
 /// What all handlers share.
 pub struct Door {
     /// The pool of the API; its acquire time-out is what turns a lost database into a 503.
     pub db: PgPool,
-    /// Customers' keys, for answers that are kept.
-    pub keys: Arc<dyn KeyStore>,
+    /// The shop's decisions and its doors to the outside.
+    pub shop: Arc<Shop>,
+    /// Starts sagas, and tells when they end.
+    pub engine: Engine,
+    /// When the process stops, streams end.
+    pub stop: CancellationToken,
     /// Token lookup.
     pub callers: Callers,
     /// Rate limits.
     pub limits: Limits,
     /// Cursor signing.
     pub cursors: Cursors,
+}
+
+/// What whoever runs the front door decides.
+#[derive(Debug, Clone)]
+pub struct DoorSettings {
+    /// The name of the installation: part of service keys.
+    pub environment: String,
+    /// How often a caller may ask.
+    pub rates: Rates,
 }
 
 /// One command as the front door sees it: which, by whom, under which key, with what body.
@@ -87,9 +99,10 @@ impl Door {
     /// Reads the shared secrets and opens the door.
     pub async fn open(
         db: PgPool,
-        keys: Arc<dyn KeyStore>,
-        environment: &str,
-        rates: Rates,
+        shop: Arc<Shop>,
+        engine: Engine,
+        settings: DoorSettings,
+        stop: CancellationToken,
     ) -> Result<Self, sqlx::Error> {
         let secret = sqlx::query_scalar(
             "-- cursor_secret
@@ -98,10 +111,12 @@ impl Door {
         .fetch_one(&db)
         .await?;
         Ok(Self {
-            callers: Callers::new(db.clone(), environment, IDLE),
+            callers: Callers::new(db.clone(), settings.environment, shop.config.session_idle),
             db,
-            keys,
-            limits: Limits::new(rates),
+            shop,
+            engine,
+            stop,
+            limits: Limits::new(settings.rates),
             cursors: Cursors::new(secret),
         })
     }
@@ -128,10 +143,10 @@ impl Door {
         };
         let scope = Scope::new(&ask.who, ask.operation, key, ask.path, &ask.fingerprint);
         if let Some(answer) = idempotency::take(&mut tx, &scope).await? {
-            return Ok(Reply::replayed(idempotency::unseal(&*self.keys, answer).await?));
+            return Ok(Reply::replayed(idempotency::unseal(&*self.shop.keys, answer).await?));
         }
         let reply = act(&mut tx).await?;
-        let kept = idempotency::seal(&*self.keys, &reply.answer).await?;
+        let kept = idempotency::seal(&*self.shop.keys, &reply.answer).await?;
         idempotency::store(&mut tx, &scope, &kept).await?;
         tx.commit().await?;
         Ok(reply)

@@ -16,6 +16,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
     types::{ToJSON, Type},
 };
+use stepwise_workflows::privacy::KeyStoreError;
 
 /// What went wrong, as a value: status, stable code, a sentence, and where in the body.
 #[derive(Debug, Clone)]
@@ -333,6 +334,25 @@ impl From<sqlx::Error> for Problem {
             }
             other => {
                 tracing::error!(kind = kind_of(other), "unexpected database error");
+                Self::internal()
+            }
+        }
+    }
+}
+
+/// An erased customer is unknown; a key store that is away is a moment's trouble.
+impl From<KeyStoreError> for Problem {
+    fn from(error: KeyStoreError) -> Self {
+        match error {
+            KeyStoreError::Destroyed => {
+                Self::not_found("customer_not_found", "There is no such customer.")
+            }
+            KeyStoreError::Storage(error) => {
+                tracing::error!(%error, "the key store failed");
+                Self::unavailable("key_store_unavailable", "The key store is away.")
+            }
+            KeyStoreError::Damaged(what) => {
+                tracing::error!(what, "the key store is damaged");
                 Self::internal()
             }
         }

@@ -3,7 +3,7 @@
 //! The body becomes bytes at once: the same bytes go to the client and, under an idempotency key,
 //! into the database.
 
-use std::marker::PhantomData;
+use std::{fmt::Display, marker::PhantomData};
 
 use poem::{
     IntoResponse, Response,
@@ -74,17 +74,12 @@ impl<const STATUS: u16, T> Reply<STATUS, T> {
         self
     }
 
-    /// The version of the thing.
+    /// The entity tag of the thing: its version, or what its version makes of it.
     #[must_use]
-    pub fn version(mut self, version: i64) -> Self {
-        self.answer.etag = Some(etag(version));
+    pub fn tagged(mut self, tag: impl Display) -> Self {
+        self.answer.etag = Some(format!("\"{tag}\""));
         self
     }
-}
-
-/// A version as an entity tag.
-pub fn etag(version: i64) -> String {
-    format!("\"{version}\"")
 }
 
 /// The response to an [`Answer`].

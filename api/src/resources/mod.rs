@@ -1,6 +1,8 @@
 //! One file per resource: its shapes, its handlers, and the `match` from refusals to problems.
 
+pub mod inventory;
 pub mod operators;
+pub mod orders;
 pub mod shapes;
 pub mod system;
 

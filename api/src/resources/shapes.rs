@@ -1,7 +1,10 @@
 //! Shapes that several resources share.
 
 use poem_openapi::Object;
-use stepwise_workflows::money::{InvalidMoney, Money};
+use stepwise_workflows::{
+    money::{InvalidMoney, Money},
+    text::{BadField, BadText},
+};
 
 use crate::door::problem::Problem;
 
@@ -35,4 +38,15 @@ impl MoneyShape {
         let amount = self.amount.parse().ok().filter(|_| plain).ok_or(InvalidMoney::NotANumber)?;
         Money::new(amount, self.currency.parse()?)
     }
+}
+
+/// A text a command could not take, as 422 at its field.
+pub fn bad_field(bad: BadField) -> Problem {
+    let code = match bad.problem {
+        BadText::Missing => "missing_field",
+        BadText::TooLong(_) => "too_long",
+        BadText::ControlCharacter => "invalid_character",
+        BadText::CardNumber => "card_number_not_accepted",
+    };
+    Problem::field(&format!("/{}", bad.field), code, bad.to_string())
 }

@@ -1,46 +1,25 @@
 //! A front door of one's own: a fresh database, a server on a free port, a client.
 
-use std::{collections::HashMap, sync::Arc, sync::Mutex, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 use stepwise::door::{
-    Door,
+    Door, DoorSettings,
     caller::{NewKey, make_key},
     limits::Rates,
 };
-use stepwise_engine::testing::Database;
-use stepwise_workflows::privacy::{CustomerKey, KeyStore, KeyStoreError};
+use stepwise_engine::{Engine, testing::Database};
+use stepwise_workflows::{Config, Shop};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-/// Keys in memory: what the front door needs of a key store.
-#[derive(Default)]
-pub(crate) struct Keys(Mutex<HashMap<Uuid, CustomerKey>>);
-
-#[async_trait::async_trait]
-impl KeyStore for Keys {
-    async fn create_many(&self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
-        let mut keys = self.0.lock().expect("a test does not panic here");
-        Ok(ids
-            .iter()
-            .map(|id| keys.entry(*id).or_insert_with(CustomerKey::random).clone())
-            .collect())
-    }
-
-    async fn get(&self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
-        Ok(self.0.lock().expect("a test does not panic here").get(&id).cloned())
-    }
-
-    async fn destroy(&self, id: Uuid) -> Result<bool, KeyStoreError> {
-        Ok(self.0.lock().expect("a test does not panic here").remove(&id).is_some())
-    }
-}
+use crate::ports::{Keys, Letters, Nobody};
 
 /// A running front door.
 pub(crate) struct House {
     pub(crate) database: Database,
     pub(crate) door: Arc<Door>,
+    pub(crate) mail: Arc<Letters>,
     pub(crate) base: String,
     pub(crate) client: reqwest::Client,
     stop: CancellationToken,
@@ -100,13 +79,17 @@ impl House {
             stepwise_workflows::migrations::migrations(),
         ])
         .await;
-        let keys = Arc::new(Keys::default());
         let db = stepwise::server::pool(database.options(), 10);
-        let door = Door::open(db, keys, "test", rates).await;
+        let mail = Arc::new(Letters::default());
+        let (keys, gateway) = (Arc::new(Keys::default()), Arc::new(Nobody));
+        let shop = Arc::new(Shop::new(Config::default(), keys, gateway, Arc::clone(&mail) as _));
+        let engine = Engine::builder(db.clone()).build();
+        let stop = CancellationToken::new();
+        let settings = DoorSettings { environment: "test".to_owned(), rates };
+        let door = Door::open(db, shop, engine, settings, stop.clone()).await;
         let door = Arc::new(door.expect("a fresh database has its secrets"));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("it is bound"));
-        let stop = CancellationToken::new();
         tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), stop.clone()));
         // Fails only where another test of this process was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -115,7 +98,7 @@ impl House {
             .no_proxy()
             .build()
             .expect("a plain client");
-        Self { database, door, base, client, stop }
+        Self { database, door, mail, base, client, stop }
     }
 
     pub(crate) async fn close(self) {

@@ -4,4 +4,7 @@ mod cli;
 mod conventions;
 mod document;
 mod house;
+mod inventory;
 mod keys;
+mod ports;
+mod repeats;

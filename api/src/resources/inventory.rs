@@ -1,0 +1,285 @@
+//! Stock: how much there is, who changed it and why.
+
+use chrono::{DateTime, Utc};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+};
+use stepwise_workflows::inventory::{
+    self, AuditRow, Stock,
+    commands::{self, InventoryRefusal, Item},
+};
+use uuid::Uuid;
+
+use super::{Group, shapes::bad_field};
+use crate::door::{
+    Ask,
+    caller::{By, StockKeeper, StockReader},
+    idempotency::{OptionalKey, RequiredKey},
+    json::Body,
+    page::{self, Page},
+    problem::Problem,
+    reply::Done,
+};
+
+/// The operations about stock.
+pub struct Inventory;
+
+/// What is on hand.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct SetInventoryQuantity {
+    /// Needed where the product has variants.
+    #[oai(nullable)]
+    variant_id: Option<Uuid>,
+    /// How many there are, 0 or more.
+    quantity: i32,
+    /// Why; kept in the audit.
+    reason: String,
+}
+
+/// A difference.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct AdjustInventory {
+    /// Needed where the product has variants.
+    #[oai(nullable)]
+    variant_id: Option<Uuid>,
+    /// How many more, or fewer if negative.
+    adjustment: i32,
+    /// Why; kept in the audit.
+    reason: String,
+}
+
+/// A promise by hand.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct ReserveInventory {
+    /// Needed where the product has variants.
+    #[oai(nullable)]
+    variant_id: Option<Uuid>,
+    /// How many, 1 or more.
+    quantity: i32,
+    /// The order they are for.
+    order_id: Uuid,
+}
+
+/// What was promised by hand, given back.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct ReleaseInventory {
+    /// Needed where the product has variants.
+    #[oai(nullable)]
+    variant_id: Option<Uuid>,
+    /// How many, 1 or more.
+    quantity: i32,
+    /// Why; kept in the audit.
+    reason: String,
+}
+
+/// The stock of a product or of one of its variants.
+#[derive(Debug, Object)]
+#[oai(rename = "Stock", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct StockShape {
+    product_id: Uuid,
+    variant_id: Option<Uuid>,
+    /// How many there are.
+    on_hand: i32,
+    /// How many of them are promised.
+    reserved: i32,
+    /// How many can still be promised.
+    available: i32,
+    /// Fewer available than this is low.
+    low_stock_threshold: i32,
+}
+
+impl From<Stock> for StockShape {
+    fn from(stock: Stock) -> Self {
+        Self {
+            product_id: stock.product_id,
+            variant_id: stock.variant_id,
+            on_hand: stock.on_hand,
+            reserved: stock.reserved,
+            available: stock.available(),
+            low_stock_threshold: stock.low_stock_threshold,
+        }
+    }
+}
+
+/// All stocks of a product: one, or one for each variant.
+#[derive(Debug, Object)]
+struct Stocks {
+    items: Vec<StockShape>,
+}
+
+/// One change of a stock.
+#[derive(Debug, Object)]
+#[oai(rename = "StockChange", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ChangeShape {
+    /// `set`, `adjusted`, `reserved`, `released` or `deducted`.
+    change: String,
+    /// Who did it.
+    actor: Uuid,
+    reason: String,
+    order_id: Option<Uuid>,
+    on_hand_before: i32,
+    on_hand_after: i32,
+    reserved_before: i32,
+    reserved_after: i32,
+    changed_at: DateTime<Utc>,
+}
+
+impl From<AuditRow> for ChangeShape {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            change: row.change,
+            actor: row.actor,
+            reason: row.reason,
+            order_id: row.order_id,
+            on_hand_before: row.on_hand_before,
+            on_hand_after: row.on_hand_after,
+            reserved_before: row.reserved_before,
+            reserved_after: row.reserved_after,
+            changed_at: row.changed_at,
+        }
+    }
+}
+
+#[OpenApi(prefix_path = "/v1/products", tag = "Group::Inventory")]
+impl Inventory {
+    /// Set what is on hand.
+    #[oai(path = "/:productId/inventory", method = "put", operation_id = "setInventoryQuantity")]
+    async fn set(
+        &self,
+        by: By<StockKeeper>,
+        key: OptionalKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+        body: Body<SetInventoryQuantity>,
+    ) -> Result<Done<StockShape>, Problem> {
+        let SetInventoryQuantity { variant_id, quantity, reason } = &body.value;
+        let item = Item { product_id: product_id.0, variant_id: *variant_id };
+        let ask = Ask::new("setInventoryQuantity", &by, &key).with(&body);
+        by.door
+            .command(ask, async |tx| {
+                let set = commands::set_inventory_quantity(tx, item, *quantity, reason, by.id);
+                Ok(Done::new(&set.await.map_err(refused)?.into()))
+            })
+            .await
+    }
+
+    /// Change what is on hand by a difference.
+    #[oai(path = "/:productId/inventory/adjust", method = "post", operation_id = "adjustInventory")]
+    async fn adjust(
+        &self,
+        by: By<StockKeeper>,
+        key: RequiredKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+        body: Body<AdjustInventory>,
+    ) -> Result<Done<StockShape>, Problem> {
+        let AdjustInventory { variant_id, adjustment, reason } = &body.value;
+        let item = Item { product_id: product_id.0, variant_id: *variant_id };
+        let ask = Ask::new("adjustInventory", &by, &key).with(&body);
+        by.door
+            .command(ask, async |tx| {
+                let adjusted = commands::adjust_inventory(tx, item, *adjustment, reason, by.id);
+                Ok(Done::new(&adjusted.await.map_err(refused)?.into()))
+            })
+            .await
+    }
+
+    /// Promise stock to an order by hand.
+    #[oai(path = "/:productId/inventory/reserve", method = "post", operation_id = "reserveInventory")]
+    async fn reserve(
+        &self,
+        by: By<StockKeeper>,
+        key: RequiredKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+        body: Body<ReserveInventory>,
+    ) -> Result<Done<StockShape>, Problem> {
+        let ReserveInventory { variant_id, quantity, order_id } = &body.value;
+        let item = Item { product_id: product_id.0, variant_id: *variant_id };
+        let ask = Ask::new("reserveInventory", &by, &key).with(&body);
+        by.door
+            .command(ask, async |tx| {
+                let reserved = commands::reserve_inventory(tx, item, *quantity, *order_id, by.id);
+                Ok(Done::new(&reserved.await.map_err(refused)?.into()))
+            })
+            .await
+    }
+
+    /// Give back what was promised by hand.
+    #[oai(path = "/:productId/inventory/release", method = "post", operation_id = "releaseInventory")]
+    async fn release(
+        &self,
+        by: By<StockKeeper>,
+        key: RequiredKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+        body: Body<ReleaseInventory>,
+    ) -> Result<Done<StockShape>, Problem> {
+        let ReleaseInventory { variant_id, quantity, reason } = &body.value;
+        let item = Item { product_id: product_id.0, variant_id: *variant_id };
+        let ask = Ask::new("releaseInventory", &by, &key).with(&body);
+        by.door
+            .command(ask, async |tx| {
+                let released = commands::release_inventory(tx, item, *quantity, reason, by.id);
+                Ok(Done::new(&released.await.map_err(refused)?.into()))
+            })
+            .await
+    }
+
+    /// The stock of a product.
+    #[oai(path = "/:productId/inventory", method = "get", operation_id = "getInventory")]
+    async fn get(
+        &self,
+        by: By<StockReader>,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+    ) -> Result<Done<Stocks>, Problem> {
+        let mut db = by.door.db.acquire().await?;
+        let stocks = inventory::stock_of(&mut db, product_id.0).await?;
+        if stocks.is_empty() {
+            return Err(refused(InventoryRefusal::ProductNotFound));
+        }
+        Ok(Done::new(&Stocks { items: stocks.into_iter().map(Into::into).collect() }))
+    }
+
+    /// Every change of a stock, newest first.
+    #[oai(path = "/:productId/inventory/audit", method = "get", operation_id = "listInventoryAudit")]
+    async fn audit(
+        &self,
+        by: By<StockReader>,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+        #[oai(name = "variantId")] variant_id: Query<Option<Uuid>>,
+        limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<ChangeShape>>, Problem> {
+        let limit = page::limit(limit.0)?;
+        let list = format!("inventory/{}/{:?}", product_id.0, variant_id.0);
+        let before: Option<i64> = by.door.cursors.open(&list, cursor.0.as_deref())?;
+        let mut db = by.door.db.acquire().await?;
+        let stocks = inventory::stock_of(&mut db, product_id.0).await?;
+        let stock = stocks
+            .iter()
+            .find(|stock| stock.variant_id == variant_id.0)
+            .ok_or_else(|| refused(InventoryRefusal::ProductNotFound))?;
+        let rows =
+            inventory::audit_of(&mut db, stock.inventory_id, before, page::fetch_count(limit));
+        let page = by.door.cursors.page(&list, limit, rows.await?, |row| row.n, Into::into);
+        Ok(Done::new(&page))
+    }
+}
+
+fn refused(refusal: InventoryRefusal) -> Problem {
+    use InventoryRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::ProductNotFound => Problem::not_found("product_not_found", why),
+        R::VariantRequired => Problem::field("/variantId", "variant_required", why),
+        R::NegativeQuantity => Problem::field("/quantity", "negative_quantity", why),
+        R::NegativeStock { .. } => Problem::conflict("negative_stock", why),
+        R::BelowReserved { .. } => Problem::conflict("below_reserved", why),
+        R::InsufficientStock { .. } => Problem::conflict("insufficient_stock", why),
+        R::QuantityExceedsReserved { .. } => Problem::conflict("quantity_exceeds_reserved", why),
+        R::InvalidReason(bad) => bad_field(bad),
+        R::Database(error) => error.into(),
+    }
+}

@@ -1,0 +1,96 @@
+//! The outside world of these tests: keys in memory, mail in memory, a gateway nobody answers at.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use stepwise_workflows::{
+    mail::{Mail, MailError, Mailer},
+    money::Money,
+    payment::gateway::{
+        Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
+        PaymentGateway, Reference, Refund, Trouble,
+    },
+    privacy::{CustomerKey, KeyStore, KeyStoreError},
+};
+use uuid::Uuid;
+
+/// Keys in memory.
+#[derive(Default)]
+pub(crate) struct Keys(Mutex<HashMap<Uuid, CustomerKey>>);
+
+/// Mail in memory.
+#[derive(Default)]
+pub(crate) struct Letters(Mutex<Vec<Mail>>);
+
+/// A gateway that nobody answers at: orders stay `placing`.
+pub(crate) struct Nobody;
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("a test does not panic here")
+}
+
+#[async_trait::async_trait]
+impl KeyStore for Keys {
+    async fn create_many(&self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
+        let mut keys = locked(&self.0);
+        let made = ids.iter().map(|id| keys.entry(*id).or_insert_with(CustomerKey::random).clone());
+        Ok(made.collect())
+    }
+
+    async fn get(&self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
+        Ok(locked(&self.0).get(&id).cloned())
+    }
+
+    async fn destroy(&self, id: Uuid) -> Result<bool, KeyStoreError> {
+        Ok(locked(&self.0).remove(&id).is_some())
+    }
+}
+
+impl Letters {
+    /// The text of the last mail to this address.
+    pub(crate) fn last_to(&self, address: &str) -> Option<String> {
+        locked(&self.0).iter().rev().find(|mail| mail.to == address).map(|mail| mail.text.clone())
+    }
+}
+
+#[async_trait::async_trait]
+impl Mailer for Letters {
+    async fn send(&self, _: &str, mail: &Mail) -> Result<(), MailError> {
+        locked(&self.0).push(mail.clone());
+        Ok(())
+    }
+}
+
+fn nobody<T>() -> Result<T, GatewayError> {
+    Err(GatewayError::NotDone(Trouble::Unreachable))
+}
+
+#[async_trait::async_trait]
+impl PaymentGateway for Nobody {
+    async fn create(&self, _: &str, _: &Charge) -> Result<Creation, GatewayError> {
+        nobody()
+    }
+    async fn confirm(&self, _: &str, _: &Reference) -> Result<Confirmation, GatewayError> {
+        nobody()
+    }
+    async fn find(&self, _: &Reference) -> Result<Option<Authorization>, GatewayError> {
+        nobody()
+    }
+    async fn find_by_key(&self, _: Uuid, _: &str) -> Result<Option<Authorization>, GatewayError> {
+        nobody()
+    }
+    async fn cancel(&self, _: &str, _: &Reference) -> Result<Cancellation, GatewayError> {
+        nobody()
+    }
+    async fn capture(&self, _: &str, _: &Reference, _: Money) -> Result<Capture, GatewayError> {
+        nobody()
+    }
+    async fn refund(&self, _: &str, _: &Reference, _: Money) -> Result<Refund, GatewayError> {
+        nobody()
+    }
+    async fn find_refund(&self, _: &str, _: &Reference) -> Result<Option<Refund>, GatewayError> {
+        nobody()
+    }
+}

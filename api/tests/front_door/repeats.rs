@@ -1,0 +1,160 @@
+//! The same request twice.
+
+use futures::future::join_all;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+
+use crate::{
+    house::{refusal, send},
+    inventory::Store,
+};
+
+fn adjust(store: &Store, key: Option<&str>, body: &Value) -> RequestBuilder {
+    let path = format!("/v1/products/{}/inventory/adjust", store.product);
+    let request = store.house.ask(Method::POST, &path).bearer_auth(&store.key).json(body);
+    match key {
+        Some(key) => request.header("idempotency-key", key),
+        None => request,
+    }
+}
+
+#[tokio::test]
+async fn a_repetition_gets_the_same_answer_and_has_no_second_effect() {
+    let store = Store::open(10).await;
+    let body = json!({"adjustment": 1, "reason": "found one"});
+    let first = send(adjust(&store, Some("k1"), &body)).await;
+    assert_eq!(first.is(200).header("idempotent-replayed"), "");
+    // However it is written, it is the same request.
+    let same = json!({"reason": "found one", "adjustment": 1});
+    for key in ["k1", "\"k1\""] {
+        let again = send(adjust(&store, Some(key), &same)).await;
+        assert_eq!(again.is(200).header("idempotent-replayed"), "true");
+        assert_eq!(again.text, first.text);
+    }
+    assert_eq!(store.stock().await, (11, 0));
+    store.house.close().await;
+}
+
+#[tokio::test]
+async fn a_key_used_for_another_request_is_refused_and_another_caller_is_another_matter() {
+    let mut store = Store::open(10).await;
+    let body = json!({"adjustment": 1, "reason": "x"});
+    send(adjust(&store, Some("k"), &body)).await.is(200);
+    let other = json!({"adjustment": 2, "reason": "x"});
+    let answer = send(adjust(&store, Some("k"), &other)).await;
+    assert_eq!(answer.problem(), refusal(422, "idempotency_key_reused"));
+    store.key = store.house.key("service", &["inventory:write", "inventory:read"]).await;
+    send(adjust(&store, Some("k"), &other)).await.is(200);
+    assert_eq!(store.stock().await, (13, 0));
+    store.house.close().await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_kept() {
+    let store = Store::open(1).await;
+    let body = json!({"adjustment": -2, "reason": "x"});
+    let answer = send(adjust(&store, Some("k"), &body)).await;
+    assert_eq!(answer.problem(), refusal(409, "negative_stock"));
+    send(adjust(&store, Some("other"), &json!({"adjustment": 5, "reason": "x"}))).await.is(200);
+    send(adjust(&store, Some("k"), &body)).await.is(200);
+    assert_eq!(store.stock().await, (4, 0));
+    store.house.close().await;
+}
+
+#[tokio::test]
+async fn a_missing_or_impossible_key_is_400() {
+    let store = Store::open(10).await;
+    let body = json!({"adjustment": 1, "reason": "x"});
+    let answer = send(adjust(&store, None, &body)).await;
+    assert_eq!(answer.problem(), refusal(400, "idempotency_key_required"));
+    let long = "x".repeat(300);
+    for key in ["", "\"\"", long.as_str(), "\u{e9}"] {
+        let answer = send(adjust(&store, Some(key), &body)).await;
+        assert_eq!(answer.problem(), refusal(400, "invalid_idempotency_key"), "{key}");
+    }
+    assert_eq!(store.stock().await, (10, 0));
+    store.house.close().await;
+}
+
+#[tokio::test]
+async fn while_the_first_one_runs_its_twin_is_told_to_come_back() {
+    let store = Store::open(10).await;
+    let body = json!({"adjustment": 1, "reason": "x"});
+    // The stock's row is held: the first request is under way for as long as we like.
+    let mut holding = store.house.database.pool().begin().await.expect("a transaction");
+    sqlx::query("select 1 from shop.inventory for update")
+        .execute(&mut *holding)
+        .await
+        .expect("ok");
+    let first = tokio::spawn(send(adjust(&store, Some("k"), &body)));
+    let twin = loop {
+        assert!(!first.is_finished(), "it should wait for the row");
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock'",
+        )
+        .fetch_one(store.house.database.pool())
+        .await
+        .expect("a count");
+        if waiting > 0 {
+            break send(adjust(&store, Some("k"), &body)).await;
+        }
+    };
+    assert_eq!(twin.problem(), refusal(409, "request_in_flight"));
+    assert_eq!(twin.header("retry-after"), "1");
+    assert_eq!(twin.json()["retryable"], true);
+    holding.rollback().await.expect("ok");
+    first.await.expect("it ends").is(200);
+    assert_eq!(store.stock().await, (11, 0));
+    store.house.close().await;
+}
+
+#[tokio::test]
+async fn a_hundred_twins_at_once_have_one_effect() {
+    let store = Store::open(10).await;
+    let body = json!({"adjustment": 1, "reason": "x"});
+    let answers = join_all((0..100).map(|_| send(adjust(&store, Some("k"), &body)))).await;
+    let fresh = answers
+        .iter()
+        .filter(|a| a.status == 200 && a.header("idempotent-replayed").is_empty())
+        .count();
+    assert_eq!(fresh, 1);
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        assert_eq!(answer.problem(), refusal(409, "request_in_flight"));
+    }
+    assert_eq!(store.stock().await, (11, 0));
+    store.house.close().await;
+}
+
+#[tokio::test]
+async fn an_answer_is_kept_for_72_hours() {
+    let store = Store::open(10).await;
+    let body = json!({"adjustment": 1, "reason": "x"});
+    send(adjust(&store, Some("k"), &body)).await.is(200);
+    let later = |hours: i32| {
+        let pool = store.house.database.pool().clone();
+        async move {
+            sqlx::query("update saga.clock set offset_by = make_interval(hours => $1)")
+                .bind(hours)
+                .execute(&pool)
+                .await
+                .expect("the clock moves");
+        }
+    };
+    // The caller's own key must outlive the clock's jump.
+    sqlx::query("update shop.access_key set expires_at = null")
+        .execute(store.house.database.pool())
+        .await
+        .expect("ok");
+    later(71).await;
+    let kept = send(adjust(&store, Some("k"), &body)).await;
+    assert_eq!(kept.header("idempotent-replayed"), "true");
+    later(73).await;
+    let anew = send(adjust(&store, Some("k"), &body)).await;
+    assert_eq!(anew.is(200).header("idempotent-replayed"), "");
+    assert_eq!(store.stock().await, (12, 0));
+    later(200).await;
+    let purged = stepwise::door::idempotency::purge(&store.house.door.db).await;
+    assert_eq!(purged.expect("a purge"), 1);
+    store.house.close().await;
+}
