@@ -36,7 +36,10 @@ pub mod payment;
 pub mod privacy;
 pub mod product;
 pub mod sagas;
+pub mod seed;
 pub mod shop;
+#[cfg(test)]
+mod testing;
 pub mod text;
 
 pub use config::Config;

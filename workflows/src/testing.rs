@@ -1,0 +1,183 @@
+//! What the shop's own tests share: a database, doors that need no outside world, a few rows.
+
+use std::{collections::HashMap, sync::Arc, sync::Mutex};
+
+use async_trait::async_trait;
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use stepwise_engine::testing::Database;
+use uuid::Uuid;
+
+use crate::{
+    Config, Shop,
+    mail::{Mail, MailError, Mailer},
+    money::Money,
+    payment::gateway::{
+        Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
+        PaymentGateway, Reference, Refund, Trouble,
+    },
+    privacy::{CustomerKey, KeyStore, KeyStoreError},
+};
+
+/// A database with the engine's and the shop's tables.
+pub(crate) async fn database() -> Database {
+    Database::fresh(&[stepwise_engine::migrations::migrations(), crate::migrations::migrations()])
+        .await
+}
+
+/// A shop by the default decisions, without an outside world.
+pub(crate) fn shop() -> Shop {
+    Shop::new(Config::default(), Arc::new(Keys::default()), Arc::new(Closed), Arc::new(Closed))
+}
+
+/// A shop that hands its mail to `mailer`.
+pub(crate) fn shop_with_mailer(mailer: Arc<dyn Mailer>) -> Shop {
+    Shop::new(Config::default(), Arc::new(Keys::default()), Arc::new(Closed), mailer)
+}
+
+/// Keys in memory.
+#[derive(Default)]
+struct Keys(Mutex<HashMap<Uuid, CustomerKey>>);
+
+#[async_trait]
+impl KeyStore for Keys {
+    async fn create_many(&self, customer_ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
+        let mut keys = self.0.lock().expect("no test panics while it holds the keys");
+        let mut key = |id: &Uuid| keys.entry(*id).or_insert_with(CustomerKey::random).clone();
+        Ok(customer_ids.iter().map(&mut key).collect())
+    }
+
+    async fn get(&self, customer_id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
+        let keys = self.0.lock().expect("no test panics while it holds the keys");
+        Ok(keys.get(&customer_id).cloned())
+    }
+
+    async fn destroy(&self, customer_id: Uuid) -> Result<bool, KeyStoreError> {
+        let mut keys = self.0.lock().expect("no test panics while it holds the keys");
+        Ok(keys.remove(&customer_id).is_some())
+    }
+}
+
+/// Nobody is there.
+struct Closed;
+
+#[async_trait]
+impl Mailer for Closed {
+    async fn send(&self, _: &str, _: &Mail) -> Result<(), MailError> {
+        Err(MailError::NotDone(std::io::ErrorKind::ConnectionRefused.into()))
+    }
+}
+
+const UNREACHABLE: GatewayError = GatewayError::NotDone(Trouble::Unreachable);
+
+#[async_trait]
+impl PaymentGateway for Closed {
+    async fn create(&self, _: &str, _: &Charge) -> Result<Creation, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn confirm(&self, _: &str, _: &Reference) -> Result<Confirmation, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn find(&self, _: &Reference) -> Result<Option<Authorization>, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn find_by_key(&self, _: Uuid, _: &str) -> Result<Option<Authorization>, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn cancel(&self, _: &str, _: &Reference) -> Result<Cancellation, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn capture(&self, _: &str, _: &Reference, _: Money) -> Result<Capture, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn refund(&self, _: &str, _: &Reference, _: Money) -> Result<Refund, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn find_refund(&self, _: &str, _: &Reference) -> Result<Option<Refund>, GatewayError> {
+        Err(UNREACHABLE)
+    }
+}
+
+/// Moves the business clock forward, for everybody.
+pub(crate) async fn pass(connection: &mut PgConnection, seconds: f64) {
+    sqlx::query("-- test: time passes\nupdate saga.clock set offset_by = offset_by + make_interval(secs => $1)")
+        .bind(seconds)
+        .execute(connection)
+        .await
+        .expect("the clock moves");
+}
+
+/// An active product with so many on hand; its price in cents.
+pub(crate) async fn product(connection: &mut PgConnection, cents: i64, on_hand: i32) -> Uuid {
+    let (product_id, other) = (Uuid::now_v7(), Uuid::now_v7());
+    sqlx::query(
+        "-- test: a product
+        with category as (
+            insert into shop.category (category_id, name, depth, created_at)
+            values ($2, $2::text, 1, saga.now())
+        ), product as (
+            insert into shop.product (product_id, category_id, name, description, price, currency,
+                                      status, created_by, created_at, updated_at)
+            values ($1, $2, 'Thing', '', $3, 'USD', 'active', $2, saga.now(), saga.now())
+        )
+        insert into shop.inventory (inventory_id, product_id, on_hand, updated_at)
+        values ($2, $1, $4, saga.now())",
+    )
+    .bind(product_id)
+    .bind(other)
+    .bind(Decimal::new(cents, 2))
+    .bind(on_hand)
+    .execute(connection)
+    .await
+    .expect("the product is written");
+    product_id
+}
+
+/// What is on hand, reserved, and held by reservations, of a product without variants.
+pub(crate) async fn stock(connection: &mut PgConnection, product_id: Uuid) -> (i32, i32, i64) {
+    sqlx::query_as(
+        "-- test: stock
+        select on_hand, reserved,
+               (select coalesce(sum(quantity), 0) from shop.reservation r
+                where r.inventory_id = i.inventory_id)
+        from shop.inventory i where product_id = $1 and variant_id is null",
+    )
+    .bind(product_id)
+    .fetch_one(connection)
+    .await
+    .expect("the product has stock")
+}
+
+/// The names of an aggregate's events, after checking that their numbers have no gap and that the
+/// counter on the aggregate's row is the last of them.
+pub(crate) async fn story(connection: &mut PgConnection, aggregate_id: Uuid) -> Vec<String> {
+    let events = crate::events::of_aggregate(connection, aggregate_id).await.expect("read");
+    for (n, event) in (1..).zip(&events) {
+        assert_eq!(event.n, n, "the numbers of {aggregate_id} have a gap");
+    }
+    let count: Option<i64> = sqlx::query_scalar(
+        r#"-- test: counter
+        select event_count from (
+            select cart_id as id, event_count from shop.cart
+            union all select order_id, event_count from shop."order"
+            union all select payment_id, event_count from shop.payment
+            union all select inventory_id, event_count from shop.inventory
+            union all select product_id, event_count from shop.product
+            union all select category_id, event_count from shop.category
+            union all select customer_id, event_count from shop.customer
+        ) aggregate where id = $1"#,
+    )
+    .bind(aggregate_id)
+    .fetch_optional(connection)
+    .await
+    .expect("read");
+    assert_eq!(count, Some(events.len() as i64), "the counter of {aggregate_id}");
+    events.into_iter().map(|event| event.name).collect()
+}
