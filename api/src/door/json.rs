@@ -393,7 +393,8 @@ fn wrong_text(schema: &MetaSchema, text: &str, pointer: &str) -> Option<FieldErr
 
 fn wrong_number(schema: &MetaSchema, number: f64, pointer: &str) -> Option<FieldError> {
     let error = |detail: String| Some(FieldError::new(pointer, "out_of_range", detail));
-    if schema.format == Some("int32") && !(f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number)
+    if schema.format == Some("int32")
+        && !(f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number)
     {
         return error("Too large for any quantity.".to_owned());
     }

@@ -188,7 +188,11 @@ impl Inventory {
     }
 
     /// Promise stock to an order by hand.
-    #[oai(path = "/:productId/inventory/reserve", method = "post", operation_id = "reserveInventory")]
+    #[oai(
+        path = "/:productId/inventory/reserve",
+        method = "post",
+        operation_id = "reserveInventory"
+    )]
     async fn reserve(
         &self,
         by: By<StockKeeper>,
@@ -208,7 +212,11 @@ impl Inventory {
     }
 
     /// Give back what was promised by hand.
-    #[oai(path = "/:productId/inventory/release", method = "post", operation_id = "releaseInventory")]
+    #[oai(
+        path = "/:productId/inventory/release",
+        method = "post",
+        operation_id = "releaseInventory"
+    )]
     async fn release(
         &self,
         by: By<StockKeeper>,
@@ -243,7 +251,11 @@ impl Inventory {
     }
 
     /// Every change of a stock, newest first.
-    #[oai(path = "/:productId/inventory/audit", method = "get", operation_id = "listInventoryAudit")]
+    #[oai(
+        path = "/:productId/inventory/audit",
+        method = "get",
+        operation_id = "listInventoryAudit"
+    )]
     async fn audit(
         &self,
         by: By<StockReader>,
