@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 use sqlx::PgPool;
-use stepwise_adapters::postgres::Cluster;
+use stepwise_adapters::postgres::{self, Cluster};
 
 use crate::cli::Failure;
 
@@ -138,7 +138,8 @@ impl Ground {
     }
 
     async fn floor(&self, script: &floor::Script, load: (u32, u32, Option<u32>)) -> anyhow::Result<floor::Floor> {
-        floor::run(self.cluster.binaries(), &self.cluster.url(), script, load).await
+        let (psql, pgbench) = (postgres::program("psql").await?, postgres::program("pgbench").await?);
+        floor::run((&psql, &pgbench), &self.cluster.url(), script, load).await
     }
 
     async fn forget(&self) -> anyhow::Result<()> {
