@@ -37,9 +37,13 @@ pub(super) struct Running {
 
 impl Running {
     pub(super) async fn start(pool: PgPool) -> anyhow::Result<Self> {
-        let engine = Engine::builder(pool).saga::<Five<false>, _>(Nothing).saga::<Five<true>, _>(Nothing).build();
+        let engine = Engine::builder(pool)
+            .saga::<Five<false>, _>(Nothing)
+            .saga::<Five<true>, _>(Nothing)
+            .build();
         let stop = CancellationToken::new();
-        let config = WorkerConfig { name: "bench".to_owned(), room: IN_FLIGHT, ..WorkerConfig::default() };
+        let config =
+            WorkerConfig { name: "bench".to_owned(), room: IN_FLIGHT, ..WorkerConfig::default() };
         let worker = tokio::spawn(work(engine.clone(), config, stop.clone().cancelled_owned()));
         let patience = Instant::now() + Duration::from_secs(10);
         while engine.room() == 0 {
@@ -55,7 +59,10 @@ impl Running {
     }
 
     /// Starts `instances` as fast as there is room and waits until the last is durably completed.
-    pub(super) async fn throughput<const EFFECTS: bool>(&self, instances: usize) -> anyhow::Result<Throughput> {
+    pub(super) async fn throughput<const EFFECTS: bool>(
+        &self,
+        instances: usize,
+    ) -> anyhow::Result<Throughput> {
         let begun = Instant::now();
         let starters = Arc::new(Semaphore::new(2));
         let mut starts = JoinSet::new();
@@ -67,7 +74,8 @@ impl Running {
             let (engine, count) = (self.engine.clone(), STARTED_TOGETHER.min(instances - first));
             starts.spawn(async move {
                 let _permit = permit;
-                let subjects = (0..count).map(|_| Start::new(Uuid::now_v7().to_string(), ())).collect();
+                let subjects =
+                    (0..count).map(|_| Start::new(Uuid::now_v7().to_string(), ())).collect();
                 let mut tx = engine.pool().begin().await?;
                 let started = engine.start_many::<Five<EFFECTS>>(&mut tx, subjects).await?;
                 tx.commit().await?;
@@ -116,13 +124,20 @@ impl Running {
         .await
         .context("checking the run")?;
         ensure!(completed == instances as i64, "{completed} of {instances} instances completed");
-        ensure!(rows == 6 * completed && commits == rows, "{rows} journal rows came from {commits} commits");
+        ensure!(
+            rows == 6 * completed && commits == rows,
+            "{rows} journal rows came from {commits} commits"
+        );
         Ok(p99_ms)
     }
 
     /// Starts one instance every `1/rate` s for `span` and takes the time from before its transaction begins until its end is
     /// durable; in microseconds.
-    pub(super) async fn latency(&self, rate: u32, span: Duration) -> anyhow::Result<Histogram<u64>> {
+    pub(super) async fn latency(
+        &self,
+        rate: u32,
+        span: Duration,
+    ) -> anyhow::Result<Histogram<u64>> {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
         let mut runs = JoinSet::new();
         let until = Instant::now() + span;
@@ -142,7 +157,8 @@ impl Running {
 async fn one(engine: &Engine) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     let mut tx = engine.pool().begin().await?;
-    let started = engine.start::<Five<false>>(&mut tx, Start::new(Uuid::now_v7().to_string(), ())).await?;
+    let started =
+        engine.start::<Five<false>>(&mut tx, Start::new(Uuid::now_v7().to_string(), ())).await?;
     let id = started.id;
     let mut ended = engine.watch(id);
     tx.commit().await?;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, EffectKind, EffectRow, Next, Outcome, Saga, Step, StepError, Steps, Terms, Undo, Undone, Unexpected,
-    to,
+    ActivityKey, EffectKind, EffectRow, Next, Outcome, Saga, Step, StepError, Steps, Terms, Undo,
+    Undone, Unexpected, to,
 };
 
 const STEPS: u8 = 5;
@@ -55,7 +55,9 @@ impl<const EFFECTS: bool> Saga for Five<EFFECTS> {
 
     fn undo(step: &Step<Self>) -> Undo<Self> {
         match step {
-            Step::Activity(Activity::Do(step)) => Undo::By(Step::Activity(Activity::TakeBack(*step))),
+            Step::Activity(Activity::Do(step)) => {
+                Undo::By(Step::Activity(Activity::TakeBack(*step)))
+            }
             Step::Activity(Activity::TakeBack(_)) => Undo::Nothing,
             Step::Tx(never) => match *never {},
         }
@@ -90,7 +92,13 @@ impl<const EFFECTS: bool> Steps<Five<EFFECTS>> for Nothing {
         }
     }
 
-    async fn undo_call(&self, _: &ActivityKey, _: &Activity, _: Option<&EffectRow>, (): &()) -> Undone {
+    async fn undo_call(
+        &self,
+        _: &ActivityKey,
+        _: &Activity,
+        _: Option<&EffectRow>,
+        (): &(),
+    ) -> Undone {
         Undone::Nothing
     }
 }

@@ -25,7 +25,8 @@ pub(super) const BATCHED: Script = Script {
 };
 
 /// The same for one instance.
-pub(super) const SINGLE: Script = Script { setup: BATCHED.setup, script: include_str!("floor_single.sql") };
+pub(super) const SINGLE: Script =
+    Script { setup: BATCHED.setup, script: include_str!("floor_single.sql") };
 
 /// An order of three lines.
 pub(super) const ORDERS: Script = Script {
@@ -74,17 +75,35 @@ pub(super) async fn run(
     let file = std::env::temp_dir().join(format!("stepwise-floor-{}.sql", std::process::id()));
     tokio::fs::write(&file, script.script).await?;
     let mut pgbench = Command::new(pgbench);
-    pgbench.args(["-n", "-M", "prepared", "-j", "1"]).args(["-c", &clients.to_string(), "-T", &seconds.to_string()]);
+    pgbench.args(["-n", "-M", "prepared", "-j", "1"]).args([
+        "-c",
+        &clients.to_string(),
+        "-T",
+        &seconds.to_string(),
+    ]);
     if let Some(rate) = rate {
         pgbench.args(["-R", &rate.to_string()]);
     }
-    let done = pgbench.arg("-f").arg(&file).arg(url).output().await.context("pgbench is needed for the floor")?;
+    let done = pgbench
+        .arg("-f")
+        .arg(&file)
+        .arg(url)
+        .output()
+        .await
+        .context("pgbench is needed for the floor")?;
     tokio::fs::remove_file(&file).await?;
     let told = String::from_utf8_lossy(&done.stdout);
     ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
     let number = |name: &str| -> anyhow::Result<f64> {
-        let line = told.lines().find(|line| line.starts_with(name)).with_context(|| format!("pgbench told no {name}"))?;
-        let word = line.split('=').nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+        let line = told
+            .lines()
+            .find(|line| line.starts_with(name))
+            .with_context(|| format!("pgbench told no {name}"))?;
+        let word = line
+            .split('=')
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next())
+            .unwrap_or_default();
         word.parse().with_context(|| format!("pgbench told {line}"))
     };
     Ok(Floor { per_s: number("tps")?, mean_ms: number("latency average")? })

@@ -64,7 +64,9 @@ enum What {
 /// # Errors
 /// A dependency is missing, or the run did not do what it was to do.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let report = measure(args.what).await.map_err(|error| Failure::failed("the bench did not run", format!("{error:#}")))?;
+    let report = measure(args.what)
+        .await
+        .map_err(|error| Failure::failed("the bench did not run", format!("{error:#}")))?;
     println!("{}", if args.json { report.json().to_string() } else { report.table() });
     Ok(())
 }
@@ -96,7 +98,11 @@ async fn engine_report(ground: &Ground, instances: usize) -> anyhow::Result<Repo
         Line::new("instances_per_s", "five steps, no effects", plain.per_s),
         Line::new("steps_per_s", "", 5.0 * plain.per_s),
         Line::new("p99_ms", "from start to end, all in flight", plain.p99_ms),
-        Line::new("instances_per_s_with_effects", "an effect declared by every step", effects.per_s),
+        Line::new(
+            "instances_per_s_with_effects",
+            "an effect declared by every step",
+            effects.per_s,
+        ),
         Line::new("p99_ms_with_effects", "", effects.p99_ms),
         Line::new("floor_per_s", "pgbench, 6 transactions per 100 instances", floor_per_s),
         Line::new("floor_ratio", "", plain.per_s / floor_per_s),
@@ -132,18 +138,28 @@ impl Ground {
         let folder = std::env::temp_dir().join(format!("stepwise-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let cluster = Cluster::start(&folder.join("postgres")).await?;
-        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(20).connect_with(cluster.options()).await?;
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(20)
+            .connect_with(cluster.options())
+            .await?;
         stepwise_engine::migrate(&pool).await?;
         Ok(Self { cluster, folder, pool })
     }
 
-    async fn floor(&self, script: &floor::Script, load: (u32, u32, Option<u32>)) -> anyhow::Result<floor::Floor> {
-        let (psql, pgbench) = (postgres::program("psql").await?, postgres::program("pgbench").await?);
+    async fn floor(
+        &self,
+        script: &floor::Script,
+        load: (u32, u32, Option<u32>),
+    ) -> anyhow::Result<floor::Floor> {
+        let (psql, pgbench) =
+            (postgres::program("psql").await?, postgres::program("pgbench").await?);
         floor::run((&psql, &pgbench), &self.cluster.url(), script, load).await
     }
 
     async fn forget(&self) -> anyhow::Result<()> {
-        sqlx::query("-- name: bench: forget\ntruncate saga.instance, saga.journal, saga.effect").execute(&self.pool).await?;
+        sqlx::query("-- name: bench: forget\ntruncate saga.instance, saga.journal, saga.effect")
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
@@ -172,14 +188,23 @@ impl Line {
 impl Report {
     fn json(&self) -> serde_json::Value {
         let rounded = |value: f64| (value * 1_000.0).round() / 1_000.0;
-        self.0.iter().map(|line| (line.key.to_owned(), json!(rounded(line.value)))).collect::<serde_json::Map<_, _>>().into()
+        self.0
+            .iter()
+            .map(|line| (line.key.to_owned(), json!(rounded(line.value))))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 
     fn table(&self) -> String {
-        let figure = |value: f64| if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") };
+        let figure =
+            |value: f64| if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") };
         self.0
             .iter()
-            .map(|line| format!("{:<30} {:>10}  {}", line.key, figure(line.value), line.note).trim_end().to_owned())
+            .map(|line| {
+                format!("{:<30} {:>10}  {}", line.key, figure(line.value), line.note)
+                    .trim_end()
+                    .to_owned()
+            })
             .collect::<Vec<_>>()
             .join("\n")
     }

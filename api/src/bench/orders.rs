@@ -15,9 +15,19 @@ use hdrhistogram::Histogram;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use stepwise_adapters::{gateway::{GatewayConfig, StripeGateway}, keystore::FileKeyStore, mail::FileMailer};
-use stepwise_workflows::{Config, Shop, seed::bulk::{self, Crowd, CrowdCustomer}};
-use tokio::{process::{Child, Command}, task::JoinSet};
+use stepwise_adapters::{
+    gateway::{GatewayConfig, StripeGateway},
+    keystore::FileKeyStore,
+    mail::FileMailer,
+};
+use stepwise_workflows::{
+    Config, Shop,
+    seed::bulk::{self, Crowd, CrowdCustomer},
+};
+use tokio::{
+    process::{Child, Command},
+    task::JoinSet,
+};
 
 use super::{Ground, Line, Report, floor};
 
@@ -25,7 +35,11 @@ use super::{Ground, Line, Report, floor};
 const CROWD: usize = 1_000;
 const LINES: usize = 3;
 
-pub(super) async fn report(ground: &Ground, seconds: u32, clients: usize) -> anyhow::Result<Report> {
+pub(super) async fn report(
+    ground: &Ground,
+    seconds: u32,
+    clients: usize,
+) -> anyhow::Result<Report> {
     let floor = ground.floor(&floor::ORDERS, (2, 10, None)).await?;
     let shop = Running::start(ground).await?;
     let span = Duration::from_secs(seconds.into());
@@ -85,14 +99,24 @@ impl Running {
         let shop = Shop::new(
             Config::default(),
             Arc::new(FileKeyStore::open(&folder.join("keys"))?),
-            Arc::new(StripeGateway::new(GatewayConfig::new(base_url.parse()?, String::new().into()))?),
+            Arc::new(StripeGateway::new(GatewayConfig::new(
+                base_url.parse()?,
+                String::new().into(),
+            ))?),
             Arc::new(FileMailer::new(&folder.join("mail"))?),
         );
         let mut tx = ground.pool.begin().await?;
         let crowd = bulk::crowd(&shop, &mut tx, CROWD, CROWD).await?;
         tx.commit().await?;
         sqlx::query("analyze").execute(&ground.pool).await?;
-        let this = Self { child, base_url, pool: ground.pool.clone(), crowd: Arc::new(crowd), client, ready: Arc::default() };
+        let this = Self {
+            child,
+            base_url,
+            pool: ground.pool.clone(),
+            crowd: Arc::new(crowd),
+            client,
+            ready: Arc::default(),
+        };
         this.refill(&this.crowd.customers).await?;
         Ok(this)
     }
@@ -191,8 +215,13 @@ impl Running {
         .fetch_all(&self.pool)
         .await?;
         let empty: std::collections::HashSet<_> = empty.into_iter().collect();
-        let customers =
-            self.crowd.customers.iter().filter(|customer| empty.contains(&customer.customer_id)).cloned().collect::<Vec<_>>();
+        let customers = self
+            .crowd
+            .customers
+            .iter()
+            .filter(|customer| empty.contains(&customer.customer_id))
+            .cloned()
+            .collect::<Vec<_>>();
         if customers.is_empty() { Ok(()) } else { self.refill(&customers).await }
     }
 
@@ -208,11 +237,13 @@ impl Running {
     /// Waits until no order is being placed; every one of them must have succeeded.
     async fn drain(&self) -> anyhow::Result<()> {
         let patience = Instant::now() + Duration::from_secs(30);
-        while self.count("select count(*) from shop.\"order\" where status = 'placing'").await? > 0 {
+        while self.count("select count(*) from shop.\"order\" where status = 'placing'").await? > 0
+        {
             ensure!(Instant::now() < patience, "orders are still being placed after 30 s");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        let lost = self.count("select count(*) from shop.\"order\" where status <> 'pending'").await?;
+        let lost =
+            self.count("select count(*) from shop.\"order\" where status <> 'pending'").await?;
         ensure!(lost == 0, "{lost} orders did not succeed");
         self.refill_ended().await
     }
@@ -262,7 +293,12 @@ async fn ready(client: &Client, demo: &std::path::Path) -> anyhow::Result<String
         if let Ok(text) = tokio::fs::read_to_string(demo).await {
             let demo: Value = serde_json::from_str(&text)?;
             let base_url = demo["baseUrl"].as_str().context("demo.json has no baseUrl")?.to_owned();
-            if client.get(format!("{base_url}/readyz")).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            if client
+                .get(format!("{base_url}/readyz"))
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+            {
                 return Ok(base_url);
             }
         }
