@@ -1,5 +1,1 @@
-//! What the black-box tests share.
-
-mod house;
-
-pub use house::{Buyer, House};
+//! Black-box tests.

@@ -12,10 +12,7 @@ use crate::{
         measure,
         problem::Problem,
     },
-    resources::{
-        inventory::Inventory, operations::Operations, operators::Operators, orders::Orders,
-        system::System,
-    },
+    resources::{inventory::Inventory, operators::Operators, orders::Orders, system::System},
 };
 
 /// Addresses outside the OpenAPI document.
@@ -23,7 +20,7 @@ const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 
 /// All operations. One line per resource.
 fn operations() -> impl OpenApi + 'static {
-    (Inventory, Orders, Operations, Operators, System)
+    (Inventory, Orders, Operators, System)
 }
 
 /// The whole front door: operations, document, documentation, behind the edge.

@@ -3,8 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    instance::{Entry, Instance, Pending},
-    json::json,
+    instance::{Entry, Instance, Pending, json},
     perform::{Fact, What},
     saga::{Next, Saga, Step, Undo, Unexpected},
     status::Status,

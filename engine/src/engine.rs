@@ -117,6 +117,12 @@ impl Engine {
         self.shift().map_or(0, |shift| shift.free_places())
     }
 
+    /// Whether this process runs a worker that holds its lease.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.shift().is_some_and(|shift| !shift.is_stopping() && shift.holds_lease())
+    }
+
     pub(crate) fn ended(&self, id: Uuid) {
         if let Some(waiting) =
             self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&id)

@@ -26,7 +26,6 @@ mod id;
 pub mod inbox;
 pub mod inspect;
 mod instance;
-mod json;
 mod lane;
 mod lease;
 pub mod migrations;

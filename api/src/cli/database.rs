@@ -2,65 +2,135 @@
 
 use std::{str::FromStr, time::Duration};
 
-use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use super::{Failure, settings::Settings};
 use crate::server;
 
 /// The oldest Postgres that is supported.
 const OLDEST: i32 = 15;
+/// How long the server lets one statement of a request run.
+const REQUEST_STATEMENT: &str = "5s";
+/// Connections of the front door: more requests than this wait a moment.
+const API: u32 = 20;
+/// Connections of the engine's activities and claims; its lanes and its lease have their own.
+const ENGINE: u32 = 20;
+/// Connections of the relay: it does one thing after the other.
+const RELAY: u32 = 3;
 
-/// A pool on the database of `--database-url`.
-pub(super) async fn connect(settings: &Settings, connections: u32) -> Result<PgPool, Failure> {
-    let Some(url) = &settings.database_url else {
-        return Err(Failure::usage(
-            "which database? Give --database-url (or STEPWISE_DATABASE_URL), or run `stepwise up`, \
-             which brings its own",
-        ));
-    };
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| Failure::usage("--database-url is not a Postgres address"))?;
-    connect_to(options, connections).await
+/// A database that answers and is new enough, with a pool for each part of the process, so that no
+/// part can starve another.
+#[derive(Debug, Clone)]
+pub(super) struct Database {
+    options: PgConnectOptions,
 }
 
-/// A pool on a database that answers and is new enough.
-pub(super) async fn connect_to(
-    options: PgConnectOptions,
-    connections: u32,
-) -> Result<PgPool, Failure> {
-    let at = format!("{}:{}", options.get_host(), options.get_port());
-    let options = options
-        .application_name("stepwise")
-        .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
-    let pool = server::pool(options.clone(), connections);
-    let probe = tokio::time::timeout(Duration::from_secs(5), options.connect()).await;
-    let mut connection = match probe {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(sqlx::Error::Database(error))) => {
-            return Err(Failure::dependency(format!(
-                "the database at {at} refused the connection ({}); check --database-url",
-                error.message()
-            )));
-        }
-        Ok(Err(error)) => {
-            return Err(Failure::dependency(format!(
-                "no database answers at {at} ({error}); start it or correct --database-url"
-            )));
-        }
-        Err(_) => {
-            return Err(Failure::dependency(format!(
-                "no database answers at {at} within 5 seconds; start it or correct --database-url"
-            )));
-        }
-    };
-    let version: String = sqlx::query_scalar("-- server_version\nshow server_version_num")
-        .fetch_one(&mut connection)
-        .await?;
-    let major = version.parse::<i32>().unwrap_or(0) / 10_000;
-    if major < OLDEST {
-        return Err(Failure::version(format!(
-            "the database at {at} is Postgres {major}; {OLDEST} or newer is needed"
-        )));
+/// A pool on the database of `--database-url`, for a command that does one thing.
+pub(super) async fn connect(settings: &Settings, connections: u32) -> Result<PgPool, Failure> {
+    Ok(Database::given(settings).await?.pool("stepwise", connections))
+}
+
+impl Database {
+    /// The database of `--database-url`.
+    pub(super) async fn given(settings: &Settings) -> Result<Self, Failure> {
+        let Some(url) = &settings.database_url else {
+            return Err(Failure::usage(
+                "which database? Give --database-url (or STEPWISE_DATABASE_URL), or run \
+                 `stepwise up`, which brings its own",
+            ));
+        };
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| Failure::usage("--database-url is not a Postgres address"))?;
+        Self::at(options).await
     }
-    Ok(pool)
+
+    /// The database that these options lead to.
+    pub(super) async fn at(options: PgConnectOptions) -> Result<Self, Failure> {
+        let at = format!("{}:{}", options.get_host(), options.get_port());
+        // The server notices within half a minute that we are gone without a word.
+        let keepalive = [
+            ("tcp_keepalives_idle", "10"),
+            ("tcp_keepalives_interval", "5"),
+            ("tcp_keepalives_count", "3"),
+        ];
+        let options = options
+            .options(keepalive)
+            .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
+        let probe = tokio::time::timeout(Duration::from_secs(5), options.connect()).await;
+        let mut connection = match probe {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(sqlx::Error::Database(error))) => {
+                return Err(Failure::dependency(format!(
+                    "the database at {at} refused the connection ({}); check --database-url",
+                    error.message()
+                )));
+            }
+            Ok(Err(error)) => {
+                return Err(Failure::dependency(format!(
+                    "no database answers at {at} ({error}); start it or correct --database-url"
+                )));
+            }
+            Err(_) => {
+                return Err(Failure::dependency(format!(
+                    "no database answers at {at} within 5 seconds; start it or correct \
+                     --database-url"
+                )));
+            }
+        };
+        let version: String = sqlx::query_scalar("-- server_version\nshow server_version_num")
+            .fetch_one(&mut connection)
+            .await?;
+        let major = version.parse::<i32>().unwrap_or(0) / 10_000;
+        if major < OLDEST {
+            return Err(Failure::version(format!(
+                "the database at {at} is Postgres {major}; {OLDEST} or newer is needed"
+            )));
+        }
+        Ok(Self { options })
+    }
+
+    /// For requests: nobody waits long, neither for a connection nor for a statement.
+    pub(super) fn api_pool(&self) -> PgPool {
+        let options = self.options.clone().application_name("stepwise api");
+        server::pool(options.options([("statement_timeout", REQUEST_STATEMENT)]), API)
+    }
+
+    /// For the engine.
+    pub(super) fn engine_pool(&self) -> PgPool {
+        self.pool("stepwise engine", ENGINE)
+    }
+
+    /// For the relay.
+    pub(super) fn relay_pool(&self) -> PgPool {
+        self.pool("stepwise relay", RELAY)
+    }
+
+    /// For anything else. `name` is what the database shows.
+    pub(super) fn pool(&self, name: &str, connections: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_lazy_with(self.options.clone().application_name(name))
+    }
+
+    /// Brings the schema up to date: the engine's, then the shop's.
+    pub(super) async fn migrate(&self) -> Result<(), Failure> {
+        let pool = self.pool("stepwise migrate", 2);
+        stepwise_engine::migrations::migrate(&pool).await?;
+        stepwise_workflows::migrations::migrate(&pool).await?;
+        pool.close().await;
+        Ok(())
+    }
+
+    /// Tells whether this binary may work here; changes nothing.
+    pub(super) async fn verify(&self) -> Result<(), Failure> {
+        let pool = self.pool("stepwise check", 2);
+        stepwise_engine::migrations::verify(&pool).await?;
+        stepwise_workflows::migrations::verify(&pool).await?;
+        pool.close().await;
+        Ok(())
+    }
 }

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Failure;
 
-/// The data folder, made if it was not there. Readable by its owner only, except that others may
-/// pass through it: our own Postgres runs as an unprivileged user when we run as root.
+/// The data folder, made if it was not there, for its owner only. (Our own Postgres, which is
+/// somebody else's process when we are root, is handed its own folder open.)
 #[derive(Debug, Clone)]
 pub(super) struct Folder(PathBuf);
 
@@ -29,6 +29,8 @@ pub(super) struct Secrets {
     pub(super) webhook_secret: String,
     /// Opens the gateway to the shop.
     pub(super) gateway_key: String,
+    /// Tells this installation's worker from others on the same database; not a secret.
+    pub(super) name: String,
 }
 
 impl Folder {
@@ -40,11 +42,16 @@ impl Folder {
                 format!("{error}; make it writable or choose another with --data-dir"),
             )
         };
-        DirBuilder::new().recursive(true).mode(0o711).create(path).map_err(cannot)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
         let path = fs::canonicalize(path).map_err(cannot)?;
         let probe = path.join(".writable");
         fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(cannot)?;
         Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// A path inside.
@@ -55,7 +62,8 @@ impl Folder {
     /// Takes the folder for this process.
     pub(super) fn hold(&self) -> Result<Hold, Failure> {
         let path = self.join("up.lock");
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+        let open =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
         let file = open.map_err(|error| Failure::failed("cannot open the lock file", error))?;
         match file.try_lock() {
             Ok(()) => Ok(Hold(file)),
@@ -79,6 +87,7 @@ impl Folder {
                 let secrets = Secrets {
                     webhook_secret: format!("whsec_{}", drawn()),
                     gateway_key: format!("sk_sandbox_{}", drawn()),
+                    name: hex::encode(rand::random::<[u8; 4]>()),
                 };
                 self.write_private("secrets.json", &secrets)?;
                 Ok(secrets)

@@ -5,14 +5,23 @@
 //! 0 done; 1 failed; 2 wrong usage or configuration; 3 a dependency is missing or unreachable;
 //! 4 versions do not fit (database, migrations, live sagas).
 
+mod broker;
 mod database;
 mod failure;
+mod folder;
+mod gateway;
 mod migrate;
 mod openapi;
+mod parts;
+mod relay;
+mod serve;
 pub mod settings;
+mod shop;
 mod shutdown;
 mod token;
 mod trace;
+mod up;
+mod work;
 
 use std::process::ExitCode;
 
@@ -20,7 +29,6 @@ use clap::{Parser, Subcommand};
 
 use self::settings::Options;
 pub use self::{failure::Failure, shutdown::Shutdown};
-use crate::bench;
 
 /// An order system whose long-running processes survive crashes.
 #[derive(Debug, Parser)]
@@ -35,6 +43,21 @@ struct Cli {
 /// What the program can do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Bring up everything on this machine: database, shop, sandbox gateway, something to try.
+    #[command(after_help = "Example: stepwise up --port 9000 --data-dir /tmp/shop")]
+    Up,
+    /// Serve the API; any number of processes may.
+    #[command(after_help = "Example: stepwise serve --database-url postgres://localhost/shop")]
+    Serve,
+    /// Drive sagas; any number of processes may.
+    #[command(after_help = "Example: stepwise work --database-url postgres://localhost/shop")]
+    Work(work::Args),
+    /// Publish events; any number of processes may, one publishes a shard at a time.
+    #[command(after_help = "Example: stepwise relay --amqp-url amqp://shop@localhost/shop")]
+    Relay,
+    /// Run the sandbox payment gateway.
+    #[command(after_help = "Example: stepwise gateway --listen 127.0.0.1:8090")]
+    Gateway(gateway::Args),
     /// Bring the database up to date.
     #[command(after_help = "Example: stepwise migrate --database-url postgres://localhost/shop")]
     Migrate,
@@ -47,9 +70,6 @@ enum Command {
     /// Print the OpenAPI document.
     #[command(after_help = "Example: stepwise openapi > openapi.json")]
     Openapi,
-    /// Measure this machine: engine, latency or orders, as a ratio to hand-written SQL.
-    #[command(after_help = "Example: stepwise bench engine --json")]
-    Bench(bench::Args),
 }
 
 /// Runs the program.
@@ -75,10 +95,14 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     let settings = cli.options.settle()?;
     trace::start(&settings.log)?;
     match cli.command {
+        Command::Up => up::run(&settings).await,
+        Command::Serve => serve::run(&settings).await,
+        Command::Work(args) => work::run(&settings, args).await,
+        Command::Relay => relay::run(&settings).await,
+        Command::Gateway(args) => gateway::run(&settings, args).await,
         Command::Migrate => migrate::migrate(&settings).await,
         Command::Check => migrate::check(&settings).await,
         Command::Token(args) => token::run(&settings, args).await,
         Command::Openapi => openapi::run(),
-        Command::Bench(args) => bench::run(args).await,
     }
 }

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, builder::FalseyValueParser};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::Failure;
 
 /// The file that is read if it is there and `--config` says nothing.
 const FILE: &str = "stepwise.toml";
+
+/// What is logged unless told otherwise. The database's notices are about migrations only.
+const DEFAULT_LOG: &str = "info,sqlx::postgres::notice=warn";
 
 /// Options every subcommand knows.
 #[derive(Debug, Default, Args)]
@@ -44,6 +48,24 @@ pub struct Options {
         hide_env_values = true
     )]
     gateway_url: Option<String>,
+    /// Key to the payment gateway of --gateway-url [default: the sandbox's, from the data directory]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_GATEWAY_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    gateway_key: Option<String>,
+    /// What the gateway signs its webhooks with [default: the sandbox's, from the data directory]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_WEBHOOK_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    webhook_secret: Option<String>,
     /// Where everything is kept that the program writes [default: .stepwise]
     #[arg(long, global = true, env = "STEPWISE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -62,6 +84,9 @@ pub struct Options {
     /// The name of this installation; keys of others are not known here [default: local]
     #[arg(long, global = true, env = "STEPWISE_ENVIRONMENT", value_name = "NAME")]
     environment: Option<String>,
+    /// `up` opens an empty shop, without products and customers to try it with
+    #[arg(long, global = true, env = "STEPWISE_NO_DEMO", value_parser = FalseyValueParser::new())]
+    no_demo: bool,
 }
 
 /// The same, in the file.
@@ -71,12 +96,15 @@ struct File {
     database_url: Option<String>,
     amqp_url: Option<String>,
     gateway_url: Option<String>,
+    gateway_key: Option<String>,
+    webhook_secret: Option<String>,
     data_dir: Option<PathBuf>,
     host: Option<String>,
     port: Option<u16>,
     rate_limit: Option<u32>,
     log: Option<String>,
     environment: Option<String>,
+    no_demo: Option<bool>,
 }
 
 /// What holds in the end.
@@ -88,6 +116,10 @@ pub struct Settings {
     pub amqp_url: Option<String>,
     /// A payment gateway, if not the sandbox.
     pub gateway_url: Option<String>,
+    /// Opens the gateway, if not the sandbox's.
+    pub gateway_key: Option<SecretString>,
+    /// Signs the gateway's webhooks, if not the sandbox's.
+    pub webhook_secret: Option<SecretString>,
     /// Where the program keeps what it writes.
     pub data_dir: PathBuf,
     /// Where to listen.
@@ -100,6 +132,8 @@ pub struct Settings {
     pub log: String,
     /// The name of this installation.
     pub environment: String,
+    /// Whether `up` leaves the shop empty.
+    pub no_demo: bool,
 }
 
 impl Options {
@@ -114,12 +148,15 @@ impl Options {
             database_url: self.database_url.or(file.database_url),
             amqp_url: self.amqp_url.or(file.amqp_url),
             gateway_url: self.gateway_url.or(file.gateway_url),
+            gateway_key: self.gateway_key.or(file.gateway_key).map(Into::into),
+            webhook_secret: self.webhook_secret.or(file.webhook_secret).map(Into::into),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".stepwise".into()),
             host: self.host.or(file.host).unwrap_or_else(|| "127.0.0.1".into()),
             port: self.port.or(file.port).unwrap_or(8080),
             rate_limit: self.rate_limit.or(file.rate_limit).unwrap_or(200),
-            log: self.log.or(file.log).unwrap_or_else(|| "info".into()),
+            log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
+            no_demo: self.no_demo || file.no_demo.unwrap_or(false),
         };
         settings.plausible()
     }

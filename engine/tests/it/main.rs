@@ -2,7 +2,6 @@
 
 mod fence;
 mod group;
-mod kit;
 mod order;
 mod plain;
 mod provider;

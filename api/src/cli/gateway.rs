@@ -1,0 +1,164 @@
+//! `stepwise gateway`: the sandbox payment gateway, a process of its own.
+//!
+//! It shares nothing with the shop but a key and the secret of its webhooks. Its ledger, its port
+//! and its note lie in the data folder, so that it comes back where it was.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::OpenOptionsExt,
+    path::PathBuf,
+};
+
+use clap::Args as ClapArgs;
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+use stepwise_adapters::sandbox::{Sandbox, SandboxConfig, Timing, WebhookConfig};
+
+use super::{Failure, Shutdown, folder::Folder, parts, settings::Settings};
+
+/// The route of the front door that takes the gateway's webhooks.
+pub(super) const WEBHOOK_PATH: &str = "/v1/webhooks/gateway";
+/// The ledger's file in the data folder.
+pub(super) const LEDGER: &str = "gateway-ledger.jsonl";
+const NOTE: &str = "gateway.json";
+const LOCK: &str = "gateway.lock";
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// Where to listen [default: where it listened before, at first a free port on 127.0.0.1]
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where webhooks go [default: the shop at --host and --port]
+    #[arg(long, value_name = "URL")]
+    webhooks_to: Option<Url>,
+    /// The ledger [default: gateway-ledger.jsonl in the data directory]
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+}
+
+/// What a gateway tells whoever looks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Note {
+    /// Its process; to be believed only while it holds its lock.
+    pub(super) pid: u32,
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// Where its webhooks go.
+    pub(super) webhooks_to: String,
+    /// Which program it runs.
+    pub(super) program: String,
+}
+
+impl Note {
+    /// The note in this folder, of a gateway that may be gone.
+    pub(super) fn read(folder: &Folder) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(folder.join(NOTE)).ok()?).ok()
+    }
+
+    /// Its base address.
+    pub(super) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// Held by a gateway while it lives.
+pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl Lock {
+    /// `None`: a gateway lives.
+    pub(super) fn take(folder: &Folder) -> Result<Option<Self>, Failure> {
+        let path = folder.join(LOCK);
+        let cannot = |error: std::io::Error| {
+            Failure::failed(&format!("cannot lock {}", path.display()), error)
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(cannot)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(cannot(error)),
+        }
+    }
+}
+
+/// Tells one build of this program from another, so that a gateway left by an older one is replaced.
+pub(super) fn program() -> String {
+    let file = std::fs::metadata("/proc/self/exe")
+        .or_else(|_| std::env::current_exe().and_then(std::fs::metadata));
+    let modified = file.as_ref().ok().and_then(|file| file.modified().ok());
+    let modified = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    let (bytes, at) =
+        (file.map_or(0, |file| file.len()), modified.map_or(0, |since| since.as_millis()));
+    format!("{} {bytes} {at}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Runs the gateway until told to stop.
+pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
+    let shutdown = Shutdown::on_signal()?;
+    let folder = Folder::open(&settings.data_dir)?;
+    let Some(_lock) = Lock::take(&folder)? else {
+        return Err(Failure::failed(
+            "a sandbox gateway uses this data directory already",
+            "stop it, or choose another with --data-dir",
+        ));
+    };
+    let secrets = folder.secrets()?;
+    let key = settings.gateway_key.clone().unwrap_or_else(|| secrets.gateway_key.into());
+    let secret = settings.webhook_secret.clone().unwrap_or_else(|| secrets.webhook_secret.into());
+    let webhooks_to = match args.webhooks_to {
+        Some(url) => url,
+        None => format!("{}{WEBHOOK_PATH}", parts::shop_url(settings))
+            .parse()
+            .map_err(|_| Failure::usage("--host is not a host"))?,
+    };
+    let ledger = args.ledger.unwrap_or_else(|| folder.join(LEDGER));
+    let config = |listen| SandboxConfig {
+        listen,
+        ledger: ledger.clone(),
+        api_key: key.clone(),
+        public_url: None,
+        webhooks: Some(WebhookConfig {
+            url: webhooks_to.clone(),
+            secrets: vec![secret.clone()],
+            events: Vec::new(),
+        }),
+        timing: Timing::default(),
+    };
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let noted = Note::read(&folder).map(|note| note.address);
+    let bound = match (args.listen, noted) {
+        (Some(listen), _) => Sandbox::bind(config(listen)).await,
+        (None, None) => Sandbox::bind(config(free)).await,
+        (None, Some(noted)) => match Sandbox::bind(config(noted)).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+                Sandbox::bind(config(free)).await
+            }
+            bound => bound,
+        },
+    };
+    let sandbox = bound.map_err(|error| {
+        Failure::failed(
+            "the sandbox gateway cannot start",
+            format!("{error}; its ledger is {}", ledger.display()),
+        )
+    })?;
+    let note = Note {
+        pid: std::process::id(),
+        address: sandbox.address(),
+        webhooks_to: webhooks_to.into(),
+        program: program(),
+    };
+    folder.write_private(NOTE, &note)?;
+    println!("sandbox gateway at {}, ledger {}", note.url(), ledger.display());
+    sandbox
+        .serve(shutdown.token().cancelled_owned())
+        .await
+        .map_err(|error| Failure::failed("the sandbox gateway failed", error))
+}

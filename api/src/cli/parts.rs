@@ -1,0 +1,159 @@
+//! The parts of a process, run together: front door, worker, relay, in any combination.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use stepwise_engine::{
+    Engine, WorkerConfig,
+    outbox::{Publisher, Relay, RelaySettings},
+};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, settings::Settings};
+use crate::{door::Door, server};
+
+/// How long all parts together may take to finish what they have begun. The worker's own limit,
+/// 25 s, is the longest of theirs.
+const ENOUGH: Duration = Duration::from_secs(28);
+
+/// Running parts. They end together: when told to, or when one of them ends by itself.
+pub(super) struct Parts {
+    tasks: JoinSet<(&'static str, Result<(), Failure>)>,
+    stop: CancellationToken,
+}
+
+impl Parts {
+    /// None yet; `stop` ends them all.
+    pub(super) fn new(stop: CancellationToken) -> Self {
+        Self { tasks: JoinSet::new(), stop }
+    }
+
+    /// The front door on a listener of ours.
+    pub(super) fn api(&mut self, listener: TcpListener, door: Arc<Door>) {
+        let stop = self.stop.clone();
+        self.add("the front door", async move {
+            server::serve(listener, door, stop)
+                .await
+                .map_err(|error| Failure::failed("the front door cannot serve", error))
+        });
+    }
+
+    /// A worker.
+    pub(super) fn work(&mut self, engine: Engine, config: WorkerConfig) {
+        let stop = self.stop.clone().cancelled_owned();
+        self.add(
+            "the worker",
+            async move { Ok(stepwise_engine::work(engine, config, stop).await?) },
+        );
+    }
+
+    /// A relay. What it answers is true as long as it runs.
+    pub(super) fn relay(&mut self, pool: PgPool, publisher: Arc<dyn Publisher>) -> Arc<AtomicBool> {
+        let (runs, stop) = (Arc::new(AtomicBool::new(true)), self.stop.clone());
+        let running = Arc::clone(&runs);
+        self.add("the relay", async move {
+            Relay::new(pool, publisher, RelaySettings::default()).run(stop).await;
+            running.store(false, Ordering::Relaxed);
+            Ok(())
+        });
+        runs
+    }
+
+    fn add(
+        &mut self,
+        name: &'static str,
+        part: impl Future<Output = Result<(), Failure>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move { (name, part.await) });
+    }
+
+    /// Runs until all have ended. The first that ends unasked stops the others, and is the failure.
+    pub(super) async fn run(mut self) -> Result<(), Failure> {
+        let stop = self.stop.clone();
+        let ended = tokio::select! {
+            ended = self.tasks.join_next() => ended.map(judge),
+            () = stop.cancelled() => None,
+        };
+        let first = match ended {
+            Some((_, Err(failure))) => Err(failure),
+            Some((name, Ok(()))) if !stop.is_cancelled() => {
+                Err(Failure::failed("a part of the process ended unasked", name))
+            }
+            Some(_) | None => Ok(()),
+        };
+        stop.cancel();
+        let rest = async {
+            while let Some(ended) = self.tasks.join_next().await.map(judge) {
+                if let (name, Err(failure)) = ended {
+                    tracing::error!(part = name, %failure, "a part did not end in good order");
+                }
+            }
+        };
+        if tokio::time::timeout(ENOUGH, rest).await.is_err() {
+            tracing::warn!("not everything was finished in time; the next start goes on with it");
+        }
+        first
+    }
+}
+
+fn judge(
+    ended: Result<(&'static str, Result<(), Failure>), tokio::task::JoinError>,
+) -> (&'static str, Result<(), Failure>) {
+    ended.unwrap_or_else(|error| {
+        ("a part", Err(Failure::failed("a part of the process panicked", error)))
+    })
+}
+
+/// Takes the port before anything is started, so that a taken one costs nothing.
+pub(super) async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Failure> {
+    let (host, port) = (settings.host.as_str(), settings.port);
+    let listener = TcpListener::bind((host, port)).await;
+    let bound = listener.and_then(|listener| {
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    });
+    bound.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => Failure::failed(
+            &format!("port {port} on {host} is taken"),
+            "stop whoever listens there, or choose another with --port",
+        ),
+        std::io::ErrorKind::PermissionDenied => Failure::failed(
+            &format!("not allowed to listen on port {port}"),
+            "choose one above 1023 with --port",
+        ),
+        _ => Failure::usage(format!(
+            "cannot listen on {host}:{port} ({error}); correct --host or --port"
+        )),
+    })
+}
+
+/// Where a client on this machine reaches a server that listens at `address`.
+pub(super) fn base_url(address: SocketAddr) -> String {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    format!("http://{address}")
+}
+
+/// The same by the settings alone, for a process that does not listen itself.
+pub(super) fn shop_url(settings: &Settings) -> String {
+    let host = match settings.host.as_str() {
+        "0.0.0.0" | "::" => "127.0.0.1",
+        host => host,
+    };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    format!("http://{host}:{}", settings.port)
+}

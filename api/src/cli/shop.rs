@@ -1,0 +1,80 @@
+//! Opening the shop: its decisions, and its doors to the outside world.
+
+use std::sync::Arc;
+
+use reqwest::Url;
+use stepwise_adapters::{
+    gateway::{GatewayConfig, StripeGateway},
+    keystore::FileKeyStore,
+    mail::FileMailer,
+};
+use stepwise_workflows::{Config, Shop};
+
+use super::{Failure, folder::Folder, gateway, settings::Settings};
+
+/// Where a payment gateway is.
+#[derive(Debug, Clone)]
+pub(super) struct GatewayAddress(Url);
+
+impl GatewayAddress {
+    /// The one of `--gateway-url`, if it was given.
+    pub(super) fn given(settings: &Settings) -> Result<Option<Self>, Failure> {
+        settings.gateway_url.as_deref().map(Self::parse).transpose()
+    }
+
+    /// The one of `--gateway-url`, or else the sandbox of this data folder.
+    pub(super) fn given_or_noted(settings: &Settings, folder: &Folder) -> Result<Self, Failure> {
+        if let Some(given) = Self::given(settings)? {
+            return Ok(given);
+        }
+        match gateway::Note::read(folder) {
+            Some(note) => Self::parse(&note.url()),
+            None => Err(Failure::usage(
+                "which payment gateway? Give --gateway-url (or STEPWISE_GATEWAY_URL), or start the \
+                 sandbox with `stepwise gateway` and the same --data-dir",
+            )),
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+        match text.parse::<Url>() {
+            Ok(url) if url.has_host() => Ok(Self(url)),
+            _ => Err(Failure::usage("--gateway-url is not the address of a server")),
+        }
+    }
+
+    /// Host and port, for asking whether anybody is there.
+    pub(super) fn host_and_port(&self) -> (String, u16) {
+        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        (host, self.0.port_or_known_default().unwrap_or(443))
+    }
+}
+
+impl std::fmt::Display for GatewayAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// Opens the shop. `base_url` is where customers reach it.
+pub(super) fn open(
+    settings: &Settings,
+    folder: &Folder,
+    gateway: &GatewayAddress,
+    base_url: &str,
+) -> Result<Arc<Shop>, Failure> {
+    let key = match &settings.gateway_key {
+        Some(key) => key.clone(),
+        None => folder.secrets()?.gateway_key.into(),
+    };
+    let cannot =
+        |what: &'static str| move |error: &dyn std::fmt::Display| Failure::failed(what, error);
+    let keys = FileKeyStore::open(&folder.join("keys"))
+        .map_err(|error| cannot("cannot open the customers' keys in the data directory")(&error))?;
+    let mailer = FileMailer::new(&folder.join("mail"))
+        .map_err(|error| cannot("cannot write mail into the data directory")(&error))?;
+    let gateway = StripeGateway::new(GatewayConfig::new(gateway.0.clone(), key))
+        .map_err(|error| cannot("cannot prepare calls to the payment gateway")(&error))?;
+    let config = Config { base_url: base_url.to_owned(), ..Config::default() };
+    Ok(Arc::new(Shop::new(config, Arc::new(keys), Arc::new(gateway), Arc::new(mailer))))
+}

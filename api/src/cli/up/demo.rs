@@ -1,0 +1,207 @@
+//! `demo.json`, and what to try with it.
+
+use std::{collections::BTreeMap, io::Write as _};
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use stepwise_workflows::{
+    Shop,
+    seed::{self, DemoCustomer},
+};
+use uuid::Uuid;
+
+use super::{
+    super::{Failure, broker::Broker, database::Database, gateway::LEDGER, shop::GatewayAddress},
+    Site,
+};
+use crate::door::caller::{NewKey, make_key, token_hash};
+
+const FILE: &str = "demo.json";
+/// Everything that a service may be allowed.
+const SCOPES: [&str; 5] =
+    ["operations:read", "inventory:write", "inventory:read", "payments:write", "events:read"];
+
+/// What the file says besides addresses.
+pub(super) struct Demo {
+    tokens: Tokens,
+    product_ids: Vec<Uuid>,
+    customers: Vec<Customer>,
+}
+
+/// Keys to the front door, one per role.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Tokens {
+    admin: String,
+    operator: String,
+    viewer: String,
+    service: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Customer {
+    customer_id: Uuid,
+    email: String,
+    token: String,
+    shipping_address_id: Uuid,
+    payment_methods: BTreeMap<String, Uuid>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DemoFile<'a> {
+    base_url: &'a str,
+    database_url: &'a str,
+    amqp_url: Option<&'a str>,
+    gateway_url: String,
+    gateway_ledger: String,
+    tokens: &'a Tokens,
+    product_ids: &'a [Uuid],
+    customers: &'a [Customer],
+}
+
+impl From<DemoCustomer> for Customer {
+    fn from(customer: DemoCustomer) -> Self {
+        Self {
+            customer_id: customer.customer_id,
+            email: customer.email,
+            token: customer.token.expose().to_owned(),
+            shipping_address_id: customer.shipping_address_id,
+            payment_methods: customer.payment_methods,
+        }
+    }
+}
+
+impl Demo {
+    /// Fills the shop, unless it is to stay empty, and makes the keys that are not there yet.
+    pub(super) async fn prepare(
+        site: &Site<'_>,
+        database: &Database,
+        shop: &Shop,
+    ) -> Result<Self, Failure> {
+        let pool = database.pool("stepwise demo", 2);
+        let tokens = tokens(site, &pool).await?;
+        let mut demo = Self { tokens, product_ids: Vec::new(), customers: Vec::new() };
+        if !site.settings.no_demo {
+            let mut tx = pool.begin().await?;
+            let seeded = seed::demo(shop, &mut tx)
+                .await
+                .map_err(|error| Failure::failed("the demo shop cannot be filled", error))?;
+            tx.commit().await?;
+            demo.product_ids = seeded.product_ids;
+            demo.customers = seeded.customers.into_iter().map(Customer::from).collect();
+        }
+        pool.close().await;
+        Ok(demo)
+    }
+
+    /// Writes the file, whole or not at all.
+    pub(super) fn publish(
+        &self,
+        site: &Site<'_>,
+        database_url: &str,
+        gateway: &GatewayAddress,
+    ) -> Result<(), Failure> {
+        let file = DemoFile {
+            base_url: &site.base_url,
+            database_url,
+            amqp_url: site.settings.amqp_url.as_deref(),
+            gateway_url: gateway.to_string(),
+            gateway_ledger: site.folder.join(LEDGER).display().to_string(),
+            tokens: &self.tokens,
+            product_ids: &self.product_ids,
+            customers: &self.customers,
+        };
+        site.folder.write_private(FILE, &file)
+    }
+
+    /// Tells a person what runs and what to try.
+    pub(super) fn invite(&self, site: &Site<'_>, broker: &Broker) {
+        let base = &site.base_url;
+        let demo = site.folder.join(FILE);
+        let events = if broker.is_rabbit { "RabbitMQ and " } else { "" };
+        let mut text = format!(
+            "\nStepwise is up.\n\n  \
+             API and documentation   {base}/docs\n  \
+             keys and demo data      {}\n  \
+             events                  {events}{base}/v1/events/stream\n",
+            demo.display()
+        );
+        if !self.customers.is_empty() && !self.product_ids.is_empty() {
+            text.push_str(&tour(base, &demo.display().to_string()));
+        }
+        text.push_str("\nCtrl-C stops everything. Or kill -9 it, and start it again.\n\n");
+        // Nobody may be reading.
+        let _ = std::io::stdout().write_all(text.as_bytes());
+    }
+}
+
+/// The lines to paste. They need curl and jq.
+fn tour(base: &str, demo: &str) -> String {
+    format!(
+        r#"
+Try this in another terminal (needs curl and jq):
+
+  D={demo}; C=$(jq -c '.customers[0]' $D); ME=$(jq -r .customerId <<<$C); U={base}
+  as() {{ curl -sS -H "Authorization: Bearer $1" -H 'Content-Type: application/json' "${{@:2}}"; }}
+  ME_TOKEN=$(jq -r .token <<<$C); OPERATOR=$(jq -r .tokens.operator $D)
+
+  # put something into the cart
+  as $ME_TOKEN $U/v1/customers/$ME/cart/items -d "{{\"productId\":$(jq .productIds[0] $D),\"quantity\":2}}"
+
+  # order it, and wait for the outcome
+  ORDER=$(as $ME_TOKEN $U/v1/orders -H "Idempotency-Key: $(uuidgen)" -H 'Prefer: wait=10' -d "$(jq -c \
+    '{{customerId, shippingAddressId, paymentMethodId: .paymentMethods.ok}}' <<<$C)" | jq -r .orderId)
+  as $ME_TOKEN $U/v1/orders/$ORDER
+
+  # watch the saga as an operator
+  as $OPERATOR "$U/v1/admin/sagas?subject=$ORDER"
+
+  # cancel it: the authorization is voided, the stock goes back
+  as $ME_TOKEN $U/v1/orders/$ORDER/cancel -H "Idempotency-Key: $(uuidgen)" -H 'Prefer: wait=10' \
+    -d "{{\"orderId\":\"$ORDER\",\"reason\":\"changed my mind\"}}"
+"#
+    )
+}
+
+/// The keys of the last start, as far as this database knows them, and new ones for the rest.
+async fn tokens(site: &Site<'_>, pool: &PgPool) -> Result<Tokens, Failure> {
+    #[derive(Deserialize)]
+    struct Earlier {
+        tokens: Tokens,
+    }
+    let earlier = std::fs::read(site.folder.join(FILE)).ok();
+    let earlier = earlier.and_then(|text| serde_json::from_slice::<Earlier>(&text).ok());
+    if let Some(Earlier { tokens }) = earlier
+        && are_known(&tokens, pool).await?
+    {
+        return Ok(tokens);
+    }
+    let environment = &site.settings.environment;
+    let scopes = SCOPES.map(str::to_owned);
+    let make = async |role, scopes| {
+        let new = NewKey { role, name: "made by `stepwise up`", scopes, lives_days: None };
+        make_key(pool, environment, new).await
+    };
+    Ok(Tokens {
+        admin: make("admin", &[]).await?,
+        operator: make("operator", &[]).await?,
+        viewer: make("viewer", &[]).await?,
+        service: make("service", &scopes).await?,
+    })
+}
+
+async fn are_known(tokens: &Tokens, pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let Tokens { admin, operator, viewer, service } = tokens;
+    let hashes = [admin, operator, viewer, service].map(|token| token_hash(token).to_vec());
+    sqlx::query_scalar(
+        "-- access_keys_known
+        select count(*) = 4 from shop.access_key
+        where key_hash = any($1) and revoked_at is null and expires_at is null
+            and (role <> 'service' or scopes @> $2)",
+    )
+    .bind(&hashes[..])
+    .bind(&SCOPES.map(str::to_owned)[..])
+    .fetch_one(pool)
+    .await
+}

@@ -1,0 +1,120 @@
+//! What the parts of this process say about themselves.
+//!
+//! Only the database decides whether a process can take requests: an order placed while the gateway,
+//! the broker or every worker is away is kept and goes on later. The others are shown.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use stepwise_engine::{
+    Engine,
+    outbox::{Publisher, PublisherState},
+};
+use tokio::net::TcpStream;
+
+/// How long the gateway may take to accept a connection.
+const GATEWAY: Duration = Duration::from_millis(500);
+
+/// How one part is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartState {
+    /// It works.
+    Ok,
+    /// It does not, for this reason; no secrets, no personal data.
+    Away(String),
+    /// This process does not run or use it.
+    Elsewhere,
+}
+
+/// All parts but the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The engine's worker.
+    pub worker: PartState,
+    /// The outbox relay.
+    pub relay: PartState,
+    /// The payment gateway.
+    pub gateway: PartState,
+    /// The message broker.
+    pub broker: PartState,
+}
+
+/// Knows the parts of one process. One that runs only the front door is [`Readiness::default`].
+#[derive(Default)]
+pub struct Readiness {
+    worker: Option<Engine>,
+    relay: Option<Arc<AtomicBool>>,
+    gateway: Option<(String, u16)>,
+    broker: Option<Arc<dyn Publisher>>,
+}
+
+impl Readiness {
+    /// This process runs a worker of this engine.
+    #[must_use]
+    pub fn with_worker(mut self, engine: Engine) -> Self {
+        self.worker = Some(engine);
+        self
+    }
+
+    /// This process runs a relay; `runs` is true as long as it does.
+    #[must_use]
+    pub fn with_relay(mut self, runs: Arc<AtomicBool>) -> Self {
+        self.relay = Some(runs);
+        self
+    }
+
+    /// This process publishes to a broker.
+    #[must_use]
+    pub fn with_broker(mut self, publisher: Arc<dyn Publisher>) -> Self {
+        self.broker = Some(publisher);
+        self
+    }
+
+    /// This process calls the gateway at this host and port.
+    #[must_use]
+    pub fn with_gateway(mut self, host: impl Into<String>, port: u16) -> Self {
+        self.gateway = Some((host.into(), port));
+        self
+    }
+
+    /// Asks all parts; answers within half a second.
+    pub async fn report(&self) -> Report {
+        let Self { worker, relay, gateway, broker } = self;
+        Report {
+            worker: worker.as_ref().map_or(PartState::Elsewhere, |engine| {
+                state(engine.is_working(), "the worker holds no lease at the moment")
+            }),
+            relay: relay.as_ref().map_or(PartState::Elsewhere, |runs| {
+                state(runs.load(Ordering::Relaxed), "the relay has ended")
+            }),
+            gateway: match gateway {
+                Some((host, port)) => reach(host, *port).await,
+                None => PartState::Elsewhere,
+            },
+            broker: broker.as_ref().map_or(PartState::Elsewhere, |publisher| {
+                match publisher.state() {
+                    PublisherState::Connected => PartState::Ok,
+                    PublisherState::Blocked { reason }
+                    | PublisherState::Disconnected { reason } => PartState::Away(reason),
+                }
+            }),
+        }
+    }
+}
+
+fn state(works: bool, otherwise: &str) -> PartState {
+    if works { PartState::Ok } else { PartState::Away(otherwise.to_owned()) }
+}
+
+async fn reach(host: &str, port: u16) -> PartState {
+    match tokio::time::timeout(GATEWAY, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => PartState::Ok,
+        Ok(Err(error)) => PartState::Away(format!("no payment gateway at {host}:{port}: {error}")),
+        Err(_) => PartState::Away(format!("no payment gateway at {host}:{port}: no answer")),
+    }
+}
