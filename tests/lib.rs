@@ -1,1 +1,5 @@
-//! Black-box tests.
+//! What the black-box tests share.
+
+mod house;
+
+pub use house::{Buyer, House};

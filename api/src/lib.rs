@@ -12,6 +12,7 @@
 //! Deliberately absent: business rules, SQL of the shop, sagas. They live in `workflows`; here is
 //! only what HTTP and a terminal need.
 
+pub mod bench;
 pub mod cli;
 pub mod door;
 pub mod readiness;

@@ -12,7 +12,10 @@ use crate::{
         measure,
         problem::Problem,
     },
-    resources::{inventory::Inventory, operators::Operators, orders::Orders, system::System},
+    resources::{
+        inventory::Inventory, operations::Operations, operators::Operators, orders::Orders,
+        system::System,
+    },
 };
 
 /// Addresses outside the OpenAPI document.
@@ -20,7 +23,7 @@ const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 
 /// All operations. One line per resource.
 fn operations() -> impl OpenApi + 'static {
-    (Inventory, Orders, Operators, System)
+    (Inventory, Orders, Operations, Operators, System)
 }
 
 /// The whole front door: operations, document, documentation, behind the edge.

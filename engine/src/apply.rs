@@ -3,7 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    instance::{Entry, Instance, Pending, json},
+    instance::{Entry, Instance, Pending},
+    json::json,
     perform::{Fact, What},
     saga::{Next, Saga, Step, Undo, Unexpected},
     status::Status,

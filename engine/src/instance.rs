@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Commit, Intent, JournalRow, Settle, Wake},
+    json::json,
     row::Row,
     saga::{Next, Saga, Step, Then, Undo},
     status::{Status, WaitingOn},
@@ -70,6 +71,23 @@ pub(crate) struct Instance<S: Saga> {
     wake: Wake,
 }
 
+impl<S: Saga> Clone for Pending<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Run { no, step } => Self::Run { no: *no, step: step.clone() },
+            Self::Call { no, activity } => Self::Call { no: *no, activity: activity.clone() },
+            Self::Timer { no, event } => Self::Timer { no: *no, event: event.clone() },
+        }
+    }
+}
+
+impl<S: Saga> Clone for OpenUndo<S> {
+    fn clone(&self) -> Self {
+        Self { no: self.no, by: self.by.clone() }
+    }
+}
+
 /// What happened, for the journal.
 pub(crate) struct Entry {
     pub(crate) kind: &'static str,
@@ -91,34 +109,6 @@ impl Entry {
 pub(crate) enum Forbidden {
     #[error("a saga cannot unwind after its pivot")]
     UnwindAfterPivot,
-}
-
-/// Plain data as JSON text. `\u0000`, which jsonb refuses, is replaced, so that foreign text cannot fail a batch.
-pub(crate) fn json(value: &impl Serialize) -> String {
-    let text = serde_json::to_string(value).unwrap_or_else(|error| {
-        // Payloads are derived plain data; only a hand-written Serialize can fail, and it must not lose the instance.
-        format!("{{\"unserializable\":{:?}}}", error.to_string())
-    });
-    if text.contains("\\u0000") { replace_nul(&text) } else { text }
-}
-
-/// Replaces the escape `\u0000` (but not an escaped backslash followed by `u0000`).
-fn replace_nul(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let (head, tail) = rest.split_at(at);
-        out.push_str(head);
-        let taken = if tail.starts_with("\\u0000") {
-            out.push_str("\\ufffd");
-            6
-        } else {
-            out.push_str(&tail[..2.min(tail.len())]);
-            2.min(tail.len())
-        };
-        rest = &tail[taken..];
-    }
-    out + rest
 }
 
 impl<S: Saga> Instance<S> {
@@ -391,6 +381,52 @@ impl<S: Saga> Instance<S> {
         })
     }
 
+    /// When it is to be woken, if the next commit is written as things stand.
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.wake
+    }
+
+    /// The pending step and the open undos without the numbers of their commits: what may happen next depends on them.
+    pub(crate) fn shape(&self) -> (String, String) {
+        let pending = match &self.pending {
+            Pending::Nothing => String::new(),
+            Pending::Run { step, .. } => json(step),
+            Pending::Call { activity, .. } => json(activity),
+            Pending::Timer { event, .. } => json(event),
+        };
+        (pending, json(&self.undos.iter().map(|open| &open.by).collect::<Vec<_>>()))
+    }
+
+    /// The same position once more, without what is not committed.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            shard: self.shard,
+            id: self.id,
+            subject: self.subject.clone(),
+            epoch: self.epoch,
+            committed_seq: self.committed_seq,
+            seq: self.committed_seq,
+            status: self.status,
+            state: self.state.clone(),
+            pending: self.pending.clone(),
+            timer_due: self.timer_due,
+            undos: self.undos.clone(),
+            reason: self.reason.clone(),
+            past_pivot: self.past_pivot,
+            attempt: self.attempt,
+            unknowns: self.unknowns,
+            unsettled: self.unsettled,
+            kept: self.kept,
+            last_error: self.last_error.clone(),
+            early: self.early.clone(),
+            taken: Vec::new(),
+            journal: Vec::new(),
+            settle: None,
+            intent: None,
+            wake: Wake::Never,
+        }
+    }
+
     /// The commit of everything since the last one. `owner` stays unless the instance parks.
     pub(crate) fn commit(&mut self) -> Commit {
         Commit {
@@ -431,17 +467,5 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn committed(&mut self) {
         self.committed_seq = self.seq;
         self.wake = Wake::Never;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn foreign_nul_is_replaced_and_an_escaped_backslash_is_not_mistaken_for_one() {
-        assert_eq!(json(&"a\0b"), "\"a\\ufffdb\"");
-        assert_eq!(json(&"a\\u0000b"), "\"a\\\\u0000b\"");
-        assert_eq!(json(&"\0\0"), "\"\\ufffd\\ufffd\"");
     }
 }

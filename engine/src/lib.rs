@@ -26,6 +26,7 @@ mod id;
 pub mod inbox;
 pub mod inspect;
 mod instance;
+mod json;
 mod lane;
 mod lease;
 pub mod migrations;

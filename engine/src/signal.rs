@@ -8,7 +8,8 @@ use crate::{
     claim::WAKE_CHANNEL,
     commit,
     id::shard_in,
-    instance::{Entry, Instance, Pending, json},
+    instance::{Entry, Instance, Pending},
+    json::json,
     row::Row,
     saga::{Early, Saga, Then},
     start::Unreadable,
@@ -111,7 +112,7 @@ fn answer_text(answer: Answer) -> &'static str {
 }
 
 /// Asks the saga. The instance is changed only by what was applied; a refusal is journalled.
-fn offer<S: Saga>(
+pub(crate) fn offer<S: Saga>(
     instance: &mut Instance<S>,
     owned: bool,
     event: &S::Event,

@@ -25,6 +25,10 @@ impl Binaries {
         choose(found, wanted)
     }
 
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     pub(super) fn initdb(&self) -> PathBuf {
         self.directory.join("initdb")
     }

@@ -158,6 +158,11 @@ impl Cluster {
     }
 }
 
+/// A program beside the server's (`psql`, `pgbench`), of the newest version there is.
+pub async fn program(name: &str) -> Result<PathBuf, ClusterError> {
+    Ok(Binaries::find(None).await?.program(name))
+}
+
 fn take_lock(folder: &Path) -> Result<File, ClusterError> {
     let path = folder.join("lock");
     let lock = File::create(&path).map_err(ClusterError::at(&path))?;

@@ -29,6 +29,7 @@ use clap::{Parser, Subcommand};
 
 use self::settings::Options;
 pub use self::{failure::Failure, shutdown::Shutdown};
+use crate::bench;
 
 /// An order system whose long-running processes survive crashes.
 #[derive(Debug, Parser)]
@@ -70,6 +71,9 @@ enum Command {
     /// Print the OpenAPI document.
     #[command(after_help = "Example: stepwise openapi > openapi.json")]
     Openapi,
+    /// Measure this machine: engine, latency or orders, as a ratio to hand-written SQL.
+    #[command(after_help = "Example: stepwise bench engine --json")]
+    Bench(bench::Args),
 }
 
 /// Runs the program.
@@ -104,5 +108,6 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check => migrate::check(&settings).await,
         Command::Token(args) => token::run(&settings, args).await,
         Command::Openapi => openapi::run(),
+        Command::Bench(args) => bench::run(args).await,
     }
 }

@@ -19,6 +19,7 @@ pub mod reply;
 use std::sync::Arc;
 
 use poem::Request;
+use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use stepwise_engine::Engine;
 use stepwise_workflows::Shop;
@@ -42,6 +43,8 @@ pub struct Door {
     pub shop: Arc<Shop>,
     /// Starts sagas, and tells when they end.
     pub engine: Engine,
+    /// What the gateway signs its webhooks with.
+    pub webhook_secrets: Vec<SecretString>,
     /// When the process stops, streams end.
     pub stop: CancellationToken,
     /// Token lookup.
@@ -59,6 +62,8 @@ pub struct DoorSettings {
     pub environment: String,
     /// How often a caller may ask.
     pub rates: Rates,
+    /// What the gateway signs its webhooks with; two during a rotation.
+    pub webhook_secrets: Vec<SecretString>,
 }
 
 /// One command as the front door sees it: which, by whom, under which key, with what body.
@@ -116,6 +121,7 @@ impl Door {
             shop,
             engine,
             stop,
+            webhook_secrets: settings.webhook_secrets,
             limits: Limits::new(settings.rates),
             cursors: Cursors::new(secret),
         })

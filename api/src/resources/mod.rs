@@ -1,6 +1,7 @@
 //! One file per resource: its shapes, its handlers, and the `match` from refusals to problems.
 
 pub mod inventory;
+pub mod operations;
 pub mod operators;
 pub mod orders;
 pub mod shapes;

@@ -1,23 +1,43 @@
 //! Orders: placing, reading, cancelling.
 
 use chrono::{DateTime, Utc};
+use poem::http::StatusCode;
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
 };
+use stepwise_engine::{Saga as _, Started};
 use stepwise_workflows::{
     events::LineItem,
-    order::{self, Address, OrderView, PaymentSummary, ReadOrderError},
+    order::{
+        self, Address, OrderView, PaymentSummary, ReadOrderError,
+        cancel::{self, CancelOrderRefusal},
+        commands::{self, CancelOrderError, Cancellation, PlaceOrderError, Placed},
+        place::{self, Missing, PlaceOrderRefusal},
+    },
+    sagas,
 };
 use uuid::Uuid;
 
-use super::{Group, shapes::MoneyShape};
+use super::{
+    Group,
+    operations::{self, Begun, OperationShape},
+    shapes::{MoneyShape, bad_field, not_signalled, not_started},
+};
 use crate::door::{
+    Ask,
     caller::{By, CustomerOrAdmin},
+    idempotency::RequiredKey,
+    json::Body,
+    matching::IfMatch,
     page::{self, Page},
-    problem::Problem,
+    prefer::Prefer,
+    problem::{FieldError, Problem},
     reply::Done,
 };
+
+const SAGA_PLACE: &str = sagas::place_order::PlaceOrder::NAME;
+const SAGA_CANCEL: &str = sagas::cancel_order::CancelOrder::NAME;
 
 /// The operations about orders.
 pub struct Orders;
@@ -136,8 +156,91 @@ impl From<PaymentSummary> for PaymentShape {
     }
 }
 
+/// What is in the cart, to this address, paid by this method.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct PlaceOrder {
+    customer_id: Uuid,
+    shipping_address_id: Uuid,
+    payment_method_id: Uuid,
+}
+
+/// Why.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct CancelOrder {
+    /// In the caller's words.
+    reason: String,
+}
+
 #[OpenApi(prefix_path = "/v1/orders", tag = "Group::Orders")]
 impl Orders {
+    /// Order what is in the cart. 8 round trips besides begin and commit: 2 for the key, 6 for the
+    /// command and its saga.
+    #[oai(path = "/", method = "post", operation_id = "placeOrder")]
+    async fn place(
+        &self,
+        by: By<CustomerOrAdmin>,
+        key: RequiredKey,
+        prefer: Prefer,
+        cart: IfMatch,
+        body: Body<PlaceOrder>,
+    ) -> Result<Begun<201>, Problem> {
+        let PlaceOrder { customer_id, shipping_address_id, payment_method_id } = body.value;
+        let customer_id = by.acts_for(customer_id)?;
+        let accepted_cart = cart.0;
+        let command = place::PlaceOrder {
+            customer_id,
+            shipping_address_id,
+            payment_method_id,
+            accepted_cart,
+        };
+        let ask = Ask::new("placeOrder", &by, &key).with(&body);
+        let (door, mut begun) = (&by.door, None);
+        let accepted = door
+            .command(ask, async |tx| {
+                let placed = commands::place_order(&door.shop, &door.engine, tx, &command);
+                let Placed { order, saga } = placed.await.map_err(not_placed)?;
+                let operation = OperationShape::begun(saga.id, SAGA_PLACE, order.order_id);
+                begun = Some(saga);
+                Ok(operation.accepted())
+            })
+            .await?;
+        begun.into_iter().for_each(Started::hand_over);
+        operations::wait(door, &by, accepted, prefer.0).await
+    }
+
+    /// Call an order off before it is shipped; its money is given back.
+    #[oai(path = "/:orderId/cancel", method = "post", operation_id = "cancelOrder")]
+    async fn cancel(
+        &self,
+        by: By<CustomerOrAdmin>,
+        key: RequiredKey,
+        prefer: Prefer,
+        #[oai(name = "orderId")] order_id: Path<Uuid>,
+        body: Body<CancelOrder>,
+    ) -> Result<Begun<200>, Problem> {
+        let command = cancel::CancelOrder {
+            order_id: order_id.0,
+            reason: body.value.reason.clone(),
+            customer_id: by.own_customer(),
+            actor: by.id,
+        };
+        let ask = Ask::new("cancelOrder", &by, &key).with(&body);
+        let (door, mut begun) = (&by.door, None);
+        let accepted = door
+            .command(ask, async |tx| {
+                let cancelled = commands::cancel_order(&door.shop, &door.engine, tx, &command);
+                let Cancellation { operation_id, saga } = cancelled.await.map_err(not_cancelled)?;
+                begun = saga;
+                let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
+                Ok(operation.accepted())
+            })
+            .await?;
+        begun.into_iter().for_each(Started::hand_over);
+        operations::wait(door, &by, accepted, prefer.0).await
+    }
+
     /// One order.
     #[oai(path = "/:orderId", method = "get", operation_id = "getOrder")]
     async fn get(
@@ -173,6 +276,57 @@ impl Orders {
 /// 404 `order_not_found`.
 pub fn unknown_order() -> Problem {
     Problem::not_found("order_not_found", "There is no such order.")
+}
+
+fn not_placed(error: PlaceOrderError) -> Problem {
+    use PlaceOrderRefusal as R;
+    let refusal = match error {
+        PlaceOrderError::Refused(refusal) => refusal,
+        PlaceOrderError::Start(error) => return not_started(error),
+    };
+    let why = refusal.to_string();
+    match refusal {
+        R::NotFound(Missing::Customer) => Problem::not_found("customer_not_found", why),
+        R::NotFound(Missing::Address) => Problem::not_found("address_not_found", why),
+        R::NotFound(Missing::PaymentMethod) => Problem::not_found("payment_method_not_found", why),
+        R::EmailNotVerified => Problem::new(StatusCode::FORBIDDEN, "email_not_verified", why),
+        R::CartEmpty => Problem::conflict("cart_empty", why),
+        R::CheckoutInProgress { .. } => Problem::conflict("checkout_in_progress", why),
+        R::OutOfStock(lines) => {
+            let errors = lines.iter().map(|line| {
+                let detail = format!("asked {}, available {}", line.asked, line.available);
+                FieldError::new(format!("/items/{}", line.index), "out_of_stock", detail)
+            });
+            Problem::conflict("out_of_stock", why).with_errors(errors.collect())
+        }
+        R::PriceChanged(prices) => {
+            let errors = prices.iter().map(|price| {
+                let detail = format!("was {}, is {}", price.old, price.new);
+                FieldError::new(format!("/items/{}", price.index), "price_changed", detail)
+            });
+            Problem::conflict("price_changed", why).with_errors(errors.collect())
+        }
+        R::Keys(error) => error.into(),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn not_cancelled(error: CancelOrderError) -> Problem {
+    use CancelOrderRefusal as R;
+    let refusal = match error {
+        CancelOrderError::Refused(refusal) => refusal,
+        CancelOrderError::Start(error) => return not_started(error),
+        CancelOrderError::Signal(error) => return not_signalled(error),
+    };
+    let why = refusal.to_string();
+    match refusal {
+        R::OrderNotFound => unknown_order(),
+        R::AlreadyShipped => Problem::conflict("already_shipped", why),
+        R::InvalidStatusTransition(_) => Problem::conflict("invalid_status_transition", why),
+        R::InvalidReason(bad) => bad_field(bad),
+        R::Keys(error) => error.into(),
+        R::Database(error) => error.into(),
+    }
 }
 
 impl From<ReadOrderError> for Problem {

@@ -1,6 +1,7 @@
 //! Shapes that several resources share.
 
 use poem_openapi::Object;
+use stepwise_engine::{SignalError, StartError};
 use stepwise_workflows::{
     money::{InvalidMoney, Money},
     text::{BadField, BadText},
@@ -49,4 +50,30 @@ pub fn bad_field(bad: BadField) -> Problem {
         BadText::CardNumber => "card_number_not_accepted",
     };
     Problem::field(&format!("/{}", bad.field), code, bad.to_string())
+}
+
+/// A saga that could not be started. Another one about the same thing is a race that the caller may
+/// try again; all else is our fault.
+pub fn not_started(error: StartError) -> Problem {
+    match error {
+        StartError::AlreadyOpen { .. } => {
+            Problem::conflict("operation_in_progress", "The same is being done already.")
+        }
+        StartError::Database(error) => error.into(),
+        StartError::Unknown(_) | StartError::Broken(_) | StartError::Step(_) => {
+            tracing::error!(%error, "a saga could not be started");
+            Problem::internal()
+        }
+    }
+}
+
+/// A saga that could not be told.
+pub fn not_signalled(error: SignalError) -> Problem {
+    match error {
+        SignalError::Database(error) => error.into(),
+        SignalError::NotFound(_) | SignalError::Unreadable { .. } | SignalError::Broken(_) => {
+            tracing::error!(%error, "a saga could not be told");
+            Problem::internal()
+        }
+    }
 }

@@ -9,11 +9,14 @@ use stepwise::door::{
     caller::{NewKey, make_key},
     limits::Rates,
 };
-use stepwise_engine::{Engine, testing::Database};
+use stepwise_engine::testing::Database;
 use stepwise_workflows::{Config, Shop};
 use tokio_util::sync::CancellationToken;
 
 use crate::ports::{Keys, Letters, Nobody};
+
+/// What the gateway signs its webhooks with here.
+pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
 
 /// A running front door.
 pub(crate) struct House {
@@ -83,9 +86,13 @@ impl House {
         let mail = Arc::new(Letters::default());
         let (keys, gateway) = (Arc::new(Keys::default()), Arc::new(Nobody));
         let shop = Arc::new(Shop::new(Config::default(), keys, gateway, Arc::clone(&mail) as _));
-        let engine = Engine::builder(db.clone()).build();
+        let engine = stepwise_workflows::sagas::engine(&shop, db.clone());
         let stop = CancellationToken::new();
-        let settings = DoorSettings { environment: "test".to_owned(), rates };
+        let settings = DoorSettings {
+            environment: "test".to_owned(),
+            rates,
+            webhook_secrets: vec![WEBHOOK_SECRET.to_owned().into()],
+        };
         let door = Door::open(db, shop, engine, settings, stop.clone()).await;
         let door = Arc::new(door.expect("a fresh database has its secrets"));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");

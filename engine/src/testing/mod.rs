@@ -1,5 +1,18 @@
 //! Tools for tests of sagas and of everything built on the engine. Public: applications use them too.
+//!
+//! From the quickest to the most thorough: [`walk`] tells a story in memory; [`explore`] visits every position in memory, names what is
+//! unsound and draws the diagram; [`survives_every_crash`] runs one instance on a real Postgres again and again, with its worker
+//! stopped dead at another point each time. [`Database`] gives each test a database of its own, [`Clock`] moves its business time.
 
+mod clock;
+mod crash;
 mod database;
+mod diagram;
+mod explore;
+mod walk;
 
+pub use clock::Clock;
+pub use crash::{Survived, Trial, survives_every_crash};
 pub use database::Database;
+pub use explore::{Map, Sample, Samples, explore};
+pub use walk::{Asks, Walk, walk};

@@ -2,6 +2,7 @@
 
 mod fence;
 mod group;
+mod kit;
 mod order;
 mod plain;
 mod provider;

@@ -256,7 +256,7 @@ impl Steps<Order> for OrderSteps {
         match self.0.ask(op, &key.to_string(), reference, "").await {
             Answer::Done(reference) => Outcome::confirmed(done(activity, &reference), reference),
             Answer::Declined => Outcome::refuted(E::Declined),
-            Answer::Challenged => Outcome::event(E::ApprovalRequired),
+            Answer::Challenged(reference) => Outcome::confirmed(E::ApprovalRequired, reference),
             Answer::Babble | Answer::Poison => Outcome::event(E::Reserved),
             Answer::NotDone => Outcome::NotDone(cause("connection refused")),
             Answer::Silence => Outcome::Unknown(cause("no answer")),

@@ -105,7 +105,7 @@ impl Steps<Five> for FiveSteps {
         let Do::Do(n) = *activity else { unreachable!("undos come by undo_call") };
         match self.0.ask(&format!("do-{n}"), &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(Event::Done(n), reference),
-            Answer::Declined | Answer::Challenged => Outcome::refuted(Event::Declined),
+            Answer::Declined | Answer::Challenged(_) => Outcome::refuted(Event::Declined),
             Answer::Babble => Outcome::event(Event::Babble),
             Answer::Poison => Outcome::event(Event::Poison),
             Answer::NotDone => Outcome::NotDone(cause("connection refused")),

@@ -25,7 +25,7 @@ pub(crate) enum Behaviour {
     SilentAfter,
     /// Says no.
     Declines,
-    /// Asks for the customer's approval.
+    /// Acts, and asks for the customer's approval.
     Challenges,
     /// Says something that nobody expects.
     Babbles,
@@ -72,7 +72,7 @@ pub(crate) struct Provider {
 pub(crate) enum Answer {
     Done(String),
     Declined,
-    Challenged,
+    Challenged(String),
     Babble,
     Poison,
     NotDone,
@@ -96,6 +96,11 @@ impl Provider {
     pub(crate) fn script(&self, op: &str, behaviours: impl IntoIterator<Item = Behaviour>) {
         let mut script = self.script.lock().expect("no test panics while scripting");
         script.entry(op.to_owned()).or_default().extend(behaviours);
+    }
+
+    /// From now on it behaves well.
+    pub(crate) fn forget_script(&self) {
+        self.script.lock().expect("no test panics while scripting").clear();
     }
 
     /// The next request for `op` waits at the gate that is returned.
@@ -150,7 +155,10 @@ impl Provider {
             Behaviour::SilentBefore => Answer::Silence,
             Behaviour::NotDone => Answer::NotDone,
             Behaviour::Declines => Answer::Declined,
-            Behaviour::Challenges => Answer::Challenged,
+            Behaviour::Challenges => match self.act(op, key, &reference) {
+                Answer::Done(reference) => Answer::Challenged(reference),
+                other => other,
+            },
             Behaviour::Babbles => Answer::Babble,
             Behaviour::Refers(reference) => self.act(op, key, &reference),
             Behaviour::Poisons => Answer::Poison,

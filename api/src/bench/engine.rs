@@ -1,0 +1,171 @@
+//! Engine only: how many five-step instances a second, and how long a single one takes.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use hdrhistogram::Histogram;
+use sqlx::PgPool;
+use stepwise_engine::{Engine, Saga as _, Start, WorkerConfig, inspect, work};
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::five::{Five, Nothing};
+
+/// Instances started by one transaction of the load.
+const STARTED_TOGETHER: usize = 250;
+/// Instances driven at once.
+pub(super) const IN_FLIGHT: usize = 4_000;
+
+/// What a run of the load found.
+pub(super) struct Throughput {
+    pub(super) instances: usize,
+    pub(super) per_s: f64,
+    /// From the start's statement to the end's, in milliseconds.
+    pub(super) p99_ms: f64,
+}
+
+/// A worker that runs while it is measured.
+pub(super) struct Running {
+    engine: Engine,
+    stop: CancellationToken,
+    worker: tokio::task::JoinHandle<Result<(), sqlx::Error>>,
+}
+
+impl Running {
+    pub(super) async fn start(pool: PgPool) -> anyhow::Result<Self> {
+        let engine = Engine::builder(pool)
+            .saga::<Five<false>, _>(Nothing)
+            .saga::<Five<true>, _>(Nothing)
+            .build();
+        let stop = CancellationToken::new();
+        let config =
+            WorkerConfig { name: "bench".to_owned(), room: IN_FLIGHT, ..WorkerConfig::default() };
+        let worker = tokio::spawn(work(engine.clone(), config, stop.clone().cancelled_owned()));
+        let patience = Instant::now() + Duration::from_secs(10);
+        while engine.room() == 0 {
+            ensure!(Instant::now() < patience, "the worker does not start");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(Self { engine, stop, worker })
+    }
+
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        Ok(self.worker.await??)
+    }
+
+    /// Starts `instances` as fast as there is room and waits until the last is durably completed.
+    pub(super) async fn throughput<const EFFECTS: bool>(
+        &self,
+        instances: usize,
+    ) -> anyhow::Result<Throughput> {
+        let begun = Instant::now();
+        let starters = Arc::new(Semaphore::new(2));
+        let mut starts = JoinSet::new();
+        for first in (0..instances).step_by(STARTED_TOGETHER) {
+            let permit = starters.clone().acquire_owned().await?;
+            while self.engine.room() < STARTED_TOGETHER {
+                tokio::time::sleep(Duration::from_micros(200)).await;
+            }
+            let (engine, count) = (self.engine.clone(), STARTED_TOGETHER.min(instances - first));
+            starts.spawn(async move {
+                let _permit = permit;
+                let subjects =
+                    (0..count).map(|_| Start::new(Uuid::now_v7().to_string(), ())).collect();
+                let mut tx = engine.pool().begin().await?;
+                let started = engine.start_many::<Five<EFFECTS>>(&mut tx, subjects).await?;
+                tx.commit().await?;
+                started.into_iter().for_each(stepwise_engine::Started::hand_over);
+                anyhow::Ok(())
+            });
+        }
+        while let Some(started) = starts.join_next().await {
+            started??;
+        }
+        while self.open::<EFFECTS>().await? {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let per_s = instances as f64 / begun.elapsed().as_secs_f64();
+        Ok(Throughput { instances, per_s, p99_ms: self.check::<EFFECTS>(instances).await? })
+    }
+
+    /// The worker's places are taken as long as something is being driven; only then is the table asked.
+    async fn open<const EFFECTS: bool>(&self) -> anyhow::Result<bool> {
+        if self.engine.room() < IN_FLIGHT {
+            return Ok(true);
+        }
+        Ok(sqlx::query_scalar(
+            "-- name: bench: is one open
+            select exists (select from saga.instance where name = $1 and waiting_on is not null)",
+        )
+        .bind(Five::<EFFECTS>::NAME)
+        .fetch_one(self.engine.pool())
+        .await?)
+    }
+
+    /// Every instance completed, and each of its journal rows came from a transaction of its own.
+    async fn check<const EFFECTS: bool>(&self, instances: usize) -> anyhow::Result<f64> {
+        let (completed, rows, commits, p99_ms): (i64, i64, i64, f64) = sqlx::query_as(
+            "-- name: bench: check
+            with done as (select saga_id, updated_at - created_at as took from saga.instance
+                where name = $1 and status = 'completed'),
+            journalled as (select count(*) as rows, count(distinct (j.saga_id, j.xmin::text)) as commits
+                from saga.journal j join done using (saga_id))
+            select count(*), max(rows), max(commits),
+                1000 * extract(epoch from percentile_cont(0.99) within group (order by took))::float8
+            from done, journalled",
+        )
+        .bind(Five::<EFFECTS>::NAME)
+        .fetch_one(self.engine.pool())
+        .await
+        .context("checking the run")?;
+        ensure!(completed == instances as i64, "{completed} of {instances} instances completed");
+        ensure!(
+            rows == 6 * completed && commits == rows,
+            "{rows} journal rows came from {commits} commits"
+        );
+        Ok(p99_ms)
+    }
+
+    /// Starts one instance every `1/rate` s for `span` and takes the time from before its transaction begins until its end is
+    /// durable; in microseconds.
+    pub(super) async fn latency(
+        &self,
+        rate: u32,
+        span: Duration,
+    ) -> anyhow::Result<Histogram<u64>> {
+        let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+        let mut runs = JoinSet::new();
+        let until = Instant::now() + span;
+        while Instant::now() < until {
+            ticks.tick().await;
+            let engine = self.engine.clone();
+            runs.spawn(async move { one(&engine).await });
+        }
+        let mut took = Histogram::new(3)?;
+        while let Some(run) = runs.join_next().await {
+            took.record(u64::try_from(run??.as_micros())?)?;
+        }
+        Ok(took)
+    }
+}
+
+async fn one(engine: &Engine) -> anyhow::Result<Duration> {
+    let begun = Instant::now();
+    let mut tx = engine.pool().begin().await?;
+    let started =
+        engine.start::<Five<false>>(&mut tx, Start::new(Uuid::now_v7().to_string(), ())).await?;
+    let id = started.id;
+    let mut ended = engine.watch(id);
+    tx.commit().await?;
+    started.hand_over();
+    ended.changed().await?;
+    let took = begun.elapsed();
+    let end = inspect::summary(engine.pool(), id).await?.context("it is gone")?;
+    ensure!(end.status == "completed", "an instance ended {}", end.status);
+    Ok(took)
+}

@@ -1,0 +1,211 @@
+//! `stepwise bench`: how fast this machine is, as a ratio to hand-written SQL on the same cluster in the same minutes.
+//!
+//! Each bench runs on a Postgres of its own with durable defaults, thrown away afterwards. Absolute figures drift with the
+//! machine; the ratio to the floor (a pgbench script that does the same row operations) is what can be compared.
+
+mod engine;
+mod five;
+mod floor;
+mod orders;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args as ClapArgs, Subcommand};
+use serde_json::json;
+use sqlx::PgPool;
+use stepwise_adapters::postgres::{self, Cluster};
+
+use crate::cli::Failure;
+
+/// What to measure.
+#[derive(Debug, ClapArgs)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// One JSON object instead of a table
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Five-step instances a second, without and with effects
+    #[command(after_help = "Example: stepwise bench engine --instances 20000 --json")]
+    Engine {
+        /// How many instances each run starts
+        #[arg(long, default_value_t = 20_000)]
+        instances: usize,
+    },
+    /// From a start to its durable end, at a steady rate
+    #[command(after_help = "Example: stepwise bench latency --rate 50")]
+    Latency {
+        /// Starts a second
+        #[arg(long, default_value_t = 50)]
+        rate: u32,
+        /// For how long, in seconds
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+    },
+    /// Orders placed over HTTP a second, and the 202's time at half that rate
+    #[command(after_help = "Example: stepwise bench orders --seconds 60 --clients 32")]
+    Orders {
+        /// For how long, in seconds
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// Customers who order at the same time
+        #[arg(long, default_value_t = 32)]
+        clients: usize,
+    },
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// A dependency is missing, or the run did not do what it was to do.
+pub async fn run(args: Args) -> Result<(), Failure> {
+    let report = measure(args.what)
+        .await
+        .map_err(|error| Failure::failed("the bench did not run", format!("{error:#}")))?;
+    println!("{}", if args.json { report.json().to_string() } else { report.table() });
+    Ok(())
+}
+
+async fn measure(what: What) -> anyhow::Result<Report> {
+    let ground = Ground::new().await?;
+    let report = match what {
+        What::Engine { instances } => engine_report(&ground, instances).await,
+        What::Latency { rate, seconds } => latency_report(&ground, rate, seconds).await,
+        What::Orders { seconds, clients } => orders::report(&ground, seconds, clients).await,
+    };
+    ground.clear().await?;
+    report
+}
+
+async fn engine_report(ground: &Ground, instances: usize) -> anyhow::Result<Report> {
+    let floor = ground.floor(&floor::BATCHED, (2, 5, None)).await?;
+    let running = engine::Running::start(ground.pool.clone()).await?;
+    running.throughput::<false>(2_000).await.context("warming up")?;
+    ground.forget().await?;
+    let plain = running.throughput::<false>(instances).await?;
+    let effects = running.throughput::<true>(instances).await?;
+    running.stop().await?;
+    let again = ground.floor(&floor::BATCHED, (2, 5, None)).await?;
+    let floor_per_s = 100.0 * (floor.per_s + again.per_s) / 2.0;
+    Ok(Report(vec![
+        Line::new("instances", "", plain.instances as f64),
+        Line::new("in_flight", "", engine::IN_FLIGHT as f64),
+        Line::new("instances_per_s", "five steps, no effects", plain.per_s),
+        Line::new("steps_per_s", "", 5.0 * plain.per_s),
+        Line::new("p99_ms", "from start to end, all in flight", plain.p99_ms),
+        Line::new(
+            "instances_per_s_with_effects",
+            "an effect declared by every step",
+            effects.per_s,
+        ),
+        Line::new("p99_ms_with_effects", "", effects.p99_ms),
+        Line::new("floor_per_s", "pgbench, 6 transactions per 100 instances", floor_per_s),
+        Line::new("floor_ratio", "", plain.per_s / floor_per_s),
+    ]))
+}
+
+async fn latency_report(ground: &Ground, rate: u32, seconds: u32) -> anyhow::Result<Report> {
+    let floor = ground.floor(&floor::SINGLE, (1, seconds.min(10), Some(rate))).await?;
+    let running = engine::Running::start(ground.pool.clone()).await?;
+    running.latency(rate, Duration::from_secs(2)).await.context("warming up")?;
+    let took = running.latency(rate, Duration::from_secs(seconds.into())).await?;
+    running.stop().await?;
+    let ms = |quantile| took.value_at_quantile(quantile) as f64 / 1_000.0;
+    Ok(Report(vec![
+        Line::new("starts_per_s", "", f64::from(rate)),
+        Line::new("instances", "", took.len() as f64),
+        Line::new("p50_ms", "from before the start's transaction to the durable end", ms(0.5)),
+        Line::new("p99_ms", "", ms(0.99)),
+        Line::new("floor_ms", "pgbench, mean of 6 transactions for one instance", floor.mean_ms),
+        Line::new("floor_ratio", "", ms(0.5) / floor.mean_ms),
+    ]))
+}
+
+/// A cluster of the bench's own.
+struct Ground {
+    cluster: Cluster,
+    folder: PathBuf,
+    pool: PgPool,
+}
+
+impl Ground {
+    async fn new() -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("stepwise-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let cluster = Cluster::start(&folder.join("postgres")).await?;
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(20)
+            .connect_with(cluster.options())
+            .await?;
+        stepwise_engine::migrate(&pool).await?;
+        Ok(Self { cluster, folder, pool })
+    }
+
+    async fn floor(
+        &self,
+        script: &floor::Script,
+        load: (u32, u32, Option<u32>),
+    ) -> anyhow::Result<floor::Floor> {
+        let (psql, pgbench) =
+            (postgres::program("psql").await?, postgres::program("pgbench").await?);
+        floor::run((&psql, &pgbench), &self.cluster.url(), script, load).await
+    }
+
+    async fn forget(&self) -> anyhow::Result<()> {
+        sqlx::query("-- name: bench: forget\ntruncate saga.instance, saga.journal, saga.effect")
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn clear(self) -> anyhow::Result<()> {
+        self.pool.close().await;
+        self.cluster.stop().await?;
+        Ok(std::fs::remove_dir_all(&self.folder)?)
+    }
+}
+
+/// What was measured, in the order of reading.
+struct Report(Vec<Line>);
+
+struct Line {
+    key: &'static str,
+    note: &'static str,
+    value: f64,
+}
+
+impl Line {
+    fn new(key: &'static str, note: &'static str, value: f64) -> Self {
+        Self { key, note, value }
+    }
+}
+
+impl Report {
+    fn json(&self) -> serde_json::Value {
+        let rounded = |value: f64| (value * 1_000.0).round() / 1_000.0;
+        self.0
+            .iter()
+            .map(|line| (line.key.to_owned(), json!(rounded(line.value))))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
+    }
+
+    fn table(&self) -> String {
+        let figure =
+            |value: f64| if value >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") };
+        self.0
+            .iter()
+            .map(|line| {
+                format!("{:<30} {:>10}  {}", line.key, figure(line.value), line.note)
+                    .trim_end()
+                    .to_owned()
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}

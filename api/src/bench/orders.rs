@@ -1,0 +1,308 @@
+//! Orders over HTTP: the whole shop as `up` runs it, with the client, Postgres and the gateway on the same machine.
+
+use std::{
+    collections::VecDeque,
+    process::Stdio,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use hdrhistogram::Histogram;
+use reqwest::{Client, StatusCode};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use stepwise_adapters::{
+    gateway::{GatewayConfig, StripeGateway},
+    keystore::FileKeyStore,
+    mail::FileMailer,
+};
+use stepwise_workflows::{
+    Config, Shop,
+    seed::bulk::{self, Crowd, CrowdCustomer},
+};
+use tokio::{
+    process::{Child, Command},
+    task::JoinSet,
+};
+
+use super::{Ground, Line, Report, floor};
+
+/// Customers and products of the crowd.
+const CROWD: usize = 1_000;
+const LINES: usize = 3;
+
+pub(super) async fn report(
+    ground: &Ground,
+    seconds: u32,
+    clients: usize,
+) -> anyhow::Result<Report> {
+    let floor = ground.floor(&floor::ORDERS, (2, 10, None)).await?;
+    let shop = Running::start(ground).await?;
+    let span = Duration::from_secs(seconds.into());
+    shop.flood(clients, Duration::from_secs(5)).await.context("warming up")?;
+    let flood = shop.flood(clients, span).await?;
+    let rate = flood.succeeded as f64 / span.as_secs_f64() / 2.0;
+    let half = shop.steady(rate, span.min(Duration::from_secs(20))).await?;
+    shop.stop().await?;
+    let again = ground.floor(&floor::ORDERS, (2, 10, None)).await?;
+    let floor_per_s = (floor.per_s + again.per_s) / 2.0;
+    let orders_per_s = flood.succeeded as f64 / span.as_secs_f64();
+    let ms = |took: &Histogram<u64>, quantile| took.value_at_quantile(quantile) as f64 / 1_000.0;
+    Ok(Report(vec![
+        Line::new("clients", "", clients as f64),
+        Line::new("seconds", "", f64::from(seconds)),
+        Line::new("orders_per_s", "succeeded within the time", orders_per_s),
+        Line::new("backlog_s", "until the last one placed had ended", flood.backlog.as_secs_f64()),
+        Line::new("p50_ms_flood", "of the 202, at full load", ms(&flood.took, 0.5)),
+        Line::new("p99_ms_flood", "", ms(&flood.took, 0.99)),
+        Line::new("p50_ms", "of the 202, at half that rate", ms(&half, 0.5)),
+        Line::new("p99_ms", "", ms(&half, 0.99)),
+        Line::new("floor_per_s", "pgbench, 2 transactions of 17 statements per order", floor_per_s),
+        Line::new("floor_ratio", "", orders_per_s / floor_per_s),
+    ]))
+}
+
+/// `stepwise up` as a process, on the bench's cluster, with a crowd in it.
+struct Running {
+    child: Child,
+    base_url: String,
+    pool: PgPool,
+    crowd: Arc<Crowd>,
+    client: Client,
+    /// Customers whose cart is full.
+    ready: Arc<Mutex<VecDeque<CrowdCustomer>>>,
+}
+
+struct Flood {
+    succeeded: u64,
+    backlog: Duration,
+    took: Histogram<u64>,
+}
+
+impl Running {
+    async fn start(ground: &Ground) -> anyhow::Result<Self> {
+        let folder = ground.folder.join("shop");
+        let child = Command::new(std::env::current_exe()?)
+            .args(["up", "--port", "0", "--rate-limit", "0", "--log", "warn"])
+            .args(["--database-url", &ground.cluster.url(), "--data-dir"])
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let client = Client::builder().pool_max_idle_per_host(512).build()?;
+        let base_url = ready(&client, &folder.join("demo.json")).await?;
+        let shop = Shop::new(
+            Config::default(),
+            Arc::new(FileKeyStore::open(&folder.join("keys"))?),
+            Arc::new(StripeGateway::new(GatewayConfig::new(
+                base_url.parse()?,
+                String::new().into(),
+            ))?),
+            Arc::new(FileMailer::new(&folder.join("mail"))?),
+        );
+        let mut tx = ground.pool.begin().await?;
+        let crowd = bulk::crowd(&shop, &mut tx, CROWD, CROWD).await?;
+        tx.commit().await?;
+        sqlx::query("analyze").execute(&ground.pool).await?;
+        let this = Self {
+            child,
+            base_url,
+            pool: ground.pool.clone(),
+            crowd: Arc::new(crowd),
+            client,
+            ready: Arc::default(),
+        };
+        this.refill(&this.crowd.customers).await?;
+        Ok(this)
+    }
+
+    /// Fills the empty carts of these and makes them ready to order.
+    async fn refill(&self, customers: &[CrowdCustomer]) -> anyhow::Result<()> {
+        let ids = customers.iter().map(|customer| customer.customer_id).collect::<Vec<_>>();
+        let mut connection = self.pool.acquire().await?;
+        bulk::refill_carts(&mut connection, &ids, &self.crowd.product_ids, LINES).await?;
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).extend(customers.iter().cloned());
+        Ok(())
+    }
+
+    fn next(&self) -> Option<CrowdCustomer> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// `clients` order one after the other for `span`; meanwhile carts are filled again as orders end.
+    async fn flood(&self, clients: usize, span: Duration) -> anyhow::Result<Flood> {
+        let before = self.pending().await?;
+        let over = Arc::new(AtomicBool::new(false));
+        let until = Instant::now() + span;
+        let mut workers = JoinSet::new();
+        for _ in 0..clients {
+            let (order, ready, over) = (self.order(), self.ready.clone(), over.clone());
+            workers.spawn(async move {
+                let mut took = Histogram::<u64>::new(3)?;
+                while !over.load(Ordering::Relaxed) {
+                    let next = ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    match next {
+                        Some(customer) => took.record(order.place(&customer).await?)?,
+                        None => tokio::time::sleep(Duration::from_millis(2)).await,
+                    }
+                }
+                anyhow::Ok(took)
+            });
+        }
+        while Instant::now() < until {
+            self.refill_ended().await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let succeeded = self.pending().await? - before;
+        over.store(true, Ordering::Relaxed);
+        let mut took = Histogram::<u64>::new(3)?;
+        while let Some(worker) = workers.join_next().await {
+            took.add(worker??)?;
+        }
+        let drained = Instant::now();
+        self.drain().await?;
+        Ok(Flood { succeeded, backlog: drained.elapsed(), took })
+    }
+
+    /// One order every `1/rate` s, whatever becomes of those before.
+    async fn steady(&self, rate: f64, span: Duration) -> anyhow::Result<Histogram<u64>> {
+        let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate.max(1.0)));
+        let (until, mut refilled) = (Instant::now() + span, Instant::now());
+        let missed = AtomicU64::new(0);
+        let mut running = JoinSet::new();
+        while Instant::now() < until {
+            ticks.tick().await;
+            if refilled.elapsed() > Duration::from_millis(50) {
+                self.refill_ended().await?;
+                refilled = Instant::now();
+            }
+            match self.next() {
+                Some(customer) => {
+                    let order = self.order();
+                    running.spawn(async move { order.place(&customer).await });
+                }
+                None => {
+                    missed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }
+        let mut took = Histogram::<u64>::new(3)?;
+        while let Some(placed) = running.join_next().await {
+            took.record(placed??)?;
+        }
+        self.drain().await?;
+        ensure!(missed.into_inner() == 0, "there were not enough customers for the rate");
+        Ok(took)
+    }
+
+    fn order(&self) -> Order {
+        Order { client: self.client.clone(), url: format!("{}/v1/orders", self.base_url) }
+    }
+
+    /// Everybody whose cart is empty and not being ordered from gets a full one.
+    async fn refill_ended(&self) -> anyhow::Result<()> {
+        let empty: Vec<uuid::Uuid> = sqlx::query_scalar(
+            "-- name: bench: empty carts
+            select customer_id from shop.cart c where checkout_order_id is null and customer_id = any($1)
+                and not exists (select from shop.cart_item i where i.cart_id = c.cart_id)",
+        )
+        .bind(self.crowd.customers.iter().map(|customer| customer.customer_id).collect::<Vec<_>>())
+        .fetch_all(&self.pool)
+        .await?;
+        let empty: std::collections::HashSet<_> = empty.into_iter().collect();
+        let customers = self
+            .crowd
+            .customers
+            .iter()
+            .filter(|customer| empty.contains(&customer.customer_id))
+            .cloned()
+            .collect::<Vec<_>>();
+        if customers.is_empty() { Ok(()) } else { self.refill(&customers).await }
+    }
+
+    async fn pending(&self) -> anyhow::Result<u64> {
+        self.count("select count(*) from shop.\"order\" where status = 'pending'").await
+    }
+
+    async fn count(&self, statement: &'static str) -> anyhow::Result<u64> {
+        let count: i64 = sqlx::query_scalar(statement).fetch_one(&self.pool).await?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// Waits until no order is being placed; every one of them must have succeeded.
+    async fn drain(&self) -> anyhow::Result<()> {
+        let patience = Instant::now() + Duration::from_secs(30);
+        while self.count("select count(*) from shop.\"order\" where status = 'placing'").await? > 0
+        {
+            ensure!(Instant::now() < patience, "orders are still being placed after 30 s");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let lost =
+            self.count("select count(*) from shop.\"order\" where status <> 'pending'").await?;
+        ensure!(lost == 0, "{lost} orders did not succeed");
+        self.refill_ended().await
+    }
+
+    async fn stop(mut self) -> anyhow::Result<()> {
+        let pid = self.child.id().context("`up` has ended by itself")?;
+        Command::new("kill").arg(pid.to_string()).status().await?;
+        tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await??;
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+struct Order {
+    client: Client,
+    url: String,
+}
+
+impl Order {
+    /// Places an order; microseconds until the 202.
+    async fn place(&self, customer: &CrowdCustomer) -> anyhow::Result<u64> {
+        let begun = Instant::now();
+        let answer = self
+            .client
+            .post(&self.url)
+            .bearer_auth(customer.token.expose())
+            .header("idempotency-key", uuid::Uuid::now_v7().to_string())
+            .json(&json!({
+                "customerId": customer.customer_id,
+                "shippingAddressId": customer.shipping_address_id,
+                "paymentMethodId": customer.payment_method_id,
+            }))
+            .send()
+            .await?;
+        let (status, body) = (answer.status(), answer.bytes().await?);
+        if status != StatusCode::ACCEPTED {
+            bail!("placeOrder answered {status}: {}", String::from_utf8_lossy(&body));
+        }
+        Ok(u64::try_from(begun.elapsed().as_micros())?)
+    }
+}
+
+/// Waits until the shop is ready; answers where it listens.
+async fn ready(client: &Client, demo: &std::path::Path) -> anyhow::Result<String> {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Ok(text) = tokio::fs::read_to_string(demo).await {
+            let demo: Value = serde_json::from_str(&text)?;
+            let base_url = demo["baseUrl"].as_str().context("demo.json has no baseUrl")?.to_owned();
+            if client
+                .get(format!("{base_url}/readyz"))
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+            {
+                return Ok(base_url);
+            }
+        }
+        ensure!(Instant::now() < patience, "`up` is not ready after 30 s");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

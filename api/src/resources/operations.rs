@@ -1,0 +1,351 @@
+//! Operations: long-running work that a command has begun, from the first 202 to its end.
+//!
+//! An operation is a saga's instance seen by whoever asked for it. Waiting for its end costs one
+//! primary-key read now and then; the engine's own hint wakes the waiter when it ends in this
+//! process, so the reads are only the safety net for ends in another.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures::stream::{self, BoxStream, StreamExt};
+use poem::{IntoResponse, Response};
+use poem_openapi::{
+    ApiResponse, Object, OpenApi,
+    param::Path,
+    payload::EventStream,
+    registry::{MetaResponses, Registry},
+    types::{Any, ToJSON, Type},
+};
+use serde_json::{Value, json};
+use stepwise_engine::{
+    Saga as _,
+    inspect::{self, Summary},
+};
+use stepwise_workflows::{
+    order,
+    sagas::{
+        cancel_order::CancelOrder,
+        place_order::{self, PlaceOrder},
+    },
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Group, orders::OrderShape};
+use crate::door::{
+    Door,
+    caller::{By, Caller, OperationReader, Role},
+    problem::{Problem, ProblemBody},
+    reply::{Done, Reply, described},
+};
+
+/// The longest time between two looks while waiting.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The operations about operations.
+pub struct Operations;
+
+/// Long-running work that a command has begun.
+#[derive(Debug, Clone, Object)]
+#[oai(rename = "Operation", rename_all = "camelCase", skip_serializing_if_is_none)]
+pub struct OperationShape {
+    /// Its id.
+    pub id: Uuid,
+    /// The saga's name: `place-order`.
+    kind: String,
+    /// The id of what it is about: the order's.
+    subject: String,
+    /// `running`, `succeeded`, `failed` or `needs_attention`.
+    status: String,
+    /// What it waits on, with what belongs to it. Absent at the end.
+    waiting_on: Option<Any<Value>>,
+    /// What the customer must do now.
+    action: Option<Action>,
+    /// What came of it: the order.
+    result: Option<Any<Value>>,
+    /// Why it failed.
+    problem: Option<Any<Value>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// What the customer must do now.
+#[derive(Debug, Clone, Object)]
+#[oai(rename = "OperationAction", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct Action {
+    /// `approve_payment`.
+    #[oai(rename = "type")]
+    kind: String,
+    /// Where to send the customer.
+    url: String,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl OperationShape {
+    /// An operation that has begun a moment ago. Its time is that in its id, so this needs no look.
+    pub fn begun(id: Uuid, kind: &str, subject: Uuid) -> Self {
+        let at = time_in(id);
+        Self {
+            id,
+            kind: kind.to_owned(),
+            subject: subject.to_string(),
+            status: "running".to_owned(),
+            waiting_on: Some(Any(json!({ "on": "worker" }))),
+            action: None,
+            result: None,
+            problem: None,
+            created_at: at,
+            updated_at: at,
+        }
+    }
+
+    /// The 202 that answers its command.
+    pub fn accepted(&self) -> Reply<202, Self> {
+        Reply::new(self).at(format!("/v1/operations/{}", self.id))
+    }
+}
+
+/// The time in a UUIDv7, to the millisecond.
+fn time_in(id: Uuid) -> DateTime<Utc> {
+    let stamp = id.get_timestamp().map(|stamp| stamp.to_unix());
+    stamp
+        .and_then(|(s, ns)| DateTime::from_timestamp(i64::try_from(s).ok()?, ns))
+        .unwrap_or_default()
+}
+
+/// The answer to a command that begins an operation: 202, or its end if the client waited for it.
+pub enum Begun<const FINAL: u16> {
+    /// It goes on.
+    Accepted(Reply<202, OperationShape>),
+    /// It succeeded in time.
+    Ended(Reply<FINAL, OrderShape>),
+}
+
+impl<const FINAL: u16> IntoResponse for Begun<FINAL> {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Accepted(reply) => reply.into_response(),
+            Self::Ended(reply) => reply.into_response(),
+        }
+    }
+}
+
+impl<const FINAL: u16> ApiResponse for Begun<FINAL> {
+    fn meta() -> MetaResponses {
+        let responses = vec![described::<OperationShape>(202), described::<OrderShape>(FINAL)];
+        MetaResponses { responses }
+    }
+
+    fn register(registry: &mut Registry) {
+        OperationShape::register(registry);
+        OrderShape::register(registry);
+    }
+}
+
+/// Waits for the end of the operation that was `accepted`, if the client would rather wait. An end
+/// in time is the answer; so is, as 202, that a person must act first.
+pub async fn wait<const FINAL: u16>(
+    door: &Door,
+    caller: &Caller,
+    accepted: Reply<202, OperationShape>,
+    patience: Duration,
+) -> Result<Begun<FINAL>, Problem> {
+    let location = accepted.answer.location.as_deref().unwrap_or_default();
+    let id = location.rsplit('/').next().and_then(|id| id.parse::<Uuid>().ok());
+    let (Some(id), false) = (id, patience.is_zero()) else { return Ok(Begun::Accepted(accepted)) };
+    let settled = tokio::select! {
+        settled = settled(door, id, Instant::now() + patience) => settled?,
+        () = door.stop.cancelled() => None,
+    };
+    let Some(summary) = settled else { return Ok(Begun::Accepted(accepted)) };
+    let seen = see(door, caller, summary).await?.ok_or_else(unknown)?;
+    match seen {
+        Seen { order: Some(order), operation, .. } if operation.status == "succeeded" => {
+            let at = format!("/v1/orders/{}", operation.subject);
+            Ok(Begun::Ended(Reply::new(&order).at(at)))
+        }
+        Seen { refusal: Some(refusal), .. } => Err(refusal),
+        Seen { operation, .. } => Ok(Begun::Accepted(operation.accepted())),
+    }
+}
+
+/// Looks until the instance has ended, needs a person, or the time is up.
+async fn settled(door: &Door, id: Uuid, until: Instant) -> Result<Option<Summary>, Problem> {
+    let mut ended = door.engine.watch(id);
+    loop {
+        let summary = inspect::summary(&door.db, id).await?;
+        let settled = summary.filter(|saga| status(saga) != "running" || awaits_customer(saga));
+        if settled.is_some() || Instant::now() >= until {
+            return Ok(settled);
+        }
+        tokio::select! {
+            // An error says that nobody tells any more: then the clock does.
+            Ok(()) = ended.changed() => {}
+            () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
+        }
+    }
+}
+
+/// An operation with its end, as one caller may see it.
+struct Seen {
+    operation: OperationShape,
+    order: Option<OrderShape>,
+    refusal: Option<Problem>,
+}
+
+/// What the caller may see of an instance; `None`: nothing, it is somebody else's. 1 round trip,
+/// 1 more while a customer must act.
+async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>, Problem> {
+    let about_order = [PlaceOrder::NAME, CancelOrder::NAME].contains(&saga.name.as_str());
+    let order = match saga.subject.parse::<Uuid>() {
+        Ok(order_id) if about_order => {
+            let mut db = door.db.acquire().await?;
+            order::get_order(&door.shop, &mut db, order_id, caller.own_customer()).await?
+        }
+        _ => None,
+    };
+    let is_staff = !matches!(caller.role, Role::Customer | Role::Guest);
+    if order.is_none() && !is_staff {
+        return Ok(None);
+    }
+    let mut action = None;
+    if awaits_customer(&saga) {
+        let details = inspect::details(&door.db, saga.saga_id).await?;
+        action = details.and_then(|details| approval(&details.state));
+    }
+    let status = status(&saga);
+    let refusal = (status == "failed").then(|| refusal(&saga));
+    let order = order.filter(|_| status == "succeeded").map(OrderShape::from);
+    let problem = refusal.as_ref().map(|refusal| {
+        let body: ProblemBody = refusal.body(&format!("/v1/operations/{}", saga.saga_id), "");
+        Any(without_request(body.to_json().unwrap_or_default()))
+    });
+    let operation = OperationShape {
+        id: saga.saga_id,
+        waiting_on: saga.waiting_on().map(Any),
+        kind: saga.name,
+        subject: saga.subject,
+        status: status.to_owned(),
+        action,
+        result: order.as_ref().and_then(ToJSON::to_json).map(Any),
+        problem,
+        created_at: time_in(saga.saga_id),
+        updated_at: saga.updated_at,
+    };
+    Ok(Some(Seen { operation, order, refusal }))
+}
+
+/// The problem is the operation's, not a request's.
+fn without_request(mut problem: Value) -> Value {
+    if let Some(fields) = problem.as_object_mut() {
+        fields.remove("requestId");
+    }
+    problem
+}
+
+fn status(saga: &Summary) -> &'static str {
+    match saga.status.as_str() {
+        "completed" => "succeeded",
+        "unwound" | "abandoned" => "failed",
+        "stuck" | "paused" => "needs_attention",
+        _ => "running",
+    }
+}
+
+fn awaits_customer(saga: &Summary) -> bool {
+    saga.name == PlaceOrder::NAME
+        && saga.status == "running"
+        && saga.waiting_on.as_deref() != Some("worker")
+        && saga.pending.pointer("/timer").is_some()
+}
+
+fn approval(state: &Value) -> Option<Action> {
+    match serde_json::from_value(state.clone()).ok()? {
+        place_order::State::AwaitingApproval { url, expires_at, .. } => {
+            Some(Action { kind: "approve_payment".to_owned(), url, expires_at })
+        }
+        _ => None,
+    }
+}
+
+/// Why an operation failed, as the refusal of the command that began it.
+fn refusal(saga: &Summary) -> Problem {
+    use place_order::Reason;
+    let reason = saga.reason.clone().and_then(|reason| serde_json::from_value(reason).ok());
+    match reason {
+        _ if saga.status == "abandoned" => Problem::conflict(
+            "operation_abandoned",
+            "An operator has ended this operation; ask the shop what became of it.",
+        ),
+        Some(Reason::PaymentFailed(why)) => Problem::new(
+            poem::http::StatusCode::PAYMENT_REQUIRED,
+            "payment_failed",
+            format!("The payment was not authorized ({}); nothing was charged.", why.code()),
+        ),
+        Some(Reason::Cancelled) => {
+            Problem::conflict("order_cancelled", "The order was cancelled while it was placed.")
+        }
+        None => Problem::conflict("operation_failed", "The operation was taken back."),
+    }
+}
+
+fn unknown() -> Problem {
+    Problem::not_found("operation_not_found", "There is no such operation.")
+}
+
+#[OpenApi(prefix_path = "/v1/operations", tag = "Group::Operations")]
+impl Operations {
+    /// Where an operation stands.
+    #[oai(path = "/:operationId", method = "get", operation_id = "getOperation")]
+    async fn get(
+        &self,
+        by: By<OperationReader>,
+        #[oai(name = "operationId")] id: Path<Uuid>,
+    ) -> Result<Done<OperationShape>, Problem> {
+        let saga = inspect::summary(&by.door.db, id.0).await?.ok_or_else(unknown)?;
+        let seen = see(&by.door, &by, saga).await?.ok_or_else(unknown)?;
+        Ok(Done::new(&seen.operation))
+    }
+
+    /// An operation as it goes on: an event for each change, the last one at its end.
+    #[oai(path = "/:operationId/events", method = "get", operation_id = "streamOperation")]
+    async fn stream(
+        &self,
+        by: By<OperationReader>,
+        #[oai(name = "operationId")] id: Path<Uuid>,
+    ) -> Result<EventStream<BoxStream<'static, OperationShape>>, Problem> {
+        let saga = inspect::summary(&by.door.db, id.0).await?.ok_or_else(unknown)?;
+        let first = see(&by.door, &by, saga).await?.ok_or_else(unknown)?.operation;
+        let stop = by.door.stop.clone();
+        let changes = changes(by, first).take_until(stop.cancelled_owned()).boxed();
+        Ok(EventStream::new(changes).keep_alive(Duration::from_secs(15)))
+    }
+}
+
+/// The operation now and after each change, until it has ended.
+fn changes(
+    by: By<OperationReader>,
+    first: OperationShape,
+) -> impl stream::Stream<Item = OperationShape> + Send {
+    let ended = by.door.engine.watch(first.id);
+    let began = (by, ended, None::<OperationShape>, Some(first));
+    stream::unfold(began, |(by, mut ended, last, first)| async move {
+        if let Some(first) = first {
+            return Some((first.clone(), (by, ended, Some(first), None)));
+        }
+        let last =
+            last.filter(|last| last.status == "running" || last.status == "needs_attention")?;
+        loop {
+            tokio::select! {
+                Ok(()) = ended.changed() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let saga = inspect::summary(&by.door.db, last.id).await.ok()??;
+            if saga.updated_at == last.updated_at {
+                continue;
+            }
+            let next = see(&by.door, &by, saga).await.ok()??.operation;
+            return Some((next.clone(), (by, ended, Some(next), None)));
+        }
+    })
+}

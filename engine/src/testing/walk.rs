@@ -1,0 +1,382 @@
+//! Stories without a database: a saga walked through in memory, by the code that moves it in production.
+//!
+//! A walk stands in for the outside: it says how the step that the instance asks for turned out. What the saga decides, which undos are
+//! open, what a signal is answered, whether a timer still counts, is decided by the engine's own pure half, so a story that reads
+//! well here happens so on Postgres too.
+
+use std::{fmt::Debug, time::Duration};
+
+use chrono::DateTime;
+
+use crate::{
+    apply::Applied,
+    commit::Wake,
+    instance::{Entry, Instance, Pending},
+    json::json,
+    perform::{Fact, What},
+    saga::{Saga, Step},
+    signal::{Answer, offer},
+    status::Status,
+    steps::{Cause, Effect},
+};
+
+/// What an instance asks for, or waits for.
+pub enum Asks<S: Saga> {
+    /// To run this tx step.
+    Run(S::Tx),
+    /// To call this activity.
+    Call(S::Activity),
+    /// To take back by this step.
+    Undo(Step<S>),
+    /// For a signal; if none comes within the time, for this event.
+    Wait(Option<(Duration, S::Event)>),
+    /// For a person.
+    Person,
+    /// For nothing: it has ended.
+    Nothing,
+}
+
+impl<S: Saga> Debug for Asks<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Run(step) => write!(f, "run {step:?}"),
+            Self::Call(activity) => write!(f, "call {activity:?}"),
+            Self::Undo(step) => write!(f, "undo by {step:?}"),
+            Self::Wait(until) => write!(f, "wait {until:?}"),
+            Self::Person => f.write_str("a person"),
+            Self::Nothing => f.write_str("nothing"),
+        }
+    }
+}
+
+/// One instance in memory.
+pub struct Walk<S: Saga> {
+    pub(super) instance: Instance<S>,
+    timer: Option<Duration>,
+    steps: Vec<String>,
+}
+
+/// Starts an instance in memory. It asks for its first step then ([`Walk::asks`]).
+///
+/// # Panics
+/// When the saga starts by unwinding.
+#[must_use]
+#[track_caller]
+pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
+    let entry = Entry::new("start", &input);
+    let mut next = S::start(input);
+    let state = next.state.take().expect("a saga starts in a state, not by unwinding");
+    let mut instance = Instance::unborn(0, uuid::Uuid::nil(), "subject".to_owned(), state);
+    instance.decide(entry, next).expect("nothing is past a pivot at the start");
+    let mut walk = Walk { instance, timer: None, steps: Vec::new() };
+    walk.commit();
+    walk
+}
+
+impl<S: Saga> Walk<S> {
+    /// What it asks for now.
+    pub fn asks(&self) -> Asks<S> {
+        match (self.instance.status, &self.instance.pending) {
+            (status, _) if status.is_final() => Asks::Nothing,
+            (status, _) if status.needs_operator() => Asks::Person,
+            (_, Pending::Run { step, .. }) => Asks::Run(step.clone()),
+            (_, Pending::Call { activity, .. }) => Asks::Call(activity.clone()),
+            (Status::Unwinding, _) => {
+                self.instance.undos.last().map_or(Asks::Nothing, |open| Asks::Undo(open.by.clone()))
+            }
+            (_, Pending::Timer { event, .. }) => {
+                Asks::Wait(Some((self.timer.unwrap_or_default(), event.clone())))
+            }
+            (_, Pending::Nothing) => Asks::Wait(None),
+        }
+    }
+
+    /// The step it asks for was done, with this event. (A declared effect is confirmed.)
+    ///
+    /// # Panics
+    /// When it asks for no step, or does not expect the event.
+    #[track_caller]
+    pub fn answers(&mut self, event: S::Event) -> &mut Self {
+        if let Err(why) = self.try_answer(event, true) {
+            panic!("{why}");
+        }
+        self
+    }
+
+    /// The activity it asks for was refused, with this event: it has no effect.
+    ///
+    /// # Panics
+    /// When it asks for no activity, or does not expect the event.
+    #[track_caller]
+    pub fn refuses(&mut self, event: S::Event) -> &mut Self {
+        if let Err(why) = self.try_answer(event, false) {
+            panic!("{why}");
+        }
+        self
+    }
+
+    pub(super) fn try_answer(&mut self, event: S::Event, stands: bool) -> Result<(), String> {
+        match &self.instance.pending {
+            Pending::Run { no, step } => {
+                let (no, step) = (*no, step.clone());
+                self.steps.push(name(&step));
+                self.instance.stepped(no, step, event).map_err(|error| error.to_string())?;
+            }
+            Pending::Call { no, activity } => {
+                let effect = match (stands, S::terms(activity).effect) {
+                    (false, _) => Effect::Refuted,
+                    (true, Some(_)) => Effect::Confirmed(format!("reference-{no}")),
+                    (true, None) => Effect::None,
+                };
+                let no = *no;
+                self.steps.push(name(activity));
+                self.apply(no, What::Answered { event, effect });
+                if self.instance.status == Status::Stuck {
+                    return Err(self.last_error().unwrap_or_default().to_owned());
+                }
+            }
+            _ => return Err(format!("it asks for {:?}, not for a step", self.asks())),
+        }
+        self.commit();
+        Ok(())
+    }
+
+    /// The attempt at the activity surely did nothing; it will be tried again, or was given up.
+    ///
+    /// # Panics
+    /// When it asks for no activity.
+    #[track_caller]
+    pub fn fails(&mut self) -> &mut Self {
+        self.settle(What::NotDone(Cause::new("it failed")))
+    }
+
+    /// Nobody knows what became of the attempt (or the probe could not find out).
+    ///
+    /// # Panics
+    /// When it asks for no activity.
+    #[track_caller]
+    pub fn stays_unknown(&mut self) -> &mut Self {
+        self.settle(What::Unknown(Cause::new("no answer")))
+    }
+
+    /// A probe finds that the provider never acted, and none of its late effects came while they were waited for.
+    ///
+    /// # Panics
+    /// When it asks for no activity.
+    #[track_caller]
+    pub fn was_never_seen(&mut self) -> &mut Self {
+        // The waiting is over.
+        self.instance.timer_due = true;
+        self.settle(What::NeverSeen)
+    }
+
+    /// The activity fails until it is given up.
+    ///
+    /// # Panics
+    /// When it asks for no activity.
+    #[track_caller]
+    pub fn is_given_up(&mut self) -> &mut Self {
+        let Pending::Call { no, .. } = self.instance.pending else {
+            panic!("it asks for {:?}, not for an activity", self.asks())
+        };
+        while matches!(self.instance.pending, Pending::Call { no: still, .. } if still == no)
+            && !self.instance.status.needs_operator()
+        {
+            self.fails();
+        }
+        self
+    }
+
+    #[track_caller]
+    fn settle(&mut self, what: What<S::Event>) -> &mut Self {
+        let Pending::Call { no, .. } = self.instance.pending else {
+            panic!("it asks for {:?}, not for an activity", self.asks())
+        };
+        self.apply(no, what);
+        self.commit();
+        self
+    }
+
+    /// Gives it a signal.
+    ///
+    /// # Panics
+    /// When the saga takes it by a decision that is not allowed (unwinding after the pivot).
+    #[track_caller]
+    pub fn signal(&mut self, event: S::Event) -> Answer {
+        self.try_signal(&event).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    pub(super) fn try_signal(&mut self, event: &S::Event) -> Result<Answer, String> {
+        // Somebody may be at the activity just now: it is settled first.
+        let answer = offer(&mut self.instance, true, event).map_err(|error| error.to_string())?;
+        if answer == Answer::Kept {
+            self.instance.early.push_back((String::new(), event.clone()));
+        }
+        self.commit();
+        Ok(answer)
+    }
+
+    /// Nothing happens until the timer fires.
+    ///
+    /// # Panics
+    /// When no timer is armed, or the saga does not expect its event.
+    #[track_caller]
+    pub fn time_passes(&mut self) -> &mut Self {
+        if let Err(why) = self.try_fire() {
+            panic!("{why}");
+        }
+        self
+    }
+
+    pub(super) fn try_fire(&mut self) -> Result<(), String> {
+        let Pending::Timer { no, event } = &self.instance.pending else {
+            return Err(format!("it asks for {:?}, no timer is armed", self.asks()));
+        };
+        let (no, event) = (*no, event.clone());
+        self.apply(no, What::Fired(event));
+        if self.instance.status == Status::Stuck {
+            return Err(self.last_error().unwrap_or_default().to_owned());
+        }
+        self.commit();
+        Ok(())
+    }
+
+    /// The last open undo is done. An activity that is still pending is settled first, as surely not done.
+    ///
+    /// # Panics
+    /// When it is not unwinding.
+    #[track_caller]
+    pub fn takes_back(&mut self) -> &mut Self {
+        assert!(self.instance.status == Status::Unwinding, "it asks for {:?}", self.asks());
+        match (&self.instance.pending, self.instance.undos.last()) {
+            (Pending::Call { no, .. }, _) => {
+                let no = *no;
+                self.apply(no, What::Dropped);
+            }
+            (_, Some(open)) => {
+                let (no, by) = (open.no, open.by.clone());
+                match by {
+                    Step::Tx(step) => {
+                        self.steps.push(name(&step));
+                        self.instance.unstepped(no, &step);
+                        self.instance.end_if_nothing_is_open();
+                    }
+                    Step::Activity(activity) => {
+                        self.steps.push(name(&activity));
+                        self.apply(no, What::Undone(None));
+                    }
+                }
+            }
+            _ => {}
+        }
+        self.commit();
+        self
+    }
+
+    /// All open undos are done, last first.
+    ///
+    /// # Panics
+    /// When it is not unwinding.
+    #[track_caller]
+    pub fn takes_all_back(&mut self) -> &mut Self {
+        self.takes_back();
+        while self.instance.status == Status::Unwinding {
+            self.takes_back();
+        }
+        self
+    }
+
+    /// The last open undo cannot be done.
+    ///
+    /// # Panics
+    /// When no activity is to be undone.
+    #[track_caller]
+    pub fn cannot_take_back(&mut self) -> &mut Self {
+        let no = match (self.asks(), self.instance.undos.last()) {
+            (Asks::Undo(Step::Activity(_)), Some(open)) => open.no,
+            (asks, _) => panic!("it asks for {asks:?}, not for the undo of an activity"),
+        };
+        self.apply(no, What::CannotUndo(Cause::new("it cannot be taken back")));
+        self.commit();
+        self
+    }
+
+    /// Its state.
+    pub fn state(&self) -> &S::State {
+        &self.instance.state
+    }
+
+    /// Its status.
+    pub fn status(&self) -> Status {
+        self.instance.status
+    }
+
+    /// The reason for which it unwinds or was unwound.
+    pub fn reason(&self) -> Option<&S::Reason> {
+        self.instance.reason.as_ref()
+    }
+
+    /// Why it is stuck, or what the last attempt said.
+    pub fn last_error(&self) -> Option<&str> {
+        self.instance.last_error.as_deref()
+    }
+
+    /// The open undos, oldest first.
+    pub fn open_undos(&self) -> Vec<Step<S>> {
+        self.instance.undos.iter().map(|open| open.by.clone()).collect()
+    }
+
+    /// The names of all steps and undos done so far, in order.
+    pub fn steps(&self) -> Vec<&str> {
+        self.steps.iter().map(String::as_str).collect()
+    }
+
+    fn apply(&mut self, no: i32, what: What<S::Event>) {
+        let fact = Fact { no, started_at: DateTime::UNIX_EPOCH, what };
+        let applied = self.instance.apply(&fact);
+        debug_assert!(applied != Applied::Moot, "what it asks for is what was settled");
+    }
+
+    /// As if it were durable.
+    fn commit(&mut self) {
+        match self.instance.wake() {
+            Wake::Timer { delay, .. } => self.timer = Some(*delay),
+            Wake::Keep => {}
+            _ => self.timer = None,
+        }
+        self.instance.timer_due = false;
+        self.instance.taken.clear();
+        drop(self.instance.commit());
+        self.instance.committed();
+    }
+
+    /// Another walk from the same position.
+    pub(super) fn fork(&self) -> Self {
+        Self { instance: self.instance.copy(), timer: self.timer, steps: self.steps.clone() }
+    }
+
+    /// Does it keep a signal like this already?
+    pub(super) fn keeps(&self, signal: &S::Event) -> bool {
+        self.instance.early.iter().any(|(_, kept)| json(kept) == json(signal))
+    }
+
+    /// What tells positions apart; `state` does it for states.
+    pub(super) fn position(&self, state: String) -> String {
+        let instance = &self.instance;
+        let early = instance.early.iter().map(|(_, event)| json(event)).collect::<Vec<_>>();
+        let (pending, undos) = instance.shape();
+        format!(
+            "{} {state} {pending} {undos} {} {:?} {early:?}",
+            instance.status.as_str(),
+            instance.past_pivot,
+            instance.reason.as_ref().map(json),
+        )
+    }
+}
+
+/// The name of a state, event or step: its `Debug` output up to the first sign that is no part of a name.
+pub(super) fn name(value: &impl Debug) -> String {
+    let text = format!("{value:?}");
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    text[..end].to_owned()
+}

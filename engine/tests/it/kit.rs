@@ -1,0 +1,372 @@
+//! The test kit on the test sagas: stories, graphs, crash points.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use stepwise_engine::{
+    Answer, Early, Engine, Next, Saga, Start, Status, Step, Terms, Undo, Unexpected, signal,
+    testing::{Asks, Sample, Samples, Trial, explore, survives_every_crash, walk},
+    to, unwind,
+};
+use uuid::Uuid;
+
+use crate::{
+    order::{APPROVAL, Activity, Event as E, Input, ORDER_TABLES, Order, Reason, State as S, Tx},
+    plain::{At, Do, Event as FiveEvent, Five},
+    provider::{Behaviour, Provider},
+    world::engine,
+};
+
+fn input() -> Input {
+    Input { order: "order".into(), notify: true }
+}
+
+fn created() -> E {
+    E::Created { reference: "reference".into() }
+}
+
+#[test]
+fn a_story_without_a_database_places_an_order() {
+    let mut order = walk::<Order>(input());
+    assert!(matches!(order.asks(), Asks::Run(Tx::Reserve(_))));
+    order.answers(E::Reserved).answers(created()).answers(E::Confirmed);
+    assert_eq!(order.open_undos().len(), 2, "the way back is open until the pivot");
+    order.answers(E::Placed);
+    assert!(order.open_undos().is_empty(), "nothing is taken back after the pivot");
+    order.answers(E::Notified);
+    assert_eq!(order.status(), Status::Completed);
+    assert_eq!(order.steps(), ["Reserve", "Create", "Confirm", "Place", "Notify"]);
+}
+
+#[test]
+fn a_story_takes_back_last_first_and_knows_why() {
+    let mut order = walk::<Order>(input());
+    order.answers(E::Reserved).answers(created()).refuses(E::Declined);
+    assert!(matches!(order.reason(), Some(Reason::Declined)));
+    order.takes_all_back();
+    assert_eq!(order.status(), Status::Unwound);
+    assert_eq!(order.steps(), ["Reserve", "Create", "Confirm", "Cancel", "Release"]);
+}
+
+#[test]
+fn a_story_settles_what_is_in_flight_before_it_takes_back() {
+    let mut order = walk::<Order>(input());
+    order.answers(E::Reserved);
+    assert_eq!(order.signal(E::CancelRequested), Answer::Applied);
+    assert!(matches!(order.asks(), Asks::Call(Activity::Create)), "settled first");
+    order.answers(created());
+    assert!(matches!(order.asks(), Asks::Undo(Step::Activity(Activity::Cancel))));
+    order.cannot_take_back();
+    assert_eq!(order.status(), Status::Stuck);
+    assert_eq!(order.open_undos().len(), 2, "what is left to do is listed");
+}
+
+#[test]
+fn a_story_keeps_an_early_signal_and_lets_time_pass() {
+    let mut order = walk::<Order>(input());
+    order.answers(E::Reserved).answers(created());
+    assert_eq!(order.signal(E::Approved), Answer::Kept);
+    order.answers(E::ApprovalRequired);
+    assert!(matches!(order.asks(), Asks::Run(Tx::Place(_))), "the kept approval was taken");
+
+    let mut order = walk::<Order>(input());
+    order.answers(E::Reserved).answers(created()).answers(E::ApprovalRequired);
+    assert!(matches!(order.asks(), Asks::Wait(Some((delay, _))) if delay == APPROVAL));
+    order.signal(E::Noted);
+    assert!(matches!(order.asks(), Asks::Wait(Some((delay, _))) if delay == APPROVAL));
+    order.time_passes().takes_all_back();
+    assert!(matches!(order.reason(), Some(Reason::Expired)));
+}
+
+#[test]
+fn a_story_asks_before_it_repeats_and_gives_up() {
+    let mut order = walk::<Order>(input());
+    order.answers(E::Reserved).stays_unknown().was_never_seen().fails().answers(created());
+    order.is_given_up().takes_all_back();
+    assert_eq!(order.status(), Status::Unwound);
+    let mut order = walk::<Order>(input());
+    order.answers(E::Reserved).answers(created()).answers(E::Confirmed).answers(E::Placed);
+    order.is_given_up();
+    assert_eq!(order.status(), Status::Stuck, "after the pivot a person is needed");
+}
+
+impl Samples for Order {
+    fn inputs() -> Vec<Input> {
+        vec![input(), Input { notify: false, ..input() }]
+    }
+
+    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
+        match step {
+            Step::Tx(Tx::Reserve(_)) => {
+                vec![Sample::done(E::Reserved), Sample::done(E::OutOfStock)]
+            }
+            Step::Tx(Tx::Place(_)) => vec![Sample::done(E::Placed)],
+            Step::Activity(Activity::Create) => {
+                vec![Sample::done(created()), Sample::refused(E::Declined)]
+            }
+            Step::Activity(Activity::Confirm { .. }) => vec![
+                Sample::done(E::Confirmed),
+                Sample::refused(E::Declined),
+                Sample::done(E::ApprovalRequired),
+            ],
+            Step::Activity(Activity::Notify) => vec![Sample::done(E::Notified)],
+            Step::Tx(Tx::Release(_)) | Step::Activity(Activity::Cancel) => Vec::new(),
+        }
+    }
+
+    fn signals() -> Vec<E> {
+        vec![E::CancelRequested, E::Approved, E::Noted]
+    }
+
+    /// It counts notes and treats all counts alike.
+    fn position(state: &S) -> String {
+        let text = format!("{state:?}");
+        text.split(", noted").next().unwrap_or(&text).to_owned()
+    }
+}
+
+#[test]
+fn exploring_finds_the_order_sound_and_draws_it() {
+    let map = explore::<Order>();
+    map.assert_sound();
+    assert_eq!(map.ends, [Status::Completed, Status::Stuck, Status::Unwound]);
+    map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/order.md"));
+}
+
+impl Samples for Five {
+    fn inputs() -> Vec<()> {
+        vec![()]
+    }
+
+    fn outcomes(step: &Step<Self>) -> Vec<Sample<FiveEvent>> {
+        match step {
+            Step::Activity(Do::Do(n)) => {
+                vec![Sample::done(FiveEvent::Done(*n)), Sample::refused(FiveEvent::Declined)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn signals() -> Vec<FiveEvent> {
+        vec![FiveEvent::Stop]
+    }
+
+    fn name(At(step): &At) -> String {
+        format!("At{step}")
+    }
+}
+
+#[test]
+fn exploring_finds_five_steps_sound() {
+    let map = explore::<Five>();
+    map.assert_sound();
+    assert_eq!(map.ends, [Status::Completed, Status::Unwound]);
+    assert!(map.diagram().contains("At4 --> At5: Done"), "{}", map.diagram());
+}
+
+/// A saga with one fault of each kind that exploring looks for.
+struct Unsound;
+
+#[derive(serde::Serialize, serde::Deserialize, Clone, Debug, PartialEq)]
+enum Place {
+    Begun,
+    Waiting,
+    Circling,
+    Charged,
+}
+
+#[derive(serde::Serialize, serde::Deserialize, Clone, Debug)]
+enum Happening {
+    Ok,
+    Wait,
+    Circle,
+    Charge,
+    Strange,
+}
+
+impl Saga for Unsound {
+    const NAME: &'static str = "unsound";
+    const VERSION: u16 = 1;
+    type Input = ();
+    type State = Place;
+    type Event = Happening;
+    type Tx = Place;
+    type Activity = Place;
+    type Reason = ();
+
+    fn start((): ()) -> Next<Self> {
+        to(Place::Begun).run(Place::Begun)
+    }
+
+    fn on(state: Place, event: Happening) -> Result<Next<Self>, Unexpected> {
+        Ok(match (state, event) {
+            (Place::Begun, Happening::Wait) => to(Place::Waiting).wait(),
+            (Place::Begun | Place::Circling, Happening::Circle) => {
+                to(Place::Circling).run(Place::Circling)
+            }
+            (Place::Begun, Happening::Charge) => to(Place::Charged).run(Place::Charged),
+            (Place::Charged, Happening::Ok) => unwind(()),
+            (Place::Begun, Happening::Ok) => to(Place::Begun).done(),
+            (state, event) => return Err(Unexpected::new(&state, &event)),
+        })
+    }
+
+    fn undo(step: &Step<Self>) -> Undo<Self> {
+        match step {
+            Step::Tx(Place::Charged) => Undo::Pivot,
+            _ => Undo::Nothing,
+        }
+    }
+
+    fn terms(_: &Place) -> Terms {
+        Terms::new()
+    }
+
+    fn gave_up(_: &Place) {}
+
+    fn early(_: &Happening) -> Early {
+        Early::Refuse
+    }
+}
+
+impl Samples for Unsound {
+    fn inputs() -> Vec<()> {
+        vec![()]
+    }
+
+    fn outcomes(step: &Step<Self>) -> Vec<Sample<Happening>> {
+        let Step::Tx(step) = step else { return Vec::new() };
+        match step {
+            Place::Begun => [Happening::Ok, Happening::Wait, Happening::Circle, Happening::Charge]
+                .into_iter()
+                .chain([Happening::Strange])
+                .map(Sample::done)
+                .collect(),
+            Place::Circling => vec![Sample::done(Happening::Circle)],
+            Place::Charged => vec![Sample::done(Happening::Ok)],
+            Place::Waiting => Vec::new(),
+        }
+    }
+}
+
+#[test]
+fn exploring_names_a_dead_end_an_endless_circle_an_unwind_after_the_pivot_and_a_surprise() {
+    let faults = explore::<Unsound>().faults;
+    for expected in [
+        "nothing leaves Waiting",
+        "no end can be reached from running Circling",
+        "a saga cannot unwind after its pivot",
+        "Strange is not expected in Begun",
+    ] {
+        assert!(faults.iter().any(|f| f.contains(expected)), "{expected} is missing in {faults:?}");
+    }
+}
+
+/// Orders that end placed, declined or cancelled, with the worker dying at every point.
+struct Orders {
+    provider: Arc<Provider>,
+    confirm: Option<Behaviour>,
+    signal: Option<E>,
+    ends: (&'static str, Status),
+}
+
+impl Trial for Orders {
+    async fn prepare(&self, pool: &PgPool) {
+        sqlx::raw_sql(ORDER_TABLES).execute(pool).await.expect("the tables are new");
+    }
+
+    fn engine(&self, pool: PgPool) -> Engine {
+        engine(pool, &self.provider)
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        self.provider.forget_script();
+        if let Some(behaviour) = &self.confirm {
+            // After a crash it is asked for again and must not have changed its mind.
+            self.provider.script("confirm", vec![behaviour.clone(); 2]);
+        }
+        let order = format!("order-{run}");
+        let mut tx = engine.pool().begin().await.expect("the database is there");
+        let input = Input { order: order.clone(), notify: true };
+        let started = engine
+            .start::<Order>(&mut tx, Start::new(order, input))
+            .await
+            .expect("it can be started");
+        tx.commit().await.expect("the database is there");
+        let id = started.id;
+        started.hand_over();
+        id
+    }
+
+    async fn play(&self, engine: &Engine, id: Uuid) {
+        let Some(event) = &self.signal else { return };
+        if matches!(event, E::Approved) {
+            crate::world::eventually("the wait for approval", async || {
+                let seen = crate::world::see(engine.pool(), id).await;
+                seen.state.contains("AwaitingApproval") || seen.status != "running"
+            })
+            .await;
+        }
+        let mut tx = engine.pool().begin().await.expect("the database is there");
+        signal::<Order>(&mut tx, id, "the signal", event.clone()).await.expect("it is there");
+        tx.commit().await.expect("the database is there");
+    }
+
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let (order, instance) = (self.ends.0, self.ends.1);
+        let live = self.provider.live().iter().filter(|r| r.contains(&id.to_string())).count();
+        let (found, reserved, placed): (String, i32, i64) = sqlx::query_as(
+            "-- name: test books
+            select o.status, s.reserved, (select count(*) from test.orders where status = 'placed')
+            from test.stock s, test.orders o join saga.instance i on i.subject = o.id where i.saga_id = $1",
+        )
+        .bind(id)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|error| error.to_string())?;
+        let open: i64 = sqlx::query_scalar(
+            "-- name: test open effects
+            select count(*) from saga.effect where saga_id = $1 and status = 'intent'",
+        )
+        .bind(id)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|error| error.to_string())?;
+        let twice = self
+            .provider
+            .lines()
+            .iter()
+            .filter(|line| line.reference.contains(&id.to_string()))
+            .fold(std::collections::HashMap::<_, usize>::new(), |mut counts, line| {
+                *counts.entry(line.op.clone()).or_default() += 1;
+                counts
+            })
+            .into_values()
+            .any(|count| count > 1);
+        let is = (found.as_str(), status, live, i64::from(reserved), twice, open);
+        let should = (order, instance, usize::from(order == "placed"), placed, false, 0);
+        if is == should { Ok(()) } else { Err(format!("{is:?} instead of {should:?}")) }
+    }
+}
+
+fn survives(confirm: Option<Behaviour>, signal: Option<E>, ends: (&'static str, Status)) {
+    let trial = Orders { provider: Provider::in_memory(), confirm, signal, ends };
+    let survived = survives_every_crash(&trial);
+    assert!(survived.at.values().sum::<usize>() >= 12, "{survived:?}");
+    assert_eq!(survived.at.len(), 5, "every kind of site was hit: {survived:?}");
+}
+
+#[test]
+fn an_order_that_is_placed_survives_every_crash() {
+    survives(None, None, ("placed", Status::Completed));
+}
+
+#[test]
+fn an_order_that_is_declined_survives_every_crash() {
+    survives(Some(Behaviour::Declines), None, ("declined", Status::Unwound));
+}
+
+#[test]
+fn an_order_that_waits_for_its_approval_survives_every_crash() {
+    survives(Some(Behaviour::Challenges), Some(E::Approved), ("placed", Status::Completed));
+}

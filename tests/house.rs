@@ -1,0 +1,336 @@
+//! A shop in a test: real Postgres, a real sandbox gateway over HTTP, a real worker.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+use sqlx::PgPool;
+use stepwise_adapters::{
+    gateway::{GatewayConfig, StripeGateway},
+    keystore::FileKeyStore,
+    mail::FileMailer,
+    sandbox::{Sandbox, SandboxConfig, SandboxMethod, Timing, ledger},
+};
+use stepwise_engine::{Engine, WorkerConfig, inspect, testing::Database};
+use stepwise_workflows::{
+    Config, Shop,
+    cart::{AddItem, add_item},
+    category::create_category,
+    customer::{
+        address::{AddShippingAddress, add_shipping_address},
+        method::{AddPaymentMethod, add_payment_method},
+        register::{RegisterCustomer, register_customer, verify_customer_email},
+    },
+    inventory::commands::{Item, set_inventory_quantity},
+    money::{Currency, Money},
+    order::{
+        cancel::CancelOrder,
+        commands::{Cancellation, Placed, cancel_order, place_order},
+        place::PlaceOrder,
+    },
+    payment::gateway::MethodToken,
+    product::{CreateProduct, activate_product, create_product},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const ADMIN: Uuid = Uuid::nil();
+
+/// The shop, its database and its gateway. End it with [`House::close`].
+pub struct House {
+    /// The database.
+    pub db: Database,
+    /// The commands' context.
+    pub shop: Arc<Shop>,
+    /// What starts and signals sagas.
+    pub engine: Engine,
+    /// Where the gateway listens.
+    pub gateway_url: String,
+    folder: PathBuf,
+    stop: CancellationToken,
+    gateway: JoinHandle<std::io::Result<()>>,
+    worker: JoinHandle<Result<(), sqlx::Error>>,
+    category: Uuid,
+}
+
+/// A customer who can order.
+#[derive(Debug, Clone, Copy)]
+pub struct Buyer {
+    /// The customer.
+    pub id: Uuid,
+    /// Their address.
+    pub address: Uuid,
+}
+
+impl House {
+    /// Opens a shop with one worker; the gateway's client gives up after `patience`, and what acts late acts that long after.
+    pub async fn open(patience: Duration) -> Self {
+        let db = Database::fresh(&[
+            stepwise_engine::migrations::migrations(),
+            stepwise_workflows::migrations::migrations(),
+        ])
+        .await;
+        let folder =
+            std::env::temp_dir().join(format!("stepwise-house-{}", Uuid::now_v7().simple()));
+        std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        let stop = CancellationToken::new();
+        let api_key = SecretString::from("sk_test");
+        let sandbox = Sandbox::bind(SandboxConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            ledger: folder.join("ledger.jsonl"),
+            api_key: api_key.clone(),
+            public_url: None,
+            webhooks: None,
+            timing: Timing { slow: patience / 3, acts_late: patience, ..Timing::default() },
+        })
+        .await
+        .expect("the gateway starts");
+        let gateway_url = format!("http://{}", sandbox.address());
+        let gateway = tokio::spawn(sandbox.serve(stop.clone().cancelled_owned()));
+        let config = GatewayConfig {
+            timeout: patience,
+            ..GatewayConfig::new(gateway_url.parse().expect("a URL"), api_key)
+        };
+        let shop = Arc::new(Shop::new(
+            Config::default(),
+            Arc::new(FileKeyStore::open(&folder.join("keys")).expect("keys")),
+            Arc::new(StripeGateway::new(config).expect("a client")),
+            Arc::new(FileMailer::new(&folder.join("mail")).expect("mail")),
+        ));
+        let engine = stepwise_workflows::sagas::engine(&shop, db.pool().clone());
+        let worker = tokio::spawn(stepwise_engine::work(
+            engine.clone(),
+            WorkerConfig { name: "house".to_owned(), ..WorkerConfig::default() },
+            stop.clone().cancelled_owned(),
+        ));
+        let mut tx = db.pool().begin().await.expect("begin");
+        let category =
+            create_category(&mut tx, "Things", None).await.expect("a category").category_id;
+        tx.commit().await.expect("commit");
+        Self { db, shop, engine, gateway_url, folder, stop, gateway, worker, category }
+    }
+
+    /// Connections to its database.
+    pub fn pool(&self) -> &PgPool {
+        self.db.pool()
+    }
+
+    /// The gateway's own book.
+    pub fn ledger(&self) -> PathBuf {
+        self.folder.join("ledger.jsonl")
+    }
+
+    /// How many live authorizations the gateway holds for an order.
+    pub fn live(&self, order: Uuid) -> usize {
+        ledger::live_by_order(&self.ledger())
+            .expect("the ledger can be read")
+            .get(&order.to_string())
+            .map_or(0, Vec::len)
+    }
+
+    /// A product on sale at 10.00 with that many on hand.
+    pub async fn product(&self, on_hand: i32) -> Uuid {
+        let mut tx = self.pool().begin().await.expect("begin");
+        let command = CreateProduct {
+            name: "Thing".to_owned(),
+            description: "One of many".to_owned(),
+            price: Money::from_minor(1_000, Currency::USD).expect("money"),
+            category_id: self.category,
+            created_by: ADMIN,
+        };
+        let product =
+            create_product(&self.shop, &mut tx, command).await.expect("a product").product_id;
+        activate_product(&mut tx, product).await.expect("active");
+        let item = Item { product_id: product, variant_id: None };
+        set_inventory_quantity(&mut tx, item, on_hand, "delivery", ADMIN).await.expect("stock");
+        tx.commit().await.expect("commit");
+        product
+    }
+
+    /// A verified customer with an address.
+    pub async fn buyer(&self) -> Buyer {
+        let mut tx = self.pool().begin().await.expect("begin");
+        let registered = register_customer(
+            &self.shop,
+            &mut tx,
+            RegisterCustomer {
+                email: format!("{}@example.com", Uuid::now_v7().simple()),
+                password: "a long enough passphrase".to_owned(),
+                first_name: "Ada".to_owned(),
+                last_name: "Byron".to_owned(),
+            },
+        )
+        .await
+        .expect("registered");
+        let id = registered.customer.customer_id;
+        verify_customer_email(&self.shop, &mut tx, registered.verification_token.expose())
+            .await
+            .expect("verified");
+        let address = AddShippingAddress {
+            customer_id: id,
+            street: "1 Main Street".to_owned(),
+            city: "Springfield".to_owned(),
+            state: "CA".to_owned(),
+            postal_code: "90210".to_owned(),
+            country: "US".to_owned(),
+            recipient_name: "Ada Byron".to_owned(),
+        };
+        let address = add_shipping_address(&self.shop, &mut tx, &address)
+            .await
+            .expect("an address")
+            .address_id;
+        tx.commit().await.expect("commit");
+        Buyer { id, address }
+    }
+
+    /// Puts `quantity` of the product into the buyer's cart and orders it, paying as `method` behaves.
+    pub async fn order(
+        &self,
+        buyer: Buyer,
+        product: Uuid,
+        quantity: i32,
+        method: SandboxMethod,
+    ) -> Placed {
+        let mut tx = self.pool().begin().await.expect("begin");
+        let item =
+            AddItem { customer_id: buyer.id, product_id: product, variant_id: None, quantity };
+        add_item(&self.shop, &mut tx, &item).await.expect("in the cart");
+        let paying = AddPaymentMethod {
+            customer_id: buyer.id,
+            token: MethodToken(method.token()),
+            brand: "visa".to_owned(),
+            last4: "4242".to_owned(),
+        };
+        let paying =
+            add_payment_method(&mut tx, &paying).await.expect("a method").payment_method_id;
+        tx.commit().await.expect("commit");
+        let command = PlaceOrder {
+            customer_id: buyer.id,
+            shipping_address_id: buyer.address,
+            payment_method_id: paying,
+            accepted_cart: None,
+        };
+        let mut tx = self.pool().begin().await.expect("begin");
+        let placed =
+            place_order(&self.shop, &self.engine, &mut tx, &command).await.expect("placing");
+        tx.commit().await.expect("commit");
+        placed
+    }
+
+    /// The same, driven at once; answers (order, operation).
+    pub async fn place(
+        &self,
+        buyer: Buyer,
+        product: Uuid,
+        quantity: i32,
+        method: SandboxMethod,
+    ) -> (Uuid, Uuid) {
+        let Placed { order, saga } = self.order(buyer, product, quantity, method).await;
+        let operation = saga.id;
+        saga.hand_over();
+        (order.order_id, operation)
+    }
+
+    /// Asks to cancel, as the customer.
+    pub async fn cancel(
+        &self,
+        buyer: Buyer,
+        order: Uuid,
+    ) -> Result<Uuid, stepwise_workflows::order::commands::CancelOrderError> {
+        let mut tx = self.pool().begin().await?;
+        let command = CancelOrder {
+            order_id: order,
+            reason: "changed my mind".to_owned(),
+            customer_id: Some(buyer.id),
+            actor: buyer.id,
+        };
+        let Cancellation { operation_id, saga } =
+            cancel_order(&self.shop, &self.engine, &mut tx, &command).await?;
+        tx.commit().await?;
+        if let Some(saga) = saga {
+            saga.hand_over();
+        }
+        Ok(operation_id)
+    }
+
+    /// Waits until the instance is as `is` wants it.
+    ///
+    /// # Panics
+    /// When it is not within 30 s.
+    pub async fn until(
+        &self,
+        id: Uuid,
+        what: &str,
+        is: impl Fn(&inspect::Summary) -> bool,
+    ) -> inspect::Summary {
+        let patience = tokio::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let found =
+                inspect::summary(self.pool(), id).await.expect("readable").expect("it is there");
+            if is(&found) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < patience, "not {what} in time: {found:#?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for the end.
+    pub async fn end(&self, id: Uuid) -> inspect::Summary {
+        self.until(id, "ended", inspect::Summary::is_final).await
+    }
+
+    /// The order's status.
+    pub async fn status(&self, order: Uuid) -> String {
+        sqlx::query_scalar(r#"select status from shop."order" where order_id = $1"#)
+            .bind(order)
+            .fetch_one(self.pool())
+            .await
+            .expect("the order")
+    }
+
+    /// (on hand, reserved) of a product.
+    pub async fn stock(&self, product: Uuid) -> (i32, i32) {
+        sqlx::query_as("select on_hand, reserved from shop.inventory where product_id = $1")
+            .bind(product)
+            .fetch_one(self.pool())
+            .await
+            .expect("the stock")
+    }
+
+    /// The types of the messages published about a subject, in order.
+    pub async fn published(&self, subject: Uuid) -> Vec<String> {
+        sqlx::query_scalar("select kind from saga.outbox where subject = $1 order by sequence")
+            .bind(subject.to_string())
+            .fetch_all(self.pool())
+            .await
+            .expect("the outbox")
+    }
+
+    /// The ledger of an instance: (kind, status).
+    pub async fn effects(&self, id: Uuid) -> Vec<(String, String)> {
+        sqlx::query_as("select kind, status from saga.effect where saga_id = $1 order by step_no")
+            .bind(id)
+            .fetch_all(self.pool())
+            .await
+            .expect("the effects")
+    }
+
+    /// Moves business time.
+    pub async fn later(&self, by: Duration) {
+        sqlx::query("update saga.clock set offset_by = offset_by + $1 * interval '1 s'")
+            .bind(by.as_secs_f64())
+            .execute(self.pool())
+            .await
+            .expect("the clock moves");
+    }
+
+    /// Stops worker and gateway, drops the database.
+    pub async fn close(self) {
+        self.stop.cancel();
+        self.worker.await.expect("the worker did not panic").expect("the worker ended well");
+        self.gateway.await.expect("the gateway did not panic").expect("the gateway ended well");
+        self.db.close().await;
+        std::fs::remove_dir_all(&self.folder).expect("the folder goes");
+    }
+}

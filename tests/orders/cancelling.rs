@@ -1,0 +1,122 @@
+//! Cancelling at every moment: one decision, under the order row's lock.
+
+use std::time::Duration;
+
+use rand::RngExt as _;
+use stepwise_adapters::sandbox::SandboxMethod as Method;
+use stepwise_tests::House;
+use stepwise_workflows::order::{cancel::CancelOrderRefusal, commands::CancelOrderError};
+
+const PATIENCE: Duration = Duration::from_millis(900);
+
+#[tokio::test]
+async fn a_placed_order_is_cancelled_and_its_money_given_back_once() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, operation) = house.place(buyer, product, 3, Method::Ok).await;
+    house.end(operation).await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.stock(product).await, (10, 0), "its stock is free at once");
+    assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
+    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
+    assert_eq!(house.cancel(buyer, order).await.expect("the same answer again"), cancelling);
+    assert_eq!(
+        house.published(order).await,
+        ["shop.order.placed.v1", "shop.order.cancelled.v1", "shop.payment.refund-processed.v1"]
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_order_that_awaits_approval_is_cancelled_by_its_placement() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, operation) = house.place(buyer, product, 3, Method::Challenge).await;
+    house
+        .until(operation, "awaiting approval", |s| s.waiting_on.as_deref() == Some("signal"))
+        .await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
+    assert_eq!(house.end(operation).await.status, "unwound");
+    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
+    assert_eq!(house.stock(product).await, (10, 0));
+    assert!(
+        house.published(order).await.is_empty(),
+        "there was no OrderPlaced, so there is no OrderCancelled"
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_cancellation_while_the_gateway_is_silent_waits_for_what_it_did() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, operation) = house.place(buyer, product, 3, Method::TimeoutAfter).await;
+    house.until(operation, "confirming", |s| s.pending.to_string().contains("Confirm")).await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.end(operation).await.status, "unwound");
+    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
+    let effects = house.effects(operation).await;
+    assert!(
+        effects.iter().all(|(_, status)| status == "undone" || status == "refuted"),
+        "{effects:?}"
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_failed_order_cannot_be_cancelled() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, operation) = house.place(buyer, product, 3, Method::Declined).await;
+    house.end(operation).await;
+    let refused = house.cancel(buyer, order).await;
+    assert!(
+        matches!(
+            &refused,
+            Err(CancelOrderError::Refused(CancelOrderRefusal::InvalidStatusTransition(_)))
+        ),
+        "{refused:?}"
+    );
+    house.close().await;
+}
+
+/// A cancellation and the placement race 100 times. Whoever is first under the order row's lock wins; the other one knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn placing_and_cancelling_are_one_decision() {
+    let house = House::open(Duration::from_secs(5)).await;
+    let product = house.product(1_000).await;
+    let mut placed_first = 0;
+    for round in 0..100 {
+        let buyer = house.buyer().await;
+        let (order, operation) = house.place(buyer, product, 1, Method::Ok).await;
+        let moment = rand::rng().random_range(0..12_000);
+        tokio::time::sleep(Duration::from_micros(moment)).await;
+        let cancelling =
+            house.cancel(buyer, order).await.unwrap_or_else(|e| panic!("round {round}: {e}"));
+        let (placement, cancellation) = (house.end(operation).await, house.end(cancelling).await);
+        assert_eq!(
+            cancellation.status, "completed",
+            "round {round}, {moment} us: {cancellation:#?}"
+        );
+        assert_eq!(house.status(order).await, "cancelled", "round {round}");
+        assert_eq!(house.live(order), 0, "round {round}: money is still reserved");
+        let published = house.published(order).await;
+        if placement.status == "completed" {
+            placed_first += 1;
+            assert_eq!(published.len(), 3, "round {round}: {published:?}");
+        } else {
+            assert_eq!(placement.status, "unwound", "round {round}");
+            assert!(published.is_empty(), "round {round}: {published:?}");
+        }
+    }
+    assert_eq!(house.stock(product).await, (1_000, 0), "everything came back");
+    assert!(
+        (1..100).contains(&placed_first),
+        "only one side ever won ({placed_first} of 100): the race was none"
+    );
+    house.close().await;
+}

@@ -1,0 +1,4 @@
+//! Orders through engine, gateway and Postgres: every way a payment can go, every moment of a cancellation.
+
+mod cancelling;
+mod placing;
