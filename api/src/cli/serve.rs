@@ -31,7 +31,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let engine = sagas::engine(&shop, database.engine_pool());
     let (host, port) = gateway.host_and_port();
     let readiness = Readiness::default().with_gateway(host, port);
-    let door = open_door(settings, &database, &shop, engine, readiness, &shutdown).await?;
+    let door = open_door(settings, &folder, &database, &shop, engine, readiness, &shutdown).await?;
     let mut parts = Parts::new(shutdown.token());
     parts.api(listener, door);
     tracing::info!(%base_url, "the front door is open");
@@ -41,6 +41,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
 /// Opens the front door over these.
 pub(super) async fn open_door(
     settings: &Settings,
+    folder: &Folder,
     database: &Database,
     shop: &Arc<Shop>,
     engine: Engine,
@@ -52,7 +53,12 @@ pub(super) async fn open_door(
     } else {
         Rates { per_caller_s: settings.rate_limit, ..Rates::default() }
     };
-    let door_settings = DoorSettings { environment: settings.environment.clone(), rates };
+    let secret = match &settings.webhook_secret {
+        Some(secret) => secret.clone(),
+        None => folder.secrets()?.webhook_secret.into(),
+    };
+    let environment = settings.environment.clone();
+    let door_settings = DoorSettings { environment, rates, webhook_secrets: vec![secret] };
     let (db, stop) = (database.api_pool(), shutdown.token());
     Ok(Arc::new(Door::open(db, Arc::clone(shop), engine, door_settings, stop).await?))
 }

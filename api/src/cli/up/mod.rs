@@ -148,7 +148,8 @@ async fn run_parts(
     if broker.is_rabbit {
         readiness = readiness.with_broker(Arc::clone(&broker.publisher));
     }
-    let door = serve::open_door(settings, database, &shop, engine, readiness, shutdown).await?;
+    let door =
+        serve::open_door(settings, folder, database, &shop, engine, readiness, shutdown).await?;
     parts.api(listener, door);
     demo.publish(site, &database_url, &gateway)?;
     demo.invite(site, &broker);
