@@ -1,1 +1,143 @@
+use sqlx::PgConnection;
 
+use super::{
+    commands::{
+        InventoryRefusal, Item, adjust_inventory, release_inventory, reserve_inventory,
+        set_inventory_quantity,
+    },
+    *,
+};
+use crate::testing::{database, product, stock, story};
+
+fn of(product_id: Uuid) -> Item {
+    Item { product_id, variant_id: None }
+}
+
+async fn inventory_of(connection: &mut PgConnection, product: Uuid) -> Uuid {
+    stock_of(connection, product).await.expect("read")[0].inventory_id
+}
+
+#[tokio::test]
+async fn stock_is_set_and_adjusted_and_never_goes_below_what_is_reserved() {
+    let database = database().await;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let (cup, user) = (product(&mut db, 1000, 0).await, Uuid::now_v7());
+    let set = set_inventory_quantity(&mut db, of(cup), 10, "delivered", user).await.expect("set");
+    assert_eq!((set.on_hand, set.reserved), (10, 0));
+    let more = adjust_inventory(&mut db, of(cup), 5, "found", user).await.expect("adjusted");
+    assert_eq!(more.on_hand, 15);
+    reserve_inventory(&mut db, of(cup), 8, Uuid::now_v7(), user).await.expect("reserved");
+
+    let refused = set_inventory_quantity(&mut db, of(cup), -1, "x", user).await;
+    assert!(matches!(refused, Err(InventoryRefusal::NegativeQuantity)), "{refused:?}");
+    let refused = set_inventory_quantity(&mut db, of(cup), 7, "x", user).await;
+    assert!(matches!(refused, Err(InventoryRefusal::BelowReserved { reserved: 8 })), "{refused:?}");
+    for delta in [-8, -16, i32::MIN, i32::MAX] {
+        let refused = adjust_inventory(&mut db, of(cup), delta, "x", user).await;
+        assert!(matches!(refused, Err(InventoryRefusal::NegativeStock { .. })), "{refused:?}");
+    }
+    let refused = set_inventory_quantity(&mut db, of(Uuid::now_v7()), 1, "x", user).await;
+    assert!(matches!(refused, Err(InventoryRefusal::ProductNotFound)), "{refused:?}");
+    let refused = adjust_inventory(&mut db, of(cup), 1, "", user).await;
+    assert!(matches!(refused, Err(InventoryRefusal::InvalidReason(_))), "{refused:?}");
+
+    assert_eq!(stock(&mut db, cup).await, (15, 8, 8));
+    let inventory = inventory_of(&mut db, cup).await;
+    let events = story(&mut db, inventory).await;
+    assert_eq!(events, ["InventoryQuantitySet", "InventoryAdjusted", "InventoryReserved"]);
+    let audit = audit_of(&mut db, inventory, None, 10).await.expect("read");
+    let changes: Vec<_> = audit
+        .iter()
+        .map(|row| (row.n, row.change.as_str(), row.on_hand_before, row.on_hand_after))
+        .collect();
+    assert_eq!(changes, [(3, "reserved", 15, 15), (2, "adjusted", 10, 15), (1, "set", 0, 10)]);
+    assert!(audit.iter().all(|row| row.actor == user));
+    assert_eq!(audit_of(&mut db, inventory, Some(3), 1).await.expect("read")[0].n, 2);
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
+    let database = database().await;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let (cup, user) = (product(&mut db, 1000, 10).await, Uuid::now_v7());
+    let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+    for (order, quantity) in [(first, 2), (second, 3), (first, 1)] {
+        reserve_inventory(&mut db, of(cup), quantity, order, user).await.expect("reserved");
+    }
+    let refused = reserve_inventory(&mut db, of(cup), 5, second, user).await;
+    assert!(
+        matches!(refused, Err(InventoryRefusal::InsufficientStock { available: 4 })),
+        "{refused:?}"
+    );
+    // What a placement holds is not for release by hand.
+    let (held, now) = lock_one(&mut db, cup, None).await.expect("read").expect("there is one");
+    let movement = Movement {
+        before: held,
+        kind: MovementKind::ReserveForPlacement(4),
+        actor: user,
+        reason: "order placed".to_owned(),
+        order_id: Some(Uuid::now_v7()),
+    };
+    let told = write(&mut db, &[movement], now).await.expect("written");
+    crate::events::record(&mut db, &told).await.expect("recorded");
+    assert_eq!(stock(&mut db, cup).await, (10, 10, 10));
+    let refused = release_inventory(&mut db, of(cup), 7, "expired", user).await;
+    assert!(
+        matches!(refused, Err(InventoryRefusal::QuantityExceedsReserved { reserved: 6 })),
+        "{refused:?}"
+    );
+    assert_eq!(stock(&mut db, cup).await, (10, 10, 10), "a refusal changes nothing");
+
+    release_inventory(&mut db, of(cup), 4, "expired", user).await.expect("released");
+    assert_eq!(stock(&mut db, cup).await, (10, 6, 6));
+    let left: Vec<(Uuid, i32)> =
+        sqlx::query_as("select order_id, quantity from shop.reservation where source = 'manual'")
+            .fetch_all(&mut *db)
+            .await
+            .expect("read");
+    assert_eq!(left, [(second, 2)]);
+    release_inventory(&mut db, of(cup), 2, "expired", user).await.expect("released");
+    assert_eq!(stock(&mut db, cup).await, (10, 4, 4));
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn low_and_no_stock_are_told_once_for_each_crossing() {
+    let database = database().await;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let (cup, user) = (product(&mut db, 1000, 10).await, Uuid::now_v7());
+    for delta in [-5, -1, -1, -3, 6, -2] {
+        adjust_inventory(&mut db, of(cup), delta, "sold", user).await.expect("adjusted");
+    }
+    let inventory = inventory_of(&mut db, cup).await;
+    let alerts = crate::events::of_aggregate(&mut db, inventory).await.expect("read");
+    let alerts: Vec<_> = alerts
+        .iter()
+        .filter(|event| event.name != "InventoryAdjusted")
+        .map(|event| (event.name.as_str(), event.payload["currentStock"].as_i64()))
+        .collect();
+    // 10, 5 (not below 5), 4 low, 3, 0 out, 6, 4 low again.
+    assert_eq!(
+        alerts,
+        [("LowStockAlert", Some(4)), ("OutOfStock", None), ("LowStockAlert", Some(4))]
+    );
+    story(&mut db, inventory).await;
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn the_database_itself_refuses_to_promise_more_than_there_is() {
+    let database = database().await;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    product(&mut db, 1000, 10).await;
+    let refused = sqlx::query("update shop.inventory set reserved = 11").execute(&mut *db).await;
+    let error = refused.expect_err("refused");
+    let constraint = error.as_database_error().and_then(|error| error.constraint());
+    assert_eq!(constraint, Some("reserved_stock_is_on_hand"));
+    drop(db);
+    database.close().await;
+}
