@@ -1,1 +1,296 @@
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
+
+use super::{
+    address::{
+        AddShippingAddress, AddressRefusal, add_shipping_address, list_addresses, remove_address,
+    },
+    method::{
+        AddPaymentMethod, PaymentMethodRefusal, add_payment_method, list_payment_methods,
+        remove_payment_method,
+    },
+    register::{
+        RegisterCustomer, RegisterRefusal, VerifyRefusal, register_customer, verify_customer_email,
+    },
+    session::{LogInRefusal, Session, authenticate, log_in, log_out},
+    *,
+};
+use crate::{
+    mail::{Mail, MailError, Mailer},
+    payment::gateway::MethodToken,
+    testing::{database, pass, shop, shop_with_mailer, story},
+};
+
+const PASSWORD: &str = "violet tram over nine bridges";
+const HOUR: f64 = 3600.0;
+
+fn ada() -> RegisterCustomer {
+    RegisterCustomer {
+        email: "Ada@Example.org".to_owned(),
+        password: PASSWORD.to_owned(),
+        first_name: "Ada".to_owned(),
+        last_name: "Lovelace".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_customer_registers_unverified_and_only_once_for_an_address() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let new = register_customer(&shop, &mut db, ada()).await.expect("registered");
+    assert_eq!(new.customer.email, "ada@example.org");
+    assert!(!new.customer.email_verified);
+    let id = new.customer.customer_id;
+    assert!(shop.keys.get(id).await.expect("readable").is_some());
+    assert_eq!(get_customer(&mut db, id).await.expect("read"), Some(new.customer));
+    let other_case = RegisterCustomer { email: "ADA@EXAMPLE.ORG".to_owned(), ..ada() };
+    let refused = register_customer(&shop, &mut db, other_case).await;
+    assert!(matches!(refused, Err(RegisterRefusal::EmailAlreadyRegistered)));
+    let bad = RegisterCustomer { email: "ada".to_owned(), ..ada() };
+    let refused = register_customer(&shop, &mut db, bad).await;
+    assert!(matches!(refused, Err(RegisterRefusal::InvalidEmail(_))));
+    let bad = RegisterCustomer { password: "passwordpassword".to_owned(), ..ada() };
+    let refused = register_customer(&shop, &mut db, bad).await;
+    assert!(matches!(refused, Err(RegisterRefusal::InvalidPassword(InvalidPassword::Guessable))));
+    let bad = RegisterCustomer { first_name: " ".to_owned(), ..ada() };
+    let refused = register_customer(&shop, &mut db, bad).await;
+    assert!(matches!(refused, Err(RegisterRefusal::InvalidName(bad)) if bad.field == "firstName"));
+    assert_eq!(story(&mut db, id).await, ["CustomerRegistered"]);
+    let told = crate::events::of_aggregate(&mut db, id).await.expect("read");
+    let payload = told[0].payload.to_string().to_lowercase();
+    assert!(!payload.contains("ada") && !payload.contains("lovelace"), "{payload}");
+    let stored: String = sqlx::query_scalar("select password_hash from shop.customer")
+        .fetch_one(&mut *db)
+        .await
+        .expect("read");
+    assert!(stored.starts_with("$argon2id$"));
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_registrations_of_one_address_at_once_make_one_account() {
+    let (database, shop) = (database().await, Arc::new(shop()));
+    let running: Vec<_> = (0..4)
+        .map(|_| {
+            let (shop, pool) = (shop.clone(), database.pool().clone());
+            tokio::spawn(async move {
+                let mut tx = pool.begin().await?;
+                register_customer(&shop, &mut tx, ada()).await?;
+                Ok::<_, RegisterRefusal>(tx.commit().await?)
+            })
+        })
+        .collect();
+    let mut registered = 0;
+    for one in running {
+        match one.await.expect("no panic") {
+            Ok(()) => registered += 1,
+            Err(RegisterRefusal::EmailAlreadyRegistered) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(registered, 1);
+    database.close().await;
+}
+
+/// Keeps the mails.
+#[derive(Default)]
+struct Mailbox(Mutex<Vec<Mail>>);
+
+#[async_trait]
+impl Mailer for Mailbox {
+    async fn send(&self, _: &str, mail: &Mail) -> Result<(), MailError> {
+        self.0.lock().expect("no panic meanwhile").push(mail.clone());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_token_from_the_mail_verifies_the_address_once_within_a_day() {
+    let mails = Arc::new(Mailbox::default());
+    let (database, shop) = (database().await, shop_with_mailer(mails.clone()));
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let new = register_customer(&shop, &mut db, ada()).await.expect("registered");
+    new.send_mail(&shop).await.expect("sent");
+    let mail = mails.0.lock().expect("no panic meanwhile")[0].clone();
+    assert_eq!(mail.to, "ada@example.org");
+    let token = mail
+        .text
+        .lines()
+        .find_map(|line| line.strip_prefix("Your verification token: "))
+        .expect("the mail has it")
+        .to_owned();
+    let mut off = token.clone().into_bytes();
+    off[0] ^= 1;
+    let off = String::from_utf8_lossy(&off).into_owned();
+    let refused = verify_customer_email(&shop, &mut db, &off).await;
+    assert!(matches!(refused, Err(VerifyRefusal::InvalidToken)), "{refused:?}");
+    pass(&mut db, 23.9 * HOUR).await;
+    let verified = verify_customer_email(&shop, &mut db, &token).await.expect("verified");
+    assert!(verified.email_verified);
+    let refused = verify_customer_email(&shop, &mut db, &token).await;
+    assert!(matches!(refused, Err(VerifyRefusal::InvalidToken)), "it works once");
+    let events = story(&mut db, verified.customer_id).await;
+    assert_eq!(events, ["CustomerRegistered", "CustomerEmailVerified"]);
+
+    let grace = RegisterCustomer { email: "grace@example.org".to_owned(), ..ada() };
+    let late = register_customer(&shop, &mut db, grace).await.expect("registered");
+    pass(&mut db, 24.0 * HOUR).await;
+    let refused = verify_customer_email(&shop, &mut db, late.verification_token.expose()).await;
+    assert!(matches!(refused, Err(VerifyRefusal::TokenExpired)), "{refused:?}");
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_session_opens_with_the_password_and_ends_by_log_out_idleness_age_and_freeze() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
+    for (address, password) in
+        [("ada@example.org", "wrong password"), ("nobody@example.org", PASSWORD), ("x", "")]
+    {
+        let refused = log_in(&shop, &mut db, address, password).await;
+        assert!(matches!(refused, Err(LogInRefusal::InvalidCredentials)), "{refused:?}");
+    }
+    let open = log_in(&shop, &mut db, " ADA@example.org", PASSWORD).await.expect("let in");
+    let token = open.token.expose().to_owned();
+    let of = Session::Of(id.customer_id);
+    assert_eq!(authenticate(&shop, &mut db, &token).await.expect("asked"), of);
+    let unknown = authenticate(&shop, &mut db, "nonsense").await.expect("asked");
+    assert_eq!(unknown, Session::Unknown);
+
+    for _ in 0..3 {
+        pass(&mut db, 11.0 * HOUR).await;
+        assert_eq!(authenticate(&shop, &mut db, &token).await.expect("asked"), of, "kept alive");
+    }
+    pass(&mut db, 12.1 * HOUR).await;
+    let idle = authenticate(&shop, &mut db, &token).await.expect("asked");
+    assert_eq!(idle, Session::Expired);
+
+    let open = log_in(&shop, &mut db, "ada@example.org", PASSWORD).await.expect("let in");
+    let token = open.token.expose().to_owned();
+    for _ in 0..65 {
+        pass(&mut db, 11.0 * HOUR).await;
+        assert_eq!(authenticate(&shop, &mut db, &token).await.expect("asked"), of);
+    }
+    pass(&mut db, 6.0 * HOUR).await;
+    let old = authenticate(&shop, &mut db, &token).await.expect("asked");
+    assert_eq!(old, Session::Expired, "30 days are over");
+
+    let open = log_in(&shop, &mut db, "ada@example.org", PASSWORD).await.expect("let in");
+    let token = open.token.expose().to_owned();
+    assert!(log_out(&mut db, &token).await.expect("ended"));
+    assert!(!log_out(&mut db, &token).await.expect("asked"));
+    assert_eq!(authenticate(&shop, &mut db, &token).await.expect("asked"), Session::Unknown);
+
+    let open = log_in(&shop, &mut db, "ada@example.org", PASSWORD).await.expect("let in");
+    sqlx::query("update shop.customer set frozen_at = saga.now()")
+        .execute(&mut *db)
+        .await
+        .expect("frozen");
+    let frozen = authenticate(&shop, &mut db, open.token.expose()).await.expect("asked");
+    assert_eq!(frozen, Session::Unknown);
+    let refused = log_in(&shop, &mut db, "ada@example.org", PASSWORD).await;
+    assert!(matches!(refused, Err(LogInRefusal::InvalidCredentials)), "{refused:?}");
+    drop(db);
+    database.close().await;
+}
+
+fn address(customer_id: Uuid) -> AddShippingAddress {
+    AddShippingAddress {
+        customer_id,
+        street: "1 Market Street".to_owned(),
+        city: "San Francisco".to_owned(),
+        state: "ca".to_owned(),
+        postal_code: "94103".to_owned(),
+        country: "us".to_owned(),
+        recipient_name: "Ada Lovelace".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_domestic_and_belong_to_their_customer() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
+    let id = id.customer_id;
+    let saved = add_shipping_address(&shop, &mut db, &address(id)).await.expect("saved");
+    assert_eq!((saved.state.as_str(), saved.country.as_str()), ("CA", "US"));
+    assert_eq!(list_addresses(&mut db, id).await.expect("read"), [saved.clone()]);
+    let long = AddShippingAddress { postal_code: "94103-1234".to_owned(), ..address(id) };
+    add_shipping_address(&shop, &mut db, &long).await.expect("saved");
+
+    for postal_code in ["9410", "94103-12", "ABCDE", "94103 1234", "٩٤١٠٣"] {
+        let bad = AddShippingAddress { postal_code: postal_code.to_owned(), ..address(id) };
+        let refused = add_shipping_address(&shop, &mut db, &bad).await;
+        assert!(matches!(refused, Err(AddressRefusal::InvalidPostalCode)), "{refused:?}");
+    }
+    let bad = AddShippingAddress { country: "DE".to_owned(), ..address(id) };
+    let refused = add_shipping_address(&shop, &mut db, &bad).await;
+    assert!(matches!(refused, Err(AddressRefusal::CountryNotSupported(_))), "{refused:?}");
+    let bad = AddShippingAddress { state: "ZZ".to_owned(), ..address(id) };
+    let refused = add_shipping_address(&shop, &mut db, &bad).await;
+    assert!(matches!(refused, Err(AddressRefusal::InvalidState)), "{refused:?}");
+    let bad = AddShippingAddress { city: String::new(), ..address(id) };
+    let refused = add_shipping_address(&shop, &mut db, &bad).await;
+    assert!(
+        matches!(&refused, Err(AddressRefusal::InvalidField(bad)) if bad.field == "city"),
+        "{refused:?}"
+    );
+    let refused = add_shipping_address(&shop, &mut db, &address(Uuid::now_v7())).await;
+    assert!(matches!(refused, Err(AddressRefusal::CustomerNotFound)), "{refused:?}");
+
+    let events = story(&mut db, id).await;
+    assert_eq!(events, ["CustomerRegistered", "ShippingAddressAdded", "ShippingAddressAdded"]);
+    let stranger = RegisterCustomer { email: "grace@example.org".to_owned(), ..ada() };
+    let stranger = register_customer(&shop, &mut db, stranger).await.expect("registered");
+    let refused = remove_address(&mut db, stranger.customer.customer_id, saved.address_id).await;
+    assert!(matches!(refused, Err(AddressRefusal::AddressNotFound)), "{refused:?}");
+    remove_address(&mut db, id, saved.address_id).await.expect("removed");
+    assert_eq!(list_addresses(&mut db, id).await.expect("read").len(), 1);
+    let refused = remove_address(&mut db, id, saved.address_id).await;
+    assert!(matches!(refused, Err(AddressRefusal::AddressNotFound)), "{refused:?}");
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_payment_method_is_a_token_and_never_a_card_number() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
+    let id = id.customer_id;
+    let method = AddPaymentMethod {
+        customer_id: id,
+        token: MethodToken("pm_sandbox_ok".to_owned()),
+        brand: "visa".to_owned(),
+        last4: "4242".to_owned(),
+    };
+    let saved = add_payment_method(&mut db, &method).await.expect("saved");
+    assert_eq!((saved.kind.as_str(), saved.last4.as_deref()), ("card", Some("4242")));
+    assert_eq!(list_payment_methods(&mut db, id).await.expect("read"), [saved.clone()]);
+    let card = MethodToken("4242424242424242".to_owned());
+    let bad = AddPaymentMethod { token: card, ..method.clone() };
+    let refused = add_payment_method(&mut db, &bad).await;
+    assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidField(_))), "{refused:?}");
+    let bad = AddPaymentMethod { token: MethodToken("pm x".to_owned()), ..method.clone() };
+    let refused = add_payment_method(&mut db, &bad).await;
+    assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidToken)), "{refused:?}");
+    for last4 in ["424", "42424", "abcd"] {
+        let bad = AddPaymentMethod { last4: last4.to_owned(), ..method.clone() };
+        let refused = add_payment_method(&mut db, &bad).await;
+        assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidLast4)), "{refused:?}");
+    }
+    let bad = AddPaymentMethod { brand: "Visa!".to_owned(), ..method.clone() };
+    let refused = add_payment_method(&mut db, &bad).await;
+    assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidBrand)), "{refused:?}");
+    let bad = AddPaymentMethod { customer_id: Uuid::now_v7(), ..method };
+    let refused = add_payment_method(&mut db, &bad).await;
+    assert!(matches!(refused, Err(PaymentMethodRefusal::CustomerNotFound)), "{refused:?}");
+    remove_payment_method(&mut db, id, saved.payment_method_id).await.expect("removed");
+    assert!(list_payment_methods(&mut db, id).await.expect("read").is_empty());
+    drop(db);
+    database.close().await;
+}
