@@ -45,6 +45,12 @@ create table saga.outbox_shard (
 ) with (fillfactor = 40);
 insert into saga.outbox_shard (shard) select generate_series(0, 63);
 
+-- Whether a relay sleeps and wants to be notified; unlogged, as a crash only costs a poll.
+create unlogged table saga.outbox_sleep (
+    only_row boolean primary key default true constraint sleep_has_one_row check (only_row),
+    asleep boolean not null
+);
+
 -- What has been published, in the order of (shard, n); forgotten after the retention.
 create table saga.feed (
     shard smallint not null,

@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sqlx::PgPool;
+use sqlx::postgres::PgListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -48,6 +49,8 @@ impl Default for RelaySettings {
 }
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+/// A relay that has found nothing for so long asks to be notified.
+const DROWSY: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const TIDY: Duration = Duration::from_secs(5);
 
@@ -70,6 +73,7 @@ pub struct Relay {
     busy: HashSet<String>,
     look_at: Instant,
     pause: Duration,
+    asleep: bool,
     resume_at: Instant,
     trouble: Duration,
     tidy_at: Instant,
@@ -94,6 +98,7 @@ impl Relay {
             busy: HashSet::new(),
             look_at: now,
             pause: SHORTEST_PAUSE,
+            asleep: false,
             resume_at: now,
             trouble: SHORTEST_PAUSE,
             tidy_at: now,
@@ -110,6 +115,7 @@ impl Relay {
     /// leases back. Trouble with database or publisher is logged and waited out.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut hints = WRITTEN.subscribe();
+        let mut listening = std::pin::pin!(listen(self.pool.clone()));
         while !stop.is_cancelled() {
             self.renew().await;
             self.look().await;
@@ -121,6 +127,7 @@ impl Relay {
                 Some(settled) = self.in_flight.next() => self.settle(settled).await,
                 () = tokio::time::sleep_until(nap) => self.write().await,
                 _ = hints.changed() => self.look_soon(),
+                () = &mut listening => {}
             }
             self.tidy().await;
         }
@@ -184,11 +191,26 @@ impl Relay {
             }
             Err(error) => warn!(%error, "the relay could not read the outbox"),
         }
-        if self.queue.is_empty() {
+        let idle = self.queue.is_empty();
+        if idle {
             self.look_at = Instant::now() + self.pause;
             self.pause = (self.pause * 2).min(self.settings.poll);
         } else {
             self.pause = SHORTEST_PAUSE;
+        }
+        self.fall_asleep_or_wake(idle).await;
+    }
+
+    /// Tells publishers whether to notify. What is committed before they can know is found by the
+    /// next look, at most one poll later.
+    async fn fall_asleep_or_wake(&mut self, idle: bool) {
+        let asleep = idle && self.in_flight.is_empty() && self.pause > DROWSY;
+        if asleep == self.asleep || self.held.shards().is_empty() {
+            return;
+        }
+        match store::sleep(&self.pool, asleep).await {
+            Ok(()) => self.asleep = asleep,
+            Err(error) => warn!(%error, "the relay could not say that it sleeps or wakes"),
         }
     }
 
@@ -329,5 +351,24 @@ impl Relay {
         if let Err(error) = lease::release(&self.pool, self.owner).await {
             warn!(%error, "the relay could not give its leases back; they run out by themselves");
         }
+    }
+}
+
+/// Turns notes from other processes into hints. Without it, messages are found by polling.
+async fn listen(pool: PgPool) {
+    loop {
+        let listened: Result<(), sqlx::Error> = async {
+            let mut listener = PgListener::connect_with(&pool).await?;
+            listener.listen(store::WAKE).await?;
+            loop {
+                listener.recv().await?;
+                super::hint();
+            }
+        }
+        .await;
+        if let Err(error) = listened {
+            warn!(%error, "the relay hears no notes at the moment and polls instead");
+        }
+        tokio::time::sleep(LONGEST_PAUSE).await;
     }
 }

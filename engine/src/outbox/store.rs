@@ -8,21 +8,29 @@ use uuid::Uuid;
 use super::lease::Epochs;
 use super::{Lag, Message, Outgoing};
 
-/// 1 row operation a message, 1 round trip.
+/// The channel on which a sleeping relay is woken.
+pub(super) const WAKE: &str = "saga_outbox";
+
+/// 1 row operation a message, 1 round trip. Notifies only while a relay sleeps: a note takes a lock
+/// on the whole database at commit.
 pub(super) async fn insert(tx: &mut PgConnection, messages: &[Message]) -> Result<(), sqlx::Error> {
     fn all<'a, T>(messages: &'a [Message], pick: impl Fn(&'a Message) -> T) -> Vec<T> {
         messages.iter().map(pick).collect()
     }
     sqlx::query(
         "-- outbox: publish
-         insert into saga.outbox (shard, subject, sequence, message_id, kind, routing_key, source,
-             data, sealed_for, correlation, causation, traceparent, happened_at)
-         select shard, subject, sequence, message_id, kind, routing_key, source,
-             data::json, sealed_for, correlation, causation, traceparent, saga.now()
-         from unnest($1::smallint[], $2::text[], $3::bigint[], $4::uuid[], $5::text[], $6::text[],
-             $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[], $12::text[])
-             as message (shard, subject, sequence, message_id, kind, routing_key, source,
-                 data, sealed_for, correlation, causation, traceparent)",
+         with written as (
+             insert into saga.outbox (shard, subject, sequence, message_id, kind, routing_key,
+                 source, data, sealed_for, correlation, causation, traceparent, happened_at)
+             select shard, subject, sequence, message_id, kind, routing_key,
+                 source, data::json, sealed_for, correlation, causation, traceparent, saga.now()
+             from unnest($1::smallint[], $2::text[], $3::bigint[], $4::uuid[], $5::text[],
+                 $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
+                 $12::text[])
+                 as message (shard, subject, sequence, message_id, kind, routing_key,
+                     source, data, sealed_for, correlation, causation, traceparent)
+         )
+         select pg_notify('saga_outbox', '') from saga.outbox_sleep where asleep",
     )
     .bind(all(messages, Message::shard))
     .bind(all(messages, |m| m.subject.as_str()))
@@ -155,6 +163,19 @@ pub(super) async fn postpone(
     .bind(rejected.iter().map(|(m, _)| m.subject.as_str()).collect::<Vec<_>>())
     .bind(rejected.iter().map(|(m, _)| m.sequence).collect::<Vec<_>>())
     .bind(rejected.iter().map(|(_, error)| error.as_str()).collect::<Vec<_>>())
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Says that a relay goes to sleep and wants to be notified, or that it is awake.
+pub(super) async fn sleep(pool: &PgPool, asleep: bool) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- outbox: sleep
+         insert into saga.outbox_sleep (asleep) values ($1)
+         on conflict (only_row) do update set asleep = excluded.asleep",
+    )
+    .bind(asleep)
     .execute(pool)
     .await?;
     Ok(())

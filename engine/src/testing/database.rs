@@ -7,6 +7,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::str::FromStr;
+use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -62,7 +63,8 @@ impl Database {
     /// Drops the database, with whatever is still connected to it.
     pub async fn close(mut self) {
         self.open = false;
-        self.pool.close().await;
+        // A test may still hold a connection; dropping by force ends it.
+        drop(tokio::time::timeout(Duration::from_secs(2), self.pool.close()).await);
         drop_database(&self.server, &self.name).await;
     }
 }
@@ -93,7 +95,7 @@ fn server() -> PgConnectOptions {
     });
     PgConnectOptions::from_str(&url)
         .unwrap_or_else(|error| panic!("DATABASE_URL is not a Postgres address: {error}"))
-        .log_slow_statements(tracing::log::LevelFilter::Debug, std::time::Duration::from_secs(5))
+        .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(5))
 }
 
 /// The name of a database that has these migrations and no connections.
@@ -146,7 +148,7 @@ async fn rename(admin: &mut PgConnection, from: &str, to: &str) {
         match renamed {
             Ok(_) => return,
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55006") => {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(error) => panic!("the template could not be renamed: {error}"),
         }

@@ -111,3 +111,55 @@ async fn a_mark_under_an_old_epoch_moves_nothing() {
     assert_eq!(moved, [heads[0].message_id]);
     database.close().await;
 }
+
+#[tokio::test]
+async fn publishers_notify_a_relay_that_sleeps_and_no_other() {
+    let database = Database::fresh(&[migrations()]).await;
+    let pool = database.pool();
+    let mut notes = sqlx::postgres::PgListener::connect_with(pool).await.expect("connects");
+    notes.listen(store::WAKE).await.expect("listens");
+    let publish_one = async |sequence, asleep| {
+        store::sleep(pool, asleep).await.expect("noted");
+        let mut tx = pool.begin().await.expect("begin");
+        publish(&mut tx, &message("a", sequence)).await.expect("publish");
+        sqlx::query("-- test: mark the end\nselect pg_notify($1, $2)")
+            .bind(store::WAKE)
+            .bind(sequence.to_string())
+            .execute(&mut *tx)
+            .await
+            .expect("notified");
+        tx.commit().await.expect("commit");
+    };
+    publish_one(1, false).await;
+    publish_one(2, true).await;
+    let mut received = Vec::new();
+    while received.len() < 3 {
+        received.push(notes.recv().await.expect("a note").payload().to_owned());
+    }
+    assert_eq!(received, ["1", "", "2"], "one note, and only while somebody sleeps");
+    drop(notes);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn an_idle_relay_sleeps_and_says_when_it_is_awake() {
+    let database = Database::fresh(&[migrations()]).await;
+    let pool = database.pool();
+    let publisher = Arc::new(Recorder::default());
+    let relay = start(pool, &publisher, RelaySettings { poll: Duration::from_secs(1), ..brisk() });
+    let asleep = async || {
+        sqlx::query_scalar("-- test: does it sleep\nselect asleep from saga.outbox_sleep")
+            .fetch_optional(pool)
+            .await
+            .expect("readable")
+            .unwrap_or(false)
+    };
+    until("an idle relay sleeps", || async { asleep().await }).await;
+    let held = publisher.gate.lock().await;
+    write(pool, &[message("a", 1)]).await;
+    until("a relay with work is awake", || async { !asleep().await }).await;
+    drop(held);
+    drained(pool).await;
+    relay.stop().await;
+    database.close().await;
+}
