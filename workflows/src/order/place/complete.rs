@@ -4,9 +4,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    events::{self, DomainEvent, Sealed},
+    events::{self, DomainEvent, Numbered, Sealed},
     integration::{self, Notification, OrderPlacedNotification, Publication},
-    order::{OrderStatus, store::lock_placement},
+    order::{
+        OrderStatus,
+        store::{LockedOrder, LockedPlacement, lock_placement},
+    },
 };
 
 /// What the payment gateway did.
@@ -44,6 +47,26 @@ pub async fn complete(
     if order.status != OrderStatus::Placing {
         return Ok(Completion::NotPlacing(order.status));
     }
+    write(tx, order, authorized).await?;
+    events::record(tx, &told(&placement, authorized)?).await?;
+    let notification = Notification::OrderPlaced(OrderPlacedNotification {
+        order_id,
+        order_number: order.order_number.clone(),
+        customer_id: order.customer_id,
+        total_amount: order.total_amount()?,
+        item_count: order.item_count,
+    });
+    let publication =
+        Publication { subject: order_id, sequence: order.published_count + 1, notification };
+    integration::publish(tx, &[publication]).await?;
+    Ok(Completion::Placed)
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    order: &LockedOrder,
+    authorized: &Authorized,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         r#"-- place: complete
         with placed as (
@@ -66,18 +89,25 @@ pub async fn complete(
             version = version + 1, last_activity_at = saga.now()
         where cart_id = $3"#,
     )
-    .bind(order_id)
+    .bind(order.order_id)
     .bind(order.payment_id)
     .bind(order.cart_id)
     .bind(&authorized.authorization_id)
     .bind(&authorized.key)
-    .execute(&mut *tx)
+    .execute(tx)
     .await?;
-    let total_amount = order.total_amount()?;
-    let told = [
+    Ok(())
+}
+
+fn told(
+    placement: &LockedPlacement,
+    authorized: &Authorized,
+) -> Result<[Numbered; 3], sqlx::Error> {
+    let order = &placement.order;
+    Ok([
         DomainEvent::PaymentAuthorized {
             payment_id: order.payment_id,
-            order_id,
+            order_id: order.order_id,
             amount: order.paid_amount()?,
             authorization_id: authorized.authorization_id.clone(),
             payment_method: order.method.clone(),
@@ -85,14 +115,14 @@ pub async fn complete(
         }
         .at(order.payment_event_count + 1),
         DomainEvent::OrderPlaced {
-            order_id,
+            order_id: order.order_id,
             order_number: order.order_number.clone(),
             customer_id: order.customer_id,
             line_items: order.line_items().to_vec(),
             subtotal: order.subtotal()?,
             shipping_cost: order.shipping_cost()?,
             tax: order.tax()?,
-            total_amount,
+            total_amount: order.total_amount()?,
             shipping_address: Sealed::from_text(order.shipping_address.clone()),
             created_at: order.created_at,
         }
@@ -104,17 +134,5 @@ pub async fn complete(
             cleared_at: order.now,
         }
         .at(placement.cart_event_count + 1),
-    ];
-    events::record(tx, &told).await?;
-    let notification = Notification::OrderPlaced(OrderPlacedNotification {
-        order_id,
-        order_number: order.order_number.clone(),
-        customer_id: order.customer_id,
-        total_amount,
-        item_count: order.item_count,
-    });
-    let publication =
-        Publication { subject: order_id, sequence: order.published_count + 1, notification };
-    integration::publish(tx, &[publication]).await?;
-    Ok(Completion::Placed)
+    ])
 }
