@@ -13,8 +13,9 @@ use crate::{
         problem::Problem,
     },
     resources::{
+        carts::Carts, catalogue::Catalogue, customers::Customers, events::Events,
         inventory::Inventory, operations::Operations, operators::Operators, orders::Orders,
-        system::System,
+        system::System, wallet::Wallet, webhooks::Webhooks,
     },
 };
 
@@ -23,7 +24,15 @@ const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 
 /// All operations. One line per resource.
 fn operations() -> impl OpenApi + 'static {
-    (Inventory, Orders, Operations, Operators, System)
+    (
+        (Customers, Wallet),
+        Carts,
+        (Catalogue, Inventory),
+        (Orders, Operations),
+        Operators,
+        (Webhooks, Events),
+        System,
+    )
 }
 
 /// The whole front door: operations, document, documentation, behind the edge.

@@ -123,6 +123,8 @@ policies! {
     StockReader: [Admin, Operator, Viewer, Service], "inventory:read";
     /// Those who move money.
     Cashier: [Admin, Service], "payments:write";
+    /// Those who see products that are not on sale.
+    CatalogueKeeper: [Admin, Operator, Viewer];
     /// Those who may look at the machinery.
     ViewerUp: [Viewer, Operator, Admin];
     /// Those who may repair.
@@ -216,6 +218,48 @@ impl<'a, P: Policy> ApiExtractor<'a> for By<P> {
             return Err(forbidden(format!("The key lacks the scope `{}`.", P::SCOPE)).into());
         }
         Ok(Self { door: Arc::clone(door), caller, policy: PhantomData })
+    }
+}
+
+/// Anyone, and whoever the policy `P` names may see more. A token that is sent must be good.
+pub struct Visitor<P> {
+    /// What all handlers share.
+    pub door: Arc<Door>,
+    /// Whether the policy lets this visitor see more.
+    pub trusted: bool,
+    policy: PhantomData<fn() -> P>,
+}
+
+impl<'a, P: Policy> ApiExtractor<'a> for Visitor<P> {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        By::<P>::register(registry);
+    }
+
+    fn security_schemes() -> Vec<&'static str> {
+        By::<P>::security_schemes()
+    }
+
+    fn has_security_fallback() -> bool {
+        true
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        let door = Arc::clone(Door::of(request));
+        let mut trusted = false;
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            let caller = door.callers.look_up(bearer(request)?).await?;
+            door.limits.caller(&caller)?;
+            trusted = P::ROLES.contains(&caller.role);
+        }
+        Ok(Self { door, trusted, policy: PhantomData })
     }
 }
 

@@ -1,12 +1,27 @@
 //! How often one caller, or one address without a token, may ask. Generous: it stops loops and
 //! guessing, not work. Zero switches a limit off.
 
-use std::{net::IpAddr, num::NonZeroU32};
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::Mutex,
+    time::{Duration, Instant},
+};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use poem::http::StatusCode;
 
 use super::{caller::Caller, problem::Problem};
+
+/// Failures on one account before the next attempt has to wait.
+const FREE_FAILURES: u32 = 5;
+/// The longest wait.
+const MINUTE: Duration = Duration::from_secs(60);
+/// When failures are forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
+/// Accounts remembered at most.
+const ACCOUNTS: usize = 100_000;
 
 /// The limits, in requests.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +47,7 @@ impl Rates {
 pub struct Limits {
     callers: Option<DefaultKeyedRateLimiter<String>>,
     attempts: Option<DefaultKeyedRateLimiter<String>>,
+    failures: Mutex<HashMap<[u8; 32], (u32, Instant)>>,
 }
 
 impl Limits {
@@ -45,12 +61,42 @@ impl Limits {
             callers: per_s.map(RateLimiter::keyed),
             attempts: NonZeroU32::new(rates.attempts_per_minute)
                 .map(|n| RateLimiter::keyed(Quota::per_minute(n))),
+            failures: Mutex::default(),
         }
     }
 
     /// Counts a request of this caller. 429 when it is one too many.
     pub fn caller(&self, caller: &Caller) -> Result<(), Problem> {
         count(self.callers.as_ref(), caller.key())
+    }
+
+    /// Refuses an attempt on an account that lately saw too many failures: 429, for longer and
+    /// longer up to a minute. Never for good, or anybody could lock anybody out.
+    pub fn account(&self, account: [u8; 32]) -> Result<(), Problem> {
+        let failures = self.failures.lock().expect("nothing panics while holding it");
+        let Some((count, last)) = failures.get(&account) else { return Ok(()) };
+        let excess = count.saturating_sub(FREE_FAILURES);
+        let wait =
+            Duration::from_secs(if excess == 0 { 0 } else { 1 << excess.min(6) }).min(MINUTE);
+        let left = wait.saturating_sub(last.elapsed());
+        if self.attempts.is_none() || left.is_zero() { Ok(()) } else { Err(too_many(left)) }
+    }
+
+    /// Counts a failure on an account, or forgets them all after a success.
+    pub fn tried(&self, account: [u8; 32], succeeded: bool) {
+        let mut failures = self.failures.lock().expect("nothing panics while holding it");
+        if succeeded {
+            failures.remove(&account);
+            return;
+        }
+        if failures.len() >= ACCOUNTS {
+            failures.retain(|_, (_, last)| last.elapsed() < FORGOTTEN_AFTER);
+        }
+        if failures.len() < ACCOUNTS {
+            let (count, last) = failures.entry(account).or_insert((0, Instant::now()));
+            *count = if last.elapsed() > FORGOTTEN_AFTER { 1 } else { *count + 1 };
+            *last = Instant::now();
+        }
     }
 
     /// Counts an attempt at `what` from this address.
@@ -70,13 +116,16 @@ impl Limits {
 fn count(limiter: Option<&DefaultKeyedRateLimiter<String>>, key: String) -> Result<(), Problem> {
     use governor::clock::{Clock, DefaultClock};
     let Some(limiter) = limiter else { return Ok(()) };
-    limiter.check_key(&key).map_err(|too_early| {
-        let wait = too_early.wait_time_from(DefaultClock::default().now());
-        Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limited",
-            "Too many requests; wait as long as Retry-After says.",
-        )
-        .retry_after_s(wait.as_secs() + 1)
-    })
+    limiter
+        .check_key(&key)
+        .map_err(|too_early| too_many(too_early.wait_time_from(DefaultClock::default().now())))
+}
+
+fn too_many(wait: Duration) -> Problem {
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "rate_limited",
+        "Too many requests; wait as long as Retry-After says.",
+    )
+    .retry_after_s(wait.as_secs() + 1)
 }

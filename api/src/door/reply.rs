@@ -32,8 +32,8 @@ pub struct Reply<const STATUS: u16, T> {
 pub type Done<T> = Reply<200, T>;
 /// 201 with `Location`.
 pub type Created<T> = Reply<201, T>;
-/// 204.
-pub type Gone = Reply<204, ()>;
+/// 204. The shape is never shown.
+pub type Gone = Reply<204, bool>;
 
 impl<const STATUS: u16, T: ToJSON> Reply<STATUS, T> {
     /// An answer with `body`.

@@ -1,11 +1,17 @@
 //! One file per resource: its shapes, its handlers, and the `match` from refusals to problems.
 
+pub mod carts;
+pub mod catalogue;
+pub mod customers;
+pub mod events;
 pub mod inventory;
 pub mod operations;
 pub mod operators;
 pub mod orders;
 pub mod shapes;
 pub mod system;
+pub mod wallet;
+pub mod webhooks;
 
 use poem_openapi::Tags;
 

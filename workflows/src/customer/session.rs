@@ -74,8 +74,13 @@ pub async fn log_in(
 
 /// Ends a session at once; false: there was none.
 pub async fn log_out(tx: &mut PgConnection, token: &str) -> Result<bool, sqlx::Error> {
+    end(tx, &token_hash(token)).await
+}
+
+/// The same, for who has only the token's SHA-256.
+pub async fn end(tx: &mut PgConnection, token_hash: &[u8]) -> Result<bool, sqlx::Error> {
     let ended = sqlx::query("-- session: end\ndelete from shop.session where token_hash = $1")
-        .bind(token_hash(token))
+        .bind(token_hash)
         .execute(tx)
         .await?;
     Ok(ended.rows_affected() == 1)

@@ -1,0 +1,373 @@
+//! Carts, of customers and of guests.
+
+use chrono::{DateTime, Utc};
+use poem_openapi::{Object, OpenApi, param::Path};
+use stepwise_workflows::cart::{
+    self, AddItem, AddItemRefusal, CartItemView, CartView, ChangeCartRefusal, ItemOf, MergeRefusal,
+    RemovedItemView,
+};
+use uuid::Uuid;
+
+use super::{Group, customers::unknown_customer, shapes::MoneyShape};
+use crate::door::{
+    Ask,
+    caller::{Anyone, By, CustomerOnly, CustomerOrGuest},
+    idempotency::OptionalKey,
+    json::Body,
+    problem::Problem,
+    reply::{Created, Done},
+};
+
+/// The operations about carts.
+pub struct Carts;
+
+/// What goes into the cart.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct AddItemToCart {
+    product_id: Uuid,
+    /// Needed where the product has variants.
+    #[oai(nullable)]
+    variant_id: Option<Uuid>,
+    /// 1 or more; capped to what is available.
+    quantity: i32,
+}
+
+/// How many there shall be.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct UpdateCartItemQuantity {
+    /// 0 removes the item.
+    quantity: i32,
+}
+
+/// Which guest cart goes into the customer's.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct MergeGuestCart {
+    guest_cart_id: Uuid,
+}
+
+/// A cart with its totals. Tax is known with the order, once there is an address.
+#[derive(Debug, Object)]
+#[oai(rename = "Cart", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct CartShape {
+    cart_id: Uuid,
+    customer_id: Uuid,
+    items: Vec<ItemShape>,
+    /// Items that were taken out and can still be put back.
+    removed_items: Vec<RemovedShape>,
+    /// The sum of the quantities.
+    item_count: i32,
+    /// The sum of the lines.
+    subtotal: MoneyShape,
+    shipping_cost: MoneyShape,
+    /// The order being placed from it: until that is decided, the cart refuses changes.
+    checkout_order_id: Option<Uuid>,
+    /// Whether fewer were put in than asked for, because no more are available.
+    capped: Option<bool>,
+}
+
+/// One line of a cart.
+#[derive(Debug, Object)]
+#[oai(rename = "CartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct ItemShape {
+    cart_item_id: Uuid,
+    product_id: Uuid,
+    variant_id: Option<Uuid>,
+    name: String,
+    quantity: i32,
+    /// What one costs now.
+    unit_price: MoneyShape,
+    /// What one cost when it was put in.
+    price_when_added: MoneyShape,
+    line_total: MoneyShape,
+    /// How many can be had now.
+    available: i32,
+}
+
+/// What was taken out of a cart.
+#[derive(Debug, Object)]
+#[oai(rename = "RemovedCartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct RemovedShape {
+    cart_item_id: Uuid,
+    product_id: Uuid,
+    variant_id: Option<Uuid>,
+    name: String,
+    quantity: i32,
+    /// Until when it can be put back.
+    restorable_until: DateTime<Utc>,
+}
+
+/// A guest's cart and the token that opens it.
+#[derive(Debug, Object)]
+#[oai(rename = "GuestCart", rename_all = "camelCase")]
+struct GuestCartShape {
+    /// What to give where a customerId is asked for.
+    customer_id: Uuid,
+    cart_id: Uuid,
+    /// Send it as `Authorization: Bearer`. It is shown only now.
+    token: String,
+}
+
+impl From<CartView> for CartShape {
+    fn from(cart: CartView) -> Self {
+        Self {
+            cart_id: cart.cart_id,
+            customer_id: cart.customer_id,
+            items: cart.items.into_iter().map(Into::into).collect(),
+            removed_items: cart.removed_items.into_iter().map(Into::into).collect(),
+            item_count: cart.item_count,
+            subtotal: cart.subtotal.into(),
+            shipping_cost: cart.shipping_cost.into(),
+            checkout_order_id: cart.checkout_order_id,
+            capped: None,
+        }
+    }
+}
+
+impl From<CartItemView> for ItemShape {
+    fn from(item: CartItemView) -> Self {
+        Self {
+            cart_item_id: item.cart_item_id,
+            product_id: item.product_id,
+            variant_id: item.variant_id,
+            name: item.name,
+            quantity: item.quantity,
+            unit_price: item.unit_price.into(),
+            price_when_added: item.price_when_added.into(),
+            line_total: item.line_total.into(),
+            available: item.available,
+        }
+    }
+}
+
+impl From<RemovedItemView> for RemovedShape {
+    fn from(item: RemovedItemView) -> Self {
+        Self {
+            cart_item_id: item.cart_item_id,
+            product_id: item.product_id,
+            variant_id: item.variant_id,
+            name: item.name,
+            quantity: item.quantity,
+            restorable_until: item.restorable_until,
+        }
+    }
+}
+
+/// The answer to everything that shows a cart.
+fn shown(cart: CartView) -> Done<CartShape> {
+    let etag = cart.etag.clone();
+    Done::new(&CartShape::from(cart)).tagged(etag)
+}
+
+#[OpenApi(prefix_path = "/v1", tag = "Group::Carts")]
+impl Carts {
+    /// A cart for somebody without an account. Takes no idempotency key: a token is never kept.
+    #[oai(path = "/guest-carts", method = "post", operation_id = "createGuestCart")]
+    async fn create_guest(&self, by: Anyone) -> Result<Created<GuestCartShape>, Problem> {
+        by.door.limits.attempt("guest cart", by.address)?;
+        let mut tx = by.door.begin().await?;
+        let guest = cart::create_guest_cart(&mut tx).await?;
+        tx.commit().await?;
+        let (customer_id, cart_id) = (guest.customer_id, guest.cart_id);
+        let token = guest.token.expose().to_owned();
+        let at = format!("/v1/customers/{customer_id}/cart");
+        Ok(Created::new(&GuestCartShape { customer_id, cart_id, token }).at(at))
+    }
+
+    /// The cart, at the prices of the moment.
+    #[oai(path = "/customers/:customerId/cart", method = "get", operation_id = "getCart")]
+    async fn get(
+        &self,
+        by: By<CustomerOrGuest>,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+    ) -> Result<Done<CartShape>, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        // Reading the cart of a customer who has none yet makes it.
+        let mut tx = by.door.begin().await?;
+        let cart = cart::get_cart(&by.door.shop, &mut tx, customer_id).await?;
+        tx.commit().await?;
+        Ok(shown(cart.ok_or_else(unknown_customer)?))
+    }
+
+    /// Put something into the cart.
+    #[oai(
+        path = "/customers/:customerId/cart/items",
+        method = "post",
+        operation_id = "addItemToCart"
+    )]
+    async fn add(
+        &self,
+        by: By<CustomerOrGuest>,
+        key: OptionalKey,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        body: Body<AddItemToCart>,
+    ) -> Result<Done<CartShape>, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let AddItemToCart { product_id, variant_id, quantity } = body.value;
+        let command = AddItem { customer_id, product_id, variant_id, quantity };
+        let ask = Ask::new("addItemToCart", &by, &key).with(&body);
+        by.door
+            .command(ask, async |tx| {
+                let added = cart::add_item(&by.door.shop, tx, &command).await.map_err(not_added)?;
+                let (etag, capped) = (added.cart.etag.clone(), Some(added.capped));
+                let cart = CartShape { capped, ..added.cart.into() };
+                Ok(Done::new(&cart).tagged(etag))
+            })
+            .await
+    }
+
+    /// Change how many.
+    #[oai(
+        path = "/carts/:cartId/items/:cartItemId",
+        method = "patch",
+        operation_id = "updateCartItemQuantity"
+    )]
+    async fn update(
+        &self,
+        by: By<CustomerOrGuest>,
+        key: OptionalKey,
+        #[oai(name = "cartId")] cart_id: Path<Uuid>,
+        #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
+        body: Body<UpdateCartItemQuantity>,
+    ) -> Result<Done<CartShape>, Problem> {
+        let of = item_of(&by, cart_id.0, cart_item_id.0);
+        let ask = Ask::new("updateCartItemQuantity", &by, &key).with(&body);
+        by.door
+            .command(ask, async |tx| {
+                let quantity = body.value.quantity;
+                let updated = cart::update_item_quantity(&by.door.shop, tx, of, quantity);
+                Ok(shown(updated.await.map_err(not_changed)?))
+            })
+            .await
+    }
+
+    /// Take an item out; for ten minutes it can be put back.
+    #[oai(
+        path = "/carts/:cartId/items/:cartItemId",
+        method = "delete",
+        operation_id = "removeItemFromCart"
+    )]
+    async fn remove(
+        &self,
+        by: By<CustomerOrGuest>,
+        key: OptionalKey,
+        #[oai(name = "cartId")] cart_id: Path<Uuid>,
+        #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
+    ) -> Result<Done<CartShape>, Problem> {
+        let of = item_of(&by, cart_id.0, cart_item_id.0);
+        by.door
+            .command(Ask::new("removeItemFromCart", &by, &key), async |tx| {
+                let removed = cart::remove_item(&by.door.shop, tx, of);
+                Ok(shown(removed.await.map_err(not_changed)?))
+            })
+            .await
+    }
+
+    /// Put an item back that was taken out.
+    #[oai(
+        path = "/carts/:cartId/items/:cartItemId/restore",
+        method = "post",
+        operation_id = "restoreCartItem"
+    )]
+    async fn restore(
+        &self,
+        by: By<CustomerOrGuest>,
+        key: OptionalKey,
+        #[oai(name = "cartId")] cart_id: Path<Uuid>,
+        #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
+    ) -> Result<Done<CartShape>, Problem> {
+        let of = item_of(&by, cart_id.0, cart_item_id.0);
+        by.door
+            .command(Ask::new("restoreCartItem", &by, &key), async |tx| {
+                let restored = cart::restore_item(&by.door.shop, tx, of);
+                Ok(shown(restored.await.map_err(not_changed)?))
+            })
+            .await
+    }
+
+    /// Take everything out.
+    #[oai(path = "/carts/:cartId/items", method = "delete", operation_id = "clearCart")]
+    async fn clear(
+        &self,
+        by: By<CustomerOrGuest>,
+        key: OptionalKey,
+        #[oai(name = "cartId")] cart_id: Path<Uuid>,
+    ) -> Result<Done<CartShape>, Problem> {
+        by.door
+            .command(Ask::new("clearCart", &by, &key), async |tx| {
+                let cleared = cart::clear_cart(&by.door.shop, tx, by.id, cart_id.0);
+                Ok(shown(cleared.await.map_err(not_changed)?))
+            })
+            .await
+    }
+
+    /// Move a guest cart's items into the customer's cart, capped to stock.
+    #[oai(
+        path = "/customers/:customerId/cart/merge",
+        method = "post",
+        operation_id = "mergeGuestCart"
+    )]
+    async fn merge(
+        &self,
+        by: By<CustomerOnly>,
+        key: OptionalKey,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        body: Body<MergeGuestCart>,
+    ) -> Result<Done<CartShape>, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let guest_cart_id = body.value.guest_cart_id;
+        let ask = Ask::new("mergeGuestCart", &by, &key).with(&body);
+        by.door
+            .command(ask, async |tx| {
+                let merged = cart::merge_guest_cart(&by.door.shop, tx, guest_cart_id, customer_id);
+                Ok(shown(merged.await.map_err(not_merged)?))
+            })
+            .await
+    }
+}
+
+fn item_of(by: &By<CustomerOrGuest>, cart_id: Uuid, cart_item_id: Uuid) -> ItemOf {
+    ItemOf { customer_id: by.id, cart_id, cart_item_id }
+}
+
+fn not_added(refusal: AddItemRefusal) -> Problem {
+    use AddItemRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::CustomerNotFound => unknown_customer(),
+        R::ProductNotFound => Problem::not_found("product_not_found", why),
+        R::ProductInactive => Problem::conflict("product_inactive", why),
+        R::VariantRequired => Problem::field("/variantId", "variant_required", why),
+        R::OutOfStock => Problem::conflict("out_of_stock", why),
+        R::InvalidQuantity { .. } => Problem::field("/quantity", "invalid_quantity", why),
+        R::CheckoutInProgress => Problem::conflict("checkout_in_progress", why),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn not_changed(refusal: ChangeCartRefusal) -> Problem {
+    use ChangeCartRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::CartNotFound => Problem::not_found("cart_not_found", why),
+        R::ItemNotInCart => Problem::not_found("item_not_in_cart", why),
+        R::QuantityExceedsStock { .. } => Problem::conflict("quantity_exceeds_stock", why),
+        R::InvalidQuantity { .. } => Problem::field("/quantity", "invalid_quantity", why),
+        R::CheckoutInProgress => Problem::conflict("checkout_in_progress", why),
+        R::Database(error) => error.into(),
+    }
+}
+
+/// Why a guest cart was not merged.
+pub fn not_merged(refusal: MergeRefusal) -> Problem {
+    use MergeRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::GuestCartNotFound => Problem::not_found("guest_cart_not_found", why),
+        R::CustomerNotFound => unknown_customer(),
+        R::CheckoutInProgress => Problem::conflict("checkout_in_progress", why),
+        R::Database(error) => error.into(),
+    }
+}

@@ -1,0 +1,422 @@
+//! Products and categories.
+
+use chrono::{DateTime, Utc};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+};
+use sqlx::PgConnection;
+use stepwise_workflows::{
+    category::{self, CategoryView, CreateCategoryRefusal},
+    product::{
+        self, CreateProductRefusal, ProductStatusRefusal, ProductView, UpdateProductRefusal,
+        VariantView,
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    Group,
+    shapes::{MoneyShape, bad_field},
+};
+use crate::door::{
+    Ask,
+    caller::{AdminOnly, Anyone, By, CatalogueKeeper, Visitor},
+    idempotency::OptionalKey,
+    json::Body,
+    matching::{IfMatch, changed},
+    page::{self, Page},
+    problem::Problem,
+    reply::{Created, Done, Gone},
+};
+
+/// The operations about products and categories.
+pub struct Catalogue;
+
+/// A new product; a draft until it is activated.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct CreateProduct {
+    /// 1 to 200 characters.
+    name: String,
+    /// At most 5,000 characters.
+    description: String,
+    /// 0.01 or more, in the shop's currency.
+    price: MoneyShape,
+    category_id: Uuid,
+}
+
+/// What changes; what is left out stays.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct UpdateProduct {
+    name: Option<String>,
+    price: Option<MoneyShape>,
+    description: Option<String>,
+}
+
+/// A variant; without a price of its own it costs what the product costs.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct AddProductVariant {
+    /// Such as `blue, XL`.
+    name: String,
+    price: Option<MoneyShape>,
+}
+
+/// A product.
+#[derive(Debug, Object)]
+#[oai(rename = "Product", rename_all = "camelCase")]
+struct ProductShape {
+    product_id: Uuid,
+    name: String,
+    description: String,
+    price: MoneyShape,
+    category_id: Uuid,
+    /// `draft`, `active` or `inactive`.
+    status: String,
+    /// How many can be ordered, of all variants together.
+    available: i32,
+    /// Where there are some, one must be chosen.
+    variants: Vec<VariantShape>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// A variant of a product.
+#[derive(Debug, Object)]
+#[oai(rename = "ProductVariant", rename_all = "camelCase")]
+struct VariantShape {
+    variant_id: Uuid,
+    name: String,
+    price: MoneyShape,
+    available: i32,
+}
+
+/// A new category.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct CreateCategory {
+    name: String,
+    /// Absent or null: a root.
+    #[oai(nullable)]
+    parent_category_id: Option<Uuid>,
+}
+
+/// A category.
+#[derive(Debug, Object)]
+#[oai(rename = "Category", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct CategoryShape {
+    category_id: Uuid,
+    name: String,
+    parent_category_id: Option<Uuid>,
+    /// 1 to 3.
+    depth: i32,
+    created_at: DateTime<Utc>,
+}
+
+impl From<ProductView> for ProductShape {
+    fn from(product: ProductView) -> Self {
+        Self {
+            product_id: product.product_id,
+            name: product.name,
+            description: product.description,
+            price: product.price.into(),
+            category_id: product.category_id,
+            status: product.status,
+            available: product.available,
+            variants: product.variants.into_iter().map(Into::into).collect(),
+            created_at: product.created_at,
+            updated_at: product.updated_at,
+        }
+    }
+}
+
+impl From<VariantView> for VariantShape {
+    fn from(variant: VariantView) -> Self {
+        Self {
+            variant_id: variant.variant_id,
+            name: variant.name,
+            price: variant.price.into(),
+            available: variant.available,
+        }
+    }
+}
+
+impl From<CategoryView> for CategoryShape {
+    fn from(category: CategoryView) -> Self {
+        let CategoryView { category_id, name, parent_category_id, depth, created_at } = category;
+        Self { category_id, name, parent_category_id, depth, created_at }
+    }
+}
+
+fn shown(product: ProductView) -> Done<ProductShape> {
+    let version = product.version;
+    Done::new(&ProductShape::from(product)).tagged(version)
+}
+
+#[OpenApi(prefix_path = "/v1", tag = "Group::Catalogue")]
+impl Catalogue {
+    /// Add a product, as a draft.
+    #[oai(path = "/products", method = "post", operation_id = "createProduct")]
+    async fn create(
+        &self,
+        by: By<AdminOnly>,
+        key: OptionalKey,
+        body: Body<CreateProduct>,
+    ) -> Result<Created<ProductShape>, Problem> {
+        let ask = Ask::new("createProduct", &by, &key).with(&body);
+        let CreateProduct { name, description, price, category_id } = body.value;
+        let price = price.read("/price", "invalid_price")?;
+        let command =
+            product::CreateProduct { name, description, price, category_id, created_by: by.id };
+        by.door
+            .command(ask, async |tx| {
+                let created = product::create_product(&by.door.shop, tx, command);
+                let product = created.await.map_err(not_created)?;
+                let (at, version) =
+                    (format!("/v1/products/{}", product.product_id), product.version);
+                Ok(Created::new(&ProductShape::from(product)).at(at).tagged(version))
+            })
+            .await
+    }
+
+    /// Change a product; what changed is logged and carts are refreshed.
+    #[oai(path = "/products/:productId", method = "patch", operation_id = "updateProduct")]
+    async fn update(
+        &self,
+        by: By<AdminOnly>,
+        key: OptionalKey,
+        seen: IfMatch,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+        body: Body<UpdateProduct>,
+    ) -> Result<Done<ProductShape>, Problem> {
+        let ask = Ask::new("updateProduct", &by, &key).with(&body);
+        let UpdateProduct { name, price, description } = body.value;
+        let price = price.map(|price| price.read("/price", "invalid_data")).transpose()?;
+        // A tag that is no version matches no version.
+        let expected_version = seen.0.map(|tag| tag.parse().unwrap_or(-1));
+        let command = product::UpdateProduct {
+            product_id: product_id.0,
+            name,
+            price,
+            description,
+            expected_version,
+            updated_by: by.id,
+        };
+        by.door
+            .command(ask, async |tx| {
+                let updated = product::update_product(&by.door.shop, tx, command);
+                Ok(shown(updated.await.map_err(not_updated)?))
+            })
+            .await
+    }
+
+    /// Take a product out of the catalogue and the carts for good; orders still name it.
+    #[oai(path = "/products/:productId", method = "delete", operation_id = "deleteProduct")]
+    async fn delete(
+        &self,
+        by: By<AdminOnly>,
+        key: OptionalKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+    ) -> Result<Gone, Problem> {
+        by.door
+            .command(Ask::new("deleteProduct", &by, &key), async |tx| {
+                product::delete_product(tx, product_id.0, by.id).await.map_err(not_switched)?;
+                Ok(Gone::gone())
+            })
+            .await
+    }
+
+    /// Put a product on sale.
+    #[oai(
+        path = "/products/:productId/activate",
+        method = "post",
+        operation_id = "activateProduct"
+    )]
+    async fn activate(
+        &self,
+        by: By<AdminOnly>,
+        key: OptionalKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+    ) -> Result<Done<ProductShape>, Problem> {
+        by.door
+            .command(Ask::new("activateProduct", &by, &key), async |tx| {
+                product::activate_product(tx, product_id.0).await.map_err(not_switched)?;
+                known(tx, product_id.0).await
+            })
+            .await
+    }
+
+    /// Take a product off sale.
+    #[oai(
+        path = "/products/:productId/deactivate",
+        method = "post",
+        operation_id = "deactivateProduct"
+    )]
+    async fn deactivate(
+        &self,
+        by: By<AdminOnly>,
+        key: OptionalKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+    ) -> Result<Done<ProductShape>, Problem> {
+        by.door
+            .command(Ask::new("deactivateProduct", &by, &key), async |tx| {
+                product::deactivate_product(tx, product_id.0).await.map_err(not_switched)?;
+                known(tx, product_id.0).await
+            })
+            .await
+    }
+
+    /// Add a variant to a product.
+    #[oai(
+        path = "/products/:productId/variants",
+        method = "post",
+        operation_id = "addProductVariant"
+    )]
+    async fn add_variant(
+        &self,
+        by: By<AdminOnly>,
+        key: OptionalKey,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+        body: Body<AddProductVariant>,
+    ) -> Result<Created<ProductShape>, Problem> {
+        let ask = Ask::new("addProductVariant", &by, &key).with(&body);
+        let AddProductVariant { name, price } = body.value;
+        let price = price.map(|price| price.read("/price", "invalid_price")).transpose()?;
+        let (shop, id) = (&by.door.shop, product_id.0);
+        by.door
+            .command(ask, async |tx| {
+                let added = product::add_product_variant(shop, tx, id, &name, price, by.id);
+                let product = added.await.map_err(not_updated)?;
+                let version = product.version;
+                let reply = Created::new(&ProductShape::from(product));
+                Ok(reply.at(format!("/v1/products/{id}")).tagged(version))
+            })
+            .await
+    }
+
+    /// One product. Only staff see what is not on sale.
+    #[oai(path = "/products/:productId", method = "get", operation_id = "getProduct")]
+    async fn get(
+        &self,
+        visitor: Visitor<CatalogueKeeper>,
+        #[oai(name = "productId")] product_id: Path<Uuid>,
+    ) -> Result<Done<ProductShape>, Problem> {
+        let mut db = visitor.door.db.acquire().await?;
+        let product = product::get_product(&mut db, product_id.0).await?;
+        let visible = product.filter(|p| visitor.trusted || p.status == "active");
+        Ok(shown(visible.ok_or_else(unknown_product)?))
+    }
+
+    /// Products. Only staff see what is not on sale.
+    #[oai(path = "/products", method = "get", operation_id = "listProducts")]
+    async fn list(
+        &self,
+        visitor: Visitor<CatalogueKeeper>,
+        #[oai(name = "categoryId")] category_id: Query<Option<Uuid>>,
+        limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<ProductShape>>, Problem> {
+        let (door, limit) = (&visitor.door, page::limit(limit.0)?);
+        let list = format!("products/{:?}", category_id.0);
+        let after = door.cursors.open(&list, cursor.0.as_deref())?;
+        let (only_active, count) = (!visitor.trusted, page::fetch_count(limit));
+        let mut db = door.db.acquire().await?;
+        let rows =
+            product::list_products(&mut db, category_id.0, only_active, after, count).await?;
+        Ok(Done::new(&door.cursors.page(&list, limit, rows, |row| row.product_id, Into::into)))
+    }
+
+    /// Add a category, at most three deep.
+    #[oai(path = "/categories", method = "post", operation_id = "createCategory")]
+    async fn create_category(
+        &self,
+        by: By<AdminOnly>,
+        key: OptionalKey,
+        body: Body<CreateCategory>,
+    ) -> Result<Created<CategoryShape>, Problem> {
+        let ask = Ask::new("createCategory", &by, &key).with(&body);
+        let CreateCategory { name, parent_category_id } = &body.value;
+        by.door
+            .command(ask, async |tx| {
+                let created = category::create_category(tx, name, *parent_category_id);
+                let category = CategoryShape::from(created.await.map_err(no_category)?);
+                let at = format!("/v1/products?categoryId={}", category.category_id);
+                Ok(Created::new(&category).at(at))
+            })
+            .await
+    }
+
+    /// All categories.
+    #[oai(path = "/categories", method = "get", operation_id = "listCategories")]
+    async fn categories(
+        &self,
+        by: Anyone,
+        limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<CategoryShape>>, Problem> {
+        let (door, limit) = (&by.door, page::limit(limit.0)?);
+        let after = door.cursors.open("categories", cursor.0.as_deref())?;
+        let mut db = door.db.acquire().await?;
+        let rows = category::list_categories(&mut db, after, page::fetch_count(limit)).await?;
+        let page = door.cursors.page("categories", limit, rows, |row| row.category_id, Into::into);
+        Ok(Done::new(&page))
+    }
+}
+
+async fn known(tx: &mut PgConnection, product_id: Uuid) -> Result<Done<ProductShape>, Problem> {
+    Ok(shown(product::get_product(tx, product_id).await?.ok_or_else(unknown_product)?))
+}
+
+fn unknown_product() -> Problem {
+    Problem::not_found("product_not_found", "There is no such product.")
+}
+
+fn not_created(refusal: CreateProductRefusal) -> Problem {
+    use CreateProductRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::InvalidName(_) => Problem::field("/name", "invalid_name", why),
+        R::InvalidDescription(bad) => bad_field(bad),
+        R::InvalidPrice => Problem::field("/price", "invalid_price", why),
+        R::CategoryNotFound => Problem::not_found("category_not_found", why),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn not_updated(refusal: UpdateProductRefusal) -> Problem {
+    use UpdateProductRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::ProductNotFound => unknown_product(),
+        R::InvalidData(bad) => Problem::field(&format!("/{}", bad.field), "invalid_data", why),
+        R::InvalidPrice => Problem::field("/price", "invalid_data", why),
+        R::VersionMismatch => changed(),
+        R::VariantNameNotUnique => Problem::conflict("name_not_unique", why),
+        R::StockWithoutVariant => Problem::conflict("stock_without_variant", why),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn not_switched(refusal: ProductStatusRefusal) -> Problem {
+    use ProductStatusRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::ProductNotFound => unknown_product(),
+        R::InvalidStatusTransition => Problem::conflict("invalid_status_transition", why),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn no_category(refusal: CreateCategoryRefusal) -> Problem {
+    use CreateCategoryRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::InvalidName(bad) => bad_field(bad),
+        R::NameNotUnique => Problem::conflict("name_not_unique", why),
+        R::ParentNotFound => Problem::not_found("parent_not_found", why),
+        R::MaxNestingExceeded => Problem::field("/parentCategoryId", "max_nesting_exceeded", why),
+        R::Database(error) => error.into(),
+    }
+}

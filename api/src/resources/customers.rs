@@ -1,0 +1,248 @@
+//! People with accounts: registering, verifying, logging in and out.
+
+use chrono::{DateTime, Utc};
+use poem::http::StatusCode;
+use poem_openapi::{Object, OpenApi};
+use stepwise_workflows::{
+    cart::{self, MergeRefusal},
+    customer::{
+        self, CustomerView, InvalidPassword, PoolError,
+        register::{self, RegisterRefusal, VerifyRefusal},
+        session::{self, LogInRefusal, LoggedIn},
+    },
+};
+use uuid::Uuid;
+
+use super::{Group, carts::not_merged, shapes::bad_field};
+use crate::door::{
+    Ask,
+    caller::{Anyone, By, CustomerOnly, token_hash},
+    idempotency::OptionalKey,
+    json::Body,
+    problem::Problem,
+    reply::{Created, Done, Gone},
+};
+
+/// The operations about customers.
+pub struct Customers;
+
+/// A new account.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct RegisterCustomer {
+    /// Where the verification mail goes; the name to log in with.
+    email: String,
+    /// 15 to 128 characters, any Unicode.
+    password: String,
+    first_name: String,
+    last_name: String,
+}
+
+/// The token of the verification mail.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct VerifyCustomerEmail {
+    verification_token: String,
+}
+
+/// Email and password.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct LogIn {
+    email: String,
+    password: String,
+    /// A guest cart whose items go into the customer's cart.
+    #[oai(nullable)]
+    guest_cart_id: Option<Uuid>,
+}
+
+/// A customer, as they see themselves.
+#[derive(Debug, Object)]
+#[oai(rename = "Customer", rename_all = "camelCase")]
+struct CustomerShape {
+    customer_id: Uuid,
+    email: String,
+    first_name: String,
+    last_name: String,
+    /// Orders can be placed once it is.
+    email_verified: bool,
+    created_at: DateTime<Utc>,
+}
+
+impl From<CustomerView> for CustomerShape {
+    fn from(customer: CustomerView) -> Self {
+        Self {
+            customer_id: customer.customer_id,
+            email: customer.email,
+            first_name: customer.first_name,
+            last_name: customer.last_name,
+            email_verified: customer.email_verified,
+            created_at: customer.created_at,
+        }
+    }
+}
+
+/// A session.
+#[derive(Debug, Object)]
+#[oai(rename = "Session", rename_all = "camelCase")]
+struct SessionShape {
+    /// Send it as `Authorization: Bearer`. It is shown only now.
+    token: String,
+    customer_id: Uuid,
+    expires_at: DateTime<Utc>,
+}
+
+#[OpenApi(prefix_path = "/v1", tag = "Group::Customers")]
+impl Customers {
+    /// Open an account; a mail with a verification token goes out.
+    #[oai(path = "/customers", method = "post", operation_id = "registerCustomer")]
+    async fn register(
+        &self,
+        by: Anyone,
+        key: OptionalKey,
+        body: Body<RegisterCustomer>,
+    ) -> Result<Created<CustomerShape>, Problem> {
+        by.door.limits.attempt("register", by.address)?;
+        let ask = Ask::by_anyone("registerCustomer", &key).with(&body);
+        let RegisterCustomer { email, password, first_name, last_name } = body.value;
+        let command = register::RegisterCustomer { email, password, first_name, last_name };
+        let (shop, mut registered) = (&by.door.shop, None);
+        let reply = by
+            .door
+            .command(ask, async |tx| {
+                let new = register::register_customer(shop, tx, command);
+                let new = new.await.map_err(not_registered)?;
+                let customer_id = new.customer.customer_id;
+                let reply = Created::new(&CustomerShape::from(new.customer.clone()));
+                registered = Some(new);
+                Ok(reply.at("/v1/me".to_owned()).about(customer_id))
+            })
+            .await?;
+        if let Some(new) = &registered
+            && let Err(error) = new.send_mail(shop).await
+        {
+            tracing::warn!(%error, "a verification mail was not sent");
+        }
+        Ok(reply)
+    }
+
+    /// Verify the email address with the token from the mail.
+    #[oai(path = "/customers/verify-email", method = "post", operation_id = "verifyCustomerEmail")]
+    async fn verify_email(
+        &self,
+        by: Anyone,
+        key: OptionalKey,
+        body: Body<VerifyCustomerEmail>,
+    ) -> Result<Done<CustomerShape>, Problem> {
+        by.door.limits.attempt("verify", by.address)?;
+        let ask = Ask::by_anyone("verifyCustomerEmail", &key).with(&body);
+        let token = &body.value.verification_token;
+        by.door
+            .command(ask, async |tx| {
+                let verified = register::verify_customer_email(&by.door.shop, tx, token);
+                let customer = verified.await.map_err(not_verified)?;
+                let customer_id = customer.customer_id;
+                Ok(Done::new(&CustomerShape::from(customer)).about(customer_id))
+            })
+            .await
+    }
+
+    /// Begin a session. Takes no idempotency key: a token is never kept, a repetition is a session
+    /// of its own.
+    #[oai(path = "/sessions", method = "post", operation_id = "logIn")]
+    async fn log_in(
+        &self,
+        by: Anyone,
+        body: Body<LogIn>,
+    ) -> Result<Created<SessionShape>, Problem> {
+        let LogIn { email, password, guest_cart_id } = &body.value;
+        let (limits, account) = (&by.door.limits, token_hash(&email.trim().to_lowercase()));
+        limits.attempt("log in", by.address)?;
+        limits.account(account)?;
+        let mut tx = by.door.begin().await?;
+        let session = session::log_in(&by.door.shop, &mut tx, email, password).await;
+        limits.tried(account, !matches!(session, Err(LogInRefusal::InvalidCredentials)));
+        let LoggedIn { customer_id, token, expires_at } = session.map_err(not_logged_in)?;
+        if let Some(guest_cart_id) = guest_cart_id {
+            let merged =
+                cart::merge_guest_cart(&by.door.shop, &mut tx, *guest_cart_id, customer_id);
+            match merged.await {
+                // A cart that is gone must not keep anybody out.
+                Ok(_) | Err(MergeRefusal::GuestCartNotFound) => {}
+                Err(refusal) => return Err(not_merged(refusal)),
+            }
+        }
+        tx.commit().await?;
+        let token = token.expose().to_owned();
+        Ok(Created::new(&SessionShape { token, customer_id, expires_at }).at("/v1/me".to_owned()))
+    }
+
+    /// End the session.
+    #[oai(path = "/sessions/current", method = "delete", operation_id = "logOut")]
+    async fn log_out(&self, by: By<CustomerOnly>) -> Result<Gone, Problem> {
+        let mut db = by.door.db.acquire().await?;
+        session::end(&mut db, &by.token_hash).await?;
+        by.door.callers.forget(&by.token_hash);
+        Ok(Gone::gone())
+    }
+
+    /// Who am I?
+    #[oai(path = "/me", method = "get", operation_id = "getMe")]
+    async fn me(&self, by: By<CustomerOnly>) -> Result<Done<CustomerShape>, Problem> {
+        let mut db = by.door.db.acquire().await?;
+        let customer = customer::get_customer(&mut db, by.id).await?;
+        Ok(Done::new(&customer.ok_or_else(unknown_customer)?.into()))
+    }
+}
+
+/// 404 `customer_not_found`.
+pub fn unknown_customer() -> Problem {
+    Problem::not_found("customer_not_found", "There is no such customer.")
+}
+
+fn not_registered(refusal: RegisterRefusal) -> Problem {
+    use RegisterRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::EmailAlreadyRegistered => Problem::conflict("email_already_registered", why),
+        R::InvalidEmail(_) => Problem::field("/email", "invalid_email", why),
+        R::InvalidPassword(
+            InvalidPassword::TooShort | InvalidPassword::TooLong | InvalidPassword::Guessable,
+        ) => Problem::field("/password", "invalid_password", why),
+        R::InvalidName(bad) => bad_field(bad),
+        R::Passwords(error) => no_password(error),
+        R::Keys(error) => error.into(),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn not_verified(refusal: VerifyRefusal) -> Problem {
+    use VerifyRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::InvalidToken => Problem::field("/verificationToken", "invalid_token", why),
+        R::TokenExpired => Problem::field("/verificationToken", "token_expired", why),
+        R::Keys(error) => error.into(),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn not_logged_in(refusal: LogInRefusal) -> Problem {
+    use LogInRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::InvalidCredentials => Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", why),
+        R::Passwords(error) => no_password(error),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn no_password(error: PoolError) -> Problem {
+    match error {
+        PoolError::Busy => Problem::unavailable("passwords_busy", error.to_string()),
+        PoolError::Failed => {
+            tracing::error!("a password could not be hashed");
+            Problem::internal()
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A customer's shipping addresses and payment methods.
+
+use chrono::{DateTime, Utc};
+use poem_openapi::{Object, OpenApi, param::Path};
+use stepwise_workflows::{
+    customer::{
+        address::{self, AddressRefusal, AddressView},
+        method::{self, PaymentMethodRefusal, PaymentMethodView},
+    },
+    payment::gateway::MethodToken,
+};
+use uuid::Uuid;
+
+use super::{Group, customers::unknown_customer, shapes::bad_field};
+use crate::door::{
+    Ask,
+    caller::{By, CustomerOnly},
+    idempotency::OptionalKey,
+    json::Body,
+    problem::Problem,
+    reply::{Created, Done, Gone},
+};
+
+/// The operations about addresses and payment methods.
+pub struct Wallet;
+
+/// Where parcels go.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct AddShippingAddress {
+    recipient_name: String,
+    street: String,
+    city: String,
+    /// Two letters: `CA`.
+    state: String,
+    /// ZIP or ZIP+4.
+    postal_code: String,
+    /// Two letters; the shop ships within its own country only.
+    country: String,
+}
+
+/// Where parcels go.
+#[derive(Debug, Object)]
+#[oai(rename = "ShippingAddress", rename_all = "camelCase")]
+struct AddressShape {
+    address_id: Uuid,
+    recipient_name: String,
+    street: String,
+    city: String,
+    state: String,
+    postal_code: String,
+    country: String,
+    created_at: DateTime<Utc>,
+}
+
+impl From<AddressView> for AddressShape {
+    fn from(address: AddressView) -> Self {
+        Self {
+            address_id: address.address_id,
+            recipient_name: address.recipient_name,
+            street: address.street,
+            city: address.city,
+            state: address.state,
+            postal_code: address.postal_code,
+            country: address.country,
+            created_at: address.created_at,
+        }
+    }
+}
+
+/// All addresses of a customer, oldest first.
+#[derive(Debug, Object)]
+struct Addresses {
+    items: Vec<AddressShape>,
+}
+
+/// A way to pay, as the gateway's own form gave it: never a card number.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct AddPaymentMethod {
+    /// The gateway's token for the card.
+    token: String,
+    /// `visa`, `mastercard`, ...
+    brand: String,
+    /// The last four digits.
+    last4: String,
+}
+
+/// A way to pay.
+#[derive(Debug, Object)]
+#[oai(rename = "PaymentMethod", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct MethodShape {
+    payment_method_id: Uuid,
+    /// `card` or `paypal`.
+    kind: String,
+    brand: String,
+    last4: Option<String>,
+    created_at: DateTime<Utc>,
+}
+
+impl From<PaymentMethodView> for MethodShape {
+    fn from(method: PaymentMethodView) -> Self {
+        Self {
+            payment_method_id: method.payment_method_id,
+            kind: method.kind,
+            brand: method.brand,
+            last4: method.last4,
+            created_at: method.created_at,
+        }
+    }
+}
+
+/// All payment methods of a customer, oldest first.
+#[derive(Debug, Object)]
+struct Methods {
+    items: Vec<MethodShape>,
+}
+
+#[OpenApi(prefix_path = "/v1/customers", tag = "Group::Customers")]
+impl Wallet {
+    /// Save an address.
+    #[oai(path = "/:customerId/addresses", method = "post", operation_id = "addShippingAddress")]
+    async fn add_address(
+        &self,
+        by: By<CustomerOnly>,
+        key: OptionalKey,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        body: Body<AddShippingAddress>,
+    ) -> Result<Created<AddressShape>, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let ask = Ask::new("addShippingAddress", &by, &key).with(&body);
+        let AddShippingAddress { recipient_name, street, city, state, postal_code, country } =
+            body.value;
+        let command = address::AddShippingAddress {
+            customer_id,
+            street,
+            city,
+            state,
+            postal_code,
+            country,
+            recipient_name,
+        };
+        by.door
+            .command(ask, async |tx| {
+                let added = address::add_shipping_address(&by.door.shop, tx, &command);
+                let added = AddressShape::from(added.await.map_err(address_refused)?);
+                let at = format!("/v1/customers/{customer_id}/addresses/{}", added.address_id);
+                Ok(Created::new(&added).at(at).about(customer_id))
+            })
+            .await
+    }
+
+    /// All saved addresses.
+    #[oai(path = "/:customerId/addresses", method = "get", operation_id = "listAddresses")]
+    async fn addresses(
+        &self,
+        by: By<CustomerOnly>,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+    ) -> Result<Done<Addresses>, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let mut db = by.door.db.acquire().await?;
+        let items = address::list_addresses(&mut db, customer_id).await?;
+        Ok(Done::new(&Addresses { items: items.into_iter().map(Into::into).collect() }))
+    }
+
+    /// Remove an address; orders that go there keep their copy.
+    #[oai(
+        path = "/:customerId/addresses/:addressId",
+        method = "delete",
+        operation_id = "removeAddress"
+    )]
+    async fn remove_address(
+        &self,
+        by: By<CustomerOnly>,
+        key: OptionalKey,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        #[oai(name = "addressId")] address_id: Path<Uuid>,
+    ) -> Result<Gone, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        by.door
+            .command(Ask::new("removeAddress", &by, &key), async |tx| {
+                let removed = address::remove_address(tx, customer_id, address_id.0);
+                removed.await.map_err(address_refused)?;
+                Ok(Gone::gone())
+            })
+            .await
+    }
+
+    /// Save a payment method.
+    #[oai(
+        path = "/:customerId/payment-methods",
+        method = "post",
+        operation_id = "addPaymentMethod"
+    )]
+    async fn add_method(
+        &self,
+        by: By<CustomerOnly>,
+        key: OptionalKey,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        body: Body<AddPaymentMethod>,
+    ) -> Result<Created<MethodShape>, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let ask = Ask::new("addPaymentMethod", &by, &key).with(&body);
+        let AddPaymentMethod { token, brand, last4 } = body.value;
+        let command =
+            method::AddPaymentMethod { customer_id, token: MethodToken(token), brand, last4 };
+        by.door
+            .command(ask, async |tx| {
+                let added = method::add_payment_method(tx, &command);
+                let added = MethodShape::from(added.await.map_err(method_refused)?);
+                let id = added.payment_method_id;
+                let at = format!("/v1/customers/{customer_id}/payment-methods/{id}");
+                Ok(Created::new(&added).at(at).about(customer_id))
+            })
+            .await
+    }
+
+    /// All saved payment methods.
+    #[oai(
+        path = "/:customerId/payment-methods",
+        method = "get",
+        operation_id = "listPaymentMethods"
+    )]
+    async fn methods(
+        &self,
+        by: By<CustomerOnly>,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+    ) -> Result<Done<Methods>, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let mut db = by.door.db.acquire().await?;
+        let items = method::list_payment_methods(&mut db, customer_id).await?;
+        Ok(Done::new(&Methods { items: items.into_iter().map(Into::into).collect() }))
+    }
+
+    /// Remove a payment method; what was paid with it stays as it is.
+    #[oai(
+        path = "/:customerId/payment-methods/:paymentMethodId",
+        method = "delete",
+        operation_id = "removePaymentMethod"
+    )]
+    async fn remove_method(
+        &self,
+        by: By<CustomerOnly>,
+        key: OptionalKey,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        #[oai(name = "paymentMethodId")] method_id: Path<Uuid>,
+    ) -> Result<Gone, Problem> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        by.door
+            .command(Ask::new("removePaymentMethod", &by, &key), async |tx| {
+                let removed = method::remove_payment_method(tx, customer_id, method_id.0);
+                removed.await.map_err(method_refused)?;
+                Ok(Gone::gone())
+            })
+            .await
+    }
+}
+
+fn address_refused(refusal: AddressRefusal) -> Problem {
+    use AddressRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::CustomerNotFound => unknown_customer(),
+        R::AddressNotFound => Problem::not_found("address_not_found", why),
+        R::CountryNotSupported(_) => Problem::field("/country", "country_not_supported", why),
+        R::InvalidState => Problem::field("/state", "invalid_state", why),
+        R::InvalidPostalCode => Problem::field("/postalCode", "invalid_postal_code", why),
+        R::InvalidField(bad) => bad_field(bad),
+        R::Keys(error) => error.into(),
+        R::Database(error) => error.into(),
+    }
+}
+
+fn method_refused(refusal: PaymentMethodRefusal) -> Problem {
+    use PaymentMethodRefusal as R;
+    let why = refusal.to_string();
+    match refusal {
+        R::CustomerNotFound => unknown_customer(),
+        R::PaymentMethodNotFound => Problem::not_found("payment_method_not_found", why),
+        R::InvalidToken => Problem::field("/token", "invalid_token", why),
+        R::InvalidBrand => Problem::field("/brand", "invalid_brand", why),
+        R::InvalidLast4 => Problem::field("/last4", "invalid_last4", why),
+        R::InvalidField(bad) => bad_field(bad),
+        R::Database(error) => error.into(),
+    }
+}
