@@ -11,7 +11,7 @@ use super::{Failure, settings::Settings};
 use crate::server;
 
 /// The oldest Postgres that is supported.
-const OLDEST: i32 = 15;
+const OLDEST: u32 = 15;
 /// How long the server lets one statement of a request run.
 const REQUEST_STATEMENT: &str = "5s";
 /// Connections of the front door: more requests than this wait a moment.
@@ -60,7 +60,7 @@ impl Database {
             .options(keepalive)
             .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
         let probe = tokio::time::timeout(Duration::from_secs(5), options.connect()).await;
-        let mut connection = match probe {
+        let connection = match probe {
             Ok(Ok(connection)) => connection,
             Ok(Err(sqlx::Error::Database(error))) => {
                 return Err(Failure::dependency(format!(
@@ -80,10 +80,7 @@ impl Database {
                 )));
             }
         };
-        let version: String = sqlx::query_scalar("-- server_version\nshow server_version_num")
-            .fetch_one(&mut connection)
-            .await?;
-        let major = version.parse::<i32>().unwrap_or(0) / 10_000;
+        let major = connection.server_version_num().unwrap_or(0) / 10_000;
         if major < OLDEST {
             return Err(Failure::version(format!(
                 "the database at {at} is Postgres {major}; {OLDEST} or newer is needed"

@@ -159,7 +159,7 @@ Try this in another terminal (needs curl and jq):
 
   # cancel it: the authorization is voided, the stock goes back
   as $ME_TOKEN $U/v1/orders/$ORDER/cancel -H "Idempotency-Key: $(uuidgen)" -H 'Prefer: wait=10' \
-    -d "{{\"orderId\":\"$ORDER\",\"reason\":\"changed my mind\"}}"
+    -d '{{"reason":"changed my mind"}}'
 "#
     )
 }

@@ -1,0 +1,142 @@
+//! What cannot work is said in one line, with an exit code that scripts can rely on.
+
+use std::{fs, net::TcpListener, time::Duration};
+
+use sqlx::AssertSqlSafe;
+use stepwise_engine::testing::Database;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::site::Site;
+
+const UP: [&str; 3] = ["up", "--port", "0"];
+
+#[tokio::test]
+async fn a_folder_is_used_by_one_at_a_time() {
+    let site = Site::new();
+    let up = site.up(&["--no-demo"]).await;
+    let (code, line) = site.refusal(&UP).await;
+    assert_eq!(code, 1, "{line}");
+    assert!(line.contains("another `stepwise up`") && line.contains("--data-dir"), "{line}");
+    assert!(up.stop("TERM").await.success());
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let site = Site::new();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let (code, line) = site.refusal(&["up", "--port", &port]).await;
+    assert_eq!(code, 1, "{line}");
+    assert!(line.contains(&port) && line.contains("--port"), "{line}");
+    assert!(site.processes().is_empty(), "nothing was started");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named() {
+    let site = Site::new();
+    fs::write(&site.data, b"a file").expect("writable");
+    let (code, line) = site.refusal(&UP).await;
+    assert_eq!(code, 1, "{line}");
+    assert!(line.contains("--data-dir"), "{line}");
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_answer_is_named_without_its_password() {
+    let site = Site::new();
+    let url = "postgres://me:hush@127.0.0.1:9/none";
+    let (code, line) = site.refusal(&[&UP[..], &["--database-url", url]].concat()).await;
+    assert_eq!(code, 3, "{line}");
+    assert!(line.contains("127.0.0.1:9") && line.contains("--database-url"), "{line}");
+    assert!(!line.contains("hush"), "{line}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_too_old_is_refused() {
+    let site = Site::new();
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("postgres://me@{}/x?sslmode=disable", server.local_addr().expect("bound"));
+    let old = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = server.accept().await.expect("somebody comes");
+            let mut greeting = [0; 1024];
+            let _ = client.read(&mut greeting).await;
+            // AuthenticationOk, ParameterStatus server_version, ReadyForQuery.
+            let mut answer = b"R\0\0\0\x08\0\0\0\0".to_vec();
+            let version = b"server_version\x0013.9\0";
+            answer.push(b'S');
+            answer.extend(u32::try_from(version.len() + 4).expect("short").to_be_bytes());
+            answer.extend(version);
+            answer.extend(b"Z\0\0\0\x05I");
+            let _ = client.write_all(&answer).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let (code, line) = site.refusal(&[&UP[..], &["--database-url", &url]].concat()).await;
+    old.abort();
+    assert_eq!(code, 4, "{line}");
+    assert!(line.contains("Postgres 13") && line.contains("15"), "{line}");
+}
+
+#[tokio::test]
+async fn a_database_that_a_newer_version_has_migrated_is_left_alone() {
+    let database = Database::fresh(&[
+        stepwise_engine::migrations::migrations(),
+        stepwise_workflows::migrations::migrations(),
+    ])
+    .await;
+    let site = Site::new();
+    for schema in ["shop", "saga"] {
+        let newer = format!(
+            "insert into {schema}._migrations (version, description, success, checksum, \
+             execution_time) values (9999, 'of tomorrow', true, '\\x00', 0)"
+        );
+        sqlx::query(AssertSqlSafe(newer)).execute(database.pool()).await.expect("written");
+        let url = database.url();
+        let (code, line) = site.refusal(&[&UP[..], &["--database-url", &url]].concat()).await;
+        assert_eq!(code, 4, "{line}");
+        assert!(line.contains("9999") && line.contains("newer"), "{line}");
+    }
+    assert!(site.processes().is_empty(), "nothing was left running");
+    database.close().await;
+}
+
+#[tokio::test]
+async fn addresses_that_are_none_are_wrong_usage() {
+    let site = Site::new();
+    for (flag, address) in [
+        ("--amqp-url", "http://localhost"),
+        ("--database-url", "mysql://localhost/x"),
+        ("--gateway-url", "ftp://localhost"),
+        ("--gateway-url", "http://"),
+    ] {
+        let (code, line) = site.refusal(&[&UP[..], &[flag, address]].concat()).await;
+        assert_eq!(code, 2, "{line}");
+        assert!(line.contains(flag), "{line}");
+    }
+    assert!(!site.data.exists(), "nothing was begun");
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_is_waited_for_and_shown() {
+    let site = Site::new();
+    let up = site.up(&["--no-demo", "--amqp-url", "amqp://127.0.0.1:9/%2f"]).await;
+    assert_eq!(up.demo["amqpUrl"], "amqp://127.0.0.1:9/%2f");
+    assert!(site.log().contains("starting without the broker"), "{}", site.log());
+    assert!(up.stop("TERM").await.success());
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_the_password_is_a_mistake_to_correct() {
+    let broker = std::env::var("AMQP_URL").unwrap_or_else(|_| {
+        panic!("AMQP_URL is not set: run ./scripts/test, which starts a RabbitMQ")
+    });
+    let at = broker
+        .rsplit_once('@')
+        .map_or_else(|| broker.split_once("://").expect("an address").1, |(_, at)| at);
+    let site = Site::new();
+    let wrong = format!("amqp://nobody:hush@{at}");
+    let (code, line) = site.refusal(&[&UP[..], &["--amqp-url", &wrong]].concat()).await;
+    assert_eq!(code, 2, "{line}");
+    assert!(line.contains("--amqp-url") && !line.contains("hush"), "{line}");
+    assert!(site.processes().is_empty(), "nothing was left running");
+}

@@ -1,0 +1,224 @@
+//! A folder to run `up` in, and the process itself.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
+
+/// Generous: the machine may be busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A data folder of one's own. What still runs on it at the end is ended.
+pub(crate) struct Site {
+    pub(crate) data: PathBuf,
+    home: PathBuf,
+}
+
+/// A running `stepwise up`, in a process group of its own.
+pub(crate) struct Up {
+    child: Child,
+    pub(crate) base: String,
+    pub(crate) demo: Value,
+    client: reqwest::Client,
+    began: Instant,
+    /// From the start of the process until it invited people in.
+    pub(crate) start: Duration,
+    /// Kept open: a closed pipe is not what is tested.
+    _stdout: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
+    /// Everything that it said to people.
+    pub(crate) said: String,
+}
+
+impl Site {
+    pub(crate) fn new() -> Self {
+        let home = std::env::temp_dir().join(format!("stepwise-up-{}", Uuid::now_v7().simple()));
+        fs::create_dir(&home).expect("the temporary directory is writable");
+        Self { data: home.join("data"), home }
+    }
+
+    /// The binary in this folder, with nothing of our environment but the way to programs.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stepwise"));
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command
+            .env_clear()
+            .env("PATH", path)
+            .current_dir(&self.home)
+            .args(args)
+            .arg("--data-dir")
+            .arg(&self.data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0);
+        command
+    }
+
+    /// Starts `up` on a free port and waits until it invites people in.
+    pub(crate) async fn up(&self, args: &[&str]) -> Up {
+        let began = Instant::now();
+        let log = fs::File::create(self.home.join("log")).expect("writable");
+        let mut command = self.command(&["up", "--port", "0"]);
+        let mut child = command.args(args).stderr(log).spawn().expect("the binary starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let mut said = String::new();
+        let invited = async {
+            while let Ok(Some(line)) = lines.next_line().await {
+                said.push_str(&line);
+                said.push('\n');
+                if line.contains("stops everything") {
+                    return true;
+                }
+            }
+            false
+        };
+        let invited = timeout(PATIENCE, invited).await;
+        assert_eq!(invited, Ok(true), "it did not start: {}", self.log());
+        let start = began.elapsed();
+        let demo = self.demo();
+        let base = demo["baseUrl"].as_str().expect("a text").to_owned();
+        // Fails only where another test of this process was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .no_proxy()
+            .build()
+            .expect("a plain client");
+        Up { child, base, demo, client, began, start, _stdout: lines, said }
+    }
+
+    /// Starts a command that is expected to refuse; answers its exit code and its one line.
+    pub(crate) async fn refusal(&self, args: &[&str]) -> (i32, String) {
+        let mut command = self.command(args);
+        let ended = timeout(PATIENCE, command.stderr(Stdio::piped()).kill_on_drop(true).output());
+        let output = ended.await.expect("it ends by itself").expect("the binary starts");
+        let text = String::from_utf8(output.stderr).expect("UTF-8");
+        let lines: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("stepwise: ")).collect();
+        assert_eq!(lines.len(), 1, "one line, not: {text}");
+        (output.status.code().expect("it was not killed"), lines[0].to_owned())
+    }
+
+    pub(crate) fn demo(&self) -> Value {
+        let text = fs::read(self.data.join("demo.json")).expect("it was written");
+        serde_json::from_slice(&text).expect("whole JSON")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.home.join("log")).unwrap_or_default()
+    }
+
+    /// What the gateway has booked.
+    pub(crate) fn ledger(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.data.join("gateway-ledger.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The gateway's process, by its note.
+    pub(crate) fn gateway_pid(&self) -> u32 {
+        let text = fs::read(self.data.join("gateway.json")).expect("it was written");
+        let note: Value = serde_json::from_slice(&text).expect("whole JSON");
+        u32::try_from(note["pid"].as_u64().expect("a number")).expect("a process id")
+    }
+
+    /// The processes that have to do with this folder: they name it, or work in it.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let name = self.home.to_string_lossy().into_owned();
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let concerned = numbers.filter(|pid| {
+            let place = Path::new("/proc").join(pid.to_string());
+            let words = fs::read(place.join("cmdline")).unwrap_or_default();
+            let works_here =
+                fs::read_link(place.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&self.home));
+            // One that ended and was not yet waited for has no words any more.
+            !words.is_empty() && (works_here || String::from_utf8_lossy(&words).contains(&name))
+        });
+        concerned.filter(|pid| *pid != std::process::id()).collect()
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for pid in self.processes() {
+            kill("KILL", &pid.to_string());
+        }
+        if std::thread::panicking() {
+            eprintln!("--- what `up` logged\n{}", self.log());
+        }
+        // What is left is in the temporary directory.
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+impl Up {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("it was not waited for")
+    }
+
+    /// Kills the whole process group, as an outage would.
+    pub(crate) async fn kill_group(mut self) {
+        kill("KILL", &format!("-{}", self.pid()));
+        self.child.wait().await.expect("it was ours");
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self, signal: &str) -> ExitStatus {
+        kill(signal, &self.pid().to_string());
+        timeout(PATIENCE, self.child.wait()).await.expect("it stops").expect("it was ours")
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Asks with this token.
+    pub(crate) async fn get(&self, token: &str, path: &str) -> (u16, Value) {
+        let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(token);
+        answer(request).await
+    }
+
+    /// Commands with this token, under a new idempotency key.
+    pub(crate) async fn post(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token);
+        answer(request.header("idempotency-key", Uuid::now_v7().to_string()).json(body)).await
+    }
+
+    pub(crate) fn token(&self, role: &str) -> String {
+        self.demo["tokens"][role].as_str().expect("a text").to_owned()
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.expect("the server answers");
+    let status = response.status().as_u16();
+    (status, response.json().await.unwrap_or(Value::Null))
+}
+
+/// Sends a signal to a process, or to a group if the number is negative.
+pub(crate) fn kill(signal: &str, target: &str) {
+    // Its target may be gone.
+    let _ = std::process::Command::new("/bin/sh")
+        .args(["-c", r#"kill -s "$0" -- "$1""#, signal, target])
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// Waits for something to become true.
+pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true().await {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
