@@ -45,7 +45,7 @@ pub(super) async fn open_door(
     database: &Database,
     shop: &Arc<Shop>,
     engine: Engine,
-    _readiness: Readiness,
+    readiness: Readiness,
     shutdown: &Shutdown,
 ) -> Result<Arc<Door>, Failure> {
     let rates = if settings.rate_limit == 0 {
@@ -60,5 +60,5 @@ pub(super) async fn open_door(
     let environment = settings.environment.clone();
     let door_settings = DoorSettings { environment, rates, webhook_secrets: vec![secret] };
     let (db, stop) = (database.api_pool(), shutdown.token());
-    Ok(Arc::new(Door::open(db, Arc::clone(shop), engine, door_settings, stop).await?))
+    Ok(Arc::new(Door::open(db, Arc::clone(shop), engine, door_settings, readiness, stop).await?))
 }

@@ -34,6 +34,7 @@ use self::{
     problem::Problem,
     reply::Reply,
 };
+use crate::readiness::Readiness;
 
 /// What all handlers share.
 pub struct Door {
@@ -45,6 +46,8 @@ pub struct Door {
     pub engine: Engine,
     /// What the gateway signs its webhooks with.
     pub webhook_secrets: Vec<SecretString>,
+    /// How the other parts of this process are.
+    pub readiness: Readiness,
     /// When the process stops, streams end.
     pub stop: CancellationToken,
     /// Token lookup.
@@ -107,6 +110,7 @@ impl Door {
         shop: Arc<Shop>,
         engine: Engine,
         settings: DoorSettings,
+        readiness: Readiness,
         stop: CancellationToken,
     ) -> Result<Self, sqlx::Error> {
         let secret = sqlx::query_scalar(
@@ -120,6 +124,7 @@ impl Door {
             db,
             shop,
             engine,
+            readiness,
             stop,
             webhook_secrets: settings.webhook_secrets,
             limits: Limits::new(settings.rates),

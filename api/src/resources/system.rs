@@ -3,23 +3,59 @@
 use poem_openapi::{Object, OpenApi};
 
 use super::Group;
-use crate::door::{caller::Anyone, problem::Problem, reply::Done};
+use crate::{
+    door::{caller::Anyone, problem::Problem, reply::Done},
+    readiness::{PartState, Report},
+};
 
 /// The operations about the server itself.
 pub struct System;
 
 /// That a question was answered at all.
 #[derive(Debug, Object)]
-pub struct Health {
+struct Health {
     /// Always `ok`: what is not ok is a problem.
-    pub status: String,
+    status: String,
     /// The version of the program.
-    pub version: String,
+    version: String,
 }
 
 impl Health {
     fn ok() -> Self {
         Self { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+/// That the process can work, and how its other parts are.
+#[derive(Debug, Object)]
+struct Ready {
+    /// Always `ok`: a process that cannot take requests answers with a problem.
+    status: String,
+    version: String,
+    worker: PartShape,
+    relay: PartShape,
+    gateway: PartShape,
+    broker: PartShape,
+}
+
+/// How one part is.
+#[derive(Debug, Object)]
+#[oai(rename = "Part", skip_serializing_if_is_none)]
+struct PartShape {
+    /// `ok`, `away`, or `elsewhere`: this process does not run or use it.
+    state: String,
+    /// Why it is away.
+    reason: Option<String>,
+}
+
+impl From<PartState> for PartShape {
+    fn from(part: PartState) -> Self {
+        let (state, reason) = match part {
+            PartState::Ok => ("ok", None),
+            PartState::Away(reason) => ("away", Some(reason)),
+            PartState::Elsewhere => ("elsewhere", None),
+        };
+        Self { state: state.to_owned(), reason }
     }
 }
 
@@ -31,10 +67,20 @@ impl System {
         Ok(Done::new(&Health::ok()))
     }
 
-    /// Whether the process can work: the database answers.
+    /// Whether the process can work: the database answers. What else is away is shown, and waited
+    /// for by what needs it.
     #[oai(path = "/readyz", method = "get", operation_id = "ready")]
-    async fn ready(&self, by: Anyone) -> Result<Done<Health>, Problem> {
+    async fn ready(&self, by: Anyone) -> Result<Done<Ready>, Problem> {
         sqlx::query("-- ready\nselect 1").execute(&by.door.db).await?;
-        Ok(Done::new(&Health::ok()))
+        let Health { status, version } = Health::ok();
+        let Report { worker, relay, gateway, broker } = by.door.readiness.report().await;
+        Ok(Done::new(&Ready {
+            status,
+            version,
+            worker: worker.into(),
+            relay: relay.into(),
+            gateway: gateway.into(),
+            broker: broker.into(),
+        }))
     }
 }

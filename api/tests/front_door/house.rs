@@ -3,15 +3,29 @@
 use std::{sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder};
+use secrecy::SecretString;
 use serde_json::Value;
-use stepwise::door::{
-    Door, DoorSettings,
-    caller::{NewKey, make_key},
-    limits::Rates,
+use stepwise::{
+    door::{
+        Door, DoorSettings,
+        caller::{NewKey, make_key},
+        limits::Rates,
+    },
+    readiness::Readiness,
 };
-use stepwise_engine::testing::Database;
-use stepwise_workflows::{Config, Shop};
+use stepwise_adapters::{
+    gateway::{GatewayConfig, StripeGateway},
+    sandbox::{Sandbox, SandboxConfig, Timing, WebhookConfig},
+};
+use stepwise_engine::{
+    WorkerConfig,
+    outbox::{Embedded, Relay, RelaySettings},
+    testing::Database,
+};
+use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::ports::{Keys, Letters, Nobody};
 
@@ -76,7 +90,34 @@ impl House {
         Self::open_with(Rates::OFF).await
     }
 
+    /// A front door alone: nobody drives sagas, nobody answers at the gateway.
     pub(crate) async fn open_with(rates: Rates) -> Self {
+        let (listener, base) = listen().await;
+        Self::build(rates, listener, base, Arc::new(Nobody), CancellationToken::new()).await
+    }
+
+    /// A whole shop: the sandbox gateway over HTTP with its webhooks, a worker, a relay.
+    pub(crate) async fn open_working() -> Self {
+        let (listener, base) = listen().await;
+        let stop = CancellationToken::new();
+        let gateway = sandbox(&base, &stop).await;
+        let house = Self::build(Rates::OFF, listener, base, Arc::new(gateway), stop.clone()).await;
+        let engine = house.door.engine.clone();
+        let stopped = stop.clone().cancelled_owned();
+        tokio::spawn(stepwise_engine::work(engine, WorkerConfig::default(), stopped));
+        let relay =
+            Relay::new(house.database.pool().clone(), Arc::new(Embedded), RelaySettings::default());
+        tokio::spawn(relay.run(stop));
+        house
+    }
+
+    async fn build(
+        rates: Rates,
+        listener: TcpListener,
+        base: String,
+        gateway: Arc<dyn PaymentGateway>,
+        stop: CancellationToken,
+    ) -> Self {
         let database = Database::fresh(&[
             stepwise_engine::migrations::migrations(),
             stepwise_workflows::migrations::migrations(),
@@ -84,28 +125,19 @@ impl House {
         .await;
         let db = stepwise::server::pool(database.options(), 10);
         let mail = Arc::new(Letters::default());
-        let (keys, gateway) = (Arc::new(Keys::default()), Arc::new(Nobody));
+        let keys = Arc::new(Keys::default());
         let shop = Arc::new(Shop::new(Config::default(), keys, gateway, Arc::clone(&mail) as _));
-        let engine = stepwise_workflows::sagas::engine(&shop, db.clone());
-        let stop = CancellationToken::new();
+        let engine = stepwise_workflows::sagas::engine(&shop, database.pool().clone());
         let settings = DoorSettings {
             environment: "test".to_owned(),
             rates,
             webhook_secrets: vec![WEBHOOK_SECRET.to_owned().into()],
         };
-        let door = Door::open(db, shop, engine, settings, stop.clone()).await;
+        let readiness = Readiness::default();
+        let door = Door::open(db, shop, engine, settings, readiness, stop.clone()).await;
         let door = Arc::new(door.expect("a fresh database has its secrets"));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let base = format!("http://{}", listener.local_addr().expect("it is bound"));
         tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), stop.clone()));
-        // Fails only where another test of this process was first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .timeout(Duration::from_secs(30))
-            .no_proxy()
-            .build()
-            .expect("a plain client");
-        Self { database, door, mail, base, client, stop }
+        Self { database, door, mail, base, client: client(), stop }
     }
 
     pub(crate) async fn close(self) {
@@ -139,4 +171,48 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
     let response = request.send().await.expect("the server answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Answer { status, headers, text: response.text().await.expect("a whole answer") }
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let base = format!("http://{}", listener.local_addr().expect("it is bound"));
+    (listener, base)
+}
+
+fn client() -> reqwest::Client {
+    // Fails only where another test of this process was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy();
+    builder.build().expect("a plain client")
+}
+
+/// Starts the sandbox and answers the shop's client of it.
+async fn sandbox(shop: &str, stop: &CancellationToken) -> StripeGateway {
+    drop(client());
+    let folder = std::env::temp_dir().join(format!("stepwise-door-{}", Uuid::now_v7().simple()));
+    std::fs::create_dir(&folder).expect("the temporary directory is writable");
+    let api_key = SecretString::from("sk_sandbox");
+    let sandbox = Sandbox::bind(SandboxConfig {
+        listen: ([127, 0, 0, 1], 0).into(),
+        ledger: folder.join("ledger.jsonl"),
+        api_key: api_key.clone(),
+        public_url: None,
+        webhooks: Some(WebhookConfig {
+            url: format!("{shop}/v1/webhooks/gateway").parse().expect("an address"),
+            secrets: vec![WEBHOOK_SECRET.to_owned().into()],
+            events: Vec::new(),
+        }),
+        timing: Timing::default(),
+    })
+    .await
+    .expect("a free port and a new ledger");
+    let url = format!("http://{}", sandbox.address()).parse().expect("an address");
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        let served = sandbox.serve(stop.cancelled_owned()).await;
+        // What is left is in the temporary directory.
+        let _ = std::fs::remove_dir_all(folder);
+        served
+    });
+    StripeGateway::new(GatewayConfig::new(url, api_key)).expect("a client")
 }
