@@ -49,13 +49,15 @@ free_port() {
     give_up "no free port between 20000 and 32000"
 }
 
-# The newest directory with initdb and postgres in it; nothing if there is none.
+# The newest directory with initdb and postgres of version 15 or later; nothing if there is none.
 postgres_bin() {
-    local dir
+    local dir major
     for dir in $(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -t/ -k5 -rn) \
         "$(pg_config --bindir 2>/dev/null)" "$(dirname "$(command -v initdb 2>/dev/null)" 2>/dev/null)" \
         /opt/homebrew/opt/postgresql@*/bin; do
-        if [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ]; then
+        [ -x "$dir/initdb" ] && [ -x "$dir/postgres" ] || continue
+        major=$("$dir/postgres" --version | sed 's/[^0-9]*\([0-9]*\).*/\1/')
+        if [ "${major:-0}" -ge 15 ]; then
             echo "$dir"
             return
         fi
@@ -98,7 +100,7 @@ start_postgres() {
     (cd / && "${becoming[@]}" "$bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --locale=C) \
         >"$scratch/initdb.log" 2>&1 || { tail -n 5 "$scratch/initdb.log" >&2; give_up "initdb failed"; }
     (cd / && exec "${becoming[@]}" setsid "$bin/postgres" -D "$data" -p "$port" -h 127.0.0.1 -k '' \
-        -c max_connections=300 -c max_wal_size=1GB -c autovacuum_naptime=5s) \
+        -c max_connections=500 -c max_wal_size=1GB -c autovacuum_naptime=5s) \
         >"$scratch/postgres.log" 2>&1 &
     servers+=("$!")
     wait_until 30 "Postgres" "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"

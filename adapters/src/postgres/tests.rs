@@ -1,10 +1,16 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use serde_json::json;
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
+use stepwise_engine::outbox::{self, Embedded, Feed, Message, Relay, RelaySettings};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::testing::Folder;
@@ -239,4 +245,42 @@ async fn trouble_is_told_in_one_line() {
     let refused = Cluster::start(&place).await.expect_err("no program of that version");
     assert!(matches!(refused, ClusterError::OtherVersion { .. }), "{refused}");
     assert_eq!(refused.to_string().lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_relay_goes_on_after_its_database_was_killed_and_loses_nothing() {
+    let folder = Place::new();
+    let mut cluster = Cluster::start(folder.path()).await.expect("made");
+    let pool = PgPoolOptions::new()
+        .acquire_timeout(Duration::from_secs(2))
+        .connect_with(cluster.options())
+        .await
+        .expect("connects");
+    stepwise_engine::migrate(&pool).await.expect("migrated");
+    let stop = CancellationToken::new();
+    let settings = RelaySettings { poll: Duration::from_millis(100), ..RelaySettings::default() };
+    let relay = Relay::new(pool.clone(), Arc::new(Embedded), settings);
+    let relay = tokio::spawn(relay.run(stop.clone()));
+    for sequence in 1..=3 {
+        let mut tx = pool.begin().await.expect("the database is there");
+        let message = Message::new("test.happened.v1", "/test", "a", sequence, json!({}));
+        outbox::publish(&mut tx, &message).await.expect("written");
+        tx.commit().await.expect("committed");
+        kill("KILL", &cluster.pid().to_string()).await;
+        drop(cluster);
+        cluster = Cluster::start(folder.path()).await.expect("recovered");
+    }
+    let feed = Feed::new(pool.clone());
+    let from = feed.oldest().await.expect("the feed is there");
+    let published: Vec<i64> = tokio::time::timeout(
+        Duration::from_secs(20),
+        feed.tail(from).take(3).map(|one| one.expect("readable").message.sequence).collect(),
+    )
+    .await
+    .expect("published within 20 s");
+    assert_eq!(published, [1, 2, 3]);
+    stop.cancel();
+    relay.await.expect("a relay does not panic");
+    pool.close().await;
+    cluster.stop().await.expect("it stops");
 }

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::lease::{self, Epochs};
 use super::{Feed, Outgoing, Publisher, Rejection, WRITTEN, feed, store};
+use crate::inbox;
 
 /// How a relay behaves. The defaults are meant to be kept; tests shorten them.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// A relay that has found nothing for so long asks to be notified.
 const DROWSY: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Nobody repeats a message to us after that time.
+const REPETITIONS: Duration = Duration::from_secs(30 * 24 * 3600);
 const TIDY: Duration = Duration::from_secs(5);
 
 type Settled = (Outgoing, Result<(), Rejection>);
@@ -319,8 +322,8 @@ impl Relay {
         self.resume_at = Instant::now() + Duration::from_millis(200);
     }
 
-    /// Every 5 s: lets the publisher look after itself, measures the lag and forgets what the feed
-    /// need not keep.
+    /// Every 5 s: lets the publisher look after itself, measures the lag and forgets what neither
+    /// the feed nor the inbox need keep.
     async fn tidy(&mut self) {
         let now = Instant::now();
         if now < self.tidy_at {
@@ -339,6 +342,9 @@ impl Relay {
         let feed = Feed::new(self.pool.clone());
         if let Err(error) = feed.forget(&self.held.shards(), self.settings.keep).await {
             warn!(%error, "old messages of the feed could not be forgotten");
+        }
+        if let Err(error) = inbox::forget(&self.pool, REPETITIONS).await {
+            warn!(%error, "old entries of the inbox could not be forgotten");
         }
     }
 
