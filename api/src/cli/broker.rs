@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stepwise_adapters::rabbitmq::{Address, RabbitError, RabbitPublisher, Topology};
-use stepwise_engine::outbox::{Embedded, Publisher};
+use stepwise_engine::outbox::{Embedded, Publisher, PublisherState};
 use stepwise_workflows::{cloud_event::Envelopes, privacy::KeyStore};
 
 use super::{Failure, settings::Settings};
@@ -15,6 +15,13 @@ pub(super) struct Broker {
     pub(super) publisher: Arc<dyn Publisher>,
     /// Whether it is RabbitMQ.
     pub(super) is_rabbit: bool,
+}
+
+impl Broker {
+    /// Whether it takes events at this moment.
+    pub(super) fn is_connected(&self) -> bool {
+        self.publisher.state() == PublisherState::Connected
+    }
 }
 
 /// Checks the address as far as that needs nobody's answer.

@@ -1,6 +1,6 @@
 //! Reaching the database, and saying in one line why not.
 
-use std::{str::FromStr, time::Duration};
+use std::{path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     ConnectOptions, PgPool,
@@ -28,9 +28,19 @@ pub(super) struct Database {
     options: PgConnectOptions,
 }
 
-/// A pool on the database of `--database-url`, for a command that does one thing.
+/// A pool for a command that does one thing: on the database of `--database-url`, or on that of the
+/// `up` that runs in the same data directory.
 pub(super) async fn connect(settings: &Settings, connections: u32) -> Result<PgPool, Failure> {
-    Ok(Database::given(settings).await?.pool("stepwise", connections))
+    let mut settings = settings.clone();
+    settings.database_url = settings.database_url.or_else(|| of_up(&settings.data_dir));
+    Ok(Database::given(&settings).await?.pool("stepwise", connections))
+}
+
+/// What `up` has noted about its database; `None`: there is no note.
+fn of_up(data_dir: &Path) -> Option<String> {
+    let note = std::fs::read(data_dir.join("demo.json")).ok()?;
+    let note: serde_json::Value = serde_json::from_slice(&note).ok()?;
+    note["databaseUrl"].as_str().map(str::to_owned)
 }
 
 impl Database {

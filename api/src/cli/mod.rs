@@ -7,6 +7,8 @@
 
 mod broker;
 mod database;
+mod doctor;
+mod events;
 mod failure;
 mod folder;
 mod gateway;
@@ -14,6 +16,7 @@ mod migrate;
 mod openapi;
 mod parts;
 mod relay;
+mod saga;
 mod serve;
 pub mod settings;
 mod shop;
@@ -65,6 +68,15 @@ enum Command {
     /// Tell whether this version fits the database; changes nothing.
     #[command(after_help = "Example: stepwise check && systemctl restart stepwise")]
     Check,
+    /// Look at everything this installation needs, and say what to do about what is wrong.
+    #[command(after_help = "Example: stepwise doctor --database-url postgres://localhost/shop")]
+    Doctor(doctor::Args),
+    /// Look at sagas: what they are, what they wait on, what was committed of them.
+    #[command(after_help = "Example: stepwise saga list --status stuck")]
+    Saga(saga::Args),
+    /// Read integration events as they are published.
+    #[command(after_help = "Example: stepwise events tail --from newest")]
+    Events(events::Args),
     /// Make, list or revoke keys of admins, operators, viewers and services.
     #[command(after_help = "Example: stepwise token create --role operator --name alice")]
     Token(token::Args),
@@ -106,6 +118,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Gateway(args) => gateway::run(&settings, args).await,
         Command::Migrate => migrate::migrate(&settings).await,
         Command::Check => migrate::check(&settings).await,
+        Command::Doctor(args) => doctor::run(&settings, args).await,
+        Command::Saga(args) => saga::run(&settings, args).await,
+        Command::Events(args) => events::run(&settings, args).await,
         Command::Token(args) => token::run(&settings, args).await,
         Command::Openapi => openapi::run(),
         Command::Bench(args) => bench::run(args).await,

@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::{Failure, database, settings::Settings};
-use crate::door::caller::{NewKey, make_key};
+use crate::door::tokens::{NewKey, make_key};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {

@@ -20,10 +20,13 @@ use uuid::Uuid;
 
 use super::{Door, problem::Problem};
 
+/// The methods of one address, each with the query parameters it knows.
+type Methods = BTreeMap<String, BTreeSet<String>>;
+
 /// All routes as the OpenAPI document has them: which methods, which query parameters.
 #[derive(Debug, Default)]
 pub struct RouteTable {
-    routes: Vec<(Vec<String>, BTreeMap<String, BTreeSet<String>>)>,
+    routes: Vec<(Vec<String>, Methods)>,
 }
 
 impl RouteTable {
@@ -48,7 +51,7 @@ impl RouteTable {
     }
 
     /// The methods known at `path`; the route with the fewest parameters wins, as in the router.
-    fn at(&self, path: &str) -> Option<&BTreeMap<String, BTreeSet<String>>> {
+    fn at(&self, path: &str) -> Option<&Methods> {
         let asked = segments(path);
         self.routes
             .iter()
@@ -162,7 +165,7 @@ impl<E> Edge<E> {
     fn refusal(&self, error: &poem::Error, path: &str, request_id: &str) -> Response {
         let mut response = Problem::from_framework(error).response(path, request_id);
         if let Some(operation) = error.data::<OperationId>() {
-            response.set_data(operation.clone());
+            response.set_data(*operation);
         }
         response
     }

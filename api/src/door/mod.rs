@@ -15,6 +15,7 @@ pub mod page;
 pub mod prefer;
 pub mod problem;
 pub mod reply;
+pub mod tokens;
 
 use std::sync::Arc;
 
@@ -26,13 +27,14 @@ use stepwise_workflows::Shop;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    caller::{Caller, Callers},
+    caller::Caller,
     idempotency::{Key, Scope},
     json::Body,
     limits::{Limits, Rates},
     page::Cursors,
     problem::Problem,
     reply::Reply,
+    tokens::Callers,
 };
 use crate::readiness::Readiness;
 

@@ -16,11 +16,12 @@ use uuid::Uuid;
 use super::{Group, carts::not_merged, shapes::bad_field};
 use crate::door::{
     Ask,
-    caller::{Anyone, By, CustomerOnly, token_hash},
+    caller::{Anyone, By, CustomerOnly},
     idempotency::OptionalKey,
     json::Body,
     problem::Problem,
     reply::{Created, Done, Gone},
+    tokens::token_hash,
 };
 
 /// The operations about customers.

@@ -5,7 +5,10 @@ use std::{fs, path::PathBuf, process::Output};
 use tokio::process::Command;
 use uuid::Uuid;
 
-use crate::house::House;
+use crate::{
+    house::House,
+    shopper::{Shopper, product},
+};
 
 /// A directory of one's own, so that no settings file of somebody else is read.
 pub(crate) struct Folder(pub(crate) PathBuf);
@@ -146,7 +149,7 @@ async fn a_token_is_made_shown_once_and_revoked() {
     assert_eq!(code, 0, "{stderr}");
     let (code, _, _) = run(&folder, &["token", "revoke", id], &env).await;
     assert_eq!(code, 2, "there is nothing left to revoke");
-    house.door.callers.forget(&stepwise::door::caller::token_hash(token));
+    house.door.callers.forget(&stepwise::door::tokens::token_hash(token));
     let refused = house.door.callers.look_up(token).await.expect_err("revoked");
     assert_eq!(refused.code(), "token_invalid");
     house.close().await;
@@ -157,11 +160,75 @@ async fn help_names_only_what_works_and_gives_an_example_each() {
     let folder = Folder::new();
     let (code, help, _) = run(&folder, &["--help"], &[]).await;
     assert_eq!(code, 0);
-    for command in ["migrate", "check", "token", "openapi"] {
+    for command in ["migrate", "check", "token", "openapi", "saga", "events", "doctor"] {
         assert!(help.contains(command), "{help}");
         let (code, help, _) = run(&folder, &[command, "--help"], &[]).await;
         assert!(code == 0 && help.contains("Example: stepwise "), "{help}");
     }
     let (code, _, stderr) = run(&folder, &["migrat"], &[]).await;
     assert!(code == 2 && stderr.contains("migrate"), "{stderr}");
+}
+
+#[tokio::test]
+async fn doctor_says_what_is_wrong_and_what_to_do_and_finds_the_database_that_up_has_noted() {
+    let house = House::open().await;
+    let folder = Folder::new();
+    fs::create_dir(folder.0.join(".stepwise")).expect("writable");
+    let note = format!("{{\"databaseUrl\": \"{}\"}}", house.database.url());
+    fs::write(folder.0.join(".stepwise/demo.json"), note).expect("writable");
+    let (_, stdout, stderr) = run(&folder, &["doctor"], &[]).await;
+    for what in ["data folder", "key store", "migrations", "durability", "clocks", "broker"] {
+        let line = stdout.lines().find(|line| line.contains(what)).unwrap_or_default();
+        // A test server may well run without fsync: then doctor says so.
+        let fine = line.starts_with("ok") || (what == "durability" && line.contains("fsync off"));
+        assert!(fine, "{what}: {stdout} {stderr}");
+    }
+    let (code, stdout, stderr) =
+        run(&folder, &["doctor", "--json", "--database-url", "postgres://127.0.0.1:9/x"], &[])
+            .await;
+    assert_eq!(code, 1, "{stderr}");
+    let found: Vec<serde_json::Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let database = found.iter().find(|found| found["what"] == "database").expect("looked at");
+    assert_eq!(database["verdict"], "fail", "{database}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn sagas_and_events_can_be_read_on_a_terminal() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 5).await;
+    let shopper = Shopper::new(&house).await;
+    shopper.add(thing, 1).await.is(200);
+    let body = shopper.order(shopper.address().await, shopper.method("ok").await);
+    let order = shopper.place(&body, 15).await.is(201).json()["id"].clone();
+    let order = order.as_str().expect("an id");
+
+    let folder = Folder::new();
+    let url = house.database.url();
+    let env = [("STEPWISE_DATABASE_URL", url.as_str())];
+    let list = ["saga", "list", "--status", "completed", "--json"];
+    let (code, stdout, stderr) = run(&folder, &list, &env).await;
+    assert_eq!(code, 0, "{stderr}");
+    let saga: serde_json::Value = serde_json::from_str(stdout.trim()).expect("one saga");
+    assert_eq!((&saga["kind"], &saga["subject"]), (&"place-order".into(), &order.into()));
+    let id = saga["id"].as_str().expect("an id");
+    let (code, stdout, stderr) = run(&folder, &["saga", "show", id], &env).await;
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("journal") && stdout.contains("confirmed"), "{stdout}");
+    let (code, stdout, _) = run(&folder, &["saga", "list", "--status", "stuck"], &env).await;
+    assert_eq!((code, stdout.as_str()), (0, "none\n"));
+    let (code, _, stderr) =
+        run(&folder, &["saga", "show", &Uuid::now_v7().to_string()], &env).await;
+    assert_eq!(code, 2, "{stderr}");
+
+    let (code, stdout, stderr) = run(&folder, &["events", "tail", "--count", "1"], &env).await;
+    assert_eq!(code, 0, "{stderr}");
+    let event: serde_json::Value = serde_json::from_str(stdout.trim()).expect("one event");
+    assert_eq!(
+        (&event["type"], &event["subject"]),
+        (&"shop.order.placed.v1".into(), &order.into())
+    );
+    house.close().await;
 }

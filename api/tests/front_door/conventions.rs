@@ -1,8 +1,14 @@
 //! What holds for every address.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use poem::Endpoint;
 
 use reqwest::Method;
+use stepwise::door::edge::{Edge, RouteTable};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -104,4 +110,47 @@ async fn the_document_and_its_page_are_served_without_the_network() {
     assert!(page.is(200).text.contains("swagger"));
     assert!(!page.text.contains("src=\"http"), "nothing is fetched from elsewhere");
     house.close().await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up_after_ten_seconds() {
+    let house = House::open().await;
+    let address = house.base.trim_start_matches("http://").to_owned();
+    let key = house.key("admin", &[]).await;
+    let mut stream = TcpStream::connect(&address).await.expect("it listens");
+    let head = format!(
+        "POST /v1/categories HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+    );
+    let began = Instant::now();
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers and closes");
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+    let took = began.elapsed();
+    assert!((9..12).contains(&took.as_secs()), "{took:?}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_a_problem_and_the_server_goes_on() {
+    let house = House::open().await;
+    let document = serde_json::json!({"paths": {"/boom": {"get": {}}}});
+    let table = RouteTable::new(&document, &[]);
+    let edge = Edge::new(poem::endpoint::make_sync(boom), Arc::clone(&house.door), table);
+    for _ in 0..2 {
+        let request = poem::Request::builder().uri_str("/boom").finish();
+        let response = edge.call(request).await.expect("the edge lets nothing through");
+        assert_eq!(response.status(), 500);
+        let body = response.into_body().into_string().await.expect("text");
+        let body: serde_json::Value = serde_json::from_str(&body).expect("a problem");
+        assert_eq!(body["code"], "internal_error");
+        assert!(!body.to_string().contains("nobody may read this"));
+    }
+    house.close().await;
+}
+
+fn boom(_: poem::Request) {
+    panic!("nobody may read this");
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use stepwise::{
     door::{
         Door, DoorSettings,
-        caller::{NewKey, make_key},
         limits::Rates,
+        tokens::{NewKey, make_key},
     },
     readiness::Readiness,
 };

@@ -2,6 +2,7 @@
 
 mod cli;
 mod conventions;
+mod cost;
 mod document;
 mod house;
 mod inventory;

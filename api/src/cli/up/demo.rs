@@ -14,7 +14,7 @@ use super::{
     super::{Failure, broker::Broker, database::Database, gateway::LEDGER, shop::GatewayAddress},
     Site,
 };
-use crate::door::caller::{NewKey, make_key, token_hash};
+use crate::door::tokens::{NewKey, make_key, token_hash};
 
 const FILE: &str = "demo.json";
 /// Everything that a service may be allowed.

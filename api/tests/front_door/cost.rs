@@ -1,0 +1,83 @@
+//! What the hot path costs, counted.
+
+use std::cell::RefCell;
+
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::{
+    house::House,
+    shopper::{Shopper, product},
+};
+
+thread_local! {
+    /// Statements that the driver reported on this thread: this test's, server included.
+    static STATEMENTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Statements;
+
+/// Picks the statement out of the driver's event.
+struct Text(String);
+
+impl Visit for Text {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "summary" {
+            value.clone_into(&mut self.0);
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
+}
+
+impl Subscriber for Statements {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut text = Text(String::new());
+        event.record(&mut text);
+        STATEMENTS.with_borrow_mut(|statements| statements.push(text.0));
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn placing_an_order_takes_eight_round_trips_besides_begin_and_commit() {
+    let house = House::open().await;
+    let admin = house.key("admin", &[]).await;
+    let shopper = Shopper::new(&house).await;
+    for _ in 0..3 {
+        let thing = product(&house, &admin, "10.00", 5).await;
+        shopper.add(thing, 1).await.is(200);
+    }
+    let body = shopper.order(shopper.address().await, shopper.method("ok").await);
+    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    // The caller is known from a moment ago.
+    shopper.get("/v1/me").await.is(200);
+    STATEMENTS.take();
+    shopper.place(&body, 0).await.is(202);
+    let taken = STATEMENTS.take();
+    let is_frame = |text: &String| {
+        let text = text.trim().to_ascii_lowercase();
+        text.starts_with("begin") || text.starts_with("commit")
+    };
+    let trips: Vec<&String> = taken.iter().filter(|text| !is_frame(text)).collect();
+    assert_eq!(trips.len(), 8, "{trips:#?}");
+    house.close().await;
+}
