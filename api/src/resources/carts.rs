@@ -200,7 +200,7 @@ impl Carts {
     async fn add(
         &self,
         by: By<CustomerOrGuest>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddItemToCart>,
     ) -> Result<Done<CartShape>, Problem> {
@@ -227,7 +227,7 @@ impl Carts {
     async fn update(
         &self,
         by: By<CustomerOrGuest>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
         body: Body<UpdateCartItemQuantity>,
@@ -252,7 +252,7 @@ impl Carts {
     async fn remove(
         &self,
         by: By<CustomerOrGuest>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
     ) -> Result<Done<CartShape>, Problem> {
@@ -274,7 +274,7 @@ impl Carts {
     async fn restore(
         &self,
         by: By<CustomerOrGuest>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
     ) -> Result<Done<CartShape>, Problem> {
@@ -292,7 +292,7 @@ impl Carts {
     async fn clear(
         &self,
         by: By<CustomerOrGuest>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
     ) -> Result<Done<CartShape>, Problem> {
         by.door
@@ -312,7 +312,7 @@ impl Carts {
     async fn merge(
         &self,
         by: By<CustomerOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<MergeGuestCart>,
     ) -> Result<Done<CartShape>, Problem> {

@@ -162,7 +162,7 @@ impl Catalogue {
     async fn create(
         &self,
         by: By<AdminOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<CreateProduct>,
     ) -> Result<Created<ProductShape>, Problem> {
         let ask = Ask::new("createProduct", &by, &key).with(&body);
@@ -186,8 +186,8 @@ impl Catalogue {
     async fn update(
         &self,
         by: By<AdminOnly>,
-        key: OptionalKey,
-        seen: IfMatch,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<UpdateProduct>,
     ) -> Result<Done<ProductShape>, Problem> {
@@ -217,7 +217,7 @@ impl Catalogue {
     async fn delete(
         &self,
         by: By<AdminOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Gone, Problem> {
         by.door
@@ -237,7 +237,7 @@ impl Catalogue {
     async fn activate(
         &self,
         by: By<AdminOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Done<ProductShape>, Problem> {
         by.door
@@ -257,7 +257,7 @@ impl Catalogue {
     async fn deactivate(
         &self,
         by: By<AdminOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Done<ProductShape>, Problem> {
         by.door
@@ -277,7 +277,7 @@ impl Catalogue {
     async fn add_variant(
         &self,
         by: By<AdminOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<AddProductVariant>,
     ) -> Result<Created<ProductShape>, Problem> {
@@ -315,7 +315,7 @@ impl Catalogue {
         &self,
         visitor: Visitor<CatalogueKeeper>,
         #[oai(name = "categoryId")] category_id: Query<Option<Uuid>>,
-        limit: Query<Option<u32>>,
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<ProductShape>>, Problem> {
         let (door, limit) = (&visitor.door, page::limit(limit.0)?);
@@ -333,7 +333,7 @@ impl Catalogue {
     async fn create_category(
         &self,
         by: By<AdminOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<CreateCategory>,
     ) -> Result<Created<CategoryShape>, Problem> {
         let ask = Ask::new("createCategory", &by, &key).with(&body);
@@ -353,7 +353,7 @@ impl Catalogue {
     async fn categories(
         &self,
         by: Anyone,
-        limit: Query<Option<u32>>,
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<CategoryShape>>, Problem> {
         let (door, limit) = (&by.door, page::limit(limit.0)?);

@@ -100,7 +100,7 @@ impl Customers {
     async fn register(
         &self,
         by: Anyone,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<RegisterCustomer>,
     ) -> Result<Created<CustomerShape>, Problem> {
         by.door.limits.attempt("register", by.address)?;
@@ -132,7 +132,7 @@ impl Customers {
     async fn verify_email(
         &self,
         by: Anyone,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<VerifyCustomerEmail>,
     ) -> Result<Done<CustomerShape>, Problem> {
         by.door.limits.attempt("verify", by.address)?;

@@ -152,7 +152,7 @@ impl Inventory {
     async fn set(
         &self,
         by: By<StockKeeper>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<SetInventoryQuantity>,
     ) -> Result<Done<StockShape>, Problem> {
@@ -172,7 +172,7 @@ impl Inventory {
     async fn adjust(
         &self,
         by: By<StockKeeper>,
-        key: RequiredKey,
+        #[oai(name = "Idempotency-Key")] key: RequiredKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<AdjustInventory>,
     ) -> Result<Done<StockShape>, Problem> {
@@ -196,7 +196,7 @@ impl Inventory {
     async fn reserve(
         &self,
         by: By<StockKeeper>,
-        key: RequiredKey,
+        #[oai(name = "Idempotency-Key")] key: RequiredKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<ReserveInventory>,
     ) -> Result<Done<StockShape>, Problem> {
@@ -220,7 +220,7 @@ impl Inventory {
     async fn release(
         &self,
         by: By<StockKeeper>,
-        key: RequiredKey,
+        #[oai(name = "Idempotency-Key")] key: RequiredKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<ReleaseInventory>,
     ) -> Result<Done<StockShape>, Problem> {
@@ -261,7 +261,7 @@ impl Inventory {
         by: By<StockReader>,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         #[oai(name = "variantId")] variant_id: Query<Option<Uuid>>,
-        limit: Query<Option<u32>>,
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<ChangeShape>>, Problem> {
         let limit = page::limit(limit.0)?;

@@ -233,7 +233,7 @@ impl Operators {
         status: Query<Option<SagaStatus>>,
         subject: Query<Option<String>>,
         #[oai(name = "waitingOn")] waiting_on: Query<Option<Waiting>>,
-        limit: Query<Option<u32>>,
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<SagaShape>>, Problem> {
         let limit = page::limit(limit.0)?;

@@ -181,9 +181,9 @@ impl Orders {
     async fn place(
         &self,
         by: By<CustomerOrAdmin>,
-        key: RequiredKey,
-        prefer: Prefer,
-        cart: IfMatch,
+        #[oai(name = "Idempotency-Key")] key: RequiredKey,
+        #[oai(name = "Prefer")] prefer: Prefer,
+        #[oai(name = "If-Match")] cart: IfMatch,
         body: Body<PlaceOrder>,
     ) -> Result<Begun<201>, Problem> {
         let PlaceOrder { customer_id, shipping_address_id, payment_method_id } = body.value;
@@ -215,8 +215,8 @@ impl Orders {
     async fn cancel(
         &self,
         by: By<CustomerOrAdmin>,
-        key: RequiredKey,
-        prefer: Prefer,
+        #[oai(name = "Idempotency-Key")] key: RequiredKey,
+        #[oai(name = "Prefer")] prefer: Prefer,
         #[oai(name = "orderId")] order_id: Path<Uuid>,
         body: Body<CancelOrder>,
     ) -> Result<Begun<200>, Problem> {
@@ -260,7 +260,7 @@ impl Orders {
     async fn list(
         &self,
         by: By<CustomerOrAdmin>,
-        limit: Query<Option<u32>>,
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<OrderShape>>, Problem> {
         let (limit, list) = (page::limit(limit.0)?, format!("orders/{}", by.key()));

@@ -123,7 +123,7 @@ impl Wallet {
     async fn add_address(
         &self,
         by: By<CustomerOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddShippingAddress>,
     ) -> Result<Created<AddressShape>, Problem> {
@@ -172,7 +172,7 @@ impl Wallet {
     async fn remove_address(
         &self,
         by: By<CustomerOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         #[oai(name = "addressId")] address_id: Path<Uuid>,
     ) -> Result<Gone, Problem> {
@@ -195,7 +195,7 @@ impl Wallet {
     async fn add_method(
         &self,
         by: By<CustomerOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddPaymentMethod>,
     ) -> Result<Created<MethodShape>, Problem> {
@@ -241,7 +241,7 @@ impl Wallet {
     async fn remove_method(
         &self,
         by: By<CustomerOnly>,
-        key: OptionalKey,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         #[oai(name = "paymentMethodId")] method_id: Path<Uuid>,
     ) -> Result<Gone, Problem> {

@@ -89,6 +89,35 @@ fn every_operation_has_an_id_a_summary_a_caller_and_the_problem_answer() {
     }
 }
 
+/// The operations on money and stock.
+const NEED_A_KEY: [&str; 9] = [
+    "placeOrder",
+    "cancelOrder",
+    "shipOrder",
+    "authorizePayment",
+    "refundPayment",
+    "initiatePayPal",
+    "adjustInventory",
+    "reserveInventory",
+    "releaseInventory",
+];
+
+#[test]
+fn headers_stand_under_the_names_they_are_sent_by_and_money_and_stock_need_a_key() {
+    for (id, operation) in operations(&document()) {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let headers: Vec<&Value> = parameters.filter(|p| p["in"] == "header").collect();
+        for header in &headers {
+            let name = header["name"].as_str().unwrap_or_default();
+            let known = ["Idempotency-Key", "If-Match", "Prefer", "Last-Event-ID"];
+            assert!(known.contains(&name), "{id}: {name}");
+        }
+        let key = headers.iter().find(|header| header["name"] == "Idempotency-Key");
+        let needed = key.is_some_and(|key| key["required"] == true);
+        assert_eq!(needed, NEED_A_KEY.contains(&id.as_str()), "{id}");
+    }
+}
+
 #[test]
 fn the_committed_document_is_the_one_the_program_serves() {
     let path = at_root("docs/openapi.json");
