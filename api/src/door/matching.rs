@@ -58,9 +58,16 @@ impl<'a> ApiExtractor<'a> for IfMatch {
         if text == "*" {
             return Ok(Self(None));
         }
-        let strong = text.strip_prefix('"').and_then(|t| t.strip_suffix('"'));
-        // What is not a tag of ours matches nothing.
-        let tag = strong.filter(|tag| !tag.is_empty() && !tag.contains('"'));
-        tag.map(|tag| Self(Some(tag.to_owned()))).ok_or_else(|| changed().into())
+        let tags = text.strip_prefix("W/").unwrap_or(text);
+        let Some(tag) = tags.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
+            return Err(Problem::bad_request(
+                "invalid_parameter",
+                "If-Match must be an ETag as it was answered, with its quotes, or *.",
+            )
+            .into());
+        };
+        // Weak tags and lists of tags are none of ours: they match nothing.
+        let ours = !text.starts_with("W/") && !tag.is_empty() && !tag.contains('"');
+        if ours { Ok(Self(Some(tag.to_owned()))) } else { Err(changed().into()) }
     }
 }

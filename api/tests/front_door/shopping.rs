@@ -313,6 +313,10 @@ async fn a_product_changes_only_for_who_has_seen_it_as_it_is() {
     let changed = change(tag.clone(), cheaper.clone()).await;
     assert_eq!(changed.is(200).json()["price"]["amount"], "8.00");
     assert_eq!(change(tag, cheaper).await.problem(), refusal(412, "precondition_failed"));
+    let weak = change("W/\"1\"".into(), json!({})).await;
+    assert_eq!(weak.problem(), refusal(412, "precondition_failed"));
+    let bare = change("1".into(), json!({})).await;
+    assert_eq!(bare.problem(), refusal(400, "invalid_parameter"));
     let nameless = change("*".into(), json!({"name": ""})).await;
     assert_eq!(nameless.problem(), refusal(422, "invalid_data"));
 
