@@ -1,4 +1,5 @@
 //! Orders through engine, gateway and Postgres: every way a payment can go, every moment of a cancellation.
 
 mod cancelling;
+mod crashes;
 mod placing;

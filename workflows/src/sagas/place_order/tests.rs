@@ -1,1 +1,164 @@
+//! Stories of a placement, and its whole graph.
 
+use stepwise_engine::{
+    Answer, Status, Step,
+    testing::{Asks, Sample, Samples, Walk, explore, walk},
+};
+use uuid::Uuid;
+
+use super::{APPROVAL, Activity, Event as E, PlaceOrder, Placement, Reason, State as S, Tx};
+use crate::{
+    money::{Currency, Money},
+    payment::{
+        PaymentFailure,
+        gateway::{Reason as GatewayReason, Reference},
+    },
+};
+
+fn placement() -> Placement {
+    Placement {
+        order: Uuid::nil(),
+        payment_method: Uuid::nil(),
+        amount: Money::from_minor(4_200, Currency::USD).expect("an amount"),
+    }
+}
+
+fn reference() -> Reference {
+    Reference("pi_1".to_owned())
+}
+
+fn declined() -> PaymentFailure {
+    PaymentFailure::Declined(GatewayReason::new("insufficient_funds"))
+}
+
+fn approval() -> E {
+    E::ApprovalRequired { url: "http://127.0.0.1/approve".to_owned(), expires_at: None }
+}
+
+fn confirmed() -> E {
+    E::Confirmed("key".to_owned())
+}
+
+/// A placement whose authorization is open.
+fn created() -> Walk<PlaceOrder> {
+    let mut order = walk::<PlaceOrder>(placement());
+    order.answers(E::Created(reference()));
+    order
+}
+
+#[test]
+fn a_paid_order_is_placed_and_nothing_can_be_taken_back_any_more() {
+    let mut order = created();
+    assert_eq!(order.open_undos().len(), 3, "stock, authorization and confirm can be taken back");
+    order.answers(confirmed()).answers(E::OrderPlaced);
+    assert_eq!(order.status(), Status::Completed);
+    assert!(order.open_undos().is_empty());
+    assert_eq!(order.steps(), ["Create", "Confirm", "PlaceOrder"]);
+}
+
+#[test]
+fn a_declined_payment_voids_the_authorization_before_it_gives_the_stock_back() {
+    let mut order = created();
+    order.refuses(E::Refused(declined()));
+    assert_eq!(order.reason(), Some(&Reason::PaymentFailed(declined())));
+    order.takes_all_back();
+    assert_eq!(order.status(), Status::Unwound);
+    assert_eq!(order.steps(), ["Create", "Confirm", "Cancel", "ReleaseStock"]);
+}
+
+#[test]
+fn a_cancellation_while_the_gateway_is_asked_waits_for_its_answer_and_voids_it() {
+    let mut order = created();
+    assert_eq!(order.signal(E::CancelRequested), Answer::Applied);
+    assert!(
+        matches!(order.asks(), Asks::Call(Activity::Confirm(..))),
+        "what is in flight is settled first"
+    );
+    order.answers(confirmed());
+    assert!(matches!(order.asks(), Asks::Undo(Step::Activity(Activity::Cancel(_)))));
+    order.takes_all_back();
+    assert_eq!((order.status(), order.reason()), (Status::Unwound, Some(&Reason::Cancelled)));
+}
+
+#[test]
+fn a_cancellation_of_a_placed_order_is_refused() {
+    let mut order = created();
+    order.answers(confirmed()).answers(E::OrderPlaced);
+    assert_eq!(order.signal(E::CancelRequested), Answer::Refused);
+}
+
+#[test]
+fn an_approval_in_time_is_asked_for_at_the_gateway_and_places_the_order() {
+    let mut order = created();
+    order.refuses(approval());
+    assert!(matches!(order.asks(), Asks::Wait(Some((delay, _))) if delay == APPROVAL));
+    assert_eq!(order.signal(E::GatewayReported), Answer::Applied);
+    assert!(matches!(order.asks(), Asks::Call(Activity::Ask(..))));
+    order.answers(confirmed()).answers(E::OrderPlaced);
+    assert_eq!(order.status(), Status::Completed);
+}
+
+#[test]
+fn an_approval_that_overtakes_the_answer_is_kept() {
+    let mut order = created();
+    assert_eq!(order.signal(E::GatewayReported), Answer::Kept);
+    order.refuses(approval());
+    assert!(matches!(order.asks(), Asks::Call(Activity::Ask(..))), "{:?}", order.asks());
+}
+
+#[test]
+fn nobody_approves_and_everything_is_taken_back() {
+    let mut order = created();
+    order.refuses(approval()).time_passes().takes_all_back();
+    assert_eq!(order.reason(), Some(&Reason::PaymentFailed(PaymentFailure::ApprovalExpired)));
+    assert_eq!(order.status(), Status::Unwound);
+}
+
+#[test]
+fn a_gateway_that_never_answers_is_asked_and_then_given_up() {
+    let mut order = created();
+    order.stays_unknown().was_never_seen().is_given_up().takes_all_back();
+    assert_eq!(order.reason(), Some(&Reason::PaymentFailed(PaymentFailure::GatewayError)));
+    assert_eq!(order.status(), Status::Unwound);
+}
+
+impl Samples for PlaceOrder {
+    fn inputs() -> Vec<Placement> {
+        vec![placement()]
+    }
+
+    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
+        let paid = || {
+            vec![
+                Sample::done(confirmed()),
+                Sample::refused(E::Refused(declined())),
+                Sample::refused(approval()),
+                Sample::refused(E::Voided),
+            ]
+        };
+        match step {
+            Step::Activity(Activity::Create(_)) => {
+                vec![Sample::done(E::Created(reference())), Sample::refused(E::Refused(declined()))]
+            }
+            Step::Activity(Activity::Confirm(..) | Activity::Ask(..)) => paid(),
+            Step::Tx(Tx::PlaceOrder { .. }) => vec![Sample::done(E::OrderPlaced)],
+            Step::Tx(Tx::ReserveStock(_) | Tx::ReleaseStock(_))
+            | Step::Activity(Activity::Cancel(_)) => Vec::new(),
+        }
+    }
+
+    fn signals() -> Vec<E> {
+        vec![E::CancelRequested, E::GatewayReported]
+    }
+
+    fn position(state: &S) -> String {
+        Self::name(state)
+    }
+}
+
+#[test]
+fn exploring_finds_every_way_sound_and_draws_them() {
+    let map = explore::<PlaceOrder>();
+    map.assert_sound();
+    map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sagas/place-order.md"));
+}
