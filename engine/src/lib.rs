@@ -5,7 +5,7 @@
 //! the tx steps' rows, the journal, the new state, timers and published messages. The outside world is touched only by
 //! activities: at least once, under a key made of our own ids, never inside a transaction.
 //!
-//! What decides the speed: transitions of many instances share one statement and one commit ([`lane`]), each fenced by
+//! What decides the speed: transitions of many instances share one statement and one commit (the lanes), each fenced by
 //! (epoch, seq); a worker claims instances, not steps, and carries each as far as it goes.
 //!
 //! Lock order of every transaction: the rows of the domain first, in the domain's order; an instance's row last.

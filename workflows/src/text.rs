@@ -39,7 +39,7 @@ pub fn line(raw: &str, most: usize) -> Result<String, BadText> {
     if text.is_empty() { Err(BadText::Missing) } else { Ok(text) }
 }
 
-/// [`line`] for the named field of a command.
+/// [`line()`] for the named field of a command.
 pub fn field(field: &'static str, raw: &str, most: usize) -> Result<String, BadField> {
     line(raw, most).map_err(|problem| BadField { field, problem })
 }

@@ -7,25 +7,6 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 
-const FOLDER: &str = "STEPWISE_TEST_SANDBOX_FOLDER";
-
-/// Not a test: what the child process below runs, by the name of this function.
-#[tokio::test]
-#[ignore = "run by the tests that kill it"]
-async fn child() {
-    let folder = PathBuf::from(std::env::var_os(FOLDER).expect("started by a test"));
-    let address = std::fs::read_to_string(folder.join("address")).expect("written before");
-    let config = SandboxConfig {
-        listen: address.parse().expect("an address"),
-        ledger: folder.join("ledger.jsonl"),
-        api_key: API_KEY.into(),
-        public_url: None,
-        webhooks: None,
-        timing: Timing::default(),
-    };
-    serve(config, std::future::pending()).await.expect("it serves until it is killed");
-}
-
 /// The child, which does not outlive the test.
 struct Killed(Child);
 
@@ -36,14 +17,18 @@ impl Drop for Killed {
     }
 }
 
-fn start(folder: &Folder) -> Killed {
-    let child = Command::new(std::env::current_exe().expect("a test is a program"))
-        .args(["--exact", "sandbox::tests::process::child", "--ignored"])
-        .env(FOLDER, folder.path())
+/// Starts the crate's example `sandbox`, which cargo builds beside its tests.
+fn start(folder: &Folder, address: &str) -> Killed {
+    let test = std::env::current_exe().expect("a test is a program");
+    let target = test.ancestors().nth(2).expect("it lies in target/<profile>/deps");
+    let child = Command::new(target.join("examples/sandbox"))
+        .arg(address)
+        .arg(folder.path().join("ledger.jsonl"))
+        .arg(API_KEY)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("it starts");
+        .expect("the example is built");
     Killed(child)
 }
 
@@ -56,15 +41,14 @@ async fn a_gateway_killed_at_any_moment_keeps_every_answer_it_gave() {
     // Free at this moment; the child takes it, and takes it again.
     let address = {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        listener.local_addr().expect("bound")
+        listener.local_addr().expect("bound").to_string()
     };
-    std::fs::write(folder.path().join("address"), address.to_string()).expect("written");
     let url = format!("http://{address}").parse().expect("a URL");
     let gateway = StripeGateway::new(GatewayConfig::new(url, API_KEY.into())).expect("made");
 
     let mut answered: Vec<(String, Reference)> = Vec::new();
     for round in 0..4 {
-        let child = start(&folder);
+        let child = start(&folder, &address);
         eventually("the gateway's start", async || {
             gateway.find(&Reference("pi_ok_0".into())).await.is_ok()
         })
