@@ -27,7 +27,8 @@ pub trait Steps<S: Saga>: Send + Sync + 'static {
         step: &S::Tx,
     ) -> impl Future<Output = Result<S::Event, StepError>> + Send;
 
-    /// Takes back by a tx step, in the transaction of its own transition.
+    /// Takes back by a tx step, in the transaction of its own transition. The undo of a tx step that refused runs too: take back
+    /// what is there.
     fn undo_run(
         &self,
         tx: &mut PgConnection,

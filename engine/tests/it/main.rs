@@ -1,10 +1,15 @@
 //! The engine's promises, each a test on a real Postgres, with a scripted outside world.
 
+mod chains;
 mod fence;
 mod group;
 mod kit;
+mod odd;
 mod order;
 mod plain;
 mod provider;
 mod race;
+mod signals;
+mod undo;
+mod unknown;
 mod world;

@@ -210,6 +210,7 @@ impl Steps<Order> for OrderSteps {
                 Ok(if reserved.rows_affected() == 1 { E::Reserved } else { E::OutOfStock })
             }
             Tx::Place(order) => {
+                self.0.in_tx("place", tx).await?;
                 let placed = sqlx::query(
                     "-- name: test place
                     update test.orders set status = 'placed' where id = $1 and status = 'placing'",
@@ -234,10 +235,11 @@ impl Steps<Order> for OrderSteps {
         reason: &Reason,
     ) -> Result<(), StepError> {
         let Tx::Release(order) = step else { unreachable!("no undo") };
+        self.0.in_tx("release", tx).await?;
         sqlx::query(
             "-- name: test release
-            with given_back as (update test.stock set reserved = reserved - 1)
-            update test.orders set status = $2 where id = $1",
+            with ended as (update test.orders set status = $2 where id = $1 returning 1)
+            update test.stock set reserved = reserved - 1 where exists (select from ended)",
         )
         .bind(order)
         .bind(format!("{reason:?}").to_lowercase())
@@ -257,7 +259,7 @@ impl Steps<Order> for OrderSteps {
             Answer::Done(reference) => Outcome::confirmed(done(activity, &reference), reference),
             Answer::Declined => Outcome::refuted(E::Declined),
             Answer::Challenged(reference) => Outcome::confirmed(E::ApprovalRequired, reference),
-            Answer::Babble | Answer::Poison => Outcome::event(E::Reserved),
+            Answer::Babble | Answer::Poison | Answer::Boom => Outcome::event(E::Reserved),
             Answer::NotDone => Outcome::NotDone(cause("connection refused")),
             Answer::Silence => Outcome::Unknown(cause("no answer")),
         }

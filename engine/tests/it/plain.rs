@@ -11,6 +11,9 @@ use stepwise_engine::{
 
 use crate::provider::{Answer, Provider, cause, quick};
 
+/// How late the provider of the third step may act.
+pub(crate) const LATE: Duration = Duration::from_secs(600);
+
 pub(crate) struct Five;
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -22,6 +25,7 @@ pub(crate) enum Event {
     Declined,
     Babble,
     Poison,
+    Boom,
     Stop,
 }
 
@@ -54,6 +58,7 @@ impl Saga for Five {
         Ok(match event {
             Event::Done(done) if done == step && step == 5 => to(At(6)).done(),
             Event::Done(done) if done == step => to(At(step + 1)).call(Do::Do(step + 1)),
+            Event::Boom => panic!("scripted"),
             Event::Poison => to(At(step)).call(Do::Poison),
             Event::Declined => unwind("declined".to_owned()),
             Event::Stop => unwind("stopped".to_owned()),
@@ -75,7 +80,10 @@ impl Saga for Five {
             effect: Some(EffectKind { kind: "thing", amount }),
             timeout: Duration::from_secs(60),
             retry: quick(),
-            unknown: WhenUnknown::Ask { settles_after: Duration::ZERO },
+            unknown: WhenUnknown::Ask {
+                // The provider of the third step is known to act late.
+                settles_after: if matches!(activity, Do::Do(3)) { LATE } else { Duration::ZERO },
+            },
             ..Terms::new()
         }
     }
@@ -108,6 +116,7 @@ impl Steps<Five> for FiveSteps {
             Answer::Declined | Answer::Challenged(_) => Outcome::refuted(Event::Declined),
             Answer::Babble => Outcome::event(Event::Babble),
             Answer::Poison => Outcome::event(Event::Poison),
+            Answer::Boom => Outcome::event(Event::Boom),
             Answer::NotDone => Outcome::NotDone(cause("connection refused")),
             Answer::Silence => Outcome::Unknown(cause("no answer")),
         }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use sqlx::{AssertSqlSafe, PgConnection};
 use stepwise_engine::Cause;
 use tokio::sync::Semaphore;
 
@@ -33,6 +34,10 @@ pub(crate) enum Behaviour {
     Refers(String),
     /// Answers what the database cannot store.
     Poisons,
+    /// Answers what makes the saga panic.
+    Booms,
+    /// A tx step fails with this SQLSTATE.
+    Raises(&'static str),
     /// The client library panics.
     Panics,
     /// Holds the request until the gate has a permit, then treats it like the behaviour behind.
@@ -75,6 +80,7 @@ pub(crate) enum Answer {
     Challenged(String),
     Babble,
     Poison,
+    Boom,
     NotDone,
     Silence,
 }
@@ -121,6 +127,32 @@ impl Provider {
         requests.iter().map(|request| request.op.clone()).collect()
     }
 
+    /// The script of a tx step, which is no request: it may fail, panic or take its time.
+    pub(crate) async fn in_tx(&self, op: &str, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let mut next = self.next(op);
+        while let Some(Behaviour::Held(gate, then)) = next {
+            gate.acquire().await.expect("gates are never closed").forget();
+            next = Some(*then);
+        }
+        match next {
+            Some(Behaviour::Panics) => panic!("scripted"),
+            Some(Behaviour::Raises(state)) => {
+                sqlx::raw_sql(AssertSqlSafe(format!(
+                    "-- name: test raise\ndo $$ begin raise exception 'scripted' using errcode = '{state}'; end $$"
+                )))
+                .execute(tx)
+                .await?;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn next(&self, op: &str) -> Option<Behaviour> {
+        let mut script = self.script.lock().expect("no test panics while scripting");
+        script.get_mut(op).and_then(VecDeque::pop_front)
+    }
+
     /// Treats a request: `op` under `key`, about `reference` (a new one is made of the key without).
     pub(crate) async fn ask(
         &self,
@@ -134,13 +166,7 @@ impl Provider {
             key: key.to_owned(),
             note: note.to_owned(),
         });
-        let mut behaviour = self
-            .script
-            .lock()
-            .expect("no test panics while scripting")
-            .get_mut(op)
-            .and_then(VecDeque::pop_front)
-            .unwrap_or(Behaviour::Acts);
+        let mut behaviour = self.next(op).unwrap_or(Behaviour::Acts);
         while let Behaviour::Held(gate, then) = behaviour {
             gate.acquire().await.expect("gates are never closed").forget();
             behaviour = *then;
@@ -162,6 +188,8 @@ impl Provider {
             Behaviour::Babbles => Answer::Babble,
             Behaviour::Refers(reference) => self.act(op, key, &reference),
             Behaviour::Poisons => Answer::Poison,
+            Behaviour::Booms => Answer::Boom,
+            Behaviour::Raises(_) => unreachable!("for tx steps only"),
             Behaviour::Panics => panic!("scripted"),
             Behaviour::Held(..) => unreachable!("released above"),
         }
@@ -169,6 +197,9 @@ impl Provider {
 
     /// Books it once per key; nothing may be done with a cancelled reference.
     fn act(&self, op: &str, key: &str, reference: &str) -> Answer {
+        if op.starts_with("probe") {
+            return Answer::Done(String::new());
+        }
         let line = Line { op: op.to_owned(), key: key.to_owned(), reference: reference.to_owned() };
         let booked = self.book(|lines| {
             if let Some(same) = lines.iter().find(|l| l.op == line.op && l.key == line.key) {

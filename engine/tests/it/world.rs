@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    odd::{Odd, OddSteps},
     order::{ORDER_TABLES, Order, OrderSteps},
     plain::{Five, FiveSteps},
     provider::Provider,
@@ -60,6 +61,7 @@ pub(crate) fn engine(pool: PgPool, provider: &Arc<Provider>) -> Engine {
     Engine::builder(pool)
         .saga::<Five, _>(FiveSteps(provider.clone()))
         .saga::<Order, _>(OrderSteps(provider.clone()))
+        .saga::<Odd, _>(OddSteps(provider.clone()))
         .build()
 }
 

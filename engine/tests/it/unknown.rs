@@ -1,0 +1,156 @@
+//! Outcomes are three-valued: surely not done is tried again, unknown is asked for, a late effect is waited for.
+
+use std::time::Duration;
+
+use stepwise_engine::{Answer, testing::Clock};
+
+use crate::{
+    order::{Input, Order},
+    plain::{Event, Five, LATE},
+    provider::Behaviour,
+    world::{World, quick},
+};
+
+#[tokio::test]
+async fn what_was_surely_not_done_is_tried_again_under_the_same_key() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-2", [Behaviour::NotDone, Behaviour::NotDone]);
+    world.provider.script("confirm", [Behaviour::NotDone]);
+    let id = world.start::<Five>("retry", ()).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    let tries = world.provider.requests("do-2");
+    assert_eq!(tries.len(), 3);
+    assert!(tries.iter().all(|request| request.key == format!("{id}-2")), "{tries:?}");
+    assert!(world.provider.requests("probe-2").is_empty(), "nothing to ask for");
+
+    let input = Input { order: "reference".into(), notify: false };
+    let id = world.start::<Order>("reference", input).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    assert_eq!(world.provider.requests("create").len(), 1, "the reference is not made anew");
+    let confirmed = world.provider.lines().into_iter().filter(|line| line.op == "confirm");
+    assert_eq!(confirmed.map(|line| line.reference).collect::<Vec<_>>().len(), 1);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_is_asked_for_before_anything_is_repeated() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-1", [Behaviour::SilentAfter]);
+    world.provider.script("do-2", [Behaviour::SilentBefore]);
+    world.provider.script("do-4", [Behaviour::Panics]);
+    let id = world.start::<Five>("unknown", ()).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    assert_eq!(
+        world.provider.operations(),
+        ["do-1", "probe-1", "do-2", "probe-2", "do-2", "do-3", "do-4", "probe-4", "do-4", "do-5"]
+    );
+    assert!(world.effects(id).await.iter().all(|effect| effect.1 == "confirmed"));
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn too_many_unknowns_before_the_pivot_take_everything_back() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-3", [Behaviour::SilentAfter]);
+    world.provider.script("probe-3", vec![Behaviour::SilentBefore; 9]);
+    let id = world.start::<Five>("silence", ()).await;
+    let seen = world.ended(id).await;
+    assert_eq!((seen.status.as_str(), seen.reason.as_deref()), ("unwound", Some("\"gave up\"")));
+    let operations = world.provider.operations();
+    let asked = operations.iter().filter(|op| *op == "probe-3").count();
+    assert_eq!(asked, 3, "one unknown attempt and three unknown probes are one too many");
+    assert_eq!(operations.iter().filter(|op| *op == "do-3").count(), 1, "never repeated blindly");
+    assert_eq!(operations[operations.len() - 3..], ["undo-3", "undo-2", "undo-1"]);
+    let undone = world.provider.lines().iter().filter(|line| line.op.starts_with("undo")).count();
+    assert_eq!(undone, 3, "the effect that nobody had heard of is taken back too");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn too_many_unknowns_after_the_pivot_need_a_person() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("notify", [Behaviour::SilentBefore]);
+    world.provider.script("probe-notify", vec![Behaviour::SilentBefore; 9]);
+    let input = Input { order: "after".into(), notify: true };
+    let id = world.start::<Order>("after", input).await;
+    let seen = world.ended(id).await;
+    assert_eq!((seen.status.as_str(), seen.waiting_on.as_deref()), ("stuck", Some("operator")));
+    let why = seen.last_error.unwrap_or_default();
+    assert!(why.contains("Notify could not be done and nothing can be taken back"), "{why}");
+    assert!(world.provider.requests("cancel").is_empty());
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn never_seen_counts_only_after_late_effects_have_been_waited_for() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-3", [Behaviour::SilentBefore]);
+    let id = world.start::<Five>("late", ()).await;
+    let seen =
+        world.until(id, "the wait", |seen| seen.waiting_on.as_deref() == Some("retry")).await;
+    world.asked("probe-3", 1).await;
+    assert_eq!(seen.status, "running");
+    // Half of the time is not enough.
+    Clock::of(&world.pool).advance(LATE / 2).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.provider.requests("do-3").len(), 1);
+    Clock::of(&world.pool).advance(LATE / 2).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    let tries = world.provider.requests("do-3");
+    assert_eq!((tries.len(), &tries[0].key), (2, &tries[1].key), "the same attempt once more");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn an_effect_that_comes_late_while_it_is_waited_for_is_taken_back() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-3", [Behaviour::SilentBefore]);
+    let id = world.start::<Five>("late and unwanted", ()).await;
+    world.asked("probe-3", 1).await;
+    world.until(id, "the wait", |seen| seen.waiting_on.as_deref() == Some("retry")).await;
+    assert_eq!(world.signal::<Five>(id, "stop", Event::Stop).await, Answer::Applied);
+    world.asked("probe-3", 2).await;
+    world.until(id, "the wait", |seen| seen.waiting_on.as_deref() == Some("retry")).await;
+    assert_eq!(world.see(id).await.status, "unwinding", "it may still come");
+    let late = world.provider.requests("do-3").remove(0);
+    world.provider.act_late("do-3", &late.key, &format!("ref-{}", late.key));
+    Clock::of(&world.pool).advance(LATE).await;
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(world.provider.requests("undo-3").len(), 1);
+    assert!(world.effects(id).await.iter().all(|effect| effect.1 == "undone"));
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_nobody_expected_gets_the_instance_stuck_and_the_worker_goes_on() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-2", [Behaviour::Babbles, Behaviour::Booms]);
+    for (subject, expected) in
+        [("surprise", "Babble is not expected in 2"), ("panic", "the saga panicked in `on`")]
+    {
+        let id = world.start::<Five>(subject, ()).await;
+        let seen = world.ended(id).await;
+        assert_eq!((seen.status.as_str(), seen.waiting_on.as_deref()), ("stuck", Some("operator")));
+        assert_eq!(seen.last_error.as_deref(), Some(expected));
+        let journal = world.journal(id).await;
+        assert_eq!(journal.last().map(|row| row.0.as_str()), Some("stuck"));
+        assert!(seen.undos.contains("\"TakeBack\": 2"), "what would be taken back is still known");
+    }
+    let id = world.start::<Five>("next", ()).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
