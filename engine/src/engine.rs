@@ -111,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// How many more instances the worker of this process would drive at once; 0 without one.
+    /// How many more instances the worker of this process would drive at once; 0 without one, or when it stops.
     #[must_use]
     pub fn room(&self) -> usize {
         self.shift().map_or(0, |shift| shift.free_places())

@@ -166,7 +166,7 @@ impl Shift {
     }
 
     pub(crate) fn free_places(&self) -> usize {
-        self.room.available_permits()
+        if self.is_stopping() || !self.holds_lease() { 0 } else { self.room.available_permits() }
     }
 
     /// Up to `most` places.

@@ -140,7 +140,7 @@ impl Samples for Five {
 
     fn outcomes(step: &Step<Self>) -> Vec<Sample<FiveEvent>> {
         match step {
-            Step::Activity(Do::Do(n)) => {
+            Step::Activity(Do::Step(n)) => {
                 vec![Sample::done(FiveEvent::Done(*n)), Sample::refused(FiveEvent::Declined)]
             }
             _ => Vec::new(),

@@ -3,6 +3,7 @@
 mod chains;
 mod fence;
 mod group;
+mod keeping;
 mod kit;
 mod odd;
 mod order;
@@ -10,6 +11,7 @@ mod plain;
 mod provider;
 mod race;
 mod signals;
+mod stops;
 mod undo;
 mod unknown;
 mod world;

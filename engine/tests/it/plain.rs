@@ -34,7 +34,7 @@ pub(crate) enum Never {}
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub(crate) enum Do {
-    Do(u8),
+    Step(u8),
     TakeBack(u8),
     /// Its effect has an amount that no column holds.
     Poison,
@@ -51,13 +51,13 @@ impl Saga for Five {
     type Reason = String;
 
     fn start((): ()) -> Next<Self> {
-        to(At(1)).call(Do::Do(1))
+        to(At(1)).call(Do::Step(1))
     }
 
     fn on(At(step): At, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match event {
             Event::Done(done) if done == step && step == 5 => to(At(6)).done(),
-            Event::Done(done) if done == step => to(At(step + 1)).call(Do::Do(step + 1)),
+            Event::Done(done) if done == step => to(At(step + 1)).call(Do::Step(step + 1)),
             Event::Boom => panic!("scripted"),
             Event::Poison => to(At(step)).call(Do::Poison),
             Event::Declined => unwind("declined".to_owned()),
@@ -68,7 +68,7 @@ impl Saga for Five {
 
     fn undo(step: &Step<Self>) -> Undo<Self> {
         match step {
-            Step::Activity(Do::Do(n)) => Undo::By(Step::Activity(Do::TakeBack(*n))),
+            Step::Activity(Do::Step(n)) => Undo::By(Step::Activity(Do::TakeBack(*n))),
             Step::Activity(Do::TakeBack(_) | Do::Poison) => Undo::Nothing,
             Step::Tx(never) => match *never {},
         }
@@ -82,7 +82,7 @@ impl Saga for Five {
             retry: quick(),
             unknown: WhenUnknown::Ask {
                 // The provider of the third step is known to act late.
-                settles_after: if matches!(activity, Do::Do(3)) { LATE } else { Duration::ZERO },
+                settles_after: if matches!(activity, Do::Step(3)) { LATE } else { Duration::ZERO },
             },
             ..Terms::new()
         }
@@ -110,7 +110,7 @@ impl Steps<Five> for FiveSteps {
     }
 
     async fn call(&self, key: &ActivityKey, activity: &Do) -> Outcome<Event> {
-        let Do::Do(n) = *activity else { unreachable!("undos come by undo_call") };
+        let Do::Step(n) = *activity else { unreachable!("undos come by undo_call") };
         match self.0.ask(&format!("do-{n}"), &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(Event::Done(n), reference),
             Answer::Declined | Answer::Challenged(_) => Outcome::refuted(Event::Declined),
@@ -123,7 +123,7 @@ impl Steps<Five> for FiveSteps {
     }
 
     async fn probe(&self, key: &ActivityKey, activity: &Do) -> Probe<Event> {
-        let Do::Do(n) = *activity else { unreachable!("undos are repeated, not probed") };
+        let Do::Step(n) = *activity else { unreachable!("undos are repeated, not probed") };
         match self.0.ask(&format!("probe-{n}"), &key.to_string(), None, "").await {
             Answer::Silence | Answer::NotDone => Probe::Unknown(cause("no answer")),
             _ => match self.0.find(&format!("do-{n}"), &key.to_string()) {

@@ -33,7 +33,6 @@ pub(crate) struct Seen {
     pub(crate) status: String,
     pub(crate) waiting_on: Option<String>,
     pub(crate) state: String,
-    pub(crate) pending: String,
     pub(crate) undos: String,
     pub(crate) reason: Option<String>,
     pub(crate) attempt: i16,
@@ -204,7 +203,7 @@ pub(crate) async fn work_on(engine: &Engine, config: WorkerConfig) -> Worker {
 pub(crate) async fn see(pool: &PgPool, id: Uuid) -> Seen {
     sqlx::query_as(
         "-- name: test see
-        select status, waiting_on, state::text, pending::text, undos::text, reason::text, attempt, last_error, epoch, seq, owner
+        select status, waiting_on, state::text, undos::text, reason::text, attempt, last_error, epoch, seq, owner
         from saga.instance where saga_id = $1",
     )
     .bind(id)
