@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use stepwise_engine::outbox::{self, Message};
 use uuid::Uuid;
 
-use crate::{events::Sealed, money::Money, privacy::CustomerKey};
+use crate::{events::Sealed, money::Money};
 
 /// A notification with its subject and its place in the subject's sequence.
 #[derive(Debug, Clone)]
@@ -145,20 +145,6 @@ pub async fn publish(
         })
         .collect();
     outbox::publish_all(tx, &messages).await
-}
-
-/// Opens the sealed fields of a published payload, just before it leaves the house. `None`: the key
-/// does not open them, as after an erasure.
-pub fn open(data: &Value, key: &CustomerKey, customer_id: Uuid) -> Option<Value> {
-    let fields = data.as_object()?;
-    let opened = fields.iter().map(|(field, value)| {
-        let opened = match serde_json::from_value::<Sealed>(value.clone()) {
-            Ok(sealed) => sealed.open(key, customer_id, field)?,
-            Err(_) => value.clone(),
-        };
-        Some((field.clone(), opened))
-    });
-    opened.collect::<Option<serde_json::Map<_, _>>>().map(Value::Object)
 }
 
 #[cfg(test)]

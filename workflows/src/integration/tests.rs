@@ -71,16 +71,3 @@ fn every_notification_has_exactly_the_catalogues_payload_and_routing_key() {
         assert_eq!(wanted["cloudevent_type"], notification.kind(), "{name}");
     }
 }
-
-#[test]
-fn sealed_fields_open_with_the_customers_key_only() {
-    let (key, customer) = (CustomerKey::random(), Uuid::now_v7());
-    let data = serde_json::json!({
-        "orderId": customer,
-        "reason": Sealed::new(&key, customer, "reason", &"changed my mind"),
-    });
-    assert!(!data.to_string().contains("changed"));
-    let opened = open(&data, &key, customer).expect("it opens");
-    assert_eq!(opened, serde_json::json!({"orderId": customer, "reason": "changed my mind"}));
-    assert_eq!(open(&data, &CustomerKey::random(), customer), None);
-}

@@ -6,11 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::PaymentState;
-use crate::{
-    money::Money,
-    order::{cancel::Refunded, store::LockedOrder},
-    payment::gateway::{MethodToken, Reference},
-};
+use crate::order::{cancel::Refunded, store::LockedOrder};
 
 /// Settles the void or refund of a cancelled order; the caller holds order and payment. The order
 /// counts the two notifications that follow. 1 round trip, 3 row operations.
@@ -45,82 +41,6 @@ pub async fn given_back(
     .execute(tx)
     .await?;
     Ok(())
-}
-
-/// Keeps the provider's reference of a payment that is being authorized, so that webhooks about it
-/// find it, and whether its outcome is unknown for now. Changes nothing once it is decided.
-pub async fn note_attempt(
-    tx: &mut PgConnection,
-    payment_id: Uuid,
-    reference: &Reference,
-    is_unknown: bool,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- payment: note an attempt
-        with moved as (
-            update shop.payment_transaction set state = case when $3 then 'unknown' else state end,
-                reference = $2
-            where payment_id = $1 and kind = 'authorize' and settled_at is null
-        )
-        update shop.payment set authorization_id = $2,
-            state = case when $3 then 'unknown' else 'authorizing' end, updated_at = saga.now()
-        where payment_id = $1 and state in ('authorizing', 'unknown')",
-    )
-    .bind(payment_id)
-    .bind(&reference.0)
-    .bind(is_unknown)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// What an authorization needs from our database.
-#[derive(Debug, Clone)]
-pub struct Chargeable {
-    /// The payment.
-    pub payment_id: Uuid,
-    /// The order's total.
-    pub amount: Money,
-    /// The gateway's token of the method it is paid with.
-    pub method: MethodToken,
-}
-
-/// Reads what the payment in force of an order is to be authorized with, without a lock; `None`:
-/// no such order, or the method was erased.
-pub async fn chargeable(
-    connection: &mut PgConnection,
-    order_id: Uuid,
-) -> Result<Option<Chargeable>, sqlx::Error> {
-    let row: Option<(Uuid, Decimal, String, String)> = sqlx::query_as(
-        r#"-- payment: chargeable
-        select p.payment_id, p.amount, p.currency, m.token
-        from shop."order" o
-        join shop.payment p using (payment_id)
-        join shop.payment_method m using (payment_method_id)
-        where o.order_id = $1"#,
-    )
-    .bind(order_id)
-    .fetch_optional(connection)
-    .await?;
-    row.map(|(payment_id, amount, currency, token)| {
-        let amount = Money::stored(amount, &currency)?;
-        Ok(Chargeable { payment_id, amount, method: MethodToken(token) })
-    })
-    .transpose()
-}
-
-/// The order that a provider's reference belongs to: who a webhook is about.
-pub async fn order_of_authorization(
-    connection: &mut PgConnection,
-    reference: &Reference,
-) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- payment: order of an authorization
-        select order_id from shop.payment where authorization_id = $1",
-    )
-    .bind(&reference.0)
-    .fetch_optional(connection)
-    .await
 }
 
 /// One move of money.
