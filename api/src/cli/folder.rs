@@ -98,8 +98,13 @@ impl Folder {
 
     /// Writes JSON that only the owner may read, whole or not at all.
     pub(super) fn write_private(&self, name: &str, value: &impl Serialize) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(value).expect("plain data is valid JSON");
+        self.write_private_text(name, &(text + "\n"))
+    }
+
+    /// Writes a file that only its owner may read, whole or not at all.
+    pub(super) fn write_private_text(&self, name: &str, text: &str) -> Result<(), Failure> {
         let (path, draft) = (self.join(name), self.join(&format!(".{name}.new")));
-        let text = serde_json::to_vec_pretty(value).expect("plain data is valid JSON");
         let written = OpenOptions::new()
             .create(true)
             .truncate(true)
@@ -107,8 +112,7 @@ impl Folder {
             .mode(0o600)
             .open(&draft)
             .and_then(|mut file| {
-                file.write_all(&text)?;
-                file.write_all(b"\n")?;
+                file.write_all(text.as_bytes())?;
                 file.sync_all()
             })
             .and_then(|()| fs::rename(&draft, &path));

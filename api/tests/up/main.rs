@@ -2,6 +2,7 @@
 //! its own Postgres and its own gateway, in a folder of each test's own.
 
 mod crashes;
+mod readme;
 mod refusals;
 mod site;
 mod starts;

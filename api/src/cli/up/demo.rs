@@ -17,6 +17,8 @@ use super::{
 use crate::door::tokens::{NewKey, make_key, token_hash};
 
 const FILE: &str = "demo.json";
+/// The first customer and what one needs to order, for a shell.
+const VARIABLES: &str = "demo.env";
 /// Everything that a service may be allowed.
 const SCOPES: [&str; 5] =
     ["operations:read", "inventory:write", "inventory:read", "payments:write", "events:read"];
@@ -112,7 +114,21 @@ impl Demo {
             product_ids: &self.product_ids,
             customers: &self.customers,
         };
-        site.folder.write_private(FILE, &file)
+        site.folder.write_private(FILE, &file)?;
+        let Some(customer) = self.customers.first() else { return Ok(()) };
+        let variables = [
+            ("SHOP", site.base_url.clone()),
+            ("CUSTOMER", customer.customer_id.to_string()),
+            ("TOKEN", customer.token.clone()),
+            ("ADDRESS", customer.shipping_address_id.to_string()),
+            ("METHOD", customer.payment_methods["ok"].to_string()),
+            ("PRODUCT", self.product_ids[0].to_string()),
+            ("OPERATOR", self.tokens.operator.clone()),
+            ("SERVICE", self.tokens.service.clone()),
+        ];
+        let text: String =
+            variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        site.folder.write_private_text(VARIABLES, &text)
     }
 
     /// Tells a person what runs and what to try.
@@ -128,7 +144,7 @@ impl Demo {
             demo.display()
         );
         if !self.customers.is_empty() && !self.product_ids.is_empty() {
-            text.push_str(&tour(base, &demo.display().to_string()));
+            text.push_str(&tour(&site.folder.join(VARIABLES)));
         }
         text.push_str("\nCtrl-C stops everything. Or kill -9 it, and start it again.\n\n");
         // Nobody may be reading.
@@ -136,32 +152,13 @@ impl Demo {
     }
 }
 
-/// The lines to paste. They need curl and jq.
-fn tour(base: &str, demo: &str) -> String {
-    format!(
-        r#"
-Try this in another terminal (needs curl and jq):
-
-  D={demo}; C=$(jq -c '.customers[0]' $D); ME=$(jq -r .customerId <<<$C); U={base}
-  as() {{ curl -sS -H "Authorization: Bearer $1" -H 'Content-Type: application/json' "${{@:2}}"; }}
-  ME_TOKEN=$(jq -r .token <<<$C); OPERATOR=$(jq -r .tokens.operator $D)
-
-  # put something into the cart
-  as $ME_TOKEN $U/v1/customers/$ME/cart/items -d "{{\"productId\":$(jq .productIds[0] $D),\"quantity\":2}}"
-
-  # order it, and wait for the outcome
-  ORDER=$(as $ME_TOKEN $U/v1/orders -H "Idempotency-Key: $(uuidgen)" -H 'Prefer: wait=10' -d "$(jq -c \
-    '{{customerId, shippingAddressId, paymentMethodId: .paymentMethods.ok}}' <<<$C)" | jq -r .orderId)
-  as $ME_TOKEN $U/v1/orders/$ORDER
-
-  # watch the saga as an operator
-  as $OPERATOR "$U/v1/admin/sagas?subject=$ORDER"
-
-  # cancel it: the authorization is voided, the stock goes back
-  as $ME_TOKEN $U/v1/orders/$ORDER/cancel -H "Idempotency-Key: $(uuidgen)" -H 'Prefer: wait=10' \
-    -d '{{"reason":"changed my mind"}}'
-"#
-    )
+/// The lines to paste, as the README has them.
+fn tour(variables: &std::path::Path) -> String {
+    let lines =
+        include_str!("tour.sh").replace(".stepwise/demo.env", &variables.display().to_string());
+    let indented: String =
+        lines.lines().map(|line| format!("  {line}").trim_end().to_owned() + "\n").collect();
+    format!("\nTry this in another terminal:\n\n{indented}")
 }
 
 /// The keys of the last start, as far as this database knows them, and new ones for the rest.
