@@ -1,0 +1,635 @@
+CREATE SCHEMA saga;
+CREATE SCHEMA shop;
+CREATE FUNCTION saga.extend_journal(days integer) RETURNS integer
+    LANGUAGE plpgsql
+    AS $$
+declare
+    day date;
+    made integer := 0;
+begin
+    perform pg_advisory_xact_lock(hashtext('saga.extend_journal'));
+    for day in select generate_series(current_date, current_date + days, interval '1 day')::date loop
+        if to_regclass(format('saga.journal_%s', to_char(day, 'YYYYMMDD'))) is null then
+            execute format('create table saga.journal_%s partition of saga.journal for values from (%L) to (%L)',
+                to_char(day, 'YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+            made := made + 1;
+        end if;
+    end loop;
+    return made;
+end
+$$;
+CREATE FUNCTION saga.now() RETURNS timestamp with time zone
+    LANGUAGE sql STABLE
+    AS $$ select now() + offset_by from saga.clock $$;
+CREATE TABLE shop.idempotency (
+    scope_hash bytea NOT NULL,
+    operation text NOT NULL,
+    customer_id uuid,
+    fingerprint bytea NOT NULL,
+    status smallint NOT NULL,
+    location text,
+    etag text,
+    body bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT saga.now() NOT NULL
+);
+CREATE FUNCTION shop.take_idempotency_key(lock_id bigint, wanted bytea, kept interval) RETURNS SETOF shop.idempotency
+    LANGUAGE plpgsql
+    AS $$
+declare
+    answered shop.idempotency;
+begin
+    if not pg_try_advisory_xact_lock(lock_id) then
+        return;
+    end if;
+    select i.* into answered from shop.idempotency i
+    where i.scope_hash = wanted and i.created_at > saga.now() - kept;
+    return next answered;
+end $$;
+CREATE TABLE saga._migrations (
+    version bigint NOT NULL,
+    description text NOT NULL,
+    installed_on timestamp with time zone DEFAULT now() NOT NULL,
+    success boolean NOT NULL,
+    checksum bytea NOT NULL,
+    execution_time bigint NOT NULL
+);
+CREATE TABLE saga.clock (
+    only_row boolean DEFAULT true NOT NULL,
+    offset_by interval DEFAULT '00:00:00'::interval NOT NULL,
+    CONSTRAINT the_clock_has_one_row CHECK (only_row)
+);
+CREATE TABLE saga.effect (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    step_no integer NOT NULL,
+    kind text NOT NULL,
+    amount numeric,
+    currency text,
+    reference text,
+    status text NOT NULL,
+    at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    CONSTRAINT the_effect_status_is_known CHECK ((status = ANY (ARRAY['intent'::text, 'confirmed'::text, 'refuted'::text, 'undone'::text])))
+)
+WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+CREATE TABLE saga.feed (
+    shard smallint NOT NULL,
+    n bigint NOT NULL,
+    subject text NOT NULL,
+    sequence bigint NOT NULL,
+    message_id uuid NOT NULL,
+    kind text NOT NULL,
+    routing_key text NOT NULL,
+    source text NOT NULL,
+    data json NOT NULL,
+    sealed_for uuid,
+    correlation text,
+    causation text,
+    traceparent text,
+    happened_at timestamp with time zone NOT NULL,
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+)
+WITH (autovacuum_vacuum_insert_scale_factor='0.05');
+CREATE TABLE saga.inbox (
+    shard smallint NOT NULL,
+    source text NOT NULL,
+    message_id text NOT NULL,
+    handled_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+CREATE TABLE saga.instance (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    name text NOT NULL,
+    version smallint NOT NULL,
+    subject text NOT NULL,
+    start_key text DEFAULT ''::text NOT NULL,
+    status text NOT NULL,
+    waiting_on text,
+    state jsonb NOT NULL,
+    pending jsonb NOT NULL,
+    undos jsonb NOT NULL,
+    reason jsonb,
+    past_pivot boolean DEFAULT false NOT NULL,
+    attempt smallint DEFAULT 0 NOT NULL,
+    unknowns smallint DEFAULT 0 NOT NULL,
+    unsettled boolean DEFAULT false NOT NULL,
+    kept smallint DEFAULT 0 NOT NULL,
+    last_error text,
+    epoch integer NOT NULL,
+    seq integer NOT NULL,
+    owner uuid,
+    wake_at timestamp with time zone,
+    timer_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT an_open_instance_has_a_reason_to_wake CHECK (
+CASE
+    WHEN (status = ANY (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text])) THEN ((waiting_on IS NULL) AND (wake_at IS NULL) AND (owner IS NULL))
+    WHEN (status = ANY (ARRAY['stuck'::text, 'paused'::text])) THEN ((NOT (waiting_on IS DISTINCT FROM 'operator'::text)) AND (wake_at IS NULL) AND (owner IS NULL))
+    WHEN (waiting_on = ANY (ARRAY['worker'::text, 'activity'::text])) THEN ((owner IS NOT NULL) OR (wake_at IS NOT NULL))
+    WHEN (waiting_on = ANY (ARRAY['retry'::text, 'timer'::text])) THEN ((owner IS NULL) AND (wake_at IS NOT NULL))
+    WHEN (waiting_on = 'signal'::text) THEN (owner IS NULL)
+    ELSE false
+END),
+    CONSTRAINT the_shard_is_one_of_64 CHECK (((shard >= 0) AND (shard <= 63))),
+    CONSTRAINT the_status_is_known CHECK ((status = ANY (ARRAY['running'::text, 'unwinding'::text, 'paused'::text, 'stuck'::text, 'completed'::text, 'unwound'::text, 'abandoned'::text])))
+)
+WITH (fillfactor='60', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+CREATE TABLE saga.journal (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    seq integer NOT NULL,
+    at timestamp with time zone NOT NULL,
+    kind text NOT NULL,
+    event jsonb,
+    step_no integer,
+    attempt smallint,
+    started_at timestamp with time zone,
+    next jsonb,
+    undo jsonb,
+    epoch integer NOT NULL
+)
+PARTITION BY RANGE (at);
+CREATE TABLE saga.journal_default (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    seq integer NOT NULL,
+    at timestamp with time zone NOT NULL,
+    kind text NOT NULL,
+    event jsonb,
+    step_no integer,
+    attempt smallint,
+    started_at timestamp with time zone,
+    next jsonb,
+    undo jsonb,
+    epoch integer NOT NULL
+);
+CREATE TABLE saga.outbox (
+    shard smallint NOT NULL,
+    subject text NOT NULL,
+    sequence bigint NOT NULL,
+    message_id uuid NOT NULL,
+    kind text NOT NULL,
+    routing_key text NOT NULL,
+    source text NOT NULL,
+    data json NOT NULL,
+    sealed_for uuid,
+    correlation text,
+    causation text,
+    traceparent text,
+    happened_at timestamp with time zone NOT NULL,
+    recorded_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    next_try_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    error text,
+    CONSTRAINT a_sequence_starts_at_one CHECK ((sequence > 0))
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
+CREATE TABLE saga.outbox_shard (
+    shard smallint NOT NULL,
+    owner uuid,
+    epoch bigint DEFAULT 0 NOT NULL,
+    leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    feed_n bigint DEFAULT 0 NOT NULL,
+    feed_kept_from bigint DEFAULT 1 NOT NULL,
+    CONSTRAINT there_are_64_shards CHECK (((shard >= 0) AND (shard <= 63)))
+)
+WITH (fillfactor='40');
+CREATE UNLOGGED TABLE saga.outbox_sleep (
+    only_row boolean DEFAULT true NOT NULL,
+    asleep boolean NOT NULL,
+    CONSTRAINT sleep_has_one_row CHECK (only_row)
+);
+CREATE TABLE saga.signal (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    signal_id text NOT NULL,
+    event jsonb NOT NULL,
+    answer text NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+CREATE TABLE saga.worker (
+    worker_id uuid NOT NULL,
+    name text NOT NULL,
+    kinds jsonb NOT NULL,
+    started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    lease_until timestamp with time zone NOT NULL
+);
+CREATE TABLE shop._migrations (
+    version bigint NOT NULL,
+    description text NOT NULL,
+    installed_on timestamp with time zone DEFAULT now() NOT NULL,
+    success boolean NOT NULL,
+    checksum bytea NOT NULL,
+    execution_time bigint NOT NULL
+);
+CREATE TABLE shop.access_key (
+    id uuid NOT NULL,
+    key_hash bytea NOT NULL,
+    role text NOT NULL,
+    name text NOT NULL,
+    scopes text[] DEFAULT '{}'::text[] NOT NULL,
+    created_at timestamp with time zone DEFAULT saga.now() NOT NULL,
+    expires_at timestamp with time zone,
+    revoked_at timestamp with time zone,
+    CONSTRAINT an_access_key_expires_after_it_was_made CHECK ((expires_at > created_at)),
+    CONSTRAINT an_access_key_has_a_known_role CHECK ((role = ANY (ARRAY['admin'::text, 'operator'::text, 'viewer'::text, 'service'::text])))
+);
+CREATE TABLE shop.cart (
+    cart_id uuid NOT NULL,
+    customer_id uuid NOT NULL,
+    guest_token_hash bytea,
+    merged_into uuid,
+    checkout_order_id uuid,
+    version bigint DEFAULT 1 NOT NULL,
+    event_count bigint DEFAULT 0 NOT NULL,
+    last_activity_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
+COMMENT ON COLUMN shop.cart.guest_token_hash IS 'SHA-256 of the guest''s token; null: a customer''s cart.';
+COMMENT ON COLUMN shop.cart.merged_into IS 'The customer''s cart that took this guest cart''s items.';
+COMMENT ON COLUMN shop.cart.checkout_order_id IS 'The order being placed from this cart; until it is decided the cart refuses changes.';
+COMMENT ON COLUMN shop.cart.version IS 'Raised by every change of the cart or its items.';
+CREATE TABLE shop.cart_item (
+    cart_item_id uuid NOT NULL,
+    cart_id uuid NOT NULL,
+    product_id uuid NOT NULL,
+    variant_id uuid,
+    quantity integer NOT NULL,
+    unit_price numeric(16,3) NOT NULL,
+    added_at timestamp with time zone NOT NULL,
+    removed_at timestamp with time zone,
+    CONSTRAINT an_item_is_at_least_one CHECK ((quantity >= 1))
+)
+WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
+COMMENT ON COLUMN shop.cart_item.unit_price IS 'The price when it was put in; an order asks again if it rose.';
+COMMENT ON COLUMN shop.cart_item.removed_at IS 'Removed by the customer, who may take that back for 10 minutes.';
+CREATE TABLE shop.category (
+    category_id uuid NOT NULL,
+    parent_category_id uuid,
+    name text NOT NULL,
+    depth smallint NOT NULL,
+    event_count bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT categories_nest_three_deep CHECK (((depth >= 1) AND (depth <= 3)))
+);
+COMMENT ON COLUMN shop.category.event_count IS 'Domain events of this aggregate so far; the number of its last one. The same in every table.';
+CREATE TABLE shop.customer (
+    customer_id uuid NOT NULL,
+    email text,
+    email_verified_at timestamp with time zone,
+    password_hash text,
+    first_name text,
+    last_name text,
+    frozen_at timestamp with time zone,
+    event_count bigint DEFAULT 0 NOT NULL,
+    published_count bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT an_email_is_lower_case CHECK ((email = lower(email)))
+);
+COMMENT ON COLUMN shop.customer.frozen_at IS 'Erasure has begun: every command of this customer is refused, every session is over.';
+COMMENT ON COLUMN shop.customer.published_count IS 'Integration events about this subject so far; the sequence of its last one.';
+CREATE TABLE shop.domain_event (
+    aggregate_id uuid NOT NULL,
+    n bigint NOT NULL,
+    event_id uuid NOT NULL,
+    aggregate text NOT NULL,
+    name text NOT NULL,
+    payload jsonb NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    CONSTRAINT an_aggregate_is_known CHECK ((aggregate = ANY (ARRAY['Customer'::text, 'Cart'::text, 'Order'::text, 'Product'::text, 'Inventory'::text, 'Category'::text, 'Payment'::text])))
+);
+COMMENT ON COLUMN shop.domain_event.payload IS 'The fields of the catalogue; a personal one is {"sealed": "..."} under the customer''s key.';
+CREATE TABLE shop.door_secret (
+    name text NOT NULL,
+    secret bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL
+);
+CREATE TABLE shop.inventory (
+    inventory_id uuid NOT NULL,
+    product_id uuid NOT NULL,
+    variant_id uuid,
+    on_hand integer DEFAULT 0 NOT NULL,
+    reserved integer DEFAULT 0 NOT NULL,
+    low_stock_threshold integer DEFAULT 5 NOT NULL,
+    event_count bigint DEFAULT 0 NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_threshold_is_not_negative CHECK ((low_stock_threshold >= 0)),
+    CONSTRAINT reserved_stock_is_on_hand CHECK (((0 <= reserved) AND (reserved <= on_hand)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
+COMMENT ON COLUMN shop.inventory.variant_id IS 'Null: the product has no variants.';
+COMMENT ON COLUMN shop.inventory.reserved IS 'Always the sum of the open reservations; available is on_hand - reserved.';
+CREATE TABLE shop.inventory_audit (
+    inventory_id uuid NOT NULL,
+    n bigint NOT NULL,
+    change text NOT NULL,
+    actor uuid NOT NULL,
+    reason text NOT NULL,
+    order_id uuid,
+    on_hand_before integer NOT NULL,
+    on_hand_after integer NOT NULL,
+    reserved_before integer NOT NULL,
+    reserved_after integer NOT NULL,
+    changed_at timestamp with time zone NOT NULL,
+    CONSTRAINT an_inventory_change_is_known CHECK ((change = ANY (ARRAY['set'::text, 'adjusted'::text, 'reserved'::text, 'released'::text, 'deducted'::text])))
+);
+COMMENT ON COLUMN shop.inventory_audit.n IS 'The number of the domain event that tells of the change.';
+CREATE TABLE shop."order" (
+    order_id uuid NOT NULL,
+    order_number text NOT NULL,
+    customer_id uuid NOT NULL,
+    cart_id uuid NOT NULL,
+    payment_id uuid NOT NULL,
+    status text NOT NULL,
+    item_count integer NOT NULL,
+    subtotal numeric(16,3) NOT NULL,
+    shipping_cost numeric(16,3) NOT NULL,
+    tax numeric(16,3) NOT NULL,
+    total_amount numeric(16,3) NOT NULL,
+    currency text NOT NULL,
+    shipping_address text NOT NULL,
+    cancel_reason text,
+    failure_reason text,
+    confirmed_by uuid,
+    tracking_number text,
+    carrier text,
+    version bigint DEFAULT 1 NOT NULL,
+    event_count bigint DEFAULT 0 NOT NULL,
+    published_count bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT an_order_status_is_known CHECK ((status = ANY (ARRAY['placing'::text, 'pending'::text, 'confirmed'::text, 'shipped'::text, 'delivered'::text, 'cancelled'::text, 'failed'::text]))),
+    CONSTRAINT the_total_is_the_sum_of_its_parts CHECK ((total_amount = ((subtotal + shipping_cost) + tax)))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
+COMMENT ON COLUMN shop."order".payment_id IS 'The payment in force; an earlier one may have lapsed.';
+COMMENT ON COLUMN shop."order".shipping_address IS 'Sealed under the customer''s key.';
+COMMENT ON COLUMN shop."order".cancel_reason IS 'Sealed under the customer''s key: it is free text.';
+CREATE TABLE shop.order_line (
+    order_id uuid NOT NULL,
+    line_no smallint NOT NULL,
+    product_id uuid NOT NULL,
+    variant_id uuid,
+    name text NOT NULL,
+    quantity integer NOT NULL,
+    unit_price numeric(16,3) NOT NULL,
+    line_total numeric(16,3) NOT NULL,
+    CONSTRAINT a_line_is_at_least_one CHECK ((quantity >= 1)),
+    CONSTRAINT a_line_total_is_price_by_quantity CHECK ((line_total = (unit_price * (quantity)::numeric)))
+);
+CREATE TABLE shop.parked_gateway_event (
+    event_id text NOT NULL,
+    why text NOT NULL,
+    kind text NOT NULL,
+    reference text NOT NULL,
+    order_id uuid,
+    amount numeric(16,3) NOT NULL,
+    currency text NOT NULL,
+    happened_at timestamp with time zone NOT NULL,
+    parked_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_misfit_is_known CHECK ((why = ANY (ARRAY['unknown_payment'::text, 'other_amount'::text])))
+);
+CREATE TABLE shop.payment (
+    payment_id uuid NOT NULL,
+    order_id uuid NOT NULL,
+    customer_id uuid NOT NULL,
+    payment_method_id uuid NOT NULL,
+    method text NOT NULL,
+    state text NOT NULL,
+    amount numeric(16,3) NOT NULL,
+    currency text NOT NULL,
+    refunded_amount numeric(16,3) DEFAULT 0 NOT NULL,
+    authorization_id text,
+    failure_reason text,
+    event_count bigint DEFAULT 0 NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_payment_state_is_known CHECK ((state = ANY (ARRAY['authorizing'::text, 'authorized'::text, 'captured'::text, 'partially_refunded'::text, 'refunded'::text, 'voided'::text, 'declined'::text, 'unknown'::text]))),
+    CONSTRAINT a_refund_never_exceeds_what_was_taken CHECK ((((0)::numeric <= refunded_amount) AND (refunded_amount <= amount)))
+)
+WITH (fillfactor='70');
+COMMENT ON COLUMN shop.payment.method IS 'Kind and brand, such as card:visa; never a number.';
+COMMENT ON COLUMN shop.payment.authorization_id IS 'The provider''s reference, by which its webhooks name the payment.';
+CREATE TABLE shop.payment_method (
+    payment_method_id uuid NOT NULL,
+    customer_id uuid NOT NULL,
+    kind text NOT NULL,
+    token text NOT NULL,
+    brand text NOT NULL,
+    last4 text,
+    created_at timestamp with time zone NOT NULL,
+    removed_at timestamp with time zone,
+    CONSTRAINT a_method_kind_is_known CHECK ((kind = ANY (ARRAY['card'::text, 'paypal'::text]))),
+    CONSTRAINT last4_is_four_digits CHECK ((last4 ~ '^[0-9]{4}$'::text))
+);
+COMMENT ON COLUMN shop.payment_method.token IS 'The gateway''s own token. A card number never reaches this database.';
+CREATE TABLE shop.payment_transaction (
+    transaction_id uuid NOT NULL,
+    payment_id uuid NOT NULL,
+    kind text NOT NULL,
+    state text NOT NULL,
+    amount numeric(16,3) NOT NULL,
+    currency text NOT NULL,
+    key text,
+    reference text,
+    reason text,
+    requested_at timestamp with time zone NOT NULL,
+    settled_at timestamp with time zone,
+    CONSTRAINT a_move_of_money_is_known CHECK ((kind = ANY (ARRAY['authorize'::text, 'capture'::text, 'void'::text, 'refund'::text]))),
+    CONSTRAINT a_transaction_state_is_known CHECK ((state = ANY (ARRAY['requested'::text, 'succeeded'::text, 'failed'::text, 'unknown'::text])))
+)
+WITH (fillfactor='80');
+COMMENT ON COLUMN shop.payment_transaction.key IS 'The idempotency key the provider was given; known once the move is settled.';
+CREATE TABLE shop.product (
+    product_id uuid NOT NULL,
+    category_id uuid NOT NULL,
+    name text NOT NULL,
+    description text NOT NULL,
+    price numeric(16,3) NOT NULL,
+    currency text NOT NULL,
+    status text NOT NULL,
+    has_variants boolean DEFAULT false NOT NULL,
+    deleted_at timestamp with time zone,
+    version bigint DEFAULT 1 NOT NULL,
+    event_count bigint DEFAULT 0 NOT NULL,
+    created_by uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_price_is_at_least_a_cent CHECK ((price >= 0.01)),
+    CONSTRAINT a_product_name_has_1_to_200_characters CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+    CONSTRAINT a_product_status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'active'::text, 'inactive'::text])))
+);
+COMMENT ON COLUMN shop.product.deleted_at IS 'Soft-deleted: out of the catalogue and the carts, still named by old orders.';
+CREATE TABLE shop.product_variant (
+    variant_id uuid NOT NULL,
+    product_id uuid NOT NULL,
+    name text NOT NULL,
+    price numeric(16,3),
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_variant_name_has_1_to_200_characters CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
+    CONSTRAINT a_variant_price_is_at_least_a_cent CHECK ((price >= 0.01))
+);
+COMMENT ON COLUMN shop.product_variant.price IS 'Null: the price of its product.';
+CREATE TABLE shop.reservation (
+    order_id uuid NOT NULL,
+    inventory_id uuid NOT NULL,
+    source text NOT NULL,
+    quantity integer NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_reservation_holds_something CHECK ((quantity > 0)),
+    CONSTRAINT a_reservation_source_is_known CHECK ((source = ANY (ARRAY['placement'::text, 'manual'::text])))
+);
+COMMENT ON COLUMN shop.reservation.source IS 'placement: made by an order. manual: by reserveInventory, the only ones releaseInventory frees.';
+CREATE TABLE shop.session (
+    token_hash bytea NOT NULL,
+    customer_id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+COMMENT ON COLUMN shop.session.last_seen_at IS 'Kept to within ten minutes, to spare a write a request.';
+CREATE TABLE shop.shipping_address (
+    address_id uuid NOT NULL,
+    customer_id uuid NOT NULL,
+    recipient_name text NOT NULL,
+    street text NOT NULL,
+    city text NOT NULL,
+    state text NOT NULL,
+    postal_code text NOT NULL,
+    country text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    removed_at timestamp with time zone
+);
+CREATE TABLE shop.verification_token (
+    token_hash bytea NOT NULL,
+    customer_id uuid NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    used_at timestamp with time zone
+);
+COMMENT ON COLUMN shop.verification_token.token_hash IS 'SHA-256 of the token, which is not kept.';
+ALTER TABLE ONLY saga.journal ATTACH PARTITION saga.journal_default DEFAULT;
+ALTER TABLE ONLY saga._migrations
+    ADD CONSTRAINT _migrations_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY saga.inbox
+    ADD CONSTRAINT a_message_is_handled_once PRIMARY KEY (shard, source, message_id);
+ALTER TABLE ONLY saga.feed
+    ADD CONSTRAINT a_position_is_given_once PRIMARY KEY (shard, n);
+ALTER TABLE ONLY saga.outbox
+    ADD CONSTRAINT a_subject_publishes_a_sequence_once PRIMARY KEY (shard, subject, sequence);
+ALTER TABLE ONLY saga.clock
+    ADD CONSTRAINT clock_pkey PRIMARY KEY (only_row);
+ALTER TABLE ONLY saga.effect
+    ADD CONSTRAINT effect_pkey PRIMARY KEY (shard, saga_id, step_no);
+ALTER TABLE ONLY saga.instance
+    ADD CONSTRAINT instance_pkey PRIMARY KEY (shard, saga_id);
+ALTER TABLE ONLY saga.journal
+    ADD CONSTRAINT journal_pkey PRIMARY KEY (shard, saga_id, seq, at);
+ALTER TABLE ONLY saga.journal_default
+    ADD CONSTRAINT journal_default_pkey PRIMARY KEY (shard, saga_id, seq, at);
+ALTER TABLE ONLY saga.outbox_shard
+    ADD CONSTRAINT outbox_shard_pkey PRIMARY KEY (shard);
+ALTER TABLE ONLY saga.outbox_sleep
+    ADD CONSTRAINT outbox_sleep_pkey PRIMARY KEY (only_row);
+ALTER TABLE ONLY saga.signal
+    ADD CONSTRAINT signal_pkey PRIMARY KEY (shard, saga_id, signal_id);
+ALTER TABLE ONLY saga.worker
+    ADD CONSTRAINT worker_pkey PRIMARY KEY (worker_id);
+ALTER TABLE ONLY shop._migrations
+    ADD CONSTRAINT _migrations_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY shop.cart
+    ADD CONSTRAINT a_customer_has_one_cart UNIQUE (customer_id);
+ALTER TABLE ONLY shop.cart
+    ADD CONSTRAINT a_guest_token_opens_one_cart UNIQUE (guest_token_hash);
+ALTER TABLE ONLY shop.access_key
+    ADD CONSTRAINT access_key_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY shop.access_key
+    ADD CONSTRAINT an_access_key_is_unique UNIQUE (key_hash);
+ALTER TABLE ONLY shop.customer
+    ADD CONSTRAINT an_email_is_registered_once UNIQUE (email);
+ALTER TABLE ONLY shop."order"
+    ADD CONSTRAINT an_order_number_is_unique UNIQUE (order_number);
+ALTER TABLE ONLY shop.cart_item
+    ADD CONSTRAINT cart_item_pkey PRIMARY KEY (cart_item_id);
+ALTER TABLE ONLY shop.cart
+    ADD CONSTRAINT cart_pkey PRIMARY KEY (cart_id);
+ALTER TABLE ONLY shop.category
+    ADD CONSTRAINT category_pkey PRIMARY KEY (category_id);
+ALTER TABLE ONLY shop.customer
+    ADD CONSTRAINT customer_pkey PRIMARY KEY (customer_id);
+ALTER TABLE ONLY shop.domain_event
+    ADD CONSTRAINT domain_event_pkey PRIMARY KEY (aggregate_id, n);
+ALTER TABLE ONLY shop.door_secret
+    ADD CONSTRAINT door_secret_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY shop.idempotency
+    ADD CONSTRAINT idempotency_pkey PRIMARY KEY (scope_hash);
+ALTER TABLE ONLY shop.inventory_audit
+    ADD CONSTRAINT inventory_audit_pkey PRIMARY KEY (inventory_id, n);
+ALTER TABLE ONLY shop.inventory
+    ADD CONSTRAINT inventory_pkey PRIMARY KEY (inventory_id);
+ALTER TABLE ONLY shop.order_line
+    ADD CONSTRAINT order_line_pkey PRIMARY KEY (order_id, line_no);
+ALTER TABLE ONLY shop."order"
+    ADD CONSTRAINT order_pkey PRIMARY KEY (order_id);
+ALTER TABLE ONLY shop.parked_gateway_event
+    ADD CONSTRAINT parked_gateway_event_pkey PRIMARY KEY (event_id);
+ALTER TABLE ONLY shop.payment_method
+    ADD CONSTRAINT payment_method_pkey PRIMARY KEY (payment_method_id);
+ALTER TABLE ONLY shop.payment
+    ADD CONSTRAINT payment_pkey PRIMARY KEY (payment_id);
+ALTER TABLE ONLY shop.payment_transaction
+    ADD CONSTRAINT payment_transaction_pkey PRIMARY KEY (transaction_id);
+ALTER TABLE ONLY shop.product
+    ADD CONSTRAINT product_pkey PRIMARY KEY (product_id);
+ALTER TABLE ONLY shop.product_variant
+    ADD CONSTRAINT product_variant_pkey PRIMARY KEY (variant_id);
+ALTER TABLE ONLY shop.reservation
+    ADD CONSTRAINT reservation_pkey PRIMARY KEY (order_id, inventory_id, source);
+ALTER TABLE ONLY shop.session
+    ADD CONSTRAINT session_pkey PRIMARY KEY (token_hash);
+ALTER TABLE ONLY shop.shipping_address
+    ADD CONSTRAINT shipping_address_pkey PRIMARY KEY (address_id);
+ALTER TABLE ONLY shop.inventory
+    ADD CONSTRAINT there_is_one_inventory_per_product_and_variant UNIQUE NULLS NOT DISTINCT (product_id, variant_id);
+ALTER TABLE ONLY shop.verification_token
+    ADD CONSTRAINT verification_token_pkey PRIMARY KEY (token_hash);
+CREATE INDEX inbox_by_age ON saga.inbox USING brin (handled_at);
+CREATE INDEX instance_by_subject ON saga.instance USING btree (shard, subject);
+CREATE INDEX instance_due ON saga.instance USING btree (wake_at) WHERE (wake_at IS NOT NULL);
+CREATE INDEX instance_owned ON saga.instance USING btree (owner) WHERE (owner IS NOT NULL);
+CREATE UNIQUE INDEX one_open_instance_per_subject ON saga.instance USING btree (shard, name, subject, start_key) WHERE (status <> ALL (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text]));
+CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (lower(name));
+CREATE UNIQUE INDEX a_product_lies_in_a_cart_once ON shop.cart_item USING btree (cart_id, product_id, variant_id) NULLS NOT DISTINCT WHERE (removed_at IS NULL);
+CREATE UNIQUE INDEX a_variant_name_is_unique_in_its_product ON shop.product_variant USING btree (product_id, lower(name));
+CREATE UNIQUE INDEX an_authorization_belongs_to_one_payment ON shop.payment USING btree (authorization_id);
+CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (order_id) WHERE (state <> ALL (ARRAY['refunded'::text, 'voided'::text, 'declined'::text]));
+CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
+CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
+CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
+CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
+CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
+CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
+CREATE INDEX payment_transaction_by_payment ON shop.payment_transaction USING btree (payment_id);
+CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
+CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
+CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
+CREATE INDEX verification_token_by_customer ON shop.verification_token USING btree (customer_id);
+ALTER INDEX saga.journal_pkey ATTACH PARTITION saga.journal_default_pkey;
+ALTER TABLE ONLY shop.category
+    ADD CONSTRAINT a_category_has_a_known_parent FOREIGN KEY (parent_category_id) REFERENCES shop.category(category_id);
+ALTER TABLE ONLY shop.order_line
+    ADD CONSTRAINT a_line_belongs_to_an_order FOREIGN KEY (order_id) REFERENCES shop."order"(order_id);
+ALTER TABLE ONLY shop.payment_method
+    ADD CONSTRAINT a_method_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
+ALTER TABLE ONLY shop.product
+    ADD CONSTRAINT a_product_has_a_known_category FOREIGN KEY (category_id) REFERENCES shop.category(category_id);
+ALTER TABLE ONLY shop.session
+    ADD CONSTRAINT a_session_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
+ALTER TABLE ONLY shop.verification_token
+    ADD CONSTRAINT a_token_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
+ALTER TABLE ONLY shop.product_variant
+    ADD CONSTRAINT a_variant_belongs_to_a_product FOREIGN KEY (product_id) REFERENCES shop.product(product_id);
+ALTER TABLE ONLY shop.shipping_address
+    ADD CONSTRAINT an_address_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
+ALTER TABLE ONLY shop.cart_item
+    ADD CONSTRAINT an_item_lies_in_a_cart FOREIGN KEY (cart_id) REFERENCES shop.cart(cart_id);
