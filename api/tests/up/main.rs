@@ -1,6 +1,8 @@
 //! `stepwise up` as a newcomer, a script and an outage meet it: the real binary as a process, with
 //! its own Postgres and its own gateway, in a folder of each test's own.
 
+mod books;
+mod chaos;
 mod crashes;
 mod readme;
 mod refusals;

@@ -172,6 +172,11 @@ impl Up {
         self.child.wait().await.expect("it was ours");
     }
 
+    /// The same while others still talk to it, without waiting for its end.
+    pub(crate) fn kill_group_now(&self) {
+        kill("KILL", &format!("-{}", self.pid()));
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(mut self, signal: &str) -> ExitStatus {
         kill(signal, &self.pid().to_string());
@@ -192,6 +197,35 @@ impl Up {
     pub(crate) async fn post(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token);
         answer(request.header("idempotency-key", Uuid::now_v7().to_string()).json(body)).await
+    }
+
+    /// Commands under this key, of a server that may be gone.
+    pub(crate) async fn try_post(
+        &self,
+        token: &str,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> reqwest::Result<(u16, Value)> {
+        let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token);
+        let response = request.header("idempotency-key", key).json(body).send().await?;
+        let status = response.status().as_u16();
+        Ok((status, response.json().await?))
+    }
+
+    /// Opens a stream of events as the demo's service, after the event that was received last.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        last_event_id: Option<&str>,
+    ) -> reqwest::Result<reqwest::Response> {
+        let mut request = reqwest::Client::new()
+            .get(format!("{}{path}", self.base))
+            .bearer_auth(self.token("service"));
+        if let Some(last) = last_event_id {
+            request = request.header("last-event-id", last);
+        }
+        request.send().await?.error_for_status()
     }
 
     pub(crate) fn token(&self, role: &str) -> String {
