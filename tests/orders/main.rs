@@ -1,5 +1,6 @@
 //! Orders through engine, gateway and Postgres: every way a payment can go, every moment of a cancellation.
 
+mod announcing;
 mod cancelling;
 mod crashes;
 mod placing;

@@ -1,0 +1,106 @@
+//! What partners receive from RabbitMQ of an order that is placed and cancelled.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
+use serde_json::Value;
+use stepwise_adapters::{
+    rabbitmq::{RabbitPublisher, Topology},
+    sandbox::SandboxMethod as Method,
+};
+use stepwise_engine::outbox::{Relay, RelaySettings};
+use stepwise_tests::House;
+use stepwise_workflows::cloud_event::Envelopes;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+#[tokio::test]
+async fn a_partner_receives_an_order_placed_and_cancelled_in_order_as_cloud_events() {
+    let url = std::env::var("AMQP_URL")
+        .expect("AMQP_URL is not set: run ./scripts/test, which starts a RabbitMQ");
+    let house = House::open(Duration::from_secs(5)).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    // The saga ends although nothing publishes yet: the broker is not in its way.
+    let (order, operation) = house.place(buyer, product, 3, Method::Ok).await;
+    assert_eq!(house.end(operation).await.status, "completed");
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.end(cancelling).await.status, "completed");
+
+    let name = format!("test.{}", Uuid::now_v7().simple());
+    let topology = Topology {
+        exchange: name.clone(),
+        archive: format!("{name}.archive"),
+        ..Topology::default()
+    };
+    let envelopes = Envelopes::new(Arc::clone(&house.shop.keys));
+    let publisher = RabbitPublisher::new(url.parse().expect("an address"), envelopes, topology);
+    publisher.connect().await.expect("the broker is there");
+    let connection =
+        Connection::connect(&url, ConnectionProperties::default()).await.expect("connected");
+    let channel = connection.create_channel().await.expect("a channel");
+    let queue = name.as_str().into();
+    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue, exclusive, FieldTable::default()).await.expect("a queue");
+    let bind = QueueBindOptions::default();
+    channel
+        .queue_bind(
+            name.as_str().into(),
+            name.as_str().into(),
+            "shop.#".into(),
+            bind,
+            FieldTable::default(),
+        )
+        .await
+        .expect("bound");
+    let stop = CancellationToken::new();
+    let relay = Relay::new(house.pool().clone(), Arc::new(publisher), RelaySettings::default());
+    let relaying = tokio::spawn(relay.run(stop.clone()));
+
+    let consume = BasicConsumeOptions::default();
+    let mut messages = channel
+        .basic_consume(name.as_str().into(), "partner".into(), consume, FieldTable::default())
+        .await
+        .expect("consuming");
+    let mut received = Vec::new();
+    while received.len() < 3 {
+        let next =
+            tokio::time::timeout(Duration::from_secs(20), messages.next()).await.expect("in time");
+        let message = next.expect("the queue is there").expect("delivered");
+        let event: Value = serde_json::from_slice(&message.data).expect("JSON");
+        assert_eq!(message.routing_key.as_str(), event["type"].as_str().expect("a type"));
+        assert_eq!(event["subject"], order.to_string());
+        assert_eq!(event["specversion"], "1.0");
+        received.push((
+            event["type"].as_str().unwrap_or_default().to_owned(),
+            event["sequence"].as_u64(),
+            event["data"].clone(),
+        ));
+        message.ack(BasicAckOptions::default()).await.expect("acknowledged");
+    }
+    let kinds: Vec<_> =
+        received.iter().map(|(kind, sequence, _)| (kind.as_str(), *sequence)).collect();
+    assert_eq!(
+        kinds,
+        [
+            ("shop.order.placed.v1", Some(1)),
+            ("shop.order.cancelled.v1", Some(2)),
+            ("shop.payment.refund-processed.v1", Some(3))
+        ]
+    );
+    assert_eq!(
+        (&received[0].2["itemCount"], &received[0].2["customerId"]),
+        (&Value::from(3), &Value::from(buyer.id.to_string()))
+    );
+    assert_eq!(
+        received[1].2["reason"], "changed my mind",
+        "sealed in our database, open to partners"
+    );
+    stop.cancel();
+    relaying.await.expect("the relay did not panic");
+    house.close().await;
+}

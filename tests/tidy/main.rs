@@ -1,0 +1,110 @@
+//! What a reader may rely on in every source file.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Longer functions, each with the reason why it is one thing.
+const LONG: [(&str, &str); 2] = [
+    (
+        "a_batch_with_a_fenced_a_locked_and_a_poisonous_member_writes_the_others_at_once",
+        "one story in one transaction",
+    ),
+    (
+        "five_hundred_instances_end_exactly_once_while_backends_are_terminated_20_times_a_second",
+        "one story",
+    ),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The files git knows, with their text.
+fn sources(endings: &[&str]) -> Vec<(String, String)> {
+    let listed = Command::new("git")
+        .args(["ls-files"])
+        .current_dir(root())
+        .output()
+        .expect("git lists its files");
+    let names = String::from_utf8(listed.stdout).expect("UTF-8");
+    let wanted = names.lines().filter(|name| endings.iter().any(|ending| name.ends_with(ending)));
+    let found: Vec<_> = wanted
+        .filter_map(|name| {
+            Some((name.to_owned(), std::fs::read_to_string(root().join(name)).ok()?))
+        })
+        .collect();
+    assert!(found.len() > 3, "no sources found");
+    found
+}
+
+#[test]
+fn no_file_is_over_500_lines_and_no_function_over_70() {
+    let mut long = Vec::new();
+    for (name, text) in sources(&[".rs"]) {
+        if text.lines().count() > 500 {
+            long.push(format!("{name} has {} lines", text.lines().count()));
+        }
+        let mut begun: Option<(usize, usize, String)> = None;
+        for (number, line) in text.lines().enumerate() {
+            let indent = line.len() - line.trim_start().len();
+            if let Some((from, depth, function)) = &begun {
+                if indent == *depth && line.trim() == "}" {
+                    let lines = number - from + 1;
+                    if lines > 70 && !LONG.iter().any(|(known, _)| known == function) {
+                        long.push(format!("{name}: {function} has {lines} lines"));
+                    }
+                    begun = None;
+                } else if indent == *depth && line.trim_end().ends_with(';') {
+                    // A signature without a body.
+                    begun = None;
+                }
+            } else if let Some(function) = function_begun(line) {
+                begun = Some((number, indent, function));
+            }
+        }
+    }
+    assert!(long.is_empty(), "split these, or list them with a reason:\n{}", long.join("\n"));
+}
+
+/// The name of the function whose body begins on this line.
+fn function_begun(line: &str) -> Option<String> {
+    let opens = line.trim_end();
+    if !(opens.ends_with('{') || opens.ends_with('(')) || opens.trim_start().starts_with("//") {
+        return None;
+    }
+    let (before, rest) = line.split_once("fn ")?;
+    let is_start = before
+        .split_whitespace()
+        .all(|word| word.starts_with("pub") || matches!(word, "async" | "const" | "in"));
+    is_start.then(|| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+}
+
+#[test]
+fn no_test_is_ignored_and_nothing_is_left_to_do() {
+    let marks = [concat!("#[ig", "nore"), concat!("todo", "!("), concat!("unimple", "mented!(")];
+    let found: Vec<String> = sources(&[".rs"])
+        .into_iter()
+        .flat_map(|(name, text)| {
+            let hits = text.lines().filter(|line| marks.iter().any(|mark| line.contains(mark)));
+            hits.map(|line| format!("{name}: {}", line.trim())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_link_of_the_documents_leads_somewhere() {
+    let mut broken = Vec::new();
+    for (name, text) in sources(&[".md"]) {
+        let folder = root().join(&name).parent().expect("a file lies in a folder").to_owned();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap_or_default();
+            if !path.is_empty() && !path.contains("://") && !folder.join(path).exists() {
+                broken.push(format!("{name}: {target}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
