@@ -7,6 +7,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use stepwise_workflows::sagas::KINDS;
+
 use super::{Failure, settings::Settings};
 use crate::server;
 
@@ -139,5 +141,33 @@ impl Database {
         stepwise_workflows::migrations::verify(&pool).await?;
         pool.close().await;
         Ok(())
+    }
+
+    /// Tells whether this binary can go on with every saga that is open here. One scan of the open
+    /// instances' index.
+    pub(super) async fn verify_sagas(&self) -> Result<(), Failure> {
+        let (names, versions): (Vec<&str>, Vec<i16>) =
+            KINDS.iter().map(|(name, version)| (*name, version.cast_signed())).unzip();
+        let pool = self.pool("stepwise check", 1);
+        let unknown: Option<(String, i16, i64)> = sqlx::query_as(
+            "-- unknown_sagas
+            select i.name, i.version, count(*) from saga.instance i
+            where i.status not in ('completed', 'unwound', 'abandoned') and not exists (
+                select from unnest($1::text[], $2::smallint[]) as k (name, version)
+                where k.name = i.name and k.version >= i.version)
+            group by i.name, i.version order by i.name, i.version desc limit 1",
+        )
+        .bind(names)
+        .bind(versions)
+        .fetch_optional(&pool)
+        .await?;
+        pool.close().await;
+        match unknown {
+            None => Ok(()),
+            Some((name, version, count)) => Err(Failure::version(format!(
+                "{count} open sagas are of {name} version {version}, which this version of the \
+                 program does not know: run the newer version until they have ended"
+            ))),
+        }
     }
 }

@@ -11,7 +11,9 @@ pub(super) async fn migrate(settings: &Settings) -> Result<(), Failure> {
 
 /// Tells whether this binary may work on this database.
 pub(super) async fn check(settings: &Settings) -> Result<(), Failure> {
-    Database::given(settings).await?.verify().await?;
+    let database = Database::given(settings).await?;
+    database.verify().await?;
+    database.verify_sagas().await?;
     println!("this version fits the database");
     Ok(())
 }

@@ -6,5 +6,6 @@ mod chaos;
 mod crashes;
 mod readme;
 mod refusals;
+mod roles;
 mod site;
 mod starts;

@@ -101,6 +101,33 @@ async fn a_database_that_a_newer_version_has_migrated_is_left_alone() {
 }
 
 #[tokio::test]
+async fn open_sagas_that_only_a_newer_version_knows_are_left_to_it() {
+    let database = Database::fresh(&[
+        stepwise_engine::migrations::migrations(),
+        stepwise_workflows::migrations::migrations(),
+    ])
+    .await;
+    let site = Site::new();
+    sqlx::query(
+        "-- an instance of tomorrow
+        insert into saga.instance (shard, saga_id, name, version, subject, status, waiting_on, state,
+            pending, undos, epoch, seq, wake_at, created_at, updated_at)
+        values (0, gen_random_uuid(), 'place-order', 99, 'an order', 'running', 'worker', '{}',
+            '{}', '[]', 1, 1, now(), now(), now())",
+    )
+    .execute(database.pool())
+    .await
+    .expect("written");
+    let url = database.url();
+    for command in [&UP[..], &["check"]] {
+        let (code, line) = site.refusal(&[command, &["--database-url", &url]].concat()).await;
+        assert_eq!(code, 4, "{line}");
+        assert!(line.contains("place-order version 99") && line.contains("newer"), "{line}");
+    }
+    database.close().await;
+}
+
+#[tokio::test]
 async fn addresses_that_are_none_are_wrong_usage() {
     let site = Site::new();
     for (flag, address) in [

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -42,7 +43,9 @@ pub(crate) struct Up {
 impl Site {
     pub(crate) fn new() -> Self {
         let home = std::env::temp_dir().join(format!("stepwise-up-{}", Uuid::now_v7().simple()));
-        fs::create_dir(&home).expect("the temporary directory is writable");
+        // Only its owner may enter, which as root keeps the database's own user out.
+        let made = fs::DirBuilder::new().mode(0o700).create(&home);
+        made.expect("the temporary directory is writable");
         Self { data: home.join("data"), home }
     }
 
@@ -97,6 +100,14 @@ impl Site {
         Up { child, base, demo, client, began, start, _stdout: lines, said }
     }
 
+    /// Starts a process of another kind; it ends with the test.
+    pub(crate) fn role(&self, args: &[&str]) -> Child {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.home.join("log"));
+        let mut command = self.command(args);
+        command.stderr(log.expect("writable")).stdout(Stdio::null());
+        command.kill_on_drop(true).spawn().expect("the binary starts")
+    }
+
     /// Starts a command that is expected to refuse; answers its exit code and its one line.
     pub(crate) async fn refusal(&self, args: &[&str]) -> (i32, String) {
         let mut command = self.command(args);
@@ -129,6 +140,13 @@ impl Site {
         let text = fs::read(self.data.join("gateway.json")).expect("it was written");
         let note: Value = serde_json::from_slice(&text).expect("whole JSON");
         u32::try_from(note["pid"].as_u64().expect("a number")).expect("a process id")
+    }
+
+    /// Whether a gateway listens where the note says.
+    pub(crate) fn gateway_lives(&self) -> bool {
+        let note = fs::read(self.data.join("gateway.json")).expect("it was written");
+        let note: Value = serde_json::from_slice(&note).expect("whole JSON");
+        std::net::TcpStream::connect(note["address"].as_str().expect("a text")).is_ok()
     }
 
     /// The processes that have to do with this folder: they name it, or work in it.
@@ -177,6 +195,20 @@ impl Up {
         kill("KILL", &format!("-{}", self.pid()));
     }
 
+    /// Stops it, and turns to whoever listens on this port.
+    pub(crate) async fn leave_to(&mut self, port: &str) {
+        kill("TERM", &self.pid().to_string());
+        let ended = timeout(PATIENCE, self.child.wait()).await.expect("it stops");
+        assert!(ended.expect("it was ours").success());
+        self.base = format!("http://127.0.0.1:{port}");
+    }
+
+    /// Whether somebody answers that the database does.
+    pub(crate) async fn is_ready(&self) -> bool {
+        let asked = self.client.get(format!("{}/readyz", self.base)).send().await;
+        asked.is_ok_and(|answer| answer.status().is_success())
+    }
+
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(mut self, signal: &str) -> ExitStatus {
         kill(signal, &self.pid().to_string());
@@ -185,6 +217,38 @@ impl Up {
 
     pub(crate) fn age(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    /// Orders one thing for the first customer. Answers the order, the operation and the
+    /// customer's token.
+    pub(crate) async fn order(&self, method: &str) -> (String, String, String) {
+        let customer = &self.demo["customers"][0];
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let token = text(&customer["token"]);
+        let items = format!("/v1/customers/{}/cart/items", text(&customer["customerId"]));
+        let item = json!({ "productId": self.demo["productIds"][0], "quantity": 1 });
+        let (status, cart) = self.post(&token, &items, &item).await;
+        assert!(status < 300, "{cart}");
+        let body = json!({
+            "customerId": customer["customerId"],
+            "shippingAddressId": customer["shippingAddressId"],
+            "paymentMethodId": customer["paymentMethods"][method],
+        });
+        let (status, begun) = self.post(&token, "/v1/orders", &body).await;
+        assert_eq!(status, 202, "{begun}");
+        (text(&begun["subject"]), text(&begun["id"]), token)
+    }
+
+    /// Waits until an operation has succeeded.
+    pub(crate) async fn succeeded(&self, token: &str, operation: &str) {
+        let path = format!("/v1/operations/{operation}");
+        eventually("the operation to succeed", async || {
+            let (status, operation) = self.get(token, &path).await;
+            assert_eq!(status, 200, "{operation}");
+            assert_ne!(operation["status"], "failed", "{operation}");
+            operation["status"] == "succeeded"
+        })
+        .await;
     }
 
     /// Asks with this token.

@@ -6,18 +6,26 @@ pub mod place_order;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::Engine;
+use stepwise_engine::{Engine, Saga as _};
 
 use crate::shop::Shop;
+
+/// The shop's sagas by name and version: what instances in a database this program can go on with.
+pub const KINDS: [(&str, u16); 2] = [
+    (place_order::PlaceOrder::NAME, place_order::PlaceOrder::VERSION),
+    (cancel_order::CancelOrder::NAME, cancel_order::CancelOrder::VERSION),
+];
 
 /// An engine that knows every saga of the shop, on a migrated database.
 #[must_use]
 pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
-    Engine::builder(pool.clone())
+    let engine = Engine::builder(pool.clone())
         .saga::<place_order::PlaceOrder, _>(place_order::steps::Steps::new(
             shop.clone(),
             pool.clone(),
         ))
         .saga::<cancel_order::CancelOrder, _>(cancel_order::steps::Steps::new(shop.clone()))
-        .build()
+        .build();
+    debug_assert_eq!(engine.kinds().len(), KINDS.len(), "KINDS lists every saga of the engine");
+    engine
 }

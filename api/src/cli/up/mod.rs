@@ -101,6 +101,7 @@ async fn with_cluster(
         None => Database::given(site.settings).await?,
     };
     database.migrate().await?;
+    database.verify_sagas().await?;
     if cluster.is_some() {
         // The cluster is ours alone, so whoever held these leases is dead.
         let pool = database.relay_pool();
