@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, PgConnection, types::Json};
+use sqlx::{Connection as _, PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -35,10 +35,18 @@ pub(crate) async fn register(
     .bind(i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX))
     .execute(engine.pool())
     .await?;
-    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)")
-        .execute(engine.pool())
-        .await?;
+    extend_journal(engine.pool()).await?;
     Ok(asked + config.lease)
+}
+
+/// How often the journal's partitions are made ahead, for the next 7 days.
+const EXTEND: Duration = Duration::from_secs(3_600);
+
+async fn extend_journal(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)")
+        .execute(pool)
+        .await
+        .map(|_| ())
 }
 
 /// Renews every third of the lease until aborted. An outage is waited out: while it lasts nobody else can take over either.
@@ -46,8 +54,15 @@ pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut ticks = tokio::time::interval(lease / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut extended = Instant::now();
     loop {
         ticks.tick().await;
+        if extended.elapsed() > EXTEND {
+            extended = Instant::now();
+            if let Err(error) = extend_journal(&shift.pool).await {
+                tracing::warn!(%error, "the journal's partitions could not be made ahead; trying again in an hour");
+            }
+        }
         let asked = Instant::now();
         match renew_once(&shift, &mut connection, lease).await {
             Ok(true) => shift.renewed(asked + lease),

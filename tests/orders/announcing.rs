@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use lapin::{
-    Connection, ConnectionProperties,
+    Channel, Connection, ConnectionProperties, Consumer,
     options::{BasicAckOptions, BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
@@ -16,6 +16,7 @@ use stepwise_adapters::{
 use stepwise_engine::outbox::{Relay, RelaySettings};
 use stepwise_tests::House;
 use stepwise_workflows::cloud_event::Envelopes;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -31,41 +32,8 @@ async fn a_partner_receives_an_order_placed_and_cancelled_in_order_as_cloud_even
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
     assert_eq!(house.end(cancelling).await.status, "completed");
 
-    let name = format!("test.{}", Uuid::now_v7().simple());
-    let topology = Topology {
-        exchange: name.clone(),
-        archive: format!("{name}.archive"),
-        ..Topology::default()
-    };
-    let envelopes = Envelopes::new(Arc::clone(&house.shop.keys));
-    let publisher = RabbitPublisher::new(url.parse().expect("an address"), envelopes, topology);
-    publisher.connect().await.expect("the broker is there");
-    let connection =
-        Connection::connect(&url, ConnectionProperties::default()).await.expect("connected");
-    let channel = connection.create_channel().await.expect("a channel");
-    let queue = name.as_str().into();
-    let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-    channel.queue_declare(queue, exclusive, FieldTable::default()).await.expect("a queue");
-    let bind = QueueBindOptions::default();
-    channel
-        .queue_bind(
-            name.as_str().into(),
-            name.as_str().into(),
-            "shop.#".into(),
-            bind,
-            FieldTable::default(),
-        )
-        .await
-        .expect("bound");
-    let stop = CancellationToken::new();
-    let relay = Relay::new(house.pool().clone(), Arc::new(publisher), RelaySettings::default());
-    let relaying = tokio::spawn(relay.run(stop.clone()));
-
-    let consume = BasicConsumeOptions::default();
-    let mut messages = channel
-        .basic_consume(name.as_str().into(), "partner".into(), consume, FieldTable::default())
-        .await
-        .expect("consuming");
+    let partner = Partner::of(&house, &url).await;
+    let mut messages = partner.messages().await;
     let mut received = Vec::new();
     while received.len() < 3 {
         let next =
@@ -100,7 +68,50 @@ async fn a_partner_receives_an_order_placed_and_cancelled_in_order_as_cloud_even
         received[1].2["reason"], "changed my mind",
         "sealed in our database, open to partners"
     );
-    stop.cancel();
-    relaying.await.expect("the relay did not panic");
+    partner.stop.cancel();
+    partner.relaying.await.expect("the relay did not panic");
     house.close().await;
+}
+
+/// A partner with a queue of its own on an exchange of its own, and the relay that publishes there.
+struct Partner {
+    name: String,
+    channel: Channel,
+    /// Open as long as the channel is used.
+    _connection: Connection,
+    stop: CancellationToken,
+    relaying: JoinHandle<()>,
+}
+
+impl Partner {
+    async fn of(house: &House, url: &str) -> Self {
+        let name = format!("test.{}", Uuid::now_v7().simple());
+        let topology = Topology {
+            exchange: name.clone(),
+            archive: format!("{name}.archive"),
+            ..Topology::default()
+        };
+        let envelopes = Envelopes::new(Arc::clone(&house.shop.keys));
+        let publisher = RabbitPublisher::new(url.parse().expect("an address"), envelopes, topology);
+        publisher.connect().await.expect("the broker is there");
+        let connection =
+            Connection::connect(url, ConnectionProperties::default()).await.expect("connected");
+        let channel = connection.create_channel().await.expect("a channel");
+        let (queue, none) = (name.as_str(), FieldTable::default());
+        let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.into(), exclusive, none.clone()).await.expect("a queue");
+        let bind = QueueBindOptions::default();
+        let bound = channel.queue_bind(queue.into(), queue.into(), "shop.#".into(), bind, none);
+        bound.await.expect("bound");
+        let stop = CancellationToken::new();
+        let relay = Relay::new(house.pool().clone(), Arc::new(publisher), RelaySettings::default());
+        let relaying = tokio::spawn(relay.run(stop.clone()));
+        Self { name, channel, _connection: connection, stop, relaying }
+    }
+
+    async fn messages(&self) -> Consumer {
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        let queue = self.name.as_str().into();
+        self.channel.basic_consume(queue, "partner".into(), options, none).await.expect("consuming")
+    }
 }
