@@ -5,49 +5,57 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What clients, the gateway and a subscriber wrote down, and what the database says at the end.
 #[derive(Default, Clone)]
 pub(crate) struct Books {
-    /// Orders that were answered 202.
-    pub(crate) acknowledged: BTreeSet<String>,
-    /// Order -> status, of all orders.
-    pub(crate) orders: BTreeMap<String, String>,
+    /// Key of a placement -> every order that an answer under it has named. A refused one has none.
+    pub(crate) answers: BTreeMap<String, BTreeSet<String>>,
+    /// Order -> whether its cancellation was accepted, of those that were asked for.
+    pub(crate) cancels: BTreeMap<String, bool>,
+    /// Order -> (status, integration events counted on its row), of all orders.
+    pub(crate) orders: BTreeMap<String, (String, u64)>,
     /// Order -> live authorizations, by the gateway's ledger.
     pub(crate) live: BTreeMap<String, usize>,
-    /// Events in the order of their arrival: (subject, sequence, type, id).
-    pub(crate) events: Vec<(String, u64, String, String)>,
-    /// (product, reserved, held by pending orders).
-    pub(crate) stock: Vec<(String, i64, i64)>,
+    /// Events in the order of their arrival.
+    pub(crate) events: Vec<Event>,
+    /// Of all products.
+    pub(crate) stock: Vec<Stock>,
 }
 
+/// An event as it was received.
+#[derive(Clone)]
+pub(crate) struct Event {
+    pub(crate) subject: String,
+    pub(crate) sequence: u64,
+    pub(crate) kind: String,
+    pub(crate) id: String,
+}
+
+/// The stock of a product.
+#[derive(Clone, sqlx::FromRow)]
+pub(crate) struct Stock {
+    pub(crate) product: String,
+    /// Before the first order.
+    pub(crate) seeded: i64,
+    pub(crate) on_hand: i64,
+    pub(crate) reserved: i64,
+    /// By pending orders.
+    pub(crate) held: i64,
+}
+
+const PLACED: &str = "shop.order.placed.v1";
+const CANCELLED: &str = "shop.order.cancelled.v1";
+const REFUNDED: &str = "shop.payment.refund-processed.v1";
+const FAILED: &str = "shop.payment.failed.v1";
+
 impl Books {
-    /// Everything that does not add up, in words.
+    /// Everything that does not add up, in words. Every client must have been answered before.
     pub(crate) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        for order in &self.acknowledged {
-            match self.orders.get(order).map(String::as_str) {
-                Some("pending" | "failed") => {}
-                other => faults.push(format!("the acknowledged order {order} is {other:?}")),
-            }
-        }
-        for (order, status) in &self.orders {
-            let (live, wanted) =
-                (self.live.get(order).copied().unwrap_or(0), usize::from(status == "pending"));
-            if live != wanted {
-                faults.push(format!("order {order} is {status} with {live} live authorizations"));
-            }
-            let placed: BTreeSet<_> = self
-                .events
-                .iter()
-                .filter(|(subject, _, kind, _)| subject == order && kind == "shop.order.placed.v1")
-                .map(|event| &event.3)
-                .collect();
-            if placed.len() != wanted {
-                faults.push(format!(
-                    "order {order} is {status} and was announced {} times",
-                    placed.len()
-                ));
-            }
-        }
+        let mut faults = self.unanswered_for();
+        faults.extend(self.wrong_ends());
         faults.extend(self.disorder());
-        for (product, reserved, held) in &self.stock {
+        for stock in &self.stock {
+            let Stock { product, seeded, on_hand, reserved, held } = stock;
+            if on_hand != seeded {
+                faults.push(format!("{on_hand} of {product} are on hand, {seeded} were seeded"));
+            }
             if reserved != held {
                 faults.push(format!("{reserved} of {product} are reserved, orders hold {held}"));
             }
@@ -55,11 +63,77 @@ impl Books {
         faults
     }
 
+    /// One order for each key, and none without; no money and no event without an order.
+    fn unanswered_for(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
+        for (key, named) in &self.answers {
+            if named.len() > 1 {
+                faults.push(format!("{key} was answered with {named:?}"));
+            }
+            for order in named {
+                if !self.orders.contains_key(order) {
+                    faults.push(format!("the acknowledged order {order} is lost"));
+                }
+                if let Some(other) = keys.insert(order, key) {
+                    faults.push(format!("order {order} was made under {other} and {key}"));
+                }
+            }
+        }
+        let told = self.orders.keys().filter(|order| !keys.contains_key(order.as_str()));
+        faults.extend(told.map(|order| format!("no client was told of order {order}")));
+        let with_money = self.live.iter().filter(|(_, live)| **live > 0).map(|(order, _)| order);
+        let unknown = with_money.filter(|order| !self.orders.contains_key(*order));
+        faults.extend(unknown.map(|order| format!("money is reserved for {order}, no order")));
+        let subjects: BTreeSet<_> = self.events.iter().map(|event| &event.subject).collect();
+        let unknown = subjects.into_iter().filter(|subject| !self.orders.contains_key(*subject));
+        faults.extend(unknown.map(|subject| format!("an event is about {subject}, no order")));
+        faults
+    }
+
+    /// Each order has ended as its customer was told, with the money and the events of that end.
+    fn wrong_ends(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (order, (status, published)) in &self.orders {
+            let allowed: &[&str] = match self.cancels.get(order) {
+                Some(true) => &["cancelled"],
+                Some(false) => &["failed"],
+                None => &["pending", "failed"],
+            };
+            if !allowed.contains(&status.as_str()) {
+                faults.push(format!("order {order} is {status}, not one of {allowed:?}"));
+            }
+            let live = self.live.get(order).copied().unwrap_or(0);
+            if live != usize::from(status == "pending") {
+                faults.push(format!("order {order} is {status} with {live} live authorizations"));
+            }
+            let told = self.told(order);
+            let right: &[&[&str]] = match status.as_str() {
+                "pending" => &[&[PLACED]],
+                "failed" => &[&[FAILED]],
+                // While it was being placed, or afterwards.
+                "cancelled" => &[&[], &[PLACED, CANCELLED, REFUNDED]],
+                _ => &[],
+            };
+            if !right.contains(&told.as_slice()) || told.len() as u64 != *published {
+                faults.push(format!("order {order} is {status} ({published} events): {told:?}"));
+            }
+        }
+        faults
+    }
+
+    /// What was told of an order, copies left out.
+    fn told(&self, order: &str) -> Vec<&str> {
+        let mut ids = BTreeSet::new();
+        let about = self.events.iter().filter(|event| event.subject == order);
+        about.filter(|event| ids.insert(&event.id)).map(|event| event.kind.as_str()).collect()
+    }
+
     /// First receipts of a subject come in order, without gaps; every copy has the same id.
     fn disorder(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut seen: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (subject, sequence, _, id) in &self.events {
+        for Event { subject, sequence, id, .. } in &self.events {
             let ids = seen.entry(subject).or_default();
             let place = usize::try_from(*sequence).expect("a small number").saturating_sub(1);
             match ids.get(place) {
@@ -77,20 +151,39 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
-    use super::Books;
+    use super::{Books, CANCELLED, Event, FAILED, PLACED, REFUNDED, Stock};
 
+    fn event(subject: &str, sequence: u64, kind: &str) -> Event {
+        let id = format!("{subject}-{sequence}");
+        Event { subject: subject.into(), sequence, kind: kind.into(), id }
+    }
+
+    /// a is placed (told twice), b failed, c cancelled once placed, d while being placed.
     fn sound() -> Books {
-        let event = |order: &str| {
-            (order.to_owned(), 1, "shop.order.placed.v1".to_owned(), format!("e-{order}"))
+        let order = |(name, status, events): (&str, &str, u64)| {
+            (name.to_owned(), (status.to_owned(), events))
         };
         Books {
-            acknowledged: ["a", "b"].map(str::to_owned).into(),
-            orders: [("a", "pending"), ("b", "failed")]
-                .map(|(o, s)| (o.to_owned(), s.to_owned()))
-                .into(),
-            live: [("a".to_owned(), 1)].into(),
-            events: vec![event("a"), event("a")],
-            stock: vec![("p".to_owned(), 2, 2)],
+            answers: ["a", "b", "c", "d"].map(|o| (format!("k-{o}"), [o.to_owned()].into())).into(),
+            cancels: [("b", false), ("c", true), ("d", true)].map(|(o, c)| (o.into(), c)).into(),
+            orders: [
+                ("a", "pending", 1),
+                ("b", "failed", 1),
+                ("c", "cancelled", 3),
+                ("d", "cancelled", 0),
+            ]
+            .map(order)
+            .into(),
+            live: [("a".to_owned(), 1), ("c".to_owned(), 0)].into(),
+            events: vec![
+                event("a", 1, PLACED),
+                event("c", 1, PLACED),
+                event("a", 1, PLACED),
+                event("c", 2, CANCELLED),
+                event("b", 1, FAILED),
+                event("c", 3, REFUNDED),
+            ],
+            stock: vec![Stock { product: "p".into(), seeded: 9, on_hand: 9, reserved: 2, held: 2 }],
         }
     }
 
@@ -99,28 +192,69 @@ mod tests {
         assert_eq!(sound().faults(), Vec::<String>::new());
     }
 
+    /// Plants a fault; it must be found in these words.
+    fn found(words: &str, plant: impl FnOnce(&mut Books)) {
+        let mut books = sound();
+        plant(&mut books);
+        let faults = books.faults();
+        assert!(faults.iter().any(|fault| fault.contains(words)), "{words} not in {faults:?}");
+    }
+
     #[test]
-    fn every_planted_fault_is_found() {
-        let plant = |what: &str, spoil: &dyn Fn(&mut Books)| {
-            let mut books = sound();
-            spoil(&mut books);
-            assert!(!books.faults().is_empty(), "{what} was not found");
-        };
-        plant("a lost order", &|b| {
-            b.orders.remove("a");
+    fn planted_faults_of_orders_are_found() {
+        found("the acknowledged order a is lost", |b| drop(b.orders.remove("a")));
+        found("no client was told of order a", |b| drop(b.answers.remove("k-a")));
+        found("k-a was answered with", |b| {
+            b.answers.entry("k-a".into()).or_default().insert("d".into());
         });
-        plant("an order without an end", &|b| {
-            b.orders.insert("b".into(), "placing".into());
+        found("order a was made under k-a and k-x", |b| {
+            b.answers.insert("k-x".into(), ["a".to_owned()].into());
         });
-        plant("a second authorization", &|b| {
+        found("order a is placing, not one of", |b| {
+            b.orders.insert("a".into(), ("placing".into(), 1));
+        });
+        found("order c is pending, not one of [\"cancelled\"]", |b| {
+            b.orders.insert("c".into(), ("pending".into(), 3));
+        });
+        found("order a is pending, not one of [\"failed\"]", |b| {
+            b.cancels.insert("a".into(), false);
+        });
+    }
+
+    #[test]
+    fn planted_faults_of_money_are_found() {
+        found("order a is pending with 2 live", |b| {
             b.live.insert("a".into(), 2);
         });
-        plant("money kept for a failed order", &|b| {
+        found("order a is pending with 0 live", |b| {
+            b.live.remove("a");
+        });
+        found("order b is failed with 1 live", |b| {
             b.live.insert("b".into(), 1);
         });
-        plant("a lost event", &|b| b.events.clear());
-        plant("a copy under another id", &|b| b.events[1].3 = "other".into());
-        plant("a gap", &|b| b.events.push(("a".into(), 3, "x".into(), "y".into())));
-        plant("stock that does not add up", &|b| b.stock[0].1 = 3);
+        found("order c is cancelled with 1 live", |b| {
+            b.live.insert("c".into(), 1);
+        });
+        found("money is reserved for x, no order", |b| {
+            b.live.insert("x".into(), 1);
+        });
+    }
+
+    #[test]
+    fn planted_faults_of_events_are_found() {
+        found("order a is pending (1 events): []", |b| b.events.retain(|e| e.subject != "a"));
+        found("order c is cancelled (3 events): []", |b| b.events.retain(|e| e.subject != "c"));
+        found("order c is cancelled (3 events): [\"shop.order.placed", |b| drop(b.events.pop()));
+        found("a 1 came as a-1 and as other", |b| b.events[2].id = "other".into());
+        found("c 3 came after 1", |b| b.events.swap(3, 5));
+        found("c 3 came after 1", |b| drop(b.events.remove(3)));
+        found("order d is cancelled (0 events)", |b| b.events.push(event("d", 1, PLACED)));
+        found("an event is about x, no order", |b| b.events.push(event("x", 1, PLACED)));
+    }
+
+    #[test]
+    fn planted_faults_of_stock_are_found() {
+        found("3 of p are reserved, orders hold 2", |b| b.stock[0].reserved = 3);
+        found("8 of p are on hand, 9 were seeded", |b| b.stock[0].on_hand = 8);
     }
 }

@@ -1,6 +1,7 @@
-//! Orders of the demo customers while the whole process group is killed, again and again, at seeded moments.
+//! Orders of the demo customers while the whole process group is killed, again and again.
 //!
-//! `STEPWISE_KILLS` says how often (5 unless told otherwise), `STEPWISE_SEED` replays a run.
+//! `STEPWISE_KILLS` says how often (5 unless told otherwise). `STEPWISE_SEED` repeats the customers' choices and the moments
+//! of the kills; how requests, workers and kills interleave is the machine's, so a run is repeated in kind, not step by step.
 
 use std::{
     collections::BTreeMap,
@@ -8,45 +9,33 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use serde_json::{Value, json};
 use sqlx::PgPool;
-use stepwise_adapters::sandbox::ledger;
-use tokio::task::JoinSet;
-use uuid::Uuid;
+use stepwise_adapters::{
+    gateway::GatewayConfig,
+    sandbox::{Timing, ledger},
+};
+use stepwise_engine::{Retry, Terms};
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
-    books::Books,
-    site::{Site, Up, eventually},
+    books::{Books, Stock},
+    customers::{Clients, ask_until_answered, shop_on},
+    site::{Site, Up, eventually, within},
+    subscriber::{Subscriber, subscribe},
 };
 
-/// How often each method is chosen, of 100.
-const METHODS: [(&str, u32); 7] = [
-    ("ok", 52),
-    ("twice", 12),
-    ("declined", 12),
-    ("slow", 10),
-    ("timeoutAfter", 6),
-    ("actsLate", 4),
-    ("timeoutBefore", 4),
-];
+/// From the last start (or the last new request) to the end of everything, waits of the payment methods aside.
+const RECOVERY: Duration = Duration::from_secs(15);
 
-/// An order that a client has asked for: the same request until it is answered.
-#[derive(Clone)]
-struct Wish {
-    customer: usize,
-    key: String,
-    body: Value,
-}
-
-/// What the clients know.
-#[derive(Default)]
-struct Clients {
-    /// Key -> (the wish, the operation, the order).
-    acknowledged: BTreeMap<String, (Wish, String, String)>,
-    /// Asked for and not answered: asked again after the next start.
-    unanswered: Vec<Wish>,
+/// The longest wait of a payment method: one that never answers is tried and asked for until its terms are used up.
+fn silence() -> Duration {
+    let (terms, retry) = (Terms::new(), Retry::default());
+    let tries = u32::try_from(terms.max_unknowns).expect("a small number") + 1;
+    let gateway =
+        GatewayConfig::new("http://127.0.0.1".parse().expect("a URL"), String::new().into());
+    let pauses: Duration = (1..tries).map(|nth| retry.base * 2_u32.pow(nth - 1)).sum();
+    gateway.timeout * tries + pauses
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -60,15 +49,18 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
     println!("STEPWISE_SEED={seed} STEPWISE_KILLS={kills}");
     let mut random = StdRng::seed_from_u64(seed);
     let site = Site::new();
-    let clients = Arc::new(Mutex::new(Clients::default()));
-    let subscriber = Arc::new(Mutex::new(Subscriber::default()));
+    let (clients, subscriber) = (Arc::default(), Arc::default());
+    let mut seeded = None;
     for _ in 0..kills {
         let up = Arc::new(site.up(&["--rate-limit", "0"]).await);
+        if seeded.is_none() {
+            seeded = Some(on_hand(&up).await);
+        }
         let mut busy = JoinSet::new();
         busy.spawn(subscribe(Arc::clone(&up), Arc::clone(&subscriber)));
         for lane in 0..5 {
             let lane_random = StdRng::seed_from_u64(random.random());
-            busy.spawn(order_on(lane, Arc::clone(&up), Arc::clone(&clients), lane_random));
+            busy.spawn(shop_on(lane, Arc::clone(&up), Arc::clone(&clients), lane_random));
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(150..2_000))).await;
         up.kill_group_now();
@@ -77,195 +69,140 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
     }
     let up = Arc::new(site.up(&["--rate-limit", "0"]).await);
     let reading = tokio::spawn(subscribe(Arc::clone(&up), Arc::clone(&subscriber)));
-    ask_again(&up, &clients).await;
-    let pool =
-        PgPool::connect(up.demo["databaseUrl"].as_str().expect("a text")).await.expect("connected");
-    // 15 s after the last start, methods' own waits aside: timeoutBefore is tried four times, 5 s each, before it is given up.
-    eventually("every saga to end", async || open_sagas(&pool).await == 0).await;
-    eventually("every message to be published", async || unpublished(&pool).await == 0).await;
-    eventually("every event to be received", async || {
-        let received = subscriber.lock().expect("no panic").ids();
-        published(&pool).await.iter().all(|id| received.contains(id))
-    })
-    .await;
-    let books = join(&site, &pool, &clients, &subscriber).await;
-    assert_eq!(books.faults(), Vec::<String>::new(), "seed {seed}");
-    let placed = books.orders.values().filter(|status| *status == "pending").count();
-    println!(
-        "{} acknowledged, {placed} placed, {} events",
-        books.acknowledged.len(),
-        books.events.len()
-    );
-    assert!(
-        placed >= 10 && placed * 3 >= books.acknowledged.len(),
-        "vacuous: {placed} orders were placed"
-    );
+    ask_until_answered(&up, &clients).await;
+    let end = End { site: &site, pool: pool(&up).await, clients, subscriber };
+    end.quiet(RECOVERY + silence()).await;
+    end.check(seeded.as_ref(), seed).await;
+    end.late_acts().await;
+    // Nothing may have come of them.
+    end.quiet(RECOVERY).await;
+    end.check(seeded.as_ref(), seed).await;
     reading.abort();
+    end.pool.close().await;
+}
+
+async fn pool(up: &Up) -> PgPool {
+    PgPool::connect(up.demo["databaseUrl"].as_str().expect("a text")).await.expect("connected")
+}
+
+/// Product -> what is on hand.
+async fn on_hand(up: &Up) -> BTreeMap<String, i64> {
+    let pool = pool(up).await;
+    let statement = "select product_id::text, on_hand::bigint from shop.inventory";
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as(statement).fetch_all(&pool).await.expect("readable");
     pool.close().await;
+    rows.into_iter().collect()
 }
 
-/// One client: orders for the customers of its lane, one after the other, until the server is gone.
-async fn order_on(lane: usize, up: Arc<Up>, clients: Arc<Mutex<Clients>>, mut random: StdRng) {
-    loop {
-        let customer = lane * 10 + random.random_range(0..10);
-        let wish = wish(&up, customer, &mut random);
-        let who = up.demo["customers"][customer]["token"].as_str().expect("a text").to_owned();
-        let cart = format!(
-            "/v1/customers/{}/cart/items",
-            up.demo["customers"][customer]["customerId"].as_str().expect("a text")
+/// When nobody asks any more.
+struct End<'a> {
+    site: &'a Site,
+    pool: PgPool,
+    clients: Arc<Mutex<Clients>>,
+    subscriber: Arc<Mutex<Subscriber>>,
+}
+
+impl End<'_> {
+    /// Every saga has ended within `limit`, and what it had to tell was received.
+    async fn quiet(&self, limit: Duration) {
+        let begun = Instant::now();
+        let open =
+            "select count(*) from saga.instance where status not in ('completed', 'unwound')";
+        within(limit, "every saga to end", async || self.count(open).await == 0).await;
+        println!("every saga ended after {:?}, allowed were {limit:?}", begun.elapsed());
+        let waiting = "select count(*) from saga.outbox";
+        eventually("every message to be published", async || self.count(waiting).await == 0).await;
+        eventually("every event to be received", async || {
+            let received = self.subscriber.lock().expect("no panic").ids();
+            self.published().await.iter().all(|id| received.contains(id))
+        })
+        .await;
+    }
+
+    /// A late act may come behind the end of its saga: waits for all of them, or until none can come any more (a gateway
+    /// that was killed meanwhile does not act).
+    async fn late_acts(&self) {
+        let deadline = Instant::now() + Timing::default().acts_late + Duration::from_secs(1);
+        let acts = || {
+            let lines = self.lines();
+            let late = |line: &&ledger::Line| line.reference.starts_with("pi_actsLate_");
+            let count = |op| lines.iter().filter(late).filter(|line| line.op == op).count();
+            (count(ledger::Op::Create), count(ledger::Op::Confirm))
+        };
+        eventually("the time of late acts to be over", async || {
+            let (begun, done) = acts();
+            done == begun || Instant::now() >= deadline
+        })
+        .await;
+        let (begun, done) = acts();
+        println!("{done} of {begun} late acts have come");
+    }
+
+    async fn check(&self, seeded: Option<&BTreeMap<String, i64>>, seed: u64) {
+        let books = self.join(seeded.expect("there was a start")).await;
+        assert_eq!(books.faults(), Vec::<String>::new(), "seed {seed}");
+        let ended = |end: &str| books.orders.values().filter(|(status, _)| status == end).count();
+        let (placed, cancelled) = (ended("pending"), ended("cancelled"));
+        let orders = books.orders.len();
+        println!(
+            "{orders} orders, {placed} placed, {cancelled} cancelled, {} events",
+            books.events.len()
         );
-        let product = &up.demo["productIds"][random.random_range(0..20)];
-        let item = json!({ "productId": product, "quantity": random.random_range(1..4) });
-        match up.try_post(&who, &cart, &Uuid::now_v7().to_string(), &item).await {
-            // An order is being placed from it already, or the server is on its way down.
-            Ok((200 | 201, _)) => {}
-            Ok(_) => continue,
-            Err(_) => return,
-        }
-        if !ask(&up, &clients, wish).await {
-            return;
-        }
-    }
-}
-
-fn wish(up: &Up, customer: usize, random: &mut StdRng) -> Wish {
-    let mut lot = random.random_range(0..100);
-    let method = METHODS.iter().find(|(_, weight)| {
-        let hit = lot < *weight;
-        lot = lot.saturating_sub(*weight);
-        hit
-    });
-    let who = &up.demo["customers"][customer];
-    let body = json!({
-        "customerId": who["customerId"],
-        "shippingAddressId": who["shippingAddressId"],
-        "paymentMethodId": who["paymentMethods"][method.map_or("ok", |(name, _)| name)],
-    });
-    Wish { customer, key: Uuid::now_v7().to_string(), body }
-}
-
-/// Asks once; false if nobody answered.
-async fn ask(up: &Up, clients: &Mutex<Clients>, wish: Wish) -> bool {
-    let who = up.demo["customers"][wish.customer]["token"].as_str().expect("a text").to_owned();
-    // Before it is sent: a client that dies with its request still knows that it asked.
-    clients.lock().expect("no panic").unanswered.push(wish.clone());
-    let Ok((status, answer)) = up.try_post(&who, "/v1/orders", &wish.key, &wish.body).await else {
-        return false;
-    };
-    if status >= 500 {
-        return true;
-    }
-    let mut clients = clients.lock().expect("no panic");
-    clients.unanswered.retain(|open| open.key != wish.key);
-    if status == 202 {
-        let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
-        let known = (wish.clone(), text("id"), text("subject"));
-        if let Some(earlier) = clients.acknowledged.insert(wish.key.clone(), known) {
-            assert_eq!(earlier.1, text("id"), "one key, one operation");
-        }
-    }
-    true
-}
-
-/// What was not answered is asked again under the same key; what was, too: the answer is the same.
-async fn ask_again(up: &Up, clients: &Mutex<Clients>) {
-    let again = {
-        let clients = clients.lock().expect("no panic");
-        let answered = clients.acknowledged.values().map(|known| known.0.clone()).take(20);
-        clients.unanswered.iter().cloned().chain(answered).collect::<Vec<_>>()
-    };
-    for wish in again {
-        assert!(ask(up, clients, wish).await, "it is up");
-    }
-}
-
-/// A subscriber that remembers where it was.
-#[derive(Default)]
-struct Subscriber {
-    last_event_id: Option<String>,
-    received: Vec<(String, u64, String, String)>,
-}
-
-impl Subscriber {
-    fn ids(&self) -> std::collections::BTreeSet<String> {
-        self.received.iter().map(|event| event.3.clone()).collect()
+        assert!(
+            placed >= 10 && placed * 3 >= orders && (cancelled >= 1 || orders < 100),
+            "vacuous: of {orders} orders {placed} were placed and {cancelled} cancelled"
+        );
     }
 
-    fn take(&mut self, id: &str, event: &Value) {
-        let text = |name: &str| event[name].as_str().expect("a text").to_owned();
-        let sequence = event["sequence"].as_u64().expect("a number");
-        self.received.push((text("subject"), sequence, text("type"), text("id")));
-        self.last_event_id = Some(id.to_owned());
+    async fn count(&self, statement: &'static str) -> i64 {
+        sqlx::query_scalar(statement).fetch_one(&self.pool).await.expect("readable")
     }
-}
 
-async fn subscribe(up: Arc<Up>, subscriber: Arc<Mutex<Subscriber>>) {
-    let last = subscriber.lock().expect("no panic").last_event_id.clone();
-    let Ok(response) = up.stream("/v1/events/stream", last.as_deref()).await else { return };
-    let mut bytes = response.bytes_stream();
-    let (mut text, mut id) = (String::new(), String::new());
-    while let Some(Ok(more)) = bytes.next().await {
-        text.push_str(&String::from_utf8_lossy(&more));
-        while let Some(end) = text.find('\n') {
-            let line: String = text.drain(..=end).collect();
-            if let Some(value) = line.strip_prefix("id:") {
-                id = value.trim().to_owned();
-            } else if let Some(value) = line.strip_prefix("data:")
-                && let Ok(event) = serde_json::from_str::<Value>(value.trim())
-            {
-                subscriber.lock().expect("no panic").take(&id, &event);
-            }
-        }
+    async fn published(&self) -> Vec<String> {
+        let statement = "select message_id::text from saga.feed";
+        sqlx::query_scalar(statement).fetch_all(&self.pool).await.expect("readable")
     }
-}
 
-async fn count(pool: &PgPool, statement: &'static str) -> i64 {
-    sqlx::query_scalar(statement).fetch_one(pool).await.expect("readable")
-}
+    fn lines(&self) -> Vec<ledger::Line> {
+        ledger::read(&self.site.data.join("gateway-ledger.jsonl")).expect("the gateway's own book")
+    }
 
-async fn open_sagas(pool: &PgPool) -> i64 {
-    count(pool, "select count(*) from saga.instance where status not in ('completed', 'unwound')")
+    async fn join(&self, seeded: &BTreeMap<String, i64>) -> Books {
+        let orders: Vec<(String, String, i64)> =
+            sqlx::query_as(r#"select order_id::text, status, published_count from shop."order""#)
+                .fetch_all(&self.pool)
+                .await
+                .expect("readable");
+        let stock: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+            r#"select i.product_id::text, i.on_hand::bigint, i.reserved::bigint,
+                coalesce(sum(l.quantity) filter (where o.status = 'pending'), 0)::bigint
+            from shop.inventory i left join shop.order_line l using (product_id) left join shop."order" o using (order_id)
+            group by i.inventory_id"#,
+        )
+        .fetch_all(&self.pool)
         .await
-}
-
-async fn unpublished(pool: &PgPool) -> i64 {
-    count(pool, "select count(*) from saga.outbox").await
-}
-
-async fn published(pool: &PgPool) -> Vec<String> {
-    sqlx::query_scalar("select message_id::text from saga.feed")
-        .fetch_all(pool)
-        .await
-        .expect("readable")
-}
-
-async fn join(
-    site: &Site,
-    pool: &PgPool,
-    clients: &Mutex<Clients>,
-    subscriber: &Mutex<Subscriber>,
-) -> Books {
-    let orders: Vec<(String, String)> =
-        sqlx::query_as(r#"select order_id::text, status from shop."order""#)
-            .fetch_all(pool)
-            .await
-            .expect("readable");
-    let stock = sqlx::query_as(
-        r#"select i.product_id::text, i.reserved::bigint, coalesce(sum(l.quantity) filter (where o.status = 'pending'), 0)::bigint
-        from shop.inventory i left join shop.order_line l using (product_id) left join shop."order" o using (order_id)
-        group by i.product_id, i.reserved"#,
-    )
-    .fetch_all(pool)
-    .await
-    .expect("readable");
-    let live = ledger::live_by_order(&site.data.join("gateway-ledger.jsonl"))
-        .expect("the gateway's own book");
-    let clients = clients.lock().expect("no panic");
-    Books {
-        acknowledged: clients.acknowledged.values().map(|known| known.2.clone()).collect(),
-        orders: orders.into_iter().collect(),
-        live: live.into_iter().map(|(order, booked)| (order, booked.len())).collect(),
-        events: subscriber.lock().expect("no panic").received.clone(),
-        stock,
+        .expect("readable");
+        let stock = stock.into_iter().map(|(product, on_hand, reserved, held)| {
+            let seeded = seeded.get(&product).copied().unwrap_or(0);
+            Stock { product, seeded, on_hand, reserved, held }
+        });
+        let authorizations = ledger::authorizations(&self.lines());
+        let mut live = BTreeMap::new();
+        for booked in authorizations.into_values() {
+            *live.entry(booked.order_id.clone()).or_insert(0) += usize::from(booked.is_live());
+        }
+        let orders = orders.into_iter().map(|(order, status, published)| {
+            (order, (status, u64::try_from(published).expect("a count")))
+        });
+        let (answers, cancels) = self.clients.lock().expect("no panic").told();
+        Books {
+            answers,
+            cancels,
+            orders: orders.collect(),
+            live,
+            events: self.subscriber.lock().expect("no panic").received.clone(),
+            stock: stock.collect(),
+        }
     }
 }

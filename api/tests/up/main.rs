@@ -4,8 +4,10 @@
 mod books;
 mod chaos;
 mod crashes;
+mod customers;
 mod readme;
 mod refusals;
 mod roles;
 mod site;
 mod starts;
+mod subscriber;

@@ -313,10 +313,15 @@ pub(crate) fn kill(signal: &str, target: &str) {
 }
 
 /// Waits for something to become true.
-pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) async fn eventually(what: &str, is_true: impl AsyncFnMut() -> bool) {
+    within(PATIENCE, what, is_true).await;
+}
+
+/// Waits for something to become true before so much time has passed.
+pub(crate) async fn within(limit: Duration, what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !is_true().await {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,0 +1,57 @@
+//! A partner that reads the stream of events, and goes on after an outage where it was.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+};
+
+use futures::StreamExt as _;
+use serde_json::Value;
+
+use crate::{books::Event, site::Up};
+
+/// What it has received.
+#[derive(Default)]
+pub(crate) struct Subscriber {
+    last_event_id: Option<String>,
+    pub(crate) received: Vec<Event>,
+}
+
+impl Subscriber {
+    pub(crate) fn ids(&self) -> BTreeSet<String> {
+        self.received.iter().map(|event| event.id.clone()).collect()
+    }
+
+    fn take(&mut self, position: &str, event: &Value) {
+        let text = |name: &str| event[name].as_str().expect("a text").to_owned();
+        let sequence = event["sequence"].as_u64().expect("a number");
+        self.received.push(Event {
+            subject: text("subject"),
+            sequence,
+            kind: text("type"),
+            id: text("id"),
+        });
+        self.last_event_id = Some(position.to_owned());
+    }
+}
+
+/// Reads until the server is gone.
+pub(crate) async fn subscribe(up: Arc<Up>, subscriber: Arc<Mutex<Subscriber>>) {
+    let last = subscriber.lock().expect("no panic").last_event_id.clone();
+    let Ok(response) = up.stream("/v1/events/stream", last.as_deref()).await else { return };
+    let mut bytes = response.bytes_stream();
+    let (mut text, mut position) = (String::new(), String::new());
+    while let Some(Ok(more)) = bytes.next().await {
+        text.push_str(&String::from_utf8_lossy(&more));
+        while let Some(end) = text.find('\n') {
+            let line: String = text.drain(..=end).collect();
+            if let Some(value) = line.strip_prefix("id:") {
+                position = value.trim().to_owned();
+            } else if let Some(value) = line.strip_prefix("data:")
+                && let Ok(event) = serde_json::from_str::<Value>(value.trim())
+            {
+                subscriber.lock().expect("no panic").take(&position, &event);
+            }
+        }
+    }
+}
