@@ -97,6 +97,7 @@ impl House {
             Arc::new(StripeGateway::new(config).expect("a client")),
             Arc::new(FileMailer::new(&folder.join("mail")).expect("mail")),
         ));
+        stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, db.pool().clone());
         let worker = tokio::spawn(stepwise_engine::work(
             engine.clone(),

@@ -40,12 +40,13 @@ pub struct EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Adds a saga with how its steps are done.
+    /// Adds a saga with how its steps are done. A test adds it with [`EngineBuilder::explored`].
     ///
     /// # Panics
-    /// When its name is taken: names are fixed for life.
+    /// When its name is taken: names are fixed for life. In a process that has made a test database, also when the saga was not explored.
     #[must_use]
     pub fn saga<S: Saga, I: Steps<S>>(mut self, steps: I) -> Self {
+        crate::testing::must_be_explored::<S>();
         let registered = Registered::<S, I>::new(Arc::new(steps));
         self.begins.insert(TypeId::of::<S>(), registered.begins());
         let earlier = self.kinds.insert(S::NAME, Arc::new(registered));

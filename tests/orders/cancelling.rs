@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
+use stepwise_engine::testing::Seed;
 use stepwise_tests::House;
 use stepwise_workflows::order::{cancel::CancelOrderRefusal, commands::CancelOrderError};
 
@@ -89,11 +90,11 @@ async fn a_failed_order_cannot_be_cancelled() {
 async fn placing_and_cancelling_are_one_decision() {
     let house = House::open(Duration::from_secs(5)).await;
     let product = house.product(1_000).await;
-    let mut placed_first = 0;
+    let (mut placed_first, mut random) = (0, Seed::new().rng());
     for round in 0..100 {
         let buyer = house.buyer().await;
         let (order, operation) = house.place(buyer, product, 1, Method::Ok).await;
-        let moment = rand::rng().random_range(0..12_000);
+        let moment = random.random_range(0..12_000);
         tokio::time::sleep(Duration::from_micros(moment)).await;
         let cancelling =
             house.cancel(buyer, order).await.unwrap_or_else(|e| panic!("round {round}: {e}"));

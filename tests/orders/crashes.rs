@@ -152,6 +152,7 @@ impl Trial for Placements {
     }
 
     fn engine(&self, pool: PgPool) -> Engine {
+        stepwise_workflows::sagas::explore();
         stepwise_workflows::sagas::engine(&self.shop(), pool)
     }
 

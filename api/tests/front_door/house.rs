@@ -127,6 +127,7 @@ impl House {
         let mail = Arc::new(Letters::default());
         let keys = Arc::new(Keys::default());
         let shop = Arc::new(Shop::new(Config::default(), keys, gateway, Arc::clone(&mail) as _));
+        stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, database.pool().clone());
         let settings = DoorSettings {
             environment: "test".to_owned(),

@@ -15,7 +15,7 @@ use stepwise_adapters::{
     gateway::GatewayConfig,
     sandbox::{Timing, ledger},
 };
-use stepwise_engine::{Retry, Terms};
+use stepwise_engine::{Retry, Terms, testing::Seed};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
@@ -40,14 +40,10 @@ fn silence() -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
-    let number =
-        |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
-    let (seed, kills) = (
-        number("STEPWISE_SEED").unwrap_or_else(rand::random),
-        number("STEPWISE_KILLS").unwrap_or(5),
-    );
-    println!("STEPWISE_SEED={seed} STEPWISE_KILLS={kills}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let kills: u64 =
+        std::env::var("STEPWISE_KILLS").map_or(5, |text| text.parse().expect("a number"));
+    let seed = Seed::new();
+    let mut random = seed.rng();
     let site = Site::new();
     let (clients, subscriber) = (Arc::default(), Arc::default());
     let mut seeded = None;
@@ -139,9 +135,9 @@ impl End<'_> {
         println!("{done} of {begun} late acts have come");
     }
 
-    async fn check(&self, seeded: Option<&BTreeMap<String, i64>>, seed: u64) {
+    async fn check(&self, seeded: Option<&BTreeMap<String, i64>>, seed: Seed) {
         let books = self.join(seeded.expect("there was a start")).await;
-        assert_eq!(books.faults(), Vec::<String>::new(), "seed {seed}");
+        assert_eq!(books.faults(), Vec::<String>::new(), "{seed}");
         let ended = |end: &str| books.orders.values().filter(|(status, _)| status == end).count();
         let (placed, cancelled) = (ended("pending"), ended("cancelled"));
         let orders = books.orders.len();

@@ -28,11 +28,13 @@ pub struct Database {
 }
 
 impl Database {
-    /// Makes a database with the given migrations applied in the given order.
+    /// Makes a database with the given migrations applied in the given order. From now on this process registers explored sagas only
+    /// ([`crate::EngineBuilder::explored`]).
     ///
     /// # Panics
     /// When `DATABASE_URL` is not set or the server does not do as told: a test cannot go on.
     pub async fn fresh(migrators: &[Migrator]) -> Self {
+        super::explored::demand();
         let server = server();
         let mut admin = connect(&server).await;
         let template = template(&mut admin, &server, migrators).await;

@@ -107,6 +107,7 @@ impl Map {
 /// When there are more than 20,000 positions.
 #[must_use]
 pub fn explore<S: Samples>() -> Map {
+    super::explored::remember::<S>();
     let mut explorer = Explorer::<S> {
         seen: HashMap::new(),
         queue: VecDeque::new(),

@@ -9,10 +9,14 @@ mod crash;
 mod database;
 mod diagram;
 mod explore;
+mod explored;
+mod seed;
 mod walk;
 
 pub use clock::Clock;
 pub use crash::{Survived, Trial, survives_every_crash};
 pub use database::Database;
 pub use explore::{Map, Sample, Samples, explore};
+pub(crate) use explored::must_be_explored;
+pub use seed::Seed;
 pub use walk::{Asks, Walk, walk};

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
     ActivityKey, EffectKind, EffectRow, Next, Outcome, Retry, Saga, Step, StepError, Steps, Terms,
-    Undo, Undone, Unexpected, to, unwind,
+    Undo, Undone, Unexpected,
+    testing::{Sample, Samples},
+    to, unwind,
 };
 
 use crate::provider::{Answer, Provider, cause};
@@ -144,5 +146,23 @@ impl Steps<Odd> for OddSteps {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             _ => Undone::NotDone(cause("no answer")),
         }
+    }
+}
+
+/// Without [`Input::Explode`]: what makes the saga panic, exploring cannot walk through.
+impl Samples for Odd {
+    fn inputs() -> Vec<Input> {
+        vec![Input::Chain(2), Input::LateChain(2), Input::Charge, Input::Post]
+    }
+
+    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+        match step {
+            Step::Tx(Link) => vec![Sample::done(Event::Linked)],
+            Step::Activity(_) => vec![Sample::done(Event::Done)],
+        }
+    }
+
+    fn signals() -> Vec<Event> {
+        vec![Event::Go, Event::Stop]
     }
 }

@@ -2,9 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::RngExt as _;
 use sqlx::PgPool;
-use stepwise_engine::{Answer, signal};
+use stepwise_engine::{Answer, signal, testing::Seed};
 use uuid::Uuid;
 
 use crate::{
@@ -52,9 +52,7 @@ async fn cancel(pool: &PgPool, order: &str, id: Uuid) -> Told {
 async fn a_cancel_raced_200_times_against_the_placement_is_either_told_placed_or_leaves_nothing() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    let seed: u64 = rand::rng().next_u64();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = Seed::new().rng();
     let (mut placed, mut cancelled) = (0, 0);
     for round in 0..8 {
         let mut racing = tokio::task::JoinSet::new();

@@ -6,7 +6,11 @@ use std::{
 };
 
 use sqlx::{FromRow, PgPool};
-use stepwise_engine::{Engine, Saga, Start, WorkerConfig, migrations, testing::Database, work};
+use stepwise_engine::{
+    Engine, Saga, Start, WorkerConfig, migrations,
+    testing::{Database, explore},
+    work,
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -57,9 +61,11 @@ impl Worker {
 }
 
 pub(crate) fn engine(pool: PgPool, provider: &Arc<Provider>) -> Engine {
+    // It is odd: its pivot may be done after a signal has decided that it unwinds.
+    assert_eq!(explore::<Odd>().faults.len(), 1);
     Engine::builder(pool)
-        .saga::<Five, _>(FiveSteps(provider.clone()))
-        .saga::<Order, _>(OrderSteps(provider.clone()))
+        .explored::<Five, _>(FiveSteps(provider.clone()))
+        .explored::<Order, _>(OrderSteps(provider.clone()))
         .saga::<Odd, _>(OddSteps(provider.clone()))
         .build()
 }

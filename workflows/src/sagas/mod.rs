@@ -6,7 +6,7 @@ pub mod place_order;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::{Engine, Saga as _};
+use stepwise_engine::{Engine, Saga as _, testing};
 
 use crate::shop::Shop;
 
@@ -28,4 +28,13 @@ pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
         .build();
     debug_assert_eq!(engine.kinds().len(), KINDS.len(), "KINDS lists every saga of the engine");
     engine
+}
+
+/// For tests: explores every saga of the shop, which must be sound. Without it a test makes no [`engine`].
+///
+/// # Panics
+/// When a saga has faults, each in words.
+pub fn explore() {
+    testing::explore::<place_order::PlaceOrder>().assert_sound();
+    testing::explore::<cancel_order::CancelOrder>().assert_sound();
 }

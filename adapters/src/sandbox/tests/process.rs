@@ -2,8 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
+use rand::RngExt as _;
+use stepwise_engine::testing::Seed;
 
 use super::*;
 
@@ -34,9 +34,7 @@ fn start(folder: &Folder, address: &str) -> Killed {
 
 #[tokio::test]
 async fn a_gateway_killed_at_any_moment_keeps_every_answer_it_gave() {
-    let seed: u64 = rand::random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let mut random = Seed::new().rng();
     let folder = Folder::new();
     // Free at this moment; the child takes it, and takes it again.
     let address = {

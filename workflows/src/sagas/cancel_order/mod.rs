@@ -5,6 +5,7 @@
 //! An order that is still being placed is cancelled by its placement, which unwinds; the saga waits for it, so that the
 //! cancellation is an operation of its own.
 
+mod samples;
 pub mod steps;
 #[cfg(test)]
 mod tests;

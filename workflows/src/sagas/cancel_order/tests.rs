@@ -1,29 +1,15 @@
 //! Stories of a cancellation, and its whole graph.
 
 use stepwise_engine::{
-    Answer, Status, Step,
-    testing::{Asks, Sample, Samples, explore, walk},
+    Answer, Status,
+    testing::{Asks, explore, walk},
 };
 use uuid::Uuid;
 
-use super::{Activity, CancelOrder, Event as E, GiveBack, Input, Tx};
-use crate::{
-    money::{Currency, Money},
-    payment::gateway::Reference,
+use super::{
+    Activity, CancelOrder, Event as E, Input,
+    samples::{back, given_back},
 };
-
-fn amount() -> Money {
-    Money::from_minor(4_200, Currency::USD).expect("an amount")
-}
-
-fn back(captured: bool) -> Input {
-    let reference = Reference("pi_1".to_owned());
-    Input::GiveBack(amount(), GiveBack { order: Uuid::nil(), reference, captured })
-}
-
-fn given_back() -> E {
-    E::GivenBack(amount(), "void_1".to_owned(), "key".to_owned())
-}
 
 #[test]
 fn reserved_money_is_released_and_the_refund_told() {
@@ -55,32 +41,6 @@ fn a_cancellation_of_a_placement_ends_with_its_unwinding() {
     assert!(matches!(order.asks(), Asks::Wait(None)));
     assert_eq!(order.signal(E::PlacementUnwound), Answer::Applied);
     assert_eq!(order.status(), Status::Completed);
-}
-
-impl Samples for CancelOrder {
-    fn inputs() -> Vec<Input> {
-        vec![
-            back(false),
-            back(true),
-            Input::NothingToGiveBack(Uuid::nil()),
-            Input::PlacementUnwinds(Uuid::nil()),
-        ]
-    }
-
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
-        match step {
-            Step::Activity(Activity::Void(..)) => {
-                vec![Sample::done(given_back()), Sample::refused(E::Captured)]
-            }
-            Step::Activity(Activity::Refund(..)) => vec![Sample::done(given_back())],
-            Step::Tx(Tx::RecordRefund { .. }) => vec![Sample::done(E::Recorded)],
-            Step::Tx(Tx::Cancel(_)) => Vec::new(),
-        }
-    }
-
-    fn signals() -> Vec<E> {
-        vec![E::PlacementUnwound]
-    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: what a gateway or a table looks like ([`steps`]), and everything personal (states carry ids and amounts).
 
+mod samples;
 pub mod steps;
 #[cfg(test)]
 mod tests;

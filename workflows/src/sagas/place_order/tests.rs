@@ -2,42 +2,14 @@
 
 use stepwise_engine::{
     Answer, Status, Step,
-    testing::{Asks, Sample, Samples, Walk, explore, walk},
-};
-use uuid::Uuid;
-
-use super::{APPROVAL, Activity, Event as E, PlaceOrder, Placement, Reason, State as S, Tx};
-use crate::{
-    money::{Currency, Money},
-    payment::{
-        PaymentFailure,
-        gateway::{Reason as GatewayReason, Reference},
-    },
+    testing::{Asks, Walk, explore, walk},
 };
 
-fn placement() -> Placement {
-    Placement {
-        order: Uuid::nil(),
-        payment_method: Uuid::nil(),
-        amount: Money::from_minor(4_200, Currency::USD).expect("an amount"),
-    }
-}
-
-fn reference() -> Reference {
-    Reference("pi_1".to_owned())
-}
-
-fn declined() -> PaymentFailure {
-    PaymentFailure::Declined(GatewayReason::new("insufficient_funds"))
-}
-
-fn approval() -> E {
-    E::ApprovalRequired { url: "http://127.0.0.1/approve".to_owned(), expires_at: None }
-}
-
-fn confirmed() -> E {
-    E::Confirmed("key".to_owned())
-}
+use super::{
+    APPROVAL, Activity, Event as E, PlaceOrder, Reason,
+    samples::{approval, confirmed, declined, placement, reference},
+};
+use crate::payment::PaymentFailure;
 
 /// A placement whose authorization is open.
 fn created() -> Walk<PlaceOrder> {
@@ -120,40 +92,6 @@ fn a_gateway_that_never_answers_is_asked_and_then_given_up() {
     order.stays_unknown().was_never_seen().is_given_up().takes_all_back();
     assert_eq!(order.reason(), Some(&Reason::PaymentFailed(PaymentFailure::GatewayError)));
     assert_eq!(order.status(), Status::Unwound);
-}
-
-impl Samples for PlaceOrder {
-    fn inputs() -> Vec<Placement> {
-        vec![placement()]
-    }
-
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
-        let paid = || {
-            vec![
-                Sample::done(confirmed()),
-                Sample::refused(E::Refused(declined())),
-                Sample::refused(approval()),
-                Sample::refused(E::Voided),
-            ]
-        };
-        match step {
-            Step::Activity(Activity::Create(_)) => {
-                vec![Sample::done(E::Created(reference())), Sample::refused(E::Refused(declined()))]
-            }
-            Step::Activity(Activity::Confirm(..) | Activity::Ask(..)) => paid(),
-            Step::Tx(Tx::PlaceOrder { .. }) => vec![Sample::done(E::OrderPlaced)],
-            Step::Tx(Tx::ReserveStock(_) | Tx::ReleaseStock(_))
-            | Step::Activity(Activity::Cancel(_)) => Vec::new(),
-        }
-    }
-
-    fn signals() -> Vec<E> {
-        vec![E::CancelRequested, E::GatewayReported]
-    }
-
-    fn position(state: &S) -> String {
-        Self::name(state)
-    }
 }
 
 #[test]
