@@ -53,6 +53,10 @@ CREATE TABLE saga._migrations (
     checksum bytea NOT NULL,
     execution_time bigint NOT NULL
 );
+CREATE TABLE saga.child_release (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL
+);
 CREATE TABLE saga.clock (
     only_row boolean DEFAULT true NOT NULL,
     offset_by interval DEFAULT '00:00:00'::interval NOT NULL,
@@ -69,7 +73,8 @@ CREATE TABLE saga.effect (
     status text NOT NULL,
     at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
-    CONSTRAINT the_effect_status_is_known CHECK ((status = ANY (ARRAY['intent'::text, 'confirmed'::text, 'refuted'::text, 'undone'::text])))
+    undo_reference text,
+    CONSTRAINT the_effect_status_is_known CHECK ((status = ANY (ARRAY['intent'::text, 'confirmed'::text, 'refuted'::text, 'undone'::text, 'waived'::text])))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
 CREATE TABLE saga.feed (
@@ -122,19 +127,37 @@ CREATE TABLE saga.instance (
     timer_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    parent_id uuid,
+    parent_step integer,
+    held boolean DEFAULT false NOT NULL,
+    ended_at timestamp with time zone,
+    priority smallint DEFAULT 1 NOT NULL,
+    tags jsonb,
+    deadline_at timestamp with time zone,
+    queue_key text,
+    queued boolean DEFAULT false NOT NULL,
+    CONSTRAINT a_priority_is_high_normal_or_low CHECK (((priority >= 0) AND (priority <= 2))),
     CONSTRAINT an_open_instance_has_a_reason_to_wake CHECK (
 CASE
-    WHEN (status = ANY (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text])) THEN ((waiting_on IS NULL) AND (wake_at IS NULL) AND (owner IS NULL))
+    WHEN (status = ANY (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text])) THEN ((waiting_on IS NULL) AND (wake_at IS NULL) AND (owner IS NULL) AND (ended_at IS NOT NULL))
     WHEN (status = ANY (ARRAY['stuck'::text, 'paused'::text])) THEN ((NOT (waiting_on IS DISTINCT FROM 'operator'::text)) AND (wake_at IS NULL) AND (owner IS NULL))
+    WHEN queued THEN ((NOT (waiting_on IS DISTINCT FROM 'worker'::text)) AND (wake_at IS NULL) AND (owner IS NULL) AND (queue_key IS NOT NULL))
     WHEN (waiting_on = ANY (ARRAY['worker'::text, 'activity'::text])) THEN ((owner IS NOT NULL) OR (wake_at IS NOT NULL))
     WHEN (waiting_on = ANY (ARRAY['retry'::text, 'timer'::text])) THEN ((owner IS NULL) AND (wake_at IS NOT NULL))
-    WHEN (waiting_on = 'signal'::text) THEN (owner IS NULL)
+    WHEN (waiting_on = ANY (ARRAY['signal'::text, 'children'::text])) THEN (owner IS NULL)
+    WHEN (waiting_on = 'version'::text) THEN ((owner IS NULL) AND (wake_at IS NOT NULL))
+    WHEN (waiting_on = 'parent'::text) THEN ((owner IS NULL) AND (wake_at IS NULL) AND (parent_id IS NOT NULL) AND held AND (ended_at IS NOT NULL))
     ELSE false
 END),
+    CONSTRAINT only_an_ended_child_has_ended_before_it_is_final CHECK (((ended_at IS NULL) OR (status = ANY (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text])) OR (waiting_on = 'parent'::text))),
     CONSTRAINT the_shard_is_one_of_64 CHECK (((shard >= 0) AND (shard <= 63))),
     CONSTRAINT the_status_is_known CHECK ((status = ANY (ARRAY['running'::text, 'unwinding'::text, 'paused'::text, 'stuck'::text, 'completed'::text, 'unwound'::text, 'abandoned'::text])))
 )
 WITH (fillfactor='60', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+CREATE TABLE saga.join_wait (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL
+);
 CREATE TABLE saga.journal (
     shard smallint NOT NULL,
     saga_id uuid NOT NULL,
@@ -517,12 +540,16 @@ ALTER TABLE ONLY saga.feed
     ADD CONSTRAINT a_position_is_given_once PRIMARY KEY (shard, n);
 ALTER TABLE ONLY saga.outbox
     ADD CONSTRAINT a_subject_publishes_a_sequence_once PRIMARY KEY (shard, subject, sequence);
+ALTER TABLE ONLY saga.child_release
+    ADD CONSTRAINT child_release_pkey PRIMARY KEY (shard, saga_id);
 ALTER TABLE ONLY saga.clock
     ADD CONSTRAINT clock_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY saga.effect
     ADD CONSTRAINT effect_pkey PRIMARY KEY (shard, saga_id, step_no);
 ALTER TABLE ONLY saga.instance
     ADD CONSTRAINT instance_pkey PRIMARY KEY (shard, saga_id);
+ALTER TABLE ONLY saga.join_wait
+    ADD CONSTRAINT join_wait_pkey PRIMARY KEY (shard, saga_id);
 ALTER TABLE ONLY saga.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (shard, saga_id, seq, at);
 ALTER TABLE ONLY saga.journal_default
@@ -594,8 +621,13 @@ ALTER TABLE ONLY shop.inventory
 ALTER TABLE ONLY shop.verification_token
     ADD CONSTRAINT verification_token_pkey PRIMARY KEY (token_hash);
 CREATE INDEX inbox_by_age ON saga.inbox USING brin (handled_at);
+CREATE INDEX instance_by_deadline ON saga.instance USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (ended_at IS NULL));
+CREATE INDEX instance_by_parent ON saga.instance USING btree (shard, parent_id) WHERE (parent_id IS NOT NULL);
 CREATE INDEX instance_by_subject ON saga.instance USING btree (shard, subject);
-CREATE INDEX instance_due ON saga.instance USING btree (wake_at) WHERE (wake_at IS NOT NULL);
+CREATE INDEX instance_by_tag ON saga.instance USING gin (tags jsonb_path_ops) WHERE (tags IS NOT NULL);
+CREATE INDEX instance_due ON saga.instance USING btree (priority, wake_at) WHERE (wake_at IS NOT NULL);
+CREATE INDEX instance_in_queue ON saga.instance USING btree (name, queue_key, priority, saga_id) WHERE ((queue_key IS NOT NULL) AND (ended_at IS NULL));
+CREATE INDEX instance_open_child ON saga.instance USING btree (shard, parent_id) WHERE ((parent_id IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX instance_owned ON saga.instance USING btree (owner) WHERE (owner IS NOT NULL);
 CREATE UNIQUE INDEX one_open_instance_per_subject ON saga.instance USING btree (shard, name, subject, start_key) WHERE (status <> ALL (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text]));
 CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (lower(name));

@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    instance::{Entry, Instance, Pending},
+    instance::{Entry, Instance, Pending, WayBack},
     json::json,
     perform::{Fact, What},
-    saga::{Next, Saga, Step, Undo, Unexpected},
+    saga::{CalledOff, Joined, Next, Saga, Step, Undo, Unexpected},
     status::Status,
     steps::{Cause, Effect},
     terms::{Retry, WhenUnknown},
@@ -35,13 +35,18 @@ impl<S: Saga> Instance<S> {
     /// Is `no` still what the row waits for?
     fn awaits(&self, fact: &Fact<S::Event>) -> bool {
         let pending = match &self.pending {
-            Pending::Call { no, .. } | Pending::Timer { no, .. } | Pending::Run { no, .. } => {
-                Some(*no)
-            }
+            Pending::Call { no, .. }
+            | Pending::Timer { no, .. }
+            | Pending::Run { no, .. }
+            | Pending::Children { no } => Some(*no),
             Pending::Nothing => None,
         };
         match fact.what {
-            What::Undone(_) | What::NothingToUndo | What::NotUndone(_) | What::CannotUndo(_) => {
+            What::Undone(_)
+            | What::NothingToUndo
+            | What::NotUndone(_)
+            | What::CannotUndo(_)
+            | What::ChildrenCalledOff => {
                 self.status == Status::Unwinding
                     && pending.is_none()
                     && self.undos.last().is_some_and(|open| open.no == fact.no)
@@ -81,6 +86,12 @@ impl<S: Saga> Instance<S> {
                 self.undid(fact, &None);
             }
             What::NotUndone(cause) => self.failed(fact, "not_undone", cause),
+            What::Joined(ends) => self.joined(fact, ends),
+            What::NotJoined => self.wait_for_children(fact.no),
+            What::ChildrenCalledOff => {
+                self.note(self.entry("children called off", fact, &()));
+                self.wait_for_children(fact.no);
+            }
             What::CannotUndo(cause) => {
                 self.attempt += 1;
                 self.stick(format_args!("step {} cannot be undone: {cause}", fact.no));
@@ -131,8 +142,9 @@ impl<S: Saga> Instance<S> {
             self.end_if_nothing_is_open();
             return;
         }
-        if pivot {
-            self.pass_pivot();
+        if pivot && let Err(forbidden) = self.pass_pivot() {
+            self.note(self.entry("outcome", fact, event));
+            return self.stick(forbidden);
         }
         let entry = self.entry("outcome", fact, event);
         self.settled();
@@ -186,6 +198,24 @@ impl<S: Saga> Instance<S> {
     /// Does it wait for something that is no step of its own?
     pub(crate) fn waits(&self) -> bool {
         matches!(self.pending, Pending::Nothing | Pending::Timer { .. })
+    }
+
+    /// The last child has ended: the saga learns how, or their way back is done.
+    fn joined(&mut self, fact: &Fact<S::Event>, ends: &Joined) {
+        let entry = self.entry("children", fact, ends);
+        self.settled();
+        if self.status == Status::Unwinding {
+            self.undos.pop();
+            self.note(entry);
+            return self.end_if_nothing_is_open();
+        }
+        match S::joined(ends) {
+            Some(event) => self.react(entry, event),
+            None => {
+                self.note(entry);
+                self.stick("the saga does not say what happened when its children have ended");
+            }
+        }
     }
 
     fn undid(&mut self, fact: &Fact<S::Event>, reference: &Option<String>) {
@@ -246,7 +276,7 @@ impl<S: Saga> Instance<S> {
 
     fn failed_undo(&mut self, no: i32) {
         let retry = match self.undos.last().map(|open| &open.by) {
-            Some(Step::Activity(undo)) => S::terms(undo).retry,
+            Some(WayBack::Activity(undo)) => S::terms(undo).retry,
             _ => Retry::default(),
         };
         if self.attempt >= retry.max_attempts {
@@ -266,7 +296,7 @@ impl<S: Saga> Instance<S> {
                 "{activity:?} could not be done and nothing can be taken back: {last}"
             ));
         }
-        let reason = S::gave_up(activity);
+        let reason = S::called_off(CalledOff::GaveUp(activity.clone()));
         self.settled();
         if self.status == Status::Running {
             self.begin_unwinding(reason);

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::{
     apply::on,
-    instance::{Entry, Instance, Pending},
+    instance::{Entry, Instance, Pending, WayBack},
     saga::{Saga, Step},
     status::Status,
     steps::{StepError, Steps},
@@ -64,7 +64,8 @@ impl<S: Saga> Instance<S> {
         step: S::Tx,
         event: S::Event,
     ) -> Result<(), StepError> {
-        self.ran(no, &Step::Tx(step));
+        self.ran(no, &Step::Tx(step))
+            .map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
         self.settled();
         let mut entry = Entry::new("tx", &event);
         entry.step_no = Some(no);
@@ -96,8 +97,8 @@ pub(crate) async fn undo<S: Saga, I: Steps<S>>(
     let Some(reason) = instance.reason.clone() else { return Ok(()) };
     let mut locked = false;
     while let Some((no, step)) = instance.undos.last().and_then(|open| match &open.by {
-        Step::Tx(step) => Some((open.no, step.clone())),
-        Step::Activity(_) => None,
+        WayBack::Tx(step) => Some((open.no, step.clone())),
+        WayBack::Activity(_) | WayBack::Children => None,
     }) {
         if !std::mem::replace(&mut locked, true) {
             guarded(steps.lock(tx, &instance.subject)).await?;

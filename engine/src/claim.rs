@@ -3,13 +3,14 @@
 //! Hints and notifications are for latency only; polling alone finds everything within [`crate::WorkerConfig::poll`].
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgListener};
 
 use crate::{
+    family,
     lane::PLANNER,
     row::{Row, row_columns},
     worker::Shift,
@@ -22,18 +23,45 @@ const SWEEP: Duration = Duration::from_secs(2);
 pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
 
 // The limit is a literal: with a parameter the planner reads a tenth of the table.
+macro_rules! due_of {
+    ($class:literal, $limit:literal) => {
+        concat!(
+            "select i.shard, i.saga_id, i.wake_at + ",
+            $class,
+            " * interval '60 seconds' as turn
+    from saga.instance i
+    where i.priority = ",
+            $class,
+            " and i.wake_at <= (select saga.now())
+        and exists (select from known k where k.name = i.name and k.version >= i.version)
+    order by i.wake_at
+    limit ",
+            $limit,
+            "
+    for no key update skip locked"
+        )
+    };
+}
+
+// Each class by its own range of the index; they meet with [`crate::Priority::HEAD_START`].
 macro_rules! claim_due {
     ($limit:literal) => {
         ($limit, concat!(
             "-- name: claim due
 with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version)),
+high as materialized (
+    ", due_of!(0, $limit), "
+),
+normal as materialized (
+    ", due_of!(1, $limit), "
+),
+low as materialized (
+    ", due_of!(2, $limit), "
+),
 due as materialized (
-    select i.shard, i.saga_id from saga.instance i
-    where i.wake_at <= (select saga.now())
-        and exists (select from known k where k.name = i.name and k.version >= i.version)
-    order by i.wake_at
+    select * from high union all select * from normal union all select * from low
+    order by turn
     limit ", $limit, "
-    for no key update skip locked
 )
 update saga.instance i
 set owner = $1, epoch = i.epoch + 1, wake_at = null, waiting_on = 'worker', updated_at = clock_timestamp()
@@ -80,12 +108,18 @@ const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any(
 pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut swept: Option<Instant> = None;
+    let mut joined: Option<Instant> = None;
     while !shift.is_stopping() {
         let round = async {
             let open = connect(&shift, &mut connection).await?;
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
                 sweep(&shift, open).await?;
                 swept = Some(Instant::now());
+            }
+            let child_ended = shift.child_ended.swap(false, Ordering::Relaxed);
+            if child_ended || joined.is_none_or(|at| at.elapsed() >= poll) {
+                sqlx::query(family::WAKE_JOINED).execute(&mut *open).await?;
+                joined = Some(Instant::now());
             }
             claim(&shift, open, poll).await
         };
@@ -148,10 +182,13 @@ async fn claim(
     let next_ms: Option<i64> = sqlx::query_scalar(
         "-- name: next wake-up
         with known as (select * from unnest($1::text[], $2::smallint[]) as k(name, version))
-        select greatest(0, ceil(extract(epoch from i.wake_at - (select saga.now())) * 1000))::bigint
-        from saga.instance i
-        where i.wake_at is not null and exists (select from known k where k.name = i.name and k.version >= i.version)
-        order by i.wake_at limit 1",
+        select greatest(0, ceil(extract(epoch from min(n.wake_at) - (select saga.now())) * 1000))::bigint
+        from generate_series(0, 2) as class(priority), lateral (
+            select i.wake_at from saga.instance i
+            where i.priority = class.priority and i.wake_at < 'infinity'
+                and exists (select from known k where k.name = i.name and k.version >= i.version)
+            order by i.wake_at limit 1) n
+        having min(n.wake_at) is not null",
     )
     .bind(names)
     .bind(versions)
@@ -185,6 +222,7 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
             break;
         }
     }
+    release_children(connection).await?;
     let owned: Vec<(uuid::Uuid,)> = sqlx::query_as(
         "-- name: owned for a while
         select saga_id from saga.instance where owner = $1 and updated_at < clock_timestamp() - interval '2 seconds'",
@@ -215,6 +253,17 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
     .execute(&mut *connection)
     .await?;
     Ok(())
+}
+
+/// Children whose parents have let go become final, as many as there are.
+async fn release_children(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    loop {
+        let released: i64 =
+            sqlx::query_scalar(family::RELEASE_CHILDREN).fetch_one(&mut *connection).await?;
+        if released == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// Turns notifications into hints until aborted.

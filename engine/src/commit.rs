@@ -10,7 +10,10 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::status::{Status, WaitingOn};
+use crate::{
+    birth::Birth,
+    status::{Status, WaitingOn},
+};
 
 /// When an instance is to be woken.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,10 +111,35 @@ pub(crate) struct Commit {
     pub(crate) wake: Wake,
     /// The owner lets go of it.
     pub(crate) release: bool,
+    /// It has ended, or waits at its end for its parent.
+    pub(crate) ended: bool,
+    /// The version of its saga whose data this is.
+    pub(crate) version: i16,
     /// Never empty; more than one only for a chain of tx steps, which commits alone.
     pub(crate) journal: Vec<JournalRow>,
     pub(crate) settle: Option<Settle>,
     pub(crate) intent: Option<Intent>,
+    /// Such a commit is written by [`crate::family::write_own`], in a transaction of its own or the caller's.
+    pub(crate) family: Option<Box<Family>>,
+}
+
+/// What a commit does to other instances than its own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Family {
+    /// Its children, or the instance that goes on in its place.
+    pub(crate) births: Vec<Birth>,
+    /// Its place is taken by the one birth.
+    pub(crate) succeeded: bool,
+    /// It waits for its children.
+    pub(crate) joins: bool,
+    /// It will not take its children back any more.
+    pub(crate) lets_go: bool,
+}
+
+impl Family {
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.births.is_empty() || self.joins || self.lets_go
+    }
 }
 
 macro_rules! column {
@@ -206,6 +234,8 @@ pub(crate) async fn write(
         .bind(rest.iter().map(|(_, row)| row.started_at).collect::<Vec<_>>())
         .bind(rest.iter().map(|(_, row)| row.next.as_deref()).collect::<Vec<_>>())
         .bind(rest.iter().map(|(_, row)| row.undo.as_deref()).collect::<Vec<_>>())
+        .bind(column!(batch, ended))
+        .bind(column!(batch, version))
         .fetch_all(tx)
         .await?;
     Ok(written.into_iter().collect())
@@ -223,11 +253,12 @@ member as (
         $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::smallint[], $14::smallint[], $15::boolean[],
         $16::smallint[], $17::text[], $18::smallint[], $19::bigint[], $20::boolean[], $21::integer[], $22::text[], $23::text[],
         $24::integer[], $25::text[], $26::text[], $27::text[], $28::integer[], $29::text[], $30::text[], $31::integer[],
-        $32::smallint[], $33::timestamptz[], $34::text[], $35::text[])
+        $32::smallint[], $33::timestamptz[], $34::text[], $35::text[], $46::boolean[], $47::smallint[])
         as m(shard, saga_id, epoch, seq, new_seq, status, waiting_on, state, pending, undos, reason, past_pivot, attempt,
             unknowns, unsettled, kept, last_error, wake, delay_ms, release, settle_no, settle_status, settle_reference,
             intent_no, intent_kind, intent_amount, intent_currency,
-            j_seq, j_kind, j_event, j_step_no, j_attempt, j_started_at, j_next, j_undo)
+            j_seq, j_kind, j_event, j_step_no, j_attempt, j_started_at, j_next, j_undo,
+            ended, version)
 ),
 fenced as materialized (
     select m.* from member m
@@ -249,7 +280,8 @@ written as (
         wake_at = case f.wake when 0 then i.wake_at when 1 then null when 4 then i.timer_at
             else c.now + f.delay_ms * interval '1 ms' end,
         timer_at = case when f.wake in (0, 4) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
-        updated_at = c.real
+        ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
+        queued = i.queued and f.wake = 0, updated_at = c.real
     from fenced f, clock c
     where i.shard = f.shard and i.saga_id = f.saga_id
     returning i.saga_id, f.epoch

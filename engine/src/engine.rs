@@ -3,6 +3,7 @@
 use std::{
     any::{Any, TypeId},
     collections::HashMap,
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError, RwLock, Weak},
 };
 
@@ -11,8 +12,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
-    registry::{Begins, Drives, Registered},
-    saga::Saga,
+    registry::{Begins, CalledOffRow, Drives, Registered},
+    row::Row,
+    saga::{CalledOff, Saga},
+    start::Unreadable,
     steps::Steps,
     worker::Shift,
 };
@@ -90,6 +93,18 @@ impl Engine {
 
     pub(crate) fn kind(&self, name: &str) -> Option<&Arc<dyn Drives>> {
         self.inner.kinds.get(name)
+    }
+
+    /// Unwinds the instance of a locked row from outside.
+    pub(crate) fn call_off(
+        &self,
+        row: Row,
+        why: CalledOff<Infallible>,
+    ) -> Result<CalledOffRow, Unreadable> {
+        match self.kind(&row.name) {
+            Some(kind) if kind.version() >= row.version => kind.call_off(row, why),
+            _ => Err(Unreadable::Unknown { name: row.name, version: row.version }),
+        }
     }
 
     pub(crate) fn begins<S: Saga>(&self) -> Option<&Arc<dyn Begins<S>>> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    commit::{Commit, Intent, JournalRow, Settle, Wake},
+    commit::{Commit, Family, Intent, JournalRow, Settle, Wake},
     json::json,
     row::Row,
     saga::{Next, Saga, Step, Then, Undo},
@@ -29,6 +29,18 @@ pub(crate) enum Pending<S: Saga> {
     Call { no: i32, activity: S::Activity },
     /// A timer, armed by the commit `no`.
     Timer { no: i32, event: S::Event },
+    /// The children of step `no` to end.
+    Children { no: i32 },
+}
+
+/// How a step is taken back.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "", rename_all = "snake_case")]
+pub(crate) enum WayBack<S: Saga> {
+    Tx(S::Tx),
+    Activity(S::Activity),
+    /// The children that it started are called off.
+    Children,
 }
 
 /// An undo recorded before its step ran.
@@ -37,13 +49,14 @@ pub(crate) enum Pending<S: Saga> {
 pub(crate) struct OpenUndo<S: Saga> {
     /// The step it takes back.
     pub(crate) no: i32,
-    pub(crate) by: Step<S>,
+    pub(crate) by: WayBack<S>,
 }
 
 pub(crate) struct Instance<S: Saga> {
     pub(crate) shard: i16,
     pub(crate) id: Uuid,
     pub(crate) subject: String,
+    pub(crate) start_key: String,
     pub(crate) epoch: i32,
     /// As last committed; every [`Commit`] tests it.
     pub(crate) committed_seq: i32,
@@ -60,6 +73,12 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) unsettled: bool,
     pub(crate) kept: i16,
     pub(crate) last_error: Option<String>,
+    /// Whose child it is.
+    pub(crate) parent: Option<Uuid>,
+    /// The parent may still take it back.
+    pub(crate) held: bool,
+    /// It reached its end, and waits there for its parent.
+    pub(crate) ended: bool,
     /// Signals that came early, in the order of their arrival.
     pub(crate) early: VecDeque<(String, S::Event)>,
     /// Ids of early signals that were taken since the last commit.
@@ -69,6 +88,7 @@ pub(crate) struct Instance<S: Saga> {
     settle: Option<Settle>,
     intent: Option<Intent>,
     wake: Wake,
+    pub(crate) family: Family,
 }
 
 impl<S: Saga> Clone for Pending<S> {
@@ -78,6 +98,26 @@ impl<S: Saga> Clone for Pending<S> {
             Self::Run { no, step } => Self::Run { no: *no, step: step.clone() },
             Self::Call { no, activity } => Self::Call { no: *no, activity: activity.clone() },
             Self::Timer { no, event } => Self::Timer { no: *no, event: event.clone() },
+            Self::Children { no } => Self::Children { no: *no },
+        }
+    }
+}
+
+impl<S: Saga> Clone for WayBack<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Tx(step) => Self::Tx(step.clone()),
+            Self::Activity(activity) => Self::Activity(activity.clone()),
+            Self::Children => Self::Children,
+        }
+    }
+}
+
+impl<S: Saga> From<Step<S>> for WayBack<S> {
+    fn from(step: Step<S>) -> Self {
+        match step {
+            Step::Tx(step) => Self::Tx(step),
+            Step::Activity(activity) => Self::Activity(activity),
         }
     }
 }
@@ -109,6 +149,12 @@ impl Entry {
 pub(crate) enum Forbidden {
     #[error("a saga cannot unwind after its pivot")]
     UnwindAfterPivot,
+    #[error("{0} starts by unwinding")]
+    StartsByUnwinding(&'static str),
+    #[error("a child cannot pass a pivot while its parent may still take it back")]
+    PivotOfHeldChild,
+    #[error("a saga cannot begin anew while something is left to be taken back")]
+    AnewWithOpenUndos,
 }
 
 impl<S: Saga> Instance<S> {
@@ -118,6 +164,7 @@ impl<S: Saga> Instance<S> {
             shard,
             id,
             subject,
+            start_key: String::new(),
             epoch: 1,
             committed_seq: 0,
             seq: 0,
@@ -133,12 +180,16 @@ impl<S: Saga> Instance<S> {
             unsettled: false,
             kept: 0,
             last_error: None,
+            parent: None,
+            held: false,
+            ended: false,
             early: VecDeque::new(),
             taken: Vec::new(),
             journal: Vec::new(),
             settle: None,
             intent: None,
             wake: Wake::Never,
+            family: Family::default(),
         }
     }
 
@@ -166,12 +217,17 @@ impl<S: Saga> Instance<S> {
             kept: row.kept,
             last_error: row.last_error,
             subject: row.subject,
+            start_key: row.start_key,
+            parent: row.parent,
+            held: row.held,
+            ended: row.ended,
             early: VecDeque::new(),
             taken: Vec::new(),
             journal: Vec::new(),
             settle: None,
             intent: None,
             wake: Wake::Never,
+            family: Family::default(),
         })
     }
 
@@ -187,7 +243,7 @@ impl<S: Saga> Instance<S> {
             self.state = state;
         }
         for step in next.begun {
-            self.ran(no, &Step::Tx(step));
+            self.ran(no, &Step::Tx(step))?;
         }
         let decided = match next.then {
             Then::Stay => {
@@ -196,7 +252,7 @@ impl<S: Saga> Instance<S> {
                 }
                 "\"stay\"".to_owned()
             }
-            then => self.wait_for(no, then),
+            then => self.wait_for(no, then)?,
         };
         let undo = (self.undos.len() > undos_before)
             .then(|| json(&self.undos[undos_before..].iter().map(|u| &u.by).collect::<Vec<_>>()));
@@ -204,15 +260,15 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    fn wait_for(&mut self, no: i32, then: Then<S>) -> String {
+    fn wait_for(&mut self, no: i32, then: Then<S>) -> Result<String, Forbidden> {
         self.wake = Wake::Never;
         if let Then::Unwind(reason) = then {
             let decided = format!("{{\"unwind\":{}}}", json(&reason));
             self.begin_unwinding(reason);
-            return decided;
+            return Ok(decided);
         }
         self.fresh();
-        match then {
+        Ok(match then {
             Then::Run(step) => {
                 let decided = format!("{{\"run\":{}}}", json(&step));
                 self.pending = Pending::Run { no, step };
@@ -235,14 +291,22 @@ impl<S: Saga> Instance<S> {
                 self.wake = Wake::Timer { delay, asleep };
                 decided
             }
+            Then::Children(children) => {
+                let decided = format!("{{\"children\":{}}}", children.len());
+                self.start_children(no, children)?;
+                decided
+            }
             Then::Done => {
-                self.pending = Pending::Nothing;
-                self.status = Status::Completed;
-                self.undos.clear();
+                self.done();
                 "\"done\"".to_owned()
             }
+            Then::Anew(input) => {
+                let decided = format!("{{\"anew\":{}}}", json(&input));
+                self.begin_anew(input)?;
+                decided
+            }
             Then::Stay | Then::Unwind(_) => unreachable!("handled before"),
-        }
+        })
     }
 
     /// The pending step is settled (or was never tried): nothing of it is left to ask for.
@@ -269,24 +333,29 @@ impl<S: Saga> Instance<S> {
     }
 
     /// Records the way back of a step that has run or is about to: called before an activity, after a tx step.
-    pub(crate) fn ran(&mut self, no: i32, step: &Step<S>) {
+    pub(crate) fn ran(&mut self, no: i32, step: &Step<S>) -> Result<(), Forbidden> {
         match S::undo(step) {
-            Undo::By(by) => self.undos.push(OpenUndo { no, by }),
+            Undo::By(by) => self.undos.push(OpenUndo { no, by: by.into() }),
             Undo::Nothing => {}
-            Undo::Pivot => self.pass_pivot(),
+            Undo::Pivot => self.pass_pivot()?,
         }
+        Ok(())
     }
 
     /// After this nothing is taken back any more.
-    pub(crate) fn pass_pivot(&mut self) {
+    pub(crate) fn pass_pivot(&mut self) -> Result<(), Forbidden> {
+        if self.held {
+            return Err(Forbidden::PivotOfHeldChild);
+        }
         self.past_pivot = true;
-        self.undos.clear();
+        self.forget_undos();
+        Ok(())
     }
 
     fn intend(&mut self, no: i32, activity: &S::Activity) {
         // An activity pivot is passed by its confirmed outcome, not by being decided.
         if let Undo::By(by) = S::undo(&Step::Activity(activity.clone())) {
-            self.undos.push(OpenUndo { no, by });
+            self.undos.push(OpenUndo { no, by: by.into() });
         }
         if let Some(effect) = S::terms(activity).effect {
             self.intent = Some(Intent { step_no: no, kind: effect.kind, amount: effect.amount });
@@ -366,11 +435,15 @@ impl<S: Saga> Instance<S> {
         if self.status.needs_operator() {
             return Some(WaitingOn::Operator);
         }
+        if self.ended {
+            return Some(WaitingOn::Parent);
+        }
         Some(match (&self.wake, &self.pending) {
             (Wake::Retry(_) | Wake::Settle(_), _) => WaitingOn::Retry,
             (Wake::Timer { asleep: true, .. } | Wake::Armed, _) => WaitingOn::Timer,
             (Wake::Timer { asleep: false, .. }, _) => WaitingOn::Signal,
             (Wake::Now, _) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never, Pending::Children { .. }) => WaitingOn::Children,
             (Wake::Keep | Wake::Never, Pending::Call { .. }) => WaitingOn::Activity,
             (Wake::Keep | Wake::Never, Pending::Run { .. }) => WaitingOn::Worker,
             (Wake::Keep | Wake::Never, _) if self.status == Status::Unwinding => {
@@ -393,6 +466,7 @@ impl<S: Saga> Instance<S> {
             Pending::Run { step, .. } => json(step),
             Pending::Call { activity, .. } => json(activity),
             Pending::Timer { event, .. } => json(event),
+            Pending::Children { .. } => "children".to_owned(),
         };
         (pending, json(&self.undos.iter().map(|open| &open.by).collect::<Vec<_>>()))
     }
@@ -403,6 +477,7 @@ impl<S: Saga> Instance<S> {
             shard: self.shard,
             id: self.id,
             subject: self.subject.clone(),
+            start_key: self.start_key.clone(),
             epoch: self.epoch,
             committed_seq: self.committed_seq,
             seq: self.committed_seq,
@@ -418,12 +493,16 @@ impl<S: Saga> Instance<S> {
             unsettled: self.unsettled,
             kept: self.kept,
             last_error: self.last_error.clone(),
+            parent: self.parent,
+            held: self.held,
+            ended: self.ended,
             early: self.early.clone(),
             taken: Vec::new(),
             journal: Vec::new(),
             settle: None,
             intent: None,
             wake: Wake::Never,
+            family: Family::default(),
         }
     }
 
@@ -449,6 +528,9 @@ impl<S: Saga> Instance<S> {
             last_error: self.last_error.clone(),
             wake: self.wake.clone(),
             release: self.parks(),
+            ended: self.ended || self.status.is_final(),
+            version: S::VERSION as i16,
+            family: self.family.is_needed().then(|| Box::new(std::mem::take(&mut self.family))),
             journal: std::mem::take(&mut self.journal),
             settle: self.settle.take(),
             intent: self.intent.take(),

@@ -16,10 +16,13 @@
 mod advance;
 mod apply;
 mod backend;
+mod birth;
 mod chain;
 mod claim;
 mod commit;
+mod durable;
 mod engine;
+mod family;
 #[doc(hidden)]
 pub mod hooks;
 mod id;
@@ -44,12 +47,14 @@ mod terms;
 pub mod testing;
 mod worker;
 
+pub use birth::{Child, Priority, Start};
 pub use engine::{Engine, EngineBuilder};
+pub use family::CallOff;
 pub use id::{SHARDS, new_id, shard_in, shard_of};
 pub use migrations::migrate;
-pub use saga::{Early, Next, Saga, Step, Undo, Unexpected, stay, to, unwind};
+pub use saga::{CalledOff, Early, Joined, Next, Saga, Step, Undo, Unexpected, stay, to, unwind};
 pub use signal::{Answer, SignalError, signal};
-pub use start::{Start, StartError, Started};
+pub use start::{StartError, Started};
 pub use status::{Status, WaitingOn};
 pub use steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone};
 pub use terms::{EffectKind, Retry, Terms, WhenUnknown};

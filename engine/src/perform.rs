@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 
 use crate::{
-    instance::{Instance, Pending},
-    saga::{Saga, Step},
+    instance::{Instance, Pending, WayBack},
+    saga::{Joined, Saga},
     status::Status,
     steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, Steps, Undone},
     terms::WhenUnknown,
@@ -29,6 +29,10 @@ pub(crate) enum Task<S: Saga> {
     UndoRun,
     /// Try the last open undo.
     UndoCall { no: i32, undo: S::Activity, reason: S::Reason },
+    /// Look whether the children have ended.
+    Join { no: i32 },
+    /// Call off the children that a step started.
+    CallOff { no: i32 },
     /// Nothing, for now.
     Park,
 }
@@ -50,10 +54,14 @@ impl<S: Saga> Instance<S> {
                 Task::Probe { no: *no, activity: activity.clone() }
             }
             (Status::Unwinding, Pending::Call { no, .. }) => Task::Drop { no: *no },
+            (Status::Running | Status::Unwinding, Pending::Children { no }) => {
+                Task::Join { no: *no }
+            }
             (Status::Unwinding, _) => match (self.undos.last(), &self.reason) {
                 (Some(open), Some(reason)) => match &open.by {
-                    Step::Tx(_) => Task::UndoRun,
-                    Step::Activity(undo) => {
+                    WayBack::Tx(_) => Task::UndoRun,
+                    WayBack::Children => Task::CallOff { no: open.no },
+                    WayBack::Activity(undo) => {
                         Task::UndoCall { no: open.no, undo: undo.clone(), reason: reason.clone() }
                     }
                 },
@@ -93,6 +101,10 @@ pub(crate) enum What<E> {
     NothingToUndo,
     NotUndone(Cause),
     CannotUndo(Cause),
+    Joined(Joined),
+    /// Some of the children are open.
+    NotJoined,
+    ChildrenCalledOff,
 }
 
 /// Does the task, outside any transaction. `effect` is the ledger row that an undo takes back.
@@ -148,7 +160,9 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
         }
         Task::Fire { no, event } => (no, What::Fired(event)),
         Task::Drop { no } => (no, What::Dropped),
-        Task::Run | Task::UndoRun | Task::Park => unreachable!("these are no activities"),
+        Task::Run | Task::UndoRun | Task::Join { .. } | Task::CallOff { .. } | Task::Park => {
+            unreachable!("these are no activities")
+        }
     };
     Fact { no, started_at, what }
 }

@@ -1,14 +1,18 @@
 //! The sagas an engine knows, with how their steps are done.
 
-use std::{any::Any, marker::PhantomData, sync::Arc};
+use std::{any::Any, convert::Infallible, marker::PhantomData, sync::Arc};
 
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
 use crate::{
     advance, chain,
+    commit::Commit,
+    family::CallOff,
     instance::Instance,
-    saga::Saga,
+    row::Row,
+    saga::{CalledOff, Saga},
+    start::Unreadable,
     steps::{StepError, Steps},
     worker::{Position, Shift},
 };
@@ -18,9 +22,14 @@ pub(crate) trait Drives: Send + Sync {
     fn name(&self) -> &'static str;
     fn version(&self) -> i16;
     fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()>;
+    /// Unwinds the instance of a locked row from outside; the commit is to be written in the same transaction.
+    fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable>;
     /// An `Arc<dyn Begins<S>>`.
     fn begins(&self) -> Box<dyn Any + Send + Sync>;
 }
+
+/// What came of it, and the commit of that.
+pub(crate) type CalledOffRow = (CallOff, Option<Commit>);
 
 /// A registered saga with its types, without how its steps are done: what a start needs.
 pub(crate) trait Begins<S: Saga>: Send + Sync {
@@ -71,6 +80,15 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
             };
             advance::drive(shift, steps, instance).await;
         })
+    }
+
+    fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable> {
+        let owned = row.owner.is_some();
+        let mut instance = Instance::<S>::from_row(row)?;
+        let seq = instance.seq;
+        let called_off = instance.call_off(why.of(), owned);
+        let commit = (instance.seq != seq).then(|| instance.commit());
+        Ok((called_off, commit))
     }
 
     fn begins(&self) -> Box<dyn Any + Send + Sync> {

@@ -11,7 +11,9 @@ pub(crate) struct Row {
     pub(crate) shard: i16,
     pub(crate) saga_id: Uuid,
     pub(crate) name: String,
+    pub(crate) version: i16,
     pub(crate) subject: String,
+    pub(crate) start_key: String,
     pub(crate) status: Status,
     pub(crate) state: String,
     pub(crate) pending: String,
@@ -27,6 +29,9 @@ pub(crate) struct Row {
     pub(crate) seq: i32,
     pub(crate) owner: Option<Uuid>,
     pub(crate) timer_due: bool,
+    pub(crate) parent: Option<Uuid>,
+    pub(crate) held: bool,
+    pub(crate) ended: bool,
 }
 
 /// The select list that [`Row`] reads, for a table alias `i`.
@@ -34,7 +39,7 @@ macro_rules! row_columns {
     () => {
         "i.shard, i.saga_id, i.name, i.subject, i.status, i.state::text, i.pending::text, i.undos::text, \
          i.reason::text, i.past_pivot, i.attempt, i.unknowns, i.unsettled, i.kept, i.last_error, i.epoch, i.seq, i.owner, \
-         coalesce(i.timer_at <= saga.now(), false) as timer_due"
+         coalesce(i.timer_at <= saga.now(), false) as timer_due, i.held, i.ended_at is not null as ended, i.version, i.start_key, i.parent_id"
     };
 }
 pub(crate) use row_columns;
@@ -64,6 +69,11 @@ impl FromRow<'_, PgRow> for Row {
             seq: row.try_get(16)?,
             owner: row.try_get(17)?,
             timer_due: row.try_get(18)?,
+            held: row.try_get(19)?,
+            ended: row.try_get(20)?,
+            version: row.try_get(21)?,
+            start_key: row.try_get(22)?,
+            parent: row.try_get(23)?,
         })
     }
 }

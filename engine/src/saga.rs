@@ -4,11 +4,11 @@
 //! value (state, pending step, open undos), so a deploy can only change data, never lose a place in code.
 //! State, events and steps carry ids and amounts, never personal data.
 
-use std::{fmt::Debug, time::Duration};
+use std::{convert::Infallible, fmt::Debug, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::terms::Terms;
+use crate::{birth::Child, terms::Terms};
 
 /// What states, events, steps and reasons must be: plain data that can be written down and read again.
 pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
@@ -49,8 +49,13 @@ pub trait Saga: Sized + Send + Sync + 'static {
     /// Effect, time-outs and retries of an activity.
     fn terms(activity: &Self::Activity) -> Terms;
 
-    /// The reason for which an instance unwinds when this activity could not be done within its terms.
-    fn gave_up(activity: &Self::Activity) -> Self::Reason;
+    /// The reason for which an instance unwinds when that is not its own decision.
+    fn called_off(why: CalledOff<Self::Activity>) -> Self::Reason;
+
+    /// What happened when all children of a transition have ended ([`To::children`]). A saga that has children says it.
+    fn joined(_ends: &Joined) -> Option<Self::Event> {
+        None
+    }
 
     /// May this signal come before the state that takes it? Default: it is refused.
     fn early(_signal: &Self::Event) -> Early {
@@ -76,6 +81,54 @@ pub enum Undo<S: Saga> {
     Nothing,
     /// From here on the saga only goes forward.
     Pivot,
+}
+
+/// Why an instance unwinds without having decided it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CalledOff<A> {
+    /// This activity could not be done within its terms.
+    GaveUp(A),
+    /// Its deadline passed.
+    Deadline,
+    /// The parent unwinds.
+    ByParent,
+    /// Somebody cancelled it ([`crate::Engine::cancel`]), for the reason given.
+    Cancelled(String),
+}
+
+impl<A: Debug> CalledOff<A> {
+    /// For the journal.
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Self::GaveUp(activity) => format!("{activity:?} could not be done"),
+            Self::Deadline => "its deadline passed".to_owned(),
+            Self::ByParent => "its parent unwinds".to_owned(),
+            Self::Cancelled(why) => format!("cancelled: {why}"),
+        }
+    }
+}
+
+impl CalledOff<Infallible> {
+    /// The same for a saga with these activities.
+    pub(crate) fn of<A>(self) -> CalledOff<A> {
+        match self {
+            Self::GaveUp(never) => match never {},
+            Self::Deadline => CalledOff::Deadline,
+            Self::ByParent => CalledOff::ByParent,
+            Self::Cancelled(why) => CalledOff::Cancelled(why),
+        }
+    }
+}
+
+/// How the children that a transition started have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Joined {
+    /// So many reached their end. Their undos are kept until the parent passes its pivot or completes.
+    pub completed: u32,
+    /// So many took everything back.
+    pub unwound: u32,
+    /// So many were given up by a person.
+    pub abandoned: u32,
 }
 
 /// What becomes of a signal that its state does not take.
@@ -113,8 +166,10 @@ pub(crate) enum Then<S: Saga> {
     Run(S::Tx),
     Call(S::Activity),
     Wait { until: Option<(Duration, S::Event)>, asleep: bool },
+    Children(Vec<Child>),
     Stay,
     Done,
+    Anew(S::Input),
     Unwind(S::Reason),
 }
 
@@ -175,6 +230,18 @@ impl<S: Saga> To<S> {
     /// Sleep for `delay` of business time, then `event` happens.
     pub fn sleep(self, delay: Duration, event: S::Event) -> Next<S> {
         self.next(Then::Wait { until: Some((delay, event)), asleep: true })
+    }
+
+    /// Start children and wait for the last of them to end; [`Saga::joined`] says what happened then. When the instance unwinds, its
+    /// children unwind first. Before the instance's pivot a child must not pass one of its own.
+    pub fn children(self, children: Vec<Child>) -> Next<S> {
+        self.next(Then::Children(children))
+    }
+
+    /// The end of this instance and the start of another in its place, in one commit: same subject, start key, tags and kept
+    /// signals, a journal of its own. For what lives for years. Nothing may be left to be taken back.
+    pub fn anew(self, input: S::Input) -> Next<S> {
+        self.next(Then::Anew(input))
     }
 
     /// The end.

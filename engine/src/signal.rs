@@ -6,12 +6,14 @@ use uuid::Uuid;
 use crate::{
     apply::on,
     claim::WAKE_CHANNEL,
-    commit,
+    commit::Commit,
+    engine::Engine,
+    family::{CallOff, write_own},
     id::shard_in,
-    instance::{Entry, Instance, Pending},
+    instance::{Entry, Instance},
     json::json,
     row::Row,
-    saga::{Early, Saga, Then},
+    saga::{CalledOff, Early, Saga, Then},
     start::Unreadable,
     store,
 };
@@ -85,15 +87,47 @@ pub async fn signal<S: Saga>(
     }
     let commit =
         if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
-    let written = commit::write(tx, std::slice::from_ref(&commit), commit::Mode::Waiting).await?;
-    debug_assert_eq!(written.len(), 1, "the row is locked");
+    let written = write_own(tx, &commit).await?;
+    debug_assert!(written, "the row is locked");
+    wake_workers(tx, &commit).await?;
+    Ok(answer)
+}
+
+impl Engine {
+    /// Unwinds an instance of any saga of this engine, unless it is past its pivot: [`CallOff`] tells.
+    ///
+    /// Lock the rows of the domain first, as for [`signal`]. An attempt in flight is settled before the first undo.
+    /// Round trips: 2. Row operations: 2 (instance, journal).
+    ///
+    /// # Errors
+    /// [`SignalError`].
+    pub async fn cancel(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        why: &str,
+    ) -> Result<CallOff, SignalError> {
+        let row =
+            store::lock_instance(tx, shard_in(id), id).await?.ok_or(SignalError::NotFound(id))?;
+        let (called_off, commit) = self
+            .call_off(row, CalledOff::Cancelled(why.to_owned()))
+            .map_err(|error| SignalError::Unreadable { id, why: error.to_string() })?;
+        if let Some(commit) = commit {
+            write_own(tx, &commit).await?;
+            wake_workers(tx, &commit).await?;
+        }
+        Ok(called_off)
+    }
+}
+
+async fn wake_workers(tx: &mut PgConnection, commit: &Commit) -> Result<(), sqlx::Error> {
     if commit.wake.delay().is_some() {
         sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")
             .bind(WAKE_CHANNEL)
             .execute(tx)
             .await?;
     }
-    Ok(answer)
+    Ok(())
 }
 
 fn read<S: Saga>(row: Row) -> Result<Box<Instance<S>>, SignalError> {
@@ -120,12 +154,16 @@ pub(crate) fn offer<S: Saga>(
     use crate::status::Status;
     let mut entry = Entry::new("signal", event);
     match instance.status {
-        Status::Running => {}
+        Status::Running if !instance.ended => {}
         Status::Paused | Status::Stuck => {
             instance.note(Entry { kind: "signal kept", ..entry });
             return Ok(Answer::Kept);
         }
-        Status::Unwinding | Status::Completed | Status::Unwound | Status::Abandoned => {
+        Status::Running
+        | Status::Unwinding
+        | Status::Completed
+        | Status::Unwound
+        | Status::Abandoned => {
             instance.note(Entry { kind: "signal refused", ..entry });
             return Ok(Answer::Refused);
         }
@@ -133,18 +171,8 @@ pub(crate) fn offer<S: Saga>(
     if let Ok(next) = on::<S>(instance.state.clone(), event.clone()) {
         let busy = !instance.waits();
         if !busy || matches!(next.then, Then::Stay | Then::Unwind(_)) {
-            let untried = !owned && !instance.unsettled;
-            if matches!(next.then, Then::Unwind(_))
-                && untried
-                && matches!(instance.pending, Pending::Call { .. })
-            {
-                // Nobody is at it and its last attempt surely did nothing: there is nothing to settle.
-                let Pending::Call { no, .. } = instance.pending else {
-                    unreachable!("matched above")
-                };
-                instance.undos.retain(|open| open.no != no);
-                instance.settle(no, "refuted", None);
-                instance.settled();
+            if matches!(next.then, Then::Unwind(_)) {
+                instance.drop_untried_call(owned);
             }
             instance
                 .decide(entry, next)

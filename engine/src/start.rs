@@ -1,14 +1,17 @@
 //! Starting instances inside the caller's transaction.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    birth::{Birth, Start, unborn},
     claim::WAKE_CHANNEL,
-    commit::Commit,
     engine::Engine,
-    id::{new_id, shard_of},
-    instance::{Entry, Instance, Pending},
+    family,
+    id::shard_of,
+    instance::{Instance, Pending},
     saga::Saga,
     status::Status,
     steps::StepError,
@@ -46,26 +49,10 @@ pub enum StartError {
 pub(crate) enum Unreadable {
     #[error("its stored data does not fit: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("version {version} of {name} is not known here")]
+    Unknown { name: String, version: i16 },
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
-}
-
-/// One instance to start.
-#[derive(Debug, Clone)]
-pub struct Start<I> {
-    /// What it is about.
-    pub subject: String,
-    /// Tells apart several open instances of one subject; empty where there is only one.
-    pub start_key: String,
-    /// What [`Saga::start`] gets.
-    pub input: I,
-}
-
-impl<I> Start<I> {
-    /// The only open instance of its subject.
-    pub fn new(subject: impl Into<String>, input: I) -> Self {
-        Self { subject: subject.into(), start_key: String::new(), input }
-    }
 }
 
 /// A started instance. It becomes real with the caller's commit; hand it over then ([`Started::hand_over`]) to have it driven at once.
@@ -105,7 +92,7 @@ impl Engine {
         Ok(started.pop().expect("one start, one instance"))
     }
 
-    /// Starts many in one round trip; 2 row operations each.
+    /// Starts many in one round trip per 1,000; 2 row operations each.
     ///
     /// # Errors
     /// [`StartError`]; none is started then.
@@ -116,42 +103,31 @@ impl Engine {
     ) -> Result<Vec<Started>, StartError> {
         let shift = self.shift();
         let mut instances = Vec::with_capacity(starts.len());
-        let mut keys = Vec::with_capacity(starts.len());
-        for start in starts {
-            instances.push(self.begin::<S>(tx, &start).await?);
-            keys.push(start.start_key);
-        }
-        let places = instances
-            .iter()
-            .map(|instance| shift.as_ref().filter(|_| !instance.parks())?.place())
-            .collect::<Vec<_>>();
-        for (instance, place) in instances.iter_mut().zip(&places) {
+        let mut births = Vec::with_capacity(starts.len());
+        let mut places = Vec::with_capacity(starts.len());
+        for start in &starts {
+            let mut instance = self.begin::<S>(tx, start).await?;
+            let place = match &shift {
+                Some(shift) if !instance.parks() && start.queue_key.is_none() => shift.place(),
+                _ => None,
+            };
             if place.is_none() && !instance.parks() {
                 instance.release();
             }
-        }
-        let commits = instances.iter_mut().map(|instance| instance.commit()).collect::<Vec<_>>();
-        let owners = places
-            .iter()
-            .map(|place| Some(shift.as_ref().filter(|_| place.is_some())?.worker_id))
-            .collect();
-        let subjects =
-            instances.iter().map(|instance| instance.subject.as_str()).collect::<Vec<_>>();
-        let notify = shift.is_none() && commits.iter().any(|commit| commit.wake.delay().is_some());
-        insert(
-            tx,
-            &Births {
+            let owner = place.as_ref().and(shift.as_ref()).map(|shift| shift.worker_id);
+            births.push(Birth {
                 name: S::NAME,
-                version: S::VERSION as i16,
-                commits: &commits,
-                subjects: &subjects,
-                keys: &keys,
-                owners,
-                notify,
-            },
-        )
-        .await
-        .map_err(|error| already_open::<S>(error, &subjects))?;
+                commit: instance.commit(),
+                options: start.options(),
+                parent: None,
+                owner,
+            });
+            instances.push(instance);
+            places.push(place);
+        }
+        let notify =
+            shift.is_none() && births.iter().any(|birth| birth.commit.wake.delay().is_some());
+        insert(tx, &births, notify).await.map_err(|error| already_open::<S>(error, &starts))?;
         Ok(instances
             .into_iter()
             .zip(places)
@@ -172,15 +148,7 @@ impl Engine {
         start: &Start<S::Input>,
     ) -> Result<Box<Instance<S>>, StartError> {
         let begins = self.begins::<S>().ok_or(StartError::Unknown(S::NAME))?;
-        let shard = shard_of(&start.subject);
-        let mut next = S::start(start.input.clone());
-        let Some(state) = next.state.take() else {
-            return Err(StartError::Broken(format!("{} starts by unwinding", S::NAME)));
-        };
-        let mut instance =
-            Box::new(Instance::<S>::unborn(shard, new_id(shard), start.subject.clone(), state));
-        instance
-            .decide(Entry::new("start", &start.input), next)
+        let mut instance = unborn::<S>(shard_of(&start.subject), start)
             .map_err(|forbidden| StartError::Broken(forbidden.to_string()))?;
         if matches!(instance.pending, Pending::Run { .. }) {
             begins.chain(tx, &mut instance).await?;
@@ -189,53 +157,82 @@ impl Engine {
     }
 }
 
-fn already_open<S: Saga>(error: sqlx::Error, subjects: &[&str]) -> StartError {
-    match error.as_database_error().and_then(|e| e.constraint()) {
-        Some("one_open_instance_per_subject") => StartError::AlreadyOpen {
-            saga: S::NAME,
-            subject: subjects.first().copied().unwrap_or_default().to_owned(),
-        },
-        _ => error.into(),
+fn already_open<S: Saga>(error: sqlx::Error, starts: &[Start<S::Input>]) -> StartError {
+    if !is_already_open(&error) {
+        return error.into();
     }
+    let subject = starts.first().map(|start| start.subject.clone()).unwrap_or_default();
+    StartError::AlreadyOpen { saga: S::NAME, subject }
 }
 
-struct Births<'a> {
-    name: &'static str,
-    version: i16,
-    commits: &'a [Commit],
-    subjects: &'a [&'a str],
-    keys: &'a [String],
-    owners: Vec<Option<Uuid>>,
+/// Does the database refuse a second open instance?
+pub(crate) fn is_already_open(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|e| e.constraint()) == Some("one_open_instance_per_subject")
+}
+
+/// So many instances are inserted by one statement at most.
+const BATCH: usize = 1_000;
+
+/// Inserts instances, and those that their own first decisions start.
+///
+/// Round trips: 1 per 1,000 instances (and generation). Row operations: 2 each, 1 more for an effect.
+///
+/// # Errors
+/// The database's; [`is_already_open`] tells one apart.
+pub(crate) async fn insert(
+    tx: &mut PgConnection,
+    births: &[Birth],
     notify: bool,
+) -> Result<(), sqlx::Error> {
+    for batch in births.chunks(BATCH) {
+        insert_batch(tx, batch, notify).await?;
+        let families =
+            batch.iter().filter_map(|birth| Some((birth, birth.commit.family.as_deref()?)));
+        for (birth, family) in families {
+            family::expect_children(tx, &[(birth.commit.shard, birth.commit.id)]).await?;
+            Box::pin(insert(tx, &family.births, false)).await?;
+        }
+    }
+    Ok(())
 }
 
-async fn insert(tx: &mut PgConnection, births: &Births<'_>) -> Result<(), sqlx::Error> {
-    let commits = births.commits;
-    let (modes, delays): (Vec<i16>, Vec<i64>) = commits.iter().map(|c| c.wake.encode()).unzip();
-    let rows =
-        commits.iter().flat_map(|c| c.journal.iter().map(move |row| (c, row))).collect::<Vec<_>>();
-    let intents = commits.iter().filter_map(|c| Some((c, c.intent.as_ref()?))).collect::<Vec<_>>();
+async fn insert_batch(
+    tx: &mut PgConnection,
+    births: &[Birth],
+    notify: bool,
+) -> Result<(), sqlx::Error> {
+    macro_rules! each {
+        ($b:ident => $value:expr) => {
+            births.iter().map(|$b| $value).collect::<Vec<_>>()
+        };
+    }
+    let (modes, delays): (Vec<i16>, Vec<i64>) =
+        births.iter().map(|b| b.commit.wake.encode()).unzip();
+    let rows = births
+        .iter()
+        .flat_map(|b| b.commit.journal.iter().map(move |row| (&b.commit, row)))
+        .collect::<Vec<_>>();
+    let intents = births
+        .iter()
+        .filter_map(|b| Some((&b.commit, b.commit.intent.as_ref()?)))
+        .collect::<Vec<_>>();
+    let ms = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
     sqlx::query(INSERT)
-        .bind(births.name)
-        .bind(births.version)
-        .bind(commits.iter().map(|c| c.shard).collect::<Vec<_>>())
-        .bind(commits.iter().map(|c| c.id).collect::<Vec<_>>())
-        .bind(births.subjects)
-        .bind(births.keys)
-        .bind(commits.iter().map(|c| c.status.as_str()).collect::<Vec<_>>())
-        .bind(
-            commits
-                .iter()
-                .map(|c| c.waiting_on.map(crate::status::WaitingOn::as_str))
-                .collect::<Vec<_>>(),
-        )
-        .bind(commits.iter().map(|c| c.state.as_str()).collect::<Vec<_>>())
-        .bind(commits.iter().map(|c| c.pending.as_str()).collect::<Vec<_>>())
-        .bind(commits.iter().map(|c| c.undos.as_str()).collect::<Vec<_>>())
-        .bind(commits.iter().map(|c| c.reason.as_deref()).collect::<Vec<_>>())
-        .bind(commits.iter().map(|c| c.past_pivot).collect::<Vec<_>>())
-        .bind(commits.iter().map(|c| c.new_seq).collect::<Vec<_>>())
-        .bind(&births.owners)
+        .bind(each!(b => b.name))
+        .bind(each!(b => b.commit.version))
+        .bind(each!(b => b.commit.shard))
+        .bind(each!(b => b.commit.id))
+        .bind(each!(b => b.options.subject.as_str()))
+        .bind(each!(b => b.options.start_key.as_str()))
+        .bind(each!(b => b.commit.status.as_str()))
+        .bind(each!(b => b.commit.waiting_on.map(crate::status::WaitingOn::as_str)))
+        .bind(each!(b => b.commit.state.as_str()))
+        .bind(each!(b => b.commit.pending.as_str()))
+        .bind(each!(b => b.commit.undos.as_str()))
+        .bind(each!(b => b.commit.reason.as_deref()))
+        .bind(each!(b => b.commit.past_pivot))
+        .bind(each!(b => b.commit.new_seq))
+        .bind(each!(b => b.owner))
         .bind(modes)
         .bind(delays)
         .bind(rows.iter().map(|(c, _)| c.shard).collect::<Vec<_>>())
@@ -252,7 +249,15 @@ async fn insert(tx: &mut PgConnection, births: &Births<'_>) -> Result<(), sqlx::
         .bind(intents.iter().map(|(_, i)| i.kind).collect::<Vec<_>>())
         .bind(intents.iter().map(|(_, i)| Some(i.amount.as_ref()?.0.as_str())).collect::<Vec<_>>())
         .bind(intents.iter().map(|(_, i)| Some(i.amount.as_ref()?.1.as_str())).collect::<Vec<_>>())
-        .bind(births.notify.then_some(WAKE_CHANNEL))
+        .bind(notify.then_some(WAKE_CHANNEL))
+        .bind(each!(b => b.parent.map(|parent| parent.id)))
+        .bind(each!(b => b.parent.map(|parent| parent.step_no)))
+        .bind(each!(b => b.parent.is_some_and(|parent| parent.holds)))
+        .bind(each!(b => b.options.priority.as_i16()))
+        .bind(each!(b => b.options.tags.as_deref()))
+        .bind(each!(b => b.options.deadline.map(ms)))
+        .bind(each!(b => b.options.queue_key.as_deref()))
+        .bind(each!(b => b.commit.kept))
         .execute(tx)
         .await
         .map(|_| ())
@@ -262,15 +267,22 @@ const INSERT: &str = "-- name: start instances
 with clock as materialized (select saga.now() as now, clock_timestamp() as real),
 born as (
     insert into saga.instance (shard, saga_id, name, version, subject, start_key, status, waiting_on, state, pending, undos,
-        reason, past_pivot, epoch, seq, owner, wake_at, timer_at, created_at, updated_at)
-    select b.shard, b.saga_id, $1, $2, b.subject, b.start_key, b.status, b.waiting_on, b.state::jsonb, b.pending::jsonb,
-        b.undos::jsonb, b.reason::jsonb, b.past_pivot, 1, b.seq, b.owner,
-        case when b.wake > 1 then c.now + b.delay_ms * interval '1 ms' end,
-        case when b.wake = 3 then c.now + b.delay_ms * interval '1 ms' end, c.real, c.real
-    from clock c, unnest($3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
-        $11::text[], $12::text[], $13::boolean[], $14::integer[], $15::uuid[], $16::smallint[], $17::bigint[])
-        as b(shard, saga_id, subject, start_key, status, waiting_on, state, pending, undos, reason, past_pivot, seq, owner,
-            wake, delay_ms)
+        reason, past_pivot, epoch, seq, owner, wake_at, timer_at, created_at, updated_at, ended_at, parent_id, parent_step, held,
+        priority, tags, deadline_at, queue_key, queued, kept)
+    select b.shard, b.saga_id, b.name, b.version, b.subject, b.start_key, b.status,
+        case when q.queued then 'worker' else b.waiting_on end, b.state::jsonb, b.pending::jsonb, b.undos::jsonb,
+        b.reason::jsonb, b.past_pivot, 1, b.seq, b.owner,
+        case when b.wake > 1 and not q.queued then c.now + b.delay_ms * interval '1 ms' end,
+        case when b.wake = 3 then c.now + b.delay_ms * interval '1 ms' end, c.real, c.real,
+        case when b.waiting_on is null or b.waiting_on = 'parent' then c.real end, b.parent_id, b.parent_step, b.held,
+        b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept
+    from clock c, unnest($1::text[], $2::smallint[], $3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::text[],
+        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[], $14::integer[], $15::uuid[],
+        $16::smallint[], $17::bigint[], $33::uuid[], $34::integer[], $35::boolean[], $36::smallint[], $37::text[],
+        $38::bigint[], $39::text[], $40::smallint[])
+        as b(name, version, shard, saga_id, subject, start_key, status, waiting_on, state, pending, undos, reason, past_pivot,
+            seq, owner, wake, delay_ms, parent_id, parent_step, held, priority, tags, deadline_ms, queue_key, kept),
+        lateral (select b.queue_key is not null and b.status = 'running' as queued) q
 ),
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, next, undo, epoch)

@@ -78,6 +78,10 @@ pub enum WaitingOn {
     Signal,
     /// A person.
     Operator,
+    /// The last of its children to end.
+    Children,
+    /// Its parent, which may still take it back.
+    Parent,
 }
 
 impl WaitingOn {
@@ -91,6 +95,8 @@ impl WaitingOn {
             Self::Timer => "timer",
             Self::Signal => "signal",
             Self::Operator => "operator",
+            Self::Children => "children",
+            Self::Parent => "parent",
         }
     }
 }

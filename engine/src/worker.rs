@@ -101,6 +101,8 @@ pub(crate) struct Shift {
     driving: Mutex<HashMap<Uuid, u64>>,
     next_token: AtomicU64,
     pub(crate) hint: Notify,
+    /// A child has ended here since the claimer looked for parents to wake.
+    pub(crate) child_ended: AtomicBool,
     pub(crate) stop: CancellationToken,
     lease_until: RwLock<Instant>,
     fenced: AtomicBool,
@@ -138,6 +140,13 @@ impl Shift {
         }
         if status.is_final() || status.needs_operator() {
             self.engine.ended(id);
+        }
+    }
+
+    /// After a child's end was committed: its parent may be waiting for just that.
+    pub(crate) fn child_ended(&self) {
+        if !self.child_ended.swap(true, Ordering::Relaxed) {
+            self.hint.notify_one();
         }
     }
 
@@ -219,7 +228,7 @@ impl Shift {
 }
 
 impl Shift {
-    /// Pure code of a saga (`undo`, `terms`, `gave_up`) panicked: a person is needed, the worker goes on.
+    /// Pure code of a saga (`undo`, `terms`, `called_off`) panicked: a person is needed, the worker goes on.
     async fn panicked(&self, id: Uuid) {
         let why = "the saga panicked";
         tracing::error!(saga_id = %id, why);
@@ -283,6 +292,7 @@ async fn shift(
         driving: Mutex::default(),
         next_token: AtomicU64::new(0),
         hint: Notify::new(),
+        child_ended: AtomicBool::new(false),
         stop: stop.clone(),
         lease_until: RwLock::new(lease_until),
         fenced: AtomicBool::new(false),

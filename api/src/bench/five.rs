@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, EffectKind, EffectRow, Next, Outcome, Saga, Step, StepError, Steps, Terms, Undo,
-    Undone, Unexpected, to,
+    ActivityKey, CalledOff, EffectKind, EffectRow, Next, Outcome, Saga, Step, StepError, Steps,
+    Terms, Undo, Undone, Unexpected, to,
 };
 
 const STEPS: u8 = 5;
@@ -68,7 +68,7 @@ impl<const EFFECTS: bool> Saga for Five<EFFECTS> {
         Terms { effect, ..Terms::new() }
     }
 
-    fn gave_up(_: &Activity) {}
+    fn called_off(_: CalledOff<Activity>) {}
 }
 
 /// Does nothing, at once.

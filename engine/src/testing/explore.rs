@@ -12,7 +12,7 @@ use super::{
     walk::{Asks, Walk, name, walk},
 };
 use crate::{
-    saga::{Saga, Step, Undo},
+    saga::{Joined, Saga, Step, Undo},
     signal::Answer,
     status::Status,
 };
@@ -201,6 +201,12 @@ impl<S: Samples> Explorer<S> {
                     self.goes(at, walk, "dropped", dropped);
                 }
             }
+            Asks::Children => self.children(at, walk),
+            Asks::CallOffChildren => {
+                let mut taken_back = walk.fork();
+                taken_back.takes_back();
+                self.goes(at, walk, "children taken back", taken_back);
+            }
             Asks::Undo(by) => {
                 if !matches!(S::undo(&by), Undo::Nothing) {
                     self.fault(format!("{} is an undo and has an undo itself", step_name(&by)));
@@ -232,6 +238,19 @@ impl<S: Samples> Explorer<S> {
             let mut next = walk.fork();
             match next.try_answer(event, stands) {
                 Ok(()) => self.goes(at, walk, &label, next),
+                Err(why) => self.fault(why),
+            }
+        }
+    }
+
+    /// All completed, or not all: the saga is asked what each means to it.
+    fn children(&mut self, at: usize, walk: &Walk<S>) {
+        let all = Joined { completed: 1, ..Joined::default() };
+        let some = Joined { completed: 1, unwound: 1, ..Joined::default() };
+        for (label, ends) in [("children completed", all), ("some children unwound", some)] {
+            let mut next = walk.fork();
+            match next.try_join(ends) {
+                Ok(()) => self.goes(at, walk, label, next),
                 Err(why) => self.fault(why),
             }
         }

@@ -11,10 +11,10 @@ use chrono::DateTime;
 use crate::{
     apply::Applied,
     commit::Wake,
-    instance::{Entry, Instance, Pending},
+    instance::{Entry, Instance, Pending, WayBack},
     json::json,
     perform::{Fact, What},
-    saga::{Saga, Step},
+    saga::{Joined, Saga, Step},
     signal::{Answer, offer},
     status::Status,
     steps::{Cause, Effect},
@@ -28,6 +28,10 @@ pub enum Asks<S: Saga> {
     Call(S::Activity),
     /// To take back by this step.
     Undo(Step<S>),
+    /// To call off the children that a step started.
+    CallOffChildren,
+    /// For its children to end.
+    Children,
     /// For a signal; if none comes within the time, for this event.
     Wait(Option<(Duration, S::Event)>),
     /// For a person.
@@ -42,6 +46,8 @@ impl<S: Saga> Debug for Asks<S> {
             Self::Run(step) => write!(f, "run {step:?}"),
             Self::Call(activity) => write!(f, "call {activity:?}"),
             Self::Undo(step) => write!(f, "undo by {step:?}"),
+            Self::CallOffChildren => f.write_str("call off its children"),
+            Self::Children => f.write_str("wait for its children"),
             Self::Wait(until) => write!(f, "wait {until:?}"),
             Self::Person => f.write_str("a person"),
             Self::Nothing => f.write_str("nothing"),
@@ -81,8 +87,14 @@ impl<S: Saga> Walk<S> {
             (status, _) if status.needs_operator() => Asks::Person,
             (_, Pending::Run { step, .. }) => Asks::Run(step.clone()),
             (_, Pending::Call { activity, .. }) => Asks::Call(activity.clone()),
+            (_, Pending::Children { .. }) => Asks::Children,
             (Status::Unwinding, _) => {
-                self.instance.undos.last().map_or(Asks::Nothing, |open| Asks::Undo(open.by.clone()))
+                match self.instance.undos.last().map(|open| open.by.clone()) {
+                    None => Asks::Nothing,
+                    Some(WayBack::Tx(step)) => Asks::Undo(Step::Tx(step)),
+                    Some(WayBack::Activity(activity)) => Asks::Undo(Step::Activity(activity)),
+                    Some(WayBack::Children) => Asks::CallOffChildren,
+                }
             }
             (_, Pending::Timer { event, .. }) => {
                 Asks::Wait(Some((self.timer.unwrap_or_default(), event.clone())))
@@ -216,6 +228,30 @@ impl<S: Saga> Walk<S> {
         Ok(answer)
     }
 
+    /// All its children have ended so.
+    ///
+    /// # Panics
+    /// When it does not wait for children, or does not expect the event.
+    #[track_caller]
+    pub fn children_end(&mut self, ends: Joined) -> &mut Self {
+        if let Err(why) = self.try_join(ends) {
+            panic!("{why}");
+        }
+        self
+    }
+
+    pub(super) fn try_join(&mut self, ends: Joined) -> Result<(), String> {
+        let Pending::Children { no } = self.instance.pending else {
+            return Err(format!("it asks for {:?}, not for its children", self.asks()));
+        };
+        self.apply(no, What::Joined(ends));
+        if self.instance.status == Status::Stuck {
+            return Err(self.last_error().unwrap_or_default().to_owned());
+        }
+        self.commit();
+        Ok(())
+    }
+
     /// Nothing happens until the timer fires.
     ///
     /// # Panics
@@ -253,17 +289,26 @@ impl<S: Saga> Walk<S> {
                 let no = *no;
                 self.apply(no, What::Dropped);
             }
+            (Pending::Children { no }, _) => {
+                let no = *no;
+                self.apply(no, What::Joined(Joined::default()));
+            }
             (_, Some(open)) => {
                 let (no, by) = (open.no, open.by.clone());
                 match by {
-                    Step::Tx(step) => {
+                    WayBack::Tx(step) => {
                         self.steps.push(name(&step));
                         self.instance.unstepped(no, &step);
                         self.instance.end_if_nothing_is_open();
                     }
-                    Step::Activity(activity) => {
+                    WayBack::Activity(activity) => {
                         self.steps.push(name(&activity));
                         self.apply(no, What::Undone(None));
+                    }
+                    WayBack::Children => {
+                        self.steps.push("children".to_owned());
+                        self.apply(no, What::ChildrenCalledOff);
+                        self.apply(no, What::Joined(Joined::default()));
                     }
                 }
             }
@@ -321,9 +366,17 @@ impl<S: Saga> Walk<S> {
         self.instance.last_error.as_deref()
     }
 
-    /// The open undos, oldest first.
+    /// The open undos that are steps, oldest first.
     pub fn open_undos(&self) -> Vec<Step<S>> {
-        self.instance.undos.iter().map(|open| open.by.clone()).collect()
+        self.instance
+            .undos
+            .iter()
+            .filter_map(|open| match open.by.clone() {
+                WayBack::Tx(step) => Some(Step::Tx(step)),
+                WayBack::Activity(activity) => Some(Step::Activity(activity)),
+                WayBack::Children => None,
+            })
+            .collect()
     }
 
     /// The names of all steps and undos done so far, in order.

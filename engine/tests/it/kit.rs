@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Early, Engine, Next, Saga, Start, Status, Step, Terms, Undo, Unexpected, signal,
+    Answer, CalledOff, Early, Engine, Next, Saga, Start, Status, Step, Terms, Undo, Unexpected,
+    signal,
     testing::{Asks, Sample, Samples, Trial, explore, survives_every_crash, walk},
     to, unwind,
 };
@@ -222,7 +223,7 @@ impl Saga for Unsound {
         Terms::new()
     }
 
-    fn gave_up(_: &Place) {}
+    fn called_off(_: CalledOff<Place>) {}
 
     fn early(_: &Happening) -> Early {
         Early::Refuse

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, EffectKind, EffectRow, Next, Outcome, Retry, Saga, Step, StepError, Steps, Terms,
-    Undo, Undone, Unexpected,
+    ActivityKey, CalledOff, EffectKind, EffectRow, Next, Outcome, Retry, Saga, Step, StepError,
+    Steps, Terms, Undo, Undone, Unexpected,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -111,7 +111,7 @@ impl Saga for Odd {
         }
     }
 
-    fn gave_up(_: &Activity) {}
+    fn called_off(_: CalledOff<Activity>) {}
 }
 
 pub(crate) struct OddSteps(pub(crate) Arc<Provider>);

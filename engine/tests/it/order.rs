@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, Early, Effect, EffectKind, EffectRow, Next, Outcome, Probe, Saga, Step, StepError,
-    Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, stay, to, unwind,
+    ActivityKey, CalledOff, Early, Effect, EffectKind, EffectRow, Next, Outcome, Probe, Saga, Step,
+    StepError, Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, stay, to, unwind,
 };
 
 use crate::provider::{Answer, Provider, cause, quick};
@@ -165,7 +165,7 @@ impl Saga for Order {
         }
     }
 
-    fn gave_up(_: &Activity) -> Reason {
+    fn called_off(_: CalledOff<Activity>) -> Reason {
         Reason::GaveUp
     }
 

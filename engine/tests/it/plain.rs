@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, Effect, EffectKind, EffectRow, Next, Outcome, Probe, Saga, Step, StepError, Steps,
-    Terms, Undo, Undone, Unexpected, WhenUnknown, to, unwind,
+    ActivityKey, CalledOff, Effect, EffectKind, EffectRow, Next, Outcome, Probe, Saga, Step,
+    StepError, Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, to, unwind,
 };
 
 use crate::provider::{Answer, Provider, cause, quick};
@@ -88,7 +88,7 @@ impl Saga for Five {
         }
     }
 
-    fn gave_up(_: &Do) -> String {
+    fn called_off(_: CalledOff<Do>) -> String {
         "gave up".to_owned()
     }
 }

@@ -11,7 +11,9 @@ pub mod steps;
 mod tests;
 
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{EffectKind, Next, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to};
+use stepwise_engine::{
+    CalledOff, EffectKind, Next, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to,
+};
 use uuid::Uuid;
 
 use crate::{money::Money, payment::gateway::Reference};
@@ -170,7 +172,7 @@ impl Saga for CancelOrder {
         }
     }
 
-    fn gave_up(_: &Activity) -> Reason {
+    fn called_off(_: CalledOff<Activity>) -> Reason {
         Reason::GaveUp
     }
 }

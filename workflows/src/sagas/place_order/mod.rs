@@ -18,7 +18,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use stepwise_engine::{
-    Early, EffectKind, Next, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to, unwind,
+    CalledOff, Early, EffectKind, Next, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to,
+    unwind,
 };
 use uuid::Uuid;
 
@@ -230,7 +231,7 @@ impl Saga for PlaceOrder {
         }
     }
 
-    fn gave_up(_: &Activity) -> Reason {
+    fn called_off(_: CalledOff<Activity>) -> Reason {
         Reason::PaymentFailed(PaymentFailure::GatewayError)
     }
 

@@ -1,0 +1,210 @@
+//! Making what was decided durable: in a lane with others, or in a transaction of its own; and what to do when it was not written.
+
+use std::time::Duration;
+
+use crate::{
+    apply::Applied,
+    chain,
+    commit::Wake,
+    family::{self, write_own},
+    hooks::Site,
+    instance::{Instance, Pending},
+    lane::{Written, is_transient},
+    perform::{Fact, Task},
+    saga::Saga,
+    status::Status,
+    steps::{StepError, Steps},
+    store,
+    terms::Retry,
+    worker::Shift,
+};
+
+/// How a commit went.
+pub(crate) enum Committed<S: Saga> {
+    /// Durable; go on with it.
+    Yes(Box<Instance<S>>),
+    /// Not written; this is the row as it is now.
+    Missed(Box<Instance<S>>),
+    /// It is no longer ours.
+    Lost,
+}
+
+/// Written with whoever else is waiting. Round trips: 1, shared; commits: 1, shared.
+pub(crate) async fn in_lane<S: Saga>(
+    shift: &Shift,
+    mut instance: Box<Instance<S>>,
+) -> Committed<S> {
+    let commit = instance.commit();
+    let (wake, parks) = (commit.wake.clone(), commit.release);
+    shift.hooks.at(Site::BeforeCommit).await;
+    let written = shift.lane(instance.shard).commit(commit).await;
+    shift.hooks.at(Site::AfterCommit).await;
+    match written {
+        Written::Yes => {
+            committed(shift, &mut instance, &wake);
+            if parks { Committed::Lost } else { Committed::Yes(instance) }
+        }
+        Written::Missed => reread(shift, &instance).await,
+        Written::Refused(why) => {
+            tracing::error!(saga_id = %instance.id, %why, "the database refuses a transition; the instance is stuck");
+            match reread::<S>(shift, &instance).await {
+                Committed::Missed(mut fresh) if fresh.committed_seq == instance.committed_seq => {
+                    fresh.stick(format_args!("its transition cannot be stored: {why}"));
+                    Box::pin(in_lane(shift, fresh)).await
+                }
+                other => other,
+            }
+        }
+    }
+}
+
+/// Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit. Locks of the domain come
+/// before the instance's row.
+pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
+    shift: &Shift,
+    steps: &I,
+    mut instance: Box<Instance<S>>,
+    fact: Option<&Fact<S::Event>>,
+) -> Committed<S> {
+    let done = async {
+        let mut tx = shift.pool.begin().await?;
+        match instance.task() {
+            Task::Run => chain::run(steps, &mut tx, &mut instance).await?,
+            Task::UndoRun => chain::undo(steps, &mut tx, &mut instance).await?,
+            _ => {}
+        }
+        if !instance.taken.is_empty() {
+            store::take_signals(
+                &mut tx,
+                instance.shard,
+                instance.id,
+                &std::mem::take(&mut instance.taken),
+            )
+            .await?;
+        }
+        let commit = instance.commit();
+        if !write_own(&mut tx, &commit).await? {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        shift.hooks.at(Site::BeforeCommit).await;
+        tx.commit().await?;
+        shift.hooks.at(Site::AfterCommit).await;
+        Ok(Some(commit))
+    };
+    match done.await.map_err(family::twice) {
+        Ok(Some(commit)) => {
+            committed(shift, &mut instance, &commit.wake);
+            if commit.release { Committed::Lost } else { Committed::Yes(instance) }
+        }
+        Ok(None) => reread(shift, &instance).await,
+        Err(error) => chain_failed(shift, &instance, fact, error).await,
+    }
+}
+
+/// It is durable: whoever waits for that may know.
+fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
+    instance.committed();
+    shift.committed(instance.id, instance.status, wake);
+    if instance.parent.is_some() && (instance.ended || instance.status.is_final()) {
+        shift.child_ended();
+    }
+}
+
+/// Nothing of the transaction remains. The outcome that led to the chain is committed alone (its effect is a fact), the chain is tried
+/// again by the default policy; what must never be is `stuck`.
+async fn chain_failed<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    fact: Option<&Fact<S::Event>>,
+    error: StepError,
+) -> Committed<S> {
+    tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a chain of tx steps failed");
+    let mut fresh = match reread(shift, instance).await {
+        Committed::Missed(fresh) => fresh,
+        other => return other,
+    };
+    if fresh.committed_seq != instance.committed_seq && fact.is_none() {
+        // It was written after all, or a signal came: see what the row waits for now.
+        return Committed::Missed(fresh);
+    }
+    // Early signals come later, with a chain that works.
+    fresh.early.clear();
+    if fact.is_some_and(|fact| fresh.apply(fact) == Applied::Moot) {
+        return Committed::Yes(fresh);
+    }
+    match &error {
+        StepError::Broken(why) => fresh.stick(why),
+        StepError::Database(sqlx::Error::Database(database))
+            if is_transient(database.as_ref()) && fresh.attempt < 3 =>
+        {
+            fresh.chain_failed(&error, Duration::from_millis(5 << fresh.attempt));
+        }
+        StepError::Database(_) => {
+            fresh.chain_failed(&error, Retry::default().delay(fresh.attempt + 1))
+        }
+    }
+    in_lane(shift, fresh).await
+}
+
+/// Reads the row until the database answers, and takes the early signals in.
+async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> {
+    let mut wait = Duration::from_millis(2);
+    loop {
+        match store::instance(&shift.pool, instance.shard, instance.id).await {
+            Ok(Some(row)) if row.epoch != instance.epoch || row.owner != Some(shift.worker_id) => {
+                if !row.status.is_final() {
+                    tracing::info!(saga_id = %instance.id, epoch = instance.epoch, now = row.epoch, "fenced: no longer ours");
+                }
+                return Committed::Lost;
+            }
+            Ok(Some(row)) => {
+                let unchanged = row.seq == instance.committed_seq;
+                match shift.load::<S>(row).await {
+                    Ok(fresh) => {
+                        if unchanged {
+                            // Somebody holds its row lock: leave it a moment.
+                            tokio::time::sleep(wait).await;
+                        }
+                        return Committed::Missed(fresh);
+                    }
+                    Err(error) => {
+                        tracing::warn!(saga_id = %instance.id, %error, "an instance cannot be read again")
+                    }
+                }
+            }
+            Ok(None) => return Committed::Lost,
+            Err(_) if shift.is_stopping() => return Committed::Lost,
+            Err(error) => tracing::warn!(saga_id = %instance.id, %error, "the database is away"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// A row that was claimed although there is nothing to do: give it back as it should stand.
+pub(crate) async fn park<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+    if matches!(instance.pending, Pending::Timer { .. }) {
+        // Its time has not come (the clock was moved back).
+        instance.release();
+    }
+    if instance.status == Status::Unwinding {
+        instance.end_if_nothing_is_open();
+    }
+    release_row(shift, instance).await;
+}
+
+/// Give it back; it is due at once.
+pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+    instance.release();
+    release_row(shift, instance).await;
+}
+
+async fn release_row<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+    instance.note(crate::instance::Entry::new("released", &()));
+    let commit = instance.commit();
+    let wake = commit.wake.clone();
+    if shift.lane(instance.shard).commit(commit).await == Written::Yes {
+        shift.committed(instance.id, instance.status, &wake);
+    }
+}
