@@ -77,7 +77,7 @@ pub enum Step<S: Saga> {
 pub enum Undo<S: Saga> {
     /// This step takes it back.
     By(Step<S>),
-    /// Nothing is to be taken back, or another step's undo covers it.
+    /// Nothing is to be taken back. (An activity that declares an effect needs a way back, or comes after the pivot.)
     Nothing,
     /// From here on the saga only goes forward.
     Pivot,

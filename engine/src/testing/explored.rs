@@ -8,7 +8,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::explore::{Samples, explore};
+use super::{explore::explore, samples::Samples};
 use crate::{engine::EngineBuilder, saga::Saga, steps::Steps};
 
 struct Explored {

@@ -10,13 +10,16 @@ mod database;
 mod diagram;
 mod explore;
 mod explored;
+mod rules;
+mod samples;
 mod seed;
 mod walk;
 
 pub use clock::Clock;
 pub use crash::{Survived, Trial, survives_every_crash};
 pub use database::Database;
-pub use explore::{Map, Sample, Samples, explore};
+pub use explore::explore;
 pub(crate) use explored::must_be_explored;
+pub use samples::{Map, Sample, Samples};
 pub use seed::Seed;
 pub use walk::{Asks, Walk, walk};

@@ -4,7 +4,11 @@
 //! open, what a signal is answered, whether a timer still counts, is decided by the engine's own pure half, so a story that reads
 //! well here happens so on Postgres too.
 
-use std::{fmt::Debug, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    time::Duration,
+};
 
 use chrono::DateTime;
 
@@ -14,7 +18,7 @@ use crate::{
     instance::{Entry, Instance, Pending, WayBack},
     json::json,
     perform::{Fact, What},
-    saga::{Joined, Saga, Step},
+    saga::{Joined, Saga, Step, Undo},
     signal::{Answer, offer},
     status::Status,
     steps::{Cause, Effect},
@@ -60,6 +64,8 @@ pub struct Walk<S: Saga> {
     pub(super) instance: Instance<S>,
     timer: Option<Duration>,
     steps: Vec<String>,
+    /// The effects that stand or may stand: by step, the activity and the kind.
+    ledger: BTreeMap<i32, (String, &'static str)>,
 }
 
 /// Starts an instance in memory. It asks for its first step then ([`Walk::asks`]).
@@ -74,7 +80,7 @@ pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
     let state = next.state.take().expect("a saga starts in a state, not by unwinding");
     let mut instance = Instance::unborn(0, uuid::Uuid::nil(), "subject".to_owned(), state);
     instance.decide(entry, next).expect("nothing is past a pivot at the start");
-    let mut walk = Walk { instance, timer: None, steps: Vec::new() };
+    let mut walk = Walk { instance, timer: None, steps: Vec::new(), ledger: BTreeMap::new() };
     walk.commit();
     walk
 }
@@ -399,18 +405,59 @@ impl<S: Saga> Walk<S> {
         }
         self.instance.timer_due = false;
         self.instance.taken.clear();
-        drop(self.instance.commit());
+        let commit = self.instance.commit();
+        if let (Some(intent), Pending::Call { activity, .. }) =
+            (commit.intent, &self.instance.pending)
+        {
+            // A pivot that was done is not taken back.
+            if !matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot) {
+                self.ledger.insert(intent.step_no, (name(activity), intent.kind));
+            }
+        }
+        if let Some(settle) = commit.settle.filter(|settle| settle.status != "confirmed") {
+            self.ledger.remove(&settle.step_no);
+        }
+        if self.instance.past_pivot {
+            self.ledger.clear();
+        }
         self.instance.committed();
     }
 
     /// Another walk from the same position.
     pub(super) fn fork(&self) -> Self {
-        Self { instance: self.instance.copy(), timer: self.timer, steps: self.steps.clone() }
+        Self {
+            instance: self.instance.copy(),
+            timer: self.timer,
+            steps: self.steps.clone(),
+            ledger: self.ledger.clone(),
+        }
     }
 
     /// Does it keep a signal like this already?
     pub(super) fn keeps(&self, signal: &S::Event) -> bool {
         self.instance.early.iter().any(|(_, kept)| json(kept) == json(signal))
+    }
+
+    /// The activities whose effects stand (or may) and which no open undo takes back, each with the kind of its effect.
+    pub(super) fn standing(&self) -> BTreeSet<&(String, &'static str)> {
+        let open = |no: &i32| self.instance.undos.iter().any(|open| open.no == *no);
+        self.ledger.iter().filter(|(no, _)| !open(no)).map(|(_, effect)| effect).collect()
+    }
+
+    /// Is the other one the same instance at the same point, down to its pending step or timer?
+    pub(super) fn is_where(&self, other: &Self) -> bool {
+        let at = |walk: &Self| {
+            let instance = &walk.instance;
+            let pending = json(&instance.pending);
+            (
+                json(&instance.state),
+                instance.status,
+                pending,
+                instance.undos.len(),
+                instance.early.len(),
+            )
+        };
+        at(self) == at(other)
     }
 
     /// What tells positions apart; `state` does it for states.
@@ -419,8 +466,9 @@ impl<S: Saga> Walk<S> {
         let early = instance.early.iter().map(|(_, event)| json(event)).collect::<Vec<_>>();
         let (pending, undos) = instance.shape();
         format!(
-            "{} {state} {pending} {undos} {} {:?} {early:?}",
+            "{} {state} {pending} {undos} {:?} {} {:?} {early:?}",
             instance.status.as_str(),
+            self.standing(),
             instance.past_pivot,
             instance.reason.as_ref().map(json),
         )

@@ -140,11 +140,12 @@ impl Saga for Order {
     fn undo(step: &Step<Self>) -> Undo<Self> {
         match step {
             Step::Tx(Tx::Reserve(order)) => Undo::By(Step::Tx(Tx::Release(order.clone()))),
-            // Cancelling the reference also covers what was confirmed under it, and kills what is confirmed late.
-            Step::Activity(Activity::Create) => Undo::By(Step::Activity(Activity::Cancel)),
+            // Cancelling the reference takes back what was confirmed under it, and kills what is confirmed late.
+            Step::Activity(Activity::Create | Activity::Confirm { .. }) => {
+                Undo::By(Step::Activity(Activity::Cancel))
+            }
             Step::Tx(Tx::Place(_)) => Undo::Pivot,
-            Step::Tx(Tx::Release(_))
-            | Step::Activity(Activity::Confirm { .. } | Activity::Cancel | Activity::Notify) => {
+            Step::Tx(Tx::Release(_)) | Step::Activity(Activity::Cancel | Activity::Notify) => {
                 Undo::Nothing
             }
         }

@@ -1,0 +1,142 @@
+//! What exploring refuses, and what it says should be done instead.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    explore::{Explorer, place, step_name},
+    samples::Samples,
+    walk::{Walk, name},
+};
+use crate::{
+    apply::on,
+    instance::Forbidden,
+    json::json,
+    saga::{Step, Then, Undo},
+    status::Status,
+};
+
+impl<S: Samples> Explorer<S> {
+    pub(super) fn fault(&mut self, fault: String) {
+        if self.told.insert(fault.clone()) {
+            self.faults.push(fault);
+        }
+    }
+
+    /// What would get an instance stuck.
+    pub(super) fn not_allowed(&mut self, when: &str, why: &str) {
+        let advice = if why == Forbidden::UnwindAfterPivot.to_string() {
+            "go on another way from there, or ask before the pivot (a tx pivot is passed by its commit, also when it refuses)"
+        } else if why.contains("after unwinding had been decided") {
+            "let no signal unwind while the pivot may be in flight"
+        } else {
+            "add it to `on`"
+        };
+        self.fault(format!("{when}: {why}; {advice}"));
+    }
+
+    /// The engine drops the undo of a refused activity. A tx step tells it nothing but the event, so its undo runs all the same.
+    pub(super) fn must_say_refused(
+        &mut self,
+        walk: &Walk<S>,
+        step: &Step<S>,
+        event: &S::Event,
+        stands: bool,
+    ) {
+        let (Step::Tx(_), Undo::By(by)) = (step, S::undo(step)) else { return };
+        let unwinds = || {
+            on::<S>(walk.state().clone(), event.clone())
+                .is_ok_and(|next| matches!(next.then, Then::Unwind(_)))
+        };
+        if stands && unwinds() {
+            let (step, event, by) = (step_name(step), name(event), step_name(&by));
+            self.fault(format!(
+                "{step} answers {event}, which unwinds at once, and {by} takes {step} back although it refused: let {by} take back only \
+                 what is there, and show it as `Sample::refused({event})`, so that `unwinds_from_every_step` tries it"
+            ));
+        }
+    }
+
+    /// An undo is not taken back.
+    pub(super) fn must_be_last(&mut self, by: &Step<S>) {
+        if !matches!(S::undo(by), Undo::Nothing) {
+            let by = step_name(by);
+            self.fault(format!(
+                "{by} is an undo and has an undo itself, which never runs: its way back is `Undo::Nothing`"
+            ));
+        }
+    }
+
+    /// What stands outside when everything was taken back was forgotten.
+    pub(super) fn must_balance(&mut self, walk: &Walk<S>) {
+        if walk.status() != Status::Unwound {
+            return;
+        }
+        for (activity, kind) in walk.standing() {
+            self.fault(format!(
+                "{activity} leaves its effect `{kind}` standing when the saga unwinds: its way back is a step (`Undo::By`), not \
+                 `Undo::Nothing`"
+            ));
+        }
+    }
+
+    /// A signal that is applied leaves a trace.
+    pub(super) fn must_change(&mut self, walk: &Walk<S>, signal: &S::Event, next: &Walk<S>) {
+        if walk.is_where(next) {
+            let (signal, place) = (name(signal), place(walk));
+            self.fault(format!(
+                "{signal} is lost in {place}: its sender is told that it was applied, and nothing changes. Let `on` return `Unexpected` \
+                 there; `early` decides whether it is kept or refused"
+            ));
+        }
+    }
+
+    /// Some state takes each signal, and each that is kept.
+    pub(super) fn must_hear(&mut self) {
+        for signal in S::signals() {
+            let (told, signal) = (json(&signal), name(&signal));
+            let heard = &self.heard;
+            if heard.kept.contains(&told) && !heard.taken_late.contains(&told) {
+                self.fault(format!(
+                    "{signal} is lost when it comes early: it is kept, and no state that waits takes it then. Let one take it, or let \
+                     `early` refuse it"
+                ));
+            } else if !heard.taken.contains(&told) && !heard.taken_late.contains(&told) {
+                self.fault(format!("no state takes the signal {signal}: add it to `on`"));
+            }
+        }
+    }
+
+    /// From everywhere some end can be reached.
+    pub(super) fn must_end(&mut self) {
+        let mut back: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (from, to) in &self.edges {
+            back.entry(*to).or_default().push(*from);
+        }
+        let mut ending = self
+            .ends
+            .iter()
+            .filter(|(_, status)| status.is_final())
+            .map(|(at, _)| *at)
+            .collect::<Vec<_>>();
+        let mut reached = ending.iter().copied().collect::<HashSet<_>>();
+        while let Some(at) = ending.pop() {
+            for from in back.get(&at).into_iter().flatten() {
+                if reached.insert(*from) {
+                    ending.push(*from);
+                }
+            }
+        }
+        let mut lost = self
+            .seen
+            .iter()
+            .filter(|(_, at)| !reached.contains(*at) && !self.ends.contains_key(*at))
+            .map(|(position, at)| (*at, position.clone()))
+            .collect::<Vec<_>>();
+        lost.sort();
+        for (_, position) in lost.into_iter().take(5) {
+            self.fault(format!(
+                "no end can be reached from {position}: give it a way to `done`, or to `unwind` before the pivot"
+            ));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What may happen to a saga, by samples, and what exploring found.
+
+use super::walk::name;
+use crate::{
+    saga::{Saga, Step},
+    status::Status,
+};
+
+/// What may happen to a saga, by samples that stand for all the rest.
+pub trait Samples: Saga {
+    /// What it may be started with.
+    fn inputs() -> Vec<Self::Input>;
+
+    /// How a step may turn out. Undos are not asked for: they are done. Show every refusal as [`Sample::refused`]: what explores and tries
+    /// the saga refuses in the step's place then, and sees what its undo makes of that.
+    fn outcomes(step: &Step<Self>) -> Vec<Sample<Self::Event>>;
+
+    /// The signals that may come at any time.
+    fn signals() -> Vec<Self::Event> {
+        Vec::new()
+    }
+
+    /// What tells two states apart that the saga treats differently. Override it where a state counts or carries free text.
+    fn position(state: &Self::State) -> String {
+        format!("{state:?}")
+    }
+
+    /// The name of a state in the diagram: its variant.
+    fn name(state: &Self::State) -> String {
+        name(state)
+    }
+}
+
+/// One outcome of a step.
+#[derive(Debug, Clone)]
+pub struct Sample<E> {
+    pub(super) event: E,
+    pub(super) stands: bool,
+}
+
+impl<E> Sample<E> {
+    /// The step was done; a declared effect stands.
+    pub fn done(event: E) -> Self {
+        Self { event, stands: true }
+    }
+
+    /// The step was refused: nothing was done. The undo of a refused activity is dropped, for the engine is told of the refusal. That of a
+    /// refused tx step runs nevertheless and must take back only what is there.
+    pub fn refused(event: E) -> Self {
+        Self { event, stands: false }
+    }
+}
+
+/// What exploring found.
+#[derive(Debug)]
+pub struct Map {
+    /// What is wrong, in words; empty for a sound saga.
+    pub faults: Vec<String>,
+    /// How instances may end.
+    pub ends: Vec<Status>,
+    /// How many positions there are.
+    pub positions: usize,
+    pub(super) diagram: String,
+}
+
+impl Map {
+    /// The graph as a Mermaid state diagram in a Markdown page, the same for the same saga.
+    #[must_use]
+    pub fn diagram(&self) -> &str {
+        &self.diagram
+    }
+
+    /// Fails with all faults.
+    ///
+    /// # Panics
+    /// When there is a fault.
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        assert!(self.faults.is_empty(), "the saga is not sound:\n- {}", self.faults.join("\n- "));
+    }
+
+    /// Compares the diagram with the committed page. Run the test with `UPDATE_DIAGRAMS=1` to write the page anew.
+    ///
+    /// # Panics
+    /// When they differ.
+    #[track_caller]
+    pub fn assert_drawn_in(&self, page: impl AsRef<std::path::Path>) {
+        super::diagram::assert_drawn_in(&self.diagram, page.as_ref());
+    }
+}
