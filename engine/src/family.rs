@@ -199,7 +199,10 @@ async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<()
         )
         update saga.instance n
         set priority = o.priority, tags = o.tags, queue_key = o.queue_key, parent_id = o.parent_id, parent_step = o.parent_step,
-            held = o.held
+            held = o.held,
+            -- Kept signals are offered to it.
+            wake_at = case when n.kept > 0 and n.status = 'running' and not n.queued then saga.now() else n.wake_at end,
+            waiting_on = case when n.kept > 0 and n.status = 'running' and not n.queued then 'worker' else n.waiting_on end
         from saga.instance o
         where n.shard = $1 and n.saga_id = $3 and o.shard = $1 and o.saga_id = $2",
     )

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     apply::on,
     claim::WAKE_CHANNEL,
-    commit::Commit,
+    commit::{Commit, Wake},
     engine::Engine,
     family::{CallOff, write_own},
     id::shard_in,
@@ -57,7 +57,7 @@ pub enum SignalError {
 ///
 /// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
 /// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
-/// Round trips: 3. Row operations: 3 (instance, journal, signal).
+/// Round trips: 3, and 2 where signals are kept. Row operations: 3 (instance, journal, signal).
 ///
 /// # Errors
 /// [`SignalError`].
@@ -82,7 +82,21 @@ pub async fn signal<S: Saga>(
     if answer == Answer::Kept {
         instance.kept += 1;
     }
-    if !instance.status.is_final() && !owned && !instance.parks() && answer == Answer::Applied {
+    if answer == Answer::Applied && instance.kept > 0 {
+        // The new state may be the one that a kept signal came for.
+        for (id, event) in store::early_signals(&mut *tx, instance.shard, id).await? {
+            let event = serde_json::from_str(&event).map_err(|error| SignalError::Unreadable {
+                id: instance.id,
+                why: error.to_string(),
+            })?;
+            instance.early.push_back((id, event));
+        }
+        instance.take_early();
+        let taken = std::mem::take(&mut instance.taken);
+        store::take_signals(tx, instance.shard, instance.id, &taken).await?;
+    }
+    let goes_on = !instance.parks() && *instance.wake() != Wake::Keep;
+    if answer == Answer::Applied && goes_on && !owned {
         instance.release();
     }
     let commit =

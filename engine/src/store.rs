@@ -1,6 +1,6 @@
 //! Reads and small writes of single instances.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::{
@@ -62,7 +62,7 @@ pub(crate) async fn effect(
 
 /// Early signals in the order of their arrival: (id, event as JSON).
 pub(crate) async fn early_signals(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     shard: i16,
     id: Uuid,
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
@@ -73,7 +73,7 @@ pub(crate) async fn early_signals(
     )
     .bind(shard)
     .bind(id)
-    .fetch_all(pool)
+    .fetch_all(db)
     .await
 }
 

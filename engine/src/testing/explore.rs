@@ -29,7 +29,6 @@ const POSITIONS: usize = 20_000;
 /// When there are more than 20,000 positions.
 #[must_use]
 pub fn explore<S: Samples>() -> Map {
-    super::explored::remember::<S>();
     let mut explorer = Explorer::<S> {
         seen: HashMap::new(),
         queue: VecDeque::new(),
@@ -39,6 +38,8 @@ pub fn explore<S: Samples>() -> Map {
         told: HashSet::new(),
         heard: Heard::default(),
         diagram: Diagram::new(S::NAME),
+        held: BTreeSet::new(),
+        has_pivot: false,
     };
     for input in S::inputs() {
         let begun = walk::<S>(input);
@@ -50,6 +51,8 @@ pub fn explore<S: Samples>() -> Map {
     }
     explorer.must_end();
     explorer.must_hear();
+    super::explored::remember::<S>(explorer.has_pivot);
+    explorer.held_children_have_no_pivot();
     let statuses = explorer.ends.values().map(|status| status.as_str()).collect::<BTreeSet<_>>();
     Map {
         faults: explorer.faults,
@@ -77,6 +80,9 @@ pub(super) struct Explorer<S: Samples> {
     pub(super) told: HashSet<String>,
     pub(super) heard: Heard,
     diagram: Diagram,
+    /// The sagas of its children that it may still take back.
+    held: BTreeSet<&'static str>,
+    has_pivot: bool,
 }
 
 /// What became of signals (as JSON), wherever they came.
@@ -95,6 +101,7 @@ impl<S: Samples> Explorer<S> {
         let next = self.seen.len();
         let at = *self.seen.entry(position).or_insert(next);
         if at == next {
+            self.held.extend(&walk.held);
             assert!(next < POSITIONS, "more than {POSITIONS} positions: does {} count?", S::NAME);
             if walk.status().is_final() {
                 self.must_balance(&walk);
@@ -152,6 +159,7 @@ impl<S: Samples> Explorer<S> {
         if let Undo::By(by) = &undo {
             self.must_be_last(by);
         }
+        self.has_pivot |= matches!(S::undo(step), Undo::Pivot);
         self.diagram.way_back(
             &step_name(step),
             &match undo {
@@ -175,6 +183,21 @@ impl<S: Samples> Explorer<S> {
                 Ok(()) => self.goes(at, walk, &label, next),
                 Err(why) => {
                     self.not_allowed(&format!("when {} answers {label}", step_name(step)), &why);
+                }
+            }
+        }
+    }
+
+    fn held_children_have_no_pivot(&mut self) {
+        for child in std::mem::take(&mut self.held) {
+            match super::explored::has_pivot(child) {
+                Some(false) => {}
+                Some(true) => self.fault(format!(
+                    "{child} has a pivot: its instances may be children only after the pivot of {}",
+                    S::NAME
+                )),
+                None => {
+                    self.fault(format!("explore {child} first: {} has it as children", S::NAME))
                 }
             }
         }

@@ -5,6 +5,7 @@
 
 use std::{
     any::TypeId,
+    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,9 +15,11 @@ use crate::{engine::EngineBuilder, saga::Saga, steps::Steps};
 struct Explored {
     demanded: bool,
     sagas: Vec<TypeId>,
+    pivots: BTreeMap<&'static str, bool>,
 }
 
-static EXPLORED: Mutex<Explored> = Mutex::new(Explored { demanded: false, sagas: Vec::new() });
+static EXPLORED: Mutex<Explored> =
+    Mutex::new(Explored { demanded: false, sagas: Vec::new(), pivots: BTreeMap::new() });
 
 fn explored() -> MutexGuard<'static, Explored> {
     EXPLORED.lock().unwrap_or_else(PoisonError::into_inner)
@@ -28,8 +31,15 @@ pub(super) fn demand() {
 }
 
 /// That saga was explored in this process. What was found is for the test to judge.
-pub(super) fn remember<S: Saga>() {
-    explored().sagas.push(TypeId::of::<S>());
+pub(super) fn remember<S: Saga>(has_pivot: bool) {
+    let mut known = explored();
+    known.sagas.push(TypeId::of::<S>());
+    known.pivots.insert(S::NAME, has_pivot);
+}
+
+/// Has the saga of that name a pivot? `None` if it was not explored.
+pub(super) fn has_pivot(name: &str) -> Option<bool> {
+    explored().pivots.get(name).copied()
 }
 
 /// Asked at every registration.

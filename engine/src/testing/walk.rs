@@ -14,6 +14,7 @@ use chrono::DateTime;
 
 use crate::{
     apply::Applied,
+    birth::Birth,
     commit::Wake,
     instance::{Entry, Instance, Pending, WayBack},
     json::json,
@@ -66,6 +67,8 @@ pub struct Walk<S: Saga> {
     steps: Vec<String>,
     /// The effects that stand or may stand: by step, the activity and the kind.
     ledger: BTreeMap<i32, (String, &'static str)>,
+    /// The sagas of children that it started and may still take back.
+    pub(super) held: BTreeSet<&'static str>,
 }
 
 /// Starts an instance in memory. It asks for its first step then ([`Walk::asks`]).
@@ -80,7 +83,13 @@ pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
     let state = next.state.take().expect("a saga starts in a state, not by unwinding");
     let mut instance = Instance::unborn(0, uuid::Uuid::nil(), "subject".to_owned(), state);
     instance.decide(entry, next).expect("nothing is past a pivot at the start");
-    let mut walk = Walk { instance, timer: None, steps: Vec::new(), ledger: BTreeMap::new() };
+    let mut walk = Walk {
+        instance,
+        timer: None,
+        steps: Vec::new(),
+        ledger: BTreeMap::new(),
+        held: BTreeSet::new(),
+    };
     walk.commit();
     walk
 }
@@ -420,6 +429,9 @@ impl<S: Saga> Walk<S> {
         if self.instance.past_pivot {
             self.ledger.clear();
         }
+        let family = commit.family.unwrap_or_default();
+        let holds = |birth: &&Birth| birth.parent.is_some_and(|parent| parent.holds);
+        self.held.extend(family.births.iter().filter(holds).map(|birth| birth.name));
         self.instance.committed();
     }
 
@@ -430,6 +442,7 @@ impl<S: Saga> Walk<S> {
             timer: self.timer,
             steps: self.steps.clone(),
             ledger: self.ledger.clone(),
+            held: self.held.clone(),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The engine's promises, each a test on a real Postgres, with a scripted outside world.
 
 mod chains;
+mod counter;
+mod family;
 mod fence;
 mod group;
 mod keeping;
@@ -13,6 +15,7 @@ mod provider;
 mod race;
 mod signals;
 mod stops;
+mod tasks;
 mod trip;
 mod undo;
 mod unknown;

@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    counter::{Counter, CounterSteps},
     odd::{Odd, OddSteps},
     order::{ORDER_TABLES, Order, OrderSteps},
     plain::{Five, FiveSteps},
     provider::Provider,
+    tasks::{Leaf, Root, TaskSteps},
 };
 
 /// No wait of a test is longer.
@@ -66,6 +68,9 @@ pub(crate) fn engine(pool: PgPool, provider: &Arc<Provider>) -> Engine {
     Engine::builder(pool)
         .explored::<Five, _>(FiveSteps(provider.clone()))
         .explored::<Order, _>(OrderSteps(provider.clone()))
+        .explored::<Counter, _>(CounterSteps)
+        .explored::<Leaf, _>(TaskSteps(provider.clone()))
+        .explored::<Root, _>(TaskSteps(provider.clone()))
         .saga::<Odd, _>(OddSteps(provider.clone()))
         .build()
 }
@@ -192,6 +197,12 @@ pub(crate) async fn forgotten(pool: &PgPool) -> Vec<Uuid> {
         select i.saga_id from saga.instance i
         where i.status not in ('completed', 'unwound', 'abandoned', 'stuck', 'paused')
             and i.wake_at is null and i.waiting_on <> 'signal'
+            and not (i.waiting_on = 'children'
+                and exists (select from saga.join_wait j where (j.shard, j.saga_id) = (i.shard, i.saga_id)))
+            and not (i.waiting_on = 'parent' and exists (
+                select from saga.instance p where p.shard = i.shard and p.saga_id = i.parent_id and p.ended_at is null
+                union all
+                select from saga.child_release r where r.shard = i.shard and r.saga_id = i.parent_id))
             and not exists (select from saga.worker w where w.worker_id = i.owner)",
     )
     .fetch_all(pool)

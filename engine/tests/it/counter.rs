@@ -1,0 +1,162 @@
+//! `Counter`: lives for years by beginning anew, again and again.
+
+use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
+use stepwise_engine::{
+    ActivityKey, Answer, CalledOff, Early, EffectRow, Next, Outcome, Saga, Start, Step, StepError,
+    Steps, Terms, Undo, Undone, Unexpected, stay,
+    testing::{Sample, Samples, explore},
+    to,
+};
+use uuid::Uuid;
+
+use crate::world::{World, quick};
+
+/// So much is counted by one instance.
+const ENOUGH: u32 = 3;
+
+pub(crate) struct Counter;
+
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    Counting { before: u32, since: u32 },
+    Closing,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub(crate) enum Event {
+    Counted,
+    Close,
+    /// May come before it closes.
+    Archive,
+}
+
+#[derive(Serialize, Deserialize, Clone, Debug)]
+pub(crate) enum Never {}
+
+impl Saga for Counter {
+    const NAME: &'static str = "counter";
+    const VERSION: u16 = 1;
+    type Input = u32;
+    type State = State;
+    type Event = Event;
+    type Tx = Never;
+    type Activity = Never;
+    type Reason = ();
+
+    fn start(before: u32) -> Next<Self> {
+        to(State::Counting { before, since: 0 }).wait()
+    }
+
+    fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
+        Ok(match (state, event) {
+            (State::Counting { before, since }, Event::Counted) if since + 1 == ENOUGH => {
+                to(State::Counting { before, since: ENOUGH }).anew(before + ENOUGH)
+            }
+            (State::Counting { before, since }, Event::Counted) => {
+                stay(State::Counting { before, since: since + 1 })
+            }
+            (State::Counting { .. }, Event::Close) => to(State::Closing).wait(),
+            (State::Closing, Event::Archive) => to(State::Closing).done(),
+            (state, event) => return Err(Unexpected::new(&state, &event)),
+        })
+    }
+
+    fn undo(step: &Step<Self>) -> Undo<Self> {
+        match step {
+            Step::Tx(never) | Step::Activity(never) => match *never {},
+        }
+    }
+
+    fn terms(activity: &Never) -> Terms {
+        match *activity {}
+    }
+
+    fn called_off(_: CalledOff<Never>) {}
+
+    fn early(signal: &Event) -> Early {
+        if matches!(signal, Event::Archive) { Early::Keep } else { Early::Refuse }
+    }
+}
+
+impl Samples for Counter {
+    fn inputs() -> Vec<u32> {
+        vec![0]
+    }
+
+    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+        match step {
+            Step::Tx(never) | Step::Activity(never) => match *never {},
+        }
+    }
+
+    fn signals() -> Vec<Event> {
+        vec![Event::Counted, Event::Close, Event::Archive]
+    }
+}
+
+pub(crate) struct CounterSteps;
+
+impl Steps<Counter> for CounterSteps {
+    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
+        match *step {}
+    }
+
+    async fn undo_run(&self, _: &mut PgConnection, step: &Never, _: &()) -> Result<(), StepError> {
+        match *step {}
+    }
+
+    async fn call(&self, _: &ActivityKey, activity: &Never) -> Outcome<Event> {
+        match *activity {}
+    }
+
+    async fn undo_call(
+        &self,
+        _: &ActivityKey,
+        undo: &Never,
+        _: Option<&EffectRow>,
+        _: &(),
+    ) -> Undone {
+        match *undo {}
+    }
+}
+
+#[tokio::test]
+async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to_it() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let start = Start::new("meter", 10).key("second").tag("site", "north");
+    let first = world.engine.start::<Counter>(&mut tx, start).await.expect("it can be started").id;
+    tx.commit().await.expect("the database is there");
+    assert_eq!(world.signal::<Counter>(first, "archive", Event::Archive).await, Answer::Kept);
+    for n in 0..ENOUGH {
+        let answer = world.signal::<Counter>(first, &format!("count-{n}"), Event::Counted).await;
+        assert_eq!(answer, Answer::Applied);
+    }
+    assert_eq!(world.see(first).await.status, "completed");
+    let late = world.signal::<Counter>(first, "late", Event::Counted).await;
+    assert_eq!(late, Answer::Refused, "it has ended");
+
+    let (second, key, tags): (Uuid, String, serde_json::Value) = sqlx::query_as(
+        "-- name: test successor
+        select saga_id, start_key, tags from saga.instance where subject = 'meter' and ended_at is null",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("there is one open instance");
+    assert_eq!((key.as_str(), tags), ("second", serde_json::json!({ "site": "north" })));
+    let state: State = serde_json::from_str(&world.see(second).await.state).expect("it is one");
+    assert_eq!(state, State::Counting { before: 13, since: 0 });
+    assert_eq!(world.journal(second).await.len(), 1, "a journal of its own");
+
+    assert_eq!(world.signal::<Counter>(second, "close", Event::Close).await, Answer::Applied);
+    assert_eq!(world.ended(second).await.status, "completed", "it takes the kept signal");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[test]
+fn exploring_walks_past_the_end_of_one_life() {
+    explore::<Counter>().assert_sound();
+}

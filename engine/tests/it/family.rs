@@ -1,0 +1,246 @@
+//! Parents and children, cancelling, and beginning anew.
+
+use sqlx::PgPool;
+use stepwise_engine::{
+    Answer, CallOff, Engine, SignalError, Status,
+    testing::{Trial, survives_every_crash},
+};
+use uuid::Uuid;
+
+use crate::{
+    provider::{Behaviour, Provider},
+    tasks::{Event, Root, Todo},
+    world::{World, engine, eventually, quick},
+};
+
+fn parts(count: usize) -> Vec<Todo> {
+    (0..count).map(|n| Todo::new(format!("part-{n}"))).collect()
+}
+
+/// The children of an instance: (subject, status, waiting_on), by subject.
+async fn children(pool: &PgPool, parent: Uuid) -> Vec<(String, String, Option<String>)> {
+    sqlx::query_as(
+        "-- name: test children
+        select subject, status, waiting_on from saga.instance where parent_id = $1 order by subject",
+    )
+    .bind(parent)
+    .fetch_all(pool)
+    .await
+    .expect("the database is there")
+}
+
+async fn all_children(pool: &PgPool, parent: Uuid, status: &str, waiting_on: Option<&str>) -> bool {
+    let children = children(pool, parent).await;
+    assert!(!children.is_empty());
+    children.iter().all(|(_, is, on)| is == status && on.as_deref() == waiting_on)
+}
+
+/// What was done and taken back, without what was merely asked.
+fn open_work(provider: &Provider) -> Vec<String> {
+    let lines = provider.lines();
+    let undone = |name: &str| lines.iter().any(|line| line.op == format!("undo-{name}"));
+    lines
+        .iter()
+        .filter_map(|line| line.op.strip_prefix("do-"))
+        .filter(|name| !undone(name))
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn cancel(world: &World, id: Uuid) -> CallOff {
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let answer = world.engine.cancel(&mut tx, id, "not wanted").await.expect("it can be asked");
+    tx.commit().await.expect("the database is there");
+    answer
+}
+
+#[tokio::test]
+async fn a_parent_goes_on_when_its_last_child_has_ended_and_is_written_once_for_all_of_them() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = world.provider.hold("settle-whole");
+    let id = world.start::<Root>("whole", Todo::new("whole").with(parts(40))).await;
+    world.asked("settle-whole", 1).await;
+    assert!(all_children(&world.pool, id, "running", Some("parent")).await);
+    let seen = world.see(id).await;
+    assert_eq!(seen.seq, 3, "start, act, join: no write for each child: {seen:?}");
+    gate.add_permits(1);
+    assert_eq!(world.ended(id).await.status, "completed");
+    eventually("the children to become final", async || {
+        all_children(&world.pool, id, "completed", None).await
+    })
+    .await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn when_one_child_fails_the_others_are_taken_back_before_the_parent() {
+    let world = World::new().await;
+    world.provider.script("do-part-3", [Behaviour::Declines]);
+    let worker = world.worker(quick()).await;
+    let id = world.start::<Root>("whole", Todo::new("whole").with(parts(10))).await;
+    let seen = world.ended(id).await;
+    assert_eq!(seen.status, "unwound", "{seen:?}");
+    assert_eq!(seen.reason.as_deref(), Some("\"1 of 10 failed\""));
+    assert!(all_children(&world.pool, id, "unwound", None).await);
+    assert_eq!(open_work(&world.provider), Vec::<String>::new());
+    let operations = world.provider.operations();
+    assert_eq!(operations.last().map(String::as_str), Some("undo-whole"), "{operations:?}");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_parent_takes_children_back_wherever_they_are() {
+    let world = World::new().await;
+    let held = world.provider.hold("do-part-0");
+    world.provider.script("do-part-1", vec![Behaviour::NotDone; 4]);
+    let worker = world.worker(quick()).await;
+    let nested = Todo::new("part-2").with([Todo::new("inner-0"), Todo::new("inner-1")]);
+    let whole = Todo::new("whole").with([Todo::new("part-0"), Todo::new("part-1"), nested]);
+    let id = world.start::<Root>("whole", whole).await;
+    world.asked("do-part-0", 1).await;
+    world.asked("do-inner-1", 1).await;
+    eventually("the nested family to end", async || {
+        children(&world.pool, id).await[2].2.as_deref() == Some("parent")
+    })
+    .await;
+    assert_eq!(cancel(&world, id).await, CallOff::Begun);
+    world.asked("undo-part-2", 1).await;
+    world
+        .until(id, "the one in flight to be waited for", |parent| {
+            parent.waiting_on.as_deref() == Some("children")
+        })
+        .await;
+    held.add_permits(1);
+    let seen = world.ended(id).await;
+    assert_eq!((seen.status.as_str(), seen.reason.as_deref()), ("unwound", Some("\"not wanted\"")));
+    assert!(all_children(&world.pool, id, "unwound", None).await);
+    assert_eq!(open_work(&world.provider), Vec::<String>::new());
+    assert_eq!(cancel(&world, id).await, CallOff::Ended);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_parent_waits_for_a_child_whose_undo_needs_a_person() {
+    let world = World::new().await;
+    world.provider.script("undo-part-1", [Behaviour::Declines]);
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-part-0", [Behaviour::Declines]);
+    let id = world.start::<Root>("whole", Todo::new("whole").with(parts(3))).await;
+    eventually("the stuck child", async || {
+        children(&world.pool, id).await.get(1).is_some_and(|child| child.1 == "stuck")
+    })
+    .await;
+    world.asked("undo-part-2", 1).await;
+    world
+        .until(id, "the parent to wait for its child", |parent| {
+            parent.status == "unwinding" && parent.waiting_on.as_deref() == Some("children")
+        })
+        .await;
+    assert!(world.provider.requests("undo-whole").is_empty(), "it waits for its child first");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn past_the_pivot_nothing_is_cancelled_and_before_the_join_a_signal_may_only_be_noted() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let part = world.provider.hold("do-part-0");
+    let id = world.start::<Root>("whole", Todo::new("whole").with(parts(1))).await;
+    world.asked("do-part-0", 1).await;
+    assert_eq!(world.signal::<Root>(id, "note", Event::Note).await, Answer::Applied);
+    assert_eq!(world.see(id).await.waiting_on.as_deref(), Some("children"));
+    part.add_permits(1);
+    assert_eq!(world.ended(id).await.status, "completed");
+    assert_eq!(cancel(&world, id).await, CallOff::Ended);
+
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let nobody = world.engine.cancel(&mut tx, Uuid::nil(), "not wanted").await;
+    assert!(matches!(nobody, Err(SignalError::NotFound(_))));
+    tx.rollback().await.expect("the database is there");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_parent_without_children_goes_on_at_once() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let id = world.start::<Root>("whole", Todo::new("whole")).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn two_children_about_the_same_thing_are_a_bug_and_leave_none() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let twins = [Todo::new("twin"), Todo::new("twin")];
+    let id = world.start::<Root>("whole", Todo::new("whole").with(twins)).await;
+    let seen = world.ended(id).await;
+    assert_eq!(seen.status, "stuck", "{seen:?}");
+    assert!(seen.last_error.as_deref().is_some_and(|why| why.contains("open already")), "{seen:?}");
+    assert!(children(&world.pool, id).await.is_empty());
+    worker.stop().await;
+    world.close().await;
+}
+
+/// A family with a nested one, in which the second part declines or not.
+struct Families {
+    provider: std::sync::Arc<Provider>,
+    declines: bool,
+}
+
+impl Trial for Families {
+    fn engine(&self, pool: PgPool) -> Engine {
+        engine(pool, &self.provider)
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        self.provider.forget_script();
+        if self.declines {
+            self.provider.script(&format!("do-b-{run}"), vec![Behaviour::Declines; 2]);
+        }
+        let name = |name: &str| Todo::new(format!("{name}-{run}"));
+        let whole = name("whole").with([name("a").with([name("inner")]), name("b")]);
+        let mut tx = engine.pool().begin().await.expect("the database is there");
+        let start = stepwise_engine::Start::new(whole.name.clone(), whole);
+        let started = engine.start::<Root>(&mut tx, start).await.expect("it can be started");
+        tx.commit().await.expect("the database is there");
+        let id = started.id;
+        started.hand_over();
+        id
+    }
+
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let subject: String = sqlx::query_scalar(
+            "-- name: test subject\nselect subject from saga.instance where saga_id = $1",
+        )
+        .bind(id)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|error| error.to_string())?;
+        let run = subject.trim_start_matches("whole");
+        let open = open_work(&self.provider).iter().filter(|name| name.ends_with(run)).count();
+        let expected = if self.declines { (Status::Unwound, 0) } else { (Status::Completed, 4) };
+        if (status, open) != expected {
+            return Err(format!("{open} works are open, expected {expected:?}"));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn families_survive_every_crash() {
+    for declines in [false, true] {
+        let survived =
+            survives_every_crash(&Families { provider: Provider::in_memory(), declines });
+        println!("declines: {declines}: {:?}", survived.at);
+        assert!(survived.at.len() >= 5, "every kind of site was struck: {:?}", survived.at);
+    }
+}
