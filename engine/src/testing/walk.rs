@@ -236,8 +236,10 @@ impl<S: Saga> Walk<S> {
     pub(super) fn try_signal(&mut self, event: &S::Event) -> Result<Answer, String> {
         // Somebody may be at the activity just now: it is settled first.
         let answer = offer(&mut self.instance, true, event).map_err(|error| error.to_string())?;
-        if answer == Answer::Kept {
-            self.instance.early.push_back((String::new(), event.clone()));
+        match answer {
+            Answer::Kept => self.instance.early.push_back((String::new(), event.clone())),
+            Answer::Applied => self.instance.take_early(),
+            Answer::Refused | Answer::Duplicate => {}
         }
         self.commit();
         Ok(answer)
