@@ -229,7 +229,8 @@ CREATE TABLE saga.signal (
     signal_id text NOT NULL,
     event jsonb NOT NULL,
     answer text NOT NULL,
-    at timestamp with time zone NOT NULL
+    at timestamp with time zone NOT NULL,
+    version smallint DEFAULT 1 NOT NULL
 );
 CREATE TABLE saga.worker (
     worker_id uuid NOT NULL,

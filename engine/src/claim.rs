@@ -13,11 +13,15 @@ use crate::{
     family,
     lane::PLANNER,
     row::{Row, row_columns},
+    unknown,
     worker::Shift,
 };
 
 /// How often the sweep looks for orphans.
 const SWEEP: Duration = Duration::from_secs(2);
+
+/// How often it looks for what waits for a version that it knows.
+const TAKE_BACK: Duration = Duration::from_secs(5);
 
 /// A start or a signal in a process without a worker says that something is due.
 pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
@@ -109,9 +113,15 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut swept: Option<Instant> = None;
     let mut joined: Option<Instant> = None;
+    let mut taken_back: Option<Instant> = None;
     while !shift.is_stopping() {
         let round = async {
             let open = connect(&shift, &mut connection).await?;
+            if taken_back.is_none_or(|at| at.elapsed() >= TAKE_BACK) {
+                let (names, versions) = shift.engine.known();
+                unknown::take_back(open, &names, &versions).await?;
+                taken_back = Some(Instant::now());
+            }
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
                 sweep(&shift, open).await?;
                 swept = Some(Instant::now());
@@ -198,10 +208,11 @@ async fn claim(
         .map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
 }
 
-/// Takes over what the dead held, frees their rows, and finds what this process owns but does not drive (started here by a caller
+/// Marks what nobody knows, takes over what the dead held, frees their rows, and finds what this process owns but does not drive (started here by a caller
 /// that never handed it over).
 async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let (names, versions) = shift.engine.known();
+    unknown::mark(connection, &names, &versions).await?;
     loop {
         let places = shift.places(64);
         if places.len() < 64 {

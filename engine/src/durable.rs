@@ -12,6 +12,7 @@ use crate::{
     lane::{Written, is_transient},
     perform::{Fact, Task},
     saga::Saga,
+    start::{Unreadable, give_up_unreadable},
     status::Status,
     steps::{StepError, Steps},
     store,
@@ -168,8 +169,13 @@ async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> 
                         }
                         return Committed::Missed(fresh);
                     }
-                    Err(error) => {
-                        tracing::warn!(saga_id = %instance.id, %error, "an instance cannot be read again")
+                    Err(Unreadable::Database(error)) => {
+                        tracing::warn!(saga_id = %instance.id, %error, "the database is away");
+                    }
+                    Err(misfit) => {
+                        let (shard, id) = (instance.shard, instance.id);
+                        give_up_unreadable(shift, shard, id, &misfit).await;
+                        return Committed::Lost;
                     }
                 }
             }

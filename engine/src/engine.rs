@@ -17,6 +17,7 @@ use crate::{
     saga::{CalledOff, Saga},
     start::Unreadable,
     steps::Steps,
+    upcast::Misfit,
     worker::Shift,
 };
 
@@ -103,7 +104,7 @@ impl Engine {
     ) -> Result<CalledOffRow, Unreadable> {
         match self.kind(&row.name) {
             Some(kind) if kind.version() >= row.version => kind.call_off(row, why),
-            _ => Err(Unreadable::Unknown { name: row.name, version: row.version }),
+            _ => Err(Misfit::Unknown { name: row.name, version: row.version }.into()),
         }
     }
 

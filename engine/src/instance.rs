@@ -3,7 +3,7 @@
 //! [`Instance::decide`] is pure: it turns a [`Next`] into the new row and the journal row that goes with it. What is durable is
 //! decided by whoever commits the [`Commit`] made from it.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{cmp::Ordering, collections::VecDeque, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use crate::{
     row::Row,
     saga::{Next, Saga, Step, Then, Undo},
     status::{Status, WaitingOn},
+    upcast::{self, Misfit},
 };
 
 /// What an instance waits for.
@@ -196,8 +197,15 @@ impl<S: Saga> Instance<S> {
     /// Reads a row.
     ///
     /// # Errors
-    /// When its JSON no longer fits the types.
-    pub(crate) fn from_row(row: Row) -> Result<Self, serde_json::Error> {
+    /// When it is of a newer version, cannot be brought up to this one, or does not fit the types.
+    pub(crate) fn from_row(mut row: Row) -> Result<Self, Misfit> {
+        match row.version.cmp(&S::VERSION.cast_signed()) {
+            Ordering::Equal => {}
+            Ordering::Less => row = upcast::row::<S>(row)?,
+            Ordering::Greater => {
+                return Err(Misfit::Unknown { name: row.name, version: row.version });
+            }
+        }
         Ok(Self {
             shard: row.shard,
             id: row.saga_id,
@@ -205,11 +213,11 @@ impl<S: Saga> Instance<S> {
             committed_seq: row.seq,
             seq: row.seq,
             status: row.status,
-            state: serde_json::from_str(&row.state)?,
-            pending: serde_json::from_str(&row.pending)?,
+            state: upcast::read("state", &row.state)?,
+            pending: upcast::read("pending step", &row.pending)?,
             timer_due: row.timer_due,
-            undos: serde_json::from_str(&row.undos)?,
-            reason: row.reason.as_deref().map(serde_json::from_str).transpose()?,
+            undos: upcast::read("open undos", &row.undos)?,
+            reason: row.reason.as_deref().map(|text| upcast::read("reason", text)).transpose()?,
             past_pivot: row.past_pivot,
             attempt: row.attempt,
             unknowns: row.unknowns,

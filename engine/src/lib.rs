@@ -45,6 +45,8 @@ mod steps;
 mod store;
 mod terms;
 pub mod testing;
+mod unknown;
+mod upcast;
 mod worker;
 
 pub use birth::{Child, Priority, Start};
@@ -58,4 +60,5 @@ pub use start::{StartError, Started};
 pub use status::{Status, WaitingOn};
 pub use steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone};
 pub use terms::{EffectKind, Retry, Terms, WhenUnknown};
+pub use upcast::{Part, UpcastError};
 pub use worker::{WorkerConfig, work};

@@ -73,7 +73,8 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
                     match shift.load::<S>(*row).await {
                         Ok(instance) => instance,
                         Err(error) => {
-                            return crate::start::stick_unreadable(&shift, shard, id, &error).await;
+                            return crate::start::give_up_unreadable(&shift, shard, id, &error)
+                                .await;
                         }
                     }
                 }

@@ -7,8 +7,13 @@
 use std::{convert::Infallible, fmt::Debug, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
-use crate::{birth::Child, terms::Terms};
+use crate::{
+    birth::Child,
+    terms::Terms,
+    upcast::{Part, UpcastError},
+};
 
 /// What states, events, steps and reasons must be: plain data that can be written down and read again.
 pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
@@ -55,6 +60,15 @@ pub trait Saga: Sized + Send + Sync + 'static {
     /// What happened when all children of a transition have ended ([`To::children`]). A saga that has children says it.
     fn joined(_ends: &Joined) -> Option<Self::Event> {
         None
+    }
+
+    /// Brings stored data of version `from` to the shape of version `from + 1`; the engine goes on from there until it is of this one.
+    /// Default: there is no way, and an instance of an earlier version gets `stuck`. `docs/changing-code.md` tells what needs one.
+    ///
+    /// # Errors
+    /// [`UpcastError`], which becomes the reason of a stuck instance.
+    fn upcast(from: u16, part: Part, _json: Value) -> Result<Value, UpcastError> {
+        Err(UpcastError::Missing { from, part })
     }
 
     /// May this signal come before the state that takes it? Default: it is refused.

@@ -14,8 +14,8 @@ use crate::{
     json::json,
     row::Row,
     saga::{CalledOff, Early, Saga, Then},
-    start::Unreadable,
-    store,
+    status::Status,
+    store, upcast,
 };
 
 /// What became of a signal. The caller learns it at once; it becomes true with the caller's commit.
@@ -57,6 +57,7 @@ pub enum SignalError {
 ///
 /// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
 /// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
+/// An instance that a newer version of the saga has advanced keeps the signal, unread, for a process that knows it.
 /// Round trips: 3, and 2 where signals are kept. Row operations: 3 (instance, journal, signal).
 ///
 /// # Errors
@@ -71,12 +72,13 @@ pub async fn signal<S: Saga>(
         .await?
         .filter(|row| row.name == S::NAME)
         .ok_or(SignalError::NotFound(id))?;
+    if row.version > S::VERSION.cast_signed() {
+        return keep_unread::<S>(tx, &row, signal_id, &json(&event)).await;
+    }
     let owned = row.owner.is_some();
     let mut instance = read::<S>(row)?;
     let answer = offer(&mut instance, owned, &event)?;
-    if !store::insert_signal(tx, instance.shard, id, signal_id, &json(&event), answer_text(answer))
-        .await?
-    {
+    if !remember::<S>(tx, id, signal_id, &json(&event), answer).await? {
         return Ok(Answer::Duplicate);
     }
     if answer == Answer::Kept {
@@ -84,12 +86,10 @@ pub async fn signal<S: Saga>(
     }
     if answer == Answer::Applied && instance.kept > 0 {
         // The new state may be the one that a kept signal came for.
-        for (id, event) in store::early_signals(&mut *tx, instance.shard, id).await? {
-            let event = serde_json::from_str(&event).map_err(|error| SignalError::Unreadable {
-                id: instance.id,
-                why: error.to_string(),
-            })?;
-            instance.early.push_back((id, event));
+        for (signal, event, version) in store::early_signals(&mut *tx, instance.shard, id).await? {
+            let event = upcast::event::<S>(version, &event)
+                .map_err(|misfit| SignalError::Unreadable { id, why: misfit.to_string() })?;
+            instance.early.push_back((signal, event));
         }
         instance.take_early();
         let taken = std::mem::take(&mut instance.taken);
@@ -134,21 +134,58 @@ impl Engine {
     }
 }
 
+/// The row is of a version that this process does not know: the signal is kept for one that does, unless the row takes none at all.
+async fn keep_unread<S: Saga>(
+    tx: &mut PgConnection,
+    row: &Row,
+    signal_id: &str,
+    event: &str,
+) -> Result<Answer, SignalError> {
+    let answer = match row.status {
+        Status::Running if !row.ended => Answer::Kept,
+        Status::Paused | Status::Stuck => Answer::Kept,
+        _ => Answer::Refused,
+    };
+    if !remember::<S>(tx, row.saga_id, signal_id, event, answer).await? {
+        return Ok(Answer::Duplicate);
+    }
+    store::note_signal(tx, row.shard, row.saga_id, event, answer == Answer::Kept).await?;
+    notify(tx).await?;
+    Ok(answer)
+}
+
+/// False if a signal of that id was answered before.
+async fn remember<S: Saga>(
+    tx: &mut PgConnection,
+    id: Uuid,
+    signal_id: &str,
+    event: &str,
+    answer: Answer,
+) -> Result<bool, sqlx::Error> {
+    let to = (shard_in(id), id);
+    store::insert_signal(tx, to, signal_id, event, answer_text(answer), S::VERSION).await
+}
+
 async fn wake_workers(tx: &mut PgConnection, commit: &Commit) -> Result<(), sqlx::Error> {
     if commit.wake.delay().is_some() {
-        sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")
-            .bind(WAKE_CHANNEL)
-            .execute(tx)
-            .await?;
+        notify(tx).await?;
     }
     Ok(())
+}
+
+async fn notify(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")
+        .bind(WAKE_CHANNEL)
+        .execute(tx)
+        .await
+        .map(|_| ())
 }
 
 fn read<S: Saga>(row: Row) -> Result<Box<Instance<S>>, SignalError> {
     let id = row.saga_id;
     Instance::from_row(row)
         .map(Box::new)
-        .map_err(|error| SignalError::Unreadable { id, why: Unreadable::from(error).to_string() })
+        .map_err(|misfit| SignalError::Unreadable { id, why: misfit.to_string() })
 }
 
 fn answer_text(answer: Answer) -> &'static str {
@@ -165,7 +202,6 @@ pub(crate) fn offer<S: Saga>(
     owned: bool,
     event: &S::Event,
 ) -> Result<Answer, SignalError> {
-    use crate::status::Status;
     let mut entry = Entry::new("signal", event);
     match instance.status {
         Status::Running if !instance.ended => {}

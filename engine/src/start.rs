@@ -16,6 +16,7 @@ use crate::{
     status::Status,
     steps::StepError,
     store,
+    upcast::Misfit,
     worker::{Held, Position, Shift},
 };
 
@@ -44,13 +45,11 @@ pub enum StartError {
     Database(#[from] sqlx::Error),
 }
 
-/// A row whose JSON does not fit its types (any more).
+/// A row that could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
-    #[error("its stored data does not fit: {0}")]
-    Json(#[from] serde_json::Error),
-    #[error("version {version} of {name} is not known here")]
-    Unknown { name: String, version: i16 },
+    #[error(transparent)]
+    Stored(#[from] Misfit),
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
 }
@@ -298,13 +297,25 @@ intended as (
 )
 select pg_notify($32, '') where $32 is not null";
 
-/// A claimed row that this binary cannot read waits for a person, with the reason, instead of being claimed again and again.
-pub(crate) async fn stick_unreadable(shift: &Shift, shard: i16, id: Uuid, error: &Unreadable) {
-    tracing::error!(saga_id = %id, %error, "an instance cannot be read");
-    if matches!(error, Unreadable::Json(_))
-        && let Err(error) =
-            store::stick(&shift.pool, shard, id, shift.worker_id, &error.to_string()).await
-    {
-        tracing::error!(saga_id = %id, %error, "and cannot be marked stuck");
+/// A held row that this binary cannot read is left to a newer one, if that has written it; otherwise it waits for a person, with the
+/// reason, instead of being claimed again and again. While the database is away the sweep brings it back.
+pub(crate) async fn give_up_unreadable(shift: &Shift, shard: i16, id: Uuid, error: &Unreadable) {
+    let (pool, worker) = (&shift.pool, shift.worker_id);
+    let given_up = match error {
+        Unreadable::Stored(Misfit::Unknown { .. }) => {
+            tracing::info!(saga_id = %id, %error, "left to a worker that knows it");
+            store::leave(pool, shard, id, worker).await
+        }
+        Unreadable::Stored(misfit) => {
+            tracing::error!(saga_id = %id, %error, "an instance cannot be read");
+            store::stick(pool, shard, id, worker, &misfit.to_string()).await
+        }
+        Unreadable::Database(_) => {
+            return tracing::warn!(saga_id = %id, %error, "left to the sweep");
+        }
+    };
+    match given_up {
+        Ok(()) => shift.engine.ended(id),
+        Err(error) => tracing::error!(saga_id = %id, %error, "and could not be given up"),
     }
 }

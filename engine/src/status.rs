@@ -82,6 +82,8 @@ pub enum WaitingOn {
     Children,
     /// Its parent, which may still take it back.
     Parent,
+    /// A worker that knows its saga and version: no living one does.
+    Version,
 }
 
 impl WaitingOn {
@@ -97,6 +99,7 @@ impl WaitingOn {
             Self::Operator => "operator",
             Self::Children => "children",
             Self::Parent => "parent",
+            Self::Version => "version",
         }
     }
 }

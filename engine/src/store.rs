@@ -60,15 +60,15 @@ pub(crate) async fn effect(
     .await
 }
 
-/// Early signals in the order of their arrival: (id, event as JSON).
+/// Early signals in the order of their arrival: (id, event as JSON, the version that stored it).
 pub(crate) async fn early_signals(
     db: impl PgExecutor<'_>,
     shard: i16,
     id: Uuid,
-) -> Result<Vec<(String, String)>, sqlx::Error> {
+) -> Result<Vec<(String, String, i16)>, sqlx::Error> {
     sqlx::query_as(
         "-- name: read early signals
-        select signal_id, event::text from saga.signal
+        select signal_id, event::text, version from saga.signal
         where shard = $1 and saga_id = $2 and answer = 'kept' order by at, signal_id",
     )
     .bind(shard)
@@ -106,9 +106,14 @@ pub(crate) async fn stick(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: stick unreadable
-        update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1,
-            last_error = $4, updated_at = clock_timestamp()
-        where shard = $1 and saga_id = $2 and owner = $3",
+        with stuck as (
+            update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1,
+                last_error = $4, updated_at = clock_timestamp()
+            where shard = $1 and saga_id = $2 and owner = $3
+            returning shard, saga_id, seq, epoch
+        )
+        insert into saga.journal (shard, saga_id, seq, at, kind, event, epoch)
+        select shard, saga_id, seq, clock_timestamp(), 'stuck', to_jsonb($4::text), epoch from stuck",
     )
     .bind(shard)
     .bind(id)
@@ -119,25 +124,81 @@ pub(crate) async fn stick(
     .map(|_| ())
 }
 
-/// Remembers a signal; false if one of that id was there already.
-pub(crate) async fn insert_signal(
+/// Lets go of a row that this worker holds, for one that knows its version. What was in flight is asked for there.
+pub(crate) async fn leave(
+    pool: &PgPool,
+    shard: i16,
+    id: Uuid,
+    owner: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- name: leave to a newer version
+        update saga.instance
+        set owner = null, waiting_on = 'worker', wake_at = saga.now(), unsettled = unsettled or pending ? 'call',
+            timer_at = case when pending ? 'call' then null else timer_at end, updated_at = clock_timestamp()
+        where shard = $1 and saga_id = $2 and owner = $3",
+    )
+    .bind(shard)
+    .bind(id)
+    .bind(owner)
+    .execute(pool)
+    .await
+    .map(|_| ())
+}
+
+/// Raises the seq of a locked row for a signal that nobody here can offer to it; `kept`: wakes it, if it waits, for one who can.
+pub(crate) async fn note_signal(
     tx: &mut PgConnection,
     shard: i16,
     id: Uuid,
+    event: &str,
+    kept: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- name: note signal unread
+        with noted as (
+            update saga.instance i set seq = i.seq + 1, kept = i.kept + $4::integer, updated_at = clock_timestamp(),
+                waiting_on = case when w.wakes then 'worker' else i.waiting_on end,
+                wake_at = case when w.wakes then saga.now() else i.wake_at end
+            from (select s.shard, s.saga_id, $4 = 1 and s.owner is null and not s.queued
+                    and coalesce(s.waiting_on in ('signal', 'timer'), false) as wakes
+                from saga.instance s where s.shard = $1 and s.saga_id = $2) w
+            where i.shard = w.shard and i.saga_id = w.saga_id
+            returning i.shard, i.saga_id, i.seq, i.epoch
+        )
+        insert into saga.journal (shard, saga_id, seq, at, kind, event, epoch)
+        select shard, saga_id, seq, clock_timestamp(), case $4 when 1 then 'signal kept' else 'signal refused' end, $3::jsonb, epoch
+        from noted",
+    )
+    .bind(shard)
+    .bind(id)
+    .bind(event)
+    .bind(i32::from(kept))
+    .execute(tx)
+    .await
+    .map(|_| ())
+}
+
+/// Remembers a signal; false if one of that id was there already.
+pub(crate) async fn insert_signal(
+    tx: &mut PgConnection,
+    (shard, id): (i16, Uuid),
     signal_id: &str,
     event: &str,
     answer: &str,
+    version: u16,
 ) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
         "-- name: insert signal
-        insert into saga.signal (shard, saga_id, signal_id, event, answer, at)
-        values ($1, $2, $3, $4::jsonb, $5, clock_timestamp()) on conflict do nothing",
+        insert into saga.signal (shard, saga_id, signal_id, event, answer, at, version)
+        values ($1, $2, $3, $4::jsonb, $5, clock_timestamp(), $6) on conflict do nothing",
     )
     .bind(shard)
     .bind(id)
     .bind(signal_id)
     .bind(event)
     .bind(answer)
+    .bind(version.cast_signed())
     .execute(tx)
     .await?;
     Ok(inserted.rows_affected() == 1)

@@ -33,7 +33,7 @@ use crate::{
     row::Row,
     saga::Saga,
     status::Status,
-    store,
+    store, upcast,
 };
 
 /// How a worker works. `Default` suits two cores.
@@ -158,9 +158,9 @@ impl Shift {
         let kept = row.kept > 0;
         let mut instance = Box::new(Instance::<S>::from_row(row)?);
         if kept {
-            for (id, event) in store::early_signals(&self.pool, instance.shard, instance.id).await?
-            {
-                instance.early.push_back((id, serde_json::from_str(&event)?));
+            let early = store::early_signals(&self.pool, instance.shard, instance.id).await?;
+            for (id, event, version) in early {
+                instance.early.push_back((id, upcast::event::<S>(version, &event)?));
             }
         }
         Ok(instance)

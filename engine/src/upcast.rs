@@ -1,0 +1,125 @@
+//! Stored data of earlier versions, brought up to the version that this binary knows.
+//!
+//! A row is brought up when it is read ([`Saga::upcast`], one version at a time) and stored in the new shape by its next commit. A row of this
+//! binary's own version costs one comparison. What cannot be brought up or does not fit is a [`Misfit`]: the instance needs a
+//! person, the worker goes on.
+
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::{row::Row, saga::Saga};
+
+/// A kind of stored data. Steps stand in what is pending and in open undos; events in armed timers and kept signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// [`Saga::State`].
+    State,
+    /// [`Saga::Tx`].
+    Tx,
+    /// [`Saga::Activity`].
+    Activity,
+    /// [`Saga::Event`].
+    Event,
+    /// [`Saga::Reason`].
+    Reason,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::State => "state",
+            Self::Tx => "tx step",
+            Self::Activity => "activity",
+            Self::Event => "event",
+            Self::Reason => "reason",
+        })
+    }
+}
+
+/// Why stored data could not be brought up one version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UpcastError {
+    /// The saga has no way from that version.
+    #[error("upcast from {from} to {} is missing for {part}", from + 1)]
+    Missing {
+        /// The version that stored it.
+        from: u16,
+        /// What was stored.
+        part: Part,
+    },
+    /// The saga has one, but not for this value.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// Why this binary cannot read stored data.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Misfit {
+    #[error("version {version} of {name} is not known here")]
+    Unknown { name: String, version: i16 },
+    #[error("the stored {part} does not fit: {error}")]
+    Json { part: &'static str, error: serde_json::Error },
+    #[error(transparent)]
+    Upcast(#[from] UpcastError),
+    #[error("upcast from {from} to {} panicked for {part}", from + 1)]
+    Panicked { from: u16, part: Part },
+}
+
+/// Gives a type to JSON of this binary's version.
+pub(crate) fn read<T: DeserializeOwned>(part: &'static str, text: &str) -> Result<T, Misfit> {
+    serde_json::from_str(text).map_err(|error| Misfit::Json { part, error })
+}
+
+/// An event that was stored by `version`.
+pub(crate) fn event<S: Saga>(version: i16, text: &str) -> Result<S::Event, Misfit> {
+    let from = version.cast_unsigned();
+    if from >= S::VERSION {
+        return read("event", text);
+    }
+    read("event", &up::<S>(from, Part::Event, read("event", text)?)?.to_string())
+}
+
+/// The row of an earlier version with its JSON in the shape of this one.
+pub(crate) fn row<S: Saga>(mut row: Row) -> Result<Row, Misfit> {
+    let from = row.version.cast_unsigned();
+    row.state = up::<S>(from, Part::State, read("state", &row.state)?)?.to_string();
+    if let Some(reason) = &mut row.reason {
+        *reason = up::<S>(from, Part::Reason, read("reason", reason)?)?.to_string();
+    }
+    let mut pending: Value = read("pending step", &row.pending)?;
+    for (at, part) in
+        [("/run/step", Part::Tx), ("/call/activity", Part::Activity), ("/timer/event", Part::Event)]
+    {
+        up_at::<S>(&mut pending, at, from, part)?;
+    }
+    row.pending = pending.to_string();
+    let mut undos: Vec<Value> = read("open undos", &row.undos)?;
+    for undo in &mut undos {
+        up_at::<S>(undo, "/by/tx", from, Part::Tx)?;
+        up_at::<S>(undo, "/by/activity", from, Part::Activity)?;
+    }
+    row.undos = Value::Array(undos).to_string();
+    row.version = S::VERSION.cast_signed();
+    Ok(row)
+}
+
+fn up_at<S: Saga>(json: &mut Value, at: &str, from: u16, part: Part) -> Result<(), Misfit> {
+    if let Some(place) = json.pointer_mut(at) {
+        *place = up::<S>(from, part, place.take())?;
+    }
+    Ok(())
+}
+
+/// One version after the other. Foreign code: a panic in it must not take the worker down.
+pub(crate) fn up<S: Saga>(from: u16, part: Part, mut json: Value) -> Result<Value, Misfit> {
+    for from in from..S::VERSION {
+        json = catch_unwind(AssertUnwindSafe(|| S::upcast(from, part, json)))
+            .map_err(|_| Misfit::Panicked { from, part })??;
+    }
+    Ok(json)
+}
