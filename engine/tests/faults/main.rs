@@ -1,0 +1,19 @@
+//! The engine under faults: worker processes that are killed, stopped, cut off and misled, on a real Postgres, with an outside world that
+//! trusts nobody. What is asserted and how large a run is meant to be: docs/faults.md.
+
+mod aborts;
+mod books;
+mod client;
+mod kills;
+mod nap;
+mod outside;
+mod pauses;
+mod provider;
+mod purchase;
+mod relays;
+mod sabotage;
+mod sagas;
+mod stage;
+mod told;
+mod trip;
+mod wakes;
