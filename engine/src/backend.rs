@@ -26,8 +26,21 @@ use crate::worker::{Held, Shift};
 
 /// Hands out the instances that this process holds.
 struct Leases {
-    handed: Arc<Mutex<mpsc::UnboundedReceiver<Held>>>,
+    shift: Arc<Shift>,
+    handed: Handed,
     next: Option<Held>,
+}
+
+/// What is held and not begun yet.
+pub(crate) type Handed = Arc<Mutex<mpsc::UnboundedReceiver<Held>>>;
+
+impl Drop for Leases {
+    /// What was ready and never asked for is handed on.
+    fn drop(&mut self) {
+        if let Some(held) = self.next.take() {
+            self.shift.hand(held);
+        }
+    }
 }
 
 impl Backend for Leases {
@@ -86,18 +99,17 @@ impl BackendConfig for Leases {
 }
 
 /// Runs the Monitor until the shift stops, then lets what is in flight finish for at most `drain`.
-pub(crate) async fn run(shift: Arc<Shift>, handed: mpsc::UnboundedReceiver<Held>, drain: Duration) {
-    let handed = Arc::new(Mutex::new(handed));
+pub(crate) async fn run(shift: Arc<Shift>, handed: Handed, drain: Duration) {
     let stop = shift.stop.clone();
     let name = format!("saga-{}", shift.worker_id);
     let monitor = Monitor::new()
         .register(move |restarts| {
             let shift = shift.clone();
             WorkerBuilder::new(format!("{name}-{restarts}"))
-                .backend(Leases { handed: handed.clone(), next: None })
+                .backend(Leases { shift: shift.clone(), handed: handed.clone(), next: None })
                 .catch_panic()
                 // A task of its own per instance: apalis polls all its futures on one.
-                .build(move |held: Held| tokio::spawn(shift.clone().drive(held)))
+                .build(move |held: Held| shift.begin(held))
         })
         .should_restart(|_, _| true)
         .shutdown_timeout(drain);

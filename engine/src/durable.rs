@@ -154,7 +154,8 @@ async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> 
     loop {
         match store::instance(&shift.pool, instance.shard, instance.id).await {
             Ok(Some(row)) if row.epoch != instance.epoch || row.owner != Some(shift.worker_id) => {
-                if !row.status.is_final() {
+                // One of our own epoch was ended by a signal, which is nothing to tell.
+                if row.epoch != instance.epoch || !row.status.is_final() {
                     tracing::info!(saga_id = %instance.id, epoch = instance.epoch, now = row.epoch, "fenced: no longer ours");
                 }
                 return Committed::Lost;
@@ -197,20 +198,31 @@ pub(crate) async fn park<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>)
     if instance.status == Status::Unwinding {
         instance.end_if_nothing_is_open();
     }
-    release_row(shift, instance).await;
+    // Should it be missed, the sweep finds it.
+    release_row(shift, &mut instance).await;
 }
 
-/// Give it back; it is due at once.
+/// Give it back; it is due at once. A signal may come in between: then what it made of the row is given back.
 pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
-    instance.release();
-    release_row(shift, instance).await;
+    loop {
+        instance.release();
+        if release_row(shift, &mut instance).await != Written::Missed {
+            return;
+        }
+        match reread(shift, &instance).await {
+            Committed::Missed(fresh) => instance = fresh,
+            Committed::Yes(_) | Committed::Lost => return,
+        }
+    }
 }
 
-async fn release_row<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+async fn release_row<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Written {
     instance.note(crate::instance::Entry::new("released", &()));
     let commit = instance.commit();
     let wake = commit.wake.clone();
-    if shift.lane(instance.shard).commit(commit).await == Written::Yes {
+    let written = shift.lane(instance.shard).commit(commit).await;
+    if written == Written::Yes {
         shift.committed(instance.id, instance.status, &wake);
     }
+    written
 }

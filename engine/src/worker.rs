@@ -17,7 +17,10 @@ use std::{
 
 use futures::FutureExt as _;
 use sqlx::PgPool;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -98,6 +101,7 @@ pub(crate) struct Shift {
     lanes: Vec<Lane>,
     room: Arc<Semaphore>,
     incoming: mpsc::UnboundedSender<Held>,
+    drivers: TaskTracker,
     driving: Mutex<HashMap<Uuid, u64>>,
     next_token: AtomicU64,
     pub(crate) hint: Notify,
@@ -204,8 +208,13 @@ impl Shift {
         }
     }
 
+    /// Begins to drive a held instance, in a task that the end of the shift waits for.
+    pub(crate) fn begin(self: &Arc<Self>, held: Held) -> JoinHandle<()> {
+        self.drivers.spawn(self.clone().drive(held))
+    }
+
     /// Drives one held instance to where it parks.
-    pub(crate) async fn drive(self: Arc<Self>, held: Held) {
+    async fn drive(self: Arc<Self>, held: Held) {
         let Held { id, name, position, place } = held;
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
@@ -228,6 +237,25 @@ impl Shift {
 }
 
 impl Shift {
+    /// The Monitor has stopped. What was handed over and not begun is begun, which gives it back at once now that the shift stops; then
+    /// all drivers are waited for, at most `until` then.
+    async fn drained(
+        self: &Arc<Self>,
+        handed: &crate::backend::Handed,
+        until: tokio::time::Instant,
+    ) {
+        while let Ok(held) = handed.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+            drop(self.begin(held));
+        }
+        self.drivers.close();
+        if tokio::time::timeout_at(until, self.drivers.wait()).await.is_err() {
+            tracing::warn!(
+                left = self.drivers.len(),
+                "not drained in time; what is in flight is left to the lease"
+            );
+        }
+    }
+
     /// Pure code of a saga (`undo`, `terms`, `called_off`) panicked: a person is needed, the worker goes on.
     async fn panicked(&self, id: Uuid) {
         let why = "the saga panicked";
@@ -274,6 +302,7 @@ async fn shift(
 ) -> Result<(), sqlx::Error> {
     let tasks = TaskTracker::new();
     let (incoming, handed) = mpsc::unbounded_channel();
+    let handed = Arc::new(Mutex::new(handed));
     let worker_id = Uuid::now_v7();
     let lease_until = lease::register(engine, config, worker_id).await?;
     let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
@@ -289,6 +318,7 @@ async fn shift(
             .collect(),
         room: Arc::new(Semaphore::new(config.room)),
         incoming,
+        drivers: TaskTracker::new(),
         driving: Mutex::default(),
         next_token: AtomicU64::new(0),
         hint: Notify::new(),
@@ -302,14 +332,21 @@ async fn shift(
     let renewing = tokio::spawn(lease::renew(shift.clone(), config.lease));
     let listening = tokio::spawn(claim::listen(shift.clone()));
     let claiming = tokio::spawn(claim::run(shift.clone(), config.poll));
-    let running = crate::backend::run(shift.clone(), handed, config.drain);
-    running.await;
+    let running = async {
+        crate::backend::run(shift.clone(), handed.clone(), config.drain).await;
+        stop.cancel();
+    };
+    let stopping = async {
+        stop.cancelled().await;
+        tokio::time::Instant::now() + config.drain
+    };
+    let ((), until) = tokio::join!(running, stopping);
     engine.end_shift(&shift);
-    stop.cancel();
-    drained.cancel();
     listening.abort();
-    // The claimer hands out nothing after `stop`; what it claimed in that moment is freed with the lease.
+    // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
     let _ = claiming.await;
+    shift.drained(&handed, until).await;
+    drained.cancel();
     renewing.abort();
     lease::sign_off(&shift).await;
     tracing::info!(%worker_id, "the worker has ended its shift");

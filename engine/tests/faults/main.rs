@@ -14,6 +14,7 @@ mod relays;
 mod sabotage;
 mod sagas;
 mod stage;
+mod stops;
 mod told;
 mod trip;
 mod wakes;
