@@ -106,8 +106,8 @@ pub(crate) mod v1 {
             "gave up".into()
         }
 
-        fn early(_: &Event) -> Early {
-            Early::Keep
+        fn early(signal: &Event) -> Early {
+            if matches!(signal, Event::Hurry) { Early::Keep } else { Early::Refuse }
         }
     }
 
@@ -219,8 +219,8 @@ pub(crate) mod v2 {
             Reason { why: "gave up".into() }
         }
 
-        fn early(_: &Event) -> Early {
-            Early::Keep
+        fn early(signal: &Event) -> Early {
+            if matches!(signal, Event::Hurry) { Early::Keep } else { Early::Refuse }
         }
 
         fn upcast(from: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
