@@ -77,6 +77,11 @@ CREATE TABLE saga.effect (
     CONSTRAINT the_effect_status_is_known CHECK ((status = ANY (ARRAY['intent'::text, 'confirmed'::text, 'refuted'::text, 'undone'::text, 'waived'::text])))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+CREATE TABLE saga.escalation (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    due_at timestamp with time zone NOT NULL
+);
 CREATE TABLE saga.feed (
     shard smallint NOT NULL,
     n bigint NOT NULL,
@@ -187,6 +192,21 @@ CREATE TABLE saga.journal_default (
     undo jsonb,
     epoch integer NOT NULL
 );
+CREATE TABLE saga.notice (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    seq integer NOT NULL,
+    kind text NOT NULL,
+    detail jsonb NOT NULL,
+    at timestamp with time zone NOT NULL,
+    n bigint
+);
+CREATE TABLE saga.notice_place (
+    only_row boolean DEFAULT true NOT NULL,
+    n bigint NOT NULL,
+    CONSTRAINT the_newest_place_has_one_row CHECK (only_row)
+)
+WITH (fillfactor='40');
 CREATE TABLE saga.outbox (
     shard smallint NOT NULL,
     subject text NOT NULL,
@@ -535,8 +555,12 @@ COMMENT ON COLUMN shop.verification_token.token_hash IS 'SHA-256 of the token, w
 ALTER TABLE ONLY saga.journal ATTACH PARTITION saga.journal_default DEFAULT;
 ALTER TABLE ONLY saga._migrations
     ADD CONSTRAINT _migrations_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY saga.notice
+    ADD CONSTRAINT a_commit_tells_a_kind_once PRIMARY KEY (shard, saga_id, seq, kind);
 ALTER TABLE ONLY saga.inbox
     ADD CONSTRAINT a_message_is_handled_once PRIMARY KEY (shard, source, message_id);
+ALTER TABLE ONLY saga.notice
+    ADD CONSTRAINT a_place_among_notices_is_given_once UNIQUE (n);
 ALTER TABLE ONLY saga.feed
     ADD CONSTRAINT a_position_is_given_once PRIMARY KEY (shard, n);
 ALTER TABLE ONLY saga.outbox
@@ -547,6 +571,8 @@ ALTER TABLE ONLY saga.clock
     ADD CONSTRAINT clock_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY saga.effect
     ADD CONSTRAINT effect_pkey PRIMARY KEY (shard, saga_id, step_no);
+ALTER TABLE ONLY saga.escalation
+    ADD CONSTRAINT escalation_pkey PRIMARY KEY (shard, saga_id);
 ALTER TABLE ONLY saga.instance
     ADD CONSTRAINT instance_pkey PRIMARY KEY (shard, saga_id);
 ALTER TABLE ONLY saga.join_wait
@@ -555,6 +581,8 @@ ALTER TABLE ONLY saga.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (shard, saga_id, seq, at);
 ALTER TABLE ONLY saga.journal_default
     ADD CONSTRAINT journal_default_pkey PRIMARY KEY (shard, saga_id, seq, at);
+ALTER TABLE ONLY saga.notice_place
+    ADD CONSTRAINT notice_place_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY saga.outbox_shard
     ADD CONSTRAINT outbox_shard_pkey PRIMARY KEY (shard);
 ALTER TABLE ONLY saga.outbox_sleep
@@ -621,6 +649,7 @@ ALTER TABLE ONLY shop.inventory
     ADD CONSTRAINT there_is_one_inventory_per_product_and_variant UNIQUE NULLS NOT DISTINCT (product_id, variant_id);
 ALTER TABLE ONLY shop.verification_token
     ADD CONSTRAINT verification_token_pkey PRIMARY KEY (token_hash);
+CREATE INDEX escalation_due ON saga.escalation USING btree (due_at);
 CREATE INDEX inbox_by_age ON saga.inbox USING brin (handled_at);
 CREATE INDEX instance_by_deadline ON saga.instance USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX instance_by_parent ON saga.instance USING btree (shard, parent_id) WHERE (parent_id IS NOT NULL);
@@ -630,6 +659,7 @@ CREATE INDEX instance_due ON saga.instance USING btree (priority, wake_at) WHERE
 CREATE INDEX instance_in_queue ON saga.instance USING btree (name, queue_key, priority, saga_id) WHERE ((queue_key IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX instance_open_child ON saga.instance USING btree (shard, parent_id) WHERE ((parent_id IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX instance_owned ON saga.instance USING btree (owner) WHERE (owner IS NOT NULL);
+CREATE INDEX notice_without_place ON saga.notice USING btree (at) WHERE (n IS NULL);
 CREATE UNIQUE INDEX one_open_instance_per_subject ON saga.instance USING btree (shard, name, subject, start_key) WHERE (status <> ALL (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text]));
 CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (lower(name));
 CREATE UNIQUE INDEX a_product_lies_in_a_cart_once ON shop.cart_item USING btree (cart_id, product_id, variant_id) NULLS NOT DISTINCT WHERE (removed_at IS NULL);

@@ -12,6 +12,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgListener};
 use crate::{
     family,
     lane::PLANNER,
+    notice,
     row::{Row, row_columns},
     unknown,
     worker::Shift,
@@ -234,6 +235,7 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
         }
     }
     release_children(connection).await?;
+    sqlx::query(notice::ESCALATE).execute(&mut *connection).await?;
     let owned: Vec<(uuid::Uuid,)> = sqlx::query_as(
         "-- name: owned for a while
         select saga_id from saga.instance where owner = $1 and updated_at < clock_timestamp() - interval '2 seconds'",

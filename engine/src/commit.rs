@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     birth::Birth,
+    notice::{self, Tell},
     status::{Status, WaitingOn},
 };
 
@@ -119,6 +120,8 @@ pub(crate) struct Commit {
     pub(crate) journal: Vec<JournalRow>,
     pub(crate) settle: Option<Settle>,
     pub(crate) intent: Option<Intent>,
+    /// A person should see it.
+    pub(crate) tell: Option<Tell>,
     /// Such a commit is written by [`crate::family::write_own`], in a transaction of its own or the caller's.
     pub(crate) family: Option<Box<Family>>,
 }
@@ -166,6 +169,8 @@ pub(crate) enum Mode {
 pub(crate) type WrittenMembers = HashSet<(Uuid, i32)>;
 
 /// Writes the members whose fence holds and whose row nobody else has locked; answers who they are.
+///
+/// Round trips: 1, and 1 more when a member tells a person something: the caller then needs a transaction ([`is_one_statement`]).
 ///
 /// Members are locked in id order inside the statement; the fence is tested in that same part, so a member is either written with
 /// its journal and ledger or not at all.
@@ -236,9 +241,22 @@ pub(crate) async fn write(
         .bind(rest.iter().map(|(_, row)| row.undo.as_deref()).collect::<Vec<_>>())
         .bind(column!(batch, ended))
         .bind(column!(batch, version))
-        .fetch_all(tx)
+        .fetch_all(&mut *tx)
         .await?;
-    Ok(written.into_iter().collect())
+    let written: WrittenMembers = written.into_iter().collect();
+    let telling = batch
+        .iter()
+        .filter(|c| c.tell.is_some() && written.contains(&(c.id, c.epoch)))
+        .collect::<Vec<_>>();
+    if !telling.is_empty() {
+        notice::insert(tx, &telling).await?;
+    }
+    Ok(written)
+}
+
+/// Is the batch written by one statement, which is a transaction by itself?
+pub(crate) fn is_one_statement(batch: &[Commit]) -> bool {
+    batch.iter().all(|commit| commit.tell.is_none())
 }
 
 macro_rules! commit_sql {

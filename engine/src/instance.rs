@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     commit::{Commit, Family, Intent, JournalRow, Settle, Wake},
     json::json,
+    notice::{Kind, Tell},
     row::Row,
     saga::{Next, Saga, Step, Then, Undo},
     status::{Status, WaitingOn},
@@ -89,6 +90,7 @@ pub(crate) struct Instance<S: Saga> {
     settle: Option<Settle>,
     intent: Option<Intent>,
     wake: Wake,
+    tell: Option<Tell>,
     pub(crate) family: Family,
 }
 
@@ -190,6 +192,7 @@ impl<S: Saga> Instance<S> {
             settle: None,
             intent: None,
             wake: Wake::Never,
+            tell: None,
             family: Family::default(),
         }
     }
@@ -235,6 +238,7 @@ impl<S: Saga> Instance<S> {
             settle: None,
             intent: None,
             wake: Wake::Never,
+            tell: None,
             family: Family::default(),
         })
     }
@@ -422,6 +426,15 @@ impl<S: Saga> Instance<S> {
         self.wake = Wake::Never;
         self.last_error = Some(why.clone());
         self.note(Entry::new("stuck", &why));
+        self.tell(Kind::Stuck, why);
+        if let Some(tell) = &mut self.tell {
+            tell.escalate_after = Some(S::ESCALATE_AFTER);
+        }
+    }
+
+    /// A person should see it: the next commit writes a [notice](crate::notice).
+    pub(crate) fn tell(&mut self, kind: Kind, why: String) {
+        self.tell = Some(Tell { kind, saga: S::NAME, why, escalate_after: None });
     }
 
     /// Is there nothing more to do for who drives it now?
@@ -510,6 +523,7 @@ impl<S: Saga> Instance<S> {
             settle: None,
             intent: None,
             wake: Wake::Never,
+            tell: None,
             family: Family::default(),
         }
     }
@@ -542,6 +556,7 @@ impl<S: Saga> Instance<S> {
             journal: std::mem::take(&mut self.journal),
             settle: self.settle.take(),
             intent: self.intent.take(),
+            tell: self.tell.take(),
         }
     }
 

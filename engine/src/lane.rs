@@ -9,7 +9,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::commit::{self, Commit, Mode};
+use crate::commit::{self, Commit, Mode, WrittenMembers};
 
 /// How many transitions one statement writes at most.
 const BATCH: usize = 500;
@@ -116,7 +116,7 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
             each.extend(part.iter().map(|_| Written::Missed));
             continue;
         }
-        match commit::write(connection, &part, mode).await {
+        match write(connection, &part, mode).await {
             Ok(written) => each.extend(part.iter().map(|c| {
                 if written.contains(&(c.id, c.epoch)) { Written::Yes } else { Written::Missed }
             })),
@@ -137,6 +137,21 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
         }
     }
     Answers { each, lost_connection }
+}
+
+/// One transaction, whatever it takes.
+async fn write(
+    connection: &mut PgConnection,
+    part: &[Commit],
+    mode: Mode,
+) -> Result<WrittenMembers, sqlx::Error> {
+    if commit::is_one_statement(part) {
+        return commit::write(connection, part, mode).await;
+    }
+    let mut tx = connection.begin().await?;
+    let written = commit::write(&mut tx, part, mode).await?;
+    tx.commit().await?;
+    Ok(written)
 }
 
 /// Does the same statement have a chance when it is tried again? (Class 40: deadlock, serialization; 53: resources; 57: operator

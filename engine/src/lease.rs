@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     engine::Engine,
+    notice,
     worker::{Shift, WorkerConfig},
 };
 
@@ -35,18 +36,16 @@ pub(crate) async fn register(
     .bind(i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX))
     .execute(engine.pool())
     .await?;
-    extend_journal(engine.pool()).await?;
+    keep_house(engine.pool()).await?;
     Ok(asked + config.lease)
 }
 
-/// How often the journal's partitions are made ahead, for the next 7 days.
+/// How often the journal's partitions are made ahead, for the next 7 days, and old notices forgotten.
 const EXTEND: Duration = Duration::from_secs(3_600);
 
-async fn extend_journal(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)")
-        .execute(pool)
-        .await
-        .map(|_| ())
+async fn keep_house(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)").execute(pool).await?;
+    notice::forget_old(pool).await
 }
 
 /// Renews every third of the lease until aborted. An outage is waited out: while it lasts nobody else can take over either.
@@ -59,8 +58,8 @@ pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
         ticks.tick().await;
         if extended.elapsed() > EXTEND {
             extended = Instant::now();
-            if let Err(error) = extend_journal(&shift.pool).await {
-                tracing::warn!(%error, "the journal's partitions could not be made ahead; trying again in an hour");
+            if let Err(error) = keep_house(&shift.pool).await {
+                tracing::warn!(%error, "the journal's partitions could not be made ahead, or old notices not be forgotten; trying again in an hour");
             }
         }
         let asked = Instant::now();

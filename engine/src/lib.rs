@@ -33,6 +33,7 @@ mod json;
 mod lane;
 mod lease;
 pub mod migrations;
+pub mod notice;
 pub mod outbox;
 mod perform;
 mod registry;

@@ -38,6 +38,9 @@ pub trait Saga: Sized + Send + Sync + 'static {
     /// Why it unwinds; every undo receives it.
     type Reason: Payload;
 
+    /// So much business time after it got stuck, operators are told once more ([`crate::notice`]).
+    const ESCALATE_AFTER: Duration = Duration::from_secs(3_600);
+
     /// The first transition.
     fn start(input: Self::Input) -> Next<Self>;
 

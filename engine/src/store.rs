@@ -96,7 +96,7 @@ pub(crate) async fn take_signals(
     .map(|_| ())
 }
 
-/// Marks a row that this worker holds as stuck, without reading it.
+/// Marks a row that this worker holds as stuck, without reading it; operators are told, and once more after an hour.
 pub(crate) async fn stick(
     pool: &PgPool,
     shard: i16,
@@ -110,10 +110,20 @@ pub(crate) async fn stick(
             update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1,
                 last_error = $4, updated_at = clock_timestamp()
             where shard = $1 and saga_id = $2 and owner = $3
-            returning shard, saga_id, seq, epoch
+            returning shard, saga_id, seq, epoch, name
+        ),
+        journalled as (
+            insert into saga.journal (shard, saga_id, seq, at, kind, event, epoch)
+            select shard, saga_id, seq, clock_timestamp(), 'stuck', to_jsonb($4::text), epoch from stuck
+        ),
+        escalating as (
+            insert into saga.escalation (shard, saga_id, due_at)
+            select shard, saga_id, saga.now() + interval '1 hour' from stuck
+            on conflict (shard, saga_id) do update set due_at = excluded.due_at
         )
-        insert into saga.journal (shard, saga_id, seq, at, kind, event, epoch)
-        select shard, saga_id, seq, clock_timestamp(), 'stuck', to_jsonb($4::text), epoch from stuck",
+        insert into saga.notice (shard, saga_id, seq, kind, detail, at)
+        select shard, saga_id, seq, 'stuck', jsonb_build_object('saga', name, 'why', $4::text), clock_timestamp() from stuck
+        returning pg_notify('saga_notice', '')",
     )
     .bind(shard)
     .bind(id)

@@ -7,6 +7,7 @@ mod fence;
 mod group;
 mod keeping;
 mod kit;
+mod notices;
 mod odd;
 mod order;
 mod parcel;
