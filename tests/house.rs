@@ -25,6 +25,7 @@ use stepwise_workflows::{
     order::{
         cancel::CancelOrder,
         commands::{Cancellation, Placed, cancel_order, place_order},
+        get_order,
         place::PlaceOrder,
     },
     payment::gateway::MethodToken,
@@ -33,6 +34,8 @@ use stepwise_workflows::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::money;
 
 const ADMIN: Uuid = Uuid::nil();
 
@@ -290,6 +293,26 @@ impl House {
             .expect("the order")
     }
 
+    /// The state of the order's payment, and the moves of money that were made for it.
+    pub async fn payment(&self, order: Uuid) -> (String, Vec<String>) {
+        sqlx::query_as(
+            "select p.state, coalesce(array_agg(t.kind order by t.transaction_id) filter (where t.state = 'succeeded'), '{}')
+            from shop.payment p left join shop.payment_transaction t using (payment_id)
+            where p.order_id = $1 group by p.state",
+        )
+        .bind(order)
+        .fetch_one(self.pool())
+        .await
+        .expect("the payment")
+    }
+
+    /// The payment's status as the order shows it.
+    pub async fn shown(&self, order: Uuid) -> String {
+        let mut db = self.pool().acquire().await.expect("a connection");
+        let order = get_order(&self.shop, &mut db, order, None).await.expect("readable");
+        order.expect("it is there").payment.status
+    }
+
     /// (on hand, reserved) of a product.
     pub async fn stock(&self, product: Uuid) -> (i32, i32) {
         sqlx::query_as("select on_hand, reserved from shop.inventory where product_id = $1")
@@ -326,8 +349,17 @@ impl House {
             .expect("the clock moves");
     }
 
-    /// Stops worker and gateway, drops the database.
+    /// Compares the books of money, once every saga has ended; stops worker and gateway, drops the database.
+    ///
+    /// # Panics
+    /// When the books differ.
     pub async fn close(self) {
+        let open =
+            "select count(*) from saga.instance where status not in ('completed', 'unwound')";
+        let open: i64 = sqlx::query_scalar(open).fetch_one(self.pool()).await.expect("readable");
+        if open == 0 {
+            money::agrees(self.pool(), &self.ledger()).await.expect("the books of money agree");
+        }
         self.stop.cancel();
         self.worker.await.expect("the worker did not panic").expect("the worker ended well");
         self.gateway.await.expect("the gateway did not panic").expect("the gateway ended well");

@@ -206,16 +206,48 @@ pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::E
     .bind(id)
     .fetch_all(pool)
     .await?;
-    let effects = sqlx::query_as(
+    let effects = effects(&mut *pool.acquire().await?, id).await?;
+    Ok(Some(Details { summary, state, undos, journal, effects }))
+}
+
+/// The ledger of one instance, in the order of its steps. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn effects(tx: &mut PgConnection, id: Uuid) -> Result<Vec<EffectEntry>, sqlx::Error> {
+    sqlx::query_as(
         "-- name: inspect effects
         select step_no, kind, reference, amount::text, currency, status, at, settled_at
         from saga.effect where shard = $1 and saga_id = $2 order by step_no",
     )
-    .bind(shard)
+    .bind(shard_in(id))
     .bind(id)
-    .fetch_all(pool)
-    .await?;
-    Ok(Some(Details { summary, state, undos, journal, effects }))
+    .fetch_all(tx)
+    .await
+}
+
+/// Those of the subjects whose money is in doubt: an effect with an amount was tried, and what became of it is still to be found
+/// out. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn in_doubt(
+    tx: &mut PgConnection,
+    subjects: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- name: inspect in doubt
+        select distinct i.subject
+        from unnest($1::smallint[], $2::text[]) as asked(shard, subject)
+        join saga.instance i using (shard, subject)
+        join saga.effect e using (shard, saga_id)
+        where i.waiting_on is not null and (i.unsettled or i.status <> 'running')
+            and e.status = 'intent' and e.amount is not null",
+    )
+    .bind(subjects.iter().map(|subject| shard_of(subject)).collect::<Vec<_>>())
+    .bind(subjects)
+    .fetch_all(tx)
+    .await
 }
 
 impl Summary {

@@ -65,6 +65,10 @@ async fn a_cancellation_while_the_gateway_is_silent_waits_for_what_it_did() {
         effects.iter().all(|(_, status)| status == "undone" || status == "refuted"),
         "{effects:?}"
     );
+    assert_eq!(
+        house.payment(order).await,
+        ("voided".to_owned(), ["authorize", "void"].map(str::to_owned).into())
+    );
     house.close().await;
 }
 

@@ -14,6 +14,7 @@ use stepwise_engine::{
     Engine, Status, inspect,
     testing::{Trial, survives_every_crash},
 };
+use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
     cart::{AddItem, add_item},
@@ -125,6 +126,7 @@ impl Placements {
         if reserved != held {
             return Err(format!("{reserved} are reserved, {held} belong to orders"));
         }
+        money::agrees(engine.pool(), &self.folder.join("ledger.jsonl")).await?;
         let ends = if status == Status::Completed {
             ["confirmed", "confirmed"]
         } else {

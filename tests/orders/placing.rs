@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use stepwise_adapters::sandbox::SandboxMethod as Method;
+use stepwise_engine::inspect;
 use stepwise_tests::House;
 
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -78,6 +79,33 @@ async fn an_unsupported_card_gives_the_stock_back() {
 #[tokio::test]
 async fn an_order_whose_gateway_never_acts_is_given_up_and_taken_back() {
     is_taken_back(Method::TimeoutBefore).await;
+}
+
+#[tokio::test]
+async fn a_payment_is_unknown_while_the_silent_gateway_is_asked_and_until_it_is_void() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, operation) = house.place(buyer, product, 3, Method::TimeoutBefore).await;
+    let mut seen = vec![house.shown(order).await];
+    while inspect::summary(house.pool(), operation)
+        .await
+        .is_ok_and(|s| s.is_some_and(|s| !s.is_final()))
+    {
+        let now = house.shown(order).await;
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    seen.push(house.shown(order).await);
+    seen.dedup();
+    // Between the answer (nothing is reserved) and the end of the order it may be seen `authorizing` once more.
+    assert_eq!(
+        (&seen[..2], seen.last()),
+        (&["authorizing", "unknown"].map(str::to_owned)[..], Some(&"voided".to_owned())),
+        "{seen:?}"
+    );
+    house.close().await;
 }
 
 #[tokio::test]

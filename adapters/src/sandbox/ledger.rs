@@ -3,7 +3,7 @@
 //! A line is on the disk before the gateway answers, and the gateway's whole state is what the
 //! lines say. Tests and checkers read the same file as a book that the shop cannot write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -152,6 +152,57 @@ pub fn authorizations(lines: &[Line]) -> BTreeMap<String, Booked> {
         }
     }
     booked
+}
+
+/// A move of money, as the shop's own book must have it too.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Move {
+    /// The order it was for.
+    pub order_id: String,
+    /// `authorize`, `void`, `capture` or `refund`.
+    pub kind: String,
+    /// Our key; empty where the customer approved.
+    pub key: String,
+    /// The authorization.
+    pub reference: String,
+    /// How much.
+    pub amount: Decimal,
+    /// Of which currency.
+    pub currency: String,
+}
+
+/// The moves of money that `lines` tell of, sorted. Opening, declining and cancelling what was never reserved move none.
+#[must_use]
+pub fn moves(lines: &[Line]) -> Vec<Move> {
+    let mut reserved = BTreeSet::new();
+    let mut moves = Vec::new();
+    for line in lines {
+        let kind = match line.result {
+            LineResult::Confirmed => {
+                reserved.insert(&line.reference);
+                "authorize"
+            }
+            LineResult::Cancelled if reserved.contains(&line.reference) => "void",
+            LineResult::Captured => "capture",
+            LineResult::Refunded => "refund",
+            LineResult::Cancelled
+            | LineResult::Created
+            | LineResult::Declined
+            | LineResult::Unsupported
+            | LineResult::ApprovalRequired
+            | LineResult::RefusedCancelled => continue,
+        };
+        moves.push(Move {
+            order_id: line.order_id.clone(),
+            kind: kind.to_owned(),
+            key: line.key.clone(),
+            reference: line.reference.clone(),
+            amount: line.amount,
+            currency: line.currency.code().to_owned(),
+        });
+    }
+    moves.sort();
+    moves
 }
 
 /// The live authorizations of each order, by the order's id; orders without one are absent.

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stepwise_adapters::sandbox::ledger::Move;
+use stepwise_tests::money;
+
 /// What clients, the gateway and a subscriber wrote down, and what the database says at the end.
 #[derive(Default, Clone)]
 pub(crate) struct Books {
@@ -15,6 +18,9 @@ pub(crate) struct Books {
     pub(crate) live: BTreeMap<String, usize>,
     /// Events in the order of their arrival.
     pub(crate) events: Vec<Event>,
+    /// Moves of money by our transactions, and by the gateway's ledger.
+    pub(crate) booked: Vec<Move>,
+    pub(crate) ledger: Vec<Move>,
     /// Of all products.
     pub(crate) stock: Vec<Stock>,
 }
@@ -51,6 +57,7 @@ impl Books {
         let mut faults = self.unanswered_for();
         faults.extend(self.wrong_ends());
         faults.extend(self.disorder());
+        faults.extend(money::differences(&self.booked, &self.ledger));
         for stock in &self.stock {
             let Stock { product, seeded, on_hand, reserved, held } = stock;
             if on_hand != seeded {
@@ -151,11 +158,26 @@ impl Books {
 
 #[cfg(test)]
 mod tests {
+    use rust_decimal::Decimal;
+    use stepwise_adapters::sandbox::ledger::Move;
+
     use super::{Books, CANCELLED, Event, FAILED, PLACED, REFUNDED, Stock};
 
     fn event(subject: &str, sequence: u64, kind: &str) -> Event {
         let id = format!("{subject}-{sequence}");
         Event { subject: subject.into(), sequence, kind: kind.into(), id }
+    }
+
+    fn authorized() -> Move {
+        let text = str::to_owned;
+        Move {
+            order_id: text("a"),
+            kind: text("authorize"),
+            key: text("saga-2"),
+            reference: text("pi"),
+            amount: Decimal::ONE,
+            currency: text("USD"),
+        }
     }
 
     /// a is placed (told twice), b failed, c cancelled once placed, d while being placed.
@@ -183,6 +205,8 @@ mod tests {
                 event("b", 1, FAILED),
                 event("c", 3, REFUNDED),
             ],
+            booked: vec![authorized()],
+            ledger: vec![authorized()],
             stock: vec![Stock { product: "p".into(), seeded: 9, on_hand: 9, reserved: 2, held: 2 }],
         }
     }
@@ -235,6 +259,8 @@ mod tests {
         found("order c is cancelled with 1 live", |b| {
             b.live.insert("c".into(), 1);
         });
+        found("only the gateway booked", |b| b.booked.clear());
+        found("only we booked", |b| b.ledger.clear());
         found("money is reserved for x, no order", |b| {
             b.live.insert("x".into(), 1);
         });

@@ -16,6 +16,7 @@ use stepwise_adapters::{
     sandbox::{Timing, ledger},
 };
 use stepwise_engine::{Retry, Terms, testing::Seed};
+use stepwise_tests::money;
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
@@ -183,21 +184,24 @@ impl End<'_> {
             let seeded = seeded.get(&product).copied().unwrap_or(0);
             Stock { product, seeded, on_hand, reserved, held }
         });
-        let authorizations = ledger::authorizations(&self.lines());
+        let lines = self.lines();
         let mut live = BTreeMap::new();
-        for booked in authorizations.into_values() {
+        for booked in ledger::authorizations(&lines).into_values() {
             *live.entry(booked.order_id.clone()).or_insert(0) += usize::from(booked.is_live());
         }
         let orders = orders.into_iter().map(|(order, status, published)| {
             (order, (status, u64::try_from(published).expect("a count")))
         });
         let (answers, cancels) = self.clients.lock().expect("no panic").told();
+        let events = self.subscriber.lock().expect("no panic").received.clone();
         Books {
             answers,
             cancels,
             orders: orders.collect(),
             live,
-            events: self.subscriber.lock().expect("no panic").received.clone(),
+            events,
+            booked: money::booked(&self.pool).await.expect("readable"),
+            ledger: ledger::moves(&lines),
             stock: stock.collect(),
         }
     }

@@ -3,7 +3,10 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{OrderStatus, store::lock_placement};
+use super::{
+    OrderStatus,
+    store::{LockedOrder, lock_placement},
+};
 use crate::{
     events,
     integration::{self, Notification, PaymentFailedNotification, Publication},
@@ -43,6 +46,17 @@ impl Ending {
     }
 }
 
+/// Money that was reserved for the order and released again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Voided {
+    /// The gateway's reference of the authorization.
+    pub authorization_id: String,
+    /// The key under which it was confirmed.
+    pub key: String,
+    /// The key under which it was voided.
+    pub void_key: String,
+}
+
 /// What became of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
@@ -57,11 +71,12 @@ pub enum Release {
 /// Gives back the stock of an order that is being placed, opens its cart and ends it. There was no
 /// OrderPlaced, so there is no OrderCancelled. 5 round trips, one more to publish
 /// PaymentFailedNotification: lock cart, order and payment; lock stock by (product, variant); write
-/// stock and audit; write the rest; record InventoryReleased.
+/// stock and audit; write the rest (with the authorization and its void, if there were some); record InventoryReleased.
 pub async fn release(
     tx: &mut PgConnection,
     order_id: Uuid,
     ending: &Ending,
+    voided: Option<&Voided>,
 ) -> Result<Release, sqlx::Error> {
     let Some(placement) = lock_placement(tx, order_id).await? else {
         return Ok(Release::NotFound);
@@ -73,32 +88,7 @@ pub async fn release(
     let reason = if ending.failure().is_some() { "payment_failed" } else { "order_cancelled" };
     give_back(tx, order_id, order.customer_id, reason).await?;
     let failure = ending.failure().map(PaymentFailure::code);
-    sqlx::query(
-        r#"-- release: end the order
-        with ended as (
-            update shop."order" set status = $4, failure_reason = $6, version = version + 1,
-                published_count = published_count + $7, updated_at = saga.now()
-            where order_id = $1
-        ), paid as (
-            update shop.payment set state = $5, failure_reason = $6, updated_at = saga.now()
-            where payment_id = $2
-        ), moved as (
-            update shop.payment_transaction set state = 'failed', settled_at = saga.now(),
-                reason = coalesce($6, 'order_cancelled')
-            where payment_id = $2 and kind = 'authorize' and settled_at is null
-        )
-        update shop.cart set checkout_order_id = null, version = version + 1
-        where cart_id = $3 and checkout_order_id = $1"#,
-    )
-    .bind(order_id)
-    .bind(order.payment_id)
-    .bind(order.cart_id)
-    .bind(ending.status().as_str())
-    .bind(ending.payment_state().as_str())
-    .bind(failure)
-    .bind(i64::from(failure.is_some()))
-    .execute(&mut *tx)
-    .await?;
+    write(tx, &order, ending, voided).await?;
     if let Some(failure) = failure {
         let notification = Notification::PaymentFailed(PaymentFailedNotification {
             order_id,
@@ -111,6 +101,57 @@ pub async fn release(
             .await?;
     }
     Ok(Release::Released)
+}
+
+async fn write(
+    tx: &mut PgConnection,
+    order: &LockedOrder,
+    ending: &Ending,
+    voided: Option<&Voided>,
+) -> Result<(), sqlx::Error> {
+    let failure = ending.failure().map(PaymentFailure::code);
+    let state = if voided.is_some() { PaymentState::Voided } else { ending.payment_state() };
+    sqlx::query(
+        r#"-- release: end the order
+        with ended as (
+            update shop."order" set status = $4, failure_reason = $6, version = version + 1,
+                published_count = published_count + $7, updated_at = saga.now()
+            where order_id = $1
+        ), paid as (
+            update shop.payment set state = $5, failure_reason = $6, authorization_id = $8,
+                updated_at = saga.now()
+            where payment_id = $2
+        ), moved as (
+            update shop.payment_transaction set settled_at = saga.now(), reference = $8, key = $9,
+                state = case when $8 is null then 'failed' else 'succeeded' end,
+                reason = case when $8 is null then coalesce($6, 'order_cancelled') end
+            where payment_id = $2 and kind = 'authorize' and settled_at is null
+            returning payment_id, amount, currency
+        ), voided as (
+            insert into shop.payment_transaction
+                (transaction_id, payment_id, kind, state, amount, currency, key, reference,
+                 requested_at, settled_at)
+            select $10, payment_id, 'void', 'succeeded', amount, currency, $11, $8,
+                   saga.now(), saga.now()
+            from moved where $8 is not null
+        )
+        update shop.cart set checkout_order_id = null, version = version + 1
+        where cart_id = $3 and checkout_order_id = $1"#,
+    )
+    .bind(order.order_id)
+    .bind(order.payment_id)
+    .bind(order.cart_id)
+    .bind(ending.status().as_str())
+    .bind(state.as_str())
+    .bind(failure)
+    .bind(i64::from(failure.is_some()))
+    .bind(voided.map(|voided| &voided.authorization_id))
+    .bind(voided.map(|voided| &voided.key))
+    .bind(Uuid::now_v7())
+    .bind(voided.map(|voided| &voided.void_key))
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Gives back what the order's placement holds and records it. The caller holds the order's row.

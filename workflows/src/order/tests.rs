@@ -155,7 +155,7 @@ async fn an_order_that_is_not_paid_for_fails_and_gives_everything_back() {
     let placing = place(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
 
     let ending = Ending::Failed(PaymentFailure::Declined(Reason::new("insufficient_funds")));
-    let released = release(&mut db, placing.order_id, &ending).await.expect("released");
+    let released = release(&mut db, placing.order_id, &ending, None).await.expect("released");
     assert_eq!(released, Release::Released);
     let order = view(&shop, &mut db, placing.order_id).await;
     assert_eq!((order.status.as_str(), order.payment.status.as_str()), ("failed", "declined"));
@@ -170,7 +170,7 @@ async fn an_order_that_is_not_paid_for_fails_and_gives_everything_back() {
     assert_eq!(moves[0].state, "failed");
     assert_eq!(moves[0].reason.as_deref(), Some("insufficient_funds"));
 
-    let again = release(&mut db, placing.order_id, &ending).await.expect("asked");
+    let again = release(&mut db, placing.order_id, &ending, None).await.expect("asked");
     assert_eq!(again, Release::NotPlacing(OrderStatus::Failed));
     let late = complete(&mut db, placing.order_id, &authorized(&placing)).await.expect("asked");
     assert_eq!(late, Completion::NotPlacing(OrderStatus::Failed));

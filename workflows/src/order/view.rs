@@ -4,12 +4,14 @@ use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, types::Json};
+use stepwise_engine::inspect;
 use uuid::Uuid;
 
 use super::store::lines;
 use crate::{
     events::{LineItem, Sealed},
     money::Money,
+    payment::PaymentState,
     privacy::KeyStoreError,
     shop::Shop,
 };
@@ -113,29 +115,30 @@ macro_rules! view {
         )
     };
 }
-/// One order. `customer_id`: only if it is theirs; `None`: whoever's it is. 1 round trip.
+/// One order. `customer_id`: only if it is theirs; `None`: whoever's it is. 1 round trip, 1 more while its money moves.
 pub async fn get_order(
     shop: &Shop,
     connection: &mut PgConnection,
     order_id: Uuid,
     customer_id: Option<Uuid>,
 ) -> Result<Option<OrderView>, ReadOrderError> {
-    let row: Option<Row> = sqlx::query_as(concat!(
+    let mut row: Option<Row> = sqlx::query_as(concat!(
         "-- order: get\n",
         view!(),
         " where o.order_id = $1 and ($2::uuid is null or o.customer_id = $2)"
     ))
     .bind(order_id)
     .bind(customer_id)
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
+    doubt(connection, row.as_mut_slice()).await?;
     match row {
         Some(row) => Ok(Some(row.view(shop).await?)),
         None => Ok(None),
     }
 }
 
-/// Orders, newest first, those begun before the order `before`. 1 round trip.
+/// Orders, newest first, those begun before the order `before`. 1 round trip, 1 more while money of one of them moves.
 pub async fn list_orders(
     shop: &Shop,
     connection: &mut PgConnection,
@@ -161,12 +164,29 @@ pub async fn list_orders(
         .bind(before)
         .bind(limit),
     };
-    let rows: Vec<Row> = query.fetch_all(connection).await?;
+    let mut rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
+    doubt(connection, &mut rows).await?;
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {
         views.push(row.view(shop).await?);
     }
     Ok(views)
+}
+
+/// A payment is `unknown` while the gateway may have acted and is being asked.
+async fn doubt(connection: &mut PgConnection, rows: &mut [Row]) -> Result<(), sqlx::Error> {
+    let mut moving: Vec<&mut Row> = rows.iter_mut().filter(|row| row.is_moving()).collect();
+    if moving.is_empty() {
+        return Ok(());
+    }
+    let subjects: Vec<String> = moving.iter().map(|row| row.order_id.to_string()).collect();
+    let doubtful = inspect::in_doubt(connection, &subjects).await?;
+    for (row, subject) in moving.iter_mut().zip(&subjects) {
+        if doubtful.contains(subject) {
+            row.payment_state = PaymentState::Unknown.as_str().to_owned();
+        }
+    }
+    Ok(())
 }
 
 #[derive(sqlx::FromRow)]
@@ -194,6 +214,12 @@ struct Row {
 }
 
 impl Row {
+    /// Is the gateway being asked to reserve its money, or to give it back?
+    fn is_moving(&self) -> bool {
+        let is_back = matches!(self.payment_state.as_str(), "voided" | "refunded" | "declined");
+        self.payment_state == "authorizing" || (self.status == "cancelled" && !is_back)
+    }
+
     async fn view(self, shop: &Shop) -> Result<OrderView, ReadOrderError> {
         let money = |amount| Money::stored(amount, &self.currency);
         let key = shop.keys.get(self.customer_id).await?;

@@ -29,7 +29,8 @@ pub enum PaymentState {
     Voided,
     /// The provider said no.
     Declined,
-    /// The provider may have acted; it is being asked.
+    /// The provider may have acted; it is being asked. Never stored: only the engine's ledger knows it, and
+    /// [`crate::order::get_order`] asks there.
     Unknown,
 }
 

@@ -63,7 +63,7 @@ async fn an_order_cancelled_while_it_is_placed_ends_cancelled_without_a_word_to_
     let begun = cancel::begin(&shop, &mut db, &cancelling(order, &buyer)).await;
     assert!(matches!(begun, Ok(Cancelling::SignalPlacement)), "{begun:?}");
     assert_eq!(view(&shop, &mut db, order).await.status, "placing", "the placement decides");
-    release(&mut db, order, &Ending::Cancelled).await.expect("released");
+    release(&mut db, order, &Ending::Cancelled, None).await.expect("released");
     let ended = view(&shop, &mut db, order).await;
     assert_eq!((ended.status.as_str(), ended.payment.status.as_str()), ("cancelled", "voided"));
     assert_eq!(stock(&mut db, cup).await, (10, 0, 0));

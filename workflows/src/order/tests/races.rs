@@ -124,7 +124,7 @@ async fn whole_life(
     let order = placing.order_id;
     let mut tx = pool.begin().await?;
     if n % 4 < 2 {
-        release(&mut tx, order, &Ending::Failed(PaymentFailure::ApprovalExpired)).await?;
+        release(&mut tx, order, &Ending::Failed(PaymentFailure::ApprovalExpired), None).await?;
     } else {
         complete(&mut tx, order, &authorized(&placing)).await?;
     }

@@ -69,7 +69,7 @@ async fn round_trips_do_not_depend_on_the_number_of_lines() {
         let placing = begin(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
         assert_eq!(taken(), 5, "begin, {lines} lines");
         let ending = Ending::Failed(PaymentFailure::Unsupported);
-        release(&mut db, placing.order_id, &ending).await.expect("released");
+        release(&mut db, placing.order_id, &ending, None).await.expect("released");
         assert_eq!(taken(), 6, "release, {lines} lines");
     }
     drop(db);

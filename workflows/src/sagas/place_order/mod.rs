@@ -34,6 +34,9 @@ use crate::{
 /// How long a customer has to approve a payment.
 pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
 
+/// The kind of the effect that reserves money.
+const AUTHORIZATION: &str = "authorization";
+
 /// The definition.
 pub struct PlaceOrder;
 
@@ -127,7 +130,9 @@ pub enum Activity {
     Confirm(Placement, Reference),
     /// Ask what came of the customer's approval.
     Ask(Placement, Reference),
-    /// Void the order's authorization.
+    /// Void what a confirm may have reserved.
+    Void(Uuid, Reference),
+    /// Close the order's authorization, whatever is reserved under it.
     Cancel(Uuid),
 }
 
@@ -200,11 +205,15 @@ impl Saga for PlaceOrder {
     fn undo(step: &Step<Self>) -> Undo<Self> {
         match step {
             Step::Tx(Tx::ReserveStock(order)) => Undo::By(Step::Tx(Tx::ReleaseStock(*order))),
-            Step::Activity(Activity::Create(p) | Activity::Confirm(p, _) | Activity::Ask(p, _)) => {
+            Step::Activity(Activity::Create(p)) => {
                 Undo::By(Step::Activity(Activity::Cancel(p.order)))
             }
+            Step::Activity(Activity::Confirm(p, reference) | Activity::Ask(p, reference)) => {
+                Undo::By(Step::Activity(Activity::Void(p.order, reference.clone())))
+            }
             Step::Tx(Tx::PlaceOrder { .. }) => Undo::Pivot,
-            Step::Tx(Tx::ReleaseStock(_)) | Step::Activity(Activity::Cancel(_)) => Undo::Nothing,
+            Step::Tx(Tx::ReleaseStock(_))
+            | Step::Activity(Activity::Void(..) | Activity::Cancel(_)) => Undo::Nothing,
         }
     }
 
@@ -220,14 +229,11 @@ impl Saga for PlaceOrder {
                 ..Terms::new()
             },
             Activity::Confirm(placement, _) | Activity::Ask(placement, _) => Terms {
-                effect: Some(EffectKind {
-                    kind: "authorization",
-                    amount: money(&placement.amount),
-                }),
+                effect: Some(EffectKind { kind: AUTHORIZATION, amount: money(&placement.amount) }),
                 unknown: ask,
                 ..Terms::new()
             },
-            Activity::Cancel(_) => Terms::new(),
+            Activity::Void(..) | Activity::Cancel(_) => Terms::new(),
         }
     }
 

@@ -57,7 +57,7 @@ impl Samples for PlaceOrder {
             ],
             Step::Tx(Tx::PlaceOrder { .. }) => vec![Sample::done(E::OrderPlaced)],
             Step::Tx(Tx::ReserveStock(_) | Tx::ReleaseStock(_))
-            | Step::Activity(Activity::Cancel(_)) => Vec::new(),
+            | Step::Activity(Activity::Void(..) | Activity::Cancel(_)) => Vec::new(),
         }
     }
 

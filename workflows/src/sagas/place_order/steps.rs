@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    ActivityKey, Answer, Cause, Effect, EffectRow, Outcome, Probe, StepError, Undone, inspect,
-    signal,
+    ActivityKey, Answer, Cause, Effect, EffectRow, Outcome, Probe, Saga as _, StepError, Undone,
+    inspect, signal,
 };
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use super::{Activity, Event, PlaceOrder, Placement, Reason, Tx};
 use crate::{
     order::{
         place::{self, Authorized, Completion},
-        release::{self, Ending, Release},
+        release::{self, Ending, Release, Voided},
     },
     payment::{
         PaymentFailure,
@@ -167,7 +167,8 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
             Reason::PaymentFailed(failure) => Ending::Failed(failure.clone()),
             Reason::Cancelled => Ending::Cancelled,
         };
-        match release::release(tx, *order, &ending).await? {
+        let voided = voided(tx, *order).await?;
+        match release::release(tx, *order, &ending, voided.as_ref()).await? {
             Release::Released => {}
             other => {
                 return Err(StepError::Broken(format!(
@@ -193,7 +194,7 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
                     Err(error) => Outcome::NotDone(Cause::new(error)),
                 }
             }
-            Activity::Cancel(order) => {
+            Activity::Void(order, _) | Activity::Cancel(order) => {
                 Outcome::NotDone(Cause::new(format_args!("voiding {order} is an undo")))
             }
         }
@@ -213,7 +214,7 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
             Activity::Confirm(_, reference) | Activity::Ask(_, reference) => {
                 self.shop.gateway.find(reference).await
             }
-            Activity::Cancel(_) => Ok(None),
+            Activity::Void(..) | Activity::Cancel(_) => Ok(None),
         };
         found.map_or_else(|error| Probe::Unknown(Cause::new(error)), |found| told(found, key))
     }
@@ -225,15 +226,24 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
         effect: Option<&EffectRow>,
         _: &Reason,
     ) -> Undone {
-        let Activity::Cancel(order) = undo else {
-            return Undone::Impossible(Cause::new(format_args!("{undo:?} is no undo")));
+        let reference = match undo {
+            Activity::Void(_, reference) => Ok(Some(reference.clone())),
+            Activity::Cancel(order) => self.reference(key, *order, effect).await,
+            _ => return Undone::Impossible(Cause::new(format_args!("{undo:?} is no undo"))),
         };
-        let reference = match self.reference(key, *order, effect).await {
+        let reference = match reference {
             Ok(Some(reference)) => reference,
             Ok(None) => return Undone::Nothing,
             Err(error) => return Undone::NotDone(Cause::new(error)),
         };
+        let is_void = matches!(undo, Activity::Void(..));
         match self.shop.gateway.cancel(&key.to_string(), &reference).await {
+            // Closed for ever, but nothing had been reserved: the ledger is not to say that something was.
+            Ok(Cancellation::Cancelled { released, .. })
+                if is_void && released.amount().is_zero() =>
+            {
+                Undone::Nothing
+            }
             Ok(Cancellation::Cancelled { reference, .. }) => Undone::Undone(Some(reference.0)),
             Ok(Cancellation::NotFound) => Undone::Nothing,
             Ok(Cancellation::AlreadyCaptured) => {
@@ -244,9 +254,29 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
     }
 }
 
+/// What was reserved for the order and released by its unwinding, by the ledger: the undo of a confirm was settled by a commit of its
+/// own, since the created authorization is closed after it. Round trips: 2.
+async fn voided(tx: &mut PgConnection, order: Uuid) -> Result<Option<Voided>, StepError> {
+    let Some(placement) = inspect::latest_about(tx, PlaceOrder::NAME, &order.to_string()).await?
+    else {
+        return Err(StepError::Broken(format!("order {order} is released by no placement")));
+    };
+    let effects = inspect::effects(tx, placement.saga_id).await?;
+    let undone = effects
+        .into_iter()
+        .find(|effect| effect.kind == super::AUTHORIZATION && effect.status == "undone");
+    Ok(undone.and_then(|effect| {
+        let key = ActivityKey { saga_id: placement.saga_id, step_no: effect.step_no, undo: false };
+        Some(Voided {
+            authorization_id: effect.reference?,
+            key: key.to_string(),
+            void_key: ActivityKey { undo: true, ..key }.to_string(),
+        })
+    }))
+}
+
 /// The cancellation that waits for this placement has what it waited for.
 async fn tell_cancellation(tx: &mut PgConnection, order: Uuid) -> Result<(), StepError> {
-    use stepwise_engine::Saga as _;
     let waiting = inspect::latest_about(tx, CancelOrder::NAME, &order.to_string()).await?;
     let Some(waiting) = waiting.filter(|waiting| !waiting.is_final()) else { return Ok(()) };
     let event = cancel_order::Event::PlacementUnwound;

@@ -47,7 +47,7 @@ fn a_cancellation_while_the_gateway_is_asked_waits_for_its_answer_and_voids_it()
         "what is in flight is settled first"
     );
     order.answers(confirmed());
-    assert!(matches!(order.asks(), Asks::Undo(Step::Activity(Activity::Cancel(_)))));
+    assert!(matches!(order.asks(), Asks::Undo(Step::Activity(Activity::Void(..)))));
     order.takes_all_back();
     assert_eq!((order.status(), order.reason()), (Status::Unwound, Some(&Reason::Cancelled)));
 }
