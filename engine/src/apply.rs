@@ -123,7 +123,7 @@ impl<S: Saga> Instance<S> {
             }
             Effect::Refuted => {
                 self.settle(fact.no, "refuted", None);
-                self.undos.retain(|open| open.no != fact.no);
+                self.forget_undo(fact.no);
             }
         }
         let pivot = *effect != Effect::Refuted
@@ -268,10 +268,20 @@ impl<S: Saga> Instance<S> {
     fn drop_call(&mut self, no: i32) {
         if !self.unsettled {
             self.settle(no, "refuted", None);
-            self.undos.retain(|open| open.no != no);
+            self.forget_undo(no);
         }
         self.settled();
         self.end_if_nothing_is_open();
+    }
+
+    /// The pending activity has surely done nothing: its way back, the last one recorded, is not needed. Steps begun by the commit
+    /// that decided it bear the same number and keep theirs.
+    pub(crate) fn forget_undo(&mut self, no: i32) {
+        let has_one = matches!(&self.pending, Pending::Call { activity, .. }
+            if matches!(S::undo(&Step::Activity(activity.clone())), Undo::By(_)));
+        if has_one && self.undos.last().is_some_and(|open| open.no == no) {
+            self.undos.pop();
+        }
     }
 
     fn failed_undo(&mut self, no: i32) {
@@ -322,7 +332,7 @@ impl<S: Saga> Instance<S> {
             return Applied::GoOn;
         }
         self.settle(fact.no, "refuted", None);
-        self.undos.retain(|open| open.no != fact.no);
+        self.forget_undo(fact.no);
         self.note(self.entry("probe", fact, &"never seen"));
         self.settled();
         self.end_if_nothing_is_open();

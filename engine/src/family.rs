@@ -116,7 +116,7 @@ impl<S: Saga> Instance<S> {
             && !owned
             && !self.unsettled
         {
-            self.undos.retain(|open| open.no != no);
+            self.forget_undo(no);
             self.settle(no, "refuted", None);
             self.settled();
         }

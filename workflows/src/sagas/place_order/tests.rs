@@ -29,6 +29,18 @@ fn a_paid_order_is_placed_and_nothing_can_be_taken_back_any_more() {
 }
 
 #[test]
+fn a_placement_whose_authorization_is_never_opened_gives_its_stock_back() {
+    let mut order = walk::<PlaceOrder>(placement());
+    order.refuses(E::Refused(declined())).takes_all_back();
+    assert_eq!((order.status(), order.steps()), (Status::Unwound, vec!["Create", "ReleaseStock"]));
+
+    let mut order = walk::<PlaceOrder>(placement());
+    assert_eq!(order.signal(E::CancelRequested), Answer::Applied);
+    order.stays_unknown().was_never_seen().takes_all_back();
+    assert_eq!((order.status(), order.steps()), (Status::Unwound, vec!["ReleaseStock"]));
+}
+
+#[test]
 fn a_declined_payment_voids_the_authorization_before_it_gives_the_stock_back() {
     let mut order = created();
     order.refuses(E::Refused(declined()));
