@@ -22,7 +22,7 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     books::{Books, Stock},
     customers::{Clients, ask_until_answered, shop_on},
-    site::{Site, Up, eventually, within},
+    site::{Site, Up, eventually},
     subscriber::{Subscriber, subscribe},
 };
 
@@ -104,9 +104,12 @@ impl End<'_> {
     /// Every saga has ended within `limit`, and what it had to tell was received.
     async fn quiet(&self, limit: Duration) {
         let begun = Instant::now();
-        let open =
-            "select count(*) from saga.instance where status not in ('completed', 'unwound')";
-        within(limit, "every saga to end", async || self.count(open).await == 0).await;
+        let mut open = self.open().await;
+        while !open.is_empty() && begun.elapsed() < limit {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            open = self.open().await;
+        }
+        assert!(open.is_empty(), "still open after {limit:?}: {open:#?}");
         println!("every saga ended after {:?}, allowed were {limit:?}", begun.elapsed());
         let waiting = "select count(*) from saga.outbox";
         eventually("every message to be published", async || self.count(waiting).await == 0).await;
@@ -147,9 +150,15 @@ impl End<'_> {
             books.events.len()
         );
         assert!(
-            placed >= 10 && placed * 3 >= orders && (cancelled >= 1 || orders < 100),
+            placed >= 5 && placed * 3 >= orders && (cancelled >= 1 || orders < 100),
             "vacuous: of {orders} orders {placed} were placed and {cancelled} cancelled"
         );
+    }
+
+    /// The sagas that have not ended, with what they wait for.
+    async fn open(&self) -> Vec<String> {
+        let statement = "select to_jsonb(i)::text from saga.instance i where status not in ('completed', 'unwound')";
+        sqlx::query_scalar(statement).fetch_all(&self.pool).await.expect("readable")
     }
 
     async fn count(&self, statement: &'static str) -> i64 {

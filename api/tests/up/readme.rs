@@ -11,6 +11,24 @@ fn readme() -> String {
     std::fs::read_to_string(path).expect("there is a README")
 }
 
+/// The README's blocks that begin with the demo's variables, without that line.
+fn blocks() -> Vec<String> {
+    let text = readme();
+    let begun = text.split("```sh\n. .stepwise/demo.env\n").skip(1);
+    begun.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+}
+
+/// Runs lines in a shell that has the demo's variables. What it says, which is not an error.
+async fn run(site: &Site, lines: &str) -> String {
+    let variables = site.data.join("demo.env");
+    let script = format!("set -eu\n. {}\n{lines}", variables.display());
+    let done = Command::new("bash").args(["-c", &script]).output().await.expect("bash is there");
+    let (said, errors) =
+        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success() && errors.is_empty(), "{said}\n{errors}");
+    said.into_owned()
+}
+
 #[test]
 fn the_readme_shows_the_lines_that_up_prints() {
     assert!(
@@ -23,26 +41,47 @@ fn the_readme_shows_the_lines_that_up_prints() {
 async fn the_lines_of_the_readme_end_in_a_placed_an_announced_and_a_cancelled_order() {
     let site = Site::new();
     let up = site.up(&[]).await;
-    let text = readme();
-    let (_, rest) =
-        text.split_once("```sh\n. .stepwise/demo.env\n").expect("the lines are in the README");
-    let (lines, _) = rest.split_once("```").expect("the block ends");
-    let variables = site.data.join("demo.env");
-    let script =
-        format!("set -eu\n. {}\n{lines}\necho; echo \"ORDER=$ORDER\"", variables.display());
-    let done = Command::new("bash").args(["-c", &script]).output().await.expect("bash is there");
-    let said = String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success(), "{said}\n{}", String::from_utf8_lossy(&done.stderr));
-    let order =
-        said.lines().find_map(|line| line.strip_prefix("ORDER=")).expect("there is an order");
-    assert!(order.len() == 36, "{said}");
-    assert!(said.contains("\"status\":\"pending\""), "the order is placed: {said}");
+    let said = run(&site, &format!("{}\necho \"ORDER=$ORDER\"", blocks()[0])).await;
+    let lines: Vec<&str> = said.lines().collect();
+    let [cart, placed, order, sagas, event, cancelled, id] = lines[..] else {
+        panic!("each answer has a line of its own: {said}");
+    };
+    assert!(cart.contains("\"quantity\":2"), "{cart}");
+    assert!(placed.contains("\"status\":\"pending\""), "the order is placed: {placed}");
+    assert_eq!(order, placed, "its operation's result is the order");
     assert!(
-        said.contains("\"kind\":\"place-order\"") && said.contains("\"status\":\"completed\""),
-        "{said}"
+        sagas.contains("\"kind\":\"place-order\"") && sagas.contains("\"status\":\"completed\""),
+        "{sagas}"
     );
-    assert!(said.contains("shop.order.placed.v1"), "the event came: {said}");
+    assert!(event.contains("shop.order.placed.v1"), "the event came: {event}");
+    assert!(cancelled.contains("\"status\":\"cancelled\""), "{cancelled}");
+    let order = id.strip_prefix("ORDER=").expect("there is an order");
     let (status, order) = up.get(&up.token("admin"), &format!("/v1/orders/{order}")).await;
     assert_eq!((status, order["status"].as_str()), (200, Some("cancelled")), "{order}");
+    assert!(up.stop("TERM").await.success());
+}
+
+#[tokio::test]
+async fn the_order_of_the_readme_whose_shop_is_killed_ends_after_the_next_start() {
+    let site = Site::new();
+    let up = site.up(&[]).await;
+    let block = blocks()[1].clone();
+    let (lines, start) = block.trim_end().rsplit_once('\n').expect("it ends with the next start");
+    assert_eq!(start, "cargo run --release -- up");
+    let said = run(&site, lines).await;
+    up.killed().await;
+
+    let up = site.up(&[]).await;
+    let operation: serde_json::Value =
+        serde_json::from_str(said.lines().last().unwrap_or_default()).expect("an operation");
+    let text = |name: &str| operation[name].as_str().expect("a text").to_owned();
+    let token = up.demo["customers"][0]["token"].as_str().expect("a text").to_owned();
+    up.succeeded(&token, &text("id")).await;
+    let (_, order) = up.get(&token, &format!("/v1/orders/{}", text("subject"))).await;
+    assert_eq!(order["status"], "pending", "{order}");
+    let confirmed = |line: &&serde_json::Value| {
+        line["orderId"] == operation["subject"] && line["result"] == "confirmed"
+    };
+    assert_eq!(site.ledger().iter().filter(confirmed).count(), 1, "one authorization");
     assert!(up.stop("TERM").await.success());
 }

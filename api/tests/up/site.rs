@@ -190,6 +190,12 @@ impl Up {
         self.child.wait().await.expect("it was ours");
     }
 
+    /// Somebody else has killed it.
+    pub(crate) async fn killed(mut self) {
+        let ended = timeout(PATIENCE, self.child.wait()).await.expect("it was killed");
+        assert_eq!(ended.expect("it was ours").code(), None, "it ended by itself");
+    }
+
     /// The same while others still talk to it, without waiting for its end.
     pub(crate) fn kill_group_now(&self) {
         kill("KILL", &format!("-{}", self.pid()));
@@ -313,15 +319,10 @@ pub(crate) fn kill(signal: &str, target: &str) {
 }
 
 /// Waits for something to become true.
-pub(crate) async fn eventually(what: &str, is_true: impl AsyncFnMut() -> bool) {
-    within(PATIENCE, what, is_true).await;
-}
-
-/// Waits for something to become true before so much time has passed.
-pub(crate) async fn within(limit: Duration, what: &str, mut is_true: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + limit;
+pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
     while !is_true().await {
-        assert!(Instant::now() < deadline, "waited {limit:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::door::tokens::{NewKey, make_key, token_hash};
 
 const FILE: &str = "demo.json";
-/// The first customer and what one needs to order, for a shell.
+/// The first customer and what one needs to order (and to kill this process), for a shell.
 const VARIABLES: &str = "demo.env";
 /// Everything that a service may be allowed.
 const SCOPES: [&str; 5] =
@@ -125,6 +125,7 @@ impl Demo {
             ("PRODUCT", self.product_ids[0].to_string()),
             ("OPERATOR", self.tokens.operator.clone()),
             ("SERVICE", self.tokens.service.clone()),
+            ("STEPWISE_PID", std::process::id().to_string()),
         ];
         let text: String =
             variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();

@@ -1,17 +1,22 @@
 . .stepwise/demo.env
 
 # put two of something into the cart
-curl -sS "$SHOP/v1/customers/$CUSTOMER/cart/items" -H "Authorization: Bearer $TOKEN" --json "{\"productId\":\"$PRODUCT\",\"quantity\":2}"
+curl -sS -w '\n' "$SHOP/v1/customers/$CUSTOMER/cart/items" -H "Authorization: Bearer $TOKEN" --json "{\"productId\":\"$PRODUCT\",\"quantity\":2}"
 
-# order it and wait for the outcome; the same key again answers the same
-ORDER=$(curl -sS "$SHOP/v1/orders" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: tour-$(date +%s)" -H "Prefer: wait=10" --json "{\"customerId\":\"$CUSTOMER\",\"shippingAddressId\":\"$ADDRESS\",\"paymentMethodId\":\"$METHOD\"}" | grep -o '"id":"[^"]*"' | head -n 1 | cut -d '"' -f 4)
+# order it, under a key of your own: accepted
+KEY="tour-$(date +%s)"
+BODY="{\"customerId\":\"$CUSTOMER\",\"shippingAddressId\":\"$ADDRESS\",\"paymentMethodId\":\"$METHOD\"}"
+ORDER=$(curl -sS "$SHOP/v1/orders" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY" --json "$BODY" | sed 's/.*"subject":"\([^"]*\)".*/\1/')
+
+# the same key again is the same order; this time wait for the outcome
+curl -sS -w '\n' "$SHOP/v1/orders" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY" -H "Prefer: wait=10" --json "$BODY"
 
 # the order, and its saga as operators see it
-curl -sS "$SHOP/v1/orders/$ORDER" -H "Authorization: Bearer $TOKEN"
-curl -sS "$SHOP/v1/admin/sagas?subject=$ORDER" -H "Authorization: Bearer $OPERATOR"
+curl -sS -w '\n' "$SHOP/v1/orders/$ORDER" -H "Authorization: Bearer $TOKEN"
+curl -sS -w '\n' "$SHOP/v1/admin/sagas?subject=$ORDER" -H "Authorization: Bearer $OPERATOR"
 
 # what partners are told
-curl -sSN --max-time 5 "$SHOP/v1/events/stream" -H "Authorization: Bearer $SERVICE" | grep -m 1 "$ORDER"
+curl -sN --max-time 5 "$SHOP/v1/events/stream" -H "Authorization: Bearer $SERVICE" | grep -m 1 "$ORDER"
 
 # cancel it: the authorization is voided, the stock goes back
-curl -sS "$SHOP/v1/orders/$ORDER/cancel" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: tour-cancel-$ORDER" -H "Prefer: wait=10" --json '{"reason":"changed my mind"}'
+curl -sS -w '\n' "$SHOP/v1/orders/$ORDER/cancel" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY" -H "Prefer: wait=10" --json '{"reason":"changed my mind"}'
