@@ -23,6 +23,7 @@ mod commit;
 mod durable;
 mod engine;
 mod family;
+mod gate;
 #[doc(hidden)]
 pub mod hooks;
 mod id;
@@ -53,6 +54,7 @@ mod worker;
 pub use birth::{Child, Priority, Start};
 pub use engine::{Engine, EngineBuilder};
 pub use family::CallOff;
+pub use gate::{Gate, Mismatch};
 pub use id::{SHARDS, new_id, shard_in, shard_of};
 pub use migrations::migrate;
 pub use saga::{CalledOff, Early, Joined, Next, Saga, Step, Undo, Unexpected, stay, to, unwind};

@@ -7,7 +7,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use stepwise_workflows::sagas::KINDS;
+use stepwise_engine::Mismatch;
+use stepwise_workflows::sagas;
 
 use super::{Failure, settings::Settings};
 use crate::server;
@@ -143,31 +144,28 @@ impl Database {
         Ok(())
     }
 
-    /// Tells whether this binary can go on with every saga that is open here. One scan of the open
-    /// instances' index.
-    pub(super) async fn verify_sagas(&self) -> Result<(), Failure> {
-        let (names, versions): (Vec<&str>, Vec<i16>) =
-            KINDS.iter().map(|(name, version)| (*name, version.cast_signed())).unzip();
+    /// The open sagas that this binary cannot go on with.
+    pub(super) async fn mismatches(&self) -> Result<Vec<Mismatch>, Failure> {
         let pool = self.pool("stepwise check", 1);
-        let unknown: Option<(String, i16, i64)> = sqlx::query_as(
-            "-- unknown_sagas
-            select i.name, i.version, count(*) from saga.instance i
-            where i.status not in ('completed', 'unwound', 'abandoned') and not exists (
-                select from unnest($1::text[], $2::smallint[]) as k (name, version)
-                where k.name = i.name and k.version >= i.version)
-            group by i.name, i.version order by i.name, i.version desc limit 1",
-        )
-        .bind(names)
-        .bind(versions)
-        .fetch_optional(&pool)
-        .await?;
+        let found = sagas::gate().check(&pool).await?;
         pool.close().await;
-        match unknown {
-            None => Ok(()),
-            Some((name, version, count)) => Err(Failure::version(format!(
-                "{count} open sagas are of {name} version {version}, which this version of the \
-                 program does not know: run the newer version until they have ended"
-            ))),
-        }
+        Ok(found)
     }
+
+    /// Tells whether this binary can go on with every saga that is open here.
+    pub(super) async fn verify_sagas(&self) -> Result<(), Failure> {
+        refuse(&self.mismatches().await?)
+    }
+}
+
+/// A failure about the first mismatch, if there is one.
+pub(super) fn refuse(found: &[Mismatch]) -> Result<(), Failure> {
+    let Some(first) = found.first() else { return Ok(()) };
+    let all = found.iter().map(|mismatch| mismatch.count).sum::<u64>();
+    let more = if found.len() > 1 { ", and others" } else { "" };
+    Err(Failure::version(format!(
+        "this version of the program cannot go on with {all} open sagas: {} of {} version {} ({}){more}; run the version that started \
+         them, or a newer one that knows them, until they have ended",
+        first.count, first.name, first.version, first.why
+    )))
 }

@@ -1,6 +1,21 @@
 //! `stepwise migrate` and `stepwise check`.
 
-use super::{Failure, database::Database, settings::Settings};
+use clap::Args as ClapArgs;
+use serde_json::{Value, json};
+use stepwise_engine::Mismatch;
+
+use super::{
+    Failure,
+    database::{self, Database},
+    settings::Settings,
+};
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// What does not fit as one JSON object
+    #[arg(long)]
+    json: bool,
+}
 
 /// Applies what is missing.
 pub(super) async fn migrate(settings: &Settings) -> Result<(), Failure> {
@@ -9,11 +24,27 @@ pub(super) async fn migrate(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells whether this binary may work on this database.
-pub(super) async fn check(settings: &Settings) -> Result<(), Failure> {
+/// The deploy gate: tells whether this binary may work on this database and can go on with every open saga in it.
+pub(super) async fn check(settings: &Settings, args: Args) -> Result<(), Failure> {
     let database = Database::given(settings).await?;
     database.verify().await?;
-    database.verify_sagas().await?;
-    println!("this version fits the database");
+    let found = database.mismatches().await?;
+    if args.json {
+        let all = found.iter().map(as_json).collect::<Vec<_>>();
+        println!("{}", json!({ "fits": found.is_empty(), "mismatches": all }));
+    } else {
+        for Mismatch { name, version, why, count, samples } in &found {
+            println!("{count} of {name} version {version}: {why}");
+            samples.iter().for_each(|id| println!("  {id}"));
+        }
+    }
+    database::refuse(&found)?;
+    if !args.json {
+        println!("this version fits the database");
+    }
     Ok(())
+}
+
+fn as_json(Mismatch { name, version, why, count, samples }: &Mismatch) -> Value {
+    json!({ "kind": name, "version": version, "why": why, "count": count, "samples": samples })
 }

@@ -65,9 +65,9 @@ enum Command {
     /// Bring the database up to date.
     #[command(after_help = "Example: stepwise migrate --database-url postgres://localhost/shop")]
     Migrate,
-    /// Tell whether this version fits the database; changes nothing.
+    /// Tell whether this version fits the database and can go on with every open saga; changes nothing.
     #[command(after_help = "Example: stepwise check && systemctl restart stepwise")]
-    Check,
+    Check(migrate::Args),
     /// Look at everything this installation needs, and say what to do about what is wrong.
     #[command(after_help = "Example: stepwise doctor --database-url postgres://localhost/shop")]
     Doctor(doctor::Args),
@@ -117,7 +117,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Relay => relay::run(&settings).await,
         Command::Gateway(args) => gateway::run(&settings, args).await,
         Command::Migrate => migrate::migrate(&settings).await,
-        Command::Check => migrate::check(&settings).await,
+        Command::Check(args) => migrate::check(&settings, args).await,
         Command::Doctor(args) => doctor::run(&settings, args).await,
         Command::Saga(args) => saga::run(&settings, args).await,
         Command::Events(args) => events::run(&settings, args).await,

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::{
     diagram::Diagram,
+    golden::Stored,
     samples::{Map, Sample, Samples},
     walk::{Asks, Walk, name, walk},
 };
@@ -40,6 +41,7 @@ pub fn explore<S: Samples>() -> Map {
         diagram: Diagram::new(S::NAME),
         held: BTreeSet::new(),
         has_pivot: false,
+        stored: Stored::default(),
     };
     for input in S::inputs() {
         let begun = walk::<S>(input);
@@ -59,6 +61,7 @@ pub fn explore<S: Samples>() -> Map {
         ends: statuses.into_iter().filter_map(Status::parse).collect(),
         positions: explorer.seen.len(),
         diagram: explorer.diagram.draw(),
+        stored: explorer.stored,
     }
 }
 
@@ -83,6 +86,8 @@ pub(super) struct Explorer<S: Samples> {
     /// The sagas of its children that it may still take back.
     held: BTreeSet<&'static str>,
     has_pivot: bool,
+    /// What the rows of instances hold.
+    stored: Stored,
 }
 
 /// What became of signals (as JSON), wherever they came.
@@ -102,6 +107,7 @@ impl<S: Samples> Explorer<S> {
         let at = *self.seen.entry(position).or_insert(next);
         if at == next {
             self.held.extend(&walk.held);
+            self.stored.see(&walk.instance);
             assert!(next < POSITIONS, "more than {POSITIONS} positions: does {} count?", S::NAME);
             if walk.status().is_final() {
                 self.must_balance(&walk);

@@ -1,6 +1,6 @@
 //! What may happen to a saga, by samples, and what exploring found.
 
-use super::walk::name;
+use super::{golden::Stored, walk::name};
 use crate::{
     saga::{Saga, Step},
     status::Status,
@@ -61,6 +61,7 @@ pub struct Map {
     /// How many positions there are.
     pub positions: usize,
     pub(super) diagram: String,
+    pub(super) stored: Stored,
 }
 
 impl Map {

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Engine, Saga, Start, migrations, signal,
-    testing::{Clock, Database},
+    Answer, Engine, Gate, Saga, Start, migrations, signal,
+    testing::{Clock, Database, golden},
 };
 use uuid::Uuid;
 
@@ -308,4 +308,94 @@ async fn a_rolling_deploy_and_its_roll_back_fail_nothing() {
     new.stop().await;
     old.stop().await;
     world.close().await;
+}
+
+#[tokio::test]
+async fn the_gate_names_what_this_binary_cannot_go_on_with_and_changes_nothing() {
+    let world = Deploy::new().await;
+    let old = work_on(&world.old, quick()).await;
+    let mut ids = Vec::new();
+    for subject in ["panic", "no way", "misfit"] {
+        ids.push(world.start::<v1::Parcel>(&world.old, subject).await);
+    }
+    for n in 0..1_200 {
+        ids.push(world.start::<v1::Parcel>(&world.old, &format!("fine-{n}")).await);
+    }
+    for id in &ids {
+        world.until(*id, "signal").await;
+    }
+    old.stop().await;
+    sqlx::raw_sql(
+        "-- name: test strange signal
+        update saga.instance set kept = 1 where subject = 'fine-7';
+        insert into saga.signal (shard, saga_id, signal_id, event, answer, at)
+        select shard, saga_id, 's', '\"Rest\"', 'kept', now() from saga.instance where subject = 'fine-7'",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("the database is there");
+    let check = async |gate: Gate| {
+        let found = gate.check(&world.pool).await.expect("the database is there");
+        found.into_iter().map(|m| (m.why, m.count, m.samples)).collect::<Vec<_>>()
+    };
+    let fits = check(Gate::new().knows::<v1::Parcel>()).await;
+    assert_eq!(fits.len(), 1, "the kept signal: {fits:?}");
+    let found = check(Gate::new().knows::<v2::Parcel>()).await;
+    assert_eq!(
+        found,
+        [
+            ("the stored event does not fit: unknown variant `Rest`, expected one of `Wrapped`, `Awake`, `Hurry`, `Stop`, `Weighed`, `Sent`".to_owned(), 1, vec![ids[10]]),
+            ("the stored state does not fit: invalid type: integer `7`, expected struct variant State::Resting".to_owned(), 1, vec![ids[2]]),
+            ("upcast from 1 to 2 is missing for state".to_owned(), 1, vec![ids[1]]),
+            ("upcast from 1 to 2 panicked for state".to_owned(), 1, vec![ids[0]]),
+        ]
+    );
+    let unknown = check(Gate::new()).await;
+    assert_eq!(
+        (unknown[0].0.as_str(), unknown[0].1),
+        ("this binary does not know the saga", 1_203)
+    );
+    assert_eq!(unknown[0].2.len(), 5);
+    let id = ids[900];
+    assert_eq!(world.signal::<v2::Parcel>(id, "h", v2::Event::Hurry).await, Answer::Applied);
+    let newer = check(Gate::new().knows::<v1::Parcel>()).await;
+    assert!(newer.contains(&("this binary knows versions up to 1 only".to_owned(), 1, vec![id])));
+    world.close().await;
+}
+
+#[test]
+fn golden_files_prove_that_earlier_versions_can_still_be_read() {
+    let committed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/golden");
+    golden::<v1::Parcel>(committed);
+    golden::<v2::Parcel>(committed);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("stepwise-golden-{}", Uuid::now_v7()));
+    std::fs::create_dir(&folder).expect("the temporary folder can be written");
+    let with = |golden: fn(&std::path::Path)| {
+        let folder = folder.clone();
+        std::panic::catch_unwind(move || golden(&folder)).map_err(|panic| {
+            panic.downcast_ref::<String>().cloned().expect("it says what is wrong")
+        })
+    };
+    let missing = with(|folder| golden::<v1::Parcel>(folder)).expect_err("no file yet");
+    assert!(missing.contains("UPDATE_GOLDEN=1"), "{missing}");
+    let read =
+        |file| std::fs::read_to_string(format!("{committed}/{file}")).expect("it is committed");
+    let v1 = read("v1.json");
+    std::fs::write(folder.join("v1.json"), &v1).expect("written");
+    std::fs::write(folder.join("v2.json"), read("v2.json")).expect("written");
+    with(|folder| golden::<v1::Parcel>(folder)).expect("version 1 stores what its file shows");
+    with(|folder| golden::<v2::Parcel>(folder)).expect("version 2 reads both files");
+
+    let strange = v1.replace("\"Packed\"", "\"Bagged\"");
+    std::fs::write(folder.join("v1.json"), strange).expect("written");
+    let fault = with(|folder| golden::<v2::Parcel>(folder)).expect_err("what is Bagged?");
+    assert!(fault.contains("event \"Bagged\": the stored sample does not fit"), "{fault}");
+    let changed = v1.replace("\"Packed\",", "");
+    std::fs::write(folder.join("v1.json"), changed).expect("written");
+    let fault = with(|folder| golden::<v1::Parcel>(folder)).expect_err("more than is shown");
+    assert!(fault.contains("stores something else"), "{fault}");
+    std::fs::remove_dir_all(folder).expect("it is ours");
 }

@@ -6,15 +6,15 @@ pub mod place_order;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::{Engine, Saga as _, testing};
+use stepwise_engine::{Engine, Gate, testing};
 
 use crate::shop::Shop;
 
-/// The shop's sagas by name and version: what instances in a database this program can go on with.
-pub const KINDS: [(&str, u16); 2] = [
-    (place_order::PlaceOrder::NAME, place_order::PlaceOrder::VERSION),
-    (cancel_order::CancelOrder::NAME, cancel_order::CancelOrder::VERSION),
-];
+/// Which open instances of a database this program could not go on with; it knows the sagas of [`engine`].
+#[must_use]
+pub fn gate() -> Gate {
+    Gate::new().knows::<place_order::PlaceOrder>().knows::<cancel_order::CancelOrder>()
+}
 
 /// An engine that knows every saga of the shop, on a migrated database.
 #[must_use]
@@ -26,7 +26,11 @@ pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
         ))
         .saga::<cancel_order::CancelOrder, _>(cancel_order::steps::Steps::new(shop.clone()))
         .build();
-    debug_assert_eq!(engine.kinds().len(), KINDS.len(), "KINDS lists every saga of the engine");
+    debug_assert_eq!(
+        engine.kinds().len(),
+        gate().kinds(),
+        "the gate knows every saga of the engine"
+    );
     engine
 }
 

@@ -2,7 +2,7 @@
 
 use stepwise_engine::{
     Answer, Status,
-    testing::{Asks, explore, walk},
+    testing::{Asks, explore, golden, walk},
 };
 use uuid::Uuid;
 
@@ -48,4 +48,9 @@ fn exploring_finds_every_way_sound_and_draws_them() {
     let map = explore::<CancelOrder>();
     map.assert_sound();
     map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sagas/cancel-order.md"));
+}
+
+#[test]
+fn what_any_version_has_stored_can_still_be_read() {
+    golden::<CancelOrder>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/cancel-order"));
 }

@@ -2,7 +2,7 @@
 
 use stepwise_engine::{
     Answer, Status, Step,
-    testing::{Asks, Walk, explore, walk},
+    testing::{Asks, Walk, explore, golden, walk},
 };
 
 use super::{
@@ -111,4 +111,9 @@ fn exploring_finds_every_way_sound_and_draws_them() {
     let map = explore::<PlaceOrder>();
     map.assert_sound();
     map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sagas/place-order.md"));
+}
+
+#[test]
+fn what_any_version_has_stored_can_still_be_read() {
+    golden::<PlaceOrder>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/place-order"));
 }
