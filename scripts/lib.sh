@@ -75,6 +75,9 @@ rabbitmq_bin() {
     done
 }
 
+# The library that gives a process a wrong clock; nothing if there is none.
+faketime_library() { ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1; }
+
 # wait_until <seconds> <what> <command...>
 wait_until() {
     local seconds=$1 what=$2

@@ -205,6 +205,12 @@ impl Books {
             .filter(|line| line.op == "undo")
             .map(|line| line.reference.as_str())
             .collect();
+        let stuck: HashSet<_> = self
+            .instances
+            .iter()
+            .filter(|seen| seen.status == "stuck")
+            .map(|seen| seen.saga_id)
+            .collect();
         for effect in &self.effects {
             let line = booked.get(format!("{}-{}", effect.saga_id, effect.step_no).as_str());
             let live = line.is_some_and(|line| !undone.contains(line.reference.as_str()));
@@ -214,7 +220,8 @@ impl Books {
                 }
                 "undone" => line.is_some() && !live,
                 "refuted" => !live,
-                _ => false,
+                // Only a person can say what becomes of it.
+                _ => stuck.contains(&effect.saga_id),
             };
             if !agrees {
                 faults.push(format!(

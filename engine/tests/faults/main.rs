@@ -4,10 +4,13 @@
 mod aborts;
 mod books;
 mod client;
+mod clocks;
 mod kills;
 mod nap;
+mod outages;
 mod outside;
 mod pauses;
+mod poison;
 mod provider;
 mod purchase;
 mod relays;

@@ -36,6 +36,17 @@ pub(crate) enum Reply {
     NotDone,
     /// Never heard of it.
     Nothing,
+    /// Something that the worker's code cannot bear.
+    Ill(Illness),
+}
+
+/// What code cannot bear.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Illness {
+    /// The code that calls the outside panics.
+    Panics,
+    /// The saga panics.
+    Booms,
 }
 
 /// The outside world, from a worker's point of view.

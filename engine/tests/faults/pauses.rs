@@ -103,7 +103,7 @@ async fn a_step_of_two_leases_is_not_taken_over_while_its_worker_renews() {
     // The start waited for a worker: its claim was the second epoch.
     assert_eq!(epoch, 2, "nobody took it over");
     assert_eq!(stage.provider.asked("book-2"), 1);
-    assert_eq!(stage.logged("fenced"), 0);
+    assert_eq!(stage.logged("fenced:"), 0);
     stage.balances(100).await;
     stage.close().await;
 }

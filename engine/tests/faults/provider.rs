@@ -22,7 +22,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    outside::{Reply, Request},
+    outside::{Illness, Reply, Request},
     trip::{LATE, LATE_LEG},
 };
 
@@ -47,8 +47,6 @@ pub(crate) struct Manners {
     pub(crate) delay: Range<Duration>,
     /// Operations that take longer.
     pub(crate) slow: Option<(&'static str, Duration)>,
-    /// Keys of a first leg that are answered by what makes the worker's code panic.
-    pub(crate) panics: u32,
 }
 
 impl Manners {
@@ -64,7 +62,6 @@ impl Manners {
             challenges: 0,
             delay: Duration::ZERO..Duration::from_millis(1),
             slow: None,
-            panics: 0,
         }
     }
 
@@ -109,6 +106,7 @@ struct Desk {
     answers: HashMap<String, Reply>,
     closed: HashSet<String>,
     cancelled: HashSet<String>,
+    ill: HashMap<Uuid, Illness>,
     receipts: Vec<Receipt>,
     asked: Vec<(Instant, Request)>,
     moods: BTreeMap<&'static str, usize>,
@@ -141,6 +139,7 @@ impl Provider {
             answers: HashMap::new(),
             closed: HashSet::new(),
             cancelled: HashSet::new(),
+            ill: HashMap::new(),
             receipts: Vec::new(),
             asked: Vec::new(),
             moods: BTreeMap::new(),
@@ -159,6 +158,11 @@ impl Provider {
     /// From now on.
     pub(crate) fn behave(&self, manners: Manners) {
         self.desk().manners = manners;
+    }
+
+    /// What that instance asks to be done is answered by what makes the worker's code panic.
+    pub(crate) fn infect(&self, id: Uuid, illness: Illness) {
+        self.desk().ill.insert(id, illness);
     }
 
     pub(crate) fn book(&self) -> Vec<Line> {
@@ -288,6 +292,10 @@ impl Desk {
     }
 
     fn do_once(&mut self, op: String, key: String, reference: Option<String>) -> Reply {
+        let about = key.get(..36).and_then(|id| Uuid::parse_str(id).ok());
+        if let Some(illness) = about.and_then(|id| self.ill.get(&id)) {
+            return Reply::Ill(*illness);
+        }
         if let Some(answer) = self.answers.get(&key) {
             return answer.clone();
         }
@@ -296,10 +304,6 @@ impl Desk {
         let may_decline = matches!(op.as_str(), "book-4" | "book-5" | "confirm");
         let answer = if dead {
             Reply::Declined
-        } else if op == "book-1" && self.chance(self.manners.panics) {
-            *self.moods.entry("panics").or_default() += 1;
-            let panics = if self.chance(50) { "panic" } else { "boom" };
-            return Reply::Done(panics.to_owned());
         } else if may_decline && self.chance(self.manners.declines) {
             *self.moods.entry("declines").or_default() += 1;
             Reply::Declined

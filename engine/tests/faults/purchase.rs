@@ -301,7 +301,9 @@ impl Steps<Purchase> for PurchaseSteps {
             Ok(Reply::Done(reference)) => Outcome::confirmed(done(activity, &reference), reference),
             Ok(Reply::Challenged(reference)) => Outcome::confirmed(E::ApprovalRequired, reference),
             Ok(Reply::Declined) => Outcome::refuted(E::Declined),
-            Ok(Reply::NotDone | Reply::Nothing) => Outcome::NotDone(Cause::new("refused")),
+            Ok(Reply::NotDone | Reply::Nothing | Reply::Ill(_)) => {
+                Outcome::NotDone(Cause::new("refused"))
+            }
             Err(cause) => Outcome::Unknown(cause),
         }
     }
@@ -317,7 +319,7 @@ impl Steps<Purchase> for PurchaseSteps {
             }
             Ok(Reply::Declined) => Probe::Answered { event: E::Declined, effect: Effect::Refuted },
             Ok(Reply::Nothing) => Probe::NotHappened,
-            Ok(Reply::NotDone) => Probe::Unknown(Cause::new("refused")),
+            Ok(Reply::NotDone | Reply::Ill(_)) => Probe::Unknown(Cause::new("refused")),
             Err(cause) => Probe::Unknown(cause),
         }
     }

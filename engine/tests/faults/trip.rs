@@ -12,7 +12,7 @@ use stepwise_engine::{
 };
 
 use crate::{
-    outside::{Outside, Reply, Request, patient},
+    outside::{Illness, Outside, Reply, Request, patient},
     told::Sabotage,
 };
 
@@ -152,8 +152,8 @@ impl Steps<Trip> for TripSteps {
         let request =
             Request::Do { op: format!("book-{leg}"), key: key.to_string(), reference: None };
         match self.outside.ask(request).await {
-            Ok(Reply::Done(reference)) if reference == "panic" => panic!("told to"),
-            Ok(Reply::Done(reference)) if reference == "boom" => Outcome::event(Event::Boom),
+            Ok(Reply::Ill(Illness::Panics)) => panic!("told to"),
+            Ok(Reply::Ill(Illness::Booms)) => Outcome::event(Event::Boom),
             Ok(Reply::Done(reference) | Reply::Challenged(reference)) => {
                 Outcome::confirmed(Event::Booked, reference)
             }
@@ -175,7 +175,7 @@ impl Steps<Trip> for TripSteps {
             Ok(Reply::Declined) => {
                 Probe::Answered { event: Event::Declined, effect: Effect::Refuted }
             }
-            Ok(Reply::NotDone) => Probe::Unknown(Cause::new("refused")),
+            Ok(Reply::NotDone | Reply::Ill(_)) => Probe::Unknown(Cause::new("refused")),
             Err(cause) => Probe::Unknown(cause),
         }
     }

@@ -1,0 +1,116 @@
+//! F14, without the quarantine: instances that nobody can drive do not slow the others.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use stepwise_engine::Start;
+use uuid::Uuid;
+
+use crate::{
+    outside::Illness,
+    provider::Manners,
+    stage::{Stage, size},
+    trip::Trip,
+};
+
+/// What is wrong with an instance.
+#[derive(Clone, Copy, PartialEq)]
+enum Ill {
+    /// Its stored state does not fit its type.
+    Unreadable,
+    /// The code that calls the outside panics, each time.
+    CallPanics,
+    /// The saga's own code panics.
+    SagaPanics,
+}
+
+async fn start(stage: &Stage, subject: &str, ill: Option<Ill>) -> Uuid {
+    let mut tx = stage.pool.begin().await.expect("the database is there");
+    let started = stage
+        .engine
+        .start::<Trip>(&mut tx, Start::new(subject, ()))
+        .await
+        .expect("it can be started");
+    let id = started.id;
+    match ill {
+        Some(Ill::Unreadable) => {
+            sqlx::query("-- name: test spoil\nupdate saga.instance set state = '\"nonsense\"' where saga_id = $1")
+                .bind(id)
+                .execute(&mut *tx)
+                .await
+                .expect("it is there");
+        }
+        Some(Ill::CallPanics) => stage.provider.infect(id, Illness::Panics),
+        Some(Ill::SagaPanics) => stage.provider.infect(id, Illness::Booms),
+        None => {}
+    }
+    tx.commit().await.expect("the database is there");
+    drop(started);
+    id
+}
+
+/// Starts so many healthy instances at an even pace, after each an ill one; answers the median time that the healthy ones took, in ms.
+async fn median_ms(stage: &Stage, phase: &str, healthy: usize, ills: &[Ill]) -> i64 {
+    for n in 0..healthy {
+        start(stage, &format!("{phase}-{n}"), None).await;
+        if !ills.is_empty() {
+            start(stage, &format!("ill-{phase}-{n}"), Some(ills[n % ills.len()])).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stage.quiet().await;
+    took(&stage.pool, phase).await
+}
+
+async fn took(pool: &PgPool, phase: &str) -> i64 {
+    sqlx::query_scalar(
+        "-- name: test median
+        select (percentile_cont(0.5) within group (order by extract(epoch from i.updated_at - i.created_at)) * 1000)::bigint
+        from saga.instance i where i.subject like $1 || '-%' and i.status = 'completed'",
+    )
+    .bind(phase)
+    .fetch_one(pool)
+    .await
+    .expect("the database is there")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_that_nobody_can_read_or_that_panic_do_not_slow_the_others() {
+    // One call takes 5 ms, so that a median is made of more than noise.
+    let stage = Stage::new(Manners {
+        delay: Duration::from_millis(5)..Duration::from_millis(6),
+        ..Manners::good()
+    })
+    .await;
+    let worker = stage.worker("worker");
+    stage.ready(&["worker"]).await;
+    let healthy = size(60, 2_000);
+    // The first instances of a process pay for what it caches.
+    median_ms(&stage, "warm", 10, &[]).await;
+    let before = median_ms(&stage, "before", healthy, &[]).await;
+    let beside =
+        median_ms(&stage, "beside", healthy, &[Ill::Unreadable, Ill::CallPanics, Ill::SagaPanics])
+            .await;
+    println!("median {before} ms alone, {beside} ms beside as many ill ones");
+    // The bar is 5% of throughput, which a run of seconds cannot tell from noise: half as long again is far less than what one
+    // blocked worker thread, lane or claim would cost (retries take 20 to 300 ms).
+    assert!(2 * beside <= 3 * before + 20, "{beside} ms instead of {before} ms");
+    let books = stage.books().await;
+    assert_eq!(books.faults(), Vec::<String>::new(), "seed {}", stage.seed);
+    let counts = ["completed", "unwound", "stuck"].map(|status| books.count(status));
+    // A call that always panics is given up and taken back; the others wait for a person, and say why.
+    assert_eq!(counts, [10 + 2 * healthy, healthy / 3, healthy - healthy / 3]);
+    let reasons: Vec<(String, i64)> = sqlx::query_as(
+        "-- name: test reasons
+        select case when last_error like '%panicked%' then 'panicked' when last_error like '%does not fit%' then 'unreadable'
+            else last_error end, count(*)
+        from saga.instance where status = 'stuck' group by 1 order by 1",
+    )
+    .fetch_all(&stage.pool)
+    .await
+    .expect("the database is there");
+    let third = i64::try_from(healthy / 3).expect("few");
+    assert_eq!(reasons, [("panicked".to_owned(), third), ("unreadable".to_owned(), third)]);
+    drop(worker);
+    stage.close().await;
+}
