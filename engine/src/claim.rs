@@ -177,14 +177,12 @@ async fn claim(
     };
     places.truncate(*limit);
     let (names, versions) = shift.engine.known();
-    let asked = Instant::now();
     let rows: Vec<Row> = sqlx::query_as(*statement)
         .bind(shift.worker_id)
         .bind(&names)
         .bind(&versions)
         .fetch_all(&mut *connection)
         .await?;
-    metrics::histogram!("stepwise_claim_seconds").record(asked.elapsed().as_secs_f64());
     let full = rows.len() == *limit;
     for (row, place) in rows.into_iter().zip(places) {
         shift.claimed(row, place);

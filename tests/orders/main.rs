@@ -4,3 +4,5 @@ mod announcing;
 mod cancelling;
 mod crashes;
 mod placing;
+mod trials;
+mod unwinding;

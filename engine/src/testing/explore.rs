@@ -15,8 +15,9 @@ use super::{
     walk::{Asks, Walk, name, walk},
 };
 use crate::{
+    apply::on,
     json::json,
-    saga::{Joined, Saga, Step, Undo},
+    saga::{Joined, Saga, Step, Then, Undo},
     signal::Answer,
     status::Status,
 };
@@ -38,6 +39,7 @@ pub fn explore<S: Samples>() -> Map {
         faults: Vec::new(),
         told: HashSet::new(),
         heard: Heard::default(),
+        refusals: HashSet::new(),
         diagram: Diagram::new(S::NAME),
         held: BTreeSet::new(),
         has_pivot: false,
@@ -60,6 +62,7 @@ pub fn explore<S: Samples>() -> Map {
         faults: explorer.faults,
         ends: statuses.into_iter().filter_map(Status::parse).collect(),
         positions: explorer.seen.len(),
+        refusals: explorer.refusals,
         diagram: explorer.diagram.draw(),
         stored: explorer.stored,
     }
@@ -82,6 +85,8 @@ pub(super) struct Explorer<S: Samples> {
     pub(super) faults: Vec<String>,
     pub(super) told: HashSet<String>,
     pub(super) heard: Heard,
+    /// What unwinds at once: the step and its event, by name.
+    refusals: HashSet<(String, String)>,
     diagram: Diagram,
     /// The sagas of its children that it may still take back.
     held: BTreeSet<&'static str>,
@@ -183,7 +188,10 @@ impl<S: Samples> Explorer<S> {
         }
         for Sample { event, stands } in samples {
             let label = name(&event);
-            self.must_say_refused(walk, step, &event, stands);
+            if unwinds(walk, &event) {
+                self.refusals.insert((step_name(step), label.clone()));
+                self.must_say_refused(step, &event, stands);
+            }
             let mut next = walk.fork();
             match next.try_answer(event, stands) {
                 Ok(()) => self.goes(at, walk, &label, next),
@@ -280,6 +288,12 @@ impl<S: Samples> Explorer<S> {
         let to = self.arrive(next);
         self.edges.push((from, to));
     }
+}
+
+/// Does the event decide at once that everything is taken back?
+fn unwinds<S: Saga>(walk: &Walk<S>, event: &S::Event) -> bool {
+    on::<S>(walk.state().clone(), event.clone())
+        .is_ok_and(|next| matches!(next.then, Then::Unwind(_)))
 }
 
 pub(super) fn step_name<S: Saga>(step: &Step<S>) -> String {

@@ -1,5 +1,7 @@
 //! What may happen to a saga, by samples, and what exploring found.
 
+use std::collections::HashSet;
+
 use super::{golden::Stored, walk::name};
 use crate::{
     saga::{Saga, Step},
@@ -60,6 +62,8 @@ pub struct Map {
     pub ends: Vec<Status>,
     /// How many positions there are.
     pub positions: usize,
+    /// What unwinds at once: the step and its event, by name.
+    pub(super) refusals: HashSet<(String, String)>,
     pub(super) diagram: String,
     pub(super) stored: Stored,
 }

@@ -2,15 +2,15 @@
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, CallOff, Engine, SignalError, Status,
-    testing::{Trial, survives_every_crash},
+    Answer, CallOff, Engine, EngineBuilder, SignalError, Status, Steps,
+    testing::{Trial, survives_every_crash, unwinds_from_every_step},
 };
 use uuid::Uuid;
 
 use crate::{
     provider::{Behaviour, Provider},
-    tasks::{Event, Root, Todo},
-    world::{World, engine, eventually, quick},
+    tasks::{Event, Leaf, Root, TaskSteps, Todo},
+    world::{World, eventually, quick},
 };
 
 fn parts(count: usize) -> Vec<Todo> {
@@ -197,8 +197,14 @@ struct Families {
 }
 
 impl Trial for Families {
-    fn engine(&self, pool: PgPool) -> Engine {
-        engine(pool, &self.provider)
+    type Saga = Root;
+
+    fn steps(&self, _: PgPool) -> impl Steps<Root> {
+        TaskSteps(self.provider.clone())
+    }
+
+    fn others(&self, builder: EngineBuilder) -> EngineBuilder {
+        builder.explored::<Leaf, _>(TaskSteps(self.provider.clone()))
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
@@ -227,11 +233,12 @@ impl Trial for Families {
         .map_err(|error| error.to_string())?;
         let run = subject.trim_start_matches("whole");
         let open = open_work(&self.provider).iter().filter(|name| name.ends_with(run)).count();
-        let expected = if self.declines { (Status::Unwound, 0) } else { (Status::Completed, 4) };
-        if (status, open) != expected {
-            return Err(format!("{open} works are open, expected {expected:?}"));
+        let expected = if status == Status::Completed { 4 } else { 0 };
+        if open == expected {
+            Ok(())
+        } else {
+            Err(format!("{open} works are open, not {expected}"))
         }
-        Ok(())
     }
 }
 
@@ -242,5 +249,15 @@ fn families_survive_every_crash() {
             survives_every_crash(&Families { provider: Provider::in_memory(), declines });
         println!("declines: {declines}: {:?}", survived.at);
         assert!(survived.at.len() >= 5, "every kind of site was struck: {:?}", survived.at);
+        let end = if declines { Status::Unwound } else { Status::Completed };
+        assert_eq!(survived.ends, [end]);
     }
+}
+
+#[test]
+fn a_family_unwinds_from_every_step_of_its_parent() {
+    let unwound =
+        unwinds_from_every_step(&Families { provider: Provider::in_memory(), declines: false });
+    assert_eq!(unwound.points.len(), 6, "{unwound:#?}");
+    assert_eq!(unwound.points.last().expect("6"), "cancelled before Settle");
 }

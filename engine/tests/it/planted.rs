@@ -1,13 +1,18 @@
 //! One bug of each kind, planted in a trip, and the kit that finds it and says what to do.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use stepwise_engine::{
-    Engine, migrations,
-    testing::{Database, explore},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
 };
 
-use crate::trip::{Bank, Trip, TripSteps, bug};
+use sqlx::PgPool;
+use stepwise_engine::{
+    Engine, Start, Status, Steps, migrations, signal,
+    testing::{Database, Trial, explore, unwinds_from_every_step},
+};
+use uuid::Uuid;
+
+use crate::trip::{Bank, Event, TRIP_TABLES, Trip, TripSteps, bug, remains};
 
 /// Exploring finds the bug. (What follows from it may be named, too.)
 #[track_caller]
@@ -102,6 +107,136 @@ fn exploring_finds_a_pivot_that_may_be_done_after_a_signal_unwinds() {
     exploring_finds::<{ bug::PIVOT_IN_FLIGHT }>(
         "let no signal unwind while the pivot may be in flight",
     );
+}
+
+/// Trips that end with a ticket.
+#[derive(Default)]
+struct Trips<const BUG: u8> {
+    bank: Arc<Bank>,
+}
+
+impl<const BUG: u8> Trial for Trips<BUG> {
+    type Saga = Trip<BUG>;
+
+    async fn prepare(&self, pool: &PgPool) {
+        sqlx::raw_sql(TRIP_TABLES).execute(pool).await.expect("the tables are new");
+    }
+
+    fn steps(&self, pool: PgPool) -> impl Steps<Trip<BUG>> {
+        TripSteps { bank: self.bank.clone(), pool }
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let trip = format!("trip-{run}");
+        let mut tx = engine.pool().begin().await.expect("the database is there");
+        let started = engine
+            .start::<Trip<BUG>>(&mut tx, Start::new(trip.clone(), trip))
+            .await
+            .expect("it can be started");
+        tx.commit().await.expect("the database is there");
+        let id = started.id;
+        started.hand_over();
+        id
+    }
+
+    async fn play(&self, engine: &Engine, id: Uuid) {
+        let mut tx = engine.pool().begin().await.expect("the database is there");
+        // It may come early: it is kept then.
+        signal::<Trip<BUG>>(&mut tx, id, "nod", Event::Nod).await.expect("it is there");
+        tx.commit().await.expect("the database is there");
+    }
+
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let expected = if status == Status::Completed { (1, 10) } else { (0, 0) };
+        let remains = remains(engine.pool(), &self.bank, id).await.map_err(|e| e.to_string())?;
+        if remains == expected {
+            return Ok(());
+        }
+        Err(format!("(seats, money) are {remains:?} and should be {expected:?}"))
+    }
+}
+
+#[test]
+fn a_sound_trip_unwinds_from_every_step() {
+    let unwound = unwinds_from_every_step(&Trips::<{ bug::NONE }>::default());
+    assert_eq!(
+        unwound.points,
+        [
+            "Book refuses by NoSeat",
+            "cancelled after Book",
+            "cancelled before Charge",
+            "Charge refuses by Declined",
+            "Charge not done and never heard of",
+            "Charge done and never heard of",
+            "cancelled after Charge",
+            "cancelled before Issue",
+        ]
+    );
+    assert_eq!(
+        unwound.repeated,
+        [
+            "Book repeated",
+            "Charge repeated",
+            "Issue repeated",
+            "Refund repeated, an undo",
+            "Unbook repeated, an undo",
+        ]
+    );
+}
+
+/// Trying finds the bug, and says at which step by what it was found.
+#[track_caller]
+fn trying_finds<const BUG: u8>(expected: &[&str]) {
+    let trial = Trips::<BUG>::default();
+    let panic = catch_unwind(AssertUnwindSafe(|| unwinds_from_every_step(&trial)))
+        .expect_err("the bug is found");
+    let message = panic.downcast_ref::<String>().expect("a message");
+    for words in expected {
+        assert!(message.contains(words), "{words:?} is missing in {message:?}");
+    }
+}
+
+#[test]
+fn trying_finds_an_undo_that_is_no_no_op_when_repeated() {
+    trying_finds::<{ bug::UNDO_ACTS_TWICE }>(&[
+        "Refund repeated, an undo: it acted twice under the key",
+    ]);
+}
+
+#[test]
+fn trying_finds_an_effect_without_our_key() {
+    trying_finds::<{ bug::NO_KEY }>(&[
+        "Charge repeated: it acted twice under the key",
+        "give `key.to_string()` to the provider",
+    ]);
+}
+
+#[test]
+fn trying_finds_a_tx_step_that_acts_outside_its_transaction() {
+    trying_finds::<{ bug::OWN_TRANSACTION }>(&["Book repeated: (seats, money) are (2, 10)"]);
+}
+
+#[test]
+fn trying_finds_an_undo_that_needs_a_step_which_refused() {
+    trying_finds::<{ bug::UNDO_NEEDS_THE_STEP }>(&["Book refuses by NoSeat: ", "there is no seat"]);
+}
+
+#[test]
+fn trying_finds_an_undo_that_needs_a_reference_which_nobody_heard() {
+    trying_finds::<{ bug::UNDO_NEEDS_THE_REFERENCE }>(&[
+        "Charge not done and never heard of: it needs a person",
+    ]);
+}
+
+#[test]
+fn trying_finds_an_effect_that_was_neither_declared_nor_taken_back() {
+    trying_finds::<{ bug::FORGOTTEN_EFFECT }>(&["(seats, money) are (0, 10) and should be (0, 0)"]);
+}
+
+#[test]
+fn trying_refuses_what_exploring_finds_unsound() {
+    trying_finds::<{ bug::FORGOTTEN_UNDO }>(&["Charge leaves its effect `charge` standing"]);
+    trying_finds::<{ bug::SWALLOWED_SIGNAL }>(&["Nod is lost in Charging"]);
 }
 
 /// Registered in no other test of this process.

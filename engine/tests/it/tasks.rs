@@ -219,10 +219,13 @@ impl<const IS_ROOT: bool> Steps<Task<IS_ROOT>> for TaskSteps {
         reason: &String,
     ) -> Undone {
         let Do::TakeBack(name) = undo else { unreachable!("only undos undo") };
-        let Some(done) = effect.and_then(|effect| effect.reference.as_deref()) else {
+        // Nobody may have heard of what was done: the provider knows.
+        let did = ActivityKey { undo: false, ..*key }.to_string();
+        let known = effect.and_then(|effect| effect.reference.clone());
+        let Some(done) = known.or_else(|| self.0.find(&format!("do-{name}"), &did)) else {
             return Undone::Nothing;
         };
-        match self.0.ask(&format!("undo-{name}"), &key.to_string(), Some(done), reason).await {
+        match self.0.ask(&format!("undo-{name}"), &key.to_string(), Some(&done), reason).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("it cannot be taken back")),
             _ => Undone::NotDone(cause("no answer")),

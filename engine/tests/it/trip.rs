@@ -16,6 +16,10 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
+pub(crate) const TRIP_TABLES: &str = "-- name: test tables
+create schema test;
+create table test.seat (trip text not null);";
+
 /// What can be wrong with a trip.
 pub(crate) mod bug {
     pub(crate) const NONE: u8 = 0;
@@ -214,6 +218,17 @@ impl Bank {
         self.0.lock().expect("plain data").entry(key).or_insert(amount);
         reference
     }
+
+    fn has_charged(&self, id: Uuid) -> bool {
+        let book = self.0.lock().expect("plain data");
+        book.iter().any(|(key, moved)| key.contains(&id.to_string()) && *moved > 0)
+    }
+
+    /// What it holds of an instance's money.
+    fn holds(&self, id: Uuid) -> i64 {
+        let book = self.0.lock().expect("plain data");
+        book.iter().filter(|(key, _)| key.contains(&id.to_string())).map(|(_, moved)| moved).sum()
+    }
 }
 
 pub(crate) struct TripSteps {
@@ -282,8 +297,7 @@ impl<const BUG: u8> Steps<Trip<BUG>> for TripSteps {
         if BUG == bug::UNDO_NEEDS_THE_REFERENCE && known.is_none() {
             return Undone::Impossible(Cause::new("what is to be given back?"));
         }
-        let charged = ActivityKey { undo: false, ..*key }.to_string();
-        if !self.bank.0.lock().expect("plain data").contains_key(&charged) && BUG != bug::NO_KEY {
+        if !self.bank.has_charged(key.saga_id) {
             return Undone::Nothing;
         }
         let refund = match BUG {
@@ -292,4 +306,20 @@ impl<const BUG: u8> Steps<Trip<BUG>> for TripSteps {
         };
         Undone::Undone(Some(self.bank.move_money(refund, -10)))
     }
+}
+
+/// What remains of a trip: seats, and the bank's balance.
+pub(crate) async fn remains(
+    pool: &PgPool,
+    bank: &Bank,
+    id: Uuid,
+) -> Result<(i64, i64), sqlx::Error> {
+    let seats = sqlx::query_scalar(
+        "-- name: test seats
+        select count(*) from test.seat s join saga.instance i on i.subject = s.trip where i.saga_id = $1",
+    )
+    .bind(id)
+    .fetch_one(pool)
+    .await?;
+    Ok((seats, bank.holds(id)))
 }

@@ -1,0 +1,268 @@
+//! The shop's sagas on trial: real Postgres, a real gateway over HTTP that outlives every crash.
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use secrecy::SecretString;
+use sqlx::{PgPool, migrate::Migrator};
+use stepwise_adapters::{
+    gateway::{GatewayConfig, StripeGateway},
+    keystore::FileKeyStore,
+    mail::FileMailer,
+    sandbox::{Sandbox, SandboxConfig, Timing, ledger},
+};
+use stepwise_engine::{Engine, Status, Steps, WorkerConfig, inspect, testing::Trial, work};
+use stepwise_tests::money;
+use stepwise_workflows::{
+    Config, Shop,
+    cart::{AddItem, add_item},
+    order::{
+        cancel,
+        commands::{Placed, cancel_order, place_order},
+        place,
+    },
+    sagas::{
+        cancel_order::{self, CancelOrder},
+        place_order::{self, PlaceOrder},
+    },
+    seed,
+};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Orders of customers who pay by one method.
+pub(crate) struct Placements {
+    method: &'static str,
+    folder: PathBuf,
+    gateway_url: String,
+    _gateway: Runtime,
+}
+
+impl Placements {
+    pub(crate) fn paid_by(method: &'static str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("stepwise-crashes-{}", Uuid::now_v7().simple()));
+        std::fs::create_dir_all(&folder).expect("the temporary folder is writable");
+        let gateway = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let config = SandboxConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            ledger: folder.join("ledger.jsonl"),
+            api_key: SecretString::from("sk_test"),
+            public_url: None,
+            webhooks: None,
+            timing: Timing::default(),
+        };
+        let sandbox = gateway.block_on(Sandbox::bind(config)).expect("the gateway starts");
+        let gateway_url = format!("http://{}", sandbox.address());
+        gateway.spawn(sandbox.serve(std::future::pending()));
+        Self { method, folder, gateway_url, _gateway: gateway }
+    }
+
+    fn shop(&self) -> Arc<Shop> {
+        let config = GatewayConfig::new(
+            self.gateway_url.parse().expect("a URL"),
+            "sk_test".to_owned().into(),
+        );
+        Arc::new(Shop::new(
+            Config::default(),
+            Arc::new(FileKeyStore::open(&self.folder.join("keys")).expect("keys")),
+            Arc::new(StripeGateway::new(config).expect("a client")),
+            Arc::new(FileMailer::new(&self.folder.join("mail")).expect("mail")),
+        ))
+    }
+
+    async fn place(&self, engine: &Engine, run: usize) -> (Placed, Uuid) {
+        let (shop, pool) = (self.shop(), engine.pool());
+        let mut tx = pool.begin().await.expect("begin");
+        let demo = seed::demo(&shop, &mut tx).await.expect("the demo shop is there");
+        let customer = &demo.customers[run % demo.customers.len()];
+        let item = AddItem {
+            customer_id: customer.customer_id,
+            product_id: demo.product_ids[0],
+            variant_id: None,
+            quantity: 2,
+        };
+        add_item(&shop, &mut tx, &item).await.expect("in the cart");
+        tx.commit().await.expect("commit");
+        let command = place::PlaceOrder {
+            customer_id: customer.customer_id,
+            shipping_address_id: customer.shipping_address_id,
+            payment_method_id: customer.payment_methods[self.method],
+            accepted_cart: None,
+        };
+        let mut tx = pool.begin().await.expect("begin");
+        let placed = place_order(&shop, engine, &mut tx, &command).await.expect("placing");
+        tx.commit().await.expect("commit");
+        (placed, customer.customer_id)
+    }
+
+    /// The order is `ends`, and has so many live authorizations; all stock that is reserved belongs to orders.
+    async fn check(
+        &self,
+        engine: &Engine,
+        id: Uuid,
+        ends: &str,
+        authorizations: usize,
+    ) -> Result<(), String> {
+        let found = inspect::details(engine.pool(), id)
+            .await
+            .map_err(|e| e.to_string())?
+            .ok_or("it is gone")?;
+        let order = found.summary.subject;
+        let is: String =
+            sqlx::query_scalar(r#"select status from shop."order" where order_id = $1::uuid"#)
+                .bind(&order)
+                .fetch_one(engine.pool())
+                .await
+                .map_err(|e| e.to_string())?;
+        let live =
+            ledger::live_by_order(&self.folder.join("ledger.jsonl")).map_err(|e| e.to_string())?;
+        let live = live.get(&order).map_or(0, Vec::len);
+        let (reserved, held): (i64, i64) = sqlx::query_as(
+            r#"select (select sum(reserved) from shop.inventory)::bigint,
+                (select coalesce(sum(item_count), 0) from shop."order" where status = 'pending')::bigint"#,
+        )
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|e| e.to_string())?;
+        if (is.as_str(), live) != (ends, authorizations) {
+            return Err(format!("the order is {is} with {live} live authorizations"));
+        }
+        if reserved != held {
+            return Err(format!("{reserved} are reserved, {held} belong to orders"));
+        }
+        money::agrees(engine.pool(), &self.folder.join("ledger.jsonl")).await
+    }
+}
+
+impl Trial for Placements {
+    type Saga = PlaceOrder;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        vec![
+            stepwise_engine::migrations::migrations(),
+            stepwise_workflows::migrations::migrations(),
+        ]
+    }
+
+    async fn prepare(&self, pool: &PgPool) {
+        let mut tx = pool.begin().await.expect("begin");
+        seed::demo(&self.shop(), &mut tx).await.expect("seeded");
+        tx.commit().await.expect("commit");
+    }
+
+    fn steps(&self, pool: PgPool) -> impl Steps<PlaceOrder> {
+        place_order::steps::Steps::new(self.shop(), pool)
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let (placed, _) = self.place(engine, run).await;
+        let id = placed.saga.id;
+        placed.saga.hand_over();
+        id
+    }
+
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        match status {
+            Status::Completed => self.check(engine, id, "pending", 1).await,
+            _ => self.check(engine, id, "failed", 0).await,
+        }
+    }
+}
+
+impl Drop for Placements {
+    fn drop(&mut self) {
+        // A leftover in the temporary folder harms nobody.
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Cancellations of orders that were placed.
+pub(crate) struct Cancellations {
+    placements: Placements,
+}
+
+impl Cancellations {
+    pub(crate) fn new() -> Self {
+        Self { placements: Placements::paid_by("ok") }
+    }
+
+    /// Places an order, with a worker that knows nothing else, and tells its customer.
+    async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
+        let engine = Engine::builder(pool.clone())
+            .explored::<PlaceOrder, _>(self.placements.steps(pool.clone()))
+            .build();
+        let stop = CancellationToken::new();
+        let worker = tokio::spawn(work(
+            engine.clone(),
+            WorkerConfig { name: "placing".to_owned(), ..WorkerConfig::default() },
+            stop.clone().cancelled_owned(),
+        ));
+        let (placed, customer) = self.placements.place(&engine, run).await;
+        let (order, id) = (placed.order.order_id, placed.saga.id);
+        placed.saga.hand_over();
+        let begun = Instant::now();
+        let is_placed = async || {
+            let found = inspect::summary(pool, id).await.expect("readable").expect("there");
+            found.status == "completed"
+        };
+        while !is_placed().await {
+            assert!(begun.elapsed() < Duration::from_secs(20), "order {order} is not placed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+        worker.await.expect("no panic").expect("the database was there");
+        (order, customer)
+    }
+}
+
+impl Trial for Cancellations {
+    type Saga = CancelOrder;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        self.placements.migrations()
+    }
+
+    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
+        self.placements.prepare(pool)
+    }
+
+    fn steps(&self, _: PgPool) -> impl Steps<CancelOrder> {
+        cancel_order::steps::Steps::new(self.placements.shop())
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let (order_id, customer_id) = self.placed(engine.pool(), run).await;
+        let command = cancel::CancelOrder {
+            order_id,
+            customer_id: Some(customer_id),
+            reason: "changed my mind".to_owned(),
+            actor: customer_id,
+        };
+        let mut tx = engine.pool().begin().await.expect("begin");
+        let cancelling = cancel_order(&self.placements.shop(), engine, &mut tx, &command)
+            .await
+            .expect("it can be cancelled");
+        tx.commit().await.expect("commit");
+        cancelling.saga.expect("begun now").hand_over();
+        cancelling.operation_id
+    }
+
+    fn balances(
+        &self,
+        engine: &Engine,
+        id: Uuid,
+        _: Status,
+    ) -> impl Future<Output = Result<(), String>> {
+        self.placements.check(engine, id, "cancelled", 0)
+    }
+}

@@ -1,0 +1,45 @@
+//! A placement unwinds from every step; a cancellation only goes forward. Whatever either does may be done twice.
+
+use stepwise_engine::testing::unwinds_from_every_step;
+
+use crate::trials::{Cancellations, Placements};
+
+#[test]
+fn a_placement_unwinds_from_every_step() {
+    let unwound = unwinds_from_every_step(&Placements::paid_by("ok"));
+    assert_eq!(
+        unwound.points,
+        [
+            "cancelled before Create",
+            "Create refuses by Refused",
+            "Create not done and never heard of",
+            "Create done and never heard of",
+            "cancelled after Create",
+            "cancelled before Confirm",
+            "Confirm refuses by Refused",
+            "Confirm refuses by Voided",
+            "Confirm not done and never heard of",
+            "Confirm done and never heard of",
+            "cancelled after Confirm",
+            "cancelled before PlaceOrder",
+        ]
+    );
+    assert_eq!(
+        unwound.repeated,
+        [
+            "Create repeated",
+            "Confirm repeated",
+            "PlaceOrder repeated",
+            "Void repeated, an undo",
+            "Cancel repeated, an undo",
+            "ReleaseStock repeated, an undo",
+        ]
+    );
+}
+
+#[test]
+fn a_cancellation_has_no_way_back_and_may_be_repeated() {
+    let unwound = unwinds_from_every_step(&Cancellations::new());
+    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
+    assert_eq!(unwound.repeated, ["Void repeated", "RecordRefund repeated"]);
+}
