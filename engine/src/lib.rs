@@ -57,7 +57,9 @@ pub use family::CallOff;
 pub use gate::{Gate, Mismatch};
 pub use id::{SHARDS, new_id, shard_in, shard_of};
 pub use migrations::migrate;
-pub use saga::{CalledOff, Early, Joined, Next, Saga, Step, Undo, Unexpected, stay, to, unwind};
+pub use saga::{
+    CalledOff, Early, Joined, Never, Next, Payload, Saga, Step, Undo, Unexpected, stay, to, unwind,
+};
 pub use signal::{Answer, SignalError, signal};
 pub use start::{StartError, Started};
 pub use status::{Status, WaitingOn};

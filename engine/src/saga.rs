@@ -19,6 +19,10 @@ use crate::{
 pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Payload for T {}
 
+/// A type without values, for a saga without tx steps or without activities: `match *step {}` is all there is to do.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Never {}
+
 /// A definition: a durable state machine about one subject.
 pub trait Saga: Sized + Send + Sync + 'static {
     /// Its name in SQL, logs, API and docs; fixed for life.

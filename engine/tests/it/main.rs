@@ -2,6 +2,7 @@
 
 mod chains;
 mod counter;
+mod examples;
 mod family;
 mod fence;
 mod group;
