@@ -1,8 +1,24 @@
 //! Tools for tests of sagas and of everything built on the engine. Public: applications use them too.
 //!
-//! From the quickest to the most thorough: [`walk`] tells a story in memory; [`explore`] visits every position in memory, names what is
-//! unsound and draws the diagram; [`survives_every_crash`] runs one instance on a real Postgres again and again, with its worker
-//! stopped dead at another point each time. [`Database`] gives each test a database of its own, [`Clock`] moves its business time.
+//! What a saga can be wrong in, and what finds it, from the quickest to the most thorough:
+//!
+//! 1. The compiler: a step without its way back, an undo that is no step, another saga's signal, data that cannot be written down.
+//! 2. [`walk`]: a story in memory, by the engine's own pure half. Microseconds; for what the business wants.
+//! 3. [`explore`]: every position that the saga's [`Samples`] lead to, in memory. It names what would get an instance stuck, leave it
+//!    waiting for nothing, lose a signal, or leave an effect standing when the saga unwinds, and says what to do; it draws the
+//!    diagram. [`golden`] remembers what each version stores.
+//! 4. [`unwinds_from_every_step`], on a real Postgres: a [`Trial`] of the saga with its outside world is made to unwind before, in and
+//!    after every step, and every step and undo is done twice. It finds an undo that needs what may not be there, a call that does not
+//!    carry our key, a tx step that acts outside its transaction.
+//! 5. [`survives_every_crash`]: the same trial with the worker stopped dead at another point each time.
+//!
+//! After 4 and 5 three books must agree: the engine's ledger of effects, the domain's tables, and what the outside remembers.
+//!
+//! [`Database`] gives each test a database of its own; a process that has made one registers no saga that was not explored
+//! ([`crate::EngineBuilder::explored`] does both). [`Clock`] moves business time, [`Seed`] makes a random run one that can be repeated.
+//!
+//! Deliberately absent: a mock of Postgres or of the engine. What stands between a trial and the engine are the saga's own steps,
+//! wrapped; the engine has no switch for it.
 
 mod clock;
 mod crash;
@@ -12,6 +28,8 @@ mod explore;
 mod explored;
 mod golden;
 mod meddle;
+#[cfg(doctest)]
+mod refused;
 mod rules;
 mod samples;
 mod seed;
