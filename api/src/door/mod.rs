@@ -17,12 +17,12 @@ pub mod problem;
 pub mod reply;
 pub mod tokens;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use poem::Request;
 use secrecy::SecretString;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use stepwise_engine::Engine;
+use stepwise_engine::{Engine, Retry, Started};
 use stepwise_workflows::Shop;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +37,10 @@ use self::{
     tokens::Callers,
 };
 use crate::readiness::Readiness;
+
+/// How a command that lost a race is run again.
+const RACES: Retry =
+    Retry { base: Duration::from_millis(10), cap: Duration::from_millis(80), max_attempts: 3 };
 
 /// What all handlers share.
 pub struct Door {
@@ -139,29 +143,55 @@ impl Door {
         Ok(self.db.begin().await?)
     }
 
-    /// Runs one command: begin, key, `act`, keep the answer, commit. A problem rolls all of it back.
+    /// Runs one command: begin, key, `act`, keep the answer, commit; then drives the saga that it has started. A problem
+    /// rolls all of it back. One that lost a race against others (deadlock, serialization) is run again, three times at most.
     ///
     /// Adds to what `act` costs: one round trip to take the key and one to keep the answer, if a
     /// key was sent; begin and commit.
     pub async fn command<const STATUS: u16, T>(
         &self,
         ask: Ask<'_>,
+        act: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<STATUS, T>, Problem> + Clone,
+    ) -> Result<Reply<STATUS, T>, Problem> {
+        let mut races = 0;
+        loop {
+            let mut tx = self.begin().await?;
+            let done = match self.answer(&mut tx, &ask, act.clone()).await {
+                Ok(reply) => tx.commit().await.map(|()| reply).map_err(Problem::from),
+                Err(problem) => {
+                    // Now, not when the connection is used again: the key's lock is to be free for who comes next.
+                    let _gone = tx.rollback().await;
+                    Err(problem)
+                }
+            };
+            match done {
+                Err(problem) if problem.is_lost_race() && races < RACES.max_attempts => {
+                    races += 1;
+                    tokio::time::sleep(RACES.delay(races)).await;
+                }
+                Ok(mut reply) => {
+                    reply.began.take().into_iter().for_each(Started::hand_over);
+                    return Ok(reply);
+                }
+                Err(problem) => return Err(problem),
+            }
+        }
+    }
+
+    async fn answer<const STATUS: u16, T>(
+        &self,
+        tx: &mut PgConnection,
+        ask: &Ask<'_>,
         act: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<STATUS, T>, Problem>,
     ) -> Result<Reply<STATUS, T>, Problem> {
-        let mut tx = self.begin().await?;
-        let Some(key) = ask.key else {
-            let reply = act(&mut tx).await?;
-            tx.commit().await?;
-            return Ok(reply);
-        };
+        let Some(key) = ask.key else { return act(tx).await };
         let scope = Scope::new(&ask.who, ask.operation, key, ask.path, &ask.fingerprint);
-        if let Some(answer) = idempotency::take(&mut tx, &scope).await? {
+        if let Some(answer) = idempotency::take(tx, &scope).await? {
             return Ok(Reply::replayed(idempotency::unseal(&*self.shop.keys, answer).await?));
         }
-        let reply = act(&mut tx).await?;
+        let reply = act(tx).await?;
         let kept = idempotency::seal(&*self.shop.keys, &reply.answer).await?;
-        idempotency::store(&mut tx, &scope, &kept).await?;
-        tx.commit().await?;
+        idempotency::store(tx, &scope, &kept).await?;
         Ok(reply)
     }
 }

@@ -72,6 +72,9 @@ pub struct ProblemBody {
     pub errors: Option<Vec<FieldError>>,
 }
 
+/// The code of what lost a race against other transactions.
+const LOST_RACE: &str = "try_again";
+
 impl Problem {
     /// A problem with its status, its code (`out_of_stock`) and one sentence.
     pub fn new(
@@ -86,6 +89,12 @@ impl Problem {
             errors: Vec::new(),
             headers: Vec::new(),
         }
+    }
+
+    /// Was the transaction rolled back in favour of others? The same once more has every chance.
+    #[must_use]
+    pub fn is_lost_race(&self) -> bool {
+        self.code == LOST_RACE
     }
 
     /// 400: the request cannot be understood.
@@ -319,7 +328,7 @@ impl From<sqlx::Error> for Problem {
                     // deadlock, serialization failure: rolled back whole, the retry is clean
                     Some("40") => {
                         tracing::warn!(sqlstate, "the transaction lost a race");
-                        Self::unavailable("try_again", "The request lost a race; send it again.")
+                        Self::unavailable(LOST_RACE, "The request lost a race; send it again.")
                     }
                     _ => {
                         let table = db.table().unwrap_or_default();

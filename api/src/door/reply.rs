@@ -14,16 +14,17 @@ use poem_openapi::{
     registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     types::{ToJSON, Type},
 };
-
+use stepwise_engine::Started;
 use uuid::Uuid;
 
 use super::idempotency::Answer;
 
 /// An answer of status `STATUS` with a body of shape `T`. 204 has no body.
-#[derive(Debug)]
 pub struct Reply<const STATUS: u16, T> {
     /// What goes over the wire.
     pub answer: Answer,
+    /// The saga that the command has started; it is driven once the command is committed.
+    pub began: Option<Started>,
     replayed: bool,
     shape: PhantomData<fn() -> T>,
 }
@@ -41,7 +42,7 @@ impl<const STATUS: u16, T: ToJSON> Reply<STATUS, T> {
         let body = body.to_json_string().into_bytes();
         let body = if STATUS == 204 { Vec::new() } else { body };
         let answer = Answer { status: STATUS, location: None, etag: None, body, customer_id: None };
-        Self { answer, replayed: false, shape: PhantomData }
+        Self { answer, began: None, replayed: false, shape: PhantomData }
     }
 }
 
@@ -50,20 +51,27 @@ impl Gone {
     pub fn gone() -> Self {
         let body = Vec::new();
         let answer = Answer { status: 204, location: None, etag: None, body, customer_id: None };
-        Self { answer, replayed: false, shape: PhantomData }
+        Self { answer, began: None, replayed: false, shape: PhantomData }
     }
 }
 
 impl<const STATUS: u16, T> Reply<STATUS, T> {
     /// An answer that was given before.
     pub fn replayed(answer: Answer) -> Self {
-        Self { answer, replayed: true, shape: PhantomData }
+        Self { answer, began: None, replayed: true, shape: PhantomData }
     }
 
     /// Where the new thing is.
     #[must_use]
     pub fn at(mut self, location: String) -> Self {
         self.answer.location = Some(location);
+        self
+    }
+
+    /// The command has started this saga.
+    #[must_use]
+    pub fn began(mut self, saga: Option<Started>) -> Self {
+        self.began = saga;
         self
     }
 

@@ -1,5 +1,7 @@
 //! People with accounts: registering, verifying, logging in and out.
 
+use std::sync::Mutex;
+
 use chrono::{DateTime, Utc};
 use poem::http::StatusCode;
 use poem_openapi::{Object, OpenApi};
@@ -107,7 +109,8 @@ impl Customers {
         let ask = Ask::by_anyone("registerCustomer", &key).with(&body);
         let RegisterCustomer { email, password, first_name, last_name } = body.value;
         let command = register::RegisterCustomer { email, password, first_name, last_name };
-        let (shop, mut registered) = (&by.door.shop, None);
+        // Of the attempt that was committed.
+        let (shop, registered) = (&by.door.shop, Mutex::new(None));
         let reply = by
             .door
             .command(ask, async |tx| {
@@ -115,11 +118,12 @@ impl Customers {
                 let new = new.await.map_err(not_registered)?;
                 let customer_id = new.customer.customer_id;
                 let reply = Created::new(&CustomerShape::from(new.customer.clone()));
-                registered = Some(new);
+                *registered.lock().expect("nothing panics while it is held") = Some(new);
                 Ok(reply.at("/v1/me".to_owned()).about(customer_id))
             })
             .await?;
-        if let Some(new) = &registered
+        let registered = registered.into_inner().expect("nothing panics while it is held");
+        if let Some(new) = registered
             && let Err(error) = new.send_mail(shop).await
         {
             tracing::warn!(%error, "a verification mail was not sent");

@@ -6,7 +6,7 @@ use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
 };
-use stepwise_engine::{Saga as _, Started};
+use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     events::LineItem,
     order::{
@@ -29,7 +29,7 @@ use crate::door::{
     caller::{By, CustomerOrAdmin},
     idempotency::RequiredKey,
     json::Body,
-    matching::IfMatch,
+    matching::{IfMatch, changed},
     page::{self, Page},
     prefer::Prefer,
     problem::{FieldError, Problem},
@@ -196,17 +196,15 @@ impl Orders {
             accepted_cart,
         };
         let ask = Ask::new("placeOrder", &by, &key).with(&body);
-        let (door, mut begun) = (&by.door, None);
+        let door = &by.door;
         let accepted = door
             .command(ask, async |tx| {
                 let placed = commands::place_order(&door.shop, &door.engine, tx, &command);
                 let Placed { order, saga } = placed.await.map_err(not_placed)?;
                 let operation = OperationShape::begun(saga.id, SAGA_PLACE, order.order_id);
-                begun = Some(saga);
-                Ok(operation.accepted())
+                Ok(operation.accepted().began(Some(saga)))
             })
             .await?;
-        begun.into_iter().for_each(Started::hand_over);
         operations::wait(door, &by, accepted, prefer.0).await
     }
 
@@ -227,17 +225,15 @@ impl Orders {
             actor: by.id,
         };
         let ask = Ask::new("cancelOrder", &by, &key).with(&body);
-        let (door, mut begun) = (&by.door, None);
+        let door = &by.door;
         let accepted = door
             .command(ask, async |tx| {
                 let cancelled = commands::cancel_order(&door.shop, &door.engine, tx, &command);
                 let Cancellation { operation_id, saga } = cancelled.await.map_err(not_cancelled)?;
-                begun = saga;
                 let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
-                Ok(operation.accepted())
+                Ok(operation.accepted().began(saga))
             })
             .await?;
-        begun.into_iter().for_each(Started::hand_over);
         operations::wait(door, &by, accepted, prefer.0).await
     }
 
@@ -306,6 +302,7 @@ fn not_placed(error: PlaceOrderError) -> Problem {
             });
             Problem::conflict("price_changed", why).with_errors(errors.collect())
         }
+        R::CartChanged => changed(),
         R::Keys(error) => error.into(),
         R::Database(error) => error.into(),
     }

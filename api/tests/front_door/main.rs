@@ -9,6 +9,7 @@ mod inventory;
 mod keys;
 mod ordering;
 mod ports;
+mod races;
 mod repeats;
 mod shopper;
 mod shopping;

@@ -165,6 +165,26 @@ async fn a_price_that_rose_must_be_accepted_by_who_has_seen_the_cart() {
 }
 
 #[tokio::test]
+async fn a_cart_that_is_not_the_one_that_was_seen_is_not_ordered() {
+    let house = House::open().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 5).await;
+    let shopper = Shopper::new(&house).await;
+    let body = shopper.order(shopper.address().await, shopper.method("ok").await);
+    let seen = async || shopper.get("/v1/customers/{me}/cart").await.header("etag").to_owned();
+    let place = |tag: String| {
+        let request = shopper.ask(Method::POST, "/v1/orders").json(&body);
+        send(request.header("idempotency-key", "k").header("if-match", tag))
+    };
+    shopper.add(thing, 1).await.is(200);
+    let before = seen().await;
+    shopper.add(thing, 1).await.is(200);
+    assert_eq!(place(before).await.problem(), refusal(412, "precondition_failed"));
+    place(seen().await).await.is(202);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn while_an_order_is_placed_its_cart_is_closed_and_a_repetition_is_the_same_operation() {
     let house = House::open().await;
     let admin = house.key("admin", &[]).await;

@@ -258,6 +258,14 @@ async fn a_price_that_rose_is_told_and_can_be_accepted_and_one_that_fell_is_give
     let placing = place(&shop, &mut db, &command).await.expect("accepted");
     assert_eq!(view(&shop, &mut db, placing.order_id).await.subtotal.to_string(), "12.00 USD");
 
+    let hasty = customer(&shop, &mut db).await;
+    put(&shop, &mut db, &hasty, &[(cup, 1)]).await;
+    let before = cart_of(&shop, &mut db, &hasty).await.etag;
+    put(&shop, &mut db, &hasty, &[(cup, 1)]).await;
+    let stale = PlaceOrder { accepted_cart: Some(before), ..ordering(&hasty) };
+    let refused = place(&shop, &mut db, &stale).await;
+    assert!(matches!(refused, Err(PlaceOrderRefusal::CartChanged)), "{refused:?}");
+
     let thrifty = customer(&shop, &mut db).await;
     put(&shop, &mut db, &thrifty, &[(cup, 1)]).await;
     run(&mut db, "update shop.product set price = 9").await;

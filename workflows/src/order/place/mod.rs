@@ -29,7 +29,7 @@ pub struct PlaceOrder {
     /// One of the customer's payment methods.
     pub payment_method_id: Uuid,
     /// The cart's entity tag, if the customer says which cart and prices they have seen: prices
-    /// that rose since an item was put in are then accepted.
+    /// that rose since an item was put in are then accepted, and any other cart is refused.
     pub accepted_cart: Option<String>,
 }
 
@@ -72,6 +72,9 @@ pub enum PlaceOrderRefusal {
     /// Some prices rose since the items were put into the cart.
     #[error("{} prices have risen since the items were put into the cart", .0.len())]
     PriceChanged(Vec<RaisedPrice>),
+    /// The cart is not the one that the customer has seen.
+    #[error("the cart has changed since it was looked at")]
+    CartChanged,
     /// The customer's key cannot be had.
     #[error(transparent)]
     Keys(#[from] KeyStoreError),
@@ -145,7 +148,11 @@ pub async fn begin(
     let lines = lock::lines(tx, shop, &checkout).await?;
     refuse_short_lines(&lines)?;
     if !is_accepted(command, &checkout, &lines) {
+        // Tells more than that something has changed.
         refuse_raised_prices(&lines)?;
+        if command.accepted_cart.is_some() {
+            return Err(PlaceOrderRefusal::CartChanged);
+        }
     }
     let order = write::order(shop, tx, command, &checkout, &lines).await?;
     let movements: Vec<Movement> = lines
