@@ -16,7 +16,7 @@ give_up() {
 
 make_scratch() {
     # Not below the project: it may lie where only root may enter, and servers run as somebody else.
-    scratch=$(mktemp -d /tmp/stepwise.XXXXXX)
+    scratch=$(mktemp -d "${TMPDIR:-/tmp}/stepwise.XXXXXX")
     chmod 755 "$scratch"
 }
 

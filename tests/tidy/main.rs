@@ -108,3 +108,87 @@ fn every_link_of_the_documents_leads_somewhere() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
+
+/// A path of one machine, or the host of a package registry: what only works where it was written.
+#[test]
+fn no_file_names_a_path_of_one_machine_or_a_registry_of_packages() {
+    let home = ["/work", "/root"];
+    let scratch = "/tmp/";
+    let hosts = ["crates.io", "docs.rs", "npmjs", "pypi.org", "rubygems.org", "proxy.golang.org"];
+    // What names them for a reason.
+    let known = [
+        ("Cargo.lock", "crates.io", "where cargo found what it locked"),
+        ("tests/tidy/main.rs", "", "this list"),
+        (
+            "docs/adr/0007-an-open-handle-for-postgres.md",
+            home[1],
+            "the folder that others cannot enter",
+        ),
+    ];
+    let mut found = Vec::new();
+    for (name, text) in sources(&[""]) {
+        let is_test = name.contains("tests");
+        let is_known = |word: &str| {
+            known.iter().any(|(file, what, _)| *file == name && (what.is_empty() || *what == word))
+        };
+        for (number, line) in text.lines().enumerate() {
+            let paths = home.iter().filter(|path| is_path(line, path));
+            let scratch = [scratch].into_iter().filter(|_| !is_test && line.contains(scratch));
+            let hosts = hosts.iter().filter(|host| line.contains(*host));
+            let words = paths.copied().chain(scratch).chain(hosts.copied());
+            found.extend(
+                words
+                    .filter(|word| !is_known(word))
+                    .map(|word| format!("{name}:{}: {word}", number + 1)),
+            );
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Does the line name this folder of the root, or something in it?
+fn is_path(line: &str, folder: &str) -> bool {
+    line.match_indices(folder).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + folder.len()..].chars().next();
+        let is_word =
+            |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '}' | '$' | ')');
+        !before.is_some_and(is_word)
+            && !after.is_some_and(|c| c.is_alphanumeric() || c == '-' || c == '_')
+    })
+}
+
+#[test]
+fn every_promise_of_the_readme_names_tests_that_are_there() {
+    let text = std::fs::read_to_string(root().join("README.md")).expect("there is a README");
+    let (_, table) = text.split_once("| promise | proof |\n|---|---|\n").expect("the promises");
+    let mut missing = Vec::new();
+    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 10, "the table was not read");
+    for row in rows {
+        let (promise, proof) = row[1..].rsplit_once(" | ").expect("two columns");
+        let links: Vec<_> =
+            proof.split('[').skip(1).filter_map(|link| link.split_once("](")).collect();
+        if links.is_empty() {
+            missing.push(format!("no test: {promise}"));
+        }
+        for (function, rest) in links {
+            let file = rest.split(')').next().unwrap_or_default();
+            let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
+            if !is_test(&source, function) {
+                missing.push(format!("{file} has no test {function}: {promise}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "link each promise as [function](file):\n{}", missing.join("\n"));
+}
+
+/// Has the file a test of this name?
+fn is_test(source: &str, function: &str) -> bool {
+    let lines: Vec<&str> = source.lines().collect();
+    let begun = |line: &str| line.contains(&format!("fn {function}("));
+    lines.iter().position(|line| begun(line)).is_some_and(|at| {
+        let above = lines[..at].iter().rev().take_while(|line| line.trim_start().starts_with("#["));
+        above.into_iter().any(|line| line.contains("test"))
+    })
+}

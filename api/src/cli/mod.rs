@@ -48,7 +48,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Bring up everything on this machine: database, shop, sandbox gateway, something to try.
-    #[command(after_help = "Example: stepwise up --port 9000 --data-dir /tmp/shop")]
+    #[command(after_help = "Example: stepwise up --port 9000 --data-dir ~/shop")]
     Up,
     /// Serve the API; any number of processes may.
     #[command(after_help = "Example: stepwise serve --database-url postgres://localhost/shop")]

@@ -12,27 +12,30 @@ use crate::{
     shopper::{Shopper, product},
 };
 
-/// Customers who order the same two things, half of them in the one order and half in the other.
-const CUSTOMERS: usize = 1_000;
+/// So many pairs of customers order the same two things, one in the one order and one in the other; `STEPWISE_PAIRS` says
+/// otherwise.
+const PAIRS: usize = 100;
 
 /// So many ask at the same time: as many as the front door has connections for.
 const ABREAST: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_pairs_of_orders_whose_products_cross_are_all_accepted_without_a_deadlock() {
+async fn pairs_of_orders_whose_products_cross_are_all_accepted_without_a_deadlock() {
+    let pairs =
+        std::env::var("STEPWISE_PAIRS").map_or(PAIRS, |text| text.parse().expect("a number"));
     let house = House::open_working().await;
     let pool = house.database.pool();
     let mut tx = pool.begin().await.expect("begin");
-    let crowd = crowd(&house.door.shop, &mut tx, CUSTOMERS, 2).await;
+    let crowd = crowd(&house.door.shop, &mut tx, 2 * pairs, 2).await;
     let Crowd { customers, product_ids } = crowd.expect("a crowd");
     let crossed = [product_ids.clone(), product_ids.iter().rev().copied().collect()];
-    for (half, products) in customers.chunks(CUSTOMERS / 2).zip(crossed) {
+    for (half, products) in customers.chunks(pairs).zip(crossed) {
         fill(&mut tx, half, &products).await;
     }
     tx.commit().await.expect("commit");
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
     // The first with the last: neighbours cross.
-    let (one, other) = customers.split_at(CUSTOMERS / 2);
+    let (one, other) = customers.split_at(pairs);
     let asked = stream::iter(one.iter().zip(other).flat_map(|(one, other)| [one, other]));
     let answers: Vec<String> =
         asked.map(|who| order(&house, who)).buffered(ABREAST).collect().await;
@@ -49,7 +52,7 @@ async fn five_hundred_pairs_of_orders_whose_products_cross_are_all_accepted_with
             .fetch_all(pool)
             .await
             .expect("readable");
-    let reserved = i32::try_from(CUSTOMERS).expect("a small number");
+    let reserved = i32::try_from(2 * pairs).expect("a small number");
     assert_eq!(stock, [(0, reserved); 2]);
     // A backend tells of its deadlocks when it goes.
     house.door.db.close().await;
