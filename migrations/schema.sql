@@ -252,6 +252,17 @@ CREATE TABLE saga.signal (
     at timestamp with time zone NOT NULL,
     version smallint DEFAULT 1 NOT NULL
 );
+CREATE TABLE saga.watch (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    step_no integer NOT NULL,
+    version smallint NOT NULL,
+    activity jsonb NOT NULL,
+    undo jsonb NOT NULL,
+    until timestamp with time zone NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    attempt smallint DEFAULT 0 NOT NULL
+);
 CREATE TABLE saga.worker (
     worker_id uuid NOT NULL,
     name text NOT NULL,
@@ -589,6 +600,8 @@ ALTER TABLE ONLY saga.outbox_sleep
     ADD CONSTRAINT outbox_sleep_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY saga.signal
     ADD CONSTRAINT signal_pkey PRIMARY KEY (shard, saga_id, signal_id);
+ALTER TABLE ONLY saga.watch
+    ADD CONSTRAINT watch_pkey PRIMARY KEY (shard, saga_id, step_no);
 ALTER TABLE ONLY saga.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (worker_id);
 ALTER TABLE ONLY shop._migrations
@@ -661,6 +674,7 @@ CREATE INDEX instance_open_child ON saga.instance USING btree (shard, parent_id)
 CREATE INDEX instance_owned ON saga.instance USING btree (owner) WHERE (owner IS NOT NULL);
 CREATE INDEX notice_without_place ON saga.notice USING btree (at) WHERE (n IS NULL);
 CREATE UNIQUE INDEX one_open_instance_per_subject ON saga.instance USING btree (shard, name, subject, start_key) WHERE (status <> ALL (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text]));
+CREATE INDEX watch_due ON saga.watch USING btree (next_at);
 CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (lower(name));
 CREATE UNIQUE INDEX a_product_lies_in_a_cart_once ON shop.cart_item USING btree (cart_id, product_id, variant_id) NULLS NOT DISTINCT WHERE (removed_at IS NULL);
 CREATE UNIQUE INDEX a_variant_name_is_unique_in_its_product ON shop.product_variant USING btree (product_id, lower(name));

@@ -266,6 +266,7 @@ impl<S: Saga> Instance<S> {
     /// The pending activity is not wanted any more. Its undo stays open if an earlier attempt may have done something (one not done
     /// after one unknown settles nothing where repeating is harmless).
     fn drop_call(&mut self, no: i32) {
+        self.watch_call();
         if !self.unsettled {
             self.settle(no, "refuted", None);
             self.forget_undo(no);
@@ -307,6 +308,7 @@ impl<S: Saga> Instance<S> {
             ));
         }
         let reason = S::called_off(CalledOff::GaveUp(activity.clone()));
+        self.watch_call();
         self.settled();
         if self.status == Status::Running {
             self.begin_unwinding(reason);
@@ -331,6 +333,8 @@ impl<S: Saga> Instance<S> {
             // The same attempt again, under the same key.
             return Applied::GoOn;
         }
+        self.attempt = self.attempt.saturating_add(1);
+        self.watch_call();
         self.settle(fact.no, "refuted", None);
         self.forget_undo(fact.no);
         self.note(self.entry("probe", fact, &"never seen"));

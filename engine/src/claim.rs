@@ -14,7 +14,7 @@ use crate::{
     lane::PLANNER,
     notice,
     row::{Row, row_columns},
-    unknown,
+    unknown, watch,
     worker::Shift,
 };
 
@@ -214,6 +214,7 @@ async fn claim(
 async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let (names, versions) = shift.engine.known();
     unknown::mark(connection, &names, &versions).await?;
+    watch::look(shift, connection, &names, &versions).await?;
     loop {
         let places = shift.places(64);
         if places.len() < 64 {

@@ -14,6 +14,7 @@ use crate::{
     birth::Birth,
     notice::{self, Tell},
     status::{Status, WaitingOn},
+    watch::{self, NewWatch},
 };
 
 /// When an instance is to be woken.
@@ -122,6 +123,8 @@ pub(crate) struct Commit {
     pub(crate) intent: Option<Intent>,
     /// A person should see it.
     pub(crate) tell: Option<Tell>,
+    /// An effect that was given up, but may still come.
+    pub(crate) watch: Option<NewWatch>,
     /// Such a commit is written by [`crate::family::write_own`], in a transaction of its own or the caller's.
     pub(crate) family: Option<Box<Family>>,
 }
@@ -170,7 +173,7 @@ pub(crate) type WrittenMembers = HashSet<(Uuid, i32)>;
 
 /// Writes the members whose fence holds and whose row nobody else has locked; answers who they are.
 ///
-/// Round trips: 1, and 1 more when a member tells a person something: the caller then needs a transaction ([`is_one_statement`]).
+/// Round trips: 1, and 1 more each when a member tells a person something or leaves an effect to be watched: the caller then needs a transaction ([`is_one_statement`]).
 ///
 /// Members are locked in id order inside the statement; the fence is tested in that same part, so a member is either written with
 /// its journal and ledger or not at all.
@@ -249,14 +252,21 @@ pub(crate) async fn write(
         .filter(|c| c.tell.is_some() && written.contains(&(c.id, c.epoch)))
         .collect::<Vec<_>>();
     if !telling.is_empty() {
-        notice::insert(tx, &telling).await?;
+        notice::insert(&mut *tx, &telling).await?;
+    }
+    let watching = batch
+        .iter()
+        .filter(|c| c.watch.is_some() && written.contains(&(c.id, c.epoch)))
+        .collect::<Vec<_>>();
+    if !watching.is_empty() {
+        watch::insert(tx, &watching).await?;
     }
     Ok(written)
 }
 
 /// Is the batch written by one statement, which is a transaction by itself?
 pub(crate) fn is_one_statement(batch: &[Commit]) -> bool {
-    batch.iter().all(|commit| commit.tell.is_none())
+    batch.iter().all(|commit| commit.tell.is_none() && commit.watch.is_none())
 }
 
 macro_rules! commit_sql {

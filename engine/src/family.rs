@@ -116,6 +116,7 @@ impl<S: Saga> Instance<S> {
             && !owned
             && !self.unsettled
         {
+            self.watch_call();
             self.forget_undo(no);
             self.settle(no, "refuted", None);
             self.settled();

@@ -17,6 +17,7 @@ use crate::{
     saga::{Next, Saga, Step, Then, Undo},
     status::{Status, WaitingOn},
     upcast::{self, Misfit},
+    watch::NewWatch,
 };
 
 /// What an instance waits for.
@@ -91,6 +92,7 @@ pub(crate) struct Instance<S: Saga> {
     intent: Option<Intent>,
     wake: Wake,
     tell: Option<Tell>,
+    pub(crate) watch: Option<NewWatch>,
     pub(crate) family: Family,
 }
 
@@ -193,6 +195,7 @@ impl<S: Saga> Instance<S> {
             intent: None,
             wake: Wake::Never,
             tell: None,
+            watch: None,
             family: Family::default(),
         }
     }
@@ -239,6 +242,7 @@ impl<S: Saga> Instance<S> {
             intent: None,
             wake: Wake::Never,
             tell: None,
+            watch: None,
             family: Family::default(),
         })
     }
@@ -524,6 +528,7 @@ impl<S: Saga> Instance<S> {
             intent: None,
             wake: Wake::Never,
             tell: None,
+            watch: None,
             family: Family::default(),
         }
     }
@@ -557,6 +562,7 @@ impl<S: Saga> Instance<S> {
             settle: self.settle.take(),
             intent: self.intent.take(),
             tell: self.tell.take(),
+            watch: self.watch.take(),
         }
     }
 

@@ -49,6 +49,7 @@ mod terms;
 pub mod testing;
 mod unknown;
 mod upcast;
+mod watch;
 mod worker;
 
 pub use birth::{Child, Priority, Start};

@@ -10,10 +10,13 @@ use crate::{
     commit::Commit,
     family::CallOff,
     instance::Instance,
+    perform::{Task, What, perform},
     row::Row,
     saga::{CalledOff, Saga},
     start::Unreadable,
-    steps::{StepError, Steps},
+    steps::{Effect, StepError, Steps},
+    upcast,
+    watch::{Found, Watched},
     worker::{Position, Shift},
 };
 
@@ -24,6 +27,15 @@ pub(crate) trait Drives: Send + Sync {
     fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()>;
     /// Unwinds the instance of a locked row from outside; the commit is to be written in the same transaction.
     fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable>;
+    /// Asks the provider for a watched effect.
+    fn find<'a>(&'a self, watched: &'a Watched) -> BoxFuture<'a, Result<Found, Unreadable>>;
+    /// Opens the undo of an effect that was found; the row is locked, the commit is to be written in the same transaction.
+    fn reopen(
+        &self,
+        row: Row,
+        watched: &Watched,
+        reference: Option<String>,
+    ) -> Result<Commit, Unreadable>;
     /// An `Arc<dyn Begins<S>>`.
     fn begins(&self) -> Box<dyn Any + Send + Sync>;
 }
@@ -90,6 +102,33 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         let called_off = instance.call_off(why.of(), owned);
         let commit = (instance.seq != seq).then(|| instance.commit());
         Ok((called_off, commit))
+    }
+
+    fn find<'a>(&'a self, watched: &'a Watched) -> BoxFuture<'a, Result<Found, Unreadable>> {
+        Box::pin(async move {
+            let activity = upcast::activity::<S>(watched.version, &watched.activity)?;
+            let probe = Task::Probe { no: watched.step_no, activity };
+            let fact = perform::<S, I>(&self.steps, watched.saga_id, probe, None).await;
+            Ok(match fact.what {
+                What::Answered { effect: Effect::Confirmed(reference), .. } => {
+                    Some(Some(reference))
+                }
+                What::Answered { effect: Effect::None, .. } => Some(None),
+                _ => None,
+            })
+        })
+    }
+
+    fn reopen(
+        &self,
+        row: Row,
+        watched: &Watched,
+        reference: Option<String>,
+    ) -> Result<Commit, Unreadable> {
+        let by = upcast::way_back::<S>(watched.version, &watched.undo)?;
+        let mut instance = Instance::<S>::from_row(row)?;
+        instance.reopen(watched.step_no, by, reference);
+        Ok(instance.commit())
     }
 
     fn begins(&self) -> Box<dyn Any + Send + Sync> {

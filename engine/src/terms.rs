@@ -17,6 +17,9 @@ pub struct Terms {
     pub unknown: WhenUnknown,
     /// So many unknown outcomes are settled; one more gives the activity up.
     pub max_unknowns: i16,
+    /// How long the provider may still act under our key after the activity was given up: so long its effect is probed now and
+    /// then, and taken back if it came after all. Needs a probe ([`WhenUnknown::Ask`]) and an undo. `None`: nobody looks again.
+    pub watch: Option<Duration>,
 }
 
 /// How an unknown outcome is settled.
@@ -52,7 +55,7 @@ pub struct Retry {
 }
 
 impl Terms {
-    /// No effect, 10 s time-out, the default [`Retry`], repeating is harmless, 3 unknowns.
+    /// No effect, 10 s time-out, the default [`Retry`], repeating is harmless, 3 unknowns, no watch.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -61,6 +64,7 @@ impl Terms {
             retry: Retry::default(),
             unknown: WhenUnknown::Repeat,
             max_unknowns: 3,
+            watch: None,
         }
     }
 }

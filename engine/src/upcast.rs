@@ -12,7 +12,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{row::Row, saga::Saga};
+use crate::{instance::WayBack, row::Row, saga::Saga};
 
 /// A kind of stored data. Steps stand in what is pending and in open undos; events in armed timers and kept signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +82,20 @@ pub(crate) fn event<S: Saga>(version: i16, text: &str) -> Result<S::Event, Misfi
         return read("event", text);
     }
     read("event", &up::<S>(from, Part::Event, read("event", text)?)?.to_string())
+}
+
+/// An activity that was stored by `version`.
+pub(crate) fn activity<S: Saga>(version: i16, text: &str) -> Result<S::Activity, Misfit> {
+    let json = up::<S>(version.cast_unsigned(), Part::Activity, read("activity", text)?)?;
+    read("activity", &json.to_string())
+}
+
+/// An undo that was stored by `version`.
+pub(crate) fn way_back<S: Saga>(version: i16, text: &str) -> Result<WayBack<S>, Misfit> {
+    let (from, mut json) = (version.cast_unsigned(), read("undo", text)?);
+    up_at::<S>(&mut json, "/tx", from, Part::Tx)?;
+    up_at::<S>(&mut json, "/activity", from, Part::Activity)?;
+    read("undo", &json.to_string())
 }
 
 /// The row of an earlier version with its JSON in the shape of this one.

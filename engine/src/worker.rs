@@ -213,6 +213,11 @@ impl Shift {
         self.drivers.spawn(self.clone().drive(held))
     }
 
+    /// Does something beside the instances, in a task that the end of the shift waits for.
+    pub(crate) fn beside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.drivers.spawn(task);
+    }
+
     /// Drives one held instance to where it parks.
     async fn drive(self: Arc<Self>, held: Held) {
         let Held { id, name, position, place } = held;

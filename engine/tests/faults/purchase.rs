@@ -163,6 +163,7 @@ impl Saga for Purchase {
                 Activity::Send => WhenUnknown::Repeat,
                 _ => WhenUnknown::Ask { settles_after: Duration::ZERO },
             },
+            watch: None,
             // After the pivot only persistence helps.
             max_unknowns: if matches!(activity, Activity::Send) { 60 } else { 3 },
         }

@@ -23,4 +23,5 @@ mod trip;
 mod undo;
 mod unknown;
 mod versions;
+mod watch;
 mod world;

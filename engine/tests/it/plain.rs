@@ -14,6 +14,9 @@ use crate::provider::{Answer, Provider, cause, quick};
 /// How late the provider of the third step may act.
 pub(crate) const LATE: Duration = Duration::from_secs(600);
 
+/// How long the provider of the second step may act under our key.
+pub(crate) const WATCH: Duration = Duration::from_secs(24 * 3_600);
+
 pub(crate) struct Five;
 
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -84,6 +87,8 @@ impl Saga for Five {
                 // The provider of the third step is known to act late.
                 settles_after: if matches!(activity, Do::Step(3)) { LATE } else { Duration::ZERO },
             },
+            // The provider of the second step may act after it was given up.
+            watch: matches!(activity, Do::Step(2)).then_some(WATCH),
             ..Terms::new()
         }
     }

@@ -1,0 +1,114 @@
+//! A provider that acts after it was given up: found, and taken back.
+
+use std::{sync::Arc, time::Duration};
+
+use stepwise_engine::{Answer, Start, testing::Clock};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::{
+    plain::{Event, Five, WATCH},
+    provider::Behaviour,
+    world::{World, eventually, quick},
+};
+
+async fn watches(world: &World) -> i64 {
+    sqlx::query_scalar("-- name: test watches\nselect count(*) from saga.watch")
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there")
+}
+
+/// The provider acts on the first request for the second step, which was given up long ago.
+fn act_late(world: &World) {
+    let key = world.provider.requests("do-2").remove(0).key;
+    let refused = world.provider.act_late("do-2", &key, "late");
+    assert!(!refused, "nothing keeps this provider from acting late");
+}
+
+async fn is_taken_back(world: &World, id: Uuid) {
+    Clock::of(&world.pool).advance(Duration::from_secs(3_600)).await;
+    eventually("the late effect to be taken back", async || {
+        let effects = world.effects(id).await;
+        effects.iter().any(|(step, status, _)| *step == 2 && status == "undone")
+    })
+    .await;
+    assert_eq!(world.ended(id).await.status, "unwound");
+    let journal = world.journal(id).await;
+    let late = journal.iter().filter(|(kind, ..)| kind == "late effect").collect::<Vec<_>>();
+    assert_eq!(late, [&("late effect".to_owned(), Some(2), Some("\"late\"".to_owned()))]);
+    assert_eq!(watches(world).await, 1, "it is watched as long as the provider may act");
+    Clock::of(&world.pool).advance(WATCH).await;
+    eventually("the end of the watch", async || watches(world).await == 0).await;
+}
+
+#[tokio::test]
+async fn an_effect_that_comes_after_never_seen_and_unwound_is_found_and_taken_back() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    // The customer stops it while the call is on its way; the call never answers.
+    let gate = Arc::new(Semaphore::new(0));
+    world.provider.script("do-2", [Behaviour::Held(gate.clone(), Behaviour::SilentBefore.into())]);
+    let id = world.start::<Five>("late", ()).await;
+    world.asked("do-2", 1).await;
+    assert_eq!(world.signal::<Five>(id, "stop", Event::Stop).await, Answer::Applied);
+    gate.add_permits(1);
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(world.effects(id).await[1].1, "refuted");
+    assert_eq!(watches(&world).await, 1);
+    // Looked at in vain first.
+    let before = world.provider.requests("probe-2").len();
+    Clock::of(&world.pool).advance(Duration::from_secs(31)).await;
+    world.asked("probe-2", before + 1).await;
+    assert_eq!(world.see(id).await.status, "unwound");
+
+    act_late(&world);
+    is_taken_back(&world, id).await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn an_effect_of_a_closed_key_whose_undo_found_nothing_is_taken_back_when_it_comes() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-2", vec![Behaviour::SilentBefore; 9]);
+    world.provider.script("probe-2", vec![Behaviour::SilentBefore; 3]);
+    let id = world.start::<Five>("closed", ()).await;
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(world.effects(id).await[1].1, "refuted", "the undo found nothing");
+    assert_eq!(watches(&world).await, 1);
+    // Meanwhile somebody has begun again about the same subject.
+    let gate = world.provider.hold("do-1");
+    let again = world.start::<Five>("closed", ()).await;
+    act_late(&world);
+    is_taken_back(&world, id).await;
+    gate.add_permits(1);
+    world.provider.forget_script();
+    assert_eq!(world.ended(again).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn nothing_is_watched_where_the_provider_said_no_or_no_terms_ask_for_it() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-2", [Behaviour::Declines]);
+    let declined = world.start::<Five>("declined", ()).await;
+    assert_eq!(world.ended(declined).await.status, "unwound");
+    world.provider.script("do-4", vec![Behaviour::SilentBefore; 9]);
+    world.provider.script("probe-4", vec![Behaviour::SilentBefore; 9]);
+    let given_up = world.start::<Five>("given up", ()).await;
+    assert_eq!(world.ended(given_up).await.status, "unwound");
+    // Cancelled before its first try.
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let started = world.engine.start::<Five>(&mut tx, Start::new("untried", ())).await;
+    let id = started.expect("new").id;
+    world.engine.cancel(&mut tx, id, "changed their mind").await.expect("it can be cancelled");
+    tx.commit().await.expect("the database is there");
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(watches(&world).await, 0);
+    worker.stop().await;
+    world.close().await;
+}
