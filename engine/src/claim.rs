@@ -18,8 +18,8 @@ use crate::{
     worker::Shift,
 };
 
-/// How often the sweep looks for orphans.
-const SWEEP: Duration = Duration::from_secs(2);
+/// How often the sweep looks for orphans: a saga whose worker died goes on within a lease and this.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// How often it looks for what waits for a version that it knows.
 const TAKE_BACK: Duration = Duration::from_secs(5);
@@ -135,7 +135,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             claim(&shift, open, poll).await
         };
         let rest = match round.await {
-            Ok(rest) => rest,
+            Ok(rest) => rest.min(swept.map_or(SWEEP, |at| SWEEP.saturating_sub(at.elapsed()))),
             Err(error) => {
                 connection = None;
                 tracing::warn!(%error, "claiming failed, trying again");

@@ -30,8 +30,7 @@ async fn workers_killed_at_any_moment_lose_nothing_and_repeat_nothing() {
             Some(id) => owned(&stage, id).await,
             None => Default::default(),
         };
-        *victim = stage.worker(&format!("worker-{n}-{kill}"));
-        // Every other time the next kill comes before the heirs have taken over.
+        // Every other time the survivors have to take over; else the next one is there, and perhaps dead, before they can.
         if kill % 2 == 0 && !left.is_empty() {
             orphans += left.len();
             let id = id.expect("it owned them");
@@ -41,6 +40,7 @@ async fn workers_killed_at_any_moment_lose_nothing_and_repeat_nothing() {
             .await;
             longest = longest.max(killed.elapsed());
         }
+        workers[n] = stage.worker(&format!("worker-{n}-{kill}"));
     }
     load.end().await;
     stage.quiet().await;
