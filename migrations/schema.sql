@@ -141,6 +141,7 @@ CREATE TABLE saga.instance (
     deadline_at timestamp with time zone,
     queue_key text,
     queued boolean DEFAULT false NOT NULL,
+    overdue boolean DEFAULT false NOT NULL,
     CONSTRAINT a_priority_is_high_normal_or_low CHECK (((priority >= 0) AND (priority <= 2))),
     CONSTRAINT an_open_instance_has_a_reason_to_wake CHECK (
 CASE
@@ -192,6 +193,16 @@ CREATE TABLE saga.journal_default (
     undo jsonb,
     epoch integer NOT NULL
 );
+CREATE TABLE saga.kind_pause (
+    shard smallint NOT NULL,
+    name text NOT NULL,
+    paused_at timestamp with time zone NOT NULL,
+    paused_by text NOT NULL,
+    why text NOT NULL,
+    resumed_at timestamp with time zone,
+    resumed_by text,
+    CONSTRAINT a_resumption_says_who CHECK (((resumed_at IS NULL) = (resumed_by IS NULL)))
+);
 CREATE TABLE saga.notice (
     shard smallint NOT NULL,
     saga_id uuid NOT NULL,
@@ -242,6 +253,49 @@ CREATE UNLOGGED TABLE saga.outbox_sleep (
     only_row boolean DEFAULT true NOT NULL,
     asleep boolean NOT NULL,
     CONSTRAINT sleep_has_one_row CHECK (only_row)
+);
+CREATE TABLE saga.quota (
+    shard smallint NOT NULL,
+    name text NOT NULL,
+    scope text NOT NULL,
+    queue_key text DEFAULT ''::text NOT NULL,
+    at_once integer,
+    starts integer,
+    per interval,
+    CONSTRAINT a_rate_has_a_period CHECK ((((starts IS NULL) = (per IS NULL)) AND (per > '00:00:00'::interval))),
+    CONSTRAINT a_rate_lets_something_start CHECK ((starts > 0)),
+    CONSTRAINT at_once_is_not_negative CHECK ((at_once >= 0)),
+    CONSTRAINT only_the_quota_of_a_key_names_it CHECK (((scope = 'key'::text) OR (queue_key = ''::text))),
+    CONSTRAINT the_scope_is_known CHECK ((scope = ANY (ARRAY['saga'::text, 'each key'::text, 'key'::text])))
+);
+CREATE TABLE saga.quota_bucket (
+    shard smallint NOT NULL,
+    name text NOT NULL,
+    scope text NOT NULL,
+    queue_key text DEFAULT ''::text NOT NULL,
+    full_at timestamp with time zone NOT NULL,
+    CONSTRAINT the_scope_has_a_bucket CHECK ((scope = ANY (ARRAY['saga'::text, 'key'::text])))
+);
+CREATE TABLE saga.schedule (
+    shard smallint NOT NULL,
+    name text NOT NULL,
+    saga text NOT NULL,
+    cron text NOT NULL,
+    zone text NOT NULL,
+    start jsonb NOT NULL,
+    catch_up text NOT NULL,
+    catch_up_limit integer,
+    overlap text NOT NULL,
+    next_at timestamp with time zone,
+    paused boolean DEFAULT false NOT NULL,
+    last_at timestamp with time zone,
+    last_saga_id uuid,
+    last_error text,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_schedule_has_a_next_tick_unless_paused CHECK ((paused = (next_at IS NULL))),
+    CONSTRAINT only_all_has_a_limit CHECK (((catch_up = 'all'::text) = (catch_up_limit IS NOT NULL))),
+    CONSTRAINT the_catch_up_is_known CHECK ((catch_up = ANY (ARRAY['skip'::text, 'one'::text, 'all'::text]))),
+    CONSTRAINT the_overlap_is_known CHECK ((overlap = ANY (ARRAY['allow'::text, 'skip'::text])))
 );
 CREATE TABLE saga.signal (
     shard smallint NOT NULL,
@@ -592,12 +646,20 @@ ALTER TABLE ONLY saga.journal
     ADD CONSTRAINT journal_pkey PRIMARY KEY (shard, saga_id, seq, at);
 ALTER TABLE ONLY saga.journal_default
     ADD CONSTRAINT journal_default_pkey PRIMARY KEY (shard, saga_id, seq, at);
+ALTER TABLE ONLY saga.kind_pause
+    ADD CONSTRAINT kind_pause_pkey PRIMARY KEY (shard, name, paused_at);
 ALTER TABLE ONLY saga.notice_place
     ADD CONSTRAINT notice_place_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY saga.outbox_shard
     ADD CONSTRAINT outbox_shard_pkey PRIMARY KEY (shard);
 ALTER TABLE ONLY saga.outbox_sleep
     ADD CONSTRAINT outbox_sleep_pkey PRIMARY KEY (only_row);
+ALTER TABLE ONLY saga.quota_bucket
+    ADD CONSTRAINT quota_bucket_pkey PRIMARY KEY (shard, name, scope, queue_key);
+ALTER TABLE ONLY saga.quota
+    ADD CONSTRAINT quota_pkey PRIMARY KEY (shard, name, scope, queue_key);
+ALTER TABLE ONLY saga.schedule
+    ADD CONSTRAINT schedule_pkey PRIMARY KEY (shard, name);
 ALTER TABLE ONLY saga.signal
     ADD CONSTRAINT signal_pkey PRIMARY KEY (shard, saga_id, signal_id);
 ALTER TABLE ONLY saga.watch
@@ -662,18 +724,20 @@ ALTER TABLE ONLY shop.inventory
     ADD CONSTRAINT there_is_one_inventory_per_product_and_variant UNIQUE NULLS NOT DISTINCT (product_id, variant_id);
 ALTER TABLE ONLY shop.verification_token
     ADD CONSTRAINT verification_token_pkey PRIMARY KEY (token_hash);
+CREATE UNIQUE INDEX a_kind_is_paused_once ON saga.kind_pause USING btree (shard, name) WHERE (resumed_at IS NULL);
 CREATE INDEX escalation_due ON saga.escalation USING btree (due_at);
 CREATE INDEX inbox_by_age ON saga.inbox USING brin (handled_at);
-CREATE INDEX instance_by_deadline ON saga.instance USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (ended_at IS NULL));
+CREATE INDEX instance_by_deadline ON saga.instance USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (ended_at IS NULL) AND (NOT overdue));
 CREATE INDEX instance_by_parent ON saga.instance USING btree (shard, parent_id) WHERE (parent_id IS NOT NULL);
 CREATE INDEX instance_by_subject ON saga.instance USING btree (shard, subject);
 CREATE INDEX instance_by_tag ON saga.instance USING gin (tags jsonb_path_ops) WHERE (tags IS NOT NULL);
 CREATE INDEX instance_due ON saga.instance USING btree (priority, wake_at) WHERE (wake_at IS NOT NULL);
-CREATE INDEX instance_in_queue ON saga.instance USING btree (name, queue_key, priority, saga_id) WHERE ((queue_key IS NOT NULL) AND (ended_at IS NULL));
+CREATE INDEX instance_in_queue ON saga.instance USING btree (name, queued, queue_key, priority, saga_id) WHERE ((queue_key IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX instance_open_child ON saga.instance USING btree (shard, parent_id) WHERE ((parent_id IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX instance_owned ON saga.instance USING btree (owner) WHERE (owner IS NOT NULL);
 CREATE INDEX notice_without_place ON saga.notice USING btree (at) WHERE (n IS NULL);
 CREATE UNIQUE INDEX one_open_instance_per_subject ON saga.instance USING btree (shard, name, subject, start_key) WHERE (status <> ALL (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text]));
+CREATE INDEX schedule_due ON saga.schedule USING btree (next_at) WHERE (next_at IS NOT NULL);
 CREATE INDEX watch_due ON saga.watch USING btree (next_at);
 CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (lower(name));
 CREATE UNIQUE INDEX a_product_lies_in_a_cart_once ON shop.cart_item USING btree (cart_id, product_id, variant_id) NULLS NOT DISTINCT WHERE (removed_at IS NULL);

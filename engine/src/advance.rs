@@ -38,7 +38,9 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
                 in_transaction(&shift, &*steps, instance, None).await
             }
             Task::Park => return park(&shift, instance).await,
-            _ if shift.is_stopping() => return release(&shift, instance).await,
+            _ if shift.is_stopping() || shift.is_paused(S::NAME) => {
+                return release(&shift, instance).await;
+            }
             _ if !shift.holds_lease() => return,
             Task::Run | Task::UndoRun => in_transaction(&shift, &*steps, instance, None).await,
             task => match act(&shift, &*steps, &instance, task).await {

@@ -27,6 +27,9 @@ const TAKE_BACK: Duration = Duration::from_secs(5);
 /// A start or a signal in a process without a worker says that something is due.
 pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
 
+/// What it says when a round should be gone at once; nothing else is said.
+pub(crate) const ROUND: &str = "round";
+
 // The limit is a literal: with a parameter the planner reads a tenth of the table.
 macro_rules! due_of {
     ($class:literal, $limit:literal) => {
@@ -150,7 +153,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     }
 }
 
-async fn connect<'a>(
+pub(crate) async fn connect<'a>(
     shift: &Shift,
     connection: &'a mut Option<PgConnection>,
 ) -> Result<&'a mut PgConnection, sqlx::Error> {
@@ -176,7 +179,7 @@ async fn claim(
         return Ok(Duration::from_millis(50));
     };
     places.truncate(*limit);
-    let (names, versions) = shift.engine.known();
+    let (names, versions) = shift.driven();
     let rows: Vec<Row> = sqlx::query_as(*statement)
         .bind(shift.worker_id)
         .bind(&names)
@@ -215,6 +218,7 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
     let (names, versions) = shift.engine.known();
     unknown::mark(connection, &names, &versions).await?;
     watch::look(shift, connection, &names, &versions).await?;
+    let (names, versions) = shift.driven();
     loop {
         let places = shift.places(64);
         if places.len() < 64 {
@@ -287,8 +291,11 @@ pub(crate) async fn listen(shift: Arc<Shift>) {
             let mut listener = PgListener::connect_with(&shift.pool).await?;
             listener.listen(WAKE_CHANNEL).await?;
             loop {
-                listener.recv().await?;
-                shift.hint.notify_one();
+                if listener.recv().await?.payload() == ROUND {
+                    shift.round.notify_one();
+                } else {
+                    shift.hint.notify_one();
+                }
             }
         }
         .await;

@@ -289,7 +289,7 @@ member as (
             ended, version)
 ),
 fenced as materialized (
-    select m.* from member m
+    select m.*, i.queued from member m
     join saga.instance i on i.shard = m.shard and i.saga_id = m.saga_id ",
             $fence,
             "
@@ -303,14 +303,17 @@ written as (
         seq = f.new_seq, status = f.status, state = f.state::jsonb, pending = f.pending::jsonb, undos = f.undos::jsonb,
         reason = f.reason::jsonb, past_pivot = f.past_pivot, attempt = f.attempt, unknowns = f.unknowns,
         unsettled = f.unsettled, kept = f.kept, last_error = f.last_error,
-        waiting_on = case when f.wake = 0 then i.waiting_on else f.waiting_on end,
+        waiting_on = case when q.queued and f.status = 'running' then 'worker' when f.wake = 0 then i.waiting_on
+            else f.waiting_on end,
         owner = case when f.release then null else i.owner end,
-        wake_at = case f.wake when 0 then i.wake_at when 1 then null when 4 then i.timer_at
-            else c.now + f.delay_ms * interval '1 ms' end,
+        wake_at = case when q.queued then null when f.wake = 0 then i.wake_at when f.wake = 1 then null
+            when f.wake = 4 then i.timer_at else c.now + f.delay_ms * interval '1 ms' end,
         timer_at = case when f.wake in (0, 4) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
         ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
-        queued = i.queued and f.wake = 0, updated_at = c.real
-    from fenced f, clock c
+        queued = q.queued, updated_at = c.real
+    from fenced f, clock c, lateral (
+        -- Only its turn, or unwinding, takes it out of its queue.
+        select f.queued and f.status in ('running', 'paused', 'stuck') as queued) q
     where i.shard = f.shard and i.saga_id = f.saga_id
     returning i.saga_id, f.epoch
 ),

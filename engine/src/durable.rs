@@ -110,6 +110,9 @@ fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
     if instance.parent.is_some() && (instance.ended || instance.status.is_final()) {
         shift.child_ended();
     }
+    if instance.in_queue && (instance.ended || instance.status.is_final()) {
+        shift.left_queue();
+    }
 }
 
 /// Nothing of the transaction remains. The outcome that led to the chain is committed alone (its effect is a fact), the chain is tried

@@ -97,6 +97,9 @@ impl<S: Saga> Instance<S> {
             return CallOff::Begun;
         }
         if self.past_pivot {
+            if matches!(why, CalledOff::Deadline) {
+                self.note(Entry::new("deadline passed", &()));
+            }
             return CallOff::PastPivot;
         }
         let entry = Entry::new("called off", &why.text());

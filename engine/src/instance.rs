@@ -82,6 +82,8 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) held: bool,
     /// It reached its end, and waits there for its parent.
     pub(crate) ended: bool,
+    /// It waited or waits its turn: others may wait for its end.
+    pub(crate) in_queue: bool,
     /// Signals that came early, in the order of their arrival.
     pub(crate) early: VecDeque<(String, S::Event)>,
     /// Ids of early signals that were taken since the last commit.
@@ -188,6 +190,7 @@ impl<S: Saga> Instance<S> {
             parent: None,
             held: false,
             ended: false,
+            in_queue: false,
             early: VecDeque::new(),
             taken: Vec::new(),
             journal: Vec::new(),
@@ -235,6 +238,7 @@ impl<S: Saga> Instance<S> {
             parent: row.parent,
             held: row.held,
             ended: row.ended,
+            in_queue: row.in_queue,
             early: VecDeque::new(),
             taken: Vec::new(),
             journal: Vec::new(),
@@ -521,6 +525,7 @@ impl<S: Saga> Instance<S> {
             parent: self.parent,
             held: self.held,
             ended: self.ended,
+            in_queue: self.in_queue,
             early: self.early.clone(),
             taken: Vec::new(),
             journal: Vec::new(),

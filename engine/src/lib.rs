@@ -20,6 +20,7 @@ mod birth;
 mod chain;
 mod claim;
 mod commit;
+mod deadline;
 mod durable;
 mod engine;
 mod family;
@@ -36,8 +37,11 @@ mod lease;
 pub mod migrations;
 pub mod notice;
 pub mod outbox;
+pub mod pause;
 mod perform;
+pub mod queue;
 mod registry;
+mod round;
 mod row;
 pub mod saga;
 mod signal;
@@ -58,6 +62,8 @@ pub use family::CallOff;
 pub use gate::{Gate, Mismatch};
 pub use id::{SHARDS, new_id, shard_in, shard_of};
 pub use migrations::migrate;
+pub use pause::PauseError;
+pub use queue::{Quota, Rate, Scope, set_quota};
 pub use saga::{
     CalledOff, Early, Joined, Never, Next, Payload, Saga, Step, Undo, Unexpected, stay, to, unwind,
 };

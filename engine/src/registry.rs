@@ -100,7 +100,11 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         let mut instance = Instance::<S>::from_row(row)?;
         let seq = instance.seq;
         let called_off = instance.call_off(why.of(), owned);
-        let commit = (instance.seq != seq).then(|| instance.commit());
+        let commit = (instance.seq != seq).then(|| match called_off {
+            CallOff::Begun => instance.commit(),
+            // Only its journal grows.
+            CallOff::PastPivot | CallOff::Ended => instance.commit_untouched(),
+        });
         Ok((called_off, commit))
     }
 

@@ -1,13 +1,13 @@
 //! Starting instances inside the caller's transaction.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     birth::{Birth, Start, unborn},
-    claim::WAKE_CHANNEL,
+    claim::{ROUND, WAKE_CHANNEL},
     engine::Engine,
     family,
     id::shard_of,
@@ -62,14 +62,18 @@ pub struct Started {
     pub id: Uuid,
     /// How far the first chain got.
     pub status: Status,
-    held: Option<(std::sync::Arc<Shift>, Held)>,
+    shift: Option<Arc<Shift>>,
+    held: Option<Held>,
+    queued: bool,
 }
 
 impl Started {
     /// Drives it here and now, if this process runs a worker that had room. Call it after the commit.
     pub fn hand_over(self) {
-        if let Some((shift, held)) = self.held {
-            shift.hand(held);
+        match (self.shift, self.held) {
+            (Some(shift), Some(held)) => shift.hand(held),
+            (Some(shift), None) if self.queued => shift.round.notify_one(),
+            _ => {}
         }
     }
 }
@@ -107,7 +111,13 @@ impl Engine {
         for start in &starts {
             let mut instance = self.begin::<S>(tx, start).await?;
             let place = match &shift {
-                Some(shift) if !instance.parks() && start.queue_key.is_none() => shift.place(),
+                Some(shift)
+                    if !instance.parks()
+                        && start.queue_key.is_none()
+                        && !shift.is_paused(S::NAME) =>
+                {
+                    shift.place()
+                }
                 _ => None,
             };
             if place.is_none() && !instance.parks() {
@@ -124,19 +134,26 @@ impl Engine {
             instances.push(instance);
             places.push(place);
         }
-        let notify =
-            shift.is_none() && births.iter().any(|birth| birth.commit.wake.delay().is_some());
+        let notify = shift.is_none()
+            && births.iter().any(|birth| {
+                birth.commit.wake.delay().is_some() || birth.options.queue_key.is_some()
+            });
         insert(tx, &births, notify).await.map_err(|error| already_open::<S>(error, &starts))?;
         Ok(instances
             .into_iter()
             .zip(places)
-            .map(|(mut instance, place)| {
+            .zip(&starts)
+            .map(|((mut instance, place), start)| {
                 instance.committed();
                 let (id, status) = (instance.id, instance.status);
-                let held = shift.clone().zip(place).map(|(shift, place)| {
-                    (shift, Held { id, name: S::NAME, position: Position::Born(instance), place })
+                let held = place.map(|place| Held {
+                    id,
+                    name: S::NAME,
+                    position: Position::Born(instance),
+                    place,
                 });
-                Started { id, status, held }
+                let queued = start.queue_key.is_some() && status == Status::Running;
+                Started { id, status, shift: shift.clone(), held, queued }
             })
             .collect())
     }
@@ -215,6 +232,7 @@ async fn insert_batch(
         .iter()
         .filter_map(|b| Some((&b.commit, b.commit.intent.as_ref()?)))
         .collect::<Vec<_>>();
+    let queued = births.iter().any(|birth| birth.options.queue_key.is_some());
     let ms = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
     sqlx::query(INSERT)
         .bind(each!(b => b.name))
@@ -257,6 +275,7 @@ async fn insert_batch(
         .bind(each!(b => b.options.deadline.map(ms)))
         .bind(each!(b => b.options.queue_key.as_deref()))
         .bind(each!(b => b.commit.kept))
+        .bind(if queued { ROUND } else { "" })
         .execute(tx)
         .await
         .map(|_| ())
@@ -295,7 +314,7 @@ intended as (
     from clock c, unnest($26::smallint[], $27::uuid[], $28::integer[], $29::text[], $30::text[], $31::text[])
         as i(shard, saga_id, step_no, kind, amount, currency)
 )
-select pg_notify($32, '') where $32 is not null";
+select pg_notify($32, $41) where $32 is not null";
 
 /// A held row that this binary cannot read is left to a newer one, if that has written it; otherwise it waits for a person, with the
 /// reason, instead of being claimed again and again. While the database is away the sweep brings it back.

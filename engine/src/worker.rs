@@ -1,8 +1,8 @@
 //! A worker: one process that leases instances and drives many of them at once, on apalis.
 //!
 //! Roles: the **lease** (one row, renewed on a connection of its own), the **claimer** (finds what is due, as much as there is room
-//! for), the **sweep** (takes over from the dead and from itself what it owns but does not drive), the **lanes** (group commit) and apalis'
-//! `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
+//! for), the **sweep** (takes over from the dead and from itself what it owns but does not drive), the **round** (schedules, deadlines,
+//! queues, pauses), the **lanes** (group commit) and apalis' `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
 
 use std::{
     collections::HashMap,
@@ -32,7 +32,7 @@ use crate::{
     id::{SHARDS, shard_in},
     instance::Instance,
     lane::Lane,
-    lease,
+    lease, pause, round,
     row::Row,
     saga::Saga,
     status::Status,
@@ -105,6 +105,9 @@ pub(crate) struct Shift {
     driving: Mutex<HashMap<Uuid, u64>>,
     next_token: AtomicU64,
     pub(crate) hint: Notify,
+    /// Go a round at once.
+    pub(crate) round: Notify,
+    paused: RwLock<Vec<String>>,
     /// A child has ended here since the claimer looked for parents to wake.
     pub(crate) child_ended: AtomicBool,
     pub(crate) stop: CancellationToken,
@@ -127,6 +130,27 @@ impl Shift {
             && !self.fenced.load(Ordering::Relaxed)
     }
 
+    /// Is no instance of that saga to be driven for now?
+    pub(crate) fn is_paused(&self, name: &str) -> bool {
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
+        paused.iter().any(|one| one == name)
+    }
+
+    /// These sagas are paused, others are not.
+    pub(crate) fn pause(&self, names: Vec<String>) {
+        let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
+        if *paused != names {
+            tracing::info!(?names, "paused sagas");
+            *paused = names;
+            self.hint.notify_one();
+        }
+    }
+
+    /// The names and versions that are driven here now, as two columns.
+    pub(crate) fn driven(&self) -> (Vec<&'static str>, Vec<i16>) {
+        self.engine.kinds().into_iter().filter(|(name, _)| !self.is_paused(name)).unzip()
+    }
+
     pub(crate) fn renewed(&self, until: Instant) {
         *self.lease_until.write().unwrap_or_else(PoisonError::into_inner) = until;
     }
@@ -145,6 +169,11 @@ impl Shift {
         if status.is_final() || status.needs_operator() {
             self.engine.ended(id);
         }
+    }
+
+    /// After the end of a queued instance was committed: somebody's turn may have come.
+    pub(crate) fn left_queue(&self) {
+        self.round.notify_one();
     }
 
     /// After a child's end was committed: its parent may be waiting for just that.
@@ -310,6 +339,7 @@ async fn shift(
     let handed = Arc::new(Mutex::new(handed));
     let worker_id = Uuid::now_v7();
     let lease_until = lease::register(engine, config, worker_id).await?;
+    let paused = pause::paused(engine.pool()).await?.into_iter().map(|one| one.name).collect();
     let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
     // Lanes outlive the drain: the last commits go through them.
     let drained = CancellationToken::new();
@@ -327,6 +357,8 @@ async fn shift(
         driving: Mutex::default(),
         next_token: AtomicU64::new(0),
         hint: Notify::new(),
+        round: Notify::new(),
+        paused: RwLock::new(paused),
         child_ended: AtomicBool::new(false),
         stop: stop.clone(),
         lease_until: RwLock::new(lease_until),
@@ -337,6 +369,7 @@ async fn shift(
     let renewing = tokio::spawn(lease::renew(shift.clone(), config.lease));
     let listening = tokio::spawn(claim::listen(shift.clone()));
     let claiming = tokio::spawn(claim::run(shift.clone(), config.poll));
+    let rounding = tokio::spawn(round::run(shift.clone(), config.poll));
     let running = async {
         crate::backend::run(shift.clone(), handed.clone(), config.drain).await;
         stop.cancel();
@@ -350,6 +383,7 @@ async fn shift(
     listening.abort();
     // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
     let _ = claiming.await;
+    let _ = rounding.await;
     shift.drained(&handed, until).await;
     drained.cancel();
     renewing.abort();

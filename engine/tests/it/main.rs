@@ -2,19 +2,23 @@
 
 mod chains;
 mod counter;
+mod deadlines;
 mod examples;
 mod family;
 mod fence;
 mod group;
+mod job;
 mod keeping;
 mod kit;
 mod notices;
 mod odd;
 mod order;
 mod parcel;
+mod pauses;
 mod plain;
 mod planted;
 mod provider;
+mod queues;
 mod race;
 mod signals;
 mod stops;

@@ -1,13 +1,18 @@
 //! A database, an engine that knows all test sagas, workers, and waits that end with what they wait for or with its absence named.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-use sqlx::{FromRow, PgPool};
+use sqlx::{FromRow, PgPool, postgres::PgPoolOptions};
 use stepwise_engine::{
-    Engine, Saga, Start, WorkerConfig, migrations,
+    Engine, Saga, Start, WorkerConfig,
+    hooks::Hooks,
+    migrations,
     testing::{Database, explore},
     work,
 };
@@ -16,6 +21,7 @@ use uuid::Uuid;
 
 use crate::{
     counter::{Counter, CounterSteps},
+    job::{Job, JobSteps},
     odd::{Odd, OddSteps},
     order::{ORDER_TABLES, Order, OrderSteps},
     plain::{Five, FiveSteps},
@@ -62,11 +68,51 @@ impl Worker {
     }
 }
 
+/// A worker with a runtime and connections of its own, as a process has: nothing of it outlives it. It stops dead when its drivers have
+/// passed so many sites, and waits to be replaced by another of its name.
+pub(crate) struct Mortal {
+    runtime: tokio::runtime::Runtime,
+    dead: Arc<AtomicBool>,
+}
+
+impl Mortal {
+    pub(crate) fn new(world: &World, name: &str, dies_after: usize) -> Self {
+        let dead = Arc::new(AtomicBool::new(false));
+        let (left, dies) = (AtomicUsize::new(dies_after), dead.clone());
+        let stops_at = move |_| {
+            let last = left.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_err();
+            dies.fetch_or(last, Relaxed) || last
+        };
+        let hooks = Hooks { stops_at: Some(Arc::new(stops_at)), ..Hooks::default() };
+        let config = WorkerConfig { name: name.to_owned(), sole: true, lanes: 1, hooks, ..quick() };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a machine that runs tests has threads");
+        let (options, provider) = (world.db.options(), world.provider.clone());
+        runtime.spawn(async move {
+            let pool = PgPoolOptions::new().max_connections(6).connect_lazy_with(options);
+            work(engine(pool, &provider), config, std::future::pending()).await
+        });
+        Self { runtime, dead }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Relaxed)
+    }
+
+    pub(crate) fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
 pub(crate) fn engine(pool: PgPool, provider: &Arc<Provider>) -> Engine {
     // It is odd: its pivot may be done after a signal has decided that it unwinds.
     assert_eq!(explore::<Odd>().faults.len(), 1);
     Engine::builder(pool)
         .explored::<Five, _>(FiveSteps(provider.clone()))
+        .explored::<Job, _>(JobSteps(provider.clone()))
         .explored::<Order, _>(OrderSteps(provider.clone()))
         .explored::<Counter, _>(CounterSteps)
         .explored::<Leaf, _>(TaskSteps(provider.clone()))
@@ -102,12 +148,13 @@ impl World {
 
     /// Starts an instance in a transaction of its own and hands it over.
     pub(crate) async fn start<S: Saga>(&self, subject: &str, input: S::Input) -> Uuid {
+        self.start_with::<S>(Start::new(subject, input)).await
+    }
+
+    /// The same with options.
+    pub(crate) async fn start_with<S: Saga>(&self, start: Start<S::Input>) -> Uuid {
         let mut tx = self.pool.begin().await.expect("the database is there");
-        let started = self
-            .engine
-            .start::<S>(&mut tx, Start::new(subject, input))
-            .await
-            .expect("it can be started");
+        let started = self.engine.start::<S>(&mut tx, start).await.expect("it can be started");
         tx.commit().await.expect("the database is there");
         let id = started.id;
         started.hand_over();
@@ -196,7 +243,7 @@ pub(crate) async fn forgotten(pool: &PgPool) -> Vec<Uuid> {
         "-- name: test watchdog
         select i.saga_id from saga.instance i
         where i.status not in ('completed', 'unwound', 'abandoned', 'stuck', 'paused')
-            and i.wake_at is null and i.waiting_on <> 'signal'
+            and i.wake_at is null and i.waiting_on <> 'signal' and not i.queued
             and not (i.waiting_on = 'children'
                 and exists (select from saga.join_wait j where (j.shard, j.saga_id) = (i.shard, i.saga_id)))
             and not (i.waiting_on = 'parent' and exists (

@@ -1,0 +1,92 @@
+//! The round: what a worker looks after beside driving instances. Every worker goes it, none leads.
+//!
+//! One statement per [`crate::WorkerConfig::poll`] tells whether anything is to be done at all: a tick of a schedule, a deadline, a
+//! queue, a pause. What is done is done under row locks or a try-lock in a short transaction, so that it is done once however many go
+//! the round at the same time.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use sqlx::{Executor as _, FromRow, PgConnection};
+
+use crate::{claim, deadline, queue, worker::Shift};
+
+/// Rounds that hints ask for are so far apart at least: a burst of ends is one round.
+const REST: Duration = Duration::from_millis(5);
+
+/// By saga, the queue key after which its next admission goes on ([`queue::admit`]).
+type Cursors = HashMap<String, Option<String>>;
+
+/// What there is to do.
+#[derive(Debug, FromRow)]
+struct Seen {
+    overdue: bool,
+    /// Sagas that have queued instances.
+    queues: Vec<String>,
+    paused: Vec<String>,
+}
+
+/// A worker that stands still in the middle of a round holds up the others for so long at most.
+const LET_GO: &str = "-- name: let go\nset idle_in_transaction_session_timeout = '5s'";
+
+const LOOK: &str = "-- name: look around
+select
+    exists (select from saga.instance i
+        where i.deadline_at <= clock.now and i.deadline_at is not null and i.ended_at is null and not i.overdue) as overdue,
+    array(select k.name from unnest($1::text[]) as k(name)
+        where exists (select from saga.instance i
+            where i.name = k.name and i.queued and i.queue_key is not null and i.ended_at is null)) as queues,
+    array(select p.name from saga.kind_pause p where p.resumed_at is null) as paused
+from (select saga.now() as now) clock";
+
+/// Goes round until the shift stops.
+pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
+    let mut connection: Option<PgConnection> = None;
+    let mut cursors = Cursors::new();
+    while !shift.is_stopping() {
+        let round = async {
+            let fresh = connection.is_none();
+            let open = claim::connect(&shift, &mut connection).await?;
+            if fresh {
+                open.execute(LET_GO).await?;
+            }
+            go(&shift, open, &mut cursors).await
+        };
+        let rest = match round.await {
+            Ok(()) => poll,
+            Err(error) => {
+                connection = None;
+                tracing::warn!(%error, "a round failed, trying again");
+                poll.max(Duration::from_millis(500))
+            }
+        };
+        tokio::select! {
+            () = async { shift.round.notified().await; tokio::time::sleep(REST).await } => {}
+            () = tokio::time::sleep(rest) => {}
+            () = shift.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Round trips: 1 when there is nothing to do.
+async fn go(
+    shift: &Shift,
+    connection: &mut PgConnection,
+    cursors: &mut Cursors,
+) -> Result<(), sqlx::Error> {
+    let (names, versions) = shift.engine.known();
+    let seen: Seen = sqlx::query_as(LOOK).bind(&names).fetch_one(&mut *connection).await?;
+    shift.pause(seen.paused);
+    if !shift.holds_lease() {
+        return Ok(());
+    }
+    if seen.overdue {
+        deadline::enforce(shift, connection, &names, &versions).await?;
+    }
+    for name in seen.queues.iter().filter(|name| !shift.is_paused(name)) {
+        let after = cursors.entry(name.clone()).or_default();
+        if queue::admit(connection, name, after).await? > 0 {
+            shift.hint.notify_one();
+        }
+    }
+    Ok(())
+}
