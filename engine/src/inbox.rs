@@ -12,6 +12,9 @@ use crate::id::shard_of;
 
 /// Whether this message of `source` was not handled before; `false`: do nothing and acknowledge.
 /// 1 row operation, 1 round trip.
+///
+/// # Errors
+/// The database's; then the message is not to be acknowledged.
 pub async fn first_time(
     tx: &mut PgConnection,
     source: &str,
@@ -31,7 +34,10 @@ pub async fn first_time(
 }
 
 /// Forgets at most 5,000 messages handled longer ago than `keep`, which must exceed the time in
-/// which a sender may repeat one. Answers how many.
+/// which a sender may repeat one. Answers how many; call it again while that is 5,000.
+///
+/// # Errors
+/// The database's.
 pub async fn forget(pool: &PgPool, keep: Duration) -> Result<u64, sqlx::Error> {
     let forgotten = sqlx::query(
         "-- inbox: forget

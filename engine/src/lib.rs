@@ -1,17 +1,59 @@
 //! Durable sagas on Postgres: long-running processes as state machines whose way back is written beside their way forward.
 //!
-//! A [`Saga`] is a pure function of (state, event); [`Steps`] says how its steps are done; an [`Engine`] starts instances and [`signal`] tells
-//! them something, both inside the caller's own transactions; [`work`] drives them. One transaction holds everything a transition does: the event,
-//! the tx steps' rows, the journal, the new state, timers and published messages. The outside world is touched only by
-//! activities: at least once, under a key made of our own ids, never inside a transaction.
+//! A [`Saga`] is a pure function of (state, event). [`Steps`] says how its steps are done. An [`Engine`] starts instances and [`signal`] tells
+//! them something, both inside the caller's own transactions; [`work`] drives them, in as many processes as wanted.
 //!
-//! What decides the speed: transitions of many instances share one statement and one commit (the lanes), each fenced by
-//! (epoch, seq); a worker claims instances, not steps, and carries each as far as it goes.
+//! ```
+//! # use serde::{Deserialize, Serialize};
+//! # use stepwise_engine::*;
+//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum State { Booking, Paying, Done }
+//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum Event { Booked, Paid, Declined }
+//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum Tx { Book(u32), Release(u32) }
+//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum Activity { Charge }
+//! # struct Seat;
+//! # impl Saga for Seat {
+//! # const NAME: &'static str = "seat"; const VERSION: u16 = 1;
+//! # type Input = u32; type State = State; type Event = Event; type Tx = Tx; type Activity = Activity; type Reason = String;
+//! fn start(seat: u32) -> Next<Self> {
+//!     to(State::Booking).run(Tx::Book(seat)) // in the caller's transaction
+//! }
+//!
+//! fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
+//!     Ok(match (state, event) {
+//!         (State::Booking, Event::Booked) => to(State::Paying).call(Activity::Charge),
+//!         (State::Paying, Event::Paid) => to(State::Done).done(),
+//!         (State::Paying, Event::Declined) => unwind("declined".to_owned()), // releases the seat
+//!         (state, event) => return Err(Unexpected::new(&state, &event)),
+//!     })
+//! }
+//!
+//! fn undo(step: &Step<Self>) -> Undo<Self> {
+//!     match step {
+//!         Step::Tx(Tx::Book(seat)) => Undo::By(Step::Tx(Tx::Release(*seat))),
+//!         Step::Activity(Activity::Charge) => Undo::Pivot,
+//!         Step::Tx(Tx::Release(_)) => Undo::Nothing,
+//!     }
+//! }
+//! # fn terms(_: &Activity) -> Terms { Terms::new() }
+//! # fn called_off(why: CalledOff<Activity>) -> String { format!("{why:?}") }
+//! # }
+//! # let mut seat = testing::walk::<Seat>(7);
+//! # seat.answers(Event::Booked).refuses(Event::Declined).takes_all_back();
+//! # assert_eq!(seat.status(), Status::Unwound);
+//! ```
+//!
+//! What a caller may believe (the tests that prove it are listed in `docs/guarantees.md`; `docs/write-your-own-saga.md` is where to begin):
+//! - One transaction holds everything that a transition does: event, tx steps' rows, journal, new state, timer, messages.
+//! - The outside is touched only by activities: at least once, under one key, never inside a transaction. An unknown outcome is asked for.
+//! - An undo is durable before its step runs, and what cannot be undone is `stuck`, a state for people; never silently given up.
+//! - A stale worker cannot commit: every commit is fenced by (epoch, seq). Transitions of many instances share one statement and one commit.
 //!
 //! Lock order of every transaction: the rows of the domain first, in the domain's order; an instance's row last.
 //!
-//! Deliberately absent: replay of code (a position is data), exactly-once calls (a provider deduplicates by our key), locks of
-//! our own, any knowledge of shops, HTTP or message brokers.
+//! Also here: [`Child`]ren, [`saga::To::anew`] for what lives for years, [`Engine::cancel`], deadlines ([`Start::within`]), [`Priority`], queues
+//! ([`Start::queued`], [`Quota`]), [`Engine::pause`] for a whole saga, versions ([`Saga::upcast`], and [`Gate`] before a deploy), messages
+//! ([`outbox`], [`inbox`]), reading ([`inspect`]), what a person should see ([`notice`]), and [`testing`].
+//! Deliberately absent: replay of code (a position is data), exactly-once calls, locks of our own, any knowledge of HTTP or brokers.
 
 mod advance;
 mod apply;

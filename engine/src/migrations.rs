@@ -73,17 +73,27 @@ pub fn in_schema(mut migrator: Migrator, schema: &'static str) -> Migrator {
     migrator
 }
 
-/// Brings the engine's tables up to date. Does nothing where they are.
+/// Brings the engine's tables up to date (schema `saga`); does nothing where they are. Call it at the start of a process, or once before a
+/// deploy: a process waits for another that is at it. Round trips: 2 where nothing is to be done.
+///
+/// # Errors
+/// [`MigrationError`]; a migration that fails leaves nothing behind.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrationError> {
     run(&migrations(), pool).await
 }
 
-/// Tells whether the engine's tables are exactly those this binary needs; changes nothing.
+/// Tells whether the engine's tables are exactly those this binary needs; changes nothing. Round trips: 2.
+///
+/// # Errors
+/// [`MigrationError::Behind`], [`MigrationError::Newer`], [`MigrationError::Changed`] or the database's.
 pub async fn verify(pool: &PgPool) -> Result<(), MigrationError> {
     verify_set(&migrations(), pool).await
 }
 
 /// Applies what is missing of one set. Processes that do so at the same time wait for each other.
+///
+/// # Errors
+/// [`MigrationError`].
 pub async fn run(migrator: &Migrator, pool: &PgPool) -> Result<(), MigrationError> {
     match verify_set(migrator, pool).await {
         Err(MigrationError::Behind { .. }) => {}
@@ -107,6 +117,9 @@ pub async fn run(migrator: &Migrator, pool: &PgPool) -> Result<(), MigrationErro
 }
 
 /// Compares one set with the database; changes nothing.
+///
+/// # Errors
+/// [`MigrationError`].
 pub async fn verify_set(migrator: &Migrator, pool: &PgPool) -> Result<(), MigrationError> {
     let table = migrator.table_name.to_string();
     let known: BTreeMap<i64, &[u8]> =

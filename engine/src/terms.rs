@@ -43,7 +43,9 @@ pub struct EffectKind {
     pub amount: Option<(String, String)>,
 }
 
-/// Equal jitter between half and all of `base * 2^(attempt-1)`, at most `cap`, until `deadline` after the decision.
+/// How often an activity is tried and how long is waited between: half to all (at random) of `base * 2^(attempt-1)`, at most `cap`.
+/// When the attempts are used up the activity is given up: before the pivot the instance unwinds ([`crate::Saga::called_off`]), after it
+/// it is `stuck`.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
     /// The first delay.

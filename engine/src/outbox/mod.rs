@@ -33,11 +33,17 @@ pub use relay::{Relay, RelaySettings};
 static WRITTEN: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
 
 /// Writes one message in the caller's transaction. 1 row operation, 1 round trip.
+///
+/// # Errors
+/// The database's; a sequence that the subject has used already is one, too.
 pub async fn publish(tx: &mut PgConnection, message: &Message) -> Result<(), sqlx::Error> {
     publish_all(tx, std::slice::from_ref(message)).await
 }
 
 /// Writes messages in the caller's transaction. 1 row operation each, 1 round trip together.
+///
+/// # Errors
+/// As for [`publish`].
 pub async fn publish_all(tx: &mut PgConnection, messages: &[Message]) -> Result<(), sqlx::Error> {
     if messages.is_empty() {
         return Ok(());
@@ -63,6 +69,9 @@ pub struct Lag {
 }
 
 /// Measures what waits to be published. Reads at most 10,000 rows, oldest pages first.
+///
+/// # Errors
+/// The database's.
 pub async fn lag(pool: &PgPool) -> Result<Lag, sqlx::Error> {
     store::lag(pool).await
 }

@@ -23,7 +23,7 @@ fn changed(path: &Path) -> SystemTime {
 }
 
 /// Runs an example, which cargo builds beside the tests, on a database of its own; answers what it printed.
-async fn run(name: &str) -> String {
+pub(crate) async fn run(name: &str) -> String {
     let test = std::env::current_exe().expect("a test is a program");
     let target = test.ancestors().nth(2).expect("it lies in target/<profile>/deps");
     let program = target.join("examples").join(name);
@@ -43,7 +43,7 @@ async fn run(name: &str) -> String {
 
 /// These come in this order.
 #[track_caller]
-fn tells(printed: &str, parts: &[&str]) {
+pub(crate) fn tells(printed: &str, parts: &[&str]) {
     let mut rest = printed;
     for part in parts {
         let Some((_, after)) = rest.split_once(part) else {

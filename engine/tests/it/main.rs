@@ -7,6 +7,7 @@ mod examples;
 mod family;
 mod fence;
 mod group;
+mod guide;
 mod job;
 mod keeping;
 mod kit;

@@ -1,0 +1,54 @@
+//! Books a seat and prints what was committed of it.
+
+mod saga;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use std::{error::Error, sync::Arc, time::Duration};
+
+use saga::{Event, Seat};
+use sqlx::PgPool;
+use steps::{Bank, SeatSteps, TABLES};
+use stepwise_engine::{Engine, Start, WorkerConfig, inspect, signal, work};
+use tokio::sync::oneshot;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let pool = PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
+    stepwise_engine::migrate(&pool).await?;
+    sqlx::raw_sql(TABLES).execute(&pool).await?;
+
+    let bank = Arc::new(Bank::default());
+    let steps = SeatSteps { bank: bank.clone() };
+    let engine = Engine::builder(pool.clone()).saga::<Seat, _>(steps).build();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let working = tokio::spawn(work(engine.clone(), WorkerConfig::default(), async {
+        stopped.await.ok();
+    }));
+
+    // Start it in a transaction of yours. Its first tx steps run in there, too.
+    let guest = format!("guest-{}", uuid::Uuid::now_v7());
+    let mut tx = pool.begin().await?;
+    let started = engine.start::<Seat>(&mut tx, Start::new(&guest, guest.clone())).await?;
+    tx.commit().await?;
+    let id = started.id;
+    started.hand_over();
+
+    // The host answers, perhaps before the bank does. The signal's id makes it safe to send it twice.
+    let mut tx = pool.begin().await?;
+    let answer = signal::<Seat>(&mut tx, id, "host-1", Event::HostConfirms).await?;
+    tx.commit().await?;
+    println!("the host confirms: {answer:?}");
+
+    let seat = engine.settled(id, Duration::from_secs(30)).await?.ok_or("it was started")?;
+    println!("it is {}; the bank has {} cents", seat.status, bank.balance(id));
+    let seat = inspect::details(&pool, id).await?.ok_or("it was started")?;
+    for entry in seat.journal {
+        println!("{:3} {:8} {}", entry.seq, entry.kind, entry.event.unwrap_or_default());
+    }
+
+    stop.send(()).ok();
+    working.await??;
+    Ok(())
+}
