@@ -26,6 +26,11 @@ fn an_unwinding_placement_survives_a_crash_at_every_point() {
 }
 
 #[test]
+fn a_placement_that_waits_for_its_approval_survives_a_crash_at_every_point() {
+    survives(&Placements::paid_by("challenge"), Status::Completed, 12);
+}
+
+#[test]
 fn a_cancellation_survives_a_crash_at_every_point() {
     survives(&Cancellations::new(), Status::Completed, 5);
 }

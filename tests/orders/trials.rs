@@ -15,7 +15,7 @@ use stepwise_adapters::{
     mail::FileMailer,
     sandbox::{Sandbox, SandboxConfig, Timing, ledger},
 };
-use stepwise_engine::{Engine, Status, Steps, WorkerConfig, inspect, testing::Trial, work};
+use stepwise_engine::{Engine, Status, Steps, WorkerConfig, inspect, signal, testing::Trial, work};
 use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
@@ -27,7 +27,7 @@ use stepwise_workflows::{
     },
     sagas::{
         cancel_order::{self, CancelOrder},
-        place_order::{self, PlaceOrder},
+        place_order::{self, Event, PlaceOrder},
     },
     seed,
 };
@@ -171,11 +171,43 @@ impl Trial for Placements {
         id
     }
 
+    /// If the customer has to approve, they do, and the gateway says so.
+    async fn play(&self, engine: &Engine, id: Uuid) {
+        if self.method != "challenge" {
+            return;
+        }
+        let Some(page) = approval_page(engine.pool(), id).await else { return };
+        let approved = reqwest::Client::new().post(page).body("decision=approve").send().await;
+        approved.expect("the gateway answers");
+        let mut tx = engine.pool().begin().await.expect("begin");
+        signal::<PlaceOrder>(&mut tx, id, "approved", Event::GatewayReported).await.expect("there");
+        tx.commit().await.expect("commit");
+    }
+
     async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
         match status {
             Status::Completed => self.check(engine, id, "pending", 1).await,
             _ => self.check(engine, id, "failed", 0).await,
         }
+    }
+}
+
+/// Where the customer approves, once a placement waits for that; nowhere if it does not run any more.
+async fn approval_page(pool: &PgPool, id: Uuid) -> Option<String> {
+    let begun = Instant::now();
+    loop {
+        let (page, is_over): (Option<String>, bool) = sqlx::query_as(
+            "select state->'AwaitingApproval'->>'url', status <> 'running' from saga.instance where saga_id = $1",
+        )
+        .bind(id)
+        .fetch_one(pool)
+        .await
+        .expect("readable");
+        if page.is_some() || is_over {
+            return page;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "placement {id} asks for no approval");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
