@@ -159,28 +159,33 @@ fn is_path(line: &str, folder: &str) -> bool {
 }
 
 #[test]
-fn every_promise_of_the_readme_names_tests_that_are_there() {
-    let text = std::fs::read_to_string(root().join("README.md")).expect("there is a README");
-    let (_, table) = text.split_once("| promise | proof |\n|---|---|\n").expect("the promises");
+fn every_promise_names_tests_that_are_there() {
     let mut missing = Vec::new();
-    let rows: Vec<&str> = table.lines().take_while(|line| line.starts_with('|')).collect();
-    assert!(rows.len() > 10, "the table was not read");
-    for row in rows {
-        let (promise, proof) = row[1..].rsplit_once(" | ").expect("two columns");
-        let links: Vec<_> =
-            proof.split('[').skip(1).filter_map(|link| link.split_once("](")).collect();
-        if links.is_empty() {
-            missing.push(format!("no test: {promise}"));
-        }
-        for (function, rest) in links {
-            let file = rest.split(')').next().unwrap_or_default();
-            let source = std::fs::read_to_string(root().join(file)).unwrap_or_default();
-            if !is_test(&source, function) {
-                missing.push(format!("{file} has no test {function}: {promise}"));
-            }
-        }
+    for page in ["README.md", "docs/guarantees.md"] {
+        let text = std::fs::read_to_string(root().join(page)).expect("the page is there");
+        let folder = root().join(page).parent().expect("a file lies in a folder").to_owned();
+        let tables = text.split("| promise | proof |\n|---|---|\n").skip(1);
+        let rows = tables.flat_map(|table| table.lines().take_while(|line| line.starts_with('|')));
+        let rows: Vec<&str> = rows.collect();
+        assert!(rows.len() > 10, "the tables of {page} were not read");
+        missing.extend(rows.iter().flat_map(|row| unproven(row, &folder)));
     }
     assert!(missing.is_empty(), "link each promise as [function](file):\n{}", missing.join("\n"));
+}
+
+/// What is wrong with the proof of a promise on a page in this folder.
+fn unproven(row: &str, folder: &Path) -> Vec<String> {
+    let (promise, proof) = row[1..].rsplit_once(" | ").expect("two columns");
+    let links: Vec<_> = proof.split('[').skip(1).filter_map(|link| link.split_once("](")).collect();
+    if links.is_empty() {
+        return vec![format!("no test: {promise}")];
+    }
+    let unproven = links.into_iter().filter_map(|(function, rest)| {
+        let file = rest.split(')').next().unwrap_or_default();
+        let source = std::fs::read_to_string(folder.join(file)).unwrap_or_default();
+        (!is_test(&source, function)).then(|| format!("{file} has no test {function}: {promise}"))
+    });
+    unproven.collect()
 }
 
 /// Has the file a test of this name?

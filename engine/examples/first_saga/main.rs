@@ -23,7 +23,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let steps = SeatSteps { bank: bank.clone() };
     let engine = Engine::builder(pool.clone()).saga::<Seat, _>(steps).build();
     let (stop, stopped) = oneshot::channel::<()>();
-    let working = tokio::spawn(work(engine.clone(), WorkerConfig::default(), async {
+    // The only process of this name: what a killed one held is free at once, not only when its lease of 30 s has run out.
+    let config =
+        WorkerConfig { name: "workshop".to_owned(), sole: true, ..WorkerConfig::default() };
+    let working = tokio::spawn(work(engine.clone(), config, async {
         stopped.await.ok();
     }));
 
