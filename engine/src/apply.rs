@@ -1,15 +1,19 @@
 //! Applying a fact to an instance: pure, so that it can be done again on the row as it is now when a commit missed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use crate::{
-    instance::{Entry, Instance, Pending, WayBack},
+    instance::{Entry, Instance, Pending},
     json::json,
-    perform::{Fact, What},
+    perform::{Fact, Task, What},
     saga::{CalledOff, Joined, Next, Saga, Step, Undo, Unexpected},
     status::Status,
-    steps::{Cause, Effect},
+    steps::{Cause, Effect, StepError},
     terms::{Retry, WhenUnknown},
+    unwind::{OpenUndo, WayBack},
 };
 
 /// What is to be done with the instance after a fact was applied.
@@ -38,7 +42,8 @@ impl<S: Saga> Instance<S> {
             Pending::Call { no, .. }
             | Pending::Timer { no, .. }
             | Pending::Run { no, .. }
-            | Pending::Children { no } => Some(*no),
+            | Pending::Children { no }
+            | Pending::Event { no, .. } => Some(*no),
             Pending::Nothing => None,
         };
         match fact.what {
@@ -49,7 +54,7 @@ impl<S: Saga> Instance<S> {
             | What::ChildrenCalledOff => {
                 self.status == Status::Unwinding
                     && pending.is_none()
-                    && self.undos.last().is_some_and(|open| open.no == fact.no)
+                    && self.next_undo().is_some_and(|open| open.no == fact.no)
             }
             _ => {
                 pending == Some(fact.no)
@@ -65,7 +70,8 @@ impl<S: Saga> Instance<S> {
         match &fact.what {
             What::Answered { event, effect } => self.answered(fact, event, effect),
             What::Fired(event) => {
-                let mut entry = Entry::new("timer", event);
+                let again = matches!(self.pending, Pending::Event { .. });
+                let mut entry = Entry::new(if again { "event" } else { "timer" }, event);
                 entry.step_no = Some(fact.no);
                 self.settled();
                 self.react(entry, event.clone());
@@ -93,8 +99,13 @@ impl<S: Saga> Instance<S> {
                 self.wait_for_children(fact.no);
             }
             What::CannotUndo(cause) => {
-                self.attempt += 1;
-                self.stick(format_args!("step {} cannot be undone: {cause}", fact.no));
+                self.note(self.entry(
+                    "attempt",
+                    fact,
+                    &serde_json::json!({ "outcome": "cannot_undo", "error": cause.to_string() }),
+                ));
+                self.attempt = self.attempt.saturating_add(1);
+                self.undo_failed(format!("step {} cannot be undone: {cause}", fact.no));
             }
         }
         Applied::Commit
@@ -132,13 +143,16 @@ impl<S: Saga> Instance<S> {
         if self.status == Status::Unwinding {
             // Decided meanwhile: the outcome goes to the ledger only.
             self.note(self.entry("settled", fact, event));
+            self.settled();
             if pivot {
-                return self.stick(format_args!(
+                let why = format!(
                     "step {}, which cannot be taken back, was done after unwinding had been decided",
                     fact.no
-                ));
+                );
+                let undo = OpenUndo::new(fact.no, WayBack::Person);
+                self.undos.push(OpenUndo { failed: Some(why.clone()), ..undo });
+                return self.stick(why);
             }
-            self.settled();
             self.end_if_nothing_is_open();
             return;
         }
@@ -153,21 +167,22 @@ impl<S: Saga> Instance<S> {
 
     /// Asks the saga and takes its decision; then the early signals that the new state takes.
     pub(crate) fn react(&mut self, entry: Entry, event: S::Event) {
-        match on::<S>(self.state.clone(), event) {
-            Ok(next) => self.take(entry, next),
+        match on::<S>(self.state.clone(), event.clone()) {
+            Ok(next) => match self.decide(entry, next) {
+                Ok(()) => self.take_early(),
+                Err(forbidden) => self.cannot_take(event, forbidden),
+            },
             Err(why) => {
                 self.note(entry);
-                self.stick(why);
-                return;
+                self.cannot_take(event, why);
             }
         }
-        self.take_early();
     }
 
-    fn take(&mut self, entry: Entry, next: Next<S>) {
-        if let Err(forbidden) = self.decide(entry, next) {
-            self.stick(forbidden);
-        }
+    /// A bug in the saga. What happened is kept, to be taken once the bug is mended.
+    fn cannot_take(&mut self, event: S::Event, why: impl std::fmt::Display) {
+        self.stick(why);
+        self.pending = Pending::Event { no: self.seq, event };
     }
 
     /// Early signals are offered, in order, to a state that waits.
@@ -181,7 +196,9 @@ impl<S: Saga> Instance<S> {
                         self.taken.push(id);
                     }
                     self.kept = i16::try_from(self.early.len()).unwrap_or(i16::MAX);
-                    self.take(Entry::new("signal", &event), next);
+                    if let Err(forbidden) = self.decide(Entry::new("signal", &event), next) {
+                        self.cannot_take(event, forbidden);
+                    }
                     at = 0;
                 }
                 Err(_) => at += 1,
@@ -203,14 +220,17 @@ impl<S: Saga> Instance<S> {
     /// The last child has ended: the saga learns how, or their way back is done.
     fn joined(&mut self, fact: &Fact<S::Event>, ends: &Joined) {
         let entry = self.entry("children", fact, ends);
-        self.settled();
         if self.status == Status::Unwinding {
-            self.undos.pop();
+            self.settled();
+            self.close_next_undo();
             self.note(entry);
             return self.end_if_nothing_is_open();
         }
         match S::joined(ends) {
-            Some(event) => self.react(entry, event),
+            Some(event) => {
+                self.settled();
+                self.react(entry, event);
+            }
             None => {
                 self.note(entry);
                 self.stick("the saga does not say what happened when its children have ended");
@@ -220,20 +240,10 @@ impl<S: Saga> Instance<S> {
 
     fn undid(&mut self, fact: &Fact<S::Event>, reference: &Option<String>) {
         let entry = self.entry("undo", fact, reference);
-        self.undos.pop();
+        self.close_next_undo();
         self.settled();
         self.note(entry);
         self.end_if_nothing_is_open();
-    }
-
-    /// The last undo ends the instance.
-    pub(crate) fn end_if_nothing_is_open(&mut self) {
-        if self.status == Status::Unwinding
-            && self.undos.is_empty()
-            && matches!(self.pending, Pending::Nothing)
-        {
-            self.status = Status::Unwound;
-        }
     }
 
     /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
@@ -286,13 +296,16 @@ impl<S: Saga> Instance<S> {
     }
 
     fn failed_undo(&mut self, no: i32) {
-        let retry = match self.undos.last().map(|open| &open.by) {
+        let retry = match self.next_undo().map(|open| &open.by) {
             Some(WayBack::Activity(undo)) => S::terms(undo).retry,
             _ => Retry::default(),
         };
         if self.attempt >= retry.max_attempts {
             let last = self.last_error.clone().unwrap_or_default();
-            self.stick(format!("the undo of step {no} failed {} times: {last}", self.attempt));
+            self.undo_failed(format!(
+                "the undo of step {no} failed {} times: {last}",
+                self.attempt
+            ));
         } else {
             self.retry_after(retry.delay(self.attempt));
         }
@@ -345,25 +358,25 @@ impl<S: Saga> Instance<S> {
 }
 
 impl<S: Saga> Instance<S> {
-    /// The pending chain (or the trailing tx undos) is tried again after `delay`.
-    pub(crate) fn chain_failed(
-        &mut self,
-        error: &crate::steps::StepError,
-        delay: std::time::Duration,
-    ) {
-        let cause = Cause::new(error);
-        let mut entry = Entry::new(
-            "attempt",
-            &serde_json::json!({ "outcome": "not_done", "error": cause.to_string() }),
-        );
-        entry.attempt = Some(self.attempt + 1);
-        self.note(entry);
+    /// The pending chain (or that of tx undos, which got as far as `left`) is tried again after `delay`.
+    pub(crate) fn chain_failed(&mut self, left: &Self, error: &StepError, delay: Duration) {
+        let cause = Cause::new(error).to_string();
+        self.note_failed_try(&cause);
         self.attempt = self.attempt.saturating_add(1);
-        self.last_error = Some(cause.to_string());
-        if self.attempt >= Retry::default().max_attempts {
-            self.stick(format!("a chain of tx steps failed {} times: {cause}", self.attempt));
-        } else {
-            self.retry_after(delay);
+        self.last_error = Some(cause.clone());
+        if self.attempt < Retry::default().max_attempts {
+            return self.retry_after(delay);
         }
+        let why = format!("a chain of tx steps failed {} times: {cause}", self.attempt);
+        match self.task() {
+            Task::UndoRun => self.chain_undo_failed(left, why),
+            _ => self.stick(why),
+        }
+    }
+
+    pub(crate) fn note_failed_try(&mut self, error: &str) {
+        let tried = serde_json::json!({ "outcome": "not_done", "error": error });
+        let attempt = Some(self.attempt.saturating_add(1));
+        self.note(Entry { attempt, ..Entry::new("attempt", &tried) });
     }
 }

@@ -7,10 +7,11 @@ use sqlx::PgConnection;
 
 use crate::{
     apply::on,
-    instance::{Entry, Instance, Pending, WayBack},
+    instance::{Entry, Instance, Pending},
     saga::{Saga, Step},
     status::Status,
     steps::{StepError, Steps},
+    unwind::WayBack,
 };
 
 /// A chain longer than this is a bug in the saga.
@@ -77,7 +78,10 @@ impl<S: Saga> Instance<S> {
 
     /// The last open undo, a tx step, has run.
     pub(crate) fn unstepped(&mut self, no: i32, step: &S::Tx) {
-        self.undos.pop();
+        if self.next_undo().is_some_and(|open| open.effect) {
+            self.undone.push(no);
+        }
+        self.close_next_undo();
         let mut entry = Entry::new("undo", step);
         entry.step_no = Some(no);
         self.settled();
@@ -96,9 +100,9 @@ pub(crate) async fn undo<S: Saga, I: Steps<S>>(
 ) -> Result<(), StepError> {
     let Some(reason) = instance.reason.clone() else { return Ok(()) };
     let mut locked = false;
-    while let Some((no, step)) = instance.undos.last().and_then(|open| match &open.by {
+    while let Some((no, step)) = instance.next_undo().and_then(|open| match &open.by {
         WayBack::Tx(step) => Some((open.no, step.clone())),
-        WayBack::Activity(_) | WayBack::Children => None,
+        WayBack::Activity(_) | WayBack::Children | WayBack::Person => None,
     }) {
         if !std::mem::replace(&mut locked, true) {
             guarded(steps.lock(tx, &instance.subject)).await?;

@@ -34,13 +34,15 @@ pub(crate) enum Wake {
     Timer { delay: Duration, asleep: bool },
     /// When the timer fires that is armed already.
     Armed,
+    /// By nobody; a timer that is armed stays so.
+    Hold,
 }
 
 impl Wake {
     /// After how long it is due, if it is.
     pub(crate) fn delay(&self) -> Option<Duration> {
         match self {
-            Self::Keep | Self::Never | Self::Armed => None,
+            Self::Keep | Self::Never | Self::Armed | Self::Hold => None,
             Self::Now => Some(Duration::ZERO),
             Self::Retry(delay) | Self::Settle(delay) | Self::Timer { delay, .. } => Some(*delay),
         }
@@ -56,6 +58,7 @@ impl Wake {
             Self::Retry(delay) => (2, ms(delay)),
             Self::Settle(delay) | Self::Timer { delay, .. } => (3, ms(delay)),
             Self::Armed => (4, 0),
+            Self::Hold => (5, 0),
         }
     }
 }
@@ -86,6 +89,7 @@ pub(crate) struct Intent {
 pub(crate) struct Settle {
     pub(crate) step_no: i32,
     pub(crate) status: &'static str,
+    /// The provider's: of the effect, or of its taking back.
     pub(crate) reference: Option<String>,
 }
 
@@ -120,6 +124,8 @@ pub(crate) struct Commit {
     /// Never empty; more than one only for a chain of tx steps, which commits alone.
     pub(crate) journal: Vec<JournalRow>,
     pub(crate) settle: Option<Settle>,
+    /// Steps whose effects were taken back by tx undos; written by [`crate::family::write_own`].
+    pub(crate) undone: Vec<i32>,
     pub(crate) intent: Option<Intent>,
     /// A person should see it.
     pub(crate) tell: Option<Tell>,
@@ -306,9 +312,9 @@ written as (
         waiting_on = case when q.queued and f.status = 'running' then 'worker' when f.wake = 0 then i.waiting_on
             else f.waiting_on end,
         owner = case when f.release then null else i.owner end,
-        wake_at = case when q.queued then null when f.wake = 0 then i.wake_at when f.wake = 1 then null
+        wake_at = case when q.queued then null when f.wake = 0 then i.wake_at when f.wake in (1, 5) then null
             when f.wake = 4 then i.timer_at else c.now + f.delay_ms * interval '1 ms' end,
-        timer_at = case when f.wake in (0, 4) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
+        timer_at = case when f.wake in (0, 4, 5) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
         ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
         queued = q.queued, updated_at = c.real
     from fenced f, clock c, lateral (
@@ -318,7 +324,9 @@ written as (
     returning i.saga_id, f.epoch
 ),
 settled as (
-    update saga.effect e set status = f.settle_status, reference = coalesce(f.settle_reference, e.reference), settled_at = c.real
+    update saga.effect e set status = f.settle_status, settled_at = c.real,
+        reference = case when f.settle_status = 'undone' then e.reference else coalesce(f.settle_reference, e.reference) end,
+        undo_reference = case when f.settle_status = 'undone' then f.settle_reference else e.undo_reference end
     from fenced f, clock c
     where f.settle_no is not null and e.shard = f.shard and e.saga_id = f.saga_id and e.step_no = f.settle_no
 ),

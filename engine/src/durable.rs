@@ -138,14 +138,19 @@ async fn chain_failed<S: Saga>(
         return Committed::Yes(fresh);
     }
     match &error {
+        StepError::Broken(why) if matches!(fresh.task(), Task::UndoRun) => {
+            fresh.note_failed_try(why);
+            fresh.chain_undo_failed(instance, why.clone());
+        }
         StepError::Broken(why) => fresh.stick(why),
         StepError::Database(sqlx::Error::Database(database))
             if is_transient(database.as_ref()) && fresh.attempt < 3 =>
         {
-            fresh.chain_failed(&error, Duration::from_millis(5 << fresh.attempt));
+            fresh.chain_failed(instance, &error, Duration::from_millis(5 << fresh.attempt));
         }
         StepError::Database(_) => {
-            fresh.chain_failed(&error, Retry::default().delay(fresh.attempt + 1))
+            let delay = Retry::default().delay(fresh.attempt + 1);
+            fresh.chain_failed(instance, &error, delay);
         }
     }
     in_lane(shift, fresh).await

@@ -10,12 +10,15 @@ use uuid::Uuid;
 use crate::{
     birth::{Birth, Child, Parent, Start, unborn},
     commit::{self, Commit, Mode},
-    instance::{Entry, Forbidden, Instance, OpenUndo, Pending, WayBack},
+    instance::{Entry, Forbidden, Instance, Pending},
+    notice::Kind,
     row::{Row, row_columns},
     saga::{CalledOff, Joined, Saga},
     start,
     status::Status,
     steps::{Cause, StepError},
+    store,
+    unwind::{OpenUndo, WayBack},
     worker::Shift,
 };
 
@@ -32,7 +35,7 @@ impl<S: Saga> Instance<S> {
             self.family.births.push(born(parent)?);
         }
         if holds {
-            self.undos.push(OpenUndo { no, by: WayBack::Children });
+            self.undos.push(OpenUndo::new(no, WayBack::Children));
         }
         self.family.joins = true;
         self.pending = Pending::Children { no };
@@ -99,6 +102,7 @@ impl<S: Saga> Instance<S> {
         if self.past_pivot {
             if matches!(why, CalledOff::Deadline) {
                 self.note(Entry::new("deadline passed", &()));
+                self.tell(Kind::Deadline, "its deadline passed after its pivot".to_owned());
             }
             return CallOff::PastPivot;
         }
@@ -140,7 +144,7 @@ pub enum CallOff {
 
 /// Writes one commit with everything it does to other instances; false if its fence did not hold.
 ///
-/// Round trips: 1, and 1 each for a wait for children, for births and for letting go.
+/// Round trips: 1, and 1 each for effects that tx undos took back, a wait for children, births and letting go.
 ///
 /// # Errors
 /// The database's.
@@ -152,6 +156,9 @@ pub(crate) async fn write_own(tx: &mut PgConnection, commit: &Commit) -> Result<
     }
     if commit::write(tx, std::slice::from_ref(commit), Mode::Waiting).await?.is_empty() {
         return Ok(false);
+    }
+    if !commit.undone.is_empty() {
+        store::take_effects_back(tx, commit).await?;
     }
     if let Some(family) = family {
         start::insert(tx, &family.births, false).await?;

@@ -14,8 +14,9 @@ use crate::{
     json::json,
     notice::{Kind, Tell},
     row::Row,
-    saga::{Next, Saga, Step, Then, Undo},
+    saga::{Next, Saga, Step, Then},
     status::{Status, WaitingOn},
+    unwind::OpenUndo,
     upcast::{self, Misfit},
     watch::NewWatch,
 };
@@ -34,25 +35,8 @@ pub(crate) enum Pending<S: Saga> {
     Timer { no: i32, event: S::Event },
     /// The children of step `no` to end.
     Children { no: i32 },
-}
-
-/// How a step is taken back.
-#[derive(Serialize, Deserialize)]
-#[serde(bound = "", rename_all = "snake_case")]
-pub(crate) enum WayBack<S: Saga> {
-    Tx(S::Tx),
-    Activity(S::Activity),
-    /// The children that it started are called off.
-    Children,
-}
-
-/// An undo recorded before its step ran.
-#[derive(Serialize, Deserialize)]
-#[serde(bound = "")]
-pub(crate) struct OpenUndo<S: Saga> {
-    /// The step it takes back.
-    pub(crate) no: i32,
-    pub(crate) by: WayBack<S>,
+    /// What happened with commit `no`, which the saga could not take: it is asked again.
+    Event { no: i32, event: S::Event },
 }
 
 pub(crate) struct Instance<S: Saga> {
@@ -91,7 +75,9 @@ pub(crate) struct Instance<S: Saga> {
     /// Collected since the last commit.
     journal: Vec<JournalRow>,
     settle: Option<Settle>,
-    intent: Option<Intent>,
+    /// Steps whose effects tx undos have taken back.
+    pub(crate) undone: Vec<i32>,
+    pub(crate) intent: Option<Intent>,
     wake: Wake,
     tell: Option<Tell>,
     pub(crate) watch: Option<NewWatch>,
@@ -106,32 +92,8 @@ impl<S: Saga> Clone for Pending<S> {
             Self::Call { no, activity } => Self::Call { no: *no, activity: activity.clone() },
             Self::Timer { no, event } => Self::Timer { no: *no, event: event.clone() },
             Self::Children { no } => Self::Children { no: *no },
+            Self::Event { no, event } => Self::Event { no: *no, event: event.clone() },
         }
-    }
-}
-
-impl<S: Saga> Clone for WayBack<S> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Tx(step) => Self::Tx(step.clone()),
-            Self::Activity(activity) => Self::Activity(activity.clone()),
-            Self::Children => Self::Children,
-        }
-    }
-}
-
-impl<S: Saga> From<Step<S>> for WayBack<S> {
-    fn from(step: Step<S>) -> Self {
-        match step {
-            Step::Tx(step) => Self::Tx(step),
-            Step::Activity(activity) => Self::Activity(activity),
-        }
-    }
-}
-
-impl<S: Saga> Clone for OpenUndo<S> {
-    fn clone(&self) -> Self {
-        Self { no: self.no, by: self.by.clone() }
     }
 }
 
@@ -195,6 +157,7 @@ impl<S: Saga> Instance<S> {
             taken: Vec::new(),
             journal: Vec::new(),
             settle: None,
+            undone: Vec::new(),
             intent: None,
             wake: Wake::Never,
             tell: None,
@@ -243,6 +206,7 @@ impl<S: Saga> Instance<S> {
             taken: Vec::new(),
             journal: Vec::new(),
             settle: None,
+            undone: Vec::new(),
             intent: None,
             wake: Wake::Never,
             tell: None,
@@ -259,9 +223,6 @@ impl<S: Saga> Instance<S> {
         self.seq += 1;
         let no = self.seq;
         let undos_before = self.undos.len();
-        if let Some(state) = next.state {
-            self.state = state;
-        }
         for step in next.begun {
             self.ran(no, &Step::Tx(step))?;
         }
@@ -274,6 +235,9 @@ impl<S: Saga> Instance<S> {
             }
             then => self.wait_for(no, then)?,
         };
+        if let Some(state) = next.state {
+            self.state = state;
+        }
         let undo = (self.undos.len() > undos_before)
             .then(|| json(&self.undos[undos_before..].iter().map(|u| &u.by).collect::<Vec<_>>()));
         self.record(entry, Some(decided), undo);
@@ -339,49 +303,6 @@ impl<S: Saga> Instance<S> {
         (self.attempt, self.unknowns, self.unsettled, self.last_error) = (0, 0, false, None);
     }
 
-    /// From here on only undos run; with none open this is the end. An activity that is still pending is settled first.
-    pub(crate) fn begin_unwinding(&mut self, reason: S::Reason) {
-        if !matches!(self.pending, Pending::Call { .. }) {
-            self.settled();
-        }
-        self.reason = Some(reason);
-        self.status = if self.undos.is_empty() && matches!(self.pending, Pending::Nothing) {
-            Status::Unwound
-        } else {
-            Status::Unwinding
-        };
-    }
-
-    /// Records the way back of a step that has run or is about to: called before an activity, after a tx step.
-    pub(crate) fn ran(&mut self, no: i32, step: &Step<S>) -> Result<(), Forbidden> {
-        match S::undo(step) {
-            Undo::By(by) => self.undos.push(OpenUndo { no, by: by.into() }),
-            Undo::Nothing => {}
-            Undo::Pivot => self.pass_pivot()?,
-        }
-        Ok(())
-    }
-
-    /// After this nothing is taken back any more.
-    pub(crate) fn pass_pivot(&mut self) -> Result<(), Forbidden> {
-        if self.held {
-            return Err(Forbidden::PivotOfHeldChild);
-        }
-        self.past_pivot = true;
-        self.forget_undos();
-        Ok(())
-    }
-
-    fn intend(&mut self, no: i32, activity: &S::Activity) {
-        // An activity pivot is passed by its confirmed outcome, not by being decided.
-        if let Undo::By(by) = S::undo(&Step::Activity(activity.clone())) {
-            self.undos.push(OpenUndo { no, by: by.into() });
-        }
-        if let Some(effect) = S::terms(activity).effect {
-            self.intent = Some(Intent { step_no: no, kind: effect.kind, amount: effect.amount });
-        }
-    }
-
     /// A journal row that changes nothing else; raises seq unless `decide` did.
     pub(crate) fn record(&mut self, entry: Entry, next: Option<String>, undo: Option<String>) {
         self.journal.push(JournalRow {
@@ -400,6 +321,13 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn note(&mut self, entry: Entry) {
         self.seq += 1;
         self.record(entry, None, None);
+    }
+
+    /// The first entry since the last commit is about this.
+    pub(crate) fn retell(&mut self, event: &impl Serialize) {
+        if let Some(row) = self.journal.first_mut() {
+            row.event = Some(json(event));
+        }
     }
 
     /// What the ledger is told in the next commit.
@@ -427,11 +355,21 @@ impl<S: Saga> Instance<S> {
         };
     }
 
+    /// Nobody wakes it; a timer goes on, and fires when it is let go.
+    pub(crate) fn hold(&mut self) {
+        self.wake = Wake::Hold;
+    }
+
+    /// Nobody wakes it.
+    pub(crate) fn never(&mut self) {
+        self.wake = Wake::Never;
+    }
+
     /// It needs a person.
     pub(crate) fn stick(&mut self, why: impl std::fmt::Display) {
         let why = crate::steps::Cause::new(why).to_string();
         self.status = Status::Stuck;
-        self.wake = Wake::Never;
+        self.hold();
         self.last_error = Some(why.clone());
         self.note(Entry::new("stuck", &why));
         self.tell(Kind::Stuck, why);
@@ -472,14 +410,19 @@ impl<S: Saga> Instance<S> {
             (Wake::Timer { asleep: true, .. } | Wake::Armed, _) => WaitingOn::Timer,
             (Wake::Timer { asleep: false, .. }, _) => WaitingOn::Signal,
             (Wake::Now, _) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never, Pending::Children { .. }) => WaitingOn::Children,
-            (Wake::Keep | Wake::Never, Pending::Call { .. }) => WaitingOn::Activity,
-            (Wake::Keep | Wake::Never, Pending::Run { .. }) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never, _) if self.status == Status::Unwinding => {
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Children { .. }) => {
+                WaitingOn::Children
+            }
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Call { .. }) => WaitingOn::Activity,
+            (
+                Wake::Keep | Wake::Never | Wake::Hold,
+                Pending::Run { .. } | Pending::Event { .. },
+            ) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never | Wake::Hold, _) if self.status == Status::Unwinding => {
                 WaitingOn::Activity
             }
-            (Wake::Keep | Wake::Never, Pending::Timer { .. }) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never, Pending::Nothing) => WaitingOn::Signal,
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Timer { .. }) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Nothing) => WaitingOn::Signal,
         })
     }
 
@@ -494,7 +437,7 @@ impl<S: Saga> Instance<S> {
             Pending::Nothing => String::new(),
             Pending::Run { step, .. } => json(step),
             Pending::Call { activity, .. } => json(activity),
-            Pending::Timer { event, .. } => json(event),
+            Pending::Timer { event, .. } | Pending::Event { event, .. } => json(event),
             Pending::Children { .. } => "children".to_owned(),
         };
         (pending, json(&self.undos.iter().map(|open| &open.by).collect::<Vec<_>>()))
@@ -530,6 +473,7 @@ impl<S: Saga> Instance<S> {
             taken: Vec::new(),
             journal: Vec::new(),
             settle: None,
+            undone: Vec::new(),
             intent: None,
             wake: Wake::Never,
             tell: None,
@@ -565,6 +509,7 @@ impl<S: Saga> Instance<S> {
             family: self.family.is_needed().then(|| Box::new(std::mem::take(&mut self.family))),
             journal: std::mem::take(&mut self.journal),
             settle: self.settle.take(),
+            undone: std::mem::take(&mut self.undone),
             intent: self.intent.take(),
             tell: self.tell.take(),
             watch: self.watch.take(),

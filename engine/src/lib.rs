@@ -78,6 +78,7 @@ mod lane;
 mod lease;
 pub mod migrations;
 pub mod notice;
+pub mod operate;
 pub mod outbox;
 pub mod pause;
 mod perform;
@@ -94,6 +95,7 @@ mod store;
 mod terms;
 pub mod testing;
 mod unknown;
+mod unwind;
 mod upcast;
 mod watch;
 mod worker;
@@ -107,7 +109,8 @@ pub use migrations::migrate;
 pub use pause::PauseError;
 pub use queue::{Quota, Rate, Scope, set_quota};
 pub use saga::{
-    CalledOff, Early, Joined, Never, Next, Payload, Saga, Step, Undo, Unexpected, stay, to, unwind,
+    CalledOff, Early, Joined, Never, Next, Payload, Rest, Saga, Step, Undo, Unexpected, stay, to,
+    unwind,
 };
 pub use signal::{Answer, SignalError, signal};
 pub use start::{StartError, Started};

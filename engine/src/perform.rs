@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
 
 use crate::{
-    instance::{Instance, Pending, WayBack},
+    instance::{Instance, Pending},
     saga::{Joined, Saga},
     status::Status,
     steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, Steps, Undone},
     terms::WhenUnknown,
+    unwind::WayBack,
 };
 
 /// What an instance has to do now.
@@ -23,12 +24,12 @@ pub(crate) enum Task<S: Saga> {
     Probe { no: i32, activity: S::Activity },
     /// The pending activity was surely not done, and is not wanted any more.
     Drop { no: i32 },
-    /// The pending timer fires.
+    /// The pending timer fires, or the saga is asked again.
     Fire { no: i32, event: S::Event },
     /// Run the trailing tx undos in a transaction.
     UndoRun,
     /// Try the last open undo.
-    UndoCall { no: i32, undo: S::Activity, reason: S::Reason },
+    UndoCall { no: i32, anew: Option<i32>, undo: S::Activity, reason: S::Reason },
     /// Look whether the children have ended.
     Join { no: i32 },
     /// Call off the children that a step started.
@@ -50,6 +51,9 @@ impl<S: Saga> Instance<S> {
             (Status::Running, Pending::Timer { no, event }) if self.timer_due => {
                 Task::Fire { no: *no, event: event.clone() }
             }
+            (Status::Running, Pending::Event { no, event }) => {
+                Task::Fire { no: *no, event: event.clone() }
+            }
             (Status::Unwinding, Pending::Call { no, activity }) if self.unsettled => {
                 Task::Probe { no: *no, activity: activity.clone() }
             }
@@ -57,13 +61,17 @@ impl<S: Saga> Instance<S> {
             (Status::Running | Status::Unwinding, Pending::Children { no }) => {
                 Task::Join { no: *no }
             }
-            (Status::Unwinding, _) => match (self.undos.last(), &self.reason) {
+            (Status::Unwinding, _) => match (self.next_undo(), &self.reason) {
                 (Some(open), Some(reason)) => match &open.by {
                     WayBack::Tx(_) => Task::UndoRun,
                     WayBack::Children => Task::CallOff { no: open.no },
-                    WayBack::Activity(undo) => {
-                        Task::UndoCall { no: open.no, undo: undo.clone(), reason: reason.clone() }
-                    }
+                    WayBack::Activity(undo) => Task::UndoCall {
+                        no: open.no,
+                        anew: open.anew,
+                        undo: undo.clone(),
+                        reason: reason.clone(),
+                    },
+                    WayBack::Person => Task::Park,
                 },
                 // Unwinding with nothing open and nothing pending has ended; a row never stays so.
                 _ => Task::Park,
@@ -117,7 +125,7 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
     let started_at = Utc::now();
     let (no, what) = match task {
         Task::Call { no, activity } => {
-            let key = ActivityKey { saga_id, step_no: no, undo: false };
+            let key = ActivityKey { saga_id, step_no: no, undo: false, anew: None };
             let timeout = S::terms(&activity).timeout;
             let what = match guarded(timeout, steps.call(&key, &activity)).await {
                 Ok(Outcome::Answered { event, effect }) => What::Answered { event, effect },
@@ -127,7 +135,7 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             (no, what)
         }
         Task::Probe { no, activity } => {
-            let key = ActivityKey { saga_id, step_no: no, undo: false };
+            let key = ActivityKey { saga_id, step_no: no, undo: false, anew: None };
             let terms = S::terms(&activity);
             let what = match terms.unknown {
                 // It may be repeated; as nobody can be asked, an unwinding instance leaves it to the undo.
@@ -142,8 +150,8 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             };
             (no, what)
         }
-        Task::UndoCall { no, undo, reason } => {
-            let key = ActivityKey { saga_id, step_no: no, undo: true };
+        Task::UndoCall { no, anew, undo, reason } => {
+            let key = ActivityKey { saga_id, step_no: no, undo: true, anew };
             let timeout = S::terms(&undo).timeout;
             let what = match guarded(
                 timeout,

@@ -10,6 +10,7 @@ use crate::{
     commit::Commit,
     family::CallOff,
     instance::Instance,
+    operate::{self, Decided, Instruction, Refusal, Subject},
     perform::{Task, What, perform},
     row::Row,
     saga::{CalledOff, Saga},
@@ -36,6 +37,8 @@ pub(crate) trait Drives: Send + Sync {
         watched: &Watched,
         reference: Option<String>,
     ) -> Result<Commit, Unreadable>;
+    /// Follows a person's instruction on a locked row; the commit is to be written in the same transaction.
+    fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal>;
     /// An `Arc<dyn Begins<S>>`.
     fn begins(&self) -> Box<dyn Any + Send + Sync>;
 }
@@ -133,6 +136,10 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         let mut instance = Instance::<S>::from_row(row)?;
         instance.reopen(watched.step_no, by, reference);
         Ok(instance.commit())
+    }
+
+    fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
+        operate::operate::<S>(subject, order)
     }
 
     fn begins(&self) -> Box<dyn Any + Send + Sync> {

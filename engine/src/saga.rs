@@ -78,6 +78,16 @@ pub trait Saga: Sized + Send + Sync + 'static {
         Err(UpcastError::Missing { from, part })
     }
 
+    /// Do the other undos wait when this one cannot be done? Default: they wait for a person, as what comes before may depend on it.
+    fn on_failed_undo(_undo: &Step<Self>) -> Rest {
+        Rest::Waits
+    }
+
+    /// What stands for a forward step that a person skips. Default: it must not be skipped.
+    fn skipped(_step: &Step<Self>) -> Option<Self::Event> {
+        None
+    }
+
     /// May this signal come before the state that takes it? Default: it is refused.
     fn early(_signal: &Self::Event) -> Early {
         Early::Refuse
@@ -150,6 +160,15 @@ pub struct Joined {
     pub unwound: u32,
     /// So many were given up by a person.
     pub abandoned: u32,
+}
+
+/// What the other undos do when one cannot be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// They wait until a person has dealt with it.
+    Waits,
+    /// They are done; the failed one is set aside, and needs a person in the end.
+    GoesOn,
 }
 
 /// What becomes of a signal that its state does not take.

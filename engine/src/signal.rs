@@ -166,7 +166,10 @@ async fn remember<S: Saga>(
     store::insert_signal(tx, to, signal_id, event, answer_text(answer), S::VERSION).await
 }
 
-async fn wake_workers(tx: &mut PgConnection, commit: &Commit) -> Result<(), sqlx::Error> {
+pub(crate) async fn wake_workers(
+    tx: &mut PgConnection,
+    commit: &Commit,
+) -> Result<(), sqlx::Error> {
     if commit.wake.delay().is_some() {
         notify(tx).await?;
     }

@@ -77,11 +77,14 @@ pub struct ActivityKey {
     pub step_no: i32,
     /// Is this the key of the step's undo?
     pub undo: bool,
+    /// The commit by which a person decided the undo anew: then it is another key.
+    pub anew: Option<i32>,
 }
 
 impl fmt::Display for ActivityKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}{}", self.saga_id, self.step_no, if self.undo { "-undo" } else { "" })
+        write!(f, "{}-{}{}", self.saga_id, self.step_no, if self.undo { "-undo" } else { "" })?;
+        self.anew.map_or(Ok(()), |anew| write!(f, "-{anew}"))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{instance::WayBack, row::Row, saga::Saga};
+use crate::{row::Row, saga::Saga, unwind::WayBack};
 
 /// A kind of stored data. Steps stand in what is pending and in open undos; events in armed timers and kept signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,9 +106,12 @@ pub(crate) fn row<S: Saga>(mut row: Row) -> Result<Row, Misfit> {
         *reason = up::<S>(from, Part::Reason, read("reason", reason)?)?.to_string();
     }
     let mut pending: Value = read("pending step", &row.pending)?;
-    for (at, part) in
-        [("/run/step", Part::Tx), ("/call/activity", Part::Activity), ("/timer/event", Part::Event)]
-    {
+    for (at, part) in [
+        ("/run/step", Part::Tx),
+        ("/call/activity", Part::Activity),
+        ("/timer/event", Part::Event),
+        ("/event/event", Part::Event),
+    ] {
         up_at::<S>(&mut pending, at, from, part)?;
     }
     row.pending = pending.to_string();

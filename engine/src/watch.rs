@@ -13,12 +13,13 @@ use uuid::Uuid;
 use crate::{
     commit::Commit,
     family::write_own,
-    instance::{Entry, Instance, OpenUndo, Pending, WayBack},
+    instance::{Entry, Instance, Pending},
     json::json,
     saga::{Saga, Step, Undo},
     start::Unreadable,
     status::Status,
     store,
+    unwind::{OpenUndo, WayBack},
     worker::Shift,
 };
 
@@ -73,7 +74,8 @@ impl<S: Saga> Instance<S> {
         let mut entry = Entry::new("late effect", &reference);
         entry.step_no = Some(no);
         self.settle(no, "confirmed", reference);
-        self.undos.push(OpenUndo { no, by });
+        let effect = matches!(by, WayBack::Tx(_));
+        self.undos.push(OpenUndo { effect, ..OpenUndo::new(no, by) });
         (self.status, self.ended) = (Status::Unwinding, false);
         self.note(entry);
         self.release();

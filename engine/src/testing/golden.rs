@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::{explore::explore, samples::Samples};
 use crate::{
-    instance::{Instance, Pending, WayBack},
+    instance::{Instance, Pending},
     json::json,
     saga::{Saga, Step},
+    unwind::WayBack,
     upcast::{self, Misfit, Part},
 };
 
@@ -35,14 +36,16 @@ impl Stored {
         match &instance.pending {
             Pending::Run { step, .. } => self.step(&Step::<S>::Tx(step.clone())),
             Pending::Call { activity, .. } => self.step(&Step::<S>::Activity(activity.clone())),
-            Pending::Timer { event, .. } => self.add(Part::Event, event),
+            Pending::Timer { event, .. } | Pending::Event { event, .. } => {
+                self.add(Part::Event, event)
+            }
             Pending::Nothing | Pending::Children { .. } => {}
         }
         for undo in &instance.undos {
             match &undo.by {
                 WayBack::Tx(step) => self.step(&Step::<S>::Tx(step.clone())),
                 WayBack::Activity(activity) => self.step(&Step::<S>::Activity(activity.clone())),
-                WayBack::Children => {}
+                WayBack::Children | WayBack::Person => {}
             }
         }
     }

@@ -16,13 +16,14 @@ use crate::{
     apply::Applied,
     birth::Birth,
     commit::Wake,
-    instance::{Entry, Instance, Pending, WayBack},
+    instance::{Entry, Instance, Pending},
     json::json,
     perform::{Fact, What},
     saga::{Joined, Saga, Step, Undo},
     signal::{Answer, offer},
     status::Status,
     steps::{Cause, Effect},
+    unwind::WayBack,
 };
 
 /// What an instance asks for, or waits for.
@@ -103,14 +104,13 @@ impl<S: Saga> Walk<S> {
             (_, Pending::Run { step, .. }) => Asks::Run(step.clone()),
             (_, Pending::Call { activity, .. }) => Asks::Call(activity.clone()),
             (_, Pending::Children { .. }) => Asks::Children,
-            (Status::Unwinding, _) => {
-                match self.instance.undos.last().map(|open| open.by.clone()) {
-                    None => Asks::Nothing,
-                    Some(WayBack::Tx(step)) => Asks::Undo(Step::Tx(step)),
-                    Some(WayBack::Activity(activity)) => Asks::Undo(Step::Activity(activity)),
-                    Some(WayBack::Children) => Asks::CallOffChildren,
-                }
-            }
+            (Status::Unwinding, _) => match self.instance.next_undo().map(|open| open.by.clone()) {
+                None | Some(WayBack::Person) => Asks::Nothing,
+                Some(WayBack::Tx(step)) => Asks::Undo(Step::Tx(step)),
+                Some(WayBack::Activity(activity)) => Asks::Undo(Step::Activity(activity)),
+                Some(WayBack::Children) => Asks::CallOffChildren,
+            },
+            (_, Pending::Event { .. }) => Asks::Nothing,
             (_, Pending::Timer { event, .. }) => {
                 Asks::Wait(Some((self.timer.unwrap_or_default(), event.clone())))
             }
@@ -301,7 +301,7 @@ impl<S: Saga> Walk<S> {
     #[track_caller]
     pub fn takes_back(&mut self) -> &mut Self {
         assert!(self.instance.status == Status::Unwinding, "it asks for {:?}", self.asks());
-        match (&self.instance.pending, self.instance.undos.last()) {
+        match (&self.instance.pending, self.instance.next_undo()) {
             (Pending::Call { no, .. }, _) => {
                 let no = *no;
                 self.apply(no, What::Dropped);
@@ -322,6 +322,7 @@ impl<S: Saga> Walk<S> {
                         self.steps.push(name(&activity));
                         self.apply(no, What::Undone(None));
                     }
+                    WayBack::Person => {}
                     WayBack::Children => {
                         self.steps.push("children".to_owned());
                         self.apply(no, What::ChildrenCalledOff);
@@ -354,7 +355,7 @@ impl<S: Saga> Walk<S> {
     /// When no activity is to be undone.
     #[track_caller]
     pub fn cannot_take_back(&mut self) -> &mut Self {
-        let no = match (self.asks(), self.instance.undos.last()) {
+        let no = match (self.asks(), self.instance.next_undo()) {
             (Asks::Undo(Step::Activity(_)), Some(open)) => open.no,
             (asks, _) => panic!("it asks for {asks:?}, not for the undo of an activity"),
         };
@@ -391,7 +392,7 @@ impl<S: Saga> Walk<S> {
             .filter_map(|open| match open.by.clone() {
                 WayBack::Tx(step) => Some(Step::Tx(step)),
                 WayBack::Activity(activity) => Some(Step::Activity(activity)),
-                WayBack::Children => None,
+                WayBack::Children | WayBack::Person => None,
             })
             .collect()
     }
@@ -411,7 +412,7 @@ impl<S: Saga> Walk<S> {
     fn commit(&mut self) {
         match self.instance.wake() {
             Wake::Timer { delay, .. } => self.timer = Some(*delay),
-            Wake::Keep => {}
+            Wake::Keep | Wake::Hold => {}
             _ => self.timer = None,
         }
         self.instance.timer_due = false;
@@ -428,6 +429,7 @@ impl<S: Saga> Walk<S> {
         if let Some(settle) = commit.settle.filter(|settle| settle.status != "confirmed") {
             self.ledger.remove(&settle.step_no);
         }
+        self.ledger.retain(|no, _| !commit.undone.contains(no));
         if self.instance.past_pivot {
             self.ledger.clear();
         }

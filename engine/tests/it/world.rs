@@ -13,6 +13,7 @@ use stepwise_engine::{
     Engine, Saga, Start, WorkerConfig,
     hooks::Hooks,
     migrations,
+    operate::{Instruction, Operated, Verb},
     testing::{Database, explore},
     work,
 };
@@ -22,6 +23,7 @@ use uuid::Uuid;
 use crate::{
     counter::{Counter, CounterSteps},
     job::{Job, JobSteps},
+    journey::{Journey, JourneySteps},
     odd::{Odd, OddSteps},
     order::{ORDER_TABLES, Order, OrderSteps},
     plain::{Five, FiveSteps},
@@ -117,6 +119,7 @@ pub(crate) fn engine(pool: PgPool, provider: &Arc<Provider>) -> Engine {
         .explored::<Counter, _>(CounterSteps)
         .explored::<Leaf, _>(TaskSteps(provider.clone()))
         .explored::<Root, _>(TaskSteps(provider.clone()))
+        .explored::<Journey, _>(JourneySteps(provider.clone()))
         .saga::<Odd, _>(OddSteps(provider.clone()))
         .build()
 }
@@ -172,6 +175,14 @@ impl World {
         let answer = stepwise_engine::signal::<S>(&mut tx, id, signal_id, event).await;
         tx.commit().await.expect("the database is there");
         answer.expect("it can be signalled")
+    }
+
+    /// Gives an instruction in a transaction of its own.
+    pub(crate) async fn operate(&self, id: Uuid, order: &Instruction) -> Operated {
+        let mut tx = self.pool.begin().await.expect("the database is there");
+        let operated = self.engine.operate(&mut tx, id, order).await;
+        tx.commit().await.expect("the database is there");
+        operated.expect("the database is there")
     }
 
     pub(crate) async fn see(&self, id: Uuid) -> Seen {
@@ -255,6 +266,18 @@ pub(crate) async fn forgotten(pool: &PgPool) -> Vec<Uuid> {
     .fetch_all(pool)
     .await
     .expect("the database is there")
+}
+
+/// What Ann wants, for a reason.
+pub(crate) fn ann(verb: Verb) -> Instruction {
+    Instruction {
+        id: Uuid::now_v7().to_string(),
+        by: "ann".to_owned(),
+        reason: "it is mended".to_owned(),
+        verb,
+        undo: None,
+        seq: None,
+    }
 }
 
 pub(crate) async fn work_on(engine: &Engine, config: WorkerConfig) -> Worker {

@@ -266,7 +266,12 @@ async fn voided(tx: &mut PgConnection, order: Uuid) -> Result<Option<Voided>, St
         .into_iter()
         .find(|effect| effect.kind == super::AUTHORIZATION && effect.status == "undone");
     Ok(undone.and_then(|effect| {
-        let key = ActivityKey { saga_id: placement.saga_id, step_no: effect.step_no, undo: false };
+        let key = ActivityKey {
+            saga_id: placement.saga_id,
+            step_no: effect.step_no,
+            undo: false,
+            anew: None,
+        };
         Some(Voided {
             authorization_id: effect.reference?,
             key: key.to_string(),

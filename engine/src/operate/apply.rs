@@ -1,0 +1,312 @@
+//! The verbs as pure functions of an instance.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Decided, Instruction, Outlook, Outside, Refusal, Subject, Verb};
+use crate::{
+    apply::on,
+    family::CallOff,
+    instance::{Entry, Instance, Pending},
+    notice::Kind,
+    perform::Task,
+    saga::{CalledOff, Saga, Step, Undo},
+    status::Status,
+    unwind::WayBack,
+    upcast,
+};
+
+/// Follows the instruction on a locked row.
+///
+/// # Errors
+/// Why not; nothing is to be written then.
+pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
+    let Subject { row, early, live, open_children } = subject;
+    let owned = row.owner.is_some();
+    let unreadable = |misfit: upcast::Misfit| Refusal::Unreadable(misfit.to_string());
+    let mut instance = Instance::<S>::from_row(row).map_err(unreadable)?;
+    for (id, event, version) in early {
+        let event = upcast::event::<S>(version, &event).map_err(unreadable)?;
+        instance.early.push_back((id, event));
+    }
+    instance.may(&order.verb, owned)?;
+    if open_children > 0 {
+        return Err(Refusal::ChildrenOpen(open_children));
+    }
+    let before = instance.standing();
+    instance.note(Entry::new("operator", &Value::Null));
+    instance.follow(order, owned)?;
+    let mut told = json!({
+        "verb": order.verb,
+        "by": order.by,
+        "reason": order.reason,
+        "before": before,
+        "after": instance.standing(),
+    });
+    if matches!(order.verb, Verb::HandOver { .. }) {
+        told["effects"] = json!(live);
+    }
+    instance.retell(&told);
+    let (outlook, taken) = (instance.outlook(), std::mem::take(&mut instance.taken));
+    Ok(Decided { commit: instance.commit(), taken, outlook })
+}
+
+impl<S: Saga> Instance<S> {
+    /// Is the verb for an instance of this status?
+    fn may(&self, verb: &Verb, owned: bool) -> Result<(), Refusal> {
+        let is = |what: &str| Err(Refusal::WrongStatus(what.to_owned()));
+        if self.status.is_final() {
+            return is(self.status.as_str());
+        }
+        match verb {
+            Verb::Cancel => Ok(()),
+            Verb::Pause if self.status.needs_operator() => is(self.status.as_str()),
+            Verb::Pause if self.ended => is("at its end, waiting for its parent"),
+            Verb::Pause => Ok(()),
+            Verb::Resume if self.status == Status::Paused => Ok(()),
+            Verb::HandOver { .. } if self.status.needs_operator() => Ok(()),
+            Verb::Resume | Verb::HandOver { .. } => is(self.status.as_str()),
+            _ if self.status == Status::Paused => is("paused"),
+            _ if self.status == Status::Stuck => Ok(()),
+            // Going on by itself, it may be between two attempts.
+            _ if owned => is("being driven"),
+            _ if self.attempt > 0 || self.unsettled => Ok(()),
+            _ => Err(Refusal::NothingFailed),
+        }
+    }
+
+    fn follow(&mut self, order: &Instruction, owned: bool) -> Result<(), Refusal> {
+        match &order.verb {
+            Verb::Retry => {
+                self.retry(order.undo);
+                self.go_on();
+            }
+            Verb::EditAndRetry(step) => {
+                let step = fits("step", step)?;
+                self.edit(step, order.undo)?;
+                self.go_on();
+            }
+            Verb::MarkDone { evidence, event, outside } => match self.failed_at(order.undo)? {
+                Some(at) => self.close_failed(at, "undone", Some(evidence.clone())),
+                None => self.mark_done(event.as_ref(), outside.as_ref())?,
+            },
+            Verb::Skip => match self.failed_at(order.undo)? {
+                Some(at) => self.close_failed(at, "waived", None),
+                None => self.skip()?,
+            },
+            Verb::HandOver { to } => {
+                self.settled();
+                self.forget_undos();
+                self.status = Status::Abandoned;
+                self.tell(Kind::HandedOver, format!("to {to}, by {}: {}", order.by, order.reason));
+            }
+            Verb::Pause => {
+                // An attempt in flight is not waited for: it is asked about when the instance goes on.
+                self.unsettled |= owned && matches!(self.pending, Pending::Call { .. });
+                self.status = Status::Paused;
+                self.hold();
+                self.tell(Kind::Paused, format!("by {}: {}", order.by, order.reason));
+            }
+            Verb::Resume => self.go_on(),
+            Verb::Cancel => {
+                if self.reason.is_some() {
+                    return Err(Refusal::WrongStatus("unwinding".to_owned()));
+                }
+                (self.attempt, self.unknowns) = (0, 0);
+                let why = CalledOff::Cancelled(order.reason.clone());
+                if self.call_off(why, owned) == CallOff::PastPivot {
+                    return Err(Refusal::PastPivot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// By itself from here on: kept signals first, then what was armed or is due.
+    fn go_on(&mut self) {
+        self.status = if self.reason.is_some() { Status::Unwinding } else { Status::Running };
+        self.never();
+        self.end_if_nothing_is_open();
+        self.take_early();
+        if !self.parks() || matches!(self.pending, Pending::Children { .. }) {
+            self.release();
+        }
+    }
+
+    fn retry(&mut self, undo: Option<i32>) {
+        (self.attempt, self.unknowns, self.last_error) = (0, 0, None);
+        for open in &mut self.undos {
+            if undo.is_none_or(|no| no == open.no) && !matches!(open.by, WayBack::Person) {
+                open.failed = None;
+            }
+        }
+    }
+
+    /// Where the one failed undo stands that is meant.
+    fn failed_at(&self, undo: Option<i32>) -> Result<Option<usize>, Refusal> {
+        let failed = (0..self.undos.len())
+            .filter(|at| self.undos[*at].failed.is_some())
+            .filter(|at| undo.is_none_or(|no| no == self.undos[*at].no))
+            .collect::<Vec<_>>();
+        match failed[..] {
+            [] if undo.is_some() => Err(Refusal::NothingFailed),
+            [] => Ok(None),
+            [at] => Ok(Some(at)),
+            _ => Err(Refusal::WhichUndo(failed.into_iter().map(|at| self.undos[at].no).collect())),
+        }
+    }
+
+    /// A person answers for it.
+    fn close_failed(&mut self, at: usize, status: &'static str, reference: Option<String>) {
+        let open = self.undos.remove(at);
+        self.settle(open.no, status, reference);
+        self.settled();
+        self.go_on();
+    }
+
+    /// The step decided anew, by this commit: it has another number, and so another key.
+    fn edit(&mut self, step: Step<S>, undo: Option<i32>) -> Result<(), Refusal> {
+        let no = self.seq;
+        if let Some(at) = self.failed_at(undo)? {
+            let open = &mut self.undos[at];
+            (open.by, open.failed, open.anew) = (step.into(), None, Some(no));
+            self.settled();
+            return Ok(());
+        }
+        self.leave_out()?;
+        self.settled();
+        self.pending = match step {
+            Step::Tx(step) => Pending::Run { no, step },
+            Step::Activity(activity) => {
+                self.intend(no, &activity);
+                Pending::Call { no, activity }
+            }
+        };
+        Ok(())
+    }
+
+    /// The pending step is not done: nothing of it may be left outside.
+    fn leave_out(&mut self) -> Result<(), Refusal> {
+        match &self.pending {
+            Pending::Run { .. } => Ok(()),
+            Pending::Call { activity, .. } if self.unsettled && leaves_a_trace::<S>(activity) => {
+                Err(Refusal::Unsettled)
+            }
+            Pending::Call { no, .. } => {
+                let no = *no;
+                self.forget_undo(no);
+                self.settle(no, "refuted", None);
+                Ok(())
+            }
+            _ => Err(Refusal::NothingFailed),
+        }
+    }
+
+    fn mark_done(
+        &mut self,
+        event: Option<&Value>,
+        outside: Option<&Outside>,
+    ) -> Result<(), Refusal> {
+        if !matches!(self.pending, Pending::Call { .. } | Pending::Event { .. }) {
+            return Err(Refusal::NothingFailed);
+        }
+        let event =
+            event.ok_or_else(|| Refusal::DoesNotFit("say what happened: an event".into()))?;
+        let event: S::Event = fits("event", event)?;
+        if let Pending::Call { no, activity } = self.pending.clone() {
+            match outside {
+                None if S::terms(&activity).effect.is_some() => {
+                    let why = "say what stands outside: a reference, or nothing";
+                    return Err(Refusal::DoesNotFit(why.to_owned()));
+                }
+                Some(Outside::Nothing) => {
+                    self.forget_undo(no);
+                    self.settle(no, "refuted", None);
+                }
+                Some(Outside::Stands(reference)) => {
+                    self.settle(no, "confirmed", Some(reference.clone()));
+                }
+                None => {}
+            }
+            let pivot = matches!(S::undo(&Step::Activity(activity)), Undo::Pivot);
+            if pivot && outside != Some(&Outside::Nothing) {
+                self.pass_pivot().map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
+            }
+        }
+        self.hear(event)
+    }
+
+    fn skip(&mut self) -> Result<(), Refusal> {
+        let step = match &self.pending {
+            Pending::Run { step, .. } => Step::Tx(step.clone()),
+            Pending::Call { activity, .. } => Step::Activity(activity.clone()),
+            _ => return Err(Refusal::NothingFailed),
+        };
+        let event = S::skipped(&step).ok_or(Refusal::NotSkippable)?;
+        self.leave_out()?;
+        self.hear(event)
+    }
+
+    /// The saga decides what follows; what it does not expect is refused instead of making it stuck.
+    fn hear(&mut self, event: S::Event) -> Result<(), Refusal> {
+        self.settled();
+        let next = on::<S>(self.state.clone(), event.clone()).map_err(Refusal::DoesNotFit)?;
+        self.status = Status::Running;
+        self.decide(Entry::new("outcome", &event), next)
+            .map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
+        self.take_early();
+        if !self.parks() {
+            self.release();
+        }
+        Ok(())
+    }
+
+    /// Where it stands, for the journal.
+    fn standing(&self) -> Value {
+        let undos = serde_json::to_value(&self.undos).unwrap_or_default();
+        let pending = serde_json::to_value(&self.pending).unwrap_or_default();
+        json!({ "status": self.status.as_str(), "pending": pending, "undos": undos })
+    }
+
+    fn outlook(&self) -> Outlook {
+        let unwinding = self.status == Status::Unwinding;
+        let open = self.undos.iter().rev().filter(|open| unwinding && open.failed.is_none());
+        Outlook {
+            status: self.status.as_str().to_owned(),
+            next: match self.task() {
+                Task::Run | Task::UndoRun | Task::Park => None,
+                Task::Call { activity, .. } => Some(format!("{activity:?}")),
+                Task::Probe { activity, .. } => Some(format!("ask what became of {activity:?}")),
+                Task::Drop { .. } => None,
+                Task::Fire { event, .. } => Some(format!("{event:?}")),
+                Task::UndoCall { undo, .. } => Some(format!("{undo:?}")),
+                Task::Join { .. } => Some("wait for its children".to_owned()),
+                Task::CallOff { .. } => Some("call its children off".to_owned()),
+            }
+            .or_else(|| match (&self.pending, self.next_undo().map(|open| &open.by)) {
+                (Pending::Run { step, .. }, _) => Some(format!("{step:?}")),
+                (_, Some(WayBack::Tx(step))) if unwinding => Some(format!("{step:?}")),
+                _ => None,
+            }),
+            past_pivot: self.past_pivot,
+            undoes: open
+                .map(|open| match &open.by {
+                    WayBack::Tx(step) => format!("{step:?}"),
+                    WayBack::Activity(activity) => format!("{activity:?}"),
+                    WayBack::Children => "its children".to_owned(),
+                    WayBack::Person => "by a person".to_owned(),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Is there something outside, or a way back, that an unknown attempt may have left?
+fn leaves_a_trace<S: Saga>(activity: &S::Activity) -> bool {
+    S::terms(activity).effect.is_some()
+        || !matches!(S::undo(&Step::Activity(activity.clone())), Undo::Nothing)
+}
+
+fn fits<T: DeserializeOwned>(what: &str, json: &Value) -> Result<T, Refusal> {
+    T::deserialize(json).map_err(|error| Refusal::DoesNotFit(format!("the {what}: {error}")))
+}

@@ -1,0 +1,260 @@
+//! What a person does to an instance: verbs, each with who and why, in the caller's transaction.
+//!
+//! A verb is a pure function of the instance ([`crate::Engine::operate`] locks the row, asks it and writes its commit), so that a
+//! plan can show what it would do by asking it the same and writing nothing. What was done stands in the journal (kind
+//! `operator`: the verb, who, why, before and after). The same instruction given twice does nothing the second time.
+
+mod apply;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+pub(crate) use self::apply::operate;
+use crate::{
+    engine::Engine, family::write_own, id::shard_in, row::Row, signal::wake_workers, store,
+};
+
+/// One thing that a person wants done to one instance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Instruction {
+    /// The same for each repetition of a request: it is followed once.
+    pub id: String,
+    /// Who wants it.
+    pub by: String,
+    /// Why. It stands in the journal; no personal data.
+    pub reason: String,
+    /// What.
+    pub verb: Verb,
+    /// Which failed undo, by the step that it takes back; needed where several failed.
+    #[serde(default)]
+    pub undo: Option<i32>,
+    /// The seq that the instance must still have: nothing is done to one that has moved on since it was looked at.
+    #[serde(default)]
+    pub seq: Option<i32>,
+}
+
+/// What can be done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Try again now, with all attempts: what it is stuck at, or what would be tried again later.
+    Retry,
+    /// Put this step (`{"tx": ..}` or `{"activity": ..}`) in the place of the one that does not work, or of a failed undo. It is decided
+    /// anew: another step number, another key.
+    EditAndRetry(Value),
+    /// A person has seen to it outside. For a failed undo: it is undone, `evidence` becomes the reference of its undoing. For a pending
+    /// activity: `event` is its outcome.
+    MarkDone {
+        /// What proves it: a provider's reference, a ticket.
+        evidence: String,
+        /// The saga's event, for a pending activity.
+        #[serde(default)]
+        event: Option<Value>,
+        /// What stands outside now, for a pending activity that declares an effect.
+        #[serde(default)]
+        outside: Option<Outside>,
+    },
+    /// Leave out a failed undo (its effect is waived), or a forward step for which the saga says what stands for it
+    /// ([`crate::Saga::skipped`]).
+    Skip,
+    /// Give the instance up: it ends `abandoned`, its live effects are waived, and what is left to do is somebody else's.
+    HandOver {
+        /// Whose.
+        to: String,
+    },
+    /// Stop it where it is. Signals are kept, a timer goes on and fires when it is resumed.
+    Pause,
+    /// Let a paused one go on.
+    Resume,
+    /// Take everything back, before the pivot.
+    Cancel,
+}
+
+impl Verb {
+    /// As in the journal.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::EditAndRetry(_) => "edit_and_retry",
+            Self::MarkDone { .. } => "mark_done",
+            Self::Skip => "skip",
+            Self::HandOver { .. } => "hand_over",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// What a person found outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outside {
+    /// The effect stands, under the provider's reference.
+    Stands(String),
+    /// There is none.
+    Nothing,
+}
+
+/// Why a verb is not followed. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// There is no such instance.
+    #[error("there is no such saga")]
+    NotFound,
+    /// Who wants it and why are required.
+    #[error("say who you are, and why")]
+    NoReason,
+    /// The verb is not for an instance like this.
+    #[error("it is {0}")]
+    WrongStatus(String),
+    /// From here on it only goes forward.
+    #[error("it is past its pivot: nothing is taken back any more")]
+    PastPivot,
+    /// There is nothing to try again, edit, mark or skip.
+    #[error("nothing of it has failed")]
+    NothingFailed,
+    /// Several undos failed; say which.
+    #[error("several undos failed, say which: {0:?}")]
+    WhichUndo(Vec<i32>),
+    /// The saga does not say what stands for this step.
+    #[error("this step must not be skipped")]
+    NotSkippable,
+    /// Its last attempt may have had an effect: retry (which asks), or mark it done.
+    #[error("its last attempt may have had an effect: retry, which asks, or mark it done, first")]
+    Unsettled,
+    /// The step or event given does not fit the saga.
+    #[error("that does not fit: {0}")]
+    DoesNotFit(String),
+    /// It has children that have not ended: deal with those first.
+    #[error("{0} of its children are open: deal with those first")]
+    ChildrenOpen(i64),
+    /// It was last written by a version that this process does not know, or cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It is not as it was when it was looked at.
+    #[error("it has moved on: its seq is {seq}")]
+    MovedOn {
+        /// What it is now.
+        seq: i32,
+    },
+}
+
+/// What became of an instruction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operated {
+    /// It was followed; true with the caller's commit.
+    Applied(Outlook),
+    /// It was not.
+    Refused(Refusal),
+    /// It was followed before; nothing was done.
+    Repeated,
+}
+
+/// How an instance stands after a verb, and what comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Its status.
+    pub status: String,
+    /// What runs next, if anything does by itself.
+    pub next: Option<String>,
+    /// It only goes forward.
+    pub past_pivot: bool,
+    /// What will be taken back, first to last.
+    pub undoes: Vec<String>,
+}
+
+/// The commit of a verb, not written yet.
+pub(crate) struct Decided {
+    pub(crate) commit: crate::commit::Commit,
+    pub(crate) taken: Vec<String>,
+    pub(crate) outlook: Outlook,
+}
+
+/// A locked row with what a verb has to know beside it.
+pub(crate) struct Subject {
+    pub(crate) row: Row,
+    /// Kept signals: (id, event as JSON, version).
+    pub(crate) early: Vec<(String, String, i16)>,
+    /// Its effects that stand or may stand.
+    pub(crate) live: Vec<Value>,
+    pub(crate) open_children: i64,
+}
+
+impl Engine {
+    /// Does what a person wants, once per [`Instruction::id`].
+    ///
+    /// Lock the rows of the domain first, as for [`crate::signal`]. Round trips: 4 to 8. Row operations: 3 (instance, journal, the
+    /// instruction's id), more where effects are waived or a notice is written.
+    ///
+    /// # Errors
+    /// The database's. What cannot be done is [`Operated::Refused`].
+    pub async fn operate(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        order: &Instruction,
+    ) -> Result<Operated, sqlx::Error> {
+        let Some(row) = store::lock_instance(tx, shard_in(id), id).await? else {
+            return Ok(Operated::Refused(Refusal::NotFound));
+        };
+        let signal_id = format!("operator:{}", order.id);
+        if store::knows_signal(tx, row.shard, id, &signal_id).await? {
+            return Ok(Operated::Repeated);
+        }
+        let subject = look(tx, row, &order.verb).await?;
+        let decided = match self.decide(subject, order) {
+            Ok(decided) => decided,
+            Err(refusal) => return Ok(Operated::Refused(refusal)),
+        };
+        let (commit, to) = (&decided.commit, (shard_in(id), id));
+        let event = json!(order).to_string();
+        store::insert_signal(tx, to, &signal_id, &event, "applied", 0).await?;
+        if !decided.taken.is_empty() {
+            store::take_signals(tx, to.0, id, &decided.taken).await?;
+        }
+        write_own(tx, commit).await?;
+        if matches!(order.verb, Verb::HandOver { .. }) {
+            store::waive_effects(tx, to.0, id).await?;
+        }
+        wake_workers(tx, commit).await?;
+        Ok(Operated::Applied(decided.outlook))
+    }
+
+    /// What the verb makes of the instance. Pure.
+    pub(crate) fn decide(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
+        if order.by.trim().is_empty() || order.reason.trim().is_empty() {
+            return Err(Refusal::NoReason);
+        }
+        let row = &subject.row;
+        if order.seq.is_some_and(|seq| seq != row.seq) {
+            return Err(Refusal::MovedOn { seq: row.seq });
+        }
+        let Some(kind) = self.kind(&row.name) else {
+            return Err(Refusal::Unreadable(format!("{} is not known here", row.name)));
+        };
+        kind.operate(subject, order)
+    }
+}
+
+/// Round trips: 0 to 3, by what the verb has to know.
+pub(crate) async fn look(
+    tx: &mut PgConnection,
+    row: Row,
+    verb: &Verb,
+) -> Result<Subject, sqlx::Error> {
+    let (shard, id) = (row.shard, row.saga_id);
+    let mut subject = Subject { row, early: Vec::new(), live: Vec::new(), open_children: 0 };
+    if subject.row.kept > 0 {
+        subject.early = store::early_signals(&mut *tx, shard, id).await?;
+    }
+    if matches!(verb, Verb::HandOver { .. }) {
+        subject.live = store::live_effects(&mut *tx, shard, id).await?;
+        subject.open_children = store::open_children(tx, shard, id).await?;
+    }
+    Ok(subject)
+}
