@@ -48,7 +48,7 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
     let site = Site::new();
     let (clients, subscriber) = (Arc::default(), Arc::default());
     let mut seeded = None;
-    for _ in 0..kills {
+    for nth in 1..=kills {
         let up = Arc::new(site.up(&["--rate-limit", "0"]).await);
         if seeded.is_none() {
             seeded = Some(on_hand(&up).await);
@@ -60,6 +60,8 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
             busy.spawn(shop_on(lane, Arc::clone(&up), Arc::clone(&clients), lane_random));
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(150..2_000))).await;
+        // However slow the machine is: a kill while nobody has ordered tries little.
+        eventually("customers to order", async || accepted(&clients) >= 3 * nth).await;
         up.kill_group_now();
         busy.shutdown().await;
         Arc::into_inner(up).expect("nobody else holds it").kill_group().await;
@@ -76,6 +78,12 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
     end.check(seeded.as_ref(), seed).await;
     reading.abort();
     end.pool.close().await;
+}
+
+/// So many orders were accepted so far.
+fn accepted(clients: &Mutex<Clients>) -> u64 {
+    let (placed, _) = clients.lock().expect("no panic").told();
+    placed.values().filter(|orders| !orders.is_empty()).count() as u64
 }
 
 async fn pool(up: &Up) -> PgPool {
@@ -150,7 +158,7 @@ impl End<'_> {
             books.events.len()
         );
         assert!(
-            placed >= 5 && placed * 3 >= orders && (cancelled >= 1 || orders < 100),
+            placed * 3 >= orders && (cancelled >= 1 || orders < 100),
             "vacuous: of {orders} orders {placed} were placed and {cancelled} cancelled"
         );
     }
