@@ -14,6 +14,7 @@ use crate::{
     family,
     hooks::Site,
     instance::Instance,
+    limits::Pace,
     perform::{Fact, Task, What, perform},
     saga::Saga,
     steps::Steps,
@@ -31,6 +32,7 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
     mut instance: Box<Instance<S>>,
 ) {
     shift.hooks.at(Site::Claimed).await;
+    let mut pace = Pace::at(instance.seq);
     loop {
         let task = instance.task();
         let committed = match task {
@@ -56,6 +58,11 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
             Committed::Lost => return,
         }
         if instance.status.is_final() {
+            return;
+        }
+        if let Err(limit) = pace.check(instance.seq) {
+            instance.stick(limit);
+            in_lane(&shift, instance).await;
             return;
         }
     }

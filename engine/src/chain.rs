@@ -8,14 +8,12 @@ use sqlx::PgConnection;
 use crate::{
     apply::on,
     instance::{Entry, Instance, Pending},
+    limits::CHAIN_STEPS,
     saga::{Saga, Step},
     status::Status,
     steps::{StepError, Steps},
     unwind::WayBack,
 };
-
-/// A chain longer than this is a bug in the saga.
-const CHAIN_LIMIT: usize = 16;
 
 /// Runs the pending tx step and all that follow from it, until the saga needs the outside, waits or ends.
 ///
@@ -32,8 +30,8 @@ pub(crate) async fn run<S: Saga, I: Steps<S>>(
     let mut length = 0;
     while let Pending::Run { no, step } = &instance.pending {
         length += 1;
-        if length > CHAIN_LIMIT {
-            return Err(StepError::Broken(format!("a chain of more than {CHAIN_LIMIT} steps")));
+        if length > CHAIN_STEPS {
+            return Err(StepError::Broken(format!("a chain of more than {CHAIN_STEPS} steps")));
         }
         let (no, step) = (*no, step.clone());
         let event = guarded(steps.run(tx, &step)).await?;

@@ -10,6 +10,7 @@ use crate::{
     hooks::Site,
     instance::{Instance, Pending},
     lane::{Written, is_transient},
+    limits,
     perform::{Fact, Task},
     saga::Saga,
     start::{Unreadable, give_up_unreadable},
@@ -36,6 +37,9 @@ pub(crate) async fn in_lane<S: Saga>(
     mut instance: Box<Instance<S>>,
 ) -> Committed<S> {
     let commit = instance.commit();
+    if let Err(limit) = limits::check(&commit) {
+        return refused(shift, &instance, &limit).await;
+    }
     let (wake, parks) = (commit.wake.clone(), commit.release);
     shift.hooks.at(Site::BeforeCommit).await;
     let written = shift.lane(instance.shard).commit(commit).await;
@@ -46,16 +50,23 @@ pub(crate) async fn in_lane<S: Saga>(
             if parks { Committed::Lost } else { Committed::Yes(instance) }
         }
         Written::Missed => reread(shift, &instance).await,
-        Written::Refused(why) => {
-            tracing::error!(saga_id = %instance.id, %why, "the database refuses a transition; the instance is stuck");
-            match reread::<S>(shift, &instance).await {
-                Committed::Missed(mut fresh) if fresh.committed_seq == instance.committed_seq => {
-                    fresh.stick(format_args!("its transition cannot be stored: {why}"));
-                    Box::pin(in_lane(shift, fresh)).await
-                }
-                other => other,
-            }
+        Written::Refused(why) => refused(shift, &instance, &why).await,
+    }
+}
+
+/// Its transition can never be stored: a person is needed.
+async fn refused<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    why: &impl std::fmt::Display,
+) -> Committed<S> {
+    tracing::error!(saga_id = %instance.id, %why, "a transition is refused; the instance is stuck");
+    match reread::<S>(shift, instance).await {
+        Committed::Missed(mut fresh) if fresh.committed_seq == instance.committed_seq => {
+            fresh.stick(format_args!("its transition cannot be stored: {why}"));
+            Box::pin(in_lane(shift, fresh)).await
         }
+        other => other,
     }
 }
 
@@ -84,6 +95,7 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
             .await?;
         }
         let commit = instance.commit();
+        limits::check(&commit).map_err(|limit| StepError::Broken(limit.to_string()))?;
         if !write_own(&mut tx, &commit).await? {
             tx.rollback().await?;
             return Ok(None);

@@ -76,6 +76,7 @@ mod instance;
 mod json;
 mod lane;
 mod lease;
+pub mod limits;
 pub mod migrations;
 pub mod notice;
 pub mod operate;
@@ -84,6 +85,7 @@ pub mod pause;
 mod perform;
 pub mod queue;
 mod registry;
+mod retain;
 mod round;
 mod row;
 pub mod saga;
@@ -105,9 +107,11 @@ pub use engine::{Engine, EngineBuilder};
 pub use family::CallOff;
 pub use gate::{Gate, Mismatch};
 pub use id::{SHARDS, new_id, shard_in, shard_of};
+pub use limits::Limit;
 pub use migrations::migrate;
 pub use pause::PauseError;
 pub use queue::{Quota, Rate, Scope, set_quota};
+pub use retain::{Retained, Retention, retain};
 pub use saga::{
     CalledOff, Early, Joined, Never, Next, Payload, Rest, Saga, Step, Undo, Unexpected, stay, to,
     unwind,

@@ -12,6 +12,7 @@ use crate::{
     id::shard_in,
     instance::{Entry, Instance},
     json::json,
+    limits::{self, Limit},
     row::Row,
     saga::{CalledOff, Early, Saga, Then},
     status::Status,
@@ -48,6 +49,9 @@ pub enum SignalError {
     /// The saga's decision is not allowed.
     #[error("{0}")]
     Broken(String),
+    /// The signal is too large, or too many are kept already, or the instance lives too long. Roll back.
+    #[error(transparent)]
+    OverLimit(#[from] Limit),
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
@@ -72,16 +76,19 @@ pub async fn signal<S: Saga>(
         .await?
         .filter(|row| row.name == S::NAME)
         .ok_or(SignalError::NotFound(id))?;
+    let text = json(&event);
+    limits::check_event(&text)?;
     if row.version > S::VERSION.cast_signed() {
-        return keep_unread::<S>(tx, &row, signal_id, &json(&event)).await;
+        return keep_unread::<S>(tx, &row, signal_id, &text).await;
     }
     let owned = row.owner.is_some();
     let mut instance = read::<S>(row)?;
     let answer = offer(&mut instance, owned, &event)?;
-    if !remember::<S>(tx, id, signal_id, &json(&event), answer).await? {
+    if !remember::<S>(tx, id, signal_id, &text, answer).await? {
         return Ok(Answer::Duplicate);
     }
     if answer == Answer::Kept {
+        limits::check_kept(instance.kept)?;
         instance.kept += 1;
     }
     if answer == Answer::Applied && instance.kept > 0 {
@@ -101,6 +108,9 @@ pub async fn signal<S: Saga>(
     }
     let commit =
         if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
+    if answer == Answer::Applied {
+        limits::check(&commit)?;
+    }
     let written = write_own(tx, &commit).await?;
     debug_assert!(written, "the row is locked");
     wake_workers(tx, &commit).await?;
@@ -148,6 +158,9 @@ async fn keep_unread<S: Saga>(
     };
     if !remember::<S>(tx, row.saga_id, signal_id, event, answer).await? {
         return Ok(Answer::Duplicate);
+    }
+    if answer == Answer::Kept {
+        limits::check_kept(row.kept)?;
     }
     store::note_signal(tx, row.shard, row.saga_id, event, answer == Answer::Kept).await?;
     notify(tx).await?;

@@ -12,6 +12,7 @@ use crate::{
     family,
     id::shard_of,
     instance::{Instance, Pending},
+    limits::{self, Limit},
     saga::Saga,
     status::Status,
     steps::StepError,
@@ -37,6 +38,9 @@ pub enum StartError {
     /// The saga's first transition is not allowed.
     #[error("{0}")]
     Broken(String),
+    /// The input, or what the saga made of it, is too large.
+    #[error(transparent)]
+    OverLimit(#[from] Limit),
     /// A step of the first chain failed.
     #[error("the first chain failed: {0}")]
     Step(#[from] StepError),
@@ -124,9 +128,11 @@ impl Engine {
                 instance.release();
             }
             let owner = place.as_ref().and(shift.as_ref()).map(|shift| shift.worker_id);
+            let commit = instance.commit();
+            limits::check_start(&commit)?;
             births.push(Birth {
                 name: S::NAME,
-                commit: instance.commit(),
+                commit,
                 options: start.options(),
                 parent: None,
                 owner,

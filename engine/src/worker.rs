@@ -32,7 +32,9 @@ use crate::{
     id::{SHARDS, shard_in},
     instance::Instance,
     lane::Lane,
-    lease, pause, round,
+    lease, pause,
+    retain::{self, Retention},
+    round,
     row::Row,
     saga::Saga,
     status::Status,
@@ -56,6 +58,8 @@ pub struct WorkerConfig {
     pub poll: Duration,
     /// No other living process works under this name: what an earlier one of the name held is free at once.
     pub sole: bool,
+    /// How long what has ended is kept.
+    pub retention: Retention,
     /// For tests of the engine only.
     #[doc(hidden)]
     pub hooks: Hooks,
@@ -71,6 +75,7 @@ impl Default for WorkerConfig {
             drain: Duration::from_secs(25),
             poll: Duration::from_secs(1),
             sole: false,
+            retention: Retention::default(),
             hooks: Hooks::default(),
         }
     }
@@ -368,6 +373,7 @@ async fn shift(
     tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun its shift");
     let renewing = tokio::spawn(lease::renew(shift.clone(), config.lease));
     let listening = tokio::spawn(claim::listen(shift.clone()));
+    let retaining = tokio::spawn(retain::run(shift.clone(), config.retention));
     let claiming = tokio::spawn(claim::run(shift.clone(), config.poll));
     let rounding = tokio::spawn(round::run(shift.clone(), config.poll));
     let running = async {
@@ -381,6 +387,7 @@ async fn shift(
     let ((), until) = tokio::join!(running, stopping);
     engine.end_shift(&shift);
     listening.abort();
+    retaining.abort();
     // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
     let _ = claiming.await;
     let _ = rounding.await;

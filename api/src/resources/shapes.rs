@@ -60,7 +60,10 @@ pub fn not_started(error: StartError) -> Problem {
             Problem::conflict("operation_in_progress", "The same is being done already.")
         }
         StartError::Database(error) => error.into(),
-        StartError::Unknown(_) | StartError::Broken(_) | StartError::Step(_) => {
+        StartError::Unknown(_)
+        | StartError::Broken(_)
+        | StartError::OverLimit(_)
+        | StartError::Step(_) => {
             tracing::error!(%error, "a saga could not be started");
             Problem::internal()
         }
@@ -71,7 +74,10 @@ pub fn not_started(error: StartError) -> Problem {
 pub fn not_signalled(error: SignalError) -> Problem {
     match error {
         SignalError::Database(error) => error.into(),
-        SignalError::NotFound(_) | SignalError::Unreadable { .. } | SignalError::Broken(_) => {
+        SignalError::NotFound(_)
+        | SignalError::Unreadable { .. }
+        | SignalError::OverLimit(_)
+        | SignalError::Broken(_) => {
             tracing::error!(%error, "a saga could not be told");
             Problem::internal()
         }
