@@ -399,3 +399,21 @@ fn golden_files_prove_that_earlier_versions_can_still_be_read() {
     assert!(fault.contains("stores something else"), "{fault}");
     std::fs::remove_dir_all(folder).expect("it is ours");
 }
+
+#[test]
+fn the_guide_to_changing_code_shows_code_that_runs_here() {
+    let lines = |text: &str| text.lines().map(str::trim).collect::<Vec<_>>().join("\n");
+    let page = include_str!("../../../docs/changing-code.md");
+    let files = [
+        ("parcel.rs", lines(include_str!("parcel.rs"))),
+        ("versions.rs", lines(include_str!("versions.rs"))),
+    ];
+    let blocks = page.split("```rust ").skip(1).collect::<Vec<_>>();
+    assert_eq!(blocks.len(), 3, "each block names the file that it is from");
+    for block in blocks {
+        let (file, code) = block.split_once('\n').expect("a file and code");
+        let code = code.split("```").next().expect("it ends").trim_end();
+        let (_, text) = files.iter().find(|(name, _)| *name == file).expect("one of the two");
+        assert!(text.contains(&lines(code)), "{file} reads otherwise:\n{code}");
+    }
+}
