@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, EffectRow, Next, Outcome, Saga, Step, StepError, Steps, Terms, Undo,
-    Undone, Unexpected,
+    ActivityKey, CalledOff, EffectRow, Never, Next, Outcome, Saga, Step, StepError, Steps, Terms,
+    Undo, Undone, Unexpected,
     testing::{Sample, Samples},
     to,
 };
@@ -23,9 +23,6 @@ pub(crate) enum State {
 pub(crate) enum Event {
     Due,
 }
-
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Never {}
 
 impl Saga for Nap {
     const NAME: &'static str = "nap";

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Cause, Effect, EffectKind, EffectRow, Next, Outcome, Probe, Saga, Step,
-    StepError, Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, stay,
+    ActivityKey, CalledOff, Cause, Effect, EffectKind, EffectRow, Never, Next, Outcome, Probe,
+    Saga, Step, StepError, Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, stay,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -40,9 +40,6 @@ pub(crate) enum Event {
     /// What makes the saga's own code panic.
     Boom,
 }
-
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Never {}
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub(crate) enum Do {
