@@ -12,7 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use stepwise_engine::{
     WorkerConfig,
     hooks::Hooks,
@@ -44,8 +44,11 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let pool =
-        PgPoolOptions::new().max_connections(8).connect_lazy(&told.database).expect("an address");
+    let address: PgConnectOptions = told.database.parse().expect("an address");
+    // A process that stands still in the middle of a transaction gives its row locks back as it gives back what it leased.
+    let patience = told.lease.as_millis().to_string();
+    let options = address.options([("idle_in_transaction_session_timeout", patience)]);
+    let pool = PgPoolOptions::new().max_connections(8).connect_lazy_with(options);
     let outside = Outside(told.outside.clone());
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
     match told.role {
