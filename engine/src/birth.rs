@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// One instance to start.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Start<I> {
     /// What it is about.
     pub subject: String,
@@ -32,7 +33,8 @@ pub struct Start<I> {
 
 /// What is claimed first when many are due. Nothing starves: a class is overtaken only by what is due up to
 /// [`Priority::HEAD_START`] later than itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Before the others.
     High,
@@ -103,6 +105,16 @@ impl<I> Start<I> {
     pub fn queued(mut self, queue_key: impl Into<String>) -> Self {
         self.queue_key = Some(queue_key.into());
         self
+    }
+
+    /// The same with another input.
+    pub(crate) fn try_map<J, E>(
+        self,
+        input: impl FnOnce(I) -> Result<J, E>,
+    ) -> Result<Start<J>, E> {
+        let Self { subject, start_key, priority, tags, deadline, queue_key, .. } = self;
+        let input = input(self.input)?;
+        Ok(Start { subject, start_key, input, priority, tags, deadline, queue_key })
     }
 
     /// The options without the input.

@@ -89,6 +89,7 @@ mod retain;
 mod round;
 mod row;
 pub mod saga;
+pub mod schedule;
 mod signal;
 mod start;
 mod status;
@@ -116,6 +117,7 @@ pub use saga::{
     CalledOff, Early, Joined, Never, Next, Payload, Rest, Saga, Step, Undo, Unexpected, stay, to,
     unwind,
 };
+pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError};
 pub use signal::{Answer, SignalError, signal};
 pub use start::{StartError, Started};
 pub use status::{Status, WaitingOn};

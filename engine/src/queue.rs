@@ -112,12 +112,15 @@ pub async fn set_quota(
     .map(|_| ())
 }
 
+/// (scope, at once, starts, milliseconds).
+type QuotaRow = (String, Option<i32>, Option<i32>, Option<i64>);
+
 /// The quota that holds for a queue key of a saga (its own, else that for each), and that of the saga as a whole. Round trips: 1.
 ///
 /// # Errors
 /// The database's.
 pub async fn quotas(pool: &PgPool, saga: &str, key: &str) -> Result<(Quota, Quota), sqlx::Error> {
-    let rows: Vec<(String, Option<i32>, Option<i32>, Option<i64>)> = sqlx::query_as(
+    let rows: Vec<QuotaRow> = sqlx::query_as(
         "-- name: inspect quotas
         select scope, at_once, starts, (extract(epoch from per) * 1000)::bigint from saga.quota
         where shard = $1 and name = $2 and (scope <> 'key' or queue_key = $3)",

@@ -1,14 +1,24 @@
 //! The sagas an engine knows, with how their steps are done.
 
-use std::{any::Any, convert::Infallible, marker::PhantomData, sync::Arc};
+use std::{
+    any::Any,
+    convert::Infallible,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use futures::future::BoxFuture;
+use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::{
-    advance, chain,
+    advance,
+    birth::{Birth, Start, unborn},
+    chain,
     commit::Commit,
     family::CallOff,
+    id::shard_of,
     instance::Instance,
     operate::{self, Decided, Instruction, Refusal, Subject},
     perform::{Task, What, perform},
@@ -28,6 +38,11 @@ pub(crate) trait Drives: Send + Sync {
     fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()>;
     /// Unwinds the instance of a locked row from outside; the commit is to be written in the same transaction.
     fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable>;
+    /// An instance by its input as JSON, about to be inserted; its first tx steps run when a worker claims it.
+    ///
+    /// # Errors
+    /// Why the input does not fit.
+    fn birth(&self, start: Start<Value>) -> Result<Birth, String>;
     /// Asks the provider for a watched effect.
     fn find<'a>(&'a self, watched: &'a Watched) -> BoxFuture<'a, Result<Found, Unreadable>>;
     /// Opens the undo of an effect that was found; the row is locked, the commit is to be written in the same transaction.
@@ -96,6 +111,21 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
             };
             advance::drive(shift, steps, instance).await;
         })
+    }
+
+    fn birth(&self, start: Start<Value>) -> Result<Birth, String> {
+        let start =
+            start.try_map(serde_json::from_value::<S::Input>).map_err(|error| error.to_string())?;
+        let unborn =
+            catch_unwind(AssertUnwindSafe(|| unborn::<S>(shard_of(&start.subject), &start)));
+        let mut instance = unborn
+            .map_err(|_| "the saga panicked in `start`".to_owned())?
+            .map_err(|forbidden| forbidden.to_string())?;
+        if !instance.parks() {
+            instance.release();
+        }
+        let commit = instance.commit();
+        Ok(Birth { name: S::NAME, commit, options: start.options(), parent: None, owner: None })
     }
 
     fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable> {

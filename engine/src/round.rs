@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Executor as _, FromRow, PgConnection};
 
-use crate::{claim, deadline, queue, worker::Shift};
+use crate::{claim, deadline, queue, schedule, worker::Shift};
 
 /// Rounds that hints ask for are so far apart at least: a burst of ends is one round.
 const REST: Duration = Duration::from_millis(5);
@@ -19,6 +19,7 @@ type Cursors = HashMap<String, Option<String>>;
 /// What there is to do.
 #[derive(Debug, FromRow)]
 struct Seen {
+    ticks: bool,
     overdue: bool,
     /// Sagas that have queued instances.
     queues: Vec<String>,
@@ -30,6 +31,7 @@ const LET_GO: &str = "-- name: let go\nset idle_in_transaction_session_timeout =
 
 const LOOK: &str = "-- name: look around
 select
+    exists (select from saga.schedule s where s.next_at <= clock.now and s.saga = any($1::text[])) as ticks,
     exists (select from saga.instance i
         where i.deadline_at <= clock.now and i.deadline_at is not null and i.ended_at is null and not i.overdue) as overdue,
     array(select k.name from unnest($1::text[]) as k(name)
@@ -78,6 +80,9 @@ async fn go(
     shift.pause(seen.paused);
     if !shift.holds_lease() {
         return Ok(());
+    }
+    if seen.ticks {
+        schedule::fire(shift, connection, &names).await?;
     }
     if seen.overdue {
         deadline::enforce(shift, connection, &names, &versions).await?;

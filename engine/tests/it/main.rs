@@ -24,6 +24,7 @@ mod provider;
 mod queues;
 mod race;
 mod retain;
+mod schedules;
 mod signals;
 mod stops;
 mod tasks;

@@ -1,0 +1,219 @@
+//! Schedules: each tick starts one instance, whoever looks and whoever dies.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use stepwise_engine::{CatchUp, Overlap, Schedule, ScheduleError, Start, schedule, testing::Clock};
+
+use crate::{
+    job::{Input, Job},
+    world::{World, engine, eventually, quick, work_on},
+};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn hourly(input: Input) -> Schedule {
+    Schedule::of::<Job>("hourly", "0 * * * *", "Europe/Berlin", Start::new("shop", input))
+        .expect("an input is JSON")
+}
+
+async fn put(world: &World, schedule: &Schedule) -> Result<(), ScheduleError> {
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let put = world.engine.put_schedule(&mut tx, schedule).await;
+    tx.commit().await.expect("the database is there");
+    put
+}
+
+/// Moves business time to so many seconds after the next full hour.
+async fn past_the_hour(world: &World, seconds: u64) {
+    let now: DateTime<Utc> = sqlx::query_scalar("-- name: test now\nselect saga.now()")
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there");
+    let left = 3_600 - now.timestamp().rem_euclid(3_600).unsigned_abs();
+    Clock::of(&world.pool).advance(Duration::from_secs(left + seconds)).await;
+}
+
+/// The start keys of all instances, oldest tick first.
+async fn keys(world: &World) -> Vec<String> {
+    sqlx::query_scalar("-- name: test keys\nselect start_key from saga.instance order by start_key")
+        .fetch_all(&world.pool)
+        .await
+        .expect("the database is there")
+}
+
+async fn next_at(world: &World) -> Option<DateTime<Utc>> {
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    schedule::list(&mut tx).await.expect("the database is there")[0].next_at
+}
+
+/// Waits until every tick so far is decided.
+async fn decided(world: &World) {
+    eventually("all ticks to be decided", async || {
+        let now: DateTime<Utc> = sqlx::query_scalar("-- name: test now\nselect saga.now()")
+            .fetch_one(&world.pool)
+            .await
+            .expect("the database is there");
+        next_at(world).await.is_none_or(|next| next > now)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_tick_starts_one_instance_under_three_workers_and_names_its_time() {
+    let world = World::new().await;
+    let others = [0, 1].map(|_| engine(world.pool.clone(), &world.provider));
+    let workers = [
+        world.worker(quick()).await,
+        work_on(&others[0], quick()).await,
+        work_on(&others[1], quick()).await,
+    ];
+    put(&world, &hourly(Input::Nothing)).await.expect("it is a schedule");
+    for hours in 1..=12 {
+        past_the_hour(&world, 1).await;
+        eventually("the tick", async || keys(&world).await.len() >= hours).await;
+    }
+    let first: DateTime<Utc> = keys(&world).await[0]
+        .strip_prefix("hourly@")
+        .and_then(|tick| tick.parse().ok())
+        .expect("the key names the tick");
+    let expected = (0..12).map(|hour| {
+        let tick = first + chrono::Duration::hours(hour);
+        format!("hourly@{}", tick.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+    });
+    assert_eq!(keys(&world).await, expected.collect::<Vec<_>>());
+    for worker in workers {
+        worker.stop().await;
+    }
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_firing_that_is_broken_off_in_the_middle_leaves_nothing_and_is_done_again() {
+    let world = World::new().await;
+    put(&world, &hourly(Input::Nothing)).await.expect("it is a schedule");
+    // The firing stands in the middle: its instance is inserted, its next tick is not.
+    let mut locker = world.pool.begin().await.expect("the database is there");
+    sqlx::raw_sql(
+        "-- name: test hold the firing
+        create function test.hold() returns trigger language plpgsql as
+        $$ begin perform pg_advisory_xact_lock(42); return new; end $$;
+        create trigger hold before update on saga.schedule for each row execute function test.hold();",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("the trigger is new");
+    sqlx::query("-- name: test take 42\nselect pg_advisory_xact_lock(42)")
+        .execute(&mut *locker)
+        .await
+        .expect("it is free");
+    let worker = world.worker(quick()).await;
+    past_the_hour(&world, 1).await;
+    let mut ended = 0;
+    eventually("three firings to be broken off", async || {
+        let done: i64 = sqlx::query_scalar(
+            "-- name: test break off
+            select count(pg_terminate_backend(pid)) from pg_stat_activity
+            where datname = current_database() and wait_event = 'advisory' and query like '-- name: decide ticks%'",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("this session is spared");
+        ended += done;
+        ended >= 3
+    })
+    .await;
+    assert_eq!(keys(&world).await, Vec::<String>::new(), "nothing of them is left");
+    locker.rollback().await.expect("the database is there");
+    eventually("the tick", async || !keys(&world).await.is_empty()).await;
+    decided(&world).await;
+    assert_eq!(keys(&world).await.len(), 1);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn after_an_outage_missed_ticks_are_made_up_for_by_policy() {
+    for (catch_up, expected) in [(CatchUp::Skip, 1), (CatchUp::One, 2), (CatchUp::All(3), 4)] {
+        let world = World::new().await;
+        put(&world, &Schedule { catch_up, ..hourly(Input::Nothing) }).await.expect("it is one");
+        Clock::of(&world.pool).advance(10 * HOUR).await;
+        past_the_hour(&world, 5).await;
+        let worker = world.worker(quick()).await;
+        decided(&world).await;
+        assert_eq!(keys(&world).await.len(), expected, "{catch_up:?}, and the one that is on time");
+        worker.stop().await;
+        world.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_tick_is_left_out_while_an_earlier_instance_is_open_if_so_declared() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let schedule = Schedule { overlap: Overlap::Skip, ..hourly(Input::Wait) };
+    put(&world, &schedule).await.expect("it is one");
+    past_the_hour(&world, 1).await;
+    eventually("the first", async || keys(&world).await.len() == 1).await;
+    past_the_hour(&world, 1).await;
+    decided(&world).await;
+    assert_eq!(keys(&world).await.len(), 1, "the first is open");
+    put(&world, &hourly(Input::Wait)).await.expect("it is one");
+    past_the_hour(&world, 1).await;
+    eventually("another beside it", async || keys(&world).await.len() == 2).await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_paused_schedule_has_no_ticks_and_owes_none_and_a_removed_one_is_gone() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    put(&world, &hourly(Input::Nothing)).await.expect("it is one");
+    let before = next_at(&world).await;
+    put(&world, &hourly(Input::Nothing)).await.expect("it is one");
+    assert_eq!(next_at(&world).await, before, "the same again changes nothing");
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    assert!(schedule::pause(&mut tx, "hourly").await.expect("the database is there"));
+    assert!(!schedule::pause(&mut tx, "hourly").await.expect("the database is there"));
+    tx.commit().await.expect("the database is there");
+    put(&world, &hourly(Input::Nothing)).await.expect("it is one");
+    assert_eq!(next_at(&world).await, None, "putting it again does not resume it");
+    Clock::of(&world.pool).advance(5 * HOUR).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    assert!(schedule::resume(&mut tx, "hourly").await.expect("it reads"));
+    assert!(!schedule::resume(&mut tx, "hourly").await.expect("it reads"));
+    tx.commit().await.expect("the database is there");
+    past_the_hour(&world, 1).await;
+    decided(&world).await;
+    assert_eq!(keys(&world).await.len(), 1, "only the tick after it was resumed");
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    assert!(schedule::remove(&mut tx, "hourly").await.expect("the database is there"));
+    assert!(!schedule::remove(&mut tx, "hourly").await.expect("the database is there"));
+    assert!(schedule::list(&mut tx).await.expect("the database is there").is_empty());
+    tx.commit().await.expect("the database is there");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_could_never_tick_or_start_is_refused_with_the_reason() {
+    let world = World::new().await;
+    let good = hourly(Input::Nothing);
+    let with = |change: fn(&mut Schedule)| {
+        let mut schedule = good.clone();
+        change(&mut schedule);
+        schedule
+    };
+    let refused = put(&world, &with(|s| s.cron = "61 * * * *".into())).await;
+    assert!(matches!(refused, Err(ScheduleError::Cron { .. })), "{refused:?}");
+    let refused = put(&world, &with(|s| s.cron = "0 0 30 2 *".into())).await;
+    assert!(matches!(refused, Err(ScheduleError::Never(_))), "{refused:?}");
+    let refused = put(&world, &with(|s| s.zone = "Europe/Atlantis".into())).await;
+    assert!(matches!(refused, Err(ScheduleError::Zone(_))), "{refused:?}");
+    let refused = put(&world, &with(|s| s.saga = "jobs".into())).await;
+    assert!(matches!(refused, Err(ScheduleError::Unknown(_))), "{refused:?}");
+    let refused = put(&world, &with(|s| s.start.input = serde_json::json!("Dance"))).await;
+    assert!(matches!(refused, Err(ScheduleError::Input(_))), "{refused:?}");
+    world.close().await;
+}
