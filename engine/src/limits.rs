@@ -19,7 +19,7 @@ pub const CHAIN_STEPS: usize = 16;
 /// Commits of one instance within [`LOOP_WINDOW`] without ever waiting.
 pub const LOOP_COMMITS: i32 = 1_000;
 /// See [`LOOP_COMMITS`].
-pub const LOOP_WINDOW: Duration = Duration::from_secs(10);
+pub const LOOP_WINDOW: Duration = Duration::from_secs(60);
 
 /// Which limit would be passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

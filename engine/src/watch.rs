@@ -74,10 +74,11 @@ impl<S: Saga> Instance<S> {
         let mut entry = Entry::new("late effect", &reference);
         entry.step_no = Some(no);
         self.settle(no, "confirmed", reference);
-        let effect = matches!(by, WayBack::Tx(_));
-        self.undos.push(OpenUndo { effect, ..OpenUndo::new(no, by) });
         (self.status, self.ended) = (Status::Unwinding, false);
         self.note(entry);
+        // A key of its own: under the one of an undo that found nothing a provider would say so again.
+        let (effect, anew) = (matches!(by, WayBack::Tx(_)), Some(self.seq));
+        self.undos.push(OpenUndo { effect, anew, ..OpenUndo::new(no, by) });
         self.release();
     }
 }

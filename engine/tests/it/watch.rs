@@ -83,6 +83,8 @@ async fn an_effect_of_a_closed_key_whose_undo_found_nothing_is_taken_back_when_i
     let again = world.start::<Five>("closed", ()).await;
     act_late(&world);
     is_taken_back(&world, id).await;
+    let undos = world.provider.requests("undo-2");
+    assert_ne!(undos[0].key, undos[1].key, "the first undo found nothing under its key");
     gate.add_permits(1);
     world.provider.forget_script();
     assert_eq!(world.ended(again).await.status, "completed");
