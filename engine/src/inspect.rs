@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
+pub use crate::audit::{Forgotten, Standing, forgotten, unbalanced};
 use crate::id::{shard_in, shard_of};
 
 /// An instance as a list shows it.
@@ -89,7 +90,9 @@ pub struct EffectEntry {
     pub amount: Option<String>,
     /// Its currency.
     pub currency: Option<String>,
-    /// intent, confirmed, refuted, undone.
+    /// The provider's reference of its taking back, or what a person gave as evidence.
+    pub undo_reference: Option<String>,
+    /// intent, confirmed, refuted, undone, waived.
     pub status: String,
     /// When it was intended.
     pub at: DateTime<Utc>,
@@ -217,7 +220,7 @@ pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::E
 pub async fn effects(tx: &mut PgConnection, id: Uuid) -> Result<Vec<EffectEntry>, sqlx::Error> {
     sqlx::query_as(
         "-- name: inspect effects
-        select step_no, kind, reference, amount::text, currency, status, at, settled_at
+        select step_no, kind, reference, undo_reference, amount::text, currency, status, at, settled_at
         from saga.effect where shard = $1 and saga_id = $2 order by step_no",
     )
     .bind(shard_in(id))

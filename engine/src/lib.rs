@@ -57,6 +57,7 @@
 
 mod advance;
 mod apply;
+mod audit;
 mod backend;
 mod birth;
 mod chain;

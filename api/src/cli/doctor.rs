@@ -6,6 +6,7 @@ use clap::Args as ClapArgs;
 use serde_json::json;
 use sqlx::PgPool;
 use stepwise_adapters::keystore::FileKeyStore;
+use stepwise_engine::inspect;
 use tokio::net::TcpStream;
 
 use super::{Failure, broker, database, folder::Folder, settings::Settings, shop::GatewayAddress};
@@ -100,11 +101,49 @@ async fn database_findings(db: &PgPool) -> Vec<Finding> {
     let shop = stepwise_workflows::migrations::verify(db).await;
     let fits = engine.and(shop).map(|()| "fit this version".to_owned()).map_err(Failure::from);
     findings.push(Finding::from("migrations", fits));
+    findings.push(forgotten(db).await);
+    findings.push(unbalanced(db).await);
     match looked_at(db).await {
         Ok(found) => findings.extend(found),
         Err(error) => findings.push(Finding::fail("database", Failure::from(error).to_string())),
     }
     findings
+}
+
+async fn forgotten(db: &PgPool) -> Finding {
+    match inspect::forgotten(db).await {
+        Ok(none) if none.is_empty() => {
+            Finding::ok("forgotten", "every open saga will be looked at")
+        }
+        Ok(some) => Finding::fail(
+            "forgotten",
+            format!("{} sagas, such as {}: {}", some.len(), some[0].saga_id, some[0].why),
+        ),
+        Err(error) => Finding::fail("forgotten", Failure::from(error).to_string()),
+    }
+}
+
+async fn unbalanced(db: &PgPool) -> Finding {
+    let standing = match inspect::unbalanced(db).await {
+        Ok(standing) => standing,
+        Err(error) => return Finding::fail("effects", Failure::from(error).to_string()),
+    };
+    let (waived, left): (Vec<_>, Vec<_>) =
+        standing.into_iter().partition(inspect::Standing::is_answered_for);
+    match left.first() {
+        None => Finding::ok("effects", format!("net to zero; persons answer for {}", waived.len())),
+        Some(one) => Finding::fail(
+            "effects",
+            format!(
+                "{} stand although all was taken back, such as {} of saga {}, step {}; take them \
+                 back at the provider",
+                left.len(),
+                one.kind,
+                one.saga_id,
+                one.step_no
+            ),
+        ),
+    }
 }
 
 async fn looked_at(db: &PgPool) -> Result<Vec<Finding>, sqlx::Error> {

@@ -14,6 +14,7 @@ mod folder;
 mod gateway;
 mod migrate;
 mod openapi;
+mod operate;
 mod parts;
 mod relay;
 mod saga;
@@ -71,7 +72,7 @@ enum Command {
     /// Look at everything this installation needs, and say what to do about what is wrong.
     #[command(after_help = "Example: stepwise doctor --database-url postgres://localhost/shop")]
     Doctor(doctor::Args),
-    /// Look at sagas: what they are, what they wait on, what was committed of them.
+    /// Look at sagas, and do what a person has to: retry, edit, done, skip, hand-over, pause, resume, cancel.
     #[command(after_help = "Example: stepwise saga list --status stuck")]
     Saga(saga::Args),
     /// Read integration events as they are published.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use stepwise_engine::inspect::{self, Details, Filter, Summary};
 use uuid::Uuid;
 
-use super::{Failure, database, settings::Settings};
+use super::{Failure, database, operate, settings::Settings};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -46,6 +46,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    #[command(flatten)]
+    Operate(operate::Command),
 }
 
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
@@ -63,6 +65,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             })?;
             show(&details, json);
         }
+        Verb::Operate(command) => operate::run(settings, db, command).await?,
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use sqlx::{FromRow, PgPool, postgres::PgPoolOptions};
 use stepwise_engine::{
     Engine, Saga, Start, WorkerConfig,
     hooks::Hooks,
-    migrations,
+    inspect, migrations,
     operate::{Instruction, Operated, Verb},
     testing::{Database, explore},
     work,
@@ -241,31 +241,11 @@ impl World {
 
     /// Nothing may be left that nobody would ever look at again. Ends the world.
     pub(crate) async fn close(self) {
-        let forgotten = forgotten(&self.pool).await;
+        let forgotten = inspect::forgotten(&self.pool).await.expect("the database is there");
         assert!(forgotten.is_empty(), "nobody will ever look at {forgotten:?} again");
         drop(self.engine);
         self.db.close().await;
     }
-}
-
-/// The watchdog: open instances that neither a worker, nor a time, nor a signal, nor an operator would move.
-pub(crate) async fn forgotten(pool: &PgPool) -> Vec<Uuid> {
-    sqlx::query_scalar(
-        "-- name: test watchdog
-        select i.saga_id from saga.instance i
-        where i.status not in ('completed', 'unwound', 'abandoned', 'stuck', 'paused')
-            and i.wake_at is null and i.waiting_on <> 'signal' and not i.queued
-            and not (i.waiting_on = 'children'
-                and exists (select from saga.join_wait j where (j.shard, j.saga_id) = (i.shard, i.saga_id)))
-            and not (i.waiting_on = 'parent' and exists (
-                select from saga.instance p where p.shard = i.shard and p.saga_id = i.parent_id and p.ended_at is null
-                union all
-                select from saga.child_release r where r.shard = i.shard and r.saga_id = i.parent_id))
-            and not exists (select from saga.worker w where w.worker_id = i.owner)",
-    )
-    .fetch_all(pool)
-    .await
-    .expect("the database is there")
 }
 
 /// What Ann wants, for a reason.
