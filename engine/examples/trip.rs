@@ -1,10 +1,13 @@
 //! A trip of flight, hotel and car. When the car is sold out, hotel and flight are cancelled, last first.
 //!
 //! `DATABASE_URL=postgres://… cargo run -p stepwise-engine --example trip`, on any database, also an empty one.
-//!
-//! Read it from top to bottom: what a trip is (pure), how its steps are done, `main`.
 
-use std::{collections::BTreeMap, error::Error, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
@@ -108,7 +111,7 @@ impl Saga for Trip {
             Activity::Cancel(_) => return Terms::new(),
         };
         let effect = Some(EffectKind { kind, amount: Some((euros.to_owned(), "EUR".to_owned())) });
-        // The agency honours our key, so an attempt of unknown outcome is simply repeated: the default.
+        // An attempt of unknown outcome is repeated under its key, which the agency honours: the default.
         Terms { effect, ..Terms::new() }
     }
 
@@ -120,9 +123,9 @@ impl Saga for Trip {
 // ---- How its steps are done.
 
 /// The outside world, which acts once per key. Cars are sold out in Rome.
-#[derive(Default)]
-struct Agency {
-    bookings: Mutex<BTreeMap<String, String>>,
+#[derive(Clone, Default)]
+pub(crate) struct Agency {
+    pub(crate) bookings: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Agency {
@@ -183,25 +186,25 @@ impl Steps<Trip> for Agency {
         }
     }
 
-    /// It sees the ledger's row of what it takes back.
+    /// It asks by the key of what it takes back, for nobody may ever have heard of it. `_effect` is the ledger's row.
     async fn undo_call(
         &self,
-        _key: &ActivityKey,
+        key: &ActivityKey,
         _undo: &Activity,
-        effect: Option<&EffectRow>,
+        _effect: Option<&EffectRow>,
         why: &String,
     ) -> Undone {
-        let Some(reference) = effect.and_then(|effect| effect.reference.as_ref()) else {
-            return Undone::Nothing;
-        };
+        let booked = ActivityKey { undo: false, ..*key };
+        let mut bookings = self.bookings.lock().expect("plain data");
+        let Some(reference) = bookings.remove(&booked.to_string()) else { return Undone::Nothing };
         println!("  agency: {reference} cancelled, because: {why}");
-        Undone::Undone(Some(format!("cancelled-{reference}")))
+        Undone::Undone(None)
     }
 }
 
 // ---- A program that uses it.
 
-const TABLES: &str = "create schema if not exists agency;
+pub(crate) const TABLES: &str = "create schema if not exists agency;
     create table if not exists agency.trip (city text primary key, status text not null);";
 
 async fn travel(engine: &Engine, city: &str) -> Result<(), Box<dyn Error>> {

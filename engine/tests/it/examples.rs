@@ -2,10 +2,14 @@
 
 use std::{path::Path, process::Command, time::SystemTime};
 
+use sqlx::PgPool;
 use stepwise_engine::{
-    Step,
-    testing::{Database, Sample, Samples, explore},
+    Engine, Start, Status, Step, Steps,
+    testing::{
+        Database, Sample, Samples, Trial, explore, survives_every_crash, unwinds_from_every_step,
+    },
 };
+use uuid::Uuid;
 
 #[expect(dead_code, reason = "its saga is looked at here, its program is run")]
 #[path = "../../examples/import.rs"]
@@ -102,6 +106,47 @@ async fn the_subscription_lives_for_years_in_one_instance_each() {
 async fn the_import_joins_ten_thousand_children_and_counts_those_that_failed() {
     let printed = run("import").await;
     tells(&printed, &["10000 children", "9897 rows completed, 103 failed", "completed", "rows/s"]);
+}
+
+/// Trips with their agency.
+#[derive(Default)]
+struct Trips(trip::Agency);
+
+impl Trial for Trips {
+    type Saga = trip::Trip;
+
+    async fn prepare(&self, pool: &PgPool) {
+        sqlx::raw_sql(trip::TABLES).execute(pool).await.expect("the table is new");
+    }
+
+    fn steps(&self, _: PgPool) -> impl Steps<trip::Trip> {
+        self.0.clone()
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let city = format!("city-{run}");
+        let mut tx = engine.pool().begin().await.expect("the database is there");
+        let start = Start::new(&city, city.clone());
+        let started = engine.start::<trip::Trip>(&mut tx, start).await.expect("it can be started");
+        tx.commit().await.expect("the database is there");
+        let id = started.id;
+        started.hand_over();
+        id
+    }
+
+    async fn balances(&self, _: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let bookings = self.0.bookings.lock().expect("plain data");
+        let open = bookings.keys().filter(|key| key.starts_with(&id.to_string())).count();
+        let expected = if status == Status::Completed { 3 } else { 0 };
+        if open == expected { Ok(()) } else { Err(format!("{open} bookings, not {expected}")) }
+    }
+}
+
+#[test]
+fn the_trip_survives_every_crash_and_unwinds_from_every_step() {
+    assert!(survives_every_crash(&Trips::default()).at.len() >= 5);
+    let unwound = unwinds_from_every_step(&Trips::default());
+    assert!(unwound.points.len() >= 10, "{:?}", unwound.points);
 }
 
 #[test]
