@@ -33,6 +33,7 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
 ) {
     shift.hooks.at(Site::Claimed).await;
     let mut pace = Pace::at(instance.seq);
+    let begun = instance.committed_seq;
     loop {
         let task = instance.task();
         let committed = match task {
@@ -40,7 +41,10 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
                 in_transaction(&shift, &*steps, instance, None).await
             }
             Task::Park => return park(&shift, instance).await,
-            _ if shift.is_stopping() || shift.is_paused(S::NAME) => {
+            _ if shift.is_stopping()
+                || shift.is_paused(S::NAME)
+                || (shift.one_step && instance.committed_seq != begun) =>
+            {
                 return release(&shift, instance).await;
             }
             _ if !shift.holds_lease() => return,

@@ -8,11 +8,14 @@ use std::{
 };
 
 use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgListener};
+use uuid::Uuid;
 
 use crate::{
     family,
+    id::shard_in,
     lane::PLANNER,
     notice,
+    quarantine::Sentence,
     row::{Row, row_columns},
     unknown, watch,
     worker::Shift,
@@ -79,7 +82,7 @@ returning ", row_columns!()))
 }
 
 macro_rules! claim_orphans {
-    ($name:literal, $which:literal) => {
+    ($name:literal, $which:literal, $suspect:literal) => {
         concat!(
             "-- name: ",
             $name,
@@ -96,7 +99,10 @@ orphan as materialized (
 update saga.instance i
 set owner = $1, epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending ? 'call',
     -- An attempt may have begun after the late effects of an earlier one had been waited for.
-    timer_at = case when i.pending ? 'call' then null else i.timer_at end, updated_at = clock_timestamp()
+    timer_at = case when i.pending ? 'call' then null else i.timer_at end, updated_at = clock_timestamp(),
+    suspect = ",
+            $suspect,
+            "
 from orphan o where i.shard = o.shard and i.saga_id = o.saga_id
 returning ",
             row_columns!()
@@ -107,10 +113,25 @@ returning ",
 const DUE: [(usize, &str); 4] = [claim_due!(512), claim_due!(64), claim_due!(8), claim_due!(1)];
 const OF_THE_DEAD: &str = claim_orphans!(
     "claim from the dead",
-    "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)"
+    "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)",
+    // A lease that began before the database did ran out because the database was away.
+    "i.suspect or exists (select from saga.worker w where w.worker_id = i.owner and not w.signed_off
+        and w.lease_until > pg_postmaster_start_time() + $4 * interval '1 ms')"
 );
 /// Rows of this process whose last commit is a while ago; who is driven is told apart in memory first ($4).
-const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)");
+const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)", "i.suspect");
+/// What a quarantined worker is to drive ($4): its parent's ($5).
+const OF_THE_PARENT: &str = claim_orphans!(
+    "claim suspects",
+    "i.owner = $5 and i.shard = any($6) and i.saga_id = any($4)",
+    "i.suspect"
+);
+/// What dead workers of that name ($4) held uncommitted.
+const OF_CHILDREN: &str = claim_orphans!(
+    "take suspects back",
+    "i.owner = any(select w.worker_id from saga.worker w where w.name = $4)",
+    "i.suspect"
+);
 
 /// Claims until the shift stops.
 pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
@@ -180,12 +201,14 @@ async fn claim(
     };
     places.truncate(*limit);
     let (names, versions) = shift.driven();
+    let asked = Instant::now();
     let rows: Vec<Row> = sqlx::query_as(*statement)
         .bind(shift.worker_id)
         .bind(&names)
         .bind(&versions)
         .fetch_all(&mut *connection)
         .await?;
+    metrics::histogram!("stepwise_claim_seconds").record(asked.elapsed().as_secs_f64());
     let full = rows.len() == *limit;
     for (row, place) in rows.into_iter().zip(places) {
         shift.claimed(row, place);
@@ -228,6 +251,7 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
             .bind(shift.worker_id)
             .bind(&names)
             .bind(&versions)
+            .bind(shift.lease_ms)
             .fetch_all(&mut *connection)
             .await?;
         let full = rows.len() == 64;
@@ -271,6 +295,55 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
     .execute(&mut *connection)
     .await?;
     Ok(())
+}
+
+/// A quarantined worker claims what it is told to, drives one step of each and stops.
+pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
+    let (names, versions) = shift.engine.known();
+    for suspects in sentence.suspects.chunks(64) {
+        let rows: Result<Vec<Row>, sqlx::Error> = sqlx::query_as(OF_THE_PARENT)
+            .bind(shift.worker_id)
+            .bind(&names)
+            .bind(&versions)
+            .bind(suspects)
+            .bind(sentence.parent)
+            .bind(suspects.iter().map(|id| shard_in(*id)).collect::<Vec<_>>())
+            .fetch_all(&shift.pool)
+            .await;
+        match rows {
+            Ok(rows) => {
+                let places = shift.places(rows.len());
+                for (row, place) in rows.into_iter().zip(places) {
+                    shift.claimed(row, place);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "suspects could not be claimed"),
+        }
+    }
+    while shift.free_places() < sentence.suspects.len() && !shift.is_stopping() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shift.stop.cancel();
+}
+
+/// Takes back what dead workers of that name held, and answers which are suspect still; what is not, is due at once.
+pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+    let (names, versions) = shift.engine.known();
+    let mut open = Vec::new();
+    loop {
+        let rows: Vec<Row> = sqlx::query_as(OF_CHILDREN)
+            .bind(shift.worker_id)
+            .bind(&names)
+            .bind(&versions)
+            .bind(name)
+            .fetch_all(&shift.pool)
+            .await?;
+        if rows.is_empty() {
+            return Ok(open);
+        }
+        // What committed meanwhile is found adrift by the sweep.
+        open.extend(rows.iter().filter(|row| row.suspect).map(|row| row.saga_id));
+    }
 }
 
 /// Children whose parents have let go become final, as many as there are.

@@ -135,6 +135,14 @@ pub(crate) struct Commit {
     pub(crate) family: Option<Box<Family>>,
 }
 
+impl Commit {
+    /// Does it show that driving the instance does not end the process? A step or undo was settled; a mere attempt was not.
+    fn clears(&self) -> bool {
+        let settled = ["outcome", "tx", "timer", "undo", "settled", "children"];
+        self.journal.iter().any(|row| settled.contains(&row.kind))
+    }
+}
+
 /// What a commit does to other instances than its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Family {
@@ -250,6 +258,7 @@ pub(crate) async fn write(
         .bind(rest.iter().map(|(_, row)| row.undo.as_deref()).collect::<Vec<_>>())
         .bind(column!(batch, ended))
         .bind(column!(batch, version))
+        .bind(column!(batch, c => c.clears()))
         .fetch_all(&mut *tx)
         .await?;
     let written: WrittenMembers = written.into_iter().collect();
@@ -287,12 +296,12 @@ member as (
         $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::smallint[], $14::smallint[], $15::boolean[],
         $16::smallint[], $17::text[], $18::smallint[], $19::bigint[], $20::boolean[], $21::integer[], $22::text[], $23::text[],
         $24::integer[], $25::text[], $26::text[], $27::text[], $28::integer[], $29::text[], $30::text[], $31::integer[],
-        $32::smallint[], $33::timestamptz[], $34::text[], $35::text[], $46::boolean[], $47::smallint[])
+        $32::smallint[], $33::timestamptz[], $34::text[], $35::text[], $46::boolean[], $47::smallint[], $48::boolean[])
         as m(shard, saga_id, epoch, seq, new_seq, status, waiting_on, state, pending, undos, reason, past_pivot, attempt,
             unknowns, unsettled, kept, last_error, wake, delay_ms, release, settle_no, settle_status, settle_reference,
             intent_no, intent_kind, intent_amount, intent_currency,
             j_seq, j_kind, j_event, j_step_no, j_attempt, j_started_at, j_next, j_undo,
-            ended, version)
+            ended, version, clears)
 ),
 fenced as materialized (
     select m.*, i.queued from member m
@@ -316,7 +325,8 @@ written as (
             when f.wake = 4 then i.timer_at else c.now + f.delay_ms * interval '1 ms' end,
         timer_at = case when f.wake in (0, 4, 5) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
         ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
-        queued = q.queued, updated_at = c.real
+        queued = q.queued, suspect = i.suspect and not f.clears,
+        deaths = case when f.clears then 0 else i.deaths end, updated_at = c.real
     from fenced f, clock c, lateral (
         -- Only its turn, or unwinding, takes it out of its queue.
         select f.queued and f.status in ('running', 'paused', 'stuck') as queued) q

@@ -150,10 +150,6 @@ pub enum CallOff {
 /// The database's.
 pub(crate) async fn write_own(tx: &mut PgConnection, commit: &Commit) -> Result<bool, sqlx::Error> {
     let family = commit.family.as_deref();
-    if family.is_some_and(|family| family.joins) {
-        // Before the instance's own row: who wakes parents takes the two in this order.
-        expect_children(tx, &[(commit.shard, commit.id)]).await?;
-    }
     if commit::write(tx, std::slice::from_ref(commit), Mode::Waiting).await?.is_empty() {
         return Ok(false);
     }
@@ -161,6 +157,9 @@ pub(crate) async fn write_own(tx: &mut PgConnection, commit: &Commit) -> Result<
         store::take_effects_back(tx, commit).await?;
     }
     if let Some(family) = family {
+        if family.joins {
+            expect_children(tx, &[(commit.shard, commit.id)]).await?;
+        }
         start::insert(tx, &family.births, false).await?;
         if family.succeeded {
             succeed(tx, commit, &family.births[0].commit).await?;
@@ -318,27 +317,32 @@ pub(crate) async fn call_off_children(
     }
 }
 
-/// Wakes the parents whose last child has ended; each at most once, whoever asks. Row operations: 2 per parent.
+/// Wakes the parents whose last child has ended; each at most once, whoever asks. Who is locked by somebody is left for the next time.
+/// Row operations: 2 per parent.
 pub(crate) const WAKE_JOINED: &str = "-- name: wake joined parents
-with joined as (
-    delete from saga.join_wait j
-    where not exists (
+with joined as materialized (
+    select p.shard, p.saga_id from saga.join_wait j
+    join saga.instance p on p.shard = j.shard and p.saga_id = j.saga_id
+    where p.waiting_on = 'children' and p.wake_at is null and not exists (
         select from saga.instance c where c.shard = j.shard and c.parent_id = j.saga_id and c.ended_at is null)
-    returning j.shard, j.saga_id
+    limit 64
+    for no key update of p skip locked
+),
+joins as (
+    delete from saga.join_wait j using joined p where j.shard = p.shard and j.saga_id = p.saga_id
 )
 update saga.instance p set wake_at = saga.now()
-from joined j
-where p.shard = j.shard and p.saga_id = j.saga_id and p.waiting_on = 'children' and p.wake_at is null";
+from joined j where p.shard = j.shard and p.saga_id = j.saga_id";
 
 /// Makes ended children final whose parents have let go, up to 500; answers how many. Theirs are let go with them.
 pub(crate) const RELEASE_CHILDREN: &str = "-- name: release children
 with parent as materialized (select shard, saga_id from saga.child_release limit 16 for update skip locked),
 child as materialized (
-    select c.shard, c.saga_id, c.seq, c.epoch from parent p
+    select c.shard, c.saga_id, c.parent_id from parent p
     join saga.instance c on c.shard = p.shard and c.parent_id = p.saga_id
     where c.waiting_on = 'parent'
     limit 500
-    for no key update of c
+    for no key update of c skip locked
 ),
 released as (
     update saga.instance i set status = 'completed', waiting_on = null, undos = '[]', held = false, seq = i.seq + 1,
@@ -359,6 +363,14 @@ grown as (
 ),
 emptied as (
     delete from saga.child_release l using parent p
-    where l.shard = p.shard and l.saga_id = p.saga_id and (select count(*) from child) < 500
+    where l.shard = p.shard and l.saga_id = p.saga_id
+        and (select count(*) from saga.instance c
+            where c.shard = p.shard and c.parent_id = p.saga_id and c.waiting_on = 'parent')
+            = (select count(*) from child k where k.shard = p.shard and k.parent_id = p.saga_id)
+),
+-- A parent may have ended without joining (given up by a person).
+ended as (
+    delete from saga.join_wait j using saga.instance p
+    where p.shard = j.shard and p.saga_id = j.saga_id and p.ended_at is not null
 )
 select count(*) from released";

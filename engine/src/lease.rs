@@ -104,7 +104,7 @@ async fn renew_once(
 pub(crate) async fn sign_off(shift: &Shift) {
     let signed_off = sqlx::query(
         "-- name: sign worker off
-        update saga.worker set lease_until = clock_timestamp() where worker_id = $1",
+        update saga.worker set lease_until = clock_timestamp(), signed_off = true where worker_id = $1",
     )
     .bind(shift.worker_id)
     .execute(&shift.pool)

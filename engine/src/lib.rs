@@ -84,6 +84,7 @@ pub mod operate;
 pub mod outbox;
 pub mod pause;
 mod perform;
+pub mod quarantine;
 pub mod queue;
 mod registry;
 mod retain;

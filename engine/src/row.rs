@@ -30,6 +30,7 @@ pub(crate) struct Row {
     pub(crate) owner: Option<Uuid>,
     pub(crate) timer_due: bool,
     pub(crate) parent: Option<Uuid>,
+    pub(crate) suspect: bool,
     pub(crate) held: bool,
     pub(crate) ended: bool,
     pub(crate) in_queue: bool,
@@ -41,7 +42,7 @@ macro_rules! row_columns {
         "i.shard, i.saga_id, i.name, i.subject, i.status, i.state::text, i.pending::text, i.undos::text, \
          i.reason::text, i.past_pivot, i.attempt, i.unknowns, i.unsettled, i.kept, i.last_error, i.epoch, i.seq, i.owner, \
          coalesce(i.timer_at <= saga.now(), false) as timer_due, i.held, i.ended_at is not null as ended, i.version, i.start_key, i.parent_id, \
-         i.queue_key is not null as in_queue"
+         i.queue_key is not null as in_queue, i.suspect"
     };
 }
 pub(crate) use row_columns;
@@ -77,6 +78,7 @@ impl FromRow<'_, PgRow> for Row {
             start_key: row.try_get(22)?,
             parent: row.try_get(23)?,
             in_queue: row.try_get(24)?,
+            suspect: row.try_get(25)?,
         })
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     instance::Instance,
     lane::Lane,
     lease, pause,
+    quarantine::{self, Quarantine, Sentence},
     retain::{self, Retention},
     round,
     row::Row,
@@ -60,6 +61,8 @@ pub struct WorkerConfig {
     pub sole: bool,
     /// How long what has ended is kept.
     pub retention: Retention,
+    /// Where what a dead worker held is driven; without one, here.
+    pub quarantine: Option<Quarantine>,
     /// For tests of the engine only.
     #[doc(hidden)]
     pub hooks: Hooks,
@@ -76,6 +79,7 @@ impl Default for WorkerConfig {
             poll: Duration::from_secs(1),
             sole: false,
             retention: Retention::default(),
+            quarantine: None,
             hooks: Hooks::default(),
         }
     }
@@ -87,6 +91,21 @@ pub(crate) struct Held {
     pub(crate) name: &'static str,
     pub(crate) position: Position,
     pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// A suspect that waits to be driven apart, with its place in the room.
+pub(crate) struct Penned {
+    pub(crate) id: Uuid,
+    shift: std::sync::Weak<Shift>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Penned {
+    fn drop(&mut self) {
+        if let Some(shift) = self.shift.upgrade() {
+            shift.driving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        }
+    }
 }
 
 /// Where a held instance stands.
@@ -106,6 +125,11 @@ pub(crate) struct Shift {
     lanes: Vec<Lane>,
     room: Arc<Semaphore>,
     incoming: mpsc::UnboundedSender<Held>,
+    /// Where suspects go, if not to drivers of this process.
+    pen: Option<mpsc::UnboundedSender<Penned>>,
+    /// One step of each instance is all that this worker does.
+    pub(crate) one_step: bool,
+    pub(crate) lease_ms: i64,
     drivers: TaskTracker,
     driving: Mutex<HashMap<Uuid, u64>>,
     next_token: AtomicU64,
@@ -230,7 +254,14 @@ impl Shift {
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
-    pub(crate) fn claimed(&self, row: Row, place: OwnedSemaphorePermit) {
+    pub(crate) fn claimed(self: &Arc<Self>, row: Row, place: OwnedSemaphorePermit) {
+        if let Some(pen) = self.pen.as_ref().filter(|_| row.suspect) {
+            let id = row.saga_id;
+            self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, u64::MAX);
+            // A pen that is closed belongs to a shift that ends: the row is left to the lease.
+            let _ = pen.send(Penned { id, shift: Arc::downgrade(self), _place: place });
+            return;
+        }
         match self.engine.kind(&row.name) {
             Some(kind) => self.hand(Held {
                 id: row.saga_id,
@@ -323,9 +354,9 @@ pub async fn work(
         ended.cancel();
     });
     // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
-    shift(&engine, &config, stop.child_token()).await?;
+    shift(&engine, &config, stop.child_token(), None).await?;
     while !stop.is_cancelled() {
-        if let Err(error) = shift(&engine, &config, stop.child_token()).await {
+        if let Err(error) = shift(&engine, &config, stop.child_token(), None).await {
             tracing::warn!(%error, "a new shift cannot begin, trying again");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
@@ -334,14 +365,17 @@ pub async fn work(
     Ok(())
 }
 
-async fn shift(
+/// From one lease row to its end. A quarantined worker drives what its `sentence` says and nothing else.
+pub(crate) async fn shift(
     engine: &Engine,
     config: &WorkerConfig,
     stop: CancellationToken,
+    sentence: Option<Sentence>,
 ) -> Result<(), sqlx::Error> {
     let tasks = TaskTracker::new();
     let (incoming, handed) = mpsc::unbounded_channel();
     let handed = Arc::new(Mutex::new(handed));
+    let (pen, suspects) = mpsc::unbounded_channel();
     let worker_id = Uuid::now_v7();
     let lease_until = lease::register(engine, config, worker_id).await?;
     let paused = pause::paused(engine.pool()).await?.into_iter().map(|one| one.name).collect();
@@ -358,6 +392,9 @@ async fn shift(
             .collect(),
         room: Arc::new(Semaphore::new(config.room)),
         incoming,
+        pen: config.quarantine.as_ref().map(|_| pen),
+        one_step: sentence.is_some(),
+        lease_ms: i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX),
         drivers: TaskTracker::new(),
         driving: Mutex::default(),
         next_token: AtomicU64::new(0),
@@ -374,8 +411,15 @@ async fn shift(
     let renewing = tokio::spawn(lease::renew(shift.clone(), config.lease));
     let listening = tokio::spawn(claim::listen(shift.clone()));
     let retaining = tokio::spawn(retain::run(shift.clone(), config.retention));
-    let claiming = tokio::spawn(claim::run(shift.clone(), config.poll));
-    let rounding = tokio::spawn(round::run(shift.clone(), config.poll));
+    let rounding = sentence.is_none().then(|| tokio::spawn(round::run(shift.clone(), config.poll)));
+    let claiming = match sentence {
+        Some(sentence) => tokio::spawn(claim::suspects(shift.clone(), sentence)),
+        None => tokio::spawn(claim::run(shift.clone(), config.poll)),
+    };
+    let penning = config
+        .quarantine
+        .clone()
+        .map(|quarantine| tokio::spawn(quarantine::run(shift.clone(), quarantine, suspects)));
     let running = async {
         crate::backend::run(shift.clone(), handed.clone(), config.drain).await;
         stop.cancel();
@@ -390,8 +434,15 @@ async fn shift(
     retaining.abort();
     // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
     let _ = claiming.await;
-    let _ = rounding.await;
+    if let Some(rounding) = rounding {
+        let _ = rounding.await;
+    }
     shift.drained(&handed, until).await;
+    if let Some(penning) = penning {
+        // A child ends with its parent's word; what it held is suspect still.
+        penning.abort();
+        let _ = penning.await;
+    }
     drained.cancel();
     renewing.abort();
     lease::sign_off(&shift).await;

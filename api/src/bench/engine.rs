@@ -28,6 +28,20 @@ pub(super) struct Throughput {
     pub(super) p99_ms: f64,
 }
 
+/// Starts `instances` where nobody works: they wait for a worker.
+pub(super) async fn leave_waiting(pool: &PgPool, instances: usize) -> anyhow::Result<()> {
+    let engine = Engine::builder(pool.clone()).saga::<Five<false>, _>(Nothing).build();
+    for first in (0..instances).step_by(STARTED_TOGETHER) {
+        let count = STARTED_TOGETHER.min(instances - first);
+        let subjects = (0..count).map(|_| Start::new(Uuid::now_v7().to_string(), ())).collect();
+        let mut tx = pool.begin().await?;
+        let started = engine.start_many::<Five<false>>(&mut tx, subjects).await?;
+        tx.commit().await?;
+        drop(started);
+    }
+    Ok(())
+}
+
 /// A worker that runs while it is measured.
 pub(super) struct Running {
     engine: Engine,
@@ -94,7 +108,7 @@ impl Running {
     }
 
     /// The worker's places are taken as long as something is being driven; only then is the table asked.
-    async fn open<const EFFECTS: bool>(&self) -> anyhow::Result<bool> {
+    pub(super) async fn open<const EFFECTS: bool>(&self) -> anyhow::Result<bool> {
         if self.engine.room() < IN_FLIGHT {
             return Ok(true);
         }

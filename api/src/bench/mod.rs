@@ -4,9 +4,11 @@
 //! machine; the ratio to the floor (a pgbench script that does the same row operations) is what can be compared.
 
 mod engine;
+mod features;
 mod five;
 mod floor;
 mod orders;
+mod varied;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -47,6 +49,40 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u32,
     },
+    /// A parent with many children, from its start to the end of the join
+    #[command(after_help = "Example: stepwise bench children --children 10000")]
+    Children {
+        /// How many children
+        #[arg(long, default_value_t = 10_000)]
+        children: u32,
+    },
+    /// Timers due at the same moment
+    #[command(after_help = "Example: stepwise bench timers --timers 5000")]
+    Timers {
+        /// How many timers
+        #[arg(long, default_value_t = 5_000)]
+        timers: usize,
+    },
+    /// From a signal to the call that reacts to it, at a steady rate
+    #[command(after_help = "Example: stepwise bench signals --rate 50")]
+    Signals {
+        /// Signals a second
+        #[arg(long, default_value_t = 50)]
+        rate: u32,
+        /// For how long, in seconds
+        #[arg(long, default_value_t = 20)]
+        seconds: u32,
+    },
+    /// Throughput and claims beside a long backlog
+    #[command(after_help = "Example: stepwise bench backlog --sleeping 1000000 --due 100000")]
+    Backlog {
+        /// Instances that sleep for a year
+        #[arg(long, default_value_t = 1_000_000)]
+        sleeping: usize,
+        /// Instances that wait for a worker
+        #[arg(long, default_value_t = 100_000)]
+        due: usize,
+    },
     /// Orders placed over HTTP a second, and the 202's time at half that rate
     #[command(after_help = "Example: stepwise bench orders --seconds 60 --clients 32")]
     Orders {
@@ -76,6 +112,10 @@ async fn measure(what: What) -> anyhow::Result<Report> {
     let report = match what {
         What::Engine { instances } => engine_report(&ground, instances).await,
         What::Latency { rate, seconds } => latency_report(&ground, rate, seconds).await,
+        What::Children { children } => features::children(&ground, children).await,
+        What::Timers { timers } => features::timers(&ground, timers).await,
+        What::Signals { rate, seconds } => features::signals(&ground, rate, seconds).await,
+        What::Backlog { sleeping, due } => features::backlog(&ground, sleeping, due).await,
         What::Orders { seconds, clients } => orders::report(&ground, seconds, clients).await,
     };
     ground.clear().await?;

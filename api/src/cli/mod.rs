@@ -16,6 +16,7 @@ mod migrate;
 mod openapi;
 mod operate;
 mod parts;
+mod quarantine;
 mod relay;
 mod saga;
 mod serve;
@@ -57,6 +58,9 @@ enum Command {
     /// Drive sagas; any number of processes may.
     #[command(after_help = "Example: stepwise work --database-url postgres://localhost/shop")]
     Work(work::Args),
+    /// Drive what a dead worker held; started by workers.
+    #[command(hide = true)]
+    Quarantine,
     /// Publish events; any number of processes may, one publishes a shard at a time.
     #[command(after_help = "Example: stepwise relay --amqp-url amqp://shop@localhost/shop")]
     Relay,
@@ -115,6 +119,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Up => up::run(&settings).await,
         Command::Serve => serve::run(&settings).await,
         Command::Work(args) => work::run(&settings, args).await,
+        Command::Quarantine => quarantine::run(&settings).await,
         Command::Relay => relay::run(&settings).await,
         Command::Gateway(args) => gateway::run(&settings, args).await,
         Command::Migrate => migrate::migrate(&settings).await,

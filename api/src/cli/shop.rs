@@ -43,6 +43,10 @@ impl GatewayAddress {
         }
     }
 
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// Host and port, for asking whether anybody is there.
     pub(super) fn host_and_port(&self) -> (String, u16) {
         let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();

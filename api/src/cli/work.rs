@@ -9,6 +9,7 @@ use super::{
     database::Database,
     folder::Folder,
     parts::{self, Parts},
+    quarantine,
     settings::Settings,
     shop::{self, GatewayAddress},
 };
@@ -35,6 +36,11 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let config = WorkerConfig {
         name: args.name.unwrap_or(usual.name),
         room: args.room.map_or(usual.room, |room| room as usize),
+        quarantine: Some(quarantine::of(
+            settings,
+            settings.database_url.as_deref().unwrap_or_default(),
+            &gateway,
+        )?),
         ..WorkerConfig::default()
     };
     let mut parts = Parts::new(shutdown.token());

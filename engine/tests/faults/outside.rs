@@ -47,6 +47,8 @@ pub(crate) enum Illness {
     Panics,
     /// The saga panics.
     Booms,
+    /// The process is gone.
+    Aborts,
 }
 
 /// The outside world, from a worker's point of view.

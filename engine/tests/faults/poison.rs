@@ -1,4 +1,4 @@
-//! F14, without the quarantine: instances that nobody can drive do not slow the others.
+//! F14: instances that nobody can drive do not slow the others, and one that ends its process is found and put aside.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use uuid::Uuid;
 use crate::{
     outside::Illness,
     provider::Manners,
-    stage::{Stage, size},
+    stage::{Process, Stage, eventually, size},
+    told::Told,
     trip::Trip,
 };
 
@@ -22,6 +23,8 @@ enum Ill {
     CallPanics,
     /// The saga's own code panics.
     SagaPanics,
+    /// The code that calls the outside aborts the process.
+    Aborts,
 }
 
 async fn start(stage: &Stage, subject: &str, ill: Option<Ill>) -> Uuid {
@@ -42,6 +45,7 @@ async fn start(stage: &Stage, subject: &str, ill: Option<Ill>) -> Uuid {
         }
         Some(Ill::CallPanics) => stage.provider.infect(id, Illness::Panics),
         Some(Ill::SagaPanics) => stage.provider.infect(id, Illness::Booms),
+        Some(Ill::Aborts) => stage.provider.infect(id, Illness::Aborts),
         None => {}
     }
     tx.commit().await.expect("the database is there");
@@ -112,5 +116,43 @@ async fn instances_that_nobody_can_read_or_that_panic_do_not_slow_the_others() {
     let third = i64::try_from(healthy / 3).expect("few");
     assert_eq!(reasons, [("panicked".to_owned(), third), ("unreadable".to_owned(), third)]);
     drop(worker);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_ends_its_process_is_put_aside_and_no_innocent_is_blamed() {
+    // Slow enough for many to be in flight when the process ends.
+    let stage = Stage::new(Manners {
+        delay: Duration::from_millis(20)..Duration::from_millis(40),
+        ..Manners::good()
+    })
+    .await;
+    let innocents = size(60, 1_000);
+    let poison = start(&stage, "poison", Some(Ill::Aborts)).await;
+    for n in 0..innocents {
+        start(&stage, &format!("innocent-{n}"), None).await;
+    }
+    let told = Told { quarantine: true, ..stage.told("worker") };
+    let mut first = Process::start(&stage, &told, &[]);
+    assert!(!first.ended().await.success(), "it meets the poison as everybody would");
+    let mut heir = Process::start(&stage, &told, &[]);
+    eventually("the poison to be put aside and the others to end", async || {
+        stage.open().await == 0
+    })
+    .await;
+    assert_eq!(heir.status(), None, "its children died, it did not");
+    let books = stage.books().await;
+    assert_eq!(books.faults(), Vec::<String>::new(), "seed {}", stage.seed);
+    assert_eq!([books.count("completed"), books.count("stuck")], [innocents, 1]);
+    let (status, why): (String, String) = sqlx::query_as(
+        "-- name: test poison\nselect status, last_error from saga.instance where saga_id = $1",
+    )
+    .bind(poison)
+    .fetch_one(&stage.pool)
+    .await
+    .expect("it is there");
+    assert_eq!((status.as_str(), why.as_str()), ("stuck", "its step ended the process, 3 times"));
+    assert!(stage.logged("a process that drove suspects died") >= 3);
+    drop(heir);
     stage.close().await;
 }

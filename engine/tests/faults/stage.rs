@@ -116,6 +116,7 @@ impl Stage {
             sole: false,
             abort_at: None,
             sabotage: None,
+            quarantine: false,
         }
     }
 

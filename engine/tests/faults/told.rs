@@ -21,6 +21,8 @@ pub(crate) struct Told {
     /// Aborts at the nth site that it comes to, counted from 1.
     pub(crate) abort_at: Option<usize>,
     pub(crate) sabotage: Option<Sabotage>,
+    /// What dead workers held is driven in child processes.
+    pub(crate) quarantine: bool,
 }
 
 /// What the process does.
@@ -28,6 +30,8 @@ pub(crate) struct Told {
 pub(crate) enum Role {
     /// Drives instances.
     Work,
+    /// Drives the suspects that its parent, a worker, names.
+    Quarantined,
     /// Publishes the outbox to the outside world.
     Relay,
 }

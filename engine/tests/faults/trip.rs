@@ -151,6 +151,7 @@ impl Steps<Trip> for TripSteps {
         match self.outside.ask(request).await {
             Ok(Reply::Ill(Illness::Panics)) => panic!("told to"),
             Ok(Reply::Ill(Illness::Booms)) => Outcome::event(Event::Boom),
+            Ok(Reply::Ill(Illness::Aborts)) => std::process::abort(),
             Ok(Reply::Done(reference) | Reply::Challenged(reference)) => {
                 Outcome::confirmed(Event::Booked, reference)
             }

@@ -17,6 +17,7 @@ use stepwise_engine::{
     WorkerConfig,
     hooks::Hooks,
     outbox::{Outgoing, Publisher, PublisherState, Rejection, Relay, RelaySettings},
+    quarantine::{Quarantine, quarantined},
     work,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -52,6 +53,16 @@ async fn main() -> ExitCode {
     let outside = Outside(told.outside.clone());
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
     match told.role {
+        Role::Quarantined => {
+            let engine = sagas::engine(pool, &outside, told.sabotage);
+            match quarantined(engine, config(told)).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    tracing::error!(%error, "suspects were not driven");
+                    ExitCode::FAILURE
+                }
+            }
+        }
         Role::Work => {
             let engine = sagas::engine(pool, &outside, told.sabotage);
             let shutdown = async move {
@@ -96,7 +107,17 @@ fn config(told: Told) -> WorkerConfig {
             false
         }));
     }
+    let child = Told { role: Role::Quarantined, ..told.clone() };
+    let quarantine = told.quarantine.then(|| {
+        Quarantine::by(move || {
+            let mut command =
+                tokio::process::Command::new(std::env::current_exe().expect("it runs"));
+            command.arg(serde_json::to_string(&child).expect("plain data"));
+            command
+        })
+    });
     WorkerConfig {
+        quarantine,
         name: told.name,
         lease: told.lease,
         drain: told.drain,

@@ -29,7 +29,7 @@ use super::{
     folder::Folder,
     gateway,
     parts::{self, Parts},
-    serve,
+    quarantine, serve,
     settings::Settings,
     shop::{self, GatewayAddress},
 };
@@ -140,7 +140,12 @@ async fn run_parts(
     let demo = Demo::prepare(site, database, &shop).await?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let mut parts = Parts::new(shutdown.token());
-    let config = WorkerConfig { name: worker_name(folder)?, sole: true, ..WorkerConfig::default() };
+    let config = WorkerConfig {
+        name: worker_name(folder)?,
+        sole: true,
+        quarantine: Some(quarantine::of(settings, &database_url, &gateway)?),
+        ..WorkerConfig::default()
+    };
     parts.work(engine.clone(), config);
     let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));
     let (host, port) = gateway.host_and_port();

@@ -1,0 +1,256 @@
+//! What the features beyond plain steps cost: joining children, timers of one moment, reacting to a signal, a long backlog.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hdrhistogram::Histogram;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use sqlx::PgPool;
+use stepwise_engine::{Engine, Start, Started, WorkerConfig, signal, work};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    Ground, Line, Report,
+    engine::Running,
+    varied::{Event, Life, Reactions, Varied},
+};
+
+/// So many instances are started by one transaction.
+const TOGETHER: usize = 1_000;
+
+/// An engine that knows [`Varied`], with its worker or without.
+struct Varying {
+    engine: Engine,
+    reactions: mpsc::UnboundedReceiver<(Uuid, Instant)>,
+    worker: Option<(CancellationToken, tokio::task::JoinHandle<Result<(), sqlx::Error>>)>,
+}
+
+impl Varying {
+    fn idle(pool: &PgPool) -> Self {
+        let (told, reactions) = mpsc::unbounded_channel();
+        let engine = Engine::builder(pool.clone()).saga::<Varied, _>(Reactions(told)).build();
+        Self { engine, reactions, worker: None }
+    }
+
+    async fn working(pool: &PgPool) -> anyhow::Result<Self> {
+        let mut varying = Self::idle(pool);
+        let stop = CancellationToken::new();
+        let config = WorkerConfig { name: "bench".to_owned(), ..WorkerConfig::default() };
+        let working = work(varying.engine.clone(), config, stop.clone().cancelled_owned());
+        varying.worker = Some((stop, tokio::spawn(working)));
+        let patience = Instant::now() + Duration::from_secs(10);
+        while varying.engine.room() == 0 {
+            ensure!(Instant::now() < patience, "the worker does not start");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(varying)
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        if let Some((stop, working)) = self.worker {
+            stop.cancel();
+            working.await??;
+        }
+        Ok(())
+    }
+
+    async fn start(&self, lives: Vec<Life>) -> anyhow::Result<Vec<Uuid>> {
+        let mut ids = Vec::with_capacity(lives.len());
+        for lives in lives.chunks(TOGETHER) {
+            let starts = lives
+                .iter()
+                .map(|life| Start::new(Uuid::now_v7().to_string(), life.clone()))
+                .collect();
+            let mut tx = self.engine.pool().begin().await?;
+            let started = self.engine.start_many::<Varied>(&mut tx, starts).await?;
+            tx.commit().await?;
+            ids.extend(started.iter().map(|started| started.id));
+            started.into_iter().for_each(Started::hand_over);
+        }
+        Ok(ids)
+    }
+
+    async fn reaction(&mut self) -> anyhow::Result<(Uuid, Instant)> {
+        tokio::time::timeout(Duration::from_secs(60), self.reactions.recv())
+            .await
+            .context("nothing reacted for a minute")?
+            .context("the worker is gone")
+    }
+}
+
+async fn count(pool: &PgPool, status: &str) -> anyhow::Result<i64> {
+    Ok(sqlx::query_scalar(
+        "-- name: bench: count\nselect count(*) from saga.instance where name = 'varied' and status = $1",
+    )
+    .bind(status)
+    .fetch_one(pool)
+    .await?)
+}
+
+/// One parent starts `children` and goes on when the last of them has ended.
+pub(super) async fn children(ground: &Ground, children: u32) -> anyhow::Result<Report> {
+    let varying = Varying::working(&ground.pool).await?;
+    let begun = Instant::now();
+    let id = varying.start(vec![Life::Parent(children)]).await?[0];
+    let started = begun.elapsed();
+    let mut ended = varying.engine.watch(id);
+    while count_open(&ground.pool, id).await? {
+        // A hint; it may have come before somebody listened.
+        let _ = tokio::time::timeout(Duration::from_millis(50), ended.changed()).await;
+    }
+    let took = begun.elapsed();
+    let ended: i64 = sqlx::query_scalar(
+        "-- name: bench: children that ended\nselect count(*) from saga.instance where parent_id = $1 and ended_at is not null",
+    )
+    .bind(id)
+    .fetch_one(&ground.pool)
+    .await?;
+    ensure!(ended == i64::from(children), "{ended} of {children} children have ended");
+    varying.stop().await?;
+    Ok(Report(vec![
+        Line::new("children", "one activity each", f64::from(children)),
+        Line::new(
+            "started_s",
+            "all children and the parent, one transaction",
+            started.as_secs_f64(),
+        ),
+        Line::new(
+            "joined_s",
+            "from before the start to the parent's durable end",
+            took.as_secs_f64(),
+        ),
+        Line::new("children_per_s", "", f64::from(children) / took.as_secs_f64()),
+    ]))
+}
+
+async fn count_open(pool: &PgPool, id: Uuid) -> anyhow::Result<bool> {
+    Ok(sqlx::query_scalar(
+        "-- name: bench: is it open\nselect ended_at is null from saga.instance where saga_id = $1",
+    )
+    .bind(id)
+    .fetch_one(pool)
+    .await?)
+}
+
+/// `timers` instances sleep until the same moment.
+pub(super) async fn timers(ground: &Ground, timers: usize) -> anyhow::Result<Report> {
+    let mut varying = Varying::working(&ground.pool).await?;
+    // Long enough for the last of them to be asleep by then.
+    let until = Instant::now() + Duration::from_secs(5);
+    for chunk in vec![(); timers].chunks(TOGETHER) {
+        let ms = u64::try_from(until.saturating_duration_since(Instant::now()).as_millis())?;
+        varying.start(vec![Life::Sleeper(ms); chunk.len()]).await?;
+    }
+    ensure!(Instant::now() < until, "this machine does not start {timers} instances in 5 s");
+    let mut late = Histogram::<u64>::new(3)?;
+    let mut early_ms = 0_u64;
+    for _ in 0..timers {
+        let (_, at) = varying.reaction().await?;
+        early_ms = early_ms.max(until.saturating_duration_since(at).as_millis() as u64);
+        late.record(at.saturating_duration_since(until).as_millis() as u64)?;
+    }
+    while count(&ground.pool, "completed").await? < timers as i64 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let done = until.elapsed();
+    varying.stop().await?;
+    Ok(Report(vec![
+        Line::new("timers", "due at the same moment", timers as f64),
+        Line::new("early_ms", "the earliest; started a little apart", early_ms as f64),
+        Line::new("p50_late_ms", "", late.value_at_quantile(0.5) as f64),
+        Line::new("p99_late_ms", "", late.value_at_quantile(0.99) as f64),
+        Line::new("all_done_s", "from that moment to the last durable end", done.as_secs_f64()),
+    ]))
+}
+
+/// From before a signal's transaction to the call that reacts to it, at `rate` a second.
+pub(super) async fn signals(ground: &Ground, rate: u32, seconds: u32) -> anyhow::Result<Report> {
+    let mut varying = Varying::working(&ground.pool).await?;
+    let waiting = varying.start(vec![Life::Waiter; (rate * seconds) as usize]).await?;
+    let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
+    let mut took = Histogram::<u64>::new(3)?;
+    for id in waiting {
+        ticks.tick().await;
+        let begun = Instant::now();
+        let mut tx = ground.pool.begin().await?;
+        signal::<Varied>(&mut tx, id, "poke", Event::Poked).await?;
+        tx.commit().await?;
+        let (who, at) = varying.reaction().await?;
+        ensure!(who == id, "another instance reacted");
+        took.record(u64::try_from((at - begun).as_micros())?)?;
+    }
+    varying.stop().await?;
+    let ms = |quantile| took.value_at_quantile(quantile) as f64 / 1_000.0;
+    Ok(Report(vec![
+        Line::new("signals", "", took.len() as f64),
+        Line::new("p50_ms", "from before the signal's transaction to the reacting call", ms(0.5)),
+        Line::new("p99_ms", "", ms(0.99)),
+    ]))
+}
+
+/// The same load on an empty table and beside `sleeping` and `due` instances.
+pub(super) async fn backlog(
+    ground: &Ground,
+    sleeping: usize,
+    due: usize,
+) -> anyhow::Result<Report> {
+    let measured = 20_000;
+    let running = Running::start(ground.pool.clone()).await?;
+    running.throughput::<false>(2_000).await.context("warming up")?;
+    let empty = running.throughput::<false>(measured).await?;
+    running.stop().await?;
+    ground.forget().await?;
+
+    let begun = Instant::now();
+    let idle = Varying::idle(&ground.pool);
+    let year_ms = 365 * 24 * 3_600 * 1_000;
+    idle.start(vec![Life::Sleeper(year_ms); sleeping]).await?;
+    let loaded = begun.elapsed();
+    let running = Running::start(ground.pool.clone()).await?;
+    let beside = running.throughput::<false>(measured).await?;
+    running.stop().await?;
+
+    super::engine::leave_waiting(&ground.pool, due).await?;
+    let claims = Claims::count()?;
+    let begun = Instant::now();
+    let running = Running::start(ground.pool.clone()).await?;
+    while running.open::<false>().await? {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let drained = due as f64 / begun.elapsed().as_secs_f64();
+    running.stop().await?;
+    Ok(Report(vec![
+        Line::new("empty_per_s", "five-step instances on an empty table", empty.per_s),
+        Line::new("sleeping", "", sleeping as f64),
+        Line::new("loaded_s", "starting them", loaded.as_secs_f64()),
+        Line::new("beside_per_s", "five-step instances beside them", beside.per_s),
+        Line::new("beside_ratio", "", beside.per_s / empty.per_s),
+        Line::new(
+            "due",
+            "five-step instances that wait for a worker, beside the sleeping",
+            due as f64,
+        ),
+        Line::new("drained_per_s", "", drained),
+        Line::new("drained_ratio", "", drained / empty.per_s),
+        Line::new("claim_p50_ms", "one claim, while draining", claims.ms("0.5")?),
+        Line::new("claim_p99_ms", "", claims.ms("0.99")?),
+    ]))
+}
+
+/// How long claims take, as the engine's own metric tells.
+struct Claims(PrometheusHandle);
+
+impl Claims {
+    fn count() -> anyhow::Result<Self> {
+        Ok(Self(PrometheusBuilder::new().install_recorder()?))
+    }
+
+    fn ms(&self, quantile: &str) -> anyhow::Result<f64> {
+        let told = self.0.render();
+        let label = format!("stepwise_claim_seconds{{quantile=\"{quantile}\"}} ");
+        let seconds = told.lines().find_map(|line| line.strip_prefix(&label));
+        Ok(1_000.0 * seconds.context("no claim was measured")?.parse::<f64>()?)
+    }
+}
