@@ -38,6 +38,23 @@ fn a_placement_unwinds_from_every_step() {
 }
 
 #[test]
+fn a_placement_that_waits_for_its_approval_unwinds_from_every_step() {
+    let unwound = unwinds_from_every_step(&Placements::paid_by("challenge"));
+    let asked = unwound.points.iter().filter(|point| point.contains("Ask")).collect::<Vec<_>>();
+    assert_eq!(
+        asked,
+        [
+            "cancelled before Ask",
+            "Ask refuses by Refused",
+            "Ask refuses by Voided",
+            "Ask not done and never heard of",
+            "Ask done and never heard of",
+            "cancelled after Ask",
+        ]
+    );
+}
+
+#[test]
 fn a_cancellation_has_no_way_back_and_may_be_repeated() {
     let unwound = unwinds_from_every_step(&Cancellations::new());
     assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");

@@ -208,12 +208,15 @@ impl Saga for PlaceOrder {
             Step::Activity(Activity::Create(p)) => {
                 Undo::By(Step::Activity(Activity::Cancel(p.order)))
             }
-            Step::Activity(Activity::Confirm(p, reference) | Activity::Ask(p, reference)) => {
+            Step::Activity(Activity::Confirm(p, reference)) => {
                 Undo::By(Step::Activity(Activity::Void(p.order, reference.clone())))
             }
             Step::Tx(Tx::PlaceOrder { .. }) => Undo::Pivot,
+            // Asking moves nothing: what the customer did is taken back with the confirm.
             Step::Tx(Tx::ReleaseStock(_))
-            | Step::Activity(Activity::Void(..) | Activity::Cancel(_)) => Undo::Nothing,
+            | Step::Activity(Activity::Ask(..) | Activity::Void(..) | Activity::Cancel(_)) => {
+                Undo::Nothing
+            }
         }
     }
 
@@ -228,11 +231,12 @@ impl Saga for PlaceOrder {
                 unknown: ask,
                 ..Terms::new()
             },
-            Activity::Confirm(placement, _) | Activity::Ask(placement, _) => Terms {
+            Activity::Confirm(placement, _) => Terms {
                 effect: Some(EffectKind { kind: AUTHORIZATION, amount: money(&placement.amount) }),
                 unknown: ask,
                 ..Terms::new()
             },
+            Activity::Ask(..) => Terms { unknown: ask, ..Terms::new() },
             Activity::Void(..) | Activity::Cancel(_) => Terms::new(),
         }
     }

@@ -52,7 +52,7 @@ impl Samples for PlaceOrder {
             Step::Activity(Activity::Confirm(..) | Activity::Ask(..)) => vec![
                 Sample::done(confirmed()),
                 Sample::refused(E::Refused(declined())),
-                Sample::refused(approval()),
+                Sample::done(approval()),
                 Sample::refused(E::Voided),
             ],
             Step::Tx(Tx::PlaceOrder { .. }) => vec![Sample::done(E::OrderPlaced)],

@@ -79,8 +79,8 @@ impl Steps {
             Ok(Confirmation::Cancelled) => Outcome::refuted(Event::Voided),
             Ok(Confirmation::ApprovalRequired(approval)) => {
                 let (url, expires_at) = (approval.url, approval.expires_at);
-                // This step reserved nothing; should the customer approve late, the created reference is void by then.
-                Outcome::refuted(Event::ApprovalRequired { url, expires_at })
+                // From now on the customer may reserve the money at any moment, without a request of ours: taken back as if they had.
+                Outcome::confirmed(Event::ApprovalRequired { url, expires_at }, reference.0.clone())
             }
             Err(error) => no_answer(error),
         }
@@ -129,7 +129,7 @@ fn told(found: Option<Authorization>, key: &ActivityKey) -> Probe<Event> {
         }
         AuthorizationStatus::ApprovalRequired(approval) => {
             let (url, expires_at) = (approval.url, approval.expires_at);
-            (Event::ApprovalRequired { url, expires_at }, Effect::Refuted)
+            (Event::ApprovalRequired { url, expires_at }, Effect::Confirmed(found.reference.0))
         }
         AuthorizationStatus::Declined(why) => {
             (Event::Refused(PaymentFailure::Declined(why)), Effect::Refuted)

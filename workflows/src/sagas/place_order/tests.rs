@@ -74,7 +74,7 @@ fn a_cancellation_of_a_placed_order_is_refused() {
 #[test]
 fn an_approval_in_time_is_asked_for_at_the_gateway_and_places_the_order() {
     let mut order = created();
-    order.refuses(approval());
+    order.answers(approval());
     assert!(matches!(order.asks(), Asks::Wait(Some((delay, _))) if delay == APPROVAL));
     assert_eq!(order.signal(E::GatewayReported), Answer::Applied);
     assert!(matches!(order.asks(), Asks::Call(Activity::Ask(..))));
@@ -86,14 +86,14 @@ fn an_approval_in_time_is_asked_for_at_the_gateway_and_places_the_order() {
 fn an_approval_that_overtakes_the_answer_is_kept() {
     let mut order = created();
     assert_eq!(order.signal(E::GatewayReported), Answer::Kept);
-    order.refuses(approval());
+    order.answers(approval());
     assert!(matches!(order.asks(), Asks::Call(Activity::Ask(..))), "{:?}", order.asks());
 }
 
 #[test]
 fn nobody_approves_and_everything_is_taken_back() {
     let mut order = created();
-    order.refuses(approval()).time_passes().takes_all_back();
+    order.answers(approval()).time_passes().takes_all_back();
     assert_eq!(order.reason(), Some(&Reason::PaymentFailed(PaymentFailure::ApprovalExpired)));
     assert_eq!(order.status(), Status::Unwound);
 }
