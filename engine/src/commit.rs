@@ -261,7 +261,17 @@ pub(crate) async fn write(
         .bind(column!(batch, c => c.clears()))
         .fetch_all(&mut *tx)
         .await?;
-    let written: WrittenMembers = written.into_iter().collect();
+    let written = written.into_iter().collect();
+    tell_and_watch(tx, batch, &written).await?;
+    Ok(written)
+}
+
+/// What members have beside their rows, which is rare.
+async fn tell_and_watch(
+    tx: &mut PgConnection,
+    batch: &[Commit],
+    written: &WrittenMembers,
+) -> Result<(), sqlx::Error> {
     let telling = batch
         .iter()
         .filter(|c| c.tell.is_some() && written.contains(&(c.id, c.epoch)))
@@ -276,7 +286,7 @@ pub(crate) async fn write(
     if !watching.is_empty() {
         watch::insert(tx, &watching).await?;
     }
-    Ok(written)
+    Ok(())
 }
 
 /// Is the batch written by one statement, which is a transaction by itself?

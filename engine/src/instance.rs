@@ -3,7 +3,7 @@
 //! [`Instance::decide`] is pure: it turns a [`Next`] into the new row and the journal row that goes with it. What is durable is
 //! decided by whoever commits the [`Commit`] made from it.
 
-use std::{cmp::Ordering, collections::VecDeque, time::Duration};
+use std::{cmp::Ordering, collections::VecDeque};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::{
     notice::{Kind, Tell},
     row::Row,
     saga::{Next, Saga, Step, Then},
-    status::{Status, WaitingOn},
+    status::Status,
     unwind::OpenUndo,
     upcast::{self, Misfit},
     watch::NewWatch,
@@ -78,7 +78,7 @@ pub(crate) struct Instance<S: Saga> {
     /// Steps whose effects tx undos have taken back.
     pub(crate) undone: Vec<i32>,
     pub(crate) intent: Option<Intent>,
-    wake: Wake,
+    pub(crate) wake: Wake,
     tell: Option<Tell>,
     pub(crate) watch: Option<NewWatch>,
     pub(crate) family: Family,
@@ -337,34 +337,6 @@ impl<S: Saga> Instance<S> {
         self.settle = Some(Settle { step_no, status, reference });
     }
 
-    /// Let go of it and have it claimed again after `delay`.
-    pub(crate) fn retry_after(&mut self, delay: Duration) {
-        self.wake = Wake::Retry(delay);
-    }
-
-    /// Ask again whether a late effect came, after `delay`.
-    pub(crate) fn settle_after(&mut self, delay: Duration) {
-        self.wake = Wake::Settle(delay);
-    }
-
-    /// Let go of it; it is due at once, or when its timer fires.
-    pub(crate) fn release(&mut self) {
-        self.wake = match self.pending {
-            Pending::Timer { .. } => Wake::Armed,
-            _ => Wake::Now,
-        };
-    }
-
-    /// Nobody wakes it; a timer goes on, and fires when it is let go.
-    pub(crate) fn hold(&mut self) {
-        self.wake = Wake::Hold;
-    }
-
-    /// Nobody wakes it.
-    pub(crate) fn never(&mut self) {
-        self.wake = Wake::Never;
-    }
-
     /// It needs a person.
     pub(crate) fn stick(&mut self, why: impl std::fmt::Display) {
         let why = crate::steps::Cause::new(why).to_string();
@@ -381,54 +353,6 @@ impl<S: Saga> Instance<S> {
     /// A person should see it: the next commit writes a [notice](crate::notice).
     pub(crate) fn tell(&mut self, kind: Kind, why: String) {
         self.tell = Some(Tell { kind, saga: S::NAME, why, escalate_after: None });
-    }
-
-    /// Is there nothing more to do for who drives it now?
-    pub(crate) fn parks(&self) -> bool {
-        match self.waiting_on() {
-            None => true,
-            Some(_) if self.wake == Wake::Keep => false,
-            Some(waiting_on) => {
-                !matches!(waiting_on, WaitingOn::Worker | WaitingOn::Activity)
-                    || self.wake == Wake::Now
-            }
-        }
-    }
-
-    fn waiting_on(&self) -> Option<WaitingOn> {
-        if self.status.is_final() {
-            return None;
-        }
-        if self.status.needs_operator() {
-            return Some(WaitingOn::Operator);
-        }
-        if self.ended {
-            return Some(WaitingOn::Parent);
-        }
-        Some(match (&self.wake, &self.pending) {
-            (Wake::Retry(_) | Wake::Settle(_), _) => WaitingOn::Retry,
-            (Wake::Timer { asleep: true, .. } | Wake::Armed, _) => WaitingOn::Timer,
-            (Wake::Timer { asleep: false, .. }, _) => WaitingOn::Signal,
-            (Wake::Now, _) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Children { .. }) => {
-                WaitingOn::Children
-            }
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Call { .. }) => WaitingOn::Activity,
-            (
-                Wake::Keep | Wake::Never | Wake::Hold,
-                Pending::Run { .. } | Pending::Event { .. },
-            ) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never | Wake::Hold, _) if self.status == Status::Unwinding => {
-                WaitingOn::Activity
-            }
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Timer { .. }) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Nothing) => WaitingOn::Signal,
-        })
-    }
-
-    /// When it is to be woken, if the next commit is written as things stand.
-    pub(crate) fn wake(&self) -> &Wake {
-        &self.wake
     }
 
     /// The pending step and the open undos without the numbers of their commits: what may happen next depends on them.

@@ -102,6 +102,7 @@ pub mod testing;
 mod unknown;
 mod unwind;
 mod upcast;
+mod waits;
 mod watch;
 mod worker;
 

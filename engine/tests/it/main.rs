@@ -17,6 +17,7 @@ mod limits;
 mod notices;
 mod odd;
 mod order;
+mod ownership;
 mod parcel;
 mod pauses;
 mod plain;
