@@ -121,8 +121,8 @@ pub use saga::{
     unwind,
 };
 pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError};
-pub use signal::{Answer, SignalError, signal};
-pub use start::{StartError, Started};
+pub use signal::{Answer, SignalError, signal, signal_all};
+pub use start::{Once, StartError, Started};
 pub use status::{Status, WaitingOn};
 pub use steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone};
 pub use terms::{EffectKind, Retry, Terms, WhenUnknown};

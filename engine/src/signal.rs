@@ -9,7 +9,7 @@ use crate::{
     commit::{Commit, Wake},
     engine::Engine,
     family::{CallOff, write_own},
-    id::shard_in,
+    id::{shard_in, shard_of},
     instance::{Entry, Instance},
     json::json,
     limits::{self, Limit},
@@ -117,7 +117,51 @@ pub async fn signal<S: Saga>(
     Ok(answer)
 }
 
+/// Gives the signal to every open instance of the saga about that subject, in the order of their ids; each takes it once per
+/// `signal_id`. A child lives on its parent's shard and is signalled by its id.
+///
+/// Round trips: 1, and those of [`signal`] for each.
+///
+/// # Errors
+/// [`SignalError`]; the caller rolls back.
+pub async fn signal_all<S: Saga>(
+    tx: &mut PgConnection,
+    subject: &str,
+    signal_id: &str,
+    event: S::Event,
+) -> Result<Vec<(Uuid, Answer)>, SignalError> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(
+        "-- name: open about subject
+        select saga_id from saga.instance
+        where shard = $1 and subject = $2 and name = $3 and ended_at is null order by saga_id",
+    )
+    .bind(shard_of(subject))
+    .bind(subject)
+    .bind(S::NAME)
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut answers = Vec::with_capacity(ids.len());
+    for id in ids {
+        answers.push((id, signal::<S>(tx, id, signal_id, event.clone()).await?));
+    }
+    Ok(answers)
+}
+
 impl Engine {
+    /// What an instance remembers and how it stands, ended ones included; `None` if there is no such instance of that saga. Round trips: 1.
+    ///
+    /// # Errors
+    /// [`SignalError::Unreadable`] when its stored data does not fit, the database's.
+    pub async fn state<S: Saga>(
+        &self,
+        id: Uuid,
+    ) -> Result<Option<(Status, S::State)>, SignalError> {
+        let row = store::instance(self.pool(), shard_in(id), id).await?;
+        let Some(row) = row.filter(|row| row.name == S::NAME) else { return Ok(None) };
+        let instance = read::<S>(row)?;
+        Ok(Some((instance.status, instance.state)))
+    }
+
     /// Unwinds an instance of any saga of this engine, unless it is past its pivot: [`CallOff`] tells.
     ///
     /// Lock the rows of the domain first, as for [`signal`]. An attempt in flight is settled before the first undo.

@@ -71,6 +71,14 @@ pub struct Started {
     queued: bool,
 }
 
+/// What became of [`Engine::start_once`].
+pub enum Once {
+    /// It is started.
+    Now(Started),
+    /// It was started before: its id.
+    Before(Uuid),
+}
+
 impl Started {
     /// Drives it here and now, if this process runs a worker that had room. Call it after the commit.
     pub fn hand_over(self) {
@@ -97,6 +105,39 @@ impl Engine {
     ) -> Result<Started, StartError> {
         let mut started = self.start_many::<S>(tx, vec![start]).await?;
         Ok(started.pop().expect("one start, one instance"))
+    }
+
+    /// Starts an instance, unless one of the same subject and start key was started before, open or ended: then nothing is done, and that
+    /// one is answered. Two callers at the same time wait for each other.
+    ///
+    /// Round trips: 2, and those of [`Engine::start`] if it starts one.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_once<S: Saga>(
+        &self,
+        tx: &mut PgConnection,
+        start: Start<S::Input>,
+    ) -> Result<Once, StartError> {
+        sqlx::query("-- name: lock start\nselect pg_advisory_xact_lock(hashtextextended($1, 0))")
+            .bind(format!("{}/{}/{}", S::NAME, start.subject, start.start_key))
+            .execute(&mut *tx)
+            .await?;
+        let earlier: Option<Uuid> = sqlx::query_scalar(
+            "-- name: started before
+            select saga_id from saga.instance where shard = $1 and subject = $2 and name = $3 and start_key = $4
+            order by saga_id desc limit 1",
+        )
+        .bind(shard_of(&start.subject))
+        .bind(&start.subject)
+        .bind(S::NAME)
+        .bind(&start.start_key)
+        .fetch_optional(&mut *tx)
+        .await?;
+        match earlier {
+            Some(id) => Ok(Once::Before(id)),
+            None => Ok(Once::Now(self.start::<S>(tx, start).await?)),
+        }
     }
 
     /// Starts many in one round trip per 1,000; 2 row operations each.

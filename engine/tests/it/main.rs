@@ -1,5 +1,6 @@
 //! The engine's promises, each a test on a real Postgres, with a scripted outside world.
 
+mod asking;
 mod audit;
 mod chains;
 mod counter;
