@@ -33,7 +33,11 @@ async fn aborts_everywhere(manners: Manners, end: &str, tell: impl AsyncFn(&Stag
         })
         .await;
         if process.status().is_none() {
-            break;
+            // It may be on the way from its last commit to the site behind that.
+            process.send("-TERM");
+            if process.ended().await.success() {
+                break;
+            }
         }
         points = site;
         let aborted = Instant::now();
