@@ -199,12 +199,9 @@ pub(crate) async fn write(
     batch: &[Commit],
     mode: Mode,
 ) -> Result<WrittenMembers, sqlx::Error> {
-    let wakes = column!(batch, c => c.wake.encode());
+    let (modes, delays): (Vec<_>, Vec<_>) = batch.iter().map(|c| c.wake.encode()).unzip();
     let first = batch.iter().map(|c| &c.journal[0]).collect::<Vec<_>>();
-    let rest = batch
-        .iter()
-        .flat_map(|c| c.journal[1..].iter().map(move |row| (c, row)))
-        .collect::<Vec<_>>();
+    let rest = beyond_the_first(batch);
     let statement = match mode {
         Mode::Skipping => COMMIT_SKIPPING,
         Mode::Waiting => COMMIT_WAITING,
@@ -228,8 +225,8 @@ pub(crate) async fn write(
         .bind(column!(batch, unsettled))
         .bind(column!(batch, kept))
         .bind(column!(batch, c => c.last_error.as_deref()))
-        .bind(wakes.iter().map(|w| w.0).collect::<Vec<_>>())
-        .bind(wakes.iter().map(|w| w.1).collect::<Vec<_>>())
+        .bind(modes)
+        .bind(delays)
         .bind(column!(batch, release))
         .bind(column!(batch, c => c.settle.as_ref().map(|s| s.step_no)))
         .bind(column!(batch, c => c.settle.as_ref().map(|s| s.status)))
@@ -264,6 +261,11 @@ pub(crate) async fn write(
     let written = written.into_iter().collect();
     tell_and_watch(tx, batch, &written).await?;
     Ok(written)
+}
+
+/// The journal rows that only a commit of its own may have: those behind its first.
+fn beyond_the_first(batch: &[Commit]) -> Vec<(&Commit, &JournalRow)> {
+    batch.iter().flat_map(|c| c.journal[1..].iter().map(move |row| (c, row))).collect()
 }
 
 /// What members have beside their rows, which is rare.

@@ -112,7 +112,11 @@ pub(crate) async fn run(
     mut suspects: mpsc::UnboundedReceiver<Penned>,
 ) {
     let mut all = Vec::new();
-    while suspects.recv_many(&mut all, 4_096).await > 0 {
+    loop {
+        tokio::select! {
+            count = suspects.recv_many(&mut all, 4_096) => if count == 0 { return },
+            () = shift.stop.cancelled() => return,
+        }
         let mut groups = vec![std::mem::take(&mut all)];
         while let Some(group) = groups.pop() {
             if shift.is_stopping() {

@@ -408,18 +408,7 @@ pub(crate) async fn shift(
     });
     engine.begin_shift(&shift);
     tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun its shift");
-    let renewing = tokio::spawn(lease::renew(shift.clone(), config.lease));
-    let listening = tokio::spawn(claim::listen(shift.clone()));
-    let retaining = tokio::spawn(retain::run(shift.clone(), config.retention));
-    let rounding = sentence.is_none().then(|| tokio::spawn(round::run(shift.clone(), config.poll)));
-    let claiming = match sentence {
-        Some(sentence) => tokio::spawn(claim::suspects(shift.clone(), sentence)),
-        None => tokio::spawn(claim::run(shift.clone(), config.poll)),
-    };
-    let penning = config
-        .quarantine
-        .clone()
-        .map(|quarantine| tokio::spawn(quarantine::run(shift.clone(), quarantine, suspects)));
+    let loops = Loops::start(&shift, config, sentence, suspects);
     let running = async {
         crate::backend::run(shift.clone(), handed.clone(), config.drain).await;
         stop.cancel();
@@ -430,22 +419,68 @@ pub(crate) async fn shift(
     };
     let ((), until) = tokio::join!(running, stopping);
     engine.end_shift(&shift);
-    listening.abort();
-    retaining.abort();
-    // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
-    let _ = claiming.await;
-    if let Some(rounding) = rounding {
-        let _ = rounding.await;
-    }
-    shift.drained(&handed, until).await;
-    if let Some(penning) = penning {
-        // A child ends with its parent's word; what it held is suspect still.
-        penning.abort();
-        let _ = penning.await;
-    }
+    loops.end(&shift, &handed, until).await;
     drained.cancel();
-    renewing.abort();
     lease::sign_off(&shift).await;
     tracing::info!(%worker_id, "the worker has ended its shift");
     Ok(())
+}
+
+/// What runs beside the drivers as long as a shift lasts.
+struct Loops {
+    renewing: JoinHandle<()>,
+    listening: JoinHandle<()>,
+    retaining: JoinHandle<()>,
+    claiming: JoinHandle<()>,
+    rounding: Option<JoinHandle<()>>,
+    penning: Option<JoinHandle<()>>,
+}
+
+impl Loops {
+    fn start(
+        shift: &Arc<Shift>,
+        config: &WorkerConfig,
+        sentence: Option<Sentence>,
+        suspects: mpsc::UnboundedReceiver<Penned>,
+    ) -> Self {
+        let each = || shift.clone();
+        Self {
+            renewing: tokio::spawn(lease::renew(each(), config.lease)),
+            listening: tokio::spawn(claim::listen(each())),
+            retaining: tokio::spawn(retain::run(each(), config.retention)),
+            rounding: sentence.is_none().then(|| tokio::spawn(round::run(each(), config.poll))),
+            claiming: match sentence {
+                Some(sentence) => tokio::spawn(claim::suspects(each(), sentence)),
+                None => tokio::spawn(claim::run(each(), config.poll)),
+            },
+            penning: config
+                .quarantine
+                .clone()
+                .map(|quarantine| tokio::spawn(quarantine::run(each(), quarantine, suspects))),
+        }
+    }
+
+    /// The shift stops; the lease is renewed until its drivers, here and in quarantine, are done.
+    async fn end(
+        self,
+        shift: &Arc<Shift>,
+        handed: &crate::backend::Handed,
+        until: tokio::time::Instant,
+    ) {
+        self.listening.abort();
+        self.retaining.abort();
+        // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
+        let _ = self.claiming.await;
+        if let Some(rounding) = self.rounding {
+            let _ = rounding.await;
+        }
+        shift.drained(handed, until).await;
+        if let Some(mut penning) = self.penning
+            && tokio::time::timeout_at(until, &mut penning).await.is_err()
+        {
+            // Its child is killed with it; what that held is left to its lease.
+            penning.abort();
+        }
+        self.renewing.abort();
+    }
 }

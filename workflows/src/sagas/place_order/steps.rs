@@ -273,7 +273,8 @@ async fn voided(tx: &mut PgConnection, order: Uuid) -> Result<Option<Voided>, St
             anew: None,
         };
         Some(Voided {
-            authorization_id: effect.reference?,
+            // A confirm that was never heard of has none; the void's is the authorization's own id.
+            authorization_id: effect.reference.or(effect.undo_reference)?,
             key: key.to_string(),
             void_key: ActivityKey { undo: true, ..key }.to_string(),
         })
