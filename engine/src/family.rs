@@ -149,26 +149,40 @@ pub enum CallOff {
 /// # Errors
 /// The database's.
 pub(crate) async fn write_own(tx: &mut PgConnection, commit: &Commit) -> Result<bool, sqlx::Error> {
-    let family = commit.family.as_deref();
-    if commit::write(tx, std::slice::from_ref(commit), Mode::Waiting).await?.is_empty() {
-        return Ok(false);
+    Ok(write_all(tx, std::slice::from_ref(commit)).await? == 1)
+}
+
+/// The same for many, of which the round trips beyond the first are each one's own; answers how many were written.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn write_all(
+    tx: &mut PgConnection,
+    commits: &[Commit],
+) -> Result<usize, sqlx::Error> {
+    let written = commit::write(tx, commits, Mode::Waiting).await?;
+    for commit in commits.iter().filter(|c| written.contains(&(c.id, c.epoch))) {
+        write_beside(tx, commit).await?;
     }
+    Ok(written.len())
+}
+
+async fn write_beside(tx: &mut PgConnection, commit: &Commit) -> Result<(), sqlx::Error> {
     if !commit.undone.is_empty() {
         store::take_effects_back(tx, commit).await?;
     }
-    if let Some(family) = family {
-        if family.joins {
-            expect_children(tx, &[(commit.shard, commit.id)]).await?;
-        }
-        start::insert(tx, &family.births, false).await?;
-        if family.succeeded {
-            succeed(tx, commit, &family.births[0].commit).await?;
-        }
-        if family.lets_go {
-            let_go(tx, commit.shard, commit.id).await?;
-        }
+    let Some(family) = commit.family.as_deref() else { return Ok(()) };
+    if family.joins {
+        expect_children(tx, &[(commit.shard, commit.id)]).await?;
     }
-    Ok(true)
+    start::insert(tx, &family.births, false).await?;
+    if family.succeeded {
+        succeed(tx, commit, &family.births[0].commit).await?;
+    }
+    if family.lets_go {
+        let_go(tx, commit.shard, commit.id).await?;
+    }
+    Ok(())
 }
 
 /// These parents wait for their children.

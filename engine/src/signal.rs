@@ -113,7 +113,7 @@ pub async fn signal<S: Saga>(
     }
     let written = write_own(tx, &commit).await?;
     debug_assert!(written, "the row is locked");
-    wake_workers(tx, &commit).await?;
+    wake_workers(tx, std::slice::from_ref(&commit)).await?;
     Ok(answer)
 }
 
@@ -182,7 +182,7 @@ impl Engine {
             .map_err(|error| SignalError::Unreadable { id, why: error.to_string() })?;
         if let Some(commit) = commit {
             write_own(tx, &commit).await?;
-            wake_workers(tx, &commit).await?;
+            wake_workers(tx, std::slice::from_ref(&commit)).await?;
         }
         Ok(called_off)
     }
@@ -225,9 +225,9 @@ async fn remember<S: Saga>(
 
 pub(crate) async fn wake_workers(
     tx: &mut PgConnection,
-    commit: &Commit,
+    commits: &[Commit],
 ) -> Result<(), sqlx::Error> {
-    if commit.wake.delay().is_some() {
+    if commits.iter().any(|commit| commit.wake.delay().is_some()) {
         notify(tx).await?;
     }
     Ok(())

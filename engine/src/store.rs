@@ -1,6 +1,5 @@
 //! Reads and small writes of single instances.
 
-use serde_json::Value;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -78,58 +77,6 @@ pub(crate) async fn take_effects_back(
     .execute(tx)
     .await
     .map(|_| ())
-}
-
-/// Effects of an instance that stand or may stand.
-pub(crate) async fn live_effects(
-    tx: &mut PgConnection,
-    shard: i16,
-    id: Uuid,
-) -> Result<Vec<Value>, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- name: live effects
-        select jsonb_strip_nulls(jsonb_build_object('step', step_no, 'kind', kind, 'amount', amount::text, 'currency', currency,
-            'reference', reference, 'status', status))
-        from saga.effect where shard = $1 and saga_id = $2 and status in ('intent', 'confirmed') order by step_no",
-    )
-    .bind(shard)
-    .bind(id)
-    .fetch_all(tx)
-    .await
-}
-
-/// A person answers for what is still live.
-pub(crate) async fn waive_effects(
-    tx: &mut PgConnection,
-    shard: i16,
-    id: Uuid,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- name: waive effects
-        update saga.effect set status = 'waived', settled_at = clock_timestamp()
-        where shard = $1 and saga_id = $2 and status in ('intent', 'confirmed')",
-    )
-    .bind(shard)
-    .bind(id)
-    .execute(tx)
-    .await
-    .map(|_| ())
-}
-
-/// How many children have not ended.
-pub(crate) async fn open_children(
-    tx: &mut PgConnection,
-    shard: i16,
-    id: Uuid,
-) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- name: open children
-        select count(*) from saga.instance where shard = $1 and parent_id = $2 and ended_at is null",
-    )
-    .bind(shard)
-    .bind(id)
-    .fetch_one(tx)
-    .await
 }
 
 /// Early signals in the order of their arrival: (id, event as JSON, the version that stored it).
@@ -259,24 +206,6 @@ pub(crate) async fn note_signal(
     .execute(tx)
     .await
     .map(|_| ())
-}
-
-/// Was a signal of that id answered before?
-pub(crate) async fn knows_signal(
-    tx: &mut PgConnection,
-    shard: i16,
-    id: Uuid,
-    signal_id: &str,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- name: know signal
-        select exists (select from saga.signal where shard = $1 and saga_id = $2 and signal_id = $3)",
-    )
-    .bind(shard)
-    .bind(id)
-    .bind(signal_id)
-    .fetch_one(tx)
-    .await
 }
 
 /// Remembers a signal; false if one of that id was there already.

@@ -5,15 +5,18 @@
 //! `operator`: the verb, who, why, before and after). The same instruction given twice does nothing the second time.
 
 mod apply;
+mod subjects;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub(crate) use self::apply::operate;
+pub(crate) use self::{apply::operate, subjects::look};
 use crate::{
-    engine::Engine, family::write_own, id::shard_in, row::Row, signal::wake_workers, store,
+    engine::Engine, family::write_all, id::shard_in, row::Row, signal::wake_workers, store,
 };
 
 /// One thing that a person wants done to one instance.
@@ -185,6 +188,15 @@ pub(crate) struct Subject {
     pub(crate) open_children: i64,
 }
 
+/// A locked row that an instruction is for.
+pub(crate) struct Wanted {
+    pub(crate) row: Row,
+    /// [`Instruction::seq`].
+    pub(crate) seq: Option<i32>,
+    /// What must come of it, if it was planned.
+    pub(crate) planned: Option<Outlook>,
+}
+
 impl Engine {
     /// Does what a person wants, once per [`Instruction::id`].
     ///
@@ -202,27 +214,63 @@ impl Engine {
         let Some(row) = store::lock_instance(tx, shard_in(id), id).await? else {
             return Ok(Operated::Refused(Refusal::NotFound));
         };
+        let wanted = vec![Wanted { row, seq: order.seq, planned: None }];
+        let mut operated = self.operate_all(tx, order, wanted).await?;
+        Ok(operated.pop().map_or(Operated::Refused(Refusal::NotFound), |(_, operated)| operated))
+    }
+
+    /// The same for many locked rows. Round trips: 3 to 7, and those that single instances need for their families and kept signals.
+    ///
+    /// # Errors
+    /// The database's: nothing of it is to be committed then.
+    pub(crate) async fn operate_all(
+        &self,
+        tx: &mut PgConnection,
+        order: &Instruction,
+        wanted: Vec<Wanted>,
+    ) -> Result<Vec<(Uuid, Operated)>, sqlx::Error> {
         let signal_id = format!("operator:{}", order.id);
-        if store::knows_signal(tx, row.shard, id, &signal_id).await? {
-            return Ok(Operated::Repeated);
+        let keys = wanted.iter().map(|one| subjects::key(&one.row)).collect();
+        let followed = subjects::followed(tx, &keys, &signal_id).await?;
+        let (rows, planned): (Vec<_>, Vec<_>) =
+            wanted.into_iter().map(|one| (one.row, (one.seq, one.planned))).unzip();
+        let (mut operated, mut orders) = (Vec::with_capacity(rows.len()), Vec::new());
+        let (mut commits, mut taken) = (Vec::new(), Vec::new());
+        for (subject, (seq, planned)) in look(tx, rows, &order.verb).await?.into_iter().zip(planned)
+        {
+            let (id, is) = (subject.row.saga_id, subject.row.seq);
+            if followed.contains(&id) {
+                operated.push((id, Operated::Repeated));
+                continue;
+            }
+            let order = Instruction { seq, ..order.clone() };
+            operated.push(match self.decide(subject, &order) {
+                Ok(decided) if planned.is_some_and(|planned| planned != decided.outlook) => {
+                    (id, Operated::Refused(Refusal::MovedOn { seq: is }))
+                }
+                Ok(decided) => {
+                    orders.push(json!(order).to_string());
+                    commits.push(decided.commit);
+                    taken.push(decided.taken);
+                    (id, Operated::Applied(decided.outlook))
+                }
+                Err(refusal) => (id, Operated::Refused(refusal)),
+            });
         }
-        let subject = look(tx, row, &order.verb).await?;
-        let decided = match self.decide(subject, order) {
-            Ok(decided) => decided,
-            Err(refusal) => return Ok(Operated::Refused(refusal)),
-        };
-        let (commit, to) = (&decided.commit, (shard_in(id), id));
-        let event = json!(order).to_string();
-        store::insert_signal(tx, to, &signal_id, &event, "applied", 0).await?;
-        if !decided.taken.is_empty() {
-            store::take_signals(tx, to.0, id, &decided.taken).await?;
+        if commits.is_empty() {
+            return Ok(operated);
         }
-        write_own(tx, commit).await?;
+        let keys = commits.iter().map(|commit| (commit.shard, commit.id)).collect();
+        subjects::follow(tx, &keys, &signal_id, &orders).await?;
+        for (commit, taken) in commits.iter().zip(&taken).filter(|(_, taken)| !taken.is_empty()) {
+            store::take_signals(tx, commit.shard, commit.id, taken).await?;
+        }
+        write_all(tx, &commits).await?;
         if matches!(order.verb, Verb::HandOver { .. }) {
-            store::waive_effects(tx, to.0, id).await?;
+            subjects::waive_effects(tx, &keys).await?;
         }
-        wake_workers(tx, commit).await?;
-        Ok(Operated::Applied(decided.outlook))
+        wake_workers(tx, &commits).await?;
+        Ok(operated)
     }
 
     /// What the verb makes of the instance. Pure.
@@ -237,24 +285,8 @@ impl Engine {
         let Some(kind) = self.kind(&row.name) else {
             return Err(Refusal::Unreadable(format!("{} is not known here", row.name)));
         };
-        kind.operate(subject, order)
+        // Foreign code: one that panics must not hold up the others of a bulk.
+        catch_unwind(AssertUnwindSafe(|| kind.operate(subject, order)))
+            .unwrap_or_else(|_| Err(Refusal::Unreadable("the saga panicked".to_owned())))
     }
-}
-
-/// Round trips: 0 to 3, by what the verb has to know.
-pub(crate) async fn look(
-    tx: &mut PgConnection,
-    row: Row,
-    verb: &Verb,
-) -> Result<Subject, sqlx::Error> {
-    let (shard, id) = (row.shard, row.saga_id);
-    let mut subject = Subject { row, early: Vec::new(), live: Vec::new(), open_children: 0 };
-    if subject.row.kept > 0 {
-        subject.early = store::early_signals(&mut *tx, shard, id).await?;
-    }
-    if matches!(verb, Verb::HandOver { .. }) {
-        subject.live = store::live_effects(&mut *tx, shard, id).await?;
-        subject.open_children = store::open_children(tx, shard, id).await?;
-    }
-    Ok(subject)
 }
