@@ -53,6 +53,48 @@ CREATE TABLE saga._migrations (
     checksum bytea NOT NULL,
     execution_time bigint NOT NULL
 );
+CREATE TABLE saga.bulk (
+    shard smallint NOT NULL,
+    bulk_id uuid NOT NULL,
+    verb jsonb NOT NULL,
+    planned_by text NOT NULL,
+    reason text NOT NULL,
+    filter jsonb NOT NULL,
+    status text NOT NULL,
+    items integer NOT NULL,
+    applied integer DEFAULT 0 NOT NULL,
+    refused integer NOT NULL,
+    moved_on integer DEFAULT 0 NOT NULL,
+    failed integer DEFAULT 0 NOT NULL,
+    per_second integer,
+    next_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    applied_by text,
+    started_at timestamp with time zone,
+    stopped_by text,
+    ended_at timestamp with time zone,
+    CONSTRAINT a_bulk_gets_on CHECK ((per_second > 0)),
+    CONSTRAINT a_bulk_has_no_more_results_than_items CHECK (((((applied + refused) + moved_on) + failed) <= items)),
+    CONSTRAINT a_running_bulk_has_a_pace CHECK (((status <> 'running'::text) OR ((per_second IS NOT NULL) AND (next_at IS NOT NULL)))),
+    CONSTRAINT the_status_of_a_bulk_is_known CHECK ((status = ANY (ARRAY['planned'::text, 'running'::text, 'stopped'::text, 'done'::text])))
+);
+CREATE TABLE saga.bulk_item (
+    shard smallint NOT NULL,
+    bulk_id uuid NOT NULL,
+    saga_id uuid NOT NULL,
+    name text NOT NULL,
+    version smallint NOT NULL,
+    seq integer NOT NULL,
+    outlook jsonb,
+    refusal jsonb,
+    result text,
+    error text,
+    tries smallint DEFAULT 0 NOT NULL,
+    done_at timestamp with time zone,
+    CONSTRAINT a_refused_item_says_why CHECK (((refusal IS NOT NULL) = COALESCE((result = ANY (ARRAY['refused'::text, 'moved_on'::text])), false))),
+    CONSTRAINT only_what_was_planned_is_done CHECK (((outlook IS NOT NULL) OR (NOT (result IS DISTINCT FROM 'refused'::text)))),
+    CONSTRAINT the_result_is_known CHECK ((result = ANY (ARRAY['applied'::text, 'refused'::text, 'moved_on'::text, 'failed'::text])))
+);
 CREATE TABLE saga.child_release (
     shard smallint NOT NULL,
     saga_id uuid NOT NULL
@@ -633,6 +675,10 @@ ALTER TABLE ONLY saga.feed
     ADD CONSTRAINT a_position_is_given_once PRIMARY KEY (shard, n);
 ALTER TABLE ONLY saga.outbox
     ADD CONSTRAINT a_subject_publishes_a_sequence_once PRIMARY KEY (shard, subject, sequence);
+ALTER TABLE ONLY saga.bulk_item
+    ADD CONSTRAINT bulk_item_pkey PRIMARY KEY (shard, bulk_id, saga_id);
+ALTER TABLE ONLY saga.bulk
+    ADD CONSTRAINT bulk_pkey PRIMARY KEY (shard, bulk_id);
 ALTER TABLE ONLY saga.child_release
     ADD CONSTRAINT child_release_pkey PRIMARY KEY (shard, saga_id);
 ALTER TABLE ONLY saga.clock
@@ -728,6 +774,8 @@ ALTER TABLE ONLY shop.inventory
 ALTER TABLE ONLY shop.verification_token
     ADD CONSTRAINT verification_token_pkey PRIMARY KEY (token_hash);
 CREATE UNIQUE INDEX a_kind_is_paused_once ON saga.kind_pause USING btree (shard, name) WHERE (resumed_at IS NULL);
+CREATE INDEX bulk_item_left ON saga.bulk_item USING btree (bulk_id, tries, shard, saga_id) WHERE (result IS NULL);
+CREATE INDEX bulk_running ON saga.bulk USING btree (next_at) WHERE (status = 'running'::text);
 CREATE INDEX escalation_due ON saga.escalation USING btree (due_at);
 CREATE INDEX inbox_by_age ON saga.inbox USING brin (handled_at);
 CREATE INDEX instance_by_deadline ON saga.instance USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (ended_at IS NULL) AND (NOT overdue));

@@ -1,8 +1,13 @@
 //! Reading instances for operators and callers: what it is, what it waits on, what was committed of it.
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::{Value, json};
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::{
+    FromRow, PgConnection, PgPool, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::QueryAs,
+};
 use uuid::Uuid;
 
 pub use crate::audit::{Forgotten, Standing, forgotten, unbalanced};
@@ -100,8 +105,8 @@ pub struct EffectEntry {
     pub settled_at: Option<DateTime<Utc>>,
 }
 
-/// Which instances a list shows. Newest first.
-#[derive(Debug, Clone, Default)]
+/// Which instances a list shows, newest first, or a [bulk](crate::bulk) is about.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Filter {
     /// Only this saga.
     pub name: Option<String>,
@@ -112,9 +117,29 @@ pub struct Filter {
     /// Only what waits on this.
     pub waiting_on: Option<String>,
     /// Only those older than this id (the last of the page before).
+    #[serde(skip)]
     pub before: Option<Uuid>,
     /// At most so many.
+    #[serde(skip)]
     pub limit: i64,
+}
+
+/// What a filter lets through, for a table alias `i`; its arguments are the first ones ([`Filter::bind`]).
+macro_rules! filter_sql {
+    () => {
+        "($1::text is null or i.name = $1) and ($2::text is null or i.status = $2)
+            and ($3::text is null or i.subject = $3) and ($4::text is null or i.waiting_on = $4)"
+    };
+}
+pub(crate) use filter_sql;
+
+impl Filter {
+    pub(crate) fn bind<'q, T: for<'r> FromRow<'r, PgRow>>(
+        &'q self,
+        query: QueryAs<'q, Postgres, T, PgArguments>,
+    ) -> QueryAs<'q, Postgres, T, PgArguments> {
+        query.bind(&self.name).bind(&self.status).bind(&self.subject).bind(&self.waiting_on)
+    }
 }
 
 macro_rules! summary_columns {
@@ -167,23 +192,15 @@ pub async fn latest_about(
 /// # Errors
 /// The database's.
 pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<Summary>, sqlx::Error> {
-    sqlx::query_as(concat!(
+    let query = sqlx::query_as(concat!(
         "-- name: inspect list\nselect ",
         summary_columns!(),
-        " from saga.instance i
-        where ($1::text is null or i.name = $1) and ($2::text is null or i.status = $2)
-            and ($3::text is null or i.subject = $3) and ($4::text is null or i.waiting_on = $4)
-            and ($5::uuid is null or i.saga_id < $5)
+        " from saga.instance i where ",
+        filter_sql!(),
+        " and ($5::uuid is null or i.saga_id < $5)
         order by i.saga_id desc limit $6"
-    ))
-    .bind(&filter.name)
-    .bind(&filter.status)
-    .bind(&filter.subject)
-    .bind(&filter.waiting_on)
-    .bind(filter.before)
-    .bind(filter.limit)
-    .fetch_all(pool)
-    .await
+    ));
+    filter.bind(query).bind(filter.before).bind(filter.limit).fetch_all(pool).await
 }
 
 /// Everything of one instance. Round trips: 4.

@@ -52,7 +52,7 @@
 //!
 //! Also here: [`Child`]ren, [`saga::To::anew`] for what lives for years, [`Engine::cancel`], deadlines ([`Start::within`]), [`Priority`], queues
 //! ([`Start::queued`], [`Quota`]), [`Engine::pause`] for a whole saga, versions ([`Saga::upcast`], and [`Gate`] before a deploy), messages
-//! ([`outbox`], [`inbox`]), reading ([`inspect`]), what a person should see ([`notice`]) and can do about it ([`operate`]), and [`testing`].
+//! ([`outbox`], [`inbox`]), reading ([`inspect`]), what a person should see ([`notice`]) and can do about it ([`operate`], for many at once [`bulk`]), and [`testing`].
 //! Deliberately absent: replay of code (a position is data), exactly-once calls, locks of our own, any knowledge of HTTP or brokers.
 
 mod advance;
@@ -60,6 +60,7 @@ mod apply;
 mod audit;
 mod backend;
 mod birth;
+pub mod bulk;
 mod chain;
 mod claim;
 mod commit;

@@ -16,7 +16,7 @@ use crate::{id::SHARDS, lane::PLANNER, worker::Shift};
 pub struct Retention {
     /// The journal, by whole days.
     pub journal: Duration,
-    /// Finished instances, with their effects and signals.
+    /// Finished instances, with their effects and signals; bulks that are not running.
     pub finished: Duration,
 }
 
@@ -78,6 +78,7 @@ pub async fn retain(pool: &PgPool, retention: Retention) -> Result<Retained, sql
             let before = before(retention.finished);
             gone.instances += delete_finished(&mut connection, shard, before).await?;
         }
+        while delete_bulk(&mut connection, before(retention.finished)).await? {}
     }
     // The lock ends with the session.
     connection.close().await?;
@@ -137,6 +138,30 @@ async fn delete_finished(
             None => return Ok(deleted),
         }
     }
+}
+
+/// One of them with its items, also a plan that nobody started.
+async fn delete_bulk(
+    connection: &mut PgConnection,
+    before: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let deleted = sqlx::query(
+        "-- name: delete bulk
+        with old as materialized (
+            select shard, bulk_id from saga.bulk
+            where status <> 'running' and coalesce(ended_at, started_at, created_at) < $1
+            limit 1 for update skip locked
+        ),
+        items as (
+            delete from saga.bulk_item m using old o, generate_series(0, 63) as s(shard)
+            where m.shard = s.shard and m.bulk_id = o.bulk_id
+        )
+        delete from saga.bulk b using old o where b.shard = o.shard and b.bulk_id = o.bulk_id",
+    )
+    .bind(before)
+    .execute(connection)
+    .await?;
+    Ok(deleted.rows_affected() == 1)
 }
 
 const DELETE_FINISHED: &str = "-- name: delete finished

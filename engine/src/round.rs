@@ -1,14 +1,14 @@
 //! The round: what a worker looks after beside driving instances. Every worker goes it, none leads.
 //!
 //! One statement per [`crate::WorkerConfig::poll`] tells whether anything is to be done at all: a tick of a schedule, a deadline, a
-//! queue, a pause. What is done is done under row locks or a try-lock in a short transaction, so that it is done once however many go
+//! queue, a pause, a bulk. What is done is done under row locks or a try-lock in a short transaction, so that it is done once however many go
 //! the round at the same time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Executor as _, FromRow, PgConnection};
 
-use crate::{claim, deadline, queue, schedule, worker::Shift};
+use crate::{bulk, claim, deadline, queue, schedule, worker::Shift};
 
 /// Rounds that hints ask for are so far apart at least: a burst of ends is one round.
 const REST: Duration = Duration::from_millis(5);
@@ -24,6 +24,7 @@ struct Seen {
     /// Sagas that have queued instances.
     queues: Vec<String>,
     paused: Vec<String>,
+    bulks: bool,
 }
 
 /// A worker that stands still in the middle of a round holds up the others for so long at most.
@@ -37,7 +38,8 @@ select
     array(select k.name from unnest($1::text[]) as k(name)
         where exists (select from saga.instance i
             where i.name = k.name and i.queued and i.queue_key is not null and i.ended_at is null)) as queues,
-    array(select p.name from saga.kind_pause p where p.resumed_at is null) as paused
+    array(select p.name from saga.kind_pause p where p.resumed_at is null) as paused,
+    exists (select from saga.bulk b where b.status = 'running') as bulks
 from (select saga.now() as now) clock";
 
 /// Goes round until the shift stops.
@@ -54,7 +56,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             go(&shift, open, &mut cursors).await
         };
         let rest = match round.await {
-            Ok(()) => poll,
+            Ok(rest) => rest.map_or(poll, |rest| rest.clamp(REST, poll.max(REST))),
             Err(error) => {
                 connection = None;
                 tracing::warn!(%error, "a round failed, trying again");
@@ -69,17 +71,17 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     }
 }
 
-/// Round trips: 1 when there is nothing to do.
+/// Answers how long to rest if there is more to do. Round trips: 1 when there is nothing to do.
 async fn go(
     shift: &Shift,
     connection: &mut PgConnection,
     cursors: &mut Cursors,
-) -> Result<(), sqlx::Error> {
+) -> Result<Option<Duration>, sqlx::Error> {
     let (names, versions) = shift.engine.known();
     let seen: Seen = sqlx::query_as(LOOK).bind(&names).fetch_one(&mut *connection).await?;
     shift.pause(seen.paused);
     if !shift.holds_lease() {
-        return Ok(());
+        return Ok(None);
     }
     if seen.ticks {
         schedule::fire(shift, connection, &names).await?;
@@ -93,5 +95,8 @@ async fn go(
             shift.hint.notify_one();
         }
     }
-    Ok(())
+    if !seen.bulks {
+        return Ok(None);
+    }
+    bulk::advance(shift, connection, &names, &versions).await.map(Some)
 }

@@ -2,7 +2,7 @@
 //!
 //! Roles: the **lease** (one row, renewed on a connection of its own), the **claimer** (finds what is due, as much as there is room
 //! for), the **sweep** (takes over from the dead and from itself what it owns but does not drive), the **round** (schedules, deadlines,
-//! queues, pauses), the **lanes** (group commit) and apalis' `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
+//! queues, pauses, bulks), the **lanes** (group commit) and apalis' `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
 
 use std::{
     collections::HashMap,

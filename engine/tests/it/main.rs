@@ -2,6 +2,7 @@
 
 mod asking;
 mod audit;
+mod bulk;
 mod chains;
 mod counter;
 mod deadlines;

@@ -1,0 +1,248 @@
+//! Getting on with the bulks that run: a few items a time, in the rounds of the workers.
+
+use std::{collections::HashMap, time::Duration};
+
+use sqlx::{Connection as _, FromRow, PgConnection, types::Json};
+use uuid::Uuid;
+
+use crate::{
+    operate::{Instruction, Operated, Outlook, Refusal, Verb, Wanted},
+    row::{Row, row_columns},
+    worker::Shift,
+};
+
+/// So many items share a transaction.
+const CHUNK: usize = 100;
+
+/// How long to rest between two looks at bulks that are held back by their rates.
+const PACE: Duration = Duration::from_millis(100);
+
+/// So often the database may refuse an item.
+const TRIES: i16 = 5;
+
+/// Who gets on with a bulk has its row: no other process does meanwhile. What was not done at its rate, 250 ms of it are made up for.
+const TAKE: &str = "-- name: take bulk
+select b.shard, b.bulk_id, b.verb, b.planned_by, b.reason,
+    1 + floor(greatest(0, extract(epoch from least(clock_timestamp() - b.next_at, interval '250 ms'))) * b.per_second)::bigint as places
+from saga.bulk b
+where b.status = 'running' and b.next_at <= clock_timestamp()
+order by b.next_at limit 1
+for no key update skip locked";
+
+/// Those that were never tried come first; what no saga of this process is meant for is left to another.
+const NEXT: &str = "-- name: next items of bulk
+with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version))
+select m.shard, m.saga_id, m.seq, m.tries, m.outlook from saga.bulk_item m
+where m.bulk_id = $1 and m.result is null
+    and exists (select from known k where k.name = m.name and k.version >= m.version)
+order by m.tries, m.shard, m.saga_id limit $4";
+
+const LOCK: &str = concat!(
+    "-- name: lock for bulk\nselect ",
+    row_columns!(),
+    " from unnest($1::smallint[], $2::uuid[]) as k(shard, saga_id)
+    join saga.instance i on i.shard = k.shard and i.saga_id = k.saga_id
+    order by i.shard, i.saga_id
+    for no key update of i skip locked"
+);
+
+const BOOK: &str = "-- name: book items of bulk
+with booked as (
+    update saga.bulk_item m set result = d.result, refusal = d.refusal, error = d.error, tries = m.tries + d.tried::integer,
+        done_at = case when d.result is not null then clock_timestamp() end
+    from unnest($3::smallint[], $4::uuid[], $5::text[], $6::jsonb[], $7::text[], $8::boolean[])
+        as d(shard, saga_id, result, refusal, error, tried)
+    where m.shard = d.shard and m.bulk_id = $2 and m.saga_id = d.saga_id
+    returning m.result
+),
+counted as (
+    select count(*) filter (where result = 'applied') as applied, count(*) filter (where result = 'refused') as refused,
+        count(*) filter (where result = 'moved_on') as moved_on, count(*) filter (where result = 'failed') as failed,
+        count(*) as tried, count(result) as done
+    from booked
+)
+update saga.bulk b set applied = b.applied + n.applied, refused = b.refused + n.refused, moved_on = b.moved_on + n.moved_on,
+    failed = b.failed + n.failed,
+    next_at = case when $9 then greatest(b.next_at, clock_timestamp() - interval '250 ms') + n.tried * interval '1 s' / b.per_second
+        else clock_timestamp() + interval '1 s' end,
+    status = case when e.ended then 'done' else b.status end, ended_at = case when e.ended then clock_timestamp() end
+from counted n, saga.bulk o, lateral (
+    select o.items = o.applied + o.refused + o.moved_on + o.failed + n.done as ended) e
+where b.shard = $1 and b.bulk_id = $2 and o.shard = b.shard and o.bulk_id = b.bulk_id";
+
+/// A bulk that this process gets on with.
+#[derive(FromRow)]
+struct Taken {
+    shard: i16,
+    bulk_id: Uuid,
+    #[sqlx(json)]
+    verb: Verb,
+    planned_by: String,
+    reason: String,
+    places: i64,
+}
+
+#[derive(FromRow)]
+struct Item {
+    shard: i16,
+    saga_id: Uuid,
+    seq: i32,
+    tries: i16,
+    #[sqlx(json)]
+    outlook: Outlook,
+}
+
+/// What became of an item.
+struct Done {
+    shard: i16,
+    id: Uuid,
+    /// None: it is left.
+    result: Option<&'static str>,
+    refusal: Option<Json<Refusal>>,
+    error: Option<String>,
+}
+
+/// Does the next items of the bulk whose turn it is; answers how long to rest before the next look.
+///
+/// Lock order: the bulk's row, then instances by (shard, id). Round trips: 10 to 15 per 100 items, and those that single instances need
+/// for their families and kept signals. Row operations: 1 an item beside those of its verb.
+///
+/// # Errors
+/// The database's: nothing of it was done, or (connection lost) all of it.
+pub(crate) async fn advance(
+    shift: &Shift,
+    connection: &mut PgConnection,
+    names: &[&str],
+    versions: &[i16],
+) -> Result<Duration, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let taken: Option<Taken> = sqlx::query_as(TAKE).fetch_optional(&mut *tx).await?;
+    let Some(bulk) = taken else {
+        tx.rollback().await?;
+        return Ok(PACE);
+    };
+    let places = usize::try_from(bulk.places).unwrap_or(1).min(CHUNK);
+    let mut items: Vec<Item> = sqlx::query_as(NEXT)
+        .bind(bulk.bulk_id)
+        .bind(names)
+        .bind(versions)
+        .bind(places as i64)
+        .fetch_all(&mut *tx)
+        .await?;
+    items.sort_by_key(|item| (item.shard, item.saga_id));
+    let gets_on = items.iter().any(|item| item.tries == 0);
+    let done = do_all(shift, &mut tx, &bulk, &items).await?;
+    book(&mut tx, &bulk, &done, gets_on).await?;
+    tx.commit().await?;
+    Ok(if places == CHUNK { Duration::ZERO } else { PACE })
+}
+
+/// All at once; one after the other if the database refuses that.
+async fn do_all(
+    shift: &Shift,
+    tx: &mut PgConnection,
+    bulk: &Taken,
+    items: &[Item],
+) -> Result<Vec<Done>, sqlx::Error> {
+    match try_all(shift, tx, bulk, items).await {
+        Err(sqlx::Error::Database(_)) => {}
+        tried => return tried,
+    }
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        match try_all(shift, tx, bulk, std::slice::from_ref(item)).await {
+            Ok(done) => all.extend(done),
+            Err(sqlx::Error::Database(error)) => all.push(item.not_done(error.to_string())),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+/// In a transaction within that of the bulk.
+async fn try_all(
+    shift: &Shift,
+    tx: &mut PgConnection,
+    bulk: &Taken,
+    items: &[Item],
+) -> Result<Vec<Done>, sqlx::Error> {
+    let mut save = tx.begin().await?;
+    let tried = operate(shift, &mut save, bulk, items).await;
+    match tried {
+        Ok(_) => save.commit().await?,
+        Err(_) => save.rollback().await?,
+    }
+    tried
+}
+
+async fn operate(
+    shift: &Shift,
+    tx: &mut PgConnection,
+    bulk: &Taken,
+    items: &[Item],
+) -> Result<Vec<Done>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(LOCK)
+        .bind(items.iter().map(|item| item.shard).collect::<Vec<_>>())
+        .bind(items.iter().map(|item| item.saga_id).collect::<Vec<_>>())
+        .fetch_all(&mut *tx)
+        .await?;
+    let by_id = items.iter().map(|item| (item.saga_id, item)).collect::<HashMap<_, _>>();
+    let wanted = rows.into_iter().filter_map(|row| {
+        let item = by_id.get(&row.saga_id)?;
+        Some(Wanted { row, seq: Some(item.seq), planned: Some(item.outlook.clone()) })
+    });
+    let order = Instruction {
+        id: bulk.bulk_id.to_string(),
+        by: bulk.planned_by.clone(),
+        reason: bulk.reason.clone(),
+        verb: bulk.verb.clone(),
+        undo: None,
+        seq: None,
+    };
+    let operated = shift.engine.operate_all(tx, &order, wanted.collect()).await?;
+    let mut operated = operated.into_iter().collect::<HashMap<_, _>>();
+    let done = items.iter().map(|item| match operated.remove(&item.saga_id) {
+        Some(operated) => item.done(operated),
+        None => item.not_done("it is locked by somebody, or gone".to_owned()),
+    });
+    Ok(done.collect())
+}
+
+impl Item {
+    fn done(&self, operated: Operated) -> Done {
+        let (result, refusal) = match operated {
+            Operated::Applied(_) | Operated::Repeated => ("applied", None),
+            Operated::Refused(refusal @ Refusal::MovedOn { .. }) => ("moved_on", Some(refusal)),
+            Operated::Refused(refusal) => ("refused", Some(refusal)),
+        };
+        let (shard, id, refusal) = (self.shard, self.saga_id, refusal.map(Json));
+        Done { shard, id, result: Some(result), refusal, error: None }
+    }
+
+    fn not_done(&self, error: String) -> Done {
+        let result = (self.tries + 1 >= TRIES).then_some("failed");
+        Done { shard: self.shard, id: self.saga_id, result, refusal: None, error: Some(error) }
+    }
+}
+
+/// Where nothing new was tried, the bulk rests for a second.
+async fn book(
+    tx: &mut PgConnection,
+    bulk: &Taken,
+    done: &[Done],
+    gets_on: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(BOOK)
+        .bind(bulk.shard)
+        .bind(bulk.bulk_id)
+        .bind(done.iter().map(|one| one.shard).collect::<Vec<_>>())
+        .bind(done.iter().map(|one| one.id).collect::<Vec<_>>())
+        .bind(done.iter().map(|one| one.result).collect::<Vec<_>>())
+        .bind(done.iter().map(|one| one.refusal.as_ref()).collect::<Vec<_>>())
+        .bind(done.iter().map(|one| one.error.as_deref()).collect::<Vec<_>>())
+        .bind(done.iter().map(|one| one.error.is_some()).collect::<Vec<_>>())
+        .bind(gets_on)
+        .execute(tx)
+        .await
+        .map(|_| ())
+}

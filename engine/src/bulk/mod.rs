@@ -1,0 +1,271 @@
+//! One verb over many instances: planned first, then applied as it was planned.
+//!
+//! A **plan** ([`Engine::plan_bulk`]) asks every open instance that a filter lets through what the verb would make of it, and writes
+//! the answers down as **items**: what comes next, what is taken back, or why not. It locks no instance and writes to none. A person
+//! reads it ([`summary`], [`items`]) and starts it by its id, repeating how many instances will be touched ([`apply`]).
+//!
+//! What may be believed of it then:
+//! - Only what was planned is done. An instance that has a commit since, or of which the verb would now make something else, has
+//!   `moved_on`; what the plan refused stays refused.
+//! - Each item is done once or not at all: its result is in the commit of its verb.
+//! - It needs no caller: workers go on with it in their rounds, one at a time by the lock on the bulk's row. One that dies leaves
+//!   nothing half done, and another goes on.
+//! - No more items per second than was said, over all workers; [`stop`] holds from its commit on.
+//! - An item that the database refuses is tried five times, then it has `failed`, with why. Nobody waits for it.
+
+mod advance;
+mod plan;
+mod read;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection, types::Json};
+use uuid::Uuid;
+
+pub(crate) use self::advance::advance;
+pub use self::read::{Count, Summary, find, items, list, summary};
+#[cfg(doc)]
+use crate::Engine;
+use crate::{
+    claim::{ROUND, WAKE_CHANNEL},
+    id::shard_in,
+    inspect::Filter,
+    operate::{Outlook, Refusal, Verb},
+};
+
+/// A plan has no more items.
+pub const MOST_ITEMS: i64 = 100_000;
+
+/// Items per second, if nobody says otherwise.
+pub const PER_SECOND: u16 = 100;
+
+/// What is to be done, to whom, by whom and why.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// What.
+    pub verb: Verb,
+    /// Who wants it.
+    pub by: String,
+    /// Why. It stands in the journal of each instance; no personal data.
+    pub reason: String,
+    /// To whom: open instances that it lets through. More than its `limit` (0: [`MOST_ITEMS`]) are refused; `before` is not looked at.
+    pub filter: Filter,
+}
+
+/// A bulk as it stands.
+#[derive(Debug, Clone, FromRow, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bulk {
+    /// Its id.
+    #[serde(rename = "id")]
+    pub bulk_id: Uuid,
+    /// What is done.
+    #[sqlx(json)]
+    pub verb: Verb,
+    /// Who planned it.
+    pub planned_by: String,
+    /// Why.
+    pub reason: String,
+    /// What was looked for.
+    pub filter: Value,
+    /// planned, running, stopped, done.
+    pub status: String,
+    /// How many instances it is about.
+    pub items: i32,
+    /// The verb was followed.
+    pub applied: i32,
+    /// It was refused, by the plan or later.
+    pub refused: i32,
+    /// They were not as planned any more, and were left alone.
+    pub moved_on: i32,
+    /// The database would not have it.
+    pub failed: i32,
+    /// What is still to be done, or would be: the count that [`apply`] wants repeated.
+    pub left: i32,
+    /// Items per second at most.
+    pub per_second: Option<i32>,
+    /// When it was planned; real time, as the others.
+    pub created_at: DateTime<Utc>,
+    /// Who started it.
+    pub applied_by: Option<String>,
+    /// When.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Who stopped it last.
+    pub stopped_by: Option<String>,
+    /// When nothing was left.
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// What a bulk does to one instance.
+#[derive(Debug, Clone, FromRow, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    /// The instance.
+    pub saga_id: Uuid,
+    /// Its saga.
+    pub name: String,
+    /// Its seq when it was looked at.
+    pub seq: i32,
+    /// What the plan says would come of it; none where the plan refused it.
+    #[sqlx(json(nullable))]
+    pub outlook: Option<Outlook>,
+    /// Why it was not done.
+    #[sqlx(json(nullable))]
+    pub refusal: Option<Refusal>,
+    /// applied, refused, moved_on, failed; none while it is left.
+    pub result: Option<String>,
+    /// What the database said to the last try.
+    pub error: Option<String>,
+    /// When it had its result; real time.
+    pub done_at: Option<DateTime<Utc>>,
+}
+
+/// Why a bulk is not planned, started, stopped or resumed. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum BulkError {
+    /// Who wants it and why are required.
+    #[error("say who you are, and why")]
+    NoReason,
+    /// The filter lets too many through.
+    #[error("more than {0} sagas: narrow it down")]
+    TooMany(i64),
+    /// There is no such bulk.
+    #[error("there is no bulk {0}")]
+    NotFound(Uuid),
+    /// It is about another number of instances than the caller believes.
+    #[error("{left} sagas would be touched, not {expected}: look at the plan again")]
+    WrongCount {
+        /// As the caller said.
+        expected: u32,
+        /// As it is.
+        left: i32,
+    },
+    /// That cannot be done with a bulk like this.
+    #[error("it is {0}")]
+    WrongStatus(String),
+    /// At a rate of nothing it would never end.
+    #[error("at least 1 per second")]
+    NoRate,
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Starts a plan with the caller's commit: `expect` is its [`Bulk::left`], `per_second` how many items are done per second at most.
+///
+/// Round trips: 3.
+///
+/// # Errors
+/// [`BulkError`].
+pub async fn apply(
+    tx: &mut PgConnection,
+    id: Uuid,
+    expect: u32,
+    per_second: u16,
+    by: &str,
+) -> Result<Bulk, BulkError> {
+    let bulk = locked(tx, id, &["planned"]).await?;
+    if i64::from(bulk.left) != i64::from(expect) {
+        return Err(BulkError::WrongCount { expected: expect, left: bulk.left });
+    }
+    if by.trim().is_empty() {
+        return Err(BulkError::NoReason);
+    }
+    if per_second == 0 {
+        return Err(BulkError::NoRate);
+    }
+    sqlx::query(
+        "-- name: apply bulk
+        with applied as (
+            update saga.bulk set applied_by = $3, per_second = $4, started_at = clock_timestamp(), next_at = clock_timestamp(),
+                status = case when $5 then 'done' else 'running' end, ended_at = case when $5 then clock_timestamp() end
+            where shard = $1 and bulk_id = $2
+            returning 1
+        )
+        select pg_notify($6, $7) from applied",
+    )
+    .bind(shard_in(id))
+    .bind(id)
+    .bind(by)
+    .bind(i32::from(per_second))
+    .bind(bulk.left == 0)
+    .bind(WAKE_CHANNEL)
+    .bind(ROUND)
+    .execute(&mut *tx)
+    .await?;
+    find(tx, id).await?.ok_or(BulkError::NotFound(id))
+}
+
+/// Stops a running bulk: from the caller's commit on no item of it is done. Waits for the few that are being done. Round trips: 3.
+///
+/// # Errors
+/// [`BulkError`].
+pub async fn stop(tx: &mut PgConnection, id: Uuid, by: &str) -> Result<Bulk, BulkError> {
+    locked(tx, id, &["running"]).await?;
+    if by.trim().is_empty() {
+        return Err(BulkError::NoReason);
+    }
+    sqlx::query(
+        "-- name: stop bulk
+        update saga.bulk set status = 'stopped', stopped_by = $3 where shard = $1 and bulk_id = $2",
+    )
+    .bind(shard_in(id))
+    .bind(id)
+    .bind(by)
+    .execute(&mut *tx)
+    .await?;
+    find(tx, id).await?.ok_or(BulkError::NotFound(id))
+}
+
+/// Lets a stopped bulk go on with the caller's commit, at another rate if one is given. Round trips: 3.
+///
+/// # Errors
+/// [`BulkError`].
+pub async fn resume(
+    tx: &mut PgConnection,
+    id: Uuid,
+    per_second: Option<u16>,
+) -> Result<Bulk, BulkError> {
+    locked(tx, id, &["stopped"]).await?;
+    if per_second == Some(0) {
+        return Err(BulkError::NoRate);
+    }
+    sqlx::query(
+        "-- name: resume bulk
+        with resumed as (
+            update saga.bulk set status = 'running', per_second = coalesce($3, per_second),
+                next_at = greatest(next_at, clock_timestamp())
+            where shard = $1 and bulk_id = $2
+            returning 1
+        )
+        select pg_notify($4, $5) from resumed",
+    )
+    .bind(shard_in(id))
+    .bind(id)
+    .bind(per_second.map(i32::from))
+    .bind(WAKE_CHANNEL)
+    .bind(ROUND)
+    .execute(&mut *tx)
+    .await?;
+    find(tx, id).await?.ok_or(BulkError::NotFound(id))
+}
+
+async fn locked(tx: &mut PgConnection, id: Uuid, is: &[&str]) -> Result<Bulk, BulkError> {
+    sqlx::query("-- name: lock bulk\nselect from saga.bulk where shard = $1 and bulk_id = $2 for no key update")
+        .bind(shard_in(id))
+        .bind(id)
+        .execute(&mut *tx)
+        .await?;
+    let bulk = find(tx, id).await?.ok_or(BulkError::NotFound(id))?;
+    if is.contains(&bulk.status.as_str()) {
+        Ok(bulk)
+    } else {
+        Err(BulkError::WrongStatus(bulk.status))
+    }
+}
+
+/// As JSON of the engine's own types, for columns.
+fn json_of<T: Serialize>(value: Option<T>) -> Option<Json<T>> {
+    value.map(Json)
+}

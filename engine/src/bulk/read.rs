@@ -1,0 +1,159 @@
+//! Bulks as people and programs read them.
+
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{Bulk, Item};
+use crate::{id::shard_in, operate::Refusal};
+
+macro_rules! bulk_columns {
+    () => {
+        "bulk_id, verb, planned_by, reason, filter, status, items, applied, refused, moved_on, failed, \
+         items - applied - refused - moved_on - failed as left, per_second, created_at, applied_by, started_at, stopped_by, ended_at"
+    };
+}
+
+/// One bulk as it stands. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn find(tx: &mut PgConnection, id: Uuid) -> Result<Option<Bulk>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: find bulk\nselect ",
+        bulk_columns!(),
+        " from saga.bulk where shard = $1 and bulk_id = $2"
+    ))
+    .bind(shard_in(id))
+    .bind(id)
+    .fetch_optional(tx)
+    .await
+}
+
+/// The newest bulks. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn list(pool: &PgPool, limit: i64) -> Result<Vec<Bulk>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: list bulks\nselect ",
+        bulk_columns!(),
+        " from saga.bulk order by created_at desc, bulk_id desc limit $1"
+    ))
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// A page of a bulk's items, in the order of (shard, id), after an instance (of the page before). Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn items(
+    pool: &PgPool,
+    id: Uuid,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Item>, sqlx::Error> {
+    sqlx::query_as(
+        "-- name: items of bulk
+        select m.saga_id, m.name, m.seq, m.outlook, m.refusal, m.result, m.error, m.done_at
+        from generate_series(coalesce($2::integer, 0), 63) as s(shard), lateral (
+            select * from saga.bulk_item o
+            where o.shard = s.shard and o.bulk_id = $1
+                and o.saga_id > case when s.shard = $2 then $3 else '00000000-0000-0000-0000-000000000000' end
+            order by o.saga_id limit $4) m
+        order by m.shard, m.saga_id limit $4",
+    )
+    .bind(id)
+    .bind(after.map(|id| i32::from(shard_in(id))))
+    .bind(after)
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+/// So many of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Count {
+    /// A step, a status, a reason.
+    pub what: String,
+    /// How many.
+    pub count: i64,
+}
+
+/// What a plan comes to. Steps by their names, without what they carry; the 100 most frequent each.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// How instances would stand.
+    pub statuses: Vec<Count>,
+    /// What would run next.
+    pub next: Vec<Count>,
+    /// How many only go forward from there.
+    pub past_pivot: i64,
+    /// What would be taken back, and how often.
+    pub undoes: Vec<Count>,
+    /// Why instances are not touched: by the plan, or when their turn came.
+    pub refusals: Vec<Count>,
+    /// What the database said.
+    pub errors: Vec<Count>,
+}
+
+/// Sums a bulk up. Reads all its items. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn summary(pool: &PgPool, id: Uuid) -> Result<Summary, sqlx::Error> {
+    let counted: Vec<(String, String, i64)> =
+        sqlx::query_as(SUM_UP).bind(id).fetch_all(pool).await?;
+    let mut summary = Summary::default();
+    for (about, what, count) in counted {
+        let column = match about.as_str() {
+            "status" => &mut summary.statuses,
+            "next" => &mut summary.next,
+            "undo" => &mut summary.undoes,
+            "refusal" => &mut summary.refusals,
+            "error" => &mut summary.errors,
+            _ => {
+                summary.past_pivot = count;
+                continue;
+            }
+        };
+        let what = if about == "refusal" { in_words(what) } else { what };
+        column.push(Count { what, count });
+    }
+    Ok(summary)
+}
+
+fn in_words(refusal: String) -> String {
+    let known = serde_json::from_str::<Value>(&refusal).and_then(serde_json::from_value::<Refusal>);
+    known.map_or(refusal, |refusal| refusal.to_string())
+}
+
+/// A step is told with what it carries, such as `Pay { order: .. }`: its name ends where that begins.
+const SUM_UP: &str = r"-- name: sum bulk up
+with item as (
+    select m.outlook, m.refusal, m.error from generate_series(0, 63) as s(shard)
+    join saga.bulk_item m on m.shard = s.shard and m.bulk_id = $1
+),
+told as (
+    select 'status' as about, outlook ->> 'status' as what from item where outlook is not null
+    union all
+    select 'next', regexp_replace(coalesce(outlook ->> 'next', 'nothing by itself'), '\s*[({].*$', '') from item
+    where outlook is not null
+    union all
+    select 'pivot', '' from item where (outlook ->> 'past_pivot')::boolean
+    union all
+    select 'undo', regexp_replace(u, '\s*[({].*$', '') from item, jsonb_array_elements_text(outlook -> 'undoes') u
+    union all
+    select 'refusal', case when refusal ? 'moved_on' then 'it has moved on' else refusal::text end from item where refusal is not null
+    union all
+    select 'error', error from item where error is not null
+),
+counted as (
+    select about, what, count(*) as n, row_number() over (partition by about order by count(*) desc, what) as place
+    from told group by about, what
+)
+select about, what, n from counted where place <= 100 order by about, place";

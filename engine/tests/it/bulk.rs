@@ -1,0 +1,556 @@
+//! One verb over many instances: what a plan says is what is done, once, at its rate, whoever dies.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use sqlx::PgConnection;
+use stepwise_engine::{
+    Start,
+    bulk::{self, Bulk, BulkError, Count, Item, Order as BulkOrder},
+    inspect::Filter,
+    operate::{Outlook, Refusal, Verb},
+};
+use tracing::{Event as Told, Metadata, Subscriber, span};
+use uuid::Uuid;
+
+use crate::{
+    job::{Input as JobInput, Job},
+    order::{Input, Order},
+    plain::{Event, Five},
+    provider::Behaviour,
+    world::{Mortal, World, ann, engine, eventually, quick, work_on},
+};
+
+fn of(name: &str) -> Filter {
+    Filter { name: Some(name.to_owned()), ..Filter::default() }
+}
+
+fn wants(verb: Verb, filter: Filter) -> BulkOrder {
+    BulkOrder { verb, by: "ann".to_owned(), reason: "the gateway is back".to_owned(), filter }
+}
+
+async fn plan(world: &World, verb: Verb, filter: Filter) -> Bulk {
+    world.engine.plan_bulk(&wants(verb, filter)).await.expect("it can be planned")
+}
+
+async fn apply(world: &World, bulk: &Bulk, per_second: u16) {
+    let expect = bulk.left.unsigned_abs();
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    bulk::apply(&mut tx, bulk.bulk_id, expect, per_second, "bob").await.expect("it can be started");
+    tx.commit().await.expect("the database is there");
+}
+
+async fn find(world: &World, id: Uuid) -> Bulk {
+    let mut open = world.pool.acquire().await.expect("the database is there");
+    bulk::find(&mut open, id).await.expect("the database is there").expect("it was planned")
+}
+
+async fn until(world: &World, id: Uuid, what: &str, holds: impl Fn(&Bulk) -> bool) -> Bulk {
+    let mut last = None;
+    eventually(what, async || {
+        let bulk = find(world, id).await;
+        let is = holds(&bulk);
+        last = Some(bulk);
+        is
+    })
+    .await;
+    last.expect("it was seen at least once")
+}
+
+async fn done(world: &World, id: Uuid) -> Bulk {
+    until(world, id, "the end of the bulk", |bulk| bulk.status == "done").await
+}
+
+async fn items(world: &World, id: Uuid) -> Vec<Item> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let page = bulk::items(&world.pool, id, after, 7).await.expect("the database is there");
+        let Some(last) = page.last() else { return all };
+        after = Some(last.saga_id);
+        all.extend(page);
+    }
+}
+
+fn planned(item: &Item) -> &Outlook {
+    item.outlook.as_ref().expect("the plan did not refuse it")
+}
+
+/// Everything that is known of instances, as one number.
+async fn everything(world: &World) -> String {
+    sqlx::query_scalar(
+        "-- name: test everything
+        select md5(concat((select string_agg(i::text, ',' order by saga_id) from saga.instance i),
+            (select string_agg(j::text, ',' order by saga_id, seq) from saga.journal j),
+            (select string_agg(e::text, ',' order by saga_id, step_no) from saga.effect e),
+            (select string_agg(s::text, ',' order by saga_id, signal_id) from saga.signal s),
+            (select string_agg(n::text, ',' order by saga_id, seq) from saga.notice n),
+            (select string_agg(x.xmin::text, ',' order by saga_id) from saga.instance x)))",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("the database is there")
+}
+
+/// How often each instance was operated, as (times, instances).
+async fn operated(world: &World) -> Vec<(i64, i64)> {
+    sqlx::query_as(
+        "-- name: test operated
+        select times, count(*) from (
+            select count(*) as times from saga.journal where kind = 'operator' group by saga_id) o
+        group by times order by times",
+    )
+    .fetch_all(&world.pool)
+    .await
+    .expect("the database is there")
+}
+
+/// Orders behind their pivot, stuck at their notice.
+async fn stuck_notices(world: &World, number: usize) -> Vec<Uuid> {
+    let mut ids = Vec::new();
+    for n in 0..number {
+        world.provider.script("notify", vec![Behaviour::NotDone; 5]);
+        let order = format!("notice {n}");
+        let id = world.start::<Order>(&order, Input { order: order.clone(), notify: true }).await;
+        assert_eq!(world.ended(id).await.status, "stuck");
+        ids.push(id);
+    }
+    ids
+}
+
+/// `Five`, stuck at the undo of its second step.
+async fn stuck_undos(world: &World, number: usize) -> Vec<Uuid> {
+    let mut ids = Vec::new();
+    for n in 0..number {
+        world.provider.script("do-4", [Behaviour::Declines]);
+        world.provider.script("undo-2", [Behaviour::Declines]);
+        let id = world.start::<Five>(&format!("undo {n}"), ()).await;
+        assert_eq!(world.ended(id).await.status, "stuck");
+        ids.push(id);
+    }
+    ids
+}
+
+async fn waiting_jobs(world: &World, number: usize) {
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let starts = (0..number).map(|n| Start::new(format!("job {n}"), JobInput::Wait)).collect();
+    world.engine.start_many::<Job>(&mut tx, starts).await.expect("they can be started");
+    tx.commit().await.expect("the database is there");
+}
+
+fn counts(of: &[Count]) -> Vec<(&str, i64)> {
+    of.iter().map(|one| (one.what.as_str(), one.count)).collect()
+}
+
+#[tokio::test]
+async fn a_plan_says_what_would_be_done_and_writes_nothing_to_any_instance() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    stuck_notices(&world, 2).await;
+    for order in ["x", "y", "z"] {
+        world.provider.script("confirm", [Behaviour::Challenges]);
+        let id = world.start::<Order>(order, Input { order: order.into(), notify: false }).await;
+        world.until(id, "a wait", |seen| seen.waiting_on.as_deref() == Some("signal")).await;
+    }
+    let ended = world.start::<Order>("e", Input { order: "e".into(), notify: false }).await;
+    assert_eq!(world.ended(ended).await.status, "completed");
+    worker.stop().await;
+
+    let before = everything(&world).await;
+    let bulk = plan(&world, Verb::Cancel, of("order")).await;
+    assert_eq!((bulk.status.as_str(), bulk.items, bulk.refused, bulk.left), ("planned", 5, 2, 3));
+    let summary = bulk::summary(&world.pool, bulk.bulk_id).await.expect("the database is there");
+    assert_eq!(counts(&summary.statuses), [("unwinding", 3)]);
+    assert_eq!(counts(&summary.next), [("Cancel", 3)]);
+    assert_eq!(counts(&summary.undoes), [("Cancel", 6), ("Release", 3)]);
+    assert_eq!(
+        counts(&summary.refusals),
+        [("it is past its pivot: nothing is taken back any more", 2)]
+    );
+    assert_eq!(summary.past_pivot, 0);
+    let items = items(&world, bulk.bulk_id).await;
+    assert_eq!(items.len(), 5, "page by page, each once; who has ended is not among them");
+    for item in items.iter().filter(|item| item.outlook.is_none()) {
+        let is = (item.refusal.as_ref(), item.result.as_deref());
+        assert_eq!(is, (Some(&Refusal::PastPivot), Some("refused")));
+    }
+    for item in items.iter().filter_map(|item| item.outlook.as_ref()) {
+        assert_eq!(item.undoes.len(), 3, "{item:?}");
+    }
+    let retry =
+        plan(&world, Verb::Retry, Filter { status: Some("stuck".into()), ..of("order") }).await;
+    let summary = bulk::summary(&world.pool, retry.bulk_id).await.expect("the database is there");
+    assert_eq!((retry.items, summary.past_pivot), (2, 2), "these only go forward");
+    let none = plan(&world, Verb::Retry, of("unheard of")).await;
+    assert_eq!(none.items, 0);
+    assert_eq!(everything(&world).await, before, "not a row was written or locked");
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_is_applied_is_what_was_planned() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let orders = stuck_notices(&world, 3).await;
+    let fives = stuck_undos(&world, 3).await;
+    let stuck = |name: &str| Filter { status: Some("stuck".into()), ..of(name) };
+    let asked = |op: &str| world.provider.requests(op).len();
+
+    let retry = plan(&world, Verb::Retry, stuck("order")).await;
+    let before = asked("notify");
+    apply(&world, &retry, 1_000).await;
+    assert_eq!(done(&world, retry.bulk_id).await.applied, 3);
+    for item in items(&world, retry.bulk_id).await {
+        assert_eq!(planned(&item).next.as_deref(), Some("Notify"));
+        assert_eq!(world.ended(item.saga_id).await.status, "completed");
+    }
+    assert_eq!(asked("notify"), before + 3, "what was to run next has run, once each");
+    assert!(orders.len() == 3 && asked("cancel") == 0);
+
+    let skip = plan(&world, Verb::Skip, stuck("five")).await;
+    apply(&world, &skip, 1_000).await;
+    assert_eq!(done(&world, skip.bulk_id).await.applied, 3);
+    for item in items(&world, skip.bulk_id).await {
+        assert_eq!(planned(&item).undoes, ["TakeBack(1)"], "the second is left out");
+        assert_eq!(world.ended(item.saga_id).await.status, "unwound");
+    }
+    assert_eq!((asked("undo-1"), asked("undo-2")), (3, 3));
+    assert_eq!(fives.len(), 3);
+
+    let ours = stuck_undos_again(&world).await;
+    let verb = Verb::HandOver { to: "finance".to_owned() };
+    let hand_over = plan(&world, verb, stuck("five")).await;
+    apply(&world, &hand_over, 1_000).await;
+    done(&world, hand_over.bulk_id).await;
+    for item in items(&world, hand_over.bulk_id).await {
+        assert_eq!(planned(&item).status, world.see(item.saga_id).await.status);
+        let statuses = world.effects(item.saga_id).await.into_iter().map(|e| e.1);
+        assert_eq!(statuses.collect::<Vec<_>>(), ["waived", "waived", "undone", "refuted"]);
+    }
+    assert_eq!(world.see(ours).await.status, "abandoned");
+
+    waiting_jobs(&world, 4).await;
+    let resumed = all_of_jobs(&world, Verb::Pause, "paused", Verb::Resume, "running").await;
+    let cancelled = all_of_jobs(&world, Verb::Pause, "paused", Verb::Cancel, "unwound").await;
+    assert_eq!((resumed, cancelled), (4, 4));
+    let sql = "-- name: test open\nselect count(*) from saga.instance where status <> 'unwound' and name = 'job'";
+    assert_eq!(bulk_count(&world, sql).await, 0);
+    worker.stop().await;
+    world.close().await;
+}
+
+async fn stuck_undos_again(world: &World) -> Uuid {
+    world.provider.script("do-4", [Behaviour::Declines]);
+    world.provider.script("undo-2", [Behaviour::Declines]);
+    let id = world.start::<Five>("undo again", ()).await;
+    assert_eq!(world.ended(id).await.status, "stuck");
+    id
+}
+
+async fn bulk_count(world: &World, sql: &'static str) -> i64 {
+    sqlx::query_scalar(sql).fetch_one(&world.pool).await.expect("the database is there")
+}
+
+/// Two bulks over all jobs, one after the other, each with its status; answers how many.
+async fn all_of_jobs(world: &World, first: Verb, is: &str, then: Verb, after: &str) -> usize {
+    let mut number = 0;
+    for (verb, is) in [(first, is), (then, after)] {
+        let bulk = plan(world, verb, of("job")).await;
+        apply(world, &bulk, 1_000).await;
+        assert_eq!(done(world, bulk.bulk_id).await.applied, bulk.items);
+        let items = items(world, bulk.bulk_id).await;
+        assert!(items.iter().all(|item| planned(item).status == is), "{items:?}");
+        number = items.len();
+    }
+    number
+}
+
+#[tokio::test]
+async fn an_instance_that_has_moved_on_since_the_plan_is_left_alone() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let ids = stuck_undos(&world, 3).await;
+    let bulk = plan(&world, Verb::Skip, of("five")).await;
+    world.signal::<Five>(ids[1], "stop", Event::Stop).await;
+    let seen = world.see(ids[1]).await;
+    apply(&world, &bulk, 1_000).await;
+    let end = done(&world, bulk.bulk_id).await;
+    assert_eq!((end.applied, end.moved_on, end.left), (2, 1, 0));
+    let items = items(&world, bulk.bulk_id).await;
+    let item = items.iter().find(|item| item.saga_id == ids[1]).expect("it was planned");
+    assert_eq!(item.result.as_deref(), Some("moved_on"));
+    assert_eq!(item.refusal, Some(Refusal::MovedOn { seq: seen.seq }));
+    assert_eq!(world.see(ids[1]).await.seq, seen.seq, "nothing was written to it");
+    assert_eq!(operated(&world).await, [(1, 2)]);
+    for id in [ids[0], ids[2]] {
+        assert_eq!(world.ended(id).await.status, "unwound");
+    }
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_would_come_out_differently_than_planned_has_moved_on_too() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let id = stuck_notices(&world, 1).await[0];
+    let bulk = plan(&world, Verb::Retry, of("order")).await;
+    // What a version with other code would see: the same commit, another outcome.
+    sqlx::query("-- name: test other outlook\nupdate saga.bulk_item set outlook = outlook || '{\"next\": \"Other\"}'")
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+    apply(&world, &bulk, 1_000).await;
+    assert_eq!(done(&world, bulk.bulk_id).await.moved_on, 1);
+    assert_eq!(world.see(id).await.status, "stuck");
+    worker.stop().await;
+    world.close().await;
+}
+
+async fn error_of(world: &World, id: Uuid, expect: u32, per_second: u16, by: &str) -> BulkError {
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    bulk::apply(&mut tx, id, expect, per_second, by).await.expect_err("it is refused")
+}
+
+#[tokio::test]
+async fn a_bulk_without_a_reason_of_too_many_or_of_another_count_is_refused() {
+    let world = World::new().await;
+    waiting_jobs(&world, 5).await;
+    let silent = BulkOrder { reason: " ".to_owned(), ..wants(Verb::Pause, of("job")) };
+    let refused = world.engine.plan_bulk(&silent).await;
+    assert!(matches!(refused, Err(BulkError::NoReason)), "{refused:?}");
+    let nobody = BulkOrder { by: String::new(), ..wants(Verb::Pause, of("job")) };
+    let refused = world.engine.plan_bulk(&nobody).await;
+    assert!(matches!(refused, Err(BulkError::NoReason)), "{refused:?}");
+    let narrow = Filter { limit: 4, ..of("job") };
+    let refused = world.engine.plan_bulk(&wants(Verb::Pause, narrow)).await;
+    assert!(matches!(refused, Err(BulkError::TooMany(4))), "{refused:?}");
+
+    let id = plan(&world, Verb::Pause, of("job")).await.bulk_id;
+    let refused = error_of(&world, id, 4, 10, "bob").await;
+    assert!(matches!(refused, BulkError::WrongCount { expected: 4, left: 5 }), "{refused:?}");
+    assert!(matches!(error_of(&world, id, 5, 0, "bob").await, BulkError::NoRate));
+    assert!(matches!(error_of(&world, id, 5, 10, " ").await, BulkError::NoReason));
+    let nowhere = Uuid::now_v7();
+    assert!(matches!(error_of(&world, nowhere, 5, 10, "bob").await, BulkError::NotFound(_)));
+    let mut tx: sqlx::Transaction<'_, _> = world.pool.begin().await.expect("the database is there");
+    let open: &mut PgConnection = &mut tx;
+    let refused = bulk::stop(open, id, "bob").await;
+    assert!(matches!(&refused, Err(BulkError::WrongStatus(is)) if is == "planned"), "{refused:?}");
+    tx.rollback().await.expect("the database is there");
+    assert_eq!(find(&world, id).await.status, "planned");
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_killed_in_the_middle_of_a_bulk_leave_it_to_others_and_nothing_is_done_twice() {
+    let world = World::new().await;
+    waiting_jobs(&world, 400).await;
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 300).await;
+    let mut so_far = 0;
+    for round in 0..4 {
+        let mortal = Mortal::new(&world, &format!("mortal {round}"), usize::MAX);
+        let seen = until(&world, bulk.bulk_id, "progress", |bulk| bulk.applied > so_far + 20).await;
+        mortal.kill();
+        assert_eq!(seen.status, "running", "{seen:?}");
+        so_far = seen.applied;
+    }
+    let worker = world.worker(quick()).await;
+    let end = done(&world, bulk.bulk_id).await;
+    assert_eq!((end.applied, end.refused, end.moved_on, end.failed), (400, 0, 0, 0));
+    assert_eq!(operated(&world).await, [(1, 400)]);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_stopped_bulk_touches_nothing_until_it_is_resumed() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    waiting_jobs(&world, 200).await;
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 50).await;
+    until(&world, bulk.bulk_id, "some progress", |bulk| bulk.applied > 5).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let stopped = bulk::stop(&mut tx, bulk.bulk_id, "cyd").await.expect("it runs");
+    tx.commit().await.expect("the database is there");
+    assert_eq!((stopped.status.as_str(), stopped.stopped_by.as_deref()), ("stopped", Some("cyd")));
+    // Another bulk shows that rounds went on.
+    let ids = stuck_notices(&world, 1).await;
+    let other = plan(&world, Verb::Retry, of("order")).await;
+    apply(&world, &other, 1_000).await;
+    done(&world, other.bulk_id).await;
+    assert_eq!(world.ended(ids[0]).await.status, "completed");
+    let still = find(&world, bulk.bulk_id).await;
+    assert_eq!((still.applied, still.left), (stopped.applied, stopped.left));
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    bulk::resume(&mut tx, bulk.bulk_id, Some(2_000)).await.expect("it is stopped");
+    tx.commit().await.expect("the database is there");
+    assert_eq!(done(&world, bulk.bulk_id).await.applied, 200);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_keep_one_rate_and_do_every_item_once() {
+    let world = World::new().await;
+    let second = engine(world.pool.clone(), &world.provider);
+    let (one, two) = (world.worker(quick()).await, work_on(&second, quick()).await);
+    waiting_jobs(&world, 240).await;
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 80).await;
+    assert_eq!(done(&world, bulk.bulk_id).await.applied, 240);
+    assert_eq!(operated(&world).await, [(1, 240)]);
+    let (most, seconds): (i64, f64) = sqlx::query_as(
+        "-- name: test rate
+        select max(n), extract(epoch from max(done_at) - min(done_at))::float8 from (
+            select done_at, count(*) over (order by done_at range between current row and interval '1 second' following) as n
+            from saga.bulk_item where bulk_id = $1) w",
+    )
+    .bind(bulk.bulk_id)
+    .fetch_one(&world.pool)
+    .await
+    .expect("the database is there");
+    println!("at most {most} in a second, {seconds:.2} s in all");
+    // A quarter of a second is made up for, and the clock is read before the work.
+    assert!(most <= 80 + 20 + 20, "{most} in a second");
+    assert!(seconds > 2.4, "{seconds} s for 240 items at 80 per second");
+    one.stop().await;
+    two.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn an_item_that_the_database_refuses_fails_and_one_that_is_locked_waits() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    waiting_jobs(&world, 30).await;
+    let ids: Vec<Uuid> = sqlx::query_scalar("-- name: test ids\nselect saga_id from saga.instance")
+        .fetch_all(&world.pool)
+        .await
+        .expect("the database is there");
+    let poison = format!(
+        "-- name: test poison
+        create function test.refuse() returns trigger language plpgsql as $$ begin raise exception 'it is cursed'; end $$;
+        create trigger refuse before update on saga.instance for each row
+        when (new.saga_id = '{}' and new.status = 'paused') execute function test.refuse();",
+        ids[7]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(poison)).execute(&world.pool).await.expect("it is new");
+    let mut holder = world.pool.begin().await.expect("the database is there");
+    sqlx::query("-- name: test hold\nselect from saga.instance where saga_id = $1 for update")
+        .bind(ids[11])
+        .execute(&mut *holder)
+        .await
+        .expect("the database is there");
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 1_000).await;
+    let seen = until(&world, bulk.bulk_id, "the others", |bulk| bulk.applied == 28).await;
+    assert_eq!((seen.status.as_str(), seen.left), ("running", 2), "nobody waited for those");
+    holder.rollback().await.expect("the database is there");
+    let end = done(&world, bulk.bulk_id).await;
+    assert_eq!((end.applied, end.failed), (29, 1));
+    let items = items(&world, bulk.bulk_id).await;
+    let failed = items.iter().find(|item| item.saga_id == ids[7]).expect("it was planned");
+    assert_eq!(failed.result.as_deref(), Some("failed"));
+    assert!(failed.error.as_deref().is_some_and(|why| why.contains("cursed")), "{failed:?}");
+    assert_eq!(world.see(ids[7]).await.status, "running");
+    assert_eq!(operated(&world).await, [(1, 29)]);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_bulk_that_ended_long_ago_is_removed_with_its_items() {
+    let world = World::new().await;
+    waiting_jobs(&world, 3).await;
+    plan(&world, Verb::Pause, of("job")).await;
+    let kept = plan(&world, Verb::Pause, of("job")).await;
+    sqlx::query("-- name: test long ago\nupdate saga.bulk set created_at = '2026-01-01' where bulk_id <> $1")
+        .bind(kept.bulk_id)
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+    let retention = stepwise_engine::Retention {
+        finished: std::time::Duration::from_secs(3_600),
+        ..stepwise_engine::Retention::default()
+    };
+    stepwise_engine::retain(&world.pool, retention).await.expect("the database is there");
+    let left = bulk::list(&world.pool, 10).await.expect("the database is there");
+    assert_eq!(left.iter().map(|bulk| bulk.bulk_id).collect::<Vec<_>>(), [kept.bulk_id]);
+    assert_eq!(
+        bulk_count(&world, "-- name: test items\nselect count(*) from saga.bulk_item").await,
+        3
+    );
+    world.close().await;
+}
+
+/// Counts the statements that the driver sends from this thread.
+struct Statements(Arc<AtomicUsize>);
+
+impl Subscriber for Statements {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Told<'_>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[tokio::test]
+async fn two_thousand_instances_are_planned_in_some_twenty_round_trips() {
+    let world = World::new().await;
+    waiting_jobs(&world, 2_000).await;
+    let sent = Arc::new(AtomicUsize::new(0));
+    let listening = tracing::subscriber::set_default(Statements(sent.clone()));
+    let hand_over = Verb::HandOver { to: "finance".to_owned() };
+    for (verb, most) in [(Verb::Cancel, 16), (hand_over, 24)] {
+        sent.store(0, Relaxed);
+        let begun = std::time::Instant::now();
+        let bulk = plan(&world, verb, of("job")).await;
+        println!("{} statements, {:?}", sent.load(Relaxed), begun.elapsed());
+        assert_eq!(bulk.items, 2_000);
+        assert!((8..=most).contains(&sent.load(Relaxed)), "{sent:?} statements");
+    }
+    drop(listening);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn by_hand_and_by_bulk_are_the_same_verb() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let ids = stuck_undos(&world, 2).await;
+    let outlook = match world.operate(ids[0], &ann(Verb::Retry)).await {
+        stepwise_engine::operate::Operated::Applied(outlook) => outlook,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(world.ended(ids[0]).await.status, "unwound");
+    let stuck = Filter { status: Some("stuck".into()), ..of("five") };
+    let bulk = plan(&world, Verb::Retry, stuck).await;
+    assert_eq!(planned(&items(&world, bulk.bulk_id).await[0]), &outlook);
+    apply(&world, &bulk, 10).await;
+    done(&world, bulk.bulk_id).await;
+    assert_eq!(world.ended(ids[1]).await.status, "unwound");
+    let kinds = |rows: Vec<(String, Option<i32>, Option<String>)>| {
+        rows.into_iter().map(|row| row.0).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(world.journal(ids[0]).await), kinds(world.journal(ids[1]).await));
+    worker.stop().await;
+    world.close().await;
+}
