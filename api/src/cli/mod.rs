@@ -6,6 +6,7 @@
 //! 4 versions do not fit (database, migrations, live sagas).
 
 mod broker;
+mod bulk;
 mod database;
 mod doctor;
 mod events;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use stepwise_engine::inspect::{self, Details, Filter, Summary};
 use uuid::Uuid;
 
-use super::{Failure, database, operate, settings::Settings};
+use super::{Failure, bulk, database, operate, settings::Settings};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -46,12 +46,18 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// One verb over many sagas: planned first, then done as planned.
+    Bulk {
+        #[command(subcommand)]
+        command: bulk::Command,
+    },
     #[command(flatten)]
     Operate(operate::Command),
 }
 
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
-    let db = database::connect(settings, 1).await?;
+    // A bulk is read beside its transaction.
+    let db = database::connect(settings, 2).await?;
     match args.verb {
         Verb::List { kind, status, subject, waiting_on, limit, json } => {
             let (name, limit) = (kind, limit.into());
@@ -65,6 +71,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             })?;
             show(&details, json);
         }
+        Verb::Bulk { command } => bulk::run(settings, db, command).await?,
         Verb::Operate(command) => operate::run(settings, db, command).await?,
     }
     Ok(())

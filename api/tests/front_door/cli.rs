@@ -34,7 +34,11 @@ pub(crate) fn stepwise(folder: &Folder) -> Command {
     command
 }
 
-async fn run(folder: &Folder, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+pub(crate) async fn run(
+    folder: &Folder,
+    args: &[&str],
+    env: &[(&str, &str)],
+) -> (i32, String, String) {
     let mut command = stepwise(folder);
     let Output { status, stdout, stderr } =
         command.args(args).envs(env.iter().copied()).output().await.expect("the binary starts");

@@ -1,5 +1,6 @@
 //! The front door as clients meet it: real HTTP, the real router, a real Postgres.
 
+mod bulks;
 mod cli;
 mod conventions;
 mod cost;

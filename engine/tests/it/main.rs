@@ -3,6 +3,7 @@
 mod asking;
 mod audit;
 mod bulk;
+mod bulk_runs;
 mod chains;
 mod counter;
 mod deadlines;

@@ -1,0 +1,269 @@
+//! `stepwise saga bulk`: one verb over many sagas, planned first.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use stepwise_engine::{
+    bulk::{self, Bulk, BulkError, Count, Item, Order, Summary},
+    inspect::Filter,
+    operate::Verb,
+};
+use stepwise_workflows::sagas;
+use uuid::Uuid;
+
+use super::{
+    Failure,
+    folder::Folder,
+    settings::Settings,
+    shop::{self, GatewayAddress},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write down what a verb would do to each of the sagas that are meant. None of them is touched.
+    #[command(
+        after_help = "Example: stepwise saga bulk plan --verb retry --kind place-order --status stuck --reason 'gateway is back'\n\
+                      Example: stepwise saga bulk plan --verb '{\"hand_over\":{\"to\":\"finance\"}}' --status stuck --reason 'closing the books'"
+    )]
+    Plan(Plan),
+    /// What a plan says, or how far it has come.
+    #[command(after_help = "Example: stepwise saga bulk show ID --items 100")]
+    Show {
+        /// The bulk's id
+        id: Uuid,
+        /// So many of its sagas, one by one
+        #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
+        items: u16,
+        /// Those behind this saga (the last of the page before)
+        #[arg(long)]
+        after: Option<Uuid>,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Do what was planned, and nothing else. Workers do it; this command returns at once.
+    #[command(after_help = "Example: stepwise saga bulk apply ID --expect 37 --rate 20")]
+    Apply {
+        /// The bulk's id
+        id: Uuid,
+        /// How many sagas will be touched, as the plan says
+        #[arg(long)]
+        expect: u32,
+        /// At most so many per second
+        #[arg(long, default_value_t = bulk::PER_SECOND, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        rate: u16,
+        /// Who starts it
+        #[arg(long, env = "USER")]
+        by: String,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Touch no further saga, until it is resumed.
+    #[command(after_help = "Example: stepwise saga bulk stop ID")]
+    Stop {
+        /// The bulk's id
+        id: Uuid,
+        /// Who stops it
+        #[arg(long, env = "USER")]
+        by: String,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a stopped one go on.
+    #[command(after_help = "Example: stepwise saga bulk resume ID --rate 5")]
+    Resume {
+        /// The bulk's id
+        id: Uuid,
+        /// At most so many per second; as before, if not given
+        #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+        rate: Option<u16>,
+        /// As one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// The newest ones.
+    #[command(after_help = "Example: stepwise saga bulk list --json")]
+    List {
+        /// At most so many
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    /// retry, skip, pause, resume, cancel; or as JSON, where it says more: {"hand_over": {"to": ..}}, {"mark_done": ..}, {"edit_and_retry": ..}
+    #[arg(long)]
+    verb: String,
+    #[command(flatten)]
+    which: Which,
+    /// Refused if more are meant
+    #[arg(long, default_value_t = bulk::MOST_ITEMS, value_parser = clap::value_parser!(i64).range(1..=bulk::MOST_ITEMS))]
+    most: i64,
+    /// Why; it stands in each journal
+    #[arg(long)]
+    reason: String,
+    /// Who wants it
+    #[arg(long, env = "USER")]
+    by: String,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which open sagas are meant: those that all of it is true for.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+struct Which {
+    /// Only this saga, such as place-order
+    #[arg(long, visible_alias = "name")]
+    kind: Option<String>,
+    /// Only running, unwinding, paused or stuck ones
+    #[arg(long)]
+    status: Option<String>,
+    /// Only those about this, such as an order's id
+    #[arg(long)]
+    subject: Option<String>,
+    /// Only those that wait on worker, activity, retry, timer, signal or operator
+    #[arg(long)]
+    waiting_on: Option<String>,
+}
+
+/// Exit code 1 where it is refused, 2 where there is no such bulk.
+pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Result<(), Failure> {
+    let mut tx = db.begin().await?;
+    let (bulk, as_json) = match command {
+        Command::Plan(plan) => {
+            let as_json = plan.json;
+            let planned = engine(settings, &db)?.plan_bulk(&order(plan)?).await;
+            let bulk = planned.map_err(refused)?;
+            let summary = bulk::summary(&db, bulk.bulk_id).await?;
+            show(&bulk, &summary, &[], as_json);
+            if bulk.left > 0 && !as_json {
+                let (id, left) = (bulk.bulk_id, bulk.left);
+                println!("to do it   stepwise saga bulk apply {id} --expect {left}");
+            }
+            return Ok(());
+        }
+        Command::Show { id, items, after, json } => {
+            let bulk = bulk::find(&mut tx, id).await?;
+            let bulk = bulk.ok_or_else(|| refused(BulkError::NotFound(id)))?;
+            let summary = bulk::summary(&db, id).await?;
+            show(&bulk, &summary, &bulk::items(&db, id, after, items.into()).await?, json);
+            return Ok(());
+        }
+        Command::List { limit, json } => {
+            let bulks = bulk::list(&db, limit.into()).await?;
+            bulks.iter().for_each(|bulk| println!("{}", line(bulk, json)));
+            if bulks.is_empty() && !json {
+                println!("none");
+            }
+            return Ok(());
+        }
+        Command::Apply { id, expect, rate, by, json } => {
+            (bulk::apply(&mut tx, id, expect, rate, &by).await, json)
+        }
+        Command::Stop { id, by, json } => (bulk::stop(&mut tx, id, &by).await, json),
+        Command::Resume { id, rate, json } => (bulk::resume(&mut tx, id, rate).await, json),
+    };
+    let bulk = bulk.map_err(refused)?;
+    tx.commit().await?;
+    println!("{}", line(&bulk, as_json));
+    Ok(())
+}
+
+/// It calls nothing outside: verbs are decided here, workers do the rest.
+fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Engine, Failure> {
+    let folder = Folder::open(&settings.data_dir)?;
+    let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
+    Ok(sagas::engine(&shop::open(settings, &folder, &gateway, "")?, db.clone()))
+}
+
+fn order(plan: Plan) -> Result<Order, Failure> {
+    let Plan { verb, which, most, reason, by, json: _ } = plan;
+    let Which { kind: name, status, subject, waiting_on } = which;
+    let filter = Filter { name, status, subject, waiting_on, limit: most, ..Filter::default() };
+    Ok(Order { verb: verb_of(&verb)?, by, reason, filter })
+}
+
+/// A verb that needs nothing else by its name, any by its JSON.
+fn verb_of(text: &str) -> Result<Verb, Failure> {
+    let json = if text.starts_with(['{', '"']) {
+        serde_json::from_str(text)
+    } else {
+        Ok(Value::String(text.replace('-', "_")))
+    };
+    json.and_then(serde_json::from_value)
+        .map_err(|error| Failure::usage(format!("--verb {text} is none: {error}")))
+}
+
+fn refused(error: BulkError) -> Failure {
+    match error {
+        BulkError::NotFound(_) => Failure::usage(format!("{error}; see `stepwise saga bulk list`")),
+        BulkError::Database(error) => error.into(),
+        refusal => Failure::failed("nothing was done", refusal),
+    }
+}
+
+/// `id  verb  status  left/items  by  reason`
+fn line(bulk: &Bulk, json: bool) -> String {
+    if json {
+        return as_json(bulk).to_string();
+    }
+    format!(
+        "{}  {:<10}  {:<8}  {} of {} left  {}: {}",
+        bulk.bulk_id,
+        bulk.verb.name(),
+        bulk.status,
+        bulk.left,
+        bulk.items,
+        bulk.planned_by,
+        bulk.reason
+    )
+}
+
+fn as_json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+fn show(bulk: &Bulk, summary: &Summary, items: &[Item], json: bool) {
+    if json {
+        let mut all = as_json(bulk);
+        all["summary"] = as_json(summary);
+        all["page"] = json!(items);
+        println!("{all}");
+        return;
+    }
+    println!("{}", line(bulk, false));
+    let Bulk { applied, refused, moved_on, failed, .. } = bulk;
+    println!(
+        "so far     {applied} applied, {refused} refused, {moved_on} moved on, {failed} failed"
+    );
+    println!("past pivot {}", summary.past_pivot);
+    for (title, counts) in [
+        ("would be", &summary.statuses),
+        ("next", &summary.next),
+        ("undone", &summary.undoes),
+        ("not done", &summary.refusals),
+        ("errors", &summary.errors),
+    ] {
+        counts.iter().for_each(|Count { what, count }| println!("{title:<10} {count:>6} x {what}"));
+    }
+    for item in items {
+        let outlook = item.outlook.as_ref().map(|outlook| as_json(outlook).to_string());
+        let why = item.refusal.as_ref().map(ToString::to_string).or(item.error.clone());
+        println!(
+            "{}  {:<12}  {:<8}  {}",
+            item.saga_id,
+            item.name,
+            item.result.as_deref().unwrap_or("left"),
+            why.or(outlook).unwrap_or_default()
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! While a bulk runs: once each, at its rate, whoever dies.
+
+use stepwise_engine::{bulk, operate::Verb};
+use uuid::Uuid;
+
+use crate::{
+    bulk::{apply, done, find, items, of, operated, plan, stuck_notices, until, waiting_jobs},
+    world::{Mortal, World, engine, quick, work_on},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_killed_in_the_middle_of_a_bulk_leave_it_to_others_and_nothing_is_done_twice() {
+    let world = World::new().await;
+    waiting_jobs(&world, 400).await;
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 300).await;
+    let mut so_far = 0;
+    for round in 0..4 {
+        let mortal = Mortal::new(&world, &format!("mortal {round}"), usize::MAX);
+        let seen = until(&world, bulk.bulk_id, "progress", |bulk| bulk.applied > so_far + 20).await;
+        mortal.kill();
+        assert_eq!(seen.status, "running", "{seen:?}");
+        so_far = seen.applied;
+    }
+    let worker = world.worker(quick()).await;
+    let end = done(&world, bulk.bulk_id).await;
+    assert_eq!((end.applied, end.refused, end.moved_on, end.failed), (400, 0, 0, 0));
+    assert_eq!(operated(&world).await, [(1, 400)]);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_stopped_bulk_touches_nothing_until_it_is_resumed() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    waiting_jobs(&world, 200).await;
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 50).await;
+    until(&world, bulk.bulk_id, "some progress", |bulk| bulk.applied > 5).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let stopped = bulk::stop(&mut tx, bulk.bulk_id, "cyd").await.expect("it runs");
+    tx.commit().await.expect("the database is there");
+    assert_eq!((stopped.status.as_str(), stopped.stopped_by.as_deref()), ("stopped", Some("cyd")));
+    // Another bulk shows that rounds went on.
+    let ids = stuck_notices(&world, 1).await;
+    let other = plan(&world, Verb::Retry, of("order")).await;
+    apply(&world, &other, 1_000).await;
+    done(&world, other.bulk_id).await;
+    assert_eq!(world.ended(ids[0]).await.status, "completed");
+    let still = find(&world, bulk.bulk_id).await;
+    assert_eq!((still.applied, still.left), (stopped.applied, stopped.left));
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    bulk::resume(&mut tx, bulk.bulk_id, Some(2_000)).await.expect("it is stopped");
+    tx.commit().await.expect("the database is there");
+    assert_eq!(done(&world, bulk.bulk_id).await.applied, 200);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_keep_one_rate_and_do_every_item_once() {
+    let world = World::new().await;
+    let second = engine(world.pool.clone(), &world.provider);
+    let (one, two) = (world.worker(quick()).await, work_on(&second, quick()).await);
+    waiting_jobs(&world, 240).await;
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 80).await;
+    assert_eq!(done(&world, bulk.bulk_id).await.applied, 240);
+    assert_eq!(operated(&world).await, [(1, 240)]);
+    let (most, seconds): (i64, f64) = sqlx::query_as(
+        "-- name: test rate
+        select max(n), extract(epoch from max(done_at) - min(done_at))::float8 from (
+            select done_at, count(*) over (order by done_at range between current row and interval '1 second' following) as n
+            from saga.bulk_item where bulk_id = $1) w",
+    )
+    .bind(bulk.bulk_id)
+    .fetch_one(&world.pool)
+    .await
+    .expect("the database is there");
+    println!("at most {most} in a second, {seconds:.2} s in all");
+    // A quarter of a second is made up for, and the clock is read before the work.
+    assert!(most <= 80 + 20 + 20, "{most} in a second");
+    assert!(seconds > 2.4, "{seconds} s for 240 items at 80 per second");
+    one.stop().await;
+    two.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn an_item_that_the_database_refuses_fails_and_one_that_is_locked_waits() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    waiting_jobs(&world, 30).await;
+    let ids: Vec<Uuid> = sqlx::query_scalar("-- name: test ids\nselect saga_id from saga.instance")
+        .fetch_all(&world.pool)
+        .await
+        .expect("the database is there");
+    let poison = format!(
+        "-- name: test poison
+        create function test.refuse() returns trigger language plpgsql as $$ begin raise exception 'it is cursed'; end $$;
+        create trigger refuse before update on saga.instance for each row
+        when (new.saga_id = '{}' and new.status = 'paused') execute function test.refuse();",
+        ids[7]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(poison)).execute(&world.pool).await.expect("it is new");
+    let mut holder = world.pool.begin().await.expect("the database is there");
+    sqlx::query("-- name: test hold\nselect from saga.instance where saga_id = $1 for update")
+        .bind(ids[11])
+        .execute(&mut *holder)
+        .await
+        .expect("the database is there");
+    let bulk = plan(&world, Verb::Pause, of("job")).await;
+    apply(&world, &bulk, 1_000).await;
+    let seen = until(&world, bulk.bulk_id, "the others", |bulk| bulk.applied == 28).await;
+    assert_eq!((seen.status.as_str(), seen.left), ("running", 2), "nobody waited for those");
+    holder.rollback().await.expect("the database is there");
+    let end = done(&world, bulk.bulk_id).await;
+    assert_eq!((end.applied, end.failed), (29, 1));
+    let items = items(&world, bulk.bulk_id).await;
+    let failed = items.iter().find(|item| item.saga_id == ids[7]).expect("it was planned");
+    assert_eq!(failed.result.as_deref(), Some("failed"));
+    assert!(failed.error.as_deref().is_some_and(|why| why.contains("cursed")), "{failed:?}");
+    assert_eq!(world.see(ids[7]).await.status, "running");
+    assert_eq!(operated(&world).await, [(1, 29)]);
+    worker.stop().await;
+    world.close().await;
+}
