@@ -784,6 +784,7 @@ CREATE INDEX instance_by_subject ON saga.instance USING btree (shard, subject);
 CREATE INDEX instance_by_tag ON saga.instance USING gin (tags jsonb_path_ops) WHERE (tags IS NOT NULL);
 CREATE INDEX instance_due ON saga.instance USING btree (priority, wake_at) WHERE (wake_at IS NOT NULL);
 CREATE INDEX instance_in_queue ON saga.instance USING btree (name, queued, queue_key, priority, saga_id) WHERE ((queue_key IS NOT NULL) AND (ended_at IS NULL));
+CREATE INDEX instance_in_trouble ON saga.instance USING btree (status, saga_id) WHERE (status = ANY (ARRAY['unwinding'::text, 'paused'::text, 'stuck'::text]));
 CREATE INDEX instance_open_child ON saga.instance USING btree (shard, parent_id) WHERE ((parent_id IS NOT NULL) AND (ended_at IS NULL));
 CREATE INDEX instance_owned ON saga.instance USING btree (owner) WHERE (owner IS NOT NULL);
 CREATE INDEX notice_without_place ON saga.notice USING btree (at) WHERE (n IS NULL);

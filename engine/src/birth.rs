@@ -56,6 +56,33 @@ impl Priority {
             Self::Low => 2,
         }
     }
+
+    /// As on the command line and in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// The inverse of [`Priority::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::High, Self::Normal, Self::Low].into_iter().find(|one| one.as_str() == text)
+    }
+}
+
+impl TryFrom<i16> for Priority {
+    type Error = String;
+
+    fn try_from(number: i16) -> Result<Self, String> {
+        [Self::High, Self::Normal, Self::Low]
+            .into_iter()
+            .find(|one| one.as_i16() == number)
+            .ok_or_else(|| format!("unknown priority {number}"))
+    }
 }
 
 impl<I> Start<I> {

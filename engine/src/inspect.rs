@@ -1,17 +1,20 @@
 //! Reading instances for operators and callers: what it is, what it waits on, what was committed of it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::{Value, json};
-use sqlx::{
-    FromRow, PgConnection, PgPool, Postgres,
-    postgres::{PgArguments, PgRow},
-    query::QueryAs,
-};
+use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-pub use crate::audit::{Forgotten, Standing, forgotten, unbalanced};
-use crate::id::{shard_in, shard_of};
+pub use crate::{
+    audit::{Forgotten, Standing, forgotten, unbalanced},
+    filter::Filter,
+};
+use crate::{
+    birth::Priority,
+    id::{shard_in, shard_of},
+};
 
 /// An instance as a list shows it.
 #[derive(Debug, Clone, FromRow)]
@@ -38,6 +41,21 @@ pub struct Summary {
     pub last_error: Option<String>,
     /// When it is due next, in business time.
     pub wake_at: Option<DateTime<Utc>>,
+    /// What is claimed first.
+    #[sqlx(try_from = "i16")]
+    pub priority: Priority,
+    /// By which operators find it.
+    #[sqlx(json)]
+    pub tags: BTreeMap<String, String>,
+    /// The instance that started it.
+    #[sqlx(rename = "parent_id")]
+    pub parent: Option<Uuid>,
+    /// When it is called off, in business time.
+    pub deadline_at: Option<DateTime<Utc>>,
+    /// It waits or waited its turn among those of this key.
+    pub queue_key: Option<String>,
+    /// Its turn has not come yet.
+    pub queued: bool,
     /// When it was started.
     pub created_at: DateTime<Utc>,
     /// When it was last committed.
@@ -57,6 +75,10 @@ pub struct Details {
     pub journal: Vec<Entry>,
     /// Its ledger.
     pub effects: Vec<EffectEntry>,
+    /// The instances that it started, in the order of their ids, at most 1,000; [`Filter::parent`] lists them.
+    pub children: Vec<Uuid>,
+    /// How many of all of them have not ended.
+    pub open_children: i64,
 }
 
 /// A row of the journal.
@@ -105,47 +127,11 @@ pub struct EffectEntry {
     pub settled_at: Option<DateTime<Utc>>,
 }
 
-/// Which instances a list shows, newest first, or a [bulk](crate::bulk) is about.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Filter {
-    /// Only this saga.
-    pub name: Option<String>,
-    /// Only this status.
-    pub status: Option<String>,
-    /// Only this subject.
-    pub subject: Option<String>,
-    /// Only what waits on this.
-    pub waiting_on: Option<String>,
-    /// Only those older than this id (the last of the page before).
-    #[serde(skip)]
-    pub before: Option<Uuid>,
-    /// At most so many.
-    #[serde(skip)]
-    pub limit: i64,
-}
-
-/// What a filter lets through, for a table alias `i`; its arguments are the first ones ([`Filter::bind`]).
-macro_rules! filter_sql {
-    () => {
-        "($1::text is null or i.name = $1) and ($2::text is null or i.status = $2)
-            and ($3::text is null or i.subject = $3) and ($4::text is null or i.waiting_on = $4)"
-    };
-}
-pub(crate) use filter_sql;
-
-impl Filter {
-    pub(crate) fn bind<'q, T: for<'r> FromRow<'r, PgRow>>(
-        &'q self,
-        query: QueryAs<'q, Postgres, T, PgArguments>,
-    ) -> QueryAs<'q, Postgres, T, PgArguments> {
-        query.bind(&self.name).bind(&self.status).bind(&self.subject).bind(&self.waiting_on)
-    }
-}
-
 macro_rules! summary_columns {
     () => {
         "i.saga_id, i.name, i.version, i.subject, i.status, i.waiting_on, i.pending, i.reason, i.attempt, i.last_error, \
-         i.wake_at, i.created_at, i.updated_at"
+         i.wake_at, i.priority, coalesce(i.tags, '{}') as tags, i.parent_id, i.deadline_at, i.queue_key, i.queued, \
+         i.created_at, i.updated_at"
     };
 }
 
@@ -192,18 +178,12 @@ pub async fn latest_about(
 /// # Errors
 /// The database's.
 pub async fn list(pool: &PgPool, filter: &Filter) -> Result<Vec<Summary>, sqlx::Error> {
-    let query = sqlx::query_as(concat!(
-        "-- name: inspect list\nselect ",
-        summary_columns!(),
-        " from saga.instance i where ",
-        filter_sql!(),
-        " and ($5::uuid is null or i.saga_id < $5)
-        order by i.saga_id desc limit $6"
-    ));
-    filter.bind(query).bind(filter.before).bind(filter.limit).fetch_all(pool).await
+    let mut query = filter.select(concat!("select ", summary_columns!()));
+    // Planned each time, for just these values.
+    query.build_query_as().persistent(false).fetch_all(pool).await
 }
 
-/// Everything of one instance. Round trips: 4.
+/// Everything of one instance. Round trips: 5.
 ///
 /// # Errors
 /// The database's.
@@ -227,7 +207,16 @@ pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::E
     .fetch_all(pool)
     .await?;
     let effects = effects(&mut *pool.acquire().await?, id).await?;
-    Ok(Some(Details { summary, state, undos, journal, effects }))
+    let (children, open_children) = sqlx::query_as(
+        "-- name: inspect children
+        select coalesce((array_agg(saga_id order by saga_id))[1:1000], '{}'), count(*) filter (where ended_at is null)
+        from saga.instance where shard = $1 and parent_id = $2",
+    )
+    .bind(shard)
+    .bind(id)
+    .fetch_one(pool)
+    .await?;
+    Ok(Some(Details { summary, state, undos, journal, effects, children, open_children }))
 }
 
 /// The ledger of one instance, in the order of its steps. Round trips: 1.

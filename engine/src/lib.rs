@@ -68,6 +68,7 @@ mod deadline;
 mod durable;
 mod engine;
 mod family;
+mod filter;
 mod gate;
 #[doc(hidden)]
 pub mod hooks;

@@ -2,7 +2,10 @@
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
-use stepwise_engine::inspect::{self, Details, Filter, Summary};
+use stepwise_engine::{
+    Priority,
+    inspect::{self, Details, Filter, Summary},
+};
 use uuid::Uuid;
 
 use super::{Failure, bulk, database, operate, settings::Settings};
@@ -27,9 +30,18 @@ enum Verb {
         /// Only those about this, such as an order's id
         #[arg(long)]
         subject: Option<String>,
-        /// Only those that wait on worker, activity, retry, timer, signal or operator
+        /// Only those that wait on worker, activity, retry, timer, signal, operator, children, parent or version
         #[arg(long)]
         waiting_on: Option<String>,
+        /// Only those with this tag, NAME=VALUE; with all of them if given several times
+        #[arg(long = "tag", value_parser = tag)]
+        tags: Vec<(String, String)>,
+        /// Only those of this priority: high, normal or low
+        #[arg(long, value_parser = priority)]
+        priority: Option<Priority>,
+        /// Only those that this one started
+        #[arg(long)]
+        parent: Option<Uuid>,
         /// At most so many
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
@@ -59,9 +71,18 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     // A bulk is read beside its transaction.
     let db = database::connect(settings, 2).await?;
     match args.verb {
-        Verb::List { kind, status, subject, waiting_on, limit, json } => {
-            let (name, limit) = (kind, limit.into());
-            let filter = Filter { name, status, subject, waiting_on, before: None, limit };
+        Verb::List { kind, status, subject, waiting_on, tags, priority, parent, limit, json } => {
+            let filter = Filter {
+                name: kind,
+                status,
+                subject,
+                waiting_on,
+                tags: tags.into_iter().collect(),
+                priority,
+                parent,
+                before: None,
+                limit: limit.into(),
+            };
             list(&inspect::list(&db, &filter).await?, json);
         }
         Verb::Show { id, json } => {
@@ -75,6 +96,15 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         Verb::Operate(command) => operate::run(settings, db, command).await?,
     }
     Ok(())
+}
+
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a tag is NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    Priority::parse(text).ok_or_else(|| "high, normal or low".to_owned())
 }
 
 fn list(sagas: &[Summary], json: bool) {
@@ -115,15 +145,23 @@ fn as_json(saga: &Summary) -> Value {
         "waitingOn": saga.waiting_on(),
         "attempt": saga.attempt,
         "lastError": saga.last_error,
+        "priority": saga.priority.as_str(),
+        "tags": saga.tags,
+        "parent": saga.parent,
+        "deadlineAt": saga.deadline_at,
+        "queueKey": saga.queue_key,
+        "queued": saga.queued,
         "createdAt": saga.created_at,
         "updatedAt": saga.updated_at,
     })
 }
 
 fn show(details: &Details, json: bool) {
-    let Details { summary, state, undos, journal, effects } = details;
+    let Details { summary, state, undos, journal, effects, children, open_children } = details;
     if json {
         let mut all = as_json(summary);
+        all["children"] = json!(children);
+        all["openChildren"] = json!(open_children);
         all["state"] = state.clone();
         all["undos"] = undos.clone();
         all["journal"] = journal
@@ -144,6 +182,11 @@ fn show(details: &Details, json: bool) {
     if let Some(error) = &summary.last_error {
         println!("last error {error}");
     }
+    show_options(summary);
+    if !children.is_empty() {
+        println!("children   {}, {open_children} open", children.len());
+        children.iter().for_each(|child| println!("  {child}"));
+    }
     println!("state      {state}");
     println!("undos      {undos}");
     println!("journal");
@@ -157,5 +200,24 @@ fn show(details: &Details, json: bool) {
         let amount = row.amount.as_deref().unwrap_or("-");
         let reference = row.reference.as_deref().unwrap_or("-");
         println!("  {:>3}  {:<10} {:<24} {amount} {reference}", row.step_no, row.status, row.kind);
+    }
+}
+
+/// What it was started with, where it was.
+fn show_options(saga: &Summary) {
+    if saga.priority != Priority::Normal {
+        println!("priority   {}", saga.priority.as_str());
+    }
+    for (name, value) in &saga.tags {
+        println!("tag        {name}={value}");
+    }
+    if let Some(parent) = saga.parent {
+        println!("parent     {parent}");
+    }
+    if let Some(deadline) = saga.deadline_at {
+        println!("deadline   {}", deadline.format("%F %T"));
+    }
+    if let Some(key) = &saga.queue_key {
+        println!("queue      {key}{}", if saga.queued { ", waits its turn" } else { "" });
     }
 }

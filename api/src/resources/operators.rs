@@ -10,7 +10,11 @@ use poem_openapi::{
     types::Any,
 };
 use serde_json::Value;
-use stepwise_engine::inspect::{self, Details, EffectEntry, Entry, Filter, Summary, WorkerRow};
+use stepwise_engine::{
+    Priority,
+    inspect::{self, Details, EffectEntry, Entry, Filter, Summary, WorkerRow},
+};
+use stepwise_workflows::events::{self, Recorded};
 use uuid::Uuid;
 
 use super::Group;
@@ -55,6 +59,35 @@ enum Waiting {
     Parent,
 }
 
+/// What is claimed first when many are due.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename = "SagaPriority", rename_all = "snake_case")]
+enum PriorityShape {
+    High,
+    Normal,
+    Low,
+}
+
+impl From<PriorityShape> for Priority {
+    fn from(shape: PriorityShape) -> Self {
+        match shape {
+            PriorityShape::High => Self::High,
+            PriorityShape::Normal => Self::Normal,
+            PriorityShape::Low => Self::Low,
+        }
+    }
+}
+
+impl From<Priority> for PriorityShape {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::High => Self::High,
+            Priority::Normal => Self::Normal,
+            Priority::Low => Self::Low,
+        }
+    }
+}
+
 /// An instance in a list.
 #[derive(Debug, Object)]
 #[oai(rename = "Saga", rename_all = "camelCase", skip_serializing_if_is_none)]
@@ -74,7 +107,17 @@ struct SagaShape {
     attempt: i32,
     next_attempt_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
+    /// Each `name=value`.
     tags: Vec<String>,
+    priority: PriorityShape,
+    /// The instance that started it.
+    parent: Option<Uuid>,
+    /// When it is called off.
+    deadline_at: Option<DateTime<Utc>>,
+    /// It waits or waited its turn among those of this key.
+    queue_key: Option<String>,
+    /// Its turn has not come yet.
+    queued: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -93,7 +136,12 @@ impl From<Summary> for SagaShape {
             attempt: saga.attempt.into(),
             next_attempt_at: saga.wake_at.filter(|_| retries),
             last_error: saga.last_error.map(|e| e.chars().take(ERROR_SHOWN).collect()),
-            tags: Vec::new(),
+            tags: saga.tags.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            priority: saga.priority.into(),
+            parent: saga.parent,
+            deadline_at: saga.deadline_at,
+            queue_key: saga.queue_key,
+            queued: saga.queued,
             created_at: saga.created_at,
             updated_at: saga.updated_at,
         }
@@ -116,12 +164,12 @@ struct DetailsShape {
     attempts: Vec<AttemptShape>,
     /// What was done outside.
     effects: Vec<EffectShape>,
-    /// Messages it published.
-    events: Vec<Any<Value>>,
-    /// Instances it started.
+    /// What was recorded of its subject, oldest first; by other sagas and commands too.
+    events: Vec<RecordedShape>,
+    /// Instances it started, at most 1,000.
     children: Vec<Uuid>,
-    /// The instance that started it.
-    parent: Option<Uuid>,
+    /// How many of all of them have not ended.
+    open_children: i64,
     /// What happens next and when, in one sentence.
     next: String,
 }
@@ -151,6 +199,32 @@ impl From<&Entry> for JournalShape {
             step: entry.next.clone().map(Any),
             undo: entry.undo.clone().map(Any),
             at: entry.at,
+        }
+    }
+}
+
+/// Something that happened in the shop.
+#[derive(Debug, Object)]
+#[oai(rename = "RecordedEvent", rename_all = "camelCase")]
+struct RecordedShape {
+    id: Uuid,
+    /// 1, 2, 3, ... per subject, without gaps.
+    sequence: i64,
+    /// Its name in the catalogue: `OrderCreated`.
+    name: String,
+    /// What the catalogue says it carries; what is personal is sealed.
+    data: Any<Value>,
+    at: DateTime<Utc>,
+}
+
+impl From<Recorded> for RecordedShape {
+    fn from(event: Recorded) -> Self {
+        Self {
+            id: event.event_id,
+            sequence: event.n,
+            name: event.name,
+            data: Any(event.payload),
+            at: event.recorded_at,
         }
     }
 }
@@ -233,6 +307,12 @@ impl Operators {
         status: Query<Option<SagaStatus>>,
         subject: Query<Option<String>>,
         #[oai(name = "waitingOn")] waiting_on: Query<Option<Waiting>>,
+        /// Those with this tag, `name=value`; with all of them if given several times.
+        #[oai(name = "tag")]
+        tags: Query<Vec<String>>,
+        priority: Query<Option<PriorityShape>>,
+        /// Those that this one started.
+        parent: Query<Option<Uuid>>,
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<SagaShape>>, Problem> {
@@ -243,6 +323,9 @@ impl Operators {
             status: word(poem_openapi::types::ToJSON::to_json(&status.0)),
             subject: subject.0,
             waiting_on: word(poem_openapi::types::ToJSON::to_json(&waiting_on.0)),
+            tags: tags.0.iter().map(|tag| named(tag)).collect::<Result<_, _>>()?,
+            priority: priority.0.map(Into::into),
+            parent: parent.0,
             before: by.door.cursors.open("sagas", cursor.0.as_deref())?,
             limit: page::fetch_count(limit),
         };
@@ -261,7 +344,11 @@ impl Operators {
         let details = inspect::details(&by.door.db, saga_id.0).await?;
         let details = details
             .ok_or_else(|| Problem::not_found("saga_not_found", "There is no such saga."))?;
-        Ok(Done::new(&shown(details)))
+        let events = match details.summary.subject.parse() {
+            Ok(subject) => events::of_aggregate(&mut *by.door.db.acquire().await?, subject).await?,
+            Err(_) => Vec::new(),
+        };
+        Ok(Done::new(&shown(details, events)))
     }
 
     /// Worker processes, with what they hold.
@@ -272,8 +359,16 @@ impl Operators {
     }
 }
 
-fn shown(details: Details) -> DetailsShape {
-    let Details { summary, state, undos, journal, effects } = details;
+/// A tag as `name=value`.
+fn named(tag: &str) -> Result<(String, String), Problem> {
+    let (name, value) = tag.split_once('=').ok_or_else(|| {
+        Problem::bad_request("invalid_parameter", "A tag is given as name=value.")
+    })?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+fn shown(details: Details, events: Vec<Recorded>) -> DetailsShape {
+    let Details { summary, state, undos, journal, effects, children, open_children } = details;
     let id = summary.saga_id;
     DetailsShape {
         next: what_next(&summary),
@@ -283,9 +378,9 @@ fn shown(details: Details) -> DetailsShape {
         attempts: journal.iter().filter_map(|entry| attempt(entry, &journal)).collect(),
         journal: journal.iter().map(Into::into).collect(),
         effects: effects.into_iter().map(|effect| shown_effect(id, effect)).collect(),
-        events: Vec::new(),
-        children: Vec::new(),
-        parent: None,
+        events: events.into_iter().map(Into::into).collect(),
+        children,
+        open_children,
     }
 }
 

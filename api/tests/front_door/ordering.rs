@@ -226,6 +226,67 @@ async fn while_an_order_is_placed_its_cart_is_closed_and_a_repetition_is_the_sam
 }
 
 #[tokio::test]
+async fn operators_find_sagas_by_tag_priority_and_parent_and_see_the_family_and_what_was_recorded()
+{
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 5).await;
+    let shopper = Shopper::new(&house).await;
+    shopper.add(thing, 1).await.is(200);
+    let body = shopper.order(shopper.address().await, shopper.method("ok").await);
+    let began = until(&shopper, &shopper.place(&body, 0).await, "succeeded").await;
+    let (parent, order) = (id(&began["id"]), id(&began["subject"]));
+    // No saga of the shop has children or tags: one is given both.
+    let child = stepwise_engine::new_id(stepwise_engine::shard_in(parent));
+    sqlx::query(
+        "-- name: test adopt
+        with parent as (
+            update saga.instance set tags = '{\"shop\": \"5\", \"region\": \"eu\"}', priority = 0 where saga_id = $1
+            returning *
+        )
+        insert into saga.instance (shard, saga_id, name, version, subject, status, waiting_on, state, pending, undos, epoch, seq,
+            parent_id, parent_step, created_at, updated_at)
+        select shard, $2, 'part', 1, 'a part', 'running', 'signal', '1', '\"nothing\"', '[]', 1, 1, saga_id, 1, now(), now()
+        from parent",
+    )
+    .bind(parent)
+    .bind(child)
+    .execute(house.database.pool())
+    .await
+    .expect("the parent is there");
+    let viewer = house.key("viewer", &[]).await;
+    let ask = async |what: &str| {
+        send(house.get(&format!("/v1/admin/sagas{what}")).bearer_auth(&viewer)).await
+    };
+    let listed = async |query: &str| {
+        let page = ask(query).await.is(200).json();
+        page["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|saga| id(&saga["id"]))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed("?tag=shop%3D5").await, [parent]);
+    assert_eq!(listed("?tag=shop%3D5&tag=region%3Deu").await, [parent]);
+    assert!(listed("?tag=shop%3D5&tag=region%3Dus").await.is_empty());
+    assert_eq!(listed("?priority=high").await, [parent]);
+    assert_eq!(listed("?priority=normal").await, [child]);
+    assert_eq!(listed(&format!("?parent={parent}")).await, [child]);
+    assert_eq!(ask("?tag=shop").await.problem(), refusal(400, "invalid_parameter"));
+    let saga = ask(&format!("/{parent}")).await.is(200).json();
+    assert_eq!(saga["tags"], json!(["region=eu", "shop=5"]));
+    assert_eq!((&saga["priority"], &saga["queued"]), (&json!("high"), &json!(false)));
+    let events = saga["events"].as_array().expect("events");
+    assert_eq!(events.first().map(|event| &event["sequence"]), Some(&json!(1)), "{saga}");
+    assert_eq!(events[0]["data"]["orderId"], json!(order), "{saga}");
+    assert_eq!((&saga["children"], &saga["openChildren"]), (&json!([child]), &json!(1)));
+    let adopted = ask(&format!("/{child}")).await.is(200).json();
+    assert_eq!(adopted["parent"], json!(parent));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_placed_order_is_cancelled_once_and_its_money_given_back() {
     let house = House::open_working().await;
     let admin = house.key("admin", &[]).await;

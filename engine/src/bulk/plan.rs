@@ -1,13 +1,12 @@
 //! Planning: the verb is asked of every instance, and nothing of it is written but the answers.
 
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, QueryBuilder, types::Json};
 use uuid::Uuid;
 
 use super::{Bulk, BulkError, MOST_ITEMS, Order, find, json_of};
 use crate::{
     engine::Engine,
     id::{new_id, shard_in, shard_of},
-    inspect::filter_sql,
     operate::{Instruction, Refusal, look},
     row::{Row, row_columns},
 };
@@ -105,12 +104,12 @@ impl Order {
 async fn matching(tx: &mut PgConnection, order: &Order) -> Result<Vec<(i16, Uuid)>, BulkError> {
     let filter = &order.filter;
     let most = if filter.limit > 0 { filter.limit.min(MOST_ITEMS) } else { MOST_ITEMS };
-    let query = sqlx::query_as(concat!(
-        "-- name: match for bulk\nselect i.shard, i.saga_id from saga.instance i where ",
-        filter_sql!(),
-        " and i.waiting_on is not null order by i.shard, i.saga_id limit $5"
-    ));
-    let found: Vec<(i16, Uuid)> = filter.bind(query).bind(most + 1).fetch_all(tx).await?;
+    let mut query = QueryBuilder::new(
+        "-- name: match for bulk\nselect i.shard, i.saga_id from saga.instance i where i.waiting_on is not null",
+    );
+    filter.restrict(&mut query);
+    query.push(" order by i.shard, i.saga_id limit ").push_bind(most + 1);
+    let found: Vec<(i16, Uuid)> = query.build_query_as().persistent(false).fetch_all(tx).await?;
     if found.len() as i64 > most { Err(BulkError::TooMany(most)) } else { Ok(found) }
 }
 

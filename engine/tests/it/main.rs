@@ -17,6 +17,7 @@ mod journey;
 mod keeping;
 mod kit;
 mod limits;
+mod lists;
 mod notices;
 mod odd;
 mod order;
