@@ -1,9 +1,25 @@
 //! Instances that no living worker knows: a newer version's after a roll-back, a saga's that is not deployed any more.
 //!
-//! They are never failed. As they fall due they are marked (`waiting_on = 'version'`, due at infinity), so that they are seen by operators
-//! and do not stand in the way of what can be done; a worker that knows them takes them back.
+//! They are never failed. As they fall due they are marked (`waiting_on = 'version'`, due at infinity), so that they do not stand in the way of
+//! what can be done; the same statement writes a [notice](crate::notice) of each. A worker that knows them takes them back.
 
 use sqlx::PgConnection;
+
+// What is marked is told, once for each position in which it waits.
+macro_rules! told {
+    () => {
+        " returning i.shard, i.saga_id, i.seq, i.name, i.version
+),
+told as (
+    insert into saga.notice (shard, saga_id, seq, kind, detail, at)
+    select shard, saga_id, seq, 'version',
+        jsonb_build_object('saga', name, 'why', format('no worker knows version %s of %s', version, name)), clock_timestamp()
+    from marked
+    on conflict do nothing
+)
+select (select pg_notify('saga_notice', '')) from marked"
+    };
+}
 
 // Who runs this is among the living, whatever its lease says just now.
 macro_rules! known {
@@ -34,9 +50,11 @@ stranger as materialized (
     where i.wake_at <= (select saga.now())
         and not exists (select from known k where k.name = h.name and k.version >= h.version)
     for no key update of i skip locked
-)
-update saga.instance i set waiting_on = 'version', wake_at = 'infinity', updated_at = clock_timestamp()
-from stranger s where i.shard = s.shard and i.saga_id = s.saga_id"
+),
+marked as (
+    update saga.instance i set waiting_on = 'version', wake_at = 'infinity', updated_at = clock_timestamp()
+    from stranger s where i.shard = s.shard and i.saga_id = s.saga_id",
+    told!()
 );
 
 const MARK_ORPHANS: &str = concat!(
@@ -49,11 +67,14 @@ orphan as materialized (
         and not exists (select from known k where k.name = i.name and k.version >= i.version)
     limit 512
     for no key update skip locked
-)
-update saga.instance i
-set owner = null, epoch = i.epoch + 1, waiting_on = 'version', wake_at = 'infinity', unsettled = i.unsettled or i.pending ? 'call',
-    timer_at = case when i.pending ? 'call' then null else i.timer_at end, updated_at = clock_timestamp()
-from orphan o where i.shard = o.shard and i.saga_id = o.saga_id"
+),
+marked as (
+    update saga.instance i
+    set owner = null, epoch = i.epoch + 1, waiting_on = 'version', wake_at = 'infinity',
+        unsettled = i.unsettled or i.pending ? 'call',
+        timer_at = case when i.pending ? 'call' then null else i.timer_at end, updated_at = clock_timestamp()
+    from orphan o where i.shard = o.shard and i.saga_id = o.saga_id",
+    told!()
 );
 
 const TAKE_BACK: &str = "-- name: take back what waits for a version
@@ -68,7 +89,8 @@ again as materialized (
 update saga.instance i set waiting_on = 'worker', wake_at = saga.now(), updated_at = clock_timestamp()
 from again a where i.shard = a.shard and i.saga_id = a.saga_id";
 
-/// Marks what is due, or was left by the dead, and no living worker knows. Round trips: 2, and 2 more after each full batch.
+/// Marks what is due, or was left by the dead, and no living worker knows. Round trips: 2, and 2 more after each full batch. Row operations:
+/// 2 an instance (its mark, its notice).
 pub(crate) async fn mark(
     connection: &mut PgConnection,
     names: &[&str],

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Engine, Gate, Saga, Start, migrations, signal,
+    Answer, Engine, Gate, Saga, Start, migrations, notice, signal,
     testing::{Clock, Database, golden},
 };
 use uuid::Uuid;
@@ -244,6 +244,15 @@ async fn what_no_living_worker_knows_is_marked_and_does_not_stand_in_the_way() {
         marked == 3_000
     })
     .await;
+    let told = notice::after(&world.pool, 0, 5_000).await.expect("the database is there");
+    assert!(told.iter().all(|one| one.kind == notice::Kind::Version), "{:?}", told[0]);
+    let who = told.iter().map(|one| one.saga_id).collect::<BTreeSet<_>>();
+    assert_eq!(
+        (told.len(), who.len()),
+        (3_000, 3_000),
+        "each is told of once, the dead worker's too"
+    );
+    assert_eq!(told[0].why, "no worker knows version 2 of parcel");
     Clock::of(&world.pool).advance(REST).await;
     world.until(id, "completed").await;
     old.stop().await;
