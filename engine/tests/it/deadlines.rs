@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use stepwise_engine::{Quota, Scope, Start, WorkerConfig, set_quota, testing::Clock};
+use stepwise_engine::{
+    Quota, Scope, Start, WorkerConfig,
+    notice::{self, Kind},
+    set_quota,
+    testing::Clock,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -121,7 +126,7 @@ async fn a_deadline_takes_a_queued_instance_out_of_its_queue() {
 }
 
 #[tokio::test]
-async fn past_its_pivot_a_deadline_is_journalled_once_and_nothing_unwinds() {
+async fn past_its_pivot_a_deadline_is_journalled_and_told_once_and_nothing_unwinds() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let second = engine(world.pool.clone(), &world.provider);
@@ -135,6 +140,10 @@ async fn past_its_pivot_a_deadline_is_journalled_once_and_nothing_unwinds() {
     Clock::of(&world.pool).advance(HOUR).await;
     unwound(&world, later).await;
     assert_eq!(entries(&world, id, "deadline passed").await, 1, "it is told once");
+    let told = notice::after(&world.pool, 0, 10).await.expect("the database is there");
+    let told = told.into_iter().map(|one| (one.saga_id, one.kind, one.why)).collect::<Vec<_>>();
+    let why = "its deadline passed after its pivot".to_owned();
+    assert_eq!(told, [(id, Kind::Deadline, why)], "what unwinds in time tells nothing");
     let seen = world.see(id).await;
     assert_eq!((seen.status.as_str(), seen.waiting_on.as_deref()), ("running", Some("signal")));
     world.signal::<Job>(id, "go", Event::Go).await;

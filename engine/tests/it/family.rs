@@ -3,6 +3,7 @@
 use sqlx::PgPool;
 use stepwise_engine::{
     Answer, CallOff, Engine, EngineBuilder, SignalError, Status, Steps,
+    operate::{Operated, Refusal, Verb},
     testing::{Trial, survives_every_crash, unwinds_from_every_step},
 };
 use uuid::Uuid;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     provider::{Behaviour, Provider},
     tasks::{Event, Leaf, Root, TaskSteps, Todo},
-    world::{World, eventually, quick},
+    world::{World, ann, eventually, quick},
 };
 
 fn parts(count: usize) -> Vec<Todo> {
@@ -260,4 +261,37 @@ fn a_family_unwinds_from_every_step_of_its_parent() {
         unwinds_from_every_step(&Families { provider: Provider::in_memory(), declines: false });
     assert_eq!(unwound.points.len(), 6, "{unwound:#?}");
     assert_eq!(unwound.points.last().expect("6"), "cancelled before Settle");
+}
+
+#[tokio::test]
+async fn a_parent_is_not_handed_over_while_a_child_of_it_is_open() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = world.provider.hold("do-part-0");
+    let id = world.start::<Root>("parent", Todo::new("parent").with(parts(2))).await;
+    eventually("one of two to end", async || {
+        children(&world.pool, id).await.iter().any(|child| child.2.as_deref() == Some("parent"))
+    })
+    .await;
+    let operate = async |verb| world.operate(id, &ann(verb)).await;
+    assert!(matches!(operate(Verb::Pause).await, Operated::Applied(_)));
+    let seq = world.see(id).await.seq;
+    let refused = operate(Verb::HandOver { to: "finance".to_owned() }).await;
+    assert_eq!(refused, Operated::Refused(Refusal::ChildrenOpen(1)));
+    let seen = world.see(id).await;
+    assert_eq!((seen.status.as_str(), seen.seq), ("paused", seq), "nothing was written");
+    gate.add_permits(1);
+    eventually("both to end", async || {
+        children(&world.pool, id).await.iter().all(|child| child.2.as_deref() == Some("parent"))
+    })
+    .await;
+    let handed_over = operate(Verb::HandOver { to: "finance".to_owned() }).await;
+    assert!(matches!(handed_over, Operated::Applied(_)), "{handed_over:?}");
+    assert_eq!(world.see(id).await.status, "abandoned");
+    eventually("the children to become final", async || {
+        all_children(&world.pool, id, "completed", None).await
+    })
+    .await;
+    worker.stop().await;
+    world.close().await;
 }
