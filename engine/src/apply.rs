@@ -137,22 +137,14 @@ impl<S: Saga> Instance<S> {
                 self.forget_undo(fact.no);
             }
         }
-        let pivot = *effect != Effect::Refuted
-            && matches!(&self.pending, Pending::Call { activity, .. }
-                if matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot));
+        let pivot = *effect != Effect::Refuted && self.calls_pivot();
         if self.status == Status::Unwinding {
             // Decided meanwhile: the outcome goes to the ledger only.
             self.note(self.entry("settled", fact, event));
-            self.settled();
             if pivot {
-                let why = format!(
-                    "step {}, which cannot be taken back, was done after unwinding had been decided",
-                    fact.no
-                );
-                let undo = OpenUndo::new(fact.no, WayBack::Person);
-                self.undos.push(OpenUndo { failed: Some(why.clone()), ..undo });
-                return self.stick(why);
+                return self.leave_to_person("was done after unwinding had been decided");
             }
+            self.settled();
             self.end_if_nothing_is_open();
             return;
         }
@@ -217,6 +209,25 @@ impl<S: Saga> Instance<S> {
         matches!(self.pending, Pending::Nothing | Pending::Timer { .. })
     }
 
+    fn calls_pivot(&self) -> bool {
+        matches!(&self.pending, Pending::Call { activity, .. }
+            if matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot))
+    }
+
+    fn may_have_passed_pivot(&self) -> bool {
+        self.unsettled && self.calls_pivot()
+    }
+
+    /// The pending pivot, which cannot be taken back, was or may have been done although it unwinds: a person takes it back first.
+    fn leave_to_person(&mut self, how: &str) {
+        let Pending::Call { no, .. } = self.pending else { return };
+        let why = format!("step {no}, which cannot be taken back, {how}");
+        self.settled();
+        let undo = OpenUndo::new(no, WayBack::Person);
+        self.undos.push(OpenUndo { failed: Some(why.clone()), ..undo });
+        self.stick(why);
+    }
+
     /// The last child has ended: the saga learns how, or their way back is done.
     fn joined(&mut self, fact: &Fact<S::Event>, ends: &Joined) {
         let entry = self.entry("children", fact, ends);
@@ -276,6 +287,9 @@ impl<S: Saga> Instance<S> {
     /// The pending activity is not wanted any more. Its undo stays open if an earlier attempt may have done something (one not done
     /// after one unknown settles nothing where repeating is harmless).
     fn drop_call(&mut self, no: i32) {
+        if self.may_have_passed_pivot() {
+            return self.leave_to_person("may have been done before unwinding was decided");
+        }
         self.watch_call();
         if !self.unsettled {
             self.settle(no, "refuted", None);
@@ -311,13 +325,23 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// The key is closed: no further attempt. Before the pivot everything is taken back, this step's possible effect included.
+    /// The key is closed: no further attempt. Before the pivot everything is taken back, this step's possible effect included. A pivot
+    /// that may have been done is neither before nor behind: a person finds out.
     fn give_up(&mut self) {
         let Pending::Call { activity, .. } = &self.pending else { return };
         if self.past_pivot {
             let last = self.last_error.clone().unwrap_or_default();
             return self.stick(format!(
                 "{activity:?} could not be done and nothing can be taken back: {last}"
+            ));
+        }
+        if self.may_have_passed_pivot() {
+            if self.status == Status::Unwinding {
+                return self.leave_to_person("may have been done before unwinding was decided");
+            }
+            let last = self.last_error.clone().unwrap_or_default();
+            return self.stick(format!(
+                "{activity:?} may have been done, and cannot be taken back; nobody could say: {last}"
             ));
         }
         let reason = S::called_off(CalledOff::GaveUp(activity.clone()));

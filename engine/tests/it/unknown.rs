@@ -2,13 +2,20 @@
 
 use std::time::Duration;
 
-use stepwise_engine::{Answer, testing::Clock};
+use serde_json::json;
+use stepwise_engine::{
+    Answer,
+    operate::{Operated, Outside, Verb},
+    testing::Clock,
+};
 
 use crate::{
+    job::{self, Job},
+    odd::{self, Odd},
     order::{Input, Order},
     plain::{Event, Five, LATE},
     provider::Behaviour,
-    world::{World, quick},
+    world::{World, ann, quick},
 };
 
 #[tokio::test]
@@ -151,6 +158,54 @@ async fn what_nobody_expected_gets_the_instance_stuck_and_the_worker_goes_on() {
     }
     let id = world.start::<Five>("next", ()).await;
     assert_eq!(world.ended(id).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_pivot_of_unknown_outcome_is_never_unwound_but_a_person_says_what_became_of_it() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("charge", vec![Behaviour::SilentAfter; 4]);
+    let id = world.start::<Job>("charged", job::Input::Charge).await;
+    let seen = world.ended(id).await;
+    assert_eq!((seen.status.as_str(), &seen.reason), ("stuck", &None), "{seen:?}");
+    let why = seen.last_error.expect("a reason");
+    assert!(why.starts_with("Charge may have been done, and cannot be taken back"), "{why}");
+    assert_eq!(world.provider.requests("charge").len(), 4, "asked again under its key");
+    let stands = Verb::MarkDone {
+        evidence: "their books".to_owned(),
+        event: Some(json!("Done")),
+        outside: Some(Outside::Stands("charge 7".to_owned())),
+    };
+    let done = world.operate(id, &ann(stands)).await;
+    assert!(matches!(&done, Operated::Applied(outlook) if outlook.past_pivot), "{done:?}");
+    world.signal::<Job>(id, "go", job::Event::Go).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_is_cancelled_while_its_pivot_may_have_been_done_is_a_persons_before_it_has_unwound() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("charge", [Behaviour::SilentAfter]);
+    let id = world.start::<Odd>("cancelled", odd::Input::Charge).await;
+    let waits = |seen: &crate::world::Seen| seen.waiting_on.as_deref() == Some("retry");
+    world.until(id, "a retry in a minute", waits).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    world.engine.cancel(&mut tx, id, "not wanted").await.expect("it can be asked");
+    tx.commit().await.expect("the database is there");
+    let seen = world.ended(id).await;
+    assert_eq!(seen.status, "stuck", "{seen:?}");
+    let why = seen.last_error.expect("a reason");
+    assert!(why.contains("which cannot be taken back, may have been done"), "{why}");
+    assert_eq!(world.effects(id).await[0].1, "intent", "nobody knows");
+    let refunded = Verb::MarkDone { evidence: "refund 7".to_owned(), event: None, outside: None };
+    assert!(matches!(world.operate(id, &ann(refunded)).await, Operated::Applied(_)));
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(world.effects(id).await[0].1, "undone");
     worker.stop().await;
     world.close().await;
 }
