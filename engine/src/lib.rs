@@ -51,8 +51,14 @@
 //! Lock order of every transaction: the rows of the domain first, in the domain's order; an instance's row last.
 //!
 //! Also here: [`Child`]ren, [`saga::To::anew`] for what lives for years, [`Engine::cancel`], deadlines ([`Start::within`]), [`Priority`], queues
-//! ([`Start::queued`], [`Quota`]), [`Engine::pause`] for a whole saga, versions ([`Saga::upcast`], and [`Gate`] before a deploy), messages
-//! ([`outbox`], [`inbox`]), reading ([`inspect`]), what a person should see ([`notice`]) and can do about it ([`operate`], for many at once [`bulk`]), and [`testing`].
+//! ([`Start::queued`], [`Quota`]), durable [`Schedule`]s (one firing per tick across all processes), [`Engine::pause`] for a whole saga, versions
+//! ([`Saga::upcast`], and [`Gate`] before a deploy), messages ([`outbox`], [`inbox`]), reading ([`inspect`]), what a person should see ([`notice`])
+//! and can do about it ([`operate`], for many at once [`bulk`]), and [`testing`].
+//!
+//! What keeps it alive by itself: a step that ends its process is driven in a child process until it is known which one does it ([`quarantine`]);
+//! everything that could grow has a limit, over which an instance is `stuck` with a reason or a caller is refused ([`limits`]); old journal
+//! and instances that ended long ago are deleted ([`Retention`]).
+//!
 //! Deliberately absent: replay of code (a position is data), exactly-once calls, locks of our own, any knowledge of HTTP or brokers.
 
 mod advance;
