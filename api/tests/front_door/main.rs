@@ -14,4 +14,5 @@ mod races;
 mod repeats;
 mod shopper;
 mod shopping;
+mod verbs;
 mod webhooks;
