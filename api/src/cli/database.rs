@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use stepwise_engine::Mismatch;
+use stepwise_engine::{Mismatch, WorkerConfig};
 use stepwise_workflows::sagas;
 
 use super::{Failure, settings::Settings};
@@ -108,9 +108,12 @@ impl Database {
         server::pool(options.options([("statement_timeout", REQUEST_STATEMENT)]), API)
     }
 
-    /// For the engine.
+    /// For the engine. Who stands still in an open transaction gives its row locks back about when it loses its lease.
     pub(super) fn engine_pool(&self) -> PgPool {
-        self.pool("stepwise engine", ENGINE)
+        let patience = WorkerConfig::default().lease.as_millis().to_string();
+        let options =
+            self.options.clone().options([("idle_in_transaction_session_timeout", patience)]);
+        Self { options }.pool("stepwise engine", ENGINE)
     }
 
     /// For the relay.
@@ -168,4 +171,24 @@ pub(super) fn refuse(found: &[Mismatch]) -> Result<(), Failure> {
          them, or a newer one that knows them, until they have ended",
         first.count, first.name, first.version, first.why
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_stands_still_in_a_transaction_loses_its_locks_with_its_lease() {
+        let fresh = stepwise_engine::testing::Database::fresh(&[]).await;
+        let database = Database::at(fresh.options()).await.unwrap_or_else(|e| panic!("{e}"));
+        let pool = database.engine_pool();
+        let patience: String =
+            sqlx::query_scalar("-- name: test patience\nshow idle_in_transaction_session_timeout")
+                .fetch_one(&pool)
+                .await
+                .expect("the database is there");
+        assert_eq!(patience, format!("{}s", WorkerConfig::default().lease.as_secs()));
+        pool.close().await;
+        fresh.close().await;
+    }
 }
