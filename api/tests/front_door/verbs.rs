@@ -185,3 +185,29 @@ async fn the_gate_names_as_json_what_this_version_cannot_go_on_with() {
     );
     desk.house.close().await;
 }
+
+#[tokio::test]
+async fn sagas_are_listed_by_tag_and_priority_on_a_terminal() {
+    let desk = Desk::new().await;
+    let (saga, other) = (desk.placement().await, desk.placement().await);
+    desk.set(saga, "tags = '{\"shop\": \"5\"}', priority = 2").await;
+    let listed = async |options: &[&str]| {
+        let (code, stdout, stderr) =
+            desk.run(&[&["saga", "list", "--json"], options].concat()).await;
+        assert_eq!(code, 0, "{stderr}");
+        let sagas = stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        sagas.map(|saga| id(&saga["id"])).collect::<Vec<_>>()
+    };
+    assert_eq!(listed(&[]).await, [other, saga], "newest first");
+    assert_eq!(listed(&["--tag", "shop=5"]).await, [saga]);
+    assert!(listed(&["--tag", "shop=5", "--tag", "region=eu"]).await.is_empty());
+    assert_eq!(listed(&["--priority", "normal"]).await, [other]);
+    assert!(listed(&["--parent", &saga.to_string()]).await.is_empty());
+    for wrong in [["--tag", "shop"], ["--priority", "urgent"]] {
+        let (code, _, stderr) = desk.run(&[&["saga", "list"], &wrong[..]].concat()).await;
+        assert_eq!(code, 2, "{stderr}");
+    }
+    let (_, stdout, _) = desk.run(&["saga", "show", &saga.to_string()]).await;
+    assert!(stdout.contains("tag        shop=5") && stdout.contains("priority   low"), "{stdout}");
+    desk.house.close().await;
+}
