@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::{
     bulk::{self, Bulk, BulkError, Count, Item, Order, Summary},
-    inspect::Filter,
     operate::Verb,
 };
 use stepwise_workflows::sagas;
@@ -15,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     folder::Folder,
+    saga::Which,
     settings::Settings,
     shop::{self, GatewayAddress},
 };
@@ -117,24 +117,6 @@ pub(super) struct Plan {
     json: bool,
 }
 
-/// Which open sagas are meant: those that all of it is true for.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-struct Which {
-    /// Only this saga, such as place-order
-    #[arg(long, visible_alias = "name")]
-    kind: Option<String>,
-    /// Only running, unwinding, paused or stuck ones
-    #[arg(long)]
-    status: Option<String>,
-    /// Only those about this, such as an order's id
-    #[arg(long)]
-    subject: Option<String>,
-    /// Only those that wait on worker, activity, retry, timer, signal or operator
-    #[arg(long)]
-    waiting_on: Option<String>,
-}
-
 /// Exit code 1 where it is refused, 2 where there is no such bulk.
 pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Result<(), Failure> {
     let mut tx = db.begin().await?;
@@ -187,8 +169,11 @@ fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Engine, F
 
 fn order(plan: Plan) -> Result<Order, Failure> {
     let Plan { verb, which, most, reason, by, json: _ } = plan;
-    let Which { kind: name, status, subject, waiting_on } = which;
-    let filter = Filter { name, status, subject, waiting_on, limit: most, ..Filter::default() };
+    let filter = which.narrowed(most).ok_or_else(|| {
+        Failure::usage(
+            "which sagas? Give --kind, --status, --tag or another of `saga bulk plan --help`",
+        )
+    })?;
     Ok(Order { verb: verb_of(&verb)?, by, reason, filter })
 }
 

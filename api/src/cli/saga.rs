@@ -21,27 +21,8 @@ enum Verb {
     /// The newest sagas.
     #[command(after_help = "Example: stepwise saga list --kind place-order --waiting-on retry")]
     List {
-        /// Only this saga, such as place-order
-        #[arg(long)]
-        kind: Option<String>,
-        /// Only running, unwinding, paused, stuck, completed, unwound or abandoned ones
-        #[arg(long)]
-        status: Option<String>,
-        /// Only those about this, such as an order's id
-        #[arg(long)]
-        subject: Option<String>,
-        /// Only those that wait on worker, activity, retry, timer, signal, operator, children, parent or version
-        #[arg(long)]
-        waiting_on: Option<String>,
-        /// Only those with this tag, NAME=VALUE; with all of them if given several times
-        #[arg(long = "tag", value_parser = tag)]
-        tags: Vec<(String, String)>,
-        /// Only those of this priority: high, normal or low
-        #[arg(long, value_parser = priority)]
-        priority: Option<Priority>,
-        /// Only those that this one started
-        #[arg(long)]
-        parent: Option<Uuid>,
+        #[command(flatten)]
+        which: Which,
         /// At most so many
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
@@ -67,22 +48,64 @@ enum Verb {
     Operate(operate::Command),
 }
 
+/// Which sagas are meant: those that all of it is true for.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Which {
+    /// Only this saga, such as place-order
+    #[arg(long, visible_alias = "name")]
+    kind: Option<String>,
+    /// Only running, unwinding, paused, stuck, completed, unwound or abandoned ones
+    #[arg(long)]
+    status: Option<String>,
+    /// Only those about this, such as an order's id
+    #[arg(long)]
+    subject: Option<String>,
+    /// Only those that wait on worker, activity, retry, timer, signal, operator, children, parent or version
+    #[arg(long)]
+    waiting_on: Option<String>,
+    /// Only those with this tag, NAME=VALUE; with all of them if given several times
+    #[arg(long = "tag", value_parser = tag)]
+    tags: Vec<(String, String)>,
+    /// Only those of this priority: high, normal or low
+    #[arg(long, value_parser = priority)]
+    priority: Option<Priority>,
+    /// Only those that this one started
+    #[arg(long)]
+    parent: Option<Uuid>,
+}
+
+impl Which {
+    /// `None` where nothing was given.
+    pub(super) fn narrowed(self, limit: i64) -> Option<Filter> {
+        let Self { kind: name, status, subject, waiting_on, tags, priority, parent } = self;
+        let words = [&name, &status, &subject, &waiting_on];
+        let narrows = words.iter().any(|word| word.is_some())
+            || !tags.is_empty()
+            || priority.is_some()
+            || parent.is_some();
+        let tags = tags.into_iter().collect();
+        let filter = Filter {
+            name,
+            status,
+            subject,
+            waiting_on,
+            tags,
+            priority,
+            parent,
+            before: None,
+            limit,
+        };
+        narrows.then_some(filter)
+    }
+}
+
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
     // A bulk is read beside its transaction.
     let db = database::connect(settings, 2).await?;
     match args.verb {
-        Verb::List { kind, status, subject, waiting_on, tags, priority, parent, limit, json } => {
-            let filter = Filter {
-                name: kind,
-                status,
-                subject,
-                waiting_on,
-                tags: tags.into_iter().collect(),
-                priority,
-                parent,
-                before: None,
-                limit: limit.into(),
-            };
+        Verb::List { which, limit, json } => {
+            let limit = i64::from(limit);
+            let filter = which.narrowed(limit).unwrap_or(Filter { limit, ..Filter::default() });
             list(&inspect::list(&db, &filter).await?, json);
         }
         Verb::Show { id, json } => {
