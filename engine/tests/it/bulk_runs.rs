@@ -1,10 +1,11 @@
 //! While a bulk runs: once each, at its rate, whoever dies.
 
-use stepwise_engine::{bulk, operate::Verb};
+use stepwise_engine::{Engine, bulk, operate::Verb};
 use uuid::Uuid;
 
 use crate::{
     bulk::{apply, done, find, items, of, operated, plan, stuck_notices, until, waiting_jobs},
+    plain::{Five, FiveSteps},
     world::{Mortal, World, engine, quick, work_on},
 };
 
@@ -123,6 +124,28 @@ async fn an_item_that_the_database_refuses_fails_and_one_that_is_locked_waits() 
     assert!(failed.error.as_deref().is_some_and(|why| why.contains("cursed")), "{failed:?}");
     assert_eq!(world.see(ids[7]).await.status, "running");
     assert_eq!(operated(&world).await, [(1, 29)]);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn items_of_a_saga_that_a_worker_does_not_know_are_left_to_one_that_does() {
+    let world = World::new().await;
+    waiting_jobs(&world, 3).await;
+    world.start::<Five>("five", ()).await;
+    let [jobs, fives] =
+        [plan(&world, Verb::Pause, of("job")).await, plan(&world, Verb::Pause, of("five")).await];
+    apply(&world, &jobs, 1_000).await;
+    apply(&world, &fives, 1_000).await;
+    let steps = FiveSteps(world.provider.clone());
+    let stranger = Engine::builder(world.pool.clone()).explored::<Five, _>(steps).build();
+    let other = work_on(&stranger, quick()).await;
+    done(&world, fives.bulk_id).await;
+    let seen = find(&world, jobs.bulk_id).await;
+    assert_eq!((seen.status.as_str(), seen.left), ("running", 3), "and nothing of it was refused");
+    let worker = world.worker(quick()).await;
+    assert_eq!(done(&world, jobs.bulk_id).await.applied, 3);
+    other.stop().await;
     worker.stop().await;
     world.close().await;
 }
