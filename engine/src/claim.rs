@@ -33,7 +33,8 @@ pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
 /// What it says when a round should be gone at once; nothing else is said.
 pub(crate) const ROUND: &str = "round";
 
-// The limit is a literal: with a parameter the planner reads a tenth of the table.
+// The limit is a literal: with a parameter the planner reads a tenth of the table. It is no more than 64, so that a claim takes a
+// few milliseconds, however much is due.
 macro_rules! due_of {
     ($class:literal, $limit:literal) => {
         concat!(
@@ -110,7 +111,7 @@ returning ",
     };
 }
 
-const DUE: [(usize, &str); 4] = [claim_due!(512), claim_due!(64), claim_due!(8), claim_due!(1)];
+const DUE: [(usize, &str); 4] = [claim_due!(64), claim_due!(16), claim_due!(4), claim_due!(1)];
 const OF_THE_DEAD: &str = claim_orphans!(
     "claim from the dead",
     "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)",
@@ -222,13 +223,15 @@ async fn claim(
         select greatest(0, ceil(extract(epoch from min(n.wake_at) - (select saga.now())) * 1000))::bigint
         from generate_series(0, 2) as class(priority), lateral (
             select i.wake_at from saga.instance i
-            where i.priority = class.priority and i.wake_at < 'infinity'
+            -- No further than it rests anyway: others may have a million asleep.
+            where i.priority = class.priority and i.wake_at < (select saga.now()) + $3 * interval '1 ms'
                 and exists (select from known k where k.name = i.name and k.version >= i.version)
             order by i.wake_at limit 1) n
         having min(n.wake_at) is not null",
     )
     .bind(names)
     .bind(versions)
+    .bind(i64::try_from(poll.as_millis()).unwrap_or(i64::MAX))
     .fetch_optional(&mut *connection)
     .await?;
     Ok(next_ms

@@ -8,11 +8,11 @@ use crate::{
     world::{World, eventually, quick},
 };
 
-/// Runs so many instances to their end.
-async fn run_many(world: &World, count: usize) {
-    for batch in 0..count.div_ceil(100) {
+/// Runs so many instances to their end, `together` at a time.
+async fn run_many(world: &World, count: usize, together: usize) {
+    for batch in 0..count.div_ceil(together) {
         let mut tx = world.pool.begin().await.expect("the database is there");
-        let starts = (0..100).map(|n| Start::new(format!("{batch}-{n}"), ())).collect();
+        let starts = (0..together).map(|n| Start::new(format!("{batch}-{n}"), ())).collect();
         let started =
             world.engine.start_many::<Five>(&mut tx, starts).await.expect("they can be started");
         tx.commit().await.expect("the database is there");
@@ -28,7 +28,7 @@ async fn run_many(world: &World, count: usize) {
 async fn the_five_outcomes_of_an_instance_come_from_five_commits() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    run_many(&world, 100).await;
+    run_many(&world, 100, 100).await;
     let (rows, commits, shared): (i64, i64, i64) = sqlx::query_as(
         "-- name: test commits
         select count(*), count(distinct (saga_id, xmin::text)), count(distinct xmin::text)
@@ -47,7 +47,8 @@ async fn the_five_outcomes_of_an_instance_come_from_five_commits() {
 async fn steps_are_heap_only_updates_and_nothing_scans_the_instances() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    run_many(&world, 500).await;
+    // One by one: of a page's instances that move at once not all find room on it, the fewer the busier the machine is.
+    run_many(&world, 100, 1).await;
     worker.stop().await;
     let World { db, pool, engine, .. } = world;
     drop(engine);
@@ -64,12 +65,11 @@ async fn steps_are_heap_only_updates_and_nothing_scans_the_instances() {
         .fetch_one(&mut admin)
         .await
         .expect("the database is there");
-        seen.0 >= 2_500
+        seen.0 >= 500
     })
     .await;
     let (updates, hot, scans): (i64, i64, i64) = seen;
-    // Four of five commits change no indexed column; the fifth, the end, does. Instances of one page that move in the same
-    // statement do not all find room on it (64% measured here); one changed index would make it 0.
+    // Four of five commits change no indexed column; the fifth, the end, does. One changed index would make it 0.
     assert!(hot * 2 >= updates, "{hot} of {updates} updates are heap-only");
     assert_eq!(scans, 0, "claims, commits and sweeps go by an index");
     admin.close().await.expect("it ends");
