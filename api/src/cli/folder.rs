@@ -44,7 +44,8 @@ impl Folder {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
         let path = fs::canonicalize(path).map_err(cannot)?;
-        let probe = path.join(".writable");
+        // A name of its own: processes that share the folder may start at the same moment.
+        let probe = path.join(format!(".writable-{}", uuid::Uuid::new_v4()));
         fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(cannot)?;
         Ok(Self(path))
     }
@@ -74,24 +75,41 @@ impl Folder {
         }
     }
 
-    /// The installation's secrets, drawn at the first call.
+    /// The installation's secrets, drawn at the first call; of several processes at once by one of them.
     pub(super) fn secrets(&self) -> Result<Secrets, Failure> {
+        if let Some(secrets) = self.drawn()? {
+            return Ok(secrets);
+        }
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(self.join("secrets.lock"))
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(|error| Failure::failed("cannot lock the data directory", error))?;
+        if let Some(secrets) = self.drawn()? {
+            return Ok(secrets);
+        }
+        let draw = || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let secrets = Secrets {
+            webhook_secret: format!("whsec_{}", draw()),
+            gateway_key: format!("sk_sandbox_{}", draw()),
+            name: hex::encode(rand::random::<[u8; 4]>()),
+        };
+        self.write_private("secrets.json", &secrets)?;
+        drop(lock);
+        Ok(secrets)
+    }
+
+    fn drawn(&self) -> Result<Option<Secrets>, Failure> {
         let path = self.join("secrets.json");
         let broken = |error: &dyn std::fmt::Display| {
             Failure::failed(&format!("cannot use {}", path.display()), error)
         };
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| broken(&error)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let drawn = || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-                let secrets = Secrets {
-                    webhook_secret: format!("whsec_{}", drawn()),
-                    gateway_key: format!("sk_sandbox_{}", drawn()),
-                    name: hex::encode(rand::random::<[u8; 4]>()),
-                };
-                self.write_private("secrets.json", &secrets)?;
-                Ok(secrets)
-            }
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| broken(&error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(broken(&error)),
         }
     }
@@ -138,6 +156,18 @@ mod tests {
         assert_eq!(folder.secrets().expect("read").webhook_secret, first.webhook_secret);
         let mode = fs::metadata(folder.join("secrets.json")).expect("written").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        fs::remove_dir_all(path).expect("ours");
+    }
+
+    #[test]
+    fn whoever_opens_a_new_folder_at_the_same_moment_has_the_same_secrets() {
+        let path = scratch();
+        let open = || Folder::open(&path).and_then(|folder| folder.secrets()).expect("it opens");
+        let drawn = std::thread::scope(|scope| {
+            let openers = (0..16).map(|_| scope.spawn(open)).collect::<Vec<_>>();
+            openers.into_iter().map(|one| one.join().expect("no panic").name).collect::<Vec<_>>()
+        });
+        assert!(drawn.iter().all(|name| *name == drawn[0]), "{drawn:?}");
         fs::remove_dir_all(path).expect("ours");
     }
 
