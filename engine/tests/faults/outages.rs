@@ -164,7 +164,9 @@ async fn terminated_sessions_lose_nothing_and_repeat_nothing() {
         PgConnection::connect_with(&stage.options()).await.expect("the database is there");
     let load = stage.load(Pace::default());
     let (begun, lasts, mut terminated) = (Instant::now(), Duration::from_secs(size(5, 60)), 0);
-    while begun.elapsed() < lasts {
+    // A short run goes on until a client has lost a commit, which is chance.
+    let lost = || stage.log.lock().expect("plain data").counts.lost_commits > 0;
+    while begun.elapsed() < lasts || !lost() && begun.elapsed() < lasts + Duration::from_secs(60) {
         terminated += sqlx::query_scalar::<_, i64>(
             "-- name: test terminate
             select count(pg_terminate_backend(pid)) from (select pid from pg_stat_activity
@@ -179,10 +181,7 @@ async fn terminated_sessions_lose_nothing_and_repeat_nothing() {
     stage.quiet().await;
     println!("{terminated} sessions terminated");
     assert!(terminated >= size(25, 250), "vacuous: {terminated} sessions terminated");
-    assert!(
-        stage.log.lock().expect("plain data").counts.lost_commits > 0,
-        "vacuous: no client noticed"
-    );
+    assert!(lost(), "vacuous: no client noticed");
     stage.balances(60).await;
     assert_eq!(stage.logged("taken over from a dead worker"), 0, "nobody was dead");
     drop(workers);
