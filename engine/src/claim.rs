@@ -33,8 +33,8 @@ pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
 /// What it says when a round should be gone at once; nothing else is said.
 pub(crate) const ROUND: &str = "round";
 
-// The limit is a literal: with a parameter the planner reads a tenth of the table. It is no more than 64, so that a claim takes a
-// few milliseconds, however much is due.
+// The limit is a literal: with a parameter the planner reads a tenth of the table. It is no more than 64: a claim's time grows
+// with what it takes, and others wait for its locks and its commit.
 macro_rules! due_of {
     ($class:literal, $limit:literal) => {
         concat!(

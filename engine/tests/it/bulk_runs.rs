@@ -137,12 +137,24 @@ async fn items_of_a_saga_that_a_worker_does_not_know_are_left_to_one_that_does()
         [plan(&world, Verb::Pause, of("job")).await, plan(&world, Verb::Pause, of("five")).await];
     apply(&world, &jobs, 1_000).await;
     apply(&world, &fives, 1_000).await;
+    let due = || async {
+        sqlx::query_scalar::<_, chrono::DateTime<chrono::Utc>>(
+            "-- name: test when a bulk is due\nselect next_at from saga.bulk where bulk_id = $1",
+        )
+        .bind(jobs.bulk_id)
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there")
+    };
+    // Its turn comes before that of the other bulk: the stranger meets it first.
+    let turn = due().await;
     let steps = FiveSteps(world.provider.clone());
     let stranger = Engine::builder(world.pool.clone()).explored::<Five, _>(steps).build();
     let other = work_on(&stranger, quick()).await;
     done(&world, fives.bulk_id).await;
     let seen = find(&world, jobs.bulk_id).await;
     assert_eq!((seen.status.as_str(), seen.left), ("running", 3), "and nothing of it was refused");
+    assert_eq!(due().await, turn, "nor was its turn put off");
     let worker = world.worker(quick()).await;
     assert_eq!(done(&world, jobs.bulk_id).await.applied, 3);
     other.stop().await;
