@@ -69,8 +69,9 @@ async fn steps_are_heap_only_updates_and_nothing_scans_the_instances() {
     })
     .await;
     let (updates, hot, scans): (i64, i64, i64) = seen;
-    // Four of five commits change no indexed column; the fifth, the end, does. One changed index would make it 0.
-    assert!(hot * 2 >= updates, "{hot} of {updates} updates are heap-only");
+    // Four of five commits change no indexed column; the fifth, the end, does: 80%. One step in five that
+    // changed an indexed column would make it 60%, an index of what each changes 0.
+    assert!(hot * 100 >= updates * 78, "{hot} of {updates} updates are heap-only");
     assert_eq!(scans, 0, "claims, commits and sweeps go by an index");
     admin.close().await.expect("it ends");
     db.close().await;
