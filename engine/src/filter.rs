@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     birth::Priority,
-    id::{shard_in, shard_of},
+    id::{SHARDS, shard_in},
 };
 
 /// Which instances a list shows, newest first, or a [bulk](crate::bulk) is about: those that fit everything given.
@@ -81,8 +81,9 @@ impl Filter {
         is("status", &self.status);
         is("subject", &self.subject);
         is("waiting_on", &self.waiting_on);
-        if let Some(subject) = &self.subject {
-            query.push(" and i.shard = ").push_bind(shard_of(subject));
+        if self.subject.is_some() && self.parent.is_none() {
+            // The index begins with the shard, and that of a child is its parent's, not its subject's.
+            query.push(" and i.shard = any(").push_bind(Vec::from_iter(0..SHARDS)).push(")");
         }
         if !self.tags.is_empty() {
             query.push(" and i.tags @> ").push_bind(Json(self.tags.clone()));

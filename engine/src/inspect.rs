@@ -151,7 +151,7 @@ pub async fn summary(pool: &PgPool, id: Uuid) -> Result<Option<Summary>, sqlx::E
     .await
 }
 
-/// The newest instance of a saga about a subject, open or ended. Round trips: 1.
+/// The newest instance of a saga about a subject, open or ended; a child, which lives on its parent's shard, is not looked for. Round trips: 1.
 ///
 /// # Errors
 /// The database's.

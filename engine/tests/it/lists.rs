@@ -74,6 +74,10 @@ async fn a_parent_shows_its_children_and_they_show_their_parent() {
         let first = inspect::summary(&world.pool, both[0]).await.expect("readable").expect("there");
         if first.subject == "slow" { (both[0], both[1]) } else { (both[1], both[0]) }
     };
+    for (subject, child) in [("slow", slow), ("fast", fast)] {
+        let about = Filter { subject: Some(subject.to_owned()), ..Filter::default() };
+        assert_eq!(found(&world, about).await, [child], "although it lives on its parent's shard");
+    }
     world.until(fast, "its end", |seen| seen.waiting_on.as_deref() == Some("parent")).await;
     let details = inspect::details(&world.pool, id).await.expect("readable").expect("it is there");
     assert_eq!(details.open_children, 1, "the slow one");
