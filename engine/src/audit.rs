@@ -36,7 +36,7 @@ pub async fn forgotten(pool: &PgPool) -> Result<Vec<Forgotten>, sqlx::Error> {
                     when not exists (select from saga.worker w where w.worker_id = i.owner) then 'its owner has no lease' end
                 when i.queued then case when i.queue_key is null then 'it waits its turn in no queue' end
                 when i.wake_at is not null then null
-                when i.pending ? 'timer' then 'its timer never fires'
+                when i.pending -> 'timer' is not null then 'its timer never fires'
                 when i.waiting_on = 'signal' then null
                 when i.waiting_on = 'children' then case
                     when not exists (select from saga.join_wait j where j.shard = i.shard and j.saga_id = i.saga_id)

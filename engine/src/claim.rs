@@ -33,18 +33,18 @@ pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
 /// What it says when a round should be gone at once; nothing else is said.
 pub(crate) const ROUND: &str = "round";
 
-// The limit is a literal: with a parameter the planner reads a tenth of the table. It is no more than 64: a claim's time grows
+// The limit is a literal: with a parameter the planner reads a tenth of the table. It is no more than 32: a claim's time grows
 // with what it takes, and others wait for its locks and its commit.
 macro_rules! due_of {
     ($class:literal, $limit:literal) => {
         concat!(
-            "select i.shard, i.saga_id, i.wake_at + ",
+            "select i.ctid, i.wake_at + ",
             $class,
             " * interval '60 seconds' as turn
     from saga.instance i
     where i.priority = ",
             $class,
-            " and i.wake_at <= (select saga.now())
+            " and i.wake_at <= (select now from clock)
         and exists (select from known k where k.name = i.name and k.version >= i.version)
     order by i.wake_at
     limit ",
@@ -55,12 +55,14 @@ macro_rules! due_of {
     };
 }
 
-// Each class by its own range of the index; they meet with [`crate::Priority::HEAD_START`].
+// Each class by its own range of the index; they meet with [`crate::Priority::HEAD_START`]. A row is taken where it was found: one
+// that has moved since the statement began stays due.
 macro_rules! claim_due {
     ($limit:literal) => {
         ($limit, concat!(
             "-- name: claim due
 with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version)),
+clock as materialized (select saga.now() as now),
 high as materialized (
     ", due_of!(0, $limit), "
 ),
@@ -77,7 +79,7 @@ due as materialized (
 )
 update saga.instance i
 set owner = $1, epoch = i.epoch + 1, wake_at = null, waiting_on = 'worker', updated_at = clock_timestamp()
-from due d where i.shard = d.shard and i.saga_id = d.saga_id
+where i.ctid = any(array(select d.ctid from due d))
 returning ", row_columns!()))
     };
 }
@@ -98,9 +100,9 @@ orphan as materialized (
     for no key update skip locked
 )
 update saga.instance i
-set owner = $1, epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending ? 'call',
+set owner = $1, epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending -> 'call' is not null,
     -- An attempt may have begun after the late effects of an earlier one had been waited for.
-    timer_at = case when i.pending ? 'call' then null else i.timer_at end, updated_at = clock_timestamp(),
+    timer_at = case when i.pending -> 'call' is not null then null else i.timer_at end, updated_at = clock_timestamp(),
     suspect = ",
             $suspect,
             "
@@ -111,7 +113,7 @@ returning ",
     };
 }
 
-const DUE: [(usize, &str); 4] = [claim_due!(64), claim_due!(16), claim_due!(4), claim_due!(1)];
+const DUE: [(usize, &str); 3] = [claim_due!(32), claim_due!(8), claim_due!(1)];
 const OF_THE_DEAD: &str = claim_orphans!(
     "claim from the dead",
     "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)",

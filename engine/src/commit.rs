@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use crate::{
     birth::Birth,
+    json::JsonText,
     notice::{self, Tell},
+    row::row_type,
     status::{Status, WaitingOn},
     watch::{self, NewWatch},
 };
@@ -162,15 +164,6 @@ impl Family {
     }
 }
 
-macro_rules! column {
-    ($batch:expr, $field:ident) => {
-        $batch.iter().map(|c| c.$field).collect::<Vec<_>>()
-    };
-    ($batch:expr, $c:ident => $value:expr) => {
-        $batch.iter().map(|$c| $value).collect::<Vec<_>>()
-    };
-}
-
 /// What the statement does about its members' rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -184,6 +177,141 @@ pub(crate) enum Mode {
 
 /// Who was written: (id, epoch), since a batch may hold an instance's owner and the one it was taken from.
 pub(crate) type WrittenMembers = HashSet<(Uuid, i32)>;
+
+/// A member as the statement takes it: the row type `saga.transition`, with the first of its journal rows.
+#[derive(sqlx::Encode)]
+struct Member<'a> {
+    shard: i16,
+    saga_id: Uuid,
+    epoch: i32,
+    seq: i32,
+    new_seq: i32,
+    status: &'static str,
+    waiting_on: Option<&'static str>,
+    state: JsonText<'a>,
+    pending: JsonText<'a>,
+    undos: JsonText<'a>,
+    reason: Option<JsonText<'a>>,
+    past_pivot: bool,
+    attempt: i16,
+    unknowns: i16,
+    unsettled: bool,
+    kept: i16,
+    last_error: Option<&'a str>,
+    wake: i16,
+    delay_ms: i64,
+    release: bool,
+    ended: bool,
+    version: i16,
+    clears: bool,
+    settle_no: Option<i32>,
+    settle_status: Option<&'static str>,
+    settle_reference: Option<&'a str>,
+    intent_no: Option<i32>,
+    intent_kind: Option<&'static str>,
+    intent_amount: Option<&'a str>,
+    intent_currency: Option<&'a str>,
+    j_seq: i32,
+    j_kind: &'static str,
+    j_event: Option<JsonText<'a>>,
+    j_step_no: Option<i32>,
+    j_attempt: Option<i16>,
+    j_started_at: Option<DateTime<Utc>>,
+    j_next: Option<JsonText<'a>>,
+    j_undo: Option<JsonText<'a>>,
+}
+
+row_type!(Member, "saga.transition");
+
+impl<'a> Member<'a> {
+    fn of(commit: &'a Commit) -> Self {
+        let first = &commit.journal[0];
+        let (settle, intent) = (commit.settle.as_ref(), commit.intent.as_ref());
+        let amount = intent.and_then(|intent| intent.amount.as_ref());
+        let (wake, delay_ms) = commit.wake.encode();
+        Self {
+            shard: commit.shard,
+            saga_id: commit.id,
+            epoch: commit.epoch,
+            seq: commit.seq,
+            new_seq: commit.new_seq,
+            status: commit.status.as_str(),
+            waiting_on: commit.waiting_on.map(WaitingOn::as_str),
+            state: JsonText(&commit.state),
+            pending: JsonText(&commit.pending),
+            undos: JsonText(&commit.undos),
+            reason: commit.reason.as_deref().map(JsonText),
+            past_pivot: commit.past_pivot,
+            attempt: commit.attempt,
+            unknowns: commit.unknowns,
+            unsettled: commit.unsettled,
+            kept: commit.kept,
+            last_error: commit.last_error.as_deref(),
+            wake,
+            delay_ms,
+            release: commit.release,
+            ended: commit.ended,
+            version: commit.version,
+            clears: commit.clears(),
+            settle_no: settle.map(|settle| settle.step_no),
+            settle_status: settle.map(|settle| settle.status),
+            settle_reference: settle.and_then(|settle| settle.reference.as_deref()),
+            intent_no: intent.map(|intent| intent.step_no),
+            intent_kind: intent.map(|intent| intent.kind),
+            intent_amount: amount.map(|(amount, _)| amount.as_str()),
+            intent_currency: amount.map(|(_, currency)| currency.as_str()),
+            j_seq: first.seq,
+            j_kind: first.kind,
+            j_event: first.event.as_deref().map(JsonText),
+            j_step_no: first.step_no,
+            j_attempt: first.attempt,
+            j_started_at: first.started_at,
+            j_next: first.next.as_deref().map(JsonText),
+            j_undo: first.undo.as_deref().map(JsonText),
+        }
+    }
+}
+
+/// A further journal row of a commit: the row type `saga.entry`.
+#[derive(sqlx::Encode)]
+pub(crate) struct JournalEntry<'a> {
+    shard: i16,
+    saga_id: Uuid,
+    epoch: i32,
+    seq: i32,
+    kind: &'static str,
+    event: Option<JsonText<'a>>,
+    step_no: Option<i32>,
+    attempt: Option<i16>,
+    started_at: Option<DateTime<Utc>>,
+    next: Option<JsonText<'a>>,
+    undo: Option<JsonText<'a>>,
+}
+
+row_type!(JournalEntry, "saga.entry");
+
+/// The journal rows of these commits but the first `skipped` of each.
+pub(crate) fn entries<'a>(
+    commits: impl Iterator<Item = &'a Commit>,
+    skipped: usize,
+) -> Vec<JournalEntry<'a>> {
+    commits
+        .flat_map(|commit| commit.journal[skipped..].iter().map(move |row| (commit, row)))
+        .map(|(commit, row)| JournalEntry {
+            shard: commit.shard,
+            saga_id: commit.id,
+            epoch: commit.epoch,
+            seq: row.seq,
+            kind: row.kind,
+            event: row.event.as_deref().map(JsonText),
+            step_no: row.step_no,
+            attempt: row.attempt,
+            started_at: row.started_at,
+            next: row.next.as_deref().map(JsonText),
+            undo: row.undo.as_deref().map(JsonText),
+        })
+        .collect()
+}
 
 /// Writes the members whose fence holds and whose row nobody else has locked; answers who they are.
 ///
@@ -199,73 +327,21 @@ pub(crate) async fn write(
     batch: &[Commit],
     mode: Mode,
 ) -> Result<WrittenMembers, sqlx::Error> {
-    let (modes, delays): (Vec<_>, Vec<_>) = batch.iter().map(|c| c.wake.encode()).unzip();
-    let first = batch.iter().map(|c| &c.journal[0]).collect::<Vec<_>>();
-    let rest = beyond_the_first(batch);
+    let mut members = batch.iter().map(Member::of).collect::<Vec<_>>();
+    members.sort_unstable_by_key(|member| member.saga_id);
     let statement = match mode {
         Mode::Skipping => COMMIT_SKIPPING,
         Mode::Waiting => COMMIT_WAITING,
         Mode::Unfenced => COMMIT_UNFENCED,
     };
     let written = sqlx::query_as::<_, (Uuid, i32)>(statement)
-        .bind(column!(batch, shard))
-        .bind(column!(batch, id))
-        .bind(column!(batch, epoch))
-        .bind(column!(batch, seq))
-        .bind(column!(batch, new_seq))
-        .bind(column!(batch, c => c.status.as_str()))
-        .bind(column!(batch, c => c.waiting_on.map(WaitingOn::as_str)))
-        .bind(column!(batch, c => c.state.as_str()))
-        .bind(column!(batch, c => c.pending.as_str()))
-        .bind(column!(batch, c => c.undos.as_str()))
-        .bind(column!(batch, c => c.reason.as_deref()))
-        .bind(column!(batch, past_pivot))
-        .bind(column!(batch, attempt))
-        .bind(column!(batch, unknowns))
-        .bind(column!(batch, unsettled))
-        .bind(column!(batch, kept))
-        .bind(column!(batch, c => c.last_error.as_deref()))
-        .bind(modes)
-        .bind(delays)
-        .bind(column!(batch, release))
-        .bind(column!(batch, c => c.settle.as_ref().map(|s| s.step_no)))
-        .bind(column!(batch, c => c.settle.as_ref().map(|s| s.status)))
-        .bind(column!(batch, c => c.settle.as_ref().and_then(|s| s.reference.as_deref())))
-        .bind(column!(batch, c => c.intent.as_ref().map(|i| i.step_no)))
-        .bind(column!(batch, c => c.intent.as_ref().map(|i| i.kind)))
-        .bind(column!(batch, c => c.intent.as_ref().and_then(|i| Some(i.amount.as_ref()?.0.as_str()))))
-        .bind(column!(batch, c => c.intent.as_ref().and_then(|i| Some(i.amount.as_ref()?.1.as_str()))))
-        .bind(first.iter().map(|row| row.seq).collect::<Vec<_>>())
-        .bind(first.iter().map(|row| row.kind).collect::<Vec<_>>())
-        .bind(first.iter().map(|row| row.event.as_deref()).collect::<Vec<_>>())
-        .bind(first.iter().map(|row| row.step_no).collect::<Vec<_>>())
-        .bind(first.iter().map(|row| row.attempt).collect::<Vec<_>>())
-        .bind(first.iter().map(|row| row.started_at).collect::<Vec<_>>())
-        .bind(first.iter().map(|row| row.next.as_deref()).collect::<Vec<_>>())
-        .bind(first.iter().map(|row| row.undo.as_deref()).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(c, _)| c.id).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(c, _)| c.epoch).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.seq).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.kind).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.event.as_deref()).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.step_no).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.attempt).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.started_at).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.next.as_deref()).collect::<Vec<_>>())
-        .bind(rest.iter().map(|(_, row)| row.undo.as_deref()).collect::<Vec<_>>())
-        .bind(column!(batch, ended))
-        .bind(column!(batch, version))
-        .bind(column!(batch, c => c.clears()))
+        .bind(members)
+        .bind(entries(batch.iter(), 1))
         .fetch_all(&mut *tx)
         .await?;
     let written = written.into_iter().collect();
     tell_and_watch(tx, batch, &written).await?;
     Ok(written)
-}
-
-/// The journal rows that only a commit of its own may have: those behind its first.
-fn beyond_the_first(batch: &[Commit]) -> Vec<(&Commit, &JournalRow)> {
-    batch.iter().flat_map(|c| c.journal[1..].iter().map(move |row| (c, row))).collect()
 }
 
 /// What members have beside their rows, which is rare.
@@ -303,32 +379,20 @@ macro_rules! commit_sql {
             $name,
             "
 with clock as materialized (select saga.now() as now, clock_timestamp() as real),
-member as (
-    select * from unnest($1::smallint[], $2::uuid[], $3::integer[], $4::integer[], $5::integer[], $6::text[], $7::text[],
-        $8::text[], $9::text[], $10::text[], $11::text[], $12::boolean[], $13::smallint[], $14::smallint[], $15::boolean[],
-        $16::smallint[], $17::text[], $18::smallint[], $19::bigint[], $20::boolean[], $21::integer[], $22::text[], $23::text[],
-        $24::integer[], $25::text[], $26::text[], $27::text[], $28::integer[], $29::text[], $30::text[], $31::integer[],
-        $32::smallint[], $33::timestamptz[], $34::text[], $35::text[], $46::boolean[], $47::smallint[], $48::boolean[])
-        as m(shard, saga_id, epoch, seq, new_seq, status, waiting_on, state, pending, undos, reason, past_pivot, attempt,
-            unknowns, unsettled, kept, last_error, wake, delay_ms, release, settle_no, settle_status, settle_reference,
-            intent_no, intent_kind, intent_amount, intent_currency,
-            j_seq, j_kind, j_event, j_step_no, j_attempt, j_started_at, j_next, j_undo,
-            ended, version, clears)
-),
 fenced as materialized (
-    select m.*, i.queued from member m
-    join saga.instance i on i.shard = m.shard and i.saga_id = m.saga_id ",
+    -- The members come, and are locked, in the order of the array. A lock of the join itself would carry each whole member twice more.
+    select m.*, i.queued from unnest($1::saga.transition[]) m cross join lateral (
+        select i.queued from saga.instance i where i.shard = m.shard and i.saga_id = m.saga_id ",
             $fence,
             "
-    order by m.saga_id
-    for no key update of i ",
+        for no key update ",
             $lock,
-            "
+            ") i
 ),
 written as (
     update saga.instance i set
-        seq = f.new_seq, status = f.status, state = f.state::jsonb, pending = f.pending::jsonb, undos = f.undos::jsonb,
-        reason = f.reason::jsonb, past_pivot = f.past_pivot, attempt = f.attempt, unknowns = f.unknowns,
+        seq = f.new_seq, status = f.status, state = f.state, pending = f.pending, undos = f.undos,
+        reason = f.reason, past_pivot = f.past_pivot, attempt = f.attempt, unknowns = f.unknowns,
         unsettled = f.unsettled, kept = f.kept, last_error = f.last_error,
         waiting_on = case when q.queued and f.status = 'running' then 'worker' when f.wake = 0 then i.waiting_on
             else f.waiting_on end,
@@ -359,16 +423,13 @@ intended as (
 ),
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, attempt, started_at, next, undo, epoch)
-    select f.shard, f.saga_id, f.j_seq, c.real, f.j_kind, f.j_event::jsonb, f.j_step_no, f.j_attempt, f.j_started_at,
-        f.j_next::jsonb, f.j_undo::jsonb, f.epoch
+    select f.shard, f.saga_id, f.j_seq, c.real, f.j_kind, f.j_event, f.j_step_no, f.j_attempt, f.j_started_at,
+        f.j_next, f.j_undo, f.epoch
     from fenced f, clock c
     union all
-    select f.shard, f.saga_id, j.seq, c.real, j.kind, j.event::jsonb, j.step_no, j.attempt, j.started_at, j.next::jsonb,
-        j.undo::jsonb, f.epoch
-    from clock c, unnest($36::uuid[], $37::integer[], $38::integer[], $39::text[], $40::text[], $41::integer[],
-        $42::smallint[], $43::timestamptz[], $44::text[], $45::text[])
-        as j(saga_id, epoch, seq, kind, event, step_no, attempt, started_at, next, undo)
-    join fenced f on f.saga_id = j.saga_id and f.epoch = j.epoch
+    select f.shard, f.saga_id, j.seq, c.real, j.kind, j.event, j.step_no, j.attempt, j.started_at, j.next,
+        j.undo, f.epoch
+    from clock c, unnest($2::saga.entry[]) j join fenced f on f.saga_id = j.saga_id and f.epoch = j.epoch
 )
 select saga_id, epoch from written"
         )

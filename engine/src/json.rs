@@ -1,6 +1,33 @@
 //! Payloads as JSON text that Postgres can store.
 
 use serde::Serialize;
+use sqlx::{
+    Encode, Postgres, Type,
+    encode::IsNull,
+    error::BoxDynError,
+    postgres::{PgArgumentBuffer, PgTypeInfo},
+};
+
+/// JSON text that is sent as it stands, to a parameter of type `json`.
+pub(crate) struct JsonText<'a>(pub(crate) &'a str);
+
+impl Type<Postgres> for JsonText<'_> {
+    fn type_info() -> PgTypeInfo {
+        // `json`; what sqlx sends JSON values as is `jsonb`.
+        PgTypeInfo::with_oid(sqlx::postgres::types::Oid(114))
+    }
+}
+
+impl Encode<'_, Postgres> for JsonText<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn size_hint(&self) -> usize {
+        self.0.len()
+    }
+}
 
 /// Plain data as JSON text. `\u0000`, which jsonb refuses, is replaced, so that foreign text cannot fail a batch.
 pub(crate) fn json(value: &impl Serialize) -> String {

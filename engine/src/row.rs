@@ -82,3 +82,21 @@ impl FromRow<'_, PgRow> for Row {
         })
     }
 }
+
+/// Says what row type of the schema a struct with one lifetime is sent as; its fields stand in the type's order.
+macro_rules! row_type {
+    ($sent:ident, $name:literal) => {
+        impl sqlx::Type<sqlx::Postgres> for $sent<'_> {
+            fn type_info() -> sqlx::postgres::PgTypeInfo {
+                sqlx::postgres::PgTypeInfo::with_name($name)
+            }
+        }
+
+        impl sqlx::postgres::PgHasArrayType for $sent<'_> {
+            fn array_type_info() -> sqlx::postgres::PgTypeInfo {
+                sqlx::postgres::PgTypeInfo::array_of($name)
+            }
+        }
+    };
+}
+pub(crate) use row_type;

@@ -8,13 +8,16 @@ use uuid::Uuid;
 use crate::{
     birth::{Birth, Start, unborn},
     claim::{ROUND, WAKE_CHANNEL},
+    commit,
     engine::Engine,
     family,
     id::shard_of,
     instance::{Instance, Pending},
+    json::JsonText,
     limits::{self, Limit},
+    row::row_type,
     saga::Saga,
-    status::Status,
+    status::{Status, WaitingOn},
     steps::StepError,
     store,
     upcast::Misfit,
@@ -259,69 +262,93 @@ pub(crate) async fn insert(
     Ok(())
 }
 
+/// A birth as the statement takes it: the row type `saga.birth`.
+#[derive(sqlx::Encode)]
+struct Newborn<'a> {
+    shard: i16,
+    saga_id: Uuid,
+    name: &'static str,
+    version: i16,
+    subject: &'a str,
+    start_key: &'a str,
+    status: &'static str,
+    waiting_on: Option<&'static str>,
+    state: JsonText<'a>,
+    pending: JsonText<'a>,
+    undos: JsonText<'a>,
+    reason: Option<JsonText<'a>>,
+    past_pivot: bool,
+    kept: i16,
+    seq: i32,
+    owner: Option<Uuid>,
+    wake: i16,
+    delay_ms: i64,
+    parent_id: Option<Uuid>,
+    parent_step: Option<i32>,
+    held: bool,
+    priority: i16,
+    tags: Option<&'a str>,
+    deadline_ms: Option<i64>,
+    queue_key: Option<&'a str>,
+    intent_no: Option<i32>,
+    intent_kind: Option<&'static str>,
+    intent_amount: Option<&'a str>,
+    intent_currency: Option<&'a str>,
+}
+
+row_type!(Newborn, "saga.birth");
+
+impl<'a> Newborn<'a> {
+    fn of(birth: &'a Birth) -> Self {
+        let Birth { name, commit, options, parent, owner } = birth;
+        let (wake, delay_ms) = commit.wake.encode();
+        let intent = commit.intent.as_ref();
+        let amount = intent.and_then(|intent| intent.amount.as_ref());
+        let ms = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
+        Self {
+            shard: commit.shard,
+            saga_id: commit.id,
+            name,
+            version: commit.version,
+            subject: &options.subject,
+            start_key: &options.start_key,
+            status: commit.status.as_str(),
+            waiting_on: commit.waiting_on.map(WaitingOn::as_str),
+            state: JsonText(&commit.state),
+            pending: JsonText(&commit.pending),
+            undos: JsonText(&commit.undos),
+            reason: commit.reason.as_deref().map(JsonText),
+            past_pivot: commit.past_pivot,
+            kept: commit.kept,
+            seq: commit.new_seq,
+            owner: *owner,
+            wake,
+            delay_ms,
+            parent_id: parent.map(|parent| parent.id),
+            parent_step: parent.map(|parent| parent.step_no),
+            held: parent.is_some_and(|parent| parent.holds),
+            priority: options.priority.as_i16(),
+            tags: options.tags.as_deref(),
+            deadline_ms: options.deadline.map(ms),
+            queue_key: options.queue_key.as_deref(),
+            intent_no: intent.map(|intent| intent.step_no),
+            intent_kind: intent.map(|intent| intent.kind),
+            intent_amount: amount.map(|(amount, _)| amount.as_str()),
+            intent_currency: amount.map(|(_, currency)| currency.as_str()),
+        }
+    }
+}
+
 async fn insert_batch(
     tx: &mut PgConnection,
     births: &[Birth],
     notify: bool,
 ) -> Result<(), sqlx::Error> {
-    macro_rules! each {
-        ($b:ident => $value:expr) => {
-            births.iter().map(|$b| $value).collect::<Vec<_>>()
-        };
-    }
-    let (modes, delays): (Vec<i16>, Vec<i64>) =
-        births.iter().map(|b| b.commit.wake.encode()).unzip();
-    let rows = births
-        .iter()
-        .flat_map(|b| b.commit.journal.iter().map(move |row| (&b.commit, row)))
-        .collect::<Vec<_>>();
-    let intents = births
-        .iter()
-        .filter_map(|b| Some((&b.commit, b.commit.intent.as_ref()?)))
-        .collect::<Vec<_>>();
     let queued = births.iter().any(|birth| birth.options.queue_key.is_some());
-    let ms = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
     sqlx::query(INSERT)
-        .bind(each!(b => b.name))
-        .bind(each!(b => b.commit.version))
-        .bind(each!(b => b.commit.shard))
-        .bind(each!(b => b.commit.id))
-        .bind(each!(b => b.options.subject.as_str()))
-        .bind(each!(b => b.options.start_key.as_str()))
-        .bind(each!(b => b.commit.status.as_str()))
-        .bind(each!(b => b.commit.waiting_on.map(crate::status::WaitingOn::as_str)))
-        .bind(each!(b => b.commit.state.as_str()))
-        .bind(each!(b => b.commit.pending.as_str()))
-        .bind(each!(b => b.commit.undos.as_str()))
-        .bind(each!(b => b.commit.reason.as_deref()))
-        .bind(each!(b => b.commit.past_pivot))
-        .bind(each!(b => b.commit.new_seq))
-        .bind(each!(b => b.owner))
-        .bind(modes)
-        .bind(delays)
-        .bind(rows.iter().map(|(c, _)| c.shard).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(c, _)| c.id).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, row)| row.seq).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, row)| row.kind).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, row)| row.event.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, row)| row.step_no).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, row)| row.next.as_deref()).collect::<Vec<_>>())
-        .bind(rows.iter().map(|(_, row)| row.undo.as_deref()).collect::<Vec<_>>())
-        .bind(intents.iter().map(|(c, _)| c.shard).collect::<Vec<_>>())
-        .bind(intents.iter().map(|(c, _)| c.id).collect::<Vec<_>>())
-        .bind(intents.iter().map(|(_, i)| i.step_no).collect::<Vec<_>>())
-        .bind(intents.iter().map(|(_, i)| i.kind).collect::<Vec<_>>())
-        .bind(intents.iter().map(|(_, i)| Some(i.amount.as_ref()?.0.as_str())).collect::<Vec<_>>())
-        .bind(intents.iter().map(|(_, i)| Some(i.amount.as_ref()?.1.as_str())).collect::<Vec<_>>())
+        .bind(births.iter().map(Newborn::of).collect::<Vec<_>>())
+        .bind(commit::entries(births.iter().map(|birth| &birth.commit), 0))
         .bind(notify.then_some(WAKE_CHANNEL))
-        .bind(each!(b => b.parent.map(|parent| parent.id)))
-        .bind(each!(b => b.parent.map(|parent| parent.step_no)))
-        .bind(each!(b => b.parent.is_some_and(|parent| parent.holds)))
-        .bind(each!(b => b.options.priority.as_i16()))
-        .bind(each!(b => b.options.tags.as_deref()))
-        .bind(each!(b => b.options.deadline.map(ms)))
-        .bind(each!(b => b.options.queue_key.as_deref()))
-        .bind(each!(b => b.commit.kept))
         .bind(if queued { ROUND } else { "" })
         .execute(tx)
         .await
@@ -330,38 +357,31 @@ async fn insert_batch(
 
 const INSERT: &str = "-- name: start instances
 with clock as materialized (select saga.now() as now, clock_timestamp() as real),
+newborn as materialized (select * from unnest($1::saga.birth[])),
 born as (
     insert into saga.instance (shard, saga_id, name, version, subject, start_key, status, waiting_on, state, pending, undos,
         reason, past_pivot, epoch, seq, owner, wake_at, timer_at, created_at, updated_at, ended_at, parent_id, parent_step, held,
         priority, tags, deadline_at, queue_key, queued, kept)
     select b.shard, b.saga_id, b.name, b.version, b.subject, b.start_key, b.status,
-        case when q.queued then 'worker' else b.waiting_on end, b.state::jsonb, b.pending::jsonb, b.undos::jsonb,
-        b.reason::jsonb, b.past_pivot, 1, b.seq, b.owner,
+        case when q.queued then 'worker' else b.waiting_on end, b.state, b.pending, b.undos,
+        b.reason, b.past_pivot, 1, b.seq, b.owner,
         case when b.wake > 1 and not q.queued then c.now + b.delay_ms * interval '1 ms' end,
         case when b.wake = 3 then c.now + b.delay_ms * interval '1 ms' end, c.real, c.real,
         case when b.waiting_on is null or b.waiting_on = 'parent' then c.real end, b.parent_id, b.parent_step, b.held,
         b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept
-    from clock c, unnest($1::text[], $2::smallint[], $3::smallint[], $4::uuid[], $5::text[], $6::text[], $7::text[],
-        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::boolean[], $14::integer[], $15::uuid[],
-        $16::smallint[], $17::bigint[], $33::uuid[], $34::integer[], $35::boolean[], $36::smallint[], $37::text[],
-        $38::bigint[], $39::text[], $40::smallint[])
-        as b(name, version, shard, saga_id, subject, start_key, status, waiting_on, state, pending, undos, reason, past_pivot,
-            seq, owner, wake, delay_ms, parent_id, parent_step, held, priority, tags, deadline_ms, queue_key, kept),
-        lateral (select b.queue_key is not null and b.status = 'running' as queued) q
+    from newborn b, clock c, lateral (select b.queue_key is not null and b.status = 'running' as queued) q
 ),
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, next, undo, epoch)
-    select j.shard, j.saga_id, j.seq, c.real, j.kind, j.event::jsonb, j.step_no, j.next::jsonb, j.undo::jsonb, 1
-    from clock c, unnest($18::smallint[], $19::uuid[], $20::integer[], $21::text[], $22::text[], $23::integer[], $24::text[],
-        $25::text[]) as j(shard, saga_id, seq, kind, event, step_no, next, undo)
+    select j.shard, j.saga_id, j.seq, c.real, j.kind, j.event, j.step_no, j.next, j.undo, j.epoch
+    from unnest($2::saga.entry[]) j, clock c
 ),
 intended as (
     insert into saga.effect (shard, saga_id, step_no, kind, amount, currency, status, at)
-    select i.shard, i.saga_id, i.step_no, i.kind, i.amount::numeric, i.currency, 'intent', c.real
-    from clock c, unnest($26::smallint[], $27::uuid[], $28::integer[], $29::text[], $30::text[], $31::text[])
-        as i(shard, saga_id, step_no, kind, amount, currency)
+    select b.shard, b.saga_id, b.intent_no, b.intent_kind, b.intent_amount::numeric, b.intent_currency, 'intent', c.real
+    from newborn b, clock c where b.intent_no is not null
 )
-select pg_notify($32, $41) where $32 is not null";
+select pg_notify($3, $4) where $3 is not null";
 
 /// A held row that this binary cannot read is left to a newer one, if that has written it; otherwise it waits for a person, with the
 /// reason, instead of being claimed again and again. While the database is away the sweep brings it back.

@@ -133,7 +133,7 @@ pub(crate) async fn stick(
         ),
         journalled as (
             insert into saga.journal (shard, saga_id, seq, at, kind, event, epoch)
-            select shard, saga_id, seq, clock_timestamp(), 'stuck', to_jsonb($4::text), epoch from stuck
+            select shard, saga_id, seq, clock_timestamp(), 'stuck', to_json($4::text), epoch from stuck
         ),
         escalating as (
             insert into saga.escalation (shard, saga_id, due_at)
@@ -163,8 +163,8 @@ pub(crate) async fn leave(
     sqlx::query(
         "-- name: leave to a newer version
         update saga.instance
-        set owner = null, waiting_on = 'worker', wake_at = saga.now(), unsettled = unsettled or pending ? 'call',
-            timer_at = case when pending ? 'call' then null else timer_at end, updated_at = clock_timestamp()
+        set owner = null, waiting_on = 'worker', wake_at = saga.now(), unsettled = unsettled or pending -> 'call' is not null,
+            timer_at = case when pending -> 'call' is not null then null else timer_at end, updated_at = clock_timestamp()
         where shard = $1 and saga_id = $2 and owner = $3",
     )
     .bind(shard)
@@ -196,7 +196,7 @@ pub(crate) async fn note_signal(
             returning i.shard, i.saga_id, i.seq, i.epoch
         )
         insert into saga.journal (shard, saga_id, seq, at, kind, event, epoch)
-        select shard, saga_id, seq, clock_timestamp(), case $4 when 1 then 'signal kept' else 'signal refused' end, $3::jsonb, epoch
+        select shard, saga_id, seq, clock_timestamp(), case $4 when 1 then 'signal kept' else 'signal refused' end, $3::json, epoch
         from noted",
     )
     .bind(shard)

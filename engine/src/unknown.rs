@@ -71,8 +71,8 @@ orphan as materialized (
 marked as (
     update saga.instance i
     set owner = null, epoch = i.epoch + 1, waiting_on = 'version', wake_at = 'infinity',
-        unsettled = i.unsettled or i.pending ? 'call',
-        timer_at = case when i.pending ? 'call' then null else i.timer_at end, updated_at = clock_timestamp()
+        unsettled = i.unsettled or i.pending -> 'call' is not null,
+        timer_at = case when i.pending -> 'call' is not null then null else i.timer_at end, updated_at = clock_timestamp()
     from orphan o where i.shard = o.shard and i.saga_id = o.saga_id",
     told!()
 );

@@ -16,9 +16,9 @@ pub(super) struct Script {
 /// Six transactions for 100 instances: start them, then five times update each and add a journal row.
 pub(super) const BATCHED: Script = Script {
     setup: "drop schema if exists floor cascade; create schema floor;
-        create table floor.instance (shard smallint, id uuid, seq integer, state jsonb, undos jsonb, primary key (shard, id))
+        create table floor.instance (shard smallint, id uuid, seq integer, state json, undos json, primary key (shard, id))
             with (fillfactor = 60);
-        create table floor.journal (shard smallint, id uuid, seq integer, at timestamptz, event jsonb, next jsonb,
+        create table floor.journal (shard smallint, id uuid, seq integer, at timestamptz, event json, next json,
             primary key (shard, id, seq));
         create sequence floor.batch;",
     script: include_str!("floor_batched.sql"),
@@ -44,8 +44,8 @@ pub(super) const ORDERS: Script = Script {
         create table floor.audit (id bigint, product integer, reason text, at timestamptz, primary key (id, product));
         create table floor.event (id bigint, n integer, data jsonb, primary key (id, n));
         create table floor.outbox (id bigint, n integer, data json, at timestamptz, primary key (id, n));
-        create table floor.instance (id bigint primary key, seq integer, state jsonb, undos jsonb) with (fillfactor = 60);
-        create table floor.journal (id bigint, seq integer, at timestamptz, event jsonb, next jsonb, primary key (id, seq));
+        create table floor.instance (id bigint primary key, seq integer, state json, undos json) with (fillfactor = 60);
+        create table floor.journal (id bigint, seq integer, at timestamptz, event json, next json, primary key (id, seq));
         insert into floor.customer select g, false from generate_series(1, 1000) g;
         insert into floor.cart select g, 0 from generate_series(1, 1000) g;
         insert into floor.inventory select g, 1000000, 0 from generate_series(1, 1000) g;

@@ -268,7 +268,7 @@ pub(crate) async fn instances(pool: &PgPool) -> Result<Vec<Seen>, sqlx::Error> {
     sqlx::query_as(
         "-- name: test instances
         select saga_id, name, subject, status, last_error, seq, epoch,
-            case when jsonb_typeof(state) = 'object' then (state->>'noted')::integer end as noted
+            case when json_typeof(state) = 'object' then (state->>'noted')::integer end as noted
         from saga.instance",
     )
     .fetch_all(pool)

@@ -113,7 +113,7 @@ async fn a_signal_that_stays_keeps_the_timer() {
     assert!(armed.is_some());
     assert_eq!(world.signal::<Order>(id, "note", Event::Noted).await, Answer::Applied);
     let seen = world.see(id).await;
-    assert!(seen.state.contains("\"noted\": 1"), "{}", seen.state);
+    assert!(seen.state.contains("\"noted\":1"), "{}", seen.state);
     assert_eq!(timer_at(&world, id).await, armed);
     Clock::of(&world.pool).advance(APPROVAL).await;
     let seen = world.ended(id).await;

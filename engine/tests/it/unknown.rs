@@ -154,7 +154,7 @@ async fn what_nobody_expected_gets_the_instance_stuck_and_the_worker_goes_on() {
         assert_eq!(seen.last_error.as_deref(), Some(expected));
         let journal = world.journal(id).await;
         assert_eq!(journal.last().map(|row| row.0.as_str()), Some("stuck"));
-        assert!(seen.undos.contains("\"TakeBack\": 2"), "what would be taken back is still known");
+        assert!(seen.undos.contains("\"TakeBack\":2"), "what would be taken back is still known");
     }
     let id = world.start::<Five>("next", ()).await;
     assert_eq!(world.ended(id).await.status, "completed");
