@@ -2,27 +2,29 @@
 //!
 //! Engine and application migrate separately, each with a bookkeeping table of its own in its own
 //! schema, so that the engine can be used without the shop and released on its own. A database may
-//! be behind (run [`migrate`]) or ahead, when a newer release has migrated it: then this binary must
-//! not touch it, and [`MigrationError::Newer`] says so.
+//! be behind (run [`migrate`]) or ahead, when a newer release has migrated it. A migration only adds what
+//! earlier releases do not see, so that a roll-back of the program needs none of the database; one that
+//! takes away says so by its name (`0042_contract_...`), and a binary that does not know it must not
+//! touch the database: [`MigrationError::Newer`].
 
 use std::collections::BTreeMap;
 
-use sqlx::PgPool;
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AssertSqlSafe, PgPool};
 use thiserror::Error;
 
 /// Why a database does not have the schema that this binary needs.
 #[derive(Debug, Error)]
 pub enum MigrationError {
-    /// A newer release has migrated this database; nothing was changed.
+    /// A newer release has taken something away from this database; nothing was changed.
     #[error(
-        "the database has migration {found} in {table}, but this version of the program knows \
-         only those up to {known}: run the newer version"
+        "the database has the contracting migration {found} in {table}, but this version of the program \
+         knows only those up to {known}: run the newer version"
     )]
     Newer {
         /// The bookkeeping table.
         table: String,
-        /// The newest migration found in the database.
+        /// The newest contracting migration found in the database.
         found: i64,
         /// The newest migration in this binary.
         known: i64,
@@ -61,6 +63,9 @@ pub enum MigrationError {
     Library(MigrateError),
 }
 
+/// How the description of a migration begins that takes something away from earlier releases.
+const CONTRACTS: &str = "contract";
+
 /// The engine's migrations, kept in `saga._migrations`.
 pub fn migrations() -> Migrator {
     in_schema(sqlx::migrate!("../migrations/engine"), "saga")
@@ -82,7 +87,8 @@ pub async fn migrate(pool: &PgPool) -> Result<(), MigrationError> {
     run(&migrations(), pool).await
 }
 
-/// Tells whether the engine's tables are exactly those this binary needs; changes nothing. Round trips: 2.
+/// Tells whether the engine's tables serve this binary: all of its migrations were applied, and none that contracts beyond them.
+/// Changes nothing. Round trips: 2.
 ///
 /// # Errors
 /// [`MigrationError::Behind`], [`MigrationError::Newer`], [`MigrationError::Changed`] or the database's.
@@ -129,20 +135,23 @@ pub async fn verify_set(migrator: &Migrator, pool: &PgPool) -> Result<(), Migrat
             .bind(&table)
             .fetch_one(pool)
             .await?;
-    let applied = if exists {
-        let mut connection = pool.acquire().await?;
-        connection.list_applied_migrations(&table).await.map_err(MigrationError::Library)?
+    let applied: Vec<(i64, Vec<u8>, String)> = if exists {
+        let bookkeeping = format!(
+            "-- migrations: applied\nselect version, checksum, description from {table} order by version desc"
+        );
+        sqlx::query_as(AssertSqlSafe(bookkeeping)).fetch_all(pool).await?
     } else {
         Vec::new()
     };
     let newest = known.keys().last().copied().unwrap_or(0);
-    if let Some(found) = applied.iter().map(|one| one.version).max().filter(|found| *found > newest)
-    {
-        return Err(MigrationError::Newer { table, found, known: newest });
+    let (newer, applied): (Vec<_>, Vec<_>) =
+        applied.into_iter().partition(|(version, ..)| *version > newest);
+    if let Some((found, ..)) = newer.iter().find(|(.., is)| is.starts_with(CONTRACTS)) {
+        return Err(MigrationError::Newer { table, found: *found, known: newest });
     }
-    for one in &applied {
-        if known.get(&one.version).is_none_or(|checksum| **checksum != *one.checksum) {
-            return Err(MigrationError::Changed { table, version: one.version });
+    for (version, checksum, _) in &applied {
+        if known.get(version).is_none_or(|known| *known != checksum.as_slice()) {
+            return Err(MigrationError::Changed { table, version: *version });
         }
     }
     match known.len() - applied.len() {

@@ -120,7 +120,7 @@ async fn a_database_a_newer_release_has_migrated_is_exit_code_4_and_stays_untouc
     assert_eq!((code, stdout.as_str()), (0, "this version fits the database\n"), "{stderr}");
     sqlx::query(
         "insert into shop._migrations (version, description, success, checksum, execution_time)
-        values (9999, 'from the future', true, '\\x00', 0)",
+        values (9999, 'contract the future', true, '\\x00', 0)",
     )
     .execute(house.database.pool())
     .await

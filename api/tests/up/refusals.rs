@@ -88,7 +88,7 @@ async fn a_database_that_a_newer_version_has_migrated_is_left_alone() {
     for schema in ["shop", "saga"] {
         let newer = format!(
             "insert into {schema}._migrations (version, description, success, checksum, \
-             execution_time) values (9999, 'of tomorrow', true, '\\x00', 0)"
+             execution_time) values (9999, 'contract of tomorrow', true, '\\x00', 0)"
         );
         sqlx::query(AssertSqlSafe(newer)).execute(database.pool()).await.expect("written");
         let url = database.url();

@@ -2,21 +2,29 @@ use super::*;
 use crate::testing::Database;
 
 #[tokio::test]
-async fn a_database_migrated_by_a_newer_release_is_refused_by_name() {
+async fn what_a_newer_release_added_is_no_matter_and_what_it_took_away_is_refused_by_name() {
     let database = Database::fresh(&[migrations()]).await;
     verify(database.pool()).await.expect("a fresh database is current");
-    sqlx::query(
-        "-- test: a newer release was here\n\
-         insert into saga._migrations (version, description, success, checksum, execution_time) \
-         values (9999, 'from the future', true, '\\x00', 0)",
-    )
-    .execute(database.pool())
-    .await
-    .expect("the bookkeeping table takes a row");
+    newer_release(&database, 9998, "a table that nobody here knows").await;
+    migrate(database.pool()).await.expect("a roll-back of the program needs none of the database");
+    newer_release(&database, 9999, "contract what nobody needs").await;
 
     let refused = migrate(database.pool()).await.expect_err("a newer database must be refused");
     assert!(matches!(refused, MigrationError::Newer { found: 9999, .. }), "{refused}");
     database.close().await;
+}
+
+async fn newer_release(database: &Database, version: i64, description: &str) {
+    sqlx::query(
+        "-- test: a newer release was here\n\
+         insert into saga._migrations (version, description, success, checksum, execution_time) \
+         values ($1, $2, true, '\\x00', 0)",
+    )
+    .bind(version)
+    .bind(description)
+    .execute(database.pool())
+    .await
+    .expect("the bookkeeping table takes a row");
 }
 
 #[tokio::test]

@@ -305,6 +305,7 @@ fn live_effects(seen: &Seen, lines: &[Line], faults: &mut Vec<String>) {
     live.sort();
     let expected: Vec<String> = match (seen.name.as_str(), seen.status.as_str()) {
         ("trip", "completed") => (1..=LEGS).map(|leg| format!("book-{leg}")).collect(),
+        ("letter", "completed") => ["frank", "post"].map(str::to_owned).to_vec(),
         ("purchase", "completed") => ["confirm", "create", "send"].map(str::to_owned).to_vec(),
         ("purchase", "unwound") => {
             // A payment that was created and never confirmed moves nothing.

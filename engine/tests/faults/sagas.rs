@@ -4,6 +4,7 @@ use sqlx::PgPool;
 use stepwise_engine::Engine;
 
 use crate::{
+    letter::{Letter, LetterSteps, NEW, OLD},
     nap::{Nap, NapSteps},
     outside::Outside,
     purchase::{Purchase, PurchaseSteps},
@@ -12,8 +13,19 @@ use crate::{
 };
 
 /// An engine that knows the sagas under test.
-pub(crate) fn engine(pool: PgPool, outside: &Outside, sabotage: Option<Sabotage>) -> Engine {
-    Engine::builder(pool)
+pub(crate) fn engine(
+    pool: PgPool,
+    outside: &Outside,
+    sabotage: Option<Sabotage>,
+    release: u16,
+) -> Engine {
+    let letters = LetterSteps(outside.clone());
+    let builder = Engine::builder(pool);
+    let builder = match release {
+        OLD => builder.explored::<Letter<OLD>, _>(letters),
+        _ => builder.explored::<Letter<NEW>, _>(letters),
+    };
+    builder
         .explored::<Trip, _>(TripSteps { outside: outside.clone(), sabotage })
         .explored::<Purchase, _>(PurchaseSteps(outside.clone()))
         .explored::<Nap, _>(NapSteps)

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     books::{Books, Seen, instances},
     client::{Load, Log, Pace},
+    letter::OLD,
     outside::Outside,
     provider::{Manners, Provider},
     sagas,
@@ -82,7 +83,7 @@ impl Stage {
         sqlx::raw_sql(TABLES).execute(&pool).await.expect("the tables are new");
         let socket = folder.join("outside");
         let provider = Provider::at(&socket, manners, seed);
-        let engine = sagas::engine(pool.clone(), &Outside(socket), None);
+        let engine = sagas::engine(pool.clone(), &Outside(socket), None, OLD);
         let random = StdRng::seed_from_u64(seed);
         Self {
             pool,
@@ -116,6 +117,7 @@ impl Stage {
             sole: false,
             abort_at: None,
             sabotage: None,
+            release: OLD,
             quarantine: false,
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Told {
     /// Aborts at the nth site that it comes to, counted from 1.
     pub(crate) abort_at: Option<usize>,
     pub(crate) sabotage: Option<Sabotage>,
+    /// Of [`crate::letter::Letter`].
+    pub(crate) release: u16,
     /// What dead workers held is driven in child processes.
     pub(crate) quarantine: bool,
 }

@@ -7,6 +7,7 @@ use stepwise_engine::Start;
 
 use crate::{
     client::start,
+    letter::OLD,
     nap::Nap,
     outside::Outside,
     provider::Manners,
@@ -39,7 +40,7 @@ async fn work_is_found_within_a_second_when_nobody_hears_of_it() {
     .expect("the schema is new");
     let mute = PgPoolOptions::new()
         .connect_lazy_with(stage.options().options([("search_path", "mute,pg_catalog")]));
-    let elsewhere = sagas::engine(mute.clone(), &Outside(stage.folder.join("outside")), None);
+    let elsewhere = sagas::engine(mute.clone(), &Outside(stage.folder.join("outside")), None, OLD);
     let (rounds, mut terminated) = (size(4, 60), 0);
     for round in 0..rounds {
         // And whoever listens is cut off.

@@ -16,6 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use stepwise_engine::{
     WorkerConfig,
     hooks::Hooks,
+    migrations,
     outbox::{Outgoing, Publisher, PublisherState, Rejection, Relay, RelaySettings},
     quarantine::{Quarantine, quarantined},
     work,
@@ -28,6 +29,7 @@ use crate::{
     told::{Role, Sabotage, Told},
 };
 
+mod letter;
 mod nap;
 mod outside;
 mod purchase;
@@ -54,7 +56,7 @@ async fn main() -> ExitCode {
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
     match told.role {
         Role::Quarantined => {
-            let engine = sagas::engine(pool, &outside, told.sabotage);
+            let engine = sagas::engine(pool, &outside, told.sabotage, told.release);
             match quarantined(engine, config(told)).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -64,7 +66,11 @@ async fn main() -> ExitCode {
             }
         }
         Role::Work => {
-            let engine = sagas::engine(pool, &outside, told.sabotage);
+            if let Err(error) = migrations::verify(&pool).await {
+                tracing::error!(%error, "this is no schema of this release");
+                return ExitCode::from(4);
+            }
+            let engine = sagas::engine(pool, &outside, told.sabotage, told.release);
             let shutdown = async move {
                 terminate.recv().await;
             };
