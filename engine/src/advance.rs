@@ -66,7 +66,7 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
         }
         if let Err(limit) = pace.check(instance.seq) {
             instance.stick(limit);
-            in_lane(&shift, instance).await;
+            in_lane(&shift, instance, None).await;
             return;
         }
     }
@@ -121,7 +121,7 @@ async fn settle<S: Saga, I: Steps<S>>(
         let committed = if alone {
             in_transaction(shift, steps, instance, Some(fact)).await
         } else {
-            in_lane(shift, instance).await
+            in_lane(shift, instance, Some(fact)).await
         };
         match committed {
             Committed::Missed(fresh) => instance = fresh,

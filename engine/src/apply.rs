@@ -150,7 +150,9 @@ impl<S: Saga> Instance<S> {
         }
         if pivot && let Err(forbidden) = self.pass_pivot() {
             self.note(self.entry("outcome", fact, event));
-            return self.stick(forbidden);
+            self.leave_to_person(&forbidden.to_string());
+            self.pending = Pending::Event { no: self.seq, event: event.clone() };
+            return;
         }
         let entry = self.entry("outcome", fact, event);
         self.settled();
@@ -159,6 +161,10 @@ impl<S: Saga> Instance<S> {
 
     /// Asks the saga and takes its decision; then the early signals that the new state takes.
     pub(crate) fn react(&mut self, entry: Entry, event: S::Event) {
+        if let Some(why) = self.unstorable.take() {
+            self.note(entry);
+            return self.cannot_take(event, why);
+        }
         match on::<S>(self.state.clone(), event.clone()) {
             Ok(next) => match self.decide(entry, next) {
                 Ok(()) => self.take_early(),
@@ -171,7 +177,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// A bug in the saga. What happened is kept, to be taken once the bug is mended.
+    /// A bug in the saga, or more than can be stored. What happened is kept, to be taken once the bug is mended.
     fn cannot_take(&mut self, event: S::Event, why: impl std::fmt::Display) {
         self.stick(why);
         self.pending = Pending::Event { no: self.seq, event };

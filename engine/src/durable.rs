@@ -11,7 +11,7 @@ use crate::{
     instance::{Instance, Pending},
     lane::{Written, is_transient},
     limits,
-    perform::{Fact, Task},
+    perform::{Fact, Task, What},
     saga::Saga,
     start::{Unreadable, give_up_unreadable},
     status::Status,
@@ -31,14 +31,15 @@ pub(crate) enum Committed<S: Saga> {
     Lost,
 }
 
-/// Written with whoever else is waiting. Round trips: 1, shared; commits: 1, shared.
+/// Written with whoever else is waiting; `fact` led to it. Round trips: 1, shared; commits: 1, shared.
 pub(crate) async fn in_lane<S: Saga>(
     shift: &Shift,
     mut instance: Box<Instance<S>>,
+    fact: Option<&Fact<S::Event>>,
 ) -> Committed<S> {
     let commit = instance.commit();
     if let Err(limit) = limits::check(&commit) {
-        return refused(shift, &instance, &limit).await;
+        return refused(shift, &instance, fact, &limit).await;
     }
     let (wake, parks) = (commit.wake.clone(), commit.release);
     shift.hooks.at(Site::BeforeCommit).await;
@@ -50,24 +51,51 @@ pub(crate) async fn in_lane<S: Saga>(
             if parks { Committed::Lost } else { Committed::Yes(instance) }
         }
         Written::Missed => reread(shift, &instance).await,
-        Written::Refused(why) => refused(shift, &instance, &why).await,
+        Written::Refused(why) => refused(shift, &instance, fact, &why).await,
     }
 }
 
-/// Its transition can never be stored: a person is needed.
+/// Its transition can never be stored: a person is needed. What happened is a fact all the same: it is journalled and settled in the
+/// ledger, and kept for the saga to be asked again. Should even that be refused, the row says no more than that it is stuck.
 async fn refused<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
+    fact: Option<&Fact<S::Event>>,
     why: &impl std::fmt::Display,
 ) -> Committed<S> {
     tracing::error!(saga_id = %instance.id, %why, "a transition is refused; the instance is stuck");
-    match reread::<S>(shift, instance).await {
-        Committed::Missed(mut fresh) if fresh.committed_seq == instance.committed_seq => {
-            fresh.stick(format_args!("its transition cannot be stored: {why}"));
-            Box::pin(in_lane(shift, fresh)).await
-        }
-        other => other,
+    let mut fresh = match reread::<S>(shift, instance).await {
+        Committed::Missed(fresh) if fresh.committed_seq == instance.committed_seq => fresh,
+        other => return other,
+    };
+    let why = format!("its transition cannot be stored: {why}");
+    fresh.unstorable = Some(why.clone());
+    let happened = |fact: &&Fact<_>| {
+        matches!(fact.what, What::Answered { .. } | What::Fired(_) | What::Joined(_))
+    };
+    if let Some(fact) = fact.filter(happened) {
+        fresh.early.clear();
+        fresh.apply(fact);
+    } else {
+        fresh.unsettled |= matches!(fresh.pending, Pending::Call { .. });
     }
+    if fresh.status != Status::Stuck {
+        fresh.stick(&why);
+    }
+    let commit = fresh.commit();
+    match shift.lane(fresh.shard).commit(commit).await {
+        Written::Yes => committed(shift, &mut fresh, &Wake::Hold),
+        Written::Missed => return reread(shift, instance).await,
+        Written::Refused(again) => {
+            tracing::error!(saga_id = %instance.id, why = again, "nor can what happened be stored");
+            let (shard, id) = (instance.shard, instance.id);
+            match store::stick(&shift.pool, shard, id, shift.worker_id, &why).await {
+                Ok(()) => shift.engine.ended(id),
+                Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
+            }
+        }
+    }
+    Committed::Lost
 }
 
 /// Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit. Locks of the domain come
@@ -100,7 +128,7 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
             tx.rollback().await?;
             return Ok(None);
         }
-        shift.hooks.at(Site::BeforeCommit).await;
+        shift.hooks.before_commit(&mut tx).await?;
         tx.commit().await?;
         shift.hooks.at(Site::AfterCommit).await;
         Ok(Some(commit))
@@ -111,7 +139,7 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
             if commit.release { Committed::Lost } else { Committed::Yes(instance) }
         }
         Ok(None) => reread(shift, &instance).await,
-        Err(error) => chain_failed(shift, &instance, fact, error).await,
+        Err(error) => own_failed(shift, &instance, fact, error).await,
     }
 }
 
@@ -127,15 +155,15 @@ fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
     }
 }
 
-/// Nothing of the transaction remains. The outcome that led to the chain is committed alone (its effect is a fact), the chain is tried
-/// again by the default policy; what must never be is `stuck`.
-async fn chain_failed<S: Saga>(
+/// Nothing of the transaction remains. The outcome that led to a chain is committed alone (its effect is a fact), the chain is tried
+/// again by the default policy; what must never be is `stuck`. Where no chain is to follow, all of it is tried again.
+async fn own_failed<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
     fact: Option<&Fact<S::Event>>,
     error: StepError,
 ) -> Committed<S> {
-    tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a chain of tx steps failed");
+    tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
     let mut fresh = match reread(shift, instance).await {
         Committed::Missed(fresh) => fresh,
         other => return other,
@@ -144,10 +172,13 @@ async fn chain_failed<S: Saga>(
         // It was written after all, or a signal came: see what the row waits for now.
         return Committed::Missed(fresh);
     }
-    // Early signals come later, with a chain that works.
+    // Early signals come later, with a transaction that works.
     fresh.early.clear();
     if fact.is_some_and(|fact| fresh.apply(fact) == Applied::Moot) {
         return Committed::Yes(fresh);
+    }
+    if !matches!(fresh.task(), Task::Run | Task::UndoRun) {
+        return again(shift, instance, fact, error).await;
     }
     match &error {
         StepError::Broken(why) if matches!(fresh.task(), Task::UndoRun) => {
@@ -165,7 +196,52 @@ async fn chain_failed<S: Saga>(
             fresh.chain_failed(instance, &error, delay);
         }
     }
-    in_lane(shift, fresh).await
+    if !fresh.family.is_needed() {
+        return in_lane(shift, fresh, fact).await;
+    }
+    let parks = fresh.parks();
+    match alone(shift, &mut fresh).await {
+        Ok(true) if parks => Committed::Lost,
+        Ok(true) => Committed::Yes(fresh),
+        Ok(false) => reread(shift, instance).await,
+        Err(error) => again(shift, instance, fact, error).await,
+    }
+}
+
+/// What a commit does beside its row (births, early signals taken, children let go) failed, and was not begun: the row is as it was. A
+/// database that may accept it later is asked again, as long as this worker works; one that never will needs a person.
+async fn again<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    fact: Option<&Fact<S::Event>>,
+    error: StepError,
+) -> Committed<S> {
+    let for_good = match &error {
+        StepError::Broken(_) => true,
+        StepError::Database(sqlx::Error::Database(database)) => !is_transient(database.as_ref()),
+        StepError::Database(_) => false,
+    };
+    if for_good {
+        return refused(shift, instance, fact, &error).await;
+    }
+    if shift.is_stopping() {
+        return Committed::Lost;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    reread(shift, instance).await
+}
+
+/// Its commit and what that does to others, in a transaction of their own; false if its fence did not hold.
+async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<bool, StepError> {
+    let commit = instance.commit();
+    let mut tx = shift.pool.begin().await?;
+    if !write_own(&mut tx, &commit).await? {
+        return Ok(false);
+    }
+    shift.hooks.before_commit(&mut tx).await?;
+    tx.commit().await?;
+    committed(shift, instance, &commit.wake);
+    Ok(true)
 }
 
 /// Reads the row until the database answers, and takes the early signals in.

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use sqlx::PgConnection;
+
 /// A point at which a process may die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Site {
@@ -20,11 +22,16 @@ pub enum Site {
 /// Asked at every site; `true` stops the driver there for ever, as a crash would.
 pub type StopsAt = Arc<dyn Fn(Site) -> bool + Send + Sync>;
 
+/// Asked before a transition's own transaction commits; `true` has the database refuse it, once, as in a deadlock.
+pub type RefusesCommit = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Switches for tests; all off by default.
 #[derive(Clone, Default)]
 pub struct Hooks {
     /// Where to stop dead.
     pub stops_at: Option<StopsAt>,
+    /// What the database does not commit.
+    pub refuses_commit: Option<RefusesCommit>,
     /// Sabotage: commits of a lane do not test (epoch, seq), and who was taken over is not noticed. Tests of the fence must fail.
     pub without_fence: bool,
 }
@@ -36,6 +43,16 @@ impl Hooks {
         {
             std::future::pending::<()>().await;
         }
+    }
+
+    pub(crate) async fn before_commit(&self, tx: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.refuses_commit.as_ref().is_some_and(|refuses| refuses()) {
+            let refusal =
+                "do $$ begin raise exception 'refused by a test' using errcode = '40001'; end $$";
+            sqlx::raw_sql(refusal).execute(tx).await?;
+        }
+        self.at(Site::BeforeCommit).await;
+        Ok(())
     }
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Instance<S: Saga> {
     tell: Option<Tell>,
     pub(crate) watch: Option<NewWatch>,
     pub(crate) family: Family,
+    /// Why what the saga would decide next cannot be stored: it is not asked, and what happened is kept.
+    pub(crate) unstorable: Option<String>,
 }
 
 impl<S: Saga> Clone for Pending<S> {
@@ -163,6 +165,7 @@ impl<S: Saga> Instance<S> {
             tell: None,
             watch: None,
             family: Family::default(),
+            unstorable: None,
         }
     }
 
@@ -212,6 +215,7 @@ impl<S: Saga> Instance<S> {
             tell: None,
             watch: None,
             family: Family::default(),
+            unstorable: None,
         })
     }
 
@@ -403,6 +407,7 @@ impl<S: Saga> Instance<S> {
             tell: None,
             watch: None,
             family: Family::default(),
+            unstorable: None,
         }
     }
 

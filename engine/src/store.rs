@@ -115,7 +115,8 @@ pub(crate) async fn take_signals(
     .map(|_| ())
 }
 
-/// Marks a row that this worker holds as stuck, without reading it; operators are told, and once more after an hour.
+/// Marks a row that this worker holds as stuck, without reading it; operators are told, and once more after an hour. What was called may have
+/// been done.
 pub(crate) async fn stick(
     pool: &PgPool,
     shard: i16,
@@ -127,7 +128,7 @@ pub(crate) async fn stick(
         "-- name: stick unreadable
         with stuck as (
             update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1,
-                last_error = $4, updated_at = clock_timestamp()
+                unsettled = unsettled or pending -> 'call' is not null, last_error = $4, updated_at = clock_timestamp()
             where shard = $1 and saga_id = $2 and owner = $3
             returning shard, saga_id, seq, epoch, name
         ),

@@ -29,13 +29,16 @@ use crate::{
 pub struct Survived {
     /// How many crash points of each kind there were.
     pub at: BTreeMap<Site, usize>,
+    /// How many commits the database refused, each once.
+    pub refused: usize,
     /// How the runs ended, each way once.
     pub ends: Vec<Status>,
 }
 
 /// Runs the trial once per crash point: the worker stops dead before or after a claim, a call, or a commit (so: before an effect, after
 /// an effect that nobody heard of, before and after writing it down), its process is gone with all its connections, another one
-/// takes over, and the books must balance. The last run has no crash.
+/// takes over, and the books must balance. The last of these runs has no crash. Then once per transaction that a transition has for
+/// itself: the database refuses it the first time, as in a deadlock, and the same worker goes on.
 ///
 /// Call it from a plain `#[test]`: processes are runtimes of their own here. A run takes about 100 ms.
 ///
@@ -63,8 +66,26 @@ pub fn survives_every_crash<T: Trial>(trial: &T) -> Survived {
         let Some(site) = site else { break };
         *at.entry(site).or_insert(0) += 1;
     }
+    let mut refused = 0;
+    for nth in 1.. {
+        let (commits, run) = (Arc::new(AtomicUsize::new(0)), 1_000 + nth);
+        let counted = commits.clone();
+        let refuses = move || counted.fetch_add(1, Ordering::SeqCst) + 1 == nth;
+        let hooks = Hooks { refuses_commit: Some(Arc::new(refuses)), ..Hooks::default() };
+        let process = Process { trial, options: database.options(), run };
+        let point = format!("commit {nth} refused");
+        let end = process.live_on(hooks, &point);
+        if commits.load(Ordering::SeqCst) < nth {
+            break;
+        }
+        println!("{point}");
+        refused += 1;
+        if !ends.contains(&end) {
+            ends.push(end);
+        }
+    }
     home.block_on(database.close());
-    Survived { at, ends }
+    Survived { at, refused, ends }
 }
 
 /// A process: it has a runtime and connections of its own, and nothing of it outlives it.
@@ -94,6 +115,18 @@ impl<T: Trial> Process<'_, T> {
         // Whatever stands at an await is gone; its transactions with it.
         runtime.shutdown_timeout(Duration::from_secs(1));
         lived
+    }
+
+    /// Starts the instance and lives to its end.
+    fn live_on(&self, hooks: Hooks, point: &str) -> Status {
+        let runtime = runtime();
+        let end = runtime.block_on(async {
+            let engine = self.work(hooks).await;
+            let id = self.trial.start(&engine, self.run).await;
+            self.end(&engine, id, point).await
+        });
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        end
     }
 
     fn live_again(&self, id: Uuid, point: &str) -> Status {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stepwise_engine::{Answer, Start, StartError, Status, testing::Clock};
+use stepwise_engine::{Answer, CallOff, Start, StartError, Status, testing::Clock};
 
 use crate::{
     odd::{self, Odd},
@@ -302,6 +302,28 @@ async fn an_activity_pivot_done_after_a_cancel_was_taken_needs_a_person() {
     let seen = world.ended(id).await;
     assert_eq!(seen.status, "stuck", "never unwound while the charge stands: {seen:?}");
     assert_eq!(world.effects(id).await[0].1, "confirmed");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_was_done_before_a_transition_that_cannot_be_stored_is_taken_back_all_the_same() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let id = world.start::<Odd>("swollen", odd::Input::PostAndSwell).await;
+    let seen = world.ended(id).await;
+    assert_eq!(seen.status, "stuck", "{seen:?}");
+    assert_eq!(world.effects(id).await[0].1, "confirmed", "it was done, whatever follows");
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let begun = world.engine.cancel(&mut tx, id, "not wanted").await.expect("it is there");
+    tx.commit().await.expect("the database is there");
+    assert_eq!(begun, CallOff::Begun);
+    let seen = world
+        .until(id, "its end", |seen| ["unwound", "completed"].contains(&seen.status.as_str()))
+        .await;
+    assert_eq!(seen.status, "unwound", "{seen:?}");
+    assert_eq!(world.provider.requests("unpost").len(), 1);
+    assert_eq!(world.effects(id).await[0].1, "undone");
     worker.stop().await;
     world.close().await;
 }

@@ -29,6 +29,7 @@ mod planted;
 mod provider;
 mod queues;
 mod race;
+mod refused;
 mod retain;
 mod schedules;
 mod signals;

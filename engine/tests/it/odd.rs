@@ -7,6 +7,7 @@ use sqlx::PgConnection;
 use stepwise_engine::{
     ActivityKey, CalledOff, EffectKind, EffectRow, Next, Outcome, Retry, Saga, Step, StepError,
     Steps, Terms, Undo, Undone, Unexpected,
+    limits::POSITION_BYTES,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -27,6 +28,8 @@ pub(crate) enum Input {
     Charge,
     /// An activity that may be repeated and is never asked about.
     Post,
+    /// The same, and then more than may be stored.
+    PostAndSwell,
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -35,6 +38,8 @@ pub(crate) enum State {
     Exploding,
     Charging,
     Posting,
+    Swelling,
+    Swollen(String),
     Over,
 }
 
@@ -75,6 +80,7 @@ impl Saga for Odd {
             Input::Explode => to(State::Exploding).call(Activity::Ping),
             Input::Charge => to(State::Charging).call(Activity::Charge),
             Input::Post => to(State::Posting).call(Activity::Post),
+            Input::PostAndSwell => to(State::Swelling).call(Activity::Post),
         }
     }
 
@@ -84,6 +90,7 @@ impl Saga for Odd {
             (State::Left(links), Event::Linked) => to(State::Left(links - 1)).run(Link),
             (State::Left(links), Event::Go) => to(State::Left(links)).run(Link),
             (State::Exploding, Event::Done) => to(State::Over).call(Activity::Explode),
+            (State::Swelling, Event::Done) => to(State::Swollen("x".repeat(POSITION_BYTES))).wait(),
             (State::Charging | State::Posting, Event::Done) => to(State::Over).done(),
             (_, Event::Stop) => unwind(()),
             (state, event) => return Err(Unexpected::new(&state, &event)),
