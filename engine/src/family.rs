@@ -214,16 +214,23 @@ async fn let_go(tx: &mut PgConnection, shard: i16, id: Uuid) -> Result<(), sqlx:
     .map(|_| ())
 }
 
-/// What the successor has from its predecessor, kept signals included.
+/// What the successor has from its predecessor: its place in a family, its deadline, its signals of late.
 async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: succeed
         with signal as (
-            update saga.signal set saga_id = $3 where shard = $1 and saga_id = $2 and answer = 'kept'
+            -- Those of late as well: a sender that repeats one is told so.
+            update saga.signal set saga_id = $3
+            where shard = $1 and saga_id = $2 and (answer = 'kept' or at > clock_timestamp() - interval '72 hours')
+        ),
+        left_behind as (
+            -- Its parent counts the one that goes on.
+            update saga.instance set parent_id = null, parent_step = null
+            where shard = $1 and saga_id = $2 and parent_id is not null
         )
         update saga.instance n
         set priority = o.priority, tags = o.tags, queue_key = o.queue_key, parent_id = o.parent_id, parent_step = o.parent_step,
-            held = o.held,
+            held = o.held, deadline_at = o.deadline_at,
             -- Kept signals are offered to it.
             wake_at = case when n.kept > 0 and n.status = 'running' and not n.queued then saga.now() else n.wake_at end,
             waiting_on = case when n.kept > 0 and n.status = 'running' and not n.queued then 'worker' else n.waiting_on end
@@ -331,7 +338,8 @@ pub(crate) async fn call_off_children(
     }
 }
 
-/// Wakes the parents whose last child has ended; each at most once, whoever asks. Who is locked by somebody is left for the next time.
+/// Wakes the parents whose last child has ended, up to 64; each at most once, whoever asks. Who is locked by somebody is left for the
+/// next time.
 /// Row operations: 2 per parent.
 pub(crate) const WAKE_JOINED: &str = "-- name: wake joined parents
 with joined as materialized (

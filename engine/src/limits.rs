@@ -12,6 +12,8 @@ pub const POSITION_BYTES: usize = 256 * 1024;
 pub const EVENT_BYTES: usize = 256 * 1024;
 /// Commits of one instance; what lives longer begins anew ([`crate::saga::To::anew`]).
 pub const JOURNAL_LENGTH: i32 = 10_000;
+/// Signals may take an instance so far; the rest of its journal is its own, whatever senders do.
+pub const SIGNALLED_LENGTH: i32 = JOURNAL_LENGTH - 1_000;
 /// Signals kept for a state that takes them.
 pub const KEPT_SIGNALS: i16 = 1_000;
 /// Steps of one chain of tx steps.
@@ -55,6 +57,14 @@ pub(crate) fn check(commit: &Commit) -> Result<(), Limit> {
         return Err(Limit::Position(bytes));
     }
     if commit.new_seq > JOURNAL_LENGTH { Err(Limit::Journal) } else { Ok(()) }
+}
+
+/// May a signal have this commit written? What makes an instance unwind or end is never too much.
+pub(crate) fn check_signalled(commit: &Commit, applied: bool) -> Result<(), Limit> {
+    if commit.new_seq > SIGNALLED_LENGTH && (!applied || commit.status == Status::Running) {
+        return Err(Limit::Journal);
+    }
+    if applied { check(commit) } else { Ok(()) }
 }
 
 /// May this be the first commit of an instance?

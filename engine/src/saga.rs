@@ -278,8 +278,8 @@ impl<S: Saga> To<S> {
         self.next(Then::Children(children))
     }
 
-    /// The end of this instance and the start of another in its place, in one commit: same subject, start key, tags and kept
-    /// signals, a journal of its own. For what lives for years. Nothing may be left to be taken back.
+    /// The end of this instance and the start of another in its place, in one commit: same subject, start key, tags, deadline,
+    /// parent and signals of late, a journal of its own. For what lives for years. Nothing may be left to be taken back.
     pub fn anew(self, input: S::Input) -> Next<S> {
         self.next(Then::Anew(input))
     }

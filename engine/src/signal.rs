@@ -108,9 +108,7 @@ pub async fn signal<S: Saga>(
     }
     let commit =
         if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };
-    if answer == Answer::Applied {
-        limits::check(&commit)?;
-    }
+    limits::check_signalled(&commit, answer == Answer::Applied)?;
     let written = write_own(tx, &commit).await?;
     debug_assert!(written, "the row is locked");
     wake_workers(tx, std::slice::from_ref(&commit)).await?;

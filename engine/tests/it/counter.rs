@@ -1,5 +1,7 @@
 //! `Counter`: lives for years by beginning anew, again and again.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
@@ -126,7 +128,8 @@ async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let start = Start::new("meter", 10).key("second").tag("site", "north");
+    let hour = Duration::from_secs(3_600);
+    let start = Start::new("meter", 10).key("second").tag("site", "north").within(hour);
     let first = world.engine.start::<Counter>(&mut tx, start).await.expect("it can be started").id;
     tx.commit().await.expect("the database is there");
     assert_eq!(world.signal::<Counter>(first, "archive", Event::Archive).await, Answer::Kept);
@@ -138,14 +141,17 @@ async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to
     let late = world.signal::<Counter>(first, "late", Event::Counted).await;
     assert_eq!(late, Answer::Refused, "it has ended");
 
-    let (second, key, tags): (Uuid, String, serde_json::Value) = sqlx::query_as(
+    let (second, key, tags, has_deadline): (Uuid, String, serde_json::Value, bool) = sqlx::query_as(
         "-- name: test successor
-        select saga_id, start_key, tags from saga.instance where subject = 'meter' and ended_at is null",
+        select saga_id, start_key, tags, deadline_at is not null from saga.instance where subject = 'meter' and ended_at is null",
     )
     .fetch_one(&world.pool)
     .await
     .expect("there is one open instance");
     assert_eq!((key.as_str(), tags), ("second", serde_json::json!({ "site": "north" })));
+    assert!(has_deadline);
+    let again = world.signal::<Counter>(second, "count-0", Event::Counted).await;
+    assert_eq!(again, Answer::Duplicate, "a sender that repeats itself counts once");
     let state: State = serde_json::from_str(&world.see(second).await.state).expect("it is one");
     assert_eq!(state, State::Counting { before: 13, since: 0 });
     assert_eq!(world.journal(second).await.len(), 1, "a journal of its own");

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use stepwise_engine::{
     ActivityKey, Answer, CalledOff, Early, EffectRow, Engine, Limit, Next, Outcome, Saga,
     SignalError, Start, StartError, Step, StepError, Steps, Terms, Undo, Undone, Unexpected,
-    limits::{EVENT_BYTES, JOURNAL_LENGTH, KEPT_SIGNALS, POSITION_BYTES},
+    limits::{EVENT_BYTES, JOURNAL_LENGTH, KEPT_SIGNALS, POSITION_BYTES, SIGNALLED_LENGTH},
     signal, stay,
     testing::{Sample, Samples, explore},
     to,
@@ -200,6 +200,19 @@ async fn who_sends_one_signal_more_than_may_be_kept_is_told() {
     let refused = tell(&world, id, "more", Event::Later).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::KeptSignals))));
     assert!(matches!(tell(&world, id, "last", Event::Later).await, Ok(Answer::Duplicate)));
+    world.close().await;
+}
+
+#[tokio::test]
+async fn senders_cannot_use_up_the_journal_that_an_instance_needs_for_itself() {
+    let (world, engine) = world().await;
+    let id = start(&world, &engine, Input::Wait).await.expect("new");
+    set(&world, id, 0, SIGNALLED_LENGTH - 1).await;
+    let note = || Event::Note(String::new());
+    assert!(matches!(tell(&world, id, "last", note()).await, Ok(Answer::Applied)));
+    let refused = tell(&world, id, "more", note()).await;
+    assert!(matches!(refused, Err(SignalError::OverLimit(Limit::Journal))));
+    assert_eq!(world.see(id).await.seq, SIGNALLED_LENGTH, "nothing of it was written");
     world.close().await;
 }
 
