@@ -84,8 +84,9 @@ returning ", row_columns!()))
     };
 }
 
-macro_rules! claim_orphans {
-    ($name:literal, $which:literal, $suspect:literal) => {
+// What was in flight is asked for by whoever drives it next.
+macro_rules! orphans {
+    ($name:literal, $which:literal, $owner:literal, $suspect:literal) => {
         concat!(
             "-- name: ",
             $name,
@@ -100,40 +101,48 @@ orphan as materialized (
     for no key update skip locked
 )
 update saga.instance i
-set owner = $1, epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending -> 'call' is not null,
+set ",
+            $owner,
+            ", epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending -> 'call' is not null,
     -- An attempt may have begun after the late effects of an earlier one had been waited for.
     timer_at = case when i.pending -> 'call' is not null then null else i.timer_at end, updated_at = clock_timestamp(),
     suspect = ",
             $suspect,
             "
 from orphan o where i.shard = o.shard and i.saga_id = o.saga_id
-returning ",
-            row_columns!()
+returning "
         )
     };
 }
 
+macro_rules! claim_orphans {
+    ($name:literal, $which:literal) => {
+        concat!(orphans!($name, $which, "owner = $1", "i.suspect"), row_columns!())
+    };
+}
+
 const DUE: [(usize, &str); 3] = [claim_due!(32), claim_due!(8), claim_due!(1)];
-const OF_THE_DEAD: &str = claim_orphans!(
-    "claim from the dead",
-    "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)",
-    // A lease that began before the database did ran out because the database was away.
-    "i.suspect or exists (select from saga.worker w where w.worker_id = i.owner and not w.signed_off
+/// Due since their last commit, for whoever has room: before what came after it.
+const FREE_FROM_THE_DEAD: &str = concat!(
+    orphans!(
+        "free from the dead",
+        "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)",
+        "owner = null, wake_at = saga.now() - (clock_timestamp() - i.updated_at)",
+        // A lease that began before the database did ran out because the database was away.
+        "i.suspect or exists (select from saga.worker w where w.worker_id = i.owner and not w.signed_off
         and w.lease_until > pg_postmaster_start_time() + $4 * interval '1 ms')"
+    ),
+    "i.saga_id, i.epoch"
 );
 /// Rows of this process whose last commit is a while ago; who is driven is told apart in memory first ($4).
-const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)", "i.suspect");
+const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)");
 /// What a quarantined worker is to drive ($4): its parent's ($5).
-const OF_THE_PARENT: &str = claim_orphans!(
-    "claim suspects",
-    "i.owner = $5 and i.shard = any($6) and i.saga_id = any($4)",
-    "i.suspect"
-);
+const OF_THE_PARENT: &str =
+    claim_orphans!("claim suspects", "i.owner = $5 and i.shard = any($6) and i.saga_id = any($4)");
 /// What dead workers of that name ($4) held uncommitted.
 const OF_CHILDREN: &str = claim_orphans!(
     "take suspects back",
-    "i.owner = any(select w.worker_id from saga.worker w where w.name = $4)",
-    "i.suspect"
+    "i.owner = any(select w.worker_id from saga.worker w where w.name = $4)"
 );
 
 /// Claims until the shift stops.
@@ -156,7 +165,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             }
             let child_ended = shift.child_ended.swap(false, Ordering::Relaxed);
             if child_ended || joined.is_none_or(|at| at.elapsed() >= poll) {
-                sqlx::query(family::WAKE_JOINED).execute(&mut *open).await?;
+                wake_joined(open).await?;
                 joined = Some(Instant::now());
             }
             claim(&shift, open, poll).await
@@ -240,47 +249,28 @@ async fn claim(
         .map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
 }
 
-/// Marks what nobody knows, takes over what the dead held, frees their rows, and finds what this process owns but does not drive (started here by a caller
+/// Marks what nobody knows, frees what the dead held, and finds what this process owns but does not drive (started here by a caller
 /// that never handed it over).
 async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let (names, versions) = shift.engine.known();
     unknown::mark(connection, &names, &versions).await?;
     watch::look(shift, connection, &names, &versions).await?;
     let (names, versions) = shift.driven();
-    loop {
-        let places = shift.places(64);
-        if places.len() < 64 {
-            break;
-        }
-        let rows: Vec<Row> = sqlx::query_as(OF_THE_DEAD)
-            .bind(shift.worker_id)
-            .bind(&names)
-            .bind(&versions)
-            .bind(shift.lease_ms)
-            .fetch_all(&mut *connection)
-            .await?;
-        let full = rows.len() == 64;
-        for (row, place) in rows.into_iter().zip(places) {
-            tracing::info!(saga_id = %row.saga_id, epoch = row.epoch, "taken over from a dead worker");
-            shift.claimed(row, place);
-        }
-        if !full {
-            break;
-        }
-    }
+    free_from_the_dead(shift, connection, &names, &versions).await?;
     release_children(connection).await?;
     sqlx::query(notice::ESCALATE).execute(&mut *connection).await?;
-    let owned: Vec<(uuid::Uuid,)> = sqlx::query_as(
+    let owned: Vec<(Uuid,)> = sqlx::query_as(
         "-- name: owned for a while
         select saga_id from saga.instance where owner = $1 and updated_at < clock_timestamp() - interval '2 seconds'",
     )
     .bind(shift.worker_id)
     .fetch_all(&mut *connection)
     .await?;
-    let adrift: Vec<_> =
+    let mut adrift: Vec<_> =
         owned.into_iter().map(|(id,)| id).filter(|id| !shift.drives(*id)).take(64).collect();
     let places = shift.places(adrift.len());
-    if !adrift.is_empty() && places.len() == adrift.len() {
+    adrift.truncate(places.len());
+    if !adrift.is_empty() {
         let rows: Vec<Row> = sqlx::query_as(OWN)
             .bind(shift.worker_id)
             .bind(&names)
@@ -299,6 +289,34 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
     )
     .execute(&mut *connection)
     .await?;
+    Ok(())
+}
+
+/// Makes due what workers held whose lease has run out: that needs no room here, and whoever has some claims it. A worker that has
+/// lost its own lease leaves it alone: after an outage of the database the others are about to renew theirs, too.
+///
+/// Round trips: 1, and 1 more after each batch of 64.
+async fn free_from_the_dead(
+    shift: &Shift,
+    connection: &mut PgConnection,
+    names: &[&str],
+    versions: &[i16],
+) -> Result<(), sqlx::Error> {
+    while shift.holds_lease() && !shift.is_stopping() {
+        let freed: Vec<(Uuid, i32)> = sqlx::query_as(FREE_FROM_THE_DEAD)
+            .bind(shift.worker_id)
+            .bind(names)
+            .bind(versions)
+            .bind(shift.lease_ms)
+            .fetch_all(&mut *connection)
+            .await?;
+        for (saga_id, epoch) in &freed {
+            tracing::info!(%saga_id, epoch, "taken over from a dead worker");
+        }
+        if freed.len() < 64 {
+            break;
+        }
+    }
     Ok(())
 }
 
@@ -349,6 +367,12 @@ pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sq
         // What committed meanwhile is found adrift by the sweep.
         open.extend(rows.iter().filter(|row| row.suspect).map(|row| row.saga_id));
     }
+}
+
+/// Parents whose last child has ended are due, as many as there are.
+async fn wake_joined(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    while sqlx::query(family::WAKE_JOINED).execute(&mut *connection).await?.rows_affected() == 64 {}
+    Ok(())
 }
 
 /// Children whose parents have let go become final, as many as there are.

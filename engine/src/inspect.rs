@@ -39,7 +39,7 @@ pub struct Summary {
     pub attempt: i16,
     /// What the last one said.
     pub last_error: Option<String>,
-    /// When it is due next, in business time.
+    /// When it is due next, in business time; none while it waits for a version, which is for ever.
     pub wake_at: Option<DateTime<Utc>>,
     /// What is claimed first.
     #[sqlx(try_from = "i16")]
@@ -130,8 +130,8 @@ pub struct EffectEntry {
 macro_rules! summary_columns {
     () => {
         "i.saga_id, i.name, i.version, i.subject, i.status, i.waiting_on, i.pending, i.reason, i.attempt, i.last_error, \
-         i.wake_at, i.priority, coalesce(i.tags, '{}') as tags, i.parent_id, i.deadline_at, i.queue_key, i.queued, \
-         i.created_at, i.updated_at"
+         case when isfinite(i.wake_at) then i.wake_at end as wake_at, i.priority, coalesce(i.tags, '{}') as tags, \
+         i.parent_id, i.deadline_at, i.queue_key, i.queued, i.created_at, i.updated_at"
     };
 }
 

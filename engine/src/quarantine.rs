@@ -3,7 +3,8 @@
 //! What a dead worker held is suspect until its next commit. A worker with a [`Quarantine`] drives suspects not itself but in a child
 //! process: all of them together first. If the child dies, those it held uncommitted are halved and tried again, so that whoever is
 //! innocent is slowed by a few process starts and never blamed. Only the death of a child that held a single instance, seen by
-//! its living parent, counts against that instance; the third makes it `stuck`.
+//! its living parent, counts against that instance; the third makes it `stuck`. A child that ended well has not died, whatever it left
+//! undone (the database was away, a call took too long): that is tried again.
 //!
 //! A graceful end, and a lease that ran out while the database itself was away, make nobody suspect.
 
@@ -123,9 +124,8 @@ pub(crate) async fn run(
                 // They stay owned, and suspect, until the lease is given up.
                 return;
             }
-            let survived = try_one(&shift, &quarantine, &group).await;
-            let mut open = match survived {
-                Ok(open) => open,
+            let Ended { died, mut open } = match try_one(&shift, &quarantine, &group).await {
+                Ok(ended) => ended,
                 Err(error) => {
                     tracing::warn!(%error, "suspects could not be driven apart, trying again");
                     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -136,6 +136,10 @@ pub(crate) async fn run(
             let mut left = group;
             left.retain(|penned| open.contains(&penned.id));
             if open.len() == 1 {
+                if !died {
+                    // The sweep finds it adrift, and pens it again.
+                    continue;
+                }
                 match blame(&shift, open.remove(0)).await {
                     Ok(true) => continue,
                     Ok(false) => {}
@@ -153,12 +157,19 @@ pub(crate) async fn run(
     }
 }
 
-/// Has a child drive them; answers those that it held, uncommitted, when it died.
+/// How a child ended.
+struct Ended {
+    died: bool,
+    /// What it held, uncommitted, and still suspect.
+    open: Vec<Uuid>,
+}
+
+/// Has a child drive them until it ends.
 async fn try_one(
     shift: &Shift,
     quarantine: &Quarantine,
     group: &[Penned],
-) -> Result<Vec<Uuid>, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<Ended, Box<dyn std::error::Error + Send + Sync>> {
     let suspects = group.iter().map(|penned| penned.id).collect::<Vec<_>>();
     tracing::info!(suspects = suspects.len(), "driving suspects in a process of their own");
     let mut line = serde_json::to_string(&Sentence { parent: shift.worker_id, suspects })?;
@@ -178,13 +189,20 @@ async fn try_one(
         None => child.wait().await?,
     };
     let open = claim::take_back(shift, &Sentence::name(shift.worker_id)).await?;
-    if !ended.success() && open.is_empty() {
-        return Err(format!("the process ended before it drove anything: {ended}").into());
+    let died = !ended.success();
+    match (died, open.len()) {
+        (true, 0) => {
+            return Err(format!("the process ended before it drove anything: {ended}").into());
+        }
+        (true, suspects) => {
+            tracing::warn!(%ended, suspects, "a process that drove suspects died");
+        }
+        (false, 0) => {}
+        (false, suspects) => {
+            tracing::info!(suspects, "a process that drove suspects has left some as they were");
+        }
     }
-    if !open.is_empty() {
-        tracing::warn!(%ended, suspects = open.len(), "a process that drove suspects died");
-    }
-    Ok(open)
+    Ok(Ended { died, open })
 }
 
 /// One more death of a process that drove nothing else; true if that was one too many.

@@ -148,10 +148,12 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
             let fact = perform::<S, I>(&self.steps, watched.saga_id, probe, None).await;
             Ok(match fact.what {
                 What::Answered { effect: Effect::Confirmed(reference), .. } => {
-                    Some(Some(reference))
+                    Found::Effect(Some(reference))
                 }
-                What::Answered { effect: Effect::None, .. } => Some(None),
-                _ => None,
+                What::Answered { effect: Effect::None, .. } => Found::Effect(None),
+                What::Unknown(_) => Found::Unknown,
+                // Refused, never seen, or an activity that nobody can be asked about.
+                _ => Found::Nothing,
             })
         })
     }

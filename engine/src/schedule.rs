@@ -13,20 +13,21 @@
 //! ticks in an interval leaves out what does not exist. Where they go back, a fixed time ticks once, at its first occurrence, and what
 //! ticks in an interval goes on through both.
 //!
-//! A tick whose instance cannot be started (its input does not fit the saga any more) stays due, with the error shown in
-//! [`list`], until a process can start it.
+//! A tick whose instance cannot be started (its input does not fit the saga any more, the database refuses it) stays due, with the
+//! error shown in [`list`], until a process can start it. It keeps no other schedule waiting.
 
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use serde_json::Value;
-use sqlx::{Connection as _, FromRow, PgConnection, types::Json};
+use sqlx::{Connection as _, FromRow, PgConnection, Postgres, Transaction, types::Json};
 use uuid::Uuid;
 
 use crate::{
     birth::Start,
     engine::Engine,
     id::shard_of,
+    lane::is_transient,
     saga::Saga,
     start::{insert, is_already_open},
     worker::Shift,
@@ -367,25 +368,62 @@ pub(crate) async fn fire(
         .await?;
         let Some(due) = due else { return tx.rollback().await };
         seen.push(due.name.clone());
-        match start_all(shift, &mut tx, &due).await? {
-            Ok((next, last)) => done(&mut tx, &due, next, last).await?,
-            Err(why) => {
-                tracing::error!(schedule = due.name, why, "a tick cannot be started");
-                sqlx::query(
-                    "-- name: say why a tick is not started
-                    update saga.schedule set last_error = $3 where shard = $1 and name = $2
-                        and last_error is distinct from $3",
-                )
-                .bind(due.shard)
-                .bind(&due.name)
-                .bind(&why)
-                .execute(&mut *tx)
-                .await?;
+        let refusal = match decide(shift, tx, &due).await {
+            Ok(decided) => decided.err(),
+            // It is this schedule's own: the round goes on.
+            Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
+                Some(error.to_string())
             }
+            Err(error) => return Err(error),
+        };
+        match refusal {
+            Some(why) => say_why(connection, &due, &why).await?,
+            None => shift.hint.notify_one(),
         }
-        tx.commit().await?;
-        shift.hint.notify_one();
     }
+}
+
+/// Starts all that is due of a schedule and decides its next tick, or does nothing and answers why.
+async fn decide(
+    shift: &Shift,
+    mut tx: Transaction<'_, Postgres>,
+    due: &Due,
+) -> Result<Result<(), String>, sqlx::Error> {
+    let (next, last) = match start_all(shift, &mut tx, due).await? {
+        Ok(decided) => decided,
+        Err(why) => return tx.rollback().await.map(|()| Err(why)),
+    };
+    sqlx::query(
+        "-- name: decide ticks
+        update saga.schedule set next_at = coalesce($3, '9999-12-31'), last_at = coalesce($4, last_at),
+            last_saga_id = coalesce($5, last_saga_id), last_error = null
+        where shard = $1 and name = $2",
+    )
+    .bind(due.shard)
+    .bind(&due.name)
+    .bind(next)
+    .bind(last.map(|last| last.0))
+    .bind(last.map(|last| last.1))
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await.map(Ok)
+}
+
+/// Shows why the tick is not started, unless somebody else has decided it meanwhile.
+async fn say_why(connection: &mut PgConnection, due: &Due, why: &str) -> Result<(), sqlx::Error> {
+    tracing::error!(schedule = due.name, why, "a tick cannot be started");
+    sqlx::query(
+        "-- name: say why a tick is not started
+        update saga.schedule set last_error = $4
+        where shard = $1 and name = $2 and next_at = $3 and last_error is distinct from $4",
+    )
+    .bind(due.shard)
+    .bind(&due.name)
+    .bind(due.next_at)
+    .bind(why)
+    .execute(connection)
+    .await
+    .map(|_| ())
 }
 
 /// The tick after those that are decided, and the newest that started an instance.
@@ -448,28 +486,6 @@ async fn overlaps(tx: &mut PgConnection, due: &Due) -> Result<bool, sqlx::Error>
     .bind(&due.name)
     .fetch_one(tx)
     .await
-}
-
-async fn done(
-    tx: &mut PgConnection,
-    due: &Due,
-    next: Option<DateTime<Utc>>,
-    last: Option<(DateTime<Utc>, Uuid)>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- name: decide ticks
-        update saga.schedule set next_at = coalesce($3, '9999-12-31'), last_at = coalesce($4, last_at),
-            last_saga_id = coalesce($5, last_saga_id), last_error = null
-        where shard = $1 and name = $2",
-    )
-    .bind(due.shard)
-    .bind(&due.name)
-    .bind(next)
-    .bind(last.map(|last| last.0))
-    .bind(last.map(|last| last.1))
-    .execute(tx)
-    .await
-    .map(|_| ())
 }
 
 #[cfg(test)]

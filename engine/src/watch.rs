@@ -2,8 +2,9 @@
 //!
 //! A fence in Postgres does not fence the provider: a worker frozen before it sent may act after its successor has asked, heard "never seen" and
 //! unwound. Where the terms of an activity say so ([`crate::Terms::watch`]), the commit that gives its effect up leaves a row in `saga.watch`.
-//! Workers probe such effects, ever more rarely, until the watch ends. A live one is a fact: in one transaction the ledger says confirmed and
-//! the instance goes back from `unwound` to `unwinding`, with that one undo open.
+//! Workers probe such effects, ever more rarely, until the watch ends: not before the instance has, and where it has unwound not before its
+//! provider has answered a last time. A live one is a fact: in one transaction the ledger says confirmed and the instance goes back from
+//! `unwound` to `unwinding`, with that one undo open.
 
 use std::sync::Arc;
 
@@ -43,20 +44,28 @@ pub(crate) struct Watched {
     pub(crate) activity: String,
     pub(crate) undo: String,
     name: String,
-    /// The last look.
+    /// The watch has lasted long enough, and its instance has ended: this look is the last, if it tells.
     over: bool,
     /// The instance has unwound and its ledger says that there is nothing.
     look: bool,
 }
 
-/// What a provider shows: nothing, or an effect with its reference, if it gives one.
-pub(crate) type Found = Option<Option<String>>;
+/// What a provider shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// There is nothing, or nobody who could be asked.
+    Nothing,
+    /// An effect, with its reference, if it has one.
+    Effect(Option<String>),
+    /// It did not say.
+    Unknown,
+}
 
 impl<S: Saga> Instance<S> {
     /// The pending activity is given up after a try: if its provider may still act under our key, somebody is to look.
     pub(crate) fn watch_call(&mut self) {
         if let Pending::Call { no, activity } = &self.pending
-            && self.attempt > 0
+            && (self.attempt > 0 || self.unsettled)
             && let Some(lasts) = S::terms(activity).watch
             && let Undo::By(by) = S::undo(&Step::Activity(activity.clone()))
         {
@@ -110,11 +119,13 @@ pub(crate) async fn insert(tx: &mut PgConnection, members: &[&Commit]) -> Result
     .map(|_| ())
 }
 
-/// Whoever looks has 30 s before another may; then twice as long each time, up to an hour.
+/// Whoever looks has 30 s before another may; then twice as long each time, up to an hour. The provider is asked
+/// only about what has unwound; a watch waits for that, however long it takes.
 const DUE: &str = "-- name: look at watched effects
 with known as (select * from unnest($1::text[], $2::smallint[]) as k(name, version)),
 due as materialized (
-    select w.shard, w.saga_id, w.step_no, i.name, w.until <= (select saga.now()) as over,
+    select w.shard, w.saga_id, w.step_no, i.name, w.until <= (select saga.now()) as past,
+        i.status in ('completed', 'unwound', 'abandoned') as ended,
         i.status = 'unwound' and coalesce(e.status, 'refuted') = 'refuted' as look
     from saga.watch w
     join saga.instance i on i.shard = w.shard and i.saga_id = w.saga_id
@@ -125,10 +136,10 @@ due as materialized (
     for no key update of w skip locked
 )
 update saga.watch w set attempt = least(w.attempt + 1, 100),
-    next_at = case when d.over then saga.now() + interval '30 s'
-        else least(w.until, saga.now() + least(3600, 30 * 2 ^ least(w.attempt, 7)) * interval '1 s') end
+    next_at = least(case when not d.past then w.until end,
+        saga.now() + least(3600, 30 * 2 ^ least(w.attempt, 7)) * interval '1 s')
 from due d where w.shard = d.shard and w.saga_id = d.saga_id and w.step_no = d.step_no
-returning w.shard, w.saga_id, w.step_no, w.version, w.activity::text, w.undo::text, d.name, d.over, d.look";
+returning w.shard, w.saga_id, w.step_no, w.version, w.activity::text, w.undo::text, d.name, d.past and d.ended as over, d.look";
 
 /// Claims the watches that are due; they are looked at beside the claimer. Round trips: 1.
 ///
@@ -156,9 +167,8 @@ pub(crate) async fn look(
 
 async fn settle(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
     let Some(kind) = shift.engine.kind(&watched.name) else { return Ok(()) };
-    if watched.look
-        && let Some(reference) = kind.find(watched).await?
-    {
+    let found = if watched.look { kind.find(watched).await? } else { Found::Nothing };
+    if let Found::Effect(reference) = found {
         let mut tx = shift.pool.begin().await?;
         let row = store::lock_instance(&mut tx, watched.shard, watched.saga_id).await?;
         let Some(row) = row.filter(|row| row.status == Status::Unwound) else { return Ok(()) };
@@ -170,7 +180,7 @@ async fn settle(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
         shift.hint.notify_one();
         return Ok(());
     }
-    if watched.over {
+    if watched.over && found == Found::Nothing {
         sqlx::query(
             "-- name: end watch
             delete from saga.watch where shard = $1 and saga_id = $2 and step_no = $3",

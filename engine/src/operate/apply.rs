@@ -1,5 +1,6 @@
 //! The verbs as pure functions of an instance.
 
+use chrono::Utc;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -9,9 +10,10 @@ use crate::{
     family::CallOff,
     instance::{Entry, Instance, Pending},
     notice::Kind,
-    perform::Task,
+    perform::{Fact, Task, What},
     saga::{CalledOff, Saga, Step, Undo},
     status::Status,
+    steps::Effect,
     unwind::WayBack,
     upcast,
 };
@@ -112,11 +114,12 @@ impl<S: Saga> Instance<S> {
                 if self.reason.is_some() {
                     return Err(Refusal::WrongStatus("unwinding".to_owned()));
                 }
-                (self.attempt, self.unknowns) = (0, 0);
                 let why = CalledOff::Cancelled(order.reason.clone());
                 if self.call_off(why, owned) == CallOff::PastPivot {
                     return Err(Refusal::PastPivot);
                 }
+                // What is in doubt is asked about with all attempts.
+                (self.attempt, self.unknowns) = (0, 0);
             }
         }
         Ok(())
@@ -188,6 +191,10 @@ impl<S: Saga> Instance<S> {
     /// The pending step is not done: nothing of it may be left outside.
     fn leave_out(&mut self) -> Result<(), Refusal> {
         match &self.pending {
+            // Nothing is to stand in its place: it is only found out about.
+            Pending::Run { .. } | Pending::Call { .. } if self.reason.is_some() => {
+                Err(Refusal::WrongStatus("unwinding".to_owned()))
+            }
             Pending::Run { .. } => Ok(()),
             Pending::Call { activity, .. } if self.unsettled && leaves_a_trace::<S>(activity) => {
                 Err(Refusal::Unsettled)
@@ -214,11 +221,15 @@ impl<S: Saga> Instance<S> {
             event.ok_or_else(|| Refusal::DoesNotFit("say what happened: an event".into()))?;
         let event: S::Event = fits("event", event)?;
         if let Pending::Call { no, activity } = self.pending.clone() {
+            if outside.is_none() && S::terms(&activity).effect.is_some() {
+                let why = "say what stands outside: a reference, or nothing";
+                return Err(Refusal::DoesNotFit(why.to_owned()));
+            }
+            if self.reason.is_some() {
+                self.found_out(no, event, outside);
+                return Ok(());
+            }
             match outside {
-                None if S::terms(&activity).effect.is_some() => {
-                    let why = "say what stands outside: a reference, or nothing";
-                    return Err(Refusal::DoesNotFit(why.to_owned()));
-                }
                 Some(Outside::Nothing) => {
                     self.forget_undo(no);
                     self.settle(no, "refuted", None);
@@ -234,6 +245,26 @@ impl<S: Saga> Instance<S> {
             }
         }
         self.hear(event)
+    }
+
+    /// Unwinding was decided, and the saga is asked no more: what a person found is what a probe would have answered. What stands is
+    /// taken back with the rest, a pivot by a person.
+    fn found_out(&mut self, no: i32, event: S::Event, outside: Option<&Outside>) {
+        let effect = match outside {
+            Some(Outside::Stands(reference)) => Effect::Confirmed(reference.clone()),
+            Some(Outside::Nothing) => Effect::Refuted,
+            None => Effect::None,
+        };
+        if effect == Effect::Refuted {
+            // Not seen by a person either: it may still come.
+            self.watch_call();
+        }
+        let what = What::Answered { event, effect };
+        self.status = Status::Unwinding;
+        self.apply(&Fact { no, started_at: Utc::now(), what });
+        if self.status == Status::Unwinding {
+            self.go_on();
+        }
     }
 
     fn skip(&mut self) -> Result<(), Refusal> {

@@ -48,7 +48,7 @@ pub enum Verb {
     /// anew: another step number, another key.
     EditAndRetry(Value),
     /// A person has seen to it outside. For a failed undo: it is undone, `evidence` becomes the reference of its undoing. For a pending
-    /// activity: `event` is its outcome.
+    /// activity: `event` is its outcome; once it unwinds, only the ledger is told of that, and what stands is taken back.
     MarkDone {
         /// What proves it: a provider's reference, a ticket.
         evidence: String,

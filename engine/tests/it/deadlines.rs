@@ -12,8 +12,10 @@ use uuid::Uuid;
 
 use crate::{
     job::{Event, Input, Job},
+    parcel::v1,
     provider::Behaviour,
     tasks::{Root, Todo},
+    versions::Deploy,
     world::{Seen, World, engine, eventually, quick, work_on},
 };
 
@@ -150,6 +152,65 @@ async fn past_its_pivot_a_deadline_is_journalled_and_told_once_and_nothing_unwin
     assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     other.stop().await;
+    world.close().await;
+}
+
+/// Is its deadline still to be acted on, but not now?
+async fn is_put_off(world: &Deploy, id: Uuid) -> bool {
+    sqlx::query_scalar(
+        "-- name: test put off
+        select not overdue and deadline_at > saga.now() from saga.instance where saga_id = $1",
+    )
+    .bind(id)
+    .fetch_one(&world.pool)
+    .await
+    .expect("the database is there")
+}
+
+#[tokio::test]
+async fn a_deadline_of_what_cannot_be_read_is_told_once_and_kept_for_who_can() {
+    let world = Deploy::new().await;
+    let old = work_on(&world.old, quick()).await;
+    let mut ids = Vec::new();
+    for subject in ["misfit", "panic", "fine"] {
+        let mut tx = world.pool.begin().await.expect("the database is there");
+        let start = Start::new(subject, subject.to_owned()).within(HOUR);
+        let started = world.old.start::<v1::Parcel>(&mut tx, start).await.expect("new");
+        tx.commit().await.expect("the database is there");
+        ids.push(started.id);
+        started.hand_over();
+    }
+    for id in &ids {
+        world.until(*id, "signal").await;
+    }
+    old.stop().await;
+    let (unreadable, fine) = (&ids[..2], ids[2]);
+
+    let new = work_on(&world.new, quick()).await;
+    Clock::of(&world.pool).advance(HOUR).await;
+    world.until(fine, "unwound").await;
+    for minute in 1..=2 {
+        for id in unreadable {
+            eventually(&format!("{minute} x put off"), async || is_put_off(&world, *id).await)
+                .await;
+        }
+        Clock::of(&world.pool).advance(Duration::from_secs(60)).await;
+    }
+    let told = notice::after(&world.pool, 0, 10).await.expect("the database is there");
+    assert!(told.iter().all(|one| one.kind == Kind::Deadline), "{told:?}");
+    let misfit = told.iter().filter(|one| one.saga_id == unreadable[0]).collect::<Vec<_>>();
+    assert_eq!((told.len(), misfit.len()), (2, 1), "each is told of once: {told:?}");
+    let why = &misfit[0].why;
+    assert!(why.starts_with("its deadline passed, and the stored state does not fit"), "{why}");
+    new.stop().await;
+
+    // Rolled back: this version reads them.
+    let old = work_on(&world.old, quick()).await;
+    Clock::of(&world.pool).advance(Duration::from_secs(60)).await;
+    for id in unreadable {
+        world.until(*id, "unwound").await;
+    }
+    old.stop().await;
     world.close().await;
 }
 

@@ -1,11 +1,14 @@
 //! Parents and children, cancelling, and beginning anew.
 
+use std::{sync::Arc, time::Duration};
+
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, CallOff, Engine, EngineBuilder, SignalError, Status, Steps,
+    Answer, CallOff, Engine, EngineBuilder, SignalError, Status, Steps, WorkerConfig,
     operate::{Operated, Refusal, Verb},
     testing::{Trial, survives_every_crash, unwinds_from_every_step},
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
@@ -71,6 +74,50 @@ async fn a_parent_goes_on_when_its_last_child_has_ended_and_is_written_once_for_
         all_children(&world.pool, id, "completed", None).await
     })
     .await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn however_many_parents_can_go_on_one_look_wakes_them_all() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let mut ids = Vec::new();
+    for n in 0..100 {
+        let held = Behaviour::Held(gate.clone(), Box::new(Behaviour::Acts));
+        world.provider.script(&format!("do-part-{n}"), [held]);
+        let whole = Todo::new(format!("whole-{n}")).with([Todo::new(format!("part-{n}"))]);
+        ids.push(world.start::<Root>(&format!("whole-{n}"), whole).await);
+    }
+    let waiting = async |on: &'static str| {
+        let count: i64 = sqlx::query_scalar(
+            "-- name: test waiting\nselect count(*) from saga.instance where waiting_on = $1",
+        )
+        .bind(on)
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there");
+        count
+    };
+    eventually("all parents to wait", async || waiting("children").await == 100).await;
+    // Whose row is locked is not woken: nobody goes on while the children end.
+    let mut locker = world.pool.begin().await.expect("the database is there");
+    sqlx::query(
+        "-- name: test lock parents\nselect from saga.instance where waiting_on = 'children' for update",
+    )
+    .execute(&mut *locker)
+    .await
+    .expect("the database is there");
+    gate.add_permits(100);
+    eventually("all children to end", async || waiting("parent").await == 100).await;
+    worker.stop().await;
+    locker.rollback().await.expect("the database is there");
+    let patient = WorkerConfig { poll: Duration::from_secs(600), ..quick() };
+    let worker = world.worker(patient).await;
+    for id in ids {
+        assert_eq!(world.ended(id).await.status, "completed");
+    }
     worker.stop().await;
     world.close().await;
 }
@@ -193,7 +240,7 @@ async fn two_children_about_the_same_thing_are_a_bug_and_leave_none() {
 
 /// A family with a nested one, in which the second part declines or not.
 struct Families {
-    provider: std::sync::Arc<Provider>,
+    provider: Arc<Provider>,
     declines: bool,
 }
 

@@ -1,19 +1,26 @@
-//! A worker in a process of its own, stopped dead in the middle of a call and woken after another has taken over.
+//! Who takes over, and from whom: a worker in a process of its own, stopped dead in the middle of a call and woken after another has
+//! taken over; workers with little room; a child process that leaves something.
 //!
-//! The same test body runs with the fence left out, and must then find fault.
+//! The first body runs with the fence left out, too, and must then find fault.
 
 use std::{
-    path::PathBuf,
-    process::{Child, Command},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use stepwise_engine::{WorkerConfig, hooks::Hooks};
+use stepwise_engine::{
+    Start, WorkerConfig,
+    hooks::Hooks,
+    quarantine::{Quarantine, quarantined},
+};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
+    job::{Input, Job},
     plain::Five,
     provider::{Behaviour, Line, Provider},
     world::{World, engine, eventually, quick, work_on},
@@ -48,6 +55,24 @@ async fn a_worker_in_a_process_of_its_own() {
     std::future::pending::<()>().await;
 }
 
+/// This very program, as the process that is no test by itself.
+fn process(test: &str, database: &str, folder: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("a test runs from a file"));
+    command
+        .args([&format!("fence::{test}"), "--exact", "--nocapture"])
+        .env(DATABASE, database)
+        .env(FOLDER, folder)
+        .stdout(Stdio::null());
+    command
+}
+
+/// Where processes leave word for each other.
+fn folder() -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("stepwise-fence-{}", Uuid::now_v7()));
+    std::fs::create_dir(&folder).expect("the temporary folder can be written");
+    folder
+}
+
 struct Other {
     process: Child,
     folder: PathBuf,
@@ -55,14 +80,8 @@ struct Other {
 
 impl Other {
     fn start(world: &World, without_fence: bool) -> Self {
-        let folder = std::env::temp_dir().join(format!("stepwise-fence-{}", Uuid::now_v7()));
-        std::fs::create_dir(&folder).expect("the temporary folder can be written");
-        let mut command = Command::new(std::env::current_exe().expect("a test runs from a file"));
-        command
-            .args(["fence::a_worker_in_a_process_of_its_own", "--exact", "--nocapture"])
-            .env(DATABASE, world.db.url())
-            .env(FOLDER, &folder)
-            .stdout(std::process::Stdio::null());
+        let folder = folder();
+        let mut command = process("a_worker_in_a_process_of_its_own", &world.db.url(), &folder);
         if without_fence {
             command.env(WITHOUT_FENCE, "1");
         }
@@ -96,7 +115,7 @@ async fn faults_after_a_pause(without_fence: bool) -> Vec<String> {
     let mut tx = world.pool.begin().await.expect("the database is there");
     let started = world
         .engine
-        .start::<Five>(&mut tx, stepwise_engine::Start::new("paused", ()))
+        .start::<Five>(&mut tx, Start::new("paused", ()))
         .await
         .expect("it can be started");
     tx.commit().await.expect("the database is there");
@@ -194,4 +213,156 @@ async fn without_the_fence_the_same_pause_does_damage() {
     let faults = faults_after_a_pause(true).await;
     assert!(!faults.is_empty(), "the test of the fence would not notice its absence");
     println!("as it should be: {faults:?}");
+}
+
+/// All that is due was held by a worker that has died.
+async fn die_with_what_is_due(world: &World) {
+    sqlx::query(
+        "-- name: test die
+        with dead as (
+            insert into saga.worker (worker_id, name, kinds, lease_until)
+            values (gen_random_uuid(), 'dead', '[]', clock_timestamp() - interval '1 second')
+            returning worker_id
+        )
+        update saga.instance i set owner = dead.worker_id, wake_at = null from dead where i.wake_at is not null",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("the database is there");
+}
+
+#[tokio::test]
+async fn what_a_dead_worker_held_is_taken_over_by_one_with_little_room() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        ids.push(world.start::<Five>(&format!("orphan {n}"), ()).await);
+    }
+    die_with_what_is_due(&world).await;
+    let worker = world.worker(WorkerConfig { room: 8, ..quick() }).await;
+    for id in ids {
+        let seen = world.ended(id).await;
+        assert_eq!(seen.status, "completed", "{seen:?}");
+    }
+    let asked = world.provider.requests("probe-1").len();
+    assert!(asked >= 20, "the dead may have called, and only {asked} of 20 asked what came of it");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_full_of_slow_calls_keeps_nobody_from_what_the_dead_held() {
+    let world = World::new().await;
+    let gates = [(); 2].map(|()| world.provider.hold("work"));
+    let lease = Duration::from_secs(10);
+    let full = world.worker(WorkerConfig { room: 2, lease, ..quick() }).await;
+    let slow = [
+        world.start::<Job>("slow", Input::Work).await,
+        world.start::<Job>("slow, too", Input::Work).await,
+    ];
+    world.asked("work", 2).await;
+    let orphan = world.start::<Five>("orphan", ()).await;
+    die_with_what_is_due(&world).await;
+    world.until(orphan, "the full one to free it", |seen| seen.owner.is_none()).await;
+    let other = engine(world.pool.clone(), &world.provider);
+    let worker = work_on(&other, WorkerConfig { room: 8, ..quick() }).await;
+    assert_eq!(world.ended(orphan).await.status, "completed");
+    for id in slow {
+        assert_eq!(world.see(id).await.status, "running", "they are as slow as ever");
+    }
+    gates.iter().for_each(|gate| gate.add_permits(1));
+    for id in slow {
+        assert_eq!(world.ended(id).await.status, "completed");
+    }
+    full.stop().await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_a_worker_owns_but_does_not_drive_is_taken_up_as_there_is_room() {
+    let world = World::new().await;
+    let worker = world.worker(WorkerConfig { room: 4, ..quick() }).await;
+    let without_worker = engine(world.pool.clone(), &world.provider);
+    let starts = (0..10).map(|n| Start::new(format!("adrift {n}"), ())).collect();
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let started =
+        without_worker.start_many::<Five>(&mut tx, starts).await.expect("they can be started");
+    sqlx::query(
+        "-- name: test set adrift
+        update saga.instance set owner = (select worker_id from saga.worker), wake_at = null,
+            updated_at = clock_timestamp() - interval '3 seconds'",
+    )
+    .execute(&mut *tx)
+    .await
+    .expect("there is one worker");
+    tx.commit().await.expect("the database is there");
+    for one in &started {
+        assert_eq!(world.ended(one.id).await.status, "completed");
+    }
+    worker.stop().await;
+    world.close().await;
+}
+
+/// No test by itself: the child process of the test below. The first leaves what it holds and ends well; those after it do as they
+/// are told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_process_that_leaves_something() {
+    let Ok(database) = std::env::var(DATABASE) else { return };
+    let folder = PathBuf::from(std::env::var(FOLDER).expect("told together with the database"));
+    let pool = PgPoolOptions::new().max_connections(4).connect(&database).await.expect("told");
+    if folder.join("left").exists() {
+        std::fs::write(folder.join("again"), "").expect("the folder is the test's");
+        eventually("the word to go on", async || folder.join("go-on").exists()).await;
+        let provider = Provider::in_file(folder.join("book"));
+        return quarantined(engine(pool, &provider), quick()).await.expect("it is told what to do");
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("the parent is there");
+    let sentence: serde_json::Value = serde_json::from_str(&line).expect("a sentence is JSON");
+    sqlx::query(
+        "-- name: test hold
+        with child as (
+            insert into saga.worker (worker_id, name, kinds, lease_until)
+            values (gen_random_uuid(), 'quarantine of ' || $1, '[]', clock_timestamp() + interval '1 minute')
+            returning worker_id
+        )
+        update saga.instance i set owner = child.worker_id, epoch = i.epoch + 1 from child where i.owner = $1::uuid",
+    )
+    .bind(sentence["parent"].as_str().expect("it has a parent"))
+    .execute(&pool)
+    .await
+    .expect("the database is there");
+    std::fs::write(folder.join("left"), "").expect("the folder is the test's");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_process_that_ends_well_is_no_death_whatever_it_has_left() {
+    let world = World::new().await;
+    let folder = folder();
+    let id = world.start::<Five>("suspect", ()).await;
+    sqlx::query("-- name: test suspect\nupdate saga.instance set suspect = true")
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+    die_with_what_is_due(&world).await;
+    let (url, told) = (world.db.url(), folder.clone());
+    let quarantine = Quarantine::by(move || {
+        process("a_child_process_that_leaves_something", &url, &told).into()
+    });
+    let worker = world.worker(WorkerConfig { quarantine: Some(quarantine), ..quick() }).await;
+    eventually("a child after the first", async || folder.join("again").exists()).await;
+    let (deaths, suspect): (i16, bool) = sqlx::query_as(
+        "-- name: test deaths\nselect deaths, suspect from saga.instance where saga_id = $1",
+    )
+    .bind(id)
+    .fetch_one(&world.pool)
+    .await
+    .expect("it is there");
+    assert_eq!((deaths, suspect), (0, true), "nothing is known of it, good or bad");
+    std::fs::write(folder.join("go-on"), "").expect("the folder is the test's");
+    assert_eq!(world.ended(id).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+    let _ = std::fs::remove_dir_all(folder);
 }

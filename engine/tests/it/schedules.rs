@@ -197,6 +197,51 @@ async fn a_paused_schedule_has_no_ticks_and_owes_none_and_a_removed_one_is_gone(
 }
 
 #[tokio::test]
+async fn a_schedule_whose_start_the_database_refuses_says_so_and_keeps_nothing_else_from_acting() {
+    let world = World::new().await;
+    sqlx::raw_sql(
+        "-- name: test refuse
+        create function test.refuse() returns trigger language plpgsql as
+        $$ begin raise exception 'refused by the test' using errcode = 'check_violation'; end $$;
+        create trigger refuse before insert on saga.instance
+            for each row when (new.subject = 'refused') execute function test.refuse();",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("the trigger is new");
+    put(&world, &hourly(Input::Nothing)).await.expect("it is one");
+    let start = Start::new("refused", Input::Nothing);
+    let refused = Schedule::of::<Job>("refused", "0 * * * *", "Europe/Berlin", start)
+        .expect("an input is JSON");
+    put(&world, &Schedule { catch_up: CatchUp::One, ..refused }).await.expect("it is one");
+    let late = Start::new("late", Input::Wait).within(Duration::from_secs(1));
+    let late = world.start_with::<Job>(late).await;
+    past_the_hour(&world, 1).await;
+    let worker = world.worker(quick()).await;
+    let error = async || {
+        let mut tx = world.pool.begin().await.expect("the database is there");
+        let listed = schedule::list(&mut tx).await.expect("the database is there");
+        listed.into_iter().find(|one| one.name == "refused").expect("it is put").last_error
+    };
+    let started = async |name| keys(&world).await.iter().any(|key| key.starts_with(name));
+    eventually("the error to be shown", async || {
+        error().await.is_some_and(|why| why.contains("refused by the test"))
+    })
+    .await;
+    eventually("the other schedule's tick", async || started("hourly@").await).await;
+    assert_eq!(world.ended(late).await.status, "unwound", "its deadline was looked at");
+    assert!(!started("refused@").await);
+    sqlx::raw_sql("-- name: test refuse no more\ndrop trigger refuse on saga.instance")
+        .execute(&world.pool)
+        .await
+        .expect("it is there");
+    eventually("the tick that was refused", async || started("refused@").await).await;
+    assert_eq!(error().await, None);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
 async fn what_could_never_tick_or_start_is_refused_with_the_reason() {
     let world = World::new().await;
     let good = hourly(Input::Nothing);

@@ -1,5 +1,7 @@
 //! What a person does to an instance that needs one.
 
+mod unwinding;
+
 use serde_json::{Value, json};
 use stepwise_engine::{
     notice::{self, Kind},

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Engine, Gate, Saga, Start, migrations, notice, signal,
+    Answer, Engine, Gate, Saga, Start,
+    inspect::{self, Filter},
+    migrations, notice, signal,
     testing::{Clock, Database, golden},
 };
 use uuid::Uuid;
@@ -58,7 +60,7 @@ impl Deploy {
         .await;
     }
 
-    async fn close(self) {
+    pub(crate) async fn close(self) {
         drop((self.old, self.new));
         self.db.close().await;
     }
@@ -255,6 +257,28 @@ async fn what_no_living_worker_knows_is_marked_and_does_not_stand_in_the_way() {
     assert_eq!(told[0].why, "no worker knows version 2 of parcel");
     Clock::of(&world.pool).advance(REST).await;
     world.until(id, "completed").await;
+    old.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_version_is_seen_like_any_other() {
+    let world = Deploy::new().await;
+    let new = work_on(&world.new, quick()).await;
+    let id = world.start::<v2::Parcel>(&world.new, "seen").await;
+    world.until(id, "signal").await;
+    new.stop().await;
+    let old = work_on(&world.old, quick()).await;
+    Clock::of(&world.pool).advance(REST).await;
+    world.until(id, "version").await;
+    let waits = Filter { waiting_on: Some("version".to_owned()), limit: 10, ..Filter::default() };
+    let listed = inspect::list(&world.pool, &waits).await.expect("the database is there");
+    assert_eq!(listed.iter().map(|one| one.saga_id).collect::<Vec<_>>(), [id]);
+    assert_eq!(listed[0].wake_at, None, "it is due never");
+    let shown = inspect::details(&world.pool, id).await.expect("readable").expect("it is there");
+    assert_eq!(shown.summary.waiting_on.as_deref(), Some("version"));
+    let waited = world.old.settled(id, Duration::ZERO).await.expect("readable").expect("there");
+    assert_eq!((waited.status.as_str(), waited.wake_at), ("running", None));
     old.stop().await;
     world.close().await;
 }

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stepwise_engine::{Answer, Start, testing::Clock};
+use stepwise_engine::{Answer, Start, operate::Verb, testing::Clock};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
     plain::{Event, Five, WATCH},
     provider::Behaviour,
-    world::{World, eventually, quick},
+    world::{World, ann, eventually, quick},
 };
 
 async fn watches(world: &World) -> i64 {
@@ -17,6 +17,17 @@ async fn watches(world: &World) -> i64 {
         .fetch_one(&world.pool)
         .await
         .expect("the database is there")
+}
+
+/// Its second step is given up as soon as nobody has answered often enough; the provider has not acted.
+async fn given_up(world: &World, subject: &str) -> Uuid {
+    world.provider.script("do-2", [Behaviour::SilentBefore]);
+    world.provider.script("probe-2", vec![Behaviour::SilentBefore; 3]);
+    let id = world.start::<Five>(subject, ()).await;
+    world.ended(id).await;
+    assert_eq!(world.effects(id).await[1].1, "refuted", "the undo found nothing");
+    assert_eq!(watches(world).await, 1);
+    id
 }
 
 /// The provider acts on the first request for the second step, which was given up long ago.
@@ -88,6 +99,79 @@ async fn an_effect_of_a_closed_key_whose_undo_found_nothing_is_taken_back_when_i
     gate.add_permits(1);
     world.provider.forget_script();
     assert_eq!(world.ended(again).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn an_effect_is_watched_for_however_long_another_undo_is_stuck() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("undo-1", [Behaviour::Declines]);
+    let id = given_up(&world, "stuck meanwhile").await;
+    assert_eq!(world.see(id).await.status, "stuck");
+    Clock::of(&world.pool).advance(WATCH * 2).await;
+    eventually("its time to be found over", async || {
+        sqlx::query_scalar(
+            "-- name: test looks\nselect coalesce(max(attempt), 1) > 0 from saga.watch",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there")
+    })
+    .await;
+    act_late(&world);
+    world.operate(id, &ann(Verb::Skip)).await;
+    assert_eq!(world.ended(id).await.status, "unwound");
+    is_taken_back(&world, id).await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_last_look_that_nobody_answers_is_not_the_last() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let id = given_up(&world, "no answer").await;
+    assert_eq!(world.see(id).await.status, "unwound");
+    world.provider.script("probe-2", [Behaviour::SilentBefore]);
+    let before = world.provider.requests("probe-2").len();
+    Clock::of(&world.pool).advance(WATCH).await;
+    world.asked("probe-2", before + 1).await;
+    act_late(&world);
+    is_taken_back(&world, id).await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_was_tried_is_watched_whether_a_person_or_a_program_cancels_it() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = Arc::new(Semaphore::new(0));
+    let held = Behaviour::Held(gate.clone(), Behaviour::NotDone.into());
+    world.provider.script("do-2", [held.clone(), held]);
+    let by_person = world.start::<Five>("by a person", ()).await;
+    let by_program = world.start::<Five>("by a program", ()).await;
+    world.asked("do-2", 2).await;
+    // The worker leaves after the first try, which was not done.
+    let stopping = tokio::spawn(worker.stop());
+    eventually("the worker to take nothing more", async || world.engine.room() == 0).await;
+    gate.add_permits(2);
+    stopping.await.expect("it stops");
+    for id in [by_person, by_program] {
+        assert_eq!(world.see(id).await.attempt, 1);
+    }
+    world.operate(by_person, &ann(Verb::Cancel)).await;
+    assert_eq!(watches(&world).await, 1);
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    world.engine.cancel(&mut tx, by_program, "not wanted").await.expect("it can be cancelled");
+    tx.commit().await.expect("the database is there");
+    assert_eq!(watches(&world).await, 2);
+    let worker = world.worker(quick()).await;
+    for id in [by_person, by_program] {
+        assert_eq!(world.ended(id).await.status, "unwound");
+    }
     worker.stop().await;
     world.close().await;
 }
