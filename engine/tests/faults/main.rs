@@ -2,9 +2,11 @@
 //! trusts nobody. What is asserted and how large a run is meant to be: docs/faults.md.
 
 mod aborts;
+mod basket;
 mod books;
 mod client;
 mod clocks;
+mod deadlocks;
 mod kills;
 mod letter;
 mod nap;

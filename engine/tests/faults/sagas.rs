@@ -4,6 +4,7 @@ use sqlx::PgPool;
 use stepwise_engine::Engine;
 
 use crate::{
+    basket::{Basket, BasketSteps},
     letter::{Letter, LetterSteps, NEW, OLD},
     nap::{Nap, NapSteps},
     outside::Outside,
@@ -29,5 +30,7 @@ pub(crate) fn engine(
         .explored::<Trip, _>(TripSteps { outside: outside.clone(), sabotage })
         .explored::<Purchase, _>(PurchaseSteps(outside.clone()))
         .explored::<Nap, _>(NapSteps)
+        .explored::<Basket<true>, _>(BasketSteps)
+        .explored::<Basket<false>, _>(BasketSteps)
         .build()
 }

@@ -29,6 +29,7 @@ use crate::{
     told::{Role, Sabotage, Told},
 };
 
+mod basket;
 mod letter;
 mod nap;
 mod outside;
