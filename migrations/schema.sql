@@ -1,21 +1,116 @@
 CREATE SCHEMA saga;
 CREATE SCHEMA shop;
+CREATE TYPE saga.birth AS (
+	shard smallint,
+	saga_id uuid,
+	name text,
+	version smallint,
+	subject text,
+	start_key text,
+	status text,
+	waiting_on text,
+	state json,
+	pending json,
+	undos json,
+	reason json,
+	past_pivot boolean,
+	kept smallint,
+	seq integer,
+	owner uuid,
+	wake smallint,
+	delay_ms bigint,
+	parent_id uuid,
+	parent_step integer,
+	held boolean,
+	priority smallint,
+	tags text,
+	deadline_ms bigint,
+	queue_key text,
+	intent_no integer,
+	intent_kind text,
+	intent_amount text,
+	intent_currency text
+);
+CREATE TYPE saga.entry AS (
+	shard smallint,
+	saga_id uuid,
+	epoch integer,
+	seq integer,
+	kind text,
+	event json,
+	step_no integer,
+	attempt smallint,
+	started_at timestamp with time zone,
+	next json,
+	undo json
+);
+CREATE TYPE saga.transition AS (
+	shard smallint,
+	saga_id uuid,
+	epoch integer,
+	seq integer,
+	new_seq integer,
+	status text,
+	waiting_on text,
+	state json,
+	pending json,
+	undos json,
+	reason json,
+	past_pivot boolean,
+	attempt smallint,
+	unknowns smallint,
+	unsettled boolean,
+	kept smallint,
+	last_error text,
+	wake smallint,
+	delay_ms bigint,
+	release boolean,
+	ended boolean,
+	version smallint,
+	clears boolean,
+	settle_no integer,
+	settle_status text,
+	settle_reference text,
+	intent_no integer,
+	intent_kind text,
+	intent_amount text,
+	intent_currency text,
+	j_seq integer,
+	j_kind text,
+	j_event json,
+	j_step_no integer,
+	j_attempt smallint,
+	j_started_at timestamp with time zone,
+	j_next json,
+	j_undo json
+);
 CREATE FUNCTION saga.extend_journal(days integer) RETURNS integer
     LANGUAGE plpgsql
     AS $$
 declare
     day date;
+    part text;
     made integer := 0;
 begin
     perform pg_advisory_xact_lock(hashtext('saga.extend_journal'));
     for day in select generate_series(current_date, current_date + days, interval '1 day')::date loop
-        if to_regclass(format('saga.journal_%s', to_char(day, 'YYYYMMDD'))) is null then
-            execute format('create table saga.journal_%s partition of saga.journal for values from (%L) to (%L)',
-                to_char(day, 'YYYYMMDD'), day::timestamptz, (day + 1)::timestamptz);
+        part := format('saga.journal_%s', to_char(day, 'YYYYMMDD'));
+        if to_regclass(part) is null then
+            execute format('create table %s partition of saga.journal for values from (%L) to (%L)',
+                part, day::timestamptz, (day + 1)::timestamptz);
+            perform saga.journal_without_statistics(part);
             made := made + 1;
         end if;
     end loop;
     return made;
+end
+$$;
+CREATE FUNCTION saga.journal_without_statistics(part regclass) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+begin
+    execute format('alter table %s alter column event set statistics 0, alter column next set statistics 0, '
+        'alter column undo set statistics 0', part);
 end
 $$;
 CREATE FUNCTION saga.now() RETURNS timestamp with time zone
@@ -157,10 +252,10 @@ CREATE TABLE saga.instance (
     start_key text DEFAULT ''::text NOT NULL,
     status text NOT NULL,
     waiting_on text,
-    state jsonb NOT NULL,
-    pending jsonb NOT NULL,
-    undos jsonb NOT NULL,
-    reason jsonb,
+    state json NOT NULL,
+    pending json NOT NULL,
+    undos json NOT NULL,
+    reason json,
     past_pivot boolean DEFAULT false NOT NULL,
     attempt smallint DEFAULT 0 NOT NULL,
     unknowns smallint DEFAULT 0 NOT NULL,
@@ -203,7 +298,12 @@ END),
     CONSTRAINT the_shard_is_one_of_64 CHECK (((shard >= 0) AND (shard <= 63))),
     CONSTRAINT the_status_is_known CHECK ((status = ANY (ARRAY['running'::text, 'unwinding'::text, 'paused'::text, 'stuck'::text, 'completed'::text, 'unwound'::text, 'abandoned'::text])))
 )
-WITH (fillfactor='60', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0', fillfactor='40');
+ALTER TABLE ONLY saga.instance ALTER COLUMN state SET STATISTICS 0;
+ALTER TABLE ONLY saga.instance ALTER COLUMN pending SET STATISTICS 0;
+ALTER TABLE ONLY saga.instance ALTER COLUMN undos SET STATISTICS 0;
+ALTER TABLE ONLY saga.instance ALTER COLUMN reason SET STATISTICS 0;
+ALTER TABLE ONLY saga.instance ALTER COLUMN last_error SET STATISTICS 0;
 CREATE TABLE saga.join_wait (
     shard smallint NOT NULL,
     saga_id uuid NOT NULL
@@ -214,29 +314,35 @@ CREATE TABLE saga.journal (
     seq integer NOT NULL,
     at timestamp with time zone NOT NULL,
     kind text NOT NULL,
-    event jsonb,
+    event json,
     step_no integer,
     attempt smallint,
     started_at timestamp with time zone,
-    next jsonb,
-    undo jsonb,
+    next json,
+    undo json,
     epoch integer NOT NULL
 )
 PARTITION BY RANGE (at);
+ALTER TABLE ONLY saga.journal ALTER COLUMN event SET STATISTICS 0;
+ALTER TABLE ONLY saga.journal ALTER COLUMN next SET STATISTICS 0;
+ALTER TABLE ONLY saga.journal ALTER COLUMN undo SET STATISTICS 0;
 CREATE TABLE saga.journal_default (
     shard smallint NOT NULL,
     saga_id uuid NOT NULL,
     seq integer NOT NULL,
     at timestamp with time zone NOT NULL,
     kind text NOT NULL,
-    event jsonb,
+    event json,
     step_no integer,
     attempt smallint,
     started_at timestamp with time zone,
-    next jsonb,
-    undo jsonb,
+    next json,
+    undo json,
     epoch integer NOT NULL
 );
+ALTER TABLE ONLY saga.journal_default ALTER COLUMN event SET STATISTICS 0;
+ALTER TABLE ONLY saga.journal_default ALTER COLUMN next SET STATISTICS 0;
+ALTER TABLE ONLY saga.journal_default ALTER COLUMN undo SET STATISTICS 0;
 CREATE TABLE saga.kind_pause (
     shard smallint NOT NULL,
     name text NOT NULL,
