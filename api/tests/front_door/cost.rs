@@ -73,9 +73,10 @@ async fn placing_an_order_takes_eight_round_trips_besides_begin_and_commit() {
     STATEMENTS.take();
     shopper.place(&body, 0).await.is(202);
     let taken = STATEMENTS.take();
+    // A connection asks once what a row type of ours is called inside, as it prepares each statement once.
     let is_frame = |text: &String| {
         let text = text.trim().to_ascii_lowercase();
-        text.starts_with("begin") || text.starts_with("commit")
+        ["begin", "commit", "select pg_type.oid"].iter().any(|frame| text.starts_with(frame))
     };
     let trips: Vec<&String> = taken.iter().filter(|text| !is_frame(text)).collect();
     assert_eq!(trips.len(), 8, "{trips:#?}");

@@ -94,7 +94,7 @@ async fn nobody_noticed(stage: Stage) {
         select count(*), min(d)::bigint, max(d)::bigint from (
             select extract(epoch from f.at - s.at) * 1000 - (s.next->>'wait_ms')::bigint as d
             from saga.journal s join saga.journal f on f.saga_id = s.saga_id and f.kind = 'timer' and f.step_no = s.seq
-            where s.next ? 'wait_ms') t",
+            where s.next->>'wait_ms' is not null) t",
     )
     .fetch_one(&stage.pool)
     .await
