@@ -219,7 +219,8 @@ impl Books {
                     line.is_some_and(|line| effect.reference.as_ref() == Some(&line.reference))
                 }
                 "undone" => line.is_some() && !live,
-                "refuted" => !live,
+                // What a frozen worker creates when it wakes is known to nobody: it is never confirmed, and moves nothing.
+                "refuted" => !live || line.is_some_and(|line| line.op == "create"),
                 // Only a person can say what becomes of it.
                 _ => stuck.contains(&effect.saga_id),
             };
