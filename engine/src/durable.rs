@@ -82,8 +82,18 @@ async fn refused<S: Saga>(
     if fresh.status != Status::Stuck {
         fresh.stick(&why);
     }
-    let commit = fresh.commit();
-    match shift.lane(fresh.shard).commit(commit).await {
+    let written = if fresh.family.is_needed() {
+        // It has passed its pivot: its children are let go all the same.
+        match alone(shift, &mut fresh).await {
+            Ok(true) => return Committed::Lost,
+            Ok(false) => Written::Missed,
+            Err(error) => Written::Refused(error.to_string()),
+        }
+    } else {
+        let commit = fresh.commit();
+        shift.lane(fresh.shard).commit(commit).await
+    };
+    match written {
         Written::Yes => committed(shift, &mut fresh, &Wake::Hold),
         Written::Missed => return reread(shift, instance).await,
         Written::Refused(again) => {

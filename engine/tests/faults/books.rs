@@ -205,24 +205,23 @@ impl Books {
             .filter(|line| line.op == "undo")
             .map(|line| line.reference.as_str())
             .collect();
-        let stuck: HashSet<_> = self
-            .instances
-            .iter()
-            .filter(|seen| seen.status == "stuck")
-            .map(|seen| seen.saga_id)
-            .collect();
+        let status: HashMap<_, _> =
+            self.instances.iter().map(|seen| (seen.saga_id, seen.status.as_str())).collect();
         for effect in &self.effects {
             let line = booked.get(format!("{}-{}", effect.saga_id, effect.step_no).as_str());
             let live = line.is_some_and(|line| !undone.contains(line.reference.as_str()));
+            let is = |wanted: &str| status.get(&effect.saga_id) == Some(&wanted);
             let agrees = match effect.status.as_str() {
                 "confirmed" => {
                     line.is_some_and(|line| effect.reference.as_ref() == Some(&line.reference))
                 }
                 "undone" => line.is_some() && !live,
                 // What a frozen worker creates when it wakes is known to nobody: it is never confirmed, and moves nothing.
-                "refuted" => !live || line.is_some_and(|line| line.op == "create"),
+                "refuted" => {
+                    !live || (is("unwound") && line.is_some_and(|line| line.op == "create"))
+                }
                 // Only a person can say what becomes of it.
-                _ => stuck.contains(&effect.saga_id),
+                _ => is("stuck"),
             };
             if !agrees {
                 faults.push(format!(
