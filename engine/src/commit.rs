@@ -128,6 +128,8 @@ pub(crate) struct Commit {
     pub(crate) settle: Option<Settle>,
     /// Steps whose effects were taken back by tx undos; written by [`crate::family::write_own`].
     pub(crate) undone: Vec<i32>,
+    /// Early signals that it took, by id; written by [`crate::family::write_own`].
+    pub(crate) taken: Vec<String>,
     pub(crate) intent: Option<Intent>,
     /// A person should see it.
     pub(crate) tell: Option<Tell>,

@@ -123,15 +123,6 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
             Task::UndoRun => chain::undo(steps, &mut tx, &mut instance).await?,
             _ => {}
         }
-        if !instance.taken.is_empty() {
-            store::take_signals(
-                &mut tx,
-                instance.shard,
-                instance.id,
-                &std::mem::take(&mut instance.taken),
-            )
-            .await?;
-        }
         let commit = instance.commit();
         limits::check(&commit).map_err(|limit| StepError::Broken(limit.to_string()))?;
         if !write_own(&mut tx, &commit).await? {

@@ -171,6 +171,9 @@ async fn write_beside(tx: &mut PgConnection, commit: &Commit) -> Result<(), sqlx
     if !commit.undone.is_empty() {
         store::take_effects_back(tx, commit).await?;
     }
+    if !commit.taken.is_empty() {
+        store::take_signals(tx, commit).await?;
+    }
     let Some(family) = commit.family.as_deref() else { return Ok(()) };
     if family.joins {
         expect_children(tx, &[(commit.shard, commit.id)]).await?;

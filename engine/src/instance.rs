@@ -439,6 +439,7 @@ impl<S: Saga> Instance<S> {
             journal: std::mem::take(&mut self.journal),
             settle: self.settle.take(),
             undone: std::mem::take(&mut self.undone),
+            taken: std::mem::take(&mut self.taken),
             intent: self.intent.take(),
             tell: self.tell.take(),
             watch: self.watch.take(),

@@ -99,8 +99,6 @@ pub async fn signal<S: Saga>(
             instance.early.push_back((signal, event));
         }
         instance.take_early();
-        let taken = std::mem::take(&mut instance.taken);
-        store::take_signals(tx, instance.shard, instance.id, &taken).await?;
     }
     let goes_on = !instance.parks() && *instance.wake() != Wake::Keep;
     if answer == Answer::Applied && goes_on && !owned {

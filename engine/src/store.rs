@@ -96,20 +96,18 @@ pub(crate) async fn early_signals(
     .await
 }
 
-/// Early signals that a transition took.
+/// Early signals that a transition took. The instance's row is locked before them, as by who gives one.
 pub(crate) async fn take_signals(
     tx: &mut PgConnection,
-    shard: i16,
-    id: Uuid,
-    signals: &[String],
+    commit: &Commit,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: take early signals
         update saga.signal set answer = 'applied' where shard = $1 and saga_id = $2 and signal_id = any($3)",
     )
-    .bind(shard)
-    .bind(id)
-    .bind(signals)
+    .bind(commit.shard)
+    .bind(commit.id)
+    .bind(&commit.taken)
     .execute(tx)
     .await
     .map(|_| ())

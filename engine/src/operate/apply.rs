@@ -49,8 +49,8 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
         told["effects"] = json!(live);
     }
     instance.retell(&told);
-    let (outlook, taken) = (instance.outlook(), std::mem::take(&mut instance.taken));
-    Ok(Decided { commit: instance.commit(), taken, outlook })
+    let outlook = instance.outlook();
+    Ok(Decided { commit: instance.commit(), outlook })
 }
 
 impl<S: Saga> Instance<S> {

@@ -174,7 +174,6 @@ pub struct Outlook {
 /// The commit of a verb, not written yet.
 pub(crate) struct Decided {
     pub(crate) commit: crate::commit::Commit,
-    pub(crate) taken: Vec<String>,
     pub(crate) outlook: Outlook,
 }
 
@@ -235,7 +234,7 @@ impl Engine {
         let (rows, planned): (Vec<_>, Vec<_>) =
             wanted.into_iter().map(|one| (one.row, (one.seq, one.planned))).unzip();
         let (mut operated, mut orders) = (Vec::with_capacity(rows.len()), Vec::new());
-        let (mut commits, mut taken) = (Vec::new(), Vec::new());
+        let mut commits = Vec::new();
         for (subject, (seq, planned)) in look(tx, rows, &order.verb).await?.into_iter().zip(planned)
         {
             let (id, is) = (subject.row.saga_id, subject.row.seq);
@@ -251,7 +250,6 @@ impl Engine {
                 Ok(decided) => {
                     orders.push(json!(order).to_string());
                     commits.push(decided.commit);
-                    taken.push(decided.taken);
                     (id, Operated::Applied(decided.outlook))
                 }
                 Err(refusal) => (id, Operated::Refused(refusal)),
@@ -262,9 +260,6 @@ impl Engine {
         }
         let keys = commits.iter().map(|commit| (commit.shard, commit.id)).collect();
         subjects::follow(tx, &keys, &signal_id, &orders).await?;
-        for (commit, taken) in commits.iter().zip(&taken).filter(|(_, taken)| !taken.is_empty()) {
-            store::take_signals(tx, commit.shard, commit.id, taken).await?;
-        }
         write_all(tx, &commits).await?;
         if matches!(order.verb, Verb::HandOver { .. }) {
             subjects::waive_effects(tx, &keys).await?;

@@ -14,13 +14,14 @@ use stepwise_engine::{
     hooks::{Hooks, Site},
     testing::Clock,
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
     order::{APPROVAL, Event, Input, Order},
     plain::{Event as FiveEvent, Five},
     provider::Behaviour,
-    world::{Seen, World, quick},
+    world::{Seen, World, eventually, quick},
 };
 
 async fn awaiting_approval(world: &World, subject: &str) -> Uuid {
@@ -100,6 +101,52 @@ async fn a_stuck_instance_keeps_signals() {
     assert_eq!(world.ended(id).await.status, "stuck");
     assert_eq!(world.signal::<Five>(id, "stop", FiveEvent::Stop).await, Answer::Kept);
     assert_eq!(world.see(id).await.status, "stuck");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_repeated_signal_and_the_driver_that_takes_the_first_one_do_not_deadlock() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let (create, confirm) = (world.provider.hold("create"), Arc::new(Semaphore::new(0)));
+    let challenges = Box::new(Behaviour::Challenges);
+    world.provider.script("confirm", [Behaviour::Held(confirm.clone(), challenges)]);
+    let input = Input { order: "repeated".into(), notify: false };
+    let id = world.start::<Order>("repeated", input).await;
+    world.asked("create", 1).await;
+    assert_eq!(world.signal::<Order>(id, "yes", Event::Approved).await, Answer::Kept);
+    create.add_permits(1);
+    world.asked("confirm", 1).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    // Should there be a cycle, this transaction is the one to be told.
+    sqlx::raw_sql("set local deadlock_timeout = '10ms'")
+        .execute(&mut *tx)
+        .await
+        .expect("superuser");
+    sqlx::query(
+        "-- name: test lock\nselect from saga.instance where saga_id = $1 for no key update",
+    )
+    .bind(id)
+    .execute(&mut *tx)
+    .await
+    .expect("the database is there");
+    confirm.add_permits(1);
+    eventually("the driver to wait for the row", async || {
+        sqlx::query_scalar(
+            "-- name: test waiting
+            select exists (select from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock' and query like '-- name: commit own%')",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there")
+    })
+    .await;
+    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "yes", Event::Approved).await;
+    assert_eq!(answer.expect("nobody waits in a circle"), Answer::Duplicate);
+    tx.commit().await.expect("the database is there");
+    assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     world.close().await;
 }
