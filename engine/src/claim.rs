@@ -11,6 +11,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgListener};
 use uuid::Uuid;
 
 use crate::{
+    due::{self, Frontier},
     family,
     id::shard_in,
     lane::PLANNER,
@@ -32,57 +33,6 @@ pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
 
 /// What it says when a round should be gone at once; nothing else is said.
 pub(crate) const ROUND: &str = "round";
-
-// The limit is a literal: with a parameter the planner reads a tenth of the table. It is no more than 32: a claim's time grows
-// with what it takes, and others wait for its locks and its commit.
-macro_rules! due_of {
-    ($class:literal, $limit:literal) => {
-        concat!(
-            "select i.ctid, i.wake_at + ",
-            $class,
-            " * interval '60 seconds' as turn
-    from saga.instance i
-    where i.priority = ",
-            $class,
-            " and i.wake_at <= (select now from clock)
-        and exists (select from known k where k.name = i.name and k.version >= i.version)
-    order by i.wake_at
-    limit ",
-            $limit,
-            "
-    for no key update skip locked"
-        )
-    };
-}
-
-// Each class by its own range of the index; they meet with [`crate::Priority::HEAD_START`]. A row is taken where it was found: one
-// that has moved since the statement began stays due.
-macro_rules! claim_due {
-    ($limit:literal) => {
-        ($limit, concat!(
-            "-- name: claim due
-with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version)),
-clock as materialized (select saga.now() as now),
-high as materialized (
-    ", due_of!(0, $limit), "
-),
-normal as materialized (
-    ", due_of!(1, $limit), "
-),
-low as materialized (
-    ", due_of!(2, $limit), "
-),
-due as materialized (
-    select * from high union all select * from normal union all select * from low
-    order by turn
-    limit ", $limit, "
-)
-update saga.instance i
-set owner = $1, epoch = i.epoch + 1, wake_at = null, waiting_on = 'worker', updated_at = clock_timestamp()
-where i.ctid = any(array(select d.ctid from due d))
-returning ", row_columns!()))
-    };
-}
 
 // What was in flight is asked for by whoever drives it next.
 macro_rules! orphans {
@@ -121,7 +71,6 @@ macro_rules! claim_orphans {
     };
 }
 
-const DUE: [(usize, &str); 3] = [claim_due!(32), claim_due!(8), claim_due!(1)];
 /// Due since their last commit, for whoever has room: before what came after it.
 const FREE_FROM_THE_DEAD: &str = concat!(
     orphans!(
@@ -151,6 +100,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut swept: Option<Instant> = None;
     let mut joined: Option<Instant> = None;
     let mut taken_back: Option<Instant> = None;
+    let mut frontier = Frontier::start();
     while !shift.is_stopping() {
         let round = async {
             let open = connect(&shift, &mut connection).await?;
@@ -162,13 +112,14 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
                 sweep(&shift, open).await?;
                 swept = Some(Instant::now());
+                frontier = Frontier::start();
             }
             let child_ended = shift.child_ended.swap(false, Ordering::Relaxed);
             if child_ended || joined.is_none_or(|at| at.elapsed() >= poll) {
                 wake_joined(open).await?;
                 joined = Some(Instant::now());
             }
-            claim(&shift, open, poll).await
+            due::claim(&shift, open, poll, &mut frontier).await
         };
         let rest = match round.await {
             Ok(rest) => rest.min(swept.map_or(SWEEP, |at| SWEEP.saturating_sub(at.elapsed()))),
@@ -196,57 +147,6 @@ pub(crate) async fn connect<'a>(
         *connection = Some(fresh);
     }
     Ok(connection.as_mut().expect("it was just filled"))
-}
-
-/// Claims what is due, as much as there is room for; answers how long to rest. A full batch is no reason to rest.
-///
-/// Round trips: 1, and 1 for the next wake-up when nothing is left. Row operations: 1 per instance.
-async fn claim(
-    shift: &Arc<Shift>,
-    connection: &mut PgConnection,
-    poll: Duration,
-) -> Result<Duration, sqlx::Error> {
-    let mut places = shift.places(DUE[0].0);
-    let Some((limit, statement)) = DUE.iter().find(|(limit, _)| *limit <= places.len()) else {
-        // No room: whoever leaves gives a hint.
-        return Ok(Duration::from_millis(50));
-    };
-    places.truncate(*limit);
-    let (names, versions) = shift.driven();
-    let asked = Instant::now();
-    let rows: Vec<Row> = sqlx::query_as(*statement)
-        .bind(shift.worker_id)
-        .bind(&names)
-        .bind(&versions)
-        .fetch_all(&mut *connection)
-        .await?;
-    metrics::histogram!("stepwise_claim_seconds").record(asked.elapsed().as_secs_f64());
-    let full = rows.len() == *limit;
-    for (row, place) in rows.into_iter().zip(places) {
-        shift.claimed(row, place);
-    }
-    if full {
-        return Ok(Duration::ZERO);
-    }
-    let next_ms: Option<i64> = sqlx::query_scalar(
-        "-- name: next wake-up
-        with known as (select * from unnest($1::text[], $2::smallint[]) as k(name, version))
-        select greatest(0, ceil(extract(epoch from min(n.wake_at) - (select saga.now())) * 1000))::bigint
-        from generate_series(0, 2) as class(priority), lateral (
-            select i.wake_at from saga.instance i
-            -- No further than it rests anyway: others may have a million asleep.
-            where i.priority = class.priority and i.wake_at < (select saga.now()) + $3 * interval '1 ms'
-                and exists (select from known k where k.name = i.name and k.version >= i.version)
-            order by i.wake_at limit 1) n
-        having min(n.wake_at) is not null",
-    )
-    .bind(names)
-    .bind(versions)
-    .bind(i64::try_from(poll.as_millis()).unwrap_or(i64::MAX))
-    .fetch_optional(&mut *connection)
-    .await?;
-    Ok(next_ms
-        .map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
 }
 
 /// Marks what nobody knows, frees what the dead held, and finds what this process owns but does not drive (started here by a caller

@@ -97,9 +97,10 @@ async fn connect<'a>(
 }
 
 /// Every statement of the engine finds its rows by primary key or by the due index. The planner, which may have planned while
-/// the tables were empty, is not to think otherwise.
+/// the tables were empty, is not to think otherwise, nor to think again for each array it is given.
 pub(crate) const PLANNER: &str = "-- name: set planner
-set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off";
+set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off;
+set plan_cache_mode = force_generic_plan";
 
 struct Answers {
     each: Vec<Written>,

@@ -71,6 +71,7 @@ mod chain;
 mod claim;
 mod commit;
 mod deadline;
+mod due;
 mod durable;
 mod engine;
 mod family;

@@ -7,6 +7,7 @@ mod bulk_runs;
 mod chains;
 mod counter;
 mod deadlines;
+mod due;
 mod examples;
 mod family;
 mod fence;

@@ -1,0 +1,92 @@
+//! What is due: found wherever it stands, and found cheaply whatever stands before it.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    job::{Input, Job},
+    plain::Five,
+    world::{World, engine, eventually, quick},
+};
+
+#[tokio::test]
+async fn what_becomes_due_behind_what_was_claimed_is_found_within_about_a_second() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let id = world.start::<Job>("behind", Input::Sleep).await;
+    // Others come after it: what was claimed last is of this moment.
+    for n in 0..3 {
+        let elsewhere = engine(world.pool.clone(), &world.provider);
+        let mut tx = world.pool.begin().await.expect("the database is there");
+        let five =
+            elsewhere.start::<Five>(&mut tx, stepwise_engine::Start::new(format!("{n}"), ()));
+        let five = five.await.expect("it can be started").id;
+        tx.commit().await.expect("the database is there");
+        assert_eq!(world.ended(five).await.status, "completed");
+    }
+    // As if a transaction of an hour had written it, without a note.
+    let begun = Instant::now();
+    sqlx::query(
+        "-- name: test due long ago
+        update saga.instance set wake_at = now() - interval '1 hour', timer_at = now() - interval '1 hour' where saga_id = $1",
+    )
+    .bind(id)
+    .execute(&world.pool)
+    .await
+    .expect("the database is there");
+    assert_eq!(world.ended(id).await.status, "completed");
+    assert!(begun.elapsed() < Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    worker.stop().await;
+    world.close().await;
+}
+
+/// What the index of due instances was asked for: (scans, entries read).
+async fn looked_at(world: &World) -> (i64, i64) {
+    sqlx::query_as(
+        "-- name: test looked at
+        select idx_scan, idx_tup_read from pg_stat_user_indexes where indexrelname = 'instance_due'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("the database is there")
+}
+
+#[tokio::test]
+async fn what_is_due_of_a_paused_saga_does_not_stand_in_the_way_of_the_others() {
+    let world = World::new().await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    world.engine.pause(&mut tx, "job", "ada", "the provider is ill").await.expect("registered");
+    tx.commit().await.expect("the database is there");
+    sqlx::query(
+        "-- name: test backlog
+        insert into saga.instance (shard, saga_id, name, version, subject, status, waiting_on, state, pending, undos, epoch, seq,
+            wake_at, created_at, updated_at)
+        select n % 64, gen_random_uuid(), 'job', 1, n, 'running', 'worker', '\"Working\"', '\"nothing\"', '[]', 1, 1,
+            now() - interval '1 hour', now(), now()
+        from generate_series(1, 9000) n",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("the database is there");
+    let worker = world.worker(quick()).await;
+    // Nobody drives these where they are started: each is claimed.
+    let elsewhere = engine(world.pool.clone(), &world.provider);
+    for n in 0..80 {
+        let mut tx = world.pool.begin().await.expect("the database is there");
+        let five =
+            elsewhere.start::<Five>(&mut tx, stepwise_engine::Start::new(format!("{n}"), ()));
+        let five = five.await.expect("it can be started").id;
+        tx.commit().await.expect("the database is there");
+        assert_eq!(world.ended(five).await.status, "completed");
+    }
+    let mut looked = (0, 0);
+    eventually("the counters to be told", async || {
+        looked = looked_at(&world).await;
+        looked.0 > 200
+    })
+    .await;
+    let (scans, read) = looked;
+    println!("{scans} scans read {read} entries");
+    assert!(read / scans < 500, "{scans} scans read {read} entries, of 9,000 that are paused");
+    worker.stop().await;
+    world.close().await;
+}
