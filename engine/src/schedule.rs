@@ -19,6 +19,7 @@
 use chrono::{DateTime, Duration, SecondsFormat, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
+use serde::Deserialize as _;
 use serde_json::Value;
 use sqlx::{Connection as _, FromRow, PgConnection, Postgres, Transaction, types::Json};
 use uuid::Uuid;
@@ -336,7 +337,7 @@ struct Due {
     saga: String,
     cron: String,
     zone: String,
-    start: Json<Start<Value>>,
+    start: Value,
     catch_up: String,
     catch_up_limit: Option<i32>,
     overlap: String,
@@ -448,13 +449,17 @@ async fn start_all(
     let Some(kind) = shift.engine.kind(&due.saga) else {
         return Ok(Err(format!("{} is not registered here", due.saga)));
     };
+    let start = match Start::<Value>::deserialize(&due.start) {
+        Ok(start) => start,
+        Err(error) => return Ok(Err(format!("its start cannot be read: {error}"))),
+    };
     let mut last = None;
     for tick in ticks.due(due.next_at, due.now, catch_up) {
-        if due.overlap == "skip" && overlaps(tx, due).await? {
+        if due.overlap == "skip" && overlaps(tx, due, &start.subject).await? {
             continue;
         }
         let key = format!("{}@{}", due.name, tick.to_rfc3339_opts(SecondsFormat::Secs, true));
-        let birth = match kind.birth(due.start.0.clone().key(key)) {
+        let birth = match kind.birth(start.clone().key(key)) {
             Ok(birth) => birth,
             Err(why) => return Ok(Err(why)),
         };
@@ -473,8 +478,7 @@ async fn start_all(
 }
 
 /// Is an instance open that this schedule started?
-async fn overlaps(tx: &mut PgConnection, due: &Due) -> Result<bool, sqlx::Error> {
-    let subject = &due.start.0.subject;
+async fn overlaps(tx: &mut PgConnection, due: &Due, subject: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "-- name: overlaps
         select exists (select from saga.instance i

@@ -214,18 +214,32 @@ async fn a_schedule_whose_start_the_database_refuses_says_so_and_keeps_nothing_e
     let refused = Schedule::of::<Job>("refused", "0 * * * *", "Europe/Berlin", start)
         .expect("an input is JSON");
     put(&world, &Schedule { catch_up: CatchUp::One, ..refused }).await.expect("it is one");
+    let unread = Start::new("unread", Input::Nothing);
+    let unread = Schedule::of::<Job>("an unread one", "0 * * * *", "Europe/Berlin", unread);
+    put(&world, &unread.expect("an input is JSON")).await.expect("it is one");
+    sqlx::raw_sql(
+        "-- name: test unread start\nupdate saga.schedule set start = '[1]' where name = 'an unread one'",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("it is there");
     let late = Start::new("late", Input::Wait).within(Duration::from_secs(1));
     let late = world.start_with::<Job>(late).await;
     past_the_hour(&world, 1).await;
     let worker = world.worker(quick()).await;
-    let error = async || {
+    let error = async |name: &str| {
         let mut tx = world.pool.begin().await.expect("the database is there");
         let listed = schedule::list(&mut tx).await.expect("the database is there");
-        listed.into_iter().find(|one| one.name == "refused").expect("it is put").last_error
+        listed.into_iter().find(|one| one.name == name).expect("it is put").last_error
     };
     let started = async |name| keys(&world).await.iter().any(|key| key.starts_with(name));
     eventually("the error to be shown", async || {
-        error().await.is_some_and(|why| why.contains("refused by the test"))
+        error("refused").await.is_some_and(|why| why.contains("refused by the test"))
+    })
+    .await;
+    eventually("the other error, too", async || {
+        let why = error("an unread one").await;
+        why.is_some_and(|why| why.starts_with("its start cannot be read: "))
     })
     .await;
     eventually("the other schedule's tick", async || started("hourly@").await).await;
@@ -236,7 +250,7 @@ async fn a_schedule_whose_start_the_database_refuses_says_so_and_keeps_nothing_e
         .await
         .expect("it is there");
     eventually("the tick that was refused", async || started("refused@").await).await;
-    assert_eq!(error().await, None);
+    assert_eq!(error("refused").await, None);
     worker.stop().await;
     world.close().await;
 }
