@@ -13,7 +13,7 @@ use crate::{
     durable::{Committed, in_lane, in_transaction, park, release},
     family,
     hooks::Site,
-    instance::Instance,
+    instance::{Instance, Pending},
     limits::Pace,
     perform::{Fact, Task, What, perform},
     saga::Saga,
@@ -96,12 +96,22 @@ async fn act<S: Saga, I: Steps<S>>(
                 _ => None,
             };
             shift.hooks.at(Site::BeforeCall).await;
-            let fact = perform(steps, id, activity, effect).await;
+            let mut fact = perform(steps, id, activity, effect).await;
             shift.hooks.at(Site::AfterCall).await;
+            fact.late = is_late(shift, instance, &fact).await;
             return Ok(fact);
         }
     };
-    Ok(Fact { no, started_at, what })
+    Ok(Fact { no, started_at, what, late: false })
+}
+
+/// Has the deadline passed of the step that this attempt did not do? While the database is away nobody can say: the next attempt will.
+async fn is_late<S: Saga>(shift: &Shift, instance: &Instance<S>, fact: &Fact<S::Event>) -> bool {
+    let failed = matches!(fact.what, What::NotDone(_) | What::Unknown(_) | What::NeverSeen);
+    let Pending::Call { activity, .. } = &instance.pending else { return false };
+    let Some(within) = S::terms(activity).within.filter(|_| failed) else { return false };
+    let (shard, id) = (instance.shard, instance.id);
+    store::was_decided_before(&shift.pool, shard, id, fact.no, within).await.unwrap_or(false)
 }
 
 /// Applies the fact and commits, on ever newer versions of the row, until it is durable or moot.

@@ -283,7 +283,11 @@ impl<S: Saga> Instance<S> {
             // This attempt surely did nothing, and no other is wanted.
             return self.drop_call(fact.no);
         }
-        if self.unknowns > terms.max_unknowns || self.attempt >= terms.retry.max_attempts {
+        let used_up =
+            self.unknowns > terms.max_unknowns || self.attempt >= terms.retry.max_attempts;
+        // What can be asked is asked, however late.
+        let again = outcome != "unknown" || matches!(terms.unknown, WhenUnknown::Repeat);
+        if used_up || (fact.late && again) {
             self.give_up();
         } else {
             self.retry_after(terms.retry.delay(self.attempt));
@@ -372,6 +376,11 @@ impl<S: Saga> Instance<S> {
         }
         self.unsettled = false;
         self.timer_due = false;
+        if self.status == Status::Running && fact.late {
+            self.note(self.entry("probe", fact, &"never seen, too late to try again"));
+            self.give_up();
+            return Applied::Commit;
+        }
         if self.status == Status::Running {
             // The same attempt again, under the same key.
             return Applied::GoOn;

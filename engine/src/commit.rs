@@ -140,6 +140,10 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
+    pub(crate) fn gives_birth(&self) -> bool {
+        self.family.as_ref().is_some_and(|family| !family.births.is_empty())
+    }
+
     /// Does it show that driving the instance does not end the process? A step or undo was settled; a mere attempt was not.
     fn clears(&self) -> bool {
         let settled = ["outcome", "tx", "timer", "undo", "settled", "children"];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     apply::Applied,
     chain,
-    commit::Wake,
+    commit::{Commit, Wake},
     family::{self, write_own},
     hooks::Site,
     instance::{Instance, Pending},
@@ -136,7 +136,7 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
     };
     match done.await.map_err(family::twice) {
         Ok(Some(commit)) => {
-            committed(shift, &mut instance, &commit.wake);
+            committed_alone(shift, &mut instance, &commit);
             if commit.release { Committed::Lost } else { Committed::Yes(instance) }
         }
         Ok(None) => reread(shift, &instance).await,
@@ -153,6 +153,14 @@ fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
     }
     if instance.in_queue && (instance.ended || instance.status.is_final()) {
         shift.left_queue();
+    }
+}
+
+/// The same for one with a transaction of its own: what was born in it is due at once.
+fn committed_alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>, commit: &Commit) {
+    committed(shift, instance, &commit.wake);
+    if commit.gives_birth() {
+        shift.hint.notify_one();
     }
 }
 
@@ -241,7 +249,7 @@ async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<boo
     }
     shift.hooks.before_commit(&mut tx).await?;
     tx.commit().await?;
-    committed(shift, instance, &commit.wake);
+    committed_alone(shift, instance, &commit);
     Ok(true)
 }
 

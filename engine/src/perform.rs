@@ -91,6 +91,8 @@ pub(crate) struct Fact<E> {
     pub(crate) no: i32,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) what: What<E>,
+    /// The step's deadline has passed.
+    pub(crate) late: bool,
 }
 
 #[derive(Clone)]
@@ -172,7 +174,7 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             unreachable!("these are no activities")
         }
     };
-    Fact { no, started_at, what }
+    Fact { no, started_at, what, late: false }
 }
 
 /// A time-out or a panic of foreign code is an unknown outcome.

@@ -223,7 +223,7 @@ pub(crate) async fn wake_workers(
     tx: &mut PgConnection,
     commits: &[Commit],
 ) -> Result<(), sqlx::Error> {
-    if commits.iter().any(|commit| commit.wake.delay().is_some()) {
+    if commits.iter().any(|commit| commit.wake.delay().is_some() || commit.gives_birth()) {
         notify(tx).await?;
     }
     Ok(())

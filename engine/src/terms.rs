@@ -13,6 +13,9 @@ pub struct Terms {
     pub timeout: Duration,
     /// How attempts are repeated.
     pub retry: Retry,
+    /// The step's deadline: an attempt that fails so long after the step was decided, in real time, is the last one. Asking costs 1 round
+    /// trip for each failed attempt. `None`: only attempts are counted. An undo has none.
+    pub within: Option<Duration>,
     /// How an unknown outcome is settled.
     pub unknown: WhenUnknown,
     /// So many unknown outcomes are settled; one more gives the activity up.
@@ -44,7 +47,7 @@ pub struct EffectKind {
 }
 
 /// How often an activity is tried and how long is waited between: half to all (at random) of `base * 2^(attempt-1)`, at most `cap`.
-/// When the attempts are used up the activity is given up: before the pivot the instance unwinds ([`crate::Saga::called_off`]), after it
+/// When the attempts are used up, or the deadline ([`Terms::within`]) has passed, the activity is given up: before the pivot the instance unwinds ([`crate::Saga::called_off`]), after it
 /// it is `stuck`. So it is at a pivot that may have been done: only a person can say on which side it stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
@@ -57,13 +60,14 @@ pub struct Retry {
 }
 
 impl Terms {
-    /// No effect, 10 s time-out, the default [`Retry`], repeating is harmless, 3 unknowns, no watch.
+    /// No effect, 10 s time-out, the default [`Retry`], no deadline, repeating is harmless, 3 unknowns, no watch.
     #[must_use]
     pub fn new() -> Self {
         Self {
             effect: None,
             timeout: Duration::from_secs(10),
             retry: Retry::default(),
+            within: None,
             unknown: WhenUnknown::Repeat,
             max_unknowns: 3,
             watch: None,

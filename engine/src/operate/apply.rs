@@ -261,7 +261,7 @@ impl<S: Saga> Instance<S> {
         }
         let what = What::Answered { event, effect };
         self.status = Status::Unwinding;
-        self.apply(&Fact { no, started_at: Utc::now(), what });
+        self.apply(&Fact { no, started_at: Utc::now(), what, late: false });
         if self.status == Status::Unwinding {
             self.go_on();
         }

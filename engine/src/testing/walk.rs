@@ -403,7 +403,7 @@ impl<S: Saga> Walk<S> {
     }
 
     fn apply(&mut self, no: i32, what: What<S::Event>) {
-        let fact = Fact { no, started_at: DateTime::UNIX_EPOCH, what };
+        let fact = Fact { no, started_at: DateTime::UNIX_EPOCH, what, late: false };
         let applied = self.instance.apply(&fact);
         debug_assert!(applied != Applied::Moot, "what it asks for is what was settled");
     }

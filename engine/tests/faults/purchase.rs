@@ -159,6 +159,7 @@ impl Saga for Purchase {
             },
             timeout: Duration::from_secs(60),
             retry: patient(),
+            within: None,
             unknown: match activity {
                 Activity::Send => WhenUnknown::Repeat,
                 _ => WhenUnknown::Ask { settles_after: Duration::ZERO },

@@ -161,6 +161,7 @@ impl Saga for Order {
             },
             timeout: Duration::from_secs(60),
             retry: quick(),
+            within: Some(crate::deadlines::HOUR),
             unknown: WhenUnknown::Ask { settles_after: Duration::ZERO },
             ..Terms::new()
         }

@@ -89,6 +89,7 @@ impl Saga for Five {
             },
             // The provider of the second step may act after it was given up.
             watch: matches!(activity, Do::Step(2)).then_some(WATCH),
+            within: Some(crate::deadlines::HOUR),
             ..Terms::new()
         }
     }

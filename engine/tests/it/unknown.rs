@@ -102,9 +102,9 @@ async fn never_seen_counts_only_after_late_effects_have_been_waited_for() {
     let worker = world.worker(quick()).await;
     world.provider.script("do-3", [Behaviour::SilentBefore]);
     let id = world.start::<Five>("late", ()).await;
+    world.asked("probe-3", 1).await;
     let seen =
         world.until(id, "the wait", |seen| seen.waiting_on.as_deref() == Some("retry")).await;
-    world.asked("probe-3", 1).await;
     assert_eq!(seen.status, "running");
     // Half of the time is not enough.
     Clock::of(&world.pool).advance(LATE / 2).await;
