@@ -384,7 +384,7 @@ macro_rules! commit_sql {
             "-- name: ",
             $name,
             "
-with clock as materialized (select saga.now() as now, clock_timestamp() as real),
+with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
 fenced as materialized (
     -- The members come, and are locked, in the order of the array. A lock of the join itself would carry each whole member twice more.
     select m.*, i.queued from unnest($1::saga.transition[]) m cross join lateral (

@@ -36,12 +36,13 @@ pub(crate) struct Row {
     pub(crate) in_queue: bool,
 }
 
-/// The select list that [`Row`] reads, for a table alias `i`.
+/// The select list that [`Row`] reads, for a table alias `i`. What `saga.now()` says is written out in hot statements: its body would be
+/// planned again for each.
 macro_rules! row_columns {
     () => {
         "i.shard, i.saga_id, i.name, i.subject, i.status, i.state::text, i.pending::text, i.undos::text, \
          i.reason::text, i.past_pivot, i.attempt, i.unknowns, i.unsettled, i.kept, i.last_error, i.epoch, i.seq, i.owner, \
-         coalesce(i.timer_at <= (select saga.now()), false) as timer_due, i.held, i.ended_at is not null as ended, i.version, i.start_key, i.parent_id, \
+         coalesce(i.timer_at <= (select now() + c.offset_by from saga.clock c), false) as timer_due, i.held, i.ended_at is not null as ended, i.version, i.start_key, i.parent_id, \
          i.queue_key is not null as in_queue, i.suspect"
     };
 }

@@ -356,7 +356,7 @@ async fn insert_batch(
 }
 
 const INSERT: &str = "-- name: start instances
-with clock as materialized (select saga.now() as now, clock_timestamp() as real),
+with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
 newborn as materialized (select * from unnest($1::saga.birth[])),
 born as (
     insert into saga.instance (shard, saga_id, name, version, subject, start_key, status, waiting_on, state, pending, undos,

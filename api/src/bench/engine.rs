@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use chrono::{DateTime, Utc};
 use hdrhistogram::Histogram;
 use sqlx::PgPool;
 use stepwise_engine::{Engine, Saga as _, Start, WorkerConfig, inspect, work};
@@ -77,12 +78,14 @@ impl Running {
         &self,
         instances: usize,
     ) -> anyhow::Result<Throughput> {
+        let since = self.clock().await?;
         let begun = Instant::now();
         let starters = Arc::new(Semaphore::new(2));
         let mut starts = JoinSet::new();
         for first in (0..instances).step_by(STARTED_TOGETHER) {
             let permit = starters.clone().acquire_owned().await?;
-            while self.engine.room() < STARTED_TOGETHER {
+            // Room for both starters: what found none would be released, and claimed again.
+            while self.engine.room() < 2 * STARTED_TOGETHER {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
             let (engine, count) = (self.engine.clone(), STARTED_TOGETHER.min(instances - first));
@@ -104,7 +107,12 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let per_s = instances as f64 / begun.elapsed().as_secs_f64();
-        Ok(Throughput { instances, per_s, p99_ms: self.check::<EFFECTS>(instances).await? })
+        Ok(Throughput { instances, per_s, p99_ms: self.check::<EFFECTS>(instances, since).await? })
+    }
+
+    async fn clock(&self) -> anyhow::Result<DateTime<Utc>> {
+        let now = "-- name: bench: clock\nselect clock_timestamp()";
+        Ok(sqlx::query_scalar(now).fetch_one(self.engine.pool()).await?)
     }
 
     /// The worker's places are taken as long as something is being driven; only then is the table asked.
@@ -122,18 +130,23 @@ impl Running {
     }
 
     /// Every instance completed, and each of its journal rows came from a transaction of its own.
-    async fn check<const EFFECTS: bool>(&self, instances: usize) -> anyhow::Result<f64> {
+    async fn check<const EFFECTS: bool>(
+        &self,
+        instances: usize,
+        since: DateTime<Utc>,
+    ) -> anyhow::Result<f64> {
         sqlx::query("analyze saga.instance, saga.journal").execute(self.engine.pool()).await?;
         let (completed, rows, commits, p99_ms): (i64, i64, i64, f64) = sqlx::query_as(
             "-- name: bench: check
             with journalled as (select shard, saga_id, count(*) as rows, count(distinct xmin::text) as commits
-                from saga.journal group by shard, saga_id)
+                from saga.journal where at >= $2 group by shard, saga_id)
             select count(*), sum(rows)::bigint, sum(commits)::bigint,
                 1000 * extract(epoch from percentile_cont(0.99) within group (order by updated_at - created_at))::float8
             from saga.instance join journalled using (shard, saga_id)
-            where name = $1 and status = 'completed'",
+            where name = $1 and status = 'completed' and created_at >= $2",
         )
         .bind(Five::<EFFECTS>::NAME)
+        .bind(since)
         .fetch_one(self.engine.pool())
         .await
         .context("checking the run")?;

@@ -126,7 +126,7 @@ async fn engine_report(ground: &Ground, instances: usize) -> anyhow::Result<Repo
     let floor = ground.floor(&floor::BATCHED, (2, 5, None)).await?;
     let running = engine::Running::start(ground.pool.clone()).await?;
     running.throughput::<false>(2_000).await.context("warming up")?;
-    ground.forget().await?;
+    forget(&ground.pool).await?;
     let plain = running.throughput::<false>(instances).await?;
     let effects = running.throughput::<true>(instances).await?;
     running.stop().await?;
@@ -186,6 +186,19 @@ impl Ground {
         Ok(Self { cluster, folder, pool })
     }
 
+    /// A second database on the same cluster.
+    async fn another(&self) -> anyhow::Result<PgPool> {
+        sqlx::query("-- name: bench: another database\ncreate database another")
+            .execute(&self.pool)
+            .await?;
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(20)
+            .connect_with(self.cluster.options().database("another"))
+            .await?;
+        stepwise_engine::migrate(&pool).await?;
+        Ok(pool)
+    }
+
     async fn floor(
         &self,
         script: &floor::Script,
@@ -196,18 +209,19 @@ impl Ground {
         floor::run((&psql, &pgbench), &self.cluster.url(), script, load).await
     }
 
-    async fn forget(&self) -> anyhow::Result<()> {
-        sqlx::query("-- name: bench: forget\ntruncate saga.instance, saga.journal, saga.effect")
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
     async fn clear(self) -> anyhow::Result<()> {
         self.pool.close().await;
         self.cluster.stop().await?;
         Ok(std::fs::remove_dir_all(&self.folder)?)
     }
+}
+
+/// Empties the tables that grow.
+async fn forget(pool: &PgPool) -> anyhow::Result<()> {
+    sqlx::query("-- name: bench: forget\ntruncate saga.instance, saga.journal, saga.effect")
+        .execute(pool)
+        .await?;
+    Ok(())
 }
 
 /// What was measured, in the order of reading.

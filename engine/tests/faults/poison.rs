@@ -88,7 +88,7 @@ async fn instances_that_nobody_can_read_or_that_panic_do_not_slow_the_others() {
     .await;
     let worker = stage.worker("worker");
     stage.ready(&["worker"]).await;
-    let healthy = size(60, 2_000);
+    let healthy = size(60, 2_001);
     // The first instances of a process pay for what it caches.
     median_ms(&stage, "warm", 10, &[]).await;
     let before = median_ms(&stage, "before", healthy, &[]).await;
