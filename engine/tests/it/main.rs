@@ -4,6 +4,7 @@ mod asking;
 mod audit;
 mod bulk;
 mod bulk_runs;
+mod careless;
 mod chains;
 mod counter;
 mod deadlines;
