@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use futures::StreamExt as _;
@@ -35,10 +36,18 @@ impl Subscriber {
     }
 }
 
-/// Reads until the server is gone.
+/// Reads until it is aborted. A stream that ends is asked for again, from the last event on: the server ends one whose database is away.
 pub(crate) async fn subscribe(up: Arc<Up>, subscriber: Arc<Mutex<Subscriber>>) {
-    let last = subscriber.lock().expect("no panic").last_event_id.clone();
-    let Ok(response) = up.stream("/v1/events/stream", last.as_deref()).await else { return };
+    loop {
+        let last = subscriber.lock().expect("no panic").last_event_id.clone();
+        if let Ok(response) = up.stream("/v1/events/stream", last.as_deref()).await {
+            read(response, &subscriber).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn read(response: reqwest::Response, subscriber: &Mutex<Subscriber>) {
     let mut bytes = response.bytes_stream();
     let (mut text, mut position) = (String::new(), String::new());
     while let Some(Ok(more)) = bytes.next().await {
