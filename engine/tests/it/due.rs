@@ -2,11 +2,23 @@
 
 use std::time::{Duration, Instant};
 
+use stepwise_engine::Start;
+
 use crate::{
     job::{Input, Job},
     plain::Five,
     world::{World, engine, eventually, quick},
 };
+
+/// Started where nobody drives it: it is claimed, and ends.
+async fn ends_claimed(world: &World, n: usize) {
+    let elsewhere = engine(world.pool.clone(), &world.provider);
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let started = elsewhere.start::<Five>(&mut tx, Start::new(format!("{n}"), ())).await;
+    let id = started.expect("it can be started").id;
+    tx.commit().await.expect("the database is there");
+    assert_eq!(world.ended(id).await.status, "completed");
+}
 
 #[tokio::test]
 async fn what_becomes_due_behind_what_was_claimed_is_found_within_about_a_second() {
@@ -15,13 +27,7 @@ async fn what_becomes_due_behind_what_was_claimed_is_found_within_about_a_second
     let id = world.start::<Job>("behind", Input::Sleep).await;
     // Others come after it: what was claimed last is of this moment.
     for n in 0..3 {
-        let elsewhere = engine(world.pool.clone(), &world.provider);
-        let mut tx = world.pool.begin().await.expect("the database is there");
-        let five =
-            elsewhere.start::<Five>(&mut tx, stepwise_engine::Start::new(format!("{n}"), ()));
-        let five = five.await.expect("it can be started").id;
-        tx.commit().await.expect("the database is there");
-        assert_eq!(world.ended(five).await.status, "completed");
+        ends_claimed(&world, n).await;
     }
     // As if a transaction of an hour had written it, without a note.
     let begun = Instant::now();
@@ -68,15 +74,8 @@ async fn what_is_due_of_a_paused_saga_does_not_stand_in_the_way_of_the_others() 
     .await
     .expect("the database is there");
     let worker = world.worker(quick()).await;
-    // Nobody drives these where they are started: each is claimed.
-    let elsewhere = engine(world.pool.clone(), &world.provider);
     for n in 0..80 {
-        let mut tx = world.pool.begin().await.expect("the database is there");
-        let five =
-            elsewhere.start::<Five>(&mut tx, stepwise_engine::Start::new(format!("{n}"), ()));
-        let five = five.await.expect("it can be started").id;
-        tx.commit().await.expect("the database is there");
-        assert_eq!(world.ended(five).await.status, "completed");
+        ends_claimed(&world, n).await;
     }
     let mut looked = (0, 0);
     eventually("the counters to be told", async || {
