@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stepwise_engine::Start;
+use stepwise_engine::{Engine, Start};
 
 use crate::{
     job::{Input, Job},
@@ -11,8 +11,7 @@ use crate::{
 };
 
 /// Started where nobody drives it: it is claimed, and ends.
-async fn ends_claimed(world: &World, n: usize) {
-    let elsewhere = engine(world.pool.clone(), &world.provider);
+async fn ends_claimed(world: &World, elsewhere: &Engine, n: usize) {
     let mut tx = world.pool.begin().await.expect("the database is there");
     let started = elsewhere.start::<Five>(&mut tx, Start::new(format!("{n}"), ())).await;
     let id = started.expect("it can be started").id;
@@ -26,8 +25,9 @@ async fn what_becomes_due_behind_what_was_claimed_is_found_within_about_a_second
     let worker = world.worker(quick()).await;
     let id = world.start::<Job>("behind", Input::Sleep).await;
     // Others come after it: what was claimed last is of this moment.
+    let elsewhere = engine(world.pool.clone(), &world.provider);
     for n in 0..3 {
-        ends_claimed(&world, n).await;
+        ends_claimed(&world, &elsewhere, n).await;
     }
     // As if a transaction of an hour had written it, without a note.
     let begun = Instant::now();
@@ -74,8 +74,9 @@ async fn what_is_due_of_a_paused_saga_does_not_stand_in_the_way_of_the_others() 
     .await
     .expect("the database is there");
     let worker = world.worker(quick()).await;
+    let elsewhere = engine(world.pool.clone(), &world.provider);
     for n in 0..80 {
-        ends_claimed(&world, n).await;
+        ends_claimed(&world, &elsewhere, n).await;
     }
     let mut looked = (0, 0);
     eventually("the counters to be told", async || {
