@@ -47,8 +47,8 @@ pub struct EffectKind {
 }
 
 /// How often an activity is tried and how long is waited between: half to all (at random) of `base * 2^(attempt-1)`, at most `cap`.
-/// When the attempts are used up, or the deadline ([`Terms::within`]) has passed, the activity is given up: before the pivot the instance unwinds ([`crate::Saga::called_off`]), after it
-/// it is `stuck`. So it is at a pivot that may have been done: only a person can say on which side it stands.
+/// When the attempts are used up, or the deadline ([`Terms::within`]) has passed, the activity is given up: before the pivot the
+/// instance unwinds ([`crate::Saga::called_off`]), after it it is `stuck`. So it is at a pivot that may have been done: only a person can say on which side it stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
     /// The first delay.
