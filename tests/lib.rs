@@ -2,5 +2,6 @@
 
 mod house;
 pub mod money;
+pub mod proxy;
 
 pub use house::{Buyer, House};
