@@ -1,5 +1,7 @@
 //! What a reader may rely on in every source file.
 
+mod faults;
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
