@@ -85,6 +85,12 @@ impl RouteTable {
         let Some(known) = methods.get(request.method().as_str()) else {
             return Err(Problem::method_not_allowed());
         };
+        if holds_nul(path) || holds_nul(query) {
+            return Err(Problem::bad_request(
+                "invalid_character",
+                "The address holds the character NUL (%00), which no text here can hold; leave it out.",
+            ));
+        }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split('=').next().unwrap_or_default();
             if !known.contains(name) {
@@ -101,6 +107,11 @@ impl RouteTable {
 
 fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+/// Does a path or query hold an escaped NUL? No address can hold a bare one. Postgres stores no text with it.
+fn holds_nul(text: &str) -> bool {
+    text.contains("%00")
 }
 
 fn holds_token(query: &str) -> bool {

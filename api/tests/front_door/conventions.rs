@@ -8,6 +8,7 @@ use std::{
 use poem::Endpoint;
 
 use reqwest::Method;
+use serde_json::Value;
 use stepwise::door::edge::{Edge, RouteTable};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -47,6 +48,34 @@ async fn a_query_parameter_nobody_knows_is_refused_by_name() {
     let house = House::open().await;
     let answer = send(house.get("/healthz?page=1")).await;
     assert_eq!(answer.problem(), refusal(400, "unknown_parameter"));
+    house.close().await;
+}
+
+/// Every operation that reads an address refuses it before it looks for anything, so that none answers 500.
+#[tokio::test]
+async fn a_nul_in_a_path_or_query_parameter_is_refused_wherever_it_stands() {
+    let house = House::open().await;
+    let document: Value =
+        serde_json::from_str(include_str!("../../../docs/openapi.json")).expect("it is JSON");
+    let mut asked = 0;
+    for (path, methods) in document["paths"].as_object().expect("paths by address") {
+        for (method, operation) in methods.as_object().expect("operations by method") {
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).expect("a token");
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let of = |place| parameters.clone().filter(move |p| p["in"] == place);
+            let name = |p: &Value| p["name"].as_str().expect("a parameter has a name").to_owned();
+            let in_queries = of("query").map(|p| format!("{path}?{}=a%00b", name(p)));
+            let in_paths = of("path").map(|p| path.replace(&format!("{{{}}}", name(p)), "a%00b"));
+            for address in in_queries.chain(in_paths) {
+                let answer = send(house.ask(method.clone(), &address)).await;
+                assert_eq!(answer.problem(), refusal(400, "invalid_character"), "{address}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked > 50, "only {asked} addresses were asked");
+    let escaped = send(house.get("/v1/admin/sagas?subject=%2500")).await;
+    assert_eq!(escaped.status, 401, "`%00` as text is a subject like any other");
     house.close().await;
 }
 
