@@ -595,6 +595,12 @@ CREATE TABLE shop.inventory_audit (
     CONSTRAINT an_inventory_change_is_known CHECK ((change = ANY (ARRAY['set'::text, 'adjusted'::text, 'reserved'::text, 'released'::text, 'deducted'::text])))
 );
 COMMENT ON COLUMN shop.inventory_audit.n IS 'The number of the domain event that tells of the change.';
+CREATE TABLE shop.key_store (
+    one boolean DEFAULT true NOT NULL,
+    fingerprint uuid NOT NULL,
+    recorded_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_database_has_one_key_store CHECK (one)
+);
 CREATE TABLE shop."order" (
     order_id uuid NOT NULL,
     order_number text NOT NULL,
@@ -853,6 +859,8 @@ ALTER TABLE ONLY shop.inventory_audit
     ADD CONSTRAINT inventory_audit_pkey PRIMARY KEY (inventory_id, n);
 ALTER TABLE ONLY shop.inventory
     ADD CONSTRAINT inventory_pkey PRIMARY KEY (inventory_id);
+ALTER TABLE ONLY shop.key_store
+    ADD CONSTRAINT key_store_pkey PRIMARY KEY (one);
 ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT order_line_pkey PRIMARY KEY (order_id, line_no);
 ALTER TABLE ONLY shop."order"

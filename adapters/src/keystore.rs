@@ -40,6 +40,7 @@ pub const CACHE_LIFE: Duration = Duration::from_secs(30);
 pub struct FileKeyStore(Arc<Inner>);
 
 struct Inner {
+    fingerprint: Uuid,
     table: Mutex<Table>,
     cache: Mutex<Cache>,
 }
@@ -54,11 +55,37 @@ impl FileKeyStore {
         let lock = private_file().create(true).truncate(false).open(folder.join("lock"))?;
         lock.lock()?;
         let kek = open_or_make(folder)?;
-        let table = Table::open(folder, kek, lock)?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self::with(Table::open(folder, kek, lock)?))
+    }
+
+    /// Opens the store in `folder` and changes nothing there. `None`: there is none. Blocks on the
+    /// disk.
+    pub fn find(folder: &Path) -> Result<Option<Self>, KeyStoreError> {
+        if !folder.join("kek").try_exists()? && !folder.join(table::FILE).try_exists()? {
+            return Ok(None);
+        }
+        // A restored copy may have come without the lock's file; then nobody uses it yet.
+        let lock = File::open(folder.join("lock")).or_else(|_| File::open(folder.join("kek")));
+        let lock = lock.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => KeyStoreError::Damaged("the wrapping key (kek) is missing"),
+            _ => error.into(),
+        })?;
+        lock.lock_shared()?;
+        let kek = read_kek(folder)?;
+        Ok(Some(Self::with(Table::open(folder, kek, lock)?)))
+    }
+
+    fn with(table: Table) -> Self {
+        Self(Arc::new(Inner {
+            fingerprint: table.fingerprint(),
             table: Mutex::new(table),
             cache: Mutex::new(Cache::new(Instant::now())),
-        })))
+        }))
+    }
+
+    /// Tells this store from every other. It was drawn with the store, and copies have the same.
+    pub fn fingerprint(&self) -> Uuid {
+        self.0.fingerprint
     }
 
     async fn with_table<T, F>(&self, work: F) -> Result<T, KeyStoreError>
@@ -185,7 +212,16 @@ fn open_or_make(folder: &Path) -> Result<CustomerKey, KeyStoreError> {
         write_durably(&kek_path, hex::encode(kek.expose()).as_bytes())?;
         return Ok(kek);
     }
-    if !keys_exist {
+    read_kek(folder)
+}
+
+/// Reads the wrapping key of a store that is there.
+fn read_kek(folder: &Path) -> Result<CustomerKey, KeyStoreError> {
+    let kek_path = folder.join("kek");
+    if !kek_path.try_exists()? {
+        return Err(KeyStoreError::Damaged("the wrapping key (kek) is missing"));
+    }
+    if !folder.join(table::FILE).try_exists()? {
         return Err(KeyStoreError::Damaged("the file with the keys is missing"));
     }
     let mut file = File::open(&kek_path)?;

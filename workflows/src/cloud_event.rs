@@ -63,7 +63,7 @@ pub struct CloudEvent {
 /// Why an event cannot be shown.
 #[derive(Debug, Error)]
 pub enum EnvelopeError {
-    /// The key store did not answer; try again.
+    /// The key store did not answer, or does not hold the key.
     #[error(transparent)]
     Keys(#[from] KeyStoreError),
     /// A personal field does not open under its person's key.

@@ -41,7 +41,8 @@ pub trait KeyStore: Send + Sync {
     /// of the ids. All or none are made.
     async fn create_many(&self, customer_ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError>;
 
-    /// The customer's key; `None`: never made, or destroyed.
+    /// The customer's key; `None`: it was destroyed, so the customer is erased. A key that this store
+    /// has never held is [`KeyStoreError::Missing`]: that says nothing about the customer.
     async fn get(&self, customer_id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError>;
 
     /// Destroys the customer's key for good and returns once that is durable. `true`: it was there.
@@ -55,6 +56,9 @@ pub enum KeyStoreError {
     /// The customer's key was destroyed; it is never made again.
     #[error("the customer's key was destroyed")]
     Destroyed,
+    /// This store never held the customer's key: it is another installation's store, or an old copy.
+    #[error("the key of customer {0} is missing in this key store; restore the store's backup")]
+    Missing(Uuid),
     /// What is stored does not open or contradicts itself: a person must look.
     #[error("the key store is damaged: {0}")]
     Damaged(&'static str),
@@ -158,5 +162,6 @@ fn associated_data(customer_id: Uuid, field: &str) -> Vec<u8> {
     aad
 }
 
+pub mod belonging;
 #[cfg(test)]
 mod tests;

@@ -37,24 +37,27 @@ pub(crate) fn shop_with_mailer(mailer: Arc<dyn Mailer>) -> Shop {
 
 /// Keys in memory.
 #[derive(Default)]
-struct Keys(Mutex<HashMap<Uuid, CustomerKey>>);
+struct Keys(Mutex<HashMap<Uuid, Option<CustomerKey>>>);
 
 #[async_trait]
 impl KeyStore for Keys {
     async fn create_many(&self, customer_ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
         let mut keys = self.0.lock().expect("no test panics while it holds the keys");
-        let mut key = |id: &Uuid| keys.entry(*id).or_insert_with(CustomerKey::random).clone();
-        Ok(customer_ids.iter().map(&mut key).collect())
+        let mut key = |id: &Uuid| {
+            let key = keys.entry(*id).or_insert_with(|| Some(CustomerKey::random()));
+            key.clone().ok_or(KeyStoreError::Destroyed)
+        };
+        customer_ids.iter().map(&mut key).collect()
     }
 
     async fn get(&self, customer_id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
         let keys = self.0.lock().expect("no test panics while it holds the keys");
-        Ok(keys.get(&customer_id).cloned())
+        keys.get(&customer_id).cloned().ok_or(KeyStoreError::Missing(customer_id))
     }
 
     async fn destroy(&self, customer_id: Uuid) -> Result<bool, KeyStoreError> {
         let mut keys = self.0.lock().expect("no test panics while it holds the keys");
-        Ok(keys.remove(&customer_id).is_some())
+        Ok(keys.insert(customer_id, None).flatten().is_some())
     }
 }
 

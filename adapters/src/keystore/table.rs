@@ -68,6 +68,15 @@ impl Table {
         Ok(Self { path, file, capacity, lock, kek })
     }
 
+    /// Tells this store from every other; says nothing about its keys.
+    pub(super) fn fingerprint(&self) -> Uuid {
+        let hash =
+            Sha256::new().chain_update(b"stepwise key store").chain_update(self.kek.expose());
+        let hash = hash.finalize();
+        let (first, _) = hash.split_first_chunk::<16>().expect("a hash has 32 bytes");
+        uuid::Builder::from_custom_bytes(*first).into_uuid()
+    }
+
     /// Writes an empty table.
     pub(super) fn make(folder: &Path, kek: &CustomerKey) -> Result<(), KeyStoreError> {
         let path = folder.join(FILE);
@@ -111,16 +120,17 @@ impl Table {
         })
     }
 
-    /// The customer's key, if it is there.
+    /// The customer's key; `None`: destroyed.
     pub(super) fn read(&mut self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
         if let Place::Live(slot) = self.find(name_of(id), &HashMap::new())? {
             return unwrap_key(&self.kek, id, &slot).map(Some);
         }
-        // "Erased" is not said on the strength of a glance at a file that another process may just
-        // be writing or replacing.
+        // Another process may be writing or replacing the file at this moment: look again as the only
+        // one before anything is said about a key that was not found.
         self.locked(|table| match table.find(name_of(id), &HashMap::new())? {
             Place::Live(slot) => unwrap_key(&table.kek, id, &slot).map(Some),
-            Place::Destroyed | Place::Free(_) => Ok(None),
+            Place::Destroyed => Ok(None),
+            Place::Free(_) => Err(KeyStoreError::Missing(id)),
         })
     }
 

@@ -22,7 +22,9 @@ async fn a_key_survives_a_restart() {
     let made = open(&folder).create(id).await.expect("made");
     let read = open(&folder).get(id).await.expect("read");
     assert_eq!(bytes(read), Some(*made.expose()));
-    assert_eq!(bytes(open(&folder).get(Uuid::now_v7()).await.expect("read")), None);
+    let unknown = Uuid::now_v7();
+    let missing = open(&folder).get(unknown).await.expect_err("never made here");
+    assert!(matches!(missing, KeyStoreError::Missing(id) if id == unknown), "{missing}");
 }
 
 #[tokio::test]
@@ -113,7 +115,7 @@ async fn a_slot_cut_short_by_a_crash_hides_no_other_key_and_is_used_again() {
     let again = open(&folder);
     let mut lost = Vec::new();
     for id in &many {
-        if again.get(*id).await.expect("read").is_none() {
+        if matches!(again.get(*id).await, Err(KeyStoreError::Missing(_))) {
             lost.push(*id);
         }
     }
@@ -179,4 +181,21 @@ fn the_cache_is_bounded_and_forgets_with_time() {
     let id = Uuid::now_v7();
     cache.put(id, CustomerKey::random(), start + CACHE_LIFE * 2);
     assert!(cache.get(id, start + CACHE_LIFE * 5).is_none());
+}
+
+#[tokio::test]
+async fn looking_for_a_store_makes_none_and_finds_the_one_that_is_there() {
+    let folder = Folder::new();
+    let place = folder.path().join("keys");
+    assert!(FileKeyStore::find(&place).expect("it can be looked for").is_none());
+    assert!(!place.exists(), "looking made it");
+    let (store, id) = (FileKeyStore::open(&place).expect("made"), Uuid::now_v7());
+    let key = store.create(id).await.expect("made");
+    let found = FileKeyStore::find(&place).expect("it opens").expect("it is there");
+    assert_eq!(bytes(found.get(id).await.expect("read")), Some(*key.expose()));
+    assert_eq!(found.fingerprint(), store.fingerprint());
+    std::fs::remove_file(place.join("kek")).expect("ours");
+    assert!(matches!(FileKeyStore::find(&place), Err(KeyStoreError::Damaged(_))));
+    let other = FileKeyStore::open(&folder.path().join("other")).expect("made");
+    assert_ne!(other.fingerprint(), store.fingerprint());
 }

@@ -21,6 +21,7 @@ use lapin::types::ShortString;
 use lapin::{BasicProperties, Confirmation};
 use stepwise_engine::outbox::{Outgoing, Publisher, PublisherState, Rejection};
 use stepwise_workflows::cloud_event::{CONTENT_TYPE, CloudEvent, EnvelopeError, Envelopes};
+use stepwise_workflows::privacy::KeyStoreError;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -214,10 +215,14 @@ impl Publisher for RabbitPublisher {
             return Err(blocked());
         }
         let event = self.envelopes.wrap(message).await.map_err(|error| match error {
-            EnvelopeError::Keys(error) => Rejection::Unavailable { reason: error.to_string() },
-            sealed @ EnvelopeError::Sealed { .. } => {
-                Rejection::Unreadable { reason: sealed.to_string() }
+            EnvelopeError::Keys(KeyStoreError::Storage(error)) => {
+                Rejection::Unavailable { reason: error.to_string() }
             }
+            // This message's own trouble: the others have keys that are there and open.
+            error @ (EnvelopeError::Keys(
+                KeyStoreError::Missing(_) | KeyStoreError::Damaged(_) | KeyStoreError::Destroyed,
+            )
+            | EnvelopeError::Sealed { .. }) => Rejection::Unreadable { reason: error.to_string() },
         })?;
         self.send(&session, &message.routing_key, &event).await
     }

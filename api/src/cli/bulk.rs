@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     folder::Folder,
+    keys,
     saga::Which,
     settings::Settings,
     shop::{self, GatewayAddress},
@@ -123,7 +124,7 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
     let (bulk, as_json) = match command {
         Command::Plan(plan) => {
             let as_json = plan.json;
-            let planned = engine(settings, &db)?.plan_bulk(&order(plan)?).await;
+            let planned = engine(settings, &db).await?.plan_bulk(&order(plan)?).await;
             let bulk = planned.map_err(refused)?;
             let summary = bulk::summary(&db, bulk.bulk_id).await?;
             show(&bulk, &summary, &[], as_json);
@@ -161,10 +162,11 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
 }
 
 /// It calls nothing outside: verbs are decided here, workers do the rest.
-fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Engine, Failure> {
+async fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Engine, Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
-    Ok(sagas::engine(&shop::open(settings, &folder, &gateway, "")?, db.clone()))
+    let keys = keys::open(&folder, db).await?;
+    Ok(sagas::engine(&shop::open(settings, &folder, keys, &gateway, "")?, db.clone()))
 }
 
 fn order(plan: Plan) -> Result<Order, Failure> {

@@ -4,11 +4,10 @@ use std::{io::Write, sync::Arc};
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use futures::StreamExt;
-use stepwise_adapters::keystore::FileKeyStore;
 use stepwise_engine::outbox::{Feed, FeedError};
 use stepwise_workflows::cloud_event::Envelopes;
 
-use super::{Failure, Shutdown, database, folder::Folder, settings::Settings};
+use super::{Failure, Shutdown, database, folder::Folder, keys, settings::Settings};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -40,10 +39,9 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let Verb::Tail { from, count } = args.verb;
     let shutdown = Shutdown::on_signal()?;
     let folder = Folder::open(&settings.data_dir)?;
-    let keys = FileKeyStore::open(&folder.join("keys"))
-        .map_err(|error| Failure::failed("cannot open the customers' keys", error))?;
-    let envelopes = Envelopes::new(Arc::new(keys));
-    let feed = Feed::new(database::connect(settings, 2).await?);
+    let db = database::connect(settings, 2).await?;
+    let envelopes = Envelopes::new(Arc::new(keys::open(&folder, &db).await?));
+    let feed = Feed::new(db);
     let position = match from {
         From::Oldest => feed.oldest().await,
         From::Newest => feed.newest().await,

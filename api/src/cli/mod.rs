@@ -13,6 +13,7 @@ mod events;
 mod failure;
 mod folder;
 mod gateway;
+mod keys;
 mod migrate;
 mod openapi;
 mod operate;

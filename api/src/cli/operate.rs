@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Failure,
     folder::Folder,
+    keys,
     settings::Settings,
     shop::{self, GatewayAddress},
 };
@@ -106,7 +107,8 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     // No verb calls the outside world from here: a worker does.
-    let engine = sagas::engine(&shop::open(settings, &folder, &gateway, "")?, db.clone());
+    let keys = keys::open(&folder, &db).await?;
+    let engine = sagas::engine(&shop::open(settings, &folder, keys, &gateway, "")?, db.clone());
     let (order, verb) = instruction(command)?;
     let (id, plan) = (order.id, order.plan);
     let instruction = Instruction {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use stepwise_adapters::keystore::FileKeyStore;
-
 use super::{
-    Failure, Shutdown, broker, database::Database, folder::Folder, parts::Parts, settings::Settings,
+    Failure, Shutdown, broker, database::Database, folder::Folder, keys, parts::Parts,
+    settings::Settings,
 };
 
 /// Publishes until told to stop.
@@ -13,11 +12,9 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let address = broker::address(settings)?;
     let folder = Folder::open(&settings.data_dir)?;
-    let keys = FileKeyStore::open(&folder.join("keys")).map_err(|error| {
-        Failure::failed("cannot open the customers' keys in the data directory", error)
-    })?;
     let database = Database::given(settings).await?;
     database.verify().await?;
+    let keys = keys::open(&folder, &database.pool("stepwise keys", 1)).await?;
     let broker = broker::open(address, Arc::new(keys)).await?;
     let mut parts = Parts::new(shutdown.token());
     parts.relay(database.relay_pool(), broker.publisher);

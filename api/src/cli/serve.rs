@@ -9,6 +9,7 @@ use super::{
     Failure, Shutdown,
     database::Database,
     folder::Folder,
+    keys,
     parts::{self, Parts},
     settings::Settings,
     shop::{self, GatewayAddress},
@@ -27,7 +28,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let base_url = parts::base_url(address);
     let database = Database::given(settings).await?;
     database.verify().await?;
-    let shop = shop::open(settings, &folder, &gateway, &base_url)?;
+    let keys = keys::open(&folder, &database.pool("stepwise keys", 1)).await?;
+    let shop = shop::open(settings, &folder, keys, &gateway, &base_url)?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let (host, port) = gateway.host_and_port();
     let readiness = Readiness::default().with_gateway(host, port);

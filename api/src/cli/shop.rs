@@ -64,6 +64,7 @@ impl std::fmt::Display for GatewayAddress {
 pub(super) fn open(
     settings: &Settings,
     folder: &Folder,
+    keys: FileKeyStore,
     gateway: &GatewayAddress,
     base_url: &str,
 ) -> Result<Arc<Shop>, Failure> {
@@ -73,8 +74,6 @@ pub(super) fn open(
     };
     let cannot =
         |what: &'static str| move |error: &dyn std::fmt::Display| Failure::failed(what, error);
-    let keys = FileKeyStore::open(&folder.join("keys"))
-        .map_err(|error| cannot("cannot open the customers' keys in the data directory")(&error))?;
     let mailer = FileMailer::new(&folder.join("mail"))
         .map_err(|error| cannot("cannot write mail into the data directory")(&error))?;
     let gateway = StripeGateway::new(GatewayConfig::new(gateway.0.clone(), key))

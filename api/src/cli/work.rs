@@ -8,6 +8,7 @@ use super::{
     Failure, Shutdown,
     database::Database,
     folder::Folder,
+    keys,
     parts::{self, Parts},
     quarantine,
     settings::Settings,
@@ -31,7 +32,8 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let database = Database::given(settings).await?;
     database.verify().await?;
-    let shop = shop::open(settings, &folder, &gateway, &parts::shop_url(settings))?;
+    let keys = keys::open(&folder, &database.pool("stepwise keys", 1)).await?;
+    let shop = shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
     let usual = WorkerConfig::default();
     let config = WorkerConfig {
         name: args.name.unwrap_or(usual.name),

@@ -360,6 +360,10 @@ impl From<KeyStoreError> for Problem {
                 tracing::error!(%error, "the key store failed");
                 Self::unavailable("key_store_unavailable", "The key store is away.")
             }
+            KeyStoreError::Missing(_) => {
+                tracing::error!(%error, "a customer's data cannot be read");
+                Self::internal()
+            }
             KeyStoreError::Damaged(what) => {
                 tracing::error!(what, "the key store is damaged");
                 Self::internal()

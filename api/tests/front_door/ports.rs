@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 /// Keys in memory.
 #[derive(Default)]
-pub(crate) struct Keys(Mutex<HashMap<Uuid, CustomerKey>>);
+pub(crate) struct Keys(Mutex<HashMap<Uuid, Option<CustomerKey>>>);
 
 /// Mail in memory.
 #[derive(Default)]
@@ -35,16 +35,19 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl KeyStore for Keys {
     async fn create_many(&self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
         let mut keys = locked(&self.0);
-        let made = ids.iter().map(|id| keys.entry(*id).or_insert_with(CustomerKey::random).clone());
-        Ok(made.collect())
+        let made = ids.iter().map(|id| {
+            let key = keys.entry(*id).or_insert_with(|| Some(CustomerKey::random()));
+            key.clone().ok_or(KeyStoreError::Destroyed)
+        });
+        made.collect()
     }
 
     async fn get(&self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
-        Ok(locked(&self.0).get(&id).cloned())
+        locked(&self.0).get(&id).cloned().ok_or(KeyStoreError::Missing(id))
     }
 
     async fn destroy(&self, id: Uuid) -> Result<bool, KeyStoreError> {
-        Ok(locked(&self.0).remove(&id).is_some())
+        Ok(locked(&self.0).insert(id, None).flatten().is_some())
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 
-struct Keys(HashMap<Uuid, CustomerKey>);
+struct Keys(HashMap<Uuid, Option<CustomerKey>>);
 
 #[async_trait]
 impl KeyStore for Keys {
@@ -14,7 +14,7 @@ impl KeyStore for Keys {
     }
 
     async fn get(&self, customer_id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
-        Ok(self.0.get(&customer_id).cloned())
+        self.0.get(&customer_id).cloned().ok_or(KeyStoreError::Missing(customer_id))
     }
 
     async fn destroy(&self, _: Uuid) -> Result<bool, KeyStoreError> {
@@ -68,12 +68,12 @@ async fn personal_fields_are_opened_and_vanish_with_the_key() {
     let (person, key) = (Uuid::now_v7(), CustomerKey::random());
     let sealed = privacy::seal(&key, person, "reason", br#""changed my mind""#);
     let message = outgoing(json!({ "reason": { "sealed": sealed }, "orderId": "1" }), Some(person));
-    let envelopes = Envelopes::new(Arc::new(Keys(HashMap::from([(person, key)]))));
+    let envelopes = Envelopes::new(Arc::new(Keys(HashMap::from([(person, Some(key))]))));
     let event = envelopes.wrap(&message).await.expect("the key is there");
     assert_eq!(event.data, json!({ "reason": "changed my mind", "orderId": "1" }));
     assert!(!event.erased);
 
-    let forgotten = Envelopes::new(Arc::new(Keys(HashMap::new())));
+    let forgotten = Envelopes::new(Arc::new(Keys(HashMap::from([(person, None)]))));
     let shown = serde_json::to_value(forgotten.wrap(&message).await.expect("no key, no data"));
     let shown = shown.expect("JSON");
     assert_eq!((&shown["data"], &shown["erased"]), (&Value::Null, &Value::Bool(true)));
@@ -81,11 +81,19 @@ async fn personal_fields_are_opened_and_vanish_with_the_key() {
 }
 
 #[tokio::test]
+async fn a_person_whose_key_this_store_never_held_is_not_published_as_erased() {
+    let message = outgoing(json!({ "orderId": "1" }), Some(Uuid::now_v7()));
+    let elsewhere = Envelopes::new(Arc::new(Keys(HashMap::new())));
+    let refused = elsewhere.wrap(&message).await.expect_err("nobody has erased them");
+    assert!(matches!(refused, EnvelopeError::Keys(KeyStoreError::Missing(_))), "{refused}");
+}
+
+#[tokio::test]
 async fn a_value_moved_to_another_field_or_person_is_not_shown() {
     let (person, key) = (Uuid::now_v7(), CustomerKey::random());
     let sealed = privacy::seal(&key, person, "reason", br#""private""#);
     let moved = outgoing(json!({ "orderNumber": { "sealed": sealed } }), Some(person));
-    let envelopes = Envelopes::new(Arc::new(Keys(HashMap::from([(person, key)]))));
+    let envelopes = Envelopes::new(Arc::new(Keys(HashMap::from([(person, Some(key))]))));
     let refused = envelopes.wrap(&moved).await.expect_err("bound to another field");
     assert!(matches!(refused, EnvelopeError::Sealed { field } if field == "orderNumber"));
 }

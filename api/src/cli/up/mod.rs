@@ -16,6 +16,7 @@ use std::sync::Arc;
 use stepwise_adapters::{
     keystore::FileKeyStore,
     postgres::{Cluster, ClusterError},
+    rabbitmq::Address,
 };
 use stepwise_engine::{WorkerConfig, outbox::Relay};
 use stepwise_workflows::sagas;
@@ -27,7 +28,7 @@ use super::{
     broker::{self, Broker},
     database::Database,
     folder::Folder,
-    gateway,
+    gateway, keys,
     parts::{self, Parts},
     quarantine, serve,
     settings::Settings,
@@ -52,16 +53,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let (listener, address) = parts::listen(settings).await?;
     let base_url = parts::base_url(address);
     let site = Site { settings, folder, base_url, shutdown: Shutdown::on_signal()? };
-    let keys = FileKeyStore::open(&site.folder.join("keys")).map_err(|error| {
-        Failure::failed("cannot open the customers' keys in the data directory", error)
-    })?;
-    let (cluster, broker) =
-        tokio::join!(start_cluster(&site), broker::open(broker, Arc::new(keys)));
-    let cluster = cluster?;
-    let done = match broker {
-        Ok(broker) => with_cluster(&site, listener, cluster.as_ref(), broker, given).await,
-        Err(failure) => Err(failure),
-    };
+    let cluster = start_cluster(&site).await?;
+    let done = with_cluster(&site, listener, cluster.as_ref(), broker, given).await;
     if let Some(cluster) = cluster {
         tracing::info!("stopping the database");
         let stopped = cluster.stop().await;
@@ -93,7 +86,7 @@ async fn with_cluster(
     site: &Site<'_>,
     listener: TcpListener,
     cluster: Option<&Cluster>,
-    broker: Broker,
+    broker: Option<Address>,
     gateway: Option<GatewayAddress>,
 ) -> Result<(), Failure> {
     let database = match cluster {
@@ -102,6 +95,8 @@ async fn with_cluster(
     };
     database.migrate().await?;
     database.verify_sagas().await?;
+    let keys = keys::open(&site.folder, &database.pool("stepwise keys", 1)).await?;
+    let broker = broker::open(broker, Arc::new(keys.clone())).await?;
     if cluster.is_some() {
         // The cluster is ours alone, so whoever held these leases is dead.
         let pool = database.relay_pool();
@@ -111,13 +106,15 @@ async fn with_cluster(
     let database_url = cluster
         .map_or_else(|| site.settings.database_url.clone().unwrap_or_default(), Cluster::url);
     match gateway {
-        Some(gateway) => run_parts(site, listener, &database, broker, gateway, database_url).await,
+        Some(gateway) => {
+            run_parts(site, listener, &database, keys, broker, gateway, database_url).await
+        }
         None => {
             let webhooks = format!("{}{}", site.base_url, gateway::WEBHOOK_PATH);
             let process = GatewayProcess::start(&site.folder, &webhooks).await?;
             let done = match GatewayAddress::parse(&process.url()) {
                 Ok(gateway) => {
-                    run_parts(site, listener, &database, broker, gateway, database_url).await
+                    run_parts(site, listener, &database, keys, broker, gateway, database_url).await
                 }
                 Err(failure) => Err(failure),
             };
@@ -131,12 +128,13 @@ async fn run_parts(
     site: &Site<'_>,
     listener: TcpListener,
     database: &Database,
+    keys: FileKeyStore,
     broker: Broker,
     gateway: GatewayAddress,
     database_url: String,
 ) -> Result<(), Failure> {
     let Site { settings, folder, base_url, shutdown } = site;
-    let shop = shop::open(settings, folder, &gateway, base_url)?;
+    let shop = shop::open(settings, folder, keys, &gateway, base_url)?;
     let demo = Demo::prepare(site, database, &shop).await?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let mut parts = Parts::new(shutdown.token());
