@@ -19,7 +19,10 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, settings::Settings};
-use crate::{door::Door, server};
+use crate::{
+    door::Door,
+    server::{self, ServerSettings},
+};
 
 /// How long all parts together may take to finish what they have begun. The worker's own limit,
 /// 25 s, is the longest of theirs.
@@ -38,10 +41,9 @@ impl Parts {
     }
 
     /// The front door on a listener of ours.
-    pub(super) fn api(&mut self, listener: TcpListener, door: Arc<Door>) {
-        let stop = self.stop.clone();
+    pub(super) fn api(&mut self, listener: TcpListener, door: Arc<Door>, settings: ServerSettings) {
         self.add("the front door", async move {
-            server::serve(listener, door, stop)
+            server::serve(listener, door, settings)
                 .await
                 .map_err(|error| Failure::failed("the front door cannot serve", error))
         });

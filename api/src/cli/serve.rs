@@ -1,7 +1,8 @@
 //! `stepwise serve`: the front door alone.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use stepwise_engine::Engine;
 use stepwise_workflows::{Shop, sagas};
 
@@ -17,7 +18,13 @@ use super::{
 use crate::{
     door::{Door, DoorSettings, limits::Rates},
     readiness::Readiness,
+    server::{ConnectionLimits, ServerSettings},
 };
+
+/// Seconds in which load balancers may notice that the process is about to end.
+const STOP_DELAY_S: u32 = 2;
+/// File descriptors that are not connections of clients: the database's, the broker's, files.
+const OTHER_DESCRIPTORS: u64 = 200;
 
 /// Serves until told to stop.
 pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
@@ -35,9 +42,33 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let readiness = Readiness::default().with_gateway(host, port);
     let door = open_door(settings, &folder, &database, &shop, engine, readiness, &shutdown).await?;
     let mut parts = Parts::new(shutdown.token());
-    parts.api(listener, door);
+    parts.api(listener, door, server_settings(settings, STOP_DELAY_S));
     tracing::info!(%base_url, "the front door is open");
     parts.run().await
+}
+
+/// What the server is told by the settings; `stop_delay_s` holds where they do not say.
+pub(super) fn server_settings(settings: &Settings, stop_delay_s: u32) -> ServerSettings {
+    let mut connections = ConnectionLimits::default();
+    if let Some(most) = settings.connections_per_address {
+        connections.per_address = most as usize;
+    }
+    let descriptors = raise_descriptor_limit().map(|limit| limit.saturating_sub(OTHER_DESCRIPTORS));
+    if let Some(most) = descriptors.and_then(|most| usize::try_from(most).ok()) {
+        connections.total = connections.total.min(most.max(1));
+    }
+    let stop_delay = Duration::from_secs(settings.stop_delay_s.unwrap_or(stop_delay_s).into());
+    ServerSettings { connections, stop_delay, ..ServerSettings::default() }
+}
+
+/// Lets this process open as many files as it may, and answers how many; `None`: without limit.
+fn raise_descriptor_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    }
 }
 
 /// Opens the front door over these.

@@ -78,6 +78,25 @@ pub struct Options {
     /// Requests a caller may send per second; 0 switches all limits off [default: 200]
     #[arg(long, global = true, env = "STEPWISE_RATE_LIMIT", value_name = "N")]
     rate_limit: Option<u32>,
+    /// Connections that one address may have open [default: 1000]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_CONNECTIONS_PER_ADDRESS",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    connections_per_address: Option<u32>,
+    /// Seconds between /readyz turning 503 and the end of new requests, once told to stop
+    /// [default: 2; `up`: 0]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_STOP_DELAY",
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(..=15)
+    )]
+    stop_delay: Option<u32>,
     /// What to log: error, warn, info, debug, or a filter as RUST_LOG has them [default: info]
     #[arg(long, global = true, env = "STEPWISE_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -102,6 +121,8 @@ struct File {
     host: Option<String>,
     port: Option<u16>,
     rate_limit: Option<u32>,
+    connections_per_address: Option<u32>,
+    stop_delay: Option<u32>,
     log: Option<String>,
     environment: Option<String>,
     no_demo: Option<bool>,
@@ -128,6 +149,10 @@ pub struct Settings {
     pub port: u16,
     /// Requests per caller and second; 0: no limits at all.
     pub rate_limit: u32,
+    /// Connections of one address at once.
+    pub connections_per_address: Option<u32>,
+    /// Seconds from the order to stop to the end of new requests.
+    pub stop_delay_s: Option<u32>,
     /// The log filter.
     pub log: String,
     /// The name of this installation.
@@ -154,6 +179,8 @@ impl Options {
             host: self.host.or(file.host).unwrap_or_else(|| "127.0.0.1".into()),
             port: self.port.or(file.port).unwrap_or(8080),
             rate_limit: self.rate_limit.or(file.rate_limit).unwrap_or(200),
+            connections_per_address: self.connections_per_address.or(file.connections_per_address),
+            stop_delay_s: self.stop_delay.or(file.stop_delay),
             log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
             no_demo: self.no_demo || file.no_demo.unwrap_or(false),

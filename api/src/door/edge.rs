@@ -18,7 +18,7 @@ use serde_json::Value;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Door, problem::Problem};
+use super::{Door, problem::Problem, unread::Unread};
 
 /// The methods of one address, each with the query parameters it knows.
 type Methods = BTreeMap<String, BTreeSet<String>>;
@@ -147,6 +147,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let began = Instant::now();
         let span = tracing::info_span!("request", request_id, %method, path = clipped(&path));
         request.set_data(Arc::clone(&self.door));
+        let unread = Unread::share(&mut request);
 
         let answer = async {
             self.routes.refuse(&request)?;
@@ -167,6 +168,13 @@ impl<E: Endpoint> Endpoint for Edge<E> {
             response.headers_mut().insert(header::ALLOW, allow);
         }
         self.finish(&mut response, &request_id);
+        let goes_on = match unread {
+            Some(unread) => unread.drop_rest().await,
+            None => true,
+        };
+        if !goes_on || self.door.stopping.is_cancelled() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         span.in_scope(|| record(&method, &response, began));
         Ok(response)
     }

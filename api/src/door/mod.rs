@@ -11,11 +11,13 @@ pub mod json;
 pub mod limits;
 pub mod matching;
 pub mod measure;
+pub mod origin;
 pub mod page;
 pub mod prefer;
 pub mod problem;
 pub mod reply;
 pub mod tokens;
+pub mod unread;
 
 use std::{sync::Arc, time::Duration};
 
@@ -54,7 +56,9 @@ pub struct Door {
     pub webhook_secrets: Vec<SecretString>,
     /// How the other parts of this process are.
     pub readiness: Readiness,
-    /// When the process stops, streams end.
+    /// The process has been told to stop: `/readyz` is a 503, and other requests are still taken.
+    pub stopping: CancellationToken,
+    /// The listener is closed: streams end, and nobody waits any longer.
     pub stop: CancellationToken,
     /// Token lookup.
     pub callers: Callers,
@@ -117,7 +121,7 @@ impl Door {
         engine: Engine,
         settings: DoorSettings,
         readiness: Readiness,
-        stop: CancellationToken,
+        stopping: CancellationToken,
     ) -> Result<Self, sqlx::Error> {
         let secret = sqlx::query_scalar(
             "-- cursor_secret
@@ -131,7 +135,8 @@ impl Door {
             shop,
             engine,
             readiness,
-            stop,
+            stopping,
+            stop: CancellationToken::new(),
             webhook_secrets: settings.webhook_secrets,
             limits: Limits::new(settings.rates),
             cursors: Cursors::new(secret),

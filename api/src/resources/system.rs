@@ -67,10 +67,13 @@ impl System {
         Ok(Done::new(&Health::ok()))
     }
 
-    /// Whether the process can work: the database answers. What else is away is shown, and waited
-    /// for by what needs it.
+    /// Whether the process can take requests: the database answers, and the process was not told to
+    /// stop. The other parts are shown only; an order placed while one of them is away goes on later.
     #[oai(path = "/readyz", method = "get", operation_id = "ready")]
     async fn ready(&self, by: Anyone) -> Result<Done<Ready>, Problem> {
+        if by.door.stopping.is_cancelled() {
+            return Err(Problem::unavailable("stopping", "The process is about to end."));
+        }
         sqlx::query("-- ready\nselect 1").execute(&by.door.db).await?;
         let Health { status, version } = Health::ok();
         let Report { worker, relay, gateway, broker } = by.door.readiness.report().await;

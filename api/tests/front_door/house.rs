@@ -12,6 +12,7 @@ use stepwise::{
         tokens::{NewKey, make_key},
     },
     readiness::Readiness,
+    server::ServerSettings,
 };
 use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
@@ -93,7 +94,25 @@ impl House {
     /// A front door alone: nobody drives sagas, nobody answers at the gateway.
     pub(crate) async fn open_with(rates: Rates) -> Self {
         let (listener, base) = listen().await;
-        Self::build(rates, listener, base, Arc::new(Nobody), CancellationToken::new()).await
+        let (nobody, stop) = (Arc::new(Nobody), CancellationToken::new());
+        Self::build(rates, listener, base, nobody, ServerSettings::default(), stop).await
+    }
+
+    /// The same, served with these settings.
+    pub(crate) async fn open_served(settings: ServerSettings) -> Self {
+        let (listener, base) = listen().await;
+        let (nobody, stop) = (Arc::new(Nobody), CancellationToken::new());
+        Self::build(Rates::OFF, listener, base, nobody, settings, stop).await
+    }
+
+    /// Tells the server to stop, as the signal does.
+    pub(crate) fn tell_to_stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Where the server listens.
+    pub(crate) fn address(&self) -> &str {
+        self.base.strip_prefix("http://").expect("that is how it begins")
     }
 
     /// A whole shop: the sandbox gateway over HTTP with its webhooks, a worker, a relay.
@@ -101,7 +120,8 @@ impl House {
         let (listener, base) = listen().await;
         let stop = CancellationToken::new();
         let gateway = sandbox(&base, &stop).await;
-        let house = Self::build(Rates::OFF, listener, base, Arc::new(gateway), stop.clone()).await;
+        let (gateway, settings) = (Arc::new(gateway), ServerSettings::default());
+        let house = Self::build(Rates::OFF, listener, base, gateway, settings, stop.clone()).await;
         let engine = house.door.engine.clone();
         let stopped = stop.clone().cancelled_owned();
         tokio::spawn(stepwise_engine::work(engine, WorkerConfig::default(), stopped));
@@ -116,6 +136,7 @@ impl House {
         listener: TcpListener,
         base: String,
         gateway: Arc<dyn PaymentGateway>,
+        settings: ServerSettings,
         stop: CancellationToken,
     ) -> Self {
         let database = Database::fresh(&[
@@ -129,15 +150,15 @@ impl House {
         let shop = Arc::new(Shop::new(Config::default(), keys, gateway, Arc::clone(&mail) as _));
         stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, database.pool().clone());
-        let settings = DoorSettings {
+        let door_settings = DoorSettings {
             environment: "test".to_owned(),
             rates,
             webhook_secrets: vec![WEBHOOK_SECRET.to_owned().into()],
         };
         let readiness = Readiness::default();
-        let door = Door::open(db, shop, engine, settings, readiness, stop.clone()).await;
+        let door = Door::open(db, shop, engine, door_settings, readiness, stop.clone()).await;
         let door = Arc::new(door.expect("a fresh database has its secrets"));
-        tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), stop.clone()));
+        tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), settings));
         Self { database, door, mail, base, client: client(), stop }
     }
 

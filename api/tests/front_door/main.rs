@@ -2,6 +2,7 @@
 
 mod bulks;
 mod cli;
+mod connections;
 mod conventions;
 mod cost;
 mod document;

@@ -5,6 +5,7 @@ mod books;
 mod chaos;
 mod crashes;
 mod customers;
+mod descriptors;
 mod keys;
 mod readme;
 mod refusals;

@@ -154,7 +154,7 @@ async fn run_parts(
     }
     let door =
         serve::open_door(settings, folder, database, &shop, engine, readiness, shutdown).await?;
-    parts.api(listener, door);
+    parts.api(listener, door, serve::server_settings(settings, 0));
     demo.publish(site, &database_url, &gateway)?;
     demo.invite(site, &broker);
     parts.run().await

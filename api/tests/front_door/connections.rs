@@ -1,0 +1,198 @@
+//! Connections: how long a client may be silent, how many there may be, and what becomes of one whose
+//! request was refused before its body arrived.
+
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use stepwise::server::{ConnectionLimits, ServerSettings, TimeLimits};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout},
+};
+
+use crate::house::{House, refusal, send};
+
+const ENOUGH: Duration = Duration::from_secs(30);
+
+/// A connection without a client library.
+struct Wire(TcpStream);
+
+impl Wire {
+    async fn to(house: &House) -> Self {
+        Self(TcpStream::connect(house.address()).await.expect("it listens"))
+    }
+
+    async fn send(&mut self, text: &str) {
+        self.0.write_all(text.as_bytes()).await.expect("the server reads");
+    }
+
+    /// The head of the next answer, in lower case; its body is read and dropped.
+    async fn answer(&mut self) -> String {
+        let answered = async {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(self.0.read_u8().await.expect("an answer"));
+            }
+            let head = String::from_utf8(head).expect("UTF-8").to_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length = length.expect("a length").parse().expect("a number");
+            self.0.read_exact(&mut vec![0; length]).await.expect("a whole body");
+            head
+        };
+        timeout(ENOUGH, answered).await.expect("an answer in time")
+    }
+
+    /// Waits until the server closes; answers how long that took.
+    async fn closed(mut self) -> Duration {
+        let since = Instant::now();
+        let read = timeout(ENOUGH, self.0.read(&mut [0; 1])).await.expect("closed in time");
+        assert!(matches!(read, Ok(0) | Err(_)), "the server sent more: {read:?}");
+        since.elapsed()
+    }
+}
+
+fn post(path: &str, length: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: here\r\nauthorization: Bearer nobody\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    )
+}
+
+#[test]
+fn a_request_has_ten_seconds_to_arrive() {
+    assert_eq!(TimeLimits::default().head, Duration::from_secs(10));
+    assert_eq!(stepwise::door::json::BODY_TIME_LIMIT, Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_silent_client_loses_its_connection() {
+    let head = Duration::from_millis(300);
+    let times = TimeLimits { head, idle: head * 4, ..TimeLimits::default() };
+    let house = House::open_served(ServerSettings { times, ..ServerSettings::default() }).await;
+    for begun in ["", "P", "GET /he", "GET /healthz HTTP/1.1\r\nhost: h"] {
+        let mut wire = Wire::to(&house).await;
+        wire.send(begun).await;
+        let after = wire.closed().await;
+        assert!(after < head * 4, "{begun:?}: closed after {after:?}");
+    }
+    // Between two requests a client may be silent for longer.
+    let mut wire = Wire::to(&house).await;
+    for _ in 0..2 {
+        wire.send("GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await;
+        assert!(wire.answer().await.starts_with("http/1.1 200"));
+        tokio::time::sleep(head * 2).await;
+    }
+    wire.send("GET /he").await;
+    let after = wire.closed().await;
+    assert!(after < head * 4, "closed after {after:?}");
+    let mut idle = Wire::to(&house).await;
+    idle.send("GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await;
+    idle.answer().await;
+    let after = idle.closed().await;
+    assert!(after >= head * 3, "closed after {after:?}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let connections = ConnectionLimits { total: 100, per_address: 3 };
+    let settings = ServerSettings { connections, ..ServerSettings::default() };
+    let house = House::open_served(settings).await;
+    let mut wires = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::to(&house).await;
+        wire.send("GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await;
+        assert!(wire.answer().await.starts_with("http/1.1 200"));
+        wires.push(wire);
+    }
+    let mut refused = Wire::to(&house).await;
+    let answer = refused.answer().await;
+    assert!(answer.starts_with("http/1.1 503"), "{answer}");
+    assert!(answer.contains("retry-after: 1\r\nconnection: close"), "{answer}");
+    wires.clear();
+    let deadline = Instant::now() + ENOUGH;
+    while house.get("/healthz").send().await.is_ok_and(|answer| answer.status() != StatusCode::OK) {
+        assert!(Instant::now() < deadline, "places are never free again");
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_body_is_there_spoils_no_later_request() {
+    let house = House::open().await;
+    // The body comes a little later: it is dropped, and the connection goes on.
+    for (path, status) in [("/v1/orders", "401"), ("/v1/nothing", "404"), ("/healthz", "405")] {
+        let mut wire = Wire::to(&house).await;
+        wire.send(&post(path, 60_000)).await;
+        wire.send(&" ".repeat(60_000)).await;
+        let answer = wire.answer().await;
+        assert!(answer.starts_with(&format!("http/1.1 {status}")), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+        wire.send("GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n").await;
+        assert!(wire.answer().await.starts_with("http/1.1 200"));
+    }
+    // The body does not come: the answer says that the connection will be closed.
+    let mut wire = Wire::to(&house).await;
+    wire.send(&post("/v1/orders", 60_000)).await;
+    let answer = wire.answer().await;
+    assert!(answer.starts_with("http/1.1 401"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    wire.closed().await;
+    // It is held back until it is asked for: it never has to be sent.
+    let mut wire = Wire::to(&house).await;
+    let head = post("/v1/orders", 60_000).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
+    wire.send(&head).await;
+    let answer = wire.answer().await;
+    assert!(answer.starts_with("http/1.1 401") && answer.contains("connection: close"), "{answer}");
+    // It is too large: the client that sends all of it reads the answer nevertheless.
+    let mut wire = Wire::to(&house).await;
+    wire.send(&post("/v1/orders", 900_000)).await;
+    wire.send(&" ".repeat(900_000)).await;
+    let answer = wire.answer().await;
+    assert!(answer.starts_with("http/1.1 401") && answer.contains("connection: close"), "{answer}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn two_hundred_refusals_of_a_common_client_fail_no_next_request() {
+    let house = House::open().await;
+    let viewer = house.key("viewer", &[]).await;
+    let body = json!({ "text": "x".repeat(100_000) });
+    let mut failed = 0;
+    for n in 0..200 {
+        let (token, path) = match n % 3 {
+            0 => ("nobody", "/v1/orders"),
+            1 => (viewer.as_str(), "/v1/orders"),
+            _ => (viewer.as_str(), "/v1/nothing"),
+        };
+        let refused = house.ask(Method::POST, path).bearer_auth(token).json(&body).send().await;
+        let next = house.ask(Method::POST, "/v1/sessions").json(&json!({})).send().await;
+        let is_fine = refused.is_ok_and(|answer| answer.status().is_client_error())
+            && next.is_ok_and(|answer| answer.status() == StatusCode::UNPROCESSABLE_ENTITY);
+        failed += u32::from(!is_fine);
+    }
+    assert_eq!(failed, 0, "of 200");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn readiness_ends_before_the_listener_does() {
+    let stop_delay = Duration::from_secs(2);
+    let house =
+        House::open_served(ServerSettings { stop_delay, ..ServerSettings::default() }).await;
+    send(house.get("/readyz")).await.is(200);
+    house.tell_to_stop();
+    let not_ready = send(house.get("/readyz")).await;
+    assert_eq!(not_ready.problem(), refusal(503, "stopping"));
+    // Whoever still comes is served, and told to come back on a new connection.
+    let served = send(house.get("/healthz")).await;
+    assert_eq!(served.is(200).header("connection"), "close");
+    let deadline = Instant::now() + ENOUGH;
+    while TcpStream::connect(house.address()).await.is_ok() {
+        assert!(Instant::now() < deadline, "the listener never closes");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    house.close().await;
+}

@@ -1,0 +1,55 @@
+//! A front door that has no file descriptors left.
+
+use std::{fs, net::TcpListener, time::Duration};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use stepwise_engine::testing::Database;
+use tokio::net::TcpStream;
+
+use crate::site::{Site, eventually, kill};
+
+const BEGINS: &str = "no connection can be accepted";
+
+/// How much processor time a process has used, in hundredths of a second.
+fn used(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
+    // utime and stime, counted from the process's state.
+    fields[12..14].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
+}
+
+#[tokio::test]
+async fn without_file_descriptors_it_says_so_once_waits_and_goes_on() {
+    let database = Database::fresh(&[]).await;
+    let (site, url) = (Site::new(), database.url());
+    let mut up = site.up(&["--database-url", &url]).await;
+    let port = {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        free.local_addr().expect("bound").port().to_string()
+    };
+    up.leave_to(&port).await;
+    let nowhere = ["--gateway-url", "http://127.0.0.1:9", "--gateway-key", "k"];
+    let here = ["serve", "--database-url", &url, "--port", &port, "--stop-delay", "0"];
+    let mut serve = site.role(&[&here[..], &nowhere[..]].concat());
+    eventually("the front door", async || up.is_ready().await).await;
+
+    let number = serve.id().expect("it runs");
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+    let usual = getrlimit(Resource::Nofile);
+    prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), ..usual }).expect("it is ours");
+    let waiting = TcpStream::connect(format!("127.0.0.1:{port}")).await;
+    eventually("the log to say so", async || site.log().contains(BEGINS)).await;
+    let before = used(number);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let busy = used(number) - before;
+    assert!(busy < 60, "{busy} of 200 hundredths of a second while it could accept nothing");
+    prlimit(pid, Resource::Nofile, usual).expect("it is ours");
+    drop(waiting.expect("the kernel takes it"));
+    eventually("it to answer", async || up.is_ready().await).await;
+    let log = site.log();
+    assert_eq!(log.matches(BEGINS).count(), 1, "{log}");
+    assert_eq!(log.matches("connections are accepted again").count(), 1, "{log}");
+    kill("TERM", &number.to_string());
+    assert!(serve.wait().await.expect("ours").success());
+    database.close().await;
+}
