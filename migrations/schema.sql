@@ -214,6 +214,16 @@ CREATE TABLE saga.effect (
     CONSTRAINT the_effect_status_is_known CHECK ((status = ANY (ARRAY['intent'::text, 'confirmed'::text, 'refuted'::text, 'undone'::text, 'waived'::text])))
 )
 WITH (fillfactor='80', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0');
+CREATE TABLE saga.end_wait (
+    shard smallint NOT NULL,
+    saga_id uuid NOT NULL,
+    waiter_id uuid NOT NULL,
+    signal_id text NOT NULL,
+    saga text NOT NULL,
+    version smallint NOT NULL,
+    event jsonb NOT NULL,
+    next_at timestamp with time zone
+);
 CREATE TABLE saga.escalation (
     shard smallint NOT NULL,
     saga_id uuid NOT NULL,
@@ -797,6 +807,8 @@ ALTER TABLE ONLY saga.clock
     ADD CONSTRAINT clock_pkey PRIMARY KEY (only_row);
 ALTER TABLE ONLY saga.effect
     ADD CONSTRAINT effect_pkey PRIMARY KEY (shard, saga_id, step_no);
+ALTER TABLE ONLY saga.end_wait
+    ADD CONSTRAINT end_wait_pkey PRIMARY KEY (shard, saga_id, waiter_id, signal_id);
 ALTER TABLE ONLY saga.escalation
     ADD CONSTRAINT escalation_pkey PRIMARY KEY (shard, saga_id);
 ALTER TABLE ONLY saga.instance

@@ -37,9 +37,8 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
     loop {
         let task = instance.task();
         let committed = match task {
-            Task::Park if instance.offer_early() => {
-                in_transaction(&shift, &*steps, instance, None).await
-            }
+            // Kept before anybody could offer them, as by a process that did not know the saga's version.
+            _ if instance.offer_early() => in_transaction(&shift, &*steps, instance, None).await,
             Task::Park => return park(&shift, instance).await,
             _ if shift.is_stopping()
                 || shift.is_paused(S::NAME)

@@ -9,7 +9,7 @@ use crate::{
     instance::{Entry, Instance, Pending},
     json::json,
     perform::{Fact, Task, What},
-    saga::{CalledOff, Joined, Next, Saga, Step, Undo, Unexpected},
+    saga::{CalledOff, Joined, Next, Saga, Step, Then, Undo, Unexpected},
     status::Status,
     steps::{Cause, Effect, StepError},
     terms::{Retry, WhenUnknown},
@@ -183,13 +183,14 @@ impl<S: Saga> Instance<S> {
         self.pending = Pending::Event { no: self.seq, event };
     }
 
-    /// Early signals are offered, in order, to a state that waits.
+    /// Offers the kept signals in the order of their arrival, as live ones are offered ([`crate::signal()`]): a state that waits takes
+    /// whatever the saga takes, a busy one only what stays or unwinds. An instance that has ended or unwinds takes none.
     pub(crate) fn take_early(&mut self) {
         let mut at = 0;
-        while at < self.early.len() && self.status == Status::Running && self.waits() {
+        while at < self.early.len() && self.status == Status::Running && !self.ended {
             let event = self.early[at].1.clone();
             match on::<S>(self.state.clone(), event.clone()) {
-                Ok(next) => {
+                Ok(next) if self.waits() || matches!(next.then, Then::Stay | Then::Unwind(_)) => {
                     if let Some((id, _)) = self.early.remove(at) {
                         self.taken.push(id);
                     }
@@ -199,12 +200,12 @@ impl<S: Saga> Instance<S> {
                     }
                     at = 0;
                 }
-                Err(_) => at += 1,
+                Ok(_) | Err(_) => at += 1,
             }
         }
     }
 
-    /// Offers early signals to a row that waits; true if one was taken.
+    /// Offers the kept signals; true if one was taken.
     pub(crate) fn offer_early(&mut self) -> bool {
         self.take_early();
         !self.taken.is_empty()

@@ -45,7 +45,9 @@ pub(crate) async fn run<S: Saga, I: Steps<S>>(
 }
 
 /// A panic of foreign code must not take the driver down with the instance it holds.
-async fn guarded<T>(step: impl Future<Output = Result<T, StepError>>) -> Result<T, StepError> {
+pub(crate) async fn guarded<T>(
+    step: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
     AssertUnwindSafe(step)
         .catch_unwind()
         .await

@@ -387,8 +387,8 @@ macro_rules! commit_sql {
 with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
 fenced as materialized (
     -- The members come, and are locked, in the order of the array. A lock of the join itself would carry each whole member twice more.
-    select m.*, i.queued from unnest($1::saga.transition[]) m cross join lateral (
-        select i.queued from saga.instance i where i.shard = m.shard and i.saga_id = m.saga_id ",
+    select m.*, i.queued, i.kept as kept_before from unnest($1::saga.transition[]) m cross join lateral (
+        select i.queued, i.kept from saga.instance i where i.shard = m.shard and i.saga_id = m.saga_id ",
             $fence,
             "
         for no key update ",
@@ -426,6 +426,14 @@ intended as (
     insert into saga.effect (shard, saga_id, step_no, kind, amount, currency, status, at)
     select f.shard, f.saga_id, f.intent_no, f.intent_kind, f.intent_amount::numeric, f.intent_currency, 'intent', c.real
     from fenced f, clock c where f.intent_no is not null
+),
+turned_down as (
+    -- An instance that unwinds or has ended takes no signal any more; one that goes on in a successor hands the kept ones over.
+    update saga.signal s set answer = 'refused'
+    from fenced f
+    where f.kept_before > 0 and f.kept = 0
+        and (f.ended or f.status in ('unwinding', 'completed', 'unwound', 'abandoned'))
+        and s.shard = f.shard and s.saga_id = f.saga_id and s.answer = 'kept'
 ),
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, attempt, started_at, next, undo, epoch)

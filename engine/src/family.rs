@@ -226,6 +226,10 @@ async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<()
             update saga.signal set saga_id = $3
             where shard = $1 and saga_id = $2 and (answer = 'kept' or at > clock_timestamp() - interval '72 hours')
         ),
+        awaited as (
+            -- The end that somebody waits for is the successor's.
+            update saga.end_wait set saga_id = $3 where shard = $1 and saga_id = $2
+        ),
         left_behind as (
             -- Its parent counts the one that goes on.
             update saga.instance set parent_id = null, parent_step = null

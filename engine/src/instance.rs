@@ -413,6 +413,10 @@ impl<S: Saga> Instance<S> {
 
     /// The commit of everything since the last one. `owner` stays unless the instance parks.
     pub(crate) fn commit(&mut self) -> Commit {
+        if self.turns_kept_down() {
+            self.kept = 0;
+            self.early.clear();
+        }
         Commit {
             shard: self.shard,
             id: self.id,
@@ -444,6 +448,12 @@ impl<S: Saga> Instance<S> {
             tell: self.tell.take(),
             watch: self.watch.take(),
         }
+    }
+
+    /// From here on no signal reaches the saga: those that are kept are refused by the commit. A successor takes them over instead.
+    fn turns_kept_down(&self) -> bool {
+        let takes_none = self.ended || self.status == Status::Unwinding || self.status.is_final();
+        takes_none && !self.family.succeeded
     }
 
     /// A commit that adds to the journal only: what it waits on and who drives it stay as they are.

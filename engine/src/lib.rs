@@ -73,6 +73,7 @@ mod commit;
 mod deadline;
 mod due;
 mod durable;
+mod ends;
 mod engine;
 mod family;
 mod filter;
@@ -116,6 +117,7 @@ mod watch;
 mod worker;
 
 pub use birth::{Child, Priority, Start};
+pub use ends::signal_at_end;
 pub use engine::{Engine, EngineBuilder};
 pub use family::CallOff;
 pub use gate::{Gate, Mismatch};

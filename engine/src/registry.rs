@@ -11,6 +11,7 @@ use std::{
 use futures::future::BoxFuture;
 use serde_json::Value;
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
     advance,
@@ -20,10 +21,11 @@ use crate::{
     family::CallOff,
     id::shard_of,
     instance::Instance,
-    operate::{self, Decided, Instruction, Refusal, Subject},
+    operate::{self, Decided, GiveBack, Instruction, Refusal, Subject},
     perform::{Task, What, perform},
     row::Row,
     saga::{CalledOff, Saga},
+    signal::{Answer, SignalError, signal},
     start::Unreadable,
     steps::{Effect, StepError, Steps},
     upcast,
@@ -52,6 +54,21 @@ pub(crate) trait Drives: Send + Sync {
         watched: &Watched,
         reference: Option<String>,
     ) -> Result<Commit, Unreadable>;
+    /// Gives an instance the signal that is stored with this version and event ([`signal()`]).
+    fn signal<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        id: Uuid,
+        signal_id: &'a str,
+        stored: (i16, &'a str),
+    ) -> BoxFuture<'a, Result<Answer, SignalError>>;
+    /// Does by the saga's tx undos what a person answers for, in the caller's transaction; the instance's row is not locked yet.
+    fn give_back<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        subject: &'a str,
+        back: &'a GiveBack,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
     /// Follows a person's instruction on a locked row; the commit is to be written in the same transaction.
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal>;
     /// An `Arc<dyn Begins<S>>`.
@@ -168,6 +185,29 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         let mut instance = Instance::<S>::from_row(row)?;
         instance.reopen(watched.step_no, by, reference);
         Ok(instance.commit())
+    }
+
+    fn signal<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        id: Uuid,
+        signal_id: &'a str,
+        (version, event): (i16, &'a str),
+    ) -> BoxFuture<'a, Result<Answer, SignalError>> {
+        Box::pin(async move {
+            let event = upcast::event::<S>(version, event)
+                .map_err(|misfit| SignalError::Unreadable { id, why: misfit.to_string() })?;
+            signal::<S>(tx, id, signal_id, event).await
+        })
+    }
+
+    fn give_back<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        subject: &'a str,
+        back: &'a GiveBack,
+    ) -> BoxFuture<'a, Result<(), StepError>> {
+        Box::pin(operate::give_back::<S, I>(&self.steps, tx, subject, back))
     }
 
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {

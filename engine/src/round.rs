@@ -1,14 +1,14 @@
 //! The round: what a worker looks after beside driving instances. Every worker goes it, none leads.
 //!
-//! One statement per [`crate::WorkerConfig::poll`] tells whether anything is to be done at all: a tick of a schedule, a deadline, a
-//! queue, a pause, a bulk. What is done is done under row locks or a try-lock in a short transaction, so that it is done once however many go
+//! One statement per [`crate::WorkerConfig::poll`] tells whether anything is to be done at all: a tick of a schedule, a deadline, an
+//! awaited end, a queue, a pause, a bulk. What is done is done under row locks or a try-lock in a short transaction, so that it is done once however many go
 //! the round at the same time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Executor as _, FromRow, PgConnection};
 
-use crate::{bulk, claim, deadline, queue, schedule, worker::Shift};
+use crate::{bulk, claim, deadline, ends, queue, schedule, worker::Shift};
 
 /// Rounds that hints ask for are so far apart at least: a burst of ends is one round.
 const REST: Duration = Duration::from_millis(5);
@@ -21,6 +21,8 @@ type Cursors = HashMap<String, Option<String>>;
 struct Seen {
     ticks: bool,
     overdue: bool,
+    /// Somebody waits for the end of an instance that has ended.
+    awaited: bool,
     /// Sagas that have queued instances.
     queues: Vec<String>,
     paused: Vec<String>,
@@ -30,17 +32,22 @@ struct Seen {
 /// A worker that stands still in the middle of a round holds up the others for so long at most.
 const LET_GO: &str = "-- name: let go\nset idle_in_transaction_session_timeout = '5s'";
 
-const LOOK: &str = "-- name: look around
+const LOOK: &str = concat!(
+    "-- name: look around
 select
     exists (select from saga.schedule s where s.next_at <= clock.now and s.saga = any($1::text[])) as ticks,
     exists (select from saga.instance i
         where i.deadline_at <= clock.now and i.deadline_at is not null and i.ended_at is null and not i.overdue) as overdue,
+    exists (select from saga.end_wait w where ",
+    ends::is_due!(),
+    ") as awaited,
     array(select k.name from unnest($1::text[]) as k(name)
         where exists (select from saga.instance i
             where i.name = k.name and i.queued and i.queue_key is not null and i.ended_at is null)) as queues,
     array(select p.name from saga.kind_pause p where p.resumed_at is null) as paused,
     exists (select from saga.bulk b where b.status = 'running') as bulks
-from (select saga.now() as now) clock";
+from (select saga.now() as now) clock"
+);
 
 /// Goes round until the shift stops.
 pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
@@ -88,6 +95,9 @@ async fn go(
     }
     if seen.overdue {
         deadline::enforce(shift, connection, &names, &versions).await?;
+    }
+    if seen.awaited {
+        ends::tell(shift, connection, &names).await?;
     }
     for name in seen.queues.iter().filter(|name| !shift.is_paused(name)) {
         let after = cursors.entry(name.clone()).or_default();

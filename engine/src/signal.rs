@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     apply::on,
-    claim::WAKE_CHANNEL,
+    claim::{ROUND, WAKE_CHANNEL},
     commit::{Commit, Wake},
     engine::Engine,
     family::{CallOff, write_own},
@@ -203,7 +203,7 @@ async fn keep_unread<S: Saga>(
         limits::check_kept(row.kept)?;
     }
     store::note_signal(tx, row.shard, row.saga_id, event, answer == Answer::Kept).await?;
-    notify(tx).await?;
+    notify(tx, "").await?;
     Ok(answer)
 }
 
@@ -224,14 +224,19 @@ pub(crate) async fn wake_workers(
     commits: &[Commit],
 ) -> Result<(), sqlx::Error> {
     if commits.iter().any(|commit| commit.wake.delay().is_some() || commit.gives_birth()) {
-        notify(tx).await?;
+        notify(tx, "").await?;
+    }
+    if commits.iter().any(|commit| commit.status.is_final()) {
+        // Somebody may wait for its end.
+        notify(tx, ROUND).await?;
     }
     Ok(())
 }
 
-async fn notify(tx: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("-- name: wake workers\nselect pg_notify($1, '')")
+async fn notify(tx: &mut PgConnection, what: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("-- name: wake workers\nselect pg_notify($1, $2)")
         .bind(WAKE_CHANNEL)
+        .bind(what)
         .execute(tx)
         .await
         .map(|_| ())

@@ -40,6 +40,18 @@ pub trait Steps<S: Saga>: Send + Sync + 'static {
         reason: &S::Reason,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
 
+    /// A person hands the instance over, or leaves out or answers for this open tx undo ([`crate::operate`]): what the instance holds in our own
+    /// database must not stay held for ever. Runs in the transaction of the person's verb, with the locks of [`Steps::lock`]; an error
+    /// refuses the verb. Default: the undo itself. Override it where a person may have put something right in another way.
+    fn undo_for_person(
+        &self,
+        tx: &mut PgConnection,
+        undo: &S::Tx,
+        reason: &S::Reason,
+    ) -> impl Future<Output = Result<(), StepError>> + Send {
+        self.undo_run(tx, undo, reason)
+    }
+
     /// One attempt at the outside world, outside any transaction. May read our database, never writes it.
     fn call(
         &self,

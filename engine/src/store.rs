@@ -13,7 +13,7 @@ use crate::{
 
 /// The row as it is now, without a lock.
 pub(crate) async fn instance(
-    pool: &PgPool,
+    db: impl PgExecutor<'_>,
     shard: i16,
     id: Uuid,
 ) -> Result<Option<Row>, sqlx::Error> {
@@ -24,7 +24,7 @@ pub(crate) async fn instance(
     ))
     .bind(shard)
     .bind(id)
-    .fetch_optional(pool)
+    .fetch_optional(db)
     .await
 }
 

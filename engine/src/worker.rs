@@ -198,6 +198,10 @@ impl Shift {
         if status.is_final() || status.needs_operator() {
             self.engine.ended(id);
         }
+        if matches!(status, Status::Unwound | Status::Abandoned) {
+            // Rare, and somebody may wait for it (`crate::ends`); who waits for one that completes is told in the next round.
+            self.round.notify_one();
+        }
     }
 
     /// After the end of a queued instance was committed: somebody's turn may have come.

@@ -186,6 +186,10 @@ async fn operate(
     bulk: &Taken,
     items: &[Item],
 ) -> Result<Vec<Done>, sqlx::Error> {
+    let order = bulk.instruction();
+    if order.verb.may_give_back() {
+        return one_by_one(shift, tx, &order, items).await;
+    }
     let rows: Vec<Row> = sqlx::query_as(LOCK)
         .bind(items.iter().map(|item| item.shard).collect::<Vec<_>>())
         .bind(items.iter().map(|item| item.saga_id).collect::<Vec<_>>())
@@ -196,14 +200,6 @@ async fn operate(
         let item = by_id.get(&row.saga_id)?;
         Some(Wanted { row, seq: Some(item.seq), planned: Some(item.outlook.clone()) })
     });
-    let order = Instruction {
-        id: bulk.bulk_id.to_string(),
-        by: bulk.planned_by.clone(),
-        reason: bulk.reason.clone(),
-        verb: bulk.verb.clone(),
-        undo: None,
-        seq: None,
-    };
     let operated = shift.engine.operate_all(tx, &order, wanted.collect()).await?;
     let mut operated = operated.into_iter().collect::<HashMap<_, _>>();
     let done = items.iter().map(|item| match operated.remove(&item.saga_id) {
@@ -211,6 +207,36 @@ async fn operate(
         None => item.not_done("it is locked by somebody, or gone".to_owned()),
     });
     Ok(done.collect())
+}
+
+/// A verb that gives something back locks rows of the domain before each instance's.
+async fn one_by_one(
+    shift: &Shift,
+    tx: &mut PgConnection,
+    order: &Instruction,
+    items: &[Item],
+) -> Result<Vec<Done>, sqlx::Error> {
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        let order = Instruction { seq: Some(item.seq), ..order.clone() };
+        let operated =
+            shift.engine.operate_one(tx, item.saga_id, &order, Some(&item.outlook)).await?;
+        all.push(item.done(operated));
+    }
+    Ok(all)
+}
+
+impl Taken {
+    fn instruction(&self) -> Instruction {
+        Instruction {
+            id: self.bulk_id.to_string(),
+            by: self.planned_by.clone(),
+            reason: self.reason.clone(),
+            verb: self.verb.clone(),
+            undo: None,
+            seq: None,
+        }
+    }
 }
 
 impl Item {

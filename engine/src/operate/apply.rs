@@ -4,14 +4,15 @@ use chrono::Utc;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Decided, Instruction, Outlook, Outside, Refusal, Subject, Verb};
+use super::{Decided, GiveBack, Instruction, Outlook, Outside, Refusal, Subject, Verb};
 use crate::{
     apply::on,
     family::CallOff,
     instance::{Entry, Instance, Pending},
+    json::json as json_text,
     notice::Kind,
     perform::{Fact, Task, What},
-    saga::{CalledOff, Saga, Step, Undo},
+    saga::{CalledOff, Saga, Step, Then, Undo},
     status::Status,
     steps::Effect,
     unwind::WayBack,
@@ -37,7 +38,7 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
     }
     let before = instance.standing();
     instance.note(Entry::new("operator", &Value::Null));
-    instance.follow(order, owned)?;
+    let back = instance.follow(order, owned)?;
     let mut told = json!({
         "verb": order.verb,
         "by": order.by,
@@ -49,8 +50,13 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
         told["effects"] = json!(live);
     }
     instance.retell(&told);
-    let outlook = instance.outlook();
-    Ok(Decided { commit: instance.commit(), outlook })
+    let mut outlook = instance.outlook();
+    outlook.undoes.extend(back.iter().map(|step| format!("{step:?}")));
+    let back = (!back.is_empty()).then(|| GiveBack {
+        undos: back.iter().map(json_text).collect(),
+        reason: instance.reason.as_ref().map(json_text).unwrap_or_default(),
+    });
+    Ok(Decided { commit: instance.commit(), outlook, back })
 }
 
 impl<S: Saga> Instance<S> {
@@ -77,7 +83,9 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    fn follow(&mut self, order: &Instruction, owned: bool) -> Result<(), Refusal> {
+    /// Answers the tx undos that the person answers for, last first.
+    fn follow(&mut self, order: &Instruction, owned: bool) -> Result<Vec<S::Tx>, Refusal> {
+        let mut back = Vec::new();
         match &order.verb {
             Verb::Retry => {
                 self.retry(order.undo);
@@ -89,17 +97,15 @@ impl<S: Saga> Instance<S> {
                 self.go_on();
             }
             Verb::MarkDone { evidence, event, outside } => match self.failed_at(order.undo)? {
-                Some(at) => self.close_failed(at, "undone", Some(evidence.clone())),
+                Some(at) => back.extend(self.close_failed(at, "undone", Some(evidence.clone()))),
                 None => self.mark_done(event.as_ref(), outside.as_ref())?,
             },
             Verb::Skip => match self.failed_at(order.undo)? {
-                Some(at) => self.close_failed(at, "waived", None),
+                Some(at) => back.extend(self.close_failed(at, "waived", None)),
                 None => self.skip()?,
             },
             Verb::HandOver { to } => {
-                self.settled();
-                self.forget_undos();
-                self.status = Status::Abandoned;
+                back = self.hand_over(&order.reason);
                 self.tell(Kind::HandedOver, format!("to {to}, by {}: {}", order.by, order.reason));
             }
             Verb::Pause => {
@@ -122,7 +128,44 @@ impl<S: Saga> Instance<S> {
                 (self.attempt, self.unknowns) = (0, 0);
             }
         }
-        Ok(())
+        Ok(back)
+    }
+
+    /// The end, by a person. Answers the open tx undos, last first: what it holds in our own database is given back with the same commit.
+    fn hand_over(&mut self, why: &str) -> Vec<S::Tx> {
+        let mut back = Vec::new();
+        for open in self.undos.iter().rev() {
+            if let WayBack::Tx(step) = &open.by {
+                back.push(step.clone());
+                if open.effect {
+                    self.undone.push(open.no);
+                }
+            }
+        }
+        if !back.is_empty() && self.reason.is_none() {
+            let kept = self.take_early_reason();
+            let given_up = || S::called_off(CalledOff::Cancelled(why.to_owned()));
+            self.reason = Some(kept.unwrap_or_else(given_up));
+        }
+        self.settled();
+        self.forget_undos();
+        self.status = Status::Abandoned;
+        back
+    }
+
+    /// The reason of the first kept signal that would unwind it: who sent it was told that it is kept, and it decides how the business ends.
+    fn take_early_reason(&mut self) -> Option<S::Reason> {
+        let unwinds = |event: &S::Event| match on::<S>(self.state.clone(), event.clone()).ok()?.then
+        {
+            Then::Unwind(reason) => Some(reason),
+            _ => None,
+        };
+        let (at, reason) =
+            self.early.iter().enumerate().find_map(|(at, kept)| Some((at, unwinds(&kept.1)?)))?;
+        if let Some((id, _)) = self.early.remove(at) {
+            self.taken.push(id);
+        }
+        Some(reason)
     }
 
     /// By itself from here on: kept signals first, then what was armed or is due.
@@ -159,12 +202,23 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// A person answers for it.
-    fn close_failed(&mut self, at: usize, status: &'static str, reference: Option<String>) {
+    /// A person answers for it; a tx undo, which is answered, is done now.
+    fn close_failed(
+        &mut self,
+        at: usize,
+        status: &'static str,
+        reference: Option<String>,
+    ) -> Option<S::Tx> {
         let open = self.undos.remove(at);
+        let undo = match open.by {
+            WayBack::Tx(step) => Some(step),
+            WayBack::Activity(_) | WayBack::Children | WayBack::Person => None,
+        };
+        let status = if undo.is_some() { "undone" } else { status };
         self.settle(open.no, status, reference);
         self.settled();
         self.go_on();
+        undo
     }
 
     /// The step decided anew, by this commit: it has another number, and so another key.

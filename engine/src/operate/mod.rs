@@ -5,16 +5,21 @@
 //! `operator`: the verb, who, why, before and after). The same instruction given twice does nothing the second time.
 
 mod apply;
+mod give_back;
 mod subjects;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-pub(crate) use self::{apply::operate, subjects::look};
+pub(crate) use self::{
+    apply::operate,
+    give_back::{GiveBack, give_back},
+    subjects::look,
+};
 use crate::{
     engine::Engine, family::write_all, id::shard_in, row::Row, signal::wake_workers, store,
 };
@@ -60,9 +65,10 @@ pub enum Verb {
         outside: Option<Outside>,
     },
     /// Leave out a failed undo (its effect is waived), or a forward step for which the saga says what stands for it
-    /// ([`crate::Saga::skipped`]).
+    /// ([`crate::Saga::skipped`]). A failed tx undo is not left out but done now ([`crate::Steps::undo_for_person`]).
     Skip,
-    /// Give the instance up: it ends `abandoned`, its live effects are waived, and what is left to do is somebody else's.
+    /// Give the instance up: it ends `abandoned`. What it holds in our own database is given back by its tx undos
+    /// ([`crate::Steps::undo_for_person`]); its live effects outside are waived, and what is left to do there is somebody else's.
     HandOver {
         /// Whose.
         to: String,
@@ -76,6 +82,11 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// May a person answer by it for tx undos, which are done in the verb's own transaction then?
+    pub(crate) fn may_give_back(&self) -> bool {
+        matches!(self, Self::MarkDone { .. } | Self::Skip | Self::HandOver { .. })
+    }
+
     /// As in the journal.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -133,6 +144,9 @@ pub enum Refusal {
     /// The step or event given does not fit the saga.
     #[error("that does not fit: {0}")]
     DoesNotFit(String),
+    /// What it holds in our own database cannot be given back: that would stay held for ever.
+    #[error("what it holds cannot be given back: {0}; put that right first")]
+    StillHeld(String),
     /// It has children that have not ended: deal with those first.
     #[error("{0} of its children are open: deal with those first")]
     ChildrenOpen(i64),
@@ -175,6 +189,8 @@ pub struct Outlook {
 pub(crate) struct Decided {
     pub(crate) commit: crate::commit::Commit,
     pub(crate) outlook: Outlook,
+    /// The tx undos that a person answers for by the verb: to be done in its transaction.
+    pub(crate) back: Option<GiveBack>,
 }
 
 /// A locked row with what a verb has to know beside it.
@@ -199,8 +215,9 @@ pub(crate) struct Wanted {
 impl Engine {
     /// Does what a person wants, once per [`Instruction::id`].
     ///
-    /// Lock the rows of the domain first, as for [`crate::signal`]. Round trips: 4 to 8. Row operations: 3 (instance, journal, the
-    /// instruction's id), more where effects are waived or a notice is written.
+    /// Lock the rows of the domain first, as for [`crate::signal`]; what a verb that ends the instance or answers for an undo gives back is
+    /// locked here. Round trips: 4 to 8, 4 to 8 more for a verb that may give something back, and those of its tx undos. Row operations: 3
+    /// (instance, journal, the instruction's id), more where effects are waived or a notice is written.
     ///
     /// # Errors
     /// The database's. What cannot be done is [`Operated::Refused`].
@@ -210,15 +227,47 @@ impl Engine {
         id: Uuid,
         order: &Instruction,
     ) -> Result<Operated, sqlx::Error> {
-        let Some(row) = store::lock_instance(tx, shard_in(id), id).await? else {
-            return Ok(Operated::Refused(Refusal::NotFound));
-        };
-        let wanted = vec![Wanted { row, seq: order.seq, planned: None }];
-        let mut operated = self.operate_all(tx, order, wanted).await?;
-        Ok(operated.pop().map_or(Operated::Refused(Refusal::NotFound), |(_, operated)| operated))
+        self.operate_one(tx, id, order, None).await
     }
 
-    /// The same for many locked rows. Round trips: 3 to 7, and those that single instances need for their families and kept signals.
+    /// The same, by the outlook that was planned if there is one. What the verb gives back is done before the instance's row is locked, which
+    /// is last in the lock order; should the row have moved on by then, all of it is rolled back and done again.
+    pub(crate) async fn operate_one(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        order: &Instruction,
+        planned: Option<&Outlook>,
+    ) -> Result<Operated, sqlx::Error> {
+        loop {
+            let mut save = tx.begin().await?;
+            let given_back = match self.give_back_first(&mut save, id, order).await? {
+                Ok(given_back) => given_back,
+                Err(refusal) => {
+                    save.rollback().await?;
+                    return Ok(Operated::Refused(refusal));
+                }
+            };
+            let Some(row) = store::lock_instance(&mut save, shard_in(id), id).await? else {
+                save.rollback().await?;
+                return Ok(Operated::Refused(Refusal::NotFound));
+            };
+            if given_back.is_some_and(|seq| seq != row.seq) {
+                save.rollback().await?;
+                continue;
+            }
+            let wanted = vec![Wanted { row, seq: order.seq, planned: planned.cloned() }];
+            let mut operated = self.operate_all(&mut save, order, wanted).await?;
+            let (_, operated) = operated.pop().expect("one was wanted");
+            match operated {
+                Operated::Applied(_) => save.commit().await?,
+                Operated::Refused(_) | Operated::Repeated => save.rollback().await?,
+            }
+            return Ok(operated);
+        }
+    }
+
+    /// The same for many locked rows, whose tx undos are done by now. Round trips: 3 to 7, and those that single instances need for their families and kept signals.
     ///
     /// # Errors
     /// The database's: nothing of it is to be committed then.

@@ -8,6 +8,7 @@ mod careless;
 mod chains;
 mod counter;
 mod deadlines;
+mod decisions;
 mod due;
 mod examples;
 mod family;

@@ -16,7 +16,7 @@ use crate::{
     order::{APPROVAL, Event as OrderEvent, Input, Order},
     plain::{Event as FiveEvent, Five},
     provider::Behaviour,
-    world::{Seen, World, ann, quick},
+    world::{Seen, World, ann, applied, quick},
 };
 
 fn refused(operated: Operated) -> Refusal {
@@ -24,10 +24,6 @@ fn refused(operated: Operated) -> Refusal {
         Operated::Refused(refusal) => refusal,
         other => panic!("it is not refused: {other:?}"),
     }
-}
-
-fn applied(operated: &Operated) {
-    assert!(matches!(operated, Operated::Applied(_)), "{operated:?}");
 }
 
 fn mark(evidence: &str, event: Option<Value>, outside: Option<Outside>) -> Verb {

@@ -260,6 +260,11 @@ pub(crate) fn ann(verb: Verb) -> Instruction {
     }
 }
 
+/// The instruction was followed.
+pub(crate) fn applied(operated: &Operated) {
+    assert!(matches!(operated, Operated::Applied(_)), "{operated:?}");
+}
+
 pub(crate) async fn work_on(engine: &Engine, config: WorkerConfig) -> Worker {
     let stop = CancellationToken::new();
     let working = tokio::spawn(work(engine.clone(), config, stop.clone().cancelled_owned()));

@@ -7,12 +7,12 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use super::{applied, mark, refused};
+use super::{mark, refused};
 use crate::{
     odd::{self, Odd},
     plain::{Event, Five},
     provider::Behaviour,
-    world::{Seen, World, ann, quick},
+    world::{Seen, World, ann, applied, quick},
 };
 
 /// `Five`, unwinding: its third step was not answered, and may still act late.

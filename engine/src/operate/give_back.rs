@@ -1,0 +1,75 @@
+//! What a person answers for by a verb: the open tx undos are done in the verb's own transaction, so that nothing stays held.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{Instruction, Refusal, look};
+use crate::{
+    chain::guarded,
+    engine::Engine,
+    id::shard_in,
+    saga::Saga,
+    steps::{StepError, Steps},
+    store,
+};
+
+/// Tx undos to be done for a person, as JSON: last first.
+#[derive(Debug, Clone)]
+pub(crate) struct GiveBack {
+    pub(crate) undos: Vec<String>,
+    /// Why the instance unwinds or ends.
+    pub(crate) reason: String,
+}
+
+impl Engine {
+    /// Does the tx undos that the verb answers for, before the instance's row is locked; answers the seq at which that was found out, `None`
+    /// if there is nothing to give back. Round trips: 0, or 1 to 4 and those of the undos.
+    ///
+    /// # Errors
+    /// The database's; [`Refusal::StillHeld`] when an undo cannot be done.
+    pub(super) async fn give_back_first(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        order: &Instruction,
+    ) -> Result<Result<Option<i32>, Refusal>, sqlx::Error> {
+        if !order.verb.may_give_back() {
+            return Ok(Ok(None));
+        }
+        let Some(row) = store::instance(&mut *tx, shard_in(id), id).await? else {
+            return Ok(Ok(None));
+        };
+        let (seq, name, subject) = (row.seq, row.name.clone(), row.subject.clone());
+        let Some(kind) = self.kind(&name) else { return Ok(Ok(None)) };
+        let mut looked = look(tx, vec![row], &order.verb).await?;
+        let decided = looked.pop().map(|seen| self.decide(seen, order));
+        // Who is refused is refused on the locked row.
+        let Some(Ok(decided)) = decided else { return Ok(Ok(None)) };
+        let Some(back) = decided.back else { return Ok(Ok(None)) };
+        match kind.give_back(tx, &subject, &back).await {
+            Ok(()) => Ok(Ok(Some(seq))),
+            Err(StepError::Broken(why)) => Ok(Err(Refusal::StillHeld(why))),
+            Err(StepError::Database(error)) => Err(error),
+        }
+    }
+}
+
+/// Does the undos under the locks that the saga takes for a chain.
+///
+/// # Errors
+/// The first one's that cannot be done.
+pub(crate) async fn give_back<S: Saga, I: Steps<S>>(
+    steps: &I,
+    tx: &mut PgConnection,
+    subject: &str,
+    back: &GiveBack,
+) -> Result<(), StepError> {
+    let unfit = |error: serde_json::Error| StepError::Broken(error.to_string());
+    let reason: S::Reason = serde_json::from_str(&back.reason).map_err(unfit)?;
+    guarded(steps.lock(tx, subject)).await?;
+    for undo in &back.undos {
+        let undo: S::Tx = serde_json::from_str(undo).map_err(unfit)?;
+        guarded(steps.undo_for_person(tx, &undo, &reason)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! Who waits for the end of another instance is told, however that one ends.
+
+use std::time::Duration;
+
+use stepwise_engine::{Start, new_id, operate::Verb, shard_of, signal_at_end, testing::Clock};
+use uuid::Uuid;
+
+use crate::{
+    job::{Event, Input, Job},
+    plain::Five,
+    provider::Behaviour,
+    world::{World, ann, applied, eventually, quick},
+};
+
+/// A job that waits until `awaited` has ended.
+async fn waiter(world: &World, name: &str, awaited: Uuid) -> Uuid {
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let start = Start::new(format!("waiter of {name}"), Input::Wait);
+    let started = world.engine.start::<Job>(&mut tx, start).await.expect("it can be started");
+    signal_at_end::<Job>(&mut tx, awaited, started.id, "ended", &Event::Go)
+        .await
+        .expect("the database is there");
+    tx.commit().await.expect("the database is there");
+    let id = started.id;
+    started.hand_over();
+    id
+}
+
+async fn waits(world: &World) -> i64 {
+    sqlx::query_scalar("-- name: test waits\nselect count(*) from saga.end_wait")
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there")
+}
+
+async fn stuck_undo(world: &World, subject: &str) -> Uuid {
+    world.provider.script("do-4", [Behaviour::Declines]);
+    world.provider.script("undo-1", [Behaviour::Declines]);
+    let id = world.start::<Five>(subject, ()).await;
+    assert_eq!(world.ended(id).await.status, "stuck");
+    id
+}
+
+#[tokio::test]
+async fn every_end_of_an_instance_is_told_to_who_waits_for_it() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let hand_over = Verb::HandOver { to: "finance".to_owned() };
+    let done =
+        Verb::MarkDone { evidence: "bank transfer 7".to_owned(), event: None, outside: None };
+    let job = |input| world.start::<Job>("awaited", input);
+    // A deadline, which passes when the clock has moved.
+    let late = Start::new("late", Input::Wait).within(Duration::from_secs(60));
+    let late = world.start_with::<Job>(late).await;
+    let waits_for_late = waiter(&world, "late", late).await;
+
+    let awaited = job(Input::Wait).await;
+    let waiting = waiter(&world, "completed", awaited).await;
+    assert_eq!(world.see(waiting).await.waiting_on.as_deref(), Some("signal"));
+    world.signal::<Job>(awaited, "go", Event::Go).await;
+    assert_eq!(world.ended(waiting).await.status, "completed");
+
+    let by_a_person: [(&str, &str, &[Verb]); 5] = [
+        ("unwound", "job", &[Verb::Cancel]),
+        ("unwound", "job", &[Verb::Pause, Verb::Cancel]),
+        ("abandoned", "job", &[Verb::Pause, hand_over.clone()]),
+        ("unwound", "five", &[Verb::Skip]),
+        ("unwound", "five", &[done]),
+    ];
+    for (n, (status, kind, verbs)) in by_a_person.into_iter().enumerate() {
+        let awaited = match kind {
+            "job" => job(Input::Wait).await,
+            _ => stuck_undo(&world, &format!("five {n}")).await,
+        };
+        let waiting = waiter(&world, &format!("{status} {n}"), awaited).await;
+        for verb in verbs {
+            applied(&world.operate(awaited, &ann(verb.clone())).await);
+        }
+        assert_eq!(world.ended(awaited).await.status, status, "{verbs:?}");
+        assert_eq!(world.ended(waiting).await.status, "completed", "{verbs:?}");
+    }
+
+    // It ended long ago, or never was.
+    for gone in [awaited, new_id(shard_of("nobody"))] {
+        let waiting = waiter(&world, &format!("{gone}"), gone).await;
+        assert_eq!(world.ended(waiting).await.status, "completed");
+    }
+    assert_eq!(
+        (world.see(waits_for_late).await.status.as_str(), waits(&world).await),
+        ("running", 1)
+    );
+    Clock::of(&world.pool).advance(Duration::from_secs(61)).await;
+    assert_eq!(world.ended(waits_for_late).await.status, "completed");
+    eventually("all waits to be over", async || waits(&world).await == 0).await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_waiter_that_is_paused_or_has_ended_or_cannot_be_read_holds_up_nobody() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let awaited = world.start::<Job>("awaited", Input::Wait).await;
+    let mut waiting = Vec::new();
+    for name in ["paused", "ended", "unreadable", "well"] {
+        waiting.push(waiter(&world, name, awaited).await);
+    }
+    let [paused, ended, unreadable, well] = waiting[..] else { unreachable!("four") };
+    applied(&world.operate(paused, &ann(Verb::Pause)).await);
+    world.signal::<Job>(ended, "go", Event::Go).await;
+    assert_eq!(world.ended(ended).await.status, "completed");
+    let spoil =
+        "-- name: test spoil\nupdate saga.instance set state = '\"Elsewhere\"' where saga_id = $1";
+    sqlx::query(spoil).bind(unreadable).execute(&world.pool).await.expect("it can be spoiled");
+    world.signal::<Job>(awaited, "go", Event::Go).await;
+    assert_eq!(world.ended(well).await.status, "completed");
+    eventually("all but one to be told", async || waits(&world).await == 1).await;
+    assert_eq!(world.see(paused).await.status, "paused");
+    applied(&world.operate(paused, &ann(Verb::Resume)).await);
+    assert_eq!(world.ended(paused).await.status, "completed", "it kept the signal");
+    let mend =
+        "-- name: test mend\nupdate saga.instance set state = '\"Waiting\"' where saga_id = $1";
+    sqlx::query(mend).bind(unreadable).execute(&world.pool).await.expect("it can be mended");
+    assert_eq!(world.ended(unreadable).await.status, "completed", "it is tried again");
+    worker.stop().await;
+    world.close().await;
+}
