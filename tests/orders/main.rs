@@ -3,6 +3,7 @@
 mod announcing;
 mod cancelling;
 mod crashes;
+mod decisions;
 mod placing;
 mod trials;
 mod unwinding;

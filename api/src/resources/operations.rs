@@ -24,7 +24,7 @@ use stepwise_engine::{
 use stepwise_workflows::{
     order,
     sagas::{
-        cancel_order::CancelOrder,
+        cancel_order::{self, CancelOrder},
         place_order::{self, PlaceOrder},
     },
 };
@@ -271,6 +271,9 @@ fn approval(state: &Value) -> Option<Action> {
 /// Why an operation failed, as the refusal of the command that began it.
 fn refusal(saga: &Summary) -> Problem {
     use place_order::Reason;
+    if saga.name == CancelOrder::NAME && saga.status != "abandoned" {
+        return not_cancelled(saga);
+    }
     let reason = saga.reason.clone().and_then(|reason| serde_json::from_value(reason).ok());
     match reason {
         _ if saga.status == "abandoned" => Problem::conflict(
@@ -286,6 +289,24 @@ fn refusal(saga: &Summary) -> Problem {
             Problem::conflict("order_cancelled", "The order was cancelled while it was placed.")
         }
         None => Problem::conflict("operation_failed", "The operation was taken back."),
+    }
+}
+
+/// Why an order was not cancelled although that was accepted while it was being placed.
+fn not_cancelled(saga: &Summary) -> Problem {
+    use cancel_order::Reason;
+    let reason = saga.reason.clone().and_then(|reason| serde_json::from_value(reason).ok());
+    match reason {
+        Some(Reason::OrderFailed) => Problem::conflict(
+            "invalid_status_transition",
+            "The order had failed before it could be cancelled; nothing was charged.",
+        ),
+        Some(Reason::OrderShipped) => {
+            Problem::conflict("already_shipped", "The order was shipped already.")
+        }
+        Some(Reason::GaveUp) | None => {
+            Problem::conflict("operation_failed", "The operation was taken back.")
+        }
     }
 }
 

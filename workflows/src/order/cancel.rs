@@ -1,12 +1,14 @@
 //! Cancelling an order: what is decided at once ([`begin`]), and what follows once the money is back
 //! ([`refunded`]). Between them the saga voids the authorization, or refunds what was captured.
+//! A cancellation that was accepted while the order was being placed looks what became of the order once
+//! its placement has ended ([`after_placement`]), and cancels it if it stands all the same ([`cancel_as_asked`]).
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     OrderStatus,
-    release::give_back,
+    release::{self, Ending, Release, Voided, give_back},
     store::{LockedOrder, lock_order},
 };
 use crate::{
@@ -119,6 +121,67 @@ pub async fn begin(
         OrderStatus::Shipped | OrderStatus::Delivered => Err(CancelOrderRefusal::AlreadyShipped),
         OrderStatus::Failed => Err(CancelOrderRefusal::InvalidStatusTransition(order.status)),
     }
+}
+
+/// What became of an order whose placement has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterPlacement {
+    /// It is cancelled, its stock free and its cart open.
+    Cancelled,
+    /// It failed for another reason.
+    Failed,
+    /// It was placed and can be cancelled.
+    Placed,
+    /// It was placed and is on its way already.
+    Shipped,
+}
+
+/// Looks, under the order's lock, what became of an order whose placement has ended. One that was left `placing` is cancelled
+/// here: nobody else would end it. `None`: there is no such order. 2 round trips, and those of [`release`] if it is cancelled.
+pub async fn after_placement(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    voided: Option<&Voided>,
+) -> Result<Option<AfterPlacement>, sqlx::Error> {
+    // Cancelling it may follow in this transaction, and locks the customer, who comes before the cart.
+    sqlx::query(
+        r#"-- cancel: lock customer
+        select from shop.customer
+        where customer_id = (select customer_id from shop."order" where order_id = $1) for share"#,
+    )
+    .bind(order_id)
+    .execute(&mut *tx)
+    .await?;
+    Ok(match release::release(tx, order_id, &Ending::Cancelled, voided).await? {
+        Release::NotFound => None,
+        Release::Released | Release::NotPlacing(OrderStatus::Cancelled) => {
+            Some(AfterPlacement::Cancelled)
+        }
+        Release::NotPlacing(OrderStatus::Pending | OrderStatus::Confirmed) => {
+            Some(AfterPlacement::Placed)
+        }
+        Release::NotPlacing(OrderStatus::Shipped | OrderStatus::Delivered) => {
+            Some(AfterPlacement::Shipped)
+        }
+        Release::NotPlacing(OrderStatus::Failed | OrderStatus::Placing) => {
+            Some(AfterPlacement::Failed)
+        }
+    })
+}
+
+/// Cancels a placed order for the reason that was noted while it was being placed. `None`: it cannot be cancelled, or nobody has asked
+/// for it. 6 round trips.
+pub async fn cancel_as_asked(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+) -> Result<Option<MoneyBack>, sqlx::Error> {
+    let Some(order) = lock_order(tx, order_id).await? else { return Ok(None) };
+    let (OrderStatus::Pending | OrderStatus::Confirmed, Some(reason)) =
+        (order.status, order.cancel_reason.clone())
+    else {
+        return Ok(None);
+    };
+    cancel(tx, &order, Sealed::from_text(reason), order.customer_id).await.map(Some)
 }
 
 /// Free text may name anybody, so it is sealed before it is written anywhere.

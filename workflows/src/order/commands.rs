@@ -6,18 +6,19 @@
 use sqlx::PgConnection;
 use stepwise_engine::{
     Answer, Engine, Saga as _, SignalError, Start, StartError, Started, inspect, signal,
+    signal_at_end,
 };
 use uuid::Uuid;
 
 use super::{
     OrderStatus,
-    cancel::{self, CancelOrderRefusal, Cancelling, HowBack, MoneyBack},
+    cancel::{self, CancelOrderRefusal, Cancelling},
     place::{self, PlaceOrderRefusal, Placing},
 };
 use crate::{
     sagas::{
         cancel_order::{self, CancelOrder, GiveBack},
-        place_order::{self, Placement},
+        place_order::{self, PlaceOrder, Placement},
     },
     shop::Shop,
 };
@@ -56,7 +57,7 @@ pub async fn place_order(
         amount: order.total_amount,
     };
     let start = Start::new(order.order_id.to_string(), placement);
-    let saga = engine.start::<place_order::PlaceOrder>(tx, start).await?;
+    let saga = engine.start::<PlaceOrder>(tx, start).await?;
     Ok(Placed { order, saga })
 }
 
@@ -98,34 +99,53 @@ pub async fn cancel_order(
 ) -> Result<Cancellation, CancelOrderError> {
     let order = command.order_id;
     let input = match cancel::begin(shop, tx, command).await? {
-        Cancelling::Refund(back) => give_back(order, back),
-        Cancelling::AlreadyCancelled => return earlier(tx, order, OrderStatus::Cancelled).await,
-        Cancelling::SignalPlacement => match tell_placement(tx, order).await? {
-            Answer::Applied | Answer::Kept => cancel_order::Input::PlacementUnwinds(order),
-            Answer::Refused | Answer::Duplicate => {
-                return earlier(tx, order, OrderStatus::Placing).await;
-            }
+        Cancelling::Refund(back) => match GiveBack::of(order, back) {
+            Some((amount, back)) => cancel_order::Input::GiveBack(amount, back),
+            None => cancel_order::Input::NothingToGiveBack(order),
         },
+        Cancelling::AlreadyCancelled => return earlier(tx, order, OrderStatus::Cancelled).await,
+        Cancelling::SignalPlacement => {
+            return match tell_placement(tx, order).await? {
+                Some(placement) => await_placement(engine, tx, order, placement).await,
+                None => earlier(tx, order, OrderStatus::Placing).await,
+            };
+        }
     };
     let saga = engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?;
     Ok(Cancellation { operation_id: saga.id, saga: Some(saga) })
 }
 
-fn give_back(order: Uuid, back: MoneyBack) -> cancel_order::Input {
-    let (reference, captured) = match back.how {
-        HowBack::Void(reference) => (reference, false),
-        HowBack::Refund(reference) => (reference, true),
-        HowBack::Nothing => return cancel_order::Input::NothingToGiveBack(order),
+/// Signals the placement; answers its id if its end is to be awaited now. `None`: that was asked for before, or it unwinds for a reason of
+/// its own.
+async fn tell_placement(
+    tx: &mut PgConnection,
+    order: Uuid,
+) -> Result<Option<Uuid>, CancelOrderError> {
+    let subject = order.to_string();
+    let placement = inspect::latest_about(tx, PlaceOrder::NAME, &subject).await?;
+    let Some(placement) = placement else { return Ok(None) };
+    let (id, event) = (placement.saga_id, place_order::Event::CancelRequested);
+    let awaited = match signal::<PlaceOrder>(tx, id, "cancel-requested", event).await? {
+        Answer::Applied | Answer::Kept => true,
+        // It has ended and left its order behind.
+        Answer::Refused => placement.is_final(),
+        Answer::Duplicate => false,
     };
-    cancel_order::Input::GiveBack(back.amount, GiveBack { order, reference, captured })
+    Ok(awaited.then_some(id))
 }
 
-async fn tell_placement(tx: &mut PgConnection, order: Uuid) -> Result<Answer, CancelOrderError> {
-    let subject = order.to_string();
-    let placement = inspect::latest_about(tx, place_order::PlaceOrder::NAME, &subject).await?;
-    let Some(placement) = placement else { return Ok(Answer::Refused) };
-    let event = place_order::Event::CancelRequested;
-    Ok(signal::<place_order::PlaceOrder>(tx, placement.saga_id, "cancel-requested", event).await?)
+/// The operation that ends with the placement, however that one ends.
+async fn await_placement(
+    engine: &Engine,
+    tx: &mut PgConnection,
+    order: Uuid,
+    placement: Uuid,
+) -> Result<Cancellation, CancelOrderError> {
+    let input = cancel_order::Input::PlacementUnwinds(order);
+    let saga = engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?;
+    let event = cancel_order::Event::PlacementEnded;
+    signal_at_end::<CancelOrder>(tx, placement, saga.id, "placement-ended", &event).await?;
+    Ok(Cancellation { operation_id: saga.id, saga: Some(saga) })
 }
 
 /// The operation that cancelled the order, or is about to.

@@ -1,7 +1,7 @@
 //! What the gateway tells us on its own: a hint that something is to be asked for, never the last word.
 //!
 //! The common one, an echo of a confirm that was answered anyway, costs one read. Only a placement that waits for its customer's
-//! approval is signalled, once per event id, and asks the gateway itself. What does not fit our books is parked for a person.
+//! approval, or is held by a person, is signalled, once per event id, and asks the gateway itself. What does not fit our books is parked for a person.
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
@@ -83,9 +83,9 @@ async fn tell(
     order: Uuid,
 ) -> Result<Reception, SignalError> {
     let placement = inspect::latest_about(tx, PlaceOrder::NAME, &order.to_string()).await?;
-    // Anything else gets its answer by itself, or asks for it.
-    let Some(placement) =
-        placement.filter(|placement| placement.waiting_on.as_deref() == Some("signal"))
+    // One that a person holds keeps the signal; anything else gets its answer by itself, or asks for it.
+    let waits = |on: Option<&str>| matches!(on, Some("signal" | "operator"));
+    let Some(placement) = placement.filter(|placement| waits(placement.waiting_on.as_deref()))
     else {
         return Ok(Reception::Nothing);
     };

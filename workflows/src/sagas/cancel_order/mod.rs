@@ -2,8 +2,9 @@
 //!
 //! Two ways lead here, both decided under the lock of the order's row by the command that starts the saga. A placed order is
 //! cancelled and its stock freed at once: that is the pivot, the saga only goes forward, until the money is back or a person is needed.
-//! An order that is still being placed is cancelled by its placement, which unwinds; the saga waits for it, so that the
-//! cancellation is an operation of its own.
+//! An order that is still being placed is cancelled by its placement, which unwinds; the saga waits for the placement's end, however it
+//! comes, so that the cancellation is an operation of its own. Then it looks at the order: a placement may have ended for another reason,
+//! been ended by a person, or been faster.
 
 mod samples;
 pub mod steps;
@@ -11,8 +12,10 @@ pub mod steps;
 mod tests;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use stepwise_engine::{
-    CalledOff, EffectKind, Next, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to,
+    CalledOff, EffectKind, Next, Part, Saga, Step, Terms, Undo, Unexpected, UpcastError,
+    WhenUnknown, to, unwind,
 };
 use uuid::Uuid;
 
@@ -28,7 +31,7 @@ pub enum Input {
     GiveBack(Money, GiveBack),
     /// The order is cancelled and no money is reserved or taken.
     NothingToGiveBack(Uuid),
-    /// The placement was told to unwind.
+    /// The placement was told to unwind: the saga is signalled when it has ended.
     PlacementUnwinds(Uuid),
 }
 
@@ -50,8 +53,12 @@ pub enum State {
     GivingBack(Money, GiveBack),
     /// It is told that the money is back.
     Recording(Uuid),
-    /// The placement unwinds.
+    /// The placement is to end.
     AwaitingUnwind(Uuid),
+    /// It has ended: what became of the order?
+    Looking(Uuid),
+    /// The order was placed all the same: it is cancelled as a placed one.
+    Cancelling(Uuid),
     /// The end.
     Cancelled(Uuid),
 }
@@ -65,15 +72,29 @@ pub enum Event {
     Captured,
     /// The notifications are written.
     Recorded,
-    /// The placement has unwound.
-    PlacementUnwound,
+    /// The placement has ended, in whatever way.
+    PlacementEnded,
+    /// The order is cancelled, as was asked for.
+    OrderCancelled,
+    /// The order has failed for another reason.
+    OrderFailed,
+    /// The order was placed, and can be cancelled.
+    OrderPlaced,
+    /// The order was placed, and is on its way.
+    OrderShipped,
+    /// The placed order is cancelled: this money is to be given back.
+    MoneyToGiveBack(Money, GiveBack),
+    /// The placed order is cancelled, and no money is reserved or taken.
+    NothingToGiveBack,
 }
 
 /// Steps in the transition's transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tx {
-    /// Cancel the order and free its stock; the command does it before the saga starts.
+    /// Cancel the placed order and free its stock; the command does it before the saga starts, unless the order was being placed then.
     Cancel(Uuid),
+    /// Look what became of an order whose placement has ended; end one that was left `placing`.
+    Look(Uuid),
     /// Record and publish that the money is back.
     RecordRefund {
         /// The order.
@@ -96,16 +117,26 @@ pub enum Activity {
     Refund(Money, GiveBack),
 }
 
-/// Nothing unwinds here.
+/// Why the order is not cancelled. Nothing is to be taken back then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
+    /// The order had failed for another reason.
+    OrderFailed,
+    /// The order was on its way.
+    OrderShipped,
     /// The gateway could not be made to give the money back (only asked for before the pivot, which is passed at the start).
     GaveUp,
 }
 
+impl GiveBack {
+    fn way(self, amount: Money) -> Activity {
+        if self.captured { Activity::Refund(amount, self) } else { Activity::Void(amount, self) }
+    }
+}
+
 impl Saga for CancelOrder {
     const NAME: &'static str = "cancel-order";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     type Input = Input;
     type State = State;
     type Event = Event;
@@ -117,11 +148,7 @@ impl Saga for CancelOrder {
         match input {
             Input::GiveBack(amount, back) => {
                 let to = to(State::GivingBack(amount, back.clone())).begun(Tx::Cancel(back.order));
-                if back.captured {
-                    to.call(Activity::Refund(amount, back))
-                } else {
-                    to.call(Activity::Void(amount, back))
-                }
+                to.call(back.way(amount))
             }
             Input::NothingToGiveBack(order) => {
                 to(State::Cancelled(order)).begun(Tx::Cancel(order)).done()
@@ -145,7 +172,17 @@ impl Saga for CancelOrder {
                 to(S::GivingBack(amount, back.clone())).call(Activity::Refund(amount, back))
             }
             (S::Recording(order), E::Recorded) => to(S::Cancelled(order)).done(),
-            (S::AwaitingUnwind(order), E::PlacementUnwound) => to(S::Cancelled(order)).done(),
+            (S::AwaitingUnwind(order), E::PlacementEnded) => {
+                to(S::Looking(order)).run(Tx::Look(order))
+            }
+            (S::Looking(order), E::OrderCancelled) => to(S::Cancelled(order)).done(),
+            (S::Looking(_), E::OrderFailed) => unwind(Reason::OrderFailed),
+            (S::Looking(_), E::OrderShipped) => unwind(Reason::OrderShipped),
+            (S::Looking(order), E::OrderPlaced) => to(S::Cancelling(order)).run(Tx::Cancel(order)),
+            (S::Cancelling(_), E::MoneyToGiveBack(amount, back)) => {
+                to(S::GivingBack(amount, back.clone())).call(back.way(amount))
+            }
+            (S::Cancelling(order), E::NothingToGiveBack) => to(S::Cancelled(order)).done(),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
@@ -153,7 +190,8 @@ impl Saga for CancelOrder {
     fn undo(step: &Step<Self>) -> Undo<Self> {
         match step {
             Step::Tx(Tx::Cancel(_)) => Undo::Pivot,
-            Step::Tx(Tx::RecordRefund { .. })
+            // An order that was left `placing` has ended, which nobody takes back.
+            Step::Tx(Tx::Look(_) | Tx::RecordRefund { .. })
             | Step::Activity(Activity::Void(..) | Activity::Refund(..)) => Undo::Nothing,
         }
     }
@@ -170,6 +208,14 @@ impl Saga for CancelOrder {
             unknown: WhenUnknown::Repeat,
             ..Terms::new()
         }
+    }
+
+    /// Version 1 knew only of placements that unwind.
+    fn upcast(_: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
+        Ok(match part {
+            Part::Event if json == "PlacementUnwound" => json!("PlacementEnded"),
+            _ => json,
+        })
     }
 
     fn called_off(_: CalledOff<Activity>) -> Reason {

@@ -17,8 +17,15 @@ fn amount() -> Money {
 }
 
 pub(super) fn back(captured: bool) -> Input {
-    let reference = Reference("pi_1".to_owned());
-    Input::GiveBack(amount(), GiveBack { order: Uuid::nil(), reference, captured })
+    Input::GiveBack(amount(), give_back(captured))
+}
+
+fn give_back(captured: bool) -> GiveBack {
+    GiveBack { order: Uuid::nil(), reference: Reference("pi_1".to_owned()), captured }
+}
+
+pub(super) fn to_give_back() -> E {
+    E::MoneyToGiveBack(amount(), give_back(false))
 }
 
 pub(super) fn given_back() -> E {
@@ -42,11 +49,19 @@ impl Samples for CancelOrder {
             }
             Step::Activity(Activity::Refund(..)) => vec![Sample::done(given_back())],
             Step::Tx(Tx::RecordRefund { .. }) => vec![Sample::done(E::Recorded)],
-            Step::Tx(Tx::Cancel(_)) => Vec::new(),
+            Step::Tx(Tx::Look(_)) => vec![
+                Sample::done(E::OrderCancelled),
+                Sample::refused(E::OrderFailed),
+                Sample::refused(E::OrderShipped),
+                Sample::done(E::OrderPlaced),
+            ],
+            Step::Tx(Tx::Cancel(_)) => {
+                vec![Sample::done(to_give_back()), Sample::done(E::NothingToGiveBack)]
+            }
         }
     }
 
     fn signals() -> Vec<E> {
-        vec![E::PlacementUnwound]
+        vec![E::PlacementEnded]
     }
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use sqlx::PgConnection;
 use stepwise_engine::{ActivityKey, Cause, EffectRow, Outcome, StepError, Undone};
+use uuid::Uuid;
 
-use super::{Activity, CancelOrder, Event, Reason, Tx};
+use super::{Activity, CancelOrder, Event, GiveBack, Reason, Tx};
 use crate::{
-    order::cancel::{self, Refunded},
+    money::Money,
+    order::cancel::{self, AfterPlacement, HowBack, MoneyBack, Refunded},
     payment::gateway::{Cancellation, GatewayError, Refund},
+    sagas::place_order,
     shop::Shop,
 };
 
@@ -32,10 +35,45 @@ fn no_answer(error: GatewayError) -> Outcome<Event> {
     }
 }
 
+impl GiveBack {
+    /// The money that a cancelled order's payment gives back, and how; `None` if there is none.
+    pub(crate) fn of(order: Uuid, back: MoneyBack) -> Option<(Money, Self)> {
+        let (reference, captured) = match back.how {
+            HowBack::Void(reference) => (reference, false),
+            HowBack::Refund(reference) => (reference, true),
+            HowBack::Nothing => return None,
+        };
+        Some((back.amount, Self { order, reference, captured }))
+    }
+}
+
+async fn look(tx: &mut PgConnection, order: Uuid) -> Result<Event, StepError> {
+    let voided = place_order::steps::voided(tx, order).await?;
+    match cancel::after_placement(tx, order, voided.as_ref()).await? {
+        Some(AfterPlacement::Cancelled) => Ok(Event::OrderCancelled),
+        Some(AfterPlacement::Failed) => Ok(Event::OrderFailed),
+        Some(AfterPlacement::Placed) => Ok(Event::OrderPlaced),
+        Some(AfterPlacement::Shipped) => Ok(Event::OrderShipped),
+        None => Err(StepError::Broken(format!("there is no order {order}"))),
+    }
+}
+
+async fn cancel_placed(tx: &mut PgConnection, order: Uuid) -> Result<Event, StepError> {
+    let Some(back) = cancel::cancel_as_asked(tx, order).await? else {
+        return Err(StepError::Broken(format!("order {order} cannot be cancelled")));
+    };
+    Ok(match GiveBack::of(order, back) {
+        Some((amount, back)) => Event::MoneyToGiveBack(amount, back),
+        None => Event::NothingToGiveBack,
+    })
+}
+
 impl stepwise_engine::Steps<CancelOrder> for Steps {
     async fn run(&self, tx: &mut PgConnection, step: &Tx) -> Result<Event, StepError> {
-        let Tx::RecordRefund { order, amount, refund_id, key } = step else {
-            return Err(StepError::Broken(format!("{step:?} is not run by the saga")));
+        let (order, amount, refund_id, key) = match step {
+            Tx::Look(order) => return look(tx, *order).await,
+            Tx::Cancel(order) => return cancel_placed(tx, *order).await,
+            Tx::RecordRefund { order, amount, refund_id, key } => (order, amount, refund_id, key),
         };
         let refunded = Refunded { refund_id: refund_id.clone(), amount: *amount, key: key.clone() };
         if cancel::refunded(tx, *order, &refunded).await? {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Activity, CancelOrder, Event as E, Input,
-    samples::{back, given_back},
+    samples::{back, given_back, to_give_back},
 };
 
 #[test]
@@ -36,11 +36,28 @@ fn a_refund_that_cannot_be_done_needs_a_person_and_the_order_stays_cancelled() {
 }
 
 #[test]
-fn a_cancellation_of_a_placement_ends_with_its_unwinding() {
+fn a_cancellation_of_a_placement_ends_as_the_order_that_the_placement_has_left() {
+    for (became, ends) in [
+        (E::OrderCancelled, Status::Completed),
+        (E::OrderFailed, Status::Unwound),
+        (E::OrderShipped, Status::Unwound),
+    ] {
+        let mut order = walk::<CancelOrder>(Input::PlacementUnwinds(Uuid::nil()));
+        assert!(matches!(order.asks(), Asks::Wait(None)));
+        assert_eq!(order.signal(E::PlacementEnded), Answer::Applied);
+        order.answers(became);
+        assert_eq!(order.status(), ends);
+    }
+}
+
+#[test]
+fn an_order_that_was_placed_all_the_same_is_cancelled_and_its_money_given_back() {
     let mut order = walk::<CancelOrder>(Input::PlacementUnwinds(Uuid::nil()));
-    assert!(matches!(order.asks(), Asks::Wait(None)));
-    assert_eq!(order.signal(E::PlacementUnwound), Answer::Applied);
+    order.signal(E::PlacementEnded);
+    order.answers(E::OrderPlaced).answers(to_give_back());
+    order.answers(given_back()).answers(E::Recorded);
     assert_eq!(order.status(), Status::Completed);
+    assert_eq!(order.steps(), ["Look", "Cancel", "Void", "RecordRefund"]);
 }
 
 #[test]

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    ActivityKey, Answer, Cause, Effect, EffectRow, Outcome, Probe, Saga as _, StepError, Undone,
-    inspect, signal,
+    ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, Saga as _, StepError, Undone, inspect,
 };
 use uuid::Uuid;
 
 use super::{Activity, Event, PlaceOrder, Placement, Reason, Tx};
 use crate::{
     order::{
+        OrderStatus,
         place::{self, Authorized, Completion},
         release::{self, Ending, Release, Voided},
     },
@@ -22,7 +22,6 @@ use crate::{
             GatewayError, MethodToken, Reason as GatewayReason, Reference,
         },
     },
-    sagas::cancel_order::{self, CancelOrder},
     shop::Shop,
 };
 
@@ -169,17 +168,11 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
         };
         let voided = voided(tx, *order).await?;
         match release::release(tx, *order, &ending, voided.as_ref()).await? {
-            Release::Released => {}
-            other => {
-                return Err(StepError::Broken(format!(
-                    "order {order} cannot be released: {other:?}"
-                )));
-            }
+            // One that has ended was released by the transaction that ended it.
+            Release::Released
+            | Release::NotPlacing(OrderStatus::Failed | OrderStatus::Cancelled) => Ok(()),
+            other => Err(StepError::Broken(format!("order {order} cannot be released: {other:?}"))),
         }
-        if *reason == Reason::Cancelled {
-            tell_cancellation(tx, *order).await?;
-        }
-        Ok(())
     }
 
     async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
@@ -256,7 +249,10 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
 
 /// What was reserved for the order and released by its unwinding, by the ledger: the undo of a confirm was settled by a commit of its
 /// own, since the created authorization is closed after it. Round trips: 2.
-async fn voided(tx: &mut PgConnection, order: Uuid) -> Result<Option<Voided>, StepError> {
+pub(in crate::sagas) async fn voided(
+    tx: &mut PgConnection,
+    order: Uuid,
+) -> Result<Option<Voided>, StepError> {
     let Some(placement) = inspect::latest_about(tx, PlaceOrder::NAME, &order.to_string()).await?
     else {
         return Err(StepError::Broken(format!("order {order} is released by no placement")));
@@ -279,18 +275,4 @@ async fn voided(tx: &mut PgConnection, order: Uuid) -> Result<Option<Voided>, St
             void_key: ActivityKey { undo: true, ..key }.to_string(),
         })
     }))
-}
-
-/// The cancellation that waits for this placement has what it waited for.
-async fn tell_cancellation(tx: &mut PgConnection, order: Uuid) -> Result<(), StepError> {
-    let waiting = inspect::latest_about(tx, CancelOrder::NAME, &order.to_string()).await?;
-    let Some(waiting) = waiting.filter(|waiting| !waiting.is_final()) else { return Ok(()) };
-    let event = cancel_order::Event::PlacementUnwound;
-    match signal::<CancelOrder>(tx, waiting.saga_id, "placement-unwound", event).await {
-        Ok(Answer::Applied | Answer::Duplicate) => Ok(()),
-        other => Err(StepError::Broken(format!(
-            "the cancellation {} did not take its signal: {other:?}",
-            waiting.saga_id
-        ))),
-    }
 }

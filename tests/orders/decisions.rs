@@ -1,0 +1,240 @@
+//! A customer's accepted decision is never lost, whatever the placement is at: paused, stuck, handed over or faster.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use sqlx::Row as _;
+use stepwise_adapters::sandbox::SandboxMethod as Method;
+use stepwise_engine::{
+    Start,
+    inspect::Summary,
+    operate::{Instruction, Operated, Verb},
+    signal_at_end,
+};
+use stepwise_tests::{Buyer, House};
+use stepwise_workflows::{
+    cart::{AddItem, add_item},
+    order::{
+        cancel::{self, CancelOrderRefusal, Cancelling},
+        commands::CancelOrderError,
+    },
+    payment::{
+        gateway::{GatewayEvent, GatewayEventKind, Reference},
+        webhook::{self, Reception},
+    },
+    sagas::{
+        cancel_order::{self, CancelOrder},
+        place_order::APPROVAL,
+    },
+};
+use uuid::Uuid;
+
+const PATIENCE: Duration = Duration::from_millis(900);
+
+async fn operate(house: &House, id: Uuid, verb: Verb) -> Operated {
+    let instruction = Instruction {
+        id: Uuid::now_v7().to_string(),
+        by: "ann".to_owned(),
+        reason: "the customer called".to_owned(),
+        verb,
+        undo: None,
+        seq: None,
+    };
+    let mut tx = house.pool().begin().await.expect("begin");
+    let operated = house.engine.operate(&mut tx, id, &instruction).await.expect("the database");
+    tx.commit().await.expect("commit");
+    operated
+}
+
+async fn must(house: &House, id: Uuid, verb: Verb) {
+    let operated = operate(house, id, verb).await;
+    assert!(matches!(operated, Operated::Applied(_)), "{operated:?}");
+}
+
+fn hand_over() -> Verb {
+    Verb::HandOver { to: "finance".to_owned() }
+}
+
+/// An order that waits for its customer's approval: (order, its placement).
+async fn awaiting_approval(house: &House, buyer: Buyer, product: Uuid) -> (Uuid, Uuid) {
+    let (order, placement) = house.place(buyer, product, 3, Method::Challenge).await;
+    let waits = |seen: &Summary| seen.waiting_on.as_deref() == Some("signal");
+    house.until(placement, "awaiting approval", waits).await;
+    (order, placement)
+}
+
+/// The customer approves at the gateway, which reserves the money under the reference that is answered.
+async fn approve(house: &House, placement: Uuid) -> Reference {
+    let state = sqlx::query(
+        "select state->'AwaitingApproval'->>'url', state->'AwaitingApproval'->>'reference'
+        from saga.instance where saga_id = $1",
+    )
+    .bind(placement)
+    .fetch_one(house.pool())
+    .await
+    .expect("the placement");
+    let (page, reference): (String, String) = (state.get(0), state.get(1));
+    let approved = reqwest::Client::new().post(page).body("decision=approve").send().await;
+    approved.expect("the gateway answers");
+    Reference(reference)
+}
+
+/// The gateway tells the shop of it.
+async fn report(house: &House, reference: &Reference) -> Reception {
+    let found = house.shop.gateway.find(reference).await.expect("it answers").expect("it is known");
+    let event = GatewayEvent {
+        id: format!("evt_{}", reference.0),
+        at: Utc::now(),
+        kind: GatewayEventKind::Authorized,
+        authorization: found,
+    };
+    let mut tx = house.pool().begin().await.expect("begin");
+    let received = webhook::receive(&mut tx, &event).await.expect("it can be received");
+    tx.commit().await.expect("commit");
+    received
+}
+
+/// The buyer's cart can be changed again.
+async fn cart_is_open(house: &House, buyer: Buyer, product: Uuid) -> bool {
+    let mut tx = house.pool().begin().await.expect("begin");
+    let item =
+        AddItem { customer_id: buyer.id, product_id: product, variant_id: None, quantity: 1 };
+    let added = add_item(&house.shop, &mut tx, &item).await.is_ok();
+    tx.rollback().await.expect("rollback");
+    added
+}
+
+/// The order has ended, and holds neither stock nor cart.
+async fn must_end(house: &House, (buyer, product, order): (Buyer, Uuid, Uuid), status: &str) {
+    assert_eq!(house.status(order).await, status);
+    assert_eq!(house.stock(product).await, (10, 0), "the stock is back");
+    assert!(cart_is_open(house, buyer, product).await, "the cart is open");
+}
+
+#[tokio::test]
+async fn a_cancellation_of_a_paused_placement_is_done_when_it_is_resumed_whatever_it_was_at() {
+    let house = House::open(PATIENCE).await;
+    for method in [Method::TimeoutAfter, Method::Challenge] {
+        let (product, buyer) = (house.product(10).await, house.buyer().await);
+        let (order, placement) = house.place(buyer, product, 3, method).await;
+        let is_at = |seen: &Summary| match method {
+            Method::Challenge => seen.waiting_on.as_deref() == Some("signal"),
+            _ => seen.pending.to_string().contains("Confirm"),
+        };
+        house.until(placement, "where it is to be paused", is_at).await;
+        must(&house, placement, Verb::Pause).await;
+        let cancelling = house.cancel(buyer, order).await.expect("accepted");
+        assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
+        must(&house, placement, Verb::Resume).await;
+        assert_eq!(house.end(placement).await.status, "unwound", "{method:?}");
+        assert_eq!(house.end(cancelling).await.status, "completed", "{method:?}");
+        must_end(&house, (buyer, product, order), "cancelled").await;
+        assert_eq!(house.live(order), 0);
+        assert_eq!(house.cancel(buyer, order).await.expect("the same answer again"), cancelling);
+    }
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_approval_that_comes_while_the_placement_is_paused_places_the_order_when_it_is_resumed()
+{
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, placement) = awaiting_approval(&house, buyer, product).await;
+    must(&house, placement, Verb::Pause).await;
+    let reference = approve(&house, placement).await;
+    assert_eq!(report(&house, &reference).await, Reception::Signalled);
+    assert_eq!(report(&house, &reference).await, Reception::Nothing, "once");
+    house.later(APPROVAL * 2).await;
+    must(&house, placement, Verb::Resume).await;
+    assert_eq!(house.end(placement).await.status, "completed");
+    assert_eq!((house.status(order).await.as_str(), house.live(order)), ("pending", 1));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_cancellation_of_a_placement_that_is_stuck_unwinding_for_another_reason_ends_with_it() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, placement) = awaiting_approval(&house, buyer, product).await;
+    // Approved unheard, taken by somebody else, and expired: what is reserved can no longer be voided.
+    let reference = approve(&house, placement).await;
+    let amount = house.shop.gateway.find(&reference).await.expect("it answers");
+    let amount = amount.expect("it is known").amount;
+    house.shop.gateway.capture("by hand", &reference, amount).await.expect("it can be taken");
+    house.later(APPROVAL).await;
+    let stuck = |seen: &Summary| seen.status == "stuck";
+    house.until(placement, "stuck", stuck).await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
+    // The void and the closing of the authorization, one after the other.
+    while !house.until(placement, "settled", |s| s.is_final() || stuck(s)).await.is_final() {
+        must(&house, placement, Verb::Skip).await;
+        let moved = |seen: &Summary| !stuck(seen) || seen.last_error.is_some();
+        house.until(placement, "going on", moved).await;
+    }
+    assert_eq!(house.end(placement).await.status, "unwound");
+    let cancellation = house.end(cancelling).await;
+    assert_eq!(cancellation.status, "unwound", "it is not cancelled: it has failed");
+    assert_eq!(cancellation.reason, Some(serde_json::json!("OrderFailed")));
+    must_end(&house, (buyer, product, order), "failed").await;
+    let again = house.cancel(buyer, order).await;
+    let Err(CancelOrderError::Refused(again)) = again else { panic!("{again:?}") };
+    assert!(matches!(again, CancelOrderRefusal::InvalidStatusTransition(_)), "{again:?}");
+    house.shut().await;
+}
+
+#[tokio::test]
+async fn a_placement_that_is_handed_over_ends_its_order_as_the_customer_has_asked_for() {
+    let house = House::open(PATIENCE).await;
+    for (asks, status, ends) in [(false, "failed", None), (true, "cancelled", Some("completed"))] {
+        let (product, buyer) = (house.product(10).await, house.buyer().await);
+        let (order, placement) = awaiting_approval(&house, buyer, product).await;
+        must(&house, placement, Verb::Pause).await;
+        let cancelling = match asks {
+            true => Some(house.cancel(buyer, order).await.expect("accepted")),
+            false => None,
+        };
+        must(&house, placement, hand_over()).await;
+        assert_eq!(house.end(placement).await.status, "abandoned");
+        must_end(&house, (buyer, product, order), status).await;
+        if let Some(cancelling) = cancelling {
+            assert_eq!(Some(house.end(cancelling).await.status.as_str()), ends);
+        }
+    }
+    house.shut().await;
+}
+
+#[tokio::test]
+async fn an_order_that_was_placed_although_a_cancellation_was_accepted_is_cancelled_then() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, placement) = awaiting_approval(&house, buyer, product).await;
+    // The cancellation is accepted, and its signal never reaches the placement.
+    let mut tx = house.pool().begin().await.expect("begin");
+    let command = cancel::CancelOrder {
+        order_id: order,
+        reason: "changed my mind".to_owned(),
+        customer_id: Some(buyer.id),
+        actor: buyer.id,
+    };
+    let begun = cancel::begin(&house.shop, &mut tx, &command).await.expect("accepted");
+    assert_eq!(begun, Cancelling::SignalPlacement);
+    let input = cancel_order::Input::PlacementUnwinds(order);
+    let start = Start::new(order.to_string(), input);
+    let saga = house.engine.start::<CancelOrder>(&mut tx, start).await.expect("started");
+    let event = cancel_order::Event::PlacementEnded;
+    signal_at_end::<CancelOrder>(&mut tx, placement, saga.id, "placement-ended", &event)
+        .await
+        .expect("written");
+    tx.commit().await.expect("commit");
+    let cancelling = saga.id;
+    saga.hand_over();
+    let reference = approve(&house, placement).await;
+    assert_eq!(report(&house, &reference).await, Reception::Signalled);
+    assert_eq!(house.end(placement).await.status, "completed");
+    assert_eq!(house.end(cancelling).await.status, "completed");
+    must_end(&house, (buyer, product, order), "cancelled").await;
+    assert_eq!(house.live(order), 0, "the money is given back");
+    house.close().await;
+}
