@@ -22,7 +22,7 @@ use apalis_core::{
 use tokio::sync::mpsc;
 use tower::layer::util::Identity;
 
-use crate::worker::{Held, Shift};
+use crate::{held::Held, worker::Shift};
 
 /// Hands out the instances that this process holds.
 struct Leases {

@@ -25,6 +25,9 @@ use crate::{
 /// How often the sweep looks for orphans: a saga whose worker died goes on within a lease and this.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// How often, in parts of a lease, it looks for owners that have no lease at all.
+const LOOKS_A_LEASE: u32 = 3;
+
 /// How often it looks for what waits for a version that it knows.
 const TAKE_BACK: Duration = Duration::from_secs(5);
 
@@ -75,7 +78,7 @@ macro_rules! claim_orphans {
 const FREE_FROM_THE_DEAD: &str = concat!(
     orphans!(
         "free from the dead",
-        "i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp() and w.worker_id <> $1)",
+        "i.owner = any($1)",
         "owner = null, wake_at = saga.now() - (clock_timestamp() - i.updated_at)",
         // A lease that began before the database did ran out because the database was away.
         "i.suspect or exists (select from saga.worker w where w.worker_id = i.owner and not w.signed_off
@@ -83,6 +86,25 @@ const FREE_FROM_THE_DEAD: &str = concat!(
     ),
     "i.saga_id, i.epoch"
 );
+/// Workers that have died and still own something: whoever has signed off, an earlier process of a name ($2) that one process alone has, and,
+/// if this worker may judge ($3), everybody whose lease has run out.
+const DEAD: &str = "-- name: dead owners
+select w.worker_id from saga.worker w
+where w.lease_until < clock_timestamp() and w.worker_id <> $1 and (w.signed_off or w.name = $2 or $3)
+    and exists (select from saga.instance i where i.owner = w.worker_id)";
+
+/// Owners without a lease: an instance was started by a transaction that was open for so long that its worker's lease was forgotten meanwhile.
+/// One look into the index for each owner, however many instances it has.
+const WITHOUT_LEASE: &str = "-- name: owners without a lease
+with recursive owner as (
+    (select i.owner as id from saga.instance i where i.owner is not null order by i.owner limit 1)
+    union all
+    select (select i.owner from saga.instance i where i.owner > o.id order by i.owner limit 1)
+    from owner o where o.id is not null
+)
+select o.id from owner o
+where o.id is not null and not exists (select from saga.worker w where w.worker_id = o.id)";
+
 /// Rows of this process whose last commit is a while ago; who is driven is told apart in memory first ($4).
 const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)");
 /// What a quarantined worker is to drive ($4): its parent's ($5).
@@ -98,6 +120,7 @@ const OF_CHILDREN: &str = claim_orphans!(
 pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut swept: Option<Instant> = None;
+    let mut looked: Option<Instant> = None;
     let mut joined: Option<Instant> = None;
     let mut taken_back: Option<Instant> = None;
     let mut frontier = Frontier::start();
@@ -110,9 +133,12 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
                 taken_back = Some(Instant::now());
             }
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-                sweep(&shift, open).await?;
+                let every = shift.contact.lease() / LOOKS_A_LEASE;
+                let looks = looked.is_none_or(|at| at.elapsed() >= every);
+                sweep(&shift, open, looks).await?;
                 swept = Some(Instant::now());
-                frontier = Frontier::start();
+                looked = if looks { swept } else { looked };
+                frontier.restart();
             }
             let child_ended = shift.child_ended.swap(false, Ordering::Relaxed);
             if child_ended || joined.is_none_or(|at| at.elapsed() >= poll) {
@@ -150,13 +176,20 @@ pub(crate) async fn connect<'a>(
 }
 
 /// Marks what nobody knows, frees what the dead held, and finds what this process owns but does not drive (started here by a caller
-/// that never handed it over).
-async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// that never handed it over). `looks`: also for owners that have no lease.
+async fn sweep(
+    shift: &Arc<Shift>,
+    connection: &mut PgConnection,
+    looks: bool,
+) -> Result<(), sqlx::Error> {
     let (names, versions) = shift.engine.known();
-    unknown::mark(connection, &names, &versions).await?;
+    let dead = dead_owners(shift, connection, looks).await?;
+    if shift.contact.may_judge() {
+        unknown::mark(connection, &names, &versions, &dead).await?;
+    }
     watch::look(shift, connection, &names, &versions).await?;
     let (names, versions) = shift.driven();
-    free_from_the_dead(shift, connection, &names, &versions).await?;
+    free_from_the_dead(shift, connection, &names, &versions, &dead).await?;
     release_children(connection).await?;
     sqlx::query(notice::ESCALATE).execute(&mut *connection).await?;
     let owned: Vec<(Uuid,)> = sqlx::query_as(
@@ -192,19 +225,39 @@ async fn sweep(shift: &Arc<Shift>, connection: &mut PgConnection) -> Result<(), 
     Ok(())
 }
 
-/// Makes due what workers held whose lease has run out: that needs no room here, and whoever has some claims it. A worker that has
-/// lost its own lease leaves it alone: after an outage of the database the others are about to renew theirs, too.
+/// Owners that no process drives for any more. Round trips: 1, or 2.
+async fn dead_owners(
+    shift: &Shift,
+    connection: &mut PgConnection,
+    looks: bool,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut dead: Vec<Uuid> = sqlx::query_scalar(DEAD)
+        .bind(shift.worker_id)
+        .bind(&shift.sole_name)
+        .bind(shift.contact.may_judge())
+        .fetch_all(&mut *connection)
+        .await?;
+    if looks {
+        let forgotten: Vec<Uuid> =
+            sqlx::query_scalar(WITHOUT_LEASE).fetch_all(&mut *connection).await?;
+        dead.extend(forgotten.into_iter().filter(|owner| *owner != shift.worker_id));
+    }
+    Ok(dead)
+}
+
+/// Makes due what the dead held: that needs no room here, and whoever has some claims it. A worker that has lost its own lease leaves it alone.
 ///
-/// Round trips: 1, and 1 more after each batch of 64.
+/// Round trips: 0 where nobody has died, else 1, and 1 more after each batch of 64.
 async fn free_from_the_dead(
     shift: &Shift,
     connection: &mut PgConnection,
     names: &[&str],
     versions: &[i16],
+    dead: &[Uuid],
 ) -> Result<(), sqlx::Error> {
-    while shift.holds_lease() && !shift.is_stopping() {
+    while !dead.is_empty() && shift.holds_lease() && !shift.is_stopping() {
         let freed: Vec<(Uuid, i32)> = sqlx::query_as(FREE_FROM_THE_DEAD)
-            .bind(shift.worker_id)
+            .bind(dead)
             .bind(names)
             .bind(versions)
             .bind(shift.lease_ms)

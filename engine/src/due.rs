@@ -15,16 +15,27 @@ use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
 
 use crate::{
     row::{Row, row_columns},
+    waits,
     worker::Shift,
 };
 
-/// The business time up to which each class was claimed.
-pub(crate) struct Frontier([DateTime<Utc>; 3]);
+/// How far it was claimed.
+pub(crate) struct Frontier {
+    /// The business time up to which each class was claimed.
+    reached: [DateTime<Utc>; 3],
+    /// Claims in a row that found nothing although something is due: somebody has locked it.
+    locked_out: u32,
+}
 
 impl Frontier {
     /// Nothing was claimed yet.
     pub(crate) fn start() -> Self {
-        Self([DateTime::UNIX_EPOCH; 3])
+        Self { reached: [DateTime::UNIX_EPOCH; 3], locked_out: 0 }
+    }
+
+    /// The next claim looks from the beginning.
+    pub(crate) fn restart(&mut self) {
+        self.reached = Self::start().reached;
     }
 }
 
@@ -127,13 +138,13 @@ pub(crate) async fn claim(
         .bind(shift.worker_id)
         .bind(&names)
         .bind(&versions)
-        .bind(frontier.0)
+        .bind(frontier.reached)
         .fetch_all(&mut *connection)
         .await?;
     metrics::histogram!("stepwise_claim_seconds").record(asked.elapsed().as_secs_f64());
-    let full = claimed.len() == *limit;
+    let (full, none) = (claimed.len() == *limit, claimed.is_empty());
     for (due, place) in claimed.into_iter().zip(places) {
-        let reached = &mut frontier.0[due.class.cast_unsigned() as usize];
+        let reached = &mut frontier.reached[due.class.cast_unsigned() as usize];
         *reached = due.since.max(*reached);
         shift.claimed(due.row, place);
     }
@@ -160,7 +171,13 @@ pub(crate) async fn claim(
     .bind(i64::try_from(poll.as_millis()).unwrap_or(i64::MAX))
     .fetch_one(&mut *connection)
     .await?;
-    frontier.0 = [now; 3];
-    Ok(next_ms
-        .map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0).max(1)).min(poll)))
+    frontier.reached = [now; 3];
+    let next = next_ms.map_or(poll, |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0)));
+    let locked_out = none && next.is_zero();
+    frontier.locked_out = if locked_out { frontier.locked_out + 1 } else { 0 };
+    let least = match frontier.locked_out {
+        0 => Duration::from_millis(1),
+        tries => waits::back_off(tries - 1),
+    };
+    Ok(next.max(least).min(poll))
 }

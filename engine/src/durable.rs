@@ -12,12 +12,14 @@ use crate::{
     lane::{Written, is_transient},
     limits,
     perform::{Fact, Task, What},
+    row::Row,
     saga::Saga,
     start::{Unreadable, give_up_unreadable},
     status::Status,
     steps::{StepError, Steps},
     store,
     terms::Retry,
+    waits,
     worker::Shift,
 };
 
@@ -50,7 +52,7 @@ pub(crate) async fn in_lane<S: Saga>(
             committed(shift, &mut instance, &wake);
             if parks { Committed::Lost } else { Committed::Yes(instance) }
         }
-        Written::Missed => reread(shift, &instance).await,
+        Written::Missed(now) => reread(shift, &instance, now).await,
         Written::Refused(why) => refused(shift, &instance, fact, &why).await,
     }
 }
@@ -64,7 +66,7 @@ async fn refused<S: Saga>(
     why: &impl std::fmt::Display,
 ) -> Committed<S> {
     tracing::error!(saga_id = %instance.id, %why, "a transition is refused; the instance is stuck");
-    let mut fresh = match reread::<S>(shift, instance).await {
+    let mut fresh = match reread::<S>(shift, instance, None).await {
         Committed::Missed(fresh) if fresh.committed_seq == instance.committed_seq => fresh,
         other => return other,
     };
@@ -86,7 +88,7 @@ async fn refused<S: Saga>(
         // It has passed its pivot: its children are let go all the same.
         match alone(shift, &mut fresh).await {
             Ok(true) => return Committed::Lost,
-            Ok(false) => Written::Missed,
+            Ok(false) => Written::Missed(None),
             Err(error) => Written::Refused(error.to_string()),
         }
     } else {
@@ -95,11 +97,11 @@ async fn refused<S: Saga>(
     };
     match written {
         Written::Yes => committed(shift, &mut fresh, &Wake::Hold),
-        Written::Missed => return reread(shift, instance).await,
+        Written::Missed(now) => return reread(shift, instance, now).await,
         Written::Refused(again) => {
             tracing::error!(saga_id = %instance.id, why = again, "nor can what happened be stored");
-            let (shard, id) = (instance.shard, instance.id);
-            match store::stick(&shift.pool, shard, id, shift.worker_id, &why).await {
+            let (id, seq) = (instance.id, Some(instance.committed_seq));
+            match store::stick(&shift.pool, &shift.fence(id, instance.epoch, seq), &why).await {
                 Ok(()) => shift.engine.ended(id),
                 Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
             }
@@ -139,7 +141,7 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
             committed_alone(shift, &mut instance, &commit);
             if commit.release { Committed::Lost } else { Committed::Yes(instance) }
         }
-        Ok(None) => reread(shift, &instance).await,
+        Ok(None) => reread(shift, &instance, None).await,
         Err(error) => own_failed(shift, &instance, fact, error).await,
     }
 }
@@ -173,7 +175,7 @@ async fn own_failed<S: Saga>(
     error: StepError,
 ) -> Committed<S> {
     tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
-    let mut fresh = match reread(shift, instance).await {
+    let mut fresh = match reread(shift, instance, None).await {
         Committed::Missed(fresh) => fresh,
         other => return other,
     };
@@ -212,7 +214,7 @@ async fn own_failed<S: Saga>(
     match alone(shift, &mut fresh).await {
         Ok(true) if parks => Committed::Lost,
         Ok(true) => Committed::Yes(fresh),
-        Ok(false) => reread(shift, instance).await,
+        Ok(false) => reread(shift, instance, None).await,
         Err(error) => again(shift, instance, fact, error).await,
     }
 }
@@ -236,8 +238,7 @@ async fn again<S: Saga>(
     if shift.is_stopping() {
         return Committed::Lost;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    reread(shift, instance).await
+    reread(shift, instance, None).await
 }
 
 /// Its commit and what that does to others, in a transaction of their own; false if its fence did not hold.
@@ -253,11 +254,22 @@ async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<boo
     Ok(true)
 }
 
-/// Reads the row until the database answers, and takes the early signals in.
-async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> {
-    let mut wait = Duration::from_millis(2);
+/// What the row says now: `now` if it was read already, else it is read until the database answers. Early signals are taken in.
+///
+/// Where nothing has changed since the commit that missed, somebody holds the row's lock, or the database refused for a reason that passes. The
+/// driver then waits before it tries again, longer each time ([`waits::back_off_together`]); nobody else waits with it.
+async fn reread<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    mut now: Option<Box<Row>>,
+) -> Committed<S> {
+    let mut away = 0;
     loop {
-        match store::instance(&shift.pool, instance.shard, instance.id).await {
+        let row = match now.take() {
+            Some(row) => Ok(Some(*row)),
+            None => store::instance(&shift.pool, instance.shard, instance.id).await,
+        };
+        match row {
             Ok(Some(row)) if row.epoch != instance.epoch || row.owner != Some(shift.worker_id) => {
                 // One of our own epoch was ended by a signal, which is nothing to tell.
                 if row.epoch != instance.epoch || !row.status.is_final() {
@@ -267,11 +279,12 @@ async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> 
             }
             Ok(Some(row)) => {
                 let unchanged = row.seq == instance.committed_seq;
+                let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
                 match shift.load::<S>(row).await {
-                    Ok(fresh) => {
+                    Ok(mut fresh) => {
                         if unchanged {
-                            // Somebody holds its row lock: leave it a moment.
-                            tokio::time::sleep(wait).await;
+                            fresh.missed = instance.missed + 1;
+                            waits::back_off_together(instance.missed).await;
                         }
                         return Committed::Missed(fresh);
                     }
@@ -279,8 +292,7 @@ async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> 
                         tracing::warn!(saga_id = %instance.id, %error, "the database is away");
                     }
                     Err(misfit) => {
-                        let (shard, id) = (instance.shard, instance.id);
-                        give_up_unreadable(shift, shard, id, &misfit).await;
+                        give_up_unreadable(shift, &fence, &misfit).await;
                         return Committed::Lost;
                     }
                 }
@@ -289,8 +301,8 @@ async fn reread<S: Saga>(shift: &Shift, instance: &Instance<S>) -> Committed<S> 
             Err(_) if shift.is_stopping() => return Committed::Lost,
             Err(error) => tracing::warn!(saga_id = %instance.id, %error, "the database is away"),
         }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(1));
+        tokio::time::sleep(waits::back_off(away)).await;
+        away += 1;
     }
 }
 
@@ -311,10 +323,8 @@ pub(crate) async fn park<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>)
 pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
     loop {
         instance.release();
-        if release_row(shift, &mut instance).await != Written::Missed {
-            return;
-        }
-        match reread(shift, &instance).await {
+        let Written::Missed(now) = release_row(shift, &mut instance).await else { return };
+        match reread(shift, &instance, now).await {
             Committed::Missed(fresh) => instance = fresh,
             Committed::Yes(_) | Committed::Lost => return,
         }
@@ -326,7 +336,7 @@ async fn release_row<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Writ
     let commit = instance.commit();
     let wake = commit.wake.clone();
     let written = shift.lane(instance.shard).commit(commit).await;
-    if written == Written::Yes {
+    if matches!(written, Written::Yes) {
         shift.committed(instance.id, instance.status, &wake);
     }
     written

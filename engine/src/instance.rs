@@ -45,6 +45,8 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) subject: String,
     pub(crate) start_key: String,
     pub(crate) epoch: i32,
+    /// Commits in a row that were not written although nothing had changed.
+    pub(crate) missed: u32,
     /// As last committed; every [`Commit`] tests it.
     pub(crate) committed_seq: i32,
     pub(crate) seq: i32,
@@ -137,6 +139,7 @@ impl<S: Saga> Instance<S> {
             subject,
             start_key: String::new(),
             epoch: 1,
+            missed: 0,
             committed_seq: 0,
             seq: 0,
             status: Status::Running,
@@ -185,6 +188,7 @@ impl<S: Saga> Instance<S> {
             shard: row.shard,
             id: row.saga_id,
             epoch: row.epoch,
+            missed: 0,
             committed_seq: row.seq,
             seq: row.seq,
             status: row.status,
@@ -379,6 +383,7 @@ impl<S: Saga> Instance<S> {
             subject: self.subject.clone(),
             start_key: self.start_key.clone(),
             epoch: self.epoch,
+            missed: self.missed,
             committed_seq: self.committed_seq,
             seq: self.committed_seq,
             status: self.status,
@@ -467,6 +472,7 @@ impl<S: Saga> Instance<S> {
     /// That commit is durable.
     pub(crate) fn committed(&mut self) {
         self.committed_seq = self.seq;
+        self.missed = 0;
         self.wake = Wake::Never;
     }
 }

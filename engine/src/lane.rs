@@ -3,24 +3,32 @@
 //! No timer makes anybody wait for company: an idle lane commits a single transition at once, a busy one grows its batches by
 //! itself. A batch that the database refuses is halved until the one member it refuses stands alone.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::commit::{self, Commit, Mode, WrittenMembers};
+use crate::{
+    commit::{self, Commit, Mode, WrittenMembers},
+    row::Row,
+    store,
+};
 
 /// How many transitions one statement writes at most.
 const BATCH: usize = 500;
 
 /// What became of a transition.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Written {
     /// It is durable.
     Yes,
-    /// It was not written, or nobody knows: read the row again.
-    Missed,
+    /// It was not written, and this is the row as it is now; or (none) nobody knows whether it was: read the row again.
+    Missed(Option<Box<Row>>),
     /// The database refuses this very transition.
     Refused(String),
 }
@@ -50,9 +58,9 @@ impl Lane {
     pub(crate) async fn commit(&self, commit: Commit) -> Written {
         let (answer, answered) = oneshot::channel();
         if self.jobs.send((commit, answer)).await.is_err() {
-            return Written::Missed;
+            return Written::Missed(None);
         }
-        answered.await.unwrap_or(Written::Missed)
+        answered.await.unwrap_or(Written::Missed(None))
     }
 }
 
@@ -107,20 +115,31 @@ struct Answers {
     lost_connection: bool,
 }
 
-/// Round trips and commits: 1, unless a member is refused (then about 2 log2 of the batch).
+/// Round trips and commits: 1; 1 more where some are not written, about 2 log2 of the batch where one is refused.
 async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commit>) -> Answers {
     let mut each = Vec::with_capacity(commits.len());
     let mut lost_connection = false;
     let mut parts = VecDeque::from([commits]);
     while let Some(mut part) = parts.pop_front() {
         if lost_connection {
-            each.extend(part.iter().map(|_| Written::Missed));
+            each.extend(part.iter().map(|_| Written::Missed(None)));
             continue;
         }
         match write(connection, &part, mode).await {
-            Ok(written) => each.extend(part.iter().map(|c| {
-                if written.contains(&(c.id, c.epoch)) { Written::Yes } else { Written::Missed }
-            })),
+            Ok(written) => {
+                let mut rows = match read_missed(connection, &part, &written).await {
+                    Ok(rows) => rows,
+                    Err(error) => {
+                        tracing::warn!(%error, "rows whose commits missed could not be read; their drivers read them");
+                        lost_connection = true;
+                        HashMap::new()
+                    }
+                };
+                each.extend(part.iter().map(|c| match written.contains(&(c.id, c.epoch)) {
+                    true => Written::Yes,
+                    false => Written::Missed(rows.remove(&c.id).map(Box::new)),
+                }));
+            }
             Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
                 if part.len() == 1 {
                     each.push(Written::Refused(error.to_string()));
@@ -133,11 +152,27 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
             Err(error) => {
                 tracing::warn!(%error, members = part.len(), "a group commit was lost; its members read their rows again");
                 lost_connection = !matches!(error, sqlx::Error::Database(_)) || is_shutdown(&error);
-                each.extend(part.iter().map(|_| Written::Missed));
+                each.extend(part.iter().map(|_| Written::Missed(None)));
             }
         }
     }
     Answers { each, lost_connection }
+}
+
+/// What the rows say whose commits were not written: one read for all of them, so that many rows which somebody has locked cost no more
+/// than one. Round trips: 0 where all were written.
+async fn read_missed(
+    connection: &mut PgConnection,
+    part: &[Commit],
+    written: &WrittenMembers,
+) -> Result<HashMap<Uuid, Row>, sqlx::Error> {
+    let missed = part.iter().filter(|commit| !written.contains(&(commit.id, commit.epoch)));
+    let (shards, ids): (Vec<i16>, Vec<Uuid>) = missed.map(|c| (c.shard, c.id)).unzip();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = store::instances(connection, shards, ids).await?;
+    Ok(rows.into_iter().map(|row| (row.saga_id, row)).collect())
 }
 
 /// One transaction, whatever it takes.

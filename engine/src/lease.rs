@@ -9,17 +9,18 @@ use sqlx::{Connection as _, PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
 use crate::{
+    contact::Contact,
     engine::Engine,
     notice,
     worker::{Shift, WorkerConfig},
 };
 
-/// Writes the lease row; answers until when it holds, by this process's monotonic clock.
+/// Writes the lease row; answers since when it holds.
 pub(crate) async fn register(
     engine: &Engine,
     config: &WorkerConfig,
     worker_id: Uuid,
-) -> Result<Instant, sqlx::Error> {
+) -> Result<Contact, sqlx::Error> {
     let asked = Instant::now();
     sqlx::query(
         "-- name: register worker
@@ -37,7 +38,7 @@ pub(crate) async fn register(
     .execute(engine.pool())
     .await?;
     keep_house(engine.pool()).await?;
-    Ok(asked + config.lease)
+    Ok(Contact::begin(asked, config.lease))
 }
 
 /// How often the journal's partitions are made ahead, for the next 7 days, and old notices forgotten.
@@ -64,7 +65,7 @@ pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
         }
         let asked = Instant::now();
         match renew_once(&shift, &mut connection, lease).await {
-            Ok(true) => shift.renewed(asked + lease),
+            Ok(true) => shift.contact.renewed(asked),
             Ok(false) => {
                 tracing::warn!(worker_id = %shift.worker_id, "fenced: the lease row is gone, its instances belong to others");
                 shift.lost();

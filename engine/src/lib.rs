@@ -70,6 +70,7 @@ pub mod bulk;
 mod chain;
 mod claim;
 mod commit;
+mod contact;
 mod deadline;
 mod due;
 mod durable;
@@ -78,6 +79,7 @@ mod engine;
 mod family;
 mod filter;
 mod gate;
+mod held;
 #[doc(hidden)]
 pub mod hooks;
 mod id;

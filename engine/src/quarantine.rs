@@ -22,8 +22,9 @@ use uuid::Uuid;
 use crate::{
     claim,
     engine::Engine,
+    held::Penned,
     store,
-    worker::{Penned, Shift, WorkerConfig, shift},
+    worker::{Shift, WorkerConfig, shift},
 };
 
 /// So many deaths of a process that drove nothing else make an instance `stuck`.
@@ -134,7 +135,7 @@ pub(crate) async fn run(
                 }
             };
             let mut left = group;
-            left.retain(|penned| open.contains(&penned.id));
+            left.retain(|penned| open.contains(&penned.reserved.id));
             if open.len() == 1 {
                 if !died {
                     // The sweep finds it adrift, and pens it again.
@@ -170,7 +171,7 @@ async fn try_one(
     quarantine: &Quarantine,
     group: &[Penned],
 ) -> Result<Ended, Box<dyn std::error::Error + Send + Sync>> {
-    let suspects = group.iter().map(|penned| penned.id).collect::<Vec<_>>();
+    let suspects = group.iter().map(|penned| penned.reserved.id).collect::<Vec<_>>();
     tracing::info!(suspects = suspects.len(), "driving suspects in a process of their own");
     let mut line = serde_json::to_string(&Sentence { parent: shift.worker_id, suspects })?;
     line.push('\n');
@@ -207,23 +208,22 @@ async fn try_one(
 
 /// One more death of a process that drove nothing else; true if that was one too many.
 async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
-    let deaths: i16 = sqlx::query_scalar(
+    let blamed: Option<(i16, i32, i32)> = sqlx::query_as(
         "-- name: blame
         update saga.instance set deaths = deaths + 1, updated_at = clock_timestamp()
-        where shard = $1 and saga_id = $2 and owner = $3 returning deaths",
+        where shard = $1 and saga_id = $2 and owner = $3 returning deaths, epoch, seq",
     )
     .bind(crate::id::shard_in(id))
     .bind(id)
     .bind(shift.worker_id)
     .fetch_optional(&shift.pool)
-    .await?
-    .unwrap_or(0);
-    if deaths < DEATHS {
+    .await?;
+    let Some((deaths, epoch, seq)) = blamed.filter(|(deaths, ..)| *deaths >= DEATHS) else {
         return Ok(false);
-    }
+    };
     let why = format!("its step ended the process, {deaths} times");
     tracing::error!(saga_id = %id, why);
-    store::stick(&shift.pool, crate::id::shard_in(id), id, shift.worker_id, &why).await?;
+    store::stick(&shift.pool, &shift.fence(id, epoch, Some(seq)), &why).await?;
     shift.engine.ended(id);
     Ok(true)
 }

@@ -19,6 +19,7 @@ use crate::{
     chain,
     commit::Commit,
     family::CallOff,
+    held::Position,
     id::shard_of,
     instance::Instance,
     operate::{self, Decided, GiveBack, Instruction, Refusal, Subject},
@@ -26,11 +27,11 @@ use crate::{
     row::Row,
     saga::{CalledOff, Saga},
     signal::{Answer, SignalError, signal},
-    start::Unreadable,
+    start::{Unreadable, give_up_unreadable},
     steps::{Effect, StepError, Steps},
     upcast,
     watch::{Found, Watched},
-    worker::{Position, Shift},
+    worker::Shift,
 };
 
 /// A registered saga, without its types: what a worker needs.
@@ -116,13 +117,10 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
                     Err(_) => unreachable!("started under the name of another saga"),
                 },
                 Position::Row(row) => {
-                    let (shard, id) = (row.shard, row.saga_id);
+                    let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
                     match shift.load::<S>(*row).await {
                         Ok(instance) => instance,
-                        Err(error) => {
-                            return crate::start::give_up_unreadable(&shift, shard, id, &error)
-                                .await;
-                        }
+                        Err(error) => return give_up_unreadable(&shift, &fence, &error).await,
                     }
                 }
             };

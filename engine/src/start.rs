@@ -11,6 +11,7 @@ use crate::{
     commit,
     engine::Engine,
     family,
+    held::{Held, Position},
     id::shard_of,
     instance::{Instance, Pending},
     json::JsonText,
@@ -19,9 +20,9 @@ use crate::{
     saga::Saga,
     status::{Status, WaitingOn},
     steps::StepError,
-    store,
+    store::{self, Fence},
     upcast::Misfit,
-    worker::{Held, Position, Shift},
+    worker::Shift,
 };
 
 /// Why an instance could not be started. The caller's transaction is to be rolled back.
@@ -196,11 +197,12 @@ impl Engine {
             .map(|((mut instance, place), start)| {
                 instance.committed();
                 let (id, status) = (instance.id, instance.status);
-                let held = place.map(|place| Held {
+                let held = place.zip(shift.as_ref()).map(|(place, shift)| Held {
                     id,
                     name: S::NAME,
                     position: Position::Born(instance),
                     place,
+                    reserved: shift.reserve(id),
                 });
                 let queued = start.queue_key.is_some() && status == Status::Running;
                 Started { id, status, shift: shift.clone(), held, queued }
@@ -385,16 +387,16 @@ select pg_notify($3, $4) where $3 is not null";
 
 /// A held row that this binary cannot read is left to a newer one, if that has written it; otherwise it waits for a person, with the
 /// reason, instead of being claimed again and again. While the database is away the sweep brings it back.
-pub(crate) async fn give_up_unreadable(shift: &Shift, shard: i16, id: Uuid, error: &Unreadable) {
-    let (pool, worker) = (&shift.pool, shift.worker_id);
+pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unreadable) {
+    let (pool, id) = (&shift.pool, fence.id);
     let given_up = match error {
         Unreadable::Stored(Misfit::Unknown { .. }) => {
             tracing::info!(saga_id = %id, %error, "left to a worker that knows it");
-            store::leave(pool, shard, id, worker).await
+            store::leave(pool, fence).await
         }
         Unreadable::Stored(misfit) => {
             tracing::error!(saga_id = %id, %error, "an instance cannot be read");
-            store::stick(pool, shard, id, worker, &misfit.to_string()).await
+            store::stick(pool, fence, &misfit.to_string()).await
         }
         Unreadable::Database(_) => {
             return tracing::warn!(saga_id = %id, %error, "left to the sweep");

@@ -11,6 +11,16 @@ use crate::{
     steps::EffectRow,
 };
 
+/// A row as a worker knows it. A write that is fenced by it changes the row only if it still is so.
+pub(crate) struct Fence {
+    pub(crate) shard: i16,
+    pub(crate) id: Uuid,
+    pub(crate) owner: Uuid,
+    pub(crate) epoch: i32,
+    /// None where the worker cannot know it.
+    pub(crate) seq: Option<i32>,
+}
+
 /// The row as it is now, without a lock.
 pub(crate) async fn instance(
     db: impl PgExecutor<'_>,
@@ -25,6 +35,24 @@ pub(crate) async fn instance(
     .bind(shard)
     .bind(id)
     .fetch_optional(db)
+    .await
+}
+
+/// These rows as they are now, without a lock: two columns of keys.
+pub(crate) async fn instances(
+    db: impl PgExecutor<'_>,
+    shards: Vec<i16>,
+    ids: Vec<Uuid>,
+) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- name: read instances\nselect ",
+        row_columns!(),
+        " from unnest($1::smallint[], $2::uuid[]) as k(shard, saga_id)
+        join saga.instance i on i.shard = k.shard and i.saga_id = k.saga_id"
+    ))
+    .bind(shards)
+    .bind(ids)
+    .fetch_all(db)
     .await
 }
 
@@ -137,20 +165,14 @@ pub(crate) async fn take_signals(
 }
 
 /// Marks a row that this worker holds as stuck, without reading it; operators are told, and once more after an hour. What was called may have
-/// been done.
-pub(crate) async fn stick(
-    pool: &PgPool,
-    shard: i16,
-    id: Uuid,
-    owner: Uuid,
-    why: &str,
-) -> Result<(), sqlx::Error> {
+/// been done. A row that has moved on since it was read is left as it is: the sweep finds that nobody drives it, and has it read again.
+pub(crate) async fn stick(pool: &PgPool, fence: &Fence, why: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: stick unreadable
         with stuck as (
             update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1,
                 unsettled = unsettled or pending -> 'call' is not null, last_error = $4, updated_at = clock_timestamp()
-            where shard = $1 and saga_id = $2 and owner = $3
+            where shard = $1 and saga_id = $2 and owner = $3 and epoch = $5 and ($6::integer is null or seq = $6)
             returning shard, saga_id, seq, epoch, name
         ),
         journalled as (
@@ -166,32 +188,31 @@ pub(crate) async fn stick(
         select shard, saga_id, seq, 'stuck', jsonb_build_object('saga', name, 'why', $4::text), clock_timestamp() from stuck
         returning pg_notify('saga_notice', '')",
     )
-    .bind(shard)
-    .bind(id)
-    .bind(owner)
+    .bind(fence.shard)
+    .bind(fence.id)
+    .bind(fence.owner)
     .bind(why)
+    .bind(fence.epoch)
+    .bind(fence.seq)
     .execute(pool)
     .await
     .map(|_| ())
 }
 
 /// Lets go of a row that this worker holds, for one that knows its version. What was in flight is asked for there.
-pub(crate) async fn leave(
-    pool: &PgPool,
-    shard: i16,
-    id: Uuid,
-    owner: Uuid,
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn leave(pool: &PgPool, fence: &Fence) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: leave to a newer version
         update saga.instance
         set owner = null, waiting_on = 'worker', wake_at = saga.now(), unsettled = unsettled or pending -> 'call' is not null,
             timer_at = case when pending -> 'call' is not null then null else timer_at end, updated_at = clock_timestamp()
-        where shard = $1 and saga_id = $2 and owner = $3",
+        where shard = $1 and saga_id = $2 and owner = $3 and epoch = $4 and ($5::integer is null or seq = $5)",
     )
-    .bind(shard)
-    .bind(id)
-    .bind(owner)
+    .bind(fence.shard)
+    .bind(fence.id)
+    .bind(fence.owner)
+    .bind(fence.epoch)
+    .bind(fence.seq)
     .execute(pool)
     .await
     .map(|_| ())

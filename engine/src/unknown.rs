@@ -4,6 +4,7 @@
 //! what can be done; the same statement writes a [notice](crate::notice) of each. A worker that knows them takes them back.
 
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 // What is marked is told, once for each position in which it waits.
 macro_rules! told {
@@ -63,7 +64,7 @@ const MARK_ORPHANS: &str = concat!(
     ",
 orphan as materialized (
     select i.shard, i.saga_id from saga.instance i
-    where i.owner = any(select w.worker_id from saga.worker w where w.lease_until < clock_timestamp())
+    where i.owner = any($3)
         and not exists (select from known k where k.name = i.name and k.version >= i.version)
     limit 512
     for no key update skip locked
@@ -89,15 +90,19 @@ again as materialized (
 update saga.instance i set waiting_on = 'worker', wake_at = saga.now(), updated_at = clock_timestamp()
 from again a where i.shard = a.shard and i.saga_id = a.saga_id";
 
-/// Marks what is due, or was left by the dead, and no living worker knows. Round trips: 2, and 2 more after each full batch. Row operations:
-/// 2 an instance (its mark, its notice).
+/// Marks what is due, or was left by these dead, and no living worker knows. Only a worker that may judge leases can say who lives: see
+/// [`crate::contact`]. Round trips: 1, and 1 more where somebody has died or after a full batch. Row operations: 2 an instance (its mark,
+/// its notice).
 pub(crate) async fn mark(
     connection: &mut PgConnection,
     names: &[&str],
     versions: &[i16],
+    dead: &[Uuid],
 ) -> Result<(), sqlx::Error> {
-    let mut marked = repeat(connection, MARK_DUE, names, versions).await?;
-    marked += repeat(connection, MARK_ORPHANS, names, versions).await?;
+    let mut marked = repeat(connection, MARK_DUE, names, versions, None).await?;
+    if !dead.is_empty() {
+        marked += repeat(connection, MARK_ORPHANS, names, versions, Some(dead)).await?;
+    }
     if marked > 0 {
         tracing::warn!(marked, "instances wait for a worker that knows their version");
     }
@@ -110,7 +115,7 @@ pub(crate) async fn take_back(
     names: &[&str],
     versions: &[i16],
 ) -> Result<(), sqlx::Error> {
-    let again = repeat(connection, TAKE_BACK, names, versions).await?;
+    let again = repeat(connection, TAKE_BACK, names, versions, None).await?;
     if again > 0 {
         tracing::info!(again, "instances that waited for this version go on");
     }
@@ -123,15 +128,15 @@ async fn repeat(
     statement: &'static str,
     names: &[&str],
     versions: &[i16],
+    owners: Option<&[Uuid]>,
 ) -> Result<u64, sqlx::Error> {
     let mut all = 0;
     loop {
-        let done = sqlx::query(statement)
-            .bind(names)
-            .bind(versions)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+        let mut asked = sqlx::query(statement).bind(names).bind(versions);
+        if let Some(owners) = owners {
+            asked = asked.bind(owners);
+        }
+        let done = asked.execute(&mut *connection).await?.rows_affected();
         all += done;
         if done < 512 {
             return Ok(all);

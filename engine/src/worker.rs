@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::FutureExt as _;
@@ -27,7 +27,9 @@ use uuid::Uuid;
 use crate::{
     claim,
     commit::{Mode, Wake},
+    contact::Contact,
     engine::Engine,
+    held::{Held, Penned, Position, Reserved},
     hooks::Hooks,
     id::{SHARDS, shard_in},
     instance::Instance,
@@ -39,7 +41,8 @@ use crate::{
     row::Row,
     saga::Saga,
     status::Status,
-    store, upcast,
+    store::{self, Fence},
+    upcast,
 };
 
 /// How a worker works. `Default` suits two cores.
@@ -85,37 +88,6 @@ impl Default for WorkerConfig {
     }
 }
 
-/// An instance that this process holds, with its place in the room.
-pub(crate) struct Held {
-    pub(crate) id: Uuid,
-    pub(crate) name: &'static str,
-    pub(crate) position: Position,
-    pub(crate) place: OwnedSemaphorePermit,
-}
-
-/// A suspect that waits to be driven apart, with its place in the room.
-pub(crate) struct Penned {
-    pub(crate) id: Uuid,
-    shift: std::sync::Weak<Shift>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Drop for Penned {
-    fn drop(&mut self) {
-        if let Some(shift) = self.shift.upgrade() {
-            shift.driving.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
-        }
-    }
-}
-
-/// Where a held instance stands.
-pub(crate) enum Position {
-    /// As claimed.
-    Row(Box<Row>),
-    /// Born here: a `Box<Instance<S>>` of the saga with that name.
-    Born(Box<dyn std::any::Any + Send>),
-}
-
 /// What the drivers of one worker share. A shift lasts as long as its lease row.
 pub(crate) struct Shift {
     pub(crate) pool: PgPool,
@@ -130,8 +102,11 @@ pub(crate) struct Shift {
     /// One step of each instance is all that this worker does.
     pub(crate) one_step: bool,
     pub(crate) lease_ms: i64,
+    /// Set where no other living process works under this name.
+    pub(crate) sole_name: Option<String>,
     drivers: TaskTracker,
-    driving: Mutex<HashMap<Uuid, u64>>,
+    /// Who is driven here or about to be, each with the token of its newest [`Reserved`].
+    pub(crate) driving: Mutex<HashMap<Uuid, u64>>,
     next_token: AtomicU64,
     pub(crate) hint: Notify,
     /// Go a round at once.
@@ -140,7 +115,7 @@ pub(crate) struct Shift {
     /// A child has ended here since the claimer looked for parents to wake.
     pub(crate) child_ended: AtomicBool,
     pub(crate) stop: CancellationToken,
-    lease_until: RwLock<Instant>,
+    pub(crate) contact: Contact,
     fenced: AtomicBool,
 }
 
@@ -155,8 +130,7 @@ impl Shift {
 
     /// A worker that slept through its lease starts nothing new; commits are fenced in any case.
     pub(crate) fn holds_lease(&self) -> bool {
-        *self.lease_until.read().unwrap_or_else(PoisonError::into_inner) > Instant::now()
-            && !self.fenced.load(Ordering::Relaxed)
+        self.contact.holds_lease() && !self.fenced.load(Ordering::Relaxed)
     }
 
     /// Is no instance of that saga to be driven for now?
@@ -178,10 +152,6 @@ impl Shift {
     /// The names and versions that are driven here now, as two columns.
     pub(crate) fn driven(&self) -> (Vec<&'static str>, Vec<i16>) {
         self.engine.kinds().into_iter().filter(|(name, _)| !self.is_paused(name)).unzip()
-    }
-
-    pub(crate) fn renewed(&self, until: Instant) {
-        *self.lease_until.write().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// The lease row is gone: others have taken everything over.
@@ -254,22 +224,33 @@ impl Shift {
         let _ = self.incoming.send(held);
     }
 
+    /// The row of an instance as this worker holds it in an epoch, at that seq if one is given.
+    pub(crate) fn fence(&self, id: Uuid, epoch: i32, seq: Option<i32>) -> Fence {
+        Fence { shard: shard_in(id), id, owner: self.worker_id, epoch, seq }
+    }
+
     pub(crate) fn drives(&self, id: Uuid) -> bool {
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
+    /// Counts an instance as driven here until what is returned is dropped.
+    pub(crate) fn reserve(self: &Arc<Self>, id: Uuid) -> Reserved {
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
+        Reserved { id, token, shift: Arc::downgrade(self) }
+    }
+
     pub(crate) fn claimed(self: &Arc<Self>, row: Row, place: OwnedSemaphorePermit) {
         if let Some(pen) = self.pen.as_ref().filter(|_| row.suspect) {
-            let id = row.saga_id;
-            self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, u64::MAX);
             // A pen that is closed belongs to a shift that ends: the row is left to the lease.
-            let _ = pen.send(Penned { id, shift: Arc::downgrade(self), _place: place });
+            let _ = pen.send(Penned { reserved: self.reserve(row.saga_id), _place: place });
             return;
         }
         match self.engine.kind(&row.name) {
             Some(kind) => self.hand(Held {
                 id: row.saga_id,
                 name: kind.name(),
+                reserved: self.reserve(row.saga_id),
                 position: Position::Row(Box::new(row)),
                 place,
             }),
@@ -289,20 +270,15 @@ impl Shift {
 
     /// Drives one held instance to where it parks.
     async fn drive(self: Arc<Self>, held: Held) {
-        let Held { id, name, position, place } = held;
-        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
-        self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
+        let Held { id, name, position, place, reserved } = held;
+        let epoch = position.epoch();
         if let Some(kind) = self.engine.kind(name) {
             let driven = AssertUnwindSafe(kind.drive(self.clone(), position)).catch_unwind().await;
             if driven.is_err() {
-                self.panicked(id).await;
+                self.panicked(id, epoch).await;
             }
         }
-        let mut driving = self.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        if driving.get(&id) == Some(&token) {
-            driving.remove(&id);
-        }
-        drop(driving);
+        drop(reserved);
         drop(place);
         if self.room.available_permits() == 1 {
             self.hint.notify_one();
@@ -331,11 +307,11 @@ impl Shift {
     }
 
     /// Pure code of a saga (`undo`, `terms`, `called_off`) panicked: a person is needed, the worker goes on.
-    async fn panicked(&self, id: Uuid) {
+    async fn panicked(&self, id: Uuid, epoch: i32) {
         let why = "the saga panicked";
         tracing::error!(saga_id = %id, why);
         // Should the database be away, the sweep brings the instance back here.
-        match store::stick(&self.pool, shard_in(id), id, self.worker_id, why).await {
+        match store::stick(&self.pool, &self.fence(id, epoch, None), why).await {
             Ok(()) => self.engine.ended(id),
             Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
         }
@@ -381,7 +357,7 @@ pub(crate) async fn shift(
     let handed = Arc::new(Mutex::new(handed));
     let (pen, suspects) = mpsc::unbounded_channel();
     let worker_id = Uuid::now_v7();
-    let lease_until = lease::register(engine, config, worker_id).await?;
+    let contact = lease::register(engine, config, worker_id).await?;
     let paused = pause::paused(engine.pool()).await?.into_iter().map(|one| one.name).collect();
     let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
     // Lanes outlive the drain: the last commits go through them.
@@ -399,6 +375,7 @@ pub(crate) async fn shift(
         pen: config.quarantine.as_ref().map(|_| pen),
         one_step: sentence.is_some(),
         lease_ms: i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX),
+        sole_name: config.sole.then(|| config.name.clone()),
         drivers: TaskTracker::new(),
         driving: Mutex::default(),
         next_token: AtomicU64::new(0),
@@ -407,7 +384,7 @@ pub(crate) async fn shift(
         paused: RwLock::new(paused),
         child_ended: AtomicBool::new(false),
         stop: stop.clone(),
-        lease_until: RwLock::new(lease_until),
+        contact,
         fenced: AtomicBool::new(false),
     });
     engine.begin_shift(&shift);

@@ -114,31 +114,6 @@ async fn an_instance_that_was_never_handed_over_is_driven_within_a_few_seconds()
 }
 
 #[tokio::test]
-async fn a_hand_over_after_the_sweep_has_taken_it_changes_nothing() {
-    let world = World::new().await;
-    let worker = world.worker(quick()).await;
-    let gate = world.provider.hold("do-2");
-    let mut tx = world.pool.begin().await.expect("the database is there");
-    let started = world
-        .engine
-        .start::<Five>(&mut tx, Start::new("slow caller", ()))
-        .await
-        .expect("it can be started");
-    tx.commit().await.expect("the database is there");
-    let id = started.id;
-    world.asked("do-2", 1).await;
-    started.hand_over();
-    world.asked("do-1", 2).await;
-    gate.add_permits(1);
-    assert_eq!(world.ended(id).await.status, "completed");
-    let outcomes = world.journal(id).await.iter().filter(|row| row.0 == "outcome").count();
-    assert_eq!(outcomes, 5, "the late driver is fenced");
-    assert_eq!(world.provider.lines().len(), 5, "and the provider knew its key");
-    worker.stop().await;
-    world.close().await;
-}
-
-#[tokio::test]
 async fn a_subject_has_one_open_instance_unless_start_keys_tell_them_apart() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;

@@ -254,7 +254,7 @@ async fn what_a_dead_worker_held_is_taken_over_by_one_with_little_room() {
 async fn a_worker_full_of_slow_calls_keeps_nobody_from_what_the_dead_held() {
     let world = World::new().await;
     let gates = [(); 2].map(|()| world.provider.hold("work"));
-    let lease = Duration::from_secs(10);
+    let lease = Duration::from_secs(3);
     let full = world.worker(WorkerConfig { room: 2, lease, ..quick() }).await;
     let slow = [
         world.start::<Job>("slow", Input::Work).await,
