@@ -124,6 +124,11 @@ impl House {
         self.folder.join("ledger.jsonl")
     }
 
+    /// The folder in which each mail is a file.
+    pub fn mail(&self) -> PathBuf {
+        self.folder.join("mail")
+    }
+
     /// How many live authorizations the gateway holds for an order.
     pub fn live(&self, order: Uuid) -> usize {
         ledger::live_by_order(&self.ledger())

@@ -111,6 +111,11 @@ async fn must_end(house: &House, (buyer, product, order): (Buyer, Uuid, Uuid), s
     assert!(cart_is_open(house, buyer, product).await, "the cart is open");
 }
 
+/// Fault: saga: a customer cancels while an operator has paused the placement
+/// Customer: 202 with an operation, `needs_attention` nowhere: it runs until the placement is resumed, the order ends `cancelled`
+/// Operator: the placement is `paused` with the notice of its pause; its journal has the kept signal
+/// Within: at once
+/// Ends: when the placement is resumed, whatever it was at
 #[tokio::test]
 async fn a_cancellation_of_a_paused_placement_is_done_when_it_is_resumed_whatever_it_was_at() {
     let house = House::open(PATIENCE).await;
@@ -135,6 +140,11 @@ async fn a_cancellation_of_a_paused_placement_is_done_when_it_is_resumed_whateve
     house.close().await;
 }
 
+/// Fault: saga: a customer approves a payment while an operator has paused the placement
+/// Customer: the order is placed once the placement is resumed, also after the time to approve is over
+/// Operator: the placement is `paused`; its journal has the kept signal
+/// Within: at once
+/// Ends: when the placement is resumed
 #[tokio::test]
 async fn an_approval_that_comes_while_the_placement_is_paused_places_the_order_when_it_is_resumed()
 {
@@ -152,6 +162,11 @@ async fn an_approval_that_comes_while_the_placement_is_paused_places_the_order_w
     house.close().await;
 }
 
+/// Fault: saga: a customer cancels while the placement is stuck unwinding for a failed payment
+/// Customer: 202 with an operation, which fails with 409 `invalid_status_transition` when the order has ended `failed`
+/// Operator: the placement is `stuck`, with a notice
+/// Within: at once
+/// Ends: when an operator has dealt with what is stuck (`skip`, `done`, `retry`)
 #[tokio::test]
 async fn a_cancellation_of_a_placement_that_is_stuck_unwinding_for_another_reason_ends_with_it() {
     let house = House::open(PATIENCE).await;
@@ -184,6 +199,11 @@ async fn a_cancellation_of_a_placement_that_is_stuck_unwinding_for_another_reaso
     house.shut().await;
 }
 
+/// Fault: saga: an operator hands a placement over
+/// Customer: the order is `failed`, or `cancelled` if they had cancelled; stock and cart are free; the operation fails with 409 `operation_abandoned`
+/// Operator: the placement is `abandoned`, a notice says to whom, its journal lists what stands outside
+/// Within: at once
+/// Ends: with the verb
 #[tokio::test]
 async fn a_placement_that_is_handed_over_ends_its_order_as_the_customer_has_asked_for() {
     let house = House::open(PATIENCE).await;

@@ -1,9 +1,10 @@
-//! Orders through engine, gateway and Postgres: every way a payment can go, every moment of a cancellation.
+//! Orders (and mails) through engine, gateway and Postgres: every way a payment can go, every moment of a cancellation.
 
 mod announcing;
 mod cancelling;
 mod crashes;
 mod decisions;
+mod mails;
 mod placing;
 mod trials;
 mod unwinding;

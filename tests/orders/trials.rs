@@ -67,7 +67,11 @@ impl Placements {
         Self { method, folder, gateway_url, _gateway: gateway }
     }
 
-    fn shop(&self) -> Arc<Shop> {
+    pub(crate) fn mail(&self) -> PathBuf {
+        self.folder.join("mail")
+    }
+
+    pub(crate) fn shop(&self) -> Arc<Shop> {
         let config = GatewayConfig::new(
             self.gateway_url.parse().expect("a URL"),
             "sk_test".to_owned().into(),

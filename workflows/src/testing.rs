@@ -30,11 +30,6 @@ pub(crate) fn shop() -> Shop {
     Shop::new(Config::default(), Arc::new(Keys::default()), Arc::new(Closed), Arc::new(Closed))
 }
 
-/// A shop that hands its mail to `mailer`.
-pub(crate) fn shop_with_mailer(mailer: Arc<dyn Mailer>) -> Shop {
-    Shop::new(Config::default(), Arc::new(Keys::default()), Arc::new(Closed), mailer)
-}
-
 /// Keys in memory.
 #[derive(Default)]
 struct Keys(Mutex<HashMap<Uuid, Option<CustomerKey>>>);

@@ -1,7 +1,5 @@
 //! People with accounts: registering, verifying, logging in and out.
 
-use std::sync::Mutex;
-
 use chrono::{DateTime, Utc};
 use poem::http::StatusCode;
 use poem_openapi::{Object, OpenApi};
@@ -9,13 +7,17 @@ use stepwise_workflows::{
     cart::{self, MergeRefusal},
     customer::{
         self, CustomerView, InvalidPassword, PoolError,
-        register::{self, RegisterRefusal, VerifyRefusal},
+        register::{self, RegisterError, RegisterRefusal, VerifyRefusal},
         session::{self, LogInRefusal, LoggedIn},
     },
 };
 use uuid::Uuid;
 
-use super::{Group, carts::not_merged, shapes::bad_field};
+use super::{
+    Group,
+    carts::not_merged,
+    shapes::{bad_field, not_started},
+};
 use crate::door::{
     Ask,
     caller::{Anyone, By, CustomerOnly},
@@ -109,26 +111,16 @@ impl Customers {
         let ask = Ask::by_anyone("registerCustomer", &key).with(&body);
         let RegisterCustomer { email, password, first_name, last_name } = body.value;
         let command = register::RegisterCustomer { email, password, first_name, last_name };
-        // Of the attempt that was committed.
-        let (shop, registered) = (&by.door.shop, Mutex::new(None));
-        let reply = by
-            .door
+        by.door
             .command(ask, async |tx| {
-                let new = register::register_customer(shop, tx, command);
-                let new = new.await.map_err(not_registered)?;
-                let customer_id = new.customer.customer_id;
-                let reply = Created::new(&CustomerShape::from(new.customer.clone()));
-                *registered.lock().expect("nothing panics while it is held") = Some(new);
-                Ok(reply.at("/v1/me".to_owned()).about(customer_id))
+                let (shop, engine) = (&by.door.shop, &by.door.engine);
+                let registering = register::register(shop, engine, tx, command);
+                let (customer, mail) = registering.await.map_err(not_registered)?;
+                let customer_id = customer.customer_id;
+                let reply = Created::new(&CustomerShape::from(customer));
+                Ok(reply.at("/v1/me".to_owned()).about(customer_id).began(Some(mail)))
             })
-            .await?;
-        let registered = registered.into_inner().expect("nothing panics while it is held");
-        if let Some(new) = registered
-            && let Err(error) = new.send_mail(shop).await
-        {
-            tracing::warn!(%error, "a verification mail was not sent");
-        }
-        Ok(reply)
+            .await
     }
 
     /// Verify the email address with the token from the mail.
@@ -205,8 +197,12 @@ pub fn unknown_customer() -> Problem {
     Problem::not_found("customer_not_found", "There is no such customer.")
 }
 
-fn not_registered(refusal: RegisterRefusal) -> Problem {
+fn not_registered(error: RegisterError) -> Problem {
     use RegisterRefusal as R;
+    let refusal = match error {
+        RegisterError::Refused(refusal) => refusal,
+        RegisterError::Start(error) => return not_started(error),
+    };
     let why = refusal.to_string();
     match refusal {
         R::EmailAlreadyRegistered => Problem::conflict("email_already_registered", why),

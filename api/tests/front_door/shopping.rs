@@ -49,16 +49,41 @@ async fn a_verification_token_works_once_and_for_a_day() {
     let verify = |token: String| {
         send(house.post("/v1/customers/verify-email", &json!({"verificationToken": token})))
     };
-    let mut wrong = first.verification_token();
+    let mut wrong = first.verification_token().await;
     wrong.replace_range(..1, if wrong.starts_with('A') { "B" } else { "A" });
     assert_eq!(verify(wrong).await.problem(), refusal(422, "invalid_token"));
-    verify(first.verification_token()).await.is(200);
-    assert_eq!(verify(first.verification_token()).await.problem(), refusal(422, "invalid_token"));
+    verify(first.verification_token().await).await.is(200);
+    assert_eq!(
+        verify(first.verification_token().await).await.problem(),
+        refusal(422, "invalid_token")
+    );
     sqlx::query("update saga.clock set offset_by = interval '25 hours'")
         .execute(house.database.pool())
         .await
         .expect("the clock moves");
-    assert_eq!(verify(second.verification_token()).await.problem(), refusal(422, "token_expired"));
+    assert_eq!(
+        verify(second.verification_token().await).await.problem(),
+        refusal(422, "token_expired")
+    );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_mail_after_a_registration_tells_the_token() {
+    let house = House::open_working().await;
+    let shopper = Shopper::unverified(&house).await;
+    let begun = std::time::Instant::now();
+    let mail = loop {
+        if let Some(mail) = house.mail.last_to(&shopper.email) {
+            break mail;
+        }
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "no mail came");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let (_, rest) = mail.split_once("token: ").expect("it has the token");
+    let token = rest.split_whitespace().next().expect("a word");
+    let body = json!({"verificationToken": token});
+    send(house.post("/v1/customers/verify-email", &body)).await.is(200);
     house.close().await;
 }
 

@@ -7,6 +7,7 @@ mod crashes;
 mod customers;
 mod descriptors;
 mod keys;
+mod mail;
 mod readme;
 mod refusals;
 mod roles;

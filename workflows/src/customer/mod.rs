@@ -13,6 +13,7 @@ pub mod method;
 mod password;
 pub mod register;
 pub mod session;
+pub mod verification;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
@@ -79,7 +80,12 @@ pub struct Token(String);
 impl Token {
     /// Draws one.
     pub fn draw() -> Self {
-        Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+        Self::from_bytes(&rand::random())
+    }
+
+    /// The token with these bits.
+    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// The text to give to its owner, and to nobody else.

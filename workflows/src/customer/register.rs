@@ -1,18 +1,20 @@
 //! registerCustomer and verifyCustomerEmail.
 //!
-//! The verification mail is sent by [`Registered::send_mail`], which the caller calls after its
-//! commit. A crash between the two loses the mail, not the account; a saga that sends it until it
-//! is accepted is to take its place.
+//! A registration is [`register`]: the account, and the saga that sends the verification mail, in one transaction. Its half that only
+//! touches the shop's tables is [`register_customer`].
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use stepwise_engine::{Engine, Start, StartError, Started};
 use uuid::Uuid;
 
-use super::{CustomerView, InvalidPassword, Password, PoolError, Token, email, token_hash};
+use super::{
+    CustomerView, InvalidPassword, Password, PoolError, Token, email, token_hash, verification,
+};
 use crate::{
     events::{self, DomainEvent, Sealed},
-    mail::{Mail, MailError},
     privacy::KeyStoreError,
+    sagas::verify_email::VerifyEmail,
     shop::Shop,
     text::{self, BadField},
 };
@@ -65,7 +67,31 @@ pub enum RegisterRefusal {
     Database(#[from] sqlx::Error),
 }
 
-/// Opens an account, unverified. The password is hashed and the key kept before anything is
+/// Why a registration failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The command is refused.
+    #[error(transparent)]
+    Refused(#[from] RegisterRefusal),
+    /// A surprise of the engine.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Opens an account, unverified, and starts the saga that sends the verification mail; hand it over after the commit. 4 round trips.
+pub async fn register(
+    shop: &Shop,
+    engine: &Engine,
+    tx: &mut PgConnection,
+    command: RegisterCustomer,
+) -> Result<(CustomerView, Started), RegisterError> {
+    let customer = register_customer(shop, tx, command).await?.customer;
+    let id = customer.customer_id;
+    let saga = engine.start::<VerifyEmail>(tx, Start::new(id.to_string(), id)).await?;
+    Ok((customer, saga))
+}
+
+/// Opens an account, unverified, of which no mail tells. The password is hashed and the key kept before anything is
 /// locked. 3 round trips, some 20 ms of hashing.
 pub async fn register_customer(
     shop: &Shop,
@@ -89,7 +115,7 @@ pub async fn register_customer(
     let password_hash = shop.passwords.hash(password).await?;
     let customer_id = Uuid::now_v7();
     let key = shop.keys.create(customer_id).await?;
-    let verification_token = Token::draw();
+    let verification_token = verification::token(&key, customer_id);
     let created_at: DateTime<Utc> = sqlx::query_scalar(
         "-- customer: register
         with registered as (
@@ -132,26 +158,6 @@ fn taken_meanwhile(error: sqlx::Error) -> RegisterRefusal {
     match constraint {
         Some("an_email_is_registered_once") => RegisterRefusal::EmailAlreadyRegistered,
         _ => RegisterRefusal::Database(error),
-    }
-}
-
-impl Registered {
-    /// Sends the verification mail. Call it after the commit.
-    pub async fn send_mail(&self, shop: &Shop) -> Result<(), MailError> {
-        let mail = Mail {
-            to: self.customer.email.clone(),
-            subject: "Please verify your email address".to_owned(),
-            text: format!(
-                "Hello {},\n\nwelcome to the shop. Please verify your email address:\n\n\
-                 {}/docs#verifyCustomerEmail\n\nYour verification token: {}\n\n\
-                 It is valid for {} hours. If you did not register, do nothing.\n",
-                self.customer.first_name,
-                shop.config.base_url,
-                self.verification_token.expose(),
-                shop.config.verification_lifetime.as_secs() / 3600,
-            ),
-        };
-        shop.mailer.send(&format!("verify-{}", self.customer.customer_id), &mail).await
     }
 }
 

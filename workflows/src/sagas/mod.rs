@@ -2,6 +2,7 @@
 
 pub mod cancel_order;
 pub mod place_order;
+pub mod verify_email;
 
 use std::sync::Arc;
 
@@ -13,7 +14,10 @@ use crate::shop::Shop;
 /// Which open instances of a database this program could not go on with; it knows the sagas of [`engine`].
 #[must_use]
 pub fn gate() -> Gate {
-    Gate::new().knows::<place_order::PlaceOrder>().knows::<cancel_order::CancelOrder>()
+    Gate::new()
+        .knows::<place_order::PlaceOrder>()
+        .knows::<cancel_order::CancelOrder>()
+        .knows::<verify_email::VerifyEmail>()
 }
 
 /// An engine that knows every saga of the shop, on a migrated database.
@@ -25,6 +29,7 @@ pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
             pool.clone(),
         ))
         .saga::<cancel_order::CancelOrder, _>(cancel_order::steps::Steps::new(shop.clone()))
+        .saga::<verify_email::VerifyEmail, _>(verify_email::steps::Steps::new(shop.clone(), pool))
         .build();
     debug_assert_eq!(
         engine.kinds().len(),
@@ -41,4 +46,5 @@ pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
 pub fn explore() {
     testing::explore::<place_order::PlaceOrder>().assert_sound();
     testing::explore::<cancel_order::CancelOrder>().assert_sound();
+    testing::explore::<verify_email::VerifyEmail>().assert_sound();
 }

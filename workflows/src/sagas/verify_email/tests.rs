@@ -1,0 +1,42 @@
+//! Stories of a verification mail, and its whole graph.
+
+use stepwise_engine::{
+    Status,
+    testing::{explore, golden, walk},
+};
+use uuid::Uuid;
+
+use super::{Event as E, VerifyEmail};
+
+#[test]
+fn the_mail_is_sent_and_that_is_all() {
+    let mut mail = walk::<VerifyEmail>(Uuid::nil());
+    mail.answers(E::Sent);
+    assert_eq!((mail.status(), mail.steps()), (Status::Completed, vec!["Send"]));
+}
+
+#[test]
+fn a_token_that_would_soon_expire_is_prolonged_before_the_mail_goes_out() {
+    let mut mail = walk::<VerifyEmail>(Uuid::nil());
+    mail.answers(E::TokenExpires).answers(E::TokenProlonged).answers(E::Sent);
+    assert_eq!((mail.status(), mail.steps()), (Status::Completed, vec!["Send", "Prolong", "Send"]));
+}
+
+#[test]
+fn a_mail_that_cannot_be_sent_for_a_week_needs_a_person() {
+    let mut mail = walk::<VerifyEmail>(Uuid::nil());
+    mail.is_given_up();
+    assert_eq!(mail.status(), Status::Stuck);
+}
+
+#[test]
+fn exploring_finds_every_way_sound_and_draws_them() {
+    let map = explore::<VerifyEmail>();
+    map.assert_sound();
+    map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sagas/verify-email.md"));
+}
+
+#[test]
+fn what_any_version_has_stored_can_still_be_read() {
+    golden::<VerifyEmail>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/verify-email"));
+}
