@@ -452,6 +452,8 @@ CREATE TABLE saga.schedule (
     last_saga_id uuid,
     last_error text,
     created_at timestamp with time zone NOT NULL,
+    left_out_at timestamp with time zone,
+    left_out_why text,
     CONSTRAINT a_schedule_has_a_next_tick_unless_paused CHECK ((paused = (next_at IS NULL))),
     CONSTRAINT only_all_has_a_limit CHECK (((catch_up = 'all'::text) = (catch_up_limit IS NOT NULL))),
     CONSTRAINT the_catch_up_is_known CHECK ((catch_up = ANY (ARRAY['skip'::text, 'one'::text, 'all'::text]))),

@@ -9,6 +9,7 @@ use crate::{
     commit::Commit,
     id::new_id,
     instance::{Entry, Forbidden, Instance},
+    limits::{self, Refused},
     saga::Saga,
 };
 
@@ -144,13 +145,28 @@ impl<I> Start<I> {
         Ok(Start { subject, start_key, input, priority, tags, deadline, queue_key })
     }
 
+    /// May an instance be found by these names, and wait so long?
+    ///
+    /// # Errors
+    /// [`Refused`]: one holds NUL, or is too long.
+    pub(crate) fn check(&self) -> Result<(), Refused> {
+        limits::check_name("subject", &self.subject)?;
+        limits::check_name("start key", &self.start_key)?;
+        limits::check_name("queue key", self.queue_key.as_deref().unwrap_or_default())?;
+        self.tags.iter().try_for_each(|(name, value)| {
+            limits::check_name("tag", name)?;
+            limits::check_name("tag", value)
+        })?;
+        Ok(limits::check_wait(self.deadline.unwrap_or_default())?)
+    }
+
     /// The options without the input.
     pub(crate) fn options(&self) -> Options {
         Options {
             subject: self.subject.clone(),
             start_key: self.start_key.clone(),
             priority: self.priority,
-            tags: (!self.tags.is_empty()).then(|| crate::json::json(&self.tags)),
+            tags: (!self.tags.is_empty()).then(|| crate::json::shown(&self.tags)),
             deadline: self.deadline,
             queue_key: self.queue_key.clone(),
         }
@@ -197,6 +213,7 @@ impl Child {
     /// A child of saga `C`. Its first tx steps run when a worker claims it.
     pub fn of<C: Saga>(start: Start<C::Input>) -> Self {
         Self(Box::new(move |parent| {
+            start.check().map_err(Forbidden::Child)?;
             let mut child = unborn::<C>(parent.shard, &start)?;
             child.held = parent.holds;
             if !child.parks() {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     birth::Birth,
-    json::JsonText,
+    json::{Json, JsonText, Unstorable},
     notice::{self, Tell},
     row::row_type,
     status::{Status, WaitingOn},
@@ -70,12 +70,12 @@ impl Wake {
 pub(crate) struct JournalRow {
     pub(crate) seq: i32,
     pub(crate) kind: &'static str,
-    pub(crate) event: Option<String>,
+    pub(crate) event: Option<Json>,
     pub(crate) step_no: Option<i32>,
     pub(crate) attempt: Option<i16>,
     pub(crate) started_at: Option<DateTime<Utc>>,
-    pub(crate) next: Option<String>,
-    pub(crate) undo: Option<String>,
+    pub(crate) next: Option<Json>,
+    pub(crate) undo: Option<Json>,
 }
 
 /// A new ledger row.
@@ -106,10 +106,10 @@ pub(crate) struct Commit {
     pub(crate) new_seq: i32,
     pub(crate) status: Status,
     pub(crate) waiting_on: Option<WaitingOn>,
-    pub(crate) state: String,
-    pub(crate) pending: String,
-    pub(crate) undos: String,
-    pub(crate) reason: Option<String>,
+    pub(crate) state: Json,
+    pub(crate) pending: Json,
+    pub(crate) undos: Json,
+    pub(crate) reason: Option<Json>,
     pub(crate) past_pivot: bool,
     pub(crate) attempt: i16,
     pub(crate) unknowns: i16,
@@ -142,6 +142,22 @@ pub(crate) struct Commit {
 impl Commit {
     pub(crate) fn gives_birth(&self) -> bool {
         self.family.as_ref().is_some_and(|family| !family.births.is_empty())
+    }
+
+    /// Can all of it be written, and what it does to others?
+    ///
+    /// # Errors
+    /// What cannot, and why.
+    pub(crate) fn check_storable(&self) -> Result<(), Unstorable> {
+        let row = [Some(&self.state), Some(&self.pending), Some(&self.undos), self.reason.as_ref()];
+        let journal = self.journal.iter();
+        let journal = journal.flat_map(|row| [&row.event, &row.next, &row.undo]).flatten();
+        for json in row.into_iter().flatten().chain(journal) {
+            json.text()?;
+        }
+        let births = self.family.iter().flat_map(|family| &family.births);
+        births.map(|birth| &birth.commit).try_for_each(Self::check_storable)?;
+        self.watch.iter().try_for_each(NewWatch::check_storable)
     }
 
     /// Does it show that driving the instance does not end the process? A step or undo was settled; a mere attempt was not.
@@ -246,7 +262,7 @@ impl<'a> Member<'a> {
             state: JsonText(&commit.state),
             pending: JsonText(&commit.pending),
             undos: JsonText(&commit.undos),
-            reason: commit.reason.as_deref().map(JsonText),
+            reason: commit.reason.as_ref().map(JsonText),
             past_pivot: commit.past_pivot,
             attempt: commit.attempt,
             unknowns: commit.unknowns,
@@ -268,12 +284,12 @@ impl<'a> Member<'a> {
             intent_currency: amount.map(|(_, currency)| currency.as_str()),
             j_seq: first.seq,
             j_kind: first.kind,
-            j_event: first.event.as_deref().map(JsonText),
+            j_event: first.event.as_ref().map(JsonText),
             j_step_no: first.step_no,
             j_attempt: first.attempt,
             j_started_at: first.started_at,
-            j_next: first.next.as_deref().map(JsonText),
-            j_undo: first.undo.as_deref().map(JsonText),
+            j_next: first.next.as_ref().map(JsonText),
+            j_undo: first.undo.as_ref().map(JsonText),
         }
     }
 }
@@ -309,12 +325,12 @@ pub(crate) fn entries<'a>(
             epoch: commit.epoch,
             seq: row.seq,
             kind: row.kind,
-            event: row.event.as_deref().map(JsonText),
+            event: row.event.as_ref().map(JsonText),
             step_no: row.step_no,
             attempt: row.attempt,
             started_at: row.started_at,
-            next: row.next.as_deref().map(JsonText),
-            undo: row.undo.as_deref().map(JsonText),
+            next: row.next.as_ref().map(JsonText),
+            undo: row.undo.as_ref().map(JsonText),
         })
         .collect()
 }

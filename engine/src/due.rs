@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
 
 use crate::{
-    row::{Row, row_columns},
+    row::{Row, readable_time, row_columns},
     waits,
     worker::Shift,
 };
@@ -91,7 +91,7 @@ due as materialized (
 update saga.instance i
 set owner = $1, epoch = i.epoch + 1, wake_at = null, waiting_on = 'worker', updated_at = clock_timestamp()
 from due d where i.ctid = d.ctid
-returning ", row_columns!(), ", i.priority, d.wake_at"))
+returning ", row_columns!(), ", i.priority, ", readable_time!("d.wake_at"), " as since"))
     };
 }
 

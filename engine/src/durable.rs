@@ -9,6 +9,7 @@ use crate::{
     family::{self, write_own},
     hooks::Site,
     instance::{Instance, Pending},
+    json::json,
     lane::{Written, is_transient},
     limits,
     perform::{Fact, Task, What},
@@ -40,8 +41,8 @@ pub(crate) async fn in_lane<S: Saga>(
     fact: Option<&Fact<S::Event>>,
 ) -> Committed<S> {
     let commit = instance.commit();
-    if let Err(limit) = limits::check(&commit) {
-        return refused(shift, &instance, fact, &limit).await;
+    if let Err(why) = limits::check(&commit) {
+        return refused(shift, &instance, fact, &why).await;
     }
     let (wake, parks) = (commit.wake.clone(), commit.release);
     shift.hooks.at(Site::BeforeCommit).await;
@@ -72,8 +73,10 @@ async fn refused<S: Saga>(
     };
     let why = format!("its transition cannot be stored: {why}");
     fresh.unstorable = Some(why.clone());
-    let happened = |fact: &&Fact<_>| {
-        matches!(fact.what, What::Answered { .. } | What::Fired(_) | What::Joined(_))
+    let happened = |fact: &&Fact<_>| match &fact.what {
+        What::Answered { event, .. } | What::Fired(event) => limits::may_keep(&json(event)),
+        What::Joined(_) => true,
+        _ => false,
     };
     if let Some(fact) = fact.filter(happened) {
         fresh.early.clear();
@@ -126,7 +129,7 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
             _ => {}
         }
         let commit = instance.commit();
-        limits::check(&commit).map_err(|limit| StepError::Broken(limit.to_string()))?;
+        limits::check(&commit).map_err(|refused| StepError::Broken(refused.to_string()))?;
         if !write_own(&mut tx, &commit).await? {
             tx.rollback().await?;
             return Ok(None);

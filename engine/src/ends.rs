@@ -7,7 +7,13 @@
 use sqlx::{Connection as _, FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::{id::shard_in, json::json, saga::Saga, signal::SignalError, worker::Shift};
+use crate::{
+    id::shard_in,
+    json::{JsonText, json},
+    saga::Saga,
+    signal::SignalError,
+    worker::Shift,
+};
 
 /// Signals `waiter`, an instance of `S`, once the instance `awaited` has ended (`completed`, `unwound` or `abandoned`); at once if it has ended
 /// already or does not exist. The wait is written with the caller's commit. A waiter that has ended by then is left alone.
@@ -23,6 +29,7 @@ pub async fn signal_at_end<S: Saga>(
     signal_id: &str,
     event: &S::Event,
 ) -> Result<(), sqlx::Error> {
+    let event = json(event);
     sqlx::query(
         "-- name: wait for an end
         insert into saga.end_wait (shard, saga_id, waiter_id, signal_id, saga, version, event)
@@ -34,7 +41,7 @@ pub async fn signal_at_end<S: Saga>(
     .bind(signal_id)
     .bind(S::NAME)
     .bind(S::VERSION.cast_signed())
-    .bind(json(event))
+    .bind(JsonText(&event))
     .execute(tx)
     .await
     .map(|_| ())

@@ -14,6 +14,7 @@ pub use crate::{
 use crate::{
     birth::Priority,
     id::{shard_in, shard_of},
+    row::readable_time,
 };
 
 /// An instance as a list shows it.
@@ -50,7 +51,7 @@ pub struct Summary {
     /// The instance that started it.
     #[sqlx(rename = "parent_id")]
     pub parent: Option<Uuid>,
-    /// When it is called off, in business time.
+    /// When it is called off, in business time. What is later than 9999 is shown as its last day.
     pub deadline_at: Option<DateTime<Utc>>,
     /// It waits or waited its turn among those of this key.
     pub queue_key: Option<String>,
@@ -127,11 +128,23 @@ pub struct EffectEntry {
     pub settled_at: Option<DateTime<Utc>>,
 }
 
+// What one instance holds must not keep a whole list from being read: a tag that is no text is shown as JSON.
 macro_rules! summary_columns {
     () => {
-        "i.saga_id, i.name, i.version, i.subject, i.status, i.waiting_on, i.pending, i.reason, i.attempt, i.last_error, \
-         case when isfinite(i.wake_at) then i.wake_at end as wake_at, i.priority, coalesce(i.tags, '{}') as tags, \
-         i.parent_id, i.deadline_at, i.queue_key, i.queued, i.created_at, i.updated_at"
+        concat!(
+            "i.saga_id, i.name, i.version, i.subject, i.status, i.waiting_on, i.pending, i.reason, i.attempt, i.last_error, \
+             case when isfinite(i.wake_at) then ",
+            readable_time!("i.wake_at"),
+            " end as wake_at, i.priority, \
+             case when jsonb_typeof(i.tags) = 'object' then (select coalesce(jsonb_object_agg(t.key, t.value), '{}') \
+             from jsonb_each_text(i.tags) t where t.value is not null) else '{}' end as tags, i.parent_id, ",
+            readable_time!("i.deadline_at"),
+            " as deadline_at, i.queue_key, i.queued, ",
+            readable_time!("i.created_at"),
+            " as created_at, ",
+            readable_time!("i.updated_at"),
+            " as updated_at"
+        )
     };
 }
 
@@ -197,11 +210,15 @@ pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::E
     .bind(id)
     .fetch_one(pool)
     .await?;
-    let journal = sqlx::query_as(
+    let journal = sqlx::query_as(concat!(
         "-- name: inspect journal
-        select seq, kind, event, step_no, attempt, started_at, next, undo, at
-        from saga.journal where shard = $1 and saga_id = $2 order by seq",
-    )
+            select seq, kind, event, step_no, attempt, ",
+        readable_time!("started_at"),
+        " as started_at, next, undo, ",
+        readable_time!("at"),
+        " as at
+            from saga.journal where shard = $1 and saga_id = $2 order by seq"
+    ))
     .bind(shard)
     .bind(id)
     .fetch_all(pool)

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Commit, Family, Intent, JournalRow, Settle, Wake},
-    json::json,
+    json::{Json, json, shown},
+    limits::Refused,
     notice::{Kind, Tell},
     row::Row,
     saga::{Next, Saga, Step, Then},
@@ -104,7 +105,7 @@ impl<S: Saga> Clone for Pending<S> {
 /// What happened, for the journal.
 pub(crate) struct Entry {
     pub(crate) kind: &'static str,
-    pub(crate) event: Option<String>,
+    pub(crate) event: Option<Json>,
     pub(crate) step_no: Option<i32>,
     pub(crate) attempt: Option<i16>,
     pub(crate) started_at: Option<DateTime<Utc>>,
@@ -126,6 +127,8 @@ pub(crate) enum Forbidden {
     StartsByUnwinding(&'static str),
     #[error("a child cannot pass a pivot while its parent may still take it back")]
     PivotOfHeldChild,
+    #[error("a child cannot be started: {0}")]
+    Child(Refused),
     #[error("a saga cannot begin anew while something is left to be taken back")]
     AnewWithOpenUndos,
 }
@@ -239,7 +242,7 @@ impl<S: Saga> Instance<S> {
                 if self.journal.is_empty() {
                     self.wake = Wake::Keep;
                 }
-                "\"stay\"".to_owned()
+                Json::literal("\"stay\"")
             }
             then => self.wait_for(no, then)?,
         };
@@ -252,48 +255,49 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    fn wait_for(&mut self, no: i32, then: Then<S>) -> Result<String, Forbidden> {
+    fn wait_for(&mut self, no: i32, then: Then<S>) -> Result<Json, Forbidden> {
         self.wake = Wake::Never;
         if let Then::Unwind(reason) = then {
-            let decided = format!("{{\"unwind\":{}}}", json(&reason));
+            let decided = json(&reason).under("unwind");
             self.begin_unwinding(reason);
             return Ok(decided);
         }
         self.fresh();
         Ok(match then {
             Then::Run(step) => {
-                let decided = format!("{{\"run\":{}}}", json(&step));
+                let decided = json(&step).under("run");
                 self.pending = Pending::Run { no, step };
                 decided
             }
             Then::Call(activity) => {
-                let decided = format!("{{\"call\":{}}}", json(&activity));
+                let decided = json(&activity).under("call");
                 self.intend(no, &activity);
                 self.pending = Pending::Call { no, activity };
                 decided
             }
             Then::Wait { until: None, .. } => {
                 self.pending = Pending::Nothing;
-                "\"wait\"".to_owned()
+                Json::literal("\"wait\"")
             }
             Then::Wait { until: Some((delay, event)), asleep } => {
+                let ms = delay.as_millis();
                 let decided =
-                    format!("{{\"wait_ms\":{},\"then\":{}}}", delay.as_millis(), json(&event));
+                    json(&event).map(|then| format!("{{\"wait_ms\":{ms},\"then\":{then}}}"));
                 self.pending = Pending::Timer { no, event };
                 self.wake = Wake::Timer { delay, asleep };
                 decided
             }
             Then::Children(children) => {
-                let decided = format!("{{\"children\":{}}}", children.len());
+                let decided = Json::literal(format!("{{\"children\":{}}}", children.len()));
                 self.start_children(no, children)?;
                 decided
             }
             Then::Done => {
                 self.done();
-                "\"done\"".to_owned()
+                Json::literal("\"done\"")
             }
             Then::Anew(input) => {
-                let decided = format!("{{\"anew\":{}}}", json(&input));
+                let decided = json(&input).under("anew");
                 self.begin_anew(input)?;
                 decided
             }
@@ -312,7 +316,7 @@ impl<S: Saga> Instance<S> {
     }
 
     /// A journal row that changes nothing else; raises seq unless `decide` did.
-    pub(crate) fn record(&mut self, entry: Entry, next: Option<String>, undo: Option<String>) {
+    pub(crate) fn record(&mut self, entry: Entry, next: Option<Json>, undo: Option<Json>) {
         self.journal.push(JournalRow {
             seq: self.seq,
             kind: entry.kind,
@@ -367,12 +371,12 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn shape(&self) -> (String, String) {
         let pending = match &self.pending {
             Pending::Nothing => String::new(),
-            Pending::Run { step, .. } => json(step),
-            Pending::Call { activity, .. } => json(activity),
-            Pending::Timer { event, .. } | Pending::Event { event, .. } => json(event),
+            Pending::Run { step, .. } => shown(step),
+            Pending::Call { activity, .. } => shown(activity),
+            Pending::Timer { event, .. } | Pending::Event { event, .. } => shown(event),
             Pending::Children { .. } => "children".to_owned(),
         };
-        (pending, json(&self.undos.iter().map(|open| &open.by).collect::<Vec<_>>()))
+        (pending, shown(&self.undos.iter().map(|open| &open.by).collect::<Vec<_>>()))
     }
 
     /// The same position once more, without what is not committed.

@@ -140,7 +140,7 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
                     false => Written::Missed(rows.remove(&c.id).map(Box::new)),
                 }));
             }
-            Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
+            Err(error) if is_refusal(&error) => {
                 if part.len() == 1 {
                     each.push(Written::Refused(error.to_string()));
                 } else {
@@ -188,6 +188,15 @@ async fn write(
     let written = commit::write(&mut tx, part, mode).await?;
     tx.commit().await?;
     Ok(written)
+}
+
+/// Is one of the members to blame?
+fn is_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => !is_transient(error.as_ref()),
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
 }
 
 /// Does the same statement have a chance when it is tried again? (Class 40: deadlock, serialization; 53: resources; 57: operator

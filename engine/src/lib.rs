@@ -124,7 +124,7 @@ pub use engine::{Engine, EngineBuilder};
 pub use family::CallOff;
 pub use gate::{Gate, Mismatch};
 pub use id::{SHARDS, new_id, shard_in, shard_of};
-pub use limits::Limit;
+pub use limits::{Limit, Unstorable};
 pub use migrations::migrate;
 pub use pause::PauseError;
 pub use queue::{Quota, Rate, Scope, set_quota};

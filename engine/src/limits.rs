@@ -4,12 +4,26 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{commit::Commit, status::Status};
+use crate::{
+    commit::Commit,
+    json::{self, Json},
+    status::Status,
+};
+
+pub use crate::json::Unstorable;
 
 /// State, pending step and open undos of an instance together, as JSON.
 pub const POSITION_BYTES: usize = 256 * 1024;
 /// One input or signal, as JSON.
 pub const EVENT_BYTES: usize = 256 * 1024;
+/// A subject, start key, queue key or signal id, or the name or value of a tag.
+pub const NAME_BYTES: usize = 512;
+/// What a person gives as a reason.
+pub const REASON_BYTES: usize = 16 * 1024;
+/// Children that one transition starts.
+pub const CHILDREN: usize = 50_000;
+/// Until a deadline or a timer. What is later cannot be shown as a date.
+pub const WAIT: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 /// Commits of one instance; what lives longer begins anew ([`crate::saga::To::anew`]).
 pub const JOURNAL_LENGTH: i32 = 10_000;
 /// Signals may take an instance so far; the rest of its journal is its own, whatever senders do.
@@ -34,6 +48,18 @@ pub enum Limit {
     /// See [`EVENT_BYTES`].
     #[error("the input or signal is {0} bytes, more than {EVENT_BYTES}: send ids, not contents")]
     Event(usize),
+    /// See [`NAME_BYTES`].
+    #[error("the {0} is {1} bytes, more than {NAME_BYTES}")]
+    Name(&'static str, usize),
+    /// See [`REASON_BYTES`].
+    #[error("the reason is {0} bytes, more than {REASON_BYTES}")]
+    Reason(usize),
+    /// See [`CHILDREN`].
+    #[error("{0} children at once, more than {CHILDREN}: start them in several transitions")]
+    Children(usize),
+    /// See [`WAIT`].
+    #[error("a deadline or timer of {0} days, more than 1,000 years")]
+    Wait(u64),
     /// See [`JOURNAL_LENGTH`].
     #[error(
         "more than {JOURNAL_LENGTH} commits: a saga that lives so long begins anew (`to(..).anew(..)`)"
@@ -47,11 +73,36 @@ pub enum Limit {
     Loop,
 }
 
-/// May this be written?
-pub(crate) fn check(commit: &Commit) -> Result<(), Limit> {
+/// Why something is not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    #[error(transparent)]
+    OverLimit(#[from] Limit),
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
+}
+
+/// May this be written? What cannot be stored is refused whatever its status; a limit stops nothing that takes back.
+pub(crate) fn check(commit: &Commit) -> Result<(), Refused> {
+    commit.check_storable()?;
+    Ok(check_limits(commit)?)
+}
+
+fn check_limits(commit: &Commit) -> Result<(), Limit> {
+    if matches!(commit.status, Status::Running | Status::Completed) {
+        let events = commit.journal.iter().flat_map(|row| &row.event);
+        events.map(Json::len).try_for_each(check_event)?;
+    }
     if commit.status != Status::Running {
         return Ok(());
     }
+    check_wait(commit.wake.delay().unwrap_or_default())?;
+    let births = commit.family.iter().flat_map(|family| &family.births);
+    let children = births.clone().count();
+    if children > CHILDREN {
+        return Err(Limit::Children(children));
+    }
+    births.map(|birth| &birth.commit).try_for_each(check_limits)?;
     let bytes = commit.state.len() + commit.pending.len() + commit.undos.len();
     if bytes > POSITION_BYTES {
         return Err(Limit::Position(bytes));
@@ -60,22 +111,39 @@ pub(crate) fn check(commit: &Commit) -> Result<(), Limit> {
 }
 
 /// May a signal have this commit written? What makes an instance unwind or end is never too much.
-pub(crate) fn check_signalled(commit: &Commit, applied: bool) -> Result<(), Limit> {
+pub(crate) fn check_signalled(commit: &Commit, applied: bool) -> Result<(), Refused> {
     if commit.new_seq > SIGNALLED_LENGTH && (!applied || commit.status == Status::Running) {
-        return Err(Limit::Journal);
+        return Err(Limit::Journal.into());
     }
-    if applied { check(commit) } else { Ok(()) }
-}
-
-/// May this be the first commit of an instance?
-pub(crate) fn check_start(commit: &Commit) -> Result<(), Limit> {
-    check_event(commit.journal[0].event.as_deref().unwrap_or_default())?;
-    check(commit)
+    if applied { check(commit) } else { Ok(commit.check_storable()?) }
 }
 
 /// May this be sent?
-pub(crate) fn check_event(json: &str) -> Result<(), Limit> {
-    if json.len() > EVENT_BYTES { Err(Limit::Event(json.len())) } else { Ok(()) }
+pub(crate) fn check_event(bytes: usize) -> Result<(), Limit> {
+    if bytes > EVENT_BYTES { Err(Limit::Event(bytes)) } else { Ok(()) }
+}
+
+/// Can this event be kept in its instance's row, for the saga to be asked again?
+pub(crate) fn may_keep(event: &Json) -> bool {
+    event.text().is_ok_and(|text| check_event(text.len()).is_ok())
+}
+
+/// May something be found by this name?
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Refused> {
+    json::check_text(what, name)?;
+    let bytes = name.len();
+    if bytes > NAME_BYTES { Err(Limit::Name(what, bytes).into()) } else { Ok(()) }
+}
+
+/// May a person give this reason?
+pub(crate) fn check_reason(reason: &str) -> Result<(), Limit> {
+    let bytes = reason.len();
+    if bytes > REASON_BYTES { Err(Limit::Reason(bytes)) } else { Ok(()) }
+}
+
+/// May something be due after so long?
+pub(crate) fn check_wait(wait: Duration) -> Result<(), Limit> {
+    if wait > WAIT { Err(Limit::Wait(wait.as_secs() / 86_400)) } else { Ok(()) }
 }
 
 /// May one more signal be kept beside those?

@@ -22,6 +22,7 @@ use crate::{
     held::Position,
     id::shard_of,
     instance::Instance,
+    limits,
     operate::{self, Decided, GiveBack, Instruction, Refusal, Subject},
     perform::{Task, What, perform},
     row::Row,
@@ -129,6 +130,7 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
     }
 
     fn birth(&self, start: Start<Value>) -> Result<Birth, String> {
+        start.check().map_err(|refused| refused.to_string())?;
         let start =
             start.try_map(serde_json::from_value::<S::Input>).map_err(|error| error.to_string())?;
         let unborn =
@@ -140,6 +142,7 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
             instance.release();
         }
         let commit = instance.commit();
+        limits::check(&commit).map_err(|refused| refused.to_string())?;
         Ok(Birth { name: S::NAME, commit, options: start.options(), parent: None, owner: None })
     }
 
@@ -153,6 +156,7 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
             // Only its journal grows.
             CallOff::PastPivot | CallOff::Ended => instance.commit_untouched(),
         });
+        commit.iter().try_for_each(Commit::check_storable)?;
         Ok((called_off, commit))
     }
 
@@ -182,7 +186,9 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         let by = upcast::way_back::<S>(watched.version, &watched.undo)?;
         let mut instance = Instance::<S>::from_row(row)?;
         instance.reopen(watched.step_no, by, reference);
-        Ok(instance.commit())
+        let commit = instance.commit();
+        commit.check_storable()?;
+        Ok(commit)
     }
 
     fn signal<'a>(

@@ -48,6 +48,21 @@ macro_rules! row_columns {
 }
 pub(crate) use row_columns;
 
+/// A time, null included, as it can be read and shown: what lies before the year 1 or after 9999, or is infinite, is shown as the first or last day
+/// of those. Postgres knows times that Rust cannot read; one of them must not keep a whole list from being read.
+macro_rules! readable_time {
+    ($column:literal) => {
+        concat!(
+            "case when ",
+            $column,
+            " is not null then greatest(least(",
+            $column,
+            ", '9999-12-31Z'), '0001-01-01Z') end"
+        )
+    };
+}
+pub(crate) use readable_time;
+
 impl FromRow<'_, PgRow> for Row {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         let status: &str = row.try_get(4)?;

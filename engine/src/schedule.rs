@@ -14,25 +14,21 @@
 //! ticks in an interval goes on through both.
 //!
 //! A tick whose instance cannot be started (its input does not fit the saga any more, the database refuses it) stays due, with the
-//! error shown in [`list`], until a process can start it. It keeps no other schedule waiting.
+//! error shown in [`list`], until a process can start it. It keeps no other schedule waiting. A tick that is left out (it was missed, or an
+//! earlier instance is open) is shown in [`list`] too, with the reason: the newest one.
 
-use chrono::{DateTime, Duration, SecondsFormat, Utc};
+use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
-use serde::Deserialize as _;
 use serde_json::Value;
-use sqlx::{Connection as _, FromRow, PgConnection, Postgres, Transaction, types::Json};
+use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
-use crate::{
-    birth::Start,
-    engine::Engine,
-    id::shard_of,
-    lane::is_transient,
-    saga::Saga,
-    start::{insert, is_already_open},
-    worker::Shift,
-};
+use crate::{birth::Start, engine::Engine, id::shard_of, limits, row::readable_time, saga::Saga};
+
+mod fire;
+
+pub(crate) use fire::fire;
 
 /// A tick that is decided by then is on time.
 const ON_TIME: Duration = Duration::seconds(30);
@@ -123,6 +119,10 @@ pub struct Listed {
     pub last_saga_id: Option<Uuid>,
     /// Why the tick that is due cannot be started.
     pub last_error: Option<String>,
+    /// The newest tick that was left out.
+    pub left_out_at: Option<DateTime<Utc>>,
+    /// Why it was left out.
+    pub left_out_why: Option<String>,
 }
 
 impl Schedule {
@@ -176,29 +176,30 @@ impl Ticks {
         Some(last.with_timezone(&Utc))
     }
 
-    /// The ticks from `next` to `now` that are to be started, oldest first.
+    /// The ticks from `next` to `now` that are to be started, oldest first; and the newest that was missed and is not made up for.
     fn due(
         &self,
         next: DateTime<Utc>,
         now: DateTime<Utc>,
         catch_up: CatchUp,
-    ) -> Vec<DateTime<Utc>> {
+    ) -> (Vec<DateTime<Utc>>, Option<DateTime<Utc>>) {
         let made_up_for = match catch_up {
             CatchUp::Skip => 0,
             CatchUp::One => 1,
             CatchUp::All(limit) => usize::from(limit),
         };
-        let (mut ticks, mut missed, mut at) = (Vec::new(), 0, now);
+        let (mut ticks, mut missed, mut at, mut left_out) = (Vec::new(), 0, now, None);
         while let Some(tick) = self.before(at).filter(|tick| *tick >= next) {
             missed += usize::from(now - tick > ON_TIME);
             if missed > made_up_for {
+                left_out = Some(tick);
                 break;
             }
             ticks.push(tick);
             at = tick - Duration::milliseconds(1);
         }
         ticks.reverse();
-        ticks
+        (ticks, left_out)
     }
 }
 
@@ -219,6 +220,8 @@ impl Engine {
         let kind = self
             .kind(&schedule.saga)
             .ok_or_else(|| ScheduleError::Unknown(schedule.saga.clone()))?;
+        limits::check_name("schedule's name", &schedule.name)
+            .map_err(|refused| ScheduleError::Input(refused.to_string()))?;
         kind.birth(schedule.start.clone()).map_err(ScheduleError::Input)?;
         let now: DateTime<Utc> = sqlx::query_scalar("-- name: business time\nselect saga.now()")
             .fetch_one(&mut *tx)
@@ -321,174 +324,18 @@ pub async fn remove(tx: &mut PgConnection, name: &str) -> Result<bool, sqlx::Err
 /// # Errors
 /// The database's.
 pub async fn list(tx: &mut PgConnection) -> Result<Vec<Listed>, sqlx::Error> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "-- name: list schedules
-        select name, saga, cron, zone, next_at, last_at, last_saga_id, last_error from saga.schedule order by name",
-    )
+            select name, saga, cron, zone, ",
+        readable_time!("next_at"),
+        " as next_at, ",
+        readable_time!("last_at"),
+        " as last_at, last_saga_id, last_error, ",
+        readable_time!("left_out_at"),
+        " as left_out_at, left_out_why
+            from saga.schedule order by name"
+    ))
     .fetch_all(tx)
-    .await
-}
-
-/// A schedule whose tick is due.
-#[derive(FromRow)]
-struct Due {
-    shard: i16,
-    name: String,
-    saga: String,
-    cron: String,
-    zone: String,
-    start: Value,
-    catch_up: String,
-    catch_up_limit: Option<i32>,
-    overlap: String,
-    next_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-}
-
-/// Decides the ticks that are due of one schedule after the other, each in a transaction of its own.
-///
-/// Round trips: 4 a schedule, 1 to 4 more a tick. Row operations: 1 a schedule, 2 an instance.
-pub(crate) async fn fire(
-    shift: &Shift,
-    connection: &mut PgConnection,
-    names: &[&str],
-) -> Result<(), sqlx::Error> {
-    let mut seen = Vec::new();
-    loop {
-        let mut tx = connection.begin().await?;
-        let due: Option<Due> = sqlx::query_as(
-            "-- name: lock due schedule
-            select shard, name, saga, cron, zone, start, catch_up, catch_up_limit, overlap, next_at, saga.now() as now
-            from saga.schedule
-            where next_at <= (select saga.now()) and saga = any($1) and name <> all($2)
-            order by next_at limit 1 for no key update skip locked",
-        )
-        .bind(names)
-        .bind(&seen)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(due) = due else { return tx.rollback().await };
-        seen.push(due.name.clone());
-        let refusal = match decide(shift, tx, &due).await {
-            Ok(decided) => decided.err(),
-            // It is this schedule's own: the round goes on.
-            Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
-                Some(error.to_string())
-            }
-            Err(error) => return Err(error),
-        };
-        match refusal {
-            Some(why) => say_why(connection, &due, &why).await?,
-            None => shift.hint.notify_one(),
-        }
-    }
-}
-
-/// Starts all that is due of a schedule and decides its next tick, or does nothing and answers why.
-async fn decide(
-    shift: &Shift,
-    mut tx: Transaction<'_, Postgres>,
-    due: &Due,
-) -> Result<Result<(), String>, sqlx::Error> {
-    let (next, last) = match start_all(shift, &mut tx, due).await? {
-        Ok(decided) => decided,
-        Err(why) => return tx.rollback().await.map(|()| Err(why)),
-    };
-    sqlx::query(
-        "-- name: decide ticks
-        update saga.schedule set next_at = coalesce($3, '9999-12-31'), last_at = coalesce($4, last_at),
-            last_saga_id = coalesce($5, last_saga_id), last_error = null
-        where shard = $1 and name = $2",
-    )
-    .bind(due.shard)
-    .bind(&due.name)
-    .bind(next)
-    .bind(last.map(|last| last.0))
-    .bind(last.map(|last| last.1))
-    .execute(&mut *tx)
-    .await?;
-    tx.commit().await.map(Ok)
-}
-
-/// Shows why the tick is not started, unless somebody else has decided it meanwhile.
-async fn say_why(connection: &mut PgConnection, due: &Due, why: &str) -> Result<(), sqlx::Error> {
-    tracing::error!(schedule = due.name, why, "a tick cannot be started");
-    sqlx::query(
-        "-- name: say why a tick is not started
-        update saga.schedule set last_error = $4
-        where shard = $1 and name = $2 and next_at = $3 and last_error is distinct from $4",
-    )
-    .bind(due.shard)
-    .bind(&due.name)
-    .bind(due.next_at)
-    .bind(why)
-    .execute(connection)
-    .await
-    .map(|_| ())
-}
-
-/// The tick after those that are decided, and the newest that started an instance.
-type Decided = (Option<DateTime<Utc>>, Option<(DateTime<Utc>, Uuid)>);
-
-async fn start_all(
-    shift: &Shift,
-    tx: &mut PgConnection,
-    due: &Due,
-) -> Result<Result<Decided, String>, sqlx::Error> {
-    let ticks = match Ticks::of(&due.cron, &due.zone) {
-        Ok(ticks) => ticks,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let catch_up = match due.catch_up.as_str() {
-        "all" => CatchUp::All(
-            due.catch_up_limit.and_then(|limit| u16::try_from(limit).ok()).unwrap_or(u16::MAX),
-        ),
-        "one" => CatchUp::One,
-        _ => CatchUp::Skip,
-    };
-    let Some(kind) = shift.engine.kind(&due.saga) else {
-        return Ok(Err(format!("{} is not registered here", due.saga)));
-    };
-    let start = match Start::<Value>::deserialize(&due.start) {
-        Ok(start) => start,
-        Err(error) => return Ok(Err(format!("its start cannot be read: {error}"))),
-    };
-    let mut last = None;
-    for tick in ticks.due(due.next_at, due.now, catch_up) {
-        if due.overlap == "skip" && overlaps(tx, due, &start.subject).await? {
-            continue;
-        }
-        let key = format!("{}@{}", due.name, tick.to_rfc3339_opts(SecondsFormat::Secs, true));
-        let birth = match kind.birth(start.clone().key(key)) {
-            Ok(birth) => birth,
-            Err(why) => return Ok(Err(why)),
-        };
-        // An instance of that very key that is open is this tick's: the clock was set back.
-        let mut save = tx.begin().await?;
-        match insert(&mut save, std::slice::from_ref(&birth), false).await {
-            Ok(()) => {
-                save.commit().await?;
-                last = Some((tick, birth.commit.id));
-            }
-            Err(error) if is_already_open(&error) => save.rollback().await?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Ok((ticks.after(due.now), last)))
-}
-
-/// Is an instance open that this schedule started?
-async fn overlaps(tx: &mut PgConnection, due: &Due, subject: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- name: overlaps
-        select exists (select from saga.instance i
-            where i.shard = $1 and i.subject = $2 and i.name = $3 and starts_with(i.start_key, $4 || '@') and i.ended_at is null)",
-    )
-    .bind(shard_of(subject))
-    .bind(subject)
-    .bind(&due.saga)
-    .bind(&due.name)
-    .fetch_one(tx)
     .await
 }
 

@@ -12,7 +12,7 @@ use crate::{
     id::{shard_in, shard_of},
     instance::{Entry, Instance},
     json::json,
-    limits::{self, Limit},
+    limits::{self, Limit, Refused, Unstorable},
     row::Row,
     saga::{CalledOff, Early, Saga, Then},
     status::Status,
@@ -49,6 +49,9 @@ pub enum SignalError {
     /// The saga's decision is not allowed.
     #[error("{0}")]
     Broken(String),
+    /// The event cannot be stored, or the signal's id holds NUL.
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
     /// The signal is too large, or too many are kept already, or the instance lives too long. Roll back.
     #[error(transparent)]
     OverLimit(#[from] Limit),
@@ -57,11 +60,21 @@ pub enum SignalError {
     Database(#[from] sqlx::Error),
 }
 
+impl From<Refused> for SignalError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverLimit(limit) => limit.into(),
+            Refused::Unstorable(unstorable) => unstorable.into(),
+        }
+    }
+}
+
 /// Gives an instance a signal, once per `signal_id`.
 ///
 /// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
 /// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
-/// An instance that a newer version of the saga has advanced keeps the signal, unread, for a process that knows it.
+/// An instance that this process cannot read, above all one that a newer version of the saga has advanced, keeps the signal, unread, for a
+/// process that can.
 /// Round trips: 3, and 2 where signals are kept. Row operations: 3 (instance, journal, signal).
 ///
 /// # Errors
@@ -76,15 +89,17 @@ pub async fn signal<S: Saga>(
         .await?
         .filter(|row| row.name == S::NAME)
         .ok_or(SignalError::NotFound(id))?;
-    let text = json(&event);
-    limits::check_event(&text)?;
-    if row.version > S::VERSION.cast_signed() {
-        return keep_unread::<S>(tx, &row, signal_id, &text).await;
-    }
+    limits::check_name("signal id", signal_id)?;
+    let json = json(&event);
+    let text = json.text()?;
+    limits::check_event(text.len())?;
     let owned = row.owner.is_some();
-    let mut instance = read::<S>(row)?;
+    let unread = Unread::of(&row);
+    let Ok(mut instance) = Instance::<S>::from_row(row).map(Box::new) else {
+        return keep_unread::<S>(tx, &unread, signal_id, text).await;
+    };
     let answer = offer(&mut instance, owned, &event)?;
-    if !remember::<S>(tx, id, signal_id, &text, answer).await? {
+    if !remember::<S>(tx, id, signal_id, text, answer).await? {
         return Ok(Answer::Duplicate);
     }
     if answer == Answer::Kept {
@@ -93,12 +108,15 @@ pub async fn signal<S: Saga>(
     }
     if answer == Answer::Applied && instance.kept > 0 {
         // The new state may be the one that a kept signal came for.
-        for (signal, event, version) in store::early_signals(&mut *tx, instance.shard, id).await? {
-            let event = upcast::event::<S>(version, &event)
-                .map_err(|misfit| SignalError::Unreadable { id, why: misfit.to_string() })?;
-            instance.early.push_back((signal, event));
+        let kept = store::early_signals(&mut *tx, instance.shard, id).await?;
+        let kept = kept.into_iter().map(|(signal, event, version)| {
+            upcast::event::<S>(version, &event).map(|event| (signal, event))
+        });
+        // One that cannot be read here is left, with the others, to a worker.
+        if let Ok(kept) = kept.collect() {
+            instance.early = kept;
+            instance.take_early();
         }
-        instance.take_early();
     }
     let goes_on = !instance.parks() && *instance.wake() != Wake::Keep;
     if answer == Answer::Applied && goes_on && !owned {
@@ -171,6 +189,7 @@ impl Engine {
         id: Uuid,
         why: &str,
     ) -> Result<CallOff, SignalError> {
+        limits::check_reason(why)?;
         let row =
             store::lock_instance(tx, shard_in(id), id).await?.ok_or(SignalError::NotFound(id))?;
         let (called_off, commit) = self
@@ -184,10 +203,26 @@ impl Engine {
     }
 }
 
-/// The row is of a version that this process does not know: the signal is kept for one that does, unless the row takes none at all.
+/// What of a row is needed to keep a signal without reading the rest.
+struct Unread {
+    shard: i16,
+    saga_id: Uuid,
+    status: Status,
+    ended: bool,
+    kept: i16,
+}
+
+impl Unread {
+    fn of(row: &Row) -> Self {
+        let Row { shard, saga_id, status, ended, kept, .. } = *row;
+        Self { shard, saga_id, status, ended, kept }
+    }
+}
+
+/// This process cannot read the row: the signal is kept for one that can, unless the row takes none at all.
 async fn keep_unread<S: Saga>(
     tx: &mut PgConnection,
-    row: &Row,
+    row: &Unread,
     signal_id: &str,
     event: &str,
 ) -> Result<Answer, SignalError> {

@@ -15,7 +15,7 @@ use crate::{
     id::shard_of,
     instance::{Instance, Pending},
     json::JsonText,
-    limits::{self, Limit},
+    limits::{self, Limit, Refused, Unstorable},
     row::row_type,
     saga::Saga,
     status::{Status, WaitingOn},
@@ -45,6 +45,9 @@ pub enum StartError {
     /// The input, or what the saga made of it, is too large.
     #[error(transparent)]
     OverLimit(#[from] Limit),
+    /// The input, or what the saga made of it, cannot be stored; or a name holds NUL.
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
     /// A step of the first chain failed.
     #[error("the first chain failed: {0}")]
     Step(#[from] StepError),
@@ -53,11 +56,22 @@ pub enum StartError {
     Database(#[from] sqlx::Error),
 }
 
-/// A row that could not be read.
+impl From<Refused> for StartError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverLimit(limit) => limit.into(),
+            Refused::Unstorable(unstorable) => unstorable.into(),
+        }
+    }
+}
+
+/// A row that could not be read, or what was made of it not be stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error(transparent)]
     Stored(#[from] Misfit),
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
 }
@@ -158,6 +172,7 @@ impl Engine {
         let mut births = Vec::with_capacity(starts.len());
         let mut places = Vec::with_capacity(starts.len());
         for start in &starts {
+            start.check()?;
             let mut instance = self.begin::<S>(tx, start).await?;
             let place = match &shift {
                 Some(shift)
@@ -174,7 +189,7 @@ impl Engine {
             }
             let owner = place.as_ref().and(shift.as_ref()).map(|shift| shift.worker_id);
             let commit = instance.commit();
-            limits::check_start(&commit)?;
+            limits::check(&commit)?;
             births.push(Birth {
                 name: S::NAME,
                 commit,
@@ -319,7 +334,7 @@ impl<'a> Newborn<'a> {
             state: JsonText(&commit.state),
             pending: JsonText(&commit.pending),
             undos: JsonText(&commit.undos),
-            reason: commit.reason.as_deref().map(JsonText),
+            reason: commit.reason.as_ref().map(JsonText),
             past_pivot: commit.past_pivot,
             kept: commit.kept,
             seq: commit.new_seq,
@@ -398,7 +413,7 @@ pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unr
             tracing::error!(saga_id = %id, %error, "an instance cannot be read");
             store::stick(pool, fence, &misfit.to_string()).await
         }
-        Unreadable::Database(_) => {
+        Unreadable::Database(_) | Unreadable::Unstorable(_) => {
             return tracing::warn!(saga_id = %id, %error, "left to the sweep");
         }
     };

@@ -15,7 +15,7 @@ use crate::{
     commit::Commit,
     family::write_own,
     instance::{Entry, Instance, Pending},
-    json::json,
+    json::{Json, JsonText, Unstorable, json},
     saga::{Saga, Step, Undo},
     start::Unreadable,
     status::Status,
@@ -28,9 +28,18 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct NewWatch {
     step_no: i32,
-    activity: String,
-    undo: String,
+    activity: Json,
+    undo: Json,
     lasts_ms: i64,
+}
+
+impl NewWatch {
+    /// # Errors
+    /// Why it cannot be stored.
+    pub(crate) fn check_storable(&self) -> Result<(), Unstorable> {
+        self.activity.text()?;
+        self.undo.text().map(|_| ())
+    }
 }
 
 /// A watch whose time to look has come.
@@ -103,7 +112,7 @@ pub(crate) async fn insert(tx: &mut PgConnection, members: &[&Commit]) -> Result
         insert into saga.watch (shard, saga_id, step_no, version, activity, undo, until, next_at)
         select w.shard, w.saga_id, w.step_no, w.version, w.activity::jsonb, w.undo::jsonb, saga.now() + w.ms * interval '1 ms',
             least(saga.now() + w.ms * interval '1 ms', saga.now() + interval '30 s')
-        from unnest($1::smallint[], $2::uuid[], $3::integer[], $4::smallint[], $5::text[], $6::text[], $7::bigint[])
+        from unnest($1::smallint[], $2::uuid[], $3::integer[], $4::smallint[], $5::json[], $6::json[], $7::bigint[])
             as w(shard, saga_id, step_no, version, activity, undo, ms)
         on conflict do nothing",
     )
@@ -111,8 +120,8 @@ pub(crate) async fn insert(tx: &mut PgConnection, members: &[&Commit]) -> Result
     .bind(watched().map(|(c, _)| c.id).collect::<Vec<_>>())
     .bind(watched().map(|(_, w)| w.step_no).collect::<Vec<_>>())
     .bind(watched().map(|(c, _)| c.version).collect::<Vec<_>>())
-    .bind(watched().map(|(_, w)| w.activity.as_str()).collect::<Vec<_>>())
-    .bind(watched().map(|(_, w)| w.undo.as_str()).collect::<Vec<_>>())
+    .bind(watched().map(|(_, w)| JsonText(&w.activity)).collect::<Vec<_>>())
+    .bind(watched().map(|(_, w)| JsonText(&w.undo)).collect::<Vec<_>>())
     .bind(watched().map(|(_, w)| w.lasts_ms).collect::<Vec<_>>())
     .execute(tx)
     .await

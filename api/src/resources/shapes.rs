@@ -63,6 +63,7 @@ pub fn not_started(error: StartError) -> Problem {
         StartError::Unknown(_)
         | StartError::Broken(_)
         | StartError::OverLimit(_)
+        | StartError::Unstorable(_)
         | StartError::Step(_) => {
             tracing::error!(%error, "a saga could not be started");
             Problem::internal()
@@ -77,6 +78,7 @@ pub fn not_signalled(error: SignalError) -> Problem {
         SignalError::NotFound(_)
         | SignalError::Unreadable { .. }
         | SignalError::OverLimit(_)
+        | SignalError::Unstorable(_)
         | SignalError::Broken(_) => {
             tracing::error!(%error, "a saga could not be told");
             Problem::internal()

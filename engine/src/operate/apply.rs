@@ -9,7 +9,7 @@ use crate::{
     apply::on,
     family::CallOff,
     instance::{Entry, Instance, Pending},
-    json::json as json_text,
+    json::shown as json_text,
     notice::Kind,
     perform::{Fact, Task, What},
     saga::{CalledOff, Saga, Step, Then, Undo},
@@ -56,7 +56,9 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
         undos: back.iter().map(json_text).collect(),
         reason: instance.reason.as_ref().map(json_text).unwrap_or_default(),
     });
-    Ok(Decided { commit: instance.commit(), outlook, back })
+    let commit = instance.commit();
+    commit.check_storable().map_err(|why| Refusal::DoesNotFit(why.to_string()))?;
+    Ok(Decided { commit, outlook, back })
 }
 
 impl<S: Saga> Instance<S> {

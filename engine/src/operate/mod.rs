@@ -21,7 +21,7 @@ pub(crate) use self::{
     subjects::look,
 };
 use crate::{
-    engine::Engine, family::write_all, id::shard_in, row::Row, signal::wake_workers, store,
+    engine::Engine, family::write_all, id::shard_in, limits, row::Row, signal::wake_workers, store,
 };
 
 /// One thing that a person wants done to one instance.
@@ -322,6 +322,9 @@ impl Engine {
         if order.by.trim().is_empty() || order.reason.trim().is_empty() {
             return Err(Refusal::NoReason);
         }
+        limits::check_reason(&order.reason).map_err(|why| Refusal::DoesNotFit(why.to_string()))?;
+        limits::check_name("name of who wants it", &order.by)
+            .map_err(|why| Refusal::DoesNotFit(why.to_string()))?;
         let row = &subject.row;
         if order.seq.is_some_and(|seq| seq != row.seq) {
             return Err(Refusal::MovedOn { seq: row.seq });

@@ -1,3 +1,5 @@
+use chrono::SecondsFormat;
+
 use super::*;
 
 fn utc(text: &str) -> DateTime<Utc> {
@@ -59,7 +61,8 @@ fn what_is_due_after_an_outage_over_a_change_of_the_clocks_is_what_would_have_ti
         ("*/20 * * * *", "2026-10-25T00:00:00Z", "2026-10-25T04:00:00Z"),
     ] {
         let ticks = Ticks::of(cron, "Europe/Berlin").expect("it reads");
-        let due = ticks.due(utc(from), utc(to), CatchUp::All(1_000));
+        let (due, left_out) = ticks.due(utc(from), utc(to), CatchUp::All(1_000));
+        assert_eq!(left_out, None);
         let due = due.iter().map(|tick| tick.to_rfc3339_opts(SecondsFormat::Secs, true));
         let before = (utc(from) - Duration::seconds(1)).to_rfc3339();
         assert_eq!(due.collect::<Vec<_>>(), berlin(cron, &before, to), "{cron} from {from}");
@@ -71,11 +74,16 @@ fn what_was_missed_is_made_up_for_by_policy_and_what_is_on_time_always_ticks() {
     let ticks = Ticks::of("0 * * * *", "UTC").expect("it reads");
     let (next, now) = (utc("2026-01-01T01:00:00Z"), utc("2026-01-01T05:00:10Z"));
     let hours = |catch_up| {
-        let due = ticks.due(next, now, catch_up);
-        due.iter().map(|tick| tick.format("%H").to_string()).collect::<Vec<_>>()
+        let (due, left_out) = ticks.due(next, now, catch_up);
+        let hour = |tick: &DateTime<Utc>| tick.format("%H").to_string();
+        (due.iter().map(hour).collect::<Vec<_>>(), left_out.as_ref().map(hour))
     };
-    assert_eq!(hours(CatchUp::Skip), ["05"]);
-    assert_eq!(hours(CatchUp::One), ["04", "05"]);
-    assert_eq!(hours(CatchUp::All(2)), ["03", "04", "05"]);
-    assert_eq!(hours(CatchUp::All(100)), ["01", "02", "03", "04", "05"]);
+    let is = |due: &[&str], left_out: Option<&str>| {
+        let due = due.iter().map(|hour| (*hour).to_owned()).collect::<Vec<_>>();
+        (due, left_out.map(str::to_owned))
+    };
+    assert_eq!(hours(CatchUp::Skip), is(&["05"], Some("04")));
+    assert_eq!(hours(CatchUp::One), is(&["04", "05"], Some("03")));
+    assert_eq!(hours(CatchUp::All(2)), is(&["03", "04", "05"], Some("02")));
+    assert_eq!(hours(CatchUp::All(100)), is(&["01", "02", "03", "04", "05"], None));
 }

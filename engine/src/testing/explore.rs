@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     apply::on,
-    json::json,
+    json::shown as json,
     saga::{Joined, Saga, Step, Then, Undo},
     signal::Answer,
     status::Status,
@@ -113,6 +113,7 @@ impl<S: Samples> Explorer<S> {
         if at == next {
             self.held.extend(&walk.held);
             self.stored.see(&walk.instance);
+            self.must_read_back(&walk);
             assert!(next < POSITIONS, "more than {POSITIONS} positions: does {} count?", S::NAME);
             if walk.status().is_final() {
                 self.must_balance(&walk);
@@ -188,6 +189,7 @@ impl<S: Samples> Explorer<S> {
         }
         for Sample { event, stands } in samples {
             let label = name(&event);
+            self.event_must_read_back(&event);
             if unwinds(walk, &event) {
                 self.refusals.insert((step_name(step), label.clone()));
                 self.must_say_refused(step, &event, stands);
@@ -254,6 +256,7 @@ impl<S: Samples> Explorer<S> {
 
     fn signals(&mut self, at: usize, walk: &Walk<S>) {
         for signal in S::signals() {
+            self.event_must_read_back(&signal);
             let mut next = walk.fork();
             match next.try_signal(&signal) {
                 Ok(Answer::Applied) => {

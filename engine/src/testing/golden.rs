@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{explore::explore, samples::Samples};
 use crate::{
     instance::{Instance, Pending},
-    json::json,
+    json::shown as json,
     saga::{Saga, Step},
     unwind::WayBack,
     upcast::{self, Misfit, Part},

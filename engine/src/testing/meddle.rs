@@ -16,7 +16,7 @@ use super::{explore::step_name, samples::Samples, walk::name};
 use crate::{
     engine::Engine,
     family::CallOff,
-    json::json,
+    json::shown as json,
     saga::{Saga, Step, Undo},
     steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone},
 };

@@ -33,6 +33,7 @@ mod refused;
 mod rules;
 mod samples;
 mod seed;
+mod stored;
 mod trial;
 mod unwind;
 mod walk;

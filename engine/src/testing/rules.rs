@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::{
     explore::{Explorer, place, step_name},
     samples::Samples,
+    stored,
     walk::{Walk, name},
 };
 use crate::{
     instance::Forbidden,
-    json::json,
+    json::shown as json,
     saga::{Step, Undo},
     status::Status,
 };
@@ -53,6 +54,25 @@ impl<S: Samples> Explorer<S> {
                 "{by} is an undo and has an undo itself, which never runs: its way back is `Undo::Nothing`"
             ));
         }
+    }
+
+    /// What the engine stores, it must be able to read.
+    pub(super) fn must_read_back(&mut self, walk: &Walk<S>) {
+        for (part, why) in stored::unreadable(&walk.instance) {
+            self.cannot_be_stored(&format!("the {part} in {}", place(walk)), &why);
+        }
+    }
+
+    pub(super) fn event_must_read_back(&mut self, event: &S::Event) {
+        if let Err(why) = stored::reads_back(event) {
+            self.cannot_be_stored(&format!("the event {}", name(event)), &why);
+        }
+    }
+
+    fn cannot_be_stored(&mut self, what: &str, why: &str) {
+        self.fault(format!(
+            "{what} cannot be stored: {why}. Keep plain data: maps with texts as keys, finite numbers, types that read what they write"
+        ));
     }
 
     /// What stands outside when everything was taken back was forgotten.

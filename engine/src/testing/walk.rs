@@ -17,7 +17,7 @@ use crate::{
     birth::Birth,
     commit::Wake,
     instance::{Entry, Instance, Pending},
-    json::json,
+    json::shown as json,
     perform::{Fact, What},
     saga::{Joined, Saga, Step, Undo},
     signal::{Answer, offer},

@@ -43,6 +43,7 @@ mod tasks;
 mod trip;
 mod undo;
 mod unknown;
+mod unstorable;
 mod verbs;
 mod versions;
 mod watch;

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use stepwise_engine::{CatchUp, Overlap, Schedule, ScheduleError, Start, schedule, testing::Clock};
+use stepwise_engine::{
+    CatchUp, Gate, Overlap, Schedule, ScheduleError, Start, schedule, testing::Clock,
+};
 
 use crate::{
-    job::{Input, Job},
+    job::{Event, Input, Job},
     world::{World, engine, eventually, quick, work_on},
 };
 
@@ -40,6 +42,11 @@ async fn keys(world: &World) -> Vec<String> {
         .fetch_all(&world.pool)
         .await
         .expect("the database is there")
+}
+
+async fn list(world: &World) -> Vec<schedule::Listed> {
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    schedule::list(&mut tx).await.expect("the database is there")
 }
 
 async fn next_at(world: &World) -> Option<DateTime<Utc>> {
@@ -158,11 +165,104 @@ async fn a_tick_is_left_out_while_an_earlier_instance_is_open_if_so_declared() {
     past_the_hour(&world, 1).await;
     decided(&world).await;
     assert_eq!(keys(&world).await.len(), 1, "the first is open");
+    let listed = list(&world).await;
+    let why = listed[0].left_out_why.as_deref();
+    assert_eq!(why, Some("an earlier instance of this schedule is open"));
+    assert!(listed[0].left_out_at > listed[0].last_at, "{listed:?}");
     put(&world, &hourly(Input::Wait)).await.expect("it is one");
     past_the_hour(&world, 1).await;
     eventually("another beside it", async || keys(&world).await.len() == 2).await;
     worker.stop().await;
     world.close().await;
+}
+
+#[tokio::test]
+async fn a_schedule_never_takes_the_instances_of_another_for_its_own() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    for name in ["hourly", "hourly@eu", "hourly@"] {
+        let schedule =
+            Schedule { name: name.into(), overlap: Overlap::Skip, ..hourly(Input::Wait) };
+        put(&world, &schedule).await.expect("it is one");
+    }
+    past_the_hour(&world, 1).await;
+    eventually("one tick each", async || keys(&world).await.len() == 3).await;
+    // Only the instance of the first one ends.
+    let id = sqlx::query_scalar(
+        "-- name: test first
+        select saga_id from saga.instance where start_key like 'hourly@20%'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("it has ticked");
+    world.signal::<Job>(id, "go", Event::Go).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    past_the_hour(&world, 1).await;
+    eventually("its next tick", async || keys(&world).await.len() == 4).await;
+    eventually("the others to be left out", async || {
+        list(&world).await.iter().filter(|one| one.left_out_at.is_some()).count() == 2
+    })
+    .await;
+    let listed = list(&world).await;
+    assert_eq!(
+        listed.iter().find(|one| one.name == "hourly").map(|one| one.left_out_at),
+        Some(None)
+    );
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn ticks_that_were_missed_are_shown_with_the_reason() {
+    let world = World::new().await;
+    put(&world, &hourly(Input::Nothing)).await.expect("it is one");
+    past_the_hour(&world, 600).await;
+    let worker = world.worker(quick()).await;
+    decided(&world).await;
+    let listed = list(&world).await;
+    assert_eq!((listed[0].last_at, keys(&world).await.len()), (None, 0));
+    let why = listed[0].left_out_why.as_deref();
+    assert_eq!(why, Some("it was missed: no worker was there to start it"));
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn the_deploy_gate_reads_schedules_and_watched_effects() {
+    let world = World::new().await;
+    put(&world, &hourly(Input::Wait)).await.expect("it is one");
+    let known = || Gate::new().knows::<Job>();
+    let check = async |gate: Gate| {
+        let found = gate.check(&world.pool).await.expect("the database is there");
+        found.into_iter().map(|one| (one.why, one.count)).collect::<Vec<_>>()
+    };
+    assert_eq!(check(known()).await, []);
+    let unknown = "schedule hourly: this binary does not know the saga".to_owned();
+    assert_eq!(check(Gate::new()).await, [(unknown, 1)]);
+    let id = world.start::<Job>("watched", Input::Nothing).await;
+    sqlx::query(
+        "-- name: test plant
+        with watched as (
+            insert into saga.watch (shard, saga_id, step_no, version, activity, undo, until, next_at)
+            select shard, saga_id, n, n, '\"Work\"', case n when 1 then '{\"activity\":\"Nothing\"}' else '{}' end::jsonb,
+                'infinity', 'infinity'
+            from saga.instance, generate_series(1, 2) n where saga_id = $1
+        )
+        update saga.schedule set start = jsonb_set(start, '{input}', '\"Dance\"')",
+    )
+    .bind(id)
+    .execute(&world.pool)
+    .await
+    .expect("the database is there");
+    let found = check(known()).await;
+    for expected in [
+        "schedule hourly: its input does not fit: unknown variant `Dance`",
+        "a watched effect: the stored undo does not fit: unknown variant `Nothing`",
+        "a watched effect: this binary knows versions up to 1 only",
+    ] {
+        assert!(found.iter().any(|(why, _)| why.starts_with(expected)), "{expected} in {found:?}");
+    }
+    drop(world);
 }
 
 #[tokio::test]
