@@ -291,6 +291,8 @@ CREATE TABLE saga.instance (
     overdue boolean DEFAULT false NOT NULL,
     suspect boolean DEFAULT false NOT NULL,
     deaths smallint DEFAULT 0 NOT NULL,
+    build bigint,
+    unread_by bigint,
     CONSTRAINT a_priority_is_high_normal_or_low CHECK (((priority >= 0) AND (priority <= 2))),
     CONSTRAINT an_open_instance_has_a_reason_to_wake CHECK (
 CASE
@@ -485,7 +487,8 @@ CREATE TABLE saga.worker (
     kinds jsonb NOT NULL,
     started_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     lease_until timestamp with time zone NOT NULL,
-    signed_off boolean DEFAULT false NOT NULL
+    signed_off boolean DEFAULT false NOT NULL,
+    build bigint
 );
 CREATE TABLE shop._migrations (
     version bigint NOT NULL,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     birth::Birth,
+    build,
     json::{Json, JsonText, Unstorable},
     notice::{self, Tell},
     row::row_type,
@@ -359,6 +360,7 @@ pub(crate) async fn write(
     let written = sqlx::query_as::<_, (Uuid, i32)>(statement)
         .bind(members)
         .bind(entries(batch.iter(), 1))
+        .bind(build::made_at())
         .fetch_all(&mut *tx)
         .await?;
     let written = written.into_iter().collect();
@@ -423,7 +425,7 @@ written as (
             when f.wake = 4 then i.timer_at else c.now + f.delay_ms * interval '1 ms' end,
         timer_at = case when f.wake in (0, 4, 5) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
         ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
-        queued = q.queued, suspect = i.suspect and not f.clears,
+        queued = q.queued, suspect = i.suspect and not f.clears, build = $3,
         deaths = case when f.clears then 0 else i.deaths end, updated_at = c.real
     from fenced f, clock c, lateral (
         -- Only its turn, or unwinding, takes it out of its queue.

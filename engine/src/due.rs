@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
 
 use crate::{
+    build,
     row::{Row, readable_time, row_columns},
     waits,
     worker::Shift,
@@ -57,6 +58,7 @@ macro_rules! due_of {
             $class,
             " + 1], now - interval '1 second') from clock)
         and exists (select from known k where k.name = i.name and k.version >= i.version)
+        and (i.unread_by is null or i.unread_by < $5)
     order by i.wake_at
     limit ",
             $limit,
@@ -139,6 +141,7 @@ pub(crate) async fn claim(
         .bind(&names)
         .bind(&versions)
         .bind(frontier.reached)
+        .bind(build::made_at())
         .fetch_all(&mut *connection)
         .await?;
     metrics::histogram!("stepwise_claim_seconds").record(asked.elapsed().as_secs_f64());
@@ -163,12 +166,14 @@ pub(crate) async fn claim(
                 where i.priority = class.priority and i.wake_at >= (select now - interval '1 second' from clock)
                     and i.wake_at < (select now + $3 * interval '1 ms' from clock)
                     and exists (select from known k where k.name = i.name and k.version >= i.version)
+                    and (i.unread_by is null or i.unread_by < $4)
                 order by i.wake_at limit 1) n)
         from clock c",
     )
     .bind(names)
     .bind(versions)
     .bind(i64::try_from(poll.as_millis()).unwrap_or(i64::MAX))
+    .bind(build::made_at())
     .fetch_one(&mut *connection)
     .await?;
     frontier.reached = [now; 3];

@@ -179,7 +179,12 @@ impl<S: Saga> Instance<S> {
     ///
     /// # Errors
     /// When it is of a newer version, cannot be brought up to this one, or does not fit the types.
-    pub(crate) fn from_row(mut row: Row) -> Result<Self, Misfit> {
+    pub(crate) fn from_row(row: Row) -> Result<Self, Misfit> {
+        let build = row.build;
+        Self::read(row).map_err(|misfit| misfit.of_build(build))
+    }
+
+    fn read(mut row: Row) -> Result<Self, Misfit> {
         match row.version.cmp(&S::VERSION.cast_signed()) {
             Ordering::Equal => {}
             Ordering::Less => row = upcast::row::<S>(row)?,

@@ -9,6 +9,7 @@ use sqlx::{Connection as _, PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
 use crate::{
+    build,
     contact::Contact,
     engine::Engine,
     notice,
@@ -27,14 +28,15 @@ pub(crate) async fn register(
         with freed as (
             update saga.worker set lease_until = clock_timestamp() where $4 and name = $2
         )
-        insert into saga.worker (worker_id, name, kinds, lease_until)
-        values ($1, $2, $3, clock_timestamp() + $5 * interval '1 ms')",
+        insert into saga.worker (worker_id, name, kinds, lease_until, build)
+        values ($1, $2, $3, clock_timestamp() + $5 * interval '1 ms', $6)",
     )
     .bind(worker_id)
     .bind(&config.name)
     .bind(Json(engine.kinds()))
     .bind(config.sole)
     .bind(i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX))
+    .bind(build::made_at())
     .execute(engine.pool())
     .await?;
     keep_house(engine.pool()).await?;

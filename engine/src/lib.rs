@@ -66,6 +66,7 @@ mod apply;
 mod audit;
 mod backend;
 mod birth;
+mod build;
 pub mod bulk;
 mod chain;
 mod claim;

@@ -34,6 +34,8 @@ pub(crate) struct Row {
     pub(crate) held: bool,
     pub(crate) ended: bool,
     pub(crate) in_queue: bool,
+    /// That wrote it last ([`crate::build`]).
+    pub(crate) build: i64,
 }
 
 /// The select list that [`Row`] reads, for a table alias `i`. What `saga.now()` says is written out in hot statements: its body would be
@@ -43,7 +45,7 @@ macro_rules! row_columns {
         "i.shard, i.saga_id, i.name, i.subject, i.status, i.state::text, i.pending::text, i.undos::text, \
          i.reason::text, i.past_pivot, i.attempt, i.unknowns, i.unsettled, i.kept, i.last_error, i.epoch, i.seq, i.owner, \
          coalesce(i.timer_at <= (select now() + c.offset_by from saga.clock c), false) as timer_due, i.held, i.ended_at is not null as ended, i.version, i.start_key, i.parent_id, \
-         i.queue_key is not null as in_queue, i.suspect"
+         i.queue_key is not null as in_queue, i.suspect, coalesce(i.build, 0)"
     };
 }
 pub(crate) use row_columns;
@@ -95,6 +97,7 @@ impl FromRow<'_, PgRow> for Row {
             parent: row.try_get(23)?,
             in_queue: row.try_get(24)?,
             suspect: row.try_get(25)?,
+            build: row.try_get(26)?,
         })
     }
 }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     birth::{Birth, Start, unborn},
+    build,
     claim::{ROUND, WAKE_CHANNEL},
     commit,
     engine::Engine,
@@ -367,6 +368,7 @@ async fn insert_batch(
         .bind(commit::entries(births.iter().map(|birth| &birth.commit), 0))
         .bind(notify.then_some(WAKE_CHANNEL))
         .bind(if queued { ROUND } else { "" })
+        .bind(build::made_at())
         .execute(tx)
         .await
         .map(|_| ())
@@ -378,14 +380,14 @@ newborn as materialized (select * from unnest($1::saga.birth[])),
 born as (
     insert into saga.instance (shard, saga_id, name, version, subject, start_key, status, waiting_on, state, pending, undos,
         reason, past_pivot, epoch, seq, owner, wake_at, timer_at, created_at, updated_at, ended_at, parent_id, parent_step, held,
-        priority, tags, deadline_at, queue_key, queued, kept)
+        priority, tags, deadline_at, queue_key, queued, kept, build)
     select b.shard, b.saga_id, b.name, b.version, b.subject, b.start_key, b.status,
         case when q.queued then 'worker' else b.waiting_on end, b.state, b.pending, b.undos,
         b.reason, b.past_pivot, 1, b.seq, b.owner,
         case when b.wake > 1 and not q.queued then c.now + b.delay_ms * interval '1 ms' end,
         case when b.wake = 3 then c.now + b.delay_ms * interval '1 ms' end, c.real, c.real,
         case when b.waiting_on is null or b.waiting_on = 'parent' then c.real end, b.parent_id, b.parent_step, b.held,
-        b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept
+        b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept, $5
     from newborn b, clock c, lateral (select b.queue_key is not null and b.status = 'running' as queued) q
 ),
 journalled as (
@@ -400,14 +402,15 @@ intended as (
 )
 select pg_notify($3, $4) where $3 is not null";
 
-/// A held row that this binary cannot read is left to a newer one, if that has written it; otherwise it waits for a person, with the
+/// A held row that this binary cannot read is left to a newer one, if a newer version of the saga or a newer build has written it; otherwise it waits for a person, with the
 /// reason, instead of being claimed again and again. While the database is away the sweep brings it back.
 pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unreadable) {
     let (pool, id) = (&shift.pool, fence.id);
     let given_up = match error {
-        Unreadable::Stored(Misfit::Unknown { .. }) => {
+        Unreadable::Stored(misfit @ (Misfit::Unknown { .. } | Misfit::OfNewerBuild(_))) => {
             tracing::info!(saga_id = %id, %error, "left to a worker that knows it");
-            store::leave(pool, fence).await
+            let unread_by = matches!(misfit, Misfit::OfNewerBuild(_)).then(build::made_at);
+            store::leave(pool, fence, unread_by).await
         }
         Unreadable::Stored(misfit) => {
             tracing::error!(saga_id = %id, %error, "an instance cannot be read");

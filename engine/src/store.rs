@@ -199,12 +199,17 @@ pub(crate) async fn stick(pool: &PgPool, fence: &Fence, why: &str) -> Result<(),
     .map(|_| ())
 }
 
-/// Lets go of a row that this worker holds, for one that knows its version. What was in flight is asked for there.
-pub(crate) async fn leave(pool: &PgPool, fence: &Fence) -> Result<(), sqlx::Error> {
+/// Lets go of a row that this worker holds and cannot read, for one that can. Builds up to `unread_by`, if given, leave it alone from now on. What was
+/// in flight is asked for there.
+pub(crate) async fn leave(
+    pool: &PgPool,
+    fence: &Fence,
+    unread_by: Option<i64>,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: leave to a newer version
         update saga.instance
-        set owner = null, waiting_on = 'worker', wake_at = saga.now(), unsettled = unsettled or pending -> 'call' is not null,
+        set unread_by = coalesce($6, unread_by), owner = null, waiting_on = 'worker', wake_at = saga.now(), unsettled = unsettled or pending -> 'call' is not null,
             timer_at = case when pending -> 'call' is not null then null else timer_at end, updated_at = clock_timestamp()
         where shard = $1 and saga_id = $2 and owner = $3 and epoch = $4 and ($5::integer is null or seq = $5)",
     )
@@ -213,6 +218,7 @@ pub(crate) async fn leave(pool: &PgPool, fence: &Fence) -> Result<(), sqlx::Erro
     .bind(fence.owner)
     .bind(fence.epoch)
     .bind(fence.seq)
+    .bind(unread_by)
     .execute(pool)
     .await
     .map(|_| ())

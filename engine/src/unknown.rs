@@ -1,4 +1,5 @@
-//! Instances that no living worker knows: a newer version's after a roll-back, a saga's that is not deployed any more.
+//! Instances that no living worker knows: a newer version's after a roll-back, a saga's that is not deployed any more, what a newer build of the same
+//! version wrote and the older ones cannot read.
 //!
 //! They are never failed. As they fall due they are marked (`waiting_on = 'version'`, due at infinity), so that they do not stand in the way of
 //! what can be done; the same statement writes a [notice](crate::notice) of each. A worker that knows them takes them back.
@@ -6,15 +7,18 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::build;
+
 // What is marked is told, once for each position in which it waits.
 macro_rules! told {
     () => {
-        " returning i.shard, i.saga_id, i.seq, i.name, i.version
+        " returning i.shard, i.saga_id, i.seq, i.name, i.version, i.unread_by
 ),
 told as (
     insert into saga.notice (shard, saga_id, seq, kind, detail, at)
     select shard, saga_id, seq, 'version',
-        jsonb_build_object('saga', name, 'why', format('no worker knows version %s of %s', version, name)), clock_timestamp()
+        jsonb_build_object('saga', name, 'why', format(case when unread_by is null then 'no worker knows version %s of %s'
+            else 'no worker can read what a newer build of version %s of %s wrote' end, version, name)), clock_timestamp()
     from marked
     on conflict do nothing
 )
@@ -26,9 +30,9 @@ select (select pg_notify('saga_notice', '')) from marked"
 macro_rules! known {
     () => {
         "with known as materialized (
-    select * from unnest($1::text[], $2::smallint[]) as k(name, version)
+    select k.*, $3::bigint as build from unnest($1::text[], $2::smallint[]) as k(name, version)
     union all
-    select k ->> 0, (k ->> 1)::smallint from saga.worker w, jsonb_array_elements(w.kinds) k
+    select k ->> 0, (k ->> 1)::smallint, coalesce(w.build, 0) from saga.worker w, jsonb_array_elements(w.kinds) k
     where w.lease_until > clock_timestamp()
 )"
     };
@@ -41,7 +45,7 @@ const MARK_DUE: &str = concat!(
     ",
 head as materialized (
     select h.* from generate_series(0, 2) as class(priority), lateral (
-        select i.shard, i.saga_id, i.name, i.version from saga.instance i
+        select i.shard, i.saga_id, i.name, i.version, i.unread_by from saga.instance i
         where i.priority = class.priority and i.wake_at <= (select saga.now())
         order by i.wake_at limit 1000) h
 ),
@@ -49,7 +53,8 @@ stranger as materialized (
     select i.shard, i.saga_id from head h
     join saga.instance i on i.shard = h.shard and i.saga_id = h.saga_id
     where i.wake_at <= (select saga.now())
-        and not exists (select from known k where k.name = h.name and k.version >= h.version)
+        and not exists (select from known k where k.name = h.name and k.version >= h.version
+            and (h.unread_by is null or h.unread_by < k.build))
     for no key update of i skip locked
 ),
 marked as (
@@ -64,8 +69,9 @@ const MARK_ORPHANS: &str = concat!(
     ",
 orphan as materialized (
     select i.shard, i.saga_id from saga.instance i
-    where i.owner = any($3)
-        and not exists (select from known k where k.name = i.name and k.version >= i.version)
+    where i.owner = any($4)
+        and not exists (select from known k where k.name = i.name and k.version >= i.version
+            and (i.unread_by is null or i.unread_by < k.build))
     limit 512
     for no key update skip locked
 ),
@@ -84,6 +90,7 @@ again as materialized (
     select i.shard, i.saga_id from saga.instance i
     where i.priority in (0, 1, 2) and i.wake_at = 'infinity'
         and exists (select from known k where k.name = i.name and k.version >= i.version)
+        and (i.unread_by is null or i.unread_by < $3)
     limit 512
     for no key update skip locked
 )
@@ -132,7 +139,7 @@ async fn repeat(
 ) -> Result<u64, sqlx::Error> {
     let mut all = 0;
     loop {
-        let mut asked = sqlx::query(statement).bind(names).bind(versions);
+        let mut asked = sqlx::query(statement).bind(names).bind(versions).bind(build::made_at());
         if let Some(owners) = owners {
             asked = asked.bind(owners);
         }

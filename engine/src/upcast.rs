@@ -12,7 +12,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{row::Row, saga::Saga, unwind::WayBack};
+use crate::{build, row::Row, saga::Saga, unwind::WayBack};
 
 /// A kind of stored data. Steps stand in what is pending and in open undos; events in armed timers and kept signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +68,19 @@ pub(crate) enum Misfit {
     Upcast(#[from] UpcastError),
     #[error("upcast from {from} to {} panicked for {part}", from + 1)]
     Panicked { from: u16, part: Part },
+    #[error("a newer build wrote it, and this one cannot read it: {0}")]
+    OfNewerBuild(String),
+}
+
+impl Misfit {
+    /// The same of a row that this build wrote last.
+    pub(crate) fn of_build(self, build: i64) -> Self {
+        match self {
+            Self::Unknown { .. } | Self::OfNewerBuild(_) => self,
+            misfit if build > build::made_at() => Self::OfNewerBuild(misfit.to_string()),
+            misfit => misfit,
+        }
+    }
 }
 
 /// Gives a type to JSON of this binary's version.

@@ -191,12 +191,13 @@ impl Shift {
         &self,
         row: Row,
     ) -> Result<Box<Instance<S>>, crate::start::Unreadable> {
-        let kept = row.kept > 0;
+        let (kept, build) = (row.kept > 0, row.build);
         let mut instance = Box::new(Instance::<S>::from_row(row)?);
         if kept {
             let early = store::early_signals(&self.pool, instance.shard, instance.id).await?;
             for (id, event, version) in early {
-                instance.early.push_back((id, upcast::event::<S>(version, &event)?));
+                let event = upcast::event::<S>(version, &event);
+                instance.early.push_back((id, event.map_err(|misfit| misfit.of_build(build))?));
             }
         }
         Ok(instance)
