@@ -11,6 +11,7 @@
 //! sent at all: it would only pile up in the socket.
 
 mod session;
+mod wire;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

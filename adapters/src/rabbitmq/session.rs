@@ -14,7 +14,7 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, ExchangeKind};
 use thiserror::Error;
 
-use super::Topology;
+use super::{Topology, wire};
 
 /// For all of connecting and declaring.
 const OPEN: Duration = Duration::from_secs(4);
@@ -101,7 +101,7 @@ impl Session {
         let opening = async {
             let properties =
                 ConnectionProperties::default().with_connection_name("stepwise relay".into());
-            let connection = Connection::connect_uri(address.0.clone(), properties)
+            let connection = wire::connect(address.0.clone(), properties)
                 .await
                 .map_err(|error| refused(&at, &error))?;
             let channel = declare(&connection, topology).await.map_err(|error| {

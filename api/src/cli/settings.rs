@@ -69,6 +69,14 @@ pub struct Options {
     /// Where everything is kept that the program writes [default: .stepwise]
     #[arg(long, global = true, env = "STEPWISE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Connections to other machines may go without TLS: the network between them is private
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_PLAIN_NETWORK",
+        value_parser = FalseyValueParser::new()
+    )]
+    plain_network: bool,
     /// Address to listen on [default: 127.0.0.1]
     #[arg(long, global = true, env = "STEPWISE_HOST", value_name = "IP")]
     host: Option<String>,
@@ -118,6 +126,7 @@ struct File {
     gateway_key: Option<String>,
     webhook_secret: Option<String>,
     data_dir: Option<PathBuf>,
+    plain_network: Option<bool>,
     host: Option<String>,
     port: Option<u16>,
     rate_limit: Option<u32>,
@@ -143,6 +152,8 @@ pub struct Settings {
     pub webhook_secret: Option<SecretString>,
     /// Where the program keeps what it writes.
     pub data_dir: PathBuf,
+    /// Whether connections to other machines may go without TLS.
+    pub plain_network: bool,
     /// Where to listen.
     pub host: String,
     /// Where to listen.
@@ -176,6 +187,7 @@ impl Options {
             gateway_key: self.gateway_key.or(file.gateway_key).map(Into::into),
             webhook_secret: self.webhook_secret.or(file.webhook_secret).map(Into::into),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".stepwise".into()),
+            plain_network: self.plain_network || file.plain_network.unwrap_or(false),
             host: self.host.or(file.host).unwrap_or_else(|| "127.0.0.1".into()),
             port: self.port.or(file.port).unwrap_or(8080),
             rate_limit: self.rate_limit.or(file.rate_limit).unwrap_or(200),
@@ -207,6 +219,16 @@ impl Settings {
                 )));
             }
         }
+        if let Some(url) = self.gateway_url.as_deref()
+            && url.starts_with("http://")
+            && !self.plain_network
+            && !url.parse().is_ok_and(|url: reqwest::Url| is_this_machine(url.host_str()))
+        {
+            return Err(Failure::usage(
+                "--gateway-url is http:// to another machine: the gateway's key would go over the wire in clear; use \
+                 https://, or say --plain-network if that network is private",
+            ));
+        }
         let name = &self.environment;
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Err(Failure::usage(
@@ -215,6 +237,16 @@ impl Settings {
         }
         Ok(self)
     }
+}
+
+/// Whether what is sent to this host never leaves the machine.
+pub(super) fn is_this_machine(host: Option<&str>) -> bool {
+    let Some(host) = host else { return false };
+    let bare = host.trim_matches(['[', ']']);
+    // A path is a Unix socket.
+    host == "localhost"
+        || host.starts_with('/')
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn read(path: &Path) -> Result<File, Failure> {

@@ -14,3 +14,4 @@ mod roles;
 mod site;
 mod starts;
 mod subscriber;
+mod wire;
