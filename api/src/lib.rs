@@ -15,6 +15,7 @@
 pub mod bench;
 pub mod cli;
 pub mod door;
+pub mod monitor;
 pub mod readiness;
 pub mod resources;
 pub mod routes;

@@ -31,6 +31,14 @@ pub enum PartState {
     Elsewhere,
 }
 
+impl PartState {
+    /// Whether it should work here and does not.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
+}
+
 /// All parts but the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {

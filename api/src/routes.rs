@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use poem::{Endpoint, EndpointExt, Request, Response, Route, endpoint::make_sync, get};
+use poem::{
+    Endpoint, EndpointExt, Request, Response, Route,
+    endpoint::{make, make_sync},
+    get,
+};
 use poem_openapi::{OpenApi, OpenApiService};
 
 use crate::{
@@ -42,21 +46,22 @@ pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
     let document = serde_json::from_str(&spec).expect("the document was serialised a moment ago");
     let json =
         make_sync(move |_| Response::builder().content_type("application/json").body(spec.clone()));
+    let measured = Arc::clone(&door);
     let routes = Route::new()
         .at("/openapi.json", get(json))
-        .at("/metrics", get(make_sync(metrics)))
+        .at("/metrics", get(make(move |request| metrics(request, Arc::clone(&measured)))))
         .nest("/docs", service.swagger_ui())
         .nest("/", service);
     Edge::new(routes.map_to_response(), door, RouteTable::new(&document, &OTHERS))
 }
 
 /// The metrics, for a collector on this machine only.
-fn metrics(request: Request) -> poem::Result<Response> {
+async fn metrics(request: Request, door: Arc<Door>) -> poem::Result<Response> {
     let local = request.remote_addr().as_socket_addr().is_some_and(|a| a.ip().is_loopback());
     if !local {
         return Err(Problem::not_found("not_found", "There is nothing at this address.").into());
     }
-    Ok(Response::builder().content_type("text/plain; version=0.0.4").body(measure::text()))
+    Ok(measure::response(&door.db, &door.readiness).await)
 }
 
 /// The OpenAPI document as JSON.

@@ -78,6 +78,7 @@ mod durable;
 mod ends;
 mod engine;
 mod family;
+pub mod figures;
 mod filter;
 mod gate;
 mod held;

@@ -50,6 +50,11 @@ impl Folder {
         Ok(Self(path))
     }
 
+    /// The folder as it is; looking makes nothing. `None`: it is not there.
+    pub(super) fn find(path: &Path) -> Option<Self> {
+        fs::canonicalize(path).ok().filter(|path| path.is_dir()).map(Self)
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.0

@@ -65,7 +65,7 @@ enum Command {
     Quarantine,
     /// Publish events; any number of processes may, one publishes a shard at a time.
     #[command(after_help = "Example: stepwise relay --amqp-url amqp://shop@localhost/shop")]
-    Relay,
+    Relay(relay::Args),
     /// Run the sandbox payment gateway.
     #[command(after_help = "Example: stepwise gateway --listen 127.0.0.1:8090")]
     Gateway(gateway::Args),
@@ -122,7 +122,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve => serve::run(&settings).await,
         Command::Work(args) => work::run(&settings, args).await,
         Command::Quarantine => quarantine::run(&settings).await,
-        Command::Relay => relay::run(&settings).await,
+        Command::Relay(args) => relay::run(&settings, args).await,
         Command::Gateway(args) => gateway::run(&settings, args).await,
         Command::Migrate => migrate::migrate(&settings).await,
         Command::Check(args) => migrate::check(&settings, args).await,

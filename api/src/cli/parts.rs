@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use clap::Args as ClapArgs;
 use sqlx::PgPool;
 use stepwise_engine::{
     Engine, WorkerConfig,
@@ -21,12 +22,21 @@ use tokio_util::sync::CancellationToken;
 use super::{Failure, settings::Settings};
 use crate::{
     door::Door,
+    monitor::{self, Monitor},
     server::{self, ServerSettings},
 };
 
 /// How long all parts together may take to finish what they have begun. The worker's own limit,
 /// 25 s, is the longest of theirs.
 const ENOUGH: Duration = Duration::from_secs(28);
+
+/// Where a process without a front door tells how it is.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Monitoring {
+    /// Serve /healthz, /readyz and /metrics on this port of --host [default: nowhere]
+    #[arg(long, env = "STEPWISE_METRICS_PORT", value_name = "PORT")]
+    metrics_port: Option<u16>,
+}
 
 /// Running parts. They end together: when told to, or when one of them ends by itself.
 pub(super) struct Parts {
@@ -68,6 +78,30 @@ impl Parts {
             Ok(())
         });
         runs
+    }
+
+    /// What the process says about itself, on a port of its own, if that is wanted.
+    pub(super) async fn monitor(
+        &mut self,
+        settings: &Settings,
+        monitoring: &Monitoring,
+        monitor: Monitor,
+    ) -> Result<(), Failure> {
+        let Some(port) = monitoring.metrics_port else { return Ok(()) };
+        let host = settings.host.as_str();
+        let listener = TcpListener::bind((host, port)).await.map_err(|error| {
+            Failure::failed(
+                &format!("cannot listen on {host}:{port}"),
+                format!("{error}; choose another --metrics-port"),
+            )
+        })?;
+        let stop = self.stop.clone();
+        self.add("the monitor", async move {
+            monitor::serve(listener, monitor, stop)
+                .await
+                .map_err(|error| Failure::failed("the monitor cannot serve", error))
+        });
+        Ok(())
     }
 
     fn add(

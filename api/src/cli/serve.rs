@@ -9,6 +9,7 @@ use stepwise_workflows::{Shop, sagas};
 use super::{
     Failure, Shutdown,
     database::Database,
+    doctor,
     folder::Folder,
     keys,
     parts::{self, Parts},
@@ -44,6 +45,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let mut parts = Parts::new(shutdown.token());
     parts.api(listener, door, server_settings(settings, STOP_DELAY_S));
     tracing::info!(%base_url, "the front door is open");
+    doctor::tell(settings);
     parts.run().await
 }
 

@@ -7,13 +7,16 @@ use stepwise_workflows::sagas;
 use super::{
     Failure, Shutdown,
     database::Database,
+    doctor,
     folder::Folder,
     keys,
-    parts::{self, Parts},
+    parts::{self, Monitoring, Parts},
     quarantine,
     settings::Settings,
     shop::{self, GatewayAddress},
 };
+
+use crate::{monitor::Monitor, readiness::Readiness};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -23,6 +26,8 @@ pub(super) struct Args {
     /// Sagas it drives at the same time [default: 4000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     room: Option<u32>,
+    #[command(flatten)]
+    monitoring: Monitoring,
 }
 
 /// Drives until told to stop.
@@ -46,6 +51,12 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         ..WorkerConfig::default()
     };
     let mut parts = Parts::new(shutdown.token());
-    parts.work(sagas::engine(&shop, database.engine_pool()), config);
+    let engine = sagas::engine(&shop, database.engine_pool());
+    let (host, port) = gateway.host_and_port();
+    let readiness = Readiness::default().with_worker(engine.clone()).with_gateway(host, port);
+    let monitor = Monitor::new(database.pool("stepwise monitor", 1), readiness);
+    parts.monitor(settings, &args.monitoring, monitor).await?;
+    parts.work(engine, config);
+    doctor::tell(settings);
     parts.run().await
 }

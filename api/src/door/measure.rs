@@ -1,8 +1,19 @@
 //! The process's metrics, in Prometheus' text form.
+//!
+//! What a request did is counted as it happens. How the installation is, is read from the database at the
+//! moment of the scrape: while the database does not answer these gauges are absent, and `stepwise_database_up` is 0.
 
-use std::sync::OnceLock;
+use std::{fmt::Write as _, sync::OnceLock, time::Duration};
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use poem::Response;
+use sqlx::PgPool;
+use stepwise_engine::figures::Figures;
+
+use crate::readiness::{PartState, Readiness, Report};
+
+/// For the database to answer; a collector's own patience is 10 s.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
@@ -17,7 +28,43 @@ pub fn start() -> Option<&'static PrometheusHandle> {
     handle.as_ref()
 }
 
-/// All metrics of this process.
-pub fn text() -> String {
-    start().map(PrometheusHandle::render).unwrap_or_default()
+/// All metrics of this process, and those of the installation.
+pub async fn response(db: &PgPool, readiness: &Readiness) -> Response {
+    let text = text(db, readiness).await;
+    Response::builder().content_type("text/plain; version=0.0.4").body(text)
+}
+
+async fn text(db: &PgPool, readiness: &Readiness) -> String {
+    let mut text = start().map(PrometheusHandle::render).unwrap_or_default();
+    let (figures, report) =
+        tokio::join!(tokio::time::timeout(PATIENCE, Figures::read(db)), readiness.report());
+    let figures = figures.ok().and_then(Result::ok);
+    let is_up = if figures.is_some() { 1.0 } else { 0.0 };
+    gauge(&mut text, "stepwise_database_up", "Whether the database answers", &[("", is_up)]);
+    for (name, help, value) in figures.iter().flat_map(Figures::gauges) {
+        gauge(&mut text, name, help, &[("", value)]);
+    }
+    let Report { worker, relay, gateway, broker } = report;
+    let parts = [("worker", worker), ("relay", relay), ("gateway", gateway), ("broker", broker)];
+    let parts: Vec<(String, f64)> = parts
+        .into_iter()
+        .filter(|(_, state)| *state != PartState::Elsewhere)
+        .map(|(part, state)| {
+            (format!("{{part=\"{part}\"}}"), if state.is_away() { 0.0 } else { 1.0 })
+        })
+        .collect();
+    let parts: Vec<(&str, f64)> = parts.iter().map(|(part, up)| (part.as_str(), *up)).collect();
+    if !parts.is_empty() {
+        gauge(&mut text, "stepwise_part_up", "Whether a part that this process uses works", &parts);
+    }
+    text
+}
+
+/// One gauge with a value for each set of labels.
+fn gauge(text: &mut String, name: &str, help: &str, values: &[(&str, f64)]) {
+    writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge")
+        .expect("a string takes everything");
+    for (labels, value) in values {
+        writeln!(text, "{name}{labels} {value}").expect("a string takes everything");
+    }
 }

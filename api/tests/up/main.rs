@@ -6,6 +6,7 @@ mod chaos;
 mod crashes;
 mod customers;
 mod descriptors;
+mod doctor;
 mod keys;
 mod mail;
 mod readme;

@@ -322,7 +322,7 @@ impl Relay {
         self.resume_at = Instant::now() + Duration::from_millis(200);
     }
 
-    /// Every 5 s: lets the publisher look after itself, measures the lag and forgets what neither
+    /// Every 5 s: lets the publisher look after itself and forgets what neither
     /// the feed nor the inbox need keep.
     async fn tidy(&mut self) {
         let now = Instant::now();
@@ -331,14 +331,6 @@ impl Relay {
         }
         self.tidy_at = now + TIDY;
         self.publisher.attend().await;
-        match store::lag(&self.pool).await {
-            Ok(lag) => {
-                metrics::gauge!("stepwise_outbox_messages").set(lag.messages as f64);
-                metrics::gauge!("stepwise_outbox_oldest_seconds").set(lag.oldest_s);
-                metrics::gauge!("stepwise_outbox_failing").set(lag.failing as f64);
-            }
-            Err(error) => warn!(%error, "the relay could not measure its lag"),
-        }
         let feed = Feed::new(self.pool.clone());
         if let Err(error) = feed.forget(&self.held.shards(), self.settings.keep).await {
             warn!(%error, "old messages of the feed could not be forgotten");

@@ -27,6 +27,7 @@ use super::{
     Failure, Shutdown,
     broker::{self, Broker},
     database::Database,
+    doctor,
     folder::Folder,
     gateway, keys,
     parts::{self, Parts},
@@ -157,6 +158,7 @@ async fn run_parts(
     parts.api(listener, door, serve::server_settings(settings, 0));
     demo.publish(site, &database_url, &gateway)?;
     demo.invite(site, &broker);
+    doctor::tell(settings);
     parts.run().await
 }
 

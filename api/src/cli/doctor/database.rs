@@ -1,0 +1,257 @@
+//! The database: whether it answers, is ours, is durable, and can be written.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sqlx::{FromRow, PgPool};
+use stepwise_adapters::keystore::FileKeyStore;
+use stepwise_workflows::privacy::belonging::{self, Stranger};
+
+use super::{
+    super::{
+        Failure, database,
+        folder::Folder,
+        keys,
+        settings::{Settings, is_this_machine},
+    },
+    Finding, sagas,
+};
+
+/// Connections that one `serve`, one `work` and one `relay` need together.
+const CONNECTIONS_NEEDED: i64 = 60;
+/// Of so many newest customers the keys are looked for.
+const NEWEST: i64 = 1_000;
+
+/// Everything that is asked of the database.
+pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
+    let db = match database::connect(settings, 4).await {
+        Ok(db) => db,
+        Err(failure) => return vec![Finding::fail("database", failure.to_string())],
+    };
+    let (mut findings, migrations, keys, sagas) = tokio::join!(
+        server(settings, &db),
+        migrations(&db),
+        keys_of_customers(settings, &db),
+        sagas::look(&db)
+    );
+    findings.extend([migrations, keys]);
+    findings.extend(sagas);
+    findings
+}
+
+async fn migrations(db: &PgPool) -> Finding {
+    let engine = stepwise_engine::migrations::verify(db).await;
+    let shop = match engine {
+        Ok(()) => stepwise_workflows::migrations::verify(db).await,
+        Err(error) => Err(error),
+    };
+    Finding::from("migrations", shop.map(|()| "fit this version".to_owned()).map_err(Failure::from))
+}
+
+async fn keys_of_customers(settings: &Settings, db: &PgPool) -> Finding {
+    const WHAT: &str = "keys";
+    let found = Folder::find(&settings.data_dir)
+        .map(|folder| FileKeyStore::find(&folder.join(keys::FOLDER)));
+    let store = match found {
+        Some(Ok(store)) => store,
+        Some(Err(error)) => {
+            return Finding::fail(WHAT, format!("{error}; restore them from their backup"));
+        }
+        None => None,
+    };
+    let recorded = match belonging::recorded(db).await {
+        Ok(recorded) => recorded,
+        Err(error) => return Finding::fail(WHAT, Failure::from(error).to_string()),
+    };
+    match (store, recorded) {
+        (None, None) => Finding::ok(WHAT, "none yet: the first process makes them"),
+        (None, Some(_)) => Finding::fail(
+            WHAT,
+            "the customers' keys are not in this data folder; give the --data-dir that has them, or restore their backup",
+        ),
+        (Some(store), Some(known)) if store.fingerprint() != known => Finding::fail(
+            WHAT,
+            "the keys in this data folder belong to another database; give the right --data-dir or --database-url",
+        ),
+        (Some(store), _) => match belonging::first_without_key(db, &store, NEWEST).await {
+            Ok(None) => Finding::ok(WHAT, "the customers' keys are there"),
+            Ok(Some(customer)) => Finding::fail(
+                WHAT,
+                format!(
+                    "the key of customer {customer} is missing; restore the keys from their backup"
+                ),
+            ),
+            Err(Stranger::Database(error)) => Finding::fail(WHAT, Failure::from(error).to_string()),
+            Err(error) => Finding::fail(WHAT, error.to_string()),
+        },
+    }
+}
+
+#[derive(Debug, Default, FromRow)]
+struct Server {
+    version: String,
+    fsync: String,
+    commit: String,
+    pages: String,
+    autovacuum: bool,
+    encoding: String,
+    isolation: String,
+    is_standby: bool,
+    is_read_only: bool,
+    allowed: i64,
+    others: i64,
+    oldest_s: f64,
+    now_s: f64,
+    is_encrypted: bool,
+}
+
+async fn server(settings: &Settings, db: &PgPool) -> Vec<Finding> {
+    let before = SystemTime::now();
+    let asked = sqlx::query_as(
+        "-- name: doctor
+        select current_setting('server_version') as version, current_setting('fsync') as fsync,
+            current_setting('synchronous_commit') as commit, current_setting('full_page_writes') as pages,
+            current_setting('autovacuum')::boolean as autovacuum, current_setting('server_encoding') as encoding,
+            coalesce((select reset_val from pg_settings where name = 'default_transaction_isolation'), '') as isolation,
+            pg_is_in_recovery() as is_standby, current_setting('transaction_read_only')::boolean as is_read_only,
+            current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint as allowed,
+            (select count(*) from pg_stat_activity
+                where backend_type = 'client backend' and datname is distinct from current_database()) as others,
+            coalesce((select extract(epoch from max(clock_timestamp() - xact_start))::float8
+                from pg_stat_activity where datname = current_database()), 0) as oldest_s,
+            extract(epoch from clock_timestamp())::float8 as now_s,
+            coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false) as is_encrypted",
+    )
+    .fetch_one(db)
+    .await;
+    let found: Server = match asked {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::fail("database", Failure::from(error).to_string())],
+    };
+    let ours = before.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let mut findings = vec![Finding::ok("database", format!("Postgres {}", found.version))];
+    findings.extend(durable_and_writable(&found));
+    findings.extend(roomy_and_tidy(&found, ours));
+    findings.push(encrypted(settings, &found));
+    findings
+}
+
+fn durable_and_writable(found: &Server) -> Vec<Finding> {
+    let Server { fsync, commit, pages, encoding, isolation, .. } = found;
+    vec![
+        Finding::judged(
+            "durability",
+            fsync == "on" && commit != "off" && pages == "on",
+            format!("fsync {fsync}, synchronous_commit {commit}, full_page_writes {pages}"),
+            "a crash loses orders: switch them on",
+        ),
+        match (found.is_standby, found.is_read_only) {
+            (true, _) => Finding::fail(
+                "writing",
+                "the server is a standby: no order can be placed; give the address of the primary, or promote it",
+            ),
+            (false, true) => Finding::fail(
+                "writing",
+                "the server is read-only: no order can be placed; set default_transaction_read_only to off",
+            ),
+            (false, false) => Finding::ok("writing", "the server takes changes"),
+        },
+        Finding::judged(
+            "encoding",
+            encoding == "UTF8",
+            encoding.clone(),
+            "it cannot hold every name and address: make a database with encoding UTF8 and move to it",
+        ),
+        Finding::judged(
+            "isolation",
+            isolation == "read committed",
+            isolation.clone(),
+            "set default_transaction_isolation to 'read committed'",
+        ),
+    ]
+}
+
+fn roomy_and_tidy(found: &Server, ours_s: f64) -> Vec<Finding> {
+    let Server { allowed, others, autovacuum, oldest_s, now_s, .. } = found;
+    let skew_s = (now_s - ours_s).abs();
+    vec![
+        Finding::judged(
+            "connections",
+            allowed - others >= CONNECTIONS_NEEDED,
+            format!(
+                "{allowed} allowed, {others} used by other databases, {CONNECTIONS_NEEDED} needed"
+            ),
+            "raise max_connections by 60 for each set of processes",
+        ),
+        Finding::judged("autovacuum", *autovacuum, format!("on: {autovacuum}"), "switch it on"),
+        Finding::judged(
+            "transactions",
+            *oldest_s < 300.0,
+            format!("the oldest is {oldest_s:.0} s old"),
+            "end it: it keeps vacuum from cleaning up",
+        ),
+        Finding::judged(
+            "clocks",
+            skew_s < 2.0,
+            format!("{skew_s:.1} s apart"),
+            "synchronise this machine with the database's",
+        ),
+    ]
+}
+
+/// Whether anybody can read what is sent to the database.
+fn encrypted(settings: &Settings, found: &Server) -> Finding {
+    let url = settings.database_url.as_deref().and_then(|url| url.parse::<reqwest::Url>().ok());
+    // Without a host it is a Unix socket, and without an address it is the database of `up` on this machine.
+    let host = url.as_ref().and_then(|url| url.host_str());
+    let is_here = host.is_none() || is_this_machine(host);
+    Finding::judged(
+        "network",
+        found.is_encrypted || is_here || settings.plain_network,
+        match (found.is_encrypted, is_here) {
+            (true, _) => "the connection to the database is encrypted".to_owned(),
+            (false, true) => "the database is on this machine".to_owned(),
+            (false, false) => "the connection to the database is in clear".to_owned(),
+        },
+        "add sslmode=verify-full to --database-url, or say --plain-network if the network is private",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::settings::Options;
+
+    #[test]
+    fn too_few_connections_are_named_with_what_to_do() {
+        let verdict = |allowed, others| {
+            let found = Server { allowed, others, ..Server::default() };
+            let line = roomy_and_tidy(&found, 0.0).into_iter().find(|it| it.what == "connections");
+            line.expect("it is looked at")
+        };
+        assert!(verdict(97, 20).is_fine);
+        // 25, less three for superusers; then enough, but used by others.
+        for (allowed, others) in [(22, 0), (97, 60)] {
+            let line = verdict(allowed, others);
+            assert!(!line.is_fine && line.detail.contains("max_connections"), "{}", line.detail);
+        }
+    }
+
+    #[test]
+    fn a_standby_and_a_connection_in_clear_are_named() {
+        let standby = Server { is_standby: true, is_read_only: true, ..Server::default() };
+        let lines = durable_and_writable(&standby);
+        let writing = lines.iter().find(|it| it.what == "writing").expect("it is looked at");
+        assert!(!writing.is_fine && writing.detail.contains("standby"), "{}", writing.detail);
+        let at = |url: &str, plain_network| Settings {
+            database_url: Some(url.to_owned()),
+            plain_network,
+            ..Options::default().settle().unwrap_or_else(|error| panic!("{error}"))
+        };
+        let remote = "postgres://me@db.example/shop";
+        assert!(!encrypted(&at(remote, false), &standby).is_fine);
+        assert!(encrypted(&at(remote, true), &standby).is_fine);
+        assert!(encrypted(&at("postgres://me@127.0.0.1/shop", false), &standby).is_fine);
+        let tls = Server { is_encrypted: true, ..Server::default() };
+        assert!(encrypted(&at(remote, false), &tls).is_fine);
+    }
+}

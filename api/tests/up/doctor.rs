@@ -1,0 +1,178 @@
+//! What is wrong is told: by `doctor`, by the log at the start, and by the metrics of every role.
+
+use std::{net::TcpListener, process::Stdio};
+
+use sqlx::AssertSqlSafe;
+use stepwise_engine::testing::Database;
+use stepwise_tests::proxy::{Network, Proxy};
+use tokio::time::Instant;
+
+use crate::site::{PATIENCE, Site, eventually};
+
+/// A `doctor` that is not well after so long hangs.
+const ENOUGH_S: u64 = 10;
+
+/// Its exit code, and its lines as (verdict, what, detail).
+async fn doctor(site: &Site, args: &[&str]) -> (i32, Vec<(String, String, String)>) {
+    let mut command = site.command(&[&["doctor", "--json"], args].concat());
+    let began = Instant::now();
+    let output = command.stderr(Stdio::piped()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").expect("it starts");
+    assert!(began.elapsed().as_secs() < ENOUGH_S, "it took {:?}", began.elapsed());
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let lines = said.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        let text = |name: &str| line[name].as_str().expect("a text").to_owned();
+        (text("verdict"), text("what"), text("detail"))
+    });
+    (output.status.code().expect("it was not killed"), lines.collect())
+}
+
+/// The details of the lines that are not ok, of one thing or of all.
+fn wrong(lines: &[(String, String, String)]) -> Vec<(&str, &str)> {
+    let wrong = lines.iter().filter(|(verdict, ..)| verdict != "ok");
+    wrong.map(|(_, what, detail)| (what.as_str(), detail.as_str())).collect()
+}
+
+async fn run(database: &Database, sql: String) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(database.pool()).await.expect("it is ours");
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("bound").port()
+}
+
+#[tokio::test]
+async fn doctor_is_content_with_what_runs_and_makes_nothing_by_looking() {
+    let empty = Site::new();
+    let (code, lines) = doctor(&empty, &[]).await;
+    assert_eq!(code, 1, "{lines:?}");
+    assert!(!empty.data.exists(), "looking made the data folder");
+
+    let site = Site::new();
+    let dead = format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port());
+    let up = site.up(&["--amqp-url", &dead]).await;
+    // What it would say of the broker, `up` says by itself.
+    eventually("the log to name the broker", async || {
+        site.log()
+            .lines()
+            .any(|line| line.contains("something is wrong") && line.contains("broker"))
+    })
+    .await;
+    let (code, lines) = doctor(&site, &["--amqp-url", &dead]).await;
+    assert_eq!((code, wrong(&lines).len(), wrong(&lines)[0].0), (1, 1, "broker"), "{lines:?}");
+    let (code, lines) = doctor(&site, &[]).await;
+    assert_eq!((code, wrong(&lines)), (0, vec![]));
+    assert!(up.stop("TERM").await.success());
+}
+
+/// Fault: broker: no relay runs, and messages were tried and not taken
+/// Customer: nothing; orders go on, partners hear nothing
+/// Operator: `doctor` (exit code 1) says how many wait, how long, why one was not taken, and that no relay lives;
+/// the gauges `stepwise_outbox_failing`, `_oldest_seconds` and `_shards_without_relay` of every process
+/// Within: at once, read when asked
+/// Ends: when a relay runs and the broker takes them
+#[tokio::test]
+async fn doctor_names_events_that_wait_and_were_not_taken() {
+    let (site, database) = (Site::new(), Database::fresh(&[]).await);
+    let up = site.up(&["--database-url", &database.url(), "--no-demo"]).await;
+    assert!(up.stop("TERM").await.success());
+    run(
+        &database,
+        "insert into saga.outbox (shard, subject, sequence, message_id, kind, routing_key, source, data, happened_at, \
+             recorded_at, tries, error) \
+         values (3, 'one', 1, gen_random_uuid(), 'shop.order.placed.v1', 'shop.order.placed.v1', '/', '{}', now(), \
+             now() - interval '1 hour', 7, 'refused by the broker')"
+            .to_owned(),
+    )
+    .await;
+    let (code, lines) = doctor(&site, &["--database-url", &database.url()]).await;
+    assert_eq!(code, 1, "{lines:?}");
+    let of = |what: &str| wrong(&lines).into_iter().find(|(name, _)| *name == what).map(|it| it.1);
+    let events = of("events").expect("it is named");
+    assert!(events.contains("after 7 tries: refused by the broker"), "{events}");
+    assert!(of("relays").expect("it is named").contains("stepwise relay"), "{lines:?}");
+    database.close().await;
+}
+
+/// Fault: database: it is read-only, or was made with an encoding that cannot hold every name
+/// Customer: 503 with Retry-After
+/// Operator: `doctor` (exit code 1) names it and what to do; a start says the same
+/// Within: 1 s
+/// Ends: when the server takes changes again, or the shop has moved to a UTF-8 database
+#[tokio::test]
+async fn doctor_names_a_database_that_cannot_be_used() {
+    let (site, database) = (Site::new(), Database::fresh(&[]).await);
+    let mut migrate = site.command(&["migrate", "--database-url", &database.url()]);
+    assert!(migrate.stdout(Stdio::null()).status().await.expect("it starts").success());
+    let name = database.options().get_database().expect("it has a name").to_owned();
+    run(&database, format!("alter database {name} set default_transaction_read_only = on")).await;
+    let (code, lines) = doctor(&site, &["--database-url", &database.url()]).await;
+    let is_named = wrong(&lines).iter().any(|(_, detail)| detail.contains("read-only"));
+    assert!(code == 1 && is_named, "{lines:?}");
+
+    let latin = format!("{name}_latin");
+    let made = format!(
+        "create database {latin} encoding 'LATIN1' template template0 lc_collate 'C' lc_ctype 'C'"
+    );
+    sqlx::query(AssertSqlSafe(made)).execute(&mut *writable(&database).await).await.expect("made");
+    let url = database.url().replace(&name, &latin);
+    let (code, lines) = doctor(&site, &["--database-url", &url]).await;
+    let is_named = wrong(&lines).iter().any(|(_, detail)| detail.contains("LATIN1"));
+    assert!(code == 1 && is_named, "{lines:?}");
+    let gone = format!("drop database {latin} with (force)");
+    sqlx::query(AssertSqlSafe(gone)).execute(&mut *writable(&database).await).await.expect("ours");
+    database.close().await;
+}
+
+/// A session that may write although its database says otherwise.
+async fn writable(database: &Database) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
+    let mut session = database.pool().acquire().await.expect("a connection");
+    let on = "-- write\nset default_transaction_read_only = off";
+    sqlx::query(on).execute(&mut *session).await.expect("it may");
+    session
+}
+
+/// Fault: database: it accepts connections and never answers
+/// Customer: 503 with Retry-After
+/// Operator: `/readyz` of `relay --metrics-port` is 503, `stepwise_database_up` is 0, `doctor` ends with 1
+/// Within: 2 s, `doctor` 10 s
+/// Ends: when it answers
+#[tokio::test]
+async fn a_relay_with_a_silent_database_says_so_on_its_own_port() {
+    let (site, database) = (Site::new(), Database::fresh(&[]).await);
+    let mut migrate = site.command(&["migrate", "--database-url", &database.url()]);
+    assert!(migrate.stdout(Stdio::null()).status().await.expect("it starts").success());
+    let options = database.options();
+    let server = format!("{}:{}", options.get_host(), options.get_port());
+    let proxy = Proxy::before(server.parse().expect("an address")).await;
+    let url = database.url().replace(&server, &proxy.address.to_string());
+    let port = free_port().to_string();
+    let mut relay = site.role(&["relay", "--database-url", &url, "--metrics-port", &port]);
+    // Fails only where another test of this process was first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().no_proxy().build().expect("a plain client");
+    let ask = async |path: &str| {
+        let asked = client.get(format!("http://127.0.0.1:{port}{path}")).send().await.ok()?;
+        Some((asked.status().as_u16(), asked.text().await.ok()?))
+    };
+    eventually("the relay to be ready", async || {
+        ask("/readyz").await.is_some_and(|(status, _)| status == 200)
+    })
+    .await;
+    let (_, metrics) = ask("/metrics").await.expect("it answers");
+    for line in ["stepwise_database_up 1", "stepwise_outbox_failing 0", r#"part="relay"} 1"#] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    proxy.set(Network::Silent);
+    let (status, ready) = ask("/readyz").await.expect("it answers");
+    assert!(status == 503 && ready.contains("does not answer"), "{status} {ready}");
+    let (_, metrics) = ask("/metrics").await.expect("it answers");
+    assert!(metrics.contains("stepwise_database_up 0"), "{metrics}");
+    assert!(!metrics.contains("stepwise_outbox_failing"), "an old figure is shown: {metrics}");
+    let (code, lines) = doctor(&site, &["--database-url", &url]).await;
+    assert_eq!((code, wrong(&lines)[0].0.is_empty()), (1, false), "{lines:?}");
+    relay.kill().await.expect("it runs");
+    database.close().await;
+}
