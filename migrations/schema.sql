@@ -89,18 +89,16 @@ CREATE FUNCTION saga.extend_journal(days integer) RETURNS integer
     AS $$
 declare
     day date;
-    part text;
     made integer := 0;
 begin
-    perform pg_advisory_xact_lock(hashtext('saga.extend_journal'));
     for day in select generate_series(current_date, current_date + days, interval '1 day')::date loop
-        part := format('saga.journal_%s', to_char(day, 'YYYYMMDD'));
-        if to_regclass(part) is null then
-            execute format('create table %s partition of saga.journal for values from (%L) to (%L)',
-                part, day::timestamptz, (day + 1)::timestamptz);
-            perform saga.journal_without_statistics(part);
-            made := made + 1;
-        end if;
+        begin
+            if saga.make_journal_partition(day) = 'made' then
+                made := made + 1;
+            end if;
+        exception when lock_not_available then
+            raise notice 'the journal is in use; its partition of % is made later', day;
+        end;
     end loop;
     return made;
 end
@@ -111,6 +109,34 @@ CREATE FUNCTION saga.journal_without_statistics(part regclass) RETURNS void
 begin
     execute format('alter table %s alter column event set statistics 0, alter column next set statistics 0, '
         'alter column undo set statistics 0', part);
+end
+$$;
+CREATE FUNCTION saga.make_journal_partition(day date) RETURNS text
+    LANGUAGE plpgsql
+    AS $$
+declare
+    part text := format('saga.journal_%s', to_char(day, 'YYYYMMDD'));
+    begins timestamptz := day::timestamp at time zone 'UTC';
+    ends timestamptz := (day + 1)::timestamp at time zone 'UTC';
+begin
+    if to_regclass(part) is not null then
+        return 'there';
+    end if;
+    if not pg_try_advisory_xact_lock(hashtext('saga.extend_journal')) then
+        return 'busy';
+    end if;
+    perform set_config('lock_timeout', '200ms', true);
+    execute format('create table %s (like saga.journal including all)', part);
+    perform saga.journal_without_statistics(part);
+    lock table only saga.journal_default in access exclusive mode;
+    if (select count(*) > 20000 from (select from only saga.journal_default limit 20001) sample) then
+        execute format('drop table %s', part);
+        return 'full';
+    end if;
+    execute format('insert into %s select * from only saga.journal_default where at >= %L and at < %L', part, begins, ends);
+    delete from only saga.journal_default where at >= begins and at < ends;
+    execute format('alter table saga.journal attach partition %s for values from (%L) to (%L)', part, begins, ends);
+    return 'made';
 end
 $$;
 CREATE FUNCTION saga.now() RETURNS timestamp with time zone

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use chrono::Utc;
 
 use crate::{
+    database::{all_in_time, in_time},
     apply::Applied,
     durable::{Committed, in_lane, in_transaction, park, release},
     family,
@@ -81,17 +82,19 @@ async fn act<S: Saga, I: Steps<S>>(
     let (shard, id) = (instance.shard, instance.id);
     let started_at = Utc::now();
     let (no, what) = match task {
-        Task::Join { no } => match family::ends(&shift.pool, shard, id, no).await? {
+        Task::Join { no } => match in_time(family::ends(&shift.pool, shard, id, no)).await? {
             Some(ends) => (no, What::Joined(ends)),
             None => (no, What::NotJoined),
         },
-        Task::CallOff { no } => match family::call_off_children(shift, shard, id, no).await? {
+        Task::CallOff { no } => match all_in_time(family::call_off_children(shift, shard, id, no)).await? {
             Ok(()) => (no, What::ChildrenCalledOff),
             Err(cause) => (no, What::NotUndone(cause)),
         },
         activity => {
             let effect = match &activity {
-                Task::UndoCall { no, .. } => store::effect(&shift.pool, shard, id, *no).await?,
+                Task::UndoCall { no, .. } => {
+                    in_time(store::effect(&shift.pool, shard, id, *no)).await?
+                }
                 _ => None,
             };
             shift.hooks.at(Site::BeforeCall).await;
@@ -110,7 +113,8 @@ async fn is_late<S: Saga>(shift: &Shift, instance: &Instance<S>, fact: &Fact<S::
     let Pending::Call { activity, .. } = &instance.pending else { return false };
     let Some(within) = S::terms(activity).within.filter(|_| failed) else { return false };
     let (shard, id) = (instance.shard, instance.id);
-    store::was_decided_before(&shift.pool, shard, id, fact.no, within).await.unwrap_or(false)
+    let asking = store::was_decided_before(&shift.pool, shard, id, fact.no, within);
+    in_time(asking).await.unwrap_or(false)
 }
 
 /// Applies the fact and commits, on ever newer versions of the row, until it is durable or moot.

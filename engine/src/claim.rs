@@ -7,14 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgListener};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    database::{self, Listener, all_in_time, in_time},
     due::{self, Frontier},
     family,
     id::shard_in,
-    lane::PLANNER,
+    lane,
     notice,
     quarantine::Sentence,
     row::{Row, row_columns},
@@ -126,7 +127,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut frontier = Frontier::start();
     while !shift.is_stopping() {
         let round = async {
-            let open = connect(&shift, &mut connection).await?;
+            let open = lane::connect(&shift.pool, &mut connection).await?;
             if taken_back.is_none_or(|at| at.elapsed() >= TAKE_BACK) {
                 let (names, versions) = shift.engine.known();
                 unknown::take_back(open, &names, &versions).await?;
@@ -147,11 +148,13 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             }
             due::claim(&shift, open, poll, &mut frontier).await
         };
-        let rest = match round.await {
+        let rest = match all_in_time(round).await {
             Ok(rest) => rest.min(swept.map_or(SWEEP, |at| SWEEP.saturating_sub(at.elapsed()))),
             Err(error) => {
                 connection = None;
-                tracing::warn!(%error, "claiming failed, trying again");
+                if !database::note(&error) {
+                    tracing::warn!(%error, "claiming failed, trying again");
+                }
                 Duration::from_millis(500)
             }
         };
@@ -161,18 +164,6 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             () = shift.stop.cancelled() => return,
         }
     }
-}
-
-pub(crate) async fn connect<'a>(
-    shift: &Shift,
-    connection: &'a mut Option<PgConnection>,
-) -> Result<&'a mut PgConnection, sqlx::Error> {
-    if connection.is_none() {
-        let mut fresh = PgConnection::connect_with(&shift.pool.connect_options()).await?;
-        fresh.execute(PLANNER).await?;
-        *connection = Some(fresh);
-    }
-    Ok(connection.as_mut().expect("it was just filled"))
 }
 
 /// Marks what nobody knows, frees what the dead held, and finds what this process owns but does not drive (started here by a caller
@@ -277,15 +268,15 @@ async fn free_from_the_dead(
 pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
     let (names, versions) = shift.engine.known();
     for suspects in sentence.suspects.chunks(64) {
-        let rows: Result<Vec<Row>, sqlx::Error> = sqlx::query_as(OF_THE_PARENT)
+        let claiming = sqlx::query_as(OF_THE_PARENT)
             .bind(shift.worker_id)
             .bind(&names)
             .bind(&versions)
             .bind(suspects)
             .bind(sentence.parent)
             .bind(suspects.iter().map(|id| shard_in(*id)).collect::<Vec<_>>())
-            .fetch_all(&shift.pool)
-            .await;
+            .fetch_all(&shift.pool);
+        let rows: Result<Vec<Row>, sqlx::Error> = in_time(claiming).await;
         match rows {
             Ok(rows) => {
                 let places = shift.places(rows.len());
@@ -307,13 +298,13 @@ pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sq
     let (names, versions) = shift.engine.known();
     let mut open = Vec::new();
     loop {
-        let rows: Vec<Row> = sqlx::query_as(OF_CHILDREN)
+        let taking = sqlx::query_as(OF_CHILDREN)
             .bind(shift.worker_id)
             .bind(&names)
             .bind(&versions)
             .bind(name)
-            .fetch_all(&shift.pool)
-            .await?;
+            .fetch_all(&shift.pool);
+        let rows: Vec<Row> = in_time(taking).await?;
         if rows.is_empty() {
             return Ok(open);
         }
@@ -343,10 +334,9 @@ async fn release_children(connection: &mut PgConnection) -> Result<(), sqlx::Err
 pub(crate) async fn listen(shift: Arc<Shift>) {
     loop {
         let listened: Result<(), sqlx::Error> = async {
-            let mut listener = PgListener::connect_with(&shift.pool).await?;
-            listener.listen(WAKE_CHANNEL).await?;
+            let mut listener = Listener::open(&shift.pool, WAKE_CHANNEL).await?;
             loop {
-                if listener.recv().await?.payload() == ROUND {
+                if listener.next().await?.payload() == ROUND {
                     shift.round.notify_one();
                 } else {
                     shift.hint.notify_one();
@@ -354,7 +344,9 @@ pub(crate) async fn listen(shift: Arc<Shift>) {
             }
         }
         .await;
-        if let Err(error) = listened {
+        if let Err(error) = listened
+            && !database::note(&error)
+        {
             tracing::warn!(%error, "not listening for wake-ups; polling finds them");
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    database::{self, all_in_time, in_time},
     apply::Applied,
     chain,
     commit::{Commit, Wake},
@@ -89,7 +90,7 @@ async fn refused<S: Saga>(
     }
     let written = if fresh.family.is_needed() {
         // It has passed its pivot: its children are let go all the same.
-        match alone(shift, &mut fresh).await {
+        match all_in_time(alone(shift, &mut fresh)).await {
             Ok(true) => return Committed::Lost,
             Ok(false) => Written::Missed(None),
             Err(error) => Written::Refused(error.to_string()),
@@ -104,7 +105,8 @@ async fn refused<S: Saga>(
         Written::Refused(again) => {
             tracing::error!(saga_id = %instance.id, why = again, "nor can what happened be stored");
             let (id, seq) = (instance.id, Some(instance.committed_seq));
-            match store::stick(&shift.pool, &shift.fence(id, instance.epoch, seq), &why).await {
+            let fence = shift.fence(id, instance.epoch, seq);
+            match in_time(store::stick(&shift.pool, &fence, &why)).await {
                 Ok(()) => shift.engine.ended(id),
                 Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
             }
@@ -139,7 +141,7 @@ pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
         shift.hooks.at(Site::AfterCommit).await;
         Ok(Some(commit))
     };
-    match done.await.map_err(family::twice) {
+    match all_in_time(done).await.map_err(family::twice) {
         Ok(Some(commit)) => {
             committed_alone(shift, &mut instance, &commit);
             if commit.release { Committed::Lost } else { Committed::Yes(instance) }
@@ -177,7 +179,9 @@ async fn own_failed<S: Saga>(
     fact: Option<&Fact<S::Event>>,
     error: StepError,
 ) -> Committed<S> {
-    tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
+    if !matches!(&error, StepError::Database(away) if database::note(away)) {
+        tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
+    }
     let mut fresh = match reread(shift, instance, None).await {
         Committed::Missed(fresh) => fresh,
         other => return other,
@@ -270,7 +274,7 @@ async fn reread<S: Saga>(
     loop {
         let row = match now.take() {
             Some(row) => Ok(Some(*row)),
-            None => store::instance(&shift.pool, instance.shard, instance.id).await,
+            None => in_time(store::instance(&shift.pool, instance.shard, instance.id)).await,
         };
         match row {
             Ok(Some(row)) if row.epoch != instance.epoch || row.owner != Some(shift.worker_id) => {
@@ -291,9 +295,7 @@ async fn reread<S: Saga>(
                         }
                         return Committed::Missed(fresh);
                     }
-                    Err(Unreadable::Database(error)) => {
-                        tracing::warn!(saga_id = %instance.id, %error, "the database is away");
-                    }
+                    Err(Unreadable::Database(error)) => unanswered(instance.id, &error),
                     Err(misfit) => {
                         give_up_unreadable(shift, &fence, &misfit).await;
                         return Committed::Lost;
@@ -302,10 +304,16 @@ async fn reread<S: Saga>(
             }
             Ok(None) => return Committed::Lost,
             Err(_) if shift.is_stopping() => return Committed::Lost,
-            Err(error) => tracing::warn!(saga_id = %instance.id, %error, "the database is away"),
+            Err(error) => unanswered(instance.id, &error),
         }
         tokio::time::sleep(waits::back_off(away)).await;
         away += 1;
+    }
+}
+
+fn unanswered(id: uuid::Uuid, error: &sqlx::Error) {
+    if !database::note(error) {
+        tracing::warn!(saga_id = %id, %error, "an instance cannot be read, trying again");
     }
 }
 

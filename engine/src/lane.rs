@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     commit::{self, Commit, Mode, WrittenMembers},
+    database::{self, Waits, in_time},
     row::Row,
     store,
 };
@@ -77,7 +78,9 @@ async fn run(pool: PgPool, mode: Mode, mut queue: mpsc::Receiver<Job>, stop: Can
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "a commit lane cannot reach the database, trying again");
+                    if !database::note(&error) {
+                        tracing::warn!(%error, "transitions cannot be committed, trying again");
+                    }
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }
@@ -92,13 +95,15 @@ async fn run(pool: PgPool, mode: Mode, mut queue: mpsc::Receiver<Job>, stop: Can
     }
 }
 
-async fn connect<'a>(
+/// The connection of a loop, opened if there is none. All that the engine writes goes over connections like this one.
+pub(crate) async fn connect<'a>(
     pool: &PgPool,
     connection: &'a mut Option<PgConnection>,
 ) -> Result<&'a mut PgConnection, sqlx::Error> {
     if connection.is_none() {
-        let mut fresh = PgConnection::connect_with(&pool.connect_options()).await?;
-        fresh.execute(PLANNER).await?;
+        let options = pool.connect_options().as_ref().clone();
+        let mut fresh = database::connect(options, Waits::USUAL).await?;
+        in_time(fresh.execute(PLANNER)).await?;
         *connection = Some(fresh);
     }
     Ok(connection.as_mut().expect("it was just filled"))
@@ -125,12 +130,14 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
             each.extend(part.iter().map(|_| Written::Missed(None)));
             continue;
         }
-        match write(connection, &part, mode).await {
+        match in_time(write(connection, &part, mode)).await {
             Ok(written) => {
-                let mut rows = match read_missed(connection, &part, &written).await {
+                let mut rows = match in_time(read_missed(connection, &part, &written)).await {
                     Ok(rows) => rows,
                     Err(error) => {
-                        tracing::warn!(%error, "rows whose commits missed could not be read; their drivers read them");
+                        if !database::note(&error) {
+                            tracing::warn!(%error, "rows whose commits missed could not be read; their drivers read them");
+                        }
                         lost_connection = true;
                         HashMap::new()
                     }
@@ -150,8 +157,10 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, members = part.len(), "a group commit was lost; its members read their rows again");
-                lost_connection = !matches!(error, sqlx::Error::Database(_)) || is_shutdown(&error);
+                if !database::note(&error) {
+                    tracing::warn!(%error, members = part.len(), "a group commit was lost; its members read their rows again");
+                }
+                lost_connection = !matches!(error, sqlx::Error::Database(_)) || is_of_no_use(&error);
                 each.extend(part.iter().map(|_| Written::Missed(None)));
             }
         }
@@ -209,6 +218,9 @@ pub(crate) fn is_transient(error: &dyn sqlx::error::DatabaseError) -> bool {
     })
 }
 
-fn is_shutdown(error: &sqlx::Error) -> bool {
-    error.as_database_error().is_some_and(|e| e.code().is_some_and(|code| code.starts_with("57P")))
+/// Does this very connection have no future? Its server is shutting down (57P), or has become read-only (25006) while another may have
+/// taken over.
+fn is_of_no_use(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("57P") || code == "25006")
 }

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, PgConnection, PgPool, types::Json};
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
     build,
     contact::Contact,
+    database::{self, Waits, in_time},
     engine::Engine,
-    notice,
     worker::{Shift, WorkerConfig},
 };
 
@@ -23,7 +23,7 @@ pub(crate) async fn register(
     worker_id: Uuid,
 ) -> Result<Contact, sqlx::Error> {
     let asked = Instant::now();
-    sqlx::query(
+    let registered = sqlx::query(
         "-- name: register worker
         with freed as (
             update saga.worker set lease_until = clock_timestamp() where $4 and name = $2
@@ -37,34 +37,19 @@ pub(crate) async fn register(
     .bind(config.sole)
     .bind(i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX))
     .bind(build::made_at())
-    .execute(engine.pool())
-    .await?;
-    keep_house(engine.pool()).await?;
+    .execute(engine.pool());
+    in_time(registered).await?;
     Ok(Contact::begin(asked, config.lease))
 }
 
-/// How often the journal's partitions are made ahead, for the next 7 days, and old notices forgotten.
-const EXTEND: Duration = Duration::from_secs(3_600);
-
-async fn keep_house(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query("-- name: extend journal\nselect saga.extend_journal(7)").execute(pool).await?;
-    notice::forget_old(pool).await
-}
-
-/// Renews every third of the lease until aborted. An outage is waited out: while it lasts nobody else can take over either.
+/// Renews every third of the lease until aborted, and does nothing else: nothing may hold it up. An outage is waited out: while it lasts
+/// nobody else can take over either.
 pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut ticks = tokio::time::interval(lease / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut extended = Instant::now();
     loop {
         ticks.tick().await;
-        if extended.elapsed() > EXTEND {
-            extended = Instant::now();
-            if let Err(error) = keep_house(&shift.pool).await {
-                tracing::warn!(%error, "the journal's partitions could not be made ahead, or old notices not be forgotten; trying again in an hour");
-            }
-        }
         let asked = Instant::now();
         match renew_once(&shift, &mut connection, lease).await {
             Ok(true) => shift.contact.renewed(asked),
@@ -75,7 +60,9 @@ pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
             }
             Err(error) => {
                 connection = None;
-                tracing::warn!(%error, "the lease could not be renewed, trying again");
+                if !database::note(&error) {
+                    tracing::warn!(%error, "the lease could not be renewed, trying again");
+                }
                 ticks.reset_after(Duration::from_millis(500));
             }
         }
@@ -88,31 +75,30 @@ async fn renew_once(
     lease: Duration,
 ) -> Result<bool, sqlx::Error> {
     if connection.is_none() {
-        *connection = Some(PgConnection::connect_with(&shift.pool.connect_options()).await?);
+        let options = shift.pool.connect_options().as_ref().clone();
+        *connection = Some(database::connect(options, Waits::USUAL).await?);
     }
     let open = connection.as_mut().expect("it was just filled");
-    let renewed = sqlx::query(
+    let renewing = sqlx::query(
         "-- name: renew lease
         update saga.worker set lease_until = clock_timestamp() + $2 * interval '1 ms' where worker_id = $1",
     )
     .bind(shift.worker_id)
     .bind(i64::try_from(lease.as_millis()).unwrap_or(i64::MAX))
-    .execute(open)
-    .await?;
-    Ok(renewed.rows_affected() == 1)
+    .execute(open);
+    Ok(in_time(renewing).await?.rows_affected() == 1)
 }
 
 /// After a drain: whatever could not be released is free at once. The row stays for a while: a start in a transaction still open
 /// may name this worker as its owner, and is found by the row.
 pub(crate) async fn sign_off(shift: &Shift) {
-    let signed_off = sqlx::query(
+    let signing = sqlx::query(
         "-- name: sign worker off
         update saga.worker set lease_until = clock_timestamp(), signed_off = true where worker_id = $1",
     )
     .bind(shift.worker_id)
-    .execute(&shift.pool)
-    .await;
-    if let Err(error) = signed_off {
+    .execute(&shift.pool);
+    if let Err(error) = in_time(signing).await {
         tracing::warn!(%error, "could not sign off; the lease runs out by itself");
     }
 }

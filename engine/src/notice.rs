@@ -223,17 +223,19 @@ where i.status = 'stuck'
 on conflict do nothing
 returning pg_notify('saga_notice', '')";
 
-/// Notices older than [`KEPT`] are forgotten.
+/// Forgets 5,000 notices older than [`KEPT`]; true if there may be more.
 ///
 /// # Errors
 /// The database's.
-pub(crate) async fn forget_old(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query(
+pub(crate) async fn forget_old(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let forgotten = sqlx::query(
         "-- name: forget notices
-        delete from saga.notice where n is not null and at < clock_timestamp() - $1 * interval '1 second'",
+        delete from saga.notice where ctid = any (array(
+            select ctid from saga.notice
+            where n is not null and at < clock_timestamp() - $1 * interval '1 second' limit 5000))",
     )
     .bind(KEPT.as_secs() as i64)
     .execute(pool)
-    .await
-    .map(|_| ())
+    .await?;
+    Ok(forgotten.rows_affected() == 5_000)
 }

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    database::in_time,
     claim,
     engine::Engine,
     held::Penned,
@@ -208,7 +209,7 @@ async fn try_one(
 
 /// One more death of a process that drove nothing else; true if that was one too many.
 async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
-    let blamed: Option<(i16, i32, i32)> = sqlx::query_as(
+    let blaming = sqlx::query_as(
         "-- name: blame
         update saga.instance set deaths = deaths + 1, updated_at = clock_timestamp()
         where shard = $1 and saga_id = $2 and owner = $3 returning deaths, epoch, seq",
@@ -216,14 +217,14 @@ async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
     .bind(crate::id::shard_in(id))
     .bind(id)
     .bind(shift.worker_id)
-    .fetch_optional(&shift.pool)
-    .await?;
+    .fetch_optional(&shift.pool);
+    let blamed: Option<(i16, i32, i32)> = in_time(blaming).await?;
     let Some((deaths, epoch, seq)) = blamed.filter(|(deaths, ..)| *deaths >= DEATHS) else {
         return Ok(false);
     };
     let why = format!("its step ended the process, {deaths} times");
     tracing::error!(saga_id = %id, why);
-    store::stick(&shift.pool, &shift.fence(id, epoch, Some(seq)), &why).await?;
+    in_time(store::stick(&shift.pool, &shift.fence(id, epoch, Some(seq)), &why)).await?;
     shift.engine.ended(id);
     Ok(true)
 }

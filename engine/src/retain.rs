@@ -9,7 +9,13 @@ use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::{id::SHARDS, lane::PLANNER, worker::Shift};
+use crate::{
+    database::{self, Waits, within},
+    id::SHARDS,
+    lane::PLANNER,
+    notice,
+    worker::Shift,
+};
 
 /// How long what has ended is kept, in real time.
 #[derive(Debug, Clone, Copy)]
@@ -40,11 +46,14 @@ pub struct Retained {
 /// How often a worker looks.
 const EVERY: Duration = Duration::from_secs(3_600);
 
+/// How long one statement may take, and a moment.
+const STATEMENT: Duration = Duration::from_secs(62);
+
 /// Looks every hour until aborted, first an hour after the start.
 pub(crate) async fn run(shift: Arc<Shift>, retention: Retention) {
     loop {
         tokio::time::sleep(EVERY).await;
-        match retain(&shift.pool, retention).await {
+        match keep(&shift.pool, retention).await {
             Ok(gone) if gone == Retained::default() => {}
             Ok(Retained { partitions, instances }) => {
                 tracing::info!(partitions, instances, "what had ended long ago was removed");
@@ -56,29 +65,38 @@ pub(crate) async fn run(shift: Arc<Shift>, retention: Retention) {
     }
 }
 
+/// Notices have a retention of their own.
+async fn keep(pool: &PgPool, retention: Retention) -> Result<Retained, sqlx::Error> {
+    while within(STATEMENT, notice::forget_old(pool)).await? {}
+    retain(pool, retention).await
+}
+
 /// Removes what is older than the retention. One process at a time: another one does nothing meanwhile. Locks of the whole journal are waited
 /// for 200 ms at most; what could not be dropped then is dropped the next time.
 ///
 /// # Errors
 /// The database's.
 pub async fn retain(pool: &PgPool, retention: Retention) -> Result<Retained, sqlx::Error> {
-    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-    connection.execute(PLANNER).await?;
-    let (mine, now): (bool, DateTime<Utc>) = sqlx::query_as(
+    let options = pool.connect_options().as_ref().clone();
+    let mut connection = database::connect(options, Waits::HOUSEKEEPING).await?;
+    within(STATEMENT, connection.execute(PLANNER)).await?;
+    let asking = sqlx::query_as(
         "-- name: one keeper of retention
         select pg_try_advisory_lock(hashtext('saga.retain')), clock_timestamp()",
     )
-    .fetch_one(&mut connection)
-    .await?;
+    .fetch_one(&mut connection);
+    let (mine, now): (bool, DateTime<Utc>) = within(STATEMENT, asking).await?;
     let mut gone = Retained::default();
     if mine {
         let before = |age: Duration| now - chrono::TimeDelta::from_std(age).unwrap_or_default();
         gone.partitions = drop_journal(&mut connection, before(retention.journal)).await?;
+        while delete_stray(&mut connection, before(retention.journal)).await? {}
         for shard in 0..SHARDS {
             let before = before(retention.finished);
             gone.instances += delete_finished(&mut connection, shard, before).await?;
         }
-        while delete_bulk(&mut connection, before(retention.finished)).await? {}
+        let before = before(retention.finished);
+        while within(STATEMENT, delete_bulk(&mut connection, before)).await? {}
     }
     // The lock ends with the session.
     connection.close().await?;
@@ -89,8 +107,7 @@ async fn drop_journal(
     connection: &mut PgConnection,
     before: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
-    connection.execute("-- name: wait briefly\nset lock_timeout = '200ms'").await?;
-    let old: Vec<String> = sqlx::query_scalar(
+    let asking = sqlx::query_scalar(
         "-- name: old journal partitions
         select c.relname::text from pg_inherits h join pg_class c on c.oid = h.inhrelid
         where h.inhparent = 'saga.journal'::regclass and c.relname ~ '^journal_[0-9]{8}$'
@@ -98,13 +115,14 @@ async fn drop_journal(
         order by c.relname",
     )
     .bind(before)
-    .fetch_all(&mut *connection)
-    .await?;
+    .fetch_all(&mut *connection);
+    let old: Vec<String> = within(STATEMENT, asking).await?;
     let mut dropped = 0;
     for partition in old {
         // Only digits follow the prefix.
         let drop = format!("-- name: drop journal partition\ndrop table saga.{partition}");
-        match sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *connection).await {
+        let dropping = sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *connection);
+        match within(STATEMENT, dropping).await {
             Ok(_) => dropped += 1,
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {
                 tracing::info!(partition, "the journal is busy; dropped the next time");
@@ -113,6 +131,21 @@ async fn drop_journal(
         }
     }
     Ok(dropped)
+}
+
+/// 5,000 old rows of the default partition, if it holds any; true if there may be more.
+async fn delete_stray(
+    connection: &mut PgConnection,
+    before: DateTime<Utc>,
+) -> Result<bool, sqlx::Error> {
+    let deleting = sqlx::query(
+        "-- name: delete stray journal
+        delete from only saga.journal_default where ctid = any (array(
+            select ctid from only saga.journal_default where at < $1 limit 5000))",
+    )
+    .bind(before)
+    .execute(connection);
+    Ok(within(STATEMENT, deleting).await?.rows_affected() == 5_000)
 }
 
 /// Ids carry their time: what was born later cannot have ended before. Round trips: 1 per 500 instances born before then.
@@ -125,13 +158,13 @@ async fn delete_finished(
     let born_before = Uuid::from_u128(ms << 80);
     let (mut after, mut deleted) = (Uuid::nil(), 0);
     loop {
-        let (last, gone): (Option<Uuid>, i64) = sqlx::query_as(DELETE_FINISHED)
+        let deleting = sqlx::query_as(DELETE_FINISHED)
             .bind(shard)
             .bind(after)
             .bind(born_before)
             .bind(before)
-            .fetch_one(&mut *connection)
-            .await?;
+            .fetch_one(&mut *connection);
+        let (last, gone): (Option<Uuid>, i64) = within(STATEMENT, deleting).await?;
         deleted += gone.unsigned_abs();
         match last {
             Some(last) => after = last,

@@ -8,7 +8,12 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use sqlx::{Executor as _, FromRow, PgConnection};
 
-use crate::{bulk, claim, deadline, ends, queue, schedule, worker::Shift};
+use crate::{
+    bulk,
+    database::{self, all_in_time, in_time},
+    deadline, ends, lane, queue, schedule,
+    worker::Shift,
+};
 
 /// Rounds that hints ask for are so far apart at least: a burst of ends is one round.
 const REST: Duration = Duration::from_millis(5);
@@ -56,9 +61,9 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     while !shift.is_stopping() {
         let round = async {
             let fresh = connection.is_none();
-            let open = claim::connect(&shift, &mut connection).await?;
+            let open = lane::connect(&shift.pool, &mut connection).await?;
             if fresh {
-                open.execute(LET_GO).await?;
+                in_time(open.execute(LET_GO)).await?;
             }
             go(&shift, open, &mut cursors).await
         };
@@ -66,7 +71,9 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             Ok(rest) => rest.map_or(poll, |rest| rest.clamp(REST, poll.max(REST))),
             Err(error) => {
                 connection = None;
-                tracing::warn!(%error, "a round failed, trying again");
+                if !database::note(&error) {
+                    tracing::warn!(%error, "a round failed, trying again");
+                }
                 poll.max(Duration::from_millis(500))
             }
         };
@@ -85,28 +92,29 @@ async fn go(
     cursors: &mut Cursors,
 ) -> Result<Option<Duration>, sqlx::Error> {
     let (names, versions) = shift.engine.known();
-    let seen: Seen = sqlx::query_as(LOOK).bind(&names).fetch_one(&mut *connection).await?;
+    let looking = sqlx::query_as(LOOK).bind(&names).fetch_one(&mut *connection);
+    let seen: Seen = in_time(looking).await?;
     shift.pause(seen.paused);
     if !shift.holds_lease() {
         return Ok(None);
     }
     if seen.ticks {
-        schedule::fire(shift, connection, &names).await?;
+        all_in_time(schedule::fire(shift, connection, &names)).await?;
     }
     if seen.overdue {
-        deadline::enforce(shift, connection, &names, &versions).await?;
+        all_in_time(deadline::enforce(shift, connection, &names, &versions)).await?;
     }
     if seen.awaited {
-        ends::tell(shift, connection, &names).await?;
+        all_in_time(ends::tell(shift, connection, &names)).await?;
     }
     for name in seen.queues.iter().filter(|name| !shift.is_paused(name)) {
         let after = cursors.entry(name.clone()).or_default();
-        if queue::admit(connection, name, after).await? > 0 {
+        if all_in_time(queue::admit(connection, name, after)).await? > 0 {
             shift.hint.notify_one();
         }
     }
     if !seen.bulks {
         return Ok(None);
     }
-    bulk::advance(shift, connection, &names, &versions).await.map(Some)
+    all_in_time(bulk::advance(shift, connection, &names, &versions)).await.map(Some)
 }

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
+    database::in_time,
     birth::{Birth, Start, unborn},
     build,
     claim::{ROUND, WAKE_CHANNEL},
@@ -410,11 +411,11 @@ pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unr
         Unreadable::Stored(misfit @ (Misfit::Unknown { .. } | Misfit::OfNewerBuild(_))) => {
             tracing::info!(saga_id = %id, %error, "left to a worker that knows it");
             let unread_by = matches!(misfit, Misfit::OfNewerBuild(_)).then(build::made_at);
-            store::leave(pool, fence, unread_by).await
+            in_time(store::leave(pool, fence, unread_by)).await
         }
         Unreadable::Stored(misfit) => {
             tracing::error!(saga_id = %id, %error, "an instance cannot be read");
-            store::stick(pool, fence, &misfit.to_string()).await
+            in_time(store::stick(pool, fence, &misfit.to_string())).await
         }
         Unreadable::Database(_) | Unreadable::Unstorable(_) => {
             return tracing::warn!(saga_id = %id, %error, "left to the sweep");

@@ -12,6 +12,7 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::{
+    database::{all_in_time, in_time},
     commit::Commit,
     family::write_own,
     instance::{Entry, Instance, Pending},
@@ -178,27 +179,30 @@ async fn settle(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
     let Some(kind) = shift.engine.kind(&watched.name) else { return Ok(()) };
     let found = if watched.look { kind.find(watched).await? } else { Found::Nothing };
     if let Found::Effect(reference) = found {
-        let mut tx = shift.pool.begin().await?;
-        let row = store::lock_instance(&mut tx, watched.shard, watched.saga_id).await?;
-        let Some(row) = row.filter(|row| row.status == Status::Unwound) else { return Ok(()) };
-        make_room(&mut tx, watched).await?;
-        let commit = kind.reopen(row, watched, reference)?;
-        write_own(&mut tx, &commit).await?;
-        tx.commit().await?;
-        tracing::warn!(saga_id = %watched.saga_id, step_no = watched.step_no, "a late effect was found; it is taken back");
-        shift.hint.notify_one();
-        return Ok(());
+        let reopening = async {
+            let mut tx = shift.pool.begin().await?;
+            let row = store::lock_instance(&mut tx, watched.shard, watched.saga_id).await?;
+            let Some(row) = row.filter(|row| row.status == Status::Unwound) else { return Ok(()) };
+            make_room(&mut tx, watched).await?;
+            let commit = kind.reopen(row, watched, reference)?;
+            write_own(&mut tx, &commit).await?;
+            tx.commit().await?;
+            tracing::warn!(saga_id = %watched.saga_id, step_no = watched.step_no, "a late effect was found; it is taken back");
+            shift.hint.notify_one();
+            Ok(())
+        };
+        return all_in_time(reopening).await;
     }
     if watched.over && found == Found::Nothing {
-        sqlx::query(
+        let ending = sqlx::query(
             "-- name: end watch
             delete from saga.watch where shard = $1 and saga_id = $2 and step_no = $3",
         )
         .bind(watched.shard)
         .bind(watched.saga_id)
         .bind(watched.step_no)
-        .execute(&shift.pool)
-        .await?;
+        .execute(&shift.pool);
+        in_time(ending).await?;
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    database::in_time,
     claim,
     commit::{Mode, Wake},
     contact::Contact,
@@ -34,7 +35,7 @@ use crate::{
     id::{SHARDS, shard_in},
     instance::Instance,
     lane::Lane,
-    lease, pause,
+    lease, partitions, pause,
     quarantine::{self, Quarantine, Sentence},
     retain::{self, Retention},
     round,
@@ -194,7 +195,8 @@ impl Shift {
         let (kept, build) = (row.kept > 0, row.build);
         let mut instance = Box::new(Instance::<S>::from_row(row)?);
         if kept {
-            let early = store::early_signals(&self.pool, instance.shard, instance.id).await?;
+            let asking = store::early_signals(&self.pool, instance.shard, instance.id);
+            let early = in_time(asking).await?;
             for (id, event, version) in early {
                 let event = upcast::event::<S>(version, &event);
                 instance.early.push_back((id, event.map_err(|misfit| misfit.of_build(build))?));
@@ -312,7 +314,7 @@ impl Shift {
         let why = "the saga panicked";
         tracing::error!(saga_id = %id, why);
         // Should the database be away, the sweep brings the instance back here.
-        match store::stick(&self.pool, &self.fence(id, epoch, None), why).await {
+        match in_time(store::stick(&self.pool, &self.fence(id, epoch, None), why)).await {
             Ok(()) => self.engine.ended(id),
             Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
         }
@@ -359,7 +361,7 @@ pub(crate) async fn shift(
     let (pen, suspects) = mpsc::unbounded_channel();
     let worker_id = Uuid::now_v7();
     let contact = lease::register(engine, config, worker_id).await?;
-    let paused = pause::paused(engine.pool()).await?.into_iter().map(|one| one.name).collect();
+    let paused = in_time(pause::paused(engine.pool())).await?.into_iter().map(|one| one.name).collect();
     let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
     // Lanes outlive the drain: the last commits go through them.
     let drained = CancellationToken::new();
@@ -412,10 +414,14 @@ pub(crate) async fn shift(
 struct Loops {
     renewing: JoinHandle<()>,
     listening: JoinHandle<()>,
-    retaining: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
     claiming: JoinHandle<()>,
     rounding: Option<JoinHandle<()>>,
     penning: Option<JoinHandle<()>>,
+}
+
+async fn housekeeping(shift: Arc<Shift>, retention: Retention) {
+    tokio::join!(partitions::run(shift.clone()), retain::run(shift, retention));
 }
 
 impl Loops {
@@ -429,7 +435,7 @@ impl Loops {
         Self {
             renewing: tokio::spawn(lease::renew(each(), config.lease)),
             listening: tokio::spawn(claim::listen(each())),
-            retaining: tokio::spawn(retain::run(each(), config.retention)),
+            housekeeping: tokio::spawn(housekeeping(each(), config.retention)),
             rounding: sentence.is_none().then(|| tokio::spawn(round::run(each(), config.poll))),
             claiming: match sentence {
                 Some(sentence) => tokio::spawn(claim::suspects(each(), sentence)),
@@ -450,7 +456,7 @@ impl Loops {
         until: tokio::time::Instant,
     ) {
         self.listening.abort();
-        self.retaining.abort();
+        self.housekeeping.abort();
         // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
         let _ = self.claiming.await;
         if let Some(rounding) = self.rounding {

@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::Outgoing;
+use crate::database::in_time;
 use crate::id::SHARDS;
 
 const POLL: Duration = Duration::from_secs(1);
@@ -86,7 +87,7 @@ impl Feed {
     /// What was published after a position, at most 16 messages a shard; empty: nothing yet.
     /// In order per subject; subjects of different shards are not ordered among each other.
     pub async fn after(&self, position: &Position) -> Result<Vec<Published>, FeedError> {
-        let rows: Vec<Row> = sqlx::query_as(
+        let reading = sqlx::query_as(
             "-- feed: after
              select next.*
              from unnest($1::smallint[], $2::bigint[]) as seen (shard, n)
@@ -103,8 +104,8 @@ impl Feed {
         )
         .bind((0..SHARDS).collect::<Vec<_>>())
         .bind(&position.0[..])
-        .fetch_all(&self.pool)
-        .await?;
+        .fetch_all(&self.pool);
+        let rows: Vec<Row> = in_time(reading).await?;
         // Checked after reading: what was forgotten in between is noticed.
         let (oldest, newest) = self.bounds().await?;
         for ((seen, oldest), newest) in position.0.iter().zip(oldest.0).zip(newest.0) {
@@ -172,12 +173,12 @@ impl Feed {
     }
 
     async fn bounds(&self) -> Result<(Position, Position), FeedError> {
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
+        let reading = sqlx::query_as(
             "-- feed: bounds
              select feed_kept_from - 1, feed_n from saga.outbox_shard order by shard",
         )
-        .fetch_all(&self.pool)
-        .await?;
+        .fetch_all(&self.pool);
+        let rows: Vec<(i64, i64)> = in_time(reading).await?;
         let (oldest, newest): (Vec<i64>, Vec<i64>) = rows.into_iter().unzip();
         let position = |counters: Vec<i64>| counters.try_into().map(Position);
         match (position(oldest), position(newest)) {

@@ -12,7 +12,6 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use sqlx::PgPool;
-use sqlx::postgres::PgListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,6 +19,7 @@ use uuid::Uuid;
 
 use super::lease::{self, Epochs};
 use super::{Feed, Outgoing, Publisher, Rejection, WRITTEN, feed, store};
+use crate::database::{self, Listener};
 use crate::inbox;
 
 /// How a relay behaves. The defaults are meant to be kept; tests shorten them.
@@ -356,15 +356,16 @@ impl Relay {
 async fn listen(pool: PgPool) {
     loop {
         let listened: Result<(), sqlx::Error> = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(store::WAKE).await?;
+            let mut listener = Listener::open(&pool, store::WAKE).await?;
             loop {
-                listener.recv().await?;
+                listener.next().await?;
                 super::hint();
             }
         }
         .await;
-        if let Err(error) = listened {
+        if let Err(error) = listened
+            && !database::note(&error)
+        {
             warn!(%error, "the relay hears no notes at the moment and polls instead");
         }
         tokio::time::sleep(LONGEST_PAUSE).await;

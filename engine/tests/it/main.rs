@@ -29,6 +29,7 @@ mod odd;
 mod order;
 mod ownership;
 mod parcel;
+mod partitions;
 mod pauses;
 mod plain;
 mod planted;

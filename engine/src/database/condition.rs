@@ -1,0 +1,158 @@
+//! How the database is, as all parts of this process have found it.
+//!
+//! A process works on one database, so this is one value per process. Whoever meets trouble [`note`]s it, whoever opens or tests a
+//! connection reports what it found. The log gets one line when trouble has lasted for a moment and one when it is over.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use sqlx::{PgConnection, Row as _};
+
+/// Shorter trouble is not worth a line: a session was ended, and the next one is there.
+const WORTH_A_LINE: Duration = Duration::from_millis(500);
+
+/// How the database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// It takes reads and writes.
+    Good,
+    /// It answers, and refuses to write: it was switched to read-only, or is a standby.
+    ReadOnly,
+    /// It does not answer, or takes no connections.
+    Away,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    condition: Condition,
+    /// Since when, if it is not good.
+    since: Option<Instant>,
+    /// The last trouble of any connection.
+    trouble: Option<Instant>,
+    /// The log has a line about the present trouble.
+    logged: bool,
+}
+
+static KNOWN: Mutex<Known> =
+    Mutex::new(Known { condition: Condition::Good, since: None, trouble: None, logged: false });
+
+/// How the database of this process is now.
+#[must_use]
+pub fn condition() -> Condition {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).condition
+}
+
+/// Whether it has not answered for so long.
+#[must_use]
+pub fn has_been_away_for(time: Duration) -> bool {
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.condition == Condition::Away && known.since.is_some_and(|since| since.elapsed() > time)
+}
+
+/// Tells what an error says about the database. Answers whether the log has a line about that trouble, or gets one if it lasts: then
+/// the caller need not write another.
+pub fn note(error: &sqlx::Error) -> bool {
+    match condition_of(error) {
+        Some(worse) => {
+            worsen(worse, error);
+            true
+        }
+        // All connections are in use, or none can be opened: the error does not tell.
+        None if matches!(error, sqlx::Error::PoolTimedOut) => condition() != Condition::Good,
+        None => false,
+    }
+}
+
+/// Makes every connection that is open now be asked before it is handed out again: something took longer than it may, and nobody knows
+/// whether a connection is to blame.
+pub fn suspect() {
+    KNOWN.lock().unwrap_or_else(PoisonError::into_inner).trouble = Some(Instant::now());
+}
+
+/// What an error says about the database; `None`: nothing, it is about the statement.
+fn condition_of(error: &sqlx::Error) -> Option<Condition> {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed => Some(Condition::Away),
+        sqlx::Error::Database(database) => {
+            let code = database.code()?;
+            match code.as_ref() {
+                // read_only_sql_transaction
+                "25006" => Some(Condition::ReadOnly),
+                // Shutdown, crash recovery, starting up; connections.
+                code if code.starts_with("57P") || code.starts_with("08") => Some(Condition::Away),
+                // too_many_connections
+                "53300" => Some(Condition::Away),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+fn worsen(worse: Condition, error: &sqlx::Error) {
+    let now = Instant::now();
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.trouble = Some(now);
+    let since = *known.since.get_or_insert(now);
+    if known.condition != worse {
+        // A line for each state.
+        known.logged = false;
+        known.condition = worse;
+    }
+    let tell = !known.logged && now.duration_since(since) >= WORTH_A_LINE;
+    known.logged |= tell;
+    drop(known);
+    match worse {
+        _ if !tell => tracing::debug!(%error, "trouble with a connection to the database"),
+        Condition::ReadOnly => {
+            tracing::warn!("the database takes no writes at the moment; everything waits for it");
+        }
+        _ => tracing::warn!(%error, "the database does not answer; everything waits for it"),
+    }
+}
+
+/// A connection works, and may write.
+fn works() {
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(since) = known.since.take() else { return };
+    let logged = std::mem::take(&mut known.logged);
+    known.condition = Condition::Good;
+    // Connections that lie idle since before now may be worse than the one that was asked.
+    known.trouble = Some(Instant::now());
+    drop(known);
+    if logged {
+        let seconds = since.elapsed().as_secs_f64();
+        tracing::info!(seconds, "the database takes reads and writes again");
+    }
+}
+
+/// Whether no connection has met trouble for so long.
+pub(super) fn has_been_good_for(time: Duration) -> bool {
+    let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.condition == Condition::Good && known.trouble.is_none_or(|at| at.elapsed() > time)
+}
+
+/// Asks over this connection whether its server takes writes, and keeps the answer. Round trips: 1.
+pub(super) async fn ask(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let asked = sqlx::raw_sql(
+        "-- name: database takes writes
+        select not (pg_is_in_recovery() or current_setting('transaction_read_only')::boolean)",
+    )
+    .fetch_one(connection)
+    .await
+    .and_then(|row| row.try_get::<bool, _>(0));
+    match &asked {
+        Ok(true) => works(),
+        Ok(false) => worsen(Condition::ReadOnly, &sqlx::Error::RowNotFound),
+        Err(error) => {
+            note(error);
+        }
+    }
+    asked
+}

@@ -1,0 +1,200 @@
+//! Connections that never wait for ever.
+//!
+//! Every connection of every process is opened here, with limits on both sides. The server ends what waits too long: for a lock, for
+//! the end of a statement, for the next statement of an open transaction, for a client that does not take its answer. This side gives
+//! up when the server does not answer at all ([`in_time`]): a broken network says nothing, and sqlx waits for as long as TCP does,
+//! which is a quarter of an hour.
+//!
+//! A [`pool`] hands out no connection that was lost while it lay idle, and leaves a server that has become read-only: a connection
+//! that has been idle for a moment, or since before the last trouble ([`condition`]), is asked before it is handed out.
+
+mod condition;
+mod listener;
+mod watch;
+
+use std::{future::Future, io, pin::pin, time::Duration};
+
+use sqlx::{
+    Connection as _, PgConnection, PgPool,
+    pool::PoolConnectionMetadata,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+pub use condition::{Condition, condition, has_been_away_for, note, suspect};
+pub(crate) use listener::Listener;
+pub use watch::watch;
+
+/// How long opening a connection may take.
+pub const CONNECT: Duration = Duration::from_secs(1);
+/// How long the server may say nothing after a statement should have ended.
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long a transaction, or one turn of a loop, may take.
+const WHOLE: Duration = Duration::from_secs(15);
+/// How long sent data may stay unacknowledged before the server takes the client for gone.
+const TCP_USER: Duration = Duration::from_secs(15);
+/// How long a connection that lay idle may take to show that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+/// A connection that was used so recently is handed out unasked, unless there has been trouble since.
+const FRESH: Duration = Duration::from_millis(5);
+/// After trouble every connection is suspect for so long: the last one that hangs has been given up by then.
+const SUSPICION: Duration = Duration::from_secs(15);
+/// A connection to a read-only server is kept for so long: should the next one be no better, readers still have one.
+const READ_ONLY_AGE: Duration = Duration::from_secs(1);
+
+/// How long a session may wait for what before the server ends the statement or the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    /// For a lock.
+    pub lock: Duration,
+    /// For the end of a statement.
+    pub statement: Duration,
+    /// For the next statement of an open transaction. A process that stands still in the middle of one gives its locks back then.
+    pub idle_in_transaction: Duration,
+}
+
+impl Waits {
+    /// For everything that answers requests or drives sagas.
+    pub const USUAL: Self = Self {
+        lock: Duration::from_secs(1),
+        statement: Duration::from_secs(5),
+        idle_in_transaction: Duration::from_secs(15),
+    };
+
+    /// For a person's command, which may read much and holds nobody up.
+    pub const COMMAND: Self = Self { statement: Duration::from_secs(60), ..Self::USUAL };
+
+    /// For what cleans up: it may take its time, and gives way to everybody.
+    pub const HOUSEKEEPING: Self = Self {
+        lock: Duration::from_millis(200),
+        statement: Duration::from_secs(60),
+        ..Self::USUAL
+    };
+
+    /// For migrations, which wait for one another and may rewrite a table.
+    pub const MIGRATION: Self = Self {
+        lock: Duration::from_secs(60),
+        statement: Duration::from_secs(3_600),
+        idle_in_transaction: Duration::from_secs(60),
+    };
+}
+
+/// These options, with these limits for each session. What else decides how a statement comes out is set as well, whatever the
+/// server's, the database's or the role's defaults are.
+#[must_use]
+pub fn bounded(options: PgConnectOptions, waits: Waits) -> PgConnectOptions {
+    let ms = |wait: Duration| wait.as_millis().to_string();
+    options.options([
+        ("lock_timeout", ms(waits.lock)),
+        ("statement_timeout", ms(waits.statement)),
+        ("idle_in_transaction_session_timeout", ms(waits.idle_in_transaction)),
+        ("tcp_user_timeout", ms(TCP_USER)),
+        // The server notices within half a minute that an idle client is gone without a word.
+        ("tcp_keepalives_idle", "10".to_owned()),
+        ("tcp_keepalives_interval", "5".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
+        ("default_transaction_isolation", "read committed".to_owned()),
+        ("default_transaction_deferrable", "off".to_owned()),
+    ])
+}
+
+/// Opens one connection, within [`CONNECT`].
+///
+/// # Errors
+/// The database's, or a time-out as [`sqlx::Error::Io`].
+pub async fn connect(options: PgConnectOptions, waits: Waits) -> Result<PgConnection, sqlx::Error> {
+    let options = bounded(options, waits);
+    within(CONNECT, PgConnection::connect_with(&options)).await
+}
+
+/// Runs what asks the database for one answer after the other, each within [`Waits::USUAL`]. Gives up when it takes as long as one
+/// statement may, and a moment: then the server or the network has gone silent, and the connection is not to be used again.
+///
+/// # Errors
+/// Those of `work`, or a time-out as [`sqlx::Error::Io`].
+pub async fn in_time<T, E: From<sqlx::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    within(Waits::USUAL.statement + SILENCE, work).await
+}
+
+/// The same for a whole transaction, or for several statements of a loop.
+///
+/// # Errors
+/// Those of `work`, or a time-out as [`sqlx::Error::Io`].
+pub(crate) async fn all_in_time<T, E: From<sqlx::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    within(WHOLE, work).await
+}
+
+/// The same with a limit of one's own.
+///
+/// # Errors
+/// Those of `work`, or a time-out as [`sqlx::Error::Io`].
+pub async fn within<T, E: From<sqlx::Error>>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let mut work = pin!(work);
+    match tokio::time::timeout(limit, work.as_mut()).await {
+        Ok(done) => done,
+        Err(_) => {
+            let error = silent(limit);
+            // Before `work` is dropped: its connection goes back to a pool that must not wait for it.
+            note(&error);
+            Err(error.into())
+        }
+    }
+}
+
+fn silent(limit: Duration) -> sqlx::Error {
+    let text = format!("the database did not answer within {} ms", limit.as_millis());
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
+}
+
+/// A pool of so many connections, none of them open yet. Who asks for one waits for `patience` at most.
+#[must_use]
+pub fn pool(
+    options: PgConnectOptions,
+    waits: Waits,
+    connections: u32,
+    patience: Duration,
+) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(patience)
+        // Without a limit of time; `before_acquire` does it with one.
+        .test_before_acquire(false)
+        .after_connect(|connection, _| Box::pin(look_at_new(connection)))
+        .before_acquire(|connection, meta| Box::pin(is_of_use(connection, meta)))
+        .after_release(|connection, _| Box::pin(may_be_kept(connection)))
+        .connect_lazy_with(bounded(options, waits))
+}
+
+/// A new connection is taken as it is: to a read-only server it still serves who reads.
+async fn look_at_new(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    within(CONNECT, condition::ask(connection)).await.map(|_| ())
+}
+
+/// Whether a connection that lay idle may be handed out. Round trips: none for one that was used a moment ago, unless there has been
+/// trouble since; then 1.
+async fn is_of_use(
+    connection: &mut PgConnection,
+    meta: PoolConnectionMetadata,
+) -> Result<bool, sqlx::Error> {
+    if condition::has_been_good_for(meta.idle_for) {
+        return Ok(meta.idle_for < FRESH || lives(connection).await);
+    }
+    let writable = within(SIGN_OF_LIFE, condition::ask(connection)).await;
+    Ok(writable.is_ok_and(|writable| writable || meta.age < READ_ONLY_AGE))
+}
+
+async fn lives(connection: &mut PgConnection) -> bool {
+    within(SIGN_OF_LIFE, connection.ping()).await.is_ok()
+}
+
+/// Whether a connection may go back to its pool, which would otherwise wait for it without a limit. Round trips: none, unless there
+/// is or was trouble.
+async fn may_be_kept(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    Ok(condition::has_been_good_for(SUSPICION) || lives(connection).await)
+}
