@@ -7,7 +7,11 @@
 //! It runs in a session of its own, so that killing our whole process group leaves a sound server
 //! and not orphaned backends. The next start finds it: a server whose working directory is ours is
 //! attached to again; one that is starting, recovering or stopping is waited for; a note left by a
-//! dead one is removed. `lock` is held while we live, hence there is never a second starter.
+//! dead one is removed, after what that server left running has been ended. `lock` is held while we
+//! live, hence there is never a second starter.
+//!
+//! A start that fails, or that is told to stop, leaves no server behind. A server that does not stop
+//! when told to is killed: the next start recovers what it had committed.
 //!
 //! Postgres refuses to run as root, so root hands it to the owner of the data, or to `postgres` or
 //! `nobody`. That user need not be able to reach the folder, which may lie below one that only root
@@ -16,6 +20,7 @@
 mod access;
 mod account;
 mod binaries;
+mod processes;
 mod server;
 
 use std::fs::{DirBuilder, File, TryLockError};
@@ -25,11 +30,12 @@ use std::path::{Path, PathBuf};
 
 use sqlx::postgres::PgConnectOptions;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use access::Access;
 use account::Account;
 use binaries::Binaries;
-use server::Server;
+use server::{Place, Port, Server};
 
 /// The oldest major version that will do.
 pub const OLDEST_MAJOR: u32 = 15;
@@ -37,6 +43,9 @@ pub const OLDEST_MAJOR: u32 = 15;
 /// A running cluster of our own. Dropping it leaves the server running for the next start.
 #[derive(Debug)]
 pub struct Cluster {
+    folder: PathBuf,
+    binaries: Binaries,
+    account: Account,
     access: Access,
     server: Server,
     attached: bool,
@@ -100,6 +109,9 @@ pub enum ClusterError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Told to stop before the server was there.
+    #[error("told to stop while the database was starting")]
+    Stopped,
 }
 
 impl ClusterError {
@@ -113,6 +125,14 @@ impl Cluster {
     /// Starts the cluster in `folder`, making it if there is none, or attaches to it if it runs.
     /// Returns once it accepts connections.
     pub async fn start(folder: &Path) -> Result<Self, ClusterError> {
+        Self::start_unless(&CancellationToken::new(), folder).await
+    }
+
+    /// The same, unless `stop` comes first. When it fails, no server is left running.
+    pub async fn start_unless(
+        stop: &CancellationToken,
+        folder: &Path,
+    ) -> Result<Self, ClusterError> {
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700).create(folder).map_err(ClusterError::at(folder))?;
         let folder = folder.canonicalize().map_err(ClusterError::at(folder))?;
@@ -124,12 +144,40 @@ impl Cluster {
         if !data.exists() {
             account.initialize(&binaries, &folder, &access).await?;
         }
-        let (server, attached) = match Server::running(&data, &access).await? {
-            Some(server) => (server, true),
-            None => (Server::start(&binaries, &account, &folder, &mut access).await?, false),
+        let starting = async {
+            let (server, attached) = match Server::running(stop, &data, &access).await? {
+                Some(server) => (server, true),
+                None => {
+                    let place = Place { binaries: &binaries, account, folder: &folder };
+                    (Server::start(stop, place, Port::AnyFree, &mut access).await?, false)
+                }
+            };
+            server.ensure_database(&access).await?;
+            Ok((server, attached))
         };
-        server.ensure_database(&access).await?;
-        Ok(Self { access, server, attached, _lock: lock })
+        match starting.await {
+            Ok((server, attached)) => {
+                Ok(Self { folder, binaries, account, access, server, attached, _lock: lock })
+            }
+            Err(error) => {
+                Server::stop_any(&data).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns when the server has ended, which nobody told it to.
+    pub async fn died(&mut self) {
+        self.server.gone().await;
+    }
+
+    /// Starts a server that has died again, at the same port, unless `stop` comes first.
+    pub async fn restart_unless(&mut self, stop: &CancellationToken) -> Result<(), ClusterError> {
+        let Self { folder, binaries, account, access, .. } = self;
+        processes::end(&folder.join("data")).await;
+        let place = Place { binaries, account: *account, folder };
+        self.server = Server::start(stop, place, Port::TheSame, access).await?;
+        Ok(())
     }
 
     /// Where clients connect, with the password.
@@ -152,9 +200,10 @@ impl Cluster {
         self.server.pid()
     }
 
-    /// Ends all sessions and stops the server; returns when it has.
+    /// Ends all sessions and stops the server; returns when it has. One that has not after 8 s is
+    /// killed.
     pub async fn stop(self) -> Result<(), ClusterError> {
-        self.server.stop().await
+        self.server.stop(&self.folder.join("data")).await
     }
 }
 

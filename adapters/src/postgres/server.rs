@@ -1,18 +1,20 @@
 //! The server's process: found, started, stopped.
 
 use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::ClusterError;
 use super::access::{Access, NAME};
 use super::account::{Account, failed};
 use super::binaries::Binaries;
+use super::processes;
 
 /// Between two looks at a server that is starting or stopping.
 const LOOK: Duration = Duration::from_millis(20);
@@ -20,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Orphans of a killed server are gone by then.
 const ORPHANS: Duration = Duration::from_secs(10);
+/// A server that is told to stop has written everything by then; it is killed otherwise.
+const STOP: Duration = Duration::from_secs(8);
 /// A longer log is begun anew.
 const LOG_BYTES: u64 = 10_000_000;
 
@@ -56,7 +60,25 @@ const SETTINGS: &[&str] = &[
     "tcp_keepalives_idle=10",
     "tcp_keepalives_interval=5",
     "tcp_keepalives_count=3",
+    "tcp_user_timeout=15000",
 ];
+
+/// Which programs run as whom in which folder.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) binaries: &'a Binaries,
+    pub(super) account: Account,
+    pub(super) folder: &'a Path,
+}
+
+/// Where a server may listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// Where it listened before, or anywhere else if somebody has that port.
+    AnyFree,
+    /// Only where it listened before: clients know it.
+    TheSame,
+}
 
 #[derive(Debug)]
 pub(super) struct Server {
@@ -73,15 +95,21 @@ impl Server {
     /// The server that runs on this data, once it accepts connections; one that ends meanwhile is
     /// none. Removes the note of a dead one whose number now belongs to somebody else.
     pub(super) async fn running(
+        stop: &CancellationToken,
         data: &Path,
         access: &Access,
     ) -> Result<Option<Self>, ClusterError> {
         let deadline = Instant::now() + PATIENCE;
         let note = data.join("postmaster.pid");
+        let mut waits = false;
         while let Some(pid) = noted_pid(&note) {
             if !runs_in(pid, data).await {
+                processes::end(data).await;
                 drop(std::fs::remove_file(note));
                 return Ok(None);
+            }
+            if stop.is_cancelled() {
+                return Err(ClusterError::Stopped);
             }
             match connect(access).await {
                 Ok(_) => return Ok(Some(Self { pid, child: None })),
@@ -91,19 +119,26 @@ impl Server {
                 Err(_) if Instant::now() > deadline => {
                     return Err(failed("postgres", "it runs but accepts no connections"));
                 }
-                Err(_) => tokio::time::sleep(LOOK).await,
+                Err(_) => {
+                    if !waits {
+                        tracing::info!(pid, "a database is running here and takes no connections yet; waiting for it");
+                    }
+                    waits = true;
+                    tokio::time::sleep(LOOK).await;
+                }
             }
         }
         Ok(None)
     }
 
-    /// Starts a server; takes another port if somebody has ours.
+    /// Starts a server; takes another port if somebody has ours and it may.
     pub(super) async fn start(
-        binaries: &Binaries,
-        account: &Account,
-        folder: &Path,
+        stop: &CancellationToken,
+        place: Place<'_>,
+        port: Port,
         access: &mut Access,
     ) -> Result<Self, ClusterError> {
+        let folder = place.folder;
         let begun = Instant::now();
         let log = folder.join("log");
         if std::fs::metadata(&log).is_ok_and(|file| file.len() > LOG_BYTES) {
@@ -111,7 +146,7 @@ impl Server {
         }
         loop {
             let before = std::fs::metadata(&log).map_or(0, |file| file.len());
-            let mut child = spawn(binaries, *account, folder, access)?;
+            let mut child = spawn(place, access)?;
             let Some(pid) = child.id() else {
                 return Err(failed("postgres", "it ended at once"));
             };
@@ -125,13 +160,19 @@ impl Server {
                 if begun.elapsed() > PATIENCE {
                     return Err(failed("postgres", "no connections accepted within 10 minutes"));
                 }
+                if stop.is_cancelled() {
+                    Self { pid, child: Some(child) }.stop(&folder.join("data")).await?;
+                    return Err(ClusterError::Stopped);
+                }
                 tokio::time::sleep(LOOK).await;
             };
             let said = written_since(&log, before);
             let orphans = said.contains("shared memory block") || said.contains("lock file");
-            if said.contains("Address already in use") && begun.elapsed() < ORPHANS {
+            let in_use = said.contains("Address already in use");
+            if in_use && port == Port::AnyFree && begun.elapsed() < ORPHANS {
                 access.move_away()?;
-            } else if orphans && begun.elapsed() < ORPHANS {
+            } else if (in_use || orphans) && begun.elapsed() < ORPHANS {
+                processes::end(&folder.join("data")).await;
                 tokio::time::sleep(LOOK).await;
             } else if said.trim().is_empty() {
                 return Err(failed("postgres", &status.to_string()));
@@ -162,37 +203,46 @@ impl Server {
         making.await.map_err(|error: sqlx::Error| failed("postgres", &error.to_string()))
     }
 
-    /// A fast shutdown: sessions are ended, everything is written, nothing needs recovery.
-    pub(super) async fn stop(mut self) -> Result<(), ClusterError> {
-        let sent = Command::new("/bin/sh")
-            .args(["-c", r#"kill -INT "$0""#, &self.pid.to_string()])
-            .status()
-            .await;
-        if let Err(error) = sent {
-            return Err(failed("postgres", &format!("it could not be told to stop: {error}")));
-        }
-        let ending = async {
-            match &mut self.child {
-                Some(child) => drop(child.wait().await),
-                None => {
-                    while is_alive(self.pid).await {
-                        tokio::time::sleep(LOOK).await;
-                    }
+    /// Returns when the server has ended.
+    pub(super) async fn gone(&mut self) {
+        match &mut self.child {
+            Some(child) => drop(child.wait().await),
+            None => {
+                while processes::is_alive(self.pid).await {
+                    tokio::time::sleep(LOOK).await;
                 }
             }
-        };
-        tokio::time::timeout(Duration::from_secs(60), ending)
+        }
+    }
+
+    /// Stops the server that runs on this data, if one does.
+    pub(super) async fn stop_any(data: &Path) {
+        if let Some(pid) = noted_pid(&data.join("postmaster.pid"))
+            && runs_in(pid, data).await
+            && let Err(error) = (Self { pid, child: None }).stop(data).await
+        {
+            tracing::warn!(%error, "a database was left running");
+        }
+        processes::end(data).await;
+    }
+
+    /// A fast shutdown: sessions are ended, everything is written, nothing needs recovery. A server
+    /// that does not do it in time is killed, and recovers at its next start.
+    pub(super) async fn stop(mut self, data: &Path) -> Result<(), ClusterError> {
+        processes::signal("INT", &[self.pid]).await;
+        if tokio::time::timeout(STOP, self.gone()).await.is_err() {
+            tracing::warn!("the database does not stop; it is killed, and recovers at its next start");
+            processes::signal("KILL", &[self.pid]).await;
+        }
+        processes::end(data).await;
+        tokio::time::timeout(STOP, self.gone())
             .await
-            .map_err(|_| failed("postgres", "it did not stop within 60 s"))
+            .map_err(|_| failed("postgres", "it could not be killed"))
     }
 }
 
-fn spawn(
-    binaries: &Binaries,
-    account: Account,
-    folder: &Path,
-    access: &Access,
-) -> Result<Child, ClusterError> {
+fn spawn(place: Place<'_>, access: &Access) -> Result<Child, ClusterError> {
+    let Place { binaries, account, folder } = place;
     let (data, log) = (folder.join("data"), folder.join("log"));
     let output =
         OpenOptions::new().append(true).create(true).open(&log).map_err(ClusterError::at(&log))?;
@@ -222,25 +272,13 @@ async fn runs_in(pid: u32, data: &Path) -> bool {
         Ok(place) => place == data,
         Err(_) if Path::new("/proc/self").exists() => false,
         // No /proc here; our lock and the note together are evidence enough.
-        Err(_) => is_alive(pid).await,
+        Err(_) => processes::is_alive(pid).await,
     }
 }
 
 /// The process that says it serves this data; empty or missing: none.
 fn noted_pid(note: &Path) -> Option<u32> {
     std::fs::read_to_string(note).ok()?.lines().next()?.trim().parse().ok()
-}
-
-async fn is_alive(pid: u32) -> bool {
-    if Path::new("/proc/self").exists() {
-        let state = std::fs::read_to_string(PathBuf::from(format!("/proc/{pid}/stat")));
-        // A zombie has ended, whoever has yet to notice.
-        return state.is_ok_and(|line| !line.contains(") Z "));
-    }
-    let mut asked = Command::new("/bin/sh");
-    asked.args(["-c", r#"kill -0 "$0""#, &pid.to_string()]);
-    asked.stdout(Stdio::null()).stderr(Stdio::null());
-    asked.status().await.is_ok_and(|status| status.success())
 }
 
 fn written_since(log: &Path, before: u64) -> String {
