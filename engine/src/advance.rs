@@ -9,8 +9,8 @@ use std::sync::Arc;
 use chrono::Utc;
 
 use crate::{
-    database::{all_in_time, in_time},
     apply::Applied,
+    database::{all_in_time, in_time},
     durable::{Committed, in_lane, in_transaction, park, release},
     family,
     hooks::Site,
@@ -86,10 +86,12 @@ async fn act<S: Saga, I: Steps<S>>(
             Some(ends) => (no, What::Joined(ends)),
             None => (no, What::NotJoined),
         },
-        Task::CallOff { no } => match all_in_time(family::call_off_children(shift, shard, id, no)).await? {
-            Ok(()) => (no, What::ChildrenCalledOff),
-            Err(cause) => (no, What::NotUndone(cause)),
-        },
+        Task::CallOff { no } => {
+            match all_in_time(family::call_off_children(shift, shard, id, no)).await? {
+                Ok(()) => (no, What::ChildrenCalledOff),
+                Err(cause) => (no, What::NotUndone(cause)),
+            }
+        }
         activity => {
             let effect = match &activity {
                 Task::UndoCall { no, .. } => {

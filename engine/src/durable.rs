@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    database::{self, all_in_time, in_time},
     apply::Applied,
     chain,
     commit::{Commit, Wake},
+    database::{self, all_in_time, in_time},
     family::{self, write_own},
     hooks::Site,
     instance::{Instance, Pending},

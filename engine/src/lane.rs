@@ -160,7 +160,8 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
                 if !database::note(&error) {
                     tracing::warn!(%error, members = part.len(), "a group commit was lost; its members read their rows again");
                 }
-                lost_connection = !matches!(error, sqlx::Error::Database(_)) || is_of_no_use(&error);
+                lost_connection =
+                    !matches!(error, sqlx::Error::Database(_)) || is_of_no_use(&error);
                 each.extend(part.iter().map(|_| Written::Missed(None)));
             }
         }

@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    database::in_time,
     claim,
+    database::in_time,
     engine::Engine,
     held::Penned,
     store,

@@ -6,11 +6,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    database::in_time,
     birth::{Birth, Start, unborn},
     build,
     claim::{ROUND, WAKE_CHANNEL},
     commit,
+    database::in_time,
     engine::Engine,
     family,
     held::{Held, Position},

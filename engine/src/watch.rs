@@ -12,8 +12,8 @@ use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    database::{all_in_time, in_time},
     commit::Commit,
+    database::{all_in_time, in_time},
     family::write_own,
     instance::{Entry, Instance, Pending},
     json::{Json, JsonText, Unstorable, json},

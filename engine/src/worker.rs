@@ -25,10 +25,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    database::in_time,
     claim,
     commit::{Mode, Wake},
     contact::Contact,
+    database::in_time,
     engine::Engine,
     held::{Held, Penned, Position, Reserved},
     hooks::Hooks,
@@ -361,7 +361,8 @@ pub(crate) async fn shift(
     let (pen, suspects) = mpsc::unbounded_channel();
     let worker_id = Uuid::now_v7();
     let contact = lease::register(engine, config, worker_id).await?;
-    let paused = in_time(pause::paused(engine.pool())).await?.into_iter().map(|one| one.name).collect();
+    let paused =
+        in_time(pause::paused(engine.pool())).await?.into_iter().map(|one| one.name).collect();
     let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
     // Lanes outlive the drain: the last commits go through them.
     let drained = CancellationToken::new();

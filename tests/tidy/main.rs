@@ -96,6 +96,35 @@ fn no_test_is_ignored_and_nothing_is_left_to_do() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Every connection has limits to what it waits for, because there is one place that opens them.
+#[test]
+fn no_connection_to_the_database_is_opened_without_limits() {
+    let opens = [
+        "PgPoolOptions",
+        "PgPool::connect",
+        "PgConnection::connect",
+        "PgListener",
+        "ConnectOptions::connect",
+    ];
+    let may = |name: &str| {
+        let tests = ["/tests/", "tests.rs", "engine/src/testing/", "engine/examples/"];
+        name.starts_with("tests/")
+            || tests.iter().any(|part| name.contains(part))
+            || name.starts_with("engine/src/database/")
+            // Looks whether a server that it has started answers, within 2 s.
+            || name == "adapters/src/postgres/server.rs"
+    };
+    let found: Vec<String> = sources(&[".rs"])
+        .into_iter()
+        .filter(|(name, _)| !may(name))
+        .flat_map(|(name, text)| {
+            let hits = text.lines().filter(|line| opens.iter().any(|word| line.contains(word)));
+            hits.map(|line| format!("{name}: {}", line.trim())).collect::<Vec<_>>()
+        })
+        .collect();
+    assert!(found.is_empty(), "open these by engine::database:\n{}", found.join("\n"));
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let mut broken = Vec::new();

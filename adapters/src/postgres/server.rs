@@ -121,7 +121,10 @@ impl Server {
                 }
                 Err(_) => {
                     if !waits {
-                        tracing::info!(pid, "a database is running here and takes no connections yet; waiting for it");
+                        tracing::info!(
+                            pid,
+                            "a database is running here and takes no connections yet; waiting for it"
+                        );
                     }
                     waits = true;
                     tokio::time::sleep(LOOK).await;
@@ -231,7 +234,9 @@ impl Server {
     pub(super) async fn stop(mut self, data: &Path) -> Result<(), ClusterError> {
         processes::signal("INT", &[self.pid]).await;
         if tokio::time::timeout(STOP, self.gone()).await.is_err() {
-            tracing::warn!("the database does not stop; it is killed, and recovers at its next start");
+            tracing::warn!(
+                "the database does not stop; it is killed, and recovers at its next start"
+            );
             processes::signal("KILL", &[self.pid]).await;
         }
         processes::end(data).await;

@@ -15,8 +15,9 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgConnectOptions};
 use stepwise_adapters::postgres::{self, Cluster};
+use stepwise_engine::database::{self, Waits};
 
 use crate::cli::Failure;
 
@@ -173,15 +174,16 @@ struct Ground {
     pool: PgPool,
 }
 
+fn open(options: PgConnectOptions) -> PgPool {
+    database::pool(options, Waits::COMMAND, 20, Duration::from_secs(30))
+}
+
 impl Ground {
     async fn new() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("stepwise-bench-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let cluster = Cluster::start(&folder.join("postgres")).await?;
-        let pool = sqlx::postgres::PgPoolOptions::new()
-            .max_connections(20)
-            .connect_with(cluster.options())
-            .await?;
+        let pool = open(cluster.options());
         stepwise_engine::migrate(&pool).await?;
         Ok(Self { cluster, folder, pool })
     }
@@ -191,10 +193,7 @@ impl Ground {
         sqlx::query("-- name: bench: another database\ncreate database another")
             .execute(&self.pool)
             .await?;
-        let pool = sqlx::postgres::PgPoolOptions::new()
-            .max_connections(20)
-            .connect_with(self.cluster.options().database("another"))
-            .await?;
+        let pool = open(self.cluster.options().database("another"));
         stepwise_engine::migrate(&pool).await?;
         Ok(pool)
     }

@@ -2,29 +2,52 @@
 
 use std::{path::Path, str::FromStr, time::Duration};
 
-use sqlx::{
-    ConnectOptions, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+use sqlx::{ConnectOptions, PgConnection, PgPool, postgres::PgConnectOptions};
+use stepwise_engine::{
+    Mismatch,
+    database::{self, Waits, within},
 };
-
-use stepwise_engine::{Mismatch, WorkerConfig};
 use stepwise_workflows::sagas;
 
 use super::{Failure, settings::Settings};
 use crate::server;
 
-/// The oldest Postgres that is supported.
-const OLDEST: u32 = 15;
-/// How long the server lets one statement of a request run.
-const REQUEST_STATEMENT: &str = "5s";
+mod fitness;
+
+/// How long the first connection may take to open, and each look at the start.
+const FIRST: Duration = Duration::from_secs(5);
 /// Connections of the front door: more requests than this wait a moment.
 const API: u32 = 20;
 /// Connections of the engine's activities and claims; its lanes and its lease have their own.
 const ENGINE: u32 = 20;
 /// Connections of the relay: it does one thing after the other.
 const RELAY: u32 = 3;
+/// Connections beside the pools: lanes, claims, rounds, lease, listeners, housekeeping, the look at the database.
+const OTHERS: u32 = 12;
+/// How long the engine and the relay wait for a connection of their pools.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A database that answers and is new enough, with a pool for each part of the process, so that no
+/// What a process is to do with the database, which decides how many connections it may need at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Everything,
+    FrontDoor,
+    Worker,
+    Relay,
+}
+
+impl Role {
+    fn connections(self) -> u32 {
+        match self {
+            Self::Everything => API + ENGINE + RELAY + OTHERS,
+            Self::FrontDoor => API + ENGINE,
+            Self::Worker => ENGINE + OTHERS,
+            Self::Relay => RELAY + 2,
+        }
+    }
+}
+
+/// A database that answers and serves this program, with a pool for each part of the process, so that no
 /// part can starve another.
 #[derive(Debug, Clone)]
 pub(super) struct Database {
@@ -36,7 +59,7 @@ pub(super) struct Database {
 pub(super) async fn connect(settings: &Settings, connections: u32) -> Result<PgPool, Failure> {
     let mut settings = settings.clone();
     settings.database_url = settings.database_url.or_else(|| of_up(&settings.data_dir));
-    Ok(Database::given(&settings).await?.pool("stepwise", connections))
+    Ok(Database::given(&settings).await?.pool("stepwise", Waits::COMMAND, connections))
 }
 
 /// What `up` has noted about its database; `None`: there is no note.
@@ -60,78 +83,90 @@ impl Database {
         Self::at(options).await
     }
 
-    /// The database that these options lead to.
+    /// The database that these options lead to. Refuses one that this program cannot work on, by name.
     pub(super) async fn at(options: PgConnectOptions) -> Result<Self, Failure> {
-        let at = format!("{}:{}", options.get_host(), options.get_port());
-        // The server notices within half a minute that we are gone without a word.
-        let keepalive = [
-            ("tcp_keepalives_idle", "10"),
-            ("tcp_keepalives_interval", "5"),
-            ("tcp_keepalives_count", "3"),
-        ];
-        let options = options
-            .options(keepalive)
-            .log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
-        let probe = tokio::time::timeout(Duration::from_secs(5), options.connect()).await;
-        let connection = match probe {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(sqlx::Error::Database(error))) => {
-                return Err(Failure::dependency(format!(
-                    "the database at {at} refused the connection ({}); check --database-url",
-                    error.message()
-                )));
+        let options =
+            options.log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
+        let database = Self { options };
+        let mut connection = database.first_connection().await?;
+        fitness::check(&database, &mut connection).await?;
+        Ok(database)
+    }
+
+    /// Host and port, for messages.
+    fn place(&self) -> String {
+        format!("{}:{}", self.options.get_host(), self.options.get_port())
+    }
+
+    async fn first_connection(&self) -> Result<PgConnection, Failure> {
+        let at = self.place();
+        let options = database::bounded(self.options.clone(), Waits::USUAL);
+        match tokio::time::timeout(FIRST, options.connect()).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(sqlx::Error::Database(error)))
+                if error.message().contains("startup parameter") =>
+            {
+                Err(fitness::pooler(&at))
             }
-            Ok(Err(error)) => {
-                return Err(Failure::dependency(format!(
-                    "no database answers at {at} ({error}); start it or correct --database-url"
-                )));
-            }
-            Err(_) => {
-                return Err(Failure::dependency(format!(
-                    "no database answers at {at} within 5 seconds; start it or correct \
-                     --database-url"
-                )));
-            }
-        };
-        let major = connection.server_version_num().unwrap_or(0) / 10_000;
-        if major < OLDEST {
-            return Err(Failure::version(format!(
-                "the database at {at} is Postgres {major}; {OLDEST} or newer is needed"
-            )));
+            Ok(Err(sqlx::Error::Database(error))) => Err(Failure::dependency(format!(
+                "the database at {at} refused the connection ({}); check --database-url",
+                error.message()
+            ))),
+            Ok(Err(error)) => Err(Failure::dependency(format!(
+                "no database answers at {at} ({error}); start it or correct --database-url"
+            ))),
+            Err(_) => Err(Failure::dependency(format!(
+                "no database answers at {at} within 5 seconds; start it or correct --database-url"
+            ))),
         }
-        Ok(Self { options })
+    }
+
+    /// Looks at the database once a second for as long as this process runs.
+    pub(super) fn watch(&self) {
+        let options = self.options.clone().application_name("stepwise watch");
+        tokio::spawn(database::watch(options));
+    }
+
+    /// Refuses a server that does not allow as many connections as a process of this kind may need.
+    pub(super) async fn has_room_for(&self, role: Role) -> Result<(), Failure> {
+        let mut connection = self.first_connection().await?;
+        fitness::check_room(self, &mut connection, role).await
     }
 
     /// For requests: nobody waits long, neither for a connection nor for a statement.
     pub(super) fn api_pool(&self) -> PgPool {
-        let options = self.options.clone().application_name("stepwise api");
-        server::pool(options.options([("statement_timeout", REQUEST_STATEMENT)]), API)
+        server::pool(self.options.clone().application_name("stepwise api"), API)
     }
 
-    /// For the engine. Who stands still in an open transaction gives its row locks back about when it loses its lease.
+    /// For the engine.
     pub(super) fn engine_pool(&self) -> PgPool {
-        let patience = WorkerConfig::default().lease.as_millis().to_string();
-        let options =
-            self.options.clone().options([("idle_in_transaction_session_timeout", patience)]);
-        Self { options }.pool("stepwise engine", ENGINE)
+        self.pool("stepwise engine", Waits::USUAL, ENGINE)
     }
 
     /// For the relay.
     pub(super) fn relay_pool(&self) -> PgPool {
-        self.pool("stepwise relay", RELAY)
+        self.pool("stepwise relay", Waits::USUAL, RELAY)
+    }
+
+    /// For the look which key store belongs to this database.
+    pub(super) fn keys_pool(&self) -> PgPool {
+        self.pool("stepwise keys", Waits::COMMAND, 1)
+    }
+
+    /// For the figures that are read when somebody asks for them.
+    pub(super) fn monitor_pool(&self) -> PgPool {
+        self.pool("stepwise monitor", Waits::USUAL, 1)
     }
 
     /// For anything else. `name` is what the database shows.
-    pub(super) fn pool(&self, name: &str, connections: u32) -> PgPool {
-        PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_lazy_with(self.options.clone().application_name(name))
+    pub(super) fn pool(&self, name: &str, waits: Waits, connections: u32) -> PgPool {
+        let options = self.options.clone().application_name(name);
+        database::pool(options, waits, connections, PATIENCE)
     }
 
     /// Brings the schema up to date: the engine's, then the shop's.
     pub(super) async fn migrate(&self) -> Result<(), Failure> {
-        let pool = self.pool("stepwise migrate", 2);
+        let pool = self.pool("stepwise migrate", Waits::MIGRATION, 2);
         stepwise_engine::migrations::migrate(&pool).await?;
         stepwise_workflows::migrations::migrate(&pool).await?;
         pool.close().await;
@@ -140,7 +175,7 @@ impl Database {
 
     /// Tells whether this binary may work here; changes nothing.
     pub(super) async fn verify(&self) -> Result<(), Failure> {
-        let pool = self.pool("stepwise check", 2);
+        let pool = self.pool("stepwise check", Waits::COMMAND, 2);
         stepwise_engine::migrations::verify(&pool).await?;
         stepwise_workflows::migrations::verify(&pool).await?;
         pool.close().await;
@@ -149,7 +184,7 @@ impl Database {
 
     /// The open sagas that this binary cannot go on with.
     pub(super) async fn mismatches(&self) -> Result<Vec<Mismatch>, Failure> {
-        let pool = self.pool("stepwise check", 1);
+        let pool = self.pool("stepwise check", Waits::COMMAND, 1);
         let found = sagas::gate().check(&pool).await?;
         pool.close().await;
         Ok(found)
@@ -177,18 +212,47 @@ pub(super) fn refuse(found: &[Mismatch]) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
+    /// What the server says of a session, by the names of its settings.
+    async fn settings(pool: &PgPool) -> Vec<(String, String)> {
+        sqlx::query_as(
+            "-- name: test settings
+            select name, setting || coalesce(unit, '') from pg_settings where name in ('lock_timeout', 'statement_timeout',
+                'idle_in_transaction_session_timeout', 'tcp_user_timeout', 'default_transaction_isolation')
+            order by name",
+        )
+        .fetch_all(pool)
+        .await
+        .expect("the database is there")
+    }
+
     #[tokio::test]
-    async fn who_stands_still_in_a_transaction_loses_its_locks_with_its_lease() {
+    async fn the_sessions_of_every_role_wait_for_nothing_without_a_limit() {
         let fresh = stepwise_engine::testing::Database::fresh(&[]).await;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+            "alter database {} set default_transaction_isolation = 'serializable'",
+            fresh.options().get_database().expect("it has a name")
+        )))
+        .execute(fresh.pool())
+        .await
+        .expect("it is ours");
         let database = Database::at(fresh.options()).await.unwrap_or_else(|e| panic!("{e}"));
-        let pool = database.engine_pool();
-        let patience: String =
-            sqlx::query_scalar("-- name: test patience\nshow idle_in_transaction_session_timeout")
-                .fetch_one(&pool)
-                .await
-                .expect("the database is there");
-        assert_eq!(patience, format!("{}s", WorkerConfig::default().lease.as_secs()));
-        pool.close().await;
+        for pool in [database.api_pool(), database.engine_pool(), database.relay_pool()] {
+            let found = settings(&pool).await;
+            let found: Vec<_> =
+                found.iter().map(|(name, is)| (name.as_str(), is.as_str())).collect();
+            assert_eq!(
+                found,
+                [
+                    ("default_transaction_isolation", "read committed"),
+                    ("idle_in_transaction_session_timeout", "15000ms"),
+                    ("lock_timeout", "1000ms"),
+                    ("statement_timeout", "5000ms"),
+                    // Of a Unix socket it is 0.
+                    ("tcp_user_timeout", "15000ms"),
+                ]
+            );
+            pool.close().await;
+        }
         fresh.close().await;
     }
 }

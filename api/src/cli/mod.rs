@@ -30,7 +30,7 @@ mod trace;
 mod up;
 mod work;
 
-use std::process::ExitCode;
+use std::{io::Write as _, os::unix::process::CommandExt as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -97,6 +97,9 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if let Err(failure) = forget_session_options() {
+        return end_with(&failure);
+    }
     // Fails only where it was done already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
@@ -107,11 +110,30 @@ pub fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(run(cli)));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("stepwise: {failure}");
-            failure.exit_code()
-        }
+        Err(failure) => end_with(&failure),
     }
+}
+
+fn end_with(failure: &Failure) -> ExitCode {
+    // Whoever has read us may be gone.
+    let _ = writeln!(std::io::stderr(), "stepwise: {failure}");
+    failure.exit_code()
+}
+
+/// Starts this program again without `PGOPTIONS` where it is set: the driver would put it into every session, ours and those of our
+/// children, and what we state about a session must not depend on somebody's shell.
+fn forget_session_options() -> Result<(), Failure> {
+    const OPTIONS: &str = "PGOPTIONS";
+    if std::env::var_os(OPTIONS).is_none() {
+        return Ok(());
+    }
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_default();
+    let itself = std::env::current_exe()
+        .map_err(|error| Failure::failed("the program does not find itself", error))?;
+    let error =
+        std::process::Command::new(itself).arg0(name).args(words).env_remove(OPTIONS).exec();
+    Err(Failure::failed("the program cannot be started without PGOPTIONS", error))
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use std::{
 use clap::Args as ClapArgs;
 use sqlx::PgPool;
 use stepwise_engine::{
-    Engine, WorkerConfig,
+    Engine, WorkerConfig, database,
     outbox::{Publisher, Relay, RelaySettings},
 };
 use tokio::{net::TcpListener, task::JoinSet};
@@ -28,7 +28,11 @@ use crate::{
 
 /// How long all parts together may take to finish what they have begun. The worker's own limit,
 /// 25 s, is the longest of theirs.
-const ENOUGH: Duration = Duration::from_secs(28);
+pub(super) const ENOUGH: Duration = Duration::from_secs(28);
+/// Before a worker that could not begin tries again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// While the database is away for so long, nothing can be finished: stopping does not wait for it.
+const AWAY: Duration = Duration::from_secs(3);
 
 /// Where a process without a front door tells how it is.
 #[derive(Debug, ClapArgs)]
@@ -59,13 +63,20 @@ impl Parts {
         });
     }
 
-    /// A worker.
+    /// A worker. Should the database go away while it begins, it begins again.
     pub(super) fn work(&mut self, engine: Engine, config: WorkerConfig) {
-        let stop = self.stop.clone().cancelled_owned();
-        self.add(
-            "the worker",
-            async move { Ok(stepwise_engine::work(engine, config, stop).await?) },
-        );
+        let stop = self.stop.clone();
+        self.add("the worker", async move {
+            loop {
+                let stopped = stop.clone().cancelled_owned();
+                match stepwise_engine::work(engine.clone(), config.clone(), stopped).await {
+                    Err(error) if database::note(&error) && !stop.is_cancelled() => {
+                        stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+                    }
+                    ended => return Ok(ended?),
+                }
+            }
+        });
     }
 
     /// A relay. What it answers is true as long as it runs.
@@ -112,8 +123,9 @@ impl Parts {
         self.tasks.spawn(async move { (name, part.await) });
     }
 
-    /// Runs until all have ended. The first that ends unasked stops the others, and is the failure.
-    pub(super) async fn run(mut self) -> Result<(), Failure> {
+    /// Runs until all have ended. The first that ends unasked stops the others, and is the failure. Once told to stop they have
+    /// `enough` time.
+    pub(super) async fn run(mut self, enough: Duration) -> Result<(), Failure> {
         let stop = self.stop.clone();
         let ended = tokio::select! {
             ended = self.tasks.join_next() => ended.map(judge),
@@ -134,7 +146,18 @@ impl Parts {
                 }
             }
         };
-        if tokio::time::timeout(ENOUGH, rest).await.is_err() {
+        let in_vain = async {
+            while !database::has_been_away_for(AWAY) {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let finished = async {
+            tokio::select! {
+                () = rest => true,
+                () = in_vain => false,
+            }
+        };
+        if tokio::time::timeout(enough, finished).await != Ok(true) {
             tracing::warn!("not everything was finished in time; the next start goes on with it");
         }
         first

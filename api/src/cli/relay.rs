@@ -6,11 +6,11 @@ use clap::Args as ClapArgs;
 
 use super::{
     Failure, Shutdown, broker,
-    database::Database,
+    database::{Database, Role},
     doctor,
     folder::Folder,
     keys,
-    parts::{Monitoring, Parts},
+    parts::{ENOUGH, Monitoring, Parts},
     settings::Settings,
 };
 use crate::{monitor::Monitor, readiness::Readiness};
@@ -27,8 +27,10 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let address = broker::address(settings)?;
     let folder = Folder::open(&settings.data_dir)?;
     let database = Database::given(settings).await?;
+    database.has_room_for(Role::Relay).await?;
     database.verify().await?;
-    let keys = keys::open(&folder, &database.pool("stepwise keys", 1)).await?;
+    database.watch();
+    let keys = keys::open(&folder, &database.keys_pool()).await?;
     let broker = broker::open(address, Arc::new(keys)).await?;
     let mut parts = Parts::new(shutdown.token());
     let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));
@@ -36,8 +38,8 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     if broker.is_rabbit {
         readiness = readiness.with_broker(broker.publisher);
     }
-    let monitor = Monitor::new(database.pool("stepwise monitor", 1), readiness);
+    let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
     doctor::tell(settings);
-    parts.run().await
+    parts.run(ENOUGH).await
 }

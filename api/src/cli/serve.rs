@@ -8,11 +8,11 @@ use stepwise_workflows::{Shop, sagas};
 
 use super::{
     Failure, Shutdown,
-    database::Database,
+    database::{Database, Role},
     doctor,
     folder::Folder,
     keys,
-    parts::{self, Parts},
+    parts::{self, ENOUGH, Parts},
     settings::Settings,
     shop::{self, GatewayAddress},
 };
@@ -35,8 +35,10 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let (listener, address) = parts::listen(settings).await?;
     let base_url = parts::base_url(address);
     let database = Database::given(settings).await?;
+    database.has_room_for(Role::FrontDoor).await?;
     database.verify().await?;
-    let keys = keys::open(&folder, &database.pool("stepwise keys", 1)).await?;
+    database.watch();
+    let keys = keys::open(&folder, &database.keys_pool()).await?;
     let shop = shop::open(settings, &folder, keys, &gateway, &base_url)?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let (host, port) = gateway.host_and_port();
@@ -46,7 +48,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     parts.api(listener, door, server_settings(settings, STOP_DELAY_S));
     tracing::info!(%base_url, "the front door is open");
     doctor::tell(settings);
-    parts.run().await
+    parts.run(ENOUGH).await
 }
 
 /// What the server is told by the settings; `stop_delay_s` holds where they do not say.

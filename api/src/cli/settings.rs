@@ -12,7 +12,8 @@ use super::Failure;
 const FILE: &str = "stepwise.toml";
 
 /// What is logged unless told otherwise. The database's notices are about migrations only.
-const DEFAULT_LOG: &str = "info,sqlx::postgres::notice=warn";
+/// The pools' own lines about single connections are left out: the state of the database is told once (`stepwise_engine::database`).
+const DEFAULT_LOG: &str = "info,sqlx::postgres::notice=warn,sqlx_core::pool=off";
 
 /// Options every subcommand knows.
 #[derive(Debug, Default, Args)]

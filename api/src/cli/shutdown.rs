@@ -1,4 +1,4 @@
-//! Ending in good order: SIGTERM or Ctrl-C once, and everything finishes what it has begun.
+//! Ending in good order: SIGTERM, Ctrl-C, a closed terminal or SIGQUIT once, and everything finishes what it has begun.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -10,18 +10,22 @@ use super::Failure;
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// Stops at the first SIGTERM or SIGINT; a second one ends the process on the spot.
+    /// Stops at the first SIGTERM, SIGINT, SIGHUP or SIGQUIT; a second one ends the process on the spot.
     pub fn on_signal() -> Result<Self, Failure> {
         let shutdown = Self::default();
         let cannot = |error| Failure::failed("cannot listen for signals", error);
         let mut term = signal(SignalKind::terminate()).map_err(cannot)?;
         let mut int = signal(SignalKind::interrupt()).map_err(cannot)?;
+        let mut hup = signal(SignalKind::hangup()).map_err(cannot)?;
+        let mut quit = signal(SignalKind::quit()).map_err(cannot)?;
         let told = shutdown.0.clone();
         tokio::spawn(async move {
             for count in 1.. {
                 tokio::select! {
                     _ = term.recv() => {}
                     _ = int.recv() => {}
+                    _ = hup.recv() => {}
+                    _ = quit.recv() => {}
                 }
                 if count > 1 {
                     std::process::exit(130);

@@ -6,11 +6,11 @@ use stepwise_workflows::sagas;
 
 use super::{
     Failure, Shutdown,
-    database::Database,
+    database::{Database, Role},
     doctor,
     folder::Folder,
     keys,
-    parts::{self, Monitoring, Parts},
+    parts::{self, ENOUGH, Monitoring, Parts},
     quarantine,
     settings::Settings,
     shop::{self, GatewayAddress},
@@ -36,8 +36,10 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let database = Database::given(settings).await?;
+    database.has_room_for(Role::Worker).await?;
     database.verify().await?;
-    let keys = keys::open(&folder, &database.pool("stepwise keys", 1)).await?;
+    database.watch();
+    let keys = keys::open(&folder, &database.keys_pool()).await?;
     let shop = shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
     let usual = WorkerConfig::default();
     let config = WorkerConfig {
@@ -54,9 +56,9 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let engine = sagas::engine(&shop, database.engine_pool());
     let (host, port) = gateway.host_and_port();
     let readiness = Readiness::default().with_worker(engine.clone()).with_gateway(host, port);
-    let monitor = Monitor::new(database.pool("stepwise monitor", 1), readiness);
+    let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
     parts.work(engine, config);
     doctor::tell(settings);
-    parts.run().await
+    parts.run(ENOUGH).await
 }

@@ -4,8 +4,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures::FutureExt;
@@ -15,10 +16,14 @@ use poem::{
 };
 use poem_openapi::OperationId;
 use serde_json::Value;
+use stepwise_engine::database;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Door, problem::Problem, unread::Unread};
+use super::{Door, prefer, problem::Problem, unread::Unread};
+
+/// How long a request may take, beside the wait that it asks for.
+const REQUEST: Duration = Duration::from_secs(12);
 
 /// The methods of one address, each with the query parameters it knows.
 type Methods = BTreeMap<String, BTreeSet<String>>;
@@ -151,11 +156,26 @@ impl<E: Endpoint> Endpoint for Edge<E> {
 
         let answer = async {
             self.routes.refuse(&request)?;
-            match AssertUnwindSafe(self.inner.call(request)).catch_unwind().await {
-                Ok(answer) => answer.map(IntoResponse::into_response),
-                Err(_) => {
+            let limit = limit(&request);
+            let mut handling = pin!(AssertUnwindSafe(self.inner.call(request)).catch_unwind());
+            match tokio::time::timeout(limit, handling.as_mut()).await {
+                Ok(Ok(answer)) => answer.map(IntoResponse::into_response),
+                Ok(Err(_)) => {
                     tracing::error!("a handler panicked");
                     Err(Problem::internal().into())
+                }
+                Err(_) => {
+                    tracing::warn!(
+                        seconds = limit.as_secs(),
+                        "a request took too long and was given up"
+                    );
+                    // Before its connection goes back to the pool, which must not wait for it.
+                    database::suspect();
+                    Err(Problem::unavailable(
+                        "took_too_long",
+                        "The request took too long; send it again.",
+                    )
+                    .into())
                 }
             }
         };
@@ -199,6 +219,12 @@ impl<E> Edge<E> {
             .entry(header::CACHE_CONTROL)
             .or_insert_with(|| HeaderValue::from_static("no-store"));
     }
+}
+
+/// How long a handler may take. Its statements have limits of their own, which a silent network does not keep.
+fn limit(request: &Request) -> Duration {
+    let waits = request.headers().contains_key("prefer");
+    REQUEST + if waits { prefer::MOST } else { Duration::ZERO }
 }
 
 fn record(method: &Method, response: &Response, began: Instant) {

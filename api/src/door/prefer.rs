@@ -9,7 +9,7 @@ use poem_openapi::{
 };
 
 /// The longest wait.
-const MOST: Duration = Duration::from_secs(30);
+pub(super) const MOST: Duration = Duration::from_secs(30);
 
 /// The wait that was asked for; zero without the header. More than 30 s counts as 30 s, and what is
 /// not understood is ignored, as RFC 7240 says.

@@ -16,6 +16,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
     types::{ToJSON, Type},
 };
+use stepwise_engine::database::{self, Condition};
 use stepwise_workflows::privacy::KeyStoreError;
 
 /// What went wrong, as a value: status, stable code, a sentence, and where in the body.
@@ -299,31 +300,43 @@ fn title(code: &str) -> String {
     }
 }
 
-/// The database answered with a surprise. Away or overloaded is 503 and may be retried; all else is
+/// The database answered with a surprise. Away, read-only or overloaded is 503 and may be retried; all else is
 /// our fault: 500, logged by SQLSTATE and constraint only, because messages can quote values.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         let unavailable =
             || Self::unavailable("database_unavailable", "The database is away for the moment.");
+        if database::note(&error) {
+            // The log says so when it begins and when it ends, not at each request.
+            return match database::condition() {
+                Condition::ReadOnly => Self::unavailable(
+                    "database_unavailable",
+                    "The database takes no writes for the moment.",
+                ),
+                Condition::Good | Condition::Away => unavailable(),
+            };
+        }
         match &error {
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed
-            | sqlx::Error::Protocol(_) => {
-                tracing::warn!(error = %error, "the database is away");
+            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
+                tracing::warn!(error = %error, "no connection to the database was free in time");
                 unavailable()
             }
             sqlx::Error::Database(db) => {
                 let sqlstate = db.code().unwrap_or_default().into_owned();
                 let constraint = db.constraint().unwrap_or_default();
                 match sqlstate.get(..2) {
-                    // connection exceptions, resources, an operator's intervention
-                    Some("08" | "53" | "57" | "58") => {
-                        tracing::warn!(sqlstate, "the database is away");
+                    // resources, an operator's intervention or a statement that took too long, its disk
+                    Some("53" | "57" | "58") => {
+                        tracing::warn!(sqlstate, "the database could not answer in time");
                         unavailable()
+                    }
+                    // Somebody held a row for longer than anybody should wait.
+                    Some("55") => {
+                        tracing::warn!(sqlstate, "a lock was not free in time");
+                        Self::unavailable(
+                            "busy",
+                            "Another request holds what this one needs; send it again.",
+                        )
                     }
                     // deadlock, serialization failure: rolled back whole, the retry is clean
                     Some("40") => {

@@ -12,6 +12,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 use sqlx::{PgPool, Row, postgres::PgRow};
+use stepwise_engine::database::{self, Condition, in_time};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -128,7 +129,7 @@ impl Inner {
                 std::mem::take(&mut waiting.asked)
             };
             let hashes: Vec<Vec<u8>> = asked.iter().map(|(hash, _)| hash.to_vec()).collect();
-            let found = find(&self.db, &hashes, self.idle_s).await.map_err(Problem::from);
+            let found = self.find(&hashes).await.map_err(Problem::from);
             for (hash, answer) in asked {
                 let found = found.as_ref().map_err(Clone::clone).map(|found| {
                     let found = found.get(&hash).cloned().unwrap_or(Found::Unknown);
@@ -138,6 +139,16 @@ impl Inner {
                 // Whoever asked may be gone.
                 drop(answer.send(found));
             }
+        }
+    }
+
+    /// Everybody's request waits for this: it has a limit, and a connection that was lost is no reason to turn them away.
+    async fn find(&self, hashes: &[Vec<u8>]) -> Result<HashMap<[u8; 32], Found>, sqlx::Error> {
+        match in_time(find(&self.db, hashes, self.idle_s)).await {
+            Err(lost) if database::note(&lost) && database::condition() == Condition::Away => {
+                in_time(find(&self.db, hashes, self.idle_s)).await
+            }
+            found => found,
         }
     }
 

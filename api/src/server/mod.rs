@@ -29,10 +29,8 @@ use poem::{
     http::uri::Scheme,
     web::{LocalAddr, RemoteAddr},
 };
-use sqlx::{
-    PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use stepwise_engine::database::{self, Waits, in_time};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -70,14 +68,9 @@ pub struct ServerSettings {
     pub stop_delay: Duration,
 }
 
-/// The front door's pool. Nothing is tested before use: a request that meets a dead connection is
-/// a 503, and the next one gets a new connection.
+/// The front door's pool.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(Duration::from_millis(ACQUIRE_MS))
-        .test_before_acquire(false)
-        .connect_lazy_with(options)
+    database::pool(options, Waits::USUAL, connections, Duration::from_millis(ACQUIRE_MS))
 }
 
 /// Serves the front door on `listener` until the door's process is told to stop, then lets running
@@ -288,7 +281,10 @@ async fn sweep(door: Arc<Door>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     while door.stop.run_until_cancelled(minute.tick()).await.is_some() {
         door.limits.tidy();
-        if let Err(error) = crate::door::idempotency::purge(&door.db).await {
+        let purging = in_time(crate::door::idempotency::purge(&door.db));
+        if let Err(error) = purging.await
+            && !database::note(&error)
+        {
             tracing::warn!(%error, "expired answers could not be dropped");
         }
     }

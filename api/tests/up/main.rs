@@ -9,6 +9,7 @@ mod descriptors;
 mod doctor;
 mod keys;
 mod mail;
+mod outages;
 mod readme;
 mod refusals;
 mod roles;

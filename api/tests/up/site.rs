@@ -22,6 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A data folder of one's own. What still runs on it at the end is ended.
 pub(crate) struct Site {
     pub(crate) data: PathBuf,
+    /// What the binary finds in its environment, beside the way to programs.
+    pub(crate) environment: Vec<(&'static str, &'static str)>,
     home: PathBuf,
 }
 
@@ -46,7 +48,7 @@ impl Site {
         // Only its owner may enter, which as root keeps the database's own user out.
         let made = fs::DirBuilder::new().mode(0o700).create(&home);
         made.expect("the temporary directory is writable");
-        Self { data: home.join("data"), home }
+        Self { data: home.join("data"), environment: Vec::new(), home }
     }
 
     /// The binary in this folder, with nothing of our environment but the way to programs.
@@ -56,6 +58,7 @@ impl Site {
         command
             .env_clear()
             .env("PATH", path)
+            .envs(self.environment.iter().copied())
             .current_dir(&self.home)
             .args(args)
             .arg("--data-dir")

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io::Write as _};
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
+use stepwise_engine::database::Waits;
 use stepwise_workflows::{
     Shop,
     seed::{self, DemoCustomer},
@@ -81,7 +82,7 @@ impl Demo {
         database: &Database,
         shop: &Shop,
     ) -> Result<Self, Failure> {
-        let pool = database.pool("stepwise demo", 2);
+        let pool = database.pool("stepwise demo", Waits::COMMAND, 2);
         let tokens = tokens(site, &pool).await?;
         let mut demo = Self { tokens, product_ids: Vec::new(), customers: Vec::new() };
         if !site.settings.no_demo {
@@ -122,7 +123,7 @@ impl Demo {
             ("TOKEN", customer.token.clone()),
             ("ADDRESS", customer.shipping_address_id.to_string()),
             ("METHOD", customer.payment_methods["ok"].to_string()),
-            ("PRODUCT", self.product_ids[0].to_string()),
+            ("PRODUCT", self.product_ids.first().map(Uuid::to_string).unwrap_or_default()),
             ("OPERATOR", self.tokens.operator.clone()),
             ("SERVICE", self.tokens.service.clone()),
             ("STEPWISE_PID", std::process::id().to_string()),

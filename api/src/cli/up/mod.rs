@@ -3,30 +3,28 @@
 //! In this order: what can be refused without starting anything (settings, folder, port); the
 //! database and the broker; schema and demo shop; the gateway; the parts of this process; and, when
 //! all of it works, `demo.json` and what to try next. What was started is stopped in the opposite
-//! order, also when a later step fails.
+//! order, also when a later step fails or a signal comes in between. The database and the gateway are
+//! started again when they die.
 //!
 //! Killed at any moment, it leaves a database and a gateway that the next start finds again, and
 //! instances that its worker, which bears a name of its own per folder, takes back at once.
 
+mod cluster;
 mod demo;
 mod sandbox;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use stepwise_adapters::{
-    keystore::FileKeyStore,
-    postgres::{Cluster, ClusterError},
-    rabbitmq::Address,
-};
+use stepwise_adapters::{keystore::FileKeyStore, rabbitmq::Address};
 use stepwise_engine::{WorkerConfig, outbox::Relay};
 use stepwise_workflows::sagas;
 use tokio::net::TcpListener;
 
-use self::{demo::Demo, sandbox::GatewayProcess};
+use self::{cluster::ClusterProcess, demo::Demo, sandbox::GatewayProcess};
 use super::{
     Failure, Shutdown,
     broker::{self, Broker},
-    database::Database,
+    database::{Database, Role},
     doctor,
     folder::Folder,
     gateway, keys,
@@ -45,6 +43,11 @@ struct Site<'s> {
     shutdown: Shutdown,
 }
 
+/// How long the worker's attempts in flight may take once it is told to stop. The database is stopped after them, all within 30 s.
+const DRAIN: Duration = Duration::from_secs(17);
+/// How long all parts may take.
+const ENOUGH: Duration = Duration::from_secs(19);
+
 /// Runs everything until told to stop.
 pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let broker = broker::address(settings)?;
@@ -54,69 +57,40 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let (listener, address) = parts::listen(settings).await?;
     let base_url = parts::base_url(address);
     let site = Site { settings, folder, base_url, shutdown: Shutdown::on_signal()? };
-    let cluster = start_cluster(&site).await?;
+    let stop = site.shutdown.token();
+    let cluster = match settings.database_url {
+        Some(_) => None,
+        None => match ClusterProcess::start(&site.folder, &stop).await {
+            Ok(cluster) => Some(cluster),
+            Err(_) if stop.is_cancelled() => return Ok(()),
+            Err(failure) => return Err(failure),
+        },
+    };
     let done = with_cluster(&site, listener, cluster.as_ref(), broker, given).await;
-    if let Some(cluster) = cluster {
-        tracing::info!("stopping the database");
-        let stopped = cluster.stop().await;
-        done.and(stopped.map_err(|error| Failure::failed("the database did not stop", error)))
-    } else {
-        done
-    }
-}
-
-/// Our own database, unless there is one of the user's.
-async fn start_cluster(site: &Site<'_>) -> Result<Option<Cluster>, Failure> {
-    if site.settings.database_url.is_some() {
-        return Ok(None);
-    }
-    Cluster::start(&site.folder.join("postgres")).await.map(Some).map_err(|error| match error {
-        ClusterError::NoBinaries
-        | ClusterError::OtherVersion { .. }
-        | ClusterError::NoAccount { .. } => Failure::dependency(error.to_string()),
-        ClusterError::NotWritable { .. }
-        | ClusterError::InUse { .. }
-        | ClusterError::Failed { .. }
-        | ClusterError::Damaged { .. } => {
-            Failure::failed("the database of the data directory cannot start", error)
-        }
-    })
+    let Some(cluster) = cluster else { return done };
+    tracing::info!("stopping the database");
+    done.and(cluster.stop().await)
 }
 
 async fn with_cluster(
     site: &Site<'_>,
     listener: TcpListener,
-    cluster: Option<&Cluster>,
+    cluster: Option<&ClusterProcess>,
     broker: Option<Address>,
     gateway: Option<GatewayAddress>,
 ) -> Result<(), Failure> {
-    let database = match cluster {
-        Some(cluster) => Database::at(cluster.options()).await?,
-        None => Database::given(site.settings).await?,
+    let stop = site.shutdown.token();
+    let Some(ground) = stop.run_until_cancelled(Ground::open(site, cluster, broker)).await else {
+        return Ok(());
     };
-    database.migrate().await?;
-    database.verify_sagas().await?;
-    let keys = keys::open(&site.folder, &database.pool("stepwise keys", 1)).await?;
-    let broker = broker::open(broker, Arc::new(keys.clone())).await?;
-    if cluster.is_some() {
-        // The cluster is ours alone, so whoever held these leases is dead.
-        let pool = database.relay_pool();
-        Relay::free_all(&pool).await?;
-        pool.close().await;
-    }
-    let database_url = cluster
-        .map_or_else(|| site.settings.database_url.clone().unwrap_or_default(), Cluster::url);
+    let ground = ground?;
     match gateway {
-        Some(gateway) => {
-            run_parts(site, listener, &database, keys, broker, gateway, database_url).await
-        }
+        Some(gateway) => run_parts(site, listener, ground, gateway).await,
         None => {
             let webhooks = format!("{}{}", site.base_url, gateway::WEBHOOK_PATH);
             let process = GatewayProcess::start(&site.folder, &webhooks).await?;
             let done = match GatewayAddress::parse(&process.url()) {
-                Ok(gateway) => {
-                    run_parts(site, listener, &database, keys, broker, gateway, database_url).await
-                }
+                Ok(gateway) => run_parts(site, listener, ground, gateway).await,
                 Err(failure) => Err(failure),
             };
             process.stop().await;
@@ -125,23 +99,71 @@ async fn with_cluster(
     }
 }
 
+/// What all parts stand on.
+struct Ground {
+    database: Database,
+    database_url: String,
+    keys: FileKeyStore,
+    broker: Broker,
+}
+
+impl Ground {
+    /// The database with a schema of this version, its customers' keys, and the broker.
+    async fn open(
+        site: &Site<'_>,
+        cluster: Option<&ClusterProcess>,
+        broker: Option<Address>,
+    ) -> Result<Self, Failure> {
+        let database = match cluster {
+            Some(cluster) => Database::at(cluster.options()).await?,
+            None => Database::given(site.settings).await?,
+        };
+        database.has_room_for(Role::Everything).await?;
+        database.migrate().await?;
+        database.verify_sagas().await?;
+        database.watch();
+        let keys = keys::open(&site.folder, &database.keys_pool()).await?;
+        let broker = broker::open(broker, Arc::new(keys.clone())).await?;
+        if cluster.is_some() {
+            // The cluster is ours alone, so whoever held these leases is dead.
+            let pool = database.relay_pool();
+            Relay::free_all(&pool).await?;
+            pool.close().await;
+        }
+        let url = cluster.map(ClusterProcess::url).or_else(|| site.settings.database_url.clone());
+        Ok(Self { database, database_url: url.unwrap_or_default(), keys, broker })
+    }
+}
+
 async fn run_parts(
     site: &Site<'_>,
     listener: TcpListener,
-    database: &Database,
-    keys: FileKeyStore,
-    broker: Broker,
+    ground: Ground,
     gateway: GatewayAddress,
-    database_url: String,
 ) -> Result<(), Failure> {
+    let stop = site.shutdown.token();
+    match stop.run_until_cancelled(open_parts(site, listener, ground, gateway)).await {
+        Some(parts) => parts?.run(ENOUGH).await,
+        None => Ok(()),
+    }
+}
+
+async fn open_parts(
+    site: &Site<'_>,
+    listener: TcpListener,
+    ground: Ground,
+    gateway: GatewayAddress,
+) -> Result<Parts, Failure> {
     let Site { settings, folder, base_url, shutdown } = site;
+    let Ground { database, database_url, keys, broker } = ground;
     let shop = shop::open(settings, folder, keys, &gateway, base_url)?;
-    let demo = Demo::prepare(site, database, &shop).await?;
+    let demo = Demo::prepare(site, &database, &shop).await?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let mut parts = Parts::new(shutdown.token());
     let config = WorkerConfig {
         name: worker_name(folder)?,
         sole: true,
+        drain: DRAIN,
         quarantine: Some(quarantine::of(settings, &database_url, &gateway)?),
         ..WorkerConfig::default()
     };
@@ -154,12 +176,12 @@ async fn run_parts(
         readiness = readiness.with_broker(Arc::clone(&broker.publisher));
     }
     let door =
-        serve::open_door(settings, folder, database, &shop, engine, readiness, shutdown).await?;
+        serve::open_door(settings, folder, &database, &shop, engine, readiness, shutdown).await?;
     parts.api(listener, door, serve::server_settings(settings, 0));
     demo.publish(site, &database_url, &gateway)?;
     demo.invite(site, &broker);
     doctor::tell(settings);
-    parts.run().await
+    Ok(parts)
 }
 
 /// A name that only this folder's worker bears, so that its dead predecessor's instances are free.

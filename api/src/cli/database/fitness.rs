@@ -1,0 +1,107 @@
+//! Whether a database is one that this program can work on. What cannot be set right by us is refused at the start, by name.
+
+use sqlx::{FromRow, PgConnection};
+use stepwise_engine::database::{self, Waits};
+
+use super::{Database, FIRST, Failure, Role, within};
+
+/// The oldest Postgres that is supported.
+const OLDEST: u32 = 15;
+
+/// Refuses a server that is too old, an encoding that cannot hold everybody's name, and a pooler that hands one session's
+/// statements to several sessions of the server.
+pub(super) async fn check(database: &Database, open: &mut PgConnection) -> Result<(), Failure> {
+    let at = database.place();
+    let major = open.server_version_num().unwrap_or(0) / 10_000;
+    if major < OLDEST {
+        return Err(Failure::version(format!(
+            "the database at {at} is Postgres {major}; {OLDEST} or newer is needed"
+        )));
+    }
+    let asking = sqlx::query_as(
+        "-- name: encoding and session
+        select current_setting('server_encoding'), pg_backend_pid(), current_setting('lock_timeout')",
+    )
+    .fetch_one(&mut *open);
+    let (encoding, session, lock_timeout): (String, i32, String) = within(FIRST, asking).await?;
+    if encoding != "UTF8" {
+        return Err(Failure::dependency(format!(
+            "the database at {at} has the encoding {encoding}, which cannot hold every name and address; make one with encoding UTF8"
+        )));
+    }
+    if lock_timeout != format!("{}s", Waits::USUAL.lock.as_secs()) {
+        return Err(pooler(&at));
+    }
+    if shares_sessions(database, open, session).await {
+        return Err(pooler(&at));
+    }
+    Ok(())
+}
+
+/// The refusal of a transaction pooler.
+pub(super) fn pooler(at: &str) -> Failure {
+    Failure::dependency(format!(
+        "a transaction pooler answers at {at}, and sessions behind it lose their settings, locks and notifications; give the address of \
+         Postgres itself, or of a pooler in session mode"
+    ))
+}
+
+/// Whether a second connection, in the middle of a transaction, has the session of the first, or has driven it away.
+async fn shares_sessions(database: &Database, first: &mut PgConnection, session: i32) -> bool {
+    const SESSION: &str = "-- name: session\nselect pg_backend_pid()";
+    let second = async {
+        let mut second = database::connect(database.options.clone(), Waits::USUAL).await?;
+        sqlx::raw_sql("-- name: session in use\nbegin").execute(&mut second).await?;
+        let other: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut second).await?;
+        Ok::<_, sqlx::Error>((second, other))
+    };
+    // Where that fails (too few connections, say), what is wrong is found when it is looked for.
+    let Ok((_second, other)) = within(FIRST, second).await else { return false };
+    let now = sqlx::query_scalar(SESSION).fetch_one(first);
+    match tokio::time::timeout(FIRST, now).await {
+        Ok(now) => now.is_ok_and(|now: i32| now != session || other == session),
+        // One session for both: the first waits for the end of the second's transaction.
+        Err(_) => true,
+    }
+}
+
+#[derive(Debug, FromRow)]
+struct Allowed {
+    server: i64,
+    /// Of the role and of the database; null: no limit.
+    role: Option<i64>,
+    base: Option<i64>,
+}
+
+/// Refuses where the server, the role or the database allows fewer connections than a process of this kind may need.
+pub(super) async fn check_room(
+    database: &Database,
+    open: &mut PgConnection,
+    role: Role,
+) -> Result<(), Failure> {
+    let asking = sqlx::query_as(
+        "-- name: connections allowed
+        select current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+                - coalesce(current_setting('reserved_connections', true)::bigint, 0) as server,
+            case when r.rolconnlimit >= 0 and not r.rolsuper then r.rolconnlimit::bigint end as role,
+            case when d.datconnlimit >= 0 and not r.rolsuper then d.datconnlimit::bigint end as base
+        from pg_roles r, pg_database d where r.rolname = current_user and d.datname = current_database()",
+    )
+    .fetch_one(open);
+    let allowed: Allowed = within(FIRST, asking).await?;
+    let limits = [
+        ("the server's max_connections", Some(allowed.server)),
+        ("the role's connection limit", allowed.role),
+        ("the database's connection limit", allowed.base),
+    ];
+    let needed = i64::from(role.connections());
+    for (whose, limit) in limits {
+        if let Some(limit) = limit.filter(|limit| *limit < needed) {
+            return Err(Failure::dependency(format!(
+                "the database at {} allows {limit} connections, and this process may need {needed}; raise {whose}",
+                database.place()
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Our own database beside `up`: started, or found again; started again when it dies.
+
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use stepwise_adapters::postgres::{Cluster, ClusterError};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::super::{Failure, folder::Folder};
+
+/// Before a database that could not be started again is tried once more.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A database that runs, and goes on running.
+pub(super) struct ClusterProcess {
+    url: String,
+    options: PgConnectOptions,
+    watched: JoinHandle<Cluster>,
+    stop: CancellationToken,
+}
+
+impl ClusterProcess {
+    /// Finds the database of this folder, or starts it, unless `told` comes first. When it fails, none is left running.
+    pub(super) async fn start(folder: &Folder, told: &CancellationToken) -> Result<Self, Failure> {
+        let started = Cluster::start_unless(told, &folder.join("postgres")).await;
+        let cluster = started.map_err(|error| match error {
+            ClusterError::NoBinaries
+            | ClusterError::OtherVersion { .. }
+            | ClusterError::NoAccount { .. } => Failure::dependency(error.to_string()),
+            ClusterError::NotWritable { .. }
+            | ClusterError::InUse { .. }
+            | ClusterError::Failed { .. }
+            | ClusterError::Damaged { .. }
+            | ClusterError::Stopped => {
+                Failure::failed("the database of the data directory cannot start", error)
+            }
+        })?;
+        let (url, options) = (cluster.url(), cluster.options());
+        let stop = CancellationToken::new();
+        let watched = tokio::spawn(watch(cluster, stop.clone()));
+        Ok(Self { url, options, watched, stop })
+    }
+
+    /// Its address, with the password.
+    pub(super) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// How to connect to it.
+    pub(super) fn options(&self) -> PgConnectOptions {
+        self.options.clone()
+    }
+
+    /// Stops it; returns when it has ended.
+    pub(super) async fn stop(self) -> Result<(), Failure> {
+        self.stop.cancel();
+        let stopping = async {
+            match self.watched.await {
+                Ok(cluster) => cluster.stop().await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        stopping.await.map_err(|error| Failure::failed("the database did not stop", error))
+    }
+}
+
+/// Starts a database that dies again, at the same port, until told to stop.
+async fn watch(mut cluster: Cluster, stop: CancellationToken) -> Cluster {
+    while stop.run_until_cancelled(cluster.died()).await.is_some() {
+        tracing::warn!("the database died; starting it again");
+        let died = Instant::now();
+        let mut told = false;
+        while !stop.is_cancelled() {
+            match cluster.restart_unless(&stop).await {
+                Ok(()) => {
+                    let seconds = died.elapsed().as_secs_f64();
+                    tracing::info!(seconds, "the database was started again");
+                    break;
+                }
+                Err(error) => {
+                    if !told && !stop.is_cancelled() {
+                        tracing::error!(%error, "the database cannot be started again; trying until it can");
+                        told = true;
+                    }
+                    stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
+                }
+            }
+        }
+    }
+    cluster
+}
