@@ -283,13 +283,16 @@ impl<S: Samples> Explorer<S> {
         if !(walk.status() == Status::Unwinding && next.status() == Status::Unwinding) {
             self.diagram.edge(&place(walk), label, &place(&next));
         }
-        for signal in S::signals() {
-            if walk.keeps(&signal) && !next.keeps(&signal) {
-                self.heard.taken_late.insert(json(&signal));
-            }
-        }
+        self.heard.taken_late.extend(next.took.iter().cloned());
         let to = self.arrive(next);
         self.edges.push((from, to));
+    }
+}
+
+impl<S: Samples> Walk<S> {
+    /// Does it keep a signal like this already?
+    fn keeps(&self, signal: &S::Event) -> bool {
+        self.instance.early.iter().any(|(_, kept)| json(kept) == json(signal))
     }
 }
 

@@ -68,6 +68,8 @@ pub struct Walk<S: Saga> {
     steps: Vec<String>,
     /// The effects that stand or may stand: by step, the activity and the kind.
     ledger: BTreeMap<i32, (String, &'static str)>,
+    /// Kept signals, as JSON, that it has taken since it was forked.
+    pub(super) took: Vec<String>,
     /// The sagas of children that it started and may still take back.
     pub(super) held: BTreeSet<&'static str>,
 }
@@ -89,6 +91,7 @@ pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
         timer: None,
         steps: Vec::new(),
         ledger: BTreeMap::new(),
+        took: Vec::new(),
         held: BTreeSet::new(),
     };
     walk.commit();
@@ -237,7 +240,7 @@ impl<S: Saga> Walk<S> {
         // Somebody may be at the activity just now: it is settled first.
         let answer = offer(&mut self.instance, true, event).map_err(|error| error.to_string())?;
         match answer {
-            Answer::Kept => self.instance.early.push_back((String::new(), event.clone())),
+            Answer::Kept => self.instance.early.push_back((json(event), event.clone())),
             Answer::Applied => self.instance.take_early(),
             Answer::Refused | Answer::Duplicate => {}
         }
@@ -416,7 +419,7 @@ impl<S: Saga> Walk<S> {
             _ => self.timer = None,
         }
         self.instance.timer_due = false;
-        self.instance.taken.clear();
+        self.took.append(&mut self.instance.taken);
         let commit = self.instance.commit();
         if let (Some(intent), Pending::Call { activity, .. }) =
             (commit.intent, &self.instance.pending)
@@ -446,13 +449,9 @@ impl<S: Saga> Walk<S> {
             timer: self.timer,
             steps: self.steps.clone(),
             ledger: self.ledger.clone(),
+            took: Vec::new(),
             held: self.held.clone(),
         }
-    }
-
-    /// Does it keep a signal like this already?
-    pub(super) fn keeps(&self, signal: &S::Event) -> bool {
-        self.instance.early.iter().any(|(_, kept)| json(kept) == json(signal))
     }
 
     /// The activities whose effects stand (or may) and which no open undo takes back, each with the kind of its effect.
