@@ -142,6 +142,15 @@ $$;
 CREATE FUNCTION saga.now() RETURNS timestamp with time zone
     LANGUAGE sql STABLE
     AS $$ select now() + offset_by from saga.clock $$;
+CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS interval
+    LANGUAGE sql IMMUTABLE
+    AS $$
+    select case
+        when tries >= 5 then least(60, 2 ^ (least(tries, 10) - 4))
+        when is_slowed and tries > 0 then 60
+        else 0
+    end * interval '1 second'
+$$;
 CREATE TABLE shop.idempotency (
     scope_hash bytea NOT NULL,
     operation text NOT NULL,
@@ -642,6 +651,12 @@ CREATE TABLE shop.key_store (
     recorded_at timestamp with time zone NOT NULL,
     CONSTRAINT a_database_has_one_key_store CHECK (one)
 );
+CREATE UNLOGGED TABLE shop.log_in_attempt (
+    scope_hash bytea NOT NULL,
+    tries integer NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    succeeded_at timestamp with time zone
+);
 CREATE TABLE shop."order" (
     order_id uuid NOT NULL,
     order_number text NOT NULL,
@@ -904,6 +919,8 @@ ALTER TABLE ONLY shop.inventory
     ADD CONSTRAINT inventory_pkey PRIMARY KEY (inventory_id);
 ALTER TABLE ONLY shop.key_store
     ADD CONSTRAINT key_store_pkey PRIMARY KEY (one);
+ALTER TABLE ONLY shop.log_in_attempt
+    ADD CONSTRAINT log_in_attempt_pkey PRIMARY KEY (scope_hash);
 ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT order_line_pkey PRIMARY KEY (order_id, line_no);
 ALTER TABLE ONLY shop."order"
@@ -956,6 +973,8 @@ CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (o
 CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
 CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
+CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);
+CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);

@@ -18,7 +18,7 @@ use stepwise_workflows::{
     customer::{
         address::{AddShippingAddress, add_shipping_address},
         method::{AddPaymentMethod, add_payment_method},
-        register::{RegisterCustomer, register_customer, verify_customer_email},
+        register::{RegisterCustomer, prepare, register_customer, verify_customer_email},
     },
     inventory::commands::{Item, set_inventory_quantity},
     money::{Currency, Money},
@@ -159,9 +159,8 @@ impl House {
     /// A verified customer with an address.
     pub async fn buyer(&self) -> Buyer {
         let mut tx = self.pool().begin().await.expect("begin");
-        let registered = register_customer(
+        let prepared = prepare(
             &self.shop,
-            &mut tx,
             RegisterCustomer {
                 // In letters: digits of an id may look like a card's, which no text may hold.
                 email: format!(
@@ -174,7 +173,9 @@ impl House {
             },
         )
         .await
-        .expect("registered");
+        .expect("acceptable");
+        let registered =
+            register_customer(&self.shop, &mut tx, prepared).await.expect("registered");
         let id = registered.customer.customer_id;
         verify_customer_email(&self.shop, &mut tx, registered.verification_token.expose())
             .await

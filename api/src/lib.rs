@@ -12,6 +12,8 @@
 //! Deliberately absent: business rules, SQL of the shop, sagas. They live in `workflows`; here is
 //! only what HTTP and a terminal need.
 
+#![warn(clippy::print_stdout, reason = "`say!` ends a command quietly when nobody reads any more")]
+
 pub mod bench;
 pub mod cli;
 pub mod door;

@@ -10,7 +10,9 @@ use stepwise_engine::{
 use stepwise_tests::House;
 use stepwise_workflows::{
     Shop,
-    customer::register::{RegisterCustomer, VerifyRefusal, register, verify_customer_email},
+    customer::register::{
+        RegisterCustomer, VerifyRefusal, prepare, register, verify_customer_email,
+    },
     sagas::verify_email::{self, VerifyEmail},
 };
 use uuid::Uuid;
@@ -28,7 +30,8 @@ async fn registers(shop: &Shop, engine: &Engine, email: &str) -> Uuid {
         last_name: "Byron".to_owned(),
     };
     let mut tx = engine.pool().begin().await.expect("begin");
-    let (_, mail) = register(shop, engine, &mut tx, command).await.expect("registered");
+    let prepared = prepare(shop, command).await.expect("acceptable");
+    let (_, mail) = register(shop, engine, &mut tx, prepared).await.expect("registered");
     tx.commit().await.expect("commit");
     let id = mail.id;
     mail.hand_over();

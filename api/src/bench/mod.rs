@@ -19,7 +19,7 @@ use sqlx::{PgPool, postgres::PgConnectOptions};
 use stepwise_adapters::postgres::{self, Cluster};
 use stepwise_engine::database::{self, Waits};
 
-use crate::cli::Failure;
+use crate::cli::{Failure, output::say};
 
 /// What to measure.
 #[derive(Debug, ClapArgs)]
@@ -104,7 +104,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
     let report = measure(args.what)
         .await
         .map_err(|error| Failure::failed("the bench did not run", format!("{error:#}")))?;
-    println!("{}", if args.json { report.json().to_string() } else { report.table() });
+    say!("{}", if args.json { report.json().to_string() } else { report.table() });
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use super::{
     Failure,
     folder::Folder,
     keys,
+    output::say,
     saga::Which,
     settings::Settings,
     shop::{self, GatewayAddress},
@@ -130,7 +131,7 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
             show(&bulk, &summary, &[], as_json);
             if bulk.left > 0 && !as_json {
                 let (id, left) = (bulk.bulk_id, bulk.left);
-                println!("to do it   stepwise saga bulk apply {id} --expect {left}");
+                say!("to do it   stepwise saga bulk apply {id} --expect {left}");
             }
             return Ok(());
         }
@@ -143,9 +144,9 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
         }
         Command::List { limit, json } => {
             let bulks = bulk::list(&db, limit.into()).await?;
-            bulks.iter().for_each(|bulk| println!("{}", line(bulk, json)));
+            bulks.iter().for_each(|bulk| say!("{}", line(bulk, json)));
             if bulks.is_empty() && !json {
-                println!("none");
+                say!("none");
             }
             return Ok(());
         }
@@ -157,7 +158,7 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
     };
     let bulk = bulk.map_err(refused)?;
     tx.commit().await?;
-    println!("{}", line(&bulk, as_json));
+    say!("{}", line(&bulk, as_json));
     Ok(())
 }
 
@@ -224,15 +225,13 @@ fn show(bulk: &Bulk, summary: &Summary, items: &[Item], json: bool) {
         let mut all = as_json(bulk);
         all["summary"] = as_json(summary);
         all["page"] = json!(items);
-        println!("{all}");
+        say!("{all}");
         return;
     }
-    println!("{}", line(bulk, false));
+    say!("{}", line(bulk, false));
     let Bulk { applied, refused, moved_on, failed, .. } = bulk;
-    println!(
-        "so far     {applied} applied, {refused} refused, {moved_on} moved on, {failed} failed"
-    );
-    println!("past pivot {}", summary.past_pivot);
+    say!("so far     {applied} applied, {refused} refused, {moved_on} moved on, {failed} failed");
+    say!("past pivot {}", summary.past_pivot);
     for (title, counts) in [
         ("would be", &summary.statuses),
         ("next", &summary.next),
@@ -240,12 +239,12 @@ fn show(bulk: &Bulk, summary: &Summary, items: &[Item], json: bool) {
         ("not done", &summary.refusals),
         ("errors", &summary.errors),
     ] {
-        counts.iter().for_each(|Count { what, count }| println!("{title:<10} {count:>6} x {what}"));
+        counts.iter().for_each(|Count { what, count }| say!("{title:<10} {count:>6} x {what}"));
     }
     for item in items {
         let outlook = item.outlook.as_ref().map(|outlook| as_json(outlook).to_string());
         let why = item.refusal.as_ref().map(ToString::to_string).or(item.error.clone());
-        println!(
+        say!(
             "{}  {:<12}  {:<8}  {}",
             item.saga_id,
             item.name,

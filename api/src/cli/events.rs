@@ -1,13 +1,13 @@
 //! `stepwise events`: integration events on a terminal, one CloudEvent a line.
 
-use std::{io::Write, sync::Arc};
+use std::sync::Arc;
 
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use futures::StreamExt;
 use stepwise_engine::outbox::{Feed, FeedError};
 use stepwise_workflows::cloud_event::Envelopes;
 
-use super::{Failure, Shutdown, database, folder::Folder, keys, settings::Settings};
+use super::{Failure, Shutdown, database, folder::Folder, keys, output::say, settings::Settings};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -54,10 +54,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         let event = envelopes.wrap(&message).await;
         let event = event.map_err(|error| Failure::failed("an event cannot be shown", error))?;
         let line = serde_json::to_string(&event).expect("an event is plain data");
-        // Whoever reads may stop reading, as `head` does.
-        if writeln!(std::io::stdout(), "{line}").is_err() {
-            break;
-        }
+        say!("{line}");
     }
     Ok(())
 }

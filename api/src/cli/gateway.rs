@@ -5,6 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
@@ -156,7 +157,9 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         program: program(),
     };
     folder.write_private(NOTE, &note)?;
-    println!("sandbox gateway at {}, ledger {}", note.url(), ledger.display());
+    // It serves whether or not somebody reads this.
+    let _ =
+        writeln!(io::stdout(), "sandbox gateway at {}, ledger {}", note.url(), ledger.display());
     sandbox
         .serve(shutdown.token().cancelled_owned())
         .await

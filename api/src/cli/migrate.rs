@@ -7,6 +7,7 @@ use stepwise_engine::Mismatch;
 use super::{
     Failure,
     database::{self, Database},
+    output::say,
     settings::Settings,
 };
 
@@ -20,7 +21,7 @@ pub(super) struct Args {
 /// Applies what is missing.
 pub(super) async fn migrate(settings: &Settings) -> Result<(), Failure> {
     Database::given(settings).await?.migrate().await?;
-    println!("the database is up to date");
+    say!("the database is up to date");
     Ok(())
 }
 
@@ -31,16 +32,16 @@ pub(super) async fn check(settings: &Settings, args: Args) -> Result<(), Failure
     let found = database.mismatches().await?;
     if args.json {
         let all = found.iter().map(as_json).collect::<Vec<_>>();
-        println!("{}", json!({ "fits": found.is_empty(), "mismatches": all }));
+        say!("{}", json!({ "fits": found.is_empty(), "mismatches": all }));
     } else {
         for Mismatch { name, version, why, count, samples } in &found {
-            println!("{count} of {name} version {version}: {why}");
-            samples.iter().for_each(|id| println!("  {id}"));
+            say!("{count} of {name} version {version}: {why}");
+            samples.iter().for_each(|id| say!("  {id}"));
         }
     }
     database::refuse(&found)?;
     if !args.json {
-        println!("this version fits the database");
+        say!("this version fits the database");
     }
     Ok(())
 }

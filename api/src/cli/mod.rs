@@ -17,6 +17,7 @@ mod keys;
 mod migrate;
 mod openapi;
 mod operate;
+pub(crate) mod output;
 mod parts;
 mod quarantine;
 mod relay;

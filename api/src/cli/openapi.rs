@@ -1,9 +1,9 @@
 //! `stepwise openapi`.
 
-use super::Failure;
+use super::{Failure, output::say};
 
 /// Prints the document.
 pub(super) fn run() -> Result<(), Failure> {
-    println!("{}", crate::routes::document());
+    say!("{}", crate::routes::document());
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::{
     Failure,
     folder::Folder,
     keys,
+    output::say,
     settings::Settings,
     shop::{self, GatewayAddress},
 };
@@ -126,8 +127,8 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
         false => tx.commit().await?,
     }
     match operated {
-        Operated::Applied(outlook) => println!("{}", json!({ "planned": plan, "then": outlook })),
-        Operated::Repeated => println!("{}", json!({ "repeated": true })),
+        Operated::Applied(outlook) => say!("{}", json!({ "planned": plan, "then": outlook })),
+        Operated::Repeated => say!("{}", json!({ "repeated": true })),
         Operated::Refused(refusal) => {
             return Err(Failure::failed("the saga stays as it is", refusal));
         }

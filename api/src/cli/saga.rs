@@ -8,7 +8,7 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use super::{Failure, bulk, database, operate, settings::Settings};
+use super::{Failure, bulk, database, operate, output::say, settings::Settings};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -132,14 +132,14 @@ fn priority(text: &str) -> Result<Priority, String> {
 
 fn list(sagas: &[Summary], json: bool) {
     if json {
-        sagas.iter().for_each(|saga| println!("{}", as_json(saga)));
+        sagas.iter().for_each(|saga| say!("{}", as_json(saga)));
         return;
     }
     for saga in sagas {
-        println!("{}", line(saga));
+        say!("{}", line(saga));
     }
     if sagas.is_empty() {
-        println!("none");
+        say!("none");
     }
 }
 
@@ -195,52 +195,52 @@ fn show(details: &Details, json: bool) {
             .iter()
             .map(|row| json!({"step": row.step_no, "kind": row.kind, "reference": row.reference, "amount": row.amount, "currency": row.currency, "status": row.status, "at": row.at}))
             .collect();
-        println!("{all}");
+        say!("{all}");
         return;
     }
-    println!("{}", line(summary));
+    say!("{}", line(summary));
     if let Some(waiting) = summary.waiting_on() {
-        println!("waits on   {waiting}");
+        say!("waits on   {waiting}");
     }
     if let Some(error) = &summary.last_error {
-        println!("last error {error}");
+        say!("last error {error}");
     }
     show_options(summary);
     if !children.is_empty() {
-        println!("children   {}, {open_children} open", children.len());
-        children.iter().for_each(|child| println!("  {child}"));
+        say!("children   {}, {open_children} open", children.len());
+        children.iter().for_each(|child| say!("  {child}"));
     }
-    println!("state      {state}");
-    println!("undos      {undos}");
-    println!("journal");
+    say!("state      {state}");
+    say!("undos      {undos}");
+    say!("journal");
     for row in journal {
         let event = row.event.as_ref().map(Value::to_string).unwrap_or_default();
         let next = row.next.as_ref().map(|next| format!(" -> {next}")).unwrap_or_default();
-        println!("  {:>3}  {}  {:<8} {event}{next}", row.seq, row.at.format("%T%.3f"), row.kind);
+        say!("  {:>3}  {}  {:<8} {event}{next}", row.seq, row.at.format("%T%.3f"), row.kind);
     }
-    println!("effects");
+    say!("effects");
     for row in effects {
         let amount = row.amount.as_deref().unwrap_or("-");
         let reference = row.reference.as_deref().unwrap_or("-");
-        println!("  {:>3}  {:<10} {:<24} {amount} {reference}", row.step_no, row.status, row.kind);
+        say!("  {:>3}  {:<10} {:<24} {amount} {reference}", row.step_no, row.status, row.kind);
     }
 }
 
 /// What it was started with, where it was.
 fn show_options(saga: &Summary) {
     if saga.priority != Priority::Normal {
-        println!("priority   {}", saga.priority.as_str());
+        say!("priority   {}", saga.priority.as_str());
     }
     for (name, value) in &saga.tags {
-        println!("tag        {name}={value}");
+        say!("tag        {name}={value}");
     }
     if let Some(parent) = saga.parent {
-        println!("parent     {parent}");
+        say!("parent     {parent}");
     }
     if let Some(deadline) = saga.deadline_at {
-        println!("deadline   {}", deadline.format("%F %T"));
+        say!("deadline   {}", deadline.format("%F %T"));
     }
     if let Some(key) = &saga.queue_key {
-        println!("queue      {key}{}", if saga.queued { ", waits its turn" } else { "" });
+        say!("queue      {key}{}", if saga.queued { ", waits its turn" } else { "" });
     }
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use uuid::Uuid;
 
-use super::{Failure, database, settings::Settings};
+use super::{Failure, database, output::say, settings::Settings};
 use crate::door::tokens::{NewKey, make_key};
 
 #[derive(Debug, ClapArgs)]
@@ -63,7 +63,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     match args.verb {
         Verb::Create { role, name, scopes, days } => {
             let new = NewKey { role: role.word(), name: &name, scopes: &scopes, lives_days: days };
-            println!("{}", make_key(&db, &settings.environment, new).await?);
+            say!("{}", make_key(&db, &settings.environment, new).await?);
         }
         Verb::List => list(&db).await?,
         Verb::Revoke { id } => {
@@ -78,7 +78,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             if revoked.rows_affected() == 0 {
                 return Err(Failure::usage(format!("there is no live key {id}; see `token list`")));
             }
-            println!("revoked; every process forgets it within a second");
+            say!("revoked; every process forgets it within a second");
         }
     }
     Ok(())
@@ -98,7 +98,7 @@ async fn list(db: &sqlx::PgPool) -> Result<(), Failure> {
             (None, Some(at)) => format!("expires {}", at.format("%F")),
             (None, None) => "does not expire".to_owned(),
         };
-        println!("{id}  {role:<8}  {name}  {state}  {}", scopes.join(","));
+        say!("{id}  {role:<8}  {name}  {state}  {}", scopes.join(","));
     }
     Ok(())
 }

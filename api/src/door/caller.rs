@@ -21,7 +21,7 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::{Door, problem::Problem};
+use super::{Door, problem::Problem, tokens::token_hash};
 
 /// Longer tokens are not looked at.
 const TOKEN_LIMIT: usize = 200;
@@ -138,6 +138,8 @@ pub struct Anyone {
     pub door: Arc<Door>,
     /// Where the request came from.
     pub address: Option<IpAddr>,
+    /// The SHA-256 of a token that was sent although none is needed. Nobody has looked whose it is.
+    pub token_hash: Option<[u8; 32]>,
 }
 
 impl<'a> ApiExtractor<'a> for Anyone {
@@ -151,7 +153,8 @@ impl<'a> ApiExtractor<'a> for Anyone {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
-        Ok(Self { door: Arc::clone(Door::of(request)), address })
+        let token_hash = bearer(request).ok().map(token_hash);
+        Ok(Self { door: Arc::clone(Door::of(request)), address, token_hash })
     }
 }
 

@@ -1,27 +1,14 @@
 //! How often one caller, or one address without a token, may ask. Generous: it stops loops and
 //! guessing, not work. Zero switches a limit off.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    num::NonZeroU32,
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use poem::http::StatusCode;
+use sha2::{Digest, Sha256};
+use stepwise_workflows::customer::attempts::Scopes;
 
-use super::{caller::Caller, problem::Problem};
-
-/// Failures on one account before the next attempt has to wait.
-const FREE_FAILURES: u32 = 5;
-/// The longest wait.
-const MINUTE: Duration = Duration::from_secs(60);
-/// When failures are forgotten.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(15 * 60);
-/// Accounts remembered at most.
-const ACCOUNTS: usize = 100_000;
+use super::{caller::Caller, origin::Origin, problem::Problem};
 
 /// The limits, in requests.
 #[derive(Debug, Clone, Copy)]
@@ -43,16 +30,17 @@ impl Rates {
     pub const OFF: Self = Self { per_caller_s: 0, attempts_per_minute: 0 };
 }
 
-/// Counts per caller and per address, in this process.
+/// Counts per caller and per address, in this process; tries to log in to one account are counted in
+/// the database (`stepwise_workflows::customer::attempts`).
 pub struct Limits {
     callers: Option<DefaultKeyedRateLimiter<String>>,
     attempts: Option<DefaultKeyedRateLimiter<String>>,
-    failures: Mutex<HashMap<[u8; 32], (u32, Instant)>>,
+    secret: Vec<u8>,
 }
 
 impl Limits {
-    /// Limits at these rates.
-    pub fn new(rates: Rates) -> Self {
+    /// Limits at these rates. All processes of an installation share the secret.
+    pub fn new(rates: Rates, secret: Vec<u8>) -> Self {
         let per_s = NonZeroU32::new(rates.per_caller_s).map(|n| {
             // A burst of a page's worth of requests is normal.
             Quota::per_second(n).allow_burst(n.saturating_mul(NonZeroU32::MIN.saturating_add(1)))
@@ -61,7 +49,7 @@ impl Limits {
             callers: per_s.map(RateLimiter::keyed),
             attempts: NonZeroU32::new(rates.attempts_per_minute)
                 .map(|n| RateLimiter::keyed(Quota::per_minute(n))),
-            failures: Mutex::default(),
+            secret,
         }
     }
 
@@ -70,39 +58,37 @@ impl Limits {
         count(self.callers.as_ref(), caller.key())
     }
 
-    /// Refuses an attempt on an account that lately saw too many failures: 429, for longer and
-    /// longer up to a minute. Never for good, or anybody could lock anybody out.
-    pub fn account(&self, account: [u8; 32]) -> Result<(), Problem> {
-        let failures = self.failures.lock().expect("nothing panics while holding it");
-        let Some((count, last)) = failures.get(&account) else { return Ok(()) };
-        let excess = count.saturating_sub(FREE_FAILURES);
-        let wait =
-            Duration::from_secs(if excess == 0 { 0 } else { 1 << excess.min(6) }).min(MINUTE);
-        let left = wait.saturating_sub(last.elapsed());
-        if self.attempts.is_none() || left.is_zero() { Ok(()) } else { Err(too_many(left)) }
+    /// What a try to log in to the account of `email` is counted by; `None`: limits are off.
+    /// `earlier_token` is the hash of a token of an earlier session of this account.
+    pub fn log_in_scopes(
+        &self,
+        email: &str,
+        from: Option<IpAddr>,
+        earlier_token: Option<[u8; 32]>,
+    ) -> Option<Scopes> {
+        self.attempts.as_ref()?;
+        let email = email.trim().to_lowercase();
+        let account = self.keyed([email.as_bytes(), b""]);
+        let network = origin(from);
+        let from = earlier_token.as_ref().map_or(network.as_bytes(), |hash| &hash[..]);
+        let own = self.keyed([email.as_bytes(), from]);
+        Some(Scopes { own, account, is_known: earlier_token.is_some() })
     }
 
-    /// Counts a failure on an account, or forgets them all after a success.
-    pub fn tried(&self, account: [u8; 32], succeeded: bool) {
-        let mut failures = self.failures.lock().expect("nothing panics while holding it");
-        if succeeded {
-            failures.remove(&account);
-            return;
+    /// A hash that only the processes of this installation can compute.
+    fn keyed(&self, parts: [&[u8]; 2]) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(b"log-in attempt");
+        for part in [&self.secret[..], parts[0], parts[1]] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
         }
-        if failures.len() >= ACCOUNTS {
-            failures.retain(|_, (_, last)| last.elapsed() < FORGOTTEN_AFTER);
-        }
-        if failures.len() < ACCOUNTS {
-            let (count, last) = failures.entry(account).or_insert((0, Instant::now()));
-            *count = if last.elapsed() > FORGOTTEN_AFTER { 1 } else { *count + 1 };
-            *last = Instant::now();
-        }
+        hash.finalize().into()
     }
 
-    /// Counts an attempt at `what` from this address.
+    /// Counts an attempt at `what` from this address, in this process: it stops floods, and so many
+    /// processes let so many times as much through.
     pub fn attempt(&self, what: &str, from: Option<IpAddr>) -> Result<(), Problem> {
-        let from = from.map_or_else(|| "unknown".to_owned(), |ip| ip.to_string());
-        count(self.attempts.as_ref(), format!("{what} {from}"))
+        count(self.attempts.as_ref(), format!("{what} {}", origin(from)))
     }
 
     /// Forgets those who have been quiet; called now and then.
@@ -121,7 +107,13 @@ fn count(limiter: Option<&DefaultKeyedRateLimiter<String>>, key: String) -> Resu
         .map_err(|too_early| too_many(too_early.wait_time_from(DefaultClock::default().now())))
 }
 
-fn too_many(wait: Duration) -> Problem {
+/// Where a request comes from, as text.
+fn origin(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "unknown".to_owned(), |address| Origin::of(address).to_string())
+}
+
+/// 429 with the time to wait.
+pub fn too_many(wait: Duration) -> Problem {
     Problem::new(
         StatusCode::TOO_MANY_REQUESTS,
         "rate_limited",

@@ -13,6 +13,7 @@ pub mod matching;
 pub mod measure;
 pub mod origin;
 pub mod page;
+pub mod personal;
 pub mod prefer;
 pub mod problem;
 pub mod reply;
@@ -123,7 +124,7 @@ impl Door {
         readiness: Readiness,
         stopping: CancellationToken,
     ) -> Result<Self, sqlx::Error> {
-        let secret = sqlx::query_scalar(
+        let secret: Vec<u8> = sqlx::query_scalar(
             "-- cursor_secret
             select secret from shop.door_secret where name = 'cursor'",
         )
@@ -138,7 +139,7 @@ impl Door {
             stopping,
             stop: CancellationToken::new(),
             webhook_secrets: settings.webhook_secrets,
-            limits: Limits::new(settings.rates),
+            limits: Limits::new(settings.rates, secret.clone()),
             cursors: Cursors::new(secret),
         })
     }

@@ -17,7 +17,7 @@ use poem_openapi::{
 use stepwise_engine::Started;
 use uuid::Uuid;
 
-use super::idempotency::Answer;
+use super::{caller::Caller, idempotency::Answer, personal};
 
 /// An answer of status `STATUS` with a body of shape `T`. 204 has no body.
 pub struct Reply<const STATUS: u16, T> {
@@ -37,7 +37,12 @@ pub type Created<T> = Reply<201, T>;
 pub type Gone = Reply<204, bool>;
 
 impl<const STATUS: u16, T: ToJSON> Reply<STATUS, T> {
-    /// An answer with `body`.
+    /// An answer with `body` for this caller: with the personal data that the caller may see.
+    pub fn to(caller: &Caller, body: &T) -> Self {
+        personal::shown_to(caller, || Self::new(body))
+    }
+
+    /// An answer with `body`, without what is [`personal`](super::personal) in it.
     pub fn new(body: &T) -> Self {
         let body = body.to_json_string().into_bytes();
         let body = if STATUS == 204 { Vec::new() } else { body };

@@ -6,7 +6,7 @@ use poem_openapi::{Object, OpenApi};
 use stepwise_workflows::{
     cart::{self, MergeRefusal},
     customer::{
-        self, CustomerView, InvalidPassword, PoolError,
+        self, CustomerView, InvalidPassword, PoolError, attempts,
         register::{self, RegisterError, RegisterRefusal, VerifyRefusal},
         session::{self, LogInRefusal, LoggedIn},
     },
@@ -23,9 +23,9 @@ use crate::door::{
     caller::{Anyone, By, CustomerOnly},
     idempotency::OptionalKey,
     json::Body,
+    limits::too_many,
     problem::Problem,
     reply::{Created, Done, Gone},
-    tokens::token_hash,
 };
 
 /// The operations about customers.
@@ -111,10 +111,13 @@ impl Customers {
         let ask = Ask::by_anyone("registerCustomer", &key).with(&body);
         let RegisterCustomer { email, password, first_name, last_name } = body.value;
         let command = register::RegisterCustomer { email, password, first_name, last_name };
+        let (shop, engine) = (&by.door.shop, &by.door.engine);
+        // No connection is held while the password is hashed.
+        let prepared = register::prepare(shop, command).await;
+        let prepared = prepared.map_err(|refusal| not_registered(refusal.into()))?;
         by.door
             .command(ask, async |tx| {
-                let (shop, engine) = (&by.door.shop, &by.door.engine);
-                let registering = register::register(shop, engine, tx, command);
+                let registering = register::register(shop, engine, tx, prepared);
                 let (customer, mail) = registering.await.map_err(not_registered)?;
                 let customer_id = customer.customer_id;
                 let reply = Created::new(&CustomerShape::from(customer));
@@ -145,7 +148,8 @@ impl Customers {
     }
 
     /// Begin a session. Takes no idempotency key: a token is never kept, a repetition is a session
-    /// of its own.
+    /// of its own. A client that still has the token of an earlier session, however old, should send
+    /// it: then wrong guesses of others on its network do not slow it down.
     #[oai(path = "/sessions", method = "post", operation_id = "logIn")]
     async fn log_in(
         &self,
@@ -153,21 +157,43 @@ impl Customers {
         body: Body<LogIn>,
     ) -> Result<Created<SessionShape>, Problem> {
         let LogIn { email, password, guest_cart_id } = &body.value;
-        let (limits, account) = (&by.door.limits, token_hash(&email.trim().to_lowercase()));
-        limits.attempt("log in", by.address)?;
-        limits.account(account)?;
-        let mut tx = by.door.begin().await?;
-        let session = session::log_in(&by.door.shop, &mut tx, email, password).await;
-        limits.tried(account, !matches!(session, Err(LogInRefusal::InvalidCredentials)));
-        let LoggedIn { customer_id, token, expires_at } = session.map_err(not_logged_in)?;
+        let (door, shop) = (&by.door, &by.door.shop);
+        door.limits.attempt("log in", by.address)?;
+        let earlier = by.token_hash;
+        let account =
+            session::look_up(&door.db, email, earlier.as_ref().map(|hash| &hash[..])).await?;
+        let earlier = earlier.filter(|_| account.is_own_device);
+        let scopes = door.limits.log_in_scopes(email, by.address, earlier);
+        if let Some(scopes) = &scopes
+            && let Some(wait) = attempts::count(&door.db, scopes).await?
+        {
+            return Err(too_many(wait));
+        }
+        // No connection is held while the password is compared.
+        let proven = match account.check(shop, password).await {
+            Ok(proven) => proven,
+            Err(refusal) => {
+                if let (LogInRefusal::Passwords(PoolError::Busy), Some(scopes)) =
+                    (&refusal, &scopes)
+                {
+                    attempts::uncount(&door.db, scopes).await?;
+                }
+                return Err(not_logged_in(refusal));
+            }
+        };
+        let mut tx = door.begin().await?;
+        let opened = session::open(shop, &mut tx, proven).await;
+        let LoggedIn { customer_id, token, expires_at } = opened.map_err(not_logged_in)?;
         if let Some(guest_cart_id) = guest_cart_id {
-            let merged =
-                cart::merge_guest_cart(&by.door.shop, &mut tx, *guest_cart_id, customer_id);
+            let merged = cart::merge_guest_cart(shop, &mut tx, *guest_cart_id, customer_id);
             match merged.await {
                 // A cart that is gone must not keep anybody out.
                 Ok(_) | Err(MergeRefusal::GuestCartNotFound) => {}
                 Err(refusal) => return Err(not_merged(refusal)),
             }
+        }
+        if let Some(scopes) = &scopes {
+            attempts::succeed(&mut tx, scopes).await?;
         }
         tx.commit().await?;
         let token = token.expose().to_owned();

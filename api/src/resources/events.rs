@@ -1,6 +1,6 @@
 //! Integration events as server-sent events, for who has no broker, or does not want one.
 //!
-//! The same CloudEvents as on the broker. An event's id on the stream is the position after it:
+//! The same CloudEvents as on the broker; a service sees `***` instead of personal data. An event's id on the stream is the position after it:
 //! whoever reconnects with `Last-Event-ID` loses nothing and gets nothing twice.
 
 use std::time::Duration;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use super::Group;
 use crate::door::{
-    caller::{By, EventReader},
+    caller::{By, EventReader, Role},
     problem::Problem,
 };
 
@@ -95,7 +95,8 @@ impl CloudEventShape {
 
 #[OpenApi(prefix_path = "/v1/events", tag = "Group::Webhooks")]
 impl Events {
-    /// Integration events as they are published, in order per subject.
+    /// Integration events as they are published, in order per subject. A service sees `***` where an
+    /// admin sees personal data.
     #[oai(path = "/stream", method = "get", operation_id = "streamEvents")]
     async fn stream(
         &self,
@@ -114,7 +115,10 @@ impl Events {
         };
         // Looked at once before the stream begins, while there still is a status to answer with.
         feed.after(&position).await.map_err(not_readable)?;
-        let envelopes = Envelopes::new(by.door.shop.keys.clone());
+        let mut envelopes = Envelopes::new(by.door.shop.keys.clone());
+        if by.role == Role::Service {
+            envelopes = envelopes.masked();
+        }
         let events = feed
             .tail(position)
             .map_err(|error| tracing::warn!(%error, "an event stream ends"))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
-use poem::{IntoResponse, Response};
+use poem::{IntoResponse, Response, web::sse::Event};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
     param::Path,
@@ -35,6 +35,7 @@ use super::{Group, orders::OrderShape};
 use crate::door::{
     Door,
     caller::{By, Caller, OperationReader, Role},
+    personal::{OwnersOnly, shown_to},
     problem::{Problem, ProblemBody},
     reply::{Done, Reply, described},
 };
@@ -76,8 +77,8 @@ struct Action {
     /// `approve_payment`.
     #[oai(rename = "type")]
     kind: String,
-    /// Where to send the customer.
-    url: String,
+    /// Where to send the customer. Only the customer sees it: whoever opens it can approve.
+    url: OwnersOnly<String>,
     expires_at: Option<DateTime<Utc>>,
 }
 
@@ -100,8 +101,8 @@ impl OperationShape {
     }
 
     /// The 202 that answers its command.
-    pub fn accepted(&self) -> Reply<202, Self> {
-        Reply::new(self).at(format!("/v1/operations/{}", self.id))
+    pub fn accepted(&self, caller: &Caller) -> Reply<202, Self> {
+        Reply::to(caller, self).at(format!("/v1/operations/{}", self.id))
     }
 }
 
@@ -162,10 +163,10 @@ pub async fn wait<const FINAL: u16>(
     match seen {
         Seen { order: Some(order), operation, .. } if operation.status == "succeeded" => {
             let at = format!("/v1/orders/{}", operation.subject);
-            Ok(Begun::Ended(Reply::new(&order).at(at)))
+            Ok(Begun::Ended(Reply::to(caller, &order).at(at)))
         }
         Seen { refusal: Some(refusal), .. } => Err(refusal),
-        Seen { operation, .. } => Ok(Begun::Accepted(operation.accepted())),
+        Seen { operation, .. } => Ok(Begun::Accepted(operation.accepted(caller))),
     }
 }
 
@@ -227,7 +228,7 @@ async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>
         subject: saga.subject,
         status: status.to_owned(),
         action,
-        result: order.as_ref().and_then(ToJSON::to_json).map(Any),
+        result: shown_to(caller, || order.as_ref().and_then(ToJSON::to_json)).map(Any),
         problem,
         created_at: time_in(saga.saga_id),
         updated_at: saga.updated_at,
@@ -262,6 +263,7 @@ fn awaits_customer(saga: &Summary) -> bool {
 fn approval(state: &Value) -> Option<Action> {
     match serde_json::from_value(state.clone()).ok()? {
         place_order::State::AwaitingApproval { url, expires_at, .. } => {
+            let url = OwnersOnly::new(url);
             Some(Action { kind: "approve_payment".to_owned(), url, expires_at })
         }
         _ => None,
@@ -325,7 +327,7 @@ impl Operations {
     ) -> Result<Done<OperationShape>, Problem> {
         let saga = inspect::summary(&by.door.db, id.0).await?.ok_or_else(unknown)?;
         let seen = see(&by.door, &by, saga).await?.ok_or_else(unknown)?;
-        Ok(Done::new(&seen.operation))
+        Ok(Done::to(&by, &seen.operation))
     }
 
     /// An operation as it goes on: an event for each change, the last one at its end.
@@ -337,9 +339,12 @@ impl Operations {
     ) -> Result<EventStream<BoxStream<'static, OperationShape>>, Problem> {
         let saga = inspect::summary(&by.door.db, id.0).await?.ok_or_else(unknown)?;
         let first = see(&by.door, &by, saga).await?.ok_or_else(unknown)?.operation;
-        let stop = by.door.stop.clone();
+        let (stop, caller) = (by.door.stop.clone(), Caller::clone(&by));
         let changes = changes(by, first).take_until(stop.cancelled_owned()).boxed();
-        Ok(EventStream::new(changes).keep_alive(Duration::from_secs(15)))
+        let shown = EventStream::new(changes).to_event(move |operation: OperationShape| {
+            Event::message(shown_to(&caller, || operation.to_json_string()))
+        });
+        Ok(shown.keep_alive(Duration::from_secs(15)))
     }
 }
 

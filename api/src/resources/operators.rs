@@ -1,7 +1,7 @@
 //! What operators see: instances ("sagas" in their language), their journal, and the workers.
 //!
-//! States and journals hold ids and amounts, never personal data; the one place where foreign text
-//! could slip in, a last error, is cut short here for everyone.
+//! States and journals hold ids and amounts, never personal data. Links in them are masked: whoever
+//! opens the link of an approval acts in the customer's name. A last error is cut short.
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{
@@ -21,6 +21,7 @@ use super::Group;
 use crate::door::{
     caller::{By, ViewerUp},
     page::{self, Page},
+    personal::without_links,
     problem::Problem,
     reply::Done,
 };
@@ -195,9 +196,9 @@ impl From<&Entry> for JournalShape {
         Self {
             seq: entry.seq,
             kind: entry.kind.clone(),
-            event: entry.event.clone().map(Any),
-            step: entry.next.clone().map(Any),
-            undo: entry.undo.clone().map(Any),
+            event: entry.event.clone().map(masked),
+            step: entry.next.clone().map(masked),
+            undo: entry.undo.clone().map(masked),
             at: entry.at,
         }
     }
@@ -223,7 +224,7 @@ impl From<Recorded> for RecordedShape {
             id: event.event_id,
             sequence: event.n,
             name: event.name,
-            data: Any(event.payload),
+            data: masked(event.payload),
             at: event.recorded_at,
         }
     }
@@ -359,6 +360,11 @@ impl Operators {
     }
 }
 
+/// JSON of a saga or an event as staff may see it.
+fn masked(value: Value) -> Any<Value> {
+    Any(without_links(value))
+}
+
 /// A tag as `name=value`.
 fn named(tag: &str) -> Result<(String, String), Problem> {
     let (name, value) = tag.split_once('=').ok_or_else(|| {
@@ -373,8 +379,8 @@ fn shown(details: Details, events: Vec<Recorded>) -> DetailsShape {
     DetailsShape {
         next: what_next(&summary),
         saga: summary.into(),
-        state: Any(state),
-        undos: Any(undos),
+        state: masked(state),
+        undos: masked(undos),
         attempts: journal.iter().filter_map(|entry| attempt(entry, &journal)).collect(),
         journal: journal.iter().map(Into::into).collect(),
         effects: effects.into_iter().map(|effect| shown_effect(id, effect)).collect(),

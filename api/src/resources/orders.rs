@@ -31,6 +31,7 @@ use crate::door::{
     json::Body,
     matching::{IfMatch, changed},
     page::{self, Page},
+    personal::Personal,
     prefer::Prefer,
     problem::{FieldError, Problem},
     reply::Done,
@@ -57,8 +58,8 @@ pub struct OrderShape {
     shipping_cost: MoneyShape,
     tax: MoneyShape,
     total_amount: MoneyShape,
-    /// Absent once the customer was erased.
-    shipping_address: Option<OrderAddress>,
+    /// Absent for callers who see no personal data, and once the customer was erased.
+    shipping_address: Personal<Option<OrderAddress>>,
     payment: PaymentShape,
     tracking_number: Option<String>,
     carrier: Option<String>,
@@ -115,7 +116,7 @@ impl From<OrderView> for OrderShape {
             shipping_cost: order.shipping_cost.into(),
             tax: order.tax.into(),
             total_amount: order.total_amount.into(),
-            shipping_address: order.shipping_address.map(Into::into),
+            shipping_address: Personal::new(order.shipping_address.map(Into::into)),
             payment: order.payment.into(),
             tracking_number: order.tracking_number,
             carrier: order.carrier,
@@ -202,7 +203,7 @@ impl Orders {
                 let placed = commands::place_order(&door.shop, &door.engine, tx, &command);
                 let Placed { order, saga } = placed.await.map_err(not_placed)?;
                 let operation = OperationShape::begun(saga.id, SAGA_PLACE, order.order_id);
-                Ok(operation.accepted().began(Some(saga)))
+                Ok(operation.accepted(&by).began(Some(saga)))
             })
             .await?;
         operations::wait(door, &by, accepted, prefer.0).await
@@ -231,7 +232,7 @@ impl Orders {
                 let cancelled = commands::cancel_order(&door.shop, &door.engine, tx, &command);
                 let Cancellation { operation_id, saga } = cancelled.await.map_err(not_cancelled)?;
                 let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
-                Ok(operation.accepted().began(saga))
+                Ok(operation.accepted(&by).began(saga))
             })
             .await?;
         operations::wait(door, &by, accepted, prefer.0).await
@@ -248,7 +249,7 @@ impl Orders {
         let order = order::get_order(&by.door.shop, &mut db, order_id.0, by.own_customer()).await?;
         let order = order.ok_or_else(unknown_order)?;
         let version = order.version;
-        Ok(Done::new(&OrderShape::from(order)).tagged(version))
+        Ok(Done::to(&by, &OrderShape::from(order)).tagged(version))
     }
 
     /// Orders, newest first: a customer's own, or all for an admin.
@@ -265,7 +266,7 @@ impl Orders {
         let count = page::fetch_count(limit);
         let rows =
             order::list_orders(&by.door.shop, &mut db, by.own_customer(), before, count).await?;
-        Ok(Done::new(&by.door.cursors.page(&list, limit, rows, |row| row.id, Into::into)))
+        Ok(Done::to(&by, &by.door.cursors.page(&list, limit, rows, |row| row.id, Into::into)))
     }
 }
 

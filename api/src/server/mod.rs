@@ -31,6 +31,7 @@ use poem::{
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use stepwise_engine::database::{self, Waits, in_time};
+use stepwise_workflows::customer::attempts;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -276,7 +277,7 @@ impl Trouble {
     }
 }
 
-/// Drops expired answers and quiet callers, once a minute.
+/// Drops expired answers, old counts and quiet callers, once a minute.
 async fn sweep(door: Arc<Door>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     while door.stop.run_until_cancelled(minute.tick()).await.is_some() {
@@ -286,6 +287,11 @@ async fn sweep(door: Arc<Door>) {
             && !database::note(&error)
         {
             tracing::warn!(%error, "expired answers could not be dropped");
+        }
+        if let Err(error) = in_time(attempts::purge(&door.db)).await
+            && !database::note(&error)
+        {
+            tracing::warn!(%error, "old counts of log-in attempts could not be dropped");
         }
     }
 }

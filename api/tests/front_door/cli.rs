@@ -1,6 +1,10 @@
 //! The command line as scripts and newcomers meet it: one line, and an exit code to rely on.
 
-use std::{fs, path::PathBuf, process::Output};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Output, Stdio},
+};
 
 use tokio::process::Command;
 use uuid::Uuid;
@@ -234,5 +238,35 @@ async fn sagas_and_events_can_be_read_on_a_terminal() {
         (&event["type"], &event["subject"]),
         (&"shop.order.placed.v1".into(), &order.into())
     );
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_reader_who_has_gone_ends_a_command_quietly_and_a_full_disk_is_a_failure() {
+    let (folder, house) = (Folder::new(), House::open().await);
+    house.key("viewer", &[]).await;
+    let url = house.database.url();
+    let commands: [&[&str]; 4] = [&["openapi"], &["saga", "list"], &["token", "list"], &["check"]];
+    for args in commands {
+        let command = || {
+            let mut command = stepwise(&folder);
+            command.args(args).env("STEPWISE_DATABASE_URL", &url).stderr(Stdio::piped());
+            command
+        };
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        // Not `output`, which would read standard output itself.
+        let gone = command().stdout(writer).spawn().expect("the binary starts");
+        let gone = gone.wait_with_output().await.expect("it ends");
+        let said = String::from_utf8_lossy(&gone.stderr);
+        assert_eq!((gone.status.code(), &*said), (Some(0), ""), "{args:?}");
+
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("there is one");
+        let failed = command().stdout(full).spawn().expect("the binary starts");
+        let failed = failed.wait_with_output().await.expect("it ends");
+        let said = String::from_utf8_lossy(&failed.stderr);
+        assert_eq!(failed.status.code(), Some(1), "{args:?}: {said}");
+        assert_eq!(complaint(&said).len(), 1, "{args:?}: {said}");
+    }
     house.close().await;
 }

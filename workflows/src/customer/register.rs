@@ -83,25 +83,41 @@ pub async fn register(
     shop: &Shop,
     engine: &Engine,
     tx: &mut PgConnection,
-    command: RegisterCustomer,
+    prepared: Prepared,
 ) -> Result<(CustomerView, Started), RegisterError> {
-    let customer = register_customer(shop, tx, command).await?.customer;
+    let customer = register_customer(shop, tx, prepared).await?.customer;
     let id = customer.customer_id;
     let saga = engine.start::<VerifyEmail>(tx, Start::new(id.to_string(), id)).await?;
     Ok((customer, saga))
 }
 
-/// Opens an account, unverified, of which no mail tells. The password is hashed and the key kept before anything is
-/// locked. 3 round trips, some 20 ms of hashing.
-pub async fn register_customer(
-    shop: &Shop,
-    tx: &mut PgConnection,
-    command: RegisterCustomer,
-) -> Result<Registered, RegisterRefusal> {
+/// A registration that is acceptable, with its password hashed.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    email: String,
+    password_hash: String,
+    first_name: String,
+    last_name: String,
+}
+
+/// Accepts or refuses what was sent, and hashes the password. Some 20 ms, and longer when others are
+/// waiting: hold no connection meanwhile.
+pub async fn prepare(shop: &Shop, command: RegisterCustomer) -> Result<Prepared, RegisterRefusal> {
     let email = email::accept(&command.email)?;
     let first_name = text::field("firstName", &command.first_name, 100)?;
     let last_name = text::field("lastName", &command.last_name, 100)?;
     let password = Password::accept(&command.password, &[&email, &first_name, &last_name])?;
+    let password_hash = shop.passwords.hash(password).await?;
+    Ok(Prepared { email, password_hash, first_name, last_name })
+}
+
+/// Opens an account, unverified, of which no mail tells. The key is kept before anything is locked. 3 round trips.
+pub async fn register_customer(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    prepared: Prepared,
+) -> Result<Registered, RegisterRefusal> {
+    let Prepared { email, password_hash, first_name, last_name } = prepared;
     let is_taken: bool = sqlx::query_scalar(
         "-- customer: is the address taken
         select exists (select from shop.customer where email = $1)",
@@ -112,7 +128,6 @@ pub async fn register_customer(
     if is_taken {
         return Err(RegisterRefusal::EmailAlreadyRegistered);
     }
-    let password_hash = shop.passwords.hash(password).await?;
     let customer_id = Uuid::now_v7();
     let key = shop.keys.create(customer_id).await?;
     let verification_token = verification::token(&key, customer_id);

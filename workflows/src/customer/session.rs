@@ -1,7 +1,10 @@
 //! logIn, logOut, and who a session token belongs to.
+//!
+//! Logging in is three calls, so that no connection is held while the password is compared:
+//! [`look_up`], [`Account::check`], [`open`].
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::{PoolError, Token, email, token_hash};
@@ -32,25 +35,61 @@ pub enum LogInRefusal {
     Database(#[from] sqlx::Error),
 }
 
-/// Opens a session. Takes as long for an unknown address as for a wrong password. 2 round trips.
-pub async fn log_in(
-    shop: &Shop,
-    tx: &mut PgConnection,
+/// What is known about an email address that somebody wants to log in with.
+#[derive(Debug)]
+pub struct Account {
+    known: Option<(Uuid, String)>,
+    /// Whoever asks has a token of an earlier session of this account.
+    pub is_own_device: bool,
+}
+
+/// The proof that somebody knows the password of this customer.
+#[derive(Debug)]
+pub struct Proven(Uuid);
+
+/// Looks an account up by its email address; unknown ones look the same. `earlier_token_hash` is that
+/// of a session token that the client still has. 1 round trip.
+pub async fn look_up(
+    db: impl PgExecutor<'_>,
     address: &str,
-    password: &str,
-) -> Result<LoggedIn, LogInRefusal> {
+    earlier_token_hash: Option<&[u8]>,
+) -> Result<Account, sqlx::Error> {
     let address = email::accept(address).unwrap_or_default();
-    let known: Option<(Uuid, String)> = sqlx::query_as(
+    let found: Option<(Uuid, String, bool)> = sqlx::query_as(
         "-- session: whose address
-        select customer_id, password_hash from shop.customer
+        select customer_id, password_hash,
+               exists (select from shop.session s
+                       where s.token_hash = $2 and s.customer_id = c.customer_id)
+        from shop.customer c
         where email = $1 and frozen_at is null and password_hash is not null",
     )
     .bind(address)
-    .fetch_optional(&mut *tx)
+    .bind(earlier_token_hash)
+    .fetch_optional(db)
     .await?;
-    let (customer_id, hash) = known.unzip();
-    let is_right = shop.passwords.matches(password, hash).await?;
-    let customer_id = customer_id.filter(|_| is_right).ok_or(LogInRefusal::InvalidCredentials)?;
+    Ok(match found {
+        Some((id, hash, is_own_device)) => Account { known: Some((id, hash)), is_own_device },
+        None => Account { known: None, is_own_device: false },
+    })
+}
+
+impl Account {
+    /// Compares the password, which takes as long for an unknown account. Some 20 ms, and longer when
+    /// others are waiting: hold no connection meanwhile.
+    pub async fn check(self, shop: &Shop, password: &str) -> Result<Proven, LogInRefusal> {
+        let (customer_id, hash) = self.known.unzip();
+        let is_right = shop.passwords.matches(password, hash).await?;
+        customer_id.filter(|_| is_right).map(Proven).ok_or(LogInRefusal::InvalidCredentials)
+    }
+}
+
+/// Opens a session. 1 round trip.
+pub async fn open(
+    shop: &Shop,
+    tx: &mut PgConnection,
+    proven: Proven,
+) -> Result<LoggedIn, LogInRefusal> {
+    let Proven(customer_id) = proven;
     let token = Token::draw();
     let expires_at: Option<DateTime<Utc>> = sqlx::query_scalar(
         "-- session: open

@@ -9,9 +9,9 @@ use super::{
         remove_payment_method,
     },
     register::{
-        RegisterCustomer, RegisterRefusal, VerifyRefusal, register_customer, verify_customer_email,
+        self, RegisterCustomer, RegisterRefusal, Registered, VerifyRefusal, verify_customer_email,
     },
-    session::{LogInRefusal, Session, authenticate, log_in, log_out},
+    session::{self, LogInRefusal, LoggedIn, Session, authenticate, log_out},
     *,
 };
 use crate::{
@@ -29,6 +29,25 @@ fn ada() -> RegisterCustomer {
         first_name: "Ada".to_owned(),
         last_name: "Lovelace".to_owned(),
     }
+}
+
+async fn register_customer(
+    shop: &crate::shop::Shop,
+    tx: &mut PgConnection,
+    command: RegisterCustomer,
+) -> Result<Registered, RegisterRefusal> {
+    let prepared = register::prepare(shop, command).await?;
+    register::register_customer(shop, tx, prepared).await
+}
+
+async fn log_in(
+    shop: &crate::shop::Shop,
+    tx: &mut PgConnection,
+    address: &str,
+    password: &str,
+) -> Result<LoggedIn, LogInRefusal> {
+    let account = session::look_up(&mut *tx, address, None).await?;
+    session::open(shop, tx, account.check(shop, password).await?).await
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::{
-    customer::session::{Session, authenticate},
+    customer::session::{self, Session, authenticate},
     testing,
 };
 
@@ -44,10 +44,9 @@ async fn a_demo_customer_logs_in_with_the_demo_password() {
     let mut connection = database.pool().acquire().await.expect("a connection");
     let demo = demo(&shop, &mut connection).await.expect("it seeds");
     let customer = &demo.customers[0];
-    let opened =
-        crate::customer::session::log_in(&shop, &mut connection, &customer.email, DEMO_PASSWORD)
-            .await
-            .expect("logged in");
+    let account = session::look_up(&mut *connection, &customer.email, None).await.expect("asked");
+    let proven = account.check(&shop, DEMO_PASSWORD).await.expect("that is the password");
+    let opened = session::open(&shop, &mut connection, proven).await.expect("logged in");
     assert_eq!(opened.customer_id, customer.customer_id);
     drop(connection);
     database.close().await;

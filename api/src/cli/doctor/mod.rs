@@ -13,7 +13,7 @@ use clap::Args as ClapArgs;
 use futures::FutureExt as _;
 use serde_json::json;
 
-use super::{Failure, settings::Settings};
+use super::{Failure, output::say, settings::Settings};
 
 /// For all lines that need the database, and for each of the others.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -63,8 +63,8 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     for Finding { what, is_fine, detail } in &findings {
         let word = if *is_fine { "ok" } else { "fail" };
         match args.json {
-            true => println!("{}", json!({"what": what, "verdict": word, "detail": detail})),
-            false => println!("{word:<4}  {what:<12}  {detail}"),
+            true => say!("{}", json!({"what": what, "verdict": word, "detail": detail})),
+            false => say!("{word:<4}  {what:<12}  {detail}"),
         }
     }
     match findings.iter().filter(|found| !found.is_fine).count() {

@@ -1,0 +1,140 @@
+//! Who sees personal data, and the link by which a customer approves a payment.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use crate::{
+    house::{House, send},
+    shopper::{Shopper, id, product},
+};
+
+/// What stands in personal fields, and nowhere else.
+const RECIPIENT: &str = "Quetzalcoatlus";
+const STREET: &str = "Yggdrasil";
+const REASON: &str = "Xylophonist";
+const CANARIES: [&str; 3] = [RECIPIENT, STREET, REASON];
+
+/// What a caller reads at an address. Of a stream: what comes before it is quiet for a moment.
+async fn read(house: &House, token: &str, path: &str) -> (u16, String) {
+    let asked = house.get(path).bearer_auth(token).send().await.expect("the server answers");
+    let status = asked.status().as_u16();
+    let (mut text, mut chunks) = (String::new(), asked.bytes_stream());
+    while let Ok(Some(Ok(chunk))) = timeout(Duration::from_millis(700), chunks.next()).await {
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    (status, text)
+}
+
+/// Every address of the document that can be read, with these ids in it.
+fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
+    let document: Value =
+        serde_json::from_str(&stepwise::routes::document()).expect("the document is JSON");
+    let paths = document["paths"].as_object().expect("paths").iter();
+    let readable = paths.filter(|(_, methods)| methods.get("get").is_some());
+    readable
+        .flat_map(|(path, _)| {
+            let mut filled = vec![path.clone()];
+            for (name, id) in ids {
+                let with =
+                    |path: &String| path.replacen(&format!("{{{name}}}"), &id.to_string(), 1);
+                let more: Vec<String> = filled.iter().map(with).collect();
+                filled.extend(more);
+            }
+            filled.retain(|path| !path.contains('{'));
+            filled.sort_unstable();
+            filled.dedup();
+            assert!(!filled.is_empty(), "no id for {path}");
+            filled
+        })
+        .collect()
+}
+
+/// An order that waits for its customer's approval; answers its order, its operation and the link.
+async fn waiting(shopper: &Shopper<'_>, address: Uuid) -> (Uuid, Uuid, String) {
+    let challenged = shopper.order(address, shopper.method("challenge").await);
+    let begun = shopper.place(&challenged, 15).await.is(202).json();
+    assert_eq!(begun["action"]["type"], "approve_payment", "{begun}");
+    let url = begun["action"]["url"].as_str().expect("its customer sees the link").to_owned();
+    (id(&begun["subject"]), id(&begun["id"]), url)
+}
+
+/// Waits until a stream of events has the reason of the cancellation.
+async fn cancellation_is_published(house: &House, admin: &str) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !read(house, admin, "/v1/events/stream").await.1.contains(REASON) {
+        assert!(Instant::now() < deadline, "the event is not published");
+    }
+}
+
+#[tokio::test]
+async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 9).await;
+    let shopper = Shopper::new(&house).await;
+    let home = json!({
+        "recipientName": RECIPIENT, "street": STREET, "city": "San Francisco", "state": "CA",
+        "postalCode": "94103", "country": "US",
+    });
+    let home = shopper.post("/v1/customers/{me}/addresses", &home).await.is(201).json();
+    let home = id(&home["addressId"]);
+
+    shopper.add(thing, 1).await.is(200);
+    let paid = shopper.order(home, shopper.method("ok").await);
+    let placed = id(&shopper.place(&paid, 15).await.is(201).json()["id"]);
+    let cancel = shopper.ask(Method::POST, &format!("/v1/orders/{placed}/cancel"));
+    let cancel = cancel.header("idempotency-key", "cancel").header("prefer", "wait=15");
+    send(cancel.json(&json!({ "reason": REASON }))).await.is(200);
+    let sagas = format!("/v1/admin/sagas?subject={placed}");
+    let sagas = send(house.get(&sagas).bearer_auth(&admin)).await.is(200).json();
+    let sagas: Vec<Uuid> =
+        sagas["items"].as_array().expect("a list").iter().map(|saga| id(&saga["id"])).collect();
+    assert_eq!(sagas.len(), 2, "it was placed and cancelled");
+    shopper.add(thing, 1).await.is(200);
+    let (order, operation, link) = waiting(&shopper, home).await;
+
+    cancellation_is_published(&house, &admin).await;
+    let own = [("customerId", shopper.id), ("productId", thing)];
+    let mut paths = Vec::new();
+    for (order, operation) in [(order, operation), (placed, sagas[0]), (placed, sagas[1])] {
+        let ids = [("orderId", order), ("operationId", operation), ("sagaId", operation)];
+        paths.extend(readable(&[&own[..], &ids].concat()));
+    }
+    paths.sort_unstable();
+    paths.dedup();
+    let scopes = ["operations:read", "inventory:read", "inventory:write", "events:read"];
+    for (role, scopes) in [("viewer", &[][..]), ("operator", &[][..]), ("service", &scopes[..])] {
+        let token = house.key(role, scopes).await;
+        let mut seen = Vec::new();
+        for path in &paths {
+            let (status, text) = read(&house, &token, path).await;
+            for secret in CANARIES.iter().chain([&link.as_str(), &shopper.email.as_str()]) {
+                assert!(!text.contains(secret), "{role} reads {secret} at {path}: {text}");
+            }
+            if status == 200 {
+                seen.push(path.as_str());
+            }
+        }
+        // Nothing was hidden by refusing everything.
+        assert!(seen.contains(&format!("/v1/operations/{operation}").as_str()), "{role}: {seen:?}");
+        let expected = if role == "service" { "/v1/events/stream" } else { "/v1/admin/sagas" };
+        assert!(seen.contains(&expected), "{role}: {seen:?}");
+    }
+
+    // An admin sees personal data and no link; the customer sees both.
+    let result = format!("/v1/operations/{}", sagas.iter().max().expect("there are two"));
+    let waits = format!("/v1/operations/{operation}");
+    assert!(read(&house, &admin, &result).await.1.contains(STREET));
+    assert!(!read(&house, &admin, &waits).await.1.contains(&link));
+    assert!(read(&house, &shopper.token, &result).await.1.contains(STREET));
+    for path in [waits.clone(), format!("{waits}/events")] {
+        let (_, text) = read(&house, &shopper.token, &path).await;
+        assert!(text.contains(&link), "the customer does not see the link at {path}: {text}");
+    }
+    house.close().await;
+}

@@ -1,0 +1,126 @@
+//! How often somebody may try to log in to one account.
+//!
+//! A try is counted before its password is compared, by one statement that all processes share, so
+//! fifty guesses at the same moment are limited as fifty in a row. Five are free; then each must wait
+//! twice as long as the one before, a minute at most. A success forgets them.
+//!
+//! Tries are counted per account and network (or device, for a client that has a token of an earlier
+//! session), so that a stranger's guesses keep nobody out but the stranger. A network's first try is
+//! never refused. Guesses at one account from many networks slow down only the networks that its
+//! owner never logged in from.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgExecutor, PgPool};
+
+/// How many tries at one account from networks that are not known slow all of these down.
+const TRIES_OF_STRANGERS: i32 = 20;
+
+/// What is counted together: keyed hashes, so that no address of a person is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct Scopes {
+    /// This account tried from this network or device.
+    pub own: [u8; 32],
+    /// This account tried from networks that are not known.
+    pub account: [u8; 32],
+    /// It is known whatever was counted: a client with a token of an earlier session.
+    pub is_known: bool,
+}
+
+/// Counts a try. `Some`: it must not be made before this time has passed. 1 round trip, 1 more for a
+/// refusal.
+pub async fn count(db: &PgPool, scopes: &Scopes) -> Result<Option<Duration>, sqlx::Error> {
+    let is_admitted: bool = sqlx::query_scalar(
+        "-- log-in attempt: count
+        with slowed as materialized (
+            select exists (
+                select from shop.log_in_attempt
+                where scope_hash = $2 and tries >= $3
+                  and last_at > saga.now() - interval '15 minutes') and not $4 as is_so
+        ), own as (
+            insert into shop.log_in_attempt as a (scope_hash, tries, last_at)
+            values ($1, 1, saga.now())
+            on conflict (scope_hash) do update
+            set tries = case when a.last_at > saga.now() - interval '15 minutes'
+                             then a.tries + 1 else 1 end,
+                last_at = saga.now()
+            where a.last_at + shop.log_in_wait(
+                a.tries, a.succeeded_at is null and (select is_so from slowed)) <= saga.now()
+            returning succeeded_at is null and not $4 as is_stranger
+        ), strangers as (
+            insert into shop.log_in_attempt as a (scope_hash, tries, last_at)
+            select $2, 1, saga.now() from own where is_stranger
+            on conflict (scope_hash) do update
+            set tries = case when a.last_at > saga.now() - interval '15 minutes'
+                             then a.tries + 1 else 1 end,
+                last_at = saga.now()
+        )
+        select exists (select from own)",
+    )
+    .bind(&scopes.own[..])
+    .bind(&scopes.account[..])
+    .bind(TRIES_OF_STRANGERS)
+    .bind(scopes.is_known)
+    .fetch_one(db)
+    .await?;
+    if is_admitted {
+        return Ok(None);
+    }
+    let wait_s: Option<f64> = sqlx::query_scalar(
+        "-- log-in attempt: how long to wait
+        select extract(epoch from last_at + shop.log_in_wait(tries, succeeded_at is null)
+                                  - saga.now())::float8
+        from shop.log_in_attempt where scope_hash = $1",
+    )
+    .bind(&scopes.own[..])
+    .fetch_optional(db)
+    .await?;
+    Ok(Some(Duration::from_secs_f64(wait_s.unwrap_or_default().clamp(0.0, 60.0))))
+}
+
+/// Takes back a try whose password was not compared. 1 round trip.
+pub async fn uncount(db: impl PgExecutor<'_>, scopes: &Scopes) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- log-in attempt: take back
+        update shop.log_in_attempt set tries = tries - 1 where scope_hash = $1 and tries > 0",
+    )
+    .bind(&scopes.own[..])
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// The password was right: forgets the tries, and remembers the network or device as known. 1 round
+/// trip.
+pub async fn succeed(tx: &mut PgConnection, scopes: &Scopes) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- log-in attempt: succeed
+        insert into shop.log_in_attempt (scope_hash, tries, last_at, succeeded_at)
+        values ($1, 0, saga.now(), saga.now())
+        on conflict (scope_hash) do update
+        set tries = 0, last_at = saga.now(), succeeded_at = saga.now()",
+    )
+    .bind(&scopes.own[..])
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Forgets counts after a quarter of an hour, and known networks after 90 days; at most 10,000
+/// of each in one go.
+pub async fn purge(db: &PgPool) -> Result<u64, sqlx::Error> {
+    let purged = sqlx::query(
+        "-- log-in attempt: purge
+        delete from shop.log_in_attempt where scope_hash in (
+            (select scope_hash from shop.log_in_attempt
+             where succeeded_at is null and last_at <= saga.now() - interval '15 minutes'
+             order by last_at limit 10000)
+            union all
+            (select scope_hash from shop.log_in_attempt
+             where succeeded_at <= saga.now() - interval '90 days'
+             order by succeeded_at limit 10000))",
+    )
+    .execute(db)
+    .await?;
+    Ok(purged.rows_affected())
+}
