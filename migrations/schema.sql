@@ -326,6 +326,8 @@ CREATE TABLE saga.instance (
     overdue boolean DEFAULT false NOT NULL,
     suspect boolean DEFAULT false NOT NULL,
     deaths smallint DEFAULT 0 NOT NULL,
+    failing_since timestamp with time zone,
+    slow boolean DEFAULT false NOT NULL,
     build bigint,
     unread_by bigint,
     CONSTRAINT a_priority_is_high_normal_or_low CHECK (((priority >= 0) AND (priority <= 2))),
@@ -351,6 +353,9 @@ ALTER TABLE ONLY saga.instance ALTER COLUMN pending SET STATISTICS 0;
 ALTER TABLE ONLY saga.instance ALTER COLUMN undos SET STATISTICS 0;
 ALTER TABLE ONLY saga.instance ALTER COLUMN reason SET STATISTICS 0;
 ALTER TABLE ONLY saga.instance ALTER COLUMN last_error SET STATISTICS 0;
+ALTER TABLE ONLY saga.instance ALTER COLUMN failing_since SET STATISTICS 0;
+ALTER TABLE ONLY saga.instance ALTER COLUMN slow SET STATISTICS 0;
+COMMENT ON COLUMN saga.instance.unknowns IS 'Answers of the provider that the pending step was not done. Releases before 0012 counted unknown outcomes here.';
 CREATE TABLE saga.join_wait (
     shard smallint NOT NULL,
     saga_id uuid NOT NULL

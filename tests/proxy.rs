@@ -46,6 +46,7 @@ pub struct Proxy {
     network: Arc<watch::Sender<Network>>,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
+    forwarded: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
@@ -59,14 +60,16 @@ impl Proxy {
         let address = listener.local_addr().expect("it is bound");
         let network = Arc::new(watch::Sender::new(Network::Whole));
         let (connections, requests) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let forwarded = <Arc<AtomicUsize>>::default();
         let route = Route {
             server,
             network: Arc::clone(&network),
             connections: Arc::clone(&connections),
             requests: Arc::clone(&requests),
+            forwarded: Arc::clone(&forwarded),
         };
         let task = tokio::spawn(accept(listener, address, route));
-        Self { address, network, connections, requests, task }
+        Self { address, network, connections, requests, forwarded, task }
     }
 
     /// From now on the network does this.
@@ -77,6 +80,11 @@ impl Proxy {
     /// How many connections were made so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many HTTP requests were carried to the server so far.
+    pub fn forwarded(&self) -> usize {
+        self.forwarded.load(Ordering::Relaxed)
     }
 
     /// How many requests were answered with [`Network::Status`] so far.
@@ -98,6 +106,12 @@ struct Route {
     network: Arc<watch::Sender<Network>>,
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
+    forwarded: Arc<AtomicUsize>,
+}
+
+/// Does an HTTP request begin with these bytes?
+fn begins_request(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"GET ") || bytes.starts_with(b"POST ")
 }
 
 async fn accept(mut listener: TcpListener, address: SocketAddr, route: Route) {
@@ -205,7 +219,11 @@ async fn carry(client: &mut TcpStream, server: &mut TcpStream, route: &Route) ->
                         return End::Close;
                     }
                     _ if is_old => continue,
-                    _ => to_server.write_all(&request[..count]).await,
+                    _ => {
+                        let begun = usize::from(begins_request(&request[..count]));
+                        route.forwarded.fetch_add(begun, Ordering::Relaxed);
+                        to_server.write_all(&request[..count]).await
+                    }
                 }
             }
             read = from_server.read(&mut answer) => {

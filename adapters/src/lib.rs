@@ -1,5 +1,6 @@
 //! The outside world.
 
+pub mod breaker;
 pub mod gateway;
 pub mod keystore;
 pub mod mail;

@@ -11,11 +11,12 @@ use std::{
     time::Duration,
 };
 
+use stepwise_adapters::breaker::Line;
 use stepwise_engine::{
     Engine,
     outbox::{Publisher, PublisherState},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::watch};
 
 /// How long the gateway may take to accept a connection.
 const GATEWAY: Duration = Duration::from_millis(500);
@@ -58,6 +59,7 @@ pub struct Readiness {
     worker: Option<Engine>,
     relay: Option<Arc<AtomicBool>>,
     gateway: Option<(String, u16)>,
+    line: Option<watch::Receiver<Line>>,
     broker: Option<Arc<dyn Publisher>>,
 }
 
@@ -90,9 +92,17 @@ impl Readiness {
         self
     }
 
+    /// This process calls the gateway through a breaker, which knows whether it answers.
+    #[must_use]
+    pub fn with_breaker(mut self, line: watch::Receiver<Line>) -> Self {
+        self.line = Some(line);
+        self
+    }
+
     /// Asks all parts; answers within half a second.
     pub async fn report(&self) -> Report {
-        let Self { worker, relay, gateway, broker } = self;
+        let Self { worker, relay, gateway, line, broker } = self;
+        let line = line.as_ref().map_or(Line::Closed, |line| *line.borrow());
         Report {
             worker: worker.as_ref().map_or(PartState::Elsewhere, |engine| {
                 state(engine.is_working(), "the worker holds no lease at the moment")
@@ -100,9 +110,13 @@ impl Readiness {
             relay: relay.as_ref().map_or(PartState::Elsewhere, |runs| {
                 state(runs.load(Ordering::Relaxed), "the relay has ended")
             }),
-            gateway: match gateway {
-                Some((host, port)) => reach(host, *port).await,
-                None => PartState::Elsewhere,
+            gateway: match (line, gateway) {
+                (Line::Open { since }, _) => PartState::Away(format!(
+                    "the payment gateway has not answered for {} s",
+                    since.elapsed().as_secs()
+                )),
+                (Line::Closed, Some((host, port))) => reach(host, *port).await,
+                (Line::Closed, None) => PartState::Elsewhere,
             },
             broker: broker.as_ref().map_or(PartState::Elsewhere, |publisher| {
                 match publisher.state() {

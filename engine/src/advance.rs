@@ -4,7 +4,7 @@
 //! commit that misses (a signal came, another epoch, a lost connection) is never repeated blindly: the row is read again and the
 //! fact applied to what it says now.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::Utc;
 
@@ -14,7 +14,7 @@ use crate::{
     durable::{Committed, in_lane, in_transaction, park, release},
     family,
     hooks::Site,
-    instance::{Instance, Pending},
+    instance::Instance,
     limits::Pace,
     perform::{Fact, Task, What, perform},
     saga::Saga,
@@ -102,21 +102,12 @@ async fn act<S: Saga, I: Steps<S>>(
             shift.hooks.at(Site::BeforeCall).await;
             let mut fact = perform(steps, id, activity, effect).await;
             shift.hooks.at(Site::AfterCall).await;
-            fact.late = is_late(shift, instance, &fact).await;
+            let gives_up = shift.hooks.gives_up_after.is_some_and(|most| instance.attempt >= most);
+            fact.failing = if gives_up { Duration::MAX } else { instance.failing_for() };
             return Ok(fact);
         }
     };
-    Ok(Fact { no, started_at, what, late: false })
-}
-
-/// Has the deadline passed of the step that this attempt did not do? While the database is away nobody can say: the next attempt will.
-async fn is_late<S: Saga>(shift: &Shift, instance: &Instance<S>, fact: &Fact<S::Event>) -> bool {
-    let failed = matches!(fact.what, What::NotDone(_) | What::Unknown(_) | What::NeverSeen);
-    let Pending::Call { activity, .. } = &instance.pending else { return false };
-    let Some(within) = S::terms(activity).within.filter(|_| failed) else { return false };
-    let (shard, id) = (instance.shard, instance.id);
-    let asking = store::was_decided_before(&shift.pool, shard, id, fact.no, within);
-    in_time(asking).await.unwrap_or(false)
+    Ok(Fact { no, started_at, what, failing: Duration::ZERO })
 }
 
 /// Applies the fact and commits, on ever newer versions of the row, until it is durable or moot.

@@ -8,12 +8,14 @@ use std::{
 use crate::{
     instance::{Entry, Instance, Pending},
     json::json,
+    notice::Kind,
     perform::{Fact, Task, What},
     saga::{CalledOff, Joined, Next, Saga, Step, Then, Undo, Unexpected},
     status::Status,
     steps::{Cause, Effect, StepError},
-    terms::{Retry, WhenUnknown},
+    terms::{Terms, WhenUnknown},
     unwind::{OpenUndo, WayBack},
+    waits::span,
 };
 
 /// What is to be done with the instance after a fact was applied.
@@ -25,6 +27,36 @@ pub(crate) enum Applied {
     GoOn,
     /// The row has moved on: the fact says nothing new.
     Moot,
+}
+
+/// How an attempt ended that did not do it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// Surely nothing happened, and the provider did not say anything.
+    NotDone,
+    /// The provider said that it did not do it.
+    AnsweredNo,
+    /// It may have happened.
+    Unknown,
+}
+
+impl Failure {
+    /// For the journal.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::NotDone => "not_done",
+            Self::AnsweredNo => "answered_no",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The same of an undo.
+    fn undo_outcome(self) -> &'static str {
+        match self {
+            Self::NotDone | Self::Unknown => "not_undone",
+            Self::AnsweredNo => "answered_no",
+        }
+    }
 }
 
 /// Calls foreign pure code; a panic in it must not take the worker down.
@@ -50,6 +82,7 @@ impl<S: Saga> Instance<S> {
             What::Undone(_)
             | What::NothingToUndo
             | What::NotUndone(_)
+            | What::AnsweredNotUndone(_)
             | What::CannotUndo(_)
             | What::ChildrenCalledOff => {
                 self.status == Status::Unwinding
@@ -76,8 +109,9 @@ impl<S: Saga> Instance<S> {
                 self.settled();
                 self.react(entry, event.clone());
             }
-            What::NotDone(cause) => self.failed(fact, "not_done", cause),
-            What::Unknown(cause) => self.failed(fact, "unknown", cause),
+            What::NotDone(cause) => self.failed(fact, Failure::NotDone, cause),
+            What::AnsweredNo(cause) => self.failed(fact, Failure::AnsweredNo, cause),
+            What::Unknown(cause) => self.failed(fact, Failure::Unknown, cause),
             What::NeverSeen => return self.never_seen(fact),
             What::Dropped => {
                 self.note(self.entry("dropped", fact, &()));
@@ -91,7 +125,8 @@ impl<S: Saga> Instance<S> {
                 self.settle(fact.no, "refuted", None);
                 self.undid(fact, &None);
             }
-            What::NotUndone(cause) => self.failed(fact, "not_undone", cause),
+            What::NotUndone(cause) => self.failed_undo(fact, Failure::NotDone, cause),
+            What::AnsweredNotUndone(cause) => self.failed_undo(fact, Failure::AnsweredNo, cause),
             What::Joined(ends) => self.joined(fact, ends),
             What::NotJoined => self.wait_for_children(fact.no),
             What::ChildrenCalledOff => {
@@ -264,34 +299,68 @@ impl<S: Saga> Instance<S> {
         self.end_if_nothing_is_open();
     }
 
-    /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
-    fn failed(&mut self, fact: &Fact<S::Event>, outcome: &'static str, cause: &Cause) {
-        self.note(self.entry(
-            "attempt",
-            fact,
-            &serde_json::json!({ "outcome": outcome, "error": cause.to_string() }),
-        ));
+    /// Counts and journals an attempt that did not do it.
+    fn failed_attempt(&mut self, fact: &Fact<S::Event>, outcome: &str, cause: &Cause) {
+        let event = serde_json::json!({ "outcome": outcome, "error": cause.to_string() });
+        self.note(self.entry("attempt", fact, &event));
         self.attempt = self.attempt.saturating_add(1);
         self.last_error = Some(cause.to_string());
-        let Pending::Call { activity, .. } = &self.pending else {
-            return self.failed_undo(fact.no);
-        };
-        let terms = S::terms(activity);
-        if outcome == "unknown" {
+    }
+
+    /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
+    fn failed(&mut self, fact: &Fact<S::Event>, failure: Failure, cause: &Cause) {
+        let Pending::Call { activity, .. } = &self.pending else { return };
+        let (terms, what) = (S::terms(activity), format!("{activity:?}"));
+        self.failed_attempt(fact, failure.outcome(), cause);
+        // Whether an attempt that ends in time acted is asked at least once, however late.
+        let mut asks = false;
+        if failure == Failure::Unknown {
+            asks = !self.unsettled && matches!(terms.unknown, WhenUnknown::Ask { .. });
             self.unsettled = true;
-            self.unknowns = self.unknowns.saturating_add(1);
         } else if self.status == Status::Unwinding {
             // This attempt surely did nothing, and no other is wanted.
             return self.drop_call(fact.no);
         }
-        let used_up =
-            self.unknowns > terms.max_unknowns || self.attempt >= terms.retry.max_attempts;
-        // What can be asked is asked, however late.
-        let again = outcome != "unknown" || matches!(terms.unknown, WhenUnknown::Repeat);
-        if used_up || (fact.late && again) {
-            self.give_up();
+        if self.may_try_on(&what, &terms, fact.failing, failure) || asks {
+            self.try_again(&terms, fact.failing);
         } else {
-            self.retry_after(terms.retry.delay(self.attempt));
+            self.give_up();
+        }
+    }
+
+    /// Do the step's terms allow another attempt? Operators are told when it has been failing for long.
+    fn may_try_on(
+        &mut self,
+        what: &str,
+        terms: &Terms,
+        failing: Duration,
+        failure: Failure,
+    ) -> bool {
+        if failure == Failure::AnsweredNo {
+            self.answers = self.answers.saturating_add(1);
+        }
+        let answered = terms.enough.is_some_and(|enough| self.answers.cast_unsigned() >= enough);
+        if answered || failing >= terms.within {
+            return false;
+        }
+        if failing >= terms.slow_after {
+            self.tell_slow(what, failing);
+        }
+        true
+    }
+
+    /// At its deadline at the latest: then it is known whether the step is given up.
+    fn try_again(&mut self, terms: &Terms, failing: Duration) {
+        let delay = terms.retry.delay(self.attempt);
+        let left = terms.within.saturating_sub(failing);
+        self.retry_after(if left.is_zero() { delay } else { delay.min(left) });
+    }
+
+    /// Operators are told once for each step; trying goes on.
+    fn tell_slow(&mut self, what: &str, failing: Duration) {
+        if !std::mem::replace(&mut self.slow, true) {
+            let last = self.last_error.clone().unwrap_or_default();
+            self.tell(Kind::Slow, format!("{what} has been failing for {}: {last}", span(failing)));
         }
     }
 
@@ -320,19 +389,18 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    fn failed_undo(&mut self, no: i32) {
-        let retry = match self.next_undo().map(|open| &open.by) {
-            Some(WayBack::Activity(undo)) => S::terms(undo).retry,
-            _ => Retry::default(),
+    fn failed_undo(&mut self, fact: &Fact<S::Event>, failure: Failure, cause: &Cause) {
+        let terms = match self.next_undo().map(|open| &open.by) {
+            Some(WayBack::Activity(undo)) => S::terms(undo),
+            _ => Terms::new(),
         };
-        if self.attempt >= retry.max_attempts {
-            let last = self.last_error.clone().unwrap_or_default();
-            self.undo_failed(format!(
-                "the undo of step {no} failed {} times: {last}",
-                self.attempt
-            ));
+        self.failed_attempt(fact, failure.undo_outcome(), cause);
+        let what = format!("the undo of step {}", fact.no);
+        if self.may_try_on(&what, &terms, fact.failing, failure) {
+            self.try_again(&terms, fact.failing);
         } else {
-            self.retry_after(retry.delay(self.attempt));
+            let (tried, took) = (self.attempt, span(fact.failing));
+            self.undo_failed(format!("{what} failed {tried} times in {took}: {cause}"));
         }
     }
 
@@ -367,9 +435,8 @@ impl<S: Saga> Instance<S> {
 
     fn never_seen(&mut self, fact: &Fact<S::Event>) -> Applied {
         let Pending::Call { activity, .. } = &self.pending else { return Applied::Moot };
-        let WhenUnknown::Ask { settles_after } = S::terms(activity).unknown else {
-            return Applied::Moot;
-        };
+        let terms = S::terms(activity);
+        let WhenUnknown::Ask { settles_after } = terms.unknown else { return Applied::Moot };
         if !settles_after.is_zero() && !self.timer_due {
             self.note(self.entry("probe", fact, &"never seen, a late effect may still come"));
             self.settle_after(settles_after);
@@ -377,7 +444,7 @@ impl<S: Saga> Instance<S> {
         }
         self.unsettled = false;
         self.timer_due = false;
-        if self.status == Status::Running && fact.late {
+        if self.status == Status::Running && fact.failing >= terms.within {
             self.note(self.entry("probe", fact, &"never seen, too late to try again"));
             self.give_up();
             return Applied::Commit;
@@ -404,10 +471,14 @@ impl<S: Saga> Instance<S> {
         self.note_failed_try(&cause);
         self.attempt = self.attempt.saturating_add(1);
         self.last_error = Some(cause.clone());
-        if self.attempt < Retry::default().max_attempts {
-            return self.retry_after(delay);
+        let failing = self.failing_for();
+        if failing < Terms::WITHIN {
+            if failing >= Terms::SLOW_AFTER {
+                self.tell_slow("a chain of tx steps", failing);
+            }
+            return self.retry_after(delay.min(Terms::WITHIN - failing));
         }
-        let why = format!("a chain of tx steps failed {} times: {cause}", self.attempt);
+        let why = format!("a chain of tx steps failed for {}: {cause}", span(failing));
         match self.task() {
             Task::UndoRun => self.chain_undo_failed(left, why),
             _ => self.stick(why),

@@ -113,7 +113,7 @@ pub(crate) struct Commit {
     pub(crate) reason: Option<Json>,
     pub(crate) past_pivot: bool,
     pub(crate) attempt: i16,
-    pub(crate) unknowns: i16,
+    pub(crate) answers: i16,
     pub(crate) unsettled: bool,
     pub(crate) kept: i16,
     pub(crate) last_error: Option<String>,
@@ -217,7 +217,7 @@ struct Member<'a> {
     reason: Option<JsonText<'a>>,
     past_pivot: bool,
     attempt: i16,
-    unknowns: i16,
+    answers: i16,
     unsettled: bool,
     kept: i16,
     last_error: Option<&'a str>,
@@ -266,7 +266,7 @@ impl<'a> Member<'a> {
             reason: commit.reason.as_ref().map(JsonText),
             past_pivot: commit.past_pivot,
             attempt: commit.attempt,
-            unknowns: commit.unknowns,
+            answers: commit.answers,
             unsettled: commit.unsettled,
             kept: commit.kept,
             last_error: commit.last_error.as_deref(),
@@ -426,7 +426,11 @@ written as (
         timer_at = case when f.wake in (0, 4, 5) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
         ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
         queued = q.queued, suspect = i.suspect and not f.clears, build = $3,
-        deaths = case when f.clears then 0 else i.deaths end, updated_at = c.real
+        deaths = case when f.clears then 0 else i.deaths end, updated_at = c.real,
+        -- Since the first failed attempt at the step that it tries now: a settled step is another one.
+        failing_since = case when f.attempt = 0 then null when i.attempt = 0 or f.clears then c.now
+            else coalesce(i.failing_since, c.now) end,
+        slow = i.slow and f.attempt > 0 and not f.clears
     from fenced f, clock c, lateral (
         -- Only its turn, or unwinding, takes it out of its queue.
         select f.queued and f.status in ('running', 'paused', 'stuck') as queued) q

@@ -34,6 +34,8 @@ pub struct Hooks {
     pub refuses_commit: Option<RefusesCommit>,
     /// Sabotage: commits of a lane do not test (epoch, seq), and who was taken over is not noticed. Tests of the fence must fail.
     pub without_fence: bool,
+    /// Sabotage: a step is given up after so many attempts, whoever did not answer. Tests of outages must fail.
+    pub gives_up_after: Option<i16>,
 }
 
 impl Hooks {

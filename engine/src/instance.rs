@@ -19,6 +19,7 @@ use crate::{
     status::Status,
     unwind::OpenUndo,
     upcast::{self, Misfit},
+    waits::{Failing, failing_for_ms},
     watch::NewWatch,
 };
 
@@ -59,7 +60,12 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) reason: Option<S::Reason>,
     pub(crate) past_pivot: bool,
     pub(crate) attempt: i16,
-    pub(crate) unknowns: i16,
+    /// So many times the provider answered that the pending step was not done.
+    pub(crate) answers: i16,
+    /// How long the pending step had been failing when the row was read, and when that was.
+    pub(crate) failing: Option<Failing>,
+    /// Operators were told that it takes long.
+    pub(crate) slow: bool,
     pub(crate) unsettled: bool,
     pub(crate) kept: i16,
     pub(crate) last_error: Option<String>,
@@ -153,7 +159,9 @@ impl<S: Saga> Instance<S> {
             reason: None,
             past_pivot: false,
             attempt: 0,
-            unknowns: 0,
+            answers: 0,
+            failing: None,
+            slow: false,
             unsettled: false,
             kept: 0,
             last_error: None,
@@ -207,7 +215,9 @@ impl<S: Saga> Instance<S> {
             reason: row.reason.as_deref().map(|text| upcast::read("reason", text)).transpose()?,
             past_pivot: row.past_pivot,
             attempt: row.attempt,
-            unknowns: row.unknowns,
+            answers: row.answers,
+            failing: row.failing_ms.map(failing_for_ms),
+            slow: row.slow,
             unsettled: row.unsettled,
             kept: row.kept,
             last_error: row.last_error,
@@ -317,7 +327,8 @@ impl<S: Saga> Instance<S> {
     }
 
     fn fresh(&mut self) {
-        (self.attempt, self.unknowns, self.unsettled, self.last_error) = (0, 0, false, None);
+        self.start_over();
+        (self.unsettled, self.last_error) = (false, None);
     }
 
     /// A journal row that changes nothing else; raises seq unless `decide` did.
@@ -403,7 +414,9 @@ impl<S: Saga> Instance<S> {
             reason: self.reason.clone(),
             past_pivot: self.past_pivot,
             attempt: self.attempt,
-            unknowns: self.unknowns,
+            answers: self.answers,
+            failing: self.failing,
+            slow: self.slow,
             unsettled: self.unsettled,
             kept: self.kept,
             last_error: self.last_error.clone(),
@@ -445,7 +458,7 @@ impl<S: Saga> Instance<S> {
             reason: self.reason.as_ref().map(json),
             past_pivot: self.past_pivot,
             attempt: self.attempt,
-            unknowns: self.unknowns,
+            answers: self.answers,
             unsettled: self.unsettled,
             kept: self.kept,
             last_error: self.last_error.clone(),

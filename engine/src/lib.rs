@@ -104,6 +104,7 @@ pub mod quarantine;
 pub mod queue;
 mod registry;
 mod retain;
+mod retry_now;
 mod round;
 mod row;
 pub mod saga;

@@ -28,17 +28,20 @@ pub enum Kind {
     Deadline,
     /// It has been stuck for [`crate::Saga::ESCALATE_AFTER`].
     Escalated,
+    /// A step of it has been failing for longer than its terms expect ([`crate::Terms::slow_after`]); it is tried on.
+    Slow,
     /// A person gave it up and handed what is left to somebody.
     HandedOver,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Stuck,
         Self::Paused,
         Self::Version,
         Self::Deadline,
         Self::Escalated,
+        Self::Slow,
         Self::HandedOver,
     ];
 
@@ -51,6 +54,7 @@ impl Kind {
             Self::Version => "version",
             Self::Deadline => "deadline",
             Self::Escalated => "escalated",
+            Self::Slow => "slow",
             Self::HandedOver => "handed_over",
         }
     }
@@ -167,7 +171,7 @@ pub(crate) struct Tell {
     pub(crate) escalate_after: Option<Duration>,
 }
 
-/// Written in the transaction of the commits that tell it. Round trips: 1. Row operations: 1 each, 1 more for an escalation.
+/// Written in the transaction of the commits that tell it. Round trips: 1. Row operations: 1 each, 1 more for an escalation or a slow step.
 ///
 /// # Errors
 /// The database's.
@@ -188,6 +192,10 @@ pub(crate) async fn insert(tx: &mut PgConnection, telling: &[&Commit]) -> Result
             insert into saga.escalation (shard, saga_id, due_at)
             select shard, saga_id, saga.now() + escalate_ms * interval '1 ms' from told where escalate_ms is not null
             on conflict (shard, saga_id) do update set due_at = excluded.due_at
+        ),
+        slow as (
+            update saga.instance i set slow = true from told t
+            where t.kind = 'slow' and i.shard = t.shard and i.saga_id = t.saga_id
         )
         select pg_notify($8, '')",
     )

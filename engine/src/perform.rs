@@ -91,8 +91,8 @@ pub(crate) struct Fact<E> {
     pub(crate) no: i32,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) what: What<E>,
-    /// The step's deadline has passed.
-    pub(crate) late: bool,
+    /// How long the step had been failing before that attempt ended.
+    pub(crate) failing: Duration,
 }
 
 #[derive(Clone)]
@@ -102,6 +102,7 @@ pub(crate) enum What<E> {
         effect: Effect,
     },
     NotDone(Cause),
+    AnsweredNo(Cause),
     Unknown(Cause),
     /// A probe found that the provider has not acted.
     NeverSeen,
@@ -110,6 +111,7 @@ pub(crate) enum What<E> {
     Undone(Option<String>),
     NothingToUndo,
     NotUndone(Cause),
+    AnsweredNotUndone(Cause),
     CannotUndo(Cause),
     Joined(Joined),
     /// Some of the children are open.
@@ -132,6 +134,7 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             let what = match guarded(timeout, steps.call(&key, &activity)).await {
                 Ok(Outcome::Answered { event, effect }) => What::Answered { event, effect },
                 Ok(Outcome::NotDone(cause)) => What::NotDone(cause),
+                Ok(Outcome::AnsweredNo(cause)) => What::AnsweredNo(cause),
                 Ok(Outcome::Unknown(cause)) | Err(cause) => What::Unknown(cause),
             };
             (no, what)
@@ -164,6 +167,7 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
                 Ok(Undone::Undone(reference)) => What::Undone(reference),
                 Ok(Undone::Nothing) => What::NothingToUndo,
                 Ok(Undone::NotDone(cause)) | Err(cause) => What::NotUndone(cause),
+                Ok(Undone::AnsweredNo(cause)) => What::AnsweredNotUndone(cause),
                 Ok(Undone::Impossible(cause)) => What::CannotUndo(cause),
             };
             (no, what)
@@ -174,7 +178,7 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             unreachable!("these are no activities")
         }
     };
-    Fact { no, started_at, what, late: false }
+    Fact { no, started_at, what, failing: Duration::ZERO }
 }
 
 /// A time-out or a panic of foreign code is an unknown outcome.

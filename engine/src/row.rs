@@ -21,7 +21,8 @@ pub(crate) struct Row {
     pub(crate) reason: Option<String>,
     pub(crate) past_pivot: bool,
     pub(crate) attempt: i16,
-    pub(crate) unknowns: i16,
+    /// Answers of the provider that the pending step was not done: the column `unknowns`.
+    pub(crate) answers: i16,
     pub(crate) unsettled: bool,
     pub(crate) kept: i16,
     pub(crate) last_error: Option<String>,
@@ -36,6 +37,9 @@ pub(crate) struct Row {
     pub(crate) in_queue: bool,
     /// That wrote it last ([`crate::build`]).
     pub(crate) build: i64,
+    /// How long the pending step has been failing, in milliseconds of business time.
+    pub(crate) failing_ms: Option<i64>,
+    pub(crate) slow: bool,
 }
 
 /// The select list that [`Row`] reads, for a table alias `i`. What `saga.now()` says is written out in hot statements: its body would be
@@ -45,7 +49,9 @@ macro_rules! row_columns {
         "i.shard, i.saga_id, i.name, i.subject, i.status, i.state::text, i.pending::text, i.undos::text, \
          i.reason::text, i.past_pivot, i.attempt, i.unknowns, i.unsettled, i.kept, i.last_error, i.epoch, i.seq, i.owner, \
          coalesce(i.timer_at <= (select now() + c.offset_by from saga.clock c), false) as timer_due, i.held, i.ended_at is not null as ended, i.version, i.start_key, i.parent_id, \
-         i.queue_key is not null as in_queue, i.suspect, coalesce(i.build, 0)"
+         i.queue_key is not null as in_queue, i.suspect, coalesce(i.build, 0), \
+         case when i.failing_since is not null then (select extract(epoch from now() + c.offset_by - i.failing_since) * 1000 from saga.clock c)::bigint end \
+         as failing_ms, i.slow"
     };
 }
 pub(crate) use row_columns;
@@ -82,7 +88,7 @@ impl FromRow<'_, PgRow> for Row {
             reason: row.try_get(8)?,
             past_pivot: row.try_get(9)?,
             attempt: row.try_get(10)?,
-            unknowns: row.try_get(11)?,
+            answers: row.try_get(11)?,
             unsettled: row.try_get(12)?,
             kept: row.try_get(13)?,
             last_error: row.try_get(14)?,
@@ -98,6 +104,8 @@ impl FromRow<'_, PgRow> for Row {
             in_queue: row.try_get(24)?,
             suspect: row.try_get(25)?,
             build: row.try_get(26)?,
+            failing_ms: row.try_get(27)?,
+            slow: row.try_get(28)?,
         })
     }
 }

@@ -110,8 +110,12 @@ pub enum Outcome<E> {
         /// What stands outside now.
         effect: Effect,
     },
-    /// Surely nothing happened; tried again by policy.
+    /// Surely nothing happened, and the provider has not decided anything: the connection was refused, it is busy or closed, we could
+    /// not ask. Tried again until the deadline ([`crate::Terms::within`]), and never counted.
     NotDone(Cause),
+    /// The provider itself answered that it did not do it, and may do it when it is asked again. Tried again like [`Outcome::NotDone`],
+    /// but so many of these answers may be enough ([`crate::Terms::enough`]). A refusal for good is an event instead.
+    AnsweredNo(Cause),
     /// It may have happened; settled before any retry or undo.
     Unknown(Cause),
 }
@@ -156,7 +160,7 @@ pub enum Probe<E> {
     },
     /// The provider has not acted (yet); the same attempt may be repeated under the same key.
     NotHappened,
-    /// It could not be found out now.
+    /// It could not be found out now: it is asked again until the step's deadline.
     Unknown(Cause),
 }
 
@@ -167,8 +171,12 @@ pub enum Undone {
     Undone(Option<String>),
     /// There was nothing to take back.
     Nothing,
-    /// Not yet; tried again by policy under the same key.
+    /// No answer, or none that decides anything. Tried again under the same key until the undo's deadline
+    /// ([`crate::Terms::within`]), and never counted.
     NotDone(Cause),
+    /// The provider itself answered that it did not do it, and may do it when it is asked again; so many of these answers may be
+    /// enough ([`crate::Terms::enough`]).
+    AnsweredNo(Cause),
     /// It cannot be taken back (already captured, say): a person is needed.
     Impossible(Cause),
 }

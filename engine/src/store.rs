@@ -1,7 +1,5 @@
 //! Reads and small writes of single instances.
 
-use std::time::Duration;
-
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
@@ -88,27 +86,6 @@ pub(crate) async fn effect(
     .bind(id)
     .bind(step_no)
     .fetch_optional(pool)
-    .await
-}
-
-/// Was that step decided longer ago? If the journal does not say so any more, it was.
-pub(crate) async fn was_decided_before(
-    pool: &PgPool,
-    shard: i16,
-    id: Uuid,
-    step_no: i32,
-    ago: Duration,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- name: was decided before
-        select not exists (select from saga.journal where shard = $1 and saga_id = $2 and seq = $3
-            and at > clock_timestamp() - $4 * interval '1 ms')",
-    )
-    .bind(shard)
-    .bind(id)
-    .bind(step_no)
-    .bind(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX / 2))
-    .fetch_one(pool)
     .await
 }
 

@@ -1,25 +1,32 @@
-//! The terms under which an activity is tried: its effect, time-out, retries and what an unknown outcome means.
+//! The terms under which an activity is tried: its effect, time-out, retries, deadline, and how an unknown outcome is settled.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 
 /// Terms of one activity. Start from [`Terms::new`] and change what differs.
+///
+/// An activity, its probe and its undo are tried until their deadline, not a number of times: a provider that is away for a while must
+/// not decide what becomes of the business.
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// What it does outside, for the ledger; `None` if it moves nothing.
     pub effect: Option<EffectKind>,
     /// After this long an attempt counts as [`crate::Outcome::Unknown`].
     pub timeout: Duration,
-    /// How attempts are repeated.
+    /// How long is waited between attempts.
     pub retry: Retry,
-    /// The step's deadline: an attempt that fails so long after the step was decided, in real time, is the last one. Asking costs 1 round
-    /// trip for each failed attempt. `None`: only attempts are counted. An undo has none.
-    pub within: Option<Duration>,
+    /// The step's deadline, in business time since its first attempt failed: an attempt that fails so late is the last one. Before
+    /// the pivot the instance then unwinds ([`crate::Saga::called_off`]), after it it is `stuck`; so it is at a pivot that may have been
+    /// done, and where an undo is concerned.
+    pub within: Duration,
+    /// Give the activity up earlier, when the provider itself has answered so many times that it did not do it
+    /// ([`crate::Outcome::AnsweredNo`], [`crate::Undone::AnsweredNo`]). Attempts without an answer never count.
+    pub enough: Option<u16>,
+    /// When the step has been failing for so long, operators are told once ([`crate::notice::Kind::Slow`]); trying goes on.
+    pub slow_after: Duration,
     /// How an unknown outcome is settled.
     pub unknown: WhenUnknown,
-    /// So many unknown outcomes are settled; one more gives the activity up.
-    pub max_unknowns: i16,
     /// How long the provider may still act under our key after the activity was given up: so long its effect is probed now and
     /// then, and taken back if it came after all. Needs a probe ([`WhenUnknown::Ask`]) and an undo. `None`: nobody looks again.
     pub watch: Option<Duration>,
@@ -46,30 +53,34 @@ pub struct EffectKind {
     pub amount: Option<(String, String)>,
 }
 
-/// How often an activity is tried and how long is waited between: half to all (at random) of `base * 2^(attempt-1)`, at most `cap`.
-/// When the attempts are used up, or the deadline ([`Terms::within`]) has passed, the activity is given up: before the pivot the
-/// instance unwinds ([`crate::Saga::called_off`]), after it it is `stuck`. So it is at a pivot that may have been done: only a person can say on which side it stands.
+/// How long is waited after a failed attempt: half to all (at random) of `base * 2^(attempt-1)`, at most `cap`, and not beyond the
+/// step's deadline. How often it is tried is not limited.
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
     /// The first delay.
     pub base: Duration,
     /// The longest delay.
     pub cap: Duration,
-    /// After so many attempts the activity is given up.
-    pub max_attempts: i16,
 }
 
 impl Terms {
-    /// No effect, 10 s time-out, the default [`Retry`], no deadline, repeating is harmless, 3 unknowns, no watch.
+    /// How long a step is tried unless its terms say otherwise. Chains of tx steps, which have no terms, are tried so long too.
+    pub const WITHIN: Duration = Duration::from_secs(24 * 3_600);
+
+    /// When operators are told that a step takes long, unless its terms say otherwise.
+    pub const SLOW_AFTER: Duration = Duration::from_secs(3_600);
+
+    /// No effect, 10 s time-out, the default [`Retry`], tried for a day, operators are told after an hour, repeating is harmless, no watch.
     #[must_use]
     pub fn new() -> Self {
         Self {
             effect: None,
             timeout: Duration::from_secs(10),
             retry: Retry::default(),
-            within: None,
+            within: Self::WITHIN,
+            enough: None,
+            slow_after: Self::SLOW_AFTER,
             unknown: WhenUnknown::Repeat,
-            max_unknowns: 3,
             watch: None,
         }
     }
@@ -82,9 +93,9 @@ impl Default for Terms {
 }
 
 impl Default for Retry {
-    /// 200 ms doubling to 60 s; 1,440 attempts, about 24 hours.
+    /// 200 ms doubling to 60 s.
     fn default() -> Self {
-        Self { base: Duration::from_millis(200), cap: Duration::from_secs(60), max_attempts: 1_440 }
+        Self { base: Duration::from_millis(200), cap: Duration::from_secs(60) }
     }
 }
 

@@ -26,7 +26,35 @@ pub(crate) async fn back_off_together(tries: u32) {
     tokio::time::sleep(Duration::from_millis(left)).await;
 }
 
+/// How long a step had been failing when its row was read, and when that was.
+pub(crate) type Failing = (Duration, Instant);
+
+/// It has been failing for so many milliseconds by now.
+pub(crate) fn failing_for_ms(ms: i64) -> Failing {
+    (Duration::from_millis(ms.max(0).cast_unsigned()), Instant::now())
+}
+
+/// A time in words for operators.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3_600),
+    }
+}
+
 impl<S: Saga> Instance<S> {
+    /// The failed attempts so far do not count any more, nor does the time that they took.
+    pub(crate) fn start_over(&mut self) {
+        (self.attempt, self.answers, self.failing, self.slow) = (0, 0, None, false);
+    }
+
+    /// How long the pending step or undo has been failing, in business time.
+    pub(crate) fn failing_for(&self) -> Duration {
+        self.failing.map_or(Duration::ZERO, |(by_then, then)| by_then + then.elapsed())
+    }
+
     /// Let go of it and have it claimed again after `delay`.
     pub(crate) fn retry_after(&mut self, delay: Duration) {
         self.wake = Wake::Retry(delay);

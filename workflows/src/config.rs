@@ -29,6 +29,8 @@ pub struct Config {
     pub most_lines: usize,
     /// How long a removed item can be taken back.
     pub restore_within: Duration,
+    /// A placement holds stock: when the payment gateway has not answered it for so long, the order fails and the stock is free again.
+    pub placement_patience: Duration,
     /// How long a verification token is valid.
     pub verification_lifetime: Duration,
     /// A session ends when it was not used for so long.
@@ -54,6 +56,7 @@ impl Default for Config {
             most_per_line: 999,
             most_lines: 100,
             restore_within: Duration::from_secs(600),
+            placement_patience: Duration::from_secs(30 * 60),
             verification_lifetime: 24 * HOUR,
             session_idle: 12 * HOUR,
             session_lifetime: 30 * 24 * HOUR,

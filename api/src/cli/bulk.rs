@@ -167,7 +167,8 @@ async fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Eng
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let keys = keys::open(&folder, db).await?;
-    Ok(sagas::engine(&shop::open(settings, &folder, keys, &gateway, "")?, db.clone()))
+    let (shop, _) = shop::open(settings, &folder, keys, &gateway, "")?;
+    Ok(sagas::engine(&shop, db.clone()))
 }
 
 fn order(plan: Plan) -> Result<Order, Failure> {

@@ -109,7 +109,8 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     // No verb calls the outside world from here: a worker does.
     let keys = keys::open(&folder, &db).await?;
-    let engine = sagas::engine(&shop::open(settings, &folder, keys, &gateway, "")?, db.clone());
+    let (shop, _) = shop::open(settings, &folder, keys, &gateway, "")?;
+    let engine = sagas::engine(&shop, db.clone());
     let (order, verb) = instruction(command)?;
     let (id, plan) = (order.id, order.plan);
     let instruction = Instruction {

@@ -12,10 +12,12 @@ use std::{
 
 use clap::Args as ClapArgs;
 use sqlx::PgPool;
+use stepwise_adapters::breaker::{Breaker, Line};
 use stepwise_engine::{
     Engine, WorkerConfig, database,
     outbox::{Publisher, Relay, RelaySettings},
 };
+use stepwise_workflows::sagas::CALL_THE_GATEWAY;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +78,34 @@ impl Parts {
                     ended => return Ok(ended?),
                 }
             }
+        });
+    }
+
+    /// Each time that the gateway answers again, what waits for its next call goes on at once.
+    pub(super) fn go_on_with_gateway(&mut self, engine: Engine, breaker: &Breaker) {
+        let (mut line, stop) = (breaker.line(), self.stop.clone());
+        let going_on = async move {
+            while line.changed().await.is_ok() {
+                while *line.borrow_and_update() == Line::Closed {
+                    match engine.retry_now(&CALL_THE_GATEWAY).await {
+                        Ok(sagas) => {
+                            tracing::info!(
+                                sagas,
+                                "sagas that waited for the payment gateway go on"
+                            );
+                            break;
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "they cannot be told yet, trying again")
+                        }
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        };
+        self.add("going on with the gateway", async move {
+            stop.run_until_cancelled_owned(going_on).await;
+            Ok(())
         });
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let database = Database::given(settings).await?;
     let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let shop = shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
+    let (shop, _) = shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
     let engine = sagas::engine(&shop, database.engine_pool());
     quarantined(engine, WorkerConfig::default())
         .await

@@ -39,10 +39,10 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     database.verify().await?;
     database.watch();
     let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let shop = shop::open(settings, &folder, keys, &gateway, &base_url)?;
+    let (shop, breaker) = shop::open(settings, &folder, keys, &gateway, &base_url)?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let (host, port) = gateway.host_and_port();
-    let readiness = Readiness::default().with_gateway(host, port);
+    let readiness = Readiness::default().with_gateway(host, port).with_breaker(breaker.line());
     let door = open_door(settings, &folder, &database, &shop, engine, readiness, &shutdown).await?;
     let mut parts = Parts::new(shutdown.token());
     parts.api(listener, door, server_settings(settings, STOP_DELAY_S));

@@ -1,10 +1,14 @@
 //! What can be set, and where: flag, environment, file, default, in this order.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, builder::FalseyValueParser};
 use secrecy::SecretString;
 use serde::Deserialize;
+use stepwise_workflows::Config;
 
 use super::Failure;
 
@@ -106,6 +110,9 @@ pub struct Options {
         value_parser = clap::value_parser!(u32).range(..=15)
     )]
     stop_delay: Option<u32>,
+    /// Seconds that a placement waits for a payment gateway that does not answer; then the order fails [default: 1800]
+    #[arg(long, global = true, env = "STEPWISE_PLACEMENT_PATIENCE", value_name = "SECONDS")]
+    placement_patience: Option<u32>,
     /// What to log: error, warn, info, debug, or a filter as RUST_LOG has them [default: info]
     #[arg(long, global = true, env = "STEPWISE_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -133,6 +140,7 @@ struct File {
     rate_limit: Option<u32>,
     connections_per_address: Option<u32>,
     stop_delay: Option<u32>,
+    placement_patience: Option<u32>,
     log: Option<String>,
     environment: Option<String>,
     no_demo: Option<bool>,
@@ -165,6 +173,8 @@ pub struct Settings {
     pub connections_per_address: Option<u32>,
     /// Seconds from the order to stop to the end of new requests.
     pub stop_delay_s: Option<u32>,
+    /// How long a placement waits for a gateway that does not answer.
+    pub placement_patience: Duration,
     /// The log filter.
     pub log: String,
     /// The name of this installation.
@@ -194,6 +204,10 @@ impl Options {
             rate_limit: self.rate_limit.or(file.rate_limit).unwrap_or(200),
             connections_per_address: self.connections_per_address.or(file.connections_per_address),
             stop_delay_s: self.stop_delay.or(file.stop_delay),
+            placement_patience: self
+                .placement_patience
+                .or(file.placement_patience)
+                .map_or(Config::default().placement_patience, |s| Duration::from_secs(s.into())),
             log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
             no_demo: self.no_demo || file.no_demo.unwrap_or(false),

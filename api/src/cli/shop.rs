@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use reqwest::Url;
 use stepwise_adapters::{
+    breaker::Breaker,
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
     mail::FileMailer,
@@ -60,14 +61,14 @@ impl std::fmt::Display for GatewayAddress {
     }
 }
 
-/// Opens the shop. `base_url` is where customers reach it.
+/// Opens the shop, which calls the gateway through the breaker. `base_url` is where customers reach it.
 pub(super) fn open(
     settings: &Settings,
     folder: &Folder,
     keys: FileKeyStore,
     gateway: &GatewayAddress,
     base_url: &str,
-) -> Result<Arc<Shop>, Failure> {
+) -> Result<(Arc<Shop>, Breaker), Failure> {
     let key = match &settings.gateway_key {
         Some(key) => key.clone(),
         None => folder.secrets()?.gateway_key.into(),
@@ -78,6 +79,12 @@ pub(super) fn open(
         .map_err(|error| cannot("cannot write mail into the data directory")(&error))?;
     let gateway = StripeGateway::new(GatewayConfig::new(gateway.0.clone(), key))
         .map_err(|error| cannot("cannot prepare calls to the payment gateway")(&error))?;
-    let config = Config { base_url: base_url.to_owned(), ..Config::default() };
-    Ok(Arc::new(Shop::new(config, Arc::new(keys), Arc::new(gateway), Arc::new(mailer))))
+    let config = Config {
+        base_url: base_url.to_owned(),
+        placement_patience: settings.placement_patience,
+        ..Config::default()
+    };
+    let gateway = Breaker::before(Arc::new(gateway));
+    let shop = Shop::new(config, Arc::new(keys), Arc::new(gateway.clone()), Arc::new(mailer));
+    Ok((Arc::new(shop), gateway))
 }

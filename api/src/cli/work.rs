@@ -40,7 +40,8 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     database.verify().await?;
     database.watch();
     let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let shop = shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
+    let (shop, breaker) =
+        shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
     let usual = WorkerConfig::default();
     let config = WorkerConfig {
         name: args.name.unwrap_or(usual.name),
@@ -55,9 +56,13 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let mut parts = Parts::new(shutdown.token());
     let engine = sagas::engine(&shop, database.engine_pool());
     let (host, port) = gateway.host_and_port();
-    let readiness = Readiness::default().with_worker(engine.clone()).with_gateway(host, port);
+    let readiness = Readiness::default()
+        .with_worker(engine.clone())
+        .with_gateway(host, port)
+        .with_breaker(breaker.line());
     let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
+    parts.go_on_with_gateway(engine.clone(), &breaker);
     parts.work(engine, config);
     doctor::tell(settings);
     parts.run(ENOUGH).await

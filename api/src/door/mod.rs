@@ -42,8 +42,10 @@ use self::{
 use crate::readiness::Readiness;
 
 /// How a command that lost a race is run again.
-const RACES: Retry =
-    Retry { base: Duration::from_millis(10), cap: Duration::from_millis(80), max_attempts: 3 };
+const RACES: Retry = Retry { base: Duration::from_millis(10), cap: Duration::from_millis(80) };
+
+/// So often a command that lost a race is run again.
+const MOST_RACES: i16 = 3;
 
 /// What all handlers share.
 pub struct Door {
@@ -171,7 +173,7 @@ impl Door {
                 }
             };
             match done {
-                Err(problem) if problem.is_lost_race() && races < RACES.max_attempts => {
+                Err(problem) if problem.is_lost_race() && races < MOST_RACES => {
                     races += 1;
                     tokio::time::sleep(RACES.delay(races)).await;
                 }

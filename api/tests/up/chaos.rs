@@ -11,11 +11,8 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::PgPool;
-use stepwise_adapters::{
-    gateway::GatewayConfig,
-    sandbox::{Timing, ledger},
-};
-use stepwise_engine::{Retry, Terms, testing::Seed};
+use stepwise_adapters::sandbox::{Timing, ledger};
+use stepwise_engine::testing::Seed;
 use stepwise_tests::money;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -26,18 +23,14 @@ use crate::{
     subscriber::{Subscriber, subscribe},
 };
 
+/// No limits, and less patience than a shop has.
+const OPTIONS: [&str; 4] = ["--rate-limit", "0", "--placement-patience", "20"];
+
 /// From the last start (or the last new request) to the end of everything, waits of the payment methods aside.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// The longest wait of a payment method: one that never answers is tried and asked for until its terms are used up.
-fn silence() -> Duration {
-    let (terms, retry) = (Terms::new(), Retry::default());
-    let tries = u32::try_from(terms.max_unknowns).expect("a small number") + 1;
-    let gateway =
-        GatewayConfig::new("http://127.0.0.1".parse().expect("a URL"), String::new().into());
-    let pauses: Duration = (1..tries).map(|nth| retry.base * 2_u32.pow(nth - 1)).sum();
-    gateway.timeout * tries + pauses
-}
+/// A payment method that never answers is given up after so long.
+const GIVEN_UP: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
@@ -49,7 +42,7 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
     let (clients, subscriber) = (Arc::default(), Arc::default());
     let mut seeded = None;
     for nth in 1..=kills {
-        let up = Arc::new(site.up(&["--rate-limit", "0"]).await);
+        let up = Arc::new(site.up(&OPTIONS).await);
         if seeded.is_none() {
             seeded = Some(on_hand(&up).await);
         }
@@ -66,11 +59,11 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
         busy.shutdown().await;
         Arc::into_inner(up).expect("nobody else holds it").kill_group().await;
     }
-    let up = Arc::new(site.up(&["--rate-limit", "0"]).await);
+    let up = Arc::new(site.up(&OPTIONS).await);
     let reading = tokio::spawn(subscribe(Arc::clone(&up), Arc::clone(&subscriber)));
     ask_until_answered(&up, &clients).await;
     let end = End { site: &site, pool: pool(&up).await, clients, subscriber };
-    end.quiet(RECOVERY + silence()).await;
+    end.quiet(RECOVERY + GIVEN_UP).await;
     end.check(seeded.as_ref(), seed).await;
     end.late_acts().await;
     // Nothing may have come of them.

@@ -231,7 +231,12 @@ impl Up {
     /// Orders one thing for the first customer. Answers the order, the operation and the
     /// customer's token.
     pub(crate) async fn order(&self, method: &str) -> (String, String, String) {
-        let customer = &self.demo["customers"][0];
+        self.order_as(0, method).await
+    }
+
+    /// The same for another customer.
+    pub(crate) async fn order_as(&self, customer: usize, method: &str) -> (String, String, String) {
+        let customer = &self.demo["customers"][customer];
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let token = text(&customer["token"]);
         let items = format!("/v1/customers/{}/cart/items", text(&customer["customerId"]));

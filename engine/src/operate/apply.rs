@@ -1,5 +1,7 @@
 //! The verbs as pure functions of an instance.
 
+use std::time::Duration;
+
 use chrono::Utc;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -127,7 +129,7 @@ impl<S: Saga> Instance<S> {
                     return Err(Refusal::PastPivot);
                 }
                 // What is in doubt is asked about with all attempts.
-                (self.attempt, self.unknowns) = (0, 0);
+                self.start_over();
             }
         }
         Ok(back)
@@ -182,7 +184,8 @@ impl<S: Saga> Instance<S> {
     }
 
     fn retry(&mut self, undo: Option<i32>) {
-        (self.attempt, self.unknowns, self.last_error) = (0, 0, None);
+        self.start_over();
+        self.last_error = None;
         for open in &mut self.undos {
             if undo.is_none_or(|no| no == open.no) && !matches!(open.by, WayBack::Person) {
                 open.failed = None;
@@ -317,7 +320,7 @@ impl<S: Saga> Instance<S> {
         }
         let what = What::Answered { event, effect };
         self.status = Status::Unwinding;
-        self.apply(&Fact { no, started_at: Utc::now(), what, late: false });
+        self.apply(&Fact { no, started_at: Utc::now(), what, failing: Duration::ZERO });
         if self.status == Status::Unwinding {
             self.go_on();
         }

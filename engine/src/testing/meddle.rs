@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use sqlx::{Connection as _, PgConnection, PgPool};
@@ -93,6 +94,8 @@ struct Run<S: Saga> {
     /// It is to be cancelled as soon as it waits or asks for the next step.
     cancel_next: bool,
     unwound: bool,
+    /// So much time passes before the next attempt: a step that is to be given up is not tried for a day.
+    passes: Duration,
     /// Done once under this key, with this reference; nobody has heard of it.
     unheard: HashMap<String, Option<String>>,
     repeated: bool,
@@ -107,6 +110,7 @@ impl<S: Saga> Run<S> {
             subject: String::new(),
             cancel_next: false,
             unwound: false,
+            passes: Duration::ZERO,
             unheard: HashMap::new(),
             repeated: false,
             fault: None,
@@ -155,25 +159,29 @@ impl<S: Samples> Meddler<S> {
 
     /// Cancels the instance if it waits and is to be cancelled; lets time pass to its next attempt.
     pub(super) async fn meanwhile(&self, id: Uuid) {
-        let waits: bool = sqlx::query_scalar(
+        let passes = i64::try_from(self.run().passes.as_millis()).unwrap_or(i64::MAX);
+        let (waits, passed): (bool, bool) = sqlx::query_as(
             "-- name: testing: pass the time of a retry
             with instance as (
                 select wake_at, waiting_on from saga.instance where shard = $1 and saga_id = $2 and owner is null
             ),
             passed as (
-                update saga.clock set offset_by = offset_by + (i.wake_at - saga.now())
+                update saga.clock set offset_by = offset_by + greatest(i.wake_at - saga.now(), $4 * interval '1 ms')
                 from instance i where i.waiting_on = 'retry' and i.wake_at > saga.now()
                 returning pg_notify($3, '')
             )
-            select coalesce((select waiting_on in ('signal', 'timer') from instance), false)
-            from (select count(*) from passed) as and_waked",
+            select coalesce((select waiting_on in ('signal', 'timer') from instance), false), exists (select from passed)",
         )
         .bind(crate::id::shard_in(id))
         .bind(id)
         .bind(crate::claim::WAKE_CHANNEL)
+        .bind(passes)
         .fetch_one(self.pool())
         .await
         .expect("a trial's database answers");
+        if passed {
+            self.run().passes = Duration::ZERO;
+        }
         if waits && self.run().cancel_next {
             self.cancel(id).await;
         }
@@ -255,6 +263,16 @@ impl<S: Samples> Meddler<S> {
                  provider, who acts once per key"
             ));
         }
+    }
+
+    /// The step's deadline passes after this attempt. Answers whether it is the first one.
+    fn given_up_after(&self, within: Duration) -> bool {
+        let mut run = self.run();
+        let first = !std::mem::replace(&mut run.unwound, true);
+        if first {
+            run.passes = within;
+        }
+        first
     }
 
     fn begun_unwinding(&self) {
@@ -347,12 +365,11 @@ impl<S: Samples, I: Steps<S>> Steps<S> for Meddling<S, I> {
                 return Outcome::refuted(event);
             }
             Some(Way::Silent) => {
-                meddler.begun_unwinding();
+                meddler.given_up_after(S::terms(activity).within);
                 return unknown();
             }
             Some(Way::Unheard) => {
-                let first = !std::mem::replace(&mut meddler.run().unwound, true);
-                if first {
+                if meddler.given_up_after(S::terms(activity).within) {
                     drop(self.steps.call(key, activity).await);
                 }
                 return unknown();

@@ -200,7 +200,7 @@ impl<S: Saga> Walk<S> {
         self.settle(What::NeverSeen)
     }
 
-    /// The activity fails until it is given up.
+    /// The activity fails until its deadline, and is given up.
     ///
     /// # Panics
     /// When it asks for no activity.
@@ -209,11 +209,10 @@ impl<S: Saga> Walk<S> {
         let Pending::Call { no, .. } = self.instance.pending else {
             panic!("it asks for {:?}, not for an activity", self.asks())
         };
-        while matches!(self.instance.pending, Pending::Call { no: still, .. } if still == no)
-            && !self.instance.status.needs_operator()
-        {
-            self.fails();
-        }
+        let (started_at, failing) = (DateTime::UNIX_EPOCH, Duration::MAX);
+        let what = What::NotDone(Cause::new("it failed"));
+        self.instance.apply(&Fact { no, started_at, what, failing });
+        self.commit();
         self
     }
 
@@ -406,7 +405,7 @@ impl<S: Saga> Walk<S> {
     }
 
     fn apply(&mut self, no: i32, what: What<S::Event>) {
-        let fact = Fact { no, started_at: DateTime::UNIX_EPOCH, what, late: false };
+        let fact = Fact { no, started_at: DateTime::UNIX_EPOCH, what, failing: Duration::ZERO };
         let applied = self.instance.apply(&fact);
         debug_assert!(applied != Applied::Moot, "what it asks for is what was settled");
     }

@@ -99,8 +99,6 @@ impl<const RELEASE: u16> Saga for Letter<RELEASE> {
             timeout: Duration::from_secs(60),
             retry: patient(),
             unknown: WhenUnknown::Ask { settles_after: Duration::ZERO },
-            // A pivot of which nobody hears for long would rightly need a person.
-            max_unknowns: 50,
             ..Terms::new()
         }
     }

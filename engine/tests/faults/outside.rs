@@ -75,5 +75,5 @@ impl Outside {
 
 /// Retries that a test can wait for.
 pub(crate) fn patient() -> Retry {
-    Retry { base: Duration::from_millis(20), cap: Duration::from_millis(300), max_attempts: 60 }
+    Retry { base: Duration::from_millis(20), cap: Duration::from_millis(300) }
 }

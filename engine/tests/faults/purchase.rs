@@ -159,14 +159,11 @@ impl Saga for Purchase {
             },
             timeout: Duration::from_secs(60),
             retry: patient(),
-            within: None,
             unknown: match activity {
                 Activity::Send => WhenUnknown::Repeat,
                 _ => WhenUnknown::Ask { settles_after: Duration::ZERO },
             },
-            watch: None,
-            // After the pivot only persistence helps.
-            max_unknowns: if matches!(activity, Activity::Send) { 60 } else { 3 },
+            ..Terms::new()
         }
     }
 

@@ -1,9 +1,6 @@
 //! Deadlines: whatever an instance waits for, it is called off in time and once; past its pivot it is only told of.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use stepwise_engine::{
     Quota, Scope, Start, WorkerConfig,
@@ -11,14 +8,11 @@ use stepwise_engine::{
     set_quota,
     testing::Clock,
 };
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
     job::{Event, Input, Job},
-    order::{self, Order},
     parcel::v1,
-    plain::Five,
     provider::Behaviour,
     tasks::{Root, Todo},
     versions::Deploy,
@@ -269,68 +263,6 @@ async fn a_deadline_is_found_within_two_seconds_by_the_default_poll() {
     let took = begun.elapsed();
     assert!(took > Duration::from_millis(300), "not early: {took:?}");
     assert!(took < Duration::from_millis(2_300), "{took:?}");
-    worker.stop().await;
-    world.close().await;
-}
-
-/// An attempt at the step is answered so when an hour has passed since the step was decided.
-async fn answered_late(world: &World, id: Uuid, step: &str, gate: &Semaphore) -> Seen {
-    let asked = || {
-        let requests = world.provider.requests(step);
-        requests.iter().filter(|request| request.key.contains(&id.to_string())).count()
-    };
-    eventually("the first attempt", async || asked() == 1).await;
-    sqlx::query("-- name: test age\nupdate saga.journal set at = at - interval '61 minutes' where saga_id = $1")
-        .bind(id)
-        .execute(&world.pool)
-        .await
-        .expect("the database is there");
-    gate.add_permits(1);
-    let seen = world.ended(id).await;
-    assert_eq!(asked(), 1, "it is not tried again");
-    seen
-}
-
-fn late(world: &World, step: &str, answer: Behaviour) -> Arc<Semaphore> {
-    let gate = Arc::new(Semaphore::new(0));
-    world.provider.script(step, [Behaviour::Held(gate.clone(), Box::new(answer))]);
-    gate
-}
-
-#[tokio::test]
-async fn a_step_whose_deadline_has_passed_is_given_up_and_asked_for_where_it_may_have_been_done() {
-    let world = World::new().await;
-    let worker = world.worker(quick()).await;
-    let gate = late(&world, "do-2", Behaviour::NotDone);
-    let id = world.start::<Five>("not done", ()).await;
-    let seen = answered_late(&world, id, "do-2", &gate).await;
-    assert_eq!((seen.status.as_str(), seen.reason.as_deref()), ("unwound", Some("\"gave up\"")));
-    assert!(world.provider.requests("probe-2").is_empty(), "nothing to ask for");
-    assert_eq!(world.provider.requests("undo-1").len(), 1);
-
-    let gate = late(&world, "do-3", Behaviour::SilentAfter);
-    let id = world.start::<Five>("done in silence", ()).await;
-    let seen = answered_late(&world, id, "do-3", &gate).await;
-    assert_eq!(seen.status, "completed", "it was done, however late that is known");
-
-    let gate = late(&world, "do-4", Behaviour::SilentBefore);
-    let id = world.start::<Five>("never seen", ()).await;
-    let seen = answered_late(&world, id, "do-4", &gate).await;
-    assert_eq!((seen.status.as_str(), seen.reason.as_deref()), ("unwound", Some("\"gave up\"")));
-    assert_eq!(world.provider.requests("probe-4").len(), 1);
-    worker.stop().await;
-    world.close().await;
-}
-
-#[tokio::test]
-async fn past_the_pivot_a_step_whose_deadline_has_passed_waits_for_a_person() {
-    let world = World::new().await;
-    let worker = world.worker(quick()).await;
-    let gate = late(&world, "notify", Behaviour::NotDone);
-    let id =
-        world.start::<Order>("late", order::Input { order: "late".into(), notify: true }).await;
-    let seen = answered_late(&world, id, "notify", &gate).await;
-    assert_eq!(seen.status, "stuck");
     worker.stop().await;
     world.close().await;
 }

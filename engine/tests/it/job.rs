@@ -102,7 +102,7 @@ impl Saga for Job {
     fn terms(_: &Activity) -> Terms {
         Terms {
             effect: Some(EffectKind { kind: "job", amount: None }),
-            retry: stepwise_engine::Retry { max_attempts: 1_000, ..quick() },
+            retry: quick(),
             ..Terms::new()
         }
     }
@@ -139,7 +139,7 @@ impl Steps<Job> for JobSteps {
         match self.0.ask(&op, &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(E::Done, reference),
             Answer::Declined => Outcome::refuted(E::Declined),
-            Answer::NotDone => Outcome::NotDone(cause("connection refused")),
+            Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
@@ -155,6 +155,7 @@ impl Steps<Job> for JobSteps {
         match self.0.ask("takeback", &key.to_string(), reference, reason).await {
             Answer::Done(_) if reference.is_none() => Undone::Nothing,
             Answer::Done(reference) => Undone::Undone(Some(reference)),
+            Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
     }

@@ -101,10 +101,10 @@ impl Saga for Journey {
         let effect = matches!(activity, Activity::Book(_) | Activity::Deposit)
             .then_some(EffectKind { kind: "booking", amount: None });
         let retry = match activity {
-            Activity::Insure => Retry { base: MINUTE, cap: MINUTE, ..Retry::default() },
+            Activity::Insure => Retry { base: MINUTE, cap: MINUTE },
             _ => quick(),
         };
-        Terms { effect, retry, ..Terms::new() }
+        Terms { effect, retry, enough: Some(5), ..Terms::new() }
     }
 
     fn called_off(why: CalledOff<Activity>) -> String {
@@ -147,7 +147,7 @@ impl Steps<Journey> for JourneySteps {
         match self.0.ask(&op, &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(event, reference),
             Answer::Declined => Outcome::refuted(Event::Full),
-            Answer::NotDone => Outcome::NotDone(cause("connection refused")),
+            Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
@@ -168,6 +168,7 @@ impl Steps<Journey> for JourneySteps {
         {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("travelled already")),
+            Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
     }

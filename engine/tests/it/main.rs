@@ -30,6 +30,7 @@ mod order;
 mod ownership;
 mod parcel;
 mod partitions;
+mod patience;
 mod pauses;
 mod plain;
 mod planted;

@@ -109,11 +109,7 @@ impl Saga for Odd {
     fn terms(_: &Activity) -> Terms {
         Terms {
             effect: Some(EffectKind { kind: "odd", amount: None }),
-            retry: Retry {
-                base: Duration::from_secs(60),
-                cap: Duration::from_secs(60),
-                ..Retry::default()
-            },
+            retry: Retry { base: Duration::from_secs(60), cap: Duration::from_secs(60) },
             ..Terms::new()
         }
     }
@@ -137,7 +133,7 @@ impl Steps<Odd> for OddSteps {
         let op = format!("{activity:?}").to_lowercase();
         match self.0.ask(&op, &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(Event::Done, reference),
-            Answer::NotDone => Outcome::NotDone(cause("connection refused")),
+            Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
@@ -151,6 +147,7 @@ impl Steps<Odd> for OddSteps {
     ) -> Undone {
         match self.0.ask("unpost", &key.to_string(), None, "").await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
+            Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
     }

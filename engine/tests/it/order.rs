@@ -161,7 +161,8 @@ impl Saga for Order {
             },
             timeout: Duration::from_secs(60),
             retry: quick(),
-            within: Some(crate::deadlines::HOUR),
+            within: crate::deadlines::HOUR,
+            enough: Some(5),
             unknown: WhenUnknown::Ask { settles_after: Duration::ZERO },
             ..Terms::new()
         }
@@ -262,7 +263,7 @@ impl Steps<Order> for OrderSteps {
             Answer::Declined => Outcome::refuted(E::Declined),
             Answer::Challenged(reference) => Outcome::confirmed(E::ApprovalRequired, reference),
             Answer::Babble | Answer::Poison | Answer::Boom => Outcome::event(E::Reserved),
-            Answer::NotDone => Outcome::NotDone(cause("connection refused")),
+            Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             Answer::Silence => Outcome::Unknown(cause("no answer")),
         }
     }
@@ -301,6 +302,7 @@ impl Steps<Order> for OrderSteps {
         match self.0.ask("cancel", &key.to_string(), Some(&reference), &note).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("captured already")),
+            Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
     }

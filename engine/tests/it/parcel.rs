@@ -99,7 +99,7 @@ pub(crate) mod v1 {
         }
 
         fn terms(_: &Activity) -> Terms {
-            Terms { retry: quick(), ..Terms::new() }
+            Terms { retry: quick(), enough: Some(5), ..Terms::new() }
         }
 
         fn called_off(_: CalledOff<Activity>) -> String {
@@ -212,7 +212,7 @@ pub(crate) mod v2 {
         }
 
         fn terms(_: &Activity) -> Terms {
-            Terms { retry: quick(), ..Terms::new() }
+            Terms { retry: quick(), enough: Some(5), ..Terms::new() }
         }
 
         fn called_off(_: CalledOff<Activity>) -> Reason {
@@ -281,14 +281,14 @@ impl ParcelSteps {
     async fn ask<E>(&self, op: &str, key: &ActivityKey, done: E) -> Outcome<E> {
         match self.0.ask(op, &key.to_string(), None, "").await {
             Answer::Done(_) => Outcome::event(done),
-            _ => Outcome::NotDone(cause("not today")),
+            _ => Outcome::AnsweredNo(cause("not today")),
         }
     }
 
     async fn unpack(&self, key: &ActivityKey, note: &str) -> Undone {
         match self.0.ask("unpack", &key.to_string(), None, note).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
-            _ => Undone::NotDone(cause("not today")),
+            _ => Undone::AnsweredNo(cause("not today")),
         }
     }
 }

@@ -89,7 +89,8 @@ impl Saga for Five {
             },
             // The provider of the second step may act after it was given up.
             watch: matches!(activity, Do::Step(2)).then_some(WATCH),
-            within: Some(crate::deadlines::HOUR),
+            within: crate::deadlines::HOUR,
+            enough: Some(5),
             ..Terms::new()
         }
     }
@@ -123,7 +124,7 @@ impl Steps<Five> for FiveSteps {
             Answer::Babble => Outcome::event(Event::Babble),
             Answer::Poison => Outcome::event(Event::Poison),
             Answer::Boom => Outcome::event(Event::Boom),
-            Answer::NotDone => Outcome::NotDone(cause("connection refused")),
+            Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             Answer::Silence => Outcome::Unknown(cause("no answer")),
         }
     }
@@ -156,6 +157,7 @@ impl Steps<Five> for FiveSteps {
             Answer::Done(_) if done.is_none() => Undone::Nothing,
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("captured already")),
+            Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
     }

@@ -280,9 +280,5 @@ pub(crate) fn cause(text: &str) -> Cause {
 
 /// Retries that a test can wait for.
 pub(crate) fn quick() -> stepwise_engine::Retry {
-    stepwise_engine::Retry {
-        base: Duration::from_millis(2),
-        cap: Duration::from_millis(10),
-        max_attempts: 5,
-    }
+    stepwise_engine::Retry { base: Duration::from_millis(2), cap: Duration::from_millis(10) }
 }

@@ -116,11 +116,11 @@ async fn a_provider_that_confirms_after_the_unwinding_finds_its_reference_cancel
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     // The confirm never answers and acts late: its request is kept for the end of this test.
-    world.provider.script("confirm", vec![Behaviour::SilentBefore; 9]);
-    world.provider.script("probe-confirm", vec![Behaviour::SilentBefore; 9]);
+    world.provider.script("confirm", [Behaviour::SilentBefore]);
+    world.silence("probe-confirm");
     let input = Input { order: "late".into(), notify: false };
     let id = world.start::<Order>("late", input).await;
-    let seen = world.ended(id).await;
+    let seen = world.given_up(id, "probe-confirm").await;
     assert_eq!(seen.status, "unwound", "{seen:?}");
     let late = world.provider.requests("confirm").remove(0);
     let provider = Arc::clone(&world.provider);

@@ -135,7 +135,7 @@ impl<const IS_ROOT: bool> Saga for Task<IS_ROOT> {
     fn terms(activity: &Do) -> Terms {
         let effect = EffectKind { kind: "work", amount: None };
         let effect = (!matches!(activity, Do::Settle(_))).then_some(effect);
-        Terms { effect, retry: quick(), ..Terms::new() }
+        Terms { effect, retry: quick(), enough: Some(5), ..Terms::new() }
     }
 
     fn called_off(why: CalledOff<Do>) -> String {
@@ -206,7 +206,7 @@ impl<const IS_ROOT: bool> Steps<Task<IS_ROOT>> for TaskSteps {
             Answer::Done(_) if matches!(activity, Do::Settle(_)) => Outcome::event(done),
             Answer::Done(reference) => Outcome::confirmed(done, reference),
             Answer::Declined => Outcome::refuted(Event::Declined),
-            Answer::NotDone => Outcome::NotDone(cause("connection refused")),
+            Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
@@ -228,6 +228,7 @@ impl<const IS_ROOT: bool> Steps<Task<IS_ROOT>> for TaskSteps {
         match self.0.ask(&format!("undo-{name}"), &key.to_string(), Some(&done), reason).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("it cannot be taken back")),
+            Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
     }

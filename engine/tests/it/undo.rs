@@ -110,7 +110,7 @@ async fn an_undo_is_repeated_under_its_key_and_gets_stuck_when_its_policy_is_use
     assert_eq!(seen.status, "stuck");
     assert!(seen.undos.contains("\"TakeBack\":1") && !seen.undos.contains("\"TakeBack\":2"));
     let why = seen.last_error.unwrap_or_default();
-    assert!(why.contains("the undo of step 1 failed 5 times"), "{why}");
+    assert!(why.contains("the undo of step 1 failed 5 times in"), "{why}");
     let tries = world.provider.requests("undo-2");
     assert_eq!(tries.len(), 3);
     assert!(tries.iter().all(|request| request.key == format!("{id}-2-undo")));

@@ -19,12 +19,12 @@ async fn watches(world: &World) -> i64 {
         .expect("the database is there")
 }
 
-/// Its second step is given up as soon as nobody has answered often enough; the provider has not acted.
+/// Its second step is given up when nobody has answered by its deadline; the provider has not acted.
 async fn given_up(world: &World, subject: &str) -> Uuid {
     world.provider.script("do-2", [Behaviour::SilentBefore]);
-    world.provider.script("probe-2", vec![Behaviour::SilentBefore; 3]);
+    world.silence("probe-2");
     let id = world.start::<Five>(subject, ()).await;
-    world.ended(id).await;
+    world.given_up(id, "probe-2").await;
     assert_eq!(world.effects(id).await[1].1, "refuted", "the undo found nothing");
     assert_eq!(watches(world).await, 1);
     id
@@ -83,10 +83,10 @@ async fn an_effect_that_comes_after_never_seen_and_unwound_is_found_and_taken_ba
 async fn an_effect_of_a_closed_key_whose_undo_found_nothing_is_taken_back_when_it_comes() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    world.provider.script("do-2", vec![Behaviour::SilentBefore; 9]);
-    world.provider.script("probe-2", vec![Behaviour::SilentBefore; 3]);
+    world.provider.script("do-2", [Behaviour::SilentBefore]);
+    world.silence("probe-2");
     let id = world.start::<Five>("closed", ()).await;
-    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(world.given_up(id, "probe-2").await.status, "unwound");
     assert_eq!(world.effects(id).await[1].1, "refuted", "the undo found nothing");
     assert_eq!(watches(&world).await, 1);
     // Meanwhile somebody has begun again about the same subject.
@@ -183,10 +183,10 @@ async fn nothing_is_watched_where_the_provider_said_no_or_no_terms_ask_for_it() 
     world.provider.script("do-2", [Behaviour::Declines]);
     let declined = world.start::<Five>("declined", ()).await;
     assert_eq!(world.ended(declined).await.status, "unwound");
-    world.provider.script("do-4", vec![Behaviour::SilentBefore; 9]);
-    world.provider.script("probe-4", vec![Behaviour::SilentBefore; 9]);
+    world.provider.script("do-4", [Behaviour::SilentBefore]);
+    world.silence("probe-4");
     let given_up = world.start::<Five>("given up", ()).await;
-    assert_eq!(world.ended(given_up).await.status, "unwound");
+    assert_eq!(world.given_up(given_up, "probe-4").await.status, "unwound");
     // Cancelled before its first try.
     let mut tx = world.pool.begin().await.expect("the database is there");
     let started = world.engine.start::<Five>(&mut tx, Start::new("untried", ())).await;

@@ -14,7 +14,7 @@ use stepwise_engine::{
     hooks::Hooks,
     inspect, migrations,
     operate::{Instruction, Operated, Verb},
-    testing::{Database, explore},
+    testing::{Clock, Database, explore},
     work,
 };
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::{
     odd::{Odd, OddSteps},
     order::{ORDER_TABLES, Order, OrderSteps},
     plain::{Five, FiveSteps},
-    provider::Provider,
+    provider::{Behaviour, Provider},
     tasks::{Leaf, Root, TaskSteps},
 };
 
@@ -195,6 +195,20 @@ impl World {
             matches!(seen.status.as_str(), "completed" | "unwound" | "stuck" | "abandoned")
         })
         .await
+    }
+
+    /// Nobody answers this operation until somebody forgets the script.
+    pub(crate) fn silence(&self, op: &str) {
+        self.provider.script(op, vec![Behaviour::SilentBefore; 100_000]);
+    }
+
+    /// The deadline of the test sagas' steps passes while that operation is [silent](World::silence), and the instance ends.
+    pub(crate) async fn given_up(&self, id: Uuid, op: &str) -> Seen {
+        self.asked(op, 3).await;
+        Clock::of(&self.pool).advance(crate::deadlines::HOUR).await;
+        let seen = self.ended(id).await;
+        self.provider.forget_script();
+        seen
     }
 
     pub(crate) async fn until(&self, id: Uuid, what: &str, holds: impl Fn(&Seen) -> bool) -> Seen {

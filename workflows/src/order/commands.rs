@@ -18,7 +18,7 @@ use super::{
 use crate::{
     sagas::{
         cancel_order::{self, CancelOrder, GiveBack},
-        place_order::{self, PlaceOrder, Placement},
+        place_order::{self, Patience, PlaceOrder, Placement},
     },
     shop::Shop,
 };
@@ -55,6 +55,7 @@ pub async fn place_order(
         order: order.order_id,
         payment_method: order.payment_method_id,
         amount: order.total_amount,
+        patience: Patience::from(shop.config.placement_patience),
     };
     let start = Start::new(order.order_id.to_string(), placement);
     let saga = engine.start::<PlaceOrder>(tx, start).await?;

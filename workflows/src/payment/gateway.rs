@@ -109,6 +109,9 @@ pub enum Trouble {
     /// Our credentials or configuration are wrong: nothing succeeds until a person mends them.
     #[error("it refuses our credentials or configuration ({0})")]
     Misconfigured(u16),
+    /// It has not answered lately, and is not asked until it answers again.
+    #[error("it does not answer, and is not asked until it does")]
+    Down,
     /// The answer was not what its API promises.
     #[error("its answer cannot be understood")]
     Garbled,

@@ -7,7 +7,7 @@ pub mod verify_email;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::{Engine, Gate, testing};
+use stepwise_engine::{Engine, Gate, Saga as _, testing};
 
 use crate::shop::Shop;
 
@@ -19,6 +19,10 @@ pub fn gate() -> Gate {
         .knows::<cancel_order::CancelOrder>()
         .knows::<verify_email::VerifyEmail>()
 }
+
+/// The sagas that call the payment gateway: those that may go on when it answers again.
+pub const CALL_THE_GATEWAY: [&str; 2] =
+    [place_order::PlaceOrder::NAME, cancel_order::CancelOrder::NAME];
 
 /// An engine that knows every saga of the shop, on a migrated database.
 #[must_use]

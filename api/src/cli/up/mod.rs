@@ -156,7 +156,7 @@ async fn open_parts(
 ) -> Result<Parts, Failure> {
     let Site { settings, folder, base_url, shutdown } = site;
     let Ground { database, database_url, keys, broker } = ground;
-    let shop = shop::open(settings, folder, keys, &gateway, base_url)?;
+    let (shop, breaker) = shop::open(settings, folder, keys, &gateway, base_url)?;
     let demo = Demo::prepare(site, &database, &shop).await?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let mut parts = Parts::new(shutdown.token());
@@ -167,11 +167,13 @@ async fn open_parts(
         quarantine: Some(quarantine::of(settings, &database_url, &gateway)?),
         ..WorkerConfig::default()
     };
+    parts.go_on_with_gateway(engine.clone(), &breaker);
     parts.work(engine.clone(), config);
     let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));
     let (host, port) = gateway.host_and_port();
     let mut readiness =
         Readiness::default().with_worker(engine.clone()).with_relay(relay).with_gateway(host, port);
+    readiness = readiness.with_breaker(breaker.line());
     if broker.is_rabbit {
         readiness = readiness.with_broker(Arc::clone(&broker.publisher));
     }

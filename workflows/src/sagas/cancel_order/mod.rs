@@ -19,6 +19,7 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
+use super::place_order::{KEY_LIFETIME, TELL_AFTER};
 use crate::{money::Money, payment::gateway::Reference};
 
 /// The definition.
@@ -205,6 +206,8 @@ impl Saga for CancelOrder {
         // A void repeats itself, a refund acts once per key.
         Terms {
             effect: Some(EffectKind { kind, amount }),
+            within: KEY_LIFETIME,
+            slow_after: TELL_AFTER,
             unknown: WhenUnknown::Repeat,
             ..Terms::new()
         }

@@ -97,9 +97,9 @@ impl stepwise_engine::Steps<CancelOrder> for Steps {
                         reference.0,
                     ),
                     Ok(Cancellation::AlreadyCaptured) => Outcome::refuted(Event::Captured),
-                    Ok(Cancellation::NotFound) => {
-                        Outcome::NotDone(Cause::new("the gateway does not know the authorization"))
-                    }
+                    Ok(Cancellation::NotFound) => Outcome::AnsweredNo(Cause::new(
+                        "the gateway does not know the authorization",
+                    )),
                     Err(error) => no_answer(error),
                 }
             }
@@ -110,7 +110,7 @@ impl stepwise_engine::Steps<CancelOrder> for Steps {
                         reference.0,
                     ),
                     Ok(Refund::Refused(why)) => {
-                        Outcome::NotDone(Cause::new(format_args!("refund refused: {why}")))
+                        Outcome::AnsweredNo(Cause::new(format_args!("refund refused: {why}")))
                     }
                     Err(error) => no_answer(error),
                 }

@@ -34,6 +34,13 @@ use crate::{
 /// How long a customer has to approve a payment.
 pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
 
+/// How long the gateway knows a key of ours: under it the same call acts once. Money is given back, or its reservation released, for as
+/// long as that; afterwards a repeated call could act a second time, and a person decides.
+pub const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+
+/// Operators are told of money that could not be given back for so long.
+pub const TELL_AFTER: Duration = Duration::from_secs(3_600);
+
 /// The kind of the effect that reserves money.
 const AUTHORIZATION: &str = "authorization";
 
@@ -49,6 +56,37 @@ pub struct Placement {
     pub payment_method: Uuid,
     /// The order's total.
     pub amount: Money,
+    /// How long the gateway is tried, as it was configured when the order came.
+    #[serde(default, skip_serializing_if = "Patience::is_usual")]
+    pub patience: Patience,
+}
+
+/// How long each call of the gateway is tried before the placement is given up, in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Patience(u64);
+
+impl Default for Patience {
+    /// Half an hour, which is also what placements have that were stored without one.
+    fn default() -> Self {
+        Self(30 * 60)
+    }
+}
+
+impl From<Duration> for Patience {
+    fn from(time: Duration) -> Self {
+        Self(time.as_secs().max(1))
+    }
+}
+
+impl Patience {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn time(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
 }
 
 /// What it waits for.
@@ -226,18 +264,24 @@ impl Saga for PlaceOrder {
             Some((amount.amount().to_string(), amount.currency().code().to_owned()))
         };
         match activity {
-            Activity::Create(_) => Terms {
+            // Creating moves no money and is harmless to repeat under its key.
+            Activity::Create(placement) => Terms {
                 effect: Some(EffectKind { kind: "authorization-reference", amount: None }),
-                unknown: ask,
+                within: placement.patience.time(),
                 ..Terms::new()
             },
             Activity::Confirm(placement, _) => Terms {
                 effect: Some(EffectKind { kind: AUTHORIZATION, amount: money(&placement.amount) }),
+                within: placement.patience.time(),
                 unknown: ask,
                 ..Terms::new()
             },
-            Activity::Ask(..) => Terms { unknown: ask, ..Terms::new() },
-            Activity::Void(..) | Activity::Cancel(_) => Terms::new(),
+            Activity::Ask(placement, _) => {
+                Terms { within: placement.patience.time(), unknown: ask, ..Terms::new() }
+            }
+            Activity::Void(..) | Activity::Cancel(_) => {
+                Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, ..Terms::new() }
+            }
         }
     }
 

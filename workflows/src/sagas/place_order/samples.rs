@@ -6,7 +6,7 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use super::{Activity, Event as E, PlaceOrder, Placement, State, Tx};
+use super::{Activity, Event as E, Patience, PlaceOrder, Placement, State, Tx};
 use crate::{
     money::{Currency, Money},
     payment::{
@@ -20,6 +20,7 @@ pub(super) fn placement() -> Placement {
         order: Uuid::nil(),
         payment_method: Uuid::nil(),
         amount: Money::from_minor(4_200, Currency::USD).expect("42 dollars are an amount"),
+        patience: Patience::default(),
     }
 }
 

@@ -114,14 +114,9 @@ impl Saga for VerifyEmail {
         match activity {
             // Repeating it sends the same mail under the same key.
             Activity::Send(_) => Terms {
-                within: Some(PATIENCE),
-                retry: Retry {
-                    cap: Duration::from_secs(300),
-                    max_attempts: i16::MAX,
-                    ..Retry::default()
-                },
+                within: PATIENCE,
+                retry: Retry { cap: Duration::from_secs(300), ..Retry::default() },
                 unknown: WhenUnknown::Repeat,
-                max_unknowns: i16::MAX,
                 ..Terms::new()
             },
         }

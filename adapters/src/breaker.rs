@@ -1,0 +1,246 @@
+//! A circuit breaker before the payment gateway: a gateway that is down is not called by everybody, and what waits for it learns when
+//! it is back.
+//!
+//! After three calls in a row without an answer the breaker asks the gateway itself, with one call that changes nothing. If that is not
+//! answered either, the breaker *opens*: every call is answered at once by [`Trouble::Down`], which surely did nothing, and the breaker alone
+//! asks on, after 0.3 s first and every 3 s in the end. The first answer *closes* it. Because the breaker asks before it opens, a
+//! card that never answers, or one slow call, spares nobody anything.
+//!
+//! Any answer counts, refusals included: only no answer, a 5xx and what cannot be understood do not. Each process has a breaker of its
+//! own, and needs no word of the others.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use stepwise_workflows::{
+    money::Money,
+    payment::gateway::{
+        Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
+        PaymentGateway, Reference, Refund, Trouble,
+    },
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use uuid::Uuid;
+
+/// So many calls in a row without an answer make the breaker ask for itself.
+const SUSPICIOUS: u32 = 3;
+
+/// How long the breaker waits for the answer to its own question.
+const QUESTION: Duration = Duration::from_secs(2);
+
+/// The first pause between two questions, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
+
+/// No payment has this reference: a gateway that answers says that it does not know it.
+const NOBODYS: &str = "pi_is_anybody_there";
+
+/// Whether the gateway answers, as far as this process knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    /// Calls go through.
+    Closed,
+    /// It has not answered since then; calls are spared.
+    Open {
+        /// Since when.
+        since: Instant,
+    },
+}
+
+/// The breaker; itself a payment gateway. Cloning shares it.
+#[derive(Clone)]
+pub struct Breaker {
+    core: Arc<Core>,
+}
+
+struct Core {
+    gateway: Arc<dyn PaymentGateway>,
+    /// The first pause between two questions, and the longest.
+    pauses: (Duration, Duration),
+    line: watch::Sender<Line>,
+    /// Calls in a row without an answer.
+    unanswered: AtomicU32,
+    /// The breaker is asking for itself.
+    asks: AtomicBool,
+}
+
+impl Breaker {
+    /// A breaker before this gateway. Let nobody else call it.
+    pub fn before(gateway: Arc<dyn PaymentGateway>) -> Self {
+        Self::with_pauses(gateway, PAUSES)
+    }
+
+    fn with_pauses(gateway: Arc<dyn PaymentGateway>, pauses: (Duration, Duration)) -> Self {
+        let core = Core {
+            gateway,
+            pauses,
+            line: watch::Sender::new(Line::Closed),
+            unanswered: AtomicU32::new(0),
+            asks: AtomicBool::new(false),
+        };
+        metrics::gauge!("stepwise_gateway_answers").set(1.0);
+        Self { core: Arc::new(core) }
+    }
+
+    /// Whether the gateway answers; changes when the breaker opens and closes.
+    #[must_use]
+    pub fn line(&self) -> watch::Receiver<Line> {
+        self.core.line.subscribe()
+    }
+
+    /// Calls the gateway, unless it is known to be down.
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, GatewayError>> + Send,
+    ) -> Result<T, GatewayError> {
+        if *self.core.line.borrow() != Line::Closed {
+            metrics::counter!("stepwise_gateway_calls_spared_total").increment(1);
+            return Err(GatewayError::NotDone(Trouble::Down));
+        }
+        let outcome = call.await;
+        if is_answer(&outcome) {
+            self.core.unanswered.store(0, Relaxed);
+        } else if self.core.unanswered.fetch_add(1, Relaxed) + 1 >= SUSPICIOUS
+            && !self.core.asks.swap(true, Relaxed)
+        {
+            // It ends with its answer, or with the breaker.
+            tokio::spawn(ask_until_answered(Arc::downgrade(&self.core)));
+        }
+        outcome
+    }
+}
+
+/// Did the gateway say anything that makes sense?
+fn is_answer<T>(outcome: &Result<T, GatewayError>) -> bool {
+    let Err(GatewayError::NotDone(trouble) | GatewayError::Unknown(trouble)) = outcome else {
+        return true;
+    };
+    match trouble {
+        Trouble::InFlight | Trouble::Misconfigured(_) => true,
+        // Too many requests: it is there.
+        Trouble::Unavailable(status) => *status < 500,
+        Trouble::Unreachable
+        | Trouble::TimedOut
+        | Trouble::ConnectionLost
+        | Trouble::ServerError(_)
+        | Trouble::Garbled
+        | Trouble::Down => false,
+    }
+}
+
+impl Core {
+    /// One harmless question.
+    async fn answers(&self) -> bool {
+        let question = Reference(NOBODYS.to_owned());
+        let asked = timeout(QUESTION, self.gateway.find(&question)).await;
+        asked.is_ok_and(|outcome| is_answer(&outcome))
+    }
+
+    fn open(&self) {
+        let opened = self.line.send_if_modified(|line| {
+            let was_closed = *line == Line::Closed;
+            if was_closed {
+                *line = Line::Open { since: Instant::now() };
+            }
+            was_closed
+        });
+        if opened {
+            metrics::gauge!("stepwise_gateway_answers").set(0.0);
+            tracing::warn!("the payment gateway does not answer; it is not called until it does");
+        }
+    }
+
+    fn close(&self) {
+        self.unanswered.store(0, Relaxed);
+        self.asks.store(false, Relaxed);
+        if let Line::Open { since } = self.line.send_replace(Line::Closed) {
+            metrics::gauge!("stepwise_gateway_answers").set(1.0);
+            let away_s = since.elapsed().as_secs_f32();
+            tracing::info!(away_s, "the payment gateway answers again");
+        }
+    }
+}
+
+/// Asks the gateway, ever more rarely, until it answers. The first question that is not answered opens the breaker.
+async fn ask_until_answered(core: Weak<Core>) {
+    let mut pauses = None;
+    while let Some(core) = core.upgrade() {
+        if core.answers().await {
+            return core.close();
+        }
+        core.open();
+        let (pause, longest) = *pauses.get_or_insert(core.pauses);
+        drop(core);
+        tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..=1.0))).await;
+        pauses = Some(((pause * 2).min(longest), longest));
+    }
+}
+
+#[async_trait]
+impl PaymentGateway for Breaker {
+    async fn create(&self, key: &str, charge: &Charge) -> Result<Creation, GatewayError> {
+        self.call(self.core.gateway.create(key, charge)).await
+    }
+
+    async fn confirm(
+        &self,
+        key: &str,
+        reference: &Reference,
+    ) -> Result<Confirmation, GatewayError> {
+        self.call(self.core.gateway.confirm(key, reference)).await
+    }
+
+    async fn find(&self, reference: &Reference) -> Result<Option<Authorization>, GatewayError> {
+        self.call(self.core.gateway.find(reference)).await
+    }
+
+    async fn find_by_key(
+        &self,
+        order_id: Uuid,
+        key: &str,
+    ) -> Result<Option<Authorization>, GatewayError> {
+        self.call(self.core.gateway.find_by_key(order_id, key)).await
+    }
+
+    async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
+        self.call(self.core.gateway.cancel(key, reference)).await
+    }
+
+    async fn capture(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Capture, GatewayError> {
+        self.call(self.core.gateway.capture(key, reference, amount)).await
+    }
+
+    async fn refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Refund, GatewayError> {
+        self.call(self.core.gateway.refund(key, reference, amount)).await
+    }
+
+    async fn find_refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+    ) -> Result<Option<Refund>, GatewayError> {
+        self.call(self.core.gateway.find_refund(key, reference)).await
+    }
+}
+
+#[cfg(test)]
+mod tests;
