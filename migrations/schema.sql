@@ -183,6 +183,11 @@ CREATE TABLE saga._migrations (
     checksum bytea NOT NULL,
     execution_time bigint NOT NULL
 );
+CREATE TABLE saga.broker_topology (
+    name text NOT NULL,
+    declared_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    destroyed text
+);
 CREATE TABLE saga.bulk (
     shard smallint NOT NULL,
     bulk_id uuid NOT NULL,
@@ -282,6 +287,14 @@ CREATE TABLE saga.feed (
     published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 )
 WITH (autovacuum_vacuum_insert_scale_factor='0.05');
+CREATE TABLE saga.feed_trouble (
+    shard smallint NOT NULL,
+    n bigint NOT NULL,
+    kind text NOT NULL,
+    reason text NOT NULL,
+    noted_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT a_trouble_has_a_known_kind CHECK ((kind = ANY (ARRAY['refused'::text, 'unreadable'::text])))
+);
 CREATE TABLE saga.inbox (
     shard smallint NOT NULL,
     source text NOT NULL,
@@ -441,6 +454,11 @@ CREATE TABLE saga.outbox (
     CONSTRAINT a_sequence_starts_at_one CHECK ((sequence > 0))
 )
 WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
+CREATE UNLOGGED TABLE saga.outbox_relay (
+    owner uuid NOT NULL,
+    alive_until timestamp with time zone NOT NULL,
+    asleep boolean DEFAULT false NOT NULL
+);
 CREATE TABLE saga.outbox_shard (
     shard smallint NOT NULL,
     owner uuid,
@@ -846,8 +864,12 @@ ALTER TABLE ONLY saga.notice
     ADD CONSTRAINT a_place_among_notices_is_given_once UNIQUE (n);
 ALTER TABLE ONLY saga.feed
     ADD CONSTRAINT a_position_is_given_once PRIMARY KEY (shard, n);
+ALTER TABLE ONLY saga.feed_trouble
+    ADD CONSTRAINT a_published_message_has_one_trouble_of_a_kind PRIMARY KEY (shard, n, kind);
 ALTER TABLE ONLY saga.outbox
     ADD CONSTRAINT a_subject_publishes_a_sequence_once PRIMARY KEY (shard, subject, sequence);
+ALTER TABLE ONLY saga.broker_topology
+    ADD CONSTRAINT broker_topology_pkey PRIMARY KEY (name);
 ALTER TABLE ONLY saga.bulk_item
     ADD CONSTRAINT bulk_item_pkey PRIMARY KEY (shard, bulk_id, saga_id);
 ALTER TABLE ONLY saga.bulk
@@ -874,6 +896,8 @@ ALTER TABLE ONLY saga.kind_pause
     ADD CONSTRAINT kind_pause_pkey PRIMARY KEY (shard, name, paused_at);
 ALTER TABLE ONLY saga.notice_place
     ADD CONSTRAINT notice_place_pkey PRIMARY KEY (only_row);
+ALTER TABLE ONLY saga.outbox_relay
+    ADD CONSTRAINT outbox_relay_pkey PRIMARY KEY (owner);
 ALTER TABLE ONLY saga.outbox_shard
     ADD CONSTRAINT outbox_shard_pkey PRIMARY KEY (shard);
 ALTER TABLE ONLY saga.outbox_sleep

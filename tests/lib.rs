@@ -3,5 +3,6 @@
 mod house;
 pub mod money;
 pub mod proxy;
+pub mod rabbit;
 
 pub use house::{Buyer, House};

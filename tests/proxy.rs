@@ -72,6 +72,24 @@ impl Proxy {
         Self { address, network, connections, requests, forwarded, task }
     }
 
+    /// A proxy before the server of this URL, and the URL that leads through the proxy.
+    ///
+    /// # Panics
+    /// Where the URL has no host that resolves.
+    pub async fn before_url(url: &str) -> (Self, String) {
+        let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next());
+        let authority = authority.expect("the URL has an authority");
+        let host = authority.rsplit('@').next().unwrap_or(authority);
+        let server = tokio::net::lookup_host(host)
+            .await
+            .expect("host and port resolve")
+            .find(SocketAddr::is_ipv4)
+            .expect("it has an address");
+        let proxy = Self::before(server).await;
+        let through = url.replacen(host, &proxy.address.to_string(), 1);
+        (proxy, through)
+    }
+
     /// From now on the network does this.
     pub fn set(&self, network: Network) {
         self.network.send_replace(network);

@@ -3,18 +3,12 @@
 //! Only the database decides whether a process can take requests: an order placed while the gateway,
 //! the broker or every worker is away is kept and goes on later. The others are shown.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use stepwise_adapters::breaker::Line;
 use stepwise_engine::{
     Engine,
-    outbox::{Publisher, PublisherState},
+    outbox::{Publisher, PublisherState, RelayHealth, RelayState},
 };
 use tokio::{net::TcpStream, sync::watch};
 
@@ -57,7 +51,7 @@ pub struct Report {
 #[derive(Default)]
 pub struct Readiness {
     worker: Option<Engine>,
-    relay: Option<Arc<AtomicBool>>,
+    relay: Option<RelayHealth>,
     gateway: Option<(String, u16)>,
     line: Option<watch::Receiver<Line>>,
     broker: Option<Arc<dyn Publisher>>,
@@ -71,10 +65,10 @@ impl Readiness {
         self
     }
 
-    /// This process runs a relay; `runs` is true as long as it does.
+    /// This process runs the relay of which this tells.
     #[must_use]
-    pub fn with_relay(mut self, runs: Arc<AtomicBool>) -> Self {
-        self.relay = Some(runs);
+    pub fn with_relay(mut self, health: RelayHealth) -> Self {
+        self.relay = Some(health);
         self
     }
 
@@ -107,8 +101,12 @@ impl Readiness {
             worker: worker.as_ref().map_or(PartState::Elsewhere, |engine| {
                 state(engine.is_working(), "the worker holds no lease at the moment")
             }),
-            relay: relay.as_ref().map_or(PartState::Elsewhere, |runs| {
-                state(runs.load(Ordering::Relaxed), "the relay has ended")
+            relay: relay.as_ref().map_or(PartState::Elsewhere, |health| {
+                match health.report().state {
+                    RelayState::Working => PartState::Ok,
+                    RelayState::Hindered { reason } => PartState::Away(reason),
+                    RelayState::Stopped => PartState::Away("the relay has ended".to_owned()),
+                }
             }),
             gateway: match (line, gateway) {
                 (Line::Open { since }, _) => PartState::Away(format!(
@@ -122,7 +120,8 @@ impl Readiness {
                 match publisher.state() {
                     PublisherState::Connected => PartState::Ok,
                     PublisherState::Blocked { reason }
-                    | PublisherState::Disconnected { reason } => PartState::Away(reason),
+                    | PublisherState::Disconnected { reason }
+                    | PublisherState::Destroyed { reason } => PartState::Away(reason),
                 }
             }),
         }

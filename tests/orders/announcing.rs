@@ -13,7 +13,7 @@ use stepwise_adapters::{
     rabbitmq::{RabbitPublisher, Topology},
     sandbox::SandboxMethod as Method,
 };
-use stepwise_engine::outbox::{Relay, RelaySettings};
+use stepwise_engine::outbox::{DeclaredTopologies, Relay, RelaySettings};
 use stepwise_tests::House;
 use stepwise_workflows::cloud_event::Envelopes;
 use tokio::task::JoinHandle;
@@ -92,7 +92,9 @@ impl Partner {
             ..Topology::default()
         };
         let envelopes = Envelopes::new(Arc::clone(&house.shop.keys));
-        let publisher = RabbitPublisher::new(url.parse().expect("an address"), envelopes, topology);
+        let address = url.parse().expect("an address");
+        let declared = DeclaredTopologies::new(house.pool().clone());
+        let publisher = RabbitPublisher::new(address, envelopes, topology, declared);
         publisher.connect().await.expect("the broker is there");
         let connection =
             Connection::connect(url, ConnectionProperties::default()).await.expect("connected");

@@ -66,12 +66,26 @@ pub enum EnvelopeError {
     /// The key store did not answer, or does not hold the key.
     #[error(transparent)]
     Keys(#[from] KeyStoreError),
+    /// The data is not JSON that can be read.
+    #[error("the data cannot be read: {reason}")]
+    Damaged {
+        /// Where it cannot be read, without its content.
+        reason: String,
+    },
     /// A personal field does not open under its person's key.
     #[error("the field {field} does not open")]
     Sealed {
         /// The field's name.
         field: String,
     },
+}
+
+impl EnvelopeError {
+    /// Whether the key store did not answer, so that trying again may help. Anything else is the
+    /// trouble of this one event.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Keys(KeyStoreError::Storage(_)))
+    }
 }
 
 /// Puts messages into their envelopes, opening what is sealed in them. Cheap to clone.
@@ -101,13 +115,13 @@ impl Envelopes {
 
     /// The message as its readers get it.
     pub async fn wrap(&self, message: &Outgoing) -> Result<CloudEvent, EnvelopeError> {
+        let data = serde_json::from_str(&message.data)
+            .map_err(|error| EnvelopeError::Damaged { reason: error.to_string() })?;
         let (data, erased) = match message.sealed_for {
-            None => (message.data.clone(), false),
+            None => (data, false),
             Some(person) => match self.keys.get(person).await? {
-                Some(key) if self.shows_personal => {
-                    (opened(&key, person, "data", &message.data)?, false)
-                }
-                Some(_) => (masked(&message.data), false),
+                Some(key) if self.shows_personal => (opened(&key, person, "data", &data)?, false),
+                Some(_) => (masked(&data), false),
                 None => (Value::Null, true),
             },
         };

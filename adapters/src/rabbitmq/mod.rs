@@ -1,78 +1,91 @@
 //! Publishes to RabbitMQ 3.10 or later.
 //!
-//! One connection, one channel with confirms, everything `mandatory` and persistent. The relay's
-//! window of calls is the window of confirms. An archive stream bound to everything gives a message
-//! a place to go at all times, so one that comes back as unroutable means a broken topology and not
-//! a partner who has not come yet.
+//! One connection, everything `mandatory`, persistent and confirmed. The relay's window of calls is
+//! the window of confirms. An archive stream bound to everything gives a message a place to go at
+//! all times, so one that comes back as unroutable means a broken topology and not a partner who
+//! has not come yet.
+//!
+//! The broker closes the whole channel for one message that it will not take, and refuses a message
+//! as a whole when one of many queues does. Neither holds anybody else back: a message larger than
+//! any that was taken goes alone on a channel of its own, and a refused one counts as published
+//! once the archive has it (docs/adr/0011).
 //!
 //! Connections are renewed here rather than by the client's own recovery: after a loss nobody knows
 //! what arrived, and the relay's answer to that, the same message with the same id again, needs a
 //! clean channel and nothing else. While the broker blocks us (memory or disk alarm) nothing is
 //! sent at all: it would only pile up in the socket.
 
+mod look;
 mod session;
+mod topology;
 mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::options::BasicPublishOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::types::ShortString;
-use lapin::{BasicProperties, Confirmation};
-use stepwise_engine::outbox::{Outgoing, Publisher, PublisherState, Rejection};
-use stepwise_workflows::cloud_event::{CONTENT_TYPE, CloudEvent, EnvelopeError, Envelopes};
-use stepwise_workflows::privacy::KeyStoreError;
+use lapin::{BasicProperties, ErrorKind};
+use stepwise_engine::outbox::{
+    Accepted, DeclaredTopologies, Outgoing, Publisher, PublisherState, Rejection, Standing,
+};
+use stepwise_workflows::cloud_event::{CONTENT_TYPE, CloudEvent, Envelopes};
 use tokio::time::Instant;
 use tracing::{info, warn};
+use uuid::Uuid;
 
-use session::Session;
+pub use look::Looked;
 pub use session::{Address, RabbitError};
-
-/// What is declared at the broker.
-#[derive(Debug, Clone)]
-pub struct Topology {
-    /// The topic exchange that partners bind to.
-    pub exchange: String,
-    /// The stream that keeps everything for a while.
-    pub archive: String,
-    /// How long the archive keeps it, at least.
-    pub keep: Duration,
-}
-
-impl Default for Topology {
-    /// `shop.events`, and `shop.events.archive` for 7 days.
-    fn default() -> Self {
-        Self {
-            exchange: "shop.events".into(),
-            archive: "shop.events.archive".into(),
-            keep: Duration::from_secs(7 * 24 * 3600),
-        }
-    }
-}
+use session::{Answer, Opening, Parcel, Session};
+pub use topology::Topology;
 
 /// A confirmation that takes longer is given up.
 const CONFIRM: Duration = Duration::from_secs(5);
+/// The same while a partner's queue is known to confirm nothing.
+const CONFIRM_BESIDE_A_STALLED_QUEUE: Duration = Duration::from_secs(1);
+/// A queue that has stalled is believed to be stalled for so long.
+const STALLED: Duration = Duration::from_secs(60);
+/// The archive's own confirmation.
+const PROOF: Duration = Duration::from_secs(3);
 /// Between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(500);
+/// Between two looks at whether the topology is still there.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks at whether the connection is.
+const TICK: Duration = Duration::from_millis(100);
+/// For the database to answer a question.
+const MEMORY: Duration = Duration::from_secs(3);
 /// An AMQP short string holds so many bytes.
 const SHORT: usize = 255;
 
-/// Publishes messages as CloudEvents. Connects when first used and again after every loss.
+/// Publishes messages as CloudEvents. [`Publisher::attend`] connects, and connects again.
 pub struct RabbitPublisher {
     address: Address,
     envelopes: Envelopes,
     topology: Topology,
+    declared: DeclaredTopologies,
     current: Mutex<Current>,
-    /// Held by the one caller that connects.
-    connecting: tokio::sync::Mutex<()>,
+    /// Messages that were under way when the broker closed the channel: one of them was to blame.
+    suspects: Mutex<HashSet<Uuid>>,
 }
 
 struct Current {
     session: Option<Arc<Session>>,
-    /// Why there is none, and when that was found.
+    /// Why there is none.
+    trouble: Trouble,
+    /// Whether the topology is known to be declared, so that the database need not be asked again.
+    is_declared: bool,
+    /// Whether the broker did not answer at all the last time.
+    was_mute: bool,
+    /// When a queue did not confirm although the broker answers.
+    stalled: Option<Instant>,
+}
+
+struct Trouble {
     reason: String,
-    tried_at: Option<Instant>,
+    is_destroyed: bool,
 }
 
 impl std::fmt::Debug for RabbitPublisher {
@@ -83,168 +96,365 @@ impl std::fmt::Debug for RabbitPublisher {
 
 impl RabbitPublisher {
     /// A publisher that has not connected yet.
-    pub fn new(address: Address, envelopes: Envelopes, topology: Topology) -> Self {
-        let current = Current { session: None, reason: "not connected yet".into(), tried_at: None };
-        Self {
-            address,
-            envelopes,
-            topology,
-            current: Mutex::new(current),
-            connecting: tokio::sync::Mutex::new(()),
-        }
+    pub fn new(
+        address: Address,
+        envelopes: Envelopes,
+        topology: Topology,
+        declared: DeclaredTopologies,
+    ) -> Self {
+        let current = Current {
+            session: None,
+            trouble: Trouble { reason: "not connected yet".into(), is_destroyed: false },
+            is_declared: false,
+            was_mute: false,
+            stalled: None,
+        };
+        let (current, suspects) = (Mutex::new(current), Mutex::default());
+        Self { address, envelopes, topology, declared, current, suspects }
     }
 
-    /// Connects and declares the topology, or says why not. Publishing does so by itself; this is
-    /// for telling a person at once that an address, a password or the topology is wrong.
+    /// Connects, or says why not. [`Publisher::attend`] does so by itself; this is for telling a
+    /// person at once that an address, a password or the topology is wrong. Declares the topology
+    /// if that was never done.
     pub async fn connect(&self) -> Result<(), RabbitError> {
-        let _connecting = self.connecting.lock().await;
         if self.live().is_some() {
             return Ok(());
         }
-        let opened = Session::open(&self.address, &self.topology).await;
+        let opened = self.open().await;
         let mut current = self.current();
-        current.tried_at = Some(Instant::now());
         match opened {
             Ok(session) => {
                 info!(broker = %self.address, "connected to RabbitMQ");
                 current.session = Some(Arc::new(session));
+                current.was_mute = false;
                 Ok(())
             }
             Err(error) => {
-                current.reason = error.to_string();
+                current.trouble = Trouble::of(&error);
+                current.was_mute = matches!(error, RabbitError::Unreachable { .. });
                 Err(error)
             }
         }
     }
 
-    fn current(&self) -> std::sync::MutexGuard<'_, Current> {
+    /// Declares the topology, whether or not that was done before, and remembers it.
+    pub async fn declare(&self) -> Result<(), RabbitError> {
+        Session::open(&self.address, &self.topology, Opening::Declare).await?;
+        self.remember().await
+    }
+
+    /// Looks whether messages could be published now: whether the topology is there, and whether
+    /// the broker takes a message for a queue that ends with this look. Changes nothing.
+    pub async fn look(&self) -> Result<Looked, RabbitError> {
+        match self.standing().await? {
+            Standing::Unknown => {
+                look::look(&self.address, None).await?;
+                Ok(Looked::TakesOnceDeclared)
+            }
+            Standing::Declared => {
+                look::look(&self.address, Some(&self.topology)).await?;
+                Ok(Looked::Takes)
+            }
+            Standing::Destroyed { what } => Err(self.destroyed(what)),
+        }
+    }
+
+    async fn open(&self) -> Result<Session, RabbitError> {
+        let was_mute = self.current().was_mute;
+        if was_mute {
+            session::greet(&self.address).await?;
+        }
+        let is_declared = self.current().is_declared;
+        let standing = if is_declared { Standing::Declared } else { self.standing().await? };
+        match standing {
+            Standing::Unknown => {
+                let opened = Session::open(&self.address, &self.topology, Opening::Declare).await?;
+                self.remember().await?;
+                info!(exchange = self.topology.exchange, "declared the exchange and the archive");
+                Ok(opened)
+            }
+            Standing::Declared => {
+                let opened = Session::open(&self.address, &self.topology, Opening::Check).await;
+                if let Err(RabbitError::Destroyed { what, .. }) = &opened {
+                    self.remember_destroyed(what).await;
+                } else {
+                    self.current().is_declared = true;
+                }
+                opened
+            }
+            Standing::Destroyed { what } => Err(self.destroyed(what)),
+        }
+    }
+
+    fn destroyed(&self, what: String) -> RabbitError {
+        RabbitError::Destroyed { at: self.address.to_string(), what }
+    }
+
+    /// The broker and the exchange; what is behind another address is another broker.
+    fn name(&self) -> String {
+        format!("{} {}", self.address, self.topology.exchange)
+    }
+
+    async fn standing(&self) -> Result<Standing, RabbitError> {
+        let name = self.name();
+        match tokio::time::timeout(MEMORY, self.declared.standing(&name)).await {
+            Ok(Ok(standing)) => Ok(standing),
+            Ok(Err(error)) => Err(RabbitError::Memory(error.to_string())),
+            Err(_) => Err(RabbitError::Memory("the database does not answer".into())),
+        }
+    }
+
+    async fn remember(&self) -> Result<(), RabbitError> {
+        let inserted = self.declared.insert(&self.name()).await;
+        inserted.map_err(|error| RabbitError::Memory(error.to_string()))?;
+        self.current().is_declared = true;
+        Ok(())
+    }
+
+    /// Remembers that something is missing, so that nothing is published until a person has had it
+    /// declared again: a partner that declares the exchange for itself does not mend the archive.
+    async fn remember_destroyed(&self, what: &str) {
+        self.current().is_declared = false;
+        let name = self.name();
+        let marked = tokio::time::timeout(MEMORY, self.declared.mark_destroyed(&name, what)).await;
+        if !matches!(marked, Ok(Ok(()))) {
+            warn!(what, "it could not be remembered that this is missing");
+        }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, HashSet<Uuid>> {
+        self.suspects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn live(&self) -> Option<Arc<Session>> {
         self.current().session.clone().filter(|session| session.is_open())
     }
 
-    /// The open session, or a new one unless that was tried a moment ago.
-    async fn session(&self) -> Result<Arc<Session>, Rejection> {
-        if let Some(session) = self.live() {
-            return Ok(session);
+    /// The open session. Never waits for one.
+    fn session(&self) -> Result<Arc<Session>, Rejection> {
+        match self.live() {
+            Some(session) if session.is_blocked() => Err(blocked()),
+            Some(session) => Ok(session),
+            None => Err(self.unavailable()),
         }
-        {
-            let _others = self.connecting.lock().await;
-            let current = self.current();
-            let just_tried = current.tried_at.is_some_and(|at| at.elapsed() < RECONNECT);
-            let open = current.session.as_ref().is_some_and(|session| session.is_open());
-            if just_tried && !open {
-                return Err(Rejection::Unavailable { reason: current.reason.clone() });
-            }
-        }
-        if let Err(error) = self.connect().await {
-            return Err(Rejection::Unavailable { reason: error.to_string() });
-        }
-        self.live().ok_or(Rejection::Unavailable { reason: "the connection was lost".into() })
     }
 
-    /// Forgets a session that has failed; the next message opens another.
-    fn drop_session(&self, failed: &Arc<Session>, reason: &str) -> Rejection {
+    fn unavailable(&self) -> Rejection {
+        Rejection::Unavailable { reason: self.current().trouble.reason.clone() }
+    }
+
+    /// Forgets a session that has failed; [`Publisher::attend`] opens another.
+    fn drop_session(&self, failed: &Arc<Session>, trouble: Trouble) -> Rejection {
+        let reason = trouble.reason.clone();
+        failed.give_up();
         let mut current = self.current();
         if current.session.as_ref().is_some_and(|session| Arc::ptr_eq(session, failed)) {
             warn!(reason, "the connection to RabbitMQ was lost");
             current.session = None;
-            current.reason = reason.to_owned();
+            current.trouble = trouble;
         }
-        Rejection::Unavailable { reason: reason.to_owned() }
+        Rejection::Unavailable { reason }
     }
 
     async fn send(
         &self,
         session: &Arc<Session>,
-        routing_key: &str,
+        message: &Outgoing,
         event: &CloudEvent,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Accepted, Rejection> {
         let body = serde_json::to_vec(event)
             .map_err(|error| Rejection::Unreadable { reason: error.to_string() })?;
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let confirmed_before = session.confirmed();
-        let answer = tokio::time::timeout(CONFIRM, async {
-            session
-                .channel()
-                .basic_publish(
-                    self.topology.exchange.as_str().into(),
-                    routing_key.into(),
-                    options,
-                    &body,
-                    properties(event),
-                )
-                .await?
-                .await
-        })
-        .await;
+        let parcel = Parcel {
+            exchange: &self.topology.exchange,
+            routing_key: &message.routing_key,
+            body: &body,
+            properties: properties(event),
+        };
+        let is_suspect = self.suspects().contains(&message.message_id);
+        let is_alone = is_suspect || !session.has_taken(body.len());
+        let stalled = self.current().stalled.is_some_and(|at| at.elapsed() < STALLED);
+        let patience = if stalled { CONFIRM_BESIDE_A_STALLED_QUEUE } else { CONFIRM };
+        let answer = match is_alone {
+            true => session.send_alone(&parcel, patience, is_suspect).await,
+            false => session.send(&parcel, patience).await,
+        };
         match answer {
-            Ok(Ok(Confirmation::Ack(None))) => {
-                session.count_confirmation();
-                Ok(())
+            Answer::Taken => {
+                self.note_taken(message.message_id);
+                Ok(Accepted::ByAll)
             }
-            Ok(Ok(Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)))) => {
-                session.count_confirmation();
-                Err(Rejection::Unroutable {
-                    code: returned.reply_code,
-                    text: returned.reply_text.as_str().to_owned(),
-                })
+            Answer::Returned => {
+                Err(self.lose(session, topology::missing_binding(&self.topology)).await)
             }
-            Ok(Ok(Confirmation::Nack(None))) => {
-                session.count_confirmation();
-                Err(Rejection::Refused)
+            Answer::NotTakenByAll => self.prove(session, message, parcel, REFUSED).await,
+            Answer::Silence if session.is_blocked() => Err(blocked()),
+            Answer::Silence => {
+                let proven = self.prove(session, message, parcel, STALLING).await;
+                if proven.is_ok() {
+                    self.current().stalled = Some(Instant::now());
+                }
+                proven
             }
-            Ok(Ok(Confirmation::NotRequested)) => {
-                Err(self.drop_session(session, "the channel does not confirm"))
-            }
-            Ok(Err(error)) => Err(self.drop_session(session, &error.to_string())),
-            Err(_) if session.is_blocked() => Err(blocked()),
-            // Others were answered meanwhile: it is this message. Nobody was: it is the connection.
-            Err(_) if session.confirmed() > confirmed_before => Err(Rejection::Unconfirmed),
-            Err(_) => Err(self.drop_session(session, "no confirmation within 5 s")),
+            Answer::Closed(error) => Err(self.blame(session, message, is_alone, &error).await),
+            Answer::GivenUp => Err(self.unavailable()),
         }
+    }
+
+    fn note_taken(&self, message: Uuid) {
+        self.suspects().remove(&message);
+    }
+
+    /// Something of the topology is missing: nothing more is published.
+    async fn lose(&self, session: &Arc<Session>, what: String) -> Rejection {
+        self.remember_destroyed(&what).await;
+        self.drop_session(session, Trouble::of(&self.destroyed(what)))
+    }
+
+    /// A queue has refused the message, or did not confirm it. One answer is given for all queues,
+    /// so the archive is asked alone: once it has the message, nothing is lost, and sending it to
+    /// the exchange again would only give copies to all who have it.
+    async fn prove(
+        &self,
+        session: &Arc<Session>,
+        message: &Outgoing,
+        parcel: Parcel<'_>,
+        reason: &str,
+    ) -> Result<Accepted, Rejection> {
+        let to_archive = Parcel { exchange: &self.topology.archive, ..parcel };
+        match session.send(&to_archive, PROOF).await {
+            Answer::Taken => {
+                self.note_taken(message.message_id);
+                Ok(Accepted::RefusedBySome { reason: reason.to_owned() })
+            }
+            Answer::Returned => {
+                Err(self.lose(session, topology::missing_binding(&self.topology)).await)
+            }
+            Answer::NotTakenByAll => Err(Rejection::Refused { reason: "by the archive".into() }),
+            Answer::Silence if session.is_blocked() => Err(blocked()),
+            Answer::Silence => Err(self.drop_session(session, Trouble::of_silence())),
+            Answer::Closed(error) => Err(self.blame(session, message, false, &error).await),
+            Answer::GivenUp => Err(self.unavailable()),
+        }
+    }
+
+    /// The channel or the connection was closed. Alone on its channel, the message was to blame;
+    /// beside others it may be, and is sent alone the next time.
+    async fn blame(
+        &self,
+        session: &Arc<Session>,
+        message: &Outgoing,
+        was_alone: bool,
+        error: &lapin::Error,
+    ) -> Rejection {
+        let about_a_message = is_about_a_message(error);
+        if about_a_message {
+            self.suspects().insert(message.message_id);
+        }
+        if about_a_message && was_alone {
+            return Rejection::Refused { reason: error.to_string() };
+        }
+        if topology::is_missing(error) {
+            let what = format!("the exchange {}", self.topology.exchange);
+            return self.lose(session, what).await;
+        }
+        self.drop_session(session, Trouble { reason: error.to_string(), is_destroyed: false })
+    }
+
+    /// Looks after the connection once; answers how long that need not be done.
+    async fn tend(&self, looked_at: &mut Instant) -> Duration {
+        let Some(session) = self.live() else {
+            return match self.connect().await {
+                Ok(()) => TICK,
+                Err(RabbitError::Destroyed { .. }) => LOOK,
+                Err(_) => RECONNECT,
+            };
+        };
+        if looked_at.elapsed() >= LOOK && !session.is_blocked() {
+            if let Err(error) = session.check(&self.topology, &self.address.to_string()).await
+                && !session.is_blocked()
+            {
+                if let RabbitError::Destroyed { what, .. } = &error {
+                    self.remember_destroyed(what).await;
+                }
+                drop(self.drop_session(&session, Trouble::of(&error)));
+            }
+            *looked_at = Instant::now();
+        }
+        TICK
+    }
+}
+
+impl Trouble {
+    fn of(error: &RabbitError) -> Self {
+        let is_destroyed = matches!(error, RabbitError::Destroyed { .. });
+        Self { reason: error.to_string(), is_destroyed }
+    }
+
+    fn of_silence() -> Self {
+        Self { reason: "the broker does not answer".into(), is_destroyed: false }
+    }
+}
+
+/// Whether the broker has closed because of something that was sent to it: neither because an
+/// exchange is gone nor because it goes down itself.
+fn is_about_a_message(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(protocol) = error.kind() else { return false };
+    match protocol.kind() {
+        AMQPErrorKind::Soft(soft) => *soft != AMQPSoftError::NOTFOUND,
+        AMQPErrorKind::Hard(hard) => *hard != AMQPHardError::CONNECTIONFORCED,
     }
 }
 
 #[async_trait]
 impl Publisher for RabbitPublisher {
-    async fn publish(&self, message: &Outgoing) -> Result<(), Rejection> {
-        let session = self.session().await?;
-        if session.is_blocked() {
-            return Err(blocked());
+    async fn publish(&self, message: &Outgoing) -> Result<Accepted, Rejection> {
+        let session = self.session()?;
+        let bytes = message.routing_key.len();
+        if bytes > SHORT {
+            let reason = format!("the routing key has {bytes} bytes, more than {SHORT}");
+            return Err(Rejection::Refused { reason });
         }
-        let event = self.envelopes.wrap(message).await.map_err(|error| match error {
-            EnvelopeError::Keys(KeyStoreError::Storage(error)) => {
-                Rejection::Unavailable { reason: error.to_string() }
+        let event = self.envelopes.wrap(message).await.map_err(|error| {
+            let reason = error.to_string();
+            match error.is_temporary() {
+                true => Rejection::Unavailable { reason },
+                // This message's own trouble: the others have keys that are there and open.
+                false => Rejection::Unreadable { reason },
             }
-            // This message's own trouble: the others have keys that are there and open.
-            error @ (EnvelopeError::Keys(
-                KeyStoreError::Missing(_) | KeyStoreError::Damaged(_) | KeyStoreError::Destroyed,
-            )
-            | EnvelopeError::Sealed { .. }) => Rejection::Unreadable { reason: error.to_string() },
         })?;
-        self.send(&session, &message.routing_key, &event).await
+        self.send(&session, message, &event).await
     }
 
     fn state(&self) -> PublisherState {
-        match self.live() {
+        let live = self.live();
+        let current = self.current();
+        let reason = current.trouble.reason.clone();
+        match live {
             Some(session) if session.is_blocked() => {
                 PublisherState::Blocked { reason: ALARM.into() }
             }
             Some(_) => PublisherState::Connected,
-            None => PublisherState::Disconnected { reason: self.current().reason.clone() },
+            None if current.trouble.is_destroyed => PublisherState::Destroyed { reason },
+            None => PublisherState::Disconnected { reason },
         }
     }
 
     async fn attend(&self) {
-        // Its outcome is the state.
-        drop(self.session().await);
+        let mut looked_at = Instant::now();
+        loop {
+            let pause = self.tend(&mut looked_at).await;
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 
 const ALARM: &str = "the broker has raised a memory or disk alarm";
+const REFUSED: &str = "a partner's queue refused its copy (it is full, or has failed)";
+const STALLING: &str = "a partner's queue did not confirm its copy";
 
 fn blocked() -> Rejection {
     Rejection::Unavailable { reason: ALARM.into() }

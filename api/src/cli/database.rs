@@ -20,8 +20,8 @@ const FIRST: Duration = Duration::from_secs(5);
 const API: u32 = 20;
 /// Connections of the engine's activities and claims; its lanes and its lease have their own.
 const ENGINE: u32 = 20;
-/// Connections of the relay: it does one thing after the other.
-const RELAY: u32 = 3;
+/// Connections of the relay: one for each of its tasks that need the database, and two to spare.
+const RELAY: u32 = 5;
 /// Connections beside the pools: lanes, claims, rounds, lease, listeners, housekeeping, the look at the database.
 const OTHERS: u32 = 12;
 /// How long the engine and the relay wait for a connection of their pools.
@@ -151,6 +151,11 @@ impl Database {
     /// For the look which key store belongs to this database.
     pub(super) fn keys_pool(&self) -> PgPool {
         self.pool("stepwise keys", Waits::COMMAND, 1)
+    }
+
+    /// For what is remembered of the broker.
+    pub(super) fn broker_pool(&self) -> PgPool {
+        self.pool("stepwise broker", Waits::USUAL, 1)
     }
 
     /// For the figures that are read when somebody asks for them.

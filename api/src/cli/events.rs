@@ -51,8 +51,16 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let mut events = Box::pin(events.take(count.unwrap_or(usize::MAX)));
     while let Some(published) = events.next().await {
         let message = published.map_err(unread)?.message;
-        let event = envelopes.wrap(&message).await;
-        let event = event.map_err(|error| Failure::failed("an event cannot be shown", error))?;
+        let event = match envelopes.wrap(&message).await {
+            Ok(event) => event,
+            Err(error) if error.is_temporary() => {
+                return Err(Failure::failed("the key store does not answer", error));
+            }
+            Err(error) => {
+                tracing::error!(id = %message.message_id, %error, "an event cannot be shown");
+                continue;
+            }
+        };
         let line = serde_json::to_string(&event).expect("an event is plain data");
         say!("{line}");
     }

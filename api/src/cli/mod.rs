@@ -64,7 +64,7 @@ enum Command {
     /// Drive what a dead worker held; started by workers.
     #[command(hide = true)]
     Quarantine,
-    /// Publish events; any number of processes may, one publishes a shard at a time.
+    /// Publish events; any number of processes may, they share the work.
     #[command(after_help = "Example: stepwise relay --amqp-url amqp://shop@localhost/shop")]
     Relay(relay::Args),
     /// Run the sandbox payment gateway.

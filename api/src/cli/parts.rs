@@ -1,21 +1,13 @@
 //! The parts of a process, run together: front door, worker, relay, in any combination.
 
-use std::{
-    future::Future,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args as ClapArgs;
 use sqlx::PgPool;
 use stepwise_adapters::breaker::{Breaker, Line};
 use stepwise_engine::{
     Engine, WorkerConfig, database,
-    outbox::{Publisher, Relay, RelaySettings},
+    outbox::{Publisher, Relay, RelayHealth, RelaySettings},
 };
 use stepwise_workflows::sagas::CALL_THE_GATEWAY;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -109,16 +101,15 @@ impl Parts {
         });
     }
 
-    /// A relay. What it answers is true as long as it runs.
-    pub(super) fn relay(&mut self, pool: PgPool, publisher: Arc<dyn Publisher>) -> Arc<AtomicBool> {
-        let (runs, stop) = (Arc::new(AtomicBool::new(true)), self.stop.clone());
-        let running = Arc::clone(&runs);
+    /// A relay. Answers what tells how it is.
+    pub(super) fn relay(&mut self, pool: PgPool, publisher: Arc<dyn Publisher>) -> RelayHealth {
+        let relay = Relay::new(pool, publisher, RelaySettings::default());
+        let (health, stop) = (relay.health(), self.stop.clone());
         self.add("the relay", async move {
-            Relay::new(pool, publisher, RelaySettings::default()).run(stop).await;
-            running.store(false, Ordering::Relaxed);
+            relay.run(stop).await;
             Ok(())
         });
-        runs
+        health
     }
 
     /// What the process says about itself, on a port of its own, if that is wanted.

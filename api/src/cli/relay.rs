@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 
 use super::{
     Failure, Shutdown, broker,
-    database::{Database, Role},
+    database::{self, Database, Role},
     doctor,
     folder::Folder,
     keys,
@@ -17,23 +17,36 @@ use crate::{monitor::Monitor, readiness::Readiness};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
+    /// Declare the exchange and the archive at the broker and end; for when they were destroyed
+    #[arg(long)]
+    declare: bool,
     #[command(flatten)]
     monitoring: Monitoring,
 }
 
 /// Publishes until told to stop.
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
-    let shutdown = Shutdown::on_signal()?;
     let address = broker::address(settings)?;
     let folder = Folder::open(&settings.data_dir)?;
+    if args.declare {
+        let Some(address) = address else {
+            return Err(Failure::usage("which broker? Give --amqp-url (or STEPWISE_AMQP_URL)"));
+        };
+        let db = database::connect(settings, 1).await?;
+        broker::declare(address, Arc::new(keys::open(&folder, &db).await?), db).await?;
+        println!("the exchange and the archive are declared; partners must bind their queues");
+        return Ok(());
+    }
+    let shutdown = Shutdown::on_signal()?;
     let database = Database::given(settings).await?;
     database.has_room_for(Role::Relay).await?;
     database.verify().await?;
     database.watch();
-    let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let broker = broker::open(address, Arc::new(keys)).await?;
+    let keys = Arc::new(keys::open(&folder, &database.keys_pool()).await?);
+    let pool = database.relay_pool();
+    let broker = broker::open(address, keys, pool.clone()).await?;
     let mut parts = Parts::new(shutdown.token());
-    let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));
+    let relay = parts.relay(pool, Arc::clone(&broker.publisher));
     let mut readiness = Readiness::default().with_relay(relay);
     if broker.is_rabbit {
         readiness = readiness.with_broker(broker.publisher);

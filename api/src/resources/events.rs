@@ -1,9 +1,11 @@
-//! Integration events as server-sent events, for who has no broker, or does not want one.
+//! Integration events as server-sent events, for those who have no broker, or do not want one.
 //!
-//! The same CloudEvents as on the broker; a service sees `***` instead of personal data. An event's id on the stream is the position after it:
-//! whoever reconnects with `Last-Event-ID` loses nothing and gets nothing twice.
+//! The same CloudEvents as on the broker; a service sees `***` instead of personal data. An event's id
+//! on the stream is the position after it: a client that reconnects with `Last-Event-ID` loses
+//! nothing and gets nothing twice. The stream begins with an id without data, so that this also
+//! holds before the first event. An event that cannot be shown is set aside, and the stream goes on.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::{
@@ -15,10 +17,11 @@ use poem_openapi::{
     Enum, Object, OpenApi,
     param::{Header, Query},
     payload::EventStream,
-    types::{Any, ToJSON},
+    registry::{MetaSchemaRef, Registry},
+    types::{Any, ToJSON, Type},
 };
 use serde_json::Value;
-use stepwise_engine::outbox::{Feed, FeedError, Position};
+use stepwise_engine::outbox::{Feed, FeedError, Position, Published};
 use stepwise_workflows::cloud_event::{CloudEvent, Envelopes};
 use uuid::Uuid;
 
@@ -30,6 +33,9 @@ use crate::door::{
 
 /// The operations about integration events.
 pub struct Events;
+
+/// Between two questions to a key store that does not answer.
+const KEYS_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a stream without a position begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
@@ -93,10 +99,85 @@ impl CloudEventShape {
     }
 }
 
+/// What goes out on a stream. Only events are in the API's description.
+enum Sent {
+    /// Where the stream begins, so that a client that reconnects before the first event misses
+    /// nothing.
+    Position(String),
+    /// An event and the position after it.
+    Event(Box<CloudEventShape>),
+}
+
+impl Type for Sent {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        CloudEventShape::name()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        CloudEventShape::schema_ref()
+    }
+
+    fn register(registry: &mut Registry) {
+        CloudEventShape::register(registry);
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(self.as_raw_value().into_iter())
+    }
+}
+
+impl ToJSON for Sent {
+    fn to_json(&self) -> Option<Value> {
+        match self {
+            Self::Position(_) => None,
+            Self::Event(event) => event.to_json(),
+        }
+    }
+}
+
+/// Puts published messages into their outer form.
+#[derive(Clone)]
+struct Shown {
+    envelopes: Envelopes,
+    feed: Feed,
+}
+
+impl Shown {
+    /// The event; `None` where it can be shown to nobody and was set aside. A key store that does
+    /// not answer is waited for: to leave the event out would be to lose it.
+    async fn show(&self, published: &Published) -> Option<Sent> {
+        let unreadable = loop {
+            match self.envelopes.wrap(&published.message).await {
+                Ok(event) => {
+                    let shape = CloudEventShape::new(event, &published.position);
+                    return Some(Sent::Event(Box::new(shape)));
+                }
+                Err(error) if error.is_temporary() => {
+                    tracing::warn!(%error, "an event stream waits for the key store");
+                    tokio::time::sleep(KEYS_AGAIN).await;
+                }
+                Err(error) => break error.to_string(),
+            }
+        };
+        if let Err(error) = self.feed.set_aside(published, &unreadable).await {
+            tracing::warn!(%error, "an event that cannot be shown could not be set aside");
+        }
+        None
+    }
+}
+
 #[OpenApi(prefix_path = "/v1/events", tag = "Group::Webhooks")]
 impl Events {
     /// Integration events as they are published, in order per subject. A service sees `***` where an
-    /// admin sees personal data.
+    /// admin sees personal data. The stream begins with an id without data: where it begins.
     #[oai(path = "/stream", method = "get", operation_id = "streamEvents")]
     async fn stream(
         &self,
@@ -106,7 +187,7 @@ impl Events {
         last: Header<Option<String>>,
         /// Where to begin without one; the default is `oldest`.
         from: Query<Option<From>>,
-    ) -> Result<EventStream<BoxStream<'static, CloudEventShape>>, Problem> {
+    ) -> Result<EventStream<BoxStream<'static, Sent>>, Problem> {
         let feed = Feed::new(by.door.db.clone());
         let position = match (last.0.filter(|id| !id.is_empty()), from.0) {
             (Some(id), _) => id.parse().map_err(not_readable)?,
@@ -119,27 +200,34 @@ impl Events {
         if by.role == Role::Service {
             envelopes = envelopes.masked();
         }
+        let shown = Shown { envelopes, feed: feed.clone() };
+        let stop = by.door.stop.clone().cancelled_owned();
+        let begin = Sent::Position(position.to_string());
         let events = feed
             .tail(position)
             .map_err(|error| tracing::warn!(%error, "an event stream ends"))
-            .and_then(move |published| {
-                let envelopes = envelopes.clone();
+            .filter_map(move |published| {
+                let shown = shown.clone();
                 async move {
-                    let event = envelopes.wrap(&published.message).await;
-                    event.map(|event| CloudEventShape::new(event, &published.position)).map_err(
-                        |error| tracing::error!(%error, "an event cannot be shown; its stream ends"),
-                    )
+                    match published {
+                        Ok(published) => shown.show(&published).await.map(Ok),
+                        Err(()) => Some(Err(())),
+                    }
                 }
             });
         // Whoever reads comes back with the last id; an error would only repeat what is logged.
         let events = events.map(Result::ok).take_while(|e| std::future::ready(e.is_some()));
-        let stop = by.door.stop.clone().cancelled_owned();
-        let events = events.flat_map(stream::iter).take_until(stop).boxed();
-        let told = EventStream::new(events).to_event(|event: CloudEventShape| {
-            let json = event.to_json().unwrap_or_default().to_string();
-            Event::message(json).id(event.position).event_type(event.kind)
+        let events = events.flat_map(stream::iter).take_until(stop);
+        let sent = stream::iter([begin]).chain(events).boxed();
+        let sent = EventStream::new(sent).to_event(|sent: Sent| match sent {
+            // An id without data: clients remember it and hand nothing to their listeners.
+            Sent::Position(position) => Event::message("").id(position),
+            Sent::Event(event) => {
+                let json = event.to_json().unwrap_or_default().to_string();
+                Event::message(json).id(event.position).event_type(event.kind)
+            }
         });
-        Ok(told.keep_alive(Duration::from_secs(15)))
+        Ok(sent.keep_alive(Duration::from_secs(15)))
     }
 }
 

@@ -17,5 +17,6 @@ mod races;
 mod repeats;
 mod shopper;
 mod shopping;
+mod streams;
 mod verbs;
 mod webhooks;

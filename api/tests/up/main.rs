@@ -2,6 +2,7 @@
 //! its own Postgres and its own gateway, in a folder of each test's own.
 
 mod books;
+mod broker;
 mod chaos;
 mod crashes;
 mod customers;

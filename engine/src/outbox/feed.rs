@@ -61,6 +61,12 @@ pub enum FeedError {
     Database(#[from] sqlx::Error),
 }
 
+impl Position {
+    fn of(&self, shard: i16) -> i64 {
+        self.0[usize::from(shard.unsigned_abs())]
+    }
+}
+
 #[derive(FromRow)]
 struct Row {
     n: i64,
@@ -93,8 +99,9 @@ impl Feed {
              from unnest($1::smallint[], $2::bigint[]) as seen (shard, n)
              join saga.outbox_shard lease on lease.shard = seen.shard and lease.feed_n > seen.n
              cross join lateral (
-                 select shard, n, subject, sequence, message_id, kind, routing_key, source, data,
-                     sealed_for, correlation, causation, traceparent, happened_at
+                 select shard, n, subject, sequence, message_id, kind, routing_key, source,
+                     data::text as data, sealed_for, correlation, causation, traceparent,
+                     happened_at
                  from saga.feed
                  where shard = seen.shard and n > seen.n
                  order by n
@@ -145,6 +152,32 @@ impl Feed {
         })
     }
 
+    /// Notes that nobody can be shown the message before this position, and says so once: readers
+    /// go on with the next. Answers whether this was news.
+    pub async fn set_aside(&self, published: &Published, reason: &str) -> Result<bool, FeedError> {
+        let message = &published.message;
+        let noted = sqlx::query(
+            "-- feed: set aside
+             insert into saga.feed_trouble (shard, n, kind, reason)
+             values ($1, $2, 'unreadable', $3)
+             on conflict do nothing",
+        )
+        .bind(message.shard)
+        .bind(published.position.of(message.shard))
+        .bind(reason)
+        .execute(&self.pool)
+        .await?;
+        let is_news = noted.rows_affected() == 1;
+        if is_news {
+            metrics::counter!("stepwise_feed_unreadable_total").increment(1);
+            tracing::error!(
+                message_id = %message.message_id, kind = message.kind, reason,
+                "a published message cannot be shown; it is set aside and readers go on"
+            );
+        }
+        Ok(is_news)
+    }
+
     /// Forgets what was published longer ago than `keep`, at most 200 messages of each of these
     /// shards. Answers how many.
     pub async fn forget(&self, shards: &[i16], keep: Duration) -> Result<u64, FeedError> {
@@ -158,10 +191,20 @@ impl Feed {
                      where shard = held.shard order by n limit 200
                  ) first
                  where first.published_at < clock_timestamp() - make_interval(secs => $2)
+             ), last as materialized (
+                 -- Locked in the order in which those who publish lock these rows.
+                 select lease.shard, highest.n
+                 from saga.outbox_shard lease
+                 join (select shard, max(n) as n from old group by shard) highest
+                     on highest.shard = lease.shard
+                 order by lease.shard
+                 for update of lease
              ), kept as (
                  update saga.outbox_shard lease set feed_kept_from = last.n + 1
-                 from (select shard, max(n) as n from old group by shard) last
-                 where lease.shard = last.shard
+                 from last where lease.shard = last.shard
+             ), troubles as (
+                 delete from saga.feed_trouble using last
+                 where feed_trouble.shard = last.shard and feed_trouble.n <= last.n
              )
              delete from saga.feed using old where feed.shard = old.shard and feed.n = old.n",
         )

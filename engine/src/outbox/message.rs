@@ -97,8 +97,8 @@ pub struct Outgoing {
     pub routing_key: String,
     /// See [`Message::source`].
     pub source: String,
-    /// See [`Message::data`].
-    pub data: Value,
+    /// See [`Message::data`]; as text, so that one that cannot be read spoils no other.
+    pub data: String,
     /// See [`Message::sealed_for`].
     pub sealed_for: Option<Uuid>,
     /// See [`Message::correlation`].

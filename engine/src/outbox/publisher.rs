@@ -9,16 +9,29 @@ use super::Outgoing;
 /// two of one subject.
 #[async_trait]
 pub trait Publisher: Send + Sync {
-    /// Returns once somebody else is durably responsible for the message. Must end by itself: a
-    /// confirmation that does not come within seconds is [`Rejection::Unconfirmed`].
-    async fn publish(&self, message: &Outgoing) -> Result<(), Rejection>;
+    /// Returns once somebody else is durably responsible for the message. Must end by itself, within
+    /// seconds, whatever the other side does.
+    async fn publish(&self, message: &Outgoing) -> Result<Accepted, Rejection>;
 
-    /// What an operator should see.
+    /// What an operator should see. Asks nobody.
     fn state(&self) -> PublisherState;
 
-    /// Called every few seconds, also when there is nothing to publish: the time to renew a lost
-    /// connection, so that [`state`](Self::state) is true.
+    /// Connects, and connects again after a loss. A task of its own in the relay runs this beside
+    /// the publishing and calls it again a second after it has returned.
     async fn attend(&self) {}
+}
+
+/// Who has a message that was published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Accepted {
+    /// Everybody who asked for it.
+    ByAll,
+    /// The publisher keeps it durably, and somebody who asked for it did not take a copy. It is not
+    /// sent again: all others would get it twice.
+    RefusedBySome {
+        /// What is known about it, without personal data.
+        reason: String,
+    },
 }
 
 /// Why a message was not taken. All but the last hold back the message's subject only.
@@ -32,9 +45,12 @@ pub enum Rejection {
         /// The broker's reply text.
         text: String,
     },
-    /// The broker said no.
-    #[error("refused by the broker")]
-    Refused,
+    /// The broker will not take this message, for example because it is too large.
+    #[error("refused by the broker: {reason}")]
+    Refused {
+        /// The broker's words.
+        reason: String,
+    },
     /// No answer in time; it may have arrived.
     #[error("not confirmed in time")]
     Unconfirmed,
@@ -44,7 +60,7 @@ pub enum Rejection {
         /// Why, without personal data.
         reason: String,
     },
-    /// Nobody can be reached at the moment: all messages wait, none is blamed.
+    /// Nothing can be published at the moment: all messages wait, none is blamed.
     #[error("no publisher: {reason}")]
     Unavailable {
         /// Why, without secrets.
@@ -67,6 +83,11 @@ pub enum PublisherState {
         /// Why, without secrets.
         reason: String,
     },
+    /// Somebody has destroyed what messages are published to. Messages wait for a person.
+    Destroyed {
+        /// What is gone and what to do.
+        reason: String,
+    },
 }
 
 /// The publisher of an installation without a broker: the feed itself is where messages go.
@@ -75,8 +96,8 @@ pub struct Embedded;
 
 #[async_trait]
 impl Publisher for Embedded {
-    async fn publish(&self, _: &Outgoing) -> Result<(), Rejection> {
-        Ok(())
+    async fn publish(&self, _: &Outgoing) -> Result<Accepted, Rejection> {
+        Ok(Accepted::ByAll)
     }
 
     fn state(&self) -> PublisherState {

@@ -6,7 +6,8 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::lease::Epochs;
-use super::{Lag, Message, Outgoing};
+use super::publishing::{Confirmed, Head};
+use super::{Failing, FeedTroubles, Lag, Message, Outgoing};
 
 /// The channel on which a sleeping relay is woken.
 pub(super) const WAKE: &str = "saga_outbox";
@@ -30,7 +31,8 @@ pub(super) async fn insert(tx: &mut PgConnection, messages: &[Message]) -> Resul
                  as message (shard, subject, sequence, message_id, kind, routing_key,
                      source, data, sealed_for, correlation, causation, traceparent)
          )
-         select pg_notify('saga_outbox', '') from saga.outbox_sleep where asleep",
+         select pg_notify('saga_outbox', '') from saga.outbox_relay
+         where asleep and alive_until > clock_timestamp()",
     )
     .bind(all(messages, Message::shard))
     .bind(all(messages, |m| m.subject.as_str()))
@@ -51,7 +53,7 @@ pub(super) async fn insert(tx: &mut PgConnection, messages: &[Message]) -> Resul
 
 /// The first waiting message of each subject, at most 32 a shard and 512 in all. A head whose next
 /// try is not due stays its subject's head.
-pub(super) async fn heads(pool: &PgPool, shards: &[i16]) -> Result<Vec<Outgoing>, sqlx::Error> {
+pub(super) async fn heads(pool: &PgPool, shards: &[i16]) -> Result<Vec<Head>, sqlx::Error> {
     sqlx::query_as(
         "-- outbox: heads
          select head.*
@@ -59,8 +61,8 @@ pub(super) async fn heads(pool: &PgPool, shards: &[i16]) -> Result<Vec<Outgoing>
          cross join lateral (
              select first.* from (
                  select distinct on (subject) shard, subject, sequence, message_id, kind,
-                     routing_key, source, data, sealed_for, correlation, causation, traceparent,
-                     happened_at, next_try_at
+                     routing_key, source, data::text as data, sealed_for, correlation, causation,
+                     traceparent, happened_at, tries, next_try_at
                  from saga.outbox
                  where shard = held.shard
                  order by subject, sequence
@@ -76,19 +78,19 @@ pub(super) async fn heads(pool: &PgPool, shards: &[i16]) -> Result<Vec<Outgoing>
 }
 
 /// Moves confirmed messages to the feed, numbering them in the given order within each shard, in
-/// one statement. Answers the ids moved: one that is missing was moved before or belongs to a shard
-/// that another relay has taken over.
+/// one statement, and notes what somebody did not take. Answers the ids moved: one that is missing
+/// was moved before or belongs to a shard that another relay has taken over.
 pub(super) async fn mark_published(
     pool: &PgPool,
     owner: Uuid,
     epochs: &Epochs,
-    confirmed: &[Outgoing],
+    confirmed: &[Confirmed],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     let mut places: BTreeMap<i16, i64> = BTreeMap::new();
     let place: Vec<i64> = confirmed
         .iter()
-        .map(|message| {
-            let last = places.entry(message.shard).or_default();
+        .map(|one| {
+            let last = places.entry(one.message.shard).or_default();
             *last += 1;
             *last
         })
@@ -109,15 +111,19 @@ pub(super) async fn mark_published(
              update saga.outbox_shard lease set feed_n = ours.feed_n + ours.many
              from ours where lease.shard = ours.shard
          ), confirmed as materialized (
-             select ours.shard, message.subject, message.sequence, ours.feed_n + message.place as n
-             from unnest($2::smallint[], $3::text[], $4::bigint[], $8::bigint[])
-                 as message (shard, subject, sequence, place)
+             select ours.shard, message.subject, message.sequence, message.refusal,
+                 ours.feed_n + message.place as n
+             from unnest($2::smallint[], $3::text[], $4::bigint[], $8::bigint[], $9::text[])
+                 as message (shard, subject, sequence, place, refusal)
              join ours on ours.shard = message.shard
          ), taken as (
              delete from saga.outbox waiting using confirmed
              where waiting.shard = confirmed.shard and waiting.subject = confirmed.subject
                  and waiting.sequence = confirmed.sequence
-             returning confirmed.n, waiting.*
+             returning confirmed.n, confirmed.refusal, waiting.*
+         ), refused as (
+             insert into saga.feed_trouble (shard, n, kind, reason)
+             select shard, n, 'refused', refusal from taken where refusal is not null
          )
          insert into saga.feed (shard, n, subject, sequence, message_id, kind, routing_key, source,
              data, sealed_for, correlation, causation, traceparent, happened_at)
@@ -127,13 +133,14 @@ pub(super) async fn mark_published(
          returning message_id",
     )
     .bind(owner)
-    .bind(confirmed.iter().map(|m| m.shard).collect::<Vec<_>>())
-    .bind(confirmed.iter().map(|m| m.subject.as_str()).collect::<Vec<_>>())
-    .bind(confirmed.iter().map(|m| m.sequence).collect::<Vec<_>>())
+    .bind(confirmed.iter().map(|one| one.message.shard).collect::<Vec<_>>())
+    .bind(confirmed.iter().map(|one| one.message.subject.as_str()).collect::<Vec<_>>())
+    .bind(confirmed.iter().map(|one| one.message.sequence).collect::<Vec<_>>())
     .bind(shards)
     .bind(counts)
     .bind(epochs)
     .bind(place)
+    .bind(confirmed.iter().map(|one| one.refusal.as_deref()).collect::<Vec<_>>())
     .fetch_all(pool)
     .await
 }
@@ -169,15 +176,12 @@ pub(super) async fn postpone(
 }
 
 /// Says that a relay goes to sleep and wants to be notified, or that it is awake.
-pub(super) async fn sleep(pool: &PgPool, asleep: bool) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- outbox: sleep
-         insert into saga.outbox_sleep (asleep) values ($1)
-         on conflict (only_row) do update set asleep = excluded.asleep",
-    )
-    .bind(asleep)
-    .execute(pool)
-    .await?;
+pub(super) async fn sleep(pool: &PgPool, owner: Uuid, asleep: bool) -> Result<(), sqlx::Error> {
+    sqlx::query("-- outbox: sleep\n update saga.outbox_relay set asleep = $2 where owner = $1")
+        .bind(owner)
+        .bind(asleep)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 
@@ -192,4 +196,45 @@ pub(super) async fn lag(pool: &PgPool) -> Result<Lag, sqlx::Error> {
     .fetch_one(pool)
     .await?;
     Ok(Lag { messages, oldest_s, failing })
+}
+
+pub(super) async fn failing(pool: &PgPool, limit: i64) -> Result<Vec<Failing>, sqlx::Error> {
+    sqlx::query_as(
+        "-- outbox: failing
+         select subject, sequence, message_id, kind, tries, coalesce(error, '') as error,
+             extract(epoch from clock_timestamp() - recorded_at)::float8 as age_s
+         from (select * from saga.outbox limit 10000) waiting
+         where tries > 0
+         order by recorded_at
+         limit $1",
+    )
+    .bind(limit)
+    .fetch_all(pool)
+    .await
+}
+
+pub(super) async fn feed_troubles(pool: &PgPool) -> Result<FeedTroubles, sqlx::Error> {
+    type Row = (String, i64, f64, String);
+    let rows: Vec<Row> = sqlx::query_as(
+        "-- outbox: feed troubles
+         select kind, count(*),
+             extract(epoch from clock_timestamp() - max(noted_at))::float8,
+             (array_agg(format('%s.%s: %s', shard, n, reason) order by noted_at desc))[1]
+         from saga.feed_trouble
+         group by kind",
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut troubles = FeedTroubles::default();
+    for (kind, count, ago_s, reason) in rows {
+        if kind == "refused" {
+            troubles.refused = count;
+            troubles.refused_s_ago = Some(ago_s);
+            troubles.refused_reason = Some(reason);
+        } else {
+            troubles.unreadable = count;
+            troubles.unreadable_reason = Some(reason);
+        }
+    }
+    Ok(troubles)
 }

@@ -17,7 +17,7 @@ use stepwise_engine::{
     WorkerConfig,
     hooks::Hooks,
     migrations,
-    outbox::{Outgoing, Publisher, PublisherState, Rejection, Relay, RelaySettings},
+    outbox::{Accepted, Outgoing, Publisher, PublisherState, Rejection, Relay, RelaySettings},
     quarantine::{Quarantine, quarantined},
     work,
 };
@@ -141,14 +141,14 @@ struct Consumer(Outside);
 
 #[async_trait]
 impl Publisher for Consumer {
-    async fn publish(&self, message: &Outgoing) -> Result<(), Rejection> {
+    async fn publish(&self, message: &Outgoing) -> Result<Accepted, Rejection> {
         let request = Request::Publish {
             subject: message.subject.clone(),
             sequence: message.sequence,
             id: message.message_id,
         };
         match self.0.ask(request).await {
-            Ok(Reply::Done(_)) => Ok(()),
+            Ok(Reply::Done(_)) => Ok(Accepted::ByAll),
             Ok(_) => Err(Rejection::Unavailable { reason: "refused".to_owned() }),
             Err(_) => Err(Rejection::Unconfirmed),
         }

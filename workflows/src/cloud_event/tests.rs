@@ -31,7 +31,7 @@ fn outgoing(data: Value, sealed_for: Option<Uuid>) -> Outgoing {
         kind: "shop.order.cancelled.v1".into(),
         routing_key: "shop.order.cancelled.v1".into(),
         source: "/stepwise/order".into(),
-        data,
+        data: data.to_string(),
         sealed_for,
         correlation: Some("saga-1".into()),
         causation: None,

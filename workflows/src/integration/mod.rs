@@ -7,7 +7,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::PgConnection;
-use stepwise_engine::outbox::{self, Message};
+use stepwise_engine::outbox::{self, Message, PublishError};
 use uuid::Uuid;
 
 use crate::{events::Sealed, money::Money};
@@ -144,7 +144,11 @@ pub async fn publish(
             Message { sealed_for: notification.sealed_for(), ..message }
         })
         .collect();
-    outbox::publish_all(tx, &messages).await
+    outbox::publish_all(tx, &messages).await.map_err(|error| match error {
+        PublishError::Database(error) => error,
+        // Does not happen: the kinds above are the routing keys, and all are short.
+        refused @ PublishError::RoutingKey { .. } => sqlx::Error::Encode(Box::new(refused)),
+    })
 }
 
 #[cfg(test)]

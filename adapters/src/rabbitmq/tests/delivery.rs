@@ -57,7 +57,7 @@ async fn the_archive_takes_what_no_partner_has_asked_for() {
 async fn nothing_is_lost_and_order_is_kept_while_the_broker_goes_and_comes() {
     const SUBJECTS: usize = 20;
     const EACH: i64 = 15;
-    let (proxy, url) = through_a_wire().await;
+    let (proxy, url) = through_a_network().await;
     let stage = Stage::set(&url).await;
     let queue = stage.queue("#", &[]).await;
     let mut consumer = stage.consume(&queue).await;
@@ -67,12 +67,12 @@ async fn nothing_is_lost_and_order_is_kept_while_the_broker_goes_and_comes() {
             .collect();
         stage.write(&messages).await;
         if sequence % 5 == 0 {
-            proxy.set(Wire::Cut);
+            proxy.set(Network::Cut);
             until("the loss is visible", || async {
                 matches!(stage.publisher.state(), PublisherState::Disconnected { .. })
             })
             .await;
-            proxy.set(Wire::Whole);
+            proxy.set(Network::Whole);
         }
     }
     stage.drained().await;

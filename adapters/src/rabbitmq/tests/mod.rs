@@ -1,10 +1,9 @@
 mod delivery;
-mod proxy;
+mod partners;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,15 +18,20 @@ use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::migrations::migrations;
-use stepwise_engine::outbox::{self, Message, Publisher, PublisherState, Relay, RelaySettings};
+use stepwise_engine::outbox::{
+    self, DeclaredTopologies, Message, Publisher, PublisherState, Relay, RelaySettings,
+};
 use stepwise_engine::testing::Database;
 use stepwise_workflows::cloud_event::Envelopes;
 use stepwise_workflows::privacy::{CustomerKey, KeyStore, KeyStoreError};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Address, RabbitError, RabbitPublisher, Topology};
-use proxy::{Proxy, Wire};
+use super::{Address, Looked, RabbitError, RabbitPublisher, Topology};
+use stepwise_tests::{
+    proxy::{Network, Proxy},
+    rabbit::Node,
+};
 
 struct NoKeys;
 
@@ -66,6 +70,11 @@ struct Stage {
 impl Stage {
     /// Publishes to `url` and consumes at the broker itself.
     async fn set(url: &str) -> Self {
+        Self::at(url, &amqp_url()).await
+    }
+
+    /// Publishes to `url` and consumes at `broker`.
+    async fn at(url: &str, broker: &str) -> Self {
         let database = Database::fresh(&[migrations()]).await;
         let name = format!("test.{}", Uuid::now_v7().simple());
         let topology = Topology {
@@ -75,12 +84,14 @@ impl Stage {
         };
         let address: Address = url.parse().expect("an AMQP address");
         let envelopes = Envelopes::new(Arc::new(NoKeys));
-        let publisher = Arc::new(RabbitPublisher::new(address, envelopes, topology.clone()));
+        let declared = DeclaredTopologies::new(database.pool().clone());
+        let publisher = RabbitPublisher::new(address, envelopes, topology.clone(), declared);
+        let publisher = Arc::new(publisher);
         publisher.connect().await.expect("the broker of AMQP_URL can be reached");
 
-        let connection = Connection::connect(&amqp_url(), ConnectionProperties::default())
+        let connection = Connection::connect(broker, ConnectionProperties::default())
             .await
-            .expect("the broker of AMQP_URL can be reached");
+            .expect("the broker can be reached");
         let partner = connection.create_channel().await.expect("a channel");
         let stop = CancellationToken::new();
         let settings =
@@ -166,6 +177,10 @@ impl Stage {
             .exchange_delete(self.topology.exchange.as_str().into(), Default::default())
             .await
             .expect("the exchange is there");
+        self.partner
+            .exchange_delete(archive.into(), Default::default())
+            .await
+            .expect("the archive's exchange is there");
         drop(self.connection.close(200, "done".into()).await);
         self.database.close().await;
     }
@@ -196,19 +211,7 @@ async fn until<F: Future<Output = bool>>(expected: &str, condition: impl Fn() ->
     }
 }
 
-/// The broker behind a wire, and the address that leads through it.
-async fn through_a_wire() -> (Proxy, String) {
-    let url = amqp_url();
-    let authority = url.split("://").nth(1).and_then(|rest| rest.split('/').next());
-    let authority = authority.expect("AMQP_URL has an authority");
-    let host = authority.rsplit('@').next().unwrap_or(authority);
-    let with_port = if host.contains(':') { host.to_owned() } else { format!("{host}:5672") };
-    let broker = with_port
-        .to_socket_addrs()
-        .expect("the broker's address resolves")
-        .find(std::net::SocketAddr::is_ipv4)
-        .expect("it has an address");
-    let proxy = Proxy::before(broker).await;
-    let through = url.replacen(host, &format!("127.0.0.1:{}", proxy.port), 1);
-    (proxy, through)
+/// The broker behind a network that can break, and the address that leads through it.
+async fn through_a_network() -> (Proxy, String) {
+    Proxy::before_url(&amqp_url()).await
 }

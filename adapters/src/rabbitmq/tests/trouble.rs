@@ -1,7 +1,7 @@
 use super::*;
 
 #[tokio::test]
-async fn an_unroutable_message_waits_on_its_row_and_arrives_after_rebinding() {
+async fn messages_wait_once_the_archives_binding_is_gone_until_it_is_declared_again() {
     let stage = Stage::set(&amqp_url()).await;
     let archive = stage.topology.archive.clone();
     let exchange = stage.topology.exchange.clone();
@@ -16,38 +16,19 @@ async fn an_unroutable_message_waits_on_its_row_and_arrives_after_rebinding() {
         .await
         .expect("the archive was bound");
     stage.write(&[message("shop.order.placed.v1", "order-1", 1)]).await;
-    until("the reason stands on the row", || async {
-        stage.error_of("order-1").await.is_some_and(|error| error.contains("312 NO_ROUTE"))
+    until("it is told", || async {
+        let state = stage.publisher.state();
+        matches!(state, PublisherState::Destroyed { reason } if reason.contains("binding of the archive"))
     })
     .await;
+    assert_eq!(outbox::lag(stage.pool()).await.expect("lag").messages, 1, "nothing is marked");
+    assert_eq!(stage.error_of("order-1").await, None, "no message is blamed");
+    // A partner alone does not mend it: the archive would go without.
     let queue = stage.queue("#", &[]).await;
     let mut consumer = stage.consume(&queue).await;
-    assert_eq!(body(&next(&mut consumer).await)["subject"], "order-1");
-    stage.drained().await;
-    stage.clear().await;
-}
-
-#[tokio::test]
-async fn a_refused_message_holds_back_its_own_subject_only() {
-    let stage = Stage::set(&amqp_url()).await;
-    let full = [
-        ("x-max-length", AMQPValue::LongInt(1)),
-        ("x-overflow", AMQPValue::LongString("reject-publish".into())),
-    ];
-    let queue = stage.queue("shop.order.cancelled.v1", &full).await;
-    let cancelled = |subject: &str, sequence| message("shop.order.cancelled.v1", subject, sequence);
-    stage.write(&[cancelled("order-0", 1)]).await;
-    stage.drained().await;
-    stage.write(&[cancelled("order-1", 1), message("shop.order.placed.v1", "order-1", 2)]).await;
-    stage.write(&[message("shop.order.placed.v1", "order-2", 1)]).await;
-    until("only the refused subject waits, both of its messages", || async {
-        let lag = outbox::lag(stage.pool()).await.expect("lag");
-        stage.error_of("order-1").await.as_deref() == Some("refused by the broker")
-            && lag.messages == 2
-    })
-    .await;
-    let mut consumer = stage.consume(&queue).await;
-    assert_eq!(body(&next(&mut consumer).await)["subject"], "order-0");
+    let looked = stage.publisher.look().await.expect_err("a person must have it declared");
+    assert!(matches!(looked, RabbitError::Destroyed { .. }), "{looked}");
+    stage.publisher.declare().await.expect("declared");
     assert_eq!(body(&next(&mut consumer).await)["subject"], "order-1");
     stage.drained().await;
     stage.clear().await;
@@ -55,7 +36,7 @@ async fn a_refused_message_holds_back_its_own_subject_only() {
 
 #[tokio::test]
 async fn a_connection_that_falls_silent_is_replaced() {
-    let (proxy, url) = through_a_wire().await;
+    let (proxy, url) = through_a_network().await;
     let stage = Stage::set(&url).await;
     let queue = stage.queue("#", &[]).await;
     let mut consumer = stage.consume(&queue).await;
@@ -63,13 +44,13 @@ async fn a_connection_that_falls_silent_is_replaced() {
     assert_eq!(body(&next(&mut consumer).await)["subject"], "order-1");
     stage.drained().await;
 
-    proxy.set(Wire::Silent);
+    proxy.set(Network::Silent);
     stage.write(&[message("shop.order.placed.v1", "order-2", 1)]).await;
     until("the silence is noticed", || async {
         matches!(stage.publisher.state(), PublisherState::Disconnected { .. })
     })
     .await;
-    proxy.set(Wire::Whole);
+    proxy.set(Network::Whole);
     assert_eq!(body(&next(&mut consumer).await)["subject"], "order-2");
     stage.drained().await;
     assert_eq!(stage.error_of("order-2").await, None, "the message is not blamed");
@@ -78,14 +59,14 @@ async fn a_connection_that_falls_silent_is_replaced() {
 
 #[tokio::test]
 async fn a_lost_connection_is_renewed_while_there_is_nothing_to_publish() {
-    let (proxy, url) = through_a_wire().await;
+    let (proxy, url) = through_a_network().await;
     let stage = Stage::set(&url).await;
-    proxy.set(Wire::Cut);
+    proxy.set(Network::Cut);
     until("the loss is visible", || async {
         matches!(stage.publisher.state(), PublisherState::Disconnected { .. })
     })
     .await;
-    proxy.set(Wire::Whole);
+    proxy.set(Network::Whole);
     until("the relay has it renewed", || async {
         stage.publisher.state() == PublisherState::Connected
     })
@@ -136,10 +117,12 @@ async fn a_wrong_address_is_told_in_its_own_words() {
     let shown = "amqp://me:secret@localhost/%2f".parse::<Address>().expect("it is one");
     assert!(!format!("{shown} {shown:?}").contains("secret"));
 
+    let database = Database::fresh(&[migrations()]).await;
     let connect = async |url: String| {
         let address: Address = url.parse().expect("an address");
         let envelopes = Envelopes::new(Arc::new(NoKeys));
-        let publisher = RabbitPublisher::new(address, envelopes, Topology::default());
+        let declared = DeclaredTopologies::new(database.pool().clone());
+        let publisher = RabbitPublisher::new(address, envelopes, Topology::default(), declared);
         publisher.connect().await.expect_err("it must not connect")
     };
     let right = amqp_url();
@@ -155,6 +138,7 @@ async fn a_wrong_address_is_told_in_its_own_words() {
     drop(taken);
     let nobody = connect(format!("amqp://127.0.0.1:{port}/%2f")).await;
     assert!(matches!(nobody, RabbitError::Unreachable { .. }), "{nobody}");
+    database.close().await;
 }
 
 #[tokio::test]
@@ -162,8 +146,10 @@ async fn an_archive_with_other_settings_is_told_so() {
     let stage = Stage::set(&amqp_url()).await;
     let topology = Topology { keep: Duration::from_secs(60), ..stage.topology.clone() };
     let address: Address = amqp_url().parse().expect("an address");
-    let other = RabbitPublisher::new(address, Envelopes::new(Arc::new(NoKeys)), topology);
-    let refused = other.connect().await.expect_err("the archive exists with another retention");
+    let declared = DeclaredTopologies::new(stage.pool().clone());
+    let envelopes = Envelopes::new(Arc::new(NoKeys));
+    let other = RabbitPublisher::new(address, envelopes, topology, declared);
+    let refused = other.declare().await.expect_err("the archive exists with another retention");
     assert!(matches!(refused, RabbitError::Topology { .. }), "{refused}");
     let names: BTreeSet<&str> = BTreeSet::from(["PRECONDITION", "x-max-age"]);
     assert!(names.iter().any(|name| refused.to_string().contains(name)), "{refused}");

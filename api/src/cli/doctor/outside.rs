@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::{
     super::{
-        broker,
+        broker, database,
         folder::Folder,
         keys,
         settings::{Settings, is_this_machine},
@@ -96,10 +96,12 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
     let is_here = url.as_ref().is_some_and(|url| is_this_machine(url.host_str()));
     let is_private =
         settings.plain_network || is_here || url.is_none_or(|url| url.scheme() == "amqps");
-    let taken = match broker::open(Some(address), Arc::new(keys)).await {
-        Ok(broker) if broker.is_connected() => Finding::ok("broker", "takes events"),
-        Ok(_) => Finding::fail("broker", "cannot be reached or takes nothing; events wait for it"),
-        Err(failure) => Finding::fail("broker", failure.to_string()),
+    let taken = match database::connect(settings, 1).await {
+        Ok(db) => match broker::look(address, Arc::new(keys), db).await {
+            Ok(takes) => Finding::ok("broker", takes),
+            Err(failure) => Finding::fail("broker", failure.to_string()),
+        },
+        Err(_) => Finding::fail("broker", "not asked without a database"),
     };
     let network = Finding::judged(
         "network",

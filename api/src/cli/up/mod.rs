@@ -123,7 +123,7 @@ impl Ground {
         database.verify_sagas().await?;
         database.watch();
         let keys = keys::open(&site.folder, &database.keys_pool()).await?;
-        let broker = broker::open(broker, Arc::new(keys.clone())).await?;
+        let broker = broker::open(broker, Arc::new(keys.clone()), database.broker_pool()).await?;
         if cluster.is_some() {
             // The cluster is ours alone, so whoever held these leases is dead.
             let pool = database.relay_pool();

@@ -78,3 +78,31 @@ async fn a_forged_position_is_refused() {
     assert!(matches!(refused, FeedError::NotAPosition), "{refused}");
     database.close().await;
 }
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_hides_no_other_from_relay_and_feed() {
+    let database = Database::fresh(&[migrations()]).await;
+    let pool = database.pool();
+    write(pool, &[message("a", 1), message("b", 1)]).await;
+    sqlx::query(
+        "-- test: not a number in Rust\nupdate saga.outbox set data = '1e999' where subject = 'a'",
+    )
+    .execute(pool)
+    .await
+    .expect("valid JSON");
+    let relay = start(pool, &Arc::new(Recorder::default()), brisk());
+    drained(pool).await;
+    let feed = Feed::new(pool.clone());
+    let all = feed.after(&feed.oldest().await.expect("oldest")).await.expect("both");
+    assert_eq!(all.len(), 2);
+    let damaged = all.iter().find(|one| one.message.subject == "a").expect("it is there");
+    assert!(feed.set_aside(damaged, "number out of range").await.expect("noted"));
+    assert!(!feed.set_aside(damaged, "number out of range").await.expect("known"));
+    let troubles = feed_troubles(pool).await.expect("readable");
+    assert_eq!((troubles.unreadable, troubles.refused), (1, 0));
+    relay.stop().await;
+    let shards: Vec<i16> = (0..64).collect();
+    feed.forget(&shards, Duration::ZERO).await.expect("forgotten");
+    assert_eq!(feed_troubles(pool).await.expect("readable"), FeedTroubles::default());
+    database.close().await;
+}

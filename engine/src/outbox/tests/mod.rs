@@ -1,5 +1,7 @@
 mod feed;
 mod order;
+mod sharing;
+mod tasks;
 mod trouble;
 
 use std::collections::HashMap;
@@ -29,14 +31,14 @@ struct Recorder {
 
 #[async_trait]
 impl Publisher for Recorder {
-    async fn publish(&self, message: &Outgoing) -> Result<(), Rejection> {
+    async fn publish(&self, message: &Outgoing) -> Result<Accepted, Rejection> {
         if *self.away.lock().expect("not poisoned") {
             return Err(Rejection::Unavailable { reason: "away".into() });
         }
         let answer = self.answers.lock().expect("not poisoned").get(&message.subject).cloned();
         self.seen.lock().expect("not poisoned").push(message.clone());
         drop(self.gate.lock().await);
-        answer.map_or(Ok(()), Err)
+        answer.map_or(Ok(Accepted::ByAll), Err)
     }
 
     fn state(&self) -> PublisherState {
@@ -78,6 +80,7 @@ async fn write(pool: &PgPool, messages: &[Message]) {
 struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
+    health: RelayHealth,
 }
 
 impl Running {
@@ -93,11 +96,16 @@ impl Running {
     }
 }
 
-fn start(pool: &PgPool, publisher: &Arc<Recorder>, settings: RelaySettings) -> Running {
+fn start<P: Publisher + 'static>(
+    pool: &PgPool,
+    publisher: &Arc<P>,
+    settings: RelaySettings,
+) -> Running {
     let stop = CancellationToken::new();
-    let publisher: Arc<dyn Publisher> = Arc::<Recorder>::clone(publisher);
+    let publisher: Arc<dyn Publisher> = Arc::<P>::clone(publisher);
     let relay = Relay::new(pool.clone(), publisher, settings);
-    Running { task: tokio::spawn(relay.run(stop.clone())), stop }
+    let health = relay.health();
+    Running { task: tokio::spawn(relay.run(stop.clone())), stop, health }
 }
 
 fn brisk() -> RelaySettings {

@@ -54,6 +54,7 @@ async fn what_is_rolled_back_is_never_published_and_no_sequence_is_written_twice
 
     let mut tx = pool.begin().await.expect("begin");
     let twice = publish(&mut tx, &message("a", 1)).await.expect_err("the sequence is taken");
+    let PublishError::Database(twice) = twice else { panic!("{twice}") };
     let constraint = twice.as_database_error().and_then(|error| error.constraint());
     assert_eq!(constraint, Some("a_subject_publishes_a_sequence_once"));
     drop(tx);
@@ -99,16 +100,22 @@ async fn a_mark_under_an_old_epoch_moves_nothing() {
     let pool = database.pool();
     write(pool, &[message("a", 1)]).await;
     let owner = uuid::Uuid::now_v7();
-    let old = lease::take(pool, owner, Duration::ZERO).await.expect("take");
+    let old = lease::take(pool, owner, Duration::ZERO).await.expect("take").epochs;
     let heads = store::heads(pool, &old.shards()).await.expect("heads");
     assert_eq!(heads.len(), 1);
     lease::take(pool, uuid::Uuid::now_v7(), Duration::ZERO).await.expect("taken over");
     let current = lease::take(pool, owner, Duration::from_secs(60)).await.expect("taken back");
+    let current = current.epochs;
+    let id = heads[0].message.message_id;
+    let heads = heads
+        .into_iter()
+        .map(|head| publishing::Confirmed { message: head.message, refusal: None });
+    let heads: Vec<_> = heads.collect();
 
     let moved = store::mark_published(pool, owner, &old, &heads).await.expect("mark");
     assert!(moved.is_empty(), "the same owner, but an epoch that has passed");
     let moved = store::mark_published(pool, owner, &current, &heads).await.expect("mark");
-    assert_eq!(moved, [heads[0].message_id]);
+    assert_eq!(moved, [id]);
     database.close().await;
 }
 
@@ -118,8 +125,10 @@ async fn publishers_notify_a_relay_that_sleeps_and_no_other() {
     let pool = database.pool();
     let mut notes = sqlx::postgres::PgListener::connect_with(pool).await.expect("connects");
     notes.listen(store::WAKE).await.expect("listens");
+    let owner = uuid::Uuid::now_v7();
+    lease::take(pool, owner, Duration::from_secs(60)).await.expect("it lives");
     let publish_one = async |sequence, asleep| {
-        store::sleep(pool, asleep).await.expect("noted");
+        store::sleep(pool, owner, asleep).await.expect("noted");
         let mut tx = pool.begin().await.expect("begin");
         publish(&mut tx, &message("a", sequence)).await.expect("publish");
         sqlx::query("-- test: mark the end\nselect pg_notify($1, $2)")
@@ -148,7 +157,7 @@ async fn an_idle_relay_sleeps_and_says_when_it_is_awake() {
     let publisher = Arc::new(Recorder::default());
     let relay = start(pool, &publisher, RelaySettings { poll: Duration::from_secs(1), ..brisk() });
     let asleep = async || {
-        sqlx::query_scalar("-- test: does it sleep\nselect asleep from saga.outbox_sleep")
+        sqlx::query_scalar("-- test: does it sleep\nselect asleep from saga.outbox_relay")
             .fetch_optional(pool)
             .await
             .expect("readable")
@@ -161,5 +170,19 @@ async fn an_idle_relay_sleeps_and_says_when_it_is_awake() {
     drop(held);
     drained(pool).await;
     relay.stop().await;
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_routing_key_that_no_broker_takes_is_refused_when_it_is_written() {
+    let database = Database::fresh(&[migrations()]).await;
+    let mut tx = database.pool().begin().await.expect("begin");
+    let longest = Message { routing_key: "k".repeat(ROUTING_KEY_BYTES), ..message("a", 1) };
+    publish(&mut tx, &longest).await.expect("255 bytes are allowed");
+    let longer = Message { routing_key: "k".repeat(ROUTING_KEY_BYTES + 1), ..message("a", 2) };
+    let refused = publish(&mut tx, &longer).await.expect_err("256 are not");
+    assert!(matches!(refused, PublishError::RoutingKey { bytes: 256, .. }), "{refused}");
+    assert!(matches!(StepError::from(refused), StepError::Broken(_)), "trying again is useless");
+    tx.rollback().await.expect("rollback");
     database.close().await;
 }

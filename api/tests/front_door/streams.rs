@@ -1,0 +1,89 @@
+//! Streams of integration events: where they begin, and what they leave out.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use serde_json::json;
+use stepwise_engine::outbox::{self, Message};
+use uuid::Uuid;
+
+use crate::house::House;
+
+fn message(subject: &str, sequence: i64) -> Message {
+    Message::new("shop.order.placed.v1", "/stepwise/order", subject, sequence, json!({}))
+}
+
+async fn publish(house: &House, messages: &[Message]) {
+    let mut tx = house.database.pool().begin().await.expect("begin");
+    outbox::publish_all(&mut tx, messages).await.expect("written");
+    tx.commit().await.expect("commit");
+    outbox::hint();
+}
+
+/// Reads a stream until it has said this; fails after so long.
+async fn read(
+    house: &House,
+    role: &str,
+    path: &str,
+    last_event_id: &str,
+    until: impl Fn(&str) -> bool,
+    patience: Duration,
+) -> String {
+    let scopes: &[&str] = if role == "service" { &["events:read"] } else { &[] };
+    let key = house.key(role, scopes).await;
+    let asked = house.get(path).bearer_auth(&key).header("last-event-id", last_event_id).send();
+    let answer = asked.await.expect("a stream");
+    assert_eq!(answer.status(), 200);
+    let mut stream = answer.bytes_stream();
+    let mut said = String::new();
+    let reading = async {
+        while !until(&said) {
+            let chunk = stream.next().await.expect("it goes on").expect("it holds");
+            said.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    };
+    assert!(tokio::time::timeout(patience, reading).await.is_ok(), "{path} said only {said:?}");
+    said
+}
+
+#[tokio::test]
+async fn a_stream_says_at_once_where_it_begins_so_that_a_reconnect_misses_nothing() {
+    let house = House::open_working().await;
+    publish(&house, &[message("order-1", 1)]).await;
+    let soon = Duration::from_secs(10);
+    let newest = "/v1/events/stream?from=newest";
+    read(&house, "service", "/v1/events/stream", "", |said| said.contains("order-1"), soon).await;
+    let at_once = Duration::from_secs(1);
+    let said = read(&house, "service", newest, "", |said| said.contains("\n\n"), at_once).await;
+    assert!(!said.contains("data:"), "an id and nothing else: {said}");
+    let id = said.lines().find_map(|line| line.strip_prefix("id:")).expect("an id").trim();
+    // Nobody reads while this is published.
+    publish(&house, &[message("order-1", 2)]).await;
+    let said = read(&house, "service", newest, id, |said| said.contains("data:"), soon).await;
+    assert!(said.contains("\"sequence\":2"), "{said}");
+    house.close().await;
+}
+
+/// Fault: outside: a published event does not open under its customer's key
+/// Customer: nothing
+/// Operator: one line in the log, `stepwise_feed_unreadable_total`, a row in saga.feed_trouble
+/// Within: when the first subscriber comes to it
+/// Ends: it is set aside; every subscriber gets all others
+#[tokio::test]
+async fn an_event_that_cannot_be_opened_is_set_aside_and_the_stream_goes_on() {
+    let house = House::open_working().await;
+    let customer = Uuid::now_v7();
+    house.door.shop.keys.create_many(&[customer]).await.expect("a key");
+    let sealed = json!({ "reason": { "sealed": "damaged" } });
+    let damaged = Message { data: sealed, ..message("order-1", 1) }.sealed_for(customer);
+    publish(&house, &[damaged, message("order-1", 2), message("order-2", 1)]).await;
+    let has_both = |said: &str| said.matches("data:").count() == 2;
+    for _ in 0..2 {
+        let soon = Duration::from_secs(10);
+        let said = read(&house, "admin", "/v1/events/stream", "", has_both, soon).await;
+        assert!(said.contains("\"sequence\":2") && said.contains("order-2"), "{said}");
+    }
+    let troubles = outbox::feed_troubles(house.database.pool()).await.expect("readable");
+    assert_eq!(troubles.unreadable, 1, "set aside once: {troubles:?}");
+    house.close().await;
+}

@@ -1,0 +1,165 @@
+//! What the broker, its partners and its operators can do to `up`: no event is lost, no order waits.
+//!
+//! Each test has a node of its own, because each leaves `shop.events` in a state that others could not
+//! work with.
+
+use std::time::Duration;
+
+use serde_json::json;
+use stepwise_tests::{
+    proxy::{Network, Proxy},
+    rabbit::{Node, Partner},
+};
+use tokio::time::Instant;
+
+use crate::site::{Site, Up, eventually};
+
+/// Places an order and waits until it is placed; answers its id and its customer's token.
+async fn placed(up: &Up) -> (String, String) {
+    let (order, operation, token) = up.order("ok").await;
+    up.succeeded(&token, &operation).await;
+    (order, token)
+}
+
+/// Events of different orders come in any order.
+fn sorted(mut subjects: Vec<String>) -> Vec<String> {
+    subjects.sort();
+    subjects
+}
+
+/// What `/readyz` says about the broker: state and reason.
+async fn broker(up: &Up) -> (String, String) {
+    let (_, ready) = up.get("", "/readyz").await;
+    let text = |name: &str| ready["broker"][name].as_str().unwrap_or_default().to_owned();
+    (text("state"), text("reason"))
+}
+
+/// Fault: broker: it is silent for 20 s: connections stay open, new ones are accepted, nothing is answered
+/// Customer: nothing; orders are placed, their events come late
+/// Operator: `/readyz` says that the broker is away, `stepwise_outbox_oldest_seconds` grows; one line in the log
+/// Within: 10 s
+/// Ends: by itself; what waited is published within 5 s of the broker's return
+#[tokio::test]
+async fn a_broker_that_falls_silent_is_told_and_gets_everything_on_its_return() {
+    let node = Node::start().await;
+    let (proxy, url) = Proxy::before_url(&node.url).await;
+    let site = Site::new();
+    let up = site.up(&["--amqp-url", &url]).await;
+    let partner = Partner::connect(&node.url).await;
+    partner.listen().await;
+    let (first, _) = placed(&up).await;
+    eventually("an event arrives", async || partner.subjects() == [first.as_str()]).await;
+
+    proxy.set(Network::Silent);
+    let silent = Instant::now();
+    let mut orders = Vec::new();
+    for _ in 0..3 {
+        orders.push(placed(&up).await.0);
+    }
+    eventually("it is told", async || broker(&up).await.0 == "away").await;
+    let size = if std::env::var("STEPWISE_FAULTS").as_deref() == Ok("full") { 20 } else { 8 };
+    tokio::time::sleep_until(silent + Duration::from_secs(size)).await;
+    proxy.set(Network::Whole);
+    let whole = Instant::now();
+    let all_came = async || orders.iter().all(|order| partner.subjects().contains(order));
+    eventually("what waited arrives", all_came).await;
+    assert!(whole.elapsed() < Duration::from_secs(5), "{:?}", whole.elapsed());
+    eventually("it is well", async || broker(&up).await.0 == "ok").await;
+    let stopping = Instant::now();
+    assert!(up.stop("TERM").await.success());
+    assert!(stopping.elapsed() < Duration::from_secs(15), "{:?}", stopping.elapsed());
+}
+
+/// Fault: broker: a message is larger than the broker's max_message_size
+/// Customer: nothing
+/// Operator: its row in saga.outbox has tries and error; `stepwise_outbox_failing` is 1
+/// Within: 5 s
+/// Ends: the events of its order wait until a person raises the limit; all others flow, one copy each
+#[tokio::test]
+async fn a_message_that_the_broker_refuses_holds_back_its_own_order_only() {
+    let node = Node::start().await;
+    // A channel keeps the limit that it was opened under.
+    node.control(&["eval", "application:set_env(rabbit, max_message_size, 800)."]).await;
+    let site = Site::new();
+    let up = site.up(&["--amqp-url", &node.url]).await;
+    let partner = Partner::connect(&node.url).await;
+    partner.listen().await;
+    let (large, token) = placed(&up).await;
+    eventually("an event arrives", async || partner.subjects().len() == 1).await;
+    let reason = json!({ "reason": "x".repeat(500) });
+    let (status, cancelled) = up.post(&token, &format!("/v1/orders/{large}/cancel"), &reason).await;
+    assert!(status < 300, "{cancelled}");
+    let mut orders = vec![large];
+    for _ in 0..5 {
+        orders.push(placed(&up).await.0);
+    }
+    eventually("all others arrive", async || partner.subjects().len() == orders.len()).await;
+    assert_eq!(sorted(partner.subjects()), sorted(orders.clone()), "one copy each");
+    eventually("it is told", async || site.log().contains("a message was not taken")).await;
+    node.control(&["eval", "application:set_env(rabbit, max_message_size, 134217728)."]).await;
+    let cancelled = || partner.subjects().iter().filter(|one| **one == orders[0]).count();
+    eventually("the large one arrives", async || cancelled() > 1).await;
+    assert!(up.stop("TERM").await.success());
+}
+
+/// Fault: broker: a partner's queue is full and refuses messages (overflow reject-publish)
+/// Customer: nothing
+/// Operator: `stepwise_outbox_refused_by_partner_total`, a row in saga.feed_trouble; one line in the log
+/// Within: at once
+/// Ends: the other partners get everything at once, one copy each; the one with the full queue reads what it missed from the archive
+#[tokio::test]
+async fn a_partners_full_queue_costs_the_other_partners_nothing() {
+    let node = Node::start().await;
+    let site = Site::new();
+    let up = site.up(&["--amqp-url", &node.url]).await;
+    let partner = Partner::connect(&node.url).await;
+    partner.bind_full_queue().await;
+    partner.listen().await;
+    let mut orders = Vec::new();
+    for _ in 0..10 {
+        orders.push(placed(&up).await.0);
+    }
+    eventually("the other partner has all", async || partner.subjects().len() >= 10).await;
+    assert_eq!(sorted(partner.subjects()), sorted(orders), "one copy each");
+    eventually("it is told", async || site.log().contains("a partner's queue refused")).await;
+    assert!(up.stop("TERM").await.success());
+}
+
+/// Fault: broker: somebody deletes the exchange, and the partners' bindings with it
+/// Customer: nothing; orders are placed, their events wait
+/// Operator: `/readyz` and `doctor` name what is gone and what to do; `stepwise_outbox_oldest_seconds` grows
+/// Within: 5 s
+/// Ends: partners bind again, an operator runs `stepwise relay --declare`; what waited is published
+#[tokio::test]
+async fn a_deleted_exchange_is_told_and_events_wait_for_the_partners_bindings() {
+    let node = Node::start().await;
+    let site = Site::new();
+    let up = site.up(&["--amqp-url", &node.url]).await;
+    let partner = Partner::connect(&node.url).await;
+    partner.listen().await;
+    let (first, _) = placed(&up).await;
+    eventually("an event arrives", async || partner.subjects() == [first.as_str()]).await;
+    let deleted = partner.channel.exchange_delete("shop.events".into(), Default::default());
+    deleted.await.expect("it was there");
+    let is_told = async || {
+        let (state, reason) = broker(&up).await;
+        state == "away" && reason.contains("shop.events is gone")
+    };
+    eventually("it is told while nothing is published", is_told).await;
+    let (second, _) = placed(&up).await;
+    let doctor =
+        site.command(&["doctor", "--amqp-url", &node.url]).output().await.expect("it runs");
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert_eq!(doctor.status.code(), Some(1), "{said}");
+    assert!(said.contains("shop.events is gone"), "{said}");
+    // The partner makes the exchange and binds; the relay still waits for a person.
+    partner.listen().await;
+    assert!(is_told().await);
+    assert_eq!(partner.subjects(), [first.as_str()]);
+    let declare = ["relay", "--declare", "--amqp-url", &node.url];
+    let declared = site.command(&declare).output().await.expect("it runs");
+    assert!(declared.status.success(), "{declared:?}");
+    let both = [first.as_str(), second.as_str()];
+    eventually("what waited arrives", async || partner.subjects() == both).await;
+    assert!(up.stop("TERM").await.success());
+}

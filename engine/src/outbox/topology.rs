@@ -1,0 +1,73 @@
+//! Which exchanges were declared at a broker.
+
+use sqlx::PgPool;
+
+/// Remembers what was declared at a broker. What was declared and is missing later was destroyed by
+/// somebody: making it anew would hide that partners have lost their bindings.
+#[derive(Debug, Clone)]
+pub struct DeclaredTopologies {
+    pool: PgPool,
+}
+
+/// What is known of a topology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It was never declared.
+    Unknown,
+    /// It was declared, and nothing is known to be missing.
+    Declared,
+    /// Something was found missing, and nobody has had it declared again.
+    Destroyed {
+        /// What was missing.
+        what: String,
+    },
+}
+
+impl DeclaredTopologies {
+    /// Those that this database remembers.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    /// What is known of the topology of this name. The name holds no secrets.
+    pub async fn standing(&self, name: &str) -> Result<Standing, sqlx::Error> {
+        let known: Option<Option<String>> = sqlx::query_scalar(
+            "-- topology: what is known
+             select destroyed from saga.broker_topology where name = $1",
+        )
+        .bind(name)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(match known {
+            None => Standing::Unknown,
+            Some(None) => Standing::Declared,
+            Some(Some(what)) => Standing::Destroyed { what },
+        })
+    }
+
+    /// Remembers that the topology of this name was declared.
+    pub async fn insert(&self, name: &str) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "-- topology: it was declared
+             insert into saga.broker_topology (name) values ($1)
+             on conflict (name) do update set declared_at = clock_timestamp(), destroyed = null",
+        )
+        .bind(name)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Remembers that something of this topology was found missing.
+    pub async fn mark_destroyed(&self, name: &str, what: &str) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "-- topology: it was destroyed
+             update saga.broker_topology set destroyed = $2 where name = $1 and destroyed is null",
+        )
+        .bind(name)
+        .bind(what)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+}
