@@ -142,10 +142,15 @@ impl Inner {
         }
     }
 
-    /// Everybody's request waits for this: it has a limit, and a connection that was lost is no reason to turn them away.
+    /// Everybody's request waits for this: it has a limit, and a connection that was lost is no reason to turn them away. Where no
+    /// connection is to be had, asking once more would only take longer.
     async fn find(&self, hashes: &[Vec<u8>]) -> Result<HashMap<[u8; 32], Found>, sqlx::Error> {
         match in_time(find(&self.db, hashes, self.idle_s)).await {
-            Err(lost) if database::note(&lost) && database::condition() == Condition::Away => {
+            Err(lost)
+                if !matches!(lost, sqlx::Error::PoolTimedOut)
+                    && database::note(&lost)
+                    && database::condition() == Condition::Away =>
+            {
                 in_time(find(&self.db, hashes, self.idle_s)).await
             }
             found => found,

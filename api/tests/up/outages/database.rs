@@ -8,6 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use stepwise_engine::testing::Database;
+use stepwise_tests::proxy::{Network, Proxy};
 
 use crate::site::{Site, Up, eventually, kill};
 
@@ -63,6 +64,33 @@ async fn order_until_placed(up: &Up, customer: usize, product: usize) -> Vec<u16
     }
 }
 
+/// Fault: database: its sessions are terminated
+/// Customer: nothing; a request in the middle of a statement is 503
+/// Operator: nothing; with the log level debug a line each
+/// Within: at once
+/// Ends: by itself: the next request has another session
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_after_cut_sessions_are_answered() {
+    let site = Site::new();
+    let up = site.up(&["--rate-limit", "0"]).await;
+    let mut admin = session(&up).await;
+    for _ in 0..3 {
+        // Several sessions lie idle then.
+        let token = token_of(&up, 0);
+        futures::future::join_all((0..20).map(|_| up.get(token, "/v1/orders"))).await;
+        run(
+            &mut admin,
+            "select pg_terminate_backend(pid) from pg_stat_activity
+             where application_name = 'stepwise api' and state = 'idle'",
+        )
+        .await;
+        for nth in 0..30 {
+            assert_eq!(up.get(token, "/v1/orders").await.0, 200, "request {nth}");
+        }
+    }
+    assert!(up.stop("TERM").await.success());
+}
+
 /// Fault: database: it takes no writes (switched to read-only, a disk that is full, a standby)
 /// Customer: the catalogue is answered; who signs in or orders gets 503 with `Retry-After`
 /// Operator: the log says so once when it begins and once when it ends
@@ -114,6 +142,52 @@ async fn a_read_only_database_is_told_once_and_heals() {
 fn outage() -> Duration {
     let full = std::env::var("STEPWISE_FAULTS").is_ok_and(|size| size == "full");
     Duration::from_secs(if full { 12 } else { 3 })
+}
+
+/// Fault: database: the network to it goes silent, for the open connections or for all
+/// Customer: a request in flight takes up to 12 s and is 503; the next ones work where new connections do, or are 503 within 2 s
+/// Operator: the log says so once when it begins and once when it ends
+/// Within: 5 s
+/// Ends: by itself: silent connections are left for new ones within 15 s
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_are_left_for_new_ones() {
+    let database = Database::fresh(&[]).await;
+    let options = database.options();
+    let server = format!("{}:{}", options.get_host(), options.get_port());
+    let server = tokio::net::lookup_host(server).await.expect("a name").next().expect("an address");
+    let proxy = Proxy::before(server).await;
+    let through = options.host(&proxy.address.ip().to_string()).port(proxy.address.port());
+    let url = sqlx::ConnectOptions::to_url_lossy(&through).to_string();
+    let site = Site::new();
+    let up = site.up(&["--rate-limit", "0", "--database-url", &url]).await;
+    order_until_placed(&up, 0, 0).await;
+
+    proxy.set(Network::OldSilent);
+    let began = Instant::now();
+    order_until_placed(&up, 1, 1).await;
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    for nth in 0..20 {
+        let asked = Instant::now();
+        assert_eq!(up.get(token_of(&up, 0), "/v1/orders").await.0, 200, "request {nth}");
+        assert!(asked.elapsed() < Duration::from_secs(3), "{nth}: {:?}", asked.elapsed());
+    }
+
+    proxy.set(Network::Silent);
+    // Requests on their way meet the silence.
+    let (status, _) = up.get(token_of(&up, 0), "/v1/orders").await;
+    assert_eq!(status, 503);
+    for nth in 0..5 {
+        let asked = Instant::now();
+        assert_eq!(up.get(token_of(&up, 0), "/v1/orders").await.0, 503, "request {nth}");
+        assert!(asked.elapsed() < Duration::from_secs(3), "{nth}: {:?}", asked.elapsed());
+    }
+    eventually("the log to say so", async || site.log().contains("does not answer")).await;
+    proxy.set(Network::Whole);
+    let back = Instant::now();
+    order_until_placed(&up, 2, 2).await;
+    assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    assert!(up.stop("TERM").await.success());
+    database.close().await;
 }
 
 /// Fault: process: one that serves requests is frozen in the middle of a transaction
