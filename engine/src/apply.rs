@@ -9,10 +9,10 @@ use crate::{
     instance::{Entry, Instance, Pending},
     json::json,
     notice::Kind,
-    perform::{Fact, Task, What},
+    perform::{Fact, What},
     saga::{CalledOff, Joined, Next, Saga, Step, Then, Undo, Unexpected},
     status::Status,
-    steps::{Cause, Effect, StepError},
+    steps::{Cause, Effect},
     terms::{Terms, WhenUnknown},
     unwind::{OpenUndo, WayBack},
     waits::span,
@@ -38,7 +38,12 @@ enum Failure {
     AnsweredNo,
     /// It may have happened.
     Unknown,
+    /// The author's code panicked; it may have happened.
+    Panicked,
 }
+
+/// So many panics of one step are enough: the code is wrong, and trying again does not mend it.
+const PANICS: i16 = 3;
 
 impl Failure {
     /// For the journal.
@@ -46,14 +51,14 @@ impl Failure {
         match self {
             Self::NotDone => "not_done",
             Self::AnsweredNo => "answered_no",
-            Self::Unknown => "unknown",
+            Self::Unknown | Self::Panicked => "unknown",
         }
     }
 
     /// The same of an undo.
     fn undo_outcome(self) -> &'static str {
         match self {
-            Self::NotDone | Self::Unknown => "not_undone",
+            Self::NotDone | Self::Unknown | Self::Panicked => "not_undone",
             Self::AnsweredNo => "answered_no",
         }
     }
@@ -83,6 +88,7 @@ impl<S: Saga> Instance<S> {
             | What::NothingToUndo
             | What::NotUndone(_)
             | What::AnsweredNotUndone(_)
+            | What::UndoPanicked(_)
             | What::CannotUndo(_)
             | What::ChildrenCalledOff => {
                 self.status == Status::Unwinding
@@ -112,6 +118,7 @@ impl<S: Saga> Instance<S> {
             What::NotDone(cause) => self.failed(fact, Failure::NotDone, cause),
             What::AnsweredNo(cause) => self.failed(fact, Failure::AnsweredNo, cause),
             What::Unknown(cause) => self.failed(fact, Failure::Unknown, cause),
+            What::Panicked(cause) => self.failed(fact, Failure::Panicked, cause),
             What::NeverSeen => return self.never_seen(fact),
             What::Dropped => {
                 self.note(self.entry("dropped", fact, &()));
@@ -127,6 +134,7 @@ impl<S: Saga> Instance<S> {
             }
             What::NotUndone(cause) => self.failed_undo(fact, Failure::NotDone, cause),
             What::AnsweredNotUndone(cause) => self.failed_undo(fact, Failure::AnsweredNo, cause),
+            What::UndoPanicked(cause) => self.failed_undo(fact, Failure::Panicked, cause),
             What::Joined(ends) => self.joined(fact, ends),
             What::NotJoined => self.wait_for_children(fact.no),
             What::ChildrenCalledOff => {
@@ -314,8 +322,10 @@ impl<S: Saga> Instance<S> {
         self.failed_attempt(fact, failure.outcome(), cause);
         // Whether an attempt that ends in time acted is asked at least once, however late.
         let mut asks = false;
-        if failure == Failure::Unknown {
-            asks = !self.unsettled && matches!(terms.unknown, WhenUnknown::Ask { .. });
+        if matches!(failure, Failure::Unknown | Failure::Panicked) {
+            asks = failure == Failure::Unknown
+                && !self.unsettled
+                && matches!(terms.unknown, WhenUnknown::Ask { .. });
             self.unsettled = true;
         } else if self.status == Status::Unwinding {
             // This attempt surely did nothing, and no other is wanted.
@@ -336,11 +346,17 @@ impl<S: Saga> Instance<S> {
         failing: Duration,
         failure: Failure,
     ) -> bool {
-        if failure == Failure::AnsweredNo {
+        let enough = match failure {
+            Failure::AnsweredNo => terms.enough,
+            Failure::Panicked => Some(PANICS.cast_unsigned()),
+            Failure::NotDone | Failure::Unknown => None,
+        };
+        if matches!(failure, Failure::AnsweredNo | Failure::Panicked) {
             self.answers = self.answers.saturating_add(1);
         }
-        let answered = terms.enough.is_some_and(|enough| self.answers.cast_unsigned() >= enough);
-        if answered || failing >= terms.within {
+        if enough.is_some_and(|enough| self.answers.cast_unsigned() >= enough)
+            || failing >= terms.within
+        {
             return false;
         }
         if failing >= terms.slow_after {
@@ -357,7 +373,7 @@ impl<S: Saga> Instance<S> {
     }
 
     /// Operators are told once for each step; trying goes on.
-    fn tell_slow(&mut self, what: &str, failing: Duration) {
+    pub(crate) fn tell_slow(&mut self, what: &str, failing: Duration) {
         if !std::mem::replace(&mut self.slow, true) {
             let last = self.last_error.clone().unwrap_or_default();
             self.tell(Kind::Slow, format!("{what} has been failing for {}: {last}", span(failing)));
@@ -461,33 +477,5 @@ impl<S: Saga> Instance<S> {
         self.settled();
         self.end_if_nothing_is_open();
         Applied::Commit
-    }
-}
-
-impl<S: Saga> Instance<S> {
-    /// The pending chain (or that of tx undos, which got as far as `left`) is tried again after `delay`.
-    pub(crate) fn chain_failed(&mut self, left: &Self, error: &StepError, delay: Duration) {
-        let cause = Cause::new(error).to_string();
-        self.note_failed_try(&cause);
-        self.attempt = self.attempt.saturating_add(1);
-        self.last_error = Some(cause.clone());
-        let failing = self.failing_for();
-        if failing < Terms::WITHIN {
-            if failing >= Terms::SLOW_AFTER {
-                self.tell_slow("a chain of tx steps", failing);
-            }
-            return self.retry_after(delay.min(Terms::WITHIN - failing));
-        }
-        let why = format!("a chain of tx steps failed for {}: {cause}", span(failing));
-        match self.task() {
-            Task::UndoRun => self.chain_undo_failed(left, why),
-            _ => self.stick(why),
-        }
-    }
-
-    pub(crate) fn note_failed_try(&mut self, error: &str) {
-        let tried = serde_json::json!({ "outcome": "not_done", "error": error });
-        let attempt = Some(self.attempt.saturating_add(1));
-        self.note(Entry { attempt, ..Entry::new("attempt", &tried) });
     }
 }

@@ -1,6 +1,6 @@
 //! Chains of tx steps and of tx undos: they share one transaction with the transition that follows from them.
 
-use std::{future::Future, panic::AssertUnwindSafe};
+use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
 
 use futures::FutureExt as _;
 use sqlx::PgConnection;
@@ -9,10 +9,13 @@ use crate::{
     apply::on,
     instance::{Entry, Instance, Pending},
     limits::CHAIN_STEPS,
+    perform::Task,
     saga::{Saga, Step},
     status::Status,
-    steps::{StepError, Steps},
+    steps::{Cause, StepError, Steps},
+    terms::Terms,
     unwind::WayBack,
+    waits::span,
 };
 
 /// Runs the pending tx step and all that follow from it, until the saga needs the outside, waits or ends.
@@ -112,4 +115,32 @@ pub(crate) async fn undo<S: Saga, I: Steps<S>>(
     }
     instance.end_if_nothing_is_open();
     Ok(())
+}
+
+impl<S: Saga> Instance<S> {
+    /// The pending chain (or that of tx undos, which got as far as `left`) is tried again after `delay`.
+    pub(crate) fn chain_failed(&mut self, left: &Self, error: &StepError, delay: Duration) {
+        let cause = Cause::new(error).to_string();
+        self.note_failed_try(&cause);
+        self.attempt = self.attempt.saturating_add(1);
+        self.last_error = Some(cause.clone());
+        let failing = self.failing_for();
+        if failing < Terms::WITHIN {
+            if failing >= Terms::SLOW_AFTER {
+                self.tell_slow("a chain of tx steps", failing);
+            }
+            return self.retry_after(delay.min(Terms::WITHIN - failing));
+        }
+        let why = format!("a chain of tx steps failed for {}: {cause}", span(failing));
+        match self.task() {
+            Task::UndoRun => self.chain_undo_failed(left, why),
+            _ => self.stick(why),
+        }
+    }
+
+    pub(crate) fn note_failed_try(&mut self, error: &str) {
+        let tried = serde_json::json!({ "outcome": "not_done", "error": error });
+        let attempt = Some(self.attempt.saturating_add(1));
+        self.note(Entry { attempt, ..Entry::new("attempt", &tried) });
+    }
 }

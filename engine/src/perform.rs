@@ -104,6 +104,8 @@ pub(crate) enum What<E> {
     NotDone(Cause),
     AnsweredNo(Cause),
     Unknown(Cause),
+    /// The author's code panicked: it may have happened.
+    Panicked(Cause),
     /// A probe found that the provider has not acted.
     NeverSeen,
     Fired(E),
@@ -112,6 +114,7 @@ pub(crate) enum What<E> {
     NothingToUndo,
     NotUndone(Cause),
     AnsweredNotUndone(Cause),
+    UndoPanicked(Cause),
     CannotUndo(Cause),
     Joined(Joined),
     /// Some of the children are open.
@@ -135,7 +138,8 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
                 Ok(Outcome::Answered { event, effect }) => What::Answered { event, effect },
                 Ok(Outcome::NotDone(cause)) => What::NotDone(cause),
                 Ok(Outcome::AnsweredNo(cause)) => What::AnsweredNo(cause),
-                Ok(Outcome::Unknown(cause)) | Err(cause) => What::Unknown(cause),
+                Ok(Outcome::Unknown(cause)) | Err(Lost::TimedOut(cause)) => What::Unknown(cause),
+                Err(Lost::Panicked(cause)) => What::Panicked(cause),
             };
             (no, what)
         }
@@ -149,7 +153,10 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
                     match guarded(terms.timeout, steps.probe(&key, &activity)).await {
                         Ok(Probe::Answered { event, effect }) => What::Answered { event, effect },
                         Ok(Probe::NotHappened) => What::NeverSeen,
-                        Ok(Probe::Unknown(cause)) | Err(cause) => What::Unknown(cause),
+                        Ok(Probe::Unknown(cause)) | Err(Lost::TimedOut(cause)) => {
+                            What::Unknown(cause)
+                        }
+                        Err(Lost::Panicked(cause)) => What::Panicked(cause),
                     }
                 }
             };
@@ -166,7 +173,8 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             {
                 Ok(Undone::Undone(reference)) => What::Undone(reference),
                 Ok(Undone::Nothing) => What::NothingToUndo,
-                Ok(Undone::NotDone(cause)) | Err(cause) => What::NotUndone(cause),
+                Ok(Undone::NotDone(cause)) | Err(Lost::TimedOut(cause)) => What::NotUndone(cause),
+                Err(Lost::Panicked(cause)) => What::UndoPanicked(cause),
                 Ok(Undone::AnsweredNo(cause)) => What::AnsweredNotUndone(cause),
                 Ok(Undone::Impossible(cause)) => What::CannotUndo(cause),
             };
@@ -181,11 +189,19 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
     Fact { no, started_at, what, failing: Duration::ZERO }
 }
 
-/// A time-out or a panic of foreign code is an unknown outcome.
-async fn guarded<T>(timeout: Duration, work: impl Future<Output = T>) -> Result<T, Cause> {
+/// Why the author's code gave no outcome. Either way the outcome is unknown; but a panic is a mistake of the code, not of the outside.
+enum Lost {
+    TimedOut(Cause),
+    Panicked(Cause),
+}
+
+async fn guarded<T>(timeout: Duration, work: impl Future<Output = T>) -> Result<T, Lost> {
     match tokio::time::timeout(timeout, AssertUnwindSafe(work).catch_unwind()).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(Cause::new("the step panicked")),
-        Err(_) => Err(Cause::new(format_args!("no answer within {} ms", timeout.as_millis()))),
+        Ok(Err(_)) => Err(Lost::Panicked(Cause::new("the step panicked"))),
+        Err(_) => {
+            let cause = format_args!("no answer within {} ms", timeout.as_millis());
+            Err(Lost::TimedOut(Cause::new(cause)))
+        }
     }
 }

@@ -10,8 +10,10 @@ use crate::saga::Saga;
 /// How the steps of `S` are done. Implement it with plain `async fn`s. One value serves all instances of a process at once.
 ///
 /// What may happen more than once: `call`, `probe` and `undo_call`, each time with the same key. What is committed exactly once: the writes
-/// of `run` and `undo_run`, which must all go through the connection they are given (they may run more than once, and roll back). A
-/// panic gets the instance `stuck`.
+/// of `run` and `undo_run`, which must all go through the connection they are given (they may run more than once, and roll back).
+///
+/// A panic in `run` or `undo_run` gets the instance `stuck`. One in `call`, `probe` or `undo_call` is an unknown outcome; the third of a step
+/// gives the step up, as its deadline would.
 pub trait Steps<S: Saga>: Send + Sync + 'static {
     /// Takes all row locks of a chain of tx steps (or of undos) before its first one runs, in the lock order.
     /// `subject` is the instance's. Default: nothing to lock.

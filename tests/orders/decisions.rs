@@ -112,7 +112,7 @@ async fn must_end(house: &House, (buyer, product, order): (Buyer, Uuid, Uuid), s
 }
 
 /// Fault: saga: a customer cancels while an operator has paused the placement
-/// Customer: 202 with an operation, `needs_attention` nowhere: it runs until the placement is resumed, the order ends `cancelled`
+/// Customer: 202 with an operation, which runs until the placement is resumed; then the order ends `cancelled`
 /// Operator: the placement is `paused` with the notice of its pause; its journal has the kept signal
 /// Within: at once
 /// Ends: when the placement is resumed, whatever it was at

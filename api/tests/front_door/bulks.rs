@@ -28,7 +28,7 @@ async fn a_bulk_is_planned_applied_and_watched_on_a_terminal() {
     let body = shopper.order(shopper.address().await, shopper.method("challenge").await);
     shopper.place(&body, 0).await.is(202);
 
-    let folder = Folder::new();
+    let folder = &house.folder;
     let url = house.database.url();
     let env = [
         ("STEPWISE_DATABASE_URL", url.as_str()),
@@ -37,7 +37,7 @@ async fn a_bulk_is_planned_applied_and_watched_on_a_terminal() {
     ];
     let begun = Instant::now();
     loop {
-        let (_, waiting, _) = run(&folder, &["saga", "list", "--waiting-on", "signal"], &env).await;
+        let (_, waiting, _) = run(folder, &["saga", "list", "--waiting-on", "signal"], &env).await;
         if waiting != "none\n" {
             break;
         }
@@ -46,21 +46,21 @@ async fn a_bulk_is_planned_applied_and_watched_on_a_terminal() {
     let bulk = ["saga", "bulk"];
     let all = ["--name", "place-order", "--waiting-on", "signal", "--reason", "looking", "--json"];
     let plan = |verb| [&bulk[..], &["plan", "--verb", verb], &all[..]].concat();
-    let cancel = line(&folder, &plan("cancel"), &env).await;
+    let cancel = line(folder, &plan("cancel"), &env).await;
     assert_eq!((&cancel["items"], &cancel["left"]), (&json!(1), &json!(1)));
     assert_eq!(cancel["summary"]["statuses"], json!([{"what": "unwinding", "count": 1}]));
     assert_eq!((&cancel["status"], &cancel["plannedBy"]), (&json!("planned"), &json!("ann")));
-    let pause = line(&folder, &plan("pause"), &env).await;
+    let pause = line(folder, &plan("pause"), &env).await;
     let id = pause["id"].as_str().expect("an id");
 
     let apply = |expect| [&bulk[..], &["apply", id, "--expect", expect]].concat();
-    let (code, _, stderr) = run(&folder, &apply("2"), &env).await;
+    let (code, _, stderr) = run(folder, &apply("2"), &env).await;
     assert!(code == 1 && stderr.contains("1 sagas would be touched, not 2"), "{stderr}");
-    let (code, stdout, stderr) = run(&folder, &apply("1"), &env).await;
+    let (code, stdout, stderr) = run(folder, &apply("1"), &env).await;
     assert!(code == 0 && stdout.contains("running"), "{stdout} {stderr}");
     let show = [&bulk[..], &["show", id, "--items", "10", "--json"]].concat();
     let shown = loop {
-        let shown = line(&folder, &show, &env).await;
+        let shown = line(folder, &show, &env).await;
         if shown["status"] == "done" {
             break shown;
         }
@@ -69,19 +69,19 @@ async fn a_bulk_is_planned_applied_and_watched_on_a_terminal() {
     assert_eq!((&shown["applied"], &shown["left"]), (&json!(1), &json!(0)));
     assert_eq!(shown["page"][0]["result"], "applied");
     assert_eq!(shown["page"][0]["outlook"]["status"], "paused");
-    let (_, paused, _) = run(&folder, &["saga", "list", "--status", "paused"], &env).await;
+    let (_, paused, _) = run(folder, &["saga", "list", "--status", "paused"], &env).await;
     assert!(paused.contains("place-order"), "{paused}");
 
-    let (code, list, _) = run(&folder, &["saga", "bulk", "list"], &env).await;
+    let (code, list, _) = run(folder, &["saga", "bulk", "list"], &env).await;
     assert!(code == 0 && list.lines().count() == 2 && list.contains(id), "{list}");
-    let (code, _, stderr) = run(&folder, &["saga", "bulk", "stop", id], &env).await;
+    let (code, _, stderr) = run(folder, &["saga", "bulk", "stop", id], &env).await;
     assert!(code == 1 && stderr.contains("it is done"), "{stderr}");
     let nowhere = Uuid::now_v7().to_string();
     for verb in ["show", "stop", "resume"] {
-        assert_eq!(run(&folder, &["saga", "bulk", verb, &nowhere], &env).await.0, 2, "{verb}");
+        assert_eq!(run(folder, &["saga", "bulk", verb, &nowhere], &env).await.0, 2, "{verb}");
     }
     let everything = ["saga", "bulk", "plan", "--verb", "cancel", "--reason", "all of it"];
-    assert_eq!(run(&folder, &everything, &env).await.0, 2, "it must be said which");
-    assert_eq!(run(&folder, &plan("destroy"), &env).await.0, 2, "no such verb");
+    assert_eq!(run(folder, &everything, &env).await.0, 2, "it must be said which");
+    assert_eq!(run(folder, &plan("destroy"), &env).await.0, 2, "no such verb");
     house.close().await;
 }

@@ -180,20 +180,18 @@ async fn help_names_only_what_works_and_gives_an_example_each() {
 #[tokio::test]
 async fn doctor_says_what_is_wrong_and_what_to_do_and_finds_the_database_that_up_has_noted() {
     let house = House::open().await;
-    let folder = Folder::new();
-    fs::create_dir(folder.0.join(".stepwise")).expect("writable");
+    let folder = &house.folder;
     let note = format!("{{\"databaseUrl\": \"{}\"}}", house.database.url());
     fs::write(folder.0.join(".stepwise/demo.json"), note).expect("writable");
-    let (_, stdout, stderr) = run(&folder, &["doctor"], &[]).await;
-    for what in ["data folder", "key store", "migrations", "durability", "clocks", "broker"] {
+    let (_, stdout, stderr) = run(folder, &["doctor"], &[]).await;
+    for what in ["data folder", "keys", "migrations", "durability", "clocks", "broker"] {
         let line = stdout.lines().find(|line| line.contains(what)).unwrap_or_default();
         // A test server may well run without fsync: then doctor says so.
         let fine = line.starts_with("ok") || (what == "durability" && line.contains("fsync off"));
         assert!(fine, "{what}: {stdout} {stderr}");
     }
     let (code, stdout, stderr) =
-        run(&folder, &["doctor", "--json", "--database-url", "postgres://127.0.0.1:9/x"], &[])
-            .await;
+        run(folder, &["doctor", "--json", "--database-url", "postgres://127.0.0.1:9/x"], &[]).await;
     assert_eq!(code, 1, "{stderr}");
     let found: Vec<serde_json::Value> =
         stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -213,25 +211,24 @@ async fn sagas_and_events_can_be_read_on_a_terminal() {
     let order = shopper.place(&body, 15).await.is(201).json()["id"].clone();
     let order = order.as_str().expect("an id");
 
-    let folder = Folder::new();
+    let folder = &house.folder;
     let url = house.database.url();
     let env = [("STEPWISE_DATABASE_URL", url.as_str())];
-    let list = ["saga", "list", "--status", "completed", "--json"];
-    let (code, stdout, stderr) = run(&folder, &list, &env).await;
+    let list = ["saga", "list", "--kind", "place-order", "--status", "completed", "--json"];
+    let (code, stdout, stderr) = run(folder, &list, &env).await;
     assert_eq!(code, 0, "{stderr}");
     let saga: serde_json::Value = serde_json::from_str(stdout.trim()).expect("one saga");
     assert_eq!((&saga["kind"], &saga["subject"]), (&"place-order".into(), &order.into()));
     let id = saga["id"].as_str().expect("an id");
-    let (code, stdout, stderr) = run(&folder, &["saga", "show", id], &env).await;
+    let (code, stdout, stderr) = run(folder, &["saga", "show", id], &env).await;
     assert_eq!(code, 0, "{stderr}");
     assert!(stdout.contains("journal") && stdout.contains("confirmed"), "{stdout}");
-    let (code, stdout, _) = run(&folder, &["saga", "list", "--status", "stuck"], &env).await;
+    let (code, stdout, _) = run(folder, &["saga", "list", "--status", "stuck"], &env).await;
     assert_eq!((code, stdout.as_str()), (0, "none\n"));
-    let (code, _, stderr) =
-        run(&folder, &["saga", "show", &Uuid::now_v7().to_string()], &env).await;
+    let (code, _, stderr) = run(folder, &["saga", "show", &Uuid::now_v7().to_string()], &env).await;
     assert_eq!(code, 2, "{stderr}");
 
-    let (code, stdout, stderr) = run(&folder, &["events", "tail", "--count", "1"], &env).await;
+    let (code, stdout, stderr) = run(folder, &["events", "tail", "--count", "1"], &env).await;
     assert_eq!(code, 0, "{stderr}");
     let event: serde_json::Value = serde_json::from_str(stdout.trim()).expect("one event");
     assert_eq!(

@@ -66,6 +66,11 @@ fn a_request_has_ten_seconds_to_arrive() {
     assert_eq!(stepwise::door::json::BODY_TIME_LIMIT, Duration::from_secs(10));
 }
 
+/// Fault: door: a client connects and sends nothing, or half a request
+/// Customer: nothing; that client loses its connection
+/// Operator: `http_connections`
+/// Within: at once
+/// Ends: by itself: closed after 10 s
 #[tokio::test]
 async fn a_silent_client_loses_its_connection() {
     let head = Duration::from_millis(300);
@@ -95,6 +100,11 @@ async fn a_silent_client_loses_its_connection() {
     house.close().await;
 }
 
+/// Fault: door: one address opens more connections than one address may have
+/// Customer: nothing; that address gets 503 with `Retry-After`
+/// Operator: `http_connections_refused_total`
+/// Within: at once
+/// Ends: when the address closes some
 #[tokio::test]
 async fn one_address_cannot_take_all_connections() {
     let connections = ConnectionLimits { total: 100, per_address: 3 };
@@ -177,6 +187,11 @@ async fn two_hundred_refusals_of_a_common_client_fail_no_next_request() {
     house.close().await;
 }
 
+/// Fault: process: it is told to stop while a balancer sends it requests
+/// Customer: nothing: requests are served, with `Connection: close`
+/// Operator: `/readyz` is 503 `stopping`
+/// Within: at once
+/// Ends: the listener closes after `--stop-delay`; what is in flight ends
 #[tokio::test]
 async fn readiness_ends_before_the_listener_does() {
     let stop_delay = Duration::from_secs(2);

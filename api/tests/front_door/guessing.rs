@@ -57,6 +57,11 @@ async fn fifty_guesses_at_the_same_moment_are_limited_as_fifty_in_a_row() {
     house.close().await;
 }
 
+/// Fault: door: somebody guesses at the password of one account, without end
+/// Customer: the owner logs in as ever; the guesser gets 429 with `Retry-After`
+/// Operator: `http_requests_total` of `logIn` with status 429
+/// Within: at once
+/// Ends: by itself: waits of at most 60 s, forgotten after 15 minutes
 #[tokio::test]
 async fn a_stranger_s_guesses_keep_the_owner_out_on_no_network() {
     let house = House::open_with(RATES).await;
@@ -121,6 +126,11 @@ fn quantile(mut took: Vec<Duration>, percent: usize) -> Duration {
     took[(took.len() * percent / 100).min(took.len() - 1)]
 }
 
+/// Fault: door: sixty customers log in at the same moment
+/// Customer: other requests go on; who logs in waits a little, beyond the queue of 64 it is 503 `passwords_busy`
+/// Operator: `http_requests_total` of `logIn` with status 503
+/// Within: at once
+/// Ends: by itself, when the queue is shorter
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixty_who_log_in_at_once_make_nobody_else_wait_for_a_connection() {
     let time = if std::env::var("STEPWISE_FAULTS").is_ok_and(|size| size == "full") {

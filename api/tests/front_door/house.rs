@@ -16,6 +16,7 @@ use stepwise::{
 };
 use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
+    keystore::FileKeyStore,
     sandbox::{Sandbox, SandboxConfig, Timing, WebhookConfig},
 };
 use stepwise_engine::{
@@ -28,7 +29,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::ports::{Keys, Letters, Nobody};
+use crate::{
+    cli::Folder,
+    ports::{Letters, Nobody},
+};
 
 /// What the gateway signs its webhooks with here.
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
@@ -40,6 +44,8 @@ pub(crate) struct House {
     pub(crate) mail: Arc<Letters>,
     pub(crate) base: String,
     pub(crate) client: reqwest::Client,
+    /// Where the command line finds the customers' keys.
+    pub(crate) folder: Folder,
     stop: CancellationToken,
 }
 
@@ -146,7 +152,9 @@ impl House {
         .await;
         let db = stepwise::server::pool(database.options(), 10);
         let mail = Arc::new(Letters::default());
-        let keys = Arc::new(Keys::default());
+        let folder = Folder::new();
+        let keys = FileKeyStore::open(&folder.0.join(".stepwise/keys")).expect("a writable folder");
+        let keys = Arc::new(keys);
         let shop = Arc::new(Shop::new(Config::default(), keys, gateway, Arc::clone(&mail) as _));
         stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, database.pool().clone());
@@ -159,7 +167,7 @@ impl House {
         let door = Door::open(db, shop, engine, door_settings, readiness, stop.clone()).await;
         let door = Arc::new(door.expect("a fresh database has its secrets"));
         tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), settings));
-        Self { database, door, mail, base, client: client(), stop }
+        Self { database, door, mail, base, client: client(), folder, stop }
     }
 
     pub(crate) async fn close(self) {

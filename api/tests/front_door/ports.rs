@@ -1,9 +1,6 @@
-//! The outside world of these tests: keys in memory, mail in memory, a gateway nobody answers at.
+//! The outside world of these tests: mail in memory, a gateway nobody answers at.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard},
-};
+use std::sync::{Mutex, MutexGuard};
 
 use stepwise_workflows::{
     mail::{Mail, MailError, Mailer},
@@ -12,13 +9,8 @@ use stepwise_workflows::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
         PaymentGateway, Reference, Refund, Trouble,
     },
-    privacy::{CustomerKey, KeyStore, KeyStoreError},
 };
 use uuid::Uuid;
-
-/// Keys in memory.
-#[derive(Default)]
-pub(crate) struct Keys(Mutex<HashMap<Uuid, Option<CustomerKey>>>);
 
 /// Mail in memory.
 #[derive(Default)]
@@ -29,26 +21,6 @@ pub(crate) struct Nobody;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("a test does not panic here")
-}
-
-#[async_trait::async_trait]
-impl KeyStore for Keys {
-    async fn create_many(&self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
-        let mut keys = locked(&self.0);
-        let made = ids.iter().map(|id| {
-            let key = keys.entry(*id).or_insert_with(|| Some(CustomerKey::random()));
-            key.clone().ok_or(KeyStoreError::Destroyed)
-        });
-        made.collect()
-    }
-
-    async fn get(&self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
-        locked(&self.0).get(&id).cloned().ok_or(KeyStoreError::Missing(id))
-    }
-
-    async fn destroy(&self, id: Uuid) -> Result<bool, KeyStoreError> {
-        Ok(locked(&self.0).insert(id, None).flatten().is_some())
-    }
 }
 
 impl Letters {

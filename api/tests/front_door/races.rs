@@ -133,7 +133,7 @@ async fn a_command_that_lost_a_race_is_run_again_three_times_and_leaves_nothing_
     shopper.place(&body, 0).await.is(202);
     assert_eq!(tries(pool).await, 4);
     let left: (i64, i64, i64) = sqlx::query_as(
-        r#"select (select count(*) from shop."order"), (select count(*) from saga.instance),
+        r#"select (select count(*) from shop."order"), (select count(*) from saga.instance where name = 'place-order'),
             (select sum(reserved) from shop.inventory)::bigint"#,
     )
     .fetch_one(pool)

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    cli::{Folder, run},
+    cli::run,
     house::House,
     shopper::{Shopper, id, product},
 };
@@ -12,7 +12,6 @@ use crate::{
 /// A shop without workers: what is stuck stays so until a verb moves it.
 struct Desk {
     house: House,
-    folder: Folder,
     url: String,
 }
 
@@ -20,7 +19,7 @@ impl Desk {
     async fn new() -> Self {
         let house = House::open().await;
         let url = house.database.url();
-        Self { house, folder: Folder::new(), url }
+        Self { house, url }
     }
 
     /// A placement of its own; its first activity waits for a worker.
@@ -57,7 +56,7 @@ impl Desk {
             ("STEPWISE_GATEWAY_URL", "http://127.0.0.1:9"),
             ("USER", "ann"),
         ];
-        run(&self.folder, args, &env).await
+        run(&self.house.folder, args, &env).await
     }
 
     /// Gives the instruction; what it answers.
@@ -192,8 +191,9 @@ async fn sagas_are_listed_by_tag_and_priority_on_a_terminal() {
     let (saga, other) = (desk.placement().await, desk.placement().await);
     desk.set(saga, "tags = '{\"shop\": \"5\"}', priority = 2").await;
     let listed = async |options: &[&str]| {
-        let (code, stdout, stderr) =
-            desk.run(&[&["saga", "list", "--json"], options].concat()).await;
+        let (code, stdout, stderr) = desk
+            .run(&[&["saga", "list", "--kind", "place-order", "--json"], options].concat())
+            .await;
         assert_eq!(code, 0, "{stderr}");
         let sagas = stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
         sagas.map(|saga| id(&saga["id"])).collect::<Vec<_>>()

@@ -19,6 +19,11 @@ fn used(pid: u32) -> u64 {
     fields[12..14].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
 }
 
+/// Fault: process: it has no file descriptors left
+/// Customer: new connections wait
+/// Operator: one line in the log when it begins and one when it ends
+/// Within: at once
+/// Ends: by itself, within about 1 s of free descriptors
 #[tokio::test]
 async fn without_file_descriptors_it_says_so_once_waits_and_goes_on() {
     let database = Database::fresh(&[]).await;

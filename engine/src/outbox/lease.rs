@@ -4,6 +4,8 @@
 //! above their part; the shards of a dead one are taken when their leases have run out. Every mark
 //! tests owner and epoch: a relay that was paused beyond its lease finds that it may no longer move
 //! anything, and the messages it sent meanwhile are copies with the same ids.
+//!
+//! Whoever locks several shards locks them in their order, so that two relays never deadlock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,10 +92,7 @@ impl Holding {
 
     /// Another relay has taken this shard.
     pub(super) fn lose(&self, shard: i16) {
-        let mut held = self.held();
-        if held.epochs.0.remove(&shard).is_some() {
-            info!(shard, "fenced: another relay publishes this shard now");
-        }
+        self.held().epochs.0.remove(&shard);
     }
 
     /// Takes in a renewal. Answers the shards that are above this relay's part and idle: they are
@@ -221,8 +220,11 @@ pub(super) async fn take(
 async fn give_up(pool: &PgPool, owner: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- outbox: give up shards
-         update saga.outbox_shard set owner = null, leased_until = '-infinity'
-         where owner = $1 and shard = any ($2)",
+         with held as materialized (
+             select shard from saga.outbox_shard where owner = $1 and shard = any ($2) order by shard for update
+         )
+         update saga.outbox_shard lease set owner = null, leased_until = '-infinity'
+         from held where lease.shard = held.shard",
     )
     .bind(owner)
     .bind(shards)
@@ -235,8 +237,12 @@ async fn give_up(pool: &PgPool, owner: Uuid, shards: &[i16]) -> Result<(), sqlx:
 pub(super) async fn release(pool: &PgPool, owner: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- outbox: release leases
-         with gone as (delete from saga.outbox_relay where owner = $1)
-         update saga.outbox_shard set owner = null, leased_until = '-infinity' where owner = $1",
+         with gone as (delete from saga.outbox_relay where owner = $1),
+         held as materialized (
+             select shard from saga.outbox_shard where owner = $1 order by shard for update
+         )
+         update saga.outbox_shard lease set owner = null, leased_until = '-infinity'
+         from held where lease.shard = held.shard",
     )
     .bind(owner)
     .execute(pool)
@@ -248,8 +254,12 @@ pub(super) async fn release(pool: &PgPool, owner: Uuid) -> Result<(), sqlx::Erro
 pub(super) async fn free_all(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- outbox: free all leases
-         with gone as (delete from saga.outbox_relay)
-         update saga.outbox_shard set leased_until = '-infinity' where leased_until > '-infinity'",
+         with gone as (delete from saga.outbox_relay),
+         held as materialized (
+             select shard from saga.outbox_shard where leased_until > '-infinity' order by shard for update
+         )
+         update saga.outbox_shard lease set leased_until = '-infinity'
+         from held where lease.shard = held.shard",
     )
     .execute(pool)
     .await?;

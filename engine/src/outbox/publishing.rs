@@ -5,7 +5,7 @@
 //! is sent by a task of its own, so nothing that this loop waits for delays the sending, and a
 //! publisher that panics costs one message a try.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::health::RelayHealth;
@@ -339,11 +339,16 @@ impl Publishing {
     }
 
     fn moved(&mut self, moved: &HashSet<Uuid>) {
+        let mut fenced = BTreeSet::new();
         for Confirmed { message, .. } in std::mem::take(&mut self.confirmed) {
             self.forget(&message);
             if !moved.contains(&message.message_id) {
-                self.holding.lose(message.shard);
+                fenced.insert(message.shard);
             }
+        }
+        for shard in fenced {
+            info!(shard, "fenced: another relay publishes this shard now");
+            self.holding.lose(shard);
         }
         metrics::counter!("stepwise_outbox_published_total").increment(moved.len() as u64);
         self.database.end();

@@ -19,8 +19,9 @@ const LEASE: Duration = Duration::from_millis(600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_relays_on_one_outbox_keep_the_order_and_repeat_little() {
+    // Slow enough for messages to be under way whenever a relay is disturbed.
     let slowish = Manners {
-        delay: Duration::ZERO..Duration::from_millis(15),
+        delay: Duration::ZERO..Duration::from_millis(100),
         silent_after: 1,
         ..Manners::good()
     };
@@ -46,7 +47,8 @@ async fn two_relays_on_one_outbox_keep_the_order_and_repeat_little() {
             tx.commit().await.expect("the database is there");
             written += SUBJECTS;
         }
-        // Either the leases are torn from the one who has them while it works, or it stands still until the other has them.
+        // Either the leases are torn from those who have them while they work, and the first to look takes all, or one
+        // stands still until the other has them.
         if round % 4 == 3 {
             let relay = &relays[(round as usize / 4) % 2];
             relay.send("-STOP");
@@ -60,12 +62,14 @@ async fn two_relays_on_one_outbox_keep_the_order_and_repeat_little() {
     let waiting = "-- name: test waiting\nselect count(*) from saga.outbox";
     eventually("the outbox to be empty", async || stage.count(waiting).await == 0).await;
     stage.quiet().await;
-    let (received, fenced) =
-        (stage.provider.receipts().len(), stage.logged("fenced: another relay"));
+    let received = stage.provider.receipts().len();
+    // One that stood still finds out by its marks, or starts its tasks again before it has made any.
+    let [fenced, restarted] =
+        ["fenced: another relay", "the relay hung"].map(|line| stage.logged(line));
     println!(
-        "{written} written, {received} received, {rounds} disturbances, {fenced} times fenced"
+        "{written} written, {received} received, {rounds} disturbances, {fenced} times fenced, {restarted} times started again"
     );
-    assert!(fenced > 0, "vacuous: they never met");
+    assert!(fenced + restarted > 0, "vacuous: they never met");
     let answers_lost = stage.provider.moods().get("silent after").copied().unwrap_or(0);
     assert!(
         received - written <= WINDOW * rounds as usize + answers_lost,

@@ -32,6 +32,11 @@ async fn told(world: &World) -> Vec<(notice::Kind, String)> {
     told.into_iter().map(|notice| (notice.kind, notice.why)).collect()
 }
 
+/// Fault: saga: a newer build has written what the living workers cannot read
+/// Customer: that saga waits; all others go on
+/// Operator: it waits on `version`, with a notice
+/// Within: 1 s
+/// Ends: by itself, within 5 s of the start of a worker that can read it
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_newer_build_wrote_waits_for_one_that_can_read_it() {
     let world = World::new().await;

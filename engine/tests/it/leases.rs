@@ -124,12 +124,23 @@ async fn a_worker_that_has_just_begun_takes_nothing_over_before_others_could_ren
     nobody_is_robbed(None).await;
 }
 
+/// Fault: database: it is away for longer than a worker's lease
+/// Customer: sagas wait until it is back
+/// Operator: nothing beside the database's own line
+/// Within: at once
+/// Ends: by itself: each worker renews and goes on; a dead one's sagas are taken over one lease later
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_an_outage_longer_than_a_lease_nobody_is_robbed_who_had_no_time_to_renew() {
     nobody_is_robbed(Some(LEASE + Duration::from_secs(1))).await;
 }
 
 /// As when a process stands still for so long, between a start's statement and its commit, that its lease is forgotten.
+///
+/// Fault: saga: it is owned by a worker that has no row of its own any more
+/// Customer: the saga pauses for at most a lease (30 s)
+/// Operator: one line in the log
+/// Within: 30 s
+/// Ends: by itself: another worker takes it over
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_without_a_lease_is_found_like_a_dead_one_within_a_lease() {
     let world = World::new().await;

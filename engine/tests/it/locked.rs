@@ -30,6 +30,11 @@ async fn rate(pool: &PgPool, over: Duration) -> f64 {
     (count().await - before) as f64 / begun.elapsed().as_secs_f64()
 }
 
+/// Fault: saga: somebody holds locks on the rows of running sagas
+/// Customer: those sagas wait; all others go on
+/// Operator: `pg_locks` says who holds them; no load
+/// Within: at once
+/// Ends: by itself, within 1 s of the release
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drivers_of_locked_rows_do_not_spin_and_hold_nobody_up() {
     let world = World::new().await;

@@ -165,6 +165,11 @@ fn exploring_finds_what_cannot_be_stored_and_read_again() {
     }
 }
 
+/// Fault: saga: it decides what cannot be stored
+/// Customer: that saga stands still
+/// Operator: it is `stuck` at its last good position, with a notice
+/// Within: at once
+/// Ends: when a mended build is deployed and `retry`, or `cancel`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_that_cannot_be_stored_leaves_the_last_good_position_and_tells_a_person() {
     let world = World::new().await;
@@ -278,6 +283,11 @@ async fn a_row_that_cannot_be_read_whole_hides_no_other_and_is_shown_as_far_as_i
     world.close().await;
 }
 
+/// Fault: saga: what is stored of it cannot be read
+/// Customer: a cancellation is accepted and kept; lists and other orders go on
+/// Operator: the saga is `stuck`, with a notice
+/// Within: when a worker claims it
+/// Ends: when a build that can read it is deployed, and `retry`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_signal_for_a_row_that_cannot_be_read_is_kept_and_the_row_waits_for_a_person() {
     let world = World::new().await;

@@ -222,6 +222,11 @@ async fn outage(scene: &mut Scene, outage: &Outage) {
     eventually("/readyz to be well", async || scene.gateway_state().await == "ok").await;
 }
 
+/// Fault: gateway: it answers 500, 502 or 503, resets or refuses connections, loses answers, never answers, or is killed and started again
+/// Customer: the order stays `placing`, a cancellation stays open; both are done when the gateway is back
+/// Operator: `/readyz` says that the gateway is away, `stepwise_gateway_answers` is 0, one line in the log when it begins and one when it ends
+/// Within: 5 s; where it accepts and never answers, three time-outs of 5 s
+/// Ends: by itself, within 10 s of its return; one authorization, one void each
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_outage_of_the_gateway_fails_an_order_or_moves_money_twice() {
     let mut scene = Scene::open().await;
