@@ -10,6 +10,7 @@ use super::{
     doctor,
     folder::Folder,
     keys,
+    output::say,
     parts::{ENOUGH, Monitoring, Parts},
     settings::Settings,
 };
@@ -34,7 +35,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         };
         let db = database::connect(settings, 1).await?;
         broker::declare(address, Arc::new(keys::open(&folder, &db).await?), db).await?;
-        println!("the exchange and the archive are declared; partners must bind their queues");
+        say!("the exchange and the archive are declared; partners must bind their queues");
         return Ok(());
     }
     let shutdown = Shutdown::on_signal()?;
