@@ -42,7 +42,7 @@ impl<const STATUS: u16, T: ToJSON> Reply<STATUS, T> {
         personal::shown_to(caller, || Self::new(body))
     }
 
-    /// An answer with `body`, without what is [`personal`](super::personal) in it.
+    /// An answer with `body`, without what is `personal` in it.
     pub fn new(body: &T) -> Self {
         let body = body.to_json_string().into_bytes();
         let body = if STATUS == 204 { Vec::new() } else { body };

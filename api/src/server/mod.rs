@@ -3,7 +3,7 @@
 //! Each connection is a task with time limits on what the client must do (`socket`), and has a place
 //! among those that may be open at once (`connections`). When the process is told to stop, `/readyz`
 //! answers 503 at once, the listener closes after [`ServerSettings::stop_delay`] (so that a load
-//! balancer can look elsewhere first), and running requests get [`GRACE`] to end.
+//! balancer can look elsewhere first), and running requests get 10 s to end.
 
 mod connections;
 mod socket;
