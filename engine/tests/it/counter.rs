@@ -154,8 +154,10 @@ async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to
     assert_eq!(again, Answer::Duplicate, "a sender that repeats itself counts once");
     let state: State = serde_json::from_str(&world.see(second).await.state).expect("it is one");
     assert_eq!(state, State::Counting { before: 13, since: 0 });
-    // Its start, and what a worker that claims it meanwhile has written; nothing of the 13 rows before.
-    assert!(world.journal(second).await.len() <= 2, "a journal of its own");
+    let journal = world.journal(second).await;
+    // A worker may have looked at the kept signal, which its state does not take, and let go again.
+    let own = journal.iter().filter(|row| row.0 != "released").count();
+    assert_eq!(own, 1, "a journal of its own: {journal:?}");
 
     assert_eq!(world.signal::<Counter>(second, "close", Event::Close).await, Answer::Applied);
     assert_eq!(world.ended(second).await.status, "completed", "it takes the kept signal");
