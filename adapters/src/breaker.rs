@@ -32,7 +32,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// So many calls in a row without an answer make the breaker ask for itself.
+/// The breaker asks the gateway itself after this many calls in a row without an answer.
 const SUSPICIOUS: u32 = 3;
 
 /// How long the breaker waits for the answer to its own question.

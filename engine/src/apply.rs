@@ -42,7 +42,7 @@ enum Failure {
     Panicked,
 }
 
-/// So many panics of one step are enough: the code is wrong, and trying again does not mend it.
+/// A step is given up after this many panics: the code is wrong, and trying again does not mend it.
 const PANICS: i16 = 3;
 
 impl Failure {

@@ -18,7 +18,7 @@ use super::session::{RabbitError, unreachable};
 /// Retention drops whole segments, so they must be small for it to be exact.
 const SEGMENT_BYTES: i64 = 50_000_000;
 
-/// What is declared at the broker.
+/// The exchange and the archive that the relay declares at the broker.
 #[derive(Debug, Clone)]
 pub struct Topology {
     /// The topic exchange that partners bind to.

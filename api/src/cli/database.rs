@@ -27,7 +27,7 @@ const OTHERS: u32 = 12;
 /// How long the engine and the relay wait for a connection of their pools.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a process is to do with the database, which decides how many connections it may need at once.
+/// The role of a process; it decides how many connections the process may need at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Everything,
@@ -217,7 +217,7 @@ pub(super) fn refuse(found: &[Mismatch]) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// What the server says of a session, by the names of its settings.
+    /// The settings of a session, by name, as the server reports them.
     async fn settings(pool: &PgPool) -> Vec<(String, String)> {
         sqlx::query_as(
             "-- name: test settings
