@@ -17,6 +17,7 @@ use crate::{
     notice::{self, Tell},
     row::row_type,
     status::{Status, WaitingOn},
+    store,
     watch::{self, NewWatch},
 };
 
@@ -131,6 +132,8 @@ pub(crate) struct Commit {
     pub(crate) undone: Vec<i32>,
     /// Early signals that it took, by id; written by [`crate::family::write_own`].
     pub(crate) taken: Vec<String>,
+    /// It refuses the signals that are kept for it: it unwinds or has ended, and takes none any more.
+    pub(crate) refuses_kept: bool,
     pub(crate) intent: Option<Intent>,
     /// A person should see it.
     pub(crate) tell: Option<Tell>,
@@ -338,7 +341,8 @@ pub(crate) fn entries<'a>(
 
 /// Writes the members whose fence holds and whose row nobody else has locked; answers who they are.
 ///
-/// Round trips: 1, and 1 more each when a member tells a person something or leaves an effect to be watched: the caller then needs a transaction ([`is_one_statement`]).
+/// Round trips: 1, and 1 more each when a member tells a person something, leaves an effect to be watched or refuses kept signals: the
+/// caller then needs a transaction ([`is_one_statement`]).
 ///
 /// Members are locked in id order inside the statement; the fence is tested in that same part, so a member is either written with
 /// its journal and ledger or not at all.
@@ -364,36 +368,40 @@ pub(crate) async fn write(
         .fetch_all(&mut *tx)
         .await?;
     let written = written.into_iter().collect();
-    tell_and_watch(tx, batch, &written).await?;
+    write_rare(tx, batch, &written).await?;
     Ok(written)
 }
 
 /// What members have beside their rows, which is rare.
-async fn tell_and_watch(
+async fn write_rare(
     tx: &mut PgConnection,
     batch: &[Commit],
     written: &WrittenMembers,
 ) -> Result<(), sqlx::Error> {
-    let telling = batch
-        .iter()
-        .filter(|c| c.tell.is_some() && written.contains(&(c.id, c.epoch)))
-        .collect::<Vec<_>>();
+    let those = |has: fn(&Commit) -> bool| {
+        let members = batch.iter().filter(|c| has(c) && written.contains(&(c.id, c.epoch)));
+        members.collect::<Vec<_>>()
+    };
+    let telling = those(|commit| commit.tell.is_some());
     if !telling.is_empty() {
         notice::insert(&mut *tx, &telling).await?;
     }
-    let watching = batch
-        .iter()
-        .filter(|c| c.watch.is_some() && written.contains(&(c.id, c.epoch)))
-        .collect::<Vec<_>>();
+    let watching = those(|commit| commit.watch.is_some());
     if !watching.is_empty() {
-        watch::insert(tx, &watching).await?;
+        watch::insert(&mut *tx, &watching).await?;
+    }
+    let refusing = those(|commit| commit.refuses_kept);
+    if !refusing.is_empty() {
+        store::refuse_kept_signals(tx, &refusing).await?;
     }
     Ok(())
 }
 
 /// Is the batch written by one statement, which is a transaction by itself?
 pub(crate) fn is_one_statement(batch: &[Commit]) -> bool {
-    batch.iter().all(|commit| commit.tell.is_none() && commit.watch.is_none())
+    batch
+        .iter()
+        .all(|commit| commit.tell.is_none() && commit.watch.is_none() && !commit.refuses_kept)
 }
 
 macro_rules! commit_sql {
@@ -405,8 +413,8 @@ macro_rules! commit_sql {
 with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
 fenced as materialized (
     -- The members come, and are locked, in the order of the array. A lock of the join itself would carry each whole member twice more.
-    select m.*, i.queued, i.kept as kept_before from unnest($1::saga.transition[]) m cross join lateral (
-        select i.queued, i.kept from saga.instance i where i.shard = m.shard and i.saga_id = m.saga_id ",
+    select m.*, i.queued from unnest($1::saga.transition[]) m cross join lateral (
+        select i.queued from saga.instance i where i.shard = m.shard and i.saga_id = m.saga_id ",
             $fence,
             "
         for no key update ",
@@ -448,14 +456,6 @@ intended as (
     insert into saga.effect (shard, saga_id, step_no, kind, amount, currency, status, at)
     select f.shard, f.saga_id, f.intent_no, f.intent_kind, f.intent_amount::numeric, f.intent_currency, 'intent', c.real
     from fenced f, clock c where f.intent_no is not null
-),
-turned_down as (
-    -- An instance that unwinds or has ended takes no signal any more; one that goes on in a successor hands the kept ones over.
-    update saga.signal s set answer = 'refused'
-    from fenced f
-    where f.kept_before > 0 and f.kept = 0
-        and (f.ended or f.status in ('unwinding', 'completed', 'unwound', 'abandoned'))
-        and s.shard = f.shard and s.saga_id = f.saga_id and s.answer = 'kept'
 ),
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, attempt, started_at, next, undo, epoch)

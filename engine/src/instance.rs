@@ -440,7 +440,8 @@ impl<S: Saga> Instance<S> {
 
     /// The commit of everything since the last one. `owner` stays unless the instance parks.
     pub(crate) fn commit(&mut self) -> Commit {
-        if self.turns_kept_down() {
+        let refuses_kept = self.kept > 0 && self.takes_no_signals();
+        if refuses_kept {
             self.kept = 0;
             self.early.clear();
         }
@@ -471,6 +472,7 @@ impl<S: Saga> Instance<S> {
             settle: self.settle.take(),
             undone: std::mem::take(&mut self.undone),
             taken: std::mem::take(&mut self.taken),
+            refuses_kept,
             intent: self.intent.take(),
             tell: self.tell.take(),
             watch: self.watch.take(),
@@ -478,9 +480,9 @@ impl<S: Saga> Instance<S> {
     }
 
     /// From here on no signal reaches the saga: those that are kept are refused by the commit. A successor takes them over instead.
-    fn turns_kept_down(&self) -> bool {
-        let takes_none = self.ended || self.status == Status::Unwinding || self.status.is_final();
-        takes_none && !self.family.succeeded
+    fn takes_no_signals(&self) -> bool {
+        let over = self.ended || self.status == Status::Unwinding || self.status.is_final();
+        over && !self.family.succeeded
     }
 
     /// A commit that adds to the journal only: what it waits on and who drives it stay as they are.

@@ -141,6 +141,25 @@ pub(crate) async fn take_signals(
     .map(|_| ())
 }
 
+/// The signals that are kept for these members are refused. The instance's row is locked before them, as by who gives one.
+pub(crate) async fn refuse_kept_signals(
+    tx: &mut PgConnection,
+    members: &[&Commit],
+) -> Result<(), sqlx::Error> {
+    let (shards, ids): (Vec<i16>, Vec<Uuid>) = members.iter().map(|c| (c.shard, c.id)).unzip();
+    sqlx::query(
+        "-- name: refuse kept signals
+        update saga.signal s set answer = 'refused'
+        from unnest($1::smallint[], $2::uuid[]) as m(shard, saga_id)
+        where s.shard = m.shard and s.saga_id = m.saga_id and s.answer = 'kept'",
+    )
+    .bind(shards)
+    .bind(ids)
+    .execute(tx)
+    .await
+    .map(|_| ())
+}
+
 /// Marks a row that this worker holds as stuck, without reading it; operators are told, and once more after an hour. What was called may have
 /// been done. A row that has moved on since it was read is left as it is: the sweep finds that nobody drives it, and has it read again.
 pub(crate) async fn stick(pool: &PgPool, fence: &Fence, why: &str) -> Result<(), sqlx::Error> {

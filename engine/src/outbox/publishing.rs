@@ -246,8 +246,10 @@ impl Publishing {
         self.health.note_turn(self.in_flight.len());
     }
 
-    /// Takes in one answer and all others that are there already, then writes them down.
+    /// Takes in one answer and all others that are there already, then writes them down in one commit.
     async fn settle(&mut self, first: Result<Settled, tokio::task::JoinError>) {
+        // Messages that were handed over together are often answered together.
+        tokio::task::yield_now().await;
         let mut next = Some(first);
         while let Some(settled) = next {
             // An error is a task that was ended from outside: everything ends then.

@@ -229,6 +229,12 @@ impl World {
             .await;
     }
 
+    /// The requests for that operation that the provider got on behalf of this instance.
+    pub(crate) fn requests_of(&self, op: &str, id: Uuid) -> usize {
+        let requests = self.provider.requests(op);
+        requests.iter().filter(|request| request.key.contains(&id.to_string())).count()
+    }
+
     /// The journal as (kind, step, event).
     pub(crate) async fn journal(&self, id: Uuid) -> Vec<(String, Option<i32>, Option<String>)> {
         sqlx::query_as(
