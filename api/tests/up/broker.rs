@@ -12,7 +12,10 @@ use stepwise_tests::{
 };
 use tokio::time::Instant;
 
-use crate::site::{Site, Up, eventually};
+use crate::{
+    doctor::{doctor, wrong},
+    site::{Site, Up, eventually},
+};
 
 /// Places an order and waits until it is placed; answers its id and its customer's token.
 async fn placed(up: &Up) -> (String, String) {
@@ -161,5 +164,53 @@ async fn a_deleted_exchange_is_told_and_events_wait_for_the_partners_bindings() 
     assert!(declared.status.success(), "{declared:?}");
     let both = [first.as_str(), second.as_str()];
     eventually("what waited arrives", async || partner.subjects() == both).await;
+    assert!(up.stop("TERM").await.success());
+}
+
+/// Fault: broker: it raises a memory or disk alarm and takes no messages
+/// Customer: nothing; orders are placed, their events come late
+/// Operator: `doctor` (exit code 1) names the alarm; `/readyz` names it and `stepwise_part_up{part="broker"}` is 0 once an event waits
+/// Within: 10 s
+/// Ends: by itself, with the alarm; what waited is published
+#[tokio::test]
+async fn a_brokers_alarm_is_named_and_ends_with_the_alarm() {
+    const ALARM: &str = "memory or disk alarm";
+    const PART: &str = r#"stepwise_part_up{part="broker"}"#;
+    let node = Node::start().await;
+    let site = Site::new();
+    let up = site.up(&["--amqp-url", &node.url]).await;
+    let partner = Partner::connect(&node.url).await;
+    partner.listen().await;
+    let (first, _) = placed(&up).await;
+    eventually("an event arrives", async || partner.subjects() == [first.as_str()]).await;
+    let asked = ["--amqp-url", node.url.as_str()];
+    assert_eq!(wrong(&doctor(&site, &asked).await.1), vec![]);
+
+    node.control(&["set_vm_memory_high_watermark", "0"]).await;
+    // Nothing waits yet, so that only a look can know.
+    let (code, lines) = doctor(&site, &asked).await;
+    let found = wrong(&lines);
+    assert_eq!((code, found.len(), found[0].0), (1, 1, "broker"), "{lines:?}");
+    assert!(found[0].1.contains(ALARM), "{lines:?}");
+    let mut orders = vec![first];
+    // The broker tells a connection of the alarm when it publishes, and may still take that message.
+    eventually("/readyz to name the alarm", async || {
+        orders.push(placed(&up).await.0);
+        let (state, reason) = broker(&up).await;
+        state == "away" && reason.contains(ALARM)
+    })
+    .await;
+    let waits = placed(&up).await.0;
+    assert!(up.metrics().await.contains(&format!("{PART} 0")));
+    assert!(!partner.subjects().contains(&waits));
+
+    node.control(&["set_vm_memory_high_watermark", "0.4"]).await;
+    orders.push(waits);
+    let all_came = async || orders.iter().all(|order| partner.subjects().contains(order));
+    eventually("what waited arrives", all_came).await;
+    eventually("/readyz to be well", async || broker(&up).await.0 == "ok").await;
+    assert!(up.metrics().await.contains(&format!("{PART} 1")));
+    let (code, lines) = doctor(&site, &asked).await;
+    assert_eq!((code, wrong(&lines)), (0, vec![]));
     assert!(up.stop("TERM").await.success());
 }

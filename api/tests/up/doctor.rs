@@ -13,7 +13,7 @@ use crate::site::{PATIENCE, Site, eventually};
 const ENOUGH_S: u64 = 10;
 
 /// Its exit code, and its lines as (verdict, what, detail).
-async fn doctor(site: &Site, args: &[&str]) -> (i32, Vec<(String, String, String)>) {
+pub(crate) async fn doctor(site: &Site, args: &[&str]) -> (i32, Vec<(String, String, String)>) {
     let mut command = site.command(&[&["doctor", "--json"], args].concat());
     let began = Instant::now();
     let output = command.stderr(Stdio::piped()).kill_on_drop(true).output();
@@ -29,7 +29,7 @@ async fn doctor(site: &Site, args: &[&str]) -> (i32, Vec<(String, String, String
 }
 
 /// The details of the lines that are not ok, of one thing or of all.
-fn wrong(lines: &[(String, String, String)]) -> Vec<(&str, &str)> {
+pub(crate) fn wrong(lines: &[(String, String, String)]) -> Vec<(&str, &str)> {
     let wrong = lines.iter().filter(|(verdict, ..)| verdict != "ok");
     wrong.map(|(_, what, detail)| (what.as_str(), detail.as_str())).collect()
 }

@@ -271,6 +271,12 @@ impl Up {
         answer(request).await
     }
 
+    /// Its metrics, as text.
+    pub(crate) async fn metrics(&self) -> String {
+        let asked = self.client.get(format!("{}/metrics", self.base)).send().await;
+        asked.expect("the server answers").text().await.expect("a whole answer")
+    }
+
     /// Commands with this token, under a new idempotency key.
     pub(crate) async fn post(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token);

@@ -76,20 +76,9 @@ async fn a_lost_connection_is_renewed_while_there_is_nothing_to_publish() {
 
 #[tokio::test]
 async fn a_broker_that_blocks_us_is_shown_and_gets_nothing_until_it_is_well() {
-    let Ok(control) = std::env::var("RABBITMQ_CTL") else {
-        eprintln!("skipped: RABBITMQ_CTL does not name a command that may raise an alarm");
-        return;
-    };
-    let alarm = async |limit: &str| {
-        let done = tokio::process::Command::new(&control)
-            .args(["set_vm_memory_high_watermark", limit])
-            .output()
-            .await
-            .expect("the control command runs");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    };
-    let stage = Stage::set(&amqp_url()).await;
-    alarm("0").await;
+    let node = Node::start().await;
+    let stage = Stage::at(&node.url, &node.url).await;
+    node.control(&["set_vm_memory_high_watermark", "0"]).await;
     // A broker blocks a connection when it publishes; one message may still get through.
     let messages: Vec<Message> =
         (0..50).map(|one| message("shop.order.placed.v1", &format!("order-{one}"), 1)).collect();
@@ -98,7 +87,7 @@ async fn a_broker_that_blocks_us_is_shown_and_gets_nothing_until_it_is_well() {
         matches!(stage.publisher.state(), PublisherState::Blocked { .. })
     })
     .await;
-    alarm("0.4").await;
+    node.control(&["set_vm_memory_high_watermark", "0.4"]).await;
     stage.drained().await;
     let blamed: Vec<String> = futures::stream::iter(0..50)
         .filter_map(async |one| stage.error_of(&format!("order-{one}")).await)
