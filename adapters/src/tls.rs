@@ -12,7 +12,7 @@ pub fn install_provider() {
 ///
 /// For a plain `http://` address no system certificates are asked for, so that it also works on a
 /// machine that has none.
-pub(crate) fn http_client(
+pub fn http_client(
     base_url: &str,
     connect_timeout: Duration,
     timeout: Duration,

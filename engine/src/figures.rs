@@ -28,6 +28,10 @@ pub struct Figures {
     pub outbox_failing: i64,
     /// Shards in which messages wait and that no living relay holds.
     pub outbox_shards_without_relay: i64,
+    /// Published messages, of those still kept, that were set aside because nobody can be shown them.
+    pub feed_set_aside: i64,
+    /// Published messages, of those still kept, of which a partner's queue refused its copy.
+    pub feed_refused: i64,
 }
 
 impl Figures {
@@ -39,6 +43,7 @@ impl Figures {
         sqlx::query_as(
             "-- name: figures
             with waiting as (select shard, recorded_at, tries from saga.outbox limit 10000),
+            troubles as (select kind from saga.feed_trouble limit 10000),
             held as (select owner from saga.instance where owner is not null limit 10000),
             due as (
                 select w.wake_at from unnest(array[0, 1, 2]::smallint[]) p (priority) cross join lateral (
@@ -56,7 +61,9 @@ impl Figures {
                 (select coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0)::float8 from waiting) as outbox_oldest_s,
                 (select count(*) from waiting where tries > 0) as outbox_failing,
                 (select count(distinct shard) from waiting where shard in (
-                    select s.shard from saga.outbox_shard s where s.leased_until <= clock_timestamp())) as outbox_shards_without_relay",
+                    select s.shard from saga.outbox_shard s where s.leased_until <= clock_timestamp())) as outbox_shards_without_relay,
+                (select count(*) from troubles where kind = 'unreadable') as feed_set_aside,
+                (select count(*) from troubles where kind = 'refused') as feed_refused",
         )
         .fetch_one(pool)
         .await
@@ -64,7 +71,7 @@ impl Figures {
 
     /// Each with the name of its gauge and what it says.
     #[must_use]
-    pub fn gauges(&self) -> [(&'static str, &'static str, f64); 10] {
+    pub fn gauges(&self) -> [(&'static str, &'static str, f64); 12] {
         [
             ("stepwise_sagas_stuck", "Sagas that need a person", self.stuck as f64),
             ("stepwise_sagas_paused", "Sagas that a person paused", self.paused as f64),
@@ -83,6 +90,16 @@ impl Figures {
                 "stepwise_outbox_shards_without_relay",
                 "Shards with messages and without a living relay",
                 self.outbox_shards_without_relay as f64,
+            ),
+            (
+                "stepwise_feed_set_aside",
+                "Published messages that nobody can be shown",
+                self.feed_set_aside as f64,
+            ),
+            (
+                "stepwise_feed_refused",
+                "Published messages of which a partner's queue refused its copy",
+                self.feed_refused as f64,
             ),
         ]
     }

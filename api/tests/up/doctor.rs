@@ -89,11 +89,90 @@ async fn doctor_names_events_that_wait_and_were_not_taken() {
     .await;
     let (code, lines) = doctor(&site, &["--database-url", &database.url()]).await;
     assert_eq!(code, 1, "{lines:?}");
-    let of = |what: &str| wrong(&lines).into_iter().find(|(name, _)| *name == what).map(|it| it.1);
-    let events = of("events").expect("it is named");
-    assert!(events.contains("after 7 tries: refused by the broker"), "{events}");
-    assert!(of("relays").expect("it is named").contains("stepwise relay"), "{lines:?}");
+    let events = detail(&lines, "events");
+    assert!(events.contains("about one after 7 tries: refused by the broker"), "{events}");
+    assert!(detail(&lines, "relays").contains("stepwise relay"), "{lines:?}");
     database.close().await;
+}
+
+/// What is said about one thing that is wrong.
+fn detail<'l>(lines: &'l [(String, String, String)], what: &str) -> &'l str {
+    let found = wrong(lines).into_iter().find(|(name, _)| *name == what);
+    found.unwrap_or_else(|| panic!("nothing is wrong with {what}: {lines:?}")).1
+}
+
+#[tokio::test]
+async fn doctor_names_what_was_set_aside_what_is_stuck_and_what_fits_no_payment() {
+    let (site, database) = (Site::new(), Database::fresh(&[]).await);
+    let up = site.up(&["--database-url", &database.url(), "--no-demo"]).await;
+    let url = ["--database-url", &database.url()];
+    let (code, lines) = doctor(&site, &url).await;
+    assert_eq!((code, wrong(&lines)), (0, vec![]));
+    run(
+        &database,
+        "insert into saga.feed_trouble (shard, n, kind, reason) values (3, 17, 'unreadable', 'the field street does not open'), \
+             (4, 1, 'refused', 'a queue is full'), (4, 2, 'refused', 'a queue is full'); \
+         insert into saga.instance (shard, saga_id, name, version, subject, status, waiting_on, state, pending, undos, epoch, seq, \
+             created_at, updated_at, last_error) \
+         values (0, gen_random_uuid(), 'place-order', 1, 'an order', 'stuck', 'operator', '{}', '{}', '[]', 1, 1, now(), now(), \
+             'the terminal is gone'); \
+         insert into shop.parked_gateway_event (event_id, why, kind, reference, amount, currency, happened_at, parked_at) \
+         values ('evt_1', 'unknown_payment', 'payment_intent.canceled', 'pi_strange', 1, 'USD', now(), now())"
+            .to_owned(),
+    )
+    .await;
+    let (code, lines) = doctor(&site, &url).await;
+    assert_eq!(code, 1, "{lines:?}");
+    for (what, expected) in [
+        ("feed", &["1 published", "3.17: the field street does not open", "2 were refused"][..]),
+        ("sagas", &["1 stuck", "place-order", "the terminal is gone"]),
+        ("webhooks", &["1 events", "evt_1", "pi_strange", "unknown_payment"]),
+    ] {
+        let detail = detail(&lines, what);
+        assert!(expected.iter().all(|part| detail.contains(part)), "{what}: {detail}");
+    }
+    assert_eq!(wrong(&lines).len(), 3, "{lines:?}");
+    let metrics = up.metrics().await;
+    for line in ["stepwise_feed_set_aside 1", "stepwise_feed_refused 2", "stepwise_sagas_stuck 1"] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    // A partner that took everything for the last hour is well again; what was set aside waits for a person.
+    run(
+        &database,
+        "update saga.feed_trouble set noted_at = now() - interval '61 minutes'".to_owned(),
+    )
+    .await;
+    run(&database, "delete from saga.feed_trouble where kind = 'unreadable'".to_owned()).await;
+    let (_, lines) = doctor(&site, &url).await;
+    assert!(wrong(&lines).iter().all(|(what, _)| *what != "feed"), "{lines:?}");
+    assert!(up.stop("TERM").await.success());
+    database.close().await;
+}
+
+#[tokio::test]
+async fn doctor_asks_the_gateway_for_an_answer() {
+    let site = Site::new();
+    let up = site.up(&["--no-demo"]).await;
+    let note = std::fs::read(site.data.join("gateway.json")).expect("it was written");
+    let note: serde_json::Value = serde_json::from_slice(&note).expect("whole JSON");
+    let address = note["address"].as_str().expect("a text").parse().expect("an address");
+    let proxy = Proxy::before(address).await;
+    let url = format!("http://{}", proxy.address);
+    for (network, expected) in [
+        (Network::Status(503), "the answer is 503"),
+        (Network::Silent, "no answer within 3 s"),
+        (Network::Refused, "nobody answers"),
+    ] {
+        proxy.set(network);
+        let (code, lines) = doctor(&site, &["--gateway-url", &url]).await;
+        assert_eq!(code, 1, "{lines:?}");
+        let said = detail(&lines, "gateway");
+        assert!(said.contains(expected), "{network:?}: {said}");
+    }
+    proxy.set(Network::Whole);
+    let (code, lines) = doctor(&site, &["--gateway-url", &url]).await;
+    assert_eq!((code, wrong(&lines)), (0, vec![]));
+    assert!(up.stop("TERM").await.success());
 }
 
 /// Fault: database: it is read-only, or was made with an encoding that cannot hold every name

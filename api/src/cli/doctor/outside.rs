@@ -2,8 +2,8 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use stepwise_adapters::keystore::FileKeyStore;
-use tokio::net::TcpStream;
+use serde_json::Value;
+use stepwise_adapters::{keystore::FileKeyStore, tls};
 
 use super::{
     super::{
@@ -16,8 +16,12 @@ use super::{
     Finding,
 };
 
-/// For the gateway to accept a connection.
-const GATEWAY: Duration = Duration::from_secs(2);
+/// For the gateway to answer a request.
+const GATEWAY: Duration = Duration::from_secs(3);
+/// For `up` to say how its gateway is.
+const UP: Duration = Duration::from_secs(2);
+/// With less free space, in bytes, something will soon fail to be written.
+const ROOM: u64 = 1 << 30;
 
 /// The data folder and the mail in it, as they are.
 pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
@@ -29,7 +33,12 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
         )];
     };
     let mail = folder.join("mail");
+    let free = rustix::fs::statvfs(folder.path()).map(|it| it.f_bavail.saturating_mul(it.f_frsize));
     vec![
+        match free {
+            Ok(free) => disk(free, &at.to_string()),
+            Err(error) => Finding::fail("disk", format!("the file system of {at}: {error}")),
+        },
         Finding::judged(
             "data folder",
             is_writable(folder.path()),
@@ -45,12 +54,22 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
     ]
 }
 
+/// The free space where the data folder is: also that of the database of `up`, of no other database.
+fn disk(free: u64, at: &str) -> Finding {
+    Finding::judged(
+        "disk",
+        free >= ROOM,
+        format!("{} MiB free at {at}", free >> 20),
+        "make room: keys, mail and the database of `stepwise up` are written there",
+    )
+}
+
 /// By its permissions; nothing is written.
 fn is_writable(folder: &Path) -> bool {
     std::fs::metadata(folder).is_ok_and(|it| it.is_dir() && !it.permissions().readonly())
 }
 
-/// Whether anybody accepts connections where the gateway should be.
+/// Whether the gateway answers requests: this program's, and those of an `up` in this data folder.
 pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
     let address = match (GatewayAddress::given(settings), Folder::find(&settings.data_dir)) {
         (Err(failure), _) => return vec![Finding::fail("gateway", failure.to_string())],
@@ -65,17 +84,55 @@ pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
             }
         }
     };
+    let (answered, of_up) = tokio::join!(ask(&address), ask_up(settings, &address));
     let (host, port) = address.host_and_port();
-    let reached = TcpStream::connect((host.as_str(), port));
-    vec![match tokio::time::timeout(GATEWAY, reached).await {
-        Ok(Ok(_)) => Finding::ok("gateway", format!("answers at {host}:{port}")),
-        _ => Finding::fail(
+    vec![match (of_up, answered) {
+        (Some(reason), _) => Finding::fail(
+            "gateway",
+            format!("{reason}, says the running `stepwise up`; orders wait until it answers"),
+        ),
+        (None, Ok(())) => Finding::ok("gateway", format!("answers at {host}:{port}")),
+        (None, Err(reason)) => Finding::fail(
             "gateway",
             format!(
-                "nobody answers at {host}:{port}; orders wait until somebody does: start it or correct --gateway-url"
+                "{reason} at {host}:{port}; orders wait until somebody answers: start it or correct --gateway-url"
             ),
         ),
     }]
+}
+
+/// Whether there is an answer to a request without a key. Any will do that is not about trouble of the server.
+async fn ask(address: &GatewayAddress) -> Result<(), String> {
+    let client = tls::http_client(address.as_str(), GATEWAY, GATEWAY).build();
+    let client = client.map_err(|_| "no TLS client can be made".to_owned())?;
+    match client.get(address.as_str()).send().await {
+        Ok(answer) if answer.status().is_server_error() => {
+            Err(format!("the answer is {}", answer.status()))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.is_timeout() => {
+            Err(format!("no answer within {} s", GATEWAY.as_secs()))
+        }
+        Err(_) => Err("nobody answers".to_owned()),
+    }
+}
+
+/// Why the `up` of this data folder gets no answers from this gateway. `None` where it does, where none runs, and where
+/// it calls another gateway. Only the process that calls knows how its calls end.
+async fn ask_up(settings: &Settings, address: &GatewayAddress) -> Option<String> {
+    let note = Folder::find(&settings.data_dir)?.join("demo.json");
+    let note: Value = serde_json::from_slice(&std::fs::read(note).ok()?).ok()?;
+    if note["gatewayUrl"].as_str()? != address.to_string() {
+        return None;
+    }
+    let base = note["baseUrl"].as_str()?;
+    let client = tls::http_client(base, UP, UP).build().ok()?;
+    let said = client.get(format!("{base}/readyz")).send().await.ok()?;
+    let said: Value = serde_json::from_slice(&said.bytes().await.ok()?).ok()?;
+    match said["gateway"]["state"].as_str()? {
+        "away" => Some(said["gateway"]["reason"].as_str()?.to_owned()),
+        _ => None,
+    }
 }
 
 /// Whether the broker takes events.
@@ -110,4 +167,20 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
         "its connection and password are in clear: use amqps://, or say --plain-network if the network is private",
     );
     if network.is_fine { vec![taken] } else { vec![taken, network] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_named() {
+        assert!(disk(ROOM, "/data").is_fine);
+        let line = disk(700 << 20, "/data");
+        assert!(
+            !line.is_fine && line.detail.starts_with("700 MiB free at /data"),
+            "{}",
+            line.detail
+        );
+    }
 }

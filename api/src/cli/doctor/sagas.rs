@@ -1,43 +1,71 @@
 //! What goes on in the database: sagas that need somebody, events that wait, what was left standing outside.
 
 use sqlx::PgPool;
-use stepwise_engine::{figures::Figures, inspect};
+use stepwise_engine::{
+    figures::Figures,
+    inspect,
+    outbox::{self, Failing, FeedTroubles},
+};
 
 use super::{super::Failure, Finding};
 
 /// A message or a due saga that waits longer, in seconds, waits for something that is broken.
 const TOO_LONG_S: f64 = 30.0;
+/// A partner's queue that refused a copy within this time, in seconds, may refuse the next one, too.
+const LATELY_S: f64 = 3_600.0;
+/// So many rows are named; of the others there is the number.
+const NAMED: i64 = 3;
 
 /// Everything that is asked about sagas and events.
 pub(super) async fn look(db: &PgPool) -> Vec<Finding> {
-    let (figures, forgotten, unbalanced, failing, parked) = tokio::join!(
+    let (figures, forgotten, unbalanced, failing, published, parked, stuck) = tokio::join!(
         Figures::read(db),
         forgotten(db),
         unbalanced(db),
-        first_failing(db),
-        parked(db)
+        outbox::failing(db, NAMED),
+        published(db),
+        parked(db),
+        stuck(db)
     );
     let mut findings = match figures {
         Ok(figures) => vec![
-            needing_a_person(&figures),
+            needing_a_person(&figures, &stuck.unwrap_or_default()),
             workers(&figures),
-            events(&figures, failing.ok().flatten()),
+            events(&figures, &failing.unwrap_or_default()),
             relays(&figures),
         ],
         Err(error) => vec![Finding::fail("sagas", Failure::from(error).to_string())],
     };
-    findings.extend([forgotten, unbalanced, parked]);
+    findings.extend([published, forgotten, unbalanced, parked]);
     findings
 }
 
-fn needing_a_person(figures: &Figures) -> Finding {
+/// The count, followed by those that are named.
+fn such_as(counted: String, named: &[String]) -> String {
+    if named.is_empty() { counted } else { format!("{counted}, such as {}", named.join("; ")) }
+}
+
+fn needing_a_person(figures: &Figures, named: &[String]) -> Finding {
     let Figures { stuck, paused, unwinding, .. } = figures;
+    let counted = format!("{paused} paused by persons, {unwinding} unwinding, {stuck} stuck");
     Finding::judged(
         "sagas",
         *stuck == 0,
-        format!("{stuck} stuck, {paused} paused by persons, {unwinding} unwinding"),
+        such_as(counted, named),
         "look at `stepwise saga list --status stuck`, and at docs/operating.md for which verb when",
     )
+}
+
+/// Some of the sagas that are stuck, in words.
+async fn stuck(db: &PgPool) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- name: doctor stuck
+        select format('%s %s: %s', name, saga_id, coalesce(last_error, 'no reason'))
+        from saga.instance where status = 'stuck' limit $1",
+    )
+    .bind(NAMED)
+    .fetch_all(db)
+    .await
 }
 
 fn workers(figures: &Figures) -> Finding {
@@ -52,19 +80,45 @@ fn workers(figures: &Figures) -> Finding {
     )
 }
 
-fn events(figures: &Figures, failing: Option<String>) -> Finding {
+fn events(figures: &Figures, failing: &[Failing]) -> Finding {
     let Figures { outbox_messages, outbox_oldest_s, outbox_failing, .. } = figures;
-    let mut detail = format!(
+    let named: Vec<String> = failing
+        .iter()
+        .map(|Failing { kind, subject, tries, error, .. }| {
+            format!("{kind} about {subject} after {tries} tries: {error}")
+        })
+        .collect();
+    let counted = format!(
         "{outbox_messages} wait, the oldest {outbox_oldest_s:.0} s; {outbox_failing} were not taken"
     );
-    if let Some(failing) = failing {
-        detail = format!("{detail}, such as {failing}");
-    }
     Finding::judged(
         "events",
         *outbox_failing == 0 && *outbox_oldest_s < TOO_LONG_S,
-        detail,
+        such_as(counted, &named),
         "see whether a relay runs and the broker takes events; what is not taken holds back its own subject only",
+    )
+}
+
+/// What somebody did not get of all that was published and is still kept.
+async fn published(db: &PgPool) -> Finding {
+    const WHAT: &str = "feed";
+    let troubles = match outbox::feed_troubles(db).await {
+        Ok(troubles) => troubles,
+        Err(error) => return Finding::fail(WHAT, Failure::from(error).to_string()),
+    };
+    let FeedTroubles { refused, refused_s_ago, refused_reason, unreadable, unreadable_reason } =
+        troubles;
+    let last = |reason: Option<String>| reason.map_or_else(String::new, |it| format!(" ({it})"));
+    let ago = refused_s_ago.map_or_else(String::new, |ago| format!(", the last {ago:.0} s ago"));
+    Finding::judged(
+        WHAT,
+        unreadable == 0 && refused_s_ago.is_none_or(|ago| ago > LATELY_S),
+        format!(
+            "{unreadable} published events could not be opened and were set aside{}, {refused} were refused by a partner's queue{ago}{}",
+            last(unreadable_reason),
+            last(refused_reason)
+        ),
+        "see \"Events and the broker\" in docs/operating.md",
     )
 }
 
@@ -78,29 +132,27 @@ fn relays(figures: &Figures) -> Finding {
     )
 }
 
-/// The oldest message that was tried and not taken, in words; without personal data.
-async fn first_failing(db: &PgPool) -> Result<Option<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- name: doctor failing
-        select format('%s about %s after %s tries: %s', kind, subject, tries, coalesce(error, 'no reason'))
-        from (select * from saga.outbox limit 10000) o where tries > 0 order by recorded_at limit 1",
-    )
-    .fetch_optional(db)
-    .await
-}
-
 /// Gateway events that do not fit our books.
 async fn parked(db: &PgPool) -> Finding {
-    let asked = sqlx::query_scalar::<_, i64>(
-        "-- name: doctor parked\nselect count(*) from (select from shop.parked_gateway_event limit 10000) p",
+    let asked = sqlx::query_as(
+        "-- name: doctor parked
+        select count(*), (array_agg(format('%s %s of %s: %s', kind, event_id, reference, why)))[:$1]
+        from (select * from shop.parked_gateway_event order by parked_at limit 10000) p",
     );
-    match asked.fetch_one(db).await {
-        Ok(parked) => Finding::judged(
-            "webhooks",
-            parked == 0,
-            format!("{parked} events of the gateway fit no payment of ours"),
-            "look at shop.parked_gateway_event and settle them with the provider",
-        ),
+    let asked = asked.bind(i32::try_from(NAMED).unwrap_or(1)).fetch_one(db).await;
+    match asked {
+        Ok((parked, named)) => {
+            let (parked, named): (i64, Option<Vec<String>>) = (parked, named);
+            Finding::judged(
+                "webhooks",
+                parked == 0,
+                such_as(
+                    format!("{parked} events of the gateway fit no payment of ours"),
+                    &named.unwrap_or_default(),
+                ),
+                "look at shop.parked_gateway_event and settle them with the provider",
+            )
+        }
         Err(error) => Finding::fail("webhooks", Failure::from(error).to_string()),
     }
 }

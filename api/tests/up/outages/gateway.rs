@@ -12,7 +12,10 @@ use sqlx::PgPool;
 use stepwise_tests::proxy::{Network, Proxy};
 use tokio::{process::Child, time::Instant};
 
-use crate::site::{Site, Up, eventually, kill};
+use crate::{
+    doctor::{doctor, wrong},
+    site::{Site, Up, eventually, kill},
+};
 
 /// From the gateway's return to the end of everything.
 const BACK: Duration = Duration::from_secs(10);
@@ -186,6 +189,13 @@ async fn outage(scene: &mut Scene, outage: &Outage) {
         tokio::time::sleep_until(until).await;
     }
     let shown = scene.gateway_state().await;
+    if outage.name == "it refuses connections" {
+        let gateway = format!("http://{}", scene.proxy.address);
+        let (code, lines) = doctor(&scene.site, &["--gateway-url", &gateway]).await;
+        let is_named =
+            wrong(&lines).iter().any(|(_, detail)| detail.contains("has not answered for"));
+        assert!(code == 1 && is_named, "doctor says what the breaker knows: {lines:?}");
+    }
     let last = outage.steps[outage.steps.len() - 1].0;
     scene.end(last).await;
     let back = Instant::now();
