@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use poem::Endpoint;
 
 use reqwest::Method;
@@ -141,24 +142,47 @@ async fn the_document_and_its_page_are_served_without_the_network() {
     house.close().await;
 }
 
-#[tokio::test]
-async fn a_body_that_does_not_come_is_given_up_after_ten_seconds() {
-    let house = House::open().await;
-    let address = house.base.trim_start_matches("http://").to_owned();
-    let key = house.key("admin", &[]).await;
-    let mut stream = TcpStream::connect(&address).await.expect("it listens");
+/// Sends a request whose body never ends; answers what came back, and when. One byte of the body comes in each of these times.
+async fn send_slowly(house: &House, key: &str, every: Duration) -> (String, Duration) {
+    let address = house.base.trim_start_matches("http://");
+    let stream = TcpStream::connect(address).await.expect("it listens");
+    let (mut incoming, mut outgoing) = stream.into_split();
     let head = format!(
         "POST /v1/categories HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
-         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{"
+         Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{"
     );
     let began = Instant::now();
-    stream.write_all(head.as_bytes()).await.expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("it answers and closes");
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
-    let took = began.elapsed();
-    assert!((9..12).contains(&took.as_secs()), "{took:?}");
+    outgoing.write_all(head.as_bytes()).await.expect("it reads");
+    let trickling = async {
+        // Fails once the server has given up.
+        while outgoing.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(every).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    let mut answer = Vec::new();
+    let answered = async {
+        // A byte that comes after the answer may reset the connection.
+        while incoming.read_buf(&mut answer).await.is_ok_and(|bytes| bytes > 0) {}
+    };
+    tokio::select! {
+        () = answered => {}
+        () = trickling => {}
+    }
+    (String::from_utf8(answer).expect("UTF-8"), began.elapsed())
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_or_trickles_is_given_up_after_ten_seconds() {
+    let house = House::open().await;
+    let key = house.key("admin", &[]).await;
+    let slow = [Duration::from_secs(60), Duration::from_millis(200)];
+    let answers = join_all(slow.map(|every| send_slowly(&house, &key, every))).await;
+    for (answer, took) in answers {
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+        assert!((9..12).contains(&took.as_secs()), "{took:?}");
+    }
     house.close().await;
 }
 

@@ -18,5 +18,6 @@ mod repeats;
 mod shopper;
 mod shopping;
 mod streams;
+mod unreadable;
 mod verbs;
 mod webhooks;
