@@ -75,6 +75,9 @@ rabbitmq_bin() {
     done
 }
 
+# The connection pooler that some put before Postgres; nothing if there is none.
+pgbouncer_bin() { PATH=$PATH:/usr/sbin:/usr/local/sbin command -v pgbouncer || true; }
+
 # The library that gives a process a wrong clock; nothing if there is none.
 faketime_library() { ls /usr/lib/*/faketime/libfaketimeMT.so.1 2>/dev/null | head -n 1; }
 
@@ -142,6 +145,29 @@ CTL
     servers+=("$!")
     wait_until 90 "RabbitMQ" "$scratch/rabbitmqctl" await_startup --timeout 1
     export AMQP_URL="amqp://guest:guest@127.0.0.1:$port/%2f" RABBITMQ_CTL=$scratch/rabbitmqctl
+}
+
+# start_pgbouncer <host=.. port=.. user=.. of Postgres> <lines of settings>: sets pgbouncer_port. Everybody is let in.
+start_pgbouncer() {
+    local bin file=$scratch/pgbouncer.ini
+    bin=$(pgbouncer_bin)
+    [ -n "$bin" ] || give_up "pgbouncer is missing: apt-get install pgbouncer"
+    pgbouncer_port=$(free_port)
+    cat >"$file" <<INI
+[databases]
+* = $1
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $pgbouncer_port
+unix_socket_dir =
+auth_type = any
+$2
+INI
+    chmod 644 "$file"
+    become "$(unprivileged_user)"
+    (cd / && exec "${becoming[@]}" setsid "$bin" -q "$file") >"$scratch/pgbouncer.log" 2>&1 &
+    servers+=("$!")
+    wait_until 10 "pgbouncer" is_listening "$pgbouncer_port"
 }
 
 stop_servers() {

@@ -2,6 +2,7 @@
 
 mod house;
 pub mod money;
+pub mod pooler;
 pub mod proxy;
 pub mod rabbit;
 

@@ -4,6 +4,7 @@ use std::{fs, net::TcpListener, time::Duration};
 
 use sqlx::AssertSqlSafe;
 use stepwise_engine::testing::Database;
+use stepwise_tests::pooler::Pooler;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::site::Site;
@@ -75,6 +76,52 @@ async fn a_database_that_is_too_old_is_refused() {
     old.abort();
     assert_eq!(code, 4, "{line}");
     assert!(line.contains("Postgres 13") && line.contains("15"), "{line}");
+}
+
+/// Fault: database: a connection pooler (pgbouncer) stands before it
+/// Customer: nothing; the shop is closed
+/// Operator: the process does not start: one line that names the pooler and says what to do, exit code 3; `doctor` says the same
+/// Within: 5 s
+/// Ends: when the address leads to Postgres itself
+#[tokio::test]
+async fn a_pooler_that_loses_what_sessions_hold_is_refused_by_name() {
+    const TRANSACTIONS: &str = "pool_mode = transaction";
+    // The settings that a connection asks for are dropped; otherwise such a connection is refused.
+    const DROPS_SETTINGS: &str = "ignore_startup_parameters = extra_float_digits, options";
+    let (site, database) = (Site::new(), Database::fresh(&[]).await);
+    let mut migrate = site.command(&["migrate", "--database-url", &database.url()]);
+    assert!(migrate.status().await.expect("it starts").success());
+    for settings in [
+        &[TRANSACTIONS][..],
+        &[TRANSACTIONS, DROPS_SETTINGS],
+        &[TRANSACTIONS, DROPS_SETTINGS, "default_pool_size = 1"],
+        &["pool_mode = session"],
+        &["pool_mode = session", DROPS_SETTINGS],
+    ] {
+        refuses_pooler(&site, &database, settings).await;
+    }
+    // The database has the settings by itself: only the sessions themselves can show that they are shared.
+    let name = database.options().get_database().expect("it has a name").to_owned();
+    let usual = format!("alter database {name} set lock_timeout = '1s'");
+    sqlx::query(AssertSqlSafe(usual)).execute(database.pool()).await.expect("it is ours");
+    for size in ["default_pool_size = 1", "default_pool_size = 20"] {
+        refuses_pooler(&site, &database, &[TRANSACTIONS, DROPS_SETTINGS, size]).await;
+    }
+    database.close().await;
+}
+
+/// Every role, and `doctor`, names a pooler with these settings.
+async fn refuses_pooler(site: &Site, database: &Database, settings: &[&str]) {
+    let pooler = Pooler::before(&database.url(), settings).await;
+    for role in ["migrate", "relay", "doctor"] {
+        let ended = site.command(&[role, "--database-url", &pooler.url]).output().await;
+        let ended = ended.expect("it starts");
+        let said = [ended.stdout, ended.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let expected = if role == "doctor" { 1 } else { 3 };
+        assert_eq!(ended.status.code(), Some(expected), "{role} with {settings:?}: {said}");
+        assert!(said.contains("a connection pooler answers"), "{role} {settings:?}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Whether a database is one that this program can work on. What cannot be set right by us is refused at the start, by name.
 
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, Row as _};
 use stepwise_engine::database::{self, Waits};
 
 use super::{Database, FIRST, Failure, Role, within};
@@ -18,12 +18,14 @@ pub(super) async fn check(database: &Database, open: &mut PgConnection) -> Resul
             "the database at {at} is Postgres {major}; {OLDEST} or newer is needed"
         )));
     }
-    let asking = sqlx::query_as(
+    // Asked without a prepared statement: behind a pooler that shares sessions, somebody else's may have its name.
+    let asking = sqlx::raw_sql(
         "-- name: encoding and session
         select current_setting('server_encoding'), pg_backend_pid(), current_setting('lock_timeout')",
     )
     .fetch_one(&mut *open);
-    let (encoding, session, lock_timeout): (String, i32, String) = within(FIRST, asking).await?;
+    let found = within(FIRST, asking).await?;
+    let (encoding, session, lock_timeout) = <(String, i32, String)>::from_row(&found)?;
     if encoding != "UTF8" {
         return Err(Failure::dependency(format!(
             "the database at {at} has the encoding {encoding}, which cannot hold every name and address; make one with encoding UTF8"
@@ -38,11 +40,11 @@ pub(super) async fn check(database: &Database, open: &mut PgConnection) -> Resul
     Ok(())
 }
 
-/// The refusal of a transaction pooler.
+/// The refusal of a pooler. That of pgbouncer drops the settings of a session in each of its modes.
 pub(super) fn pooler(at: &str) -> Failure {
     Failure::dependency(format!(
-        "a transaction pooler answers at {at}, and sessions behind it lose their settings, locks and notifications; give the address of \
-         Postgres itself, or of a pooler in session mode"
+        "a connection pooler answers at {at}, and behind it sessions lose their settings, or their locks and notifications; give the address \
+         of Postgres itself"
     ))
 }
 
@@ -52,14 +54,16 @@ async fn shares_sessions(database: &Database, first: &mut PgConnection, session:
     let second = async {
         let mut second = database::connect(database.options.clone(), Waits::USUAL).await?;
         sqlx::raw_sql("-- name: session in use\nbegin").execute(&mut second).await?;
-        let other: i32 = sqlx::query_scalar(SESSION).fetch_one(&mut second).await?;
+        let other = sqlx::raw_sql(SESSION).fetch_one(&mut second).await?.try_get::<i32, _>(0)?;
         Ok::<_, sqlx::Error>((second, other))
     };
     // Where that fails (too few connections, say), what is wrong is found when it is looked for.
     let Ok((_second, other)) = within(FIRST, second).await else { return false };
-    let now = sqlx::query_scalar(SESSION).fetch_one(first);
+    let now = sqlx::raw_sql(SESSION).fetch_one(first);
     match tokio::time::timeout(FIRST, now).await {
-        Ok(now) => now.is_ok_and(|now: i32| now != session || other == session),
+        Ok(now) => now
+            .and_then(|now| now.try_get::<i32, _>(0))
+            .is_ok_and(|now| now != session || other == session),
         // One session for both: the first waits for the end of the second's transaction.
         Err(_) => true,
     }
