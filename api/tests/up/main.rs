@@ -9,6 +9,7 @@ mod customers;
 mod descriptors;
 mod doctor;
 mod keys;
+mod logins;
 mod mail;
 mod outages;
 mod readme;

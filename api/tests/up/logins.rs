@@ -1,0 +1,123 @@
+//! Many who log in at once, beside customers who order: hashing passwords takes the processor and nothing else.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use crate::site::{Site, Up, eventually};
+
+const SHOPPERS: usize = 12;
+const LOG_INS: usize = 60;
+/// Of each turn, and between two orders of a shopper.
+const TURN: Duration = Duration::from_millis(1_500);
+const PACE: Duration = Duration::from_millis(300);
+
+/// Orders one thing; answers the operation, and how long placeOrder took to answer.
+async fn order(up: &Up, customer: &Value, product: &Value) -> (String, Duration) {
+    let text = |name: &str| customer[name].as_str().expect("a text");
+    let items = format!("/v1/customers/{}/cart/items", text("customerId"));
+    let item = json!({ "productId": product, "quantity": 1 });
+    let (status, cart) = up.post(text("token"), &items, &item).await;
+    assert_eq!(status, 200, "{cart}");
+    let body = json!({
+        "customerId": customer["customerId"],
+        "shippingAddressId": customer["shippingAddressId"],
+        "paymentMethodId": customer["paymentMethods"]["ok"],
+    });
+    let began = Instant::now();
+    let (status, begun) = up.post(text("token"), "/v1/orders", &body).await;
+    let took = began.elapsed();
+    assert_eq!(status, 202, "{begun}");
+    (begun["id"].as_str().expect("a text").to_owned(), took)
+}
+
+/// What all shoppers do in one turn, each at the same pace. Answers how long each order took to be answered.
+async fn shop(up: &Up) -> Vec<Duration> {
+    let began = Instant::now();
+    let each = (0..SHOPPERS).map(async |nth| {
+        let (customer, product) = (&up.demo["customers"][nth], &up.demo["productIds"][nth]);
+        let token = customer["token"].as_str().expect("a text");
+        let mut took = Vec::new();
+        let mut next = began + PACE * u32::try_from(nth).expect("few") / 12;
+        while next < began + TURN {
+            sleep_until(next).await;
+            let (operation, time) = order(up, customer, product).await;
+            took.push(time);
+            next = (next + PACE).max(Instant::now());
+            sleep_until(next).await;
+            // The cart is free again when the order is placed.
+            up.succeeded(token, &operation).await;
+        }
+        took
+    });
+    join_all(each).await.concat()
+}
+
+/// The same while sixty log-ins are under way all the time; answers how many were answered, too.
+async fn shop_beside_log_ins(up: &Up, account: &Value) -> (Vec<Duration>, usize) {
+    let answered = AtomicUsize::new(0);
+    let log_ins = join_all((0..LOG_INS).map(async |_| {
+        loop {
+            let (status, session) = up.post("", "/v1/sessions", account).await;
+            assert_eq!(status, 201, "{session}");
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }));
+    let shopping = async {
+        // Measured from when some were answered, so that not all begin at the moment when the orders do.
+        eventually("the first log-ins", async || answered.load(Ordering::Relaxed) >= 5).await;
+        shop(up).await
+    };
+    tokio::select! {
+        took = shopping => (took, answered.load(Ordering::Relaxed)),
+        _ = log_ins => unreachable!("they log in again and again"),
+    }
+}
+
+fn quantile(took: &mut [Duration], per_thousand: usize) -> Duration {
+    took.sort_unstable();
+    took[(took.len() * per_thousand / 1_000).min(took.len() - 1)]
+}
+
+/// Takes half a minute: a p99 wants some hundred orders in each of both cases.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn placing_an_order_waits_for_nobody_who_logs_in() {
+    let turns =
+        if std::env::var("STEPWISE_FAULTS").is_ok_and(|size| size == "full") { 20 } else { 6 };
+    let site = Site::new();
+    let up = site.up(&["--rate-limit", "0"]).await;
+    let account =
+        json!({ "email": "ada@example.org", "password": "a lantern hums over wet slate" });
+    let mut new = account.clone();
+    new["firstName"] = "Ada".into();
+    new["lastName"] = "L".into();
+    let (status, registered) = up.post("", "/v1/customers", &new).await;
+    assert_eq!(status, 201, "{registered}");
+    shop(&up).await;
+    let (mut quiet, mut busy, mut log_ins) = (Vec::new(), Vec::new(), 0);
+    // In turns, so that whatever else this machine does falls on both.
+    for _ in 0..turns {
+        quiet.extend(shop(&up).await);
+        let (took, done) = shop_beside_log_ins(&up, &account).await;
+        busy.extend(took);
+        log_ins += done;
+    }
+    let [quiet_50, quiet_99] = [500, 990].map(|part| quantile(&mut quiet, part));
+    let [busy_50, busy_99] = [500, 990].map(|part| quantile(&mut busy, part));
+    println!(
+        "placeOrder quiet p50 {quiet_50:?} p99 {quiet_99:?} of {}; beside {log_ins} log-ins p50 {busy_50:?} p99 {busy_99:?} of {}",
+        quiet.len(),
+        busy.len()
+    );
+    assert!(log_ins >= 10 * turns, "{log_ins} log-ins");
+    // Behind log-ins that hold connections it would be seconds. The slack is what the log-ins take of two cores.
+    let slack = Duration::from_millis(200);
+    assert!(busy_50 < quiet_50 * 3 / 2 + slack / 4, "{busy_50:?} instead of {quiet_50:?}");
+    assert!(busy_99 < quiet_99 * 3 / 2 + slack, "{busy_99:?} instead of {quiet_99:?}");
+    assert!(up.stop("TERM").await.success());
+}
