@@ -255,3 +255,56 @@ async fn a_relay_with_a_silent_database_says_so_on_its_own_port() {
     relay.kill().await.expect("it runs");
     database.close().await;
 }
+
+/// Fault: process: its relay cannot renew its leases (somebody holds a lock on the relays' table)
+/// Customer: nothing; events come late
+/// Operator: `/readyz` of `up` and of `relay --metrics-port` says that the relay is away, and why; `relay`'s is 503; `stepwise_part_up` is 0
+/// Within: 12 s, a lease and a moment
+/// Ends: by itself, when the lock is released
+#[tokio::test]
+async fn every_role_with_a_relay_tells_when_the_relay_gets_nowhere() {
+    let (site, database) = (Site::new(), Database::fresh(&[]).await);
+    let up = site.up(&["--database-url", &database.url(), "--no-demo"]).await;
+    let port = free_port().to_string();
+    let mut relay =
+        site.role(&["relay", "--database-url", &database.url(), "--metrics-port", &port]);
+    let bases = [up.base.clone(), format!("http://127.0.0.1:{port}")];
+    let client = reqwest::Client::builder().no_proxy().build().expect("a plain client");
+    let ask = async |base: &str, path: &str| {
+        let asked = client.get(format!("{base}{path}")).send().await.ok()?;
+        Some((asked.status().as_u16(), asked.text().await.ok()?))
+    };
+    let relay_is = async |base: &str, state: &str| {
+        let Some((_, said)) = ask(base, "/readyz").await else { return false };
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        said["relay"]["state"] == state
+    };
+    for base in &bases {
+        eventually("the relay to work", async || relay_is(base, "ok").await).await;
+    }
+    let mut lock = database.pool().begin().await.expect("begin");
+    sqlx::raw_sql(
+        "-- name: nobody renews
+        set local idle_in_transaction_session_timeout = 0; lock table saga.outbox_relay in access exclusive mode",
+    )
+    .execute(&mut *lock)
+    .await
+    .expect("locked");
+    let since = Instant::now();
+    for (base, status) in bases.iter().zip([200, 503]) {
+        eventually("the trouble to be told", async || relay_is(base, "away").await).await;
+        assert!(since.elapsed().as_secs() < 20, "told after {:?}", since.elapsed());
+        let (answered, said) = ask(base, "/readyz").await.expect("it answers");
+        assert!(said.contains("its leases were not renewed for"), "{said}");
+        assert_eq!(answered, status, "only a relay is of no use without its relay: {said}");
+        let (_, metrics) = ask(base, "/metrics").await.expect("it answers");
+        assert!(metrics.contains(r#"stepwise_part_up{part="relay"} 0"#), "{metrics}");
+    }
+    lock.rollback().await.expect("rollback");
+    for base in &bases {
+        eventually("the relay to work again", async || relay_is(base, "ok").await).await;
+    }
+    relay.kill().await.expect("it runs");
+    assert!(up.stop("TERM").await.success());
+    database.close().await;
+}
