@@ -11,13 +11,14 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    database::{self, Listener, all_in_time, in_time},
+    database::{Listener, all_in_time, in_time},
     due::{self, Frontier},
     family,
     id::shard_in,
     lane, notice,
     quarantine::Sentence,
     row::{Row, row_columns},
+    trouble::Trouble,
     unknown, watch,
     worker::Shift,
 };
@@ -124,6 +125,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut joined: Option<Instant> = None;
     let mut taken_back: Option<Instant> = None;
     let mut frontier = Frontier::start();
+    let trouble = Trouble::new("claiming fails; trying again");
     while !shift.is_stopping() {
         let round = async {
             let open = lane::connect(&shift.pool, &mut connection).await?;
@@ -148,12 +150,13 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             due::claim(&shift, open, poll, &mut frontier).await
         };
         let rest = match all_in_time(round).await {
-            Ok(rest) => rest.min(swept.map_or(SWEEP, |at| SWEEP.saturating_sub(at.elapsed()))),
+            Ok(rest) => {
+                trouble.end();
+                rest.min(swept.map_or(SWEEP, |at| SWEEP.saturating_sub(at.elapsed())))
+            }
             Err(error) => {
                 connection = None;
-                if !database::note(&error) {
-                    tracing::warn!(%error, "claiming failed, trying again");
-                }
+                trouble.begin_with(&error);
                 Duration::from_millis(500)
             }
         };
@@ -331,9 +334,11 @@ async fn release_children(connection: &mut PgConnection) -> Result<(), sqlx::Err
 
 /// Turns notifications into hints until aborted.
 pub(crate) async fn listen(shift: Arc<Shift>) {
+    let trouble = Trouble::new("the worker does not hear when something is due; it polls instead");
     loop {
         let listened: Result<(), sqlx::Error> = async {
             let mut listener = Listener::open(&shift.pool, WAKE_CHANNEL).await?;
+            trouble.end();
             loop {
                 if listener.next().await?.payload() == ROUND {
                     shift.round.notify_one();
@@ -343,10 +348,8 @@ pub(crate) async fn listen(shift: Arc<Shift>) {
             }
         }
         .await;
-        if let Err(error) = listened
-            && !database::note(&error)
-        {
-            tracing::warn!(%error, "not listening for wake-ups; polling finds them");
+        if let Err(error) = listened {
+            trouble.begin_with(&error);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -179,7 +179,9 @@ async fn own_failed<S: Saga>(
     fact: Option<&Fact<S::Event>>,
     error: StepError,
 ) -> Committed<S> {
-    if !matches!(&error, StepError::Database(away) if database::note(away)) {
+    let is_told = matches!(&error, StepError::Database(away) if database::note(away));
+    // Later tries are in the row (`attempt`, `last_error`).
+    if !is_told && (fact.is_some() || instance.attempt == 0) {
         tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
     }
     let mut fresh = match reread(shift, instance, None).await {
@@ -285,6 +287,7 @@ async fn reread<S: Saga>(
                 return Committed::Lost;
             }
             Ok(Some(row)) => {
+                shift.reading.end();
                 let unchanged = row.seq == instance.committed_seq;
                 let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
                 match shift.load::<S>(row).await {
@@ -295,7 +298,7 @@ async fn reread<S: Saga>(
                         }
                         return Committed::Missed(fresh);
                     }
-                    Err(Unreadable::Database(error)) => unanswered(instance.id, &error),
+                    Err(Unreadable::Database(error)) => shift.reading.begin_with(&error),
                     Err(misfit) => {
                         give_up_unreadable(shift, &fence, &misfit).await;
                         return Committed::Lost;
@@ -304,16 +307,10 @@ async fn reread<S: Saga>(
             }
             Ok(None) => return Committed::Lost,
             Err(_) if shift.is_stopping() => return Committed::Lost,
-            Err(error) => unanswered(instance.id, &error),
+            Err(error) => shift.reading.begin_with(&error),
         }
         tokio::time::sleep(waits::back_off(away)).await;
         away += 1;
-    }
-}
-
-fn unanswered(id: uuid::Uuid, error: &sqlx::Error) {
-    if !database::note(error) {
-        tracing::warn!(saga_id = %id, %error, "an instance cannot be read, trying again");
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     database::{self, Waits, in_time},
     row::Row,
     store,
+    trouble::Trouble,
 };
 
 /// How many transitions one statement writes at most.
@@ -68,19 +69,18 @@ impl Lane {
 async fn run(pool: PgPool, mode: Mode, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
     let mut connection = None;
     let mut batch = Vec::with_capacity(BATCH);
+    let trouble = Trouble::new("transitions cannot be committed; trying again");
     while queue.recv_many(&mut batch, BATCH).await > 0 {
         let (commits, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
         let written = loop {
             match connect(&pool, &mut connection).await {
-                Ok(open) => break write_all(open, mode, commits).await,
+                Ok(open) => break write_all(open, mode, commits, &trouble).await,
                 Err(error) if stop.is_cancelled() => {
                     tracing::warn!(%error, "the database is away while stopping; open transitions are left to the lease");
                     return;
                 }
                 Err(error) => {
-                    if !database::note(&error) {
-                        tracing::warn!(%error, "transitions cannot be committed, trying again");
-                    }
+                    trouble.begin_with(&error);
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
             }
@@ -121,7 +121,12 @@ struct Answers {
 }
 
 /// Round trips and commits: 1; 1 more where some are not written, about 2 log2 of the batch where one is refused.
-async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commit>) -> Answers {
+async fn write_all(
+    connection: &mut PgConnection,
+    mode: Mode,
+    commits: Vec<Commit>,
+    trouble: &Trouble,
+) -> Answers {
     let mut each = Vec::with_capacity(commits.len());
     let mut lost_connection = false;
     let mut parts = VecDeque::from([commits]);
@@ -133,11 +138,13 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
         match in_time(write(connection, &part, mode)).await {
             Ok(written) => {
                 let mut rows = match in_time(read_missed(connection, &part, &written)).await {
-                    Ok(rows) => rows,
+                    Ok(rows) => {
+                        trouble.end();
+                        rows
+                    }
+                    // The drivers read them.
                     Err(error) => {
-                        if !database::note(&error) {
-                            tracing::warn!(%error, "rows whose commits missed could not be read; their drivers read them");
-                        }
+                        trouble.begin_with(&error);
                         lost_connection = true;
                         HashMap::new()
                     }
@@ -157,9 +164,8 @@ async fn write_all(connection: &mut PgConnection, mode: Mode, commits: Vec<Commi
                 }
             }
             Err(error) => {
-                if !database::note(&error) {
-                    tracing::warn!(%error, members = part.len(), "a group commit was lost; its members read their rows again");
-                }
+                // The members read their rows again.
+                trouble.begin_with(&error);
                 lost_connection =
                     !matches!(error, sqlx::Error::Database(_)) || is_of_no_use(&error);
                 each.extend(part.iter().map(|_| Written::Missed(None)));

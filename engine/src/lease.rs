@@ -13,6 +13,7 @@ use crate::{
     contact::Contact,
     database::{self, Waits, in_time},
     engine::Engine,
+    trouble::Trouble,
     worker::{Shift, WorkerConfig},
 };
 
@@ -48,11 +49,15 @@ pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut ticks = tokio::time::interval(lease / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let trouble = Trouble::new("the worker's lease cannot be renewed; trying again");
     loop {
         ticks.tick().await;
         let asked = Instant::now();
         match renew_once(&shift, &mut connection, lease).await {
-            Ok(true) => shift.contact.renewed(asked),
+            Ok(true) => {
+                trouble.end();
+                shift.contact.renewed(asked);
+            }
             Ok(false) => {
                 tracing::warn!(worker_id = %shift.worker_id, "fenced: the lease row is gone, its instances belong to others");
                 shift.lost();
@@ -60,9 +65,7 @@ pub(crate) async fn renew(shift: Arc<Shift>, lease: Duration) {
             }
             Err(error) => {
                 connection = None;
-                if !database::note(&error) {
-                    tracing::warn!(%error, "the lease could not be renewed, trying again");
-                }
+                trouble.begin_with(&error);
                 ticks.reset_after(Duration::from_millis(500));
             }
         }

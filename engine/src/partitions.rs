@@ -3,17 +3,15 @@
 //! A row whose day has no partition lies in the default partition, where it serves as well; it is moved when the partition is made.
 //! Somebody who has locked the journal, such as a backup, makes this task wait and nobody else.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use chrono::NaiveDate;
 use sqlx::PgPool;
 
 use crate::{
-    database::{self, Waits, connect, within},
+    database::{Waits, connect, within},
     lane::is_transient,
+    trouble::Trouble,
     worker::Shift,
 };
 
@@ -41,23 +39,20 @@ order by day";
 
 /// Looks at once and then every hour until aborted; what could not be made is tried again, ever more rarely.
 pub(crate) async fn run(shift: Arc<Shift>) {
-    let mut failing: Option<Instant> = None;
+    let trouble = Trouble::new(
+        "the journal's partitions cannot be made ahead at the moment; trying again until they are",
+    );
+    let full = Trouble::new("no partition can be attached; move the rows of these days by hand");
     let mut wait = SOON;
     loop {
-        match make_missing(&shift.pool).await {
+        match make_missing(&shift.pool, &full).await {
             Ok(()) => {
-                if let Some(since) = failing.take() {
-                    let seconds = since.elapsed().as_secs_f64();
-                    tracing::info!(seconds, "the journal's partitions are made ahead again");
-                }
+                trouble.end();
                 wait = SOON;
                 tokio::time::sleep(EVERY).await;
             }
             Err(error) => {
-                if failing.is_none() && !database::note(&error) {
-                    tracing::warn!(%error, "the journal's partitions cannot be made ahead at the moment; trying again until they are");
-                }
-                failing.get_or_insert_with(Instant::now);
+                trouble.begin_with(&error);
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(LATER);
             }
@@ -66,12 +61,12 @@ pub(crate) async fn run(shift: Arc<Shift>) {
 }
 
 /// Makes each in a transaction of its own. The first that cannot be made for now does not keep the others from being made.
-async fn make_missing(pool: &PgPool) -> Result<(), sqlx::Error> {
+async fn make_missing(pool: &PgPool, full: &Trouble) -> Result<(), sqlx::Error> {
     let mut connection =
         connect(pool.connect_options().as_ref().clone(), Waits::HOUSEKEEPING).await?;
     let looking = sqlx::query_scalar(MISSING).fetch_all(&mut connection);
     let missing: Vec<NaiveDate> = within(ONE, looking).await?;
-    let mut busy = None;
+    let (mut busy, mut is_full) = (None, false);
     for day in missing {
         let making = sqlx::query_scalar(
             "-- name: make journal partition\nselect saga.make_journal_partition($1)",
@@ -80,7 +75,11 @@ async fn make_missing(pool: &PgPool) -> Result<(), sqlx::Error> {
         .fetch_one(&mut connection);
         match within::<String, sqlx::Error>(ONE, making).await {
             Ok(done) if done == "full" => {
-                tracing::error!(%day, "the default partition of the journal holds more than 20,000 rows, so no partition can be attached; move its rows by hand");
+                is_full = true;
+                let why = format_args!(
+                    "the journal's default partition holds more than 20,000 rows of {day}"
+                );
+                full.begin(&why);
             }
             // Made, there, or being made by another worker, which looks again as this one does.
             Ok(_) => {}
@@ -89,6 +88,9 @@ async fn make_missing(pool: &PgPool) -> Result<(), sqlx::Error> {
             }
             Err(error) => return Err(error),
         }
+    }
+    if !is_full {
+        full.end();
     }
     busy.map_or(Ok(()), Err)
 }

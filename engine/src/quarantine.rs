@@ -25,6 +25,7 @@ use crate::{
     engine::Engine,
     held::Penned,
     store,
+    trouble::Trouble,
     worker::{Shift, WorkerConfig, shift},
 };
 
@@ -88,7 +89,8 @@ pub async fn quarantined(engine: Engine, config: WorkerConfig) -> Result<(), Una
         room: sentence.suspects.len(),
         ..config
     };
-    Ok(shift(&engine, &config, stop, Some(sentence)).await?)
+    let trouble = Trouble::new("the suspects cannot be driven");
+    Ok(shift(&engine, &config, stop, Some(sentence), &trouble).await?)
 }
 
 /// Reads what the parent says; `orphaned` is cancelled when standard input ends, as it does with the parent. On a thread of its own:
@@ -115,6 +117,7 @@ pub(crate) async fn run(
     mut suspects: mpsc::UnboundedReceiver<Penned>,
 ) {
     let mut all = Vec::new();
+    let trouble = Trouble::new("suspects cannot be driven apart; trying again");
     loop {
         tokio::select! {
             count = suspects.recv_many(&mut all, 4_096) => if count == 0 { return },
@@ -127,9 +130,12 @@ pub(crate) async fn run(
                 return;
             }
             let Ended { died, mut open } = match try_one(&shift, &quarantine, &group).await {
-                Ok(ended) => ended,
+                Ok(ended) => {
+                    trouble.end();
+                    ended
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "suspects could not be driven apart, trying again");
+                    trouble.begin(&error);
                     tokio::time::sleep(Duration::from_secs(1)).await;
                     groups.push(group);
                     continue;

@@ -14,6 +14,7 @@ use crate::{
     id::SHARDS,
     lane::PLANNER,
     notice,
+    trouble::Trouble,
     worker::Shift,
 };
 
@@ -51,16 +52,18 @@ const STATEMENT: Duration = Duration::from_secs(62);
 
 /// Looks every hour until aborted, first an hour after the start.
 pub(crate) async fn run(shift: Arc<Shift>, retention: Retention) {
+    let trouble = Trouble::new("retention cannot be kept; trying every hour");
     loop {
         tokio::time::sleep(EVERY).await;
         match keep(&shift.pool, retention).await {
-            Ok(gone) if gone == Retained::default() => {}
-            Ok(Retained { partitions, instances }) => {
-                tracing::info!(partitions, instances, "what had ended long ago was removed");
+            Ok(gone) => {
+                trouble.end();
+                if gone != Retained::default() {
+                    let Retained { partitions, instances } = gone;
+                    tracing::info!(partitions, instances, "what had ended long ago was removed");
+                }
             }
-            Err(error) => {
-                tracing::warn!(%error, "retention could not be kept; trying again in an hour");
-            }
+            Err(error) => trouble.begin_with(&error),
         }
     }
 }

@@ -10,8 +10,9 @@ use sqlx::{Executor as _, FromRow, PgConnection};
 
 use crate::{
     bulk,
-    database::{self, all_in_time, in_time},
+    database::{all_in_time, in_time},
     deadline, ends, lane, queue, schedule,
+    trouble::Trouble,
     worker::Shift,
 };
 
@@ -58,6 +59,8 @@ from (select saga.now() as now) clock"
 pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut cursors = Cursors::new();
+    let trouble =
+        Trouble::new("rounds fail: schedules, deadlines, queues and bulks wait; trying again");
     while !shift.is_stopping() {
         let round = async {
             let fresh = connection.is_none();
@@ -68,12 +71,13 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             go(&shift, open, &mut cursors).await
         };
         let rest = match round.await {
-            Ok(rest) => rest.map_or(poll, |rest| rest.clamp(REST, poll.max(REST))),
+            Ok(rest) => {
+                trouble.end();
+                rest.map_or(poll, |rest| rest.clamp(REST, poll.max(REST)))
+            }
             Err(error) => {
                 connection = None;
-                if !database::note(&error) {
-                    tracing::warn!(%error, "a round failed, trying again");
-                }
+                trouble.begin_with(&error);
                 poll.max(Duration::from_millis(500))
             }
         };

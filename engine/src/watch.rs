@@ -58,6 +58,8 @@ pub(crate) struct Watched {
     over: bool,
     /// The instance has unwound and its ledger says that there is nothing.
     look: bool,
+    /// How often somebody has looked, this time included.
+    attempt: i16,
 }
 
 /// What a provider shows.
@@ -149,7 +151,7 @@ update saga.watch w set attempt = least(w.attempt + 1, 100),
     next_at = least(case when not d.past then w.until end,
         saga.now() + least(3600, 30 * 2 ^ least(w.attempt, 7)) * interval '1 s')
 from due d where w.shard = d.shard and w.saga_id = d.saga_id and w.step_no = d.step_no
-returning w.shard, w.saga_id, w.step_no, w.version, w.activity::text, w.undo::text, d.name, d.past and d.ended as over, d.look";
+returning w.shard, w.saga_id, w.step_no, w.version, w.activity::text, w.undo::text, d.name, d.past and d.ended as over, d.look, w.attempt";
 
 /// Claims the watches that are due; they are looked at beside the claimer. Round trips: 1.
 ///
@@ -167,8 +169,10 @@ pub(crate) async fn look(
         let shift = shift.clone();
         shift.clone().beside(async move {
             if let Err(error) = settle(&shift, &watched).await {
-                let Watched { saga_id, step_no, .. } = watched;
-                tracing::warn!(%saga_id, step_no, %error, "a watched effect could not be looked at; later again");
+                // Once for each watch; it is looked at again, ever more rarely.
+                if let Watched { saga_id, step_no, attempt: 1, .. } = watched {
+                    tracing::warn!(%saga_id, step_no, %error, "a watched effect could not be looked at; later again");
+                }
             }
         });
     }

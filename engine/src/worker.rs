@@ -35,6 +35,7 @@ use crate::{
     id::{SHARDS, shard_in},
     instance::Instance,
     lane::Lane,
+    lane::is_transient,
     lease, partitions, pause,
     quarantine::{self, Quarantine, Sentence},
     retain::{self, Retention},
@@ -43,6 +44,8 @@ use crate::{
     saga::Saga,
     status::Status,
     store::{self, Fence},
+    terms::Retry,
+    trouble::Trouble,
     upcast,
 };
 
@@ -118,6 +121,8 @@ pub(crate) struct Shift {
     pub(crate) stop: CancellationToken,
     pub(crate) contact: Contact,
     fenced: AtomicBool,
+    /// Of all drivers that read their rows again.
+    pub(crate) reading: Trouble,
 }
 
 impl Shift {
@@ -321,10 +326,14 @@ impl Shift {
     }
 }
 
+/// How long is waited before another shift is begun after one that could not begin.
+const AGAIN: Retry = Retry { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
+
 /// Runs a worker until `shutdown` resolves, then drains it: attempts in flight finish, everything else is released.
 ///
 /// # Errors
-/// When the database cannot be reached at the start. Later outages are waited out.
+/// When the database refuses the first shift for good, for example because it has no tables. A database that is away is waited for, at
+/// the start as later.
 pub async fn work(
     engine: Engine,
     config: WorkerConfig,
@@ -336,16 +345,27 @@ pub async fn work(
         shutdown.await;
         ended.cancel();
     });
-    // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
-    shift(&engine, &config, stop.child_token(), None).await?;
-    while !stop.is_cancelled() {
-        if let Err(error) = shift(&engine, &config, stop.child_token(), None).await {
-            tracing::warn!(%error, "a new shift cannot begin, trying again");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+    let trouble = Trouble::new("the worker cannot begin its shift; trying again");
+    let (mut is_first, mut failed) = (true, 0);
+    let ended = loop {
+        // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
+        match shift(&engine, &config, stop.child_token(), None, &trouble).await {
+            Ok(()) => (is_first, failed) = (false, 0),
+            Err(sqlx::Error::Database(refusal)) if is_first && !is_transient(refusal.as_ref()) => {
+                break Err(sqlx::Error::Database(refusal));
+            }
+            Err(error) => {
+                trouble.begin_with(&error);
+                failed += 1;
+                stop.run_until_cancelled(tokio::time::sleep(AGAIN.delay(failed))).await;
+            }
         }
-    }
+        if stop.is_cancelled() {
+            break Ok(());
+        }
+    };
     waiter.abort();
-    Ok(())
+    ended
 }
 
 /// From one lease row to its end. A quarantined worker drives what its `sentence` says and nothing else.
@@ -354,6 +374,7 @@ pub(crate) async fn shift(
     config: &WorkerConfig,
     stop: CancellationToken,
     sentence: Option<Sentence>,
+    trouble: &Trouble,
 ) -> Result<(), sqlx::Error> {
     let tasks = TaskTracker::new();
     let (incoming, handed) = mpsc::unbounded_channel();
@@ -390,8 +411,10 @@ pub(crate) async fn shift(
         stop: stop.clone(),
         contact,
         fenced: AtomicBool::new(false),
+        reading: Trouble::new("instances cannot be read; trying again"),
     });
     engine.begin_shift(&shift);
+    trouble.end();
     tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun its shift");
     let loops = Loops::start(&shift, config, sentence, suspects);
     let running = async {

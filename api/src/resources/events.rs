@@ -21,7 +21,10 @@ use poem_openapi::{
     types::{Any, ToJSON, Type},
 };
 use serde_json::Value;
-use stepwise_engine::outbox::{Feed, FeedError, Position, Published};
+use stepwise_engine::{
+    Trouble,
+    outbox::{Feed, FeedError, Position, Published},
+};
 use stepwise_workflows::cloud_event::{CloudEvent, Envelopes};
 use uuid::Uuid;
 
@@ -154,14 +157,17 @@ impl Shown {
     /// The event; `None` where it can be shown to nobody and was set aside. A key store that does
     /// not answer is waited for: to leave the event out would be to lose it.
     async fn show(&self, published: &Published) -> Option<Sent> {
+        // One for all streams of this process.
+        static KEYS: Trouble = Trouble::new("event streams wait for the key store");
         let unreadable = loop {
             match self.envelopes.wrap(&published.message).await {
                 Ok(event) => {
+                    KEYS.end();
                     let shape = CloudEventShape::new(event, &published.position);
                     return Some(Sent::Event(Box::new(shape)));
                 }
                 Err(error) if error.is_temporary() => {
-                    tracing::warn!(%error, "an event stream waits for the key store");
+                    KEYS.begin(&error);
                     tokio::time::sleep(KEYS_AGAIN).await;
                 }
                 Err(error) => break error.to_string(),

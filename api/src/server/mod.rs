@@ -30,7 +30,10 @@ use poem::{
     web::{LocalAddr, RemoteAddr},
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
-use stepwise_engine::database::{self, Waits, in_time};
+use stepwise_engine::{
+    Trouble as Failing,
+    database::{self, Waits, in_time},
+};
 use stepwise_workflows::customer::attempts;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -280,18 +283,17 @@ impl Trouble {
 /// Drops expired answers, old counts and quiet callers, once a minute.
 async fn sweep(door: Arc<Door>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
+    let answers = Failing::new("expired answers cannot be dropped");
+    let counts = Failing::new("old counts of log-in attempts cannot be dropped");
     while door.stop.run_until_cancelled(minute.tick()).await.is_some() {
         door.limits.tidy();
-        let purging = in_time(crate::door::idempotency::purge(&door.db));
-        if let Err(error) = purging.await
-            && !database::note(&error)
-        {
-            tracing::warn!(%error, "expired answers could not be dropped");
+        match in_time(crate::door::idempotency::purge(&door.db)).await {
+            Ok(_) => answers.end(),
+            Err(error) => answers.begin_with(&error),
         }
-        if let Err(error) = in_time(attempts::purge(&door.db)).await
-            && !database::note(&error)
-        {
-            tracing::warn!(%error, "old counts of log-in attempts could not be dropped");
+        match in_time(attempts::purge(&door.db)).await {
+            Ok(_) => counts.end(),
+            Err(error) => counts.begin_with(&error),
         }
     }
 }

@@ -7,10 +7,10 @@ use sqlx::PgPool;
 use tokio::time::sleep;
 
 use super::lease::Holding;
-use super::trouble::Trouble;
 use super::{Feed, FeedError, Publisher, store};
 use crate::database::{Listener, within};
 use crate::inbox;
+use crate::trouble::Trouble;
 
 /// Nobody repeats a message to us after that time.
 const REPETITIONS: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Every 5 s: forgets what neither the feed nor the inbox need keep.
 pub(super) async fn keep_house(pool: PgPool, holding: Arc<Holding>, keep: Duration) {
-    let mut trouble = Trouble::new("the relay cannot forget what is old");
+    let trouble = Trouble::new("the relay cannot forget what is old");
     loop {
         let kept: Result<(), sqlx::Error> = async {
             let feed = Feed::new(pool.clone());
@@ -53,7 +53,7 @@ pub(super) async fn attend(publisher: Arc<dyn Publisher>) {
 
 /// Turns notes from other processes into hints. Without it, messages are found by polling.
 pub(super) async fn listen(pool: PgPool) {
-    let mut trouble = Trouble::new("the relay hears no notes and polls instead");
+    let trouble = Trouble::new("the relay hears no notes and polls instead");
     loop {
         let listened: Result<(), sqlx::Error> = async {
             let mut listener = Listener::open(&pool, store::WAKE).await?;

@@ -17,9 +17,9 @@ use tracing::info;
 use uuid::Uuid;
 
 use super::health::RelayHealth;
-use super::trouble::Trouble;
 use crate::database::within;
 use crate::id::SHARDS;
+use crate::trouble::Trouble;
 
 /// The shards held, each with the epoch of its lease.
 #[derive(Debug, Clone, Default)]
@@ -139,7 +139,7 @@ pub(super) async fn keep(
     holding: Arc<Holding>,
     health: RelayHealth,
 ) {
-    let mut trouble = Trouble::new("the relay cannot renew its leases");
+    let trouble = Trouble::new("the relay cannot renew its leases");
     loop {
         let asked = Instant::now();
         match within(lease / 3, take(&pool, owner, lease)).await {

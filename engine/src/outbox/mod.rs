@@ -22,7 +22,6 @@ mod publishing;
 mod relay;
 mod store;
 mod topology;
-mod trouble;
 
 use std::sync::LazyLock;
 

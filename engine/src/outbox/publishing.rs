@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 use super::health::RelayHealth;
 use super::lease::Holding;
-use super::trouble::Trouble;
 use super::{
     Accepted, Outgoing, Publisher, PublisherState, Rejection, RelaySettings, WRITTEN, feed, store,
 };
 use crate::database::within;
+use crate::trouble::Trouble;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 /// A relay that has found nothing for so long asks to be notified.

@@ -105,8 +105,7 @@ async fn decide(
 
 /// Shows why the tick is not started, unless somebody else has decided it meanwhile.
 async fn say_why(connection: &mut PgConnection, due: &Due, why: &str) -> Result<(), sqlx::Error> {
-    tracing::error!(schedule = due.name, why, "a tick cannot be started");
-    sqlx::query(
+    let said = sqlx::query(
         "-- name: say why a tick is not started
         update saga.schedule set last_error = $4
         where shard = $1 and name = $2 and next_at = $3 and last_error is distinct from $4",
@@ -116,8 +115,11 @@ async fn say_why(connection: &mut PgConnection, due: &Due, why: &str) -> Result<
     .bind(due.next_at)
     .bind(why)
     .execute(connection)
-    .await
-    .map(|_| ())
+    .await?;
+    if said.rows_affected() == 1 {
+        tracing::error!(schedule = due.name, why, "a tick cannot be started");
+    }
+    Ok(())
 }
 
 /// What becomes of the ticks that are due.

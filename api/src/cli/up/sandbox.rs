@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use stepwise_engine::Trouble;
 use tokio::{
     net::TcpStream,
     process::{Child, Command},
@@ -177,16 +178,18 @@ async fn watch(
     stop: CancellationToken,
 ) -> Running {
     let folder = running.folder.clone();
+    let trouble = Trouble::new("the sandbox gateway cannot be started again; trying until it can");
     while stop.run_until_cancelled(running.ended()).await.is_some() {
         tracing::warn!("the sandbox gateway died; starting it again");
         while !stop.is_cancelled() {
             match spawn(&folder, Some(address), &webhooks_to).await {
                 Ok((replacement, _)) => {
+                    trouble.end();
                     running = replacement;
                     break;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the sandbox gateway could not be started again");
+                    trouble.begin(&error);
                     stop.run_until_cancelled(tokio::time::sleep(WATCH)).await;
                 }
             }

@@ -1,0 +1,95 @@
+//! A worker whose database is not there when it begins, or refuses what it asks again and again.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, PgPool};
+use stepwise_engine::{
+    Engine, WorkerConfig,
+    database::{self, Waits},
+    testing::Database,
+};
+use stepwise_tests::proxy::{Network, Proxy};
+use tokio_util::sync::CancellationToken;
+
+use crate::site::{Site, eventually, kill};
+
+/// Fault: process: a worker begins while the database does not answer, or while the process has no file descriptor left
+/// Customer: accepted work waits for a worker
+/// Operator: one line in the log when it begins and one when it ends; `/readyz` says that the worker holds no lease
+/// Within: at once
+/// Ends: by itself, within 2 s
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_first_shift_cannot_begin_begins_another_one() {
+    let server = Database::fresh(&[stepwise_engine::migrations::migrations()]).await;
+    let (proxy, url) = Proxy::before_url(&server.url()).await;
+    proxy.set(Network::Cut);
+    let options = url.parse().expect("the proxy's URL is a Postgres address");
+    let pool = database::pool(options, Waits::USUAL, 5, Duration::from_millis(300));
+    let engine = Engine::builder(pool).build();
+    let stop = CancellationToken::new();
+    let config = WorkerConfig { name: "early".to_owned(), ..WorkerConfig::default() };
+    let stopped = stop.clone().cancelled_owned();
+    let worker = tokio::spawn(stepwise_engine::work(engine.clone(), config, stopped));
+    eventually("it to try again and again", async || {
+        worker.is_finished() || proxy.connections() > 3
+    })
+    .await;
+    assert!(!worker.is_finished(), "it gave up: {:?}", worker.await);
+    proxy.set(Network::Whole);
+    eventually("its shift", async || engine.is_working()).await;
+    stop.cancel();
+    worker.await.expect("it does not panic").expect("it drains");
+    engine.pool().close().await;
+    server.close().await;
+}
+
+/// Transactions of this database that failed.
+async fn failures(pool: &PgPool) -> i64 {
+    let asked = sqlx::query_scalar(
+        "select xact_rollback from pg_stat_database where datname = current_database()",
+    );
+    asked.fetch_one(pool).await.expect("readable")
+}
+
+/// Fault: database: it answers, and refuses what a worker asks (a table that cannot be used, a right that was taken away)
+/// Customer: accepted work waits
+/// Operator: one line in the log for each thing that cannot be done when it begins, and one when it ends
+/// Within: 2 s
+/// Ends: by itself, within 2 s
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trouble_that_lasts_is_logged_when_it_begins_and_when_it_ends() {
+    let server = Database::fresh(&[]).await;
+    let (site, url) = (Site::new(), server.url());
+    assert!(site.role(&["migrate", "--database-url", &url]).wait().await.expect("ours").success());
+    let nowhere = ["--gateway-url", "http://127.0.0.1:9", "--gateway-key", "k"];
+    let mut worker = site.role(&[&["work", "--database-url", &url][..], &nowhere[..]].concat());
+    eventually("its shift", async || site.log().contains("has begun its shift")).await;
+
+    let mut admin = PgConnection::connect(&url).await.expect("the database is there");
+    let mut run = async |statement| {
+        sqlx::raw_sql(statement).execute(&mut admin).await.expect("ours");
+    };
+    run("alter table saga.schedule rename to schedule_away").await;
+    run("alter table saga.worker rename to worker_away").await;
+    let began = failures(server.pool()).await;
+    let lines = ["rounds fail", "claiming fails"];
+    eventually("many tries in vain", async || {
+        failures(server.pool()).await > began + 12
+            && lines.iter().all(|line| site.log().contains(line))
+    })
+    .await;
+    run("alter table saga.schedule_away rename to schedule").await;
+    run("alter table saga.worker_away rename to worker").await;
+    for line in lines {
+        let ended = format!("no longer: {line}");
+        eventually("the log to say that it is over", async || site.log().contains(&ended)).await;
+        let log = site.log();
+        assert_eq!((log.matches(line).count(), log.matches(&ended).count()), (2, 1), "{log}");
+    }
+    let log = site.log();
+    let troubles = log.lines().filter(|line| line.contains(r#""WARN""#)).count();
+    assert!(troubles <= 4, "one line for each thing that cannot be done: {log}");
+    kill("TERM", &worker.id().expect("it runs").to_string());
+    assert!(worker.wait().await.expect("ours").success());
+    server.close().await;
+}
