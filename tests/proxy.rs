@@ -37,6 +37,8 @@ pub enum Network {
     Refused,
     /// Every HTTP request is answered with this status and an empty body, and never reaches the server.
     Status(u16),
+    /// The same for requests that write (`POST`); others are carried.
+    WriteStatus(u16),
 }
 
 /// The proxy. It ends when it is dropped.
@@ -105,7 +107,7 @@ impl Proxy {
         self.forwarded.load(Ordering::Relaxed)
     }
 
-    /// How many requests were answered with [`Network::Status`] so far.
+    /// How many requests were answered with [`Network::Status`] or [`Network::WriteStatus`] so far.
     pub fn answered(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
@@ -227,7 +229,9 @@ async fn carry(client: &mut TcpStream, server: &mut TcpStream, route: &Route) ->
                 let Ok(count @ 1..) = read else { return End::Close };
                 match now {
                     Network::Silent => continue,
-                    Network::Status(status) => {
+                    Network::Status(status) | Network::WriteStatus(status)
+                        if now == Network::Status(status) || request.starts_with(b"POST ") =>
+                    {
                         route.requests.fetch_add(1, Ordering::Relaxed);
                         let text = format!(
                             "HTTP/1.1 {status} Trouble\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

@@ -1,10 +1,13 @@
 //! A circuit breaker before the payment gateway: a gateway that is down is not called by everybody, and what waits for it learns when
 //! it is back.
 //!
-//! After three calls in a row without an answer the breaker asks the gateway itself, with one call that changes nothing. If that is not
+//! After three calls in a row without an answer the breaker asks the gateway itself, with calls that change nothing. If they are not
 //! answered either, the breaker *opens*: every call is answered at once by [`Trouble::Down`], which surely did nothing, and the breaker alone
 //! asks on, after 0.3 s first and every 3 s in the end. The first answer *closes* it. Because the breaker asks before it opens, a
 //! card that never answers, or one slow call, spares nobody anything.
+//!
+//! Reads and writes are judged apart: a gateway whose database is read-only answers every look-up and fails every payment. Only an answer
+//! to a write closes the breaker then.
 //!
 //! Any answer counts, refusals included: only no answer, a 5xx and what cannot be understood do not. Each process has a breaker of its
 //! own, and needs no word of the others.
@@ -41,19 +44,43 @@ const QUESTION: Duration = Duration::from_secs(2);
 /// The first pause between two questions, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
 
-/// No payment has this reference: a gateway that answers says that it does not know it.
+/// No payment has this reference: a gateway that answers says that it does not know it, and cancelling it changes nothing.
 const NOBODYS: &str = "pi_is_anybody_there";
+
+/// What a call does to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+}
 
 /// Whether the gateway answers, as far as this process knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     /// Calls go through.
     Closed,
-    /// It has not answered since then; calls are spared.
+    /// Some calls have not been answered since then; they are spared.
     Open {
         /// Since when.
         since: Instant,
+        /// Writes are answered, and only reads are spared.
+        only_reads: bool,
     },
+}
+
+impl Line {
+    fn spares(&self, kind: Kind) -> bool {
+        match self {
+            Self::Closed => false,
+            Self::Open { only_reads, .. } => kind == Kind::Read || !only_reads,
+        }
+    }
+
+    /// Whether calls that move money go through.
+    #[must_use]
+    pub fn takes_writes(&self) -> bool {
+        !self.spares(Kind::Write)
+    }
 }
 
 /// The breaker; itself a payment gateway. Cloning shares it.
@@ -67,8 +94,10 @@ struct Core {
     /// The first pause between two questions, and the longest.
     pauses: (Duration, Duration),
     line: watch::Sender<Line>,
-    /// Calls in a row without an answer.
-    unanswered: AtomicU32,
+    /// Reads in a row without an answer.
+    unanswered_reads: AtomicU32,
+    /// Writes in a row without an answer.
+    unanswered_writes: AtomicU32,
     /// The breaker is asking for itself.
     asks: AtomicBool,
 }
@@ -84,7 +113,8 @@ impl Breaker {
             gateway,
             pauses,
             line: watch::Sender::new(Line::Closed),
-            unanswered: AtomicU32::new(0),
+            unanswered_reads: AtomicU32::new(0),
+            unanswered_writes: AtomicU32::new(0),
             asks: AtomicBool::new(false),
         };
         metrics::gauge!("stepwise_gateway_answers").set(1.0);
@@ -100,16 +130,18 @@ impl Breaker {
     /// Calls the gateway, unless it is known to be down.
     async fn call<T>(
         &self,
+        kind: Kind,
         call: impl Future<Output = Result<T, GatewayError>> + Send,
     ) -> Result<T, GatewayError> {
-        if *self.core.line.borrow() != Line::Closed {
+        if self.core.line.borrow().spares(kind) {
             metrics::counter!("stepwise_gateway_calls_spared_total").increment(1);
             return Err(GatewayError::NotDone(Trouble::Down));
         }
         let outcome = call.await;
+        let unanswered = self.core.unanswered(kind);
         if is_answer(&outcome) {
-            self.core.unanswered.store(0, Relaxed);
-        } else if self.core.unanswered.fetch_add(1, Relaxed) + 1 >= SUSPICIOUS
+            unanswered.store(0, Relaxed);
+        } else if unanswered.fetch_add(1, Relaxed) + 1 >= SUSPICIOUS
             && !self.core.asks.swap(true, Relaxed)
         {
             // It ends with its answer, or with the breaker.
@@ -138,46 +170,100 @@ fn is_answer<T>(outcome: &Result<T, GatewayError>) -> bool {
 }
 
 impl Core {
+    fn unanswered(&self, kind: Kind) -> &AtomicU32 {
+        match kind {
+            Kind::Read => &self.unanswered_reads,
+            Kind::Write => &self.unanswered_writes,
+        }
+    }
+
+    /// Whether calls of this kind are spared, or none of the last few was answered.
+    fn doubts(&self, kind: Kind) -> bool {
+        self.line.borrow().spares(kind) || self.unanswered(kind).load(Relaxed) >= SUSPICIOUS
+    }
+
     /// One harmless question.
-    async fn answers(&self) -> bool {
-        let question = Reference(NOBODYS.to_owned());
-        let asked = timeout(QUESTION, self.gateway.find(&question)).await;
-        asked.is_ok_and(|outcome| is_answer(&outcome))
-    }
-
-    fn open(&self) {
-        let opened = self.line.send_if_modified(|line| {
-            let was_closed = *line == Line::Closed;
-            if was_closed {
-                *line = Line::Open { since: Instant::now() };
+    async fn answers(&self, kind: Kind) -> bool {
+        let nobodys = Reference(NOBODYS.to_owned());
+        let asking = async {
+            match kind {
+                Kind::Read => is_answer(&self.gateway.find(&nobodys).await),
+                // A new key each time: under the same one a gateway may repeat an earlier answer.
+                Kind::Write => {
+                    let key = format!("is-anybody-there-{}", Uuid::now_v7());
+                    is_answer(&self.gateway.cancel(&key, &nobodys).await)
+                }
             }
-            was_closed
-        });
-        if opened {
-            metrics::gauge!("stepwise_gateway_answers").set(0.0);
-            tracing::warn!("the payment gateway does not answer; it is not called until it does");
+        };
+        let answers = timeout(QUESTION, asking).await.unwrap_or(false);
+        if answers {
+            self.unanswered(kind).store(0, Relaxed);
+        }
+        answers
+    }
+
+    /// Asks what is in doubt. While writes are not answered nobody needs reads.
+    async fn look(&self) -> Found {
+        if self.doubts(Kind::Write) && !self.answers(Kind::Write).await {
+            Found::NoAnswer
+        } else if self.doubts(Kind::Read) && !self.answers(Kind::Read).await {
+            Found::OnlyWrites
+        } else {
+            Found::Answers
         }
     }
 
-    fn close(&self) {
-        self.unanswered.store(0, Relaxed);
-        self.asks.store(false, Relaxed);
-        if let Line::Open { since } = self.line.send_replace(Line::Closed) {
-            metrics::gauge!("stepwise_gateway_answers").set(1.0);
-            let away_s = since.elapsed().as_secs_f32();
-            tracing::info!(away_s, "the payment gateway answers again");
+    fn set(&self, found: Found) {
+        let earlier = *self.line.borrow();
+        let since = match earlier {
+            Line::Closed => Instant::now(),
+            Line::Open { since, .. } => since,
+        };
+        let now = match found {
+            Found::Answers => Line::Closed,
+            Found::OnlyWrites => Line::Open { since, only_reads: true },
+            Found::NoAnswer => Line::Open { since, only_reads: false },
+        };
+        if now != earlier {
+            self.line.send_replace(now);
+        }
+        match (earlier, now) {
+            (Line::Closed, Line::Open { only_reads, .. }) => {
+                metrics::gauge!("stepwise_gateway_answers").set(0.0);
+                tracing::warn!(
+                    only_reads,
+                    "the payment gateway does not answer; it is not called until it does"
+                );
+            }
+            (Line::Open { .. }, Line::Closed) => {
+                metrics::gauge!("stepwise_gateway_answers").set(1.0);
+                let away_s = since.elapsed().as_secs_f32();
+                tracing::info!(away_s, "the payment gateway answers again");
+            }
+            _ => {}
         }
     }
+}
+
+/// What the breaker has found out by asking.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Answers,
+    OnlyWrites,
+    NoAnswer,
 }
 
 /// Asks the gateway, ever more rarely, until it answers. The first question that is not answered opens the breaker.
 async fn ask_until_answered(core: Weak<Core>) {
     let mut pauses = None;
     while let Some(core) = core.upgrade() {
-        if core.answers().await {
-            return core.close();
+        let found = core.look().await;
+        if found == Found::Answers {
+            // Before the line closes: the next suspicion may begin at once.
+            core.asks.store(false, Relaxed);
+            return core.set(found);
         }
-        core.open();
+        core.set(found);
         let (pause, longest) = *pauses.get_or_insert(core.pauses);
         drop(core);
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..=1.0))).await;
@@ -188,7 +274,7 @@ async fn ask_until_answered(core: Weak<Core>) {
 #[async_trait]
 impl PaymentGateway for Breaker {
     async fn create(&self, key: &str, charge: &Charge) -> Result<Creation, GatewayError> {
-        self.call(self.core.gateway.create(key, charge)).await
+        self.call(Kind::Write, self.core.gateway.create(key, charge)).await
     }
 
     async fn confirm(
@@ -196,11 +282,11 @@ impl PaymentGateway for Breaker {
         key: &str,
         reference: &Reference,
     ) -> Result<Confirmation, GatewayError> {
-        self.call(self.core.gateway.confirm(key, reference)).await
+        self.call(Kind::Write, self.core.gateway.confirm(key, reference)).await
     }
 
     async fn find(&self, reference: &Reference) -> Result<Option<Authorization>, GatewayError> {
-        self.call(self.core.gateway.find(reference)).await
+        self.call(Kind::Read, self.core.gateway.find(reference)).await
     }
 
     async fn find_by_key(
@@ -208,11 +294,11 @@ impl PaymentGateway for Breaker {
         order_id: Uuid,
         key: &str,
     ) -> Result<Option<Authorization>, GatewayError> {
-        self.call(self.core.gateway.find_by_key(order_id, key)).await
+        self.call(Kind::Read, self.core.gateway.find_by_key(order_id, key)).await
     }
 
     async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
-        self.call(self.core.gateway.cancel(key, reference)).await
+        self.call(Kind::Write, self.core.gateway.cancel(key, reference)).await
     }
 
     async fn capture(
@@ -221,7 +307,7 @@ impl PaymentGateway for Breaker {
         reference: &Reference,
         amount: Money,
     ) -> Result<Capture, GatewayError> {
-        self.call(self.core.gateway.capture(key, reference, amount)).await
+        self.call(Kind::Write, self.core.gateway.capture(key, reference, amount)).await
     }
 
     async fn refund(
@@ -230,7 +316,7 @@ impl PaymentGateway for Breaker {
         reference: &Reference,
         amount: Money,
     ) -> Result<Refund, GatewayError> {
-        self.call(self.core.gateway.refund(key, reference, amount)).await
+        self.call(Kind::Write, self.core.gateway.refund(key, reference, amount)).await
     }
 
     async fn find_refund(
@@ -238,7 +324,7 @@ impl PaymentGateway for Breaker {
         key: &str,
         reference: &Reference,
     ) -> Result<Option<Refund>, GatewayError> {
-        self.call(self.core.gateway.find_refund(key, reference)).await
+        self.call(Kind::Read, self.core.gateway.find_refund(key, reference)).await
     }
 }
 

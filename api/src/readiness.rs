@@ -109,8 +109,9 @@ impl Readiness {
                 }
             }),
             gateway: match (line, gateway) {
-                (Line::Open { since }, _) => PartState::Away(format!(
-                    "the payment gateway has not answered for {} s",
+                (Line::Open { since, only_reads }, _) => PartState::Away(format!(
+                    "the payment gateway has not answered {}for {} s",
+                    if only_reads { "look-ups " } else { "" },
                     since.elapsed().as_secs()
                 )),
                 (Line::Closed, Some((host, port))) => reach(host, *port).await,

@@ -6,10 +6,15 @@ use stepwise_workflows::{money::Currency, payment::gateway::MethodToken};
 
 use super::*;
 
+/// The pauses between the breaker's questions.
+const QUICK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
+
 /// A gateway that answers or not, as it is told, and counts what it was asked.
 #[derive(Default)]
 struct Scripted {
     silent: AtomicBool,
+    fails_writes: AtomicBool,
+    fails_reads: AtomicBool,
     calls: AtomicUsize,
     questions: AtomicUsize,
 }
@@ -21,6 +26,13 @@ impl Scripted {
         }
         Ok(answer)
     }
+
+    fn writes<T>(&self, answer: T) -> Result<T, GatewayError> {
+        if self.fails_writes.load(Relaxed) {
+            return Err(GatewayError::NotDone(Trouble::Unavailable(503)));
+        }
+        self.says(answer)
+    }
 }
 
 #[async_trait]
@@ -30,7 +42,7 @@ impl PaymentGateway for Scripted {
         if charge.method.0 == "silent" {
             return Err(GatewayError::Unknown(Trouble::TimedOut));
         }
-        self.says(Creation::Created(Reference("pi".to_owned())))
+        self.writes(Creation::Created(Reference("pi".to_owned())))
     }
 
     async fn confirm(&self, _: &str, _: &Reference) -> Result<Confirmation, GatewayError> {
@@ -39,6 +51,9 @@ impl PaymentGateway for Scripted {
 
     async fn find(&self, _: &Reference) -> Result<Option<Authorization>, GatewayError> {
         self.questions.fetch_add(1, Relaxed);
+        if self.fails_reads.load(Relaxed) {
+            return Err(GatewayError::NotDone(Trouble::Unreachable));
+        }
         self.says(None)
     }
 
@@ -46,8 +61,10 @@ impl PaymentGateway for Scripted {
         unreachable!("only creations are called here")
     }
 
-    async fn cancel(&self, _: &str, _: &Reference) -> Result<Cancellation, GatewayError> {
-        unreachable!("only creations are called here")
+    async fn cancel(&self, _: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
+        assert_eq!(reference.0, NOBODYS, "the breaker cancels nothing real");
+        self.questions.fetch_add(1, Relaxed);
+        self.writes(Cancellation::NotFound)
     }
 
     async fn capture(&self, _: &str, _: &Reference, _: Money) -> Result<Capture, GatewayError> {
@@ -74,8 +91,7 @@ fn charge(method: &str) -> Charge {
 #[tokio::test]
 async fn a_gateway_that_is_down_is_spared_and_called_again_when_it_answers() {
     let gateway = Arc::new(Scripted::default());
-    let pauses = (Duration::from_millis(5), Duration::from_millis(50));
-    let breaker = Breaker::with_pauses(gateway.clone(), pauses);
+    let breaker = Breaker::with_pauses(gateway.clone(), QUICK);
     let mut line = breaker.line();
     gateway.silent.store(true, Relaxed);
     for _ in 0..SUSPICIOUS {
@@ -103,11 +119,61 @@ async fn a_gateway_that_is_down_is_spared_and_called_again_when_it_answers() {
 async fn a_card_that_never_answers_opens_nothing() {
     let gateway = Arc::new(Scripted::default());
     let breaker = Breaker::before(gateway.clone());
-    for _ in 0..20 {
+    let line = breaker.line();
+    let begun = Instant::now();
+    while gateway.questions.load(Relaxed) < 20 || breaker.core.asks.load(Relaxed) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is asked whether it is there");
         let unheard = breaker.create("k", &charge("silent")).await;
         assert!(matches!(unheard, Err(GatewayError::Unknown(Trouble::TimedOut))), "{unheard:?}");
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        assert_eq!(*breaker.line().borrow(), Line::Closed);
+        tokio::task::yield_now().await;
     }
-    assert!(gateway.questions.load(Relaxed) > 0, "it was asked whether it is there");
+    let changed = line.has_changed().expect("the breaker lives");
+    assert!(!changed, "it has not opened, not even for a moment");
+}
+
+#[tokio::test]
+async fn a_gateway_that_answers_reads_only_is_spared_until_it_takes_writes() {
+    let gateway = Arc::new(Scripted::default());
+    let breaker = Breaker::with_pauses(gateway.clone(), QUICK);
+    let mut line = breaker.line();
+    gateway.fails_writes.store(true, Relaxed);
+    let known = Reference("pi".to_owned());
+    for _ in 0..SUSPICIOUS {
+        // Look-ups between them are answered, and say nothing about writes.
+        breaker.create("k", &charge("ok")).await.expect_err("it takes no writes");
+        breaker.find(&known).await.expect("it answers reads");
+    }
+    let opening = line.wait_for(|line| !line.takes_writes());
+    timeout(Duration::from_secs(5), opening).await.expect("it opens").expect("the breaker lives");
+    for _ in 0..1_000 {
+        let spared = breaker.create("k", &charge("ok")).await;
+        assert!(matches!(spared, Err(GatewayError::NotDone(Trouble::Down))), "{spared:?}");
+    }
+    assert_eq!(gateway.calls.load(Relaxed), SUSPICIOUS as usize, "the breaker asks for all");
+    gateway.fails_writes.store(false, Relaxed);
+    let closing = line.wait_for(|line| *line == Line::Closed);
+    timeout(Duration::from_secs(5), closing).await.expect("it closes").expect("the breaker lives");
+    breaker.create("k", &charge("ok")).await.expect("it answers");
+}
+
+#[tokio::test]
+async fn a_gateway_that_answers_writes_only_is_spared_look_ups_only() {
+    let gateway = Arc::new(Scripted::default());
+    let breaker = Breaker::with_pauses(gateway.clone(), QUICK);
+    let mut line = breaker.line();
+    gateway.fails_reads.store(true, Relaxed);
+    let known = Reference("pi".to_owned());
+    for _ in 0..SUSPICIOUS {
+        breaker.find(&known).await.expect_err("it answers no reads");
+        breaker.create("k", &charge("ok")).await.expect("it takes writes");
+    }
+    let opening = line.wait_for(|line| *line != Line::Closed);
+    timeout(Duration::from_secs(5), opening).await.expect("it opens").expect("the breaker lives");
+    breaker.create("k", &charge("ok")).await.expect("writes go through");
+    let spared = breaker.find(&known).await;
+    assert!(matches!(spared, Err(GatewayError::NotDone(Trouble::Down))), "{spared:?}");
+    gateway.fails_reads.store(false, Relaxed);
+    let closing = line.wait_for(|line| *line == Line::Closed);
+    timeout(Duration::from_secs(5), closing).await.expect("it closes").expect("the breaker lives");
+    breaker.find(&known).await.expect("it answers");
 }

@@ -4,9 +4,9 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use clap::Args as ClapArgs;
 use sqlx::PgPool;
-use stepwise_adapters::breaker::{Breaker, Line};
+use stepwise_adapters::breaker::Breaker;
 use stepwise_engine::{
-    Engine, WorkerConfig, database,
+    Engine, Trouble, WorkerConfig, database,
     outbox::{Publisher, Relay, RelayHealth, RelaySettings},
 };
 use stepwise_workflows::sagas::CALL_THE_GATEWAY;
@@ -23,8 +23,6 @@ use crate::{
 /// How long all parts together may take to finish what they have begun. The worker's own limit,
 /// 25 s, is the longest of theirs.
 pub(super) const ENOUGH: Duration = Duration::from_secs(28);
-/// Before a worker that could not begin tries again.
-const AGAIN: Duration = Duration::from_millis(500);
 /// While the database is away for so long, nothing can be finished: stopping does not wait for it.
 const AWAY: Duration = Duration::from_secs(3);
 
@@ -57,39 +55,32 @@ impl Parts {
         });
     }
 
-    /// A worker. Should the database go away while it begins, it begins again.
+    /// A worker.
     pub(super) fn work(&mut self, engine: Engine, config: WorkerConfig) {
         let stop = self.stop.clone();
         self.add("the worker", async move {
-            loop {
-                let stopped = stop.clone().cancelled_owned();
-                match stepwise_engine::work(engine.clone(), config.clone(), stopped).await {
-                    Err(error) if database::note(&error) && !stop.is_cancelled() => {
-                        stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
-                    }
-                    ended => return Ok(ended?),
-                }
-            }
+            Ok(stepwise_engine::work(engine, config, stop.cancelled_owned()).await?)
         });
     }
 
-    /// Each time that the gateway answers again, what waits for its next call goes on at once.
+    /// Each time that the gateway takes payments again, what waits for its next call goes on at once.
     pub(super) fn go_on_with_gateway(&mut self, engine: Engine, breaker: &Breaker) {
         let (mut line, stop) = (breaker.line(), self.stop.clone());
         let going_on = async move {
+            let trouble =
+                Trouble::new("sagas that wait for the payment gateway cannot be made due yet");
             while line.changed().await.is_ok() {
-                while *line.borrow_and_update() == Line::Closed {
+                while line.borrow_and_update().takes_writes() {
                     match engine.retry_now(&CALL_THE_GATEWAY).await {
                         Ok(sagas) => {
+                            trouble.end();
                             tracing::info!(
                                 sagas,
                                 "sagas that waited for the payment gateway go on"
                             );
                             break;
                         }
-                        Err(error) => {
-                            tracing::warn!(%error, "they cannot be told yet, trying again")
-                        }
+                        Err(error) => trouble.begin_with(&error),
                     }
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }

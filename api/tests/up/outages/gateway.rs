@@ -48,12 +48,18 @@ fn outages() -> Vec<Outage> {
         outage("it refuses connections", &[network(Network::Refused)], 3),
         outage("it accepts and never answers", &[network(Network::Silent)], 3),
         outage("it is killed and started again", &[Fault::Killed], 3),
+        outage("it answers reads, and 503 to writes", &[network(Network::WriteStatus(503))], 3),
     ];
     if std::env::var("STEPWISE_FAULTS").is_ok_and(|size| size == "full") {
         outages.extend([
             outage("it answers 500, 502 and 503 for 30 s", &answers, 10),
             outage("it answers 500, 502 and 503 for 5 min", &answers, 100),
             outage("it refuses connections for 30 s", &[network(Network::Refused)], 30),
+            outage(
+                "it answers reads, and 503 to writes, for 30 s",
+                &[network(Network::WriteStatus(503))],
+                30,
+            ),
             outage("it accepts and never answers for 45 s", &[network(Network::Silent)], 45),
         ]);
     }
@@ -232,7 +238,7 @@ async fn outage(scene: &mut Scene, outage: &Outage) {
     eventually("/readyz to be well", async || scene.gateway_state().await == "ok").await;
 }
 
-/// Fault: gateway: it answers 500, 502 or 503, resets or refuses connections, loses answers, never answers, or is killed and started again
+/// Fault: gateway: it answers 500, 502 or 503 to everything or to writes only, resets or refuses connections, loses answers, never answers, or is killed and started again
 /// Customer: the order stays `placing`, a cancellation stays open; both are done when the gateway is back
 /// Operator: `/readyz` says that the gateway is away, `stepwise_gateway_answers` is 0, one line in the log when it begins and one when it ends
 /// Within: 5 s; where it accepts and never answers, three time-outs of 5 s
