@@ -37,7 +37,7 @@ pub(super) enum Role {
 }
 
 impl Role {
-    fn connections(self) -> u32 {
+    pub(super) fn connections(self) -> u32 {
         match self {
             Self::Everything => API + ENGINE + RELAY + OTHERS,
             Self::FrontDoor => API + ENGINE,
@@ -112,6 +112,7 @@ impl Database {
                 "the database at {at} refused the connection ({}); check --database-url",
                 error.message()
             ))),
+            Ok(Err(error)) if database::is_out_of_files(&error) => Err(error.into()),
             Ok(Err(error)) => Err(Failure::dependency(format!(
                 "no database answers at {at} ({error}); start it or correct --database-url"
             ))),

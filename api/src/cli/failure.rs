@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use stepwise_engine::migrations::MigrationError;
+use stepwise_engine::{database::is_out_of_files, migrations::MigrationError};
 
 /// A failure: one line for a person and an exit code for a script.
 #[derive(Debug)]
@@ -63,6 +63,9 @@ impl std::error::Error for Failure {}
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         match error {
+            error if is_out_of_files(&error) => Self::dependency(format!(
+                "this process has no file descriptor left to reach the database with ({error}); raise its limit (ulimit -n)"
+            )),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::dependency(format!(
                     "the database went away ({error}); start it and try again"

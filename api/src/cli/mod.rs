@@ -11,6 +11,7 @@ mod database;
 mod doctor;
 mod events;
 mod failure;
+mod files;
 mod folder;
 mod gateway;
 mod keys;
@@ -35,7 +36,7 @@ use std::{io::Write as _, os::unix::process::CommandExt as _, process::ExitCode}
 
 use clap::{Parser, Subcommand};
 
-use self::settings::Options;
+use self::{database::Role, settings::Options};
 pub use self::{failure::Failure, shutdown::Shutdown};
 use crate::bench;
 
@@ -137,9 +138,25 @@ fn forget_session_options() -> Result<(), Failure> {
     Err(Failure::failed("the program cannot be started without PGOPTIONS", error))
 }
 
+impl Command {
+    /// The role of a process that stays; `None`: it does one thing.
+    fn role(&self) -> Option<Role> {
+        match self {
+            Self::Up => Some(Role::Everything),
+            Self::Serve => Some(Role::FrontDoor),
+            Self::Work(_) => Some(Role::Worker),
+            Self::Relay(_) => Some(Role::Relay),
+            _ => None,
+        }
+    }
+}
+
 async fn run(cli: Cli) -> Result<(), Failure> {
     let settings = cli.options.settle()?;
     trace::start(&settings.log)?;
+    if let Some(role) = cli.command.role() {
+        files::raise_limit(role)?;
+    }
     match cli.command {
         Command::Up => up::run(&settings).await,
         Command::Serve => serve::run(&settings).await,

@@ -113,8 +113,22 @@ fn worsen(worse: Condition, error: &sqlx::Error) {
         Condition::ReadOnly => {
             tracing::warn!("the database takes no writes at the moment; everything waits for it");
         }
+        _ if is_out_of_files(error) => {
+            tracing::warn!(
+                %error,
+                "this process has no file descriptor left to reach the database with; everything waits for one (ulimit -n)"
+            );
+        }
         _ => tracing::warn!(%error, "the database does not answer; everything waits for it"),
     }
+}
+
+/// Whether no connection could be opened because this process (EMFILE) or this machine (ENFILE) has too many files open.
+#[must_use]
+pub fn is_out_of_files(error: &sqlx::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error, sqlx::Error::Io(error) if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)))
 }
 
 /// A connection works, and may write.

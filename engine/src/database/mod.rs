@@ -20,7 +20,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-pub use condition::{Condition, condition, has_been_away_for, note, suspect};
+pub use condition::{Condition, condition, has_been_away_for, is_out_of_files, note, suspect};
 pub(crate) use listener::Listener;
 pub use watch::watch;
 
