@@ -15,7 +15,7 @@ const SHOPPERS: usize = 12;
 const LOG_INS: usize = 60;
 /// Of each turn, and between two orders of a shopper.
 const TURN: Duration = Duration::from_millis(1_500);
-const PACE: Duration = Duration::from_millis(300);
+const PACE: Duration = Duration::from_millis(400);
 
 /// Orders one thing; answers the operation, and how long placeOrder took to answer.
 async fn order(up: &Up, customer: &Value, product: &Value) -> (String, Duration) {
@@ -115,9 +115,10 @@ async fn placing_an_order_waits_for_nobody_who_logs_in() {
         busy.len()
     );
     assert!(log_ins >= 10 * turns, "{log_ins} log-ins");
-    // Behind log-ins that hold connections it would be seconds. The slack is what the log-ins take of two cores.
-    let slack = Duration::from_millis(200);
-    assert!(busy_50 < quiet_50 * 3 / 2 + slack / 4, "{busy_50:?} instead of {quiet_50:?}");
-    assert!(busy_99 < quiet_99 * 3 / 2 + slack, "{busy_99:?} instead of {quiet_99:?}");
+    // What the log-ins take of two cores that also run the gateway, Postgres and this test is allowed for. If each held a connection
+    // while it waits for its turn, an order would wait for half a second in the median.
+    let [slack_50, slack_99] = [200, 700].map(Duration::from_millis);
+    assert!(busy_50 < quiet_50 * 3 / 2 + slack_50, "{busy_50:?} instead of {quiet_50:?}");
+    assert!(busy_99 < quiet_99 * 3 / 2 + slack_99, "{busy_99:?} instead of {quiet_99:?}");
     assert!(up.stop("TERM").await.success());
 }
