@@ -440,10 +440,9 @@ impl<S: Saga> Instance<S> {
 
     /// The commit of everything since the last one. `owner` stays unless the instance parks.
     pub(crate) fn commit(&mut self) -> Commit {
-        let refuses_kept = self.kept > 0 && self.takes_no_signals();
+        let refuses_kept = self.kept > 0 && self.takes_no_signals() && !self.family.succeeded;
         if refuses_kept {
-            self.kept = 0;
-            self.early.clear();
+            (self.kept, self.early) = (0, VecDeque::new());
         }
         Commit {
             shard: self.shard,
@@ -479,10 +478,9 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// From here on no signal reaches the saga: those that are kept are refused by the commit. A successor takes them over instead.
+    /// It takes no signal any more: the commit refuses those that are kept, unless a successor takes them over.
     fn takes_no_signals(&self) -> bool {
-        let over = self.ended || self.status == Status::Unwinding || self.status.is_final();
-        over && !self.family.succeeded
+        self.ended || self.status == Status::Unwinding || self.status.is_final()
     }
 
     /// A commit that adds to the journal only: what it waits on and who drives it stay as they are.
