@@ -39,6 +39,9 @@ pub enum Network {
     Status(u16),
     /// The same for requests that write (`POST`); others are carried.
     WriteStatus(u16),
+    /// As a server that is busy with log-ins: it takes new connections one after the other, so many milliseconds each, also those of clients
+    /// that have gone meanwhile.
+    SlowLogin(u64),
 }
 
 /// The proxy. It ends when it is dropped.
@@ -69,6 +72,7 @@ impl Proxy {
             connections: Arc::clone(&connections),
             requests: Arc::clone(&requests),
             forwarded: Arc::clone(&forwarded),
+            logins: Arc::default(),
         };
         let task = tokio::spawn(accept(listener, address, route));
         Self { address, network, connections, requests, forwarded, task }
@@ -127,6 +131,7 @@ struct Route {
     connections: Arc<AtomicUsize>,
     requests: Arc<AtomicUsize>,
     forwarded: Arc<AtomicUsize>,
+    logins: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Does an HTTP request begin with these bytes?
@@ -178,6 +183,11 @@ async fn serve(mut client: TcpStream, route: Route) {
         Network::Cut => return,
         Network::Reset | Network::Refused => return reset(&client),
         _ => {}
+    }
+    let now = *route.network.borrow();
+    if let Network::SlowLogin(ms) = now {
+        let _turn = route.logins.lock().await;
+        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
     }
     let Ok(mut server) = TcpStream::connect(route.server).await else { return reset(&client) };
     if carry(&mut client, &mut server, &route).await == End::Reset {

@@ -7,7 +7,11 @@ use sqlx::{
     postgres::{PgListener, PgNotification, PgPoolOptions},
 };
 
-use super::{CONNECT, Waits, bounded, within};
+use super::{
+    Waits, bounded,
+    turn::{LONGEST, in_turn},
+    within,
+};
 
 /// After so long without a notification the connection is asked whether it lives.
 const QUIET: Duration = Duration::from_secs(5);
@@ -23,11 +27,11 @@ impl Listener {
         let options = bounded(pool.connect_options().as_ref().clone(), Waits::USUAL);
         let single = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(CONNECT)
+            .acquire_timeout(LONGEST)
             .max_lifetime(None)
             .idle_timeout(None)
             .connect_lazy_with(options);
-        let mut listener = PgListener::connect_with(&single).await?;
+        let mut listener = in_turn(PgListener::connect_with(&single)).await?;
         within(ANSWER, listener.listen(channel)).await?;
         Ok(Self(listener))
     }

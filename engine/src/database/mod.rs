@@ -10,6 +10,7 @@
 
 mod condition;
 mod listener;
+mod turn;
 mod watch;
 
 use std::{future::Future, io, pin::pin, time::Duration};
@@ -24,7 +25,7 @@ pub use condition::{Condition, condition, has_been_away_for, is_out_of_files, no
 pub(crate) use listener::Listener;
 pub use watch::watch;
 
-/// How long opening a connection may take.
+/// How long opening a connection may take; longer while the server is slow.
 pub const CONNECT: Duration = Duration::from_secs(1);
 /// How long the server may say nothing after a statement should have ended.
 const SILENCE: Duration = Duration::from_secs(2);
@@ -97,13 +98,13 @@ pub fn bounded(options: PgConnectOptions, waits: Waits) -> PgConnectOptions {
     ])
 }
 
-/// Opens one connection, within [`CONNECT`].
+/// Opens one connection, when it is its turn. That may take [`CONNECT`], or a few seconds while the server is slow.
 ///
 /// # Errors
 /// The database's, or a time-out as [`sqlx::Error::Io`].
 pub async fn connect(options: PgConnectOptions, waits: Waits) -> Result<PgConnection, sqlx::Error> {
     let options = bounded(options, waits);
-    within(CONNECT, PgConnection::connect_with(&options)).await
+    turn::in_turn(PgConnection::connect_with(&options)).await
 }
 
 /// Runs what asks the database for one answer after the other, each within [`Waits::USUAL`]. Gives up when it takes as long as one

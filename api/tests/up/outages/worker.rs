@@ -1,11 +1,13 @@
 //! A worker whose database is not there when it begins, or refuses what it asks again and again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use futures::future::join_all;
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use stepwise_engine::{
     Engine, WorkerConfig,
     database::{self, Waits},
+    outbox::DeclaredTopologies,
     testing::Database,
 };
 use stepwise_tests::proxy::{Network, Proxy};
@@ -40,6 +42,68 @@ async fn a_worker_whose_first_shift_cannot_begin_begins_another_one() {
     stop.cancel();
     worker.await.expect("it does not panic").expect("it drains");
     engine.pool().close().await;
+    server.close().await;
+}
+
+/// The loops of a process that has lost its connections open them again over a network on which they were lost together.
+///
+/// Fault: database: it is slow to log clients in (it has just started, or all connect at the same moment)
+/// Customer: requests are answered with 503 and `Retry-After` until there are connections
+/// Operator: at most one line in the log when it begins and one when it ends
+/// Within: 2 s
+/// Ends: by itself: a process opens a few connections at a time, and waits longer for each
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loops_that_connect_together_are_all_connected_by_a_slow_server() {
+    const CLIENTS: u32 = 16;
+    const LOGIN: Duration = Duration::from_millis(300);
+    let server = Database::fresh(&[]).await;
+    let (proxy, url) = Proxy::before_url(&server.url()).await;
+    proxy.set(Network::SlowLogin(300));
+    let options: PgConnectOptions = url.parse().expect("the proxy's URL is a Postgres address");
+    let connect = async || {
+        loop {
+            match database::connect(options.clone(), Waits::USUAL).await {
+                Ok(connection) => return connection,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    };
+    let began = Instant::now();
+    let all = join_all((0..CLIENTS).map(|_| connect()));
+    // One after the other, and as much again for those that had to be given up.
+    let enough = 2 * CLIENTS * LOGIN;
+    let connected = tokio::time::timeout(enough, all).await;
+    let made = proxy.connections();
+    assert!(connected.is_ok(), "not all are connected after {enough:?} and {made} tries");
+    println!("all connected in {:?} with {made} tries", began.elapsed());
+    drop(connected);
+    drop(proxy);
+    server.close().await;
+}
+
+/// What a relay asks beside its own tables, over a connection that has gone silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_remembered_of_a_broker_is_given_up_on_silent_connections() {
+    let server = Database::fresh(&[stepwise_engine::migrations::migrations()]).await;
+    for nth in 0..3 {
+        let (proxy, url) = Proxy::before_url(&server.url()).await;
+        let options = url.parse().expect("the proxy's URL is a Postgres address");
+        let pool = database::pool(options, Waits::USUAL, 1, Duration::from_secs(10));
+        let declared = DeclaredTopologies::new(pool.clone());
+        declared.insert("a broker").await.expect("the network is whole");
+        // Its connection lies idle again, and may be handed out unasked.
+        drop(pool.acquire().await.expect("the network is whole"));
+        proxy.set(Network::Silent);
+        let asking = async {
+            match nth {
+                0 => declared.insert("a broker").await,
+                1 => declared.mark_destroyed("a broker", "its exchange").await,
+                _ => declared.standing("a broker").await.map(|_| ()),
+            }
+        };
+        let given_up = tokio::time::timeout(Duration::from_secs(6), asking).await;
+        assert!(matches!(given_up, Ok(Err(_))), "question {nth}: {given_up:?}");
+    }
     server.close().await;
 }
 
