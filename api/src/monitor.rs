@@ -8,6 +8,7 @@ use poem::{
 };
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use stepwise_engine::database;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -39,7 +40,11 @@ impl Monitor {
         let database = match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(_)) => PartState::Ok,
             Ok(Err(_)) => PartState::Away("the database refuses or is gone".to_owned()),
-            Err(_) => PartState::Away("the database does not answer".to_owned()),
+            Err(_) => {
+                // Before its connection is handed out again.
+                database::suspect();
+                PartState::Away("the database does not answer".to_owned())
+            }
         };
         let Report { worker, relay, gateway, broker } = self.readiness.report().await;
         let works = [&database, &worker, &relay].iter().all(|part| !part.is_away());

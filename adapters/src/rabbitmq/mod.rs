@@ -55,8 +55,6 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(2);
 /// Between two looks at whether the connection is.
 const TICK: Duration = Duration::from_millis(100);
-/// For the database to answer a question.
-const MEMORY: Duration = Duration::from_secs(3);
 /// An AMQP short string holds so many bytes.
 const SHORT: usize = 255;
 
@@ -196,12 +194,8 @@ impl RabbitPublisher {
     }
 
     async fn standing(&self) -> Result<Standing, RabbitError> {
-        let name = self.name();
-        match tokio::time::timeout(MEMORY, self.declared.standing(&name)).await {
-            Ok(Ok(standing)) => Ok(standing),
-            Ok(Err(error)) => Err(RabbitError::Memory(error.to_string())),
-            Err(_) => Err(RabbitError::Memory("the database does not answer".into())),
-        }
+        let standing = self.declared.standing(&self.name()).await;
+        standing.map_err(|error| RabbitError::Memory(error.to_string()))
     }
 
     async fn remember(&self) -> Result<(), RabbitError> {
@@ -216,9 +210,8 @@ impl RabbitPublisher {
     async fn remember_destroyed(&self, what: &str) {
         self.current().is_declared = false;
         let name = self.name();
-        let marked = tokio::time::timeout(MEMORY, self.declared.mark_destroyed(&name, what)).await;
-        if !matches!(marked, Ok(Ok(()))) {
-            warn!(what, "it could not be remembered that this is missing");
+        if let Err(error) = self.declared.mark_destroyed(&name, what).await {
+            warn!(what, %error, "it could not be remembered that this is missing");
         }
     }
 

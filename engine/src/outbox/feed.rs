@@ -156,7 +156,7 @@ impl Feed {
     /// go on with the next. Answers whether this was news.
     pub async fn set_aside(&self, published: &Published, reason: &str) -> Result<bool, FeedError> {
         let message = &published.message;
-        let noted = sqlx::query(
+        let noting = sqlx::query(
             "-- feed: set aside
              insert into saga.feed_trouble (shard, n, kind, reason)
              values ($1, $2, 'unreadable', $3)
@@ -165,8 +165,8 @@ impl Feed {
         .bind(message.shard)
         .bind(published.position.of(message.shard))
         .bind(reason)
-        .execute(&self.pool)
-        .await?;
+        .execute(&self.pool);
+        let noted = in_time::<_, sqlx::Error>(noting).await?;
         let is_news = noted.rows_affected() == 1;
         if is_news {
             metrics::counter!("stepwise_feed_unreadable_total").increment(1);

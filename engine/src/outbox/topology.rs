@@ -1,6 +1,13 @@
 //! Which exchanges were declared at a broker.
 
+use std::time::Duration;
+
 use sqlx::PgPool;
+
+use crate::database::within;
+
+/// How long each question may take: whoever connects to the broker waits for it.
+const STATEMENT: Duration = Duration::from_secs(3);
 
 /// Remembers what was declared at a broker. What was declared and is missing later was destroyed by
 /// somebody: making it anew would hide that partners have lost their bindings.
@@ -31,13 +38,13 @@ impl DeclaredTopologies {
 
     /// What is known of the topology of this name. The name holds no secrets.
     pub async fn standing(&self, name: &str) -> Result<Standing, sqlx::Error> {
-        let known: Option<Option<String>> = sqlx::query_scalar(
+        let asking = sqlx::query_scalar(
             "-- topology: what is known
              select destroyed from saga.broker_topology where name = $1",
         )
         .bind(name)
-        .fetch_optional(&self.pool)
-        .await?;
+        .fetch_optional(&self.pool);
+        let known: Option<Option<String>> = within(STATEMENT, asking).await?;
         Ok(match known {
             None => Standing::Unknown,
             Some(None) => Standing::Declared,
@@ -47,27 +54,25 @@ impl DeclaredTopologies {
 
     /// Remembers that the topology of this name was declared.
     pub async fn insert(&self, name: &str) -> Result<(), sqlx::Error> {
-        sqlx::query(
+        let noting = sqlx::query(
             "-- topology: it was declared
              insert into saga.broker_topology (name) values ($1)
              on conflict (name) do update set declared_at = clock_timestamp(), destroyed = null",
         )
         .bind(name)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        .execute(&self.pool);
+        within(STATEMENT, noting).await.map(|_| ())
     }
 
     /// Remembers that something of this topology was found missing.
     pub async fn mark_destroyed(&self, name: &str, what: &str) -> Result<(), sqlx::Error> {
-        sqlx::query(
+        let noting = sqlx::query(
             "-- topology: it was destroyed
              update saga.broker_topology set destroyed = $2 where name = $1 and destroyed is null",
         )
         .bind(name)
         .bind(what)
-        .execute(&self.pool)
-        .await?;
-        Ok(())
+        .execute(&self.pool);
+        within(STATEMENT, noting).await.map(|_| ())
     }
 }
