@@ -11,8 +11,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    ActivityKey, CalledOff, Cause, Child, EffectRow, Engine, Joined, Never, Next, Outcome, Saga,
-    Start, Step, StepError, Steps, Terms, Undo, Undone, Unexpected, WorkerConfig, to, unwind, work,
+    Cause, Child, Engine, Joined, Key, Never, Next, Outcome, Saga, Start, StepError, Unexpected,
+    WorkerConfig, steps, to, unwind, work,
 };
 use tokio::sync::oneshot;
 
@@ -33,20 +33,21 @@ pub(crate) enum Event {
     Reported,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Tx {
-    Report(Joined),
+steps! {
+    pub(crate) enum Step done by Reporting -> Event, undone for String {
+        // Until here, cancelling the import would take every row back.
+        Report(ends: Joined) => tx(report).pivot(),
+    }
 }
 
 impl Saga for Import {
     const NAME: &'static str = "import";
-    const VERSION: u16 = 1;
     /// How many rows: positions are small, the rows themselves lie in a table or a file.
     type Input = u32;
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Never;
+    type Signal = Never;
+    type Step = Step;
     type Reason = String;
 
     fn start(rows: u32) -> Next<Self> {
@@ -60,26 +61,12 @@ impl Saga for Import {
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match (state, event) {
-            (State::Importing, Event::AllEnded(ends)) => to(State::Reporting).run(Tx::Report(ends)),
+            (State::Importing, Event::AllEnded(ends)) => {
+                to(State::Reporting).run(Step::Report(ends))
+            }
             (State::Reporting, Event::Reported) => to(State::Reported).done(),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
-    }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            // Until here, cancelling the import would take every row back.
-            Step::Tx(Tx::Report(_)) => Undo::Pivot,
-            Step::Activity(never) => match *never {},
-        }
-    }
-
-    fn terms(never: &Never) -> Terms {
-        match *never {}
-    }
-
-    fn called_off(why: CalledOff<Never>) -> String {
-        format!("{why:?}")
     }
 }
 
@@ -99,22 +86,24 @@ pub(crate) enum RowEvent {
     NoSuchStreet,
 }
 
-/// Asks whether the address of that row exists.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) struct Check(u32);
+steps! {
+    pub(crate) enum RowStep done by Checking -> RowEvent, undone for String {
+        // Asks whether the address of that row exists. A question leaves nothing to be taken back.
+        Check(no: u32) => call(check).repeatable().no_undo(),
+    }
+}
 
 impl Saga for Row {
     const NAME: &'static str = "import-row";
-    const VERSION: u16 = 1;
     type Input = u32;
     type State = RowState;
     type Event = RowEvent;
-    type Tx = Never;
-    type Activity = Check;
+    type Signal = Never;
+    type Step = RowStep;
     type Reason = String;
 
     fn start(no: u32) -> Next<Self> {
-        to(RowState::Checking).call(Check(no))
+        to(RowState::Checking).run(RowStep::Check(no))
     }
 
     fn on(state: RowState, event: RowEvent) -> Result<Next<Self>, Unexpected> {
@@ -124,22 +113,6 @@ impl Saga for Row {
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            // A question leaves nothing to be taken back.
-            Step::Activity(Check(_)) => Undo::Nothing,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(_: &Check) -> Terms {
-        Terms::new()
-    }
-
-    fn called_off(why: CalledOff<Check>) -> String {
-        format!("{why:?}")
-    }
 }
 
 // ---- How their steps are done.
@@ -148,60 +121,24 @@ impl Saga for Row {
 #[derive(Default)]
 struct Post(AtomicU32);
 
-impl Steps<Row> for Post {
-    async fn call(&self, _: &ActivityKey, Check(no): &Check) -> Outcome<RowEvent> {
+impl Checking for Post {
+    async fn check(&self, _: &Key, no: &u32) -> Outcome<RowEvent> {
         if self.0.fetch_add(1, Ordering::Relaxed) % 1_000 == 999 {
             // Surely nothing happened: tried again by the terms' policy, here after 100 to 200 ms.
             return Outcome::NotDone(Cause::new("too busy"));
         }
         Outcome::event(if no % 97 == 96 { RowEvent::NoSuchStreet } else { RowEvent::Found })
     }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        _: &Check,
-        _: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        Undone::Nothing
-    }
-
-    async fn run(&self, _: &mut PgConnection, never: &Never) -> Result<RowEvent, StepError> {
-        match *never {}
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, n: &Never, _: &String) -> Result<(), StepError> {
-        match *n {}
-    }
 }
 
-impl Steps<Import> for Post {
-    async fn run(&self, tx: &mut PgConnection, Tx::Report(ends): &Tx) -> Result<Event, StepError> {
+impl Reporting for Post {
+    async fn report(&self, tx: &mut PgConnection, ends: &Joined) -> Result<Event, StepError> {
         sqlx::query("insert into post.report (completed, failed) values ($1, $2)")
             .bind(i64::from(ends.completed))
             .bind(i64::from(ends.unwound))
             .execute(tx)
             .await?;
         Ok(Event::Reported)
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, _: &Tx, _: &String) -> Result<(), StepError> {
-        Err(StepError::Broken("a report is not taken back".to_owned()))
-    }
-
-    async fn call(&self, _: &ActivityKey, never: &Never) -> Outcome<Event> {
-        match *never {}
-    }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        never: &Never,
-        _: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        match *never {}
     }
 }
 

@@ -9,12 +9,11 @@ use std::{collections::BTreeSet, error::Error, sync::Mutex, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Cause, Early, EffectKind, EffectRow, Engine, Never, Next, Outcome,
-    Saga, Start, Step, StepError, Steps, Terms, Undo, Undone, Unexpected, WorkerConfig,
+    Engine, Key, Next, Outcome, Saga, Start, Terms, Unexpected, WorkerConfig,
     inspect::{self, Filter, Summary},
-    signal,
+    signal, signals, steps,
     testing::Clock,
     to, work,
 };
@@ -54,17 +53,23 @@ pub(crate) enum Event {
     Refused,
     MonthOver,
     TryAgain,
-    /// The signal.
-    Cancel,
+    Subscriber(Signal),
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Activity {
-    Charge(Fee),
+signals! {
+    /// While a charge is in flight a cancellation is kept, for the state after it.
+    pub(crate) enum Signal as Event::Subscriber { Cancel => keep }
+}
+
+steps! {
+    pub(crate) enum Step done by Charging -> Event, undone for String {
+        // A month that was paid for is not given back: from the first charge on it only goes forward.
+        Charge(fee: Fee) => call(charge, Terms::effect("fee").amount("9.90", "EUR")).repeatable().pivot(),
+    }
 }
 
 fn charge(fee: Fee) -> Next<Subscription> {
-    to(State::Charging(fee)).call(Activity::Charge(fee))
+    to(State::Charging(fee)).run(Step::Charge(fee))
 }
 
 fn end(why: &str) -> Next<Subscription> {
@@ -73,13 +78,12 @@ fn end(why: &str) -> Next<Subscription> {
 
 impl Saga for Subscription {
     const NAME: &'static str = "subscription";
-    const VERSION: u16 = 1;
     /// The year; the first one begins with a trial.
     type Input = u32;
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Activity;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = String;
 
     fn start(year: u32) -> Next<Self> {
@@ -104,31 +108,9 @@ impl Saga for Subscription {
             (Paid(fee), Event::MonthOver) => {
                 charge(Fee { month: fee.month + 1, refusals: 0, ..fee })
             }
-            (Trial | Paid(_) | Unpaid(_), Event::Cancel) => end("cancelled"),
+            (Trial | Paid(_) | Unpaid(_), Event::Subscriber(Signal::Cancel)) => end("cancelled"),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
-    }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            // A month that was paid for is not given back: from the first charge on it only goes forward.
-            Step::Activity(Activity::Charge(_)) => Undo::Pivot,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(_: &Activity) -> Terms {
-        let amount = Some(("9.90".to_owned(), "EUR".to_owned()));
-        Terms { effect: Some(EffectKind { kind: "fee", amount }), ..Terms::new() }
-    }
-
-    fn called_off(why: CalledOff<Activity>) -> String {
-        format!("{why:?}")
-    }
-
-    /// While a charge is in flight a cancellation is kept, for the state after it.
-    fn early(signal: &Event) -> Early {
-        if matches!(signal, Event::Cancel) { Early::Keep } else { Early::Refuse }
     }
 }
 
@@ -140,37 +122,13 @@ struct Bank {
     charged: Mutex<BTreeSet<String>>,
 }
 
-impl Steps<Subscription> for Bank {
-    async fn run(&self, _: &mut PgConnection, never: &Never) -> Result<Event, StepError> {
-        match *never {}
-    }
-
-    async fn undo_run(
-        &self,
-        _: &mut PgConnection,
-        never: &Never,
-        _: &String,
-    ) -> Result<(), StepError> {
-        match *never {}
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let Activity::Charge(fee) = activity;
+impl Charging for Bank {
+    async fn charge(&self, key: &Key, fee: &Fee) -> Outcome<Event> {
         if (fee.year, fee.month) == (2, 5) && fee.refusals < 2 {
             return Outcome::refuted(Event::Refused);
         }
         self.charged.lock().expect("plain data").insert(key.to_string());
         Outcome::confirmed(Event::Charged, format!("charge-{key}"))
-    }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        _: &Activity,
-        _: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        Undone::Impossible(Cause::new("nothing here is taken back"))
     }
 }
 
@@ -205,7 +163,7 @@ async fn live(engine: &Engine) -> Result<(), Box<dyn Error>> {
         if state.pointer("/Paid/year") == Some(&3.into()) {
             // A signal is deduplicated by its id, and its sender learns at once what became of it.
             let mut tx = pool.begin().await?;
-            let answer = signal::<Subscription>(&mut tx, seen.saga_id, "ada-1", Event::Cancel);
+            let answer = signal::<Subscription>(&mut tx, seen.saga_id, "ada-1", Signal::Cancel);
             println!("            ada cancels: {:?}", answer.await?);
             tx.commit().await?;
         } else if let Some(at) = seen.wake_at {

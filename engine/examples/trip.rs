@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    ActivityKey, CalledOff, Cause, EffectKind, EffectRow, Engine, Next, Outcome, Saga, Start, Step,
-    StepError, Steps, Terms, Undo, Undone, Unexpected, WorkerConfig, inspect, to, unwind, work,
+    Engine, Key, Never, Next, Outcome, Saga, Start, StepError, Terms, Undoing, Undone, Unexpected,
+    WorkerConfig, inspect, steps, to, unwind, work,
 };
 use tokio::sync::oneshot;
 
@@ -45,37 +45,39 @@ pub(crate) enum Event {
     SoldOut,
 }
 
-/// In our own database.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Tx {
-    Open(City),
-    Confirm(City),
-    Fail(City),
+// One row a step: what does it, how an unknown outcome is settled, what takes it back. The agency honours our keys, so a call whose outcome is
+// unknown is made again under its key.
+steps! {
+    pub(crate) enum Step done by TripSteps -> Event, undone for String {
+        Open(city: City) => tx(open).undo_tx(fail),
+        Book(leg: Leg, city: City) => call(book, price(*leg)).repeatable().undo_call(cancel),
+        Confirm(city: City) => tx(confirm).pivot(),
+    }
 }
 
-/// Outside.
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Activity {
-    Book(Leg, City),
-    Cancel(Leg),
+fn price(leg: Leg) -> Terms {
+    match leg {
+        Leg::Flight => Terms::effect("flight").amount("120.00", "EUR"),
+        Leg::Hotel => Terms::effect("hotel").amount("340.00", "EUR"),
+        Leg::Car => Terms::effect("car").amount("95.00", "EUR"),
+    }
 }
 
 fn book(leg: Leg, city: City) -> Next<Trip> {
-    to(State::Booking(leg, city.clone())).call(Activity::Book(leg, city))
+    to(State::Booking(leg, city.clone())).run(Step::Book(leg, city))
 }
 
 impl Saga for Trip {
     const NAME: &'static str = "trip";
-    const VERSION: u16 = 1;
     type Input = City;
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Activity;
+    type Signal = Never;
+    type Step = Step;
     type Reason = String;
 
     fn start(city: City) -> Next<Self> {
-        to(State::Opening(city.clone())).run(Tx::Open(city))
+        to(State::Opening(city.clone())).run(Step::Open(city))
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
@@ -84,39 +86,11 @@ impl Saga for Trip {
             (Opening(city), Event::Noted) => book(Leg::Flight, city),
             (Booking(Leg::Flight, city), Event::Booked) => book(Leg::Hotel, city),
             (Booking(Leg::Hotel, city), Event::Booked) => book(Leg::Car, city),
-            (Booking(Leg::Car, city), Event::Booked) => to(Confirming).run(Tx::Confirm(city)),
+            (Booking(Leg::Car, city), Event::Booked) => to(Confirming).run(Step::Confirm(city)),
             (Confirming, Event::Noted) => to(State::Booked).done(),
             (Booking(leg, _), Event::SoldOut) => unwind(format!("{leg:?} sold out")),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
-    }
-
-    /// No wildcard: a new step does not compile until its way back is decided.
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(Tx::Open(city)) => Undo::By(Step::Tx(Tx::Fail(city.clone()))),
-            Step::Activity(Activity::Book(leg, _)) => {
-                Undo::By(Step::Activity(Activity::Cancel(*leg)))
-            }
-            Step::Tx(Tx::Confirm(_)) => Undo::Pivot,
-            Step::Tx(Tx::Fail(_)) | Step::Activity(Activity::Cancel(_)) => Undo::Nothing,
-        }
-    }
-
-    fn terms(activity: &Activity) -> Terms {
-        let (kind, euros) = match activity {
-            Activity::Book(Leg::Flight, _) => ("flight", "120.00"),
-            Activity::Book(Leg::Hotel, _) => ("hotel", "340.00"),
-            Activity::Book(Leg::Car, _) => ("car", "95.00"),
-            Activity::Cancel(_) => return Terms::new(),
-        };
-        let effect = Some(EffectKind { kind, amount: Some((euros.to_owned(), "EUR".to_owned())) });
-        // An attempt of unknown outcome is repeated under its key, which the agency honours: the default.
-        Terms { effect, ..Terms::new() }
-    }
-
-    fn called_off(why: CalledOff<Activity>) -> String {
-        format!("{why:?}")
     }
 }
 
@@ -128,21 +102,7 @@ pub(crate) struct Agency {
     pub(crate) bookings: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
-impl Agency {
-    fn book(&self, key: &ActivityKey, leg: Leg, city: &str) -> Outcome<Event> {
-        if matches!((leg, city), (Leg::Car, "Rome")) {
-            println!("  agency: no car left in {city}");
-            return Outcome::refuted(Event::SoldOut);
-        }
-        let mut bookings = self.bookings.lock().expect("plain data");
-        let next = format!("{leg:?}-{}", bookings.len() + 1);
-        let reference = bookings.entry(key.to_string()).or_insert(next).clone();
-        println!("  agency: {reference} booked, under the key of step {}", key.step_no);
-        Outcome::confirmed(Event::Booked, reference)
-    }
-}
-
-async fn note(tx: &mut PgConnection, city: &str, status: &str) -> Result<(), StepError> {
+async fn note(tx: &mut PgConnection, city: &str, status: &str) -> Result<Event, StepError> {
     sqlx::query(
         "-- name: note trip
         insert into agency.trip (city, status) values ($1, $2) on conflict (city) do update set status = excluded.status",
@@ -152,53 +112,48 @@ async fn note(tx: &mut PgConnection, city: &str, status: &str) -> Result<(), Ste
     .execute(tx)
     .await?;
     println!("  our database: the trip to {city} is {status}");
-    Ok(())
+    Ok(Event::Noted)
 }
 
-impl Steps<Trip> for Agency {
+impl TripSteps for Agency {
     /// In the transition's own transaction: the row and the new state are committed together.
-    async fn run(&self, tx: &mut PgConnection, step: &Tx) -> Result<Event, StepError> {
-        match step {
-            Tx::Open(city) => note(tx, city, "being booked").await?,
-            Tx::Confirm(city) => note(tx, city, "booked").await?,
-            Tx::Fail(_) => return Err(StepError::Broken("an undo is no step".to_owned())),
-        }
-        Ok(Event::Noted)
+    async fn open(&self, tx: &mut PgConnection, city: &City) -> Result<Event, StepError> {
+        note(tx, city, "being booked").await
     }
 
-    async fn undo_run(
+    async fn fail(
         &self,
         tx: &mut PgConnection,
-        undo: &Tx,
-        why: &String,
+        city: &City,
+        undoing: &Undoing<String>,
     ) -> Result<(), StepError> {
-        let Tx::Fail(city) = undo else {
-            return Err(StepError::Broken("a step is no undo".to_owned()));
-        };
-        note(tx, city, &format!("not booked: {why}")).await
+        note(tx, city, &format!("not booked: {}", undoing.reason)).await.map(drop)
     }
 
     /// Outside any transaction, perhaps more than once, always under the same key.
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        match activity {
-            Activity::Book(leg, city) => self.book(key, *leg, city),
-            Activity::Cancel(_) => Outcome::NotDone(Cause::new("an undo is no step")),
+    async fn book(&self, key: &Key, leg: &Leg, city: &City) -> Outcome<Event> {
+        if matches!((leg, city.as_str()), (Leg::Car, "Rome")) {
+            println!("  agency: no car left in {city}");
+            return Outcome::refuted(Event::SoldOut);
         }
+        let mut bookings = self.bookings.lock().expect("plain data");
+        let next = format!("{leg:?}-{}", bookings.len() + 1);
+        let reference = bookings.entry(key.to_string()).or_insert(next).clone();
+        println!("  agency: {reference} booked, under the key of step {}", key.step_no());
+        Outcome::confirmed(Event::Booked, reference)
     }
 
-    /// It asks by the key of what it takes back, for nobody may ever have heard of it. `_effect` is the ledger's row.
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        _undo: &Activity,
-        _effect: Option<&EffectRow>,
-        why: &String,
-    ) -> Undone {
-        let booked = ActivityKey { undo: false, ..*key };
+    /// It finds the booking by the key under which it was made, for the answer may never have come.
+    async fn cancel(&self, _: &Leg, _: &City, undoing: &Undoing<String>) -> Undone {
         let mut bookings = self.bookings.lock().expect("plain data");
-        let Some(reference) = bookings.remove(&booked.to_string()) else { return Undone::Nothing };
-        println!("  agency: {reference} cancelled, because: {why}");
+        let booked = bookings.remove(&undoing.step_key.to_string());
+        let Some(reference) = booked else { return Undone::Nothing };
+        println!("  agency: {reference} cancelled, because: {}", undoing.reason);
         Undone::Undone(None)
+    }
+
+    async fn confirm(&self, tx: &mut PgConnection, city: &City) -> Result<Event, StepError> {
+        note(tx, city, "booked").await
     }
 }
 

@@ -16,9 +16,8 @@ use crate::{
     hooks::Site,
     instance::Instance,
     limits::Pace,
-    perform::{Fact, Task, What, perform},
+    perform::{Fact, Performer, Task, What, perform},
     saga::Saga,
-    steps::Steps,
     store,
     worker::Shift,
 };
@@ -27,9 +26,9 @@ use crate::{
 ///
 /// A step costs 1 shared round trip and 1 shared commit ([`crate::lane`]); a chain of tx steps a transaction of its own:
 /// begin, the steps' statements, 1 for all bookkeeping, commit.
-pub(crate) async fn drive<S: Saga, I: Steps<S>>(
+pub(crate) async fn drive<S: Saga, P: Performer<S>>(
     shift: Arc<Shift>,
-    steps: Arc<I>,
+    steps: Arc<P>,
     mut instance: Box<Instance<S>>,
 ) {
     shift.hooks.at(Site::Claimed).await;
@@ -73,9 +72,9 @@ pub(crate) async fn drive<S: Saga, I: Steps<S>>(
 }
 
 /// Does what it waits for, outside any transaction of its own.
-async fn act<S: Saga, I: Steps<S>>(
+async fn act<S: Saga, P: Performer<S>>(
     shift: &Shift,
-    steps: &I,
+    steps: &P,
     instance: &Instance<S>,
     task: Task<S>,
 ) -> Result<Fact<S::Event>, sqlx::Error> {
@@ -92,15 +91,15 @@ async fn act<S: Saga, I: Steps<S>>(
                 Err(cause) => (no, What::NotUndone(cause)),
             }
         }
-        activity => {
-            let effect = match &activity {
-                Task::UndoCall { no, .. } => {
-                    in_time(store::effect(&shift.pool, shard, id, *no)).await?
+        call => {
+            let reference = match &call {
+                Task::UndoCall { open, .. } => {
+                    in_time(store::reference(&shift.pool, shard, id, open.no)).await?
                 }
                 _ => None,
             };
             shift.hooks.at(Site::BeforeCall).await;
-            let mut fact = perform(steps, id, activity, effect).await;
+            let mut fact = perform(steps, id, call, reference).await;
             shift.hooks.at(Site::AfterCall).await;
             let gives_up = shift.hooks.gives_up_after.is_some_and(|most| instance.attempt >= most);
             fact.failing = if gives_up { Duration::MAX } else { instance.failing_for() };
@@ -111,9 +110,9 @@ async fn act<S: Saga, I: Steps<S>>(
 }
 
 /// Applies the fact and commits, on ever newer versions of the row, until it is durable or moot.
-async fn settle<S: Saga, I: Steps<S>>(
+async fn settle<S: Saga, P: Performer<S>>(
     shift: &Shift,
-    steps: &I,
+    steps: &P,
     mut instance: Box<Instance<S>>,
     fact: &Fact<S::Event>,
 ) -> Committed<S> {

@@ -10,11 +10,12 @@ use crate::{
     json::json,
     notice::Kind,
     perform::{Fact, What},
-    saga::{CalledOff, Joined, Next, Saga, Step, Then, Undo, Unexpected},
+    saga::{CalledOff, Done, Joined, Next, Saga, Signals, Then, Unexpected},
     status::Status,
     steps::{Cause, Effect},
-    terms::{Terms, WhenUnknown},
-    unwind::{OpenUndo, WayBack},
+    table::{StepTable, WayBack},
+    terms::Terms,
+    unwind::{OpenUndo, Taken},
     waits::span,
 };
 
@@ -231,7 +232,7 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn take_early(&mut self) {
         let mut at = 0;
         while at < self.early.len() && self.status == Status::Running && !self.ended {
-            let event = self.early[at].1.clone();
+            let event = self.early[at].1.clone().event();
             match on::<S>(self.state.clone(), event.clone()) {
                 Ok(next) if self.waits() || matches!(next.then, Then::Stay | Then::Unwind(_)) => {
                     if let Some((id, _)) = self.early.remove(at) {
@@ -260,8 +261,7 @@ impl<S: Saga> Instance<S> {
     }
 
     fn calls_pivot(&self) -> bool {
-        matches!(&self.pending, Pending::Call { activity, .. }
-            if matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot))
+        matches!(&self.pending, Pending::Call { step, .. } if step.way_back() == WayBack::Pivot)
     }
 
     fn may_have_passed_pivot(&self) -> bool {
@@ -273,7 +273,7 @@ impl<S: Saga> Instance<S> {
         let Pending::Call { no, .. } = self.pending else { return };
         let why = format!("step {no}, which cannot be taken back, {how}");
         self.settled();
-        let undo = OpenUndo::new(no, WayBack::Person);
+        let undo = OpenUndo::new(no, Taken::Person);
         self.undos.push(OpenUndo { failed: Some(why.clone()), ..undo });
         self.stick(why);
     }
@@ -317,15 +317,13 @@ impl<S: Saga> Instance<S> {
 
     /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
     fn failed(&mut self, fact: &Fact<S::Event>, failure: Failure, cause: &Cause) {
-        let Pending::Call { activity, .. } = &self.pending else { return };
-        let (terms, what) = (S::terms(activity), format!("{activity:?}"));
+        let Pending::Call { step, .. } = &self.pending else { return };
+        let (terms, probes, what) = (step.terms(), step.has_probe(), format!("{step:?}"));
         self.failed_attempt(fact, failure.outcome(), cause);
         // Whether an attempt that ends in time acted is asked at least once, however late.
         let mut asks = false;
         if matches!(failure, Failure::Unknown | Failure::Panicked) {
-            asks = failure == Failure::Unknown
-                && !self.unsettled
-                && matches!(terms.unknown, WhenUnknown::Ask { .. });
+            asks = failure == Failure::Unknown && !self.unsettled && probes;
             self.unsettled = true;
         } else if self.status == Status::Unwinding {
             // This attempt surely did nothing, and no other is wanted.
@@ -395,21 +393,19 @@ impl<S: Saga> Instance<S> {
         self.end_if_nothing_is_open();
     }
 
-    /// The pending activity has surely done nothing: its way back, the last one recorded, is not needed. Steps begun by the commit
-    /// that decided it bear the same number and keep theirs.
+    /// The pending call has surely done nothing: its way back, the last one recorded, is not needed. (In rows of earlier releases what the caller
+    /// did bears the number of the first step. It keeps its way back.)
     pub(crate) fn forget_undo(&mut self, no: i32) {
-        let has_one = matches!(&self.pending, Pending::Call { activity, .. }
-            if matches!(S::undo(&Step::Activity(activity.clone())), Undo::By(_)));
+        let has_one = matches!(&self.pending, Pending::Call { step, .. }
+            if matches!(step.way_back(), WayBack::InTx(_) | WayBack::ByCall(_)));
         if has_one && self.undos.last().is_some_and(|open| open.no == no) {
             self.undos.pop();
         }
     }
 
     fn failed_undo(&mut self, fact: &Fact<S::Event>, failure: Failure, cause: &Cause) {
-        let terms = match self.next_undo().map(|open| &open.by) {
-            Some(WayBack::Activity(undo)) => S::terms(undo),
-            _ => Terms::new(),
-        };
+        let done = self.next_undo().and_then(OpenUndo::done);
+        let terms = done.map_or_else(Terms::new, Done::undo_terms);
         self.failed_attempt(fact, failure.undo_outcome(), cause);
         let what = format!("the undo of step {}", fact.no);
         if self.may_try_on(&what, &terms, fact.failing, failure) {
@@ -423,11 +419,11 @@ impl<S: Saga> Instance<S> {
     /// The key is closed: no further attempt. Before the pivot everything is taken back, this step's possible effect included. A pivot
     /// that may have been done is neither before nor behind: a person finds out.
     fn give_up(&mut self) {
-        let Pending::Call { activity, .. } = &self.pending else { return };
+        let Pending::Call { step, .. } = &self.pending else { return };
         if self.past_pivot {
             let last = self.last_error.clone().unwrap_or_default();
             return self.stick(format!(
-                "{activity:?} could not be done and nothing can be taken back: {last}"
+                "{step:?} could not be done and nothing can be taken back: {last}"
             ));
         }
         if self.may_have_passed_pivot() {
@@ -436,10 +432,10 @@ impl<S: Saga> Instance<S> {
             }
             let last = self.last_error.clone().unwrap_or_default();
             return self.stick(format!(
-                "{activity:?} may have been done, and cannot be taken back; nobody could say: {last}"
+                "{step:?} may have been done, and cannot be taken back; nobody could say: {last}"
             ));
         }
-        let reason = S::called_off(CalledOff::GaveUp(activity.clone()));
+        let reason = CalledOff::GaveUp(step.clone()).into();
         self.watch_call();
         self.settled();
         if self.status == Status::Running {
@@ -450,9 +446,9 @@ impl<S: Saga> Instance<S> {
     }
 
     fn never_seen(&mut self, fact: &Fact<S::Event>) -> Applied {
-        let Pending::Call { activity, .. } = &self.pending else { return Applied::Moot };
-        let terms = S::terms(activity);
-        let WhenUnknown::Ask { settles_after } = terms.unknown else { return Applied::Moot };
+        let Pending::Call { step, .. } = &self.pending else { return Applied::Moot };
+        let terms = step.terms();
+        let settles_after = terms.settles_after;
         if !settles_after.is_zero() && !self.timer_due {
             self.note(self.entry("probe", fact, &"never seen, a late effect may still come"));
             self.settle_after(settles_after);

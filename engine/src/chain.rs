@@ -9,12 +9,14 @@ use crate::{
     apply::on,
     instance::{Entry, Instance, Pending},
     limits::CHAIN_STEPS,
+    perform::Performer,
     perform::Task,
-    saga::{Saga, Step},
+    saga::{Done, Saga},
     status::Status,
-    steps::{Cause, StepError, Steps},
+    steps::{Cause, StepError},
+    store,
     terms::Terms,
-    unwind::WayBack,
+    unwind::{How, OpenUndo},
     waits::span,
 };
 
@@ -24,8 +26,8 @@ use crate::{
 ///
 /// # Errors
 /// The step's; the caller rolls back.
-pub(crate) async fn run<S: Saga, I: Steps<S>>(
-    steps: &I,
+pub(crate) async fn run<S: Saga, P: Performer<S>>(
+    steps: &P,
     tx: &mut PgConnection,
     instance: &mut Instance<S>,
 ) -> Result<(), StepError> {
@@ -65,10 +67,10 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn stepped(
         &mut self,
         no: i32,
-        step: S::Tx,
+        step: S::Step,
         event: S::Event,
     ) -> Result<(), StepError> {
-        self.ran(no, &Step::Tx(step))
+        self.ran(no, Done::Step(step))
             .map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
         self.settled();
         let mut entry = Entry::new("tx", &event);
@@ -79,14 +81,14 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    /// The last open undo, a tx step, has run.
-    pub(crate) fn unstepped(&mut self, no: i32, step: &S::Tx) {
-        if self.next_undo().is_some_and(|open| open.effect) {
-            self.undone.push(no);
+    /// The last open undo, which is done in a transaction, has run.
+    pub(crate) fn unstepped(&mut self, open: &OpenUndo<S>) {
+        if open.effect {
+            self.undone.push(open.no);
         }
         self.close_next_undo();
-        let mut entry = Entry::new("undo", step);
-        entry.step_no = Some(no);
+        let mut entry = Entry::of("undo", open.shown());
+        entry.step_no = Some(open.no);
         self.settled();
         self.note(entry);
     }
@@ -94,24 +96,32 @@ impl<S: Saga> Instance<S> {
 
 /// Runs the trailing tx undos, last first; undoing the first step of all ends the instance.
 ///
+/// Round trips: what `lock` and the undos take, and 1 if one of them takes an effect back.
+///
 /// # Errors
 /// The undo's; the caller rolls back.
-pub(crate) async fn undo<S: Saga, I: Steps<S>>(
-    steps: &I,
+pub(crate) async fn undo<S: Saga, P: Performer<S>>(
+    steps: &P,
     tx: &mut PgConnection,
     instance: &mut Instance<S>,
 ) -> Result<(), StepError> {
     let Some(reason) = instance.reason.clone() else { return Ok(()) };
     let mut locked = false;
-    while let Some((no, step)) = instance.next_undo().and_then(|open| match &open.by {
-        WayBack::Tx(step) => Some((open.no, step.clone())),
-        WayBack::Activity(_) | WayBack::Children | WayBack::Person => None,
-    }) {
+    let mut references = None;
+    while let Some(open) = instance.next_undo().filter(|open| open.how() == How::InTx).cloned() {
+        let Some(done) = open.done() else { break };
         if !std::mem::replace(&mut locked, true) {
             guarded(steps.lock(tx, &instance.subject)).await?;
         }
-        guarded(steps.undo_run(tx, &step, &reason)).await?;
-        instance.unstepped(no, &step);
+        if open.effect && references.is_none() {
+            references = Some(store::references(tx, instance.shard, instance.id).await?);
+        }
+        let written = references.as_ref().and_then(|known| known.get(&open.no));
+        // The answer that led here may be written by this very transaction, later.
+        let reference = instance.settled_reference(open.no).or(written).cloned();
+        let undoing = open.undoing(instance.id, reference, reason.clone());
+        guarded(steps.undo_in_tx(tx, done, &undoing)).await?;
+        instance.unstepped(&open);
     }
     instance.end_if_nothing_is_open();
     Ok(())

@@ -13,12 +13,12 @@ use crate::{
     json::json,
     lane::{Written, is_transient},
     limits,
-    perform::{Fact, Task, What},
+    perform::{Fact, Performer, Task, What},
     row::Row,
     saga::Saga,
     start::{Unreadable, give_up_unreadable},
     status::Status,
-    steps::{StepError, Steps},
+    steps::StepError,
     store,
     terms::Retry,
     waits,
@@ -117,9 +117,9 @@ async fn refused<S: Saga>(
 
 /// Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit. Locks of the domain come
 /// before the instance's row.
-pub(crate) async fn in_transaction<S: Saga, I: Steps<S>>(
+pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     shift: &Shift,
-    steps: &I,
+    steps: &P,
     mut instance: Box<Instance<S>>,
     fact: Option<&Fact<S::Event>>,
 ) -> Committed<S> {

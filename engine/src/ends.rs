@@ -27,9 +27,9 @@ pub async fn signal_at_end<S: Saga>(
     awaited: Uuid,
     waiter: Uuid,
     signal_id: &str,
-    event: &S::Event,
+    signal: &S::Signal,
 ) -> Result<(), sqlx::Error> {
-    let event = json(event);
+    let signal = json(signal);
     sqlx::query(
         "-- name: wait for an end
         insert into saga.end_wait (shard, saga_id, waiter_id, signal_id, saga, version, event)
@@ -41,7 +41,7 @@ pub async fn signal_at_end<S: Saga>(
     .bind(signal_id)
     .bind(S::NAME)
     .bind(S::VERSION.cast_signed())
-    .bind(JsonText(&event))
+    .bind(JsonText(&signal))
     .execute(tx)
     .await
     .map(|_| ())

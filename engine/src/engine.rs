@@ -17,12 +17,13 @@ use uuid::Uuid;
 
 use crate::{
     inspect::{self, Summary},
+    perform::{Performer, Services},
     registry::{Begins, CalledOffRow, Drives, Registered},
     row::Row,
     saga::{CalledOff, Saga},
     start::Unreadable,
     status::Status,
-    steps::Steps,
+    table::DoneBy,
     upcast::Misfit,
     worker::Shift,
 };
@@ -50,14 +51,23 @@ pub struct EngineBuilder {
 }
 
 impl EngineBuilder {
-    /// Adds a saga with how its steps are done. A test adds it with [`EngineBuilder::explored`].
+    /// Adds a saga with the value that does its steps: it implements the trait that the saga's table names. A test adds it with [`EngineBuilder::explored`].
     ///
     /// # Panics
     /// When its name is taken: names are fixed for life. In a process that has made a test database, also when the saga was not explored.
     #[must_use]
-    pub fn saga<S: Saga, I: Steps<S>>(mut self, steps: I) -> Self {
+    pub fn saga<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static>(self, services: I) -> Self {
+        self.performed_by::<S, _>(Services(Arc::new(services)))
+    }
+
+    /// The same for what may stand between the engine and the saga's own methods.
+    ///
+    /// # Panics
+    /// As [`EngineBuilder::saga`].
+    #[must_use]
+    pub(crate) fn performed_by<S: Saga, P: Performer<S>>(mut self, steps: P) -> Self {
         crate::testing::must_be_explored::<S>();
-        let registered = Registered::<S, I>::new(Arc::new(steps));
+        let registered = Registered::<S, P>::new(Arc::new(steps));
         self.begins.insert(TypeId::of::<S>(), registered.begins());
         let earlier = self.kinds.insert(S::NAME, Arc::new(registered));
         assert!(earlier.is_none(), "two sagas are named {}", S::NAME);

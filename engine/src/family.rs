@@ -18,7 +18,7 @@ use crate::{
     status::Status,
     steps::{Cause, StepError},
     store,
-    unwind::{OpenUndo, WayBack},
+    unwind::{OpenUndo, Taken},
     worker::Shift,
 };
 
@@ -35,7 +35,7 @@ impl<S: Saga> Instance<S> {
             self.family.births.push(born(parent)?);
         }
         if holds {
-            self.undos.push(OpenUndo::new(no, WayBack::Children));
+            self.undos.push(OpenUndo::new(no, Taken::Children));
         }
         self.family.joins = true;
         self.pending = Pending::Children { no };
@@ -55,7 +55,7 @@ impl<S: Saga> Instance<S> {
 
     /// Nothing will be taken back any more; children need not wait for that.
     pub(crate) fn forget_undos(&mut self) {
-        self.family.lets_go |= self.undos.iter().any(|open| matches!(open.by, WayBack::Children));
+        self.family.lets_go |= self.undos.iter().any(|open| matches!(open.taken, Taken::Children));
         self.undos.clear();
     }
 
@@ -92,7 +92,7 @@ impl<S: Saga> Instance<S> {
     }
 
     /// Unwinds it from outside. What is in flight is settled first; `owned`: somebody may be at it just now.
-    pub(crate) fn call_off(&mut self, why: CalledOff<S::Activity>, owned: bool) -> CallOff {
+    pub(crate) fn call_off(&mut self, why: CalledOff<S::Step>, owned: bool) -> CallOff {
         if self.status.is_final() {
             return CallOff::Ended;
         }
@@ -109,7 +109,7 @@ impl<S: Saga> Instance<S> {
         let entry = Entry::new("called off", &why.text());
         self.drop_untried_call(owned);
         self.ended = false;
-        self.begin_unwinding(S::called_off(why));
+        self.begin_unwinding(why.into());
         self.note(entry);
         if !owned && !self.parks() {
             self.release();

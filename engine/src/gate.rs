@@ -219,8 +219,8 @@ fn reason(misfit: &impl Display) -> String {
 }
 
 fn reads_watch<S: Saga>((_, _, version, activity, undo): &Watched) -> Result<(), Misfit> {
-    upcast::activity::<S>(*version, activity)?;
-    upcast::way_back::<S>(*version, undo).map(|_| ())
+    upcast::step::<S>(*version, activity)?;
+    upcast::watched::<S>(*version, activity, undo).map(|_| ())
 }
 
 fn starts<S: Saga>(start: Value) -> Result<(), String> {
@@ -231,8 +231,8 @@ fn starts<S: Saga>(start: Value) -> Result<(), String> {
 
 fn reads<S: Saga>(row: Row, kept: &[Kept]) -> Result<(), Misfit> {
     Instance::<S>::from_row(row)?;
-    for (_, event, version) in kept {
-        upcast::event::<S>(*version, event)?;
+    for (_, signal, version) in kept {
+        upcast::signal::<S>(*version, signal)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::{
     birth::Priority,
     id::{shard_in, shard_of},
     row::readable_time,
+    steps::Key,
 };
 
 /// An instance as a list shows it.
@@ -108,6 +109,8 @@ pub struct Entry {
 /// A row of the effect ledger.
 #[derive(Debug, Clone, FromRow)]
 pub struct EffectEntry {
+    /// The instance.
+    pub saga_id: Uuid,
     /// The step that made it; with the instance's id the idempotency key.
     pub step_no: i32,
     /// For example `authorization`.
@@ -243,7 +246,7 @@ pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::E
 pub async fn effects(tx: &mut PgConnection, id: Uuid) -> Result<Vec<EffectEntry>, sqlx::Error> {
     sqlx::query_as(
         "-- name: inspect effects
-        select step_no, kind, reference, undo_reference, amount::text, currency, status, at, settled_at
+        select saga_id, step_no, kind, reference, undo_reference, amount::text, currency, status, at, settled_at
         from saga.effect where shard = $1 and saga_id = $2 order by step_no",
     )
     .bind(shard_in(id))
@@ -274,6 +277,20 @@ pub async fn in_doubt(
     .bind(subjects)
     .fetch_all(tx)
     .await
+}
+
+impl EffectEntry {
+    /// The key under which the provider was called.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::of_step(self.saga_id, self.step_no)
+    }
+
+    /// The key under which the effect is taken back, unless an operator decided the undo anew.
+    #[must_use]
+    pub fn undo_key(&self) -> Key {
+        Key::of_undo(self.saga_id, self.step_no, None)
+    }
 }
 
 impl Summary {

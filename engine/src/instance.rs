@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use crate::{
     commit::{Commit, Family, Intent, JournalRow, Settle, Wake},
-    json::{Json, json, shown},
+    json::{Json, json},
     limits::Refused,
     notice::{Kind, Tell},
     row::Row,
-    saga::{Next, Saga, Step, Then},
+    saga::{Done, Next, Saga, Then},
     status::Status,
     unwind::OpenUndo,
     upcast::{self, Misfit},
@@ -30,9 +30,13 @@ pub(crate) enum Pending<S: Saga> {
     /// A signal, or the next open undo while unwinding.
     Nothing,
     /// A tx step that is to be run (again).
-    Run { no: i32, step: S::Tx },
-    /// An activity that is in flight or to be tried (again).
-    Call { no: i32, activity: S::Activity },
+    Run { no: i32, step: S::Step },
+    /// A call that is in flight or to be tried (again).
+    Call {
+        no: i32,
+        #[serde(rename = "activity")]
+        step: S::Step,
+    },
     /// A timer, armed by the commit `no`.
     Timer { no: i32, event: S::Event },
     /// The children of step `no` to end.
@@ -78,12 +82,12 @@ pub(crate) struct Instance<S: Saga> {
     /// It waited or waits its turn: others may wait for its end.
     pub(crate) in_queue: bool,
     /// Signals that came early, in the order of their arrival.
-    pub(crate) early: VecDeque<(String, S::Event)>,
+    pub(crate) early: VecDeque<(String, S::Signal)>,
     /// Ids of early signals that were taken since the last commit.
     pub(crate) taken: Vec<String>,
     /// Collected since the last commit.
     journal: Vec<JournalRow>,
-    settle: Option<Settle>,
+    pub(crate) settle: Option<Settle>,
     /// Steps whose effects tx undos have taken back.
     pub(crate) undone: Vec<i32>,
     pub(crate) intent: Option<Intent>,
@@ -100,7 +104,7 @@ impl<S: Saga> Clone for Pending<S> {
         match self {
             Self::Nothing => Self::Nothing,
             Self::Run { no, step } => Self::Run { no: *no, step: step.clone() },
-            Self::Call { no, activity } => Self::Call { no: *no, activity: activity.clone() },
+            Self::Call { no, step } => Self::Call { no: *no, step: step.clone() },
             Self::Timer { no, event } => Self::Timer { no: *no, event: event.clone() },
             Self::Children { no } => Self::Children { no: *no },
             Self::Event { no, event } => Self::Event { no: *no, event: event.clone() },
@@ -120,7 +124,12 @@ pub(crate) struct Entry {
 impl Entry {
     /// An entry of that kind about an event.
     pub(crate) fn new(kind: &'static str, event: &impl Serialize) -> Self {
-        Self { kind, event: Some(json(event)), step_no: None, attempt: None, started_at: None }
+        Self::of(kind, json(event))
+    }
+
+    /// The same about what is JSON already.
+    pub(crate) fn of(kind: &'static str, event: Json) -> Self {
+        Self { kind, event: Some(event), step_no: None, attempt: None, started_at: None }
     }
 }
 
@@ -249,8 +258,10 @@ impl<S: Saga> Instance<S> {
         self.seq += 1;
         let no = self.seq;
         let undos_before = self.undos.len();
-        for step in next.begun {
-            self.ran(no, &Step::Tx(step))?;
+        // What the caller did has numbers of its own, 0 and below, and so keys of its own.
+        let by_caller = i32::try_from(next.by_caller.len()).unwrap_or(i32::MAX);
+        for (no, step) in (no.saturating_sub(by_caller)..).zip(next.by_caller) {
+            self.ran(no, Done::Caller(step))?;
         }
         let decided = match next.then {
             Then::Stay => {
@@ -265,7 +276,7 @@ impl<S: Saga> Instance<S> {
             self.state = state;
         }
         let undo = (self.undos.len() > undos_before)
-            .then(|| json(&self.undos[undos_before..].iter().map(|u| &u.by).collect::<Vec<_>>()));
+            .then(|| Json::list(self.undos[undos_before..].iter().map(OpenUndo::shown)));
         self.record(entry, Some(decided), undo);
         Ok(())
     }
@@ -279,16 +290,9 @@ impl<S: Saga> Instance<S> {
         }
         self.fresh();
         Ok(match then {
-            Then::Run(step) => {
-                let decided = json(&step).under("run");
-                self.pending = Pending::Run { no, step };
-                decided
-            }
-            Then::Call(activity) => {
-                let decided = json(&activity).under("call");
-                self.intend(no, &activity);
-                self.pending = Pending::Call { no, activity };
-                decided
+            Then::Step(step) => {
+                let (decided, verb) = (json(&step), self.await_step(no, step));
+                decided.under(verb)
             }
             Then::Wait { until: None, .. } => {
                 self.pending = Pending::Nothing;
@@ -381,18 +385,6 @@ impl<S: Saga> Instance<S> {
     /// A person should see it: the next commit writes a [notice](crate::notice).
     pub(crate) fn tell(&mut self, kind: Kind, why: String) {
         self.tell = Some(Tell { kind, saga: S::NAME, why, escalate_after: None });
-    }
-
-    /// The pending step and the open undos without the numbers of their commits: what may happen next depends on them.
-    pub(crate) fn shape(&self) -> (String, String) {
-        let pending = match &self.pending {
-            Pending::Nothing => String::new(),
-            Pending::Run { step, .. } => shown(step),
-            Pending::Call { activity, .. } => shown(activity),
-            Pending::Timer { event, .. } | Pending::Event { event, .. } => shown(event),
-            Pending::Children { .. } => "children".to_owned(),
-        };
-        (pending, shown(&self.undos.iter().map(|open| &open.by).collect::<Vec<_>>()))
     }
 
     /// The same position once more, without what is not committed.

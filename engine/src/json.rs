@@ -51,6 +51,12 @@ impl Json {
         self.map(|text| format!("{{\"{name}\":{text}}}"))
     }
 
+    /// An array of these.
+    pub(crate) fn list(members: impl Iterator<Item = Self>) -> Self {
+        let members = members.map(|member| member.0).collect::<Result<Vec<_>, _>>();
+        Self(members.map(|members| format!("[{}]", members.join(","))))
+    }
+
     /// JSON that is written out in the code.
     pub(crate) fn literal(text: impl Into<String>) -> Self {
         Self(Ok(text.into()))

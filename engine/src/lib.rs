@@ -1,41 +1,37 @@
 //! Durable sagas on Postgres: long-running processes as state machines whose way back is written beside their way forward.
 //!
-//! A [`Saga`] is a pure function of (state, event). [`Steps`] says how its steps are done. An [`Engine`] starts instances and [`signal`] tells
-//! them something, both inside the caller's own transactions; [`work`] drives them, in as many processes as wanted.
+//! A [`Saga`] is a pure function of (state, event). A table of its steps ([`steps!`]) says which method does each and which one takes it back.
+//! An [`Engine`] starts instances and [`signal()`] sends them something, both inside the caller's own transactions; [`work`] drives them, in as
+//! many processes as wanted.
 //!
 //! ```
 //! # use serde::{Deserialize, Serialize};
 //! # use stepwise_engine::*;
 //! # #[derive(Serialize, Deserialize, Clone, Debug)] enum State { Booking, Paying, Done }
 //! # #[derive(Serialize, Deserialize, Clone, Debug)] enum Event { Booked, Paid, Declined }
-//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum Tx { Book(u32), Release(u32) }
-//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum Activity { Charge }
 //! # struct Seat;
+//! steps! {
+//!     enum Step done by SeatSteps -> Event, undone for String {
+//!         Book(seat: u32) => tx(book).undo_tx(release),
+//!         Charge => call(charge).repeatable().pivot(),
+//!     }
+//! }
+//!
 //! # impl Saga for Seat {
-//! # const NAME: &'static str = "seat"; const VERSION: u16 = 1;
-//! # type Input = u32; type State = State; type Event = Event; type Tx = Tx; type Activity = Activity; type Reason = String;
+//! # const NAME: &'static str = "seat";
+//! # type Input = u32; type State = State; type Event = Event; type Signal = Never; type Step = Step; type Reason = String;
 //! fn start(seat: u32) -> Next<Self> {
-//!     to(State::Booking).run(Tx::Book(seat)) // in the caller's transaction
+//!     to(State::Booking).run(Step::Book(seat)) // in the caller's transaction
 //! }
 //!
 //! fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
 //!     Ok(match (state, event) {
-//!         (State::Booking, Event::Booked) => to(State::Paying).call(Activity::Charge),
+//!         (State::Booking, Event::Booked) => to(State::Paying).run(Step::Charge),
 //!         (State::Paying, Event::Paid) => to(State::Done).done(),
 //!         (State::Paying, Event::Declined) => unwind("declined".to_owned()), // releases the seat
 //!         (state, event) => return Err(Unexpected::new(&state, &event)),
 //!     })
 //! }
-//!
-//! fn undo(step: &Step<Self>) -> Undo<Self> {
-//!     match step {
-//!         Step::Tx(Tx::Book(seat)) => Undo::By(Step::Tx(Tx::Release(*seat))),
-//!         Step::Activity(Activity::Charge) => Undo::Pivot,
-//!         Step::Tx(Tx::Release(_)) => Undo::Nothing,
-//!     }
-//! }
-//! # fn terms(_: &Activity) -> Terms { Terms::new() }
-//! # fn called_off(why: CalledOff<Activity>) -> String { format!("{why:?}") }
 //! # }
 //! # let mut seat = testing::walk::<Seat>(7);
 //! # seat.answers(Event::Booked).refuses(Event::Declined).takes_all_back();
@@ -44,7 +40,7 @@
 //!
 //! What a caller may believe (the tests that prove it are listed in `docs/guarantees.md`; `docs/write-your-own-saga.md` is where to begin):
 //! - One transaction holds everything that a transition does: event, tx steps' rows, journal, new state, timer, messages.
-//! - The outside is touched only by activities: at least once, under one key, never inside a transaction. An unknown outcome is asked for.
+//! - The outside is touched only by calls: at least once, under one key, never inside a transaction. An unknown outcome is asked for.
 //! - An undo is durable before its step runs, and what cannot be undone is `stuck`, a state for people; never silently given up.
 //! - A stale worker cannot commit: every commit is fenced by (epoch, seq). Transitions of many instances share one statement and one commit.
 //!
@@ -93,6 +89,7 @@ mod json;
 mod lane;
 mod lease;
 pub mod limits;
+mod macros;
 pub mod migrations;
 pub mod notice;
 pub mod operate;
@@ -114,6 +111,7 @@ mod start;
 mod status;
 mod steps;
 mod store;
+mod table;
 mod terms;
 pub mod testing;
 mod trouble;
@@ -136,15 +134,18 @@ pub use pause::PauseError;
 pub use queue::{Quota, Rate, Scope, set_quota};
 pub use retain::{Retained, Retention, retain};
 pub use saga::{
-    CalledOff, Early, Joined, Never, Next, Payload, Rest, Saga, Step, Undo, Unexpected, stay, to,
-    unwind,
+    CalledOff, Done, Early, Joined, Never, Next, Payload, Rest, Saga, Signals, Unexpected, stay,
+    to, unwind,
 };
 pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError};
 pub use signal::{Answer, SignalError, signal, signal_all};
 pub use start::{Once, StartError, Started};
 pub use status::{Status, WaitingOn};
-pub use steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone};
-pub use terms::{EffectKind, Retry, Terms, WhenUnknown};
+pub use steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone};
+#[doc(hidden)]
+pub use table::parts;
+pub use table::{DoneBy, Kind, StepTable, WayBack};
+pub use terms::{EffectKind, Retry, Terms};
 pub use trouble::Trouble;
 pub use upcast::{Part, UpcastError};
 pub use worker::{WorkerConfig, work};

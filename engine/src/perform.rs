@@ -1,35 +1,120 @@
 //! Doing the one thing an instance waits for, and the facts that come of it. Nothing here writes our database.
 
-use std::{future::Future, panic::AssertUnwindSafe, time::Duration};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use futures::FutureExt as _;
+use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
     instance::{Instance, Pending},
-    saga::{Joined, Saga},
+    saga::{Done, Joined, Saga},
     status::Status,
-    steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, Steps, Undone},
-    terms::WhenUnknown,
-    unwind::WayBack,
+    steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone},
+    table::{DoneBy, StepTable},
+    unwind::{How, OpenUndo},
 };
+
+/// Does the steps of `S`. The engine is generic over this, so that the test kit can stand between it and a saga's own methods.
+pub(crate) trait Performer<S: Saga>: Send + Sync + 'static {
+    fn lock(
+        &self,
+        tx: &mut PgConnection,
+        subject: &str,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    fn run(
+        &self,
+        tx: &mut PgConnection,
+        step: &S::Step,
+    ) -> impl Future<Output = Result<S::Event, StepError>> + Send;
+
+    fn call(&self, key: &Key, step: &S::Step) -> impl Future<Output = Outcome<S::Event>> + Send;
+
+    fn probe(&self, key: &Key, step: &S::Step) -> impl Future<Output = Probe<S::Event>> + Send;
+
+    fn undo_in_tx(
+        &self,
+        tx: &mut PgConnection,
+        done: &Done<S::Step>,
+        undoing: &Undoing<S::Reason>,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    fn undo_by_call(
+        &self,
+        done: &Done<S::Step>,
+        undoing: &Undoing<S::Reason>,
+    ) -> impl Future<Output = Undone> + Send;
+}
+
+/// The value that an application registered for a saga.
+pub(crate) struct Services<I>(pub(crate) Arc<I>);
+
+impl<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static> Performer<S> for Services<I> {
+    async fn lock(&self, tx: &mut PgConnection, subject: &str) -> Result<(), StepError> {
+        S::Step::lock(&self.0, tx, subject).await
+    }
+
+    async fn run(&self, tx: &mut PgConnection, step: &S::Step) -> Result<S::Event, StepError> {
+        step.run(&self.0, tx).await
+    }
+
+    async fn call(&self, key: &Key, step: &S::Step) -> Outcome<S::Event> {
+        step.call(&self.0, key).await
+    }
+
+    async fn probe(&self, key: &Key, step: &S::Step) -> Probe<S::Event> {
+        step.probe(&self.0, key).await
+    }
+
+    async fn undo_in_tx(
+        &self,
+        tx: &mut PgConnection,
+        done: &Done<S::Step>,
+        undoing: &Undoing<S::Reason>,
+    ) -> Result<(), StepError> {
+        S::Step::undo_in_tx(done, &self.0, tx, undoing).await
+    }
+
+    async fn undo_by_call(&self, done: &Done<S::Step>, undoing: &Undoing<S::Reason>) -> Undone {
+        S::Step::undo_by_call(done, &self.0, undoing).await
+    }
+}
+
+impl<S: Saga> OpenUndo<S> {
+    /// What the undo is told.
+    pub(crate) fn undoing(
+        &self,
+        saga_id: Uuid,
+        reference: Option<String>,
+        reason: S::Reason,
+    ) -> Undoing<S::Reason> {
+        Undoing {
+            key: Key::of_undo(saga_id, self.no, self.anew),
+            step_key: Key::of_step(saga_id, self.no),
+            reference,
+            reason,
+        }
+    }
+}
 
 /// What an instance has to do now.
 pub(crate) enum Task<S: Saga> {
     /// Run the pending tx step in a transaction.
     Run,
-    /// Try the pending activity.
-    Call { no: i32, activity: S::Activity },
-    /// Ask what became of the pending activity.
-    Probe { no: i32, activity: S::Activity },
-    /// The pending activity was surely not done, and is not wanted any more.
+    /// Try the pending call.
+    Call { no: i32, step: S::Step },
+    /// Ask what became of the pending call.
+    Probe { no: i32, step: S::Step },
+    /// The pending call was surely not done, and is not wanted any more.
     Drop { no: i32 },
     /// The pending timer fires, or the saga is asked again.
     Fire { no: i32, event: S::Event },
     /// Run the trailing tx undos in a transaction.
     UndoRun,
     /// Try the last open undo.
-    UndoCall { no: i32, anew: Option<i32>, undo: S::Activity, reason: S::Reason },
+    UndoCall { open: OpenUndo<S>, reason: S::Reason },
     /// Look whether the children have ended.
     Join { no: i32 },
     /// Call off the children that a step started.
@@ -42,11 +127,11 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn task(&self) -> Task<S> {
         match (self.status, &self.pending) {
             (Status::Running, Pending::Run { .. }) => Task::Run,
-            (Status::Running, Pending::Call { no, activity }) if self.must_ask(activity) => {
-                Task::Probe { no: *no, activity: activity.clone() }
+            (Status::Running, Pending::Call { no, step }) if self.unsettled && step.has_probe() => {
+                Task::Probe { no: *no, step: step.clone() }
             }
-            (Status::Running, Pending::Call { no, activity }) => {
-                Task::Call { no: *no, activity: activity.clone() }
+            (Status::Running, Pending::Call { no, step }) => {
+                Task::Call { no: *no, step: step.clone() }
             }
             (Status::Running, Pending::Timer { no, event }) if self.timer_due => {
                 Task::Fire { no: *no, event: event.clone() }
@@ -54,34 +139,25 @@ impl<S: Saga> Instance<S> {
             (Status::Running, Pending::Event { no, event }) => {
                 Task::Fire { no: *no, event: event.clone() }
             }
-            (Status::Unwinding, Pending::Call { no, activity }) if self.unsettled => {
-                Task::Probe { no: *no, activity: activity.clone() }
+            (Status::Unwinding, Pending::Call { no, step }) if self.unsettled => {
+                Task::Probe { no: *no, step: step.clone() }
             }
             (Status::Unwinding, Pending::Call { no, .. }) => Task::Drop { no: *no },
             (Status::Running | Status::Unwinding, Pending::Children { no }) => {
                 Task::Join { no: *no }
             }
             (Status::Unwinding, _) => match (self.next_undo(), &self.reason) {
-                (Some(open), Some(reason)) => match &open.by {
-                    WayBack::Tx(_) => Task::UndoRun,
-                    WayBack::Children => Task::CallOff { no: open.no },
-                    WayBack::Activity(undo) => Task::UndoCall {
-                        no: open.no,
-                        anew: open.anew,
-                        undo: undo.clone(),
-                        reason: reason.clone(),
-                    },
-                    WayBack::Person => Task::Park,
+                (Some(open), Some(reason)) => match open.how() {
+                    How::InTx => Task::UndoRun,
+                    How::Children => Task::CallOff { no: open.no },
+                    How::Outside => Task::UndoCall { open: open.clone(), reason: reason.clone() },
+                    How::Person => Task::Park,
                 },
                 // Unwinding with nothing open and nothing pending has ended; a row never stays so.
                 _ => Task::Park,
             },
             _ => Task::Park,
         }
-    }
-
-    fn must_ask(&self, activity: &S::Activity) -> bool {
-        self.unsettled && matches!(S::terms(activity).unknown, WhenUnknown::Ask { .. })
     }
 }
 
@@ -122,19 +198,18 @@ pub(crate) enum What<E> {
     ChildrenCalledOff,
 }
 
-/// Does the task, outside any transaction. `effect` is the ledger row that an undo takes back.
-pub(crate) async fn perform<S: Saga, I: Steps<S>>(
-    steps: &I,
-    saga_id: uuid::Uuid,
+/// Does the task, outside any transaction. `reference` is that of the effect that an undo takes back.
+pub(crate) async fn perform<S: Saga, P: Performer<S>>(
+    steps: &P,
+    saga_id: Uuid,
     task: Task<S>,
-    effect: Option<EffectRow>,
+    reference: Option<String>,
 ) -> Fact<S::Event> {
     let started_at = Utc::now();
     let (no, what) = match task {
-        Task::Call { no, activity } => {
-            let key = ActivityKey { saga_id, step_no: no, undo: false, anew: None };
-            let timeout = S::terms(&activity).timeout;
-            let what = match guarded(timeout, steps.call(&key, &activity)).await {
+        Task::Call { no, step } => {
+            let key = Key::of_step(saga_id, no);
+            let what = match guarded(step.terms().timeout, steps.call(&key, &step)).await {
                 Ok(Outcome::Answered { event, effect }) => What::Answered { event, effect },
                 Ok(Outcome::NotDone(cause)) => What::NotDone(cause),
                 Ok(Outcome::AnsweredNo(cause)) => What::AnsweredNo(cause),
@@ -143,34 +218,23 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
             };
             (no, what)
         }
-        Task::Probe { no, activity } => {
-            let key = ActivityKey { saga_id, step_no: no, undo: false, anew: None };
-            let terms = S::terms(&activity);
-            let what = match terms.unknown {
-                // It may be repeated; as nobody can be asked, an unwinding instance leaves it to the undo.
-                WhenUnknown::Repeat => What::Dropped,
-                WhenUnknown::Ask { .. } => {
-                    match guarded(terms.timeout, steps.probe(&key, &activity)).await {
-                        Ok(Probe::Answered { event, effect }) => What::Answered { event, effect },
-                        Ok(Probe::NotHappened) => What::NeverSeen,
-                        Ok(Probe::Unknown(cause)) | Err(Lost::TimedOut(cause)) => {
-                            What::Unknown(cause)
-                        }
-                        Err(Lost::Panicked(cause)) => What::Panicked(cause),
-                    }
-                }
+        // It may be repeated; as nobody can be asked, an unwinding instance leaves it to the undo.
+        Task::Probe { no, step } if !step.has_probe() => (no, What::Dropped),
+        Task::Probe { no, step } => {
+            let key = Key::of_step(saga_id, no);
+            let what = match guarded(step.terms().timeout, steps.probe(&key, &step)).await {
+                Ok(Probe::Answered { event, effect }) => What::Answered { event, effect },
+                Ok(Probe::NotHappened) => What::NeverSeen,
+                Ok(Probe::Unknown(cause)) | Err(Lost::TimedOut(cause)) => What::Unknown(cause),
+                Err(Lost::Panicked(cause)) => What::Panicked(cause),
             };
             (no, what)
         }
-        Task::UndoCall { no, anew, undo, reason } => {
-            let key = ActivityKey { saga_id, step_no: no, undo: true, anew };
-            let timeout = S::terms(&undo).timeout;
-            let what = match guarded(
-                timeout,
-                steps.undo_call(&key, &undo, effect.as_ref(), &reason),
-            )
-            .await
-            {
+        Task::UndoCall { open, reason } => {
+            let undoing = open.undoing(saga_id, reference, reason);
+            let Some(done) = open.done() else { unreachable!("a method takes it back") };
+            let timeout = done.undo_terms().timeout;
+            let what = match guarded(timeout, steps.undo_by_call(done, &undoing)).await {
                 Ok(Undone::Undone(reference)) => What::Undone(reference),
                 Ok(Undone::Nothing) => What::NothingToUndo,
                 Ok(Undone::NotDone(cause)) | Err(Lost::TimedOut(cause)) => What::NotUndone(cause),
@@ -178,12 +242,12 @@ pub(crate) async fn perform<S: Saga, I: Steps<S>>(
                 Ok(Undone::AnsweredNo(cause)) => What::AnsweredNotUndone(cause),
                 Ok(Undone::Impossible(cause)) => What::CannotUndo(cause),
             };
-            (no, what)
+            (open.no, what)
         }
         Task::Fire { no, event } => (no, What::Fired(event)),
         Task::Drop { no } => (no, What::Dropped),
         Task::Run | Task::UndoRun | Task::Join { .. } | Task::CallOff { .. } | Task::Park => {
-            unreachable!("these are no activities")
+            unreachable!("these are no calls")
         }
     };
     Fact { no, started_at, what, failing: Duration::ZERO }

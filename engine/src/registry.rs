@@ -24,12 +24,12 @@ use crate::{
     instance::Instance,
     limits,
     operate::{self, Decided, GiveBack, Instruction, Refusal, Subject},
-    perform::{Task, What, perform},
+    perform::{Performer, Task, What, perform},
     row::Row,
     saga::{CalledOff, Saga},
     signal::{Answer, SignalError, signal},
     start::{Unreadable, give_up_unreadable},
-    steps::{Effect, StepError, Steps},
+    steps::{Effect, StepError},
     upcast,
     watch::{Found, Watched},
     worker::Shift,
@@ -56,7 +56,7 @@ pub(crate) trait Drives: Send + Sync {
         watched: &Watched,
         reference: Option<String>,
     ) -> Result<Commit, Unreadable>;
-    /// Gives an instance the signal that is stored with this version and event ([`signal()`]).
+    /// Gives an instance the signal that is stored with this version as this JSON ([`signal()`]).
     fn signal<'a>(
         &'a self,
         tx: &'a mut PgConnection,
@@ -89,18 +89,18 @@ pub(crate) trait Begins<S: Saga>: Send + Sync {
     ) -> BoxFuture<'a, Result<(), StepError>>;
 }
 
-pub(crate) struct Registered<S, I> {
-    steps: Arc<I>,
+pub(crate) struct Registered<S, P> {
+    steps: Arc<P>,
     saga: PhantomData<fn() -> S>,
 }
 
-impl<S: Saga, I: Steps<S>> Registered<S, I> {
-    pub(crate) fn new(steps: Arc<I>) -> Self {
+impl<S: Saga, P: Performer<S>> Registered<S, P> {
+    pub(crate) fn new(steps: Arc<P>) -> Self {
         Self { steps, saga: PhantomData }
     }
 }
 
-impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
+impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
     fn name(&self) -> &'static str {
         S::NAME
     }
@@ -162,16 +162,16 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
 
     fn find<'a>(&'a self, watched: &'a Watched) -> BoxFuture<'a, Result<Found, Unreadable>> {
         Box::pin(async move {
-            let activity = upcast::activity::<S>(watched.version, &watched.activity)?;
-            let probe = Task::Probe { no: watched.step_no, activity };
-            let fact = perform::<S, I>(&self.steps, watched.saga_id, probe, None).await;
+            let step = upcast::step::<S>(watched.version, &watched.activity)?;
+            let probe = Task::Probe { no: watched.step_no, step };
+            let fact = perform::<S, P>(&self.steps, watched.saga_id, probe, None).await;
             Ok(match fact.what {
                 What::Answered { effect: Effect::Confirmed(reference), .. } => {
                     Found::Effect(Some(reference))
                 }
                 What::Answered { effect: Effect::None, .. } => Found::Effect(None),
                 What::Unknown(_) => Found::Unknown,
-                // Refused, never seen, or an activity that nobody can be asked about.
+                // Refused, never seen, or a call that nobody can be asked about.
                 _ => Found::Nothing,
             })
         })
@@ -183,9 +183,10 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         watched: &Watched,
         reference: Option<String>,
     ) -> Result<Commit, Unreadable> {
-        let by = upcast::way_back::<S>(watched.version, &watched.undo)?;
+        let (version, step) = (watched.version, &watched.activity);
+        let done = upcast::watched::<S>(version, step, &watched.undo)?;
         let mut instance = Instance::<S>::from_row(row)?;
-        instance.reopen(watched.step_no, by, reference);
+        instance.reopen(watched.step_no, done, reference);
         let commit = instance.commit();
         commit.check_storable()?;
         Ok(commit)
@@ -196,12 +197,12 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         tx: &'a mut PgConnection,
         id: Uuid,
         signal_id: &'a str,
-        (version, event): (i16, &'a str),
+        (version, stored): (i16, &'a str),
     ) -> BoxFuture<'a, Result<Answer, SignalError>> {
         Box::pin(async move {
-            let event = upcast::event::<S>(version, event)
+            let given = upcast::signal::<S>(version, stored)
                 .map_err(|misfit| SignalError::Unreadable { id, why: misfit.to_string() })?;
-            signal::<S>(tx, id, signal_id, event).await
+            signal::<S>(tx, id, signal_id, given).await
         })
     }
 
@@ -211,7 +212,7 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
         subject: &'a str,
         back: &'a GiveBack,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(operate::give_back::<S, I>(&self.steps, tx, subject, back))
+        Box::pin(operate::give_back::<S, P>(&self.steps, tx, subject, back))
     }
 
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
@@ -224,7 +225,7 @@ impl<S: Saga, I: Steps<S>> Drives for Registered<S, I> {
     }
 }
 
-impl<S: Saga, I: Steps<S>> Begins<S> for Registered<S, I> {
+impl<S: Saga, P: Performer<S>> Begins<S> for Registered<S, P> {
     fn chain<'a>(
         &'a self,
         tx: &'a mut PgConnection,

@@ -1,7 +1,8 @@
 //! The contract: a saga is a pure function of (state, event).
 //!
-//! Nothing here does I/O. A [`Saga`] says what to do next; [`crate::Steps`] says how. Its whole position is one JSON
-//! value (state, pending step, open undos), so a deploy can only change data, never lose a place in code.
+//! Nothing here does I/O. A [`Saga`] says what to do next; its table of steps ([`crate::steps!`]) says which method does each step and which
+//! one takes it back. Its whole position is one JSON value (state, pending step, open undos), so a deploy can only change data, never lose
+//! a place in code.
 //! State, events and steps carry ids and amounts, never personal data.
 
 use std::{convert::Infallible, fmt::Debug, time::Duration};
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use crate::{
     birth::Child,
-    terms::Terms,
+    table::StepTable,
     upcast::{Part, UpcastError},
 };
 
@@ -19,7 +20,7 @@ use crate::{
 pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
 impl<T: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Payload for T {}
 
-/// A type without values, for a saga without tx steps or without activities: `match *step {}` is all there is to do.
+/// A type without values: the signals of a saga that takes none.
 #[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Never {}
 
@@ -28,19 +29,19 @@ pub trait Saga: Sized + Send + Sync + 'static {
     /// Its name in SQL, logs, API and docs; fixed for life.
     const NAME: &'static str;
     /// Raised when the meaning of stored data changes.
-    const VERSION: u16;
+    const VERSION: u16 = 1;
     /// What an instance is started with.
     type Input: Payload;
     /// What an instance remembers.
     type State: Payload;
     /// What can happen to it: outcomes, timers, signals.
     type Event: Payload;
-    /// Steps that run inside the transition's own transaction.
-    type Tx: Payload;
-    /// Steps that touch the outside world.
-    type Activity: Payload;
-    /// Why it unwinds; every undo receives it.
-    type Reason: Payload;
+    /// What can be sent to it. Make it with [`crate::signals!`]; [`Never`] for a saga that takes no signals.
+    type Signal: Signals<Self::Event>;
+    /// What it does. Make it with [`crate::steps!`].
+    type Step: StepTable<Event = Self::Event, Reason = Self::Reason>;
+    /// Why it unwinds; every undo receives it. A `String` needs nothing more.
+    type Reason: Payload + From<CalledOff<Self::Step>>;
 
     /// So much business time after it got stuck, operators are told once more ([`crate::notice`]).
     const ESCALATE_AFTER: Duration = Duration::from_secs(3_600);
@@ -49,20 +50,11 @@ pub trait Saga: Sized + Send + Sync + 'static {
     fn start(input: Self::Input) -> Next<Self>;
 
     /// Every other transition. An event that this state does not expect is a bug (the instance gets `stuck`) unless it
-    /// came as a signal, which is then kept or refused ([`Saga::early`]).
+    /// came as a signal, which is then kept or refused ([`Signals::early`]).
     ///
     /// # Errors
     /// [`Unexpected`] when the state has no transition for the event.
     fn on(state: Self::State, event: Self::Event) -> Result<Next<Self>, Unexpected>;
-
-    /// The way back of each step. Write it without a wildcard: a new step then does not compile until it has one.
-    fn undo(step: &Step<Self>) -> Undo<Self>;
-
-    /// Effect, time-outs and retries of an activity.
-    fn terms(activity: &Self::Activity) -> Terms;
-
-    /// The reason for which an instance unwinds when that is not its own decision.
-    fn called_off(why: CalledOff<Self::Activity>) -> Self::Reason;
 
     /// What happened when all children of a transition have ended ([`To::children`]). A saga that has children says it.
     fn joined(_ends: &Joined) -> Option<Self::Event> {
@@ -78,47 +70,52 @@ pub trait Saga: Sized + Send + Sync + 'static {
         Err(UpcastError::Missing { from, part })
     }
 
-    /// Do the other undos wait when this one cannot be done? Default: they wait for a person, as what comes before may depend on it.
-    fn on_failed_undo(_undo: &Step<Self>) -> Rest {
+    /// Do the other undos wait when the undo of this step cannot be done? Default: they wait for an operator, because what comes before may
+    /// depend on it.
+    fn on_failed_undo(_done: &Done<Self::Step>) -> Rest {
         Rest::Waits
     }
 
-    /// What stands for a forward step that a person skips. Default: it must not be skipped.
-    fn skipped(_step: &Step<Self>) -> Option<Self::Event> {
+    /// The event that stands for a step which an operator skips. Default: the step must not be skipped.
+    fn skipped(_step: &Self::Step) -> Option<Self::Event> {
         None
     }
+}
 
-    /// May this signal come before the state that takes it? Default: it is refused.
-    fn early(_signal: &Self::Event) -> Early {
-        Early::Refuse
+/// The signals of a saga with these events: what a caller may send to an instance. An outcome of a step is no signal and cannot be sent.
+pub trait Signals<E>: Payload {
+    /// The event that [`Saga::on`] receives for it.
+    fn event(self) -> E;
+
+    /// What happens to the signal when the present state does not take it.
+    fn early(&self) -> Early;
+}
+
+impl<E> Signals<E> for Never {
+    fn event(self) -> E {
+        match self {}
+    }
+
+    fn early(&self) -> Early {
+        match *self {}
     }
 }
 
-/// What a saga asks for.
-#[derive(Serialize, Deserialize)]
+/// A step that an undo takes back.
+#[derive(Serialize, Deserialize, Debug, Clone)]
 #[serde(bound = "", rename_all = "snake_case")]
-pub enum Step<S: Saga> {
-    /// Runs inside the transition's own transaction.
-    Tx(S::Tx),
-    /// Touches the outside world, outside any transaction.
-    Activity(S::Activity),
-}
-
-/// The way back of a step.
-pub enum Undo<S: Saga> {
-    /// This step takes it back.
-    By(Step<S>),
-    /// Nothing is to be taken back. (An activity that declares an effect needs a way back, or comes after the pivot.)
-    Nothing,
-    /// From here on the saga only goes forward.
-    Pivot,
+pub enum Done<T: StepTable> {
+    /// The engine did it.
+    Step(T),
+    /// The caller did it, in the transaction that started the instance ([`To::caller_did`]).
+    Caller(T::CallerStep),
 }
 
 /// Why an instance unwinds without having decided it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CalledOff<A> {
-    /// This activity could not be done within its terms.
-    GaveUp(A),
+pub enum CalledOff<T> {
+    /// This step, a call, could not be done within its terms.
+    GaveUp(T),
     /// Its deadline passed.
     Deadline,
     /// The parent unwinds.
@@ -127,11 +124,11 @@ pub enum CalledOff<A> {
     Cancelled(String),
 }
 
-impl<A: Debug> CalledOff<A> {
+impl<T: Debug> CalledOff<T> {
     /// For the journal.
     pub(crate) fn text(&self) -> String {
         match self {
-            Self::GaveUp(activity) => format!("{activity:?} could not be done"),
+            Self::GaveUp(step) => format!("{step:?} could not be done"),
             Self::Deadline => "its deadline passed".to_owned(),
             Self::ByParent => "its parent unwinds".to_owned(),
             Self::Cancelled(why) => format!("cancelled: {why}"),
@@ -139,9 +136,15 @@ impl<A: Debug> CalledOff<A> {
     }
 }
 
+impl<T: Debug> From<CalledOff<T>> for String {
+    fn from(why: CalledOff<T>) -> Self {
+        why.text()
+    }
+}
+
 impl CalledOff<Infallible> {
-    /// The same for a saga with these activities.
-    pub(crate) fn of<A>(self) -> CalledOff<A> {
+    /// The same for a saga with these steps.
+    pub(crate) fn of<T>(self) -> CalledOff<T> {
         match self {
             Self::GaveUp(never) => match never {},
             Self::Deadline => CalledOff::Deadline,
@@ -198,13 +201,15 @@ impl Unexpected {
 /// What a transition decides: the new state and what to wait for in it.
 pub struct Next<S: Saga> {
     pub(crate) state: Option<S::State>,
-    pub(crate) begun: Vec<S::Tx>,
+    pub(crate) by_caller: Vec<CallerStep<S>>,
     pub(crate) then: Then<S>,
 }
 
+/// What a caller does in the transaction that starts an instance of `S`.
+pub(crate) type CallerStep<S> = <<S as Saga>::Step as StepTable>::CallerStep;
+
 pub(crate) enum Then<S: Saga> {
-    Run(S::Tx),
-    Call(S::Activity),
+    Step(S::Step),
     Wait { until: Option<(Duration, S::Event)>, asleep: bool },
     Children(Vec<Child>),
     Stay,
@@ -215,46 +220,41 @@ pub(crate) enum Then<S: Saga> {
 
 /// Names the state to go to; say what to do there with one of the methods of [`To`].
 pub fn to<S: Saga>(state: S::State) -> To<S> {
-    To { state, begun: Vec::new() }
+    To { state, by_caller: Vec::new() }
 }
 
-/// Stay with what is pending (an activity in flight, a timer) and only remember something.
+/// Stay with what is pending (a call in flight, a timer) and only remember something.
 pub fn stay<S: Saga>(state: S::State) -> Next<S> {
-    Next { state: Some(state), begun: Vec::new(), then: Then::Stay }
+    Next { state: Some(state), by_caller: Vec::new(), then: Then::Stay }
 }
 
 /// Take back what was done, last first. The reason decides how the business ends.
-pub fn unwind<S: Saga>(reason: S::Reason) -> Next<S> {
-    Next { state: None, begun: Vec::new(), then: Then::Unwind(reason) }
+pub fn unwind<S: Saga>(reason: impl Into<S::Reason>) -> Next<S> {
+    Next { state: None, by_caller: Vec::new(), then: Then::Unwind(reason.into()) }
 }
 
 /// A state to go to, before it is said what to do there.
 pub struct To<S: Saga> {
     state: S::State,
-    begun: Vec<S::Tx>,
+    by_caller: Vec<CallerStep<S>>,
 }
 
 impl<S: Saga> To<S> {
     fn next(self, then: Then<S>) -> Next<S> {
-        Next { state: Some(self.state), begun: self.begun, then }
+        Next { state: Some(self.state), by_caller: self.by_caller, then }
     }
 
     /// In [`Saga::start`] only: the caller has done this step already, in the transaction that starts the instance (so that
     /// it could refuse at once with an error of its own). Its undo is recorded as if the engine had run it.
     #[must_use]
-    pub fn begun(mut self, step: S::Tx) -> Self {
-        self.begun.push(step);
+    pub fn caller_did(mut self, step: <S::Step as StepTable>::CallerStep) -> Self {
+        self.by_caller.push(step);
         self
     }
 
-    /// Run a step inside this very transaction.
-    pub fn run(self, step: S::Tx) -> Next<S> {
-        self.next(Then::Run(step))
-    }
-
-    /// Call the outside world.
-    pub fn call(self, activity: S::Activity) -> Next<S> {
-        self.next(Then::Call(activity))
+    /// Do this step: in this very transaction or by a call, as its row in the table says.
+    pub fn run(self, step: S::Step) -> Next<S> {
+        self.next(Then::Step(step))
     }
 
     /// Wait for a signal, for as long as it takes.
@@ -287,23 +287,5 @@ impl<S: Saga> To<S> {
     /// The end.
     pub fn done(self) -> Next<S> {
         self.next(Then::Done)
-    }
-}
-
-impl<S: Saga> Clone for Step<S> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Tx(step) => Self::Tx(step.clone()),
-            Self::Activity(activity) => Self::Activity(activity.clone()),
-        }
-    }
-}
-
-impl<S: Saga> Debug for Step<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tx(step) => write!(f, "Tx({step:?})"),
-            Self::Activity(activity) => write!(f, "Activity({activity:?})"),
-        }
     }
 }

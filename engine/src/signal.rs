@@ -14,7 +14,7 @@ use crate::{
     json::json,
     limits::{self, Limit, Refused, Unstorable},
     row::Row,
-    saga::{CalledOff, Early, Saga, Then},
+    saga::{CalledOff, Early, Saga, Signals, Then},
     status::Status,
     store, upcast,
 };
@@ -49,7 +49,7 @@ pub enum SignalError {
     /// The saga's decision is not allowed.
     #[error("{0}")]
     Broken(String),
-    /// The event cannot be stored, or the signal's id holds NUL.
+    /// The signal cannot be stored, or its id holds NUL.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
     /// The signal is too large, or too many are kept already, or the instance lives too long. Roll back.
@@ -83,14 +83,14 @@ pub async fn signal<S: Saga>(
     tx: &mut PgConnection,
     id: Uuid,
     signal_id: &str,
-    event: S::Event,
+    signal: S::Signal,
 ) -> Result<Answer, SignalError> {
     let row = store::lock_instance(tx, shard_in(id), id)
         .await?
         .filter(|row| row.name == S::NAME)
         .ok_or(SignalError::NotFound(id))?;
     limits::check_name("signal id", signal_id)?;
-    let json = json(&event);
+    let json = json(&signal);
     let text = json.text()?;
     limits::check_event(text.len())?;
     let owned = row.owner.is_some();
@@ -98,7 +98,7 @@ pub async fn signal<S: Saga>(
     let Ok(mut instance) = Instance::<S>::from_row(row).map(Box::new) else {
         return keep_unread::<S>(tx, &unread, signal_id, text).await;
     };
-    let answer = offer(&mut instance, owned, &event)?;
+    let answer = offer(&mut instance, owned, &signal)?;
     if !remember::<S>(tx, id, signal_id, text, answer).await? {
         return Ok(Answer::Duplicate);
     }
@@ -109,8 +109,8 @@ pub async fn signal<S: Saga>(
     if answer == Answer::Applied && instance.kept > 0 {
         // The new state may be the one that a kept signal came for.
         let kept = store::early_signals(&mut *tx, instance.shard, id).await?;
-        let kept = kept.into_iter().map(|(signal, event, version)| {
-            upcast::event::<S>(version, &event).map(|event| (signal, event))
+        let kept = kept.into_iter().map(|(id, signal, version)| {
+            upcast::signal::<S>(version, &signal).map(|signal| (id, signal))
         });
         // One that cannot be read here is left, with the others, to a worker.
         if let Ok(kept) = kept.collect() {
@@ -142,7 +142,7 @@ pub async fn signal_all<S: Saga>(
     tx: &mut PgConnection,
     subject: &str,
     signal_id: &str,
-    event: S::Event,
+    given: S::Signal,
 ) -> Result<Vec<(Uuid, Answer)>, SignalError> {
     let ids: Vec<Uuid> = sqlx::query_scalar(
         "-- name: open about subject
@@ -156,7 +156,7 @@ pub async fn signal_all<S: Saga>(
     .await?;
     let mut answers = Vec::with_capacity(ids.len());
     for id in ids {
-        answers.push((id, signal::<S>(tx, id, signal_id, event.clone()).await?));
+        answers.push((id, signal::<S>(tx, id, signal_id, given.clone()).await?));
     }
     Ok(answers)
 }
@@ -296,9 +296,10 @@ fn answer_text(answer: Answer) -> &'static str {
 pub(crate) fn offer<S: Saga>(
     instance: &mut Instance<S>,
     owned: bool,
-    event: &S::Event,
+    signal: &S::Signal,
 ) -> Result<Answer, SignalError> {
-    let mut entry = Entry::new("signal", event);
+    let event = signal.clone().event();
+    let mut entry = Entry::new("signal", &event);
     match instance.status {
         Status::Running if !instance.ended => {}
         Status::Paused | Status::Stuck => {
@@ -314,7 +315,7 @@ pub(crate) fn offer<S: Saga>(
             return Ok(Answer::Refused);
         }
     }
-    if let Ok(next) = on::<S>(instance.state.clone(), event.clone()) {
+    if let Ok(next) = on::<S>(instance.state.clone(), event) {
         let busy = !instance.waits();
         if !busy || matches!(next.then, Then::Stay | Then::Unwind(_)) {
             if matches!(next.then, Then::Unwind(_)) {
@@ -326,7 +327,7 @@ pub(crate) fn offer<S: Saga>(
             return Ok(Answer::Applied);
         }
     }
-    let answer = match S::early(event) {
+    let answer = match signal.early() {
         Early::Keep => Answer::Kept,
         Early::Refuse => Answer::Refused,
     };

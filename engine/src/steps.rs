@@ -1,105 +1,62 @@
-//! The impure half: how the steps of a saga are done.
+//! What the methods that do a saga's steps receive and answer: keys, outcomes, errors.
 
-use std::{fmt, future::Future};
+use std::fmt;
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::saga::Saga;
-
-/// How the steps of `S` are done. Implement it with plain `async fn`s. One value serves all instances of a process at once.
+/// The idempotency key of one step, or of its undo. Only the engine makes one.
 ///
-/// What may happen more than once: `call`, `probe` and `undo_call`, each time with the same key. What is committed exactly once: the writes
-/// of `run` and `undo_run`, which must all go through the connection they are given (they may run more than once, and roll back).
-///
-/// A panic in `run` or `undo_run` gets the instance `stuck`. One in `call`, `probe` or `undo_call` is an unknown outcome; the third of a step
-/// gives the step up, as its deadline would.
-pub trait Steps<S: Saga>: Send + Sync + 'static {
-    /// Takes all row locks of a chain of tx steps (or of undos) before its first one runs, in the lock order.
-    /// `subject` is the instance's. Default: nothing to lock.
-    fn lock(
-        &self,
-        _tx: &mut PgConnection,
-        _subject: &str,
-    ) -> impl Future<Output = Result<(), StepError>> + Send {
-        async { Ok(()) }
-    }
-
-    /// Runs a tx step in the transition's transaction. A refusal is an event; an error rolls everything back and the chain is
-    /// tried again by the default retry policy.
-    fn run(
-        &self,
-        tx: &mut PgConnection,
-        step: &S::Tx,
-    ) -> impl Future<Output = Result<S::Event, StepError>> + Send;
-
-    /// Takes back by a tx step, in the transaction of its own transition. The undo of a tx step that refused runs too: take back
-    /// what is there.
-    fn undo_run(
-        &self,
-        tx: &mut PgConnection,
-        step: &S::Tx,
-        reason: &S::Reason,
-    ) -> impl Future<Output = Result<(), StepError>> + Send;
-
-    /// A person hands the instance over, or leaves out or answers for this open tx undo ([`crate::operate`]): what the instance holds in our own
-    /// database must not stay held for ever. Runs in the transaction of the person's verb, with the locks of [`Steps::lock`]; an error
-    /// refuses the verb. Default: the undo itself. Override it where a person may have put something right in another way.
-    fn undo_for_person(
-        &self,
-        tx: &mut PgConnection,
-        undo: &S::Tx,
-        reason: &S::Reason,
-    ) -> impl Future<Output = Result<(), StepError>> + Send {
-        self.undo_run(tx, undo, reason)
-    }
-
-    /// One attempt at the outside world, outside any transaction. May read our database, never writes it.
-    fn call(
-        &self,
-        key: &ActivityKey,
-        activity: &S::Activity,
-    ) -> impl Future<Output = Outcome<S::Event>> + Send;
-
-    /// Asks the outside world what became of an attempt whose outcome is unknown.
-    /// Needed where [`crate::Terms::unknown`] says `Ask`.
-    fn probe(
-        &self,
-        _key: &ActivityKey,
-        _activity: &S::Activity,
-    ) -> impl Future<Output = Probe<S::Event>> + Send {
-        async { Probe::Unknown(Cause::new("this activity has no probe")) }
-    }
-
-    /// Takes back by an activity. It sees the ledger row of what it takes back, if the step declared an effect.
-    fn undo_call(
-        &self,
-        key: &ActivityKey,
-        undo: &S::Activity,
-        effect: Option<&EffectRow>,
-        reason: &S::Reason,
-    ) -> impl Future<Output = Undone> + Send;
-}
-
-/// The idempotency key of an activity: instance and step number, the same for every attempt and for its undo's provider call
-/// with `undo` set. Print it (`{saga_id}-{step_no}` or `{saga_id}-{step_no}-undo`) and give it to the provider.
+/// It is the same for every attempt. Print it and give it to the provider: `{instance}-{step number}`, with `-undo` behind it for the undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ActivityKey {
-    /// The instance.
-    pub saga_id: Uuid,
-    /// The seq of the commit that decided the step.
-    pub step_no: i32,
-    /// Is this the key of the step's undo?
-    pub undo: bool,
-    /// The commit by which a person decided the undo anew: then it is another key.
-    pub anew: Option<i32>,
+pub struct Key {
+    saga_id: Uuid,
+    step_no: i32,
+    undo: bool,
+    /// The commit by which an operator decided the undo anew: then it is another key.
+    anew: Option<i32>,
 }
 
-impl fmt::Display for ActivityKey {
+impl Key {
+    pub(crate) fn of_step(saga_id: Uuid, step_no: i32) -> Self {
+        Self { saga_id, step_no, undo: false, anew: None }
+    }
+
+    pub(crate) fn of_undo(saga_id: Uuid, step_no: i32, anew: Option<i32>) -> Self {
+        Self { saga_id, step_no, undo: true, anew }
+    }
+
+    /// The instance whose step it is.
+    #[must_use]
+    pub fn saga_id(&self) -> Uuid {
+        self.saga_id
+    }
+
+    /// The seq of the commit that decided the step.
+    #[must_use]
+    pub fn step_no(&self) -> i32 {
+        self.step_no
+    }
+}
+
+impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}{}", self.saga_id, self.step_no, if self.undo { "-undo" } else { "" })?;
         self.anew.map_or(Ok(()), |anew| write!(f, "-{anew}"))
     }
+}
+
+/// What an undo is told about the step that it takes back.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Undoing<R> {
+    /// The undo's own key: give it to the provider when you call it.
+    pub key: Key,
+    /// The key under which the step was done. Find the effect by it where `reference` is `None`.
+    pub step_key: Key,
+    /// The provider's reference of the effect, as the ledger knows it. `None` if no answer ever came, or the step declares no effect.
+    pub reference: Option<String>,
+    /// Why the instance unwinds.
+    pub reason: R,
 }
 
 /// The outcome of an attempt.
@@ -142,7 +99,7 @@ impl<E> Outcome<E> {
 /// What an answer means for the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// The activity declares none.
+    /// The step declares none.
     None,
     /// It stands, with the provider's reference.
     Confirmed(String),
@@ -150,7 +107,7 @@ pub enum Effect {
     Refuted,
 }
 
-/// The answer to a probe.
+/// The answer of a probe: what became of an attempt.
 #[derive(Debug)]
 pub enum Probe<E> {
     /// The outcome is known after all.
@@ -164,6 +121,13 @@ pub enum Probe<E> {
     NotHappened,
     /// It could not be found out now: it is asked again until the step's deadline.
     Unknown(Cause),
+}
+
+impl<E> Probe<E> {
+    /// The effect stands, under the provider's reference.
+    pub fn confirmed(event: E, reference: impl Into<String>) -> Self {
+        Self::Answered { event, effect: Effect::Confirmed(reference.into()) }
+    }
 }
 
 /// The outcome of an undo.
@@ -181,19 +145,6 @@ pub enum Undone {
     AnsweredNo(Cause),
     /// It cannot be taken back (already captured, say): a person is needed.
     Impossible(Cause),
-}
-
-/// The ledger row of an effect.
-#[derive(Debug, Clone, sqlx::FromRow)]
-pub struct EffectRow {
-    /// The step that made it.
-    pub step_no: i32,
-    /// For example `authorization`.
-    pub kind: String,
-    /// The provider's reference, once known.
-    pub reference: Option<String>,
-    /// intent, confirmed, refuted or undone.
-    pub status: String,
 }
 
 /// Why something did not work, in words for an operator. Carries no personal data.

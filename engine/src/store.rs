@@ -1,12 +1,13 @@
 //! Reads and small writes of single instances.
 
+use std::collections::BTreeMap;
+
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
 
 use crate::{
     commit::Commit,
     row::{Row, row_columns},
-    steps::EffectRow,
 };
 
 /// A row as a worker knows it. A write that is fenced by it changes the row only if it still is so.
@@ -71,22 +72,40 @@ pub(crate) async fn lock_instance(
     .await
 }
 
-/// The ledger row of a step.
-pub(crate) async fn effect(
+/// The provider's reference of a step's effect, as the ledger knows it. Round trips: 1.
+pub(crate) async fn reference(
     pool: &PgPool,
     shard: i16,
     id: Uuid,
     step_no: i32,
-) -> Result<Option<EffectRow>, sqlx::Error> {
-    sqlx::query_as(
-        "-- name: read effect
-        select step_no, kind, reference, status from saga.effect where shard = $1 and saga_id = $2 and step_no = $3",
+) -> Result<Option<String>, sqlx::Error> {
+    let reference = sqlx::query_scalar(
+        "-- name: read reference
+        select reference from saga.effect where shard = $1 and saga_id = $2 and step_no = $3",
     )
     .bind(shard)
     .bind(id)
     .bind(step_no)
     .fetch_optional(pool)
-    .await
+    .await?;
+    Ok(reference.flatten())
+}
+
+/// The references of all effects of an instance, by step. Round trips: 1.
+pub(crate) async fn references(
+    tx: &mut PgConnection,
+    shard: i16,
+    id: Uuid,
+) -> Result<BTreeMap<i32, String>, sqlx::Error> {
+    let known: Vec<(i32, String)> = sqlx::query_as(
+        "-- name: read references
+        select step_no, reference from saga.effect where shard = $1 and saga_id = $2 and reference is not null",
+    )
+    .bind(shard)
+    .bind(id)
+    .fetch_all(tx)
+    .await?;
+    Ok(known.into_iter().collect())
 }
 
 /// Tx undos have taken these effects back.

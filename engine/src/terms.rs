@@ -1,12 +1,12 @@
-//! The terms under which an activity is tried: its effect, time-out, retries, deadline, and how an unknown outcome is settled.
+//! The terms under which a call is tried: its effect, time-out, retries and deadline.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 
-/// Terms of one activity. Start from [`Terms::new`] and change what differs.
+/// Terms of one call. Start from [`Terms::new`] or [`Terms::effect`] and change what differs.
 ///
-/// An activity, its probe and its undo are tried until their deadline, not a number of times: a provider that is away for a while must
+/// A call, its probe and its undo are tried until their deadline, not a number of times: a provider that is away for a while must
 /// not decide what becomes of the business.
 #[derive(Debug, Clone)]
 pub struct Terms {
@@ -17,34 +17,23 @@ pub struct Terms {
     /// How long is waited between attempts.
     pub retry: Retry,
     /// The step's deadline, in business time since its first attempt failed: an attempt that fails so late is the last one. Before
-    /// the pivot the instance then unwinds ([`crate::Saga::called_off`]), after it it is `stuck`; so it is at a pivot that may have been
-    /// done, and where an undo is concerned.
+    /// the pivot the instance then unwinds ([`crate::CalledOff::GaveUp`]), after the pivot it is `stuck`; so it is at a pivot that may
+    /// have been done, and where an undo is concerned.
     pub within: Duration,
-    /// Give the activity up earlier, when the provider itself has answered so many times that it did not do it
+    /// Give the call up earlier, when the provider itself has answered so many times that it did not do it
     /// ([`crate::Outcome::AnsweredNo`], [`crate::Undone::AnsweredNo`]). Attempts without an answer never count.
     pub enough: Option<u16>,
     /// When the step has been failing for so long, operators are told once ([`crate::notice::Kind::Slow`]); trying goes on.
     pub slow_after: Duration,
-    /// How an unknown outcome is settled.
-    pub unknown: WhenUnknown,
-    /// How long the provider may still act under our key after the activity was given up: so long its effect is probed now and
-    /// then, and taken back if it came after all. Needs a probe ([`WhenUnknown::Ask`]) and an undo. `None`: nobody looks again.
+    /// A probe's "never seen" counts only so long after the attempt ended: a request may still be on its way. Means nothing for a call
+    /// without a probe.
+    pub settles_after: Duration,
+    /// How long the provider may still act under our key after the call was given up. For so long its effect is probed now and
+    /// then, and taken back if it came after all. Needs a probe and an undo. `None`: nobody looks again.
     pub watch: Option<Duration>,
 }
 
-/// How an unknown outcome is settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenUnknown {
-    /// By [`crate::Steps::probe`]; "never seen" counts only this long after the attempt was given up.
-    Ask {
-        /// How long a late effect may still come.
-        settles_after: Duration,
-    },
-    /// Repeating it under the same key is harmless.
-    Repeat,
-}
-
-/// What an activity does outside.
+/// What a call changes outside.
 #[derive(Debug, Clone)]
 pub struct EffectKind {
     /// For example `authorization`.
@@ -70,7 +59,8 @@ impl Terms {
     /// When operators are told that a step takes long, unless its terms say otherwise.
     pub const SLOW_AFTER: Duration = Duration::from_secs(3_600);
 
-    /// No effect, 10 s time-out, the default [`Retry`], tried for a day, operators are told after an hour, repeating is harmless, no watch.
+    /// No effect, 10 s time-out, the default [`Retry`], tried for a day, operators are told after an hour, "never seen" counts at once,
+    /// no watch.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -80,9 +70,30 @@ impl Terms {
             within: Self::WITHIN,
             enough: None,
             slow_after: Self::SLOW_AFTER,
-            unknown: WhenUnknown::Repeat,
+            settles_after: Duration::ZERO,
             watch: None,
         }
+    }
+
+    /// The same for a call that changes something outside, for example `authorization`. The change gets a row in the ledger.
+    #[must_use]
+    pub fn effect(kind: &'static str) -> Self {
+        Self { effect: Some(EffectKind { kind, amount: None }), ..Self::new() }
+    }
+
+    /// The effect moves so much money: a decimal amount and its currency. Means nothing without an effect.
+    #[must_use]
+    pub fn amount(mut self, amount: impl ToString, currency: impl ToString) -> Self {
+        if let Some(effect) = &mut self.effect {
+            effect.amount = Some((amount.to_string(), currency.to_string()));
+        }
+        self
+    }
+
+    /// Sets [`Terms::settles_after`].
+    #[must_use]
+    pub fn settles_after(self, delay: Duration) -> Self {
+        Self { settles_after: delay, ..self }
     }
 }
 

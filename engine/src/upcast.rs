@@ -12,19 +12,26 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{build, row::Row, saga::Saga, unwind::WayBack};
+use crate::{
+    build,
+    row::Row,
+    saga::{Done, Saga},
+};
 
-/// A kind of stored data. Steps stand in what is pending and in open undos; events in armed timers and kept signals.
+/// A kind of stored data. Steps stand in what is pending and in open undos, events in armed timers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// [`Saga::State`].
     State,
-    /// [`Saga::Tx`].
-    Tx,
-    /// [`Saga::Activity`].
-    Activity,
+    /// [`Saga::Step`]: a pending step, or one that an open undo takes back.
+    Step,
+    /// What the caller did ([`crate::saga::To::caller_did`]), in an open undo. Also an undo that was recorded by a release whose rows named the
+    /// undo and not the step that it takes back: such an undo is a row of the caller's block of the table.
+    CallerStep,
     /// [`Saga::Event`].
     Event,
+    /// [`Saga::Signal`]: a signal that is kept.
+    Signal,
     /// [`Saga::Reason`].
     Reason,
 }
@@ -33,9 +40,10 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::State => "state",
-            Self::Tx => "tx step",
-            Self::Activity => "activity",
+            Self::Step => "step",
+            Self::CallerStep => "caller's step",
             Self::Event => "event",
+            Self::Signal => "signal",
             Self::Reason => "reason",
         })
     }
@@ -88,27 +96,33 @@ pub(crate) fn read<T: DeserializeOwned>(part: &'static str, text: &str) -> Resul
     serde_json::from_str(text).map_err(|error| Misfit::Json { part, error })
 }
 
-/// An event that was stored by `version`.
-pub(crate) fn event<S: Saga>(version: i16, text: &str) -> Result<S::Event, Misfit> {
+/// A signal that was stored by `version`.
+pub(crate) fn signal<S: Saga>(version: i16, text: &str) -> Result<S::Signal, Misfit> {
     let from = version.cast_unsigned();
     if from >= S::VERSION {
-        return read("event", text);
+        return read("signal", text);
     }
-    read("event", &up::<S>(from, Part::Event, read("event", text)?)?.to_string())
+    read("signal", &up::<S>(from, Part::Signal, read("signal", text)?)?.to_string())
 }
 
-/// An activity that was stored by `version`.
-pub(crate) fn activity<S: Saga>(version: i16, text: &str) -> Result<S::Activity, Misfit> {
-    let json = up::<S>(version.cast_unsigned(), Part::Activity, read("activity", text)?)?;
-    read("activity", &json.to_string())
+/// A step that was stored by `version`.
+pub(crate) fn step<S: Saga>(version: i16, text: &str) -> Result<S::Step, Misfit> {
+    let json = up::<S>(version.cast_unsigned(), Part::Step, read("step", text)?)?;
+    read("step", &json.to_string())
 }
 
-/// An undo that was stored by `version`.
-pub(crate) fn way_back<S: Saga>(version: i16, text: &str) -> Result<WayBack<S>, Misfit> {
-    let (from, mut json) = (version.cast_unsigned(), read("undo", text)?);
-    up_at::<S>(&mut json, "/tx", from, Part::Tx)?;
-    up_at::<S>(&mut json, "/activity", from, Part::Activity)?;
-    read("undo", &json.to_string())
+/// What a watched effect's undo takes back: `undo` is `"step"`, or the undo itself as an earlier release recorded it.
+pub(crate) fn watched<S: Saga>(
+    version: i16,
+    step: &str,
+    undo: &str,
+) -> Result<Done<S::Step>, Misfit> {
+    let mut recorded: Value = read("undo", undo)?;
+    let undo =
+        ["/tx", "/activity"].into_iter().find_map(|at| recorded.pointer_mut(at).map(Value::take));
+    let Some(undo) = undo else { return Ok(Done::Step(self::step::<S>(version, step)?)) };
+    let undo = up::<S>(version.cast_unsigned(), Part::CallerStep, undo)?;
+    Ok(Done::Caller(read("undo", &undo.to_string())?))
 }
 
 /// The row of an earlier version with its JSON in the shape of this one.
@@ -120,8 +134,8 @@ pub(crate) fn row<S: Saga>(mut row: Row) -> Result<Row, Misfit> {
     }
     let mut pending: Value = read("pending step", &row.pending)?;
     for (at, part) in [
-        ("/run/step", Part::Tx),
-        ("/call/activity", Part::Activity),
+        ("/run/step", Part::Step),
+        ("/call/activity", Part::Step),
         ("/timer/event", Part::Event),
         ("/event/event", Part::Event),
     ] {
@@ -130,8 +144,10 @@ pub(crate) fn row<S: Saga>(mut row: Row) -> Result<Row, Misfit> {
     row.pending = pending.to_string();
     let mut undos: Vec<Value> = read("open undos", &row.undos)?;
     for undo in &mut undos {
-        up_at::<S>(undo, "/by/tx", from, Part::Tx)?;
-        up_at::<S>(undo, "/by/activity", from, Part::Activity)?;
+        up_at::<S>(undo, "/step", from, Part::Step)?;
+        for at in ["/caller", "/by/tx", "/by/activity"] {
+            up_at::<S>(undo, at, from, Part::CallerStep)?;
+        }
     }
     row.undos = Value::Array(undos).to_string();
     row.version = S::VERSION.cast_signed();

@@ -17,11 +17,12 @@ use crate::{
     family::write_own,
     instance::{Entry, Instance, Pending},
     json::{Json, JsonText, Unstorable, json},
-    saga::{Saga, Step, Undo},
+    saga::{Done, Saga},
     start::Unreadable,
     status::Status,
     store,
-    unwind::{OpenUndo, WayBack},
+    table::{StepTable, WayBack},
+    unwind::{How, OpenUndo, Taken},
     worker::Shift,
 };
 
@@ -29,8 +30,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct NewWatch {
     step_no: i32,
-    activity: Json,
-    undo: Json,
+    /// The step that made it, and that is taken back.
+    step: Json,
     lasts_ms: i64,
 }
 
@@ -38,8 +39,7 @@ impl NewWatch {
     /// # Errors
     /// Why it cannot be stored.
     pub(crate) fn check_storable(&self) -> Result<(), Unstorable> {
-        self.activity.text()?;
-        self.undo.text().map(|_| ())
+        self.step.text().map(|_| ())
     }
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Watched {
     pub(crate) shard: i16,
     pub(crate) saga_id: Uuid,
     pub(crate) step_no: i32,
-    /// Of the saga that stored activity and undo.
+    /// Of the saga that stored the step.
     pub(crate) version: i16,
     pub(crate) activity: String,
     pub(crate) undo: String,
@@ -76,30 +76,29 @@ pub(crate) enum Found {
 impl<S: Saga> Instance<S> {
     /// The pending activity is given up after a try: if its provider may still act under our key, somebody is to look.
     pub(crate) fn watch_call(&mut self) {
-        if let Pending::Call { no, activity } = &self.pending
+        if let Pending::Call { no, step } = &self.pending
             && (self.attempt > 0 || self.unsettled)
-            && let Some(lasts) = S::terms(activity).watch
-            && let Undo::By(by) = S::undo(&Step::Activity(activity.clone()))
+            && let Some(lasts) = step.terms().watch
+            && matches!(step.way_back(), WayBack::InTx(_) | WayBack::ByCall(_))
         {
             self.watch = Some(NewWatch {
                 step_no: *no,
-                activity: json(activity),
-                undo: json(&WayBack::<S>::from(by)),
+                step: json(step),
                 lasts_ms: i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX / 2),
             });
         }
     }
 
     /// What was believed not to exist does: it is taken back.
-    pub(crate) fn reopen(&mut self, no: i32, by: WayBack<S>, reference: Option<String>) {
+    pub(crate) fn reopen(&mut self, no: i32, done: Done<S::Step>, reference: Option<String>) {
         let mut entry = Entry::new("late effect", &reference);
         entry.step_no = Some(no);
         self.settle(no, "confirmed", reference);
         (self.status, self.ended) = (Status::Unwinding, false);
         self.note(entry);
         // A key of its own: under the one of an undo that found nothing a provider would say so again.
-        let (effect, anew) = (matches!(by, WayBack::Tx(_)), Some(self.seq));
-        self.undos.push(OpenUndo { effect, anew, ..OpenUndo::new(no, by) });
+        let (undo, anew) = (OpenUndo::new(no, Taken::Done(done)), Some(self.seq));
+        self.undos.push(OpenUndo { effect: undo.how() == How::InTx, anew, ..undo });
         self.release();
     }
 }
@@ -113,18 +112,17 @@ pub(crate) async fn insert(tx: &mut PgConnection, members: &[&Commit]) -> Result
     sqlx::query(
         "-- name: watch effects
         insert into saga.watch (shard, saga_id, step_no, version, activity, undo, until, next_at)
-        select w.shard, w.saga_id, w.step_no, w.version, w.activity::jsonb, w.undo::jsonb, saga.now() + w.ms * interval '1 ms',
+        select w.shard, w.saga_id, w.step_no, w.version, w.step::jsonb, to_jsonb('step'::text), saga.now() + w.ms * interval '1 ms',
             least(saga.now() + w.ms * interval '1 ms', saga.now() + interval '30 s')
-        from unnest($1::smallint[], $2::uuid[], $3::integer[], $4::smallint[], $5::json[], $6::json[], $7::bigint[])
-            as w(shard, saga_id, step_no, version, activity, undo, ms)
+        from unnest($1::smallint[], $2::uuid[], $3::integer[], $4::smallint[], $5::json[], $6::bigint[])
+            as w(shard, saga_id, step_no, version, step, ms)
         on conflict do nothing",
     )
     .bind(watched().map(|(c, _)| c.shard).collect::<Vec<_>>())
     .bind(watched().map(|(c, _)| c.id).collect::<Vec<_>>())
     .bind(watched().map(|(_, w)| w.step_no).collect::<Vec<_>>())
     .bind(watched().map(|(c, _)| c.version).collect::<Vec<_>>())
-    .bind(watched().map(|(_, w)| JsonText(&w.activity)).collect::<Vec<_>>())
-    .bind(watched().map(|(_, w)| JsonText(&w.undo)).collect::<Vec<_>>())
+    .bind(watched().map(|(_, w)| JsonText(&w.step)).collect::<Vec<_>>())
     .bind(watched().map(|(_, w)| w.lasts_ms).collect::<Vec<_>>())
     .execute(tx)
     .await

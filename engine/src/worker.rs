@@ -202,9 +202,9 @@ impl Shift {
         if kept {
             let asking = store::early_signals(&self.pool, instance.shard, instance.id);
             let early = in_time(asking).await?;
-            for (id, event, version) in early {
-                let event = upcast::event::<S>(version, &event);
-                instance.early.push_back((id, event.map_err(|misfit| misfit.of_build(build))?));
+            for (id, signal, version) in early {
+                let signal = upcast::signal::<S>(version, &signal);
+                instance.early.push_back((id, signal.map_err(|misfit| misfit.of_build(build))?));
             }
         }
         Ok(instance)
@@ -314,7 +314,7 @@ impl Shift {
         }
     }
 
-    /// Pure code of a saga (`undo`, `terms`, `called_off`) panicked: a person is needed, the worker goes on.
+    /// Pure code of a saga (its terms, its reason for being called off) panicked: a person is needed, the worker goes on.
     async fn panicked(&self, id: Uuid, epoch: i32) {
         let why = "the saga panicked";
         tracing::error!(saga_id = %id, why);

@@ -243,8 +243,8 @@ async fn an_order_that_was_placed_although_a_cancellation_was_accepted_is_cancel
     let input = cancel_order::Input::PlacementUnwinds(order);
     let start = Start::new(order.to_string(), input);
     let saga = house.engine.start::<CancelOrder>(&mut tx, start).await.expect("started");
-    let event = cancel_order::Event::PlacementEnded;
-    signal_at_end::<CancelOrder>(&mut tx, placement, saga.id, "placement-ended", &event)
+    let ended = cancel_order::Signal::PlacementEnded;
+    signal_at_end::<CancelOrder>(&mut tx, placement, saga.id, "placement-ended", &ended)
         .await
         .expect("written");
     tx.commit().await.expect("commit");

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
-    Engine, Status, Steps, inspect,
+    Engine, Status, inspect,
     testing::{Trial, survives_every_crash},
 };
 use stepwise_tests::House;
@@ -94,12 +94,13 @@ fn address(run: usize) -> String {
 
 impl Trial for Registrations {
     type Saga = VerifyEmail;
+    type Services = verify_email::steps::Steps;
 
     fn migrations(&self) -> Vec<Migrator> {
         self.0.migrations()
     }
 
-    fn steps(&self, pool: PgPool) -> impl Steps<VerifyEmail> {
+    fn services(&self, pool: PgPool) -> verify_email::steps::Steps {
         verify_email::steps::Steps::new(self.0.shop(), pool)
     }
 

@@ -6,5 +6,6 @@ mod crashes;
 mod decisions;
 mod mails;
 mod placing;
+mod recorded;
 mod trials;
 mod unwinding;

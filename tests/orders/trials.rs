@@ -15,7 +15,7 @@ use stepwise_adapters::{
     mail::FileMailer,
     sandbox::{Sandbox, SandboxConfig, Timing, ledger},
 };
-use stepwise_engine::{Engine, Status, Steps, WorkerConfig, inspect, signal, testing::Trial, work};
+use stepwise_engine::{Engine, Status, WorkerConfig, inspect, signal, testing::Trial, work};
 use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
@@ -27,7 +27,7 @@ use stepwise_workflows::{
     },
     sagas::{
         cancel_order::{self, CancelOrder},
-        place_order::{self, Event, PlaceOrder},
+        place_order::{self, PlaceOrder, Signal},
     },
     seed,
 };
@@ -110,7 +110,7 @@ impl Placements {
     }
 
     /// The order is `ends`, and has so many live authorizations; all stock that is reserved belongs to orders.
-    async fn check(
+    pub(crate) async fn check(
         &self,
         engine: &Engine,
         id: Uuid,
@@ -150,6 +150,7 @@ impl Placements {
 
 impl Trial for Placements {
     type Saga = PlaceOrder;
+    type Services = place_order::steps::Steps;
 
     fn migrations(&self) -> Vec<Migrator> {
         vec![
@@ -164,7 +165,7 @@ impl Trial for Placements {
         tx.commit().await.expect("commit");
     }
 
-    fn steps(&self, pool: PgPool) -> impl Steps<PlaceOrder> {
+    fn services(&self, pool: PgPool) -> place_order::steps::Steps {
         place_order::steps::Steps::new(self.shop(), pool)
     }
 
@@ -184,7 +185,9 @@ impl Trial for Placements {
         let approved = reqwest::Client::new().post(page).body("decision=approve").send().await;
         approved.expect("the gateway answers");
         let mut tx = engine.pool().begin().await.expect("begin");
-        signal::<PlaceOrder>(&mut tx, id, "approved", Event::GatewayReported).await.expect("there");
+        signal::<PlaceOrder>(&mut tx, id, "approved", Signal::GatewayReported)
+            .await
+            .expect("there");
         tx.commit().await.expect("commit");
     }
 
@@ -197,7 +200,7 @@ impl Trial for Placements {
 }
 
 /// Where the customer approves, once a placement waits for that; nowhere if it does not run any more.
-async fn approval_page(pool: &PgPool, id: Uuid) -> Option<String> {
+pub(crate) async fn approval_page(pool: &PgPool, id: Uuid) -> Option<String> {
     let begun = Instant::now();
     loop {
         let (page, is_over): (Option<String>, bool) = sqlx::query_as(
@@ -235,7 +238,7 @@ impl Cancellations {
     /// Places an order, with a worker that knows nothing else, and tells its customer.
     async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
         let engine = Engine::builder(pool.clone())
-            .explored::<PlaceOrder, _>(self.placements.steps(pool.clone()))
+            .explored::<PlaceOrder, _>(self.placements.services(pool.clone()))
             .build();
         let stop = CancellationToken::new();
         let worker = tokio::spawn(work(
@@ -263,6 +266,7 @@ impl Cancellations {
 
 impl Trial for Cancellations {
     type Saga = CancelOrder;
+    type Services = cancel_order::steps::Steps;
 
     fn migrations(&self) -> Vec<Migrator> {
         self.placements.migrations()
@@ -272,7 +276,7 @@ impl Trial for Cancellations {
         self.placements.prepare(pool)
     }
 
-    fn steps(&self, _: PgPool) -> impl Steps<CancelOrder> {
+    fn services(&self, _: PgPool) -> cancel_order::steps::Steps {
         cancel_order::steps::Steps::new(self.placements.shop())
     }
 

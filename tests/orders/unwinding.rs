@@ -30,9 +30,9 @@ fn a_placement_unwinds_from_every_step() {
             "Create repeated",
             "Confirm repeated",
             "PlaceOrder repeated",
-            "Void repeated, an undo",
-            "Cancel repeated, an undo",
-            "ReleaseStock repeated, an undo",
+            "void repeated, an undo",
+            "cancel repeated, an undo",
+            "release_stock repeated, an undo",
         ]
     );
 }

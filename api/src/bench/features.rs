@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     Ground, Line, Report,
     engine::Running,
-    varied::{Event, Life, Reactions, Varied},
+    varied::{Life, Reactions, Signal, Varied},
 };
 
 /// So many instances are started by one transaction, and so many such transactions are under way.
@@ -183,7 +183,7 @@ pub(super) async fn signals(ground: &Ground, rate: u32, seconds: u32) -> anyhow:
         ticks.tick().await;
         let begun = Instant::now();
         let mut tx = ground.pool.begin().await?;
-        signal::<Varied>(&mut tx, id, "poke", Event::Poked).await?;
+        signal::<Varied>(&mut tx, id, "poke", Signal::Poked).await?;
         tx.commit().await?;
         let (who, at) = varying.reaction().await?;
         ensure!(who == id, "another instance reacted");

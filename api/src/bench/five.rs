@@ -1,15 +1,13 @@
-//! The saga that is measured: five activities that do nothing, each durable before the next.
+//! The saga that is measured: five calls that do nothing, each durable before the next.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, EffectKind, EffectRow, Next, Outcome, Saga, Step, StepError, Steps,
-    Terms, Undo, Undone, Unexpected, to,
+    Key, Never, Next, Outcome, Saga, Terms, Undoing, Undone, Unexpected, steps, to,
 };
 
 const STEPS: u8 = 5;
 
-/// Without (`false`) or with (`true`) an effect declared by every activity.
+/// Without (`false`) or with (`true`) an effect declared by every call.
 pub(super) struct Five<const EFFECTS: bool>;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -22,83 +20,58 @@ pub(super) enum Event {
     Done(u8),
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Never {}
+steps! {
+    pub(super) enum Step done by FiveSteps -> Event, undone for String {
+        Do(nth: u8) => call(act).repeatable().undo_call(take_back),
+        DoWithEffect(nth: u8) => call(act_with_effect, Terms::effect("nothing")).repeatable().undo_call(take_effect_back),
+    }
+}
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Activity {
-    Do(u8),
-    TakeBack(u8),
+impl<const EFFECTS: bool> Five<EFFECTS> {
+    fn step(nth: u8) -> Step {
+        if EFFECTS { Step::DoWithEffect(nth) } else { Step::Do(nth) }
+    }
 }
 
 impl<const EFFECTS: bool> Saga for Five<EFFECTS> {
     const NAME: &'static str = if EFFECTS { "five-effects" } else { "five-steps" };
-    const VERSION: u16 = 1;
     type Input = ();
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Activity;
-    type Reason = ();
+    type Signal = Never;
+    type Step = Step;
+    type Reason = String;
 
     fn start((): ()) -> Next<Self> {
-        to(State { step: 1 }).call(Activity::Do(1))
+        to(State { step: 1 }).run(Self::step(1))
     }
 
     fn on(state: State, Event::Done(step): Event) -> Result<Next<Self>, Unexpected> {
         match (state.step, step) {
             (at, done) if at != done => Err(Unexpected::new(&state, &Event::Done(done))),
             (STEPS, _) => Ok(to(state).done()),
-            (at, _) => Ok(to(State { step: at + 1 }).call(Activity::Do(at + 1))),
+            (at, _) => Ok(to(State { step: at + 1 }).run(Self::step(at + 1))),
         }
     }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Activity::Do(step)) => {
-                Undo::By(Step::Activity(Activity::TakeBack(*step)))
-            }
-            Step::Activity(Activity::TakeBack(_)) => Undo::Nothing,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(_: &Activity) -> Terms {
-        let effect = EFFECTS.then_some(EffectKind { kind: "nothing", amount: None });
-        Terms { effect, ..Terms::new() }
-    }
-
-    fn called_off(_: CalledOff<Activity>) {}
 }
 
 /// Does nothing, at once.
 pub(super) struct Nothing;
 
-impl<const EFFECTS: bool> Steps<Five<EFFECTS>> for Nothing {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
+impl FiveSteps for Nothing {
+    async fn act(&self, _: &Key, nth: &u8) -> Outcome<Event> {
+        Outcome::event(Event::Done(*nth))
     }
 
-    async fn undo_run(&self, _: &mut PgConnection, step: &Never, (): &()) -> Result<(), StepError> {
-        match *step {}
+    async fn take_back(&self, _: &u8, _: &Undoing<String>) -> Undone {
+        Undone::Nothing
     }
 
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let (Activity::Do(step) | Activity::TakeBack(step)) = activity;
-        if EFFECTS {
-            Outcome::confirmed(Event::Done(*step), format!("ref-{}", key.step_no))
-        } else {
-            Outcome::event(Event::Done(*step))
-        }
+    async fn act_with_effect(&self, key: &Key, nth: &u8) -> Outcome<Event> {
+        Outcome::confirmed(Event::Done(*nth), format!("ref-{}", key.step_no()))
     }
 
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        _: &Activity,
-        _: Option<&EffectRow>,
-        (): &(),
-    ) -> Undone {
+    async fn take_effect_back(&self, _: &u8, _: &Undoing<String>) -> Undone {
         Undone::Nothing
     }
 }

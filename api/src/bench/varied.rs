@@ -3,10 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Child, EffectRow, Joined, Next, Outcome, Saga, Start, Step, StepError,
-    Steps, Terms, Undo, Undone, Unexpected, to,
+    Child, Joined, Key, Next, Outcome, Saga, Start, Undoing, Undone, Unexpected, signals, steps, to,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -16,13 +14,13 @@ pub(super) struct Varied;
 /// Which life it leads.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Life {
-    /// It starts so many children, each with one activity, and waits for the last of them.
+    /// It starts so many children, each with one call, and waits for the last of them.
     Parent(u32),
-    /// One activity.
+    /// One call.
     Child,
-    /// It sleeps so many milliseconds, then one activity.
+    /// It sleeps so many milliseconds, then one call.
     Sleeper(u64),
-    /// It waits for a signal, then one activity.
+    /// It waits for a signal, then one call.
     Waiter,
 }
 
@@ -43,24 +41,24 @@ pub(super) enum Event {
     Reacted,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Never {}
+signals! {
+    pub(super) enum Signal as Event { Poked => refuse }
+}
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) enum Activity {
-    React,
-    TakeBack,
+steps! {
+    pub(super) enum Step done by VariedSteps -> Event, undone for String {
+        React => call(react).repeatable().undo_call(take_back),
+    }
 }
 
 impl Saga for Varied {
     const NAME: &'static str = "varied";
-    const VERSION: u16 = 1;
     type Input = Life;
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Activity;
-    type Reason = ();
+    type Signal = Signal;
+    type Step = Step;
+    type Reason = String;
 
     fn start(life: Life) -> Next<Self> {
         match life {
@@ -70,7 +68,7 @@ impl Saga for Varied {
                 // Its own id would tell children of several parents apart; one parent at a time needs no key.
                 to(State::Joining).children((0..children).map(child).collect())
             }
-            Life::Child => to(State::Reacting).call(Activity::React),
+            Life::Child => to(State::Reacting).run(Step::React),
             Life::Sleeper(ms) => to(State::Sleeping).sleep(Duration::from_millis(ms), Event::Woken),
             Life::Waiter => to(State::Waiting).wait(),
         }
@@ -82,25 +80,11 @@ impl Saga for Varied {
                 Ok(to(State::Over).done())
             }
             (State::Sleeping, Event::Woken) | (State::Waiting, Event::Poked) => {
-                Ok(to(State::Reacting).call(Activity::React))
+                Ok(to(State::Reacting).run(Step::React))
             }
             _ => Err(Unexpected::new(&state, &event)),
         }
     }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Activity::React) => Undo::By(Step::Activity(Activity::TakeBack)),
-            Step::Activity(Activity::TakeBack) => Undo::Nothing,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(_: &Activity) -> Terms {
-        Terms::new()
-    }
-
-    fn called_off(_: CalledOff<Activity>) {}
 
     fn joined(ends: &Joined) -> Option<Event> {
         Some(Event::ChildrenEnded(*ends))
@@ -110,28 +94,14 @@ impl Saga for Varied {
 /// Tells who reacted when.
 pub(super) struct Reactions(pub(super) mpsc::UnboundedSender<(Uuid, Instant)>);
 
-impl Steps<Varied> for Reactions {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, step: &Never, (): &()) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, key: &ActivityKey, _: &Activity) -> Outcome<Event> {
+impl VariedSteps for Reactions {
+    async fn react(&self, key: &Key) -> Outcome<Event> {
         // Nobody may be listening: then nobody wants to know.
-        let _ = self.0.send((key.saga_id, Instant::now()));
+        let _ = self.0.send((key.saga_id(), Instant::now()));
         Outcome::event(Event::Reacted)
     }
 
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        _: &Activity,
-        _: Option<&EffectRow>,
-        (): &(),
-    ) -> Undone {
+    async fn take_back(&self, _: &Undoing<String>) -> Undone {
         Undone::Nothing
     }
 }

@@ -25,12 +25,12 @@ pub(super) enum Command {
     Retry(Order),
     /// Put another step in the place of the one that fails.
     #[command(
-        after_help = "Example: stepwise saga edit ID --step '{\"activity\":{\"Cancel\":\"..\"}}' --reason 'wrong order'"
+        after_help = "Example: stepwise saga edit ID --step '{\"Send\":\"..\"}' --reason 'wrong customer'"
     )]
     Edit {
         #[command(flatten)]
         order: Order,
-        /// The step as JSON: {"tx": ..} or {"activity": ..}
+        /// The step as JSON, as the saga stores it; for a failed undo, the step to be taken back
         #[arg(long)]
         step: String,
     },

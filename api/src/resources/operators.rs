@@ -375,7 +375,6 @@ fn named(tag: &str) -> Result<(String, String), Problem> {
 
 fn shown(details: Details, events: Vec<Recorded>) -> DetailsShape {
     let Details { summary, state, undos, journal, effects, children, open_children } = details;
-    let id = summary.saga_id;
     DetailsShape {
         next: what_next(&summary),
         saga: summary.into(),
@@ -383,7 +382,7 @@ fn shown(details: Details, events: Vec<Recorded>) -> DetailsShape {
         undos: masked(undos),
         attempts: journal.iter().filter_map(|entry| attempt(entry, &journal)).collect(),
         journal: journal.iter().map(Into::into).collect(),
-        effects: effects.into_iter().map(|effect| shown_effect(id, effect)).collect(),
+        effects: effects.into_iter().map(shown_effect).collect(),
         events: events.into_iter().map(Into::into).collect(),
         children,
         open_children,
@@ -411,9 +410,9 @@ fn attempt(entry: &Entry, journal: &[Entry]) -> Option<AttemptShape> {
     })
 }
 
-fn shown_effect(id: Uuid, effect: EffectEntry) -> EffectShape {
+fn shown_effect(effect: EffectEntry) -> EffectShape {
     EffectShape {
-        key: format!("{id}-{}", effect.step_no),
+        key: effect.key().to_string(),
         kind: effect.kind,
         reference: effect.reference,
         amount: effect.amount,

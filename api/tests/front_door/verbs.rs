@@ -104,7 +104,7 @@ async fn a_stuck_saga_is_retried_edited_marked_done_skipped_and_handed_over_on_a
     assert!(code == 1 && why.contains("must not be skipped"), "{why}");
     let (code, why) = desk.refuses("retry", saga, &["--seq", "99"]).await;
     assert!(code == 1 && why.contains("moved on"), "{why}");
-    let (code, why) = desk.refuses("edit", saga, &["--step", "{\"activity\": \"Shout\"}"]).await;
+    let (code, why) = desk.refuses("edit", saga, &["--step", "\"Shout\""]).await;
     assert!(code == 1 && why.contains("does not fit"), "{why}");
     let (code, why) = desk.refuses("edit", saga, &["--step", "{"]).await;
     assert!(code == 2 && why.contains("--step is not JSON"), "{why}");
@@ -116,9 +116,9 @@ async fn a_stuck_saga_is_retried_edited_marked_done_skipped_and_handed_over_on_a
 
     let edited = desk.stuck().await;
     let other = Uuid::now_v7();
-    let step = json!({ "activity": { "Create": {
+    let step = json!({ "Create": {
         "order": other, "payment_method": other, "amount": { "amount": "1.00", "currency": "USD" },
-    } } });
+    } });
     let then = &desk.does("edit", edited, &["--step", &step.to_string()]).await["then"];
     assert!(then["next"].as_str().is_some_and(|next| next.contains(&other.to_string())), "{then}");
 
@@ -156,7 +156,10 @@ async fn a_saga_is_paused_resumed_and_cancelled_on_a_terminal() {
     let planned = &desk.does("cancel", saga, &["--plan"]).await["then"];
     assert_eq!(planned["status"], "unwinding");
     let undoes = planned["undoes"].as_array().expect("a list");
-    assert!(undoes[0].as_str().is_some_and(|undo| undo.starts_with("ReleaseStock(")), "{planned}");
+    assert!(
+        undoes[0].as_str().is_some_and(|undo| undo.starts_with("release_stock ReserveStock(")),
+        "{planned}"
+    );
     assert_eq!(desk.status(saga).await, before, "a plan changes nothing");
     desk.does("cancel", saga, &[]).await;
     assert_eq!(desk.status(saga).await.0, "unwinding");
@@ -179,7 +182,7 @@ async fn the_gate_names_as_json_what_this_version_cannot_go_on_with() {
     assert_eq!(
         found,
         json!({ "fits": false, "mismatches": [{
-            "kind": "place-order", "version": 99, "why": "this binary knows versions up to 1 only", "count": 1, "samples": [saga],
+            "kind": "place-order", "version": 99, "why": "this binary knows versions up to 2 only", "count": 1, "samples": [saga],
         }] })
     );
     desk.house.close().await;

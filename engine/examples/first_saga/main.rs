@@ -7,9 +7,9 @@ mod tests;
 
 use std::{error::Error, sync::Arc, time::Duration};
 
-use saga::{Event, Seat};
+use saga::{Seat, Signal};
 use sqlx::PgPool;
-use steps::{Bank, SeatSteps, TABLES};
+use steps::{Bank, TABLES, Workshop};
 use stepwise_engine::{Engine, Start, WorkerConfig, inspect, signal, work};
 use tokio::sync::oneshot;
 
@@ -20,8 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     sqlx::raw_sql(TABLES).execute(&pool).await?;
 
     let bank = Arc::new(Bank::default());
-    let steps = SeatSteps { bank: bank.clone() };
-    let engine = Engine::builder(pool.clone()).saga::<Seat, _>(steps).build();
+    let engine = Engine::builder(pool.clone()).saga::<Seat, _>(Workshop(bank.clone())).build();
     let (stop, stopped) = oneshot::channel::<()>();
     // The only process of this name: what a killed one held is free at once, not only when its lease of 30 s has run out.
     let config =
@@ -40,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // The host answers, perhaps before the bank does. The signal's id makes it safe to send it twice.
     let mut tx = pool.begin().await?;
-    let answer = signal::<Seat>(&mut tx, id, "host-1", Event::HostConfirms).await?;
+    let answer = signal::<Seat>(&mut tx, id, "host-1", Signal::Confirms).await?;
     tx.commit().await?;
     println!("the host confirms: {answer:?}");
 

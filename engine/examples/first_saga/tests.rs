@@ -4,28 +4,28 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Engine, Start, Status, Step, Steps, signal,
+    Answer, Engine, Start, Status,
     testing::{
-        Sample, Samples, Trial, explore, survives_every_crash, unwinds_from_every_step, walk,
+        self, Sample, Samples, Trial, explore, survives_every_crash, unwinds_from_every_step, walk,
     },
 };
 use uuid::Uuid;
 
 use super::{
-    saga::{Activity, Event as E, Reason, Seat, Tx},
-    steps::{Bank, SeatSteps, TABLES},
+    saga::{Event as E, Seat, Signal, Step},
+    steps::{Bank, TABLES, Workshop},
 };
 
 #[test]
 fn a_seat_that_the_host_declines_is_refunded_and_released() {
     let mut seat = walk::<Seat>("guest".to_owned());
     seat.answers(E::Held);
-    assert_eq!(seat.signal(E::HostDeclines), Answer::Kept, "nobody waits for it yet");
+    assert_eq!(seat.signal(Signal::Declines), Answer::Kept, "nobody waits for it yet");
     seat.stays_unknown().answers(E::Paid);
-    assert_eq!(seat.reason(), Some(&Reason::HostDeclined));
+    assert_eq!(seat.reason().map(String::as_str), Some("the host declines"));
     seat.takes_all_back();
     assert_eq!(seat.status(), Status::Unwound);
-    assert_eq!(seat.steps(), ["Hold", "Charge", "Refund", "Release"]);
+    assert_eq!(seat.steps(), ["Hold", "Charge", "refund", "release"]);
 }
 
 /// What may happen, by samples.
@@ -34,19 +34,16 @@ impl Samples for Seat {
         vec!["guest".to_owned()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
+    fn outcomes(step: &Step) -> Vec<Sample<E>> {
         match step {
-            Step::Tx(Tx::Hold(_)) => vec![Sample::done(E::Held), Sample::refused(E::Full)],
-            Step::Tx(Tx::Admit(_)) => vec![Sample::done(E::Admitted)],
-            Step::Activity(Activity::Charge) => {
-                vec![Sample::done(E::Paid), Sample::refused(E::Declined)]
-            }
-            Step::Tx(Tx::Release(_)) | Step::Activity(Activity::Refund) => Vec::new(),
+            Step::Hold(_) => vec![Sample::done(E::Held), Sample::refused(E::Full)],
+            Step::Charge => vec![Sample::done(E::Paid), Sample::refused(E::Declined)],
+            Step::Admit(_) => vec![Sample::done(E::Admitted)],
         }
     }
 
-    fn signals() -> Vec<E> {
-        vec![E::HostConfirms, E::HostDeclines]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Confirms, Signal::Declines]
     }
 }
 
@@ -58,12 +55,11 @@ fn the_whole_graph_is_sound_and_drawn() {
 }
 
 /// A seat with its bank; the host confirms.
-struct Booked {
-    bank: Arc<Bank>,
-}
+struct Booked(Arc<Bank>);
 
 impl Trial for Booked {
     type Saga = Seat;
+    type Services = Workshop;
 
     async fn prepare(&self, pool: &PgPool) {
         sqlx::raw_sql(TABLES).execute(pool).await.expect("the tables are new");
@@ -71,43 +67,35 @@ impl Trial for Booked {
         sqlx::raw_sql(many).execute(pool).await.expect("a seat for each run");
     }
 
-    fn steps(&self, _: PgPool) -> impl Steps<Seat> {
-        SeatSteps { bank: self.bank.clone() }
+    fn services(&self, _: PgPool) -> Workshop {
+        Workshop(self.0.clone())
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let guest = format!("guest-{run}");
-        let mut tx = engine.pool().begin().await.expect("the database is there");
-        let start = Start::new(&guest, guest.clone());
-        let started = engine.start::<Seat>(&mut tx, start).await.expect("it can be started");
-        tx.commit().await.expect("the database is there");
-        let id = started.id;
-        started.hand_over();
-        id
+        testing::start::<Seat>(engine, Start::new(&guest, guest.clone())).await
     }
 
     /// Done again after the crash: the signal's id is fixed.
     async fn play(&self, engine: &Engine, id: Uuid) {
-        let mut tx = engine.pool().begin().await.expect("the database is there");
-        signal::<Seat>(&mut tx, id, "host-1", E::HostConfirms).await.expect("it can be signalled");
-        tx.commit().await.expect("the database is there");
+        testing::signal::<Seat>(engine, id, "host-1", Signal::Confirms).await;
     }
 
     async fn balances(&self, _: &Engine, id: Uuid, status: Status) -> Result<(), String> {
         let expected = if status == Status::Completed { 2_500 } else { 0 };
-        let found = self.bank.balance(id);
+        let found = self.0.balance(id);
         if found == expected { Ok(()) } else { Err(format!("{found} cents, not {expected}")) }
     }
 }
 
 #[test]
 fn a_seat_survives_every_crash() {
-    let survived = survives_every_crash(&Booked { bank: Arc::default() });
+    let survived = survives_every_crash(&Booked(Arc::default()));
     assert!(survived.at.len() >= 5, "{:?}", survived.at);
 }
 
 #[test]
 fn a_seat_unwinds_from_every_step() {
-    let unwound = unwinds_from_every_step(&Booked { bank: Arc::default() });
+    let unwound = unwinds_from_every_step(&Booked(Arc::default()));
     println!("{:#?}", unwound.points);
 }

@@ -14,10 +14,11 @@ use crate::{
     json::shown as json_text,
     notice::Kind,
     perform::{Fact, Task, What},
-    saga::{CalledOff, Saga, Step, Then, Undo},
+    saga::{CalledOff, CallerStep, Done, Next, Saga, Signals, Then},
     status::Status,
     steps::Effect,
-    unwind::WayBack,
+    table::{StepTable, WayBack},
+    unwind::{How, OpenUndo, Taken},
     upcast,
 };
 
@@ -30,9 +31,9 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
     let owned = row.owner.is_some();
     let unreadable = |misfit: upcast::Misfit| Refusal::Unreadable(misfit.to_string());
     let mut instance = Instance::<S>::from_row(row).map_err(unreadable)?;
-    for (id, event, version) in early {
-        let event = upcast::event::<S>(version, &event).map_err(unreadable)?;
-        instance.early.push_back((id, event));
+    for (id, signal, version) in early {
+        let signal = upcast::signal::<S>(version, &signal).map_err(unreadable)?;
+        instance.early.push_back((id, signal));
     }
     instance.may(&order.verb, owned)?;
     if open_children > 0 {
@@ -53,8 +54,9 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
     }
     instance.retell(&told);
     let mut outlook = instance.outlook();
-    outlook.undoes.extend(back.iter().map(|step| format!("{step:?}")));
+    outlook.undoes.extend(back.iter().map(OpenUndo::told));
     let back = (!back.is_empty()).then(|| GiveBack {
+        id: instance.id,
         undos: back.iter().map(json_text).collect(),
         reason: instance.reason.as_ref().map(json_text).unwrap_or_default(),
     });
@@ -88,7 +90,7 @@ impl<S: Saga> Instance<S> {
     }
 
     /// Answers the tx undos that the person answers for, last first.
-    fn follow(&mut self, order: &Instruction, owned: bool) -> Result<Vec<S::Tx>, Refusal> {
+    fn follow(&mut self, order: &Instruction, owned: bool) -> Result<Vec<OpenUndo<S>>, Refusal> {
         let mut back = Vec::new();
         match &order.verb {
             Verb::Retry => {
@@ -96,7 +98,6 @@ impl<S: Saga> Instance<S> {
                 self.go_on();
             }
             Verb::EditAndRetry(step) => {
-                let step = fits("step", step)?;
                 self.edit(step, order.undo)?;
                 self.go_on();
             }
@@ -136,11 +137,11 @@ impl<S: Saga> Instance<S> {
     }
 
     /// The end, by a person. Answers the open tx undos, last first: what it holds in our own database is given back with the same commit.
-    fn hand_over(&mut self, why: &str) -> Vec<S::Tx> {
+    fn hand_over(&mut self, why: &str) -> Vec<OpenUndo<S>> {
         let mut back = Vec::new();
         for open in self.undos.iter().rev() {
-            if let WayBack::Tx(step) = &open.by {
-                back.push(step.clone());
+            if open.how() == How::InTx {
+                back.push(open.clone());
                 if open.effect {
                     self.undone.push(open.no);
                 }
@@ -148,7 +149,7 @@ impl<S: Saga> Instance<S> {
         }
         if !back.is_empty() && self.reason.is_none() {
             let kept = self.take_early_reason();
-            let given_up = || S::called_off(CalledOff::Cancelled(why.to_owned()));
+            let given_up = || CalledOff::Cancelled(why.to_owned()).into();
             self.reason = Some(kept.unwrap_or_else(given_up));
         }
         self.settled();
@@ -159,9 +160,9 @@ impl<S: Saga> Instance<S> {
 
     /// The reason of the first kept signal that would unwind it: who sent it was told that it is kept, and it decides how the business ends.
     fn take_early_reason(&mut self) -> Option<S::Reason> {
-        let unwinds = |event: &S::Event| match on::<S>(self.state.clone(), event.clone()).ok()?.then
+        let unwinds = |signal: &S::Signal| match on::<S>(self.state.clone(), signal.clone().event())
         {
-            Then::Unwind(reason) => Some(reason),
+            Ok(Next { then: Then::Unwind(reason), .. }) => Some(reason),
             _ => None,
         };
         let (at, reason) =
@@ -187,7 +188,7 @@ impl<S: Saga> Instance<S> {
         self.start_over();
         self.last_error = None;
         for open in &mut self.undos {
-            if undo.is_none_or(|no| no == open.no) && !matches!(open.by, WayBack::Person) {
+            if undo.is_none_or(|no| no == open.no) && !matches!(open.taken, Taken::Person) {
                 open.failed = None;
             }
         }
@@ -213,37 +214,35 @@ impl<S: Saga> Instance<S> {
         at: usize,
         status: &'static str,
         reference: Option<String>,
-    ) -> Option<S::Tx> {
+    ) -> Option<OpenUndo<S>> {
         let open = self.undos.remove(at);
-        let undo = match open.by {
-            WayBack::Tx(step) => Some(step),
-            WayBack::Activity(_) | WayBack::Children | WayBack::Person => None,
-        };
-        let status = if undo.is_some() { "undone" } else { status };
-        self.settle(open.no, status, reference);
+        let in_tx = open.how() == How::InTx;
+        self.settle(open.no, if in_tx { "undone" } else { status }, reference);
         self.settled();
         self.go_on();
-        undo
+        in_tx.then_some(open)
     }
 
-    /// The step decided anew, by this commit: it has another number, and so another key.
-    fn edit(&mut self, step: Step<S>, undo: Option<i32>) -> Result<(), Refusal> {
+    /// The step decided anew, by this commit: it has another number, and so another key. For a failed undo it is the step to be taken back.
+    fn edit(&mut self, step: &Value, undo: Option<i32>) -> Result<(), Refusal> {
         let no = self.seq;
-        if let Some(at) = self.failed_at(undo)? {
-            let open = &mut self.undos[at];
-            (open.by, open.failed, open.anew) = (step.into(), None, Some(no));
+        let Some(at) = self.failed_at(undo)? else {
+            let step = fits("step", step)?;
+            self.leave_out()?;
             self.settled();
+            self.await_step(no, step);
             return Ok(());
-        }
-        self.leave_out()?;
-        self.settled();
-        self.pending = match step {
-            Step::Tx(step) => Pending::Run { no, step },
-            Step::Activity(activity) => {
-                self.intend(no, &activity);
-                Pending::Call { no, activity }
-            }
         };
+        let done = match (&self.undos[at].taken, fits::<S::Step>("step", step)) {
+            (Taken::Done(Done::Caller(_)), _) => Done::Caller(fits::<CallerStep<S>>("step", step)?),
+            (_, fit) => Done::Step(fit?),
+        };
+        if matches!(done.way_back(), WayBack::Nothing | WayBack::Pivot) {
+            return Err(Refusal::DoesNotFit(format!("the step: nothing takes {done:?} back")));
+        }
+        let open = &mut self.undos[at];
+        (open.taken, open.failed, open.anew) = (Taken::Done(done), None, Some(no));
+        self.settled();
         Ok(())
     }
 
@@ -255,7 +254,7 @@ impl<S: Saga> Instance<S> {
                 Err(Refusal::WrongStatus("unwinding".to_owned()))
             }
             Pending::Run { .. } => Ok(()),
-            Pending::Call { activity, .. } if self.unsettled && leaves_a_trace::<S>(activity) => {
+            Pending::Call { step, .. } if self.unsettled && leaves_a_trace(step) => {
                 Err(Refusal::Unsettled)
             }
             Pending::Call { no, .. } => {
@@ -279,8 +278,8 @@ impl<S: Saga> Instance<S> {
         let event =
             event.ok_or_else(|| Refusal::DoesNotFit("say what happened: an event".into()))?;
         let event: S::Event = fits("event", event)?;
-        if let Pending::Call { no, activity } = self.pending.clone() {
-            if outside.is_none() && S::terms(&activity).effect.is_some() {
+        if let Pending::Call { no, step } = self.pending.clone() {
+            if outside.is_none() && step.terms().effect.is_some() {
                 let why = "say what stands outside: a reference, or nothing";
                 return Err(Refusal::DoesNotFit(why.to_owned()));
             }
@@ -298,8 +297,7 @@ impl<S: Saga> Instance<S> {
                 }
                 None => {}
             }
-            let pivot = matches!(S::undo(&Step::Activity(activity)), Undo::Pivot);
-            if pivot && outside != Some(&Outside::Nothing) {
+            if step.way_back() == WayBack::Pivot && outside != Some(&Outside::Nothing) {
                 self.pass_pivot().map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
             }
         }
@@ -328,11 +326,10 @@ impl<S: Saga> Instance<S> {
 
     fn skip(&mut self) -> Result<(), Refusal> {
         let step = match &self.pending {
-            Pending::Run { step, .. } => Step::Tx(step.clone()),
-            Pending::Call { activity, .. } => Step::Activity(activity.clone()),
+            Pending::Run { step, .. } | Pending::Call { step, .. } => step,
             _ => return Err(Refusal::NothingFailed),
         };
-        let event = S::skipped(&step).ok_or(Refusal::NotSkippable)?;
+        let event = S::skipped(step).ok_or(Refusal::NotSkippable)?;
         self.leave_out()?;
         self.hear(event)
     }
@@ -365,36 +362,28 @@ impl<S: Saga> Instance<S> {
             status: self.status.as_str().to_owned(),
             next: match self.task() {
                 Task::Run | Task::UndoRun | Task::Park => None,
-                Task::Call { activity, .. } => Some(format!("{activity:?}")),
-                Task::Probe { activity, .. } => Some(format!("ask what became of {activity:?}")),
+                Task::Call { step, .. } => Some(format!("{step:?}")),
+                Task::Probe { step, .. } => Some(format!("ask what became of {step:?}")),
                 Task::Drop { .. } => None,
                 Task::Fire { event, .. } => Some(format!("{event:?}")),
-                Task::UndoCall { undo, .. } => Some(format!("{undo:?}")),
+                Task::UndoCall { open, .. } => Some(open.told()),
                 Task::Join { .. } => Some("wait for its children".to_owned()),
                 Task::CallOff { .. } => Some("call its children off".to_owned()),
             }
-            .or_else(|| match (&self.pending, self.next_undo().map(|open| &open.by)) {
+            .or_else(|| match (&self.pending, self.next_undo()) {
                 (Pending::Run { step, .. }, _) => Some(format!("{step:?}")),
-                (_, Some(WayBack::Tx(step))) if unwinding => Some(format!("{step:?}")),
+                (_, Some(open)) if unwinding && open.how() == How::InTx => Some(open.told()),
                 _ => None,
             }),
             past_pivot: self.past_pivot,
-            undoes: open
-                .map(|open| match &open.by {
-                    WayBack::Tx(step) => format!("{step:?}"),
-                    WayBack::Activity(activity) => format!("{activity:?}"),
-                    WayBack::Children => "its children".to_owned(),
-                    WayBack::Person => "by a person".to_owned(),
-                })
-                .collect(),
+            undoes: open.map(OpenUndo::told).collect(),
         }
     }
 }
 
 /// Is there something outside, or a way back, that an unknown attempt may have left?
-fn leaves_a_trace<S: Saga>(activity: &S::Activity) -> bool {
-    S::terms(activity).effect.is_some()
-        || !matches!(S::undo(&Step::Activity(activity.clone())), Undo::Nothing)
+fn leaves_a_trace(step: &impl StepTable) -> bool {
+    step.terms().effect.is_some() || step.way_back() != WayBack::Nothing
 }
 
 fn fits<T: DeserializeOwned>(what: &str, json: &Value) -> Result<T, Refusal> {

@@ -5,17 +5,14 @@ use uuid::Uuid;
 
 use super::{Instruction, Refusal, look};
 use crate::{
-    chain::guarded,
-    engine::Engine,
-    id::shard_in,
-    saga::Saga,
-    steps::{StepError, Steps},
-    store,
+    chain::guarded, engine::Engine, id::shard_in, perform::Performer, saga::Saga, steps::StepError,
+    store, unwind::OpenUndo,
 };
 
-/// Tx undos to be done for a person, as JSON: last first.
+/// Tx undos of an instance that are to be done for a person, as JSON: last first.
 #[derive(Debug, Clone)]
 pub(crate) struct GiveBack {
+    pub(crate) id: Uuid,
     pub(crate) undos: Vec<String>,
     /// Why the instance unwinds or ends.
     pub(crate) reason: String,
@@ -54,12 +51,13 @@ impl Engine {
     }
 }
 
-/// Does the undos under the locks that the saga takes for a chain.
+/// Does the undos under the locks that the saga takes for a chain. Round trips: what `lock` and the undos take, and 1 if one of them takes an
+/// effect back.
 ///
 /// # Errors
 /// The first one's that cannot be done.
-pub(crate) async fn give_back<S: Saga, I: Steps<S>>(
-    steps: &I,
+pub(crate) async fn give_back<S: Saga, P: Performer<S>>(
+    steps: &P,
     tx: &mut PgConnection,
     subject: &str,
     back: &GiveBack,
@@ -67,9 +65,16 @@ pub(crate) async fn give_back<S: Saga, I: Steps<S>>(
     let unfit = |error: serde_json::Error| StepError::Broken(error.to_string());
     let reason: S::Reason = serde_json::from_str(&back.reason).map_err(unfit)?;
     guarded(steps.lock(tx, subject)).await?;
+    let mut references = None;
     for undo in &back.undos {
-        let undo: S::Tx = serde_json::from_str(undo).map_err(unfit)?;
-        guarded(steps.undo_for_person(tx, &undo, &reason)).await?;
+        let open: OpenUndo<S> = serde_json::from_str(undo).map_err(unfit)?;
+        let Some(done) = open.done() else { continue };
+        if open.effect && references.is_none() {
+            references = Some(store::references(tx, shard_in(back.id), back.id).await?);
+        }
+        let reference = references.as_ref().and_then(|known| known.get(&open.no)).cloned();
+        let undoing = open.undoing(back.id, reference, reason.clone());
+        guarded(steps.undo_in_tx(tx, done, &undoing)).await?;
     }
     Ok(())
 }

@@ -49,8 +49,8 @@ pub struct Instruction {
 pub enum Verb {
     /// Try again now, with all attempts: what it is stuck at, or what would be tried again later.
     Retry,
-    /// Put this step (`{"tx": ..}` or `{"activity": ..}`) in the place of the one that does not work, or of a failed undo. It is decided
-    /// anew: another step number, another key.
+    /// Put this step, as its table stores it (`{"Confirm": ..}`), in the place of the one that does not work; for a failed undo, in the place of
+    /// the step that is taken back. It is decided anew: another key, and for a pending step another number.
     EditAndRetry(Value),
     /// A person has seen to it outside. For a failed undo: it is undone, `evidence` becomes the reference of its undoing. For a pending
     /// activity: `event` is its outcome; once it unwinds, only the ledger is told of that, and what stands is taken back.
@@ -65,10 +65,10 @@ pub enum Verb {
         outside: Option<Outside>,
     },
     /// Leave out a failed undo (its effect is waived), or a forward step for which the saga says what stands for it
-    /// ([`crate::Saga::skipped`]). A failed tx undo is not left out but done now ([`crate::Steps::undo_for_person`]).
+    /// ([`crate::Saga::skipped`]). A failed tx undo is not left out but done now.
     Skip,
-    /// Give the instance up: it ends `abandoned`. What it holds in our own database is given back by its tx undos
-    /// ([`crate::Steps::undo_for_person`]); its live effects outside are waived, and what is left to do there is somebody else's.
+    /// Give the instance up: it ends `abandoned`. What it holds in our own database is given back by its tx undos, in the verb's transaction;
+    /// its live effects outside are waived, and what is left to do there is somebody else's.
     HandOver {
         /// Whose.
         to: String,

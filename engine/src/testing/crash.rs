@@ -20,6 +20,7 @@ use super::{
 use crate::{
     engine::Engine,
     hooks::{Hooks, Site},
+    perform::Services,
     status::Status,
     worker::{WorkerConfig, work},
 };
@@ -142,7 +143,8 @@ impl<T: Trial> Process<'_, T> {
     /// A worker that takes over at once what its predecessor of the same name held.
     async fn work(&self, hooks: Hooks) -> Engine {
         let pool = PgPoolOptions::new().max_connections(6).connect_lazy_with(self.options.clone());
-        let engine = engine(self.trial, pool.clone(), self.trial.steps(pool));
+        let engine =
+            engine(self.trial, pool.clone(), Services(Arc::new(self.trial.services(pool))));
         let config = WorkerConfig {
             name: "trial".to_owned(),
             sole: true,

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     apply::on,
     json::shown as json,
-    saga::{Joined, Saga, Step, Then, Undo},
+    saga::{Done, Joined, Saga, Signals, Then},
     signal::Answer,
     status::Status,
+    table::{StepTable, WayBack},
 };
 
 /// More positions than this are a sign of data that grows without end (a counter): see [`Samples::position`].
@@ -132,13 +133,13 @@ impl<S: Samples> Explorer<S> {
             Asks::Nothing | Asks::Person => return,
             Asks::Run(step) => {
                 self.diagram.asks(&place(walk), &format!("run {}", name(&step)));
-                self.turns_out(at, walk, &Step::Tx(step));
+                self.turns_out(at, walk, &step);
             }
-            Asks::Call(activity) => {
+            Asks::Call(step) => {
                 if walk.status() == Status::Running {
-                    self.diagram.asks(&place(walk), &format!("call {}", name(&activity)));
+                    self.diagram.asks(&place(walk), &format!("call {}", name(&step)));
                 }
-                self.turns_out(at, walk, &Step::Activity(activity));
+                self.turns_out(at, walk, &step);
                 if walk.status() == Status::Running {
                     let mut given_up = walk.fork();
                     given_up.is_given_up();
@@ -155,8 +156,8 @@ impl<S: Samples> Explorer<S> {
                 taken_back.takes_back();
                 self.goes(at, walk, "children taken back", taken_back);
             }
-            Asks::Undo(by) => {
-                self.must_be_last(&by);
+            Asks::Undo(done) => {
+                self.takes_back(&done);
                 let mut taken_back = walk.fork();
                 taken_back.takes_back();
                 self.goes(at, walk, "taken back", taken_back);
@@ -166,23 +167,27 @@ impl<S: Samples> Explorer<S> {
         self.signals(at, walk);
     }
 
-    fn turns_out(&mut self, at: usize, walk: &Walk<S>, step: &Step<S>) {
-        let undo = S::undo(step);
-        if let Undo::By(by) = &undo {
-            self.must_be_last(by);
-        }
-        self.has_pivot |= matches!(S::undo(step), Undo::Pivot);
-        self.diagram.way_back(
-            &step_name(step),
-            &match undo {
-                Undo::By(by) => Some(format!("taken back by {}", step_name(&by))),
-                Undo::Nothing => None,
-                Undo::Pivot => Some("the pivot: nothing is taken back after it".to_owned()),
-            },
-        );
+    /// The diagram shows how a step is taken back.
+    fn takes_back(&mut self, done: &Done<S::Step>) {
+        let step = match done {
+            Done::Step(step) => name(step),
+            Done::Caller(step) => name(step),
+        };
+        let back = match done.way_back() {
+            WayBack::InTx(method) => format!("`{method}`, in a transaction"),
+            WayBack::ByCall(method) => format!("`{method}`, by a call"),
+            WayBack::Nothing => return,
+            WayBack::Pivot => "the pivot: nothing is taken back after it".to_owned(),
+        };
+        self.diagram.way_back(&step, &Some(back));
+    }
+
+    fn turns_out(&mut self, at: usize, walk: &Walk<S>, step: &S::Step) {
+        self.has_pivot |= step.way_back() == WayBack::Pivot;
+        self.takes_back(&Done::Step(step.clone()));
         let samples = S::outcomes(step);
         if samples.is_empty() {
-            let step = step_name(step);
+            let step = name(step);
             self.fault(format!(
                 "{step} has no sample outcome: say in `Samples::outcomes` how it may turn out"
             ));
@@ -191,14 +196,14 @@ impl<S: Samples> Explorer<S> {
             let label = name(&event);
             self.event_must_read_back(&event);
             if unwinds(walk, &event) {
-                self.refusals.insert((step_name(step), label.clone()));
+                self.refusals.insert((name(step), label.clone()));
                 self.must_say_refused(step, &event, stands);
             }
             let mut next = walk.fork();
             match next.try_answer(event, stands) {
                 Ok(()) => self.goes(at, walk, &label, next),
                 Err(why) => {
-                    self.not_allowed(&format!("when {} answers {label}", step_name(step)), &why);
+                    self.not_allowed(&format!("when {} answers {label}", name(step)), &why);
                 }
             }
         }
@@ -256,7 +261,7 @@ impl<S: Samples> Explorer<S> {
 
     fn signals(&mut self, at: usize, walk: &Walk<S>) {
         for signal in S::signals() {
-            self.event_must_read_back(&signal);
+            self.event_must_read_back(&signal.clone().event());
             let mut next = walk.fork();
             match next.try_signal(&signal) {
                 Ok(Answer::Applied) => {
@@ -291,7 +296,7 @@ impl<S: Samples> Explorer<S> {
 
 impl<S: Samples> Walk<S> {
     /// Does it keep a signal like this already?
-    fn keeps(&self, signal: &S::Event) -> bool {
+    fn keeps(&self, signal: &S::Signal) -> bool {
         self.instance.early.iter().any(|(_, kept)| json(kept) == json(signal))
     }
 }
@@ -300,11 +305,4 @@ impl<S: Samples> Walk<S> {
 fn unwinds<S: Saga>(walk: &Walk<S>, event: &S::Event) -> bool {
     on::<S>(walk.state().clone(), event.clone())
         .is_ok_and(|next| matches!(next.then, Then::Unwind(_)))
-}
-
-pub(super) fn step_name<S: Saga>(step: &Step<S>) -> String {
-    match step {
-        Step::Tx(step) => name(step),
-        Step::Activity(activity) => name(activity),
-    }
 }

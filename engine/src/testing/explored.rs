@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{explore::explore, samples::Samples};
-use crate::{engine::EngineBuilder, saga::Saga, steps::Steps};
+use crate::{engine::EngineBuilder, saga::Saga, table::DoneBy};
 
 struct Explored {
     demanded: bool,
@@ -66,8 +66,12 @@ impl EngineBuilder {
     /// When the saga has faults, each in words, or its name is taken.
     #[must_use]
     #[track_caller]
-    pub fn explored<S: Samples, I: Steps<S>>(self, steps: I) -> Self {
+    pub fn explored<S, I>(self, services: I) -> Self
+    where
+        S: Samples + Saga<Step: DoneBy<I>>,
+        I: Send + Sync + 'static,
+    {
         explore::<S>().assert_sound();
-        self.saga::<S, I>(steps)
+        self.saga::<S, I>(services)
     }
 }

@@ -13,13 +13,15 @@ use std::{
 use sqlx::{Connection as _, PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{explore::step_name, samples::Samples, walk::name};
+use super::{samples::Samples, walk::name};
 use crate::{
     engine::Engine,
     family::CallOff,
     json::shown as json,
-    saga::{Saga, Step, Undo},
-    steps::{ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, StepError, Steps, Undone},
+    perform::Performer,
+    saga::{Done, Saga},
+    steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone},
+    table::{StepTable, WayBack},
 };
 
 /// What is done to one run; steps and undos are counted as they are first asked for.
@@ -67,7 +69,7 @@ impl<E: Debug> Way<E> {
 
 /// A step or an undo that a run asked for.
 pub(super) struct Asked<S: Saga> {
-    pub(super) step: Step<S>,
+    pub(super) done: Done<S::Step>,
     pub(super) is_undo: bool,
     /// In the transaction that starts the instance: there is nothing to cancel yet.
     pub(super) in_start: bool,
@@ -79,11 +81,15 @@ pub(super) struct Asked<S: Saga> {
 
 impl<S: Saga> Asked<S> {
     pub(super) fn name(&self) -> String {
-        step_name(&self.step)
+        match &self.done {
+            _ if self.is_undo => self.done.undo_name().to_owned(),
+            Done::Step(step) => name(step),
+            Done::Caller(step) => name(step),
+        }
     }
 
     pub(super) fn is_pivot(&self) -> bool {
-        matches!(S::undo(&self.step), Undo::Pivot)
+        self.done.way_back() == WayBack::Pivot
     }
 }
 
@@ -249,12 +255,12 @@ impl<S: Samples> Meddler<S> {
         repeats
     }
 
-    fn unheard(&self, key: &ActivityKey, reference: Option<String>) {
+    fn unheard(&self, key: &Key, reference: Option<String>) {
         self.run().unheard.insert(key.to_string(), reference);
     }
 
     /// What is heard at last must be what was done first.
-    fn heard(&self, key: &ActivityKey, reference: Option<&str>) {
+    fn heard(&self, key: &Key, reference: Option<&str>) {
         let mut run = self.run();
         let Some(Some(first)) = run.unheard.remove(&key.to_string()) else { return };
         if let Some(second) = reference.filter(|second| *second != first) {
@@ -281,22 +287,22 @@ impl<S: Samples> Meddler<S> {
 }
 
 /// The steps of a saga, meddled with.
-pub(super) struct Meddling<S: Saga, I> {
-    pub(super) steps: I,
+pub(super) struct Meddling<S: Saga, P> {
+    pub(super) steps: P,
     pub(super) meddler: Arc<Meddler<S>>,
 }
 
-impl<S: Samples, I: Steps<S>> Steps<S> for Meddling<S, I> {
+impl<S: Samples, P: Performer<S>> Performer<S> for Meddling<S, P> {
     async fn lock(&self, tx: &mut PgConnection, subject: &str) -> Result<(), StepError> {
         subject.clone_into(&mut self.meddler.run().subject);
         self.steps.lock(tx, subject).await
     }
 
-    async fn run(&self, tx: &mut PgConnection, step: &S::Tx) -> Result<S::Event, StepError> {
+    async fn run(&self, tx: &mut PgConnection, step: &S::Step) -> Result<S::Event, StepError> {
         let meddler = &self.meddler;
         let instance = meddler.instance().await;
         let nth = meddler.count(Asked {
-            step: Step::Tx(step.clone()),
+            done: Done::Step(step.clone()),
             is_undo: false,
             in_start: instance.is_none(),
             past_pivot: instance.is_some_and(|(_, past)| past),
@@ -319,45 +325,45 @@ impl<S: Samples, I: Steps<S>> Steps<S> for Meddling<S, I> {
         self.steps.run(tx, step).await
     }
 
-    async fn undo_run(
+    async fn undo_in_tx(
         &self,
         tx: &mut PgConnection,
-        step: &S::Tx,
-        reason: &S::Reason,
+        done: &Done<S::Step>,
+        undoing: &Undoing<S::Reason>,
     ) -> Result<(), StepError> {
-        let nth = self.meddler.count(undo(Step::Tx(step.clone()), json(step)));
+        let nth = self.meddler.count(undo(done.clone(), undoing));
         if self.meddler.repeats(nth) {
             let mut rolled_back = tx.begin().await?;
-            self.steps.undo_run(&mut rolled_back, step, reason).await?;
+            self.steps.undo_in_tx(&mut rolled_back, done, undoing).await?;
             rolled_back.rollback().await?;
         }
-        self.steps.undo_run(tx, step, reason).await
+        self.steps.undo_in_tx(tx, done, undoing).await
     }
 
-    async fn call(&self, key: &ActivityKey, activity: &S::Activity) -> Outcome<S::Event> {
+    async fn call(&self, key: &Key, step: &S::Step) -> Outcome<S::Event> {
         let meddler = &self.meddler;
         let nth = meddler.count(Asked {
-            step: Step::Activity(activity.clone()),
+            done: Done::Step(step.clone()),
             is_undo: false,
             in_start: false,
-            past_pivot: meddler.is_past_pivot(key.saga_id).await,
+            past_pivot: meddler.is_past_pivot(key.saga_id()).await,
             same: key.to_string(),
         });
         match meddler.way(nth) {
             None if meddler.repeats(nth) => {
-                let outcome = self.steps.call(key, activity).await;
+                let outcome = self.steps.call(key, step).await;
                 let Outcome::Answered { effect, .. } = &outcome else { return outcome };
                 meddler.unheard(key, reference(effect));
                 return unknown();
             }
             None => {}
             Some(Way::Before) => {
-                meddler.cancel(key.saga_id).await;
+                meddler.cancel(key.saga_id()).await;
                 return Outcome::NotDone(Cause::new("not called: the trial cancels before it"));
             }
             Some(Way::After) => {
-                let outcome = self.steps.call(key, activity).await;
-                meddler.cancel(key.saga_id).await;
+                let outcome = self.steps.call(key, step).await;
+                meddler.cancel(key.saga_id()).await;
                 return outcome;
             }
             Some(Way::Refuses(event)) => {
@@ -365,48 +371,42 @@ impl<S: Samples, I: Steps<S>> Steps<S> for Meddling<S, I> {
                 return Outcome::refuted(event);
             }
             Some(Way::Silent) => {
-                meddler.given_up_after(S::terms(activity).within);
+                meddler.given_up_after(step.terms().within);
                 return unknown();
             }
             Some(Way::Unheard) => {
-                if meddler.given_up_after(S::terms(activity).within) {
-                    drop(self.steps.call(key, activity).await);
+                if meddler.given_up_after(step.terms().within) {
+                    drop(self.steps.call(key, step).await);
                 }
                 return unknown();
             }
         }
-        let outcome = self.steps.call(key, activity).await;
+        let outcome = self.steps.call(key, step).await;
         if let Outcome::Answered { effect, .. } = &outcome {
             meddler.heard(key, reference(effect).as_deref());
         }
         outcome
     }
 
-    async fn probe(&self, key: &ActivityKey, activity: &S::Activity) -> Probe<S::Event> {
+    async fn probe(&self, key: &Key, step: &S::Step) -> Probe<S::Event> {
         let meddler = &self.meddler;
         let known = meddler.run().asked.iter().position(|asked| asked.same == key.to_string());
         let way = known.and_then(|nth| meddler.way(nth));
         if matches!(way, Some(Way::Silent | Way::Unheard)) {
             return Probe::Unknown(Cause::new("the trial lets nobody find out"));
         }
-        let probe = self.steps.probe(key, activity).await;
+        let probe = self.steps.probe(key, step).await;
         if let Probe::Answered { effect, .. } = &probe {
             meddler.heard(key, reference(effect).as_deref());
         }
         probe
     }
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        activity: &S::Activity,
-        effect: Option<&EffectRow>,
-        reason: &S::Reason,
-    ) -> Undone {
-        let meddler = &self.meddler;
-        let nth = meddler.count(undo(Step::Activity(activity.clone()), key.to_string()));
+    async fn undo_by_call(&self, done: &Done<S::Step>, undoing: &Undoing<S::Reason>) -> Undone {
+        let (meddler, key) = (&self.meddler, &undoing.key);
+        let nth = meddler.count(undo(done.clone(), undoing));
         let first = meddler.repeats(nth);
-        let undone = self.steps.undo_call(key, activity, effect, reason).await;
+        let undone = self.steps.undo_by_call(done, undoing).await;
         match &undone {
             Undone::Undone(reference) if first => meddler.unheard(key, reference.clone()),
             Undone::Nothing if first => meddler.unheard(key, None),
@@ -420,8 +420,9 @@ impl<S: Samples, I: Steps<S>> Steps<S> for Meddling<S, I> {
     }
 }
 
-fn undo<S: Saga>(step: Step<S>, same: String) -> Asked<S> {
-    Asked { step, is_undo: true, in_start: false, past_pivot: false, same }
+fn undo<S: Saga>(done: Done<S::Step>, undoing: &Undoing<S::Reason>) -> Asked<S> {
+    let same = undoing.key.to_string();
+    Asked { done, is_undo: true, in_start: false, past_pivot: false, same }
 }
 
 fn unknown<E>() -> Outcome<E> {

@@ -2,7 +2,7 @@
 //!
 //! What a saga can be wrong in, and what finds it, from the quickest to the most thorough:
 //!
-//! 1. The compiler: a step without its way back, an undo that is no step, another saga's signal, data that cannot be written down.
+//! 1. The compiler: a step without its way back, an undo that nobody wrote, another saga's signal, data that cannot be written down.
 //! 2. [`walk`]: a story in memory, by the engine's own pure half. Microseconds; for what the business wants.
 //! 3. [`explore`]: every position that the saga's [`Samples`] lead to, in memory. It names what would get an instance stuck, leave it
 //!    waiting for nothing, lose a signal, or leave an effect standing when the saga unwinds, and says what to do; it draws the
@@ -14,12 +14,13 @@
 //!
 //! After 4 and 5 three books must agree: the engine's ledger of effects, the domain's tables, and what the outside remembers.
 //!
-//! [`Database`] gives each test a database of its own; a process that has made one registers no saga that was not explored
+//! [`start`] and [`signal`] do what a caller does, each in a transaction of its own. [`Database`] gives each test a database of its own; a process that has made one registers no saga that was not explored
 //! ([`crate::EngineBuilder::explored`] does both). [`Clock`] moves business time, [`Seed`] makes a random run one that can be repeated.
 //!
 //! Deliberately absent: a mock of Postgres or of the engine. What stands between a trial and the engine are the saga's own steps,
 //! wrapped; the engine has no switch for it.
 
+mod caller;
 mod clock;
 mod crash;
 mod database;
@@ -38,6 +39,7 @@ mod trial;
 mod unwind;
 mod walk;
 
+pub use caller::{signal, start};
 pub use clock::Clock;
 pub use crash::{Survived, survives_every_crash};
 pub use database::Database;

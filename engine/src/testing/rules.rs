@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    explore::{Explorer, place, step_name},
+    explore::{Explorer, place},
     samples::Samples,
     stored,
     walk::{Walk, name},
@@ -11,8 +11,8 @@ use super::{
 use crate::{
     instance::Forbidden,
     json::shown as json,
-    saga::{Step, Undo},
     status::Status,
+    table::{Kind, StepTable as _, WayBack},
 };
 
 impl<S: Samples> Explorer<S> {
@@ -36,22 +36,14 @@ impl<S: Samples> Explorer<S> {
 
     /// Of an event that unwinds at once. The engine drops the undo of a refused activity; a tx step tells it nothing but the event, so its
     /// undo runs all the same.
-    pub(super) fn must_say_refused(&mut self, step: &Step<S>, event: &S::Event, stands: bool) {
-        if let (true, Step::Tx(_), Undo::By(by)) = (stands, step, S::undo(step)) {
-            let (step, event, by) = (step_name(step), name(event), step_name(&by));
+    pub(super) fn must_say_refused(&mut self, step: &S::Step, event: &S::Event, stands: bool) {
+        if let (true, Kind::Tx, WayBack::InTx(by) | WayBack::ByCall(by)) =
+            (stands, step.kind(), step.way_back())
+        {
+            let (step, event) = (name(step), name(event));
             self.fault(format!(
                 "{step} answers {event}, which unwinds at once, and {by} takes {step} back although it refused: let {by} take back only \
                  what is there, and show it as `Sample::refused({event})`, so that `unwinds_from_every_step` tries it"
-            ));
-        }
-    }
-
-    /// An undo is not taken back.
-    pub(super) fn must_be_last(&mut self, by: &Step<S>) {
-        if !matches!(S::undo(by), Undo::Nothing) {
-            let by = step_name(by);
-            self.fault(format!(
-                "{by} is an undo and has an undo itself, which never runs: its way back is `Undo::Nothing`"
             ));
         }
     }
@@ -82,19 +74,19 @@ impl<S: Samples> Explorer<S> {
         }
         for (activity, kind) in walk.standing() {
             self.fault(format!(
-                "{activity} leaves its effect `{kind}` standing when the saga unwinds: its way back is a step (`Undo::By`), not \
-                 `Undo::Nothing`"
+                "{activity} leaves its effect `{kind}` standing when the saga unwinds: its row ends in `.undo_call(method)` or \
+                 `.undo_tx(method)`, not in `.no_undo()`"
             ));
         }
     }
 
     /// A signal that is applied leaves a trace.
-    pub(super) fn must_change(&mut self, walk: &Walk<S>, signal: &S::Event, next: &Walk<S>) {
+    pub(super) fn must_change(&mut self, walk: &Walk<S>, signal: &S::Signal, next: &Walk<S>) {
         if walk.is_where(next) {
             let (signal, place) = (name(signal), place(walk));
             self.fault(format!(
                 "{signal} is lost in {place}: its sender is told that it was applied, and nothing changes. Let `on` return `Unexpected` \
-                 there; `early` decides whether it is kept or refused"
+                 there; its row in `signals!` decides whether it is kept or refused"
             ));
         }
     }
@@ -106,8 +98,8 @@ impl<S: Samples> Explorer<S> {
             let heard = &self.heard;
             if heard.kept.contains(&told) && !heard.taken_late.contains(&told) {
                 self.fault(format!(
-                    "{signal} is lost when it comes early: it is kept, and no state that waits takes it then. Let one take it, or let \
-                     `early` refuse it"
+                    "{signal} is lost when it comes early: it is kept, and no state that waits takes it then. Let one take it, or \
+                     `refuse` it in `signals!`"
                 ));
             } else if !heard.taken.contains(&told) && !heard.taken_late.contains(&told) {
                 self.fault(format!("no state takes the signal {signal}: add it to `on`"));

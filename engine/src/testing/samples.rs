@@ -3,22 +3,19 @@
 use std::collections::HashSet;
 
 use super::{golden::Stored, walk::name};
-use crate::{
-    saga::{Saga, Step},
-    status::Status,
-};
+use crate::{saga::Saga, status::Status};
 
 /// What may happen to a saga, by samples that stand for all the rest.
 pub trait Samples: Saga {
     /// What it may be started with.
     fn inputs() -> Vec<Self::Input>;
 
-    /// How a step may turn out. Undos are not asked for: they are done. Show every refusal as [`Sample::refused`]: what explores and tries
+    /// How a step may turn out. Show every refusal as [`Sample::refused`]: what explores and tries
     /// the saga refuses in the step's place then, and sees what its undo makes of that.
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Self::Event>>;
+    fn outcomes(step: &Self::Step) -> Vec<Sample<Self::Event>>;
 
     /// The signals that may come at any time.
-    fn signals() -> Vec<Self::Event> {
+    fn signals() -> Vec<Self::Signal> {
         Vec::new()
     }
 

@@ -3,7 +3,26 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{instance::Instance, json::json, saga::Saga};
+use crate::{
+    instance::{Instance, Pending},
+    json::{Json, json, shown},
+    saga::Saga,
+    unwind::OpenUndo,
+};
+
+impl<S: Saga> Instance<S> {
+    /// The pending step and the open undos without the numbers of their commits: what may happen next depends on them.
+    pub(super) fn shape(&self) -> (String, String) {
+        let pending = match &self.pending {
+            Pending::Nothing => String::new(),
+            Pending::Run { step, .. } | Pending::Call { step, .. } => shown(step),
+            Pending::Timer { event, .. } | Pending::Event { event, .. } => shown(event),
+            Pending::Children { .. } => "children".to_owned(),
+        };
+        let undos = Json::list(self.undos.iter().map(OpenUndo::shown));
+        (pending, undos.text().map_or_else(|why| why.to_string(), str::to_owned))
+    }
+}
 
 /// What of an instance's row could not be stored, or not be read again: each part with the reason.
 pub(super) fn unreadable<S: Saga>(instance: &Instance<S>) -> Vec<(&'static str, String)> {

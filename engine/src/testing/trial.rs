@@ -16,10 +16,12 @@ use crate::{
     engine::{Engine, EngineBuilder},
     id::shard_in,
     migrations::migrations,
+    perform::Performer,
     row::Row,
+    saga::Saga,
     status::Status,
-    steps::Steps,
     store,
+    table::DoneBy,
 };
 
 /// After a crash an instance must end within this time.
@@ -29,7 +31,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// survives a crash, as the real one does.
 pub trait Trial: Sync {
     /// The saga on trial.
-    type Saga: Samples;
+    type Saga: Samples + Saga<Step: DoneBy<Self::Services>>;
+
+    /// What does its steps.
+    type Services: Send + Sync + 'static;
 
     /// The migrations of the trial's database. Default: the engine's.
     fn migrations(&self) -> Vec<Migrator> {
@@ -41,8 +46,8 @@ pub trait Trial: Sync {
         async {}
     }
 
-    /// How the saga's steps are done. Called for every process that is born.
-    fn steps(&self, pool: PgPool) -> impl Steps<Self::Saga>;
+    /// The value that does the saga's steps. Called for every process that is born.
+    fn services(&self, pool: PgPool) -> Self::Services;
 
     /// Adds the other sagas that take part ([`EngineBuilder::explored`]).
     fn others(&self, builder: EngineBuilder) -> EngineBuilder {
@@ -73,8 +78,11 @@ pub trait Trial: Sync {
 
 /// An engine for the trial, with the steps as the caller has wrapped them. Only a sound saga is tried: what exploring finds needs no
 /// database.
-pub(super) fn engine<T: Trial>(trial: &T, pool: PgPool, steps: impl Steps<T::Saga>) -> Engine {
-    trial.others(Engine::builder(pool)).explored::<T::Saga, _>(steps).build()
+pub(super) fn engine<T: Trial>(trial: &T, pool: PgPool, steps: impl Performer<T::Saga>) -> Engine {
+    // Its children are explored before it.
+    let builder = trial.others(Engine::builder(pool));
+    super::explore::<T::Saga>().assert_sound();
+    builder.performed_by::<T::Saga, _>(steps).build()
 }
 
 /// All books: the ledger, then the trial's own.

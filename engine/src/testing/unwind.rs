@@ -1,12 +1,14 @@
 //! Every way back of a saga, tried on a real Postgres.
 
+use std::sync::Arc;
+
 use futures::future::join;
 use sqlx::postgres::PgPoolOptions;
 use uuid::Uuid;
 
 use super::{
     Database,
-    explore::{explore, step_name},
+    explore::explore,
     meddle::{Asked, Meddled, Meddler, Meddling, Plan, Way},
     samples::{Map, Samples},
     trial::{Trial, ended, engine, must_balance, runtime, told},
@@ -15,9 +17,11 @@ use super::{
 use crate::{
     engine::Engine,
     id::shard_in,
+    perform::Services,
     row::Row,
-    saga::{Saga, Step},
+    saga::{Done, Saga},
     status::Status,
+    table::{Kind, StepTable as _},
     worker::{WorkerConfig, work},
 };
 
@@ -61,7 +65,7 @@ struct Unwinding<'a, T: Trial> {
     trial: &'a T,
     map: Map,
     engine: Engine,
-    meddler: std::sync::Arc<Meddler<T::Saga>>,
+    meddler: Arc<Meddler<T::Saga>>,
     runs: usize,
 }
 
@@ -70,8 +74,9 @@ type Event<T> = <<T as Trial>::Saga as Saga>::Event;
 impl<'a, T: Trial> Unwinding<'a, T> {
     async fn begin(trial: &'a T, database: &Database) -> Self {
         let pool = PgPoolOptions::new().max_connections(10).connect_lazy_with(database.options());
-        let meddler = Meddler::new(engine(trial, pool.clone(), trial.steps(pool.clone())));
-        let steps = Meddling { steps: trial.steps(pool.clone()), meddler: meddler.clone() };
+        let services = || Services(Arc::new(trial.services(pool.clone())));
+        let meddler = Meddler::new(engine(trial, pool.clone(), services()));
+        let steps = Meddling { steps: services(), meddler: meddler.clone() };
         let engine = engine(trial, pool, steps);
         let config = WorkerConfig {
             name: "trial".to_owned(),
@@ -131,27 +136,28 @@ impl<'a, T: Trial> Unwinding<'a, T> {
     /// The ways in which an instance may come to unwind at a step.
     fn ways(&self, asked: &Asked<T::Saga>, is_last: bool) -> Vec<Way<Event<T>>> {
         let mut ways = Vec::new();
-        if asked.past_pivot {
+        let Done::Step(step) = &asked.done else { return ways };
+        if asked.past_pivot || asked.is_undo {
             return ways;
         }
         if !asked.in_start {
             ways.push(Way::Before);
         }
         let refuses = |event: &Event<T>| {
-            let refusal = (step_name(&asked.step), name(event));
+            let refusal = (name(step), name(event));
             self.map.refusals.contains(&refusal)
         };
-        let samples = T::Saga::outcomes(&asked.step).into_iter();
+        let samples = T::Saga::outcomes(step).into_iter();
         ways.extend(
             samples
                 .filter(|sample| !sample.stands && refuses(&sample.event))
                 .map(|sample| Way::Refuses(sample.event)),
         );
-        match asked.step {
+        match step.kind() {
             _ if asked.is_pivot() => {}
-            Step::Activity(_) => ways.extend([Way::Silent, Way::Unheard, Way::After]),
-            Step::Tx(_) if is_last => {}
-            Step::Tx(_) => ways.push(Way::After),
+            Kind::Call => ways.extend([Way::Silent, Way::Unheard, Way::After]),
+            Kind::Tx if is_last => {}
+            Kind::Tx => ways.push(Way::After),
         }
         ways
     }

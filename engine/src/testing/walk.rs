@@ -19,21 +19,22 @@ use crate::{
     instance::{Entry, Instance, Pending},
     json::shown as json,
     perform::{Fact, What},
-    saga::{Joined, Saga, Step, Undo},
+    saga::{Done, Joined, Saga},
     signal::{Answer, offer},
     status::Status,
     steps::{Cause, Effect},
-    unwind::WayBack,
+    table::{StepTable, WayBack},
+    unwind::{How, OpenUndo, Taken},
 };
 
 /// What an instance asks for, or waits for.
 pub enum Asks<S: Saga> {
-    /// To run this tx step.
-    Run(S::Tx),
-    /// To call this activity.
-    Call(S::Activity),
-    /// To take back by this step.
-    Undo(Step<S>),
+    /// To do this tx step.
+    Run(S::Step),
+    /// To do this call.
+    Call(S::Step),
+    /// To take this back, by the method that its table names.
+    Undo(Done<S::Step>),
     /// To call off the children that a step started.
     CallOffChildren,
     /// For its children to end.
@@ -50,8 +51,8 @@ impl<S: Saga> Debug for Asks<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Run(step) => write!(f, "run {step:?}"),
-            Self::Call(activity) => write!(f, "call {activity:?}"),
-            Self::Undo(step) => write!(f, "undo by {step:?}"),
+            Self::Call(step) => write!(f, "call {step:?}"),
+            Self::Undo(done) => write!(f, "{} {done:?}", done.undo_name()),
             Self::CallOffChildren => f.write_str("call off its children"),
             Self::Children => f.write_str("wait for its children"),
             Self::Wait(until) => write!(f, "wait {until:?}"),
@@ -66,7 +67,7 @@ pub struct Walk<S: Saga> {
     pub(super) instance: Instance<S>,
     timer: Option<Duration>,
     steps: Vec<String>,
-    /// The effects that stand or may stand: by step, the activity and the kind.
+    /// The effects that stand or may stand: by number, the step's name and the kind.
     ledger: BTreeMap<i32, (String, &'static str)>,
     /// Kept signals, as JSON, that it has taken since it was forked.
     pub(super) took: Vec<String>,
@@ -105,13 +106,12 @@ impl<S: Saga> Walk<S> {
             (status, _) if status.is_final() => Asks::Nothing,
             (status, _) if status.needs_operator() => Asks::Person,
             (_, Pending::Run { step, .. }) => Asks::Run(step.clone()),
-            (_, Pending::Call { activity, .. }) => Asks::Call(activity.clone()),
+            (_, Pending::Call { step, .. }) => Asks::Call(step.clone()),
             (_, Pending::Children { .. }) => Asks::Children,
-            (Status::Unwinding, _) => match self.instance.next_undo().map(|open| open.by.clone()) {
-                None | Some(WayBack::Person) => Asks::Nothing,
-                Some(WayBack::Tx(step)) => Asks::Undo(Step::Tx(step)),
-                Some(WayBack::Activity(activity)) => Asks::Undo(Step::Activity(activity)),
-                Some(WayBack::Children) => Asks::CallOffChildren,
+            (Status::Unwinding, _) => match self.instance.next_undo().map(|open| &open.taken) {
+                None | Some(Taken::Person) => Asks::Nothing,
+                Some(Taken::Done(done)) => Asks::Undo(done.clone()),
+                Some(Taken::Children) => Asks::CallOffChildren,
             },
             (_, Pending::Event { .. }) => Asks::Nothing,
             (_, Pending::Timer { event, .. }) => {
@@ -152,14 +152,14 @@ impl<S: Saga> Walk<S> {
                 self.steps.push(name(&step));
                 self.instance.stepped(no, step, event).map_err(|error| error.to_string())?;
             }
-            Pending::Call { no, activity } => {
-                let effect = match (stands, S::terms(activity).effect) {
+            Pending::Call { no, step } => {
+                let effect = match (stands, step.terms().effect) {
                     (false, _) => Effect::Refuted,
                     (true, Some(_)) => Effect::Confirmed(format!("reference-{no}")),
                     (true, None) => Effect::None,
                 };
                 let no = *no;
-                self.steps.push(name(activity));
+                self.steps.push(name(step));
                 self.apply(no, What::Answered { event, effect });
                 if self.instance.status == Status::Stuck {
                     return Err(self.last_error().unwrap_or_default().to_owned());
@@ -231,15 +231,15 @@ impl<S: Saga> Walk<S> {
     /// # Panics
     /// When the saga takes it by a decision that is not allowed (unwinding after the pivot).
     #[track_caller]
-    pub fn signal(&mut self, event: S::Event) -> Answer {
-        self.try_signal(&event).unwrap_or_else(|why| panic!("{why}"))
+    pub fn signal(&mut self, signal: S::Signal) -> Answer {
+        self.try_signal(&signal).unwrap_or_else(|why| panic!("{why}"))
     }
 
-    pub(super) fn try_signal(&mut self, event: &S::Event) -> Result<Answer, String> {
-        // Somebody may be at the activity just now: it is settled first.
-        let answer = offer(&mut self.instance, true, event).map_err(|error| error.to_string())?;
+    pub(super) fn try_signal(&mut self, signal: &S::Signal) -> Result<Answer, String> {
+        // Somebody may be at the call just now: it is settled first.
+        let answer = offer(&mut self.instance, true, signal).map_err(|error| error.to_string())?;
         match answer {
-            Answer::Kept => self.instance.early.push_back((json(event), event.clone())),
+            Answer::Kept => self.instance.early.push_back((json(signal), signal.clone())),
             Answer::Applied => self.instance.take_early(),
             Answer::Refused | Answer::Duplicate => {}
         }
@@ -313,19 +313,20 @@ impl<S: Saga> Walk<S> {
                 self.apply(no, What::Joined(Joined::default()));
             }
             (_, Some(open)) => {
-                let (no, by) = (open.no, open.by.clone());
-                match by {
-                    WayBack::Tx(step) => {
-                        self.steps.push(name(&step));
-                        self.instance.unstepped(no, &step);
+                let open = open.clone();
+                let (no, method) = (open.no, open.done().map_or("", Done::undo_name));
+                match open.how() {
+                    How::InTx => {
+                        self.steps.push(method.to_owned());
+                        self.instance.unstepped(&open);
                         self.instance.end_if_nothing_is_open();
                     }
-                    WayBack::Activity(activity) => {
-                        self.steps.push(name(&activity));
+                    How::Outside => {
+                        self.steps.push(method.to_owned());
                         self.apply(no, What::Undone(None));
                     }
-                    WayBack::Person => {}
-                    WayBack::Children => {
+                    How::Person => {}
+                    How::Children => {
                         self.steps.push("children".to_owned());
                         self.apply(no, What::ChildrenCalledOff);
                         self.apply(no, What::Joined(Joined::default()));
@@ -354,12 +355,12 @@ impl<S: Saga> Walk<S> {
     /// The last open undo cannot be done.
     ///
     /// # Panics
-    /// When no activity is to be undone.
+    /// When nothing is to be taken back by a call.
     #[track_caller]
     pub fn cannot_take_back(&mut self) -> &mut Self {
         let no = match (self.asks(), self.instance.next_undo()) {
-            (Asks::Undo(Step::Activity(_)), Some(open)) => open.no,
-            (asks, _) => panic!("it asks for {asks:?}, not for the undo of an activity"),
+            (Asks::Undo(_), Some(open)) if open.how() == How::Outside => open.no,
+            (asks, _) => panic!("it asks for {asks:?}, not for an undo by a call"),
         };
         self.apply(no, What::CannotUndo(Cause::new("it cannot be taken back")));
         self.commit();
@@ -386,20 +387,12 @@ impl<S: Saga> Walk<S> {
         self.instance.last_error.as_deref()
     }
 
-    /// The open undos that are steps, oldest first.
-    pub fn open_undos(&self) -> Vec<Step<S>> {
-        self.instance
-            .undos
-            .iter()
-            .filter_map(|open| match open.by.clone() {
-                WayBack::Tx(step) => Some(Step::Tx(step)),
-                WayBack::Activity(activity) => Some(Step::Activity(activity)),
-                WayBack::Children | WayBack::Person => None,
-            })
-            .collect()
+    /// What the open undos take back, oldest first; children are left out.
+    pub fn open_undos(&self) -> Vec<Done<S::Step>> {
+        self.instance.undos.iter().filter_map(OpenUndo::done).cloned().collect()
     }
 
-    /// The names of all steps and undos done so far, in order.
+    /// All that was done so far, in order: steps by their name in the table, undos by their method.
     pub fn steps(&self) -> Vec<&str> {
         self.steps.iter().map(String::as_str).collect()
     }
@@ -420,13 +413,11 @@ impl<S: Saga> Walk<S> {
         self.instance.timer_due = false;
         self.took.append(&mut self.instance.taken);
         let commit = self.instance.commit();
-        if let (Some(intent), Pending::Call { activity, .. }) =
-            (commit.intent, &self.instance.pending)
-        {
+        if let (Some(intent), Pending::Call { step, .. }) = (commit.intent, &self.instance.pending)
             // A pivot that was done is not taken back.
-            if !matches!(S::undo(&Step::Activity(activity.clone())), Undo::Pivot) {
-                self.ledger.insert(intent.step_no, (name(activity), intent.kind));
-            }
+            && step.way_back() != WayBack::Pivot
+        {
+            self.ledger.insert(intent.step_no, (name(step), intent.kind));
         }
         if let Some(settle) = commit.settle.filter(|settle| settle.status != "confirmed") {
             self.ledger.remove(&settle.step_no);
@@ -478,7 +469,7 @@ impl<S: Saga> Walk<S> {
     /// What tells positions apart; `state` does it for states.
     pub(super) fn position(&self, state: String) -> String {
         let instance = &self.instance;
-        let early = instance.early.iter().map(|(_, event)| json(event)).collect::<Vec<_>>();
+        let early = instance.early.iter().map(|(_, signal)| json(signal)).collect::<Vec<_>>();
         let (pending, undos) = instance.shape();
         format!(
             "{} {state} {pending} {undos} {:?} {} {:?} {early:?}",

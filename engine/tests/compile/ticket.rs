@@ -1,9 +1,7 @@
-// A ticket that is bought, as a saga whose types can be got wrong: included by the doctests of `engine/src/testing/refused.rs`.
+// A ticket that is bought and told of, as a saga whose types can be got wrong: included by the doctests of `engine/src/testing/refused.rs`.
 
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{
-    ActivityKey, EffectRow, Outcome, StepError, Steps, Undone, saga::Saga,
-};
+use stepwise_engine::{Key, Outcome, Probe, StepError, Undoing, Undone};
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub enum State {
@@ -13,95 +11,75 @@ pub enum State {
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub enum Event {
     Bought,
+    Told,
+    Returned,
 }
 
 /// Of another saga.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub enum OtherEvent {
     Bought,
+    Returned,
 }
 
 /// Nobody can write it down.
 #[derive(Clone, Debug)]
 pub struct Unwritable;
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub enum Tx {
-    Buy,
-    Sell,
+stepwise_engine::signals! {
+    pub enum Signal as Event { Returned => refuse }
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub enum Activity {
-    Tell,
-}
-
-/// A saga with that state and that event, and with the ways back of its steps.
+/// A saga with that state, that event, that signal and that first step, on the table `Step` of the doctest.
 macro_rules! saga {
-    ($saga:ident, $state:ty, $event:ty, |$step:ident| $undo:expr) => {
+    ($saga:ident, $state:ty, $event:ty, $signal:ty, $first:expr) => {
         pub struct $saga;
 
         impl stepwise_engine::Saga for $saga {
             const NAME: &'static str = stringify!($saga);
-            const VERSION: u16 = 1;
             type Input = $state;
             type State = $state;
             type Event = $event;
-            type Tx = Tx;
-            type Activity = Activity;
+            type Signal = $signal;
+            type Step = Step;
             type Reason = String;
 
             fn start(input: $state) -> stepwise_engine::Next<Self> {
-                stepwise_engine::to(input).run(Tx::Buy)
+                stepwise_engine::to(input).run($first)
             }
 
             fn on(state: $state, _: $event) -> Result<stepwise_engine::Next<Self>, stepwise_engine::Unexpected> {
                 Ok(stepwise_engine::to(state).done())
             }
-
-            fn undo($step: &stepwise_engine::Step<Self>) -> stepwise_engine::Undo<Self> {
-                $undo
-            }
-
-            fn terms(_: &Activity) -> stepwise_engine::Terms {
-                stepwise_engine::Terms::new()
-            }
-
-            fn called_off(_: stepwise_engine::CalledOff<Activity>) -> String {
-                String::new()
-            }
         }
     };
 }
 
-/// How the steps of a saga with these steps are done.
-pub struct Desk;
+/// How the steps of the right table are done.
+macro_rules! desk {
+    () => {
+        pub struct Desk;
 
-impl<S: Saga<Tx = Tx, Activity = Activity, Event = Event>> Steps<S> for Desk {
-    async fn run(&self, _: &mut sqlx::PgConnection, _: &Tx) -> Result<Event, StepError> {
-        Ok(Event::Bought)
-    }
+        impl Desks for Desk {
+            async fn buy(&self, _: &mut sqlx::PgConnection) -> Result<Event, StepError> {
+                Ok(Event::Bought)
+            }
 
-    async fn undo_run(
-        &self,
-        _: &mut sqlx::PgConnection,
-        _: &Tx,
-        _: &S::Reason,
-    ) -> Result<(), StepError> {
-        Ok(())
-    }
+            async fn sell(&self, _: &mut sqlx::PgConnection, _: &Undoing<String>) -> Result<(), StepError> {
+                Ok(())
+            }
 
-    async fn call(&self, _: &ActivityKey, _: &Activity) -> Outcome<Event> {
-        Outcome::event(Event::Bought)
-    }
+            async fn tell(&self, _: &Key) -> Outcome<Event> {
+                Outcome::event(Event::Told)
+            }
 
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        _: &Activity,
-        _: Option<&EffectRow>,
-        _: &S::Reason,
-    ) -> Undone {
-        Undone::Nothing
-    }
+            async fn find(&self, _: &Key) -> Probe<Event> {
+                Probe::NotHappened
+            }
+
+            async fn take_word_back(&self, _: &Undoing<String>) -> Undone {
+                Undone::Nothing
+            }
+        }
+    };
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, EffectRow, Never, Next, Outcome, Saga, Step, StepError, Steps, Terms,
-    Undo, Undone, Unexpected,
+    Never, Next, Saga, StepError, Unexpected, steps,
     testing::{Sample, Samples},
     to,
 };
@@ -40,18 +39,20 @@ pub(crate) enum Event {
     Taken,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) struct Take(Items);
+steps! {
+    pub(crate) enum Step done by Baskets -> Event, undone for String {
+        Take(items: Items) => tx(take).pivot(),
+    }
+}
 
 impl<const CAREFUL: bool> Saga for Basket<CAREFUL> {
     const NAME: &'static str = if CAREFUL { "basket" } else { "careless basket" };
-    const VERSION: u16 = 1;
     /// What it takes, and how long it waits before.
     type Input = (Items, Duration);
     type State = State;
     type Event = Event;
-    type Tx = Take;
-    type Activity = Never;
+    type Signal = Never;
+    type Step = Step;
     type Reason = String;
 
     fn start((items, delay): Self::Input) -> Next<Self> {
@@ -60,25 +61,10 @@ impl<const CAREFUL: bool> Saga for Basket<CAREFUL> {
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match (state, event) {
-            (State::Waiting(items), Event::Opened) => to(State::Taking).run(Take(items)),
+            (State::Waiting(items), Event::Opened) => to(State::Taking).run(Step::Take(items)),
             (State::Taking, Event::Taken) => to(State::Taken).done(),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
-    }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(Take(_)) => Undo::Pivot,
-            Step::Activity(never) => match *never {},
-        }
-    }
-
-    fn terms(never: &Never) -> Terms {
-        match *never {}
-    }
-
-    fn called_off(_: CalledOff<Never>) -> String {
-        "called off".to_owned()
     }
 }
 
@@ -87,19 +73,20 @@ impl<const CAREFUL: bool> Samples for Basket<CAREFUL> {
         vec![(Items(1, 2), Duration::from_secs(1))]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Tx(Take(_)) => vec![Sample::done(Event::Taken)],
-            Step::Activity(never) => match *never {},
+            Step::Take(_) => vec![Sample::done(Event::Taken)],
         }
     }
 }
 
-pub(crate) struct BasketSteps;
+pub(crate) struct BasketSteps {
+    pub(crate) careful: bool,
+}
 
-impl<const CAREFUL: bool> Steps<Basket<CAREFUL>> for BasketSteps {
+impl Baskets for BasketSteps {
     async fn lock(&self, tx: &mut PgConnection, subject: &str) -> Result<(), StepError> {
-        let Some(Items(first, second)) = Items::told(subject).filter(|_| CAREFUL) else {
+        let Some(Items(first, second)) = Items::told(subject).filter(|_| self.careful) else {
             return Ok(());
         };
         sqlx::query(
@@ -111,7 +98,7 @@ impl<const CAREFUL: bool> Steps<Basket<CAREFUL>> for BasketSteps {
         Ok(())
     }
 
-    async fn run(&self, tx: &mut PgConnection, Take(items): &Take) -> Result<Event, StepError> {
+    async fn take(&self, tx: &mut PgConnection, items: &Items) -> Result<Event, StepError> {
         for item in [items.0, items.1] {
             sqlx::query(
                 "-- name: test take
@@ -123,23 +110,5 @@ impl<const CAREFUL: bool> Steps<Basket<CAREFUL>> for BasketSteps {
             .await?;
         }
         Ok(Event::Taken)
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, _: &Take, _: &String) -> Result<(), StepError> {
-        unreachable!("a pivot is not taken back")
-    }
-
-    async fn call(&self, _: &ActivityKey, never: &Never) -> Outcome<Event> {
-        match *never {}
-    }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        never: &Never,
-        _: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        match *never {}
     }
 }

@@ -153,26 +153,26 @@ impl Client {
 }
 
 /// One that is to be given: its id, how often it is sent, what it says, whether it counts as a note.
-type Tell<E> = (&'static str, usize, E, bool);
+type Tell<S> = (&'static str, usize, S, bool);
 
-fn purchase_signals(lot: u32, cancels: bool) -> Vec<Tell<purchase::Event>> {
-    let mut tells = vec![("approved", 2, purchase::Event::Approved, false)];
+fn purchase_signals(lot: u32, cancels: bool) -> Vec<Tell<purchase::Signal>> {
+    let mut tells = vec![("approved", 2, purchase::Signal::Approved, false)];
     if lot < 40 {
-        tells.push(("note", 3, purchase::Event::Note, true));
+        tells.push(("note", 3, purchase::Signal::Note, true));
     }
     if cancels {
-        tells.push(("cancel", 1, purchase::Event::Cancel, false));
+        tells.push(("cancel", 1, purchase::Signal::Cancel, false));
     }
     tells
 }
 
-fn trip_signals(lot: u32, cancels: bool) -> Vec<Tell<trip::Event>> {
+fn trip_signals(lot: u32, cancels: bool) -> Vec<Tell<trip::Signal>> {
     let mut tells = Vec::new();
     if lot < 40 {
-        tells.push(("note", 3, trip::Event::Note, true));
+        tells.push(("note", 3, trip::Signal::Note, true));
     }
     if cancels {
-        tells.push(("cancel", 1, trip::Event::Cancel, false));
+        tells.push(("cancel", 1, trip::Signal::Cancel, false));
     }
     tells
 }
@@ -229,17 +229,17 @@ async fn tell<S: Saga>(
     pool: PgPool,
     log: Arc<Mutex<Log>>,
     id: Uuid,
-    tells: Vec<Tell<S::Event>>,
+    tells: Vec<Tell<S::Signal>>,
     seed: u64,
 ) {
     let mut random = StdRng::seed_from_u64(seed);
-    for (signal_id, times, event, is_note) in tells {
+    for (signal_id, times, sent, is_note) in tells {
         tokio::time::sleep(Duration::from_millis(random.random_range(0..120))).await;
         let (mut applied, mut unsure) = (false, false);
         for _ in 0..times {
             // Until it is answered: a lost commit is a reason to send it once more.
             loop {
-                match give::<S>(&pool, id, signal_id, event.clone()).await {
+                match give::<S>(&pool, id, signal_id, sent.clone()).await {
                     Ok(answer) => {
                         let mut log = log.lock().expect("plain data");
                         log.counts.duplicates += usize::from(answer == Answer::Duplicate);
@@ -271,10 +271,10 @@ pub(crate) async fn give<S: Saga>(
     pool: &PgPool,
     id: Uuid,
     signal_id: &str,
-    event: S::Event,
+    sent: S::Signal,
 ) -> Result<Answer, SignalError> {
     let mut tx = pool.begin().await?;
-    let answer = signal::<S>(&mut tx, id, signal_id, event).await?;
+    let answer = signal::<S>(&mut tx, id, signal_id, sent).await?;
     tx.commit().await?;
     Ok(answer)
 }

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Cause, Effect, EffectKind, EffectRow, Never, Next, Outcome, Part,
-    Probe, Saga, Step, StepError, Steps, Terms, Undo, Undone, Unexpected, UpcastError, WhenUnknown,
+    Cause, Key, Next, Outcome, Part, Probe, Saga, Terms, Undoing, Undone, Unexpected, UpcastError,
+    signals, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -41,12 +40,24 @@ pub(crate) enum Event {
     Cancel,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Do {
-    Frank,
-    Refund,
-    Weigh,
-    Post,
+signals! {
+    pub(crate) enum Signal as Event { Cancel => refuse }
+}
+
+steps! {
+    pub(crate) enum Step done by Letters -> Event, undone for String {
+        Frank => call(frank, outside("stamp")).probe(find_stamp).undo_call(refund, long()),
+        Weigh => call(weigh, long()).repeatable().no_undo(),
+        Post => call(post, outside("post")).probe(find_post).pivot(),
+    }
+}
+
+fn long() -> Terms {
+    Terms { timeout: Duration::from_secs(60), retry: patient(), ..Terms::new() }
+}
+
+fn outside(kind: &'static str) -> Terms {
+    Terms { effect: Terms::effect(kind).effect, ..long() }
 }
 
 impl<const RELEASE: u16> Saga for Letter<RELEASE> {
@@ -55,12 +66,12 @@ impl<const RELEASE: u16> Saga for Letter<RELEASE> {
     type Input = ();
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Do;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = String;
 
     fn start((): ()) -> Next<Self> {
-        to(State::Franking).call(Do::Frank)
+        to(State::Franking).run(Step::Frank)
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
@@ -68,43 +79,15 @@ impl<const RELEASE: u16> Saga for Letter<RELEASE> {
             (State::Franking, Event::Franked) => {
                 to(State::Resting).or_after(Duration::from_millis(300), Event::Rested)
             }
-            (State::Resting, Event::Rested) if RELEASE == OLD => to(State::Posting).call(Do::Post),
-            (State::Resting, Event::Rested) => to(State::Weighing).call(Do::Weigh),
-            (State::Weighing, Event::Weighed) => to(State::Posting).call(Do::Post),
+            (State::Resting, Event::Rested) if RELEASE == OLD => to(State::Posting).run(Step::Post),
+            (State::Resting, Event::Rested) => to(State::Weighing).run(Step::Weigh),
+            (State::Weighing, Event::Weighed) => to(State::Posting).run(Step::Post),
             (State::Posting, Event::Posted) => to(State::Posted).done(),
             (State::Franking | State::Resting | State::Weighing, Event::Cancel) => {
                 unwind("cancelled".to_owned())
             }
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
-    }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Do::Frank) => Undo::By(Step::Activity(Do::Refund)),
-            Step::Activity(Do::Refund | Do::Weigh) => Undo::Nothing,
-            Step::Activity(Do::Post) => Undo::Pivot,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(activity: &Do) -> Terms {
-        let kind = match activity {
-            Do::Frank => Some("stamp"),
-            Do::Post => Some("post"),
-            Do::Refund | Do::Weigh => None,
-        };
-        Terms {
-            effect: kind.map(|kind| EffectKind { kind, amount: None }),
-            timeout: Duration::from_secs(60),
-            retry: patient(),
-            unknown: WhenUnknown::Ask { settles_after: Duration::ZERO },
-            ..Terms::new()
-        }
-    }
-
-    fn called_off(_: CalledOff<Do>) -> String {
-        "called off".to_owned()
     }
 
     fn upcast(from: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
@@ -118,89 +101,68 @@ impl<const RELEASE: u16> Samples for Letter<RELEASE> {
         vec![()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Activity(Do::Frank) => vec![Sample::done(Event::Franked)],
-            Step::Activity(Do::Weigh) => vec![Sample::done(Event::Weighed)],
-            Step::Activity(Do::Post) => vec![Sample::done(Event::Posted)],
-            Step::Activity(Do::Refund) => Vec::new(),
-            Step::Tx(never) => match *never {},
+            Step::Frank => vec![Sample::done(Event::Franked)],
+            Step::Weigh => vec![Sample::done(Event::Weighed)],
+            Step::Post => vec![Sample::done(Event::Posted)],
         }
     }
 
-    fn signals() -> Vec<Event> {
-        vec![Event::Cancel]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Cancel]
     }
 }
 
 pub(crate) struct LetterSteps(pub(crate) Outside);
 
 impl LetterSteps {
-    /// What the outside does, and what has happened then.
-    fn op(activity: &Do) -> (&'static str, Event) {
-        match activity {
-            Do::Frank => ("frank", Event::Franked),
-            Do::Post => ("post", Event::Posted),
-            Do::Refund | Do::Weigh => unreachable!("nothing that is asked for outside"),
-        }
-    }
-}
-
-impl<const RELEASE: u16> Steps<Letter<RELEASE>> for LetterSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(
-        &self,
-        _: &mut PgConnection,
-        step: &Never,
-        _: &String,
-    ) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Do) -> Outcome<Event> {
-        if matches!(activity, Do::Weigh) {
-            return Outcome::event(Event::Weighed);
-        }
-        let (op, event) = Self::op(activity);
+    async fn ask(&self, op: &str, key: &Key, done: Event) -> Outcome<Event> {
         let request = Request::Do { op: op.to_owned(), key: key.to_string(), reference: None };
         match self.0.ask(request).await {
-            Ok(Reply::Done(reference)) => Outcome::confirmed(event, reference),
+            Ok(Reply::Done(reference)) => Outcome::confirmed(done, reference),
             Ok(_) => Outcome::NotDone(Cause::new("refused")),
             Err(cause) => Outcome::Unknown(cause),
         }
     }
 
-    async fn probe(&self, key: &ActivityKey, activity: &Do) -> Probe<Event> {
-        if matches!(activity, Do::Weigh) {
-            return Probe::NotHappened;
-        }
+    async fn find(&self, key: &Key, done: Event) -> Probe<Event> {
         match self.0.ask(Request::Ask { key: key.to_string() }).await {
-            Ok(Reply::Done(reference)) => {
-                let effect = Effect::Confirmed(reference);
-                Probe::Answered { event: Self::op(activity).1, effect }
-            }
+            Ok(Reply::Done(reference)) => Probe::confirmed(done, reference),
             Ok(Reply::Nothing) => Probe::NotHappened,
             Ok(_) => Probe::Unknown(Cause::new("refused")),
             Err(cause) => Probe::Unknown(cause),
         }
     }
+}
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        _: &Do,
-        _: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        let stamp = ActivityKey { undo: false, ..*key };
-        match self.0.ask(Request::Undo { key: stamp.to_string() }).await {
+impl Letters for LetterSteps {
+    async fn frank(&self, key: &Key) -> Outcome<Event> {
+        self.ask("frank", key, Event::Franked).await
+    }
+
+    async fn find_stamp(&self, key: &Key) -> Probe<Event> {
+        self.find(key, Event::Franked).await
+    }
+
+    async fn refund(&self, undoing: &Undoing<String>) -> Undone {
+        match self.0.ask(Request::Undo { key: undoing.step_key.to_string() }).await {
             Ok(Reply::Done(reference)) => Undone::Undone(Some(reference)),
             Ok(Reply::Nothing) => Undone::Nothing,
             Ok(_) => Undone::NotDone(Cause::new("refused")),
             Err(cause) => Undone::NotDone(cause),
         }
+    }
+
+    async fn weigh(&self, _: &Key) -> Outcome<Event> {
+        Outcome::event(Event::Weighed)
+    }
+
+    async fn post(&self, key: &Key) -> Outcome<Event> {
+        self.ask("post", key, Event::Posted).await
+    }
+
+    async fn find_post(&self, key: &Key) -> Probe<Event> {
+        self.find(key, Event::Posted).await
     }
 }

@@ -10,7 +10,7 @@ use stepwise_engine::Engine;
 
 use crate::{
     client::{give, start},
-    letter::{Event, Letter, NEW, OLD},
+    letter::{Letter, NEW, OLD, Signal},
     outside::Outside,
     provider::Manners,
     sagas,
@@ -47,7 +47,7 @@ async fn write_letters(stage: &mut Stage, time: Duration, releases: &[(&Engine, 
             };
             if stage.random.random_range(0..10) == 0 {
                 // Applied, refused or kept for who knows the version: all are answers.
-                give::<Letter<OLD>>(&stage.pool, id, "cancel", Event::Cancel)
+                give::<Letter<OLD>>(&stage.pool, id, "cancel", Signal::Cancel)
                     .await
                     .expect("the database is there");
             }

@@ -30,7 +30,7 @@ pub(crate) fn engine(
         .explored::<Trip, _>(TripSteps { outside: outside.clone(), sabotage })
         .explored::<Purchase, _>(PurchaseSteps(outside.clone()))
         .explored::<Nap, _>(NapSteps)
-        .explored::<Basket<true>, _>(BasketSteps)
-        .explored::<Basket<false>, _>(BasketSteps)
+        .explored::<Basket<true>, _>(BasketSteps { careful: true })
+        .explored::<Basket<false>, _>(BasketSteps { careful: false })
         .build()
 }

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Cause, Effect, EffectKind, EffectRow, Never, Next, Outcome, Probe,
-    Saga, Step, StepError, Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, stay,
+    Cause, Effect, Key, Next, Outcome, Probe, Saga, Terms, Undoing, Undone, Unexpected, signals,
+    stay, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -41,62 +40,51 @@ pub(crate) enum Event {
     Boom,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Do {
-    Book(u8),
-    TakeBack,
+signals! {
+    pub(crate) enum Signal as Event { Cancel => refuse, Note => refuse }
+}
+
+steps! {
+    pub(crate) enum Step done by Trips -> Event, undone for String {
+        Book(leg: u8) => call(book, booking(*leg)).probe(find).undo_call(take_back, long()),
+    }
+}
+
+fn long() -> Terms {
+    Terms { timeout: Duration::from_secs(60), retry: patient(), ..Terms::new() }
+}
+
+fn booking(leg: u8) -> Terms {
+    Terms {
+        effect: Terms::effect("booking").effect,
+        // Ten times as long as it takes: the machine may be busy.
+        settles_after: if leg == LATE_LEG { LATE * 10 } else { Duration::ZERO },
+        ..long()
+    }
 }
 
 impl Saga for Trip {
     const NAME: &'static str = "trip";
-    const VERSION: u16 = 1;
     type Input = ();
     type State = At;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Do;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = String;
 
     fn start((): ()) -> Next<Self> {
-        to(At { leg: 1, noted: 0 }).call(Do::Book(1))
+        to(At { leg: 1, noted: 0 }).run(Step::Book(1))
     }
 
     fn on(At { leg, noted }: At, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match event {
             Event::Booked if leg == LEGS => to(At { leg: 0, noted }).done(),
-            Event::Booked => to(At { leg: leg + 1, noted }).call(Do::Book(leg + 1)),
+            Event::Booked => to(At { leg: leg + 1, noted }).run(Step::Book(leg + 1)),
             Event::Declined => unwind("declined".to_owned()),
             Event::Cancel => unwind("cancelled".to_owned()),
             Event::Note => stay(At { leg, noted: noted + 1 }),
             Event::Boom => panic!("told to"),
         })
-    }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Do::Book(_)) => Undo::By(Step::Activity(Do::TakeBack)),
-            Step::Activity(Do::TakeBack) => Undo::Nothing,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(activity: &Do) -> Terms {
-        let late = matches!(activity, Do::Book(LATE_LEG));
-        Terms {
-            effect: matches!(activity, Do::Book(_))
-                .then_some(EffectKind { kind: "booking", amount: None }),
-            timeout: Duration::from_secs(60),
-            retry: patient(),
-            // Ten times as long as it takes: the machine may be busy.
-            unknown: WhenUnknown::Ask {
-                settles_after: if late { LATE * 10 } else { Duration::ZERO },
-            },
-            ..Terms::new()
-        }
-    }
-
-    fn called_off(_: CalledOff<Do>) -> String {
-        "called off".to_owned()
     }
 }
 
@@ -105,18 +93,16 @@ impl Samples for Trip {
         vec![()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Activity(Do::Book(_)) => {
+            Step::Book(_) => {
                 vec![Sample::done(Event::Booked), Sample::refused(Event::Declined)]
             }
-            Step::Activity(Do::TakeBack) => Vec::new(),
-            Step::Tx(never) => match *never {},
         }
     }
 
-    fn signals() -> Vec<Event> {
-        vec![Event::Cancel, Event::Note]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Cancel, Signal::Note]
     }
 
     /// All counts are alike.
@@ -130,22 +116,8 @@ pub(crate) struct TripSteps {
     pub(crate) sabotage: Option<Sabotage>,
 }
 
-impl Steps<Trip> for TripSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(
-        &self,
-        _: &mut PgConnection,
-        step: &Never,
-        _: &String,
-    ) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Do) -> Outcome<Event> {
-        let Do::Book(leg) = *activity else { unreachable!("undos come by undo_call") };
+impl Trips for TripSteps {
+    async fn book(&self, key: &Key, leg: &u8) -> Outcome<Event> {
         let request =
             Request::Do { op: format!("book-{leg}"), key: key.to_string(), reference: None };
         match self.outside.ask(request).await {
@@ -161,13 +133,13 @@ impl Steps<Trip> for TripSteps {
         }
     }
 
-    async fn probe(&self, key: &ActivityKey, _: &Do) -> Probe<Event> {
+    async fn find(&self, key: &Key, _: &u8) -> Probe<Event> {
         if self.sabotage == Some(Sabotage::Probe) {
             return Probe::NotHappened;
         }
         match self.outside.ask(Request::Ask { key: key.to_string() }).await {
             Ok(Reply::Done(reference) | Reply::Challenged(reference)) => {
-                Probe::Answered { event: Event::Booked, effect: Effect::Confirmed(reference) }
+                Probe::confirmed(Event::Booked, reference)
             }
             Ok(Reply::Nothing) => Probe::NotHappened,
             Ok(Reply::Declined) => {
@@ -178,15 +150,8 @@ impl Steps<Trip> for TripSteps {
         }
     }
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        _: &Do,
-        _: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        let booking = ActivityKey { undo: false, ..*key };
-        match self.outside.ask(Request::Undo { key: booking.to_string() }).await {
+    async fn take_back(&self, _: &u8, undoing: &Undoing<String>) -> Undone {
+        match self.outside.ask(Request::Undo { key: undoing.step_key.to_string() }).await {
             Ok(Reply::Done(reference)) => Undone::Undone(Some(reference)),
             Ok(Reply::Nothing) => Undone::Nothing,
             Ok(_) => Undone::NotDone(Cause::new("refused")),

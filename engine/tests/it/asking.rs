@@ -4,7 +4,7 @@ use stepwise_engine::{Answer, Once, Priority, Start, Status, signal_all};
 use uuid::Uuid;
 
 use crate::{
-    counter::{Counter, Event, State},
+    counter::{Counter, Signal, State},
     plain::{At, Five},
     world::{World, quick},
 };
@@ -24,7 +24,7 @@ async fn a_signal_reaches_every_open_instance_about_a_subject_once() {
     tx.commit().await.expect("the database is there");
     for expected in [Answer::Applied, Answer::Duplicate] {
         let mut tx = world.pool.begin().await.expect("the database is there");
-        let answers = signal_all::<Counter>(&mut tx, "meter", "tick", Event::Counted).await;
+        let answers = signal_all::<Counter>(&mut tx, "meter", "tick", Signal::Counted).await;
         tx.commit().await.expect("the database is there");
         let answers = answers.expect("they can be signalled");
         assert_eq!(answers, ids.iter().map(|id| (*id, expected)).collect::<Vec<_>>());

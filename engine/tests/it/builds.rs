@@ -5,7 +5,7 @@ use stepwise_engine::{Answer, notice};
 use uuid::Uuid;
 
 use crate::{
-    job::{Event, Input, Job},
+    job::{Input, Job, Signal},
     world::{World, eventually, quick},
 };
 
@@ -42,7 +42,7 @@ async fn what_a_newer_build_wrote_waits_for_one_that_can_read_it() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let id = of_newer_build(&world).await;
-    assert_eq!(world.signal::<Job>(id, "go", Event::Go).await, Answer::Kept);
+    assert_eq!(world.signal::<Job>(id, "go", Signal::Go).await, Answer::Kept);
     let seen =
         world.until(id, "its mark", |seen| seen.waiting_on.as_deref() == Some("version")).await;
     assert_eq!((seen.status.as_str(), seen.owner), ("running", None));
@@ -68,7 +68,7 @@ async fn while_a_worker_of_the_newer_build_lives_nobody_is_told() {
         Uuid::now_v7(),
     )
     .await;
-    world.signal::<Job>(id, "go", Event::Go).await;
+    world.signal::<Job>(id, "go", Signal::Go).await;
     eventually("the older one to leave it", async || {
         let unread = "-- name: test unread\nselect unread_by is not null and owner is null from saga.instance where saga_id = $1";
         sqlx::query_scalar(unread).bind(id).fetch_one(&world.pool).await.expect("it is there")

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     job::{Input as JobInput, Job},
     order::{Input, Order},
-    plain::{Event, Five},
+    plain::{Five, Signal},
     provider::Behaviour,
     world::{World, ann, eventually, quick},
 };
@@ -167,8 +167,11 @@ async fn a_plan_says_what_would_be_done_and_writes_nothing_to_any_instance() {
     assert_eq!((bulk.status.as_str(), bulk.items, bulk.refused, bulk.left), ("planned", 5, 2, 3));
     let summary = bulk::summary(&world.pool, bulk.bulk_id).await.expect("the database is there");
     assert_eq!(counts(&summary.statuses), [("unwinding", 3)]);
-    assert_eq!(counts(&summary.next), [("Cancel", 3)]);
-    assert_eq!(counts(&summary.undoes), [("Cancel", 6), ("Release", 3)]);
+    assert_eq!(counts(&summary.next), [("cancel Confirm", 3)]);
+    assert_eq!(
+        counts(&summary.undoes),
+        [("cancel Confirm", 3), ("cancel_created Create", 3), ("release Reserve", 3)]
+    );
     assert_eq!(
         counts(&summary.refusals),
         [("it is past its pivot: nothing is taken back any more", 2)]
@@ -216,7 +219,7 @@ async fn what_is_applied_is_what_was_planned() {
     apply(&world, &skip, 1_000).await;
     assert_eq!(done(&world, skip.bulk_id).await.applied, 3);
     for item in items(&world, skip.bulk_id).await {
-        assert_eq!(planned(&item).undoes, ["TakeBack(1)"], "the second is left out");
+        assert_eq!(planned(&item).undoes, ["take_back Step(1)"], "the second is left out");
         assert_eq!(world.ended(item.saga_id).await.status, "unwound");
     }
     assert_eq!((asked("undo-1"), asked("undo-2")), (3, 3));
@@ -267,7 +270,7 @@ async fn an_instance_that_has_moved_on_since_the_plan_is_left_alone() {
     let worker = world.worker(quick()).await;
     let ids = stuck_undos(&world, 3).await;
     let bulk = plan(&world, Verb::Skip, of("five")).await;
-    world.signal::<Five>(ids[1], "stop", Event::Stop).await;
+    world.signal::<Five>(ids[1], "stop", Signal::Stop).await;
     let seen = world.see(ids[1]).await;
     apply(&world, &bulk, 1_000).await;
     let end = done(&world, bulk.bulk_id).await;

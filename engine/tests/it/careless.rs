@@ -1,10 +1,8 @@
 //! A saga with children that have a pivot before its own: exploring refuses it, and a child that comes to its pivot all the same waits for a person.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Child, EffectRow, Engine, Joined, Next, Outcome, Saga, Start, Step,
-    StepError, Steps, Terms, Undo, Undone, Unexpected,
+    Child, Engine, Joined, Never, Next, Saga, Start, Unexpected, steps,
     testing::{Sample, Samples, explore},
     to,
 };
@@ -27,18 +25,18 @@ enum Event {
     Joined(Joined),
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-enum Never {}
+steps! {
+    enum Step done by CarelessSteps -> Event, undone for String {}
+}
 
 impl Saga for Careless {
     const NAME: &'static str = "careless";
-    const VERSION: u16 = 1;
     type Input = ();
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Never;
-    type Reason = ();
+    type Signal = Never;
+    type Step = Step;
+    type Reason = String;
 
     fn start((): ()) -> Next<Self> {
         let child = Child::of::<Root>(Start::new("settles", Todo::new("settles")));
@@ -52,18 +50,6 @@ impl Saga for Careless {
         }
     }
 
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(never) | Step::Activity(never) => match *never {},
-        }
-    }
-
-    fn terms(never: &Never) -> Terms {
-        match *never {}
-    }
-
-    fn called_off(_: CalledOff<Never>) {}
-
     fn joined(ends: &Joined) -> Option<Event> {
         Some(Event::Joined(*ends))
     }
@@ -74,38 +60,14 @@ impl Samples for Careless {
         vec![()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
-        match step {
-            Step::Tx(never) | Step::Activity(never) => match *never {},
-        }
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
+        match *step {}
     }
 }
 
 struct NoSteps;
 
-impl Steps<Careless> for NoSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, step: &Never, (): &()) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, _: &ActivityKey, step: &Never) -> Outcome<Event> {
-        match *step {}
-    }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        step: &Never,
-        _: Option<&EffectRow>,
-        (): &(),
-    ) -> Undone {
-        match *step {}
-    }
-}
+impl CarelessSteps for NoSteps {}
 
 fn engine(world: &World) -> Engine {
     let tasks = || TaskSteps(world.provider.clone());

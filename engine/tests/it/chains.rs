@@ -6,7 +6,7 @@ use stepwise_engine::{Answer, CallOff, Start, StartError, Status, testing::Clock
 
 use crate::{
     odd::{self, Odd},
-    order::{Event, Input, Order},
+    order::{Input, Order, Signal},
     plain::Five,
     provider::Behaviour,
     world::{World, engine, quick},
@@ -36,7 +36,7 @@ async fn a_chain_of_16_tx_steps_is_allowed_and_one_of_17_is_not() {
 
     for (links, status) in [(16, "completed"), (17, "stuck")] {
         let id = world.start::<Odd>(&format!("late {links}"), odd::Input::LateChain(links)).await;
-        assert_eq!(world.signal::<Odd>(id, "go", odd::Event::Go).await, Answer::Applied);
+        assert_eq!(world.signal::<Odd>(id, "go", odd::Signal::Go).await, Answer::Applied);
         assert_eq!(world.ended(id).await.status, status, "{links} links");
     }
     worker.stop().await;
@@ -175,7 +175,7 @@ async fn a_cancel_drops_a_chain_that_is_waiting_to_be_tried_again() {
     let id = world.start::<Order>("dropped chain", input("dropped chain")).await;
     world.until(id, "a failed chain", |seen| seen.attempt > 0).await;
     // `Placing` does not take a cancel; nothing is decided.
-    let answer = world.signal::<Order>(id, "no", Event::CancelRequested).await;
+    let answer = world.signal::<Order>(id, "no", Signal::CancelRequested).await;
     assert_eq!(answer, Answer::Refused);
     let seen = world.see(id).await;
     assert_eq!(seen.status, "running");
@@ -223,7 +223,7 @@ async fn two_chains_that_really_deadlock_both_end() {
         .execute(&mut *tx)
         .await
         .expect("a superuser may");
-    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "note", Event::Noted).await;
+    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "note", Signal::Noted).await;
     assert_eq!(answer.expect("it is there"), Answer::Applied);
     gate.add_permits(1);
     sqlx::query("-- name: test cross\nselect from test.orders where id = 'crossed' for update")
@@ -272,7 +272,7 @@ async fn an_activity_pivot_done_after_a_cancel_was_taken_needs_a_person() {
     let gate = world.provider.hold("charge");
     let id = world.start::<Odd>("charged", odd::Input::Charge).await;
     world.asked("charge", 1).await;
-    assert_eq!(world.signal::<Odd>(id, "stop", odd::Event::Stop).await, Answer::Applied);
+    assert_eq!(world.signal::<Odd>(id, "stop", odd::Signal::Stop).await, Answer::Applied);
     gate.add_permits(1);
     let seen = world.ended(id).await;
     assert_eq!(seen.status, "stuck", "never unwound while the charge stands: {seen:?}");
@@ -316,7 +316,7 @@ async fn an_attempt_not_done_settles_no_earlier_one_that_is_unknown() {
             seen.attempt == 2 && seen.waiting_on.as_deref() == Some("retry")
         })
         .await;
-    assert_eq!(world.signal::<Odd>(id, "stop", odd::Event::Stop).await, Answer::Applied);
+    assert_eq!(world.signal::<Odd>(id, "stop", odd::Signal::Stop).await, Answer::Applied);
     assert_eq!(world.ended(id).await.status, "unwound");
     assert_eq!(world.provider.requests("unpost").len(), 1, "the first attempt had posted");
     worker.stop().await;

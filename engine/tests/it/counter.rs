@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, Answer, CalledOff, Early, EffectRow, Next, Outcome, Saga, Start, Step, StepError,
-    Steps, Terms, Undo, Undone, Unexpected, stay,
+    Answer, Next, Saga, Start, Unexpected, signals, stay, steps,
     testing::{Sample, Samples, explore},
     to,
 };
@@ -33,18 +31,22 @@ pub(crate) enum Event {
     Archive,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Never {}
+signals! {
+    pub(crate) enum Signal as Event { Counted => refuse, Close => refuse, Archive => keep }
+}
+
+steps! {
+    pub(crate) enum Step done by Counting -> Event, undone for String {}
+}
 
 impl Saga for Counter {
     const NAME: &'static str = "counter";
-    const VERSION: u16 = 1;
     type Input = u32;
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Never;
-    type Reason = ();
+    type Signal = Signal;
+    type Step = Step;
+    type Reason = String;
 
     fn start(before: u32) -> Next<Self> {
         to(State::Counting { before, since: 0 }).wait()
@@ -63,22 +65,6 @@ impl Saga for Counter {
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(never) | Step::Activity(never) => match *never {},
-        }
-    }
-
-    fn terms(activity: &Never) -> Terms {
-        match *activity {}
-    }
-
-    fn called_off(_: CalledOff<Never>) {}
-
-    fn early(signal: &Event) -> Early {
-        if matches!(signal, Event::Archive) { Early::Keep } else { Early::Refuse }
-    }
 }
 
 impl Samples for Counter {
@@ -86,42 +72,18 @@ impl Samples for Counter {
         vec![0]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
-        match step {
-            Step::Tx(never) | Step::Activity(never) => match *never {},
-        }
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
+        match *step {}
     }
 
-    fn signals() -> Vec<Event> {
-        vec![Event::Counted, Event::Close, Event::Archive]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Counted, Signal::Close, Signal::Archive]
     }
 }
 
 pub(crate) struct CounterSteps;
 
-impl Steps<Counter> for CounterSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, step: &Never, _: &()) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, _: &ActivityKey, activity: &Never) -> Outcome<Event> {
-        match *activity {}
-    }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        undo: &Never,
-        _: Option<&EffectRow>,
-        _: &(),
-    ) -> Undone {
-        match *undo {}
-    }
-}
+impl Counting for CounterSteps {}
 
 #[tokio::test]
 async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to_it() {
@@ -132,13 +94,13 @@ async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to
     let start = Start::new("meter", 10).key("second").tag("site", "north").within(hour);
     let first = world.engine.start::<Counter>(&mut tx, start).await.expect("it can be started").id;
     tx.commit().await.expect("the database is there");
-    assert_eq!(world.signal::<Counter>(first, "archive", Event::Archive).await, Answer::Kept);
+    assert_eq!(world.signal::<Counter>(first, "archive", Signal::Archive).await, Answer::Kept);
     for n in 0..ENOUGH {
-        let answer = world.signal::<Counter>(first, &format!("count-{n}"), Event::Counted).await;
+        let answer = world.signal::<Counter>(first, &format!("count-{n}"), Signal::Counted).await;
         assert_eq!(answer, Answer::Applied);
     }
     assert_eq!(world.see(first).await.status, "completed");
-    let late = world.signal::<Counter>(first, "late", Event::Counted).await;
+    let late = world.signal::<Counter>(first, "late", Signal::Counted).await;
     assert_eq!(late, Answer::Refused, "it has ended");
 
     let (second, key, tags, has_deadline): (Uuid, String, serde_json::Value, bool) = sqlx::query_as(
@@ -150,7 +112,7 @@ async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to
     .expect("there is one open instance");
     assert_eq!((key.as_str(), tags), ("second", serde_json::json!({ "site": "north" })));
     assert!(has_deadline);
-    let again = world.signal::<Counter>(second, "count-0", Event::Counted).await;
+    let again = world.signal::<Counter>(second, "count-0", Signal::Counted).await;
     assert_eq!(again, Answer::Duplicate, "a sender that repeats itself counts once");
     let state: State = serde_json::from_str(&world.see(second).await.state).expect("it is one");
     assert_eq!(state, State::Counting { before: 13, since: 0 });
@@ -159,7 +121,7 @@ async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to
     let own = journal.iter().filter(|row| row.0 != "released").count();
     assert_eq!(own, 1, "a journal of its own: {journal:?}");
 
-    assert_eq!(world.signal::<Counter>(second, "close", Event::Close).await, Answer::Applied);
+    assert_eq!(world.signal::<Counter>(second, "close", Signal::Close).await, Answer::Applied);
     assert_eq!(world.ended(second).await.status, "completed", "it takes the kept signal");
     worker.stop().await;
     world.close().await;

@@ -11,7 +11,7 @@ use stepwise_engine::{
 use uuid::Uuid;
 
 use crate::{
-    job::{Event, Input, Job},
+    job::{Input, Job, Signal},
     parcel::v1,
     provider::Behaviour,
     tasks::{Root, Todo},
@@ -148,7 +148,7 @@ async fn past_its_pivot_a_deadline_is_journalled_and_told_once_and_nothing_unwin
     assert_eq!(told, [(id, Kind::Deadline, why)], "what unwinds in time tells nothing");
     let seen = world.see(id).await;
     assert_eq!((seen.status.as_str(), seen.waiting_on.as_deref()), ("running", Some("signal")));
-    world.signal::<Job>(id, "go", Event::Go).await;
+    world.signal::<Job>(id, "go", Signal::Go).await;
     assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     other.stop().await;

@@ -7,9 +7,9 @@ use stepwise_engine::{Answer, operate::Verb};
 use uuid::Uuid;
 
 use crate::{
-    order::{Event, Input, Order},
+    order::{Input, Order, Signal},
     provider::Behaviour,
-    tasks::{Event as TaskEvent, Leaf, Root, Todo},
+    tasks::{Leaf, Root, Signal as TaskSignal, Todo},
     world::{World, ann, applied, eventually, quick},
 };
 
@@ -52,7 +52,7 @@ async fn a_kept_cancellation_unwinds_a_paused_instance_that_was_calling_when_it_
     world.asked("confirm", 1).await;
     applied(&world.operate(id, &ann(Verb::Pause)).await);
     gate.add_permits(1);
-    let kept = world.signal::<Order>(id, "cancel", Event::CancelRequested).await;
+    let kept = world.signal::<Order>(id, "cancel", Signal::CancelRequested).await;
     assert_eq!(kept, Answer::Kept);
     applied(&world.operate(id, &ann(Verb::Resume)).await);
     let seen = world.ended(id).await;
@@ -76,7 +76,7 @@ async fn a_stuck_instance_takes_a_kept_cancellation_before_it_goes_on_or_refuses
         world.provider.script(stumbles, [by]);
         let id = order(&world, stumbles).await;
         assert_eq!(world.ended(id).await.status, "stuck");
-        let kept = world.signal::<Order>(id, "cancel", Event::CancelRequested).await;
+        let kept = world.signal::<Order>(id, "cancel", Signal::CancelRequested).await;
         assert_eq!(kept, Answer::Kept);
         applied(&world.operate(id, &ann(Verb::Retry)).await);
         assert_eq!(world.ended(id).await.status, ends.0, "{stumbles}");
@@ -95,7 +95,7 @@ async fn signals_kept_by_an_instance_that_unwinds_for_another_reason_are_refused
     world.provider.script("cancel", [Behaviour::Declines]);
     let id = order(&world, "declined").await;
     assert_eq!(world.ended(id).await.status, "stuck");
-    let kept = world.signal::<Order>(id, "cancel", Event::CancelRequested).await;
+    let kept = world.signal::<Order>(id, "cancel", Signal::CancelRequested).await;
     assert_eq!((kept, answer(&world, id, "cancel").await.1), (Answer::Kept, 1));
     applied(&world.operate(id, &ann(Verb::Skip)).await);
     let seen = world.ended(id).await;
@@ -121,7 +121,7 @@ async fn an_ended_child_that_waits_for_its_parent_takes_no_kept_signal() {
     .await
     .expect("the child is there");
     applied(&world.operate(id, &ann(Verb::Pause)).await);
-    assert_eq!(world.signal::<Leaf>(id, "note", TaskEvent::Note).await, Answer::Kept);
+    assert_eq!(world.signal::<Leaf>(id, "note", TaskSignal::Note).await, Answer::Kept);
     child.add_permits(1);
     applied(&world.operate(id, &ann(Verb::Resume)).await);
     let at_its_end = |seen: &crate::world::Seen| seen.waiting_on.as_deref() == Some("parent");

@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, time::SystemTime};
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Engine, Start, Status, Step, Steps,
+    Engine, Start, Status,
     testing::{
         Database, Sample, Samples, Trial, explore, survives_every_crash, unwinds_from_every_step,
     },
@@ -114,12 +114,13 @@ struct Trips(trip::Agency);
 
 impl Trial for Trips {
     type Saga = trip::Trip;
+    type Services = trip::Agency;
 
     async fn prepare(&self, pool: &PgPool) {
         sqlx::raw_sql(trip::TABLES).execute(pool).await.expect("the table is new");
     }
 
-    fn steps(&self, _: PgPool) -> impl Steps<trip::Trip> {
+    fn services(&self, _: PgPool) -> trip::Agency {
         self.0.clone()
     }
 
@@ -166,10 +167,12 @@ impl Samples for trip::Trip {
         vec!["Rome".to_owned()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<trip::Event>> {
+    fn outcomes(step: &trip::Step) -> Vec<Sample<trip::Event>> {
         match step {
-            Step::Tx(_) => vec![Sample::done(trip::Event::Noted)],
-            Step::Activity(_) => {
+            trip::Step::Open(_) | trip::Step::Confirm(_) => {
+                vec![Sample::done(trip::Event::Noted)]
+            }
+            trip::Step::Book(..) => {
                 vec![Sample::done(trip::Event::Booked), Sample::refused(trip::Event::SoldOut)]
             }
         }
@@ -181,13 +184,13 @@ impl Samples for subscription::Subscription {
         vec![1, 2]
     }
 
-    fn outcomes(_: &Step<Self>) -> Vec<Sample<subscription::Event>> {
+    fn outcomes(_: &subscription::Step) -> Vec<Sample<subscription::Event>> {
         use subscription::Event;
         vec![Sample::done(Event::Charged), Sample::refused(Event::Refused)]
     }
 
-    fn signals() -> Vec<subscription::Event> {
-        vec![subscription::Event::Cancel]
+    fn signals() -> Vec<subscription::Signal> {
+        vec![subscription::Signal::Cancel]
     }
 }
 
@@ -196,7 +199,7 @@ impl Samples for import::Row {
         vec![0]
     }
 
-    fn outcomes(_: &Step<Self>) -> Vec<Sample<import::RowEvent>> {
+    fn outcomes(_: &import::RowStep) -> Vec<Sample<import::RowEvent>> {
         use import::RowEvent;
         vec![Sample::done(RowEvent::Found), Sample::refused(RowEvent::NoSuchStreet)]
     }
@@ -207,7 +210,7 @@ impl Samples for import::Import {
         vec![1]
     }
 
-    fn outcomes(_: &Step<Self>) -> Vec<Sample<import::Event>> {
+    fn outcomes(_: &import::Step) -> Vec<Sample<import::Event>> {
         vec![Sample::done(import::Event::Reported)]
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, CallOff, Engine, EngineBuilder, SignalError, Status, Steps, WorkerConfig,
+    Answer, CallOff, Engine, EngineBuilder, SignalError, Status, WorkerConfig,
     operate::{Operated, Refusal, Verb},
     testing::{Trial, survives_every_crash, unwinds_from_every_step},
 };
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     provider::{Behaviour, Provider},
-    tasks::{Event, Leaf, Root, TaskSteps, Todo},
+    tasks::{Leaf, Root, Signal, TaskSteps, Todo},
     world::{World, ann, eventually, quick},
 };
 
@@ -163,7 +163,10 @@ async fn a_cancelled_parent_takes_children_back_wherever_they_are() {
         .await;
     held.add_permits(1);
     let seen = world.ended(id).await;
-    assert_eq!((seen.status.as_str(), seen.reason.as_deref()), ("unwound", Some("\"not wanted\"")));
+    assert_eq!(
+        (seen.status.as_str(), seen.reason.as_deref()),
+        ("unwound", Some("\"cancelled: not wanted\""))
+    );
     assert!(all_children(&world.pool, id, "unwound", None).await);
     assert_eq!(open_work(&world.provider), Vec::<String>::new());
     assert_eq!(cancel(&world, id).await, CallOff::Ended);
@@ -200,7 +203,7 @@ async fn past_the_pivot_nothing_is_cancelled_and_before_the_join_a_signal_may_on
     let part = world.provider.hold("do-part-0");
     let id = world.start::<Root>("whole", Todo::new("whole").with(parts(1))).await;
     world.asked("do-part-0", 1).await;
-    assert_eq!(world.signal::<Root>(id, "note", Event::Note).await, Answer::Applied);
+    assert_eq!(world.signal::<Root>(id, "note", Signal::Note).await, Answer::Applied);
     assert_eq!(world.see(id).await.waiting_on.as_deref(), Some("children"));
     part.add_permits(1);
     assert_eq!(world.ended(id).await.status, "completed");
@@ -246,8 +249,9 @@ struct Families {
 
 impl Trial for Families {
     type Saga = Root;
+    type Services = TaskSteps;
 
-    fn steps(&self, _: PgPool) -> impl Steps<Root> {
+    fn services(&self, _: PgPool) -> TaskSteps {
         TaskSteps(self.provider.clone())
     }
 

@@ -3,18 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, EffectKind, EffectRow, Next, Outcome, Saga, Step, StepError, Steps,
-    Terms, Undo, Undone, Unexpected,
+    CalledOff, Key, Next, Outcome, Saga, Terms, Undoing, Undone, Unexpected, signals, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
 
-use crate::{
-    plain::Never,
-    provider::{Answer, Provider, cause, quick},
-};
+use crate::provider::{Answer, Provider, cause, quick};
 
 pub(crate) struct Job;
 
@@ -48,34 +43,55 @@ pub(crate) enum Event {
     Go,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Activity {
-    Work,
-    TakeBack,
-    Charge,
+signals! {
+    pub(crate) enum Signal as Event { Go => refuse }
+}
+
+steps! {
+    pub(crate) enum Step done by Jobs -> Event, undone for Reason {
+        Work => call(work, job()).repeatable().undo_call(take_back, job()),
+        Charge => call(charge, job()).repeatable().pivot(),
+    }
+}
+
+fn job() -> Terms {
+    Terms { retry: quick(), ..Terms::effect("job") }
 }
 
 /// Why it was called off.
-pub(crate) type Reason = String;
+#[derive(Serialize, Deserialize, Clone, Debug)]
+#[serde(transparent)]
+pub(crate) struct Reason(String);
+
+impl From<CalledOff<Step>> for Reason {
+    fn from(why: CalledOff<Step>) -> Self {
+        let why = match why {
+            CalledOff::GaveUp(_) => "gave up",
+            CalledOff::Deadline => "deadline",
+            CalledOff::ByParent => "by its parent",
+            CalledOff::Cancelled(_) => "cancelled",
+        };
+        Self(why.to_owned())
+    }
+}
 
 use Event as E;
 use State as S;
 
 impl Saga for Job {
     const NAME: &'static str = "job";
-    const VERSION: u16 = 1;
     type Input = Input;
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Activity;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = Reason;
 
     fn start(input: Input) -> Next<Self> {
         match input {
             Input::Nothing => to(S::Over).done(),
-            Input::Work => to(S::Working).call(Activity::Work),
-            Input::Charge => to(S::Charging).call(Activity::Charge),
+            Input::Work => to(S::Working).run(Step::Work),
+            Input::Charge => to(S::Charging).run(Step::Charge),
             Input::Wait => to(S::Waiting).wait(),
             Input::Sleep => to(S::Sleeping).sleep(Duration::from_secs(86_400), E::Done),
         }
@@ -85,79 +101,42 @@ impl Saga for Job {
         Ok(match (state, event) {
             (S::Working | S::Sleeping, E::Done) | (S::Waiting, E::Go) => to(S::Over).done(),
             (S::Charging, E::Done) => to(S::Waiting).wait(),
-            (S::Working | S::Charging, E::Declined) => unwind("declined".to_owned()),
+            (S::Working | S::Charging, E::Declined) => unwind(Reason("declined".to_owned())),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
-    }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Activity::Work) => Undo::By(Step::Activity(Activity::TakeBack)),
-            Step::Activity(Activity::Charge) => Undo::Pivot,
-            Step::Activity(Activity::TakeBack) => Undo::Nothing,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(_: &Activity) -> Terms {
-        Terms {
-            effect: Some(EffectKind { kind: "job", amount: None }),
-            retry: quick(),
-            ..Terms::new()
-        }
-    }
-
-    fn called_off(why: CalledOff<Activity>) -> Reason {
-        match why {
-            CalledOff::GaveUp(_) => "gave up",
-            CalledOff::Deadline => "deadline",
-            CalledOff::ByParent => "by its parent",
-            CalledOff::Cancelled(_) => "cancelled",
-        }
-        .to_owned()
     }
 }
 
 pub(crate) struct JobSteps(pub(crate) Arc<Provider>);
 
-impl Steps<Job> for JobSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(
-        &self,
-        _: &mut PgConnection,
-        step: &Never,
-        _: &Reason,
-    ) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let op = format!("{activity:?}").to_lowercase();
-        match self.0.ask(&op, &key.to_string(), None, "").await {
+impl JobSteps {
+    async fn ask(&self, op: &str, key: &Key) -> Outcome<Event> {
+        match self.0.ask(op, &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(E::Done, reference),
             Answer::Declined => Outcome::refuted(E::Declined),
             Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
+}
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        _: &Activity,
-        effect: Option<&EffectRow>,
-        reason: &Reason,
-    ) -> Undone {
-        let reference = effect.and_then(|effect| effect.reference.as_deref());
-        match self.0.ask("takeback", &key.to_string(), reference, reason).await {
+impl Jobs for JobSteps {
+    async fn work(&self, key: &Key) -> Outcome<Event> {
+        self.ask("work", key).await
+    }
+
+    async fn take_back(&self, undoing: &Undoing<Reason>) -> Undone {
+        let (key, reference) = (undoing.key.to_string(), undoing.reference.as_deref());
+        match self.0.ask("takeback", &key, reference, &undoing.reason.0).await {
             Answer::Done(_) if reference.is_none() => Undone::Nothing,
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
+    }
+
+    async fn charge(&self, key: &Key) -> Outcome<Event> {
+        self.ask("charge", key).await
     }
 }
 
@@ -166,14 +145,15 @@ impl Samples for Job {
         vec![Input::Nothing, Input::Work, Input::Charge, Input::Wait, Input::Sleep]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Activity(_) => vec![Sample::done(E::Done), Sample::refused(E::Declined)],
-            Step::Tx(never) => match *never {},
+            Step::Work | Step::Charge => {
+                vec![Sample::done(E::Done), Sample::refused(E::Declined)]
+            }
         }
     }
 
-    fn signals() -> Vec<Event> {
-        vec![E::Go]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Go]
     }
 }

@@ -1,12 +1,12 @@
-//! `Journey`: undos that do not wait for each other, a step that may be skipped, an activity that a tx step takes back.
+//! `Journey`: undos that do not wait for each other, a step that may be skipped, a call that a tx step takes back.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, EffectKind, EffectRow, Next, Outcome, Rest, Retry, Saga, Step,
-    StepError, Steps, Terms, Undo, Undone, Unexpected,
+    CalledOff, Done, Key, Never, Next, Outcome, Rest, Retry, Saga, StepError, Terms, Undoing,
+    Undone, Unexpected, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -40,137 +40,129 @@ pub(crate) enum Event {
     Mailed,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Tx {
-    Issue,
-    Return,
+steps! {
+    pub(crate) enum Step done by Journeys -> Event, undone for Reason {
+        Book(nth: u8) => call(book, booking()).repeatable().undo_call(unbook, patient()),
+        Insure => call(insure, hesitant()).repeatable().no_undo(),
+        Deposit => call(deposit, booking()).repeatable().undo_tx(give_back),
+        Check => call(check, patient()).repeatable().no_undo(),
+        Issue => tx(issue).pivot(),
+        Mail { to: String } => call(mail, patient()).repeatable().no_undo(),
+    }
+}
+
+fn patient() -> Terms {
+    Terms { retry: quick(), enough: Some(5), ..Terms::new() }
+}
+
+fn booking() -> Terms {
+    Terms { effect: Terms::effect("booking").effect, ..patient() }
+}
+
+fn hesitant() -> Terms {
+    Terms { retry: Retry { base: MINUTE, cap: MINUTE }, ..patient() }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Activity {
-    Book(u8),
-    Unbook(u8),
-    Insure,
-    Deposit,
-    Check,
-    Mail { to: String },
+#[serde(transparent)]
+pub(crate) struct Reason(String);
+
+impl From<CalledOff<Step>> for Reason {
+    fn from(why: CalledOff<Step>) -> Self {
+        match why {
+            CalledOff::Cancelled(why) => Self(why),
+            _ => Self("called off".to_owned()),
+        }
+    }
 }
 
 impl Saga for Journey {
     const NAME: &'static str = "journey";
-    const VERSION: u16 = 1;
     type Input = ();
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Activity;
-    type Reason = String;
+    type Signal = Never;
+    type Step = Step;
+    type Reason = Reason;
 
     fn start((): ()) -> Next<Self> {
-        to(State::Booking(1)).call(Activity::Book(1))
+        to(State::Booking(1)).run(Step::Book(1))
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         use {Event as E, State as S};
         Ok(match (state, event) {
-            (S::Booking(3), E::Booked) => to(S::Insuring).call(Activity::Insure),
-            (S::Booking(n), E::Booked) => to(S::Booking(n + 1)).call(Activity::Book(n + 1)),
-            (S::Insuring, E::Insured | E::Uninsured) => to(S::Depositing).call(Activity::Deposit),
-            (S::Depositing, E::Deposited) => to(S::Checking).call(Activity::Check),
-            (S::Checking, E::Checked) => to(S::Issuing).run(Tx::Issue),
-            (S::Checking | S::Booking(_), E::Full) => unwind("full".to_owned()),
-            (S::Issuing, E::Issued) => to(S::Mailing).call(Activity::Mail { to: "a".to_owned() }),
+            (S::Booking(3), E::Booked) => to(S::Insuring).run(Step::Insure),
+            (S::Booking(n), E::Booked) => to(S::Booking(n + 1)).run(Step::Book(n + 1)),
+            (S::Insuring, E::Insured | E::Uninsured) => to(S::Depositing).run(Step::Deposit),
+            (S::Depositing, E::Deposited) => to(S::Checking).run(Step::Check),
+            (S::Checking, E::Checked) => to(S::Issuing).run(Step::Issue),
+            (S::Checking | S::Booking(_), E::Full) => unwind(Reason("full".to_owned())),
+            (S::Issuing, E::Issued) => to(S::Mailing).run(Step::Mail { to: "a".to_owned() }),
             (S::Mailing, E::Mailed) => to(S::Over).done(),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
 
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Activity::Book(n)) => Undo::By(Step::Activity(Activity::Unbook(*n))),
-            Step::Activity(Activity::Deposit) => Undo::By(Step::Tx(Tx::Return)),
-            Step::Tx(Tx::Issue) => Undo::Pivot,
-            Step::Tx(Tx::Return)
-            | Step::Activity(
-                Activity::Unbook(_) | Activity::Insure | Activity::Check | Activity::Mail { .. },
-            ) => Undo::Nothing,
-        }
-    }
-
-    fn terms(activity: &Activity) -> Terms {
-        let effect = matches!(activity, Activity::Book(_) | Activity::Deposit)
-            .then_some(EffectKind { kind: "booking", amount: None });
-        let retry = match activity {
-            Activity::Insure => Retry { base: MINUTE, cap: MINUTE },
-            _ => quick(),
-        };
-        Terms { effect, retry, enough: Some(5), ..Terms::new() }
-    }
-
-    fn called_off(why: CalledOff<Activity>) -> String {
-        match why {
-            CalledOff::Cancelled(why) => why,
-            _ => "called off".to_owned(),
-        }
-    }
-
-    fn on_failed_undo(_: &Step<Self>) -> Rest {
+    fn on_failed_undo(_: &Done<Step>) -> Rest {
         Rest::GoesOn
     }
 
-    fn skipped(step: &Step<Self>) -> Option<Event> {
-        matches!(step, Step::Activity(Activity::Insure)).then_some(Event::Uninsured)
+    fn skipped(step: &Step) -> Option<Event> {
+        matches!(step, Step::Insure).then_some(Event::Uninsured)
     }
 }
 
 pub(crate) struct JourneySteps(pub(crate) Arc<Provider>);
 
-impl Steps<Journey> for JourneySteps {
-    async fn run(&self, _: &mut PgConnection, _: &Tx) -> Result<Event, StepError> {
-        Ok(Event::Issued)
-    }
-
-    async fn undo_run(&self, tx: &mut PgConnection, _: &Tx, _: &String) -> Result<(), StepError> {
-        self.0.in_tx("return", tx).await?;
-        Ok(())
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let (op, event) = match activity {
-            Activity::Book(n) => (format!("book-{n}"), Event::Booked),
-            Activity::Insure => ("insure".to_owned(), Event::Insured),
-            Activity::Deposit => ("deposit".to_owned(), Event::Deposited),
-            Activity::Check => ("check".to_owned(), Event::Checked),
-            Activity::Mail { to } => (format!("mail-{to}"), Event::Mailed),
-            Activity::Unbook(_) => unreachable!("an undo"),
-        };
-        match self.0.ask(&op, &key.to_string(), None, "").await {
+impl JourneySteps {
+    async fn ask(&self, op: &str, key: &Key, event: Event) -> Outcome<Event> {
+        match self.0.ask(op, &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(event, reference),
             Answer::Declined => Outcome::refuted(Event::Full),
             Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
+}
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        undo: &Activity,
-        effect: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        let Activity::Unbook(n) = undo else { unreachable!("no undo") };
-        let reference = effect.and_then(|effect| effect.reference.as_deref());
-        match self
-            .0
-            .ask(&format!("unbook-{n}"), &key.to_string(), None, reference.unwrap_or(""))
-            .await
-        {
+impl Journeys for JourneySteps {
+    async fn book(&self, key: &Key, nth: &u8) -> Outcome<Event> {
+        self.ask(&format!("book-{nth}"), key, Event::Booked).await
+    }
+
+    async fn unbook(&self, nth: &u8, undoing: &Undoing<Reason>) -> Undone {
+        let (op, key) = (format!("unbook-{nth}"), undoing.key.to_string());
+        match self.0.ask(&op, &key, None, undoing.reference.as_deref().unwrap_or("")).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("travelled already")),
             Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
+    }
+
+    async fn insure(&self, key: &Key) -> Outcome<Event> {
+        self.ask("insure", key, Event::Insured).await
+    }
+
+    async fn deposit(&self, key: &Key) -> Outcome<Event> {
+        self.ask("deposit", key, Event::Deposited).await
+    }
+
+    async fn give_back(&self, tx: &mut PgConnection, _: &Undoing<Reason>) -> Result<(), StepError> {
+        Ok(self.0.in_tx("return", tx).await?)
+    }
+
+    async fn check(&self, key: &Key) -> Outcome<Event> {
+        self.ask("check", key, Event::Checked).await
+    }
+
+    async fn issue(&self, _: &mut PgConnection) -> Result<Event, StepError> {
+        Ok(Event::Issued)
+    }
+
+    async fn mail(&self, key: &Key, to: &String) -> Outcome<Event> {
+        self.ask(&format!("mail-{to}"), key, Event::Mailed).await
     }
 }
 
@@ -179,23 +171,18 @@ impl Samples for Journey {
         vec![()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Tx(Tx::Issue) => vec![Sample::done(Event::Issued)],
-            Step::Activity(Activity::Book(_)) => {
+            Step::Issue => vec![Sample::done(Event::Issued)],
+            Step::Book(_) => {
                 vec![Sample::done(Event::Booked), Sample::refused(Event::Full)]
             }
-            Step::Activity(Activity::Check) => {
+            Step::Check => {
                 vec![Sample::done(Event::Checked), Sample::refused(Event::Full)]
             }
-            Step::Activity(Activity::Insure) => vec![Sample::done(Event::Insured)],
-            Step::Activity(Activity::Deposit) => vec![Sample::done(Event::Deposited)],
-            Step::Activity(Activity::Mail { .. }) => vec![Sample::done(Event::Mailed)],
-            Step::Tx(Tx::Return) | Step::Activity(Activity::Unbook(_)) => Vec::new(),
+            Step::Insure => vec![Sample::done(Event::Insured)],
+            Step::Deposit => vec![Sample::done(Event::Deposited)],
+            Step::Mail { .. } => vec![Sample::done(Event::Mailed)],
         }
-    }
-
-    fn signals() -> Vec<Event> {
-        Vec::new()
     }
 }

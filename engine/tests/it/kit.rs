@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Engine, Start, Status, Step, Steps, signal,
+    Answer, Done, Engine, Start, Status, signal,
     testing::{
         Asks, Sample, Samples, Trial, explore, survives_every_crash, unwinds_from_every_step, walk,
     },
@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::{
     order::{
-        APPROVAL, Activity, Event as E, Input, ORDER_TABLES, Order, OrderSteps, Reason, State as S,
-        Tx,
+        APPROVAL, Event as E, Input, ORDER_TABLES, Order, OrderSteps, Reason, Signal, State as S,
+        Step,
     },
-    plain::{At, Do, Event as FiveEvent, Five},
+    plain::{self, At, Event as FiveEvent, Five},
     provider::{Behaviour, Provider},
 };
 
@@ -31,7 +31,7 @@ fn created() -> E {
 #[test]
 fn a_story_without_a_database_places_an_order() {
     let mut order = walk::<Order>(input());
-    assert!(matches!(order.asks(), Asks::Run(Tx::Reserve(_))));
+    assert!(matches!(order.asks(), Asks::Run(Step::Reserve(_))));
     order.answers(E::Reserved).answers(created()).answers(E::Confirmed);
     assert_eq!(order.open_undos().len(), 3, "the way back is open until the pivot");
     order.answers(E::Placed);
@@ -48,17 +48,17 @@ fn a_story_takes_back_last_first_and_knows_why() {
     assert!(matches!(order.reason(), Some(Reason::Declined)));
     order.takes_all_back();
     assert_eq!(order.status(), Status::Unwound);
-    assert_eq!(order.steps(), ["Reserve", "Create", "Confirm", "Cancel", "Release"]);
+    assert_eq!(order.steps(), ["Reserve", "Create", "Confirm", "cancel_created", "release"]);
 }
 
 #[test]
 fn a_story_settles_what_is_in_flight_before_it_takes_back() {
     let mut order = walk::<Order>(input());
     order.answers(E::Reserved);
-    assert_eq!(order.signal(E::CancelRequested), Answer::Applied);
-    assert!(matches!(order.asks(), Asks::Call(Activity::Create)), "settled first");
+    assert_eq!(order.signal(Signal::CancelRequested), Answer::Applied);
+    assert!(matches!(order.asks(), Asks::Call(Step::Create)), "settled first");
     order.answers(created());
-    assert!(matches!(order.asks(), Asks::Undo(Step::Activity(Activity::Cancel))));
+    assert!(matches!(order.asks(), Asks::Undo(Done::Step(Step::Create))));
     order.cannot_take_back();
     assert_eq!(order.status(), Status::Stuck);
     assert_eq!(order.open_undos().len(), 2, "what is left to do is listed");
@@ -68,14 +68,14 @@ fn a_story_settles_what_is_in_flight_before_it_takes_back() {
 fn a_story_keeps_an_early_signal_and_lets_time_pass() {
     let mut order = walk::<Order>(input());
     order.answers(E::Reserved).answers(created());
-    assert_eq!(order.signal(E::Approved), Answer::Kept);
+    assert_eq!(order.signal(Signal::Approved), Answer::Kept);
     order.answers(E::ApprovalRequired);
-    assert!(matches!(order.asks(), Asks::Run(Tx::Place(_))), "the kept approval was taken");
+    assert!(matches!(order.asks(), Asks::Run(Step::Place(_))), "the kept approval was taken");
 
     let mut order = walk::<Order>(input());
     order.answers(E::Reserved).answers(created()).answers(E::ApprovalRequired);
     assert!(matches!(order.asks(), Asks::Wait(Some((delay, _))) if delay == APPROVAL));
-    order.signal(E::Noted);
+    order.signal(Signal::Noted);
     assert!(matches!(order.asks(), Asks::Wait(Some((delay, _))) if delay == APPROVAL));
     order.time_passes().takes_all_back();
     assert!(matches!(order.reason(), Some(Reason::Expired)));
@@ -98,27 +98,26 @@ impl Samples for Order {
         vec![input(), Input { notify: false, ..input() }]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
+    fn outcomes(step: &Step) -> Vec<Sample<E>> {
         match step {
-            Step::Tx(Tx::Reserve(_)) => {
+            Step::Reserve(_) => {
                 vec![Sample::done(E::Reserved), Sample::refused(E::OutOfStock)]
             }
-            Step::Tx(Tx::Place(_)) => vec![Sample::done(E::Placed)],
-            Step::Activity(Activity::Create) => {
+            Step::Place(_) => vec![Sample::done(E::Placed)],
+            Step::Create => {
                 vec![Sample::done(created()), Sample::refused(E::Declined)]
             }
-            Step::Activity(Activity::Confirm { .. }) => vec![
+            Step::Confirm { .. } => vec![
                 Sample::done(E::Confirmed),
                 Sample::refused(E::Declined),
                 Sample::done(E::ApprovalRequired),
             ],
-            Step::Activity(Activity::Notify) => vec![Sample::done(E::Notified)],
-            Step::Tx(Tx::Release(_)) | Step::Activity(Activity::Cancel) => Vec::new(),
+            Step::Notify => vec![Sample::done(E::Notified)],
         }
     }
 
-    fn signals() -> Vec<E> {
-        vec![E::CancelRequested, E::Approved, E::Noted]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::CancelRequested, Signal::Approved, Signal::Noted]
     }
 
     /// It counts notes and treats all counts alike.
@@ -141,17 +140,17 @@ impl Samples for Five {
         vec![()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<FiveEvent>> {
+    fn outcomes(step: &plain::Step) -> Vec<Sample<FiveEvent>> {
         match step {
-            Step::Activity(Do::Step(n)) => {
+            plain::Step::Step(n) => {
                 vec![Sample::done(FiveEvent::Done(*n)), Sample::refused(FiveEvent::Declined)]
             }
-            _ => Vec::new(),
+            plain::Step::Poison => Vec::new(),
         }
     }
 
-    fn signals() -> Vec<FiveEvent> {
-        vec![FiveEvent::Stop]
+    fn signals() -> Vec<plain::Signal> {
+        vec![plain::Signal::Stop]
     }
 
     fn name(At(step): &At) -> String {
@@ -171,17 +170,18 @@ fn exploring_finds_five_steps_sound() {
 struct Orders {
     provider: Arc<Provider>,
     confirm: Option<Behaviour>,
-    signal: Option<E>,
+    signal: Option<Signal>,
 }
 
 impl Trial for Orders {
     type Saga = Order;
+    type Services = OrderSteps;
 
     async fn prepare(&self, pool: &PgPool) {
         sqlx::raw_sql(ORDER_TABLES).execute(pool).await.expect("the tables are new");
     }
 
-    fn steps(&self, _: PgPool) -> impl Steps<Order> {
+    fn services(&self, _: PgPool) -> OrderSteps {
         OrderSteps(self.provider.clone())
     }
 
@@ -205,8 +205,8 @@ impl Trial for Orders {
     }
 
     async fn play(&self, engine: &Engine, id: Uuid) {
-        let Some(event) = &self.signal else { return };
-        if matches!(event, E::Approved) {
+        let Some(sent) = &self.signal else { return };
+        if matches!(sent, Signal::Approved) {
             crate::world::eventually("the wait for approval", async || {
                 let seen = crate::world::see(engine.pool(), id).await;
                 seen.state.contains("AwaitingApproval") || seen.status != "running"
@@ -214,7 +214,7 @@ impl Trial for Orders {
             .await;
         }
         let mut tx = engine.pool().begin().await.expect("the database is there");
-        signal::<Order>(&mut tx, id, "the signal", event.clone()).await.expect("it is there");
+        signal::<Order>(&mut tx, id, "the signal", sent.clone()).await.expect("it is there");
         tx.commit().await.expect("the database is there");
     }
 
@@ -244,7 +244,7 @@ impl Trial for Orders {
     }
 }
 
-fn survives(confirm: Option<Behaviour>, signal: Option<E>, end: Status) {
+fn survives(confirm: Option<Behaviour>, signal: Option<Signal>, end: Status) {
     let trial = Orders { provider: Provider::in_memory(), confirm, signal };
     let survived = survives_every_crash(&trial);
     assert!(survived.at.values().sum::<usize>() >= 12, "{survived:?}");
@@ -264,10 +264,10 @@ fn an_order_that_is_declined_survives_every_crash() {
 
 #[test]
 fn an_order_that_waits_for_its_approval_survives_every_crash() {
-    survives(Some(Behaviour::Challenges), Some(E::Approved), Status::Completed);
+    survives(Some(Behaviour::Challenges), Some(Signal::Approved), Status::Completed);
 }
 
-fn unwinds(confirm: Option<Behaviour>, signal: Option<E>) -> Vec<String> {
+fn unwinds(confirm: Option<Behaviour>, signal: Option<Signal>) -> Vec<String> {
     let trial = Orders { provider: Provider::in_memory(), confirm, signal };
     unwinds_from_every_step(&trial).points
 }
@@ -281,6 +281,6 @@ fn an_order_unwinds_from_every_step() {
 
 #[test]
 fn an_order_that_waits_for_its_approval_unwinds_from_every_step() {
-    let points = unwinds(Some(Behaviour::Challenges), Some(E::Approved));
+    let points = unwinds(Some(Behaviour::Challenges), Some(Signal::Approved));
     assert_eq!(points.len(), 13, "{points:#?}");
 }

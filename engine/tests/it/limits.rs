@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, Answer, CalledOff, Early, EffectRow, Engine, Limit, Next, Outcome, Saga,
-    SignalError, Start, StartError, Step, StepError, Steps, Terms, Undo, Undone, Unexpected,
+    Answer, Engine, Key, Limit, Next, Outcome, Saga, SignalError, Start, StartError, Unexpected,
     limits::{EVENT_BYTES, JOURNAL_LENGTH, KEPT_SIGNALS, POSITION_BYTES, SIGNALLED_LENGTH},
-    signal, stay,
+    signal, signals, stay, steps,
     testing::{Sample, Samples, explore},
     to,
 };
@@ -17,9 +15,6 @@ use uuid::Uuid;
 use crate::world::{World, quick, work_on};
 
 struct Glutton;
-
-#[derive(Serialize, Deserialize, Clone, Debug)]
-enum Never {}
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
 enum Does {
@@ -49,20 +44,30 @@ enum Input {
     Eat(String),
 }
 
+signals! {
+    enum Signal as Event { Note(note: String) => refuse, Later => keep }
+}
+
+steps! {
+    enum Step done by Gluttony -> Event, undone for String {
+        Spin => call(spin).repeatable().no_undo(),
+        Grow => call(grow).repeatable().no_undo(),
+    }
+}
+
 impl Saga for Glutton {
     const NAME: &'static str = "glutton";
-    const VERSION: u16 = 1;
     type Input = Input;
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Does;
-    type Reason = ();
+    type Signal = Signal;
+    type Step = Step;
+    type Reason = String;
 
     fn start(input: Input) -> Next<Self> {
         match input {
-            Input::Do(Does::Spin) => to(State::Spinning).call(Does::Spin),
-            Input::Do(Does::Grow) => to(State::Growing).call(Does::Grow),
+            Input::Do(Does::Spin) => to(State::Spinning).run(Step::Spin),
+            Input::Do(Does::Grow) => to(State::Growing).run(Step::Grow),
             Input::Wait => to(State::Waiting(0)).wait(),
             Input::Eat(what) => to(State::Fat(what.repeat(2))).wait(),
         }
@@ -70,28 +75,11 @@ impl Saga for Glutton {
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match (state, event) {
-            (State::Spinning, Event::Done) => to(State::Spinning).call(Does::Spin),
+            (State::Spinning, Event::Done) => to(State::Spinning).run(Step::Spin),
             (State::Growing, Event::Done) => to(State::Fat("x".repeat(POSITION_BYTES))).wait(),
             (State::Waiting(n), Event::Note(_)) => stay(State::Waiting(n + 1)),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
-    }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Does::Spin | Does::Grow) => Undo::Nothing,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(_: &Does) -> Terms {
-        Terms::new()
-    }
-
-    fn called_off(_: CalledOff<Does>) {}
-
-    fn early(signal: &Event) -> Early {
-        if matches!(signal, Event::Later) { Early::Keep } else { Early::Refuse }
     }
 }
 
@@ -100,28 +88,20 @@ impl Samples for Glutton {
         vec![Input::Do(Does::Spin), Input::Do(Does::Grow), Input::Wait]
     }
 
-    fn outcomes(_: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(_: &Step) -> Vec<Sample<Event>> {
         vec![Sample::done(Event::Done)]
     }
 }
 
 struct GluttonSteps;
 
-impl Steps<Glutton> for GluttonSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, step: &Never, _: &()) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, _: &ActivityKey, _: &Does) -> Outcome<Event> {
+impl Gluttony for GluttonSteps {
+    async fn spin(&self, _: &Key) -> Outcome<Event> {
         Outcome::event(Event::Done)
     }
 
-    async fn undo_call(&self, _: &ActivityKey, _: &Does, _: Option<&EffectRow>, _: &()) -> Undone {
-        Undone::Nothing
+    async fn grow(&self, _: &Key) -> Outcome<Event> {
+        Outcome::event(Event::Done)
     }
 }
 
@@ -142,9 +122,9 @@ async fn start(world: &World, engine: &Engine, input: Input) -> Result<Uuid, Sta
     Ok(id)
 }
 
-async fn tell(world: &World, id: Uuid, name: &str, event: Event) -> Result<Answer, SignalError> {
+async fn tell(world: &World, id: Uuid, name: &str, sent: Signal) -> Result<Answer, SignalError> {
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let answer = signal::<Glutton>(&mut tx, id, name, event).await?;
+    let answer = signal::<Glutton>(&mut tx, id, name, sent).await?;
     tx.commit().await.expect("the database is there");
     Ok(answer)
 }
@@ -185,7 +165,7 @@ async fn an_input_or_a_signal_that_is_too_large_is_refused_and_leaves_nothing() 
     let refused = start(&world, &engine, Input::Eat(half)).await;
     assert!(matches!(refused, Err(StartError::OverLimit(Limit::Position(_)))));
     let id = start(&world, &engine, Input::Wait).await.expect("nothing of that subject is open");
-    let refused = tell(&world, id, "big", Event::Note(too_much)).await;
+    let refused = tell(&world, id, "big", Signal::Note(too_much)).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::Event(_)))));
     assert_eq!(world.see(id).await.seq, 1);
     world.close().await;
@@ -196,10 +176,10 @@ async fn who_sends_one_signal_more_than_may_be_kept_is_told() {
     let (world, engine) = world().await;
     let id = start(&world, &engine, Input::Wait).await.expect("new");
     set(&world, id, KEPT_SIGNALS - 1, 1).await;
-    assert!(matches!(tell(&world, id, "last", Event::Later).await, Ok(Answer::Kept)));
-    let refused = tell(&world, id, "more", Event::Later).await;
+    assert!(matches!(tell(&world, id, "last", Signal::Later).await, Ok(Answer::Kept)));
+    let refused = tell(&world, id, "more", Signal::Later).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::KeptSignals))));
-    assert!(matches!(tell(&world, id, "last", Event::Later).await, Ok(Answer::Duplicate)));
+    assert!(matches!(tell(&world, id, "last", Signal::Later).await, Ok(Answer::Duplicate)));
     world.close().await;
 }
 
@@ -208,7 +188,7 @@ async fn senders_cannot_use_up_the_journal_that_an_instance_needs_for_itself() {
     let (world, engine) = world().await;
     let id = start(&world, &engine, Input::Wait).await.expect("new");
     set(&world, id, 0, SIGNALLED_LENGTH - 1).await;
-    let note = || Event::Note(String::new());
+    let note = || Signal::Note(String::new());
     assert!(matches!(tell(&world, id, "last", note()).await, Ok(Answer::Applied)));
     let refused = tell(&world, id, "more", note()).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::Journal))));
@@ -221,7 +201,7 @@ async fn an_instance_with_too_long_a_journal_is_stuck_and_told_to_begin_anew() {
     let (world, engine) = world().await;
     let waits = start(&world, &engine, Input::Wait).await.expect("new");
     set(&world, waits, 0, JOURNAL_LENGTH).await;
-    let refused = tell(&world, waits, "n", Event::Note(String::new())).await;
+    let refused = tell(&world, waits, "n", Signal::Note(String::new())).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::Journal))));
     sqlx::query("-- name: test another subject\nupdate saga.instance set start_key = 'w'")
         .execute(&world.pool)

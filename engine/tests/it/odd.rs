@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, EffectKind, EffectRow, Next, Outcome, Retry, Saga, Step, StepError,
-    Steps, Terms, Undo, Undone, Unexpected,
+    CalledOff, Key, Next, Outcome, Retry, Saga, StepError, Terms, Undoing, Undone, Unexpected,
     limits::POSITION_BYTES,
+    signals, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -22,11 +22,11 @@ pub(crate) enum Input {
     Chain(u8),
     /// The same after a signal.
     LateChain(u8),
-    /// An activity, then one whose undo makes the saga panic.
+    /// A call, then one whose terms make the saga panic.
     Explode,
-    /// An activity that is the pivot.
+    /// A call that is the pivot.
     Charge,
-    /// An activity that may be repeated and is never asked about.
+    /// A call that may be repeated and is never asked about.
     Post,
     /// The same, and then more than may be stored.
     PostAndSwell,
@@ -51,101 +51,104 @@ pub(crate) enum Event {
     Done,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) struct Link;
+signals! {
+    pub(crate) enum Signal as Event { Go => refuse, Stop => refuse }
+}
+
+steps! {
+    pub(crate) enum Step done by Oddities -> Event, undone for Reason {
+        Link => tx(link).no_undo(),
+        Ping => call(ping, odd()).repeatable().no_undo(),
+        Explode => call(explode, panic!("scripted")).repeatable().no_undo(),
+        Charge => call(charge, odd()).repeatable().pivot(),
+        Post => call(post, odd()).repeatable().undo_call(unpost, odd()),
+    }
+}
+
+fn odd() -> Terms {
+    let retry = Retry { base: Duration::from_secs(60), cap: Duration::from_secs(60) };
+    Terms { retry, ..Terms::effect("odd") }
+}
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Activity {
-    Ping,
-    Explode,
-    Charge,
-    Post,
-    Unpost,
+pub(crate) struct Reason;
+
+impl From<CalledOff<Step>> for Reason {
+    fn from(_: CalledOff<Step>) -> Self {
+        Self
+    }
 }
 
 impl Saga for Odd {
     const NAME: &'static str = "odd";
-    const VERSION: u16 = 1;
     type Input = Input;
     type State = State;
     type Event = Event;
-    type Tx = Link;
-    type Activity = Activity;
-    type Reason = ();
+    type Signal = Signal;
+    type Step = Step;
+    type Reason = Reason;
 
     fn start(input: Input) -> Next<Self> {
         match input {
-            Input::Chain(links) => to(State::Left(links)).run(Link),
+            Input::Chain(links) => to(State::Left(links)).run(Step::Link),
             Input::LateChain(links) => to(State::Left(links)).wait(),
-            Input::Explode => to(State::Exploding).call(Activity::Ping),
-            Input::Charge => to(State::Charging).call(Activity::Charge),
-            Input::Post => to(State::Posting).call(Activity::Post),
-            Input::PostAndSwell => to(State::Swelling).call(Activity::Post),
+            Input::Explode => to(State::Exploding).run(Step::Ping),
+            Input::Charge => to(State::Charging).run(Step::Charge),
+            Input::Post => to(State::Posting).run(Step::Post),
+            Input::PostAndSwell => to(State::Swelling).run(Step::Post),
         }
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match (state, event) {
             (State::Left(1), Event::Linked) => to(State::Over).done(),
-            (State::Left(links), Event::Linked) => to(State::Left(links - 1)).run(Link),
-            (State::Left(links), Event::Go) => to(State::Left(links)).run(Link),
-            (State::Exploding, Event::Done) => to(State::Over).call(Activity::Explode),
+            (State::Left(links), Event::Linked) => to(State::Left(links - 1)).run(Step::Link),
+            (State::Left(links), Event::Go) => to(State::Left(links)).run(Step::Link),
+            (State::Exploding, Event::Done) => to(State::Over).run(Step::Explode),
             (State::Swelling, Event::Done) => to(State::Swollen("x".repeat(POSITION_BYTES))).wait(),
             (State::Charging | State::Posting, Event::Done) => to(State::Over).done(),
-            (_, Event::Stop) => unwind(()),
+            (_, Event::Stop) => unwind(Reason),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Activity::Explode) => panic!("scripted"),
-            Step::Activity(Activity::Charge) => Undo::Pivot,
-            Step::Activity(Activity::Post) => Undo::By(Step::Activity(Activity::Unpost)),
-            Step::Tx(Link) | Step::Activity(Activity::Ping | Activity::Unpost) => Undo::Nothing,
-        }
-    }
-
-    fn terms(_: &Activity) -> Terms {
-        Terms {
-            effect: Some(EffectKind { kind: "odd", amount: None }),
-            retry: Retry { base: Duration::from_secs(60), cap: Duration::from_secs(60) },
-            ..Terms::new()
-        }
-    }
-
-    fn called_off(_: CalledOff<Activity>) {}
 }
 
 pub(crate) struct OddSteps(pub(crate) Arc<Provider>);
 
-impl Steps<Odd> for OddSteps {
-    async fn run(&self, tx: &mut PgConnection, _: &Link) -> Result<Event, StepError> {
-        self.0.in_tx("link", tx).await?;
-        Ok(Event::Linked)
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, _: &Link, (): &()) -> Result<(), StepError> {
-        unreachable!("links are not taken back")
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let op = format!("{activity:?}").to_lowercase();
-        match self.0.ask(&op, &key.to_string(), None, "").await {
+impl OddSteps {
+    async fn ask(&self, op: &str, key: &Key) -> Outcome<Event> {
+        match self.0.ask(op, &key.to_string(), None, "").await {
             Answer::Done(reference) => Outcome::confirmed(Event::Done, reference),
             Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
+}
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        _: &Activity,
-        _: Option<&EffectRow>,
-        (): &(),
-    ) -> Undone {
-        match self.0.ask("unpost", &key.to_string(), None, "").await {
+impl Oddities for OddSteps {
+    async fn link(&self, tx: &mut PgConnection) -> Result<Event, StepError> {
+        self.0.in_tx("link", tx).await?;
+        Ok(Event::Linked)
+    }
+
+    async fn ping(&self, key: &Key) -> Outcome<Event> {
+        self.ask("ping", key).await
+    }
+
+    async fn explode(&self, key: &Key) -> Outcome<Event> {
+        self.ask("explode", key).await
+    }
+
+    async fn charge(&self, key: &Key) -> Outcome<Event> {
+        self.ask("charge", key).await
+    }
+
+    async fn post(&self, key: &Key) -> Outcome<Event> {
+        self.ask("post", key).await
+    }
+
+    async fn unpost(&self, undoing: &Undoing<Reason>) -> Undone {
+        match self.0.ask("unpost", &undoing.key.to_string(), None, "").await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
@@ -159,14 +162,14 @@ impl Samples for Odd {
         vec![Input::Chain(2), Input::LateChain(2), Input::Charge, Input::Post]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Tx(Link) => vec![Sample::done(Event::Linked)],
-            Step::Activity(_) => vec![Sample::done(Event::Done)],
+            Step::Link => vec![Sample::done(Event::Linked)],
+            _ => vec![Sample::done(Event::Done)],
         }
     }
 
-    fn signals() -> Vec<Event> {
-        vec![Event::Go, Event::Stop]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Go, Signal::Stop]
     }
 }

@@ -1,13 +1,13 @@
 //! `Order`: an order as sagas see it. Stock is reserved by a tx step, the payment is created (moves nothing) and confirmed by two
-//! activities, a customer may have to approve, placing is the pivot, a notice goes out after it.
+//! calls, a customer may have to approve, placing is the pivot, a notice goes out after it.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Early, Effect, EffectKind, EffectRow, Next, Outcome, Probe, Saga, Step,
-    StepError, Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, stay, to, unwind,
+    CalledOff, Key, Next, Outcome, Probe, Saga, StepError, Terms, Undoing, Undone, Unexpected,
+    signals, stay, steps, to, unwind,
 };
 
 use crate::provider::{Answer, Provider, cause, quick};
@@ -65,19 +65,33 @@ pub(crate) enum Event {
     Notified,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Tx {
-    Reserve(String),
-    Release(String),
-    Place(String),
+steps! {
+    pub(crate) enum Step done by Ordering -> Event, undone for Reason {
+        Reserve(order: String) => tx(reserve).undo_tx(release),
+        Create => call(create, paying("payment")).probe(find_created).undo_call(cancel_created, undoing()),
+        // Cancelling the reference takes back what was confirmed under it, and kills what is confirmed late.
+        Confirm { reference: String } => call(confirm, paying("authorization")).probe(find_confirmed).undo_call(cancel, undoing()),
+        Place(order: String) => tx(place).pivot(),
+        Notify => call(notify, undoing()).probe(find_notice).no_undo(),
+    }
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Activity {
-    Create,
-    Confirm { reference: String },
-    Cancel,
-    Notify,
+signals! {
+    pub(crate) enum Signal as Event { Approved => keep, CancelRequested => refuse, Noted => refuse }
+}
+
+fn undoing() -> Terms {
+    Terms {
+        timeout: Duration::from_secs(60),
+        retry: quick(),
+        within: crate::deadlines::HOUR,
+        enough: Some(5),
+        ..Terms::new()
+    }
+}
+
+fn paying(kind: &'static str) -> Terms {
+    Terms { effect: Terms::effect(kind).amount("49.99", "USD").effect, ..undoing() }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -94,31 +108,30 @@ use State as S;
 
 impl Saga for Order {
     const NAME: &'static str = "order";
-    const VERSION: u16 = 1;
     type Input = Input;
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Activity;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = Reason;
 
     fn start(Input { order, notify }: Input) -> Next<Self> {
-        to(S::Reserving(Facts { order: order.clone(), notify, noted: 0 })).run(Tx::Reserve(order))
+        to(S::Reserving(Facts { order: order.clone(), notify, noted: 0 })).run(Step::Reserve(order))
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match (state, event) {
-            (S::Reserving(facts), E::Reserved) => to(S::Creating(facts)).call(Activity::Create),
+            (S::Reserving(facts), E::Reserved) => to(S::Creating(facts)).run(Step::Create),
             (S::Reserving(_), E::OutOfStock) => unwind(Reason::OutOfStock),
             (S::Creating(facts), E::Created { reference }) => {
-                to(S::Confirming(facts)).call(Activity::Confirm { reference })
+                to(S::Confirming(facts)).run(Step::Confirm { reference })
             }
             (S::Confirming(facts), E::ApprovalRequired) => {
                 to(S::AwaitingApproval(facts)).or_after(APPROVAL, E::ApprovalExpired)
             }
             (S::Confirming(facts), E::Confirmed) | (S::AwaitingApproval(facts), E::Approved) => {
                 let order = facts.order.clone();
-                to(S::Placing(facts)).run(Tx::Place(order))
+                to(S::Placing(facts)).run(Step::Place(order))
             }
             (S::AwaitingApproval(_), E::ApprovalExpired) => unwind(Reason::Expired),
             (S::Creating(_) | S::Confirming(_), E::Declined) => unwind(Reason::Declined),
@@ -129,54 +142,18 @@ impl Saga for Order {
             (S::Confirming(facts), E::Noted) => stay(S::Confirming(facts.noted())),
             (S::AwaitingApproval(facts), E::Noted) => stay(S::AwaitingApproval(facts.noted())),
             (S::Placing(facts), E::Placed) if facts.notify => {
-                to(S::Notifying(facts)).call(Activity::Notify)
+                to(S::Notifying(facts)).run(Step::Notify)
             }
             (S::Placing(_), E::Placed) => to(S::Placed).done(),
             (S::Notifying(_), E::Notified) => to(S::Placed).done(),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
+}
 
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(Tx::Reserve(order)) => Undo::By(Step::Tx(Tx::Release(order.clone()))),
-            // Cancelling the reference takes back what was confirmed under it, and kills what is confirmed late.
-            Step::Activity(Activity::Create | Activity::Confirm { .. }) => {
-                Undo::By(Step::Activity(Activity::Cancel))
-            }
-            Step::Tx(Tx::Place(_)) => Undo::Pivot,
-            Step::Tx(Tx::Release(_)) | Step::Activity(Activity::Cancel | Activity::Notify) => {
-                Undo::Nothing
-            }
-        }
-    }
-
-    fn terms(activity: &Activity) -> Terms {
-        let money = |kind| EffectKind { kind, amount: Some(("49.99".into(), "USD".into())) };
-        Terms {
-            effect: match activity {
-                Activity::Create => Some(money("payment")),
-                Activity::Confirm { .. } => Some(money("authorization")),
-                Activity::Cancel | Activity::Notify => None,
-            },
-            timeout: Duration::from_secs(60),
-            retry: quick(),
-            within: crate::deadlines::HOUR,
-            enough: Some(5),
-            unknown: WhenUnknown::Ask { settles_after: Duration::ZERO },
-            ..Terms::new()
-        }
-    }
-
-    fn called_off(_: CalledOff<Activity>) -> Reason {
-        Reason::GaveUp
-    }
-
-    fn early(signal: &Event) -> Early {
-        match signal {
-            E::Approved => Early::Keep,
-            _ => Early::Refuse,
-        }
+impl From<CalledOff<Step>> for Reason {
+    fn from(_: CalledOff<Step>) -> Self {
+        Self::GaveUp
     }
 }
 
@@ -188,78 +165,16 @@ impl Facts {
 
 pub(crate) struct OrderSteps(pub(crate) Arc<Provider>);
 
-impl Steps<Order> for OrderSteps {
-    async fn lock(&self, tx: &mut PgConnection, subject: &str) -> Result<(), StepError> {
-        sqlx::query("-- name: test lock order\nselect from test.orders where id = $1 for update")
-            .bind(subject)
-            .execute(tx)
-            .await?;
-        Ok(())
-    }
-
-    async fn run(&self, tx: &mut PgConnection, step: &Tx) -> Result<Event, StepError> {
-        match step {
-            Tx::Reserve(order) => {
-                let reserved = sqlx::query(
-                    "-- name: test reserve
-                    with taken as (
-                        update test.stock set reserved = reserved + 1 where reserved < on_hand returning 1
-                    )
-                    insert into test.orders (id, status) select $1, 'placing' from taken",
-                )
-                .bind(order)
-                .execute(tx)
-                .await?;
-                Ok(if reserved.rows_affected() == 1 { E::Reserved } else { E::OutOfStock })
-            }
-            Tx::Place(order) => {
-                self.0.in_tx("place", tx).await?;
-                let placed = sqlx::query(
-                    "-- name: test place
-                    update test.orders set status = 'placed' where id = $1 and status = 'placing'",
-                )
-                .bind(order)
-                .execute(tx)
-                .await?;
-                if placed.rows_affected() == 1 {
-                    Ok(E::Placed)
-                } else {
-                    Err(StepError::Broken(format!("order {order} cannot be placed")))
-                }
-            }
-            Tx::Release(_) => unreachable!("an undo"),
-        }
-    }
-
-    async fn undo_run(
+impl OrderSteps {
+    async fn ask(
         &self,
-        tx: &mut PgConnection,
-        step: &Tx,
-        reason: &Reason,
-    ) -> Result<(), StepError> {
-        let Tx::Release(order) = step else { unreachable!("no undo") };
-        self.0.in_tx("release", tx).await?;
-        sqlx::query(
-            "-- name: test release
-            with ended as (update test.orders set status = $2 where id = $1 returning 1)
-            update test.stock set reserved = reserved - 1 where exists (select from ended)",
-        )
-        .bind(order)
-        .bind(format!("{reason:?}").to_lowercase())
-        .execute(tx)
-        .await?;
-        Ok(())
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let (op, reference) = match activity {
-            Activity::Create => ("create", None),
-            Activity::Confirm { reference } => ("confirm", Some(reference.as_str())),
-            Activity::Notify => ("notify", None),
-            Activity::Cancel => unreachable!("an undo"),
-        };
+        op: &str,
+        key: &Key,
+        reference: Option<&str>,
+        done: Done,
+    ) -> Outcome<Event> {
         match self.0.ask(op, &key.to_string(), reference, "").await {
-            Answer::Done(reference) => Outcome::confirmed(done(activity, &reference), reference),
+            Answer::Done(reference) => Outcome::confirmed(done(&reference), reference),
             Answer::Declined => Outcome::refuted(E::Declined),
             Answer::Challenged(reference) => Outcome::confirmed(E::ApprovalRequired, reference),
             Answer::Babble | Answer::Poison | Answer::Boom => Outcome::event(E::Reserved),
@@ -268,52 +183,120 @@ impl Steps<Order> for OrderSteps {
         }
     }
 
-    async fn probe(&self, key: &ActivityKey, activity: &Activity) -> Probe<Event> {
-        let op = match activity {
-            Activity::Create => "create",
-            Activity::Confirm { .. } => "confirm",
-            Activity::Notify => "notify",
-            Activity::Cancel => unreachable!("an undo"),
-        };
+    async fn look(&self, op: &str, key: &Key, done: Done) -> Probe<Event> {
         match self.0.ask(&format!("probe-{op}"), &key.to_string(), None, "").await {
             Answer::Silence | Answer::NotDone => Probe::Unknown(cause("no answer")),
             _ => match self.0.find(op, &key.to_string()) {
-                Some(reference) => Probe::Answered {
-                    event: done(activity, &reference),
-                    effect: Effect::Confirmed(reference),
-                },
+                Some(reference) => Probe::confirmed(done(&reference), reference),
                 None => Probe::NotHappened,
             },
         }
     }
+}
 
-    async fn undo_call(
+type Done = fn(&str) -> Event;
+
+fn created(reference: &str) -> Event {
+    E::Created { reference: reference.to_owned() }
+}
+
+impl Ordering for OrderSteps {
+    async fn lock(&self, tx: &mut PgConnection, subject: &str) -> Result<(), StepError> {
+        sqlx::query("-- name: test lock order\nselect from test.orders where id = $1 for update")
+            .bind(subject)
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+
+    async fn reserve(&self, tx: &mut PgConnection, order: &String) -> Result<Event, StepError> {
+        let reserved = sqlx::query(
+            "-- name: test reserve
+            with taken as (
+                update test.stock set reserved = reserved + 1 where reserved < on_hand returning 1
+            )
+            insert into test.orders (id, status) select $1, 'placing' from taken",
+        )
+        .bind(order)
+        .execute(tx)
+        .await?;
+        Ok(if reserved.rows_affected() == 1 { E::Reserved } else { E::OutOfStock })
+    }
+
+    async fn release(
         &self,
-        key: &ActivityKey,
-        _: &Activity,
-        effect: Option<&EffectRow>,
-        reason: &Reason,
-    ) -> Undone {
+        tx: &mut PgConnection,
+        order: &String,
+        undoing: &Undoing<Reason>,
+    ) -> Result<(), StepError> {
+        self.0.in_tx("release", tx).await?;
+        sqlx::query(
+            "-- name: test release
+            with ended as (update test.orders set status = $2 where id = $1 returning 1)
+            update test.stock set reserved = reserved - 1 where exists (select from ended)",
+        )
+        .bind(order)
+        .bind(format!("{:?}", undoing.reason).to_lowercase())
+        .execute(tx)
+        .await?;
+        Ok(())
+    }
+
+    async fn create(&self, key: &Key) -> Outcome<Event> {
+        self.ask("create", key, None, created).await
+    }
+
+    async fn find_created(&self, key: &Key) -> Probe<Event> {
+        self.look("create", key, created).await
+    }
+
+    async fn cancel_created(&self, undoing: &Undoing<Reason>) -> Undone {
         // The reference is made of the key, so that it can be cancelled even if its creation was never heard of.
-        let reference = effect
-            .and_then(|effect| effect.reference.clone())
-            .unwrap_or_else(|| format!("ref-{}-{}", key.saga_id, key.step_no));
-        let note = format!("{reason:?}");
-        match self.0.ask("cancel", &key.to_string(), Some(&reference), &note).await {
+        let made_of_key = || format!("ref-{}", undoing.step_key);
+        let reference = undoing.reference.clone().unwrap_or_else(made_of_key);
+        let note = format!("{:?}", undoing.reason);
+        match self.0.ask("cancel", &undoing.key.to_string(), Some(&reference), &note).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("captured already")),
             Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
     }
-}
 
-fn done(activity: &Activity, reference: &str) -> Event {
-    match activity {
-        Activity::Create => E::Created { reference: reference.to_owned() },
-        Activity::Confirm { .. } => E::Confirmed,
-        Activity::Notify => E::Notified,
-        Activity::Cancel => unreachable!("an undo"),
+    async fn confirm(&self, key: &Key, reference: &String) -> Outcome<Event> {
+        self.ask("confirm", key, Some(reference), |_| E::Confirmed).await
+    }
+
+    async fn find_confirmed(&self, key: &Key, _: &String) -> Probe<Event> {
+        self.look("confirm", key, |_| E::Confirmed).await
+    }
+
+    async fn cancel(&self, _: &String, undoing: &Undoing<Reason>) -> Undone {
+        self.cancel_created(undoing).await
+    }
+
+    async fn place(&self, tx: &mut PgConnection, order: &String) -> Result<Event, StepError> {
+        self.0.in_tx("place", tx).await?;
+        let placed = sqlx::query(
+            "-- name: test place
+            update test.orders set status = 'placed' where id = $1 and status = 'placing'",
+        )
+        .bind(order)
+        .execute(tx)
+        .await?;
+        if placed.rows_affected() == 1 {
+            Ok(E::Placed)
+        } else {
+            Err(StepError::Broken(format!("order {order} cannot be placed")))
+        }
+    }
+
+    async fn notify(&self, key: &Key) -> Outcome<Event> {
+        self.ask("notify", key, None, |_| E::Notified).await
+    }
+
+    async fn find_notice(&self, key: &Key) -> Probe<Event> {
+        self.look("notify", key, |_| E::Notified).await
     }
 }
 

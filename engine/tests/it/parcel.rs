@@ -6,10 +6,10 @@ use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Early, EffectRow, Engine, Next, Outcome, Part, Saga, Step, StepError,
-    Steps, Terms, Undo, Undone, Unexpected, UpcastError,
+    CalledOff, Engine, Key, Next, Outcome, Part, Saga, Terms, Undoing, Undone, Unexpected,
+    UpcastError, signals, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -19,8 +19,9 @@ use crate::provider::{Answer, Provider, cause, quick};
 /// How long a parcel rests.
 pub(crate) const REST: Duration = Duration::from_secs(24 * 3_600);
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Never {}
+fn patient() -> Terms {
+    Terms { retry: quick(), enough: Some(5), ..Terms::new() }
+}
 
 pub(crate) fn engine_v1(pool: PgPool, provider: &Arc<Provider>) -> Engine {
     Engine::builder(pool).explored::<v1::Parcel, _>(ParcelSteps(provider.clone())).build()
@@ -52,25 +53,42 @@ pub(crate) mod v1 {
         Sent,
     }
 
+    signals! {
+        pub(crate) enum Signal as Event { Hurry => keep, Stop => refuse }
+    }
+
+    steps! {
+        pub(crate) enum Step done by Packing -> Event, undone for Reason {
+            Pack => call(pack, patient()).repeatable().undo_call(unpack, patient()),
+            Send => call(send, patient()).repeatable().pivot(),
+        }
+        // As releases recorded the undo of Pack that did not record the step.
+        pub(crate) enum OldUndo done by the caller {
+            Unpack(how: String) => undo_call(unpack_as_recorded, patient()),
+        }
+    }
+
     #[derive(Serialize, Deserialize, Clone, Debug)]
-    pub(crate) enum Activity {
-        Pack,
-        Unpack(String),
-        Send,
+    #[serde(transparent)]
+    pub(crate) struct Reason(pub(crate) String);
+
+    impl From<CalledOff<Step>> for Reason {
+        fn from(_: CalledOff<Step>) -> Self {
+            Self("gave up".into())
+        }
     }
 
     impl Saga for Parcel {
         const NAME: &'static str = "parcel";
-        const VERSION: u16 = 1;
         type Input = String;
         type State = State;
         type Event = Event;
-        type Tx = Never;
-        type Activity = Activity;
-        type Reason = String;
+        type Signal = Signal;
+        type Step = Step;
+        type Reason = Reason;
 
         fn start(id: String) -> Next<Self> {
-            to(State::Packing(id)).call(Activity::Pack)
+            to(State::Packing(id)).run(Step::Pack)
         }
 
         fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
@@ -79,35 +97,14 @@ pub(crate) mod v1 {
                     to(State::Waiting(id)).or_after(REST, Event::Rested)
                 }
                 (State::Waiting(id), Event::Rested | Event::Hurry) => {
-                    to(State::Sending(id)).call(Activity::Send)
+                    to(State::Sending(id)).run(Step::Send)
                 }
-                (State::Packing(_) | State::Waiting(_), Event::Stop) => unwind("stopped".into()),
+                (State::Packing(_) | State::Waiting(_), Event::Stop) => {
+                    unwind(Reason("stopped".into()))
+                }
                 (State::Sending(_), Event::Sent) => to(State::Sent).done(),
                 (state, event) => return Err(Unexpected::new(&state, &event)),
             })
-        }
-
-        fn undo(step: &Step<Self>) -> Undo<Self> {
-            match step {
-                Step::Activity(Activity::Pack) => {
-                    Undo::By(Step::Activity(Activity::Unpack("carefully".into())))
-                }
-                Step::Activity(Activity::Send) => Undo::Pivot,
-                Step::Activity(Activity::Unpack(_)) => Undo::Nothing,
-                Step::Tx(never) => match *never {},
-            }
-        }
-
-        fn terms(_: &Activity) -> Terms {
-            Terms { retry: quick(), enough: Some(5), ..Terms::new() }
-        }
-
-        fn called_off(_: CalledOff<Activity>) -> String {
-            "gave up".into()
-        }
-
-        fn early(signal: &Event) -> Early {
-            if matches!(signal, Event::Hurry) { Early::Keep } else { Early::Refuse }
         }
     }
 
@@ -116,16 +113,15 @@ pub(crate) mod v1 {
             vec!["p".into()]
         }
 
-        fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+        fn outcomes(step: &Step) -> Vec<Sample<Event>> {
             match step {
-                Step::Activity(Activity::Pack) => vec![Sample::done(Event::Packed)],
-                Step::Activity(Activity::Send) => vec![Sample::done(Event::Sent)],
-                _ => Vec::new(),
+                Step::Pack => vec![Sample::done(Event::Packed)],
+                Step::Send => vec![Sample::done(Event::Sent)],
             }
         }
 
-        fn signals() -> Vec<Event> {
-            vec![Event::Hurry, Event::Stop]
+        fn signals() -> Vec<Signal> {
+            vec![Signal::Hurry, Signal::Stop]
         }
     }
 }
@@ -154,12 +150,26 @@ pub(crate) mod v2 {
         Sent,
     }
 
-    #[derive(Serialize, Deserialize, Clone, Debug)]
-    pub(crate) enum Activity {
-        Wrap,
-        Unwrap { how: String },
-        Weigh,
-        Send,
+    signals! {
+        pub(crate) enum Signal as Event { Hurry => keep, Stop { by: String } => refuse }
+    }
+
+    steps! {
+        pub(crate) enum Step done by Wrapping -> Event, undone for Reason {
+            Wrap => call(wrap, patient()).repeatable().undo_call(unwrap, patient()),
+            Weigh => call(weigh, patient()).repeatable().no_undo(),
+            Send => call(send, patient()).repeatable().pivot(),
+        }
+        // As releases recorded the undo of Wrap that did not record the step.
+        pub(crate) enum OldUndo done by the caller {
+            Unwrap { how: String } => undo_call(unwrap_as_recorded, patient()),
+        }
+    }
+
+    impl From<CalledOff<Step>> for Reason {
+        fn from(_: CalledOff<Step>) -> Self {
+            Self { why: "gave up".into() }
+        }
     }
 
     #[derive(Serialize, Deserialize, Clone, Debug)]
@@ -173,12 +183,12 @@ pub(crate) mod v2 {
         type Input = String;
         type State = State;
         type Event = Event;
-        type Tx = Never;
-        type Activity = Activity;
+        type Signal = Signal;
+        type Step = Step;
         type Reason = Reason;
 
         fn start(id: String) -> Next<Self> {
-            to(State::Wrapping { id }).call(Activity::Wrap)
+            to(State::Wrapping { id }).run(Step::Wrap)
         }
 
         fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
@@ -187,10 +197,10 @@ pub(crate) mod v2 {
                     to(State::Resting { id, grams: None }).or_after(REST, Event::Awake)
                 }
                 (State::Resting { id, .. }, Event::Awake | Event::Hurry) => {
-                    to(State::Weighing { id }).call(Activity::Weigh)
+                    to(State::Weighing { id }).run(Step::Weigh)
                 }
                 (State::Weighing { id }, Event::Weighed(grams)) => {
-                    to(State::Sending { id, grams: Some(grams) }).call(Activity::Send)
+                    to(State::Sending { id, grams: Some(grams) }).run(Step::Send)
                 }
                 (State::Wrapping { .. } | State::Resting { .. }, Event::Stop { by }) => {
                     unwind(Reason { why: format!("stopped by {by}") })
@@ -198,29 +208,6 @@ pub(crate) mod v2 {
                 (State::Sending { .. }, Event::Sent) => to(State::Sent).done(),
                 (state, event) => return Err(Unexpected::new(&state, &event)),
             })
-        }
-
-        fn undo(step: &Step<Self>) -> Undo<Self> {
-            match step {
-                Step::Activity(Activity::Wrap) => {
-                    Undo::By(Step::Activity(Activity::Unwrap { how: "well".into() }))
-                }
-                Step::Activity(Activity::Send) => Undo::Pivot,
-                Step::Activity(Activity::Weigh | Activity::Unwrap { .. }) => Undo::Nothing,
-                Step::Tx(never) => match *never {},
-            }
-        }
-
-        fn terms(_: &Activity) -> Terms {
-            Terms { retry: quick(), enough: Some(5), ..Terms::new() }
-        }
-
-        fn called_off(_: CalledOff<Activity>) -> Reason {
-            Reason { why: "gave up".into() }
-        }
-
-        fn early(signal: &Event) -> Early {
-            if matches!(signal, Event::Hurry) { Early::Keep } else { Early::Refuse }
         }
 
         fn upcast(from: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
@@ -242,14 +229,14 @@ pub(crate) mod v2 {
                 },
                 Part::Event if json == "Packed" => json!("Wrapped"),
                 Part::Event if json == "Rested" => json!("Awake"),
-                Part::Event if json == "Stop" => json!({"Stop": {"by": "somebody"}}),
-                Part::Activity if json == "Pack" => json!("Wrap"),
-                Part::Activity => match id("Unpack") {
+                Part::Event | Part::Signal if json == "Stop" => json!({"Stop": {"by": "somebody"}}),
+                Part::Step if json == "Pack" => json!("Wrap"),
+                Part::CallerStep => match id("Unpack") {
                     Some(how) => json!({"Unwrap": {"how": how}}),
                     None => json,
                 },
                 Part::Reason => json!({"why": json}),
-                Part::Event | Part::Tx => json,
+                Part::Event | Part::Signal | Part::Step => json,
             })
         }
     }
@@ -259,17 +246,16 @@ pub(crate) mod v2 {
             vec!["p".into()]
         }
 
-        fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+        fn outcomes(step: &Step) -> Vec<Sample<Event>> {
             match step {
-                Step::Activity(Activity::Wrap) => vec![Sample::done(Event::Wrapped)],
-                Step::Activity(Activity::Weigh) => vec![Sample::done(Event::Weighed(3))],
-                Step::Activity(Activity::Send) => vec![Sample::done(Event::Sent)],
-                _ => Vec::new(),
+                Step::Wrap => vec![Sample::done(Event::Wrapped)],
+                Step::Weigh => vec![Sample::done(Event::Weighed(3))],
+                Step::Send => vec![Sample::done(Event::Sent)],
             }
         }
 
-        fn signals() -> Vec<Event> {
-            vec![Event::Hurry, Event::Stop { by: "us".into() }]
+        fn signals() -> Vec<Signal> {
+            vec![Signal::Hurry, Signal::Stop { by: "us".into() }]
         }
     }
 }
@@ -278,14 +264,14 @@ pub(crate) mod v2 {
 pub(crate) struct ParcelSteps(pub(crate) Arc<Provider>);
 
 impl ParcelSteps {
-    async fn ask<E>(&self, op: &str, key: &ActivityKey, done: E) -> Outcome<E> {
+    async fn ask<E>(&self, op: &str, key: &Key, done: E) -> Outcome<E> {
         match self.0.ask(op, &key.to_string(), None, "").await {
             Answer::Done(_) => Outcome::event(done),
             _ => Outcome::AnsweredNo(cause("not today")),
         }
     }
 
-    async fn unpack(&self, key: &ActivityKey, note: &str) -> Undone {
+    async fn unpack(&self, key: &Key, note: &str) -> Undone {
         match self.0.ask("unpack", &key.to_string(), None, note).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             _ => Undone::AnsweredNo(cause("not today")),
@@ -293,69 +279,42 @@ impl ParcelSteps {
     }
 }
 
-impl Steps<v1::Parcel> for ParcelSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<v1::Event, StepError> {
-        match *step {}
+impl v1::Packing for ParcelSteps {
+    async fn pack(&self, key: &Key) -> Outcome<v1::Event> {
+        self.ask("pack", key, v1::Event::Packed).await
     }
 
-    async fn undo_run(
-        &self,
-        _: &mut PgConnection,
-        step: &Never,
-        _: &String,
-    ) -> Result<(), StepError> {
-        match *step {}
+    async fn unpack(&self, undoing: &Undoing<v1::Reason>) -> Undone {
+        self.unpack(&undoing.key, &format!("packed, {}", undoing.reason.0)).await
     }
 
-    async fn call(&self, key: &ActivityKey, activity: &v1::Activity) -> Outcome<v1::Event> {
-        match activity {
-            v1::Activity::Pack => self.ask("pack", key, v1::Event::Packed).await,
-            v1::Activity::Send => self.ask("send", key, v1::Event::Sent).await,
-            v1::Activity::Unpack(_) => unreachable!("an undo"),
-        }
+    async fn unpack_as_recorded(&self, how: &String, undoing: &Undoing<v1::Reason>) -> Undone {
+        self.unpack(&undoing.key, &format!("unpacked {how}, {}", undoing.reason.0)).await
     }
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        undo: &v1::Activity,
-        _: Option<&EffectRow>,
-        reason: &String,
-    ) -> Undone {
-        self.unpack(key, &format!("{undo:?} {reason}")).await
+    async fn send(&self, key: &Key) -> Outcome<v1::Event> {
+        self.ask("send", key, v1::Event::Sent).await
     }
 }
 
-impl Steps<v2::Parcel> for ParcelSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<v2::Event, StepError> {
-        match *step {}
+impl v2::Wrapping for ParcelSteps {
+    async fn wrap(&self, key: &Key) -> Outcome<v2::Event> {
+        self.ask("pack", key, v2::Event::Wrapped).await
     }
 
-    async fn undo_run(
-        &self,
-        _: &mut PgConnection,
-        step: &Never,
-        _: &v2::Reason,
-    ) -> Result<(), StepError> {
-        match *step {}
+    async fn unwrap(&self, undoing: &Undoing<v2::Reason>) -> Undone {
+        self.unpack(&undoing.key, &format!("wrapped, {}", undoing.reason.why)).await
     }
 
-    async fn call(&self, key: &ActivityKey, activity: &v2::Activity) -> Outcome<v2::Event> {
-        match activity {
-            v2::Activity::Wrap => self.ask("pack", key, v2::Event::Wrapped).await,
-            v2::Activity::Weigh => self.ask("weigh", key, v2::Event::Weighed(3)).await,
-            v2::Activity::Send => self.ask("send", key, v2::Event::Sent).await,
-            v2::Activity::Unwrap { .. } => unreachable!("an undo"),
-        }
+    async fn weigh(&self, key: &Key) -> Outcome<v2::Event> {
+        self.ask("weigh", key, v2::Event::Weighed(3)).await
     }
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        undo: &v2::Activity,
-        _: Option<&EffectRow>,
-        reason: &v2::Reason,
-    ) -> Undone {
-        self.unpack(key, &format!("{undo:?} {}", reason.why)).await
+    async fn send(&self, key: &Key) -> Outcome<v2::Event> {
+        self.ask("send", key, v2::Event::Sent).await
+    }
+
+    async fn unwrap_as_recorded(&self, how: &String, undoing: &Undoing<v2::Reason>) -> Undone {
+        self.unpack(&undoing.key, &format!("unwrapped {how}, {}", undoing.reason.why)).await
     }
 }

@@ -155,7 +155,7 @@ async fn an_undo_is_tried_until_its_deadline_and_then_a_person_finds_it_listed()
     pass(&world, HOUR).await;
     let seen = world.ended(id).await;
     assert_eq!(seen.status, "stuck");
-    assert!(seen.undos.contains("\"TakeBack\":1") && seen.undos.contains("\"TakeBack\":2"));
+    assert!(seen.undos.contains("\"Step\":1") && seen.undos.contains("\"Step\":2"));
     let why = seen.last_error.unwrap_or_default();
     assert!(why.contains("the undo of step 2 failed") && why.contains("no answer"), "{why}");
     assert!(world.provider.requests("undo-1").is_empty(), "nothing is skipped");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use stepwise_engine::{Answer, PauseError, WorkerConfig, pause::paused};
 
 use crate::{
-    job::{Event, Input, Job},
+    job::{Input, Job, Signal},
     plain::Five,
     world::{World, engine, eventually, quick, work_on},
 };
@@ -48,7 +48,7 @@ async fn a_paused_saga_stops_at_the_next_step_boundary_and_goes_on_when_it_is_re
         ("running", Some("worker"), "3", 0),
         "the attempt in flight was finished and written down: {seen:?}"
     );
-    assert_eq!(world.signal::<Job>(waiting, "go", Event::Go).await, Answer::Applied);
+    assert_eq!(world.signal::<Job>(waiting, "go", Signal::Go).await, Answer::Applied);
     assert_eq!(world.ended(waiting).await.status, "completed", "other sagas go on");
     let held = *late.last().expect("there is one");
     assert_eq!(world.see(held).await.state, "1", "starts go in and wait");
@@ -86,7 +86,7 @@ async fn a_pause_is_seen_by_a_worker_that_begins_later_and_within_a_second_by_on
     // What is due stays unclaimed by both, through many polls of the second.
     let held = world.start::<Job>("held", Input::Work).await;
     let signalled = world.start::<Job>("signalled", Input::Wait).await;
-    assert_eq!(world.signal::<Job>(signalled, "go", Event::Go).await, Answer::Applied);
+    assert_eq!(world.signal::<Job>(signalled, "go", Signal::Go).await, Answer::Applied);
     let asked = world.provider.requests("work").len();
     let free = world.start::<Five>("another saga", ()).await;
     assert_eq!(world.ended(free).await.status, "completed");

@@ -13,7 +13,7 @@ use stepwise_engine::{
 use uuid::Uuid;
 
 use crate::{
-    job::{Event, Input, Job},
+    job::{Input, Job, Signal},
     world::{Mortal, PATIENCE, World, eventually, quick},
 };
 
@@ -74,7 +74,7 @@ async fn at_most_so_many_of_a_key_run_at_once_whatever_they_wait_for() {
     let first = admitted_are(&world, 5).await;
     let oldest: HashSet<Uuid> = [0, 1, 5, 6, 7].map(|n| ids[n]).into();
     assert_eq!(first, oldest, "the oldest of each key");
-    assert_eq!(world.signal::<Job>(ids[0], "go", Event::Go).await, Answer::Applied);
+    assert_eq!(world.signal::<Job>(ids[0], "go", Signal::Go).await, Answer::Applied);
     let begun = Instant::now();
     eventually("the next one's turn", async || !is_queued(&world, ids[2]).await).await;
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
@@ -82,7 +82,7 @@ async fn at_most_so_many_of_a_key_run_at_once_whatever_they_wait_for() {
     quota(&world, Scope::Key("wide"), Quota::default()).await;
     eventually("all of them, without a quota", async || admitted(&world).await.len() == 9).await;
     for id in &ids[1..] {
-        world.signal::<Job>(*id, "go", Event::Go).await;
+        world.signal::<Job>(*id, "go", Signal::Go).await;
     }
     for id in &ids {
         assert_eq!(world.ended(*id).await.status, "completed");
@@ -148,10 +148,10 @@ async fn a_queued_instance_that_unwinds_leaves_the_queue_and_one_that_is_told_so
     assert_eq!(world.ended(cancelled).await.status, "unwound");
     assert!(!is_queued(&world, cancelled).await);
     assert!(world.provider.operations().is_empty(), "nothing was ever begun");
-    assert_eq!(world.signal::<Job>(told, "go", Event::Go).await, Answer::Applied);
+    assert_eq!(world.signal::<Job>(told, "go", Signal::Go).await, Answer::Applied);
     assert_eq!(world.ended(told).await.status, "completed", "an end needs no turn");
     let charged = queue(&world, "charged", "k", Input::Charge).await;
-    assert_eq!(world.signal::<Job>(charged, "go", Event::Go).await, Answer::Refused);
+    assert_eq!(world.signal::<Job>(charged, "go", Signal::Go).await, Answer::Refused);
     let seen = world.see(charged).await;
     assert_eq!((seen.waiting_on.as_deref(), seen.seq), (Some("worker"), 2));
     assert!(is_queued(&world, charged).await, "a signal is no turn");
@@ -182,7 +182,7 @@ async fn a_higher_priority_goes_first_and_a_lower_one_is_not_starved() {
     for id in [old, high, normal, low] {
         eventually("a turn", async || !is_queued(&world, id).await).await;
         assert_eq!(admitted(&world).await, HashSet::from([id]));
-        world.signal::<Job>(id, "go", Event::Go).await;
+        world.signal::<Job>(id, "go", Signal::Go).await;
     }
     worker.stop().await;
     world.close().await;

@@ -8,7 +8,7 @@ use stepwise_engine::{Answer, signal, testing::Seed};
 use uuid::Uuid;
 
 use crate::{
-    order::{Event, Input, Order},
+    order::{Input, Order, Signal},
     provider::Behaviour,
     world::{World, quick},
 };
@@ -33,7 +33,7 @@ async fn cancel(pool: &PgPool, order: &str, id: Uuid) -> Told {
     .expect("the order is there");
     let told = match status.as_str() {
         "placing" => {
-            match signal::<Order>(&mut tx, id, "cancel", Event::CancelRequested)
+            match signal::<Order>(&mut tx, id, "cancel", Signal::CancelRequested)
                 .await
                 .expect("it can be signalled")
             {

@@ -6,7 +6,7 @@ use stepwise_engine::{Answer, Retained, Retention, retain};
 use uuid::Uuid;
 
 use crate::{
-    order::{Event, Input, Order},
+    order::{Input, Order, Signal},
     plain::Five,
     provider::Behaviour,
     world::{World, quick},
@@ -68,7 +68,7 @@ async fn an_instance_whose_journal_was_dropped_while_it_slept_still_unwinds_ever
     assert_eq!(gone, Retained { partitions: 1, instances: 0 });
     assert_eq!(world.journal(id).await, []);
 
-    assert_eq!(world.signal::<Order>(id, "c", Event::CancelRequested).await, Answer::Applied);
+    assert_eq!(world.signal::<Order>(id, "c", Signal::CancelRequested).await, Answer::Applied);
     assert_eq!(world.ended(id).await.status, "unwound");
     assert_eq!(world.provider.live(), Vec::<String>::new(), "the payment was cancelled");
     let reserved: i32 =

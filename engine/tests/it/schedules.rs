@@ -8,7 +8,7 @@ use stepwise_engine::{
 };
 
 use crate::{
-    job::{Event, Input, Job},
+    job::{Input, Job, Signal},
     world::{World, engine, eventually, quick, work_on},
 };
 
@@ -195,7 +195,7 @@ async fn a_schedule_never_takes_the_instances_of_another_for_its_own() {
     .fetch_one(&world.pool)
     .await
     .expect("it has ticked");
-    world.signal::<Job>(id, "go", Event::Go).await;
+    world.signal::<Job>(id, "go", Signal::Go).await;
     assert_eq!(world.ended(id).await.status, "completed");
     past_the_hour(&world, 1).await;
     eventually("its next tick", async || keys(&world).await.len() == 4).await;

@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    order::{APPROVAL, Event, Input, Order},
-    plain::{Event as FiveEvent, Five},
+    order::{APPROVAL, Input, Order, Signal},
+    plain::{Five, Signal as FiveSignal},
     provider::Behaviour,
     world::{Seen, World, eventually, quick},
 };
@@ -52,22 +52,22 @@ async fn a_signal_is_applied_kept_refused_or_known_already_and_the_caller_learns
     let input = Input { order: "answers".into(), notify: false };
     let id = world.start::<Order>("answers", input).await;
     world.asked("create", 1).await;
-    assert_eq!(world.signal::<Order>(id, "note", Event::Noted).await, Answer::Refused);
-    assert_eq!(world.signal::<Order>(id, "yes", Event::Approved).await, Answer::Kept);
-    assert_eq!(world.signal::<Order>(id, "yes", Event::Approved).await, Answer::Duplicate);
-    assert_eq!(world.signal::<Order>(id, "no", Event::CancelRequested).await, Answer::Applied);
-    assert_eq!(world.signal::<Order>(id, "no", Event::CancelRequested).await, Answer::Duplicate);
+    assert_eq!(world.signal::<Order>(id, "note", Signal::Noted).await, Answer::Refused);
+    assert_eq!(world.signal::<Order>(id, "yes", Signal::Approved).await, Answer::Kept);
+    assert_eq!(world.signal::<Order>(id, "yes", Signal::Approved).await, Answer::Duplicate);
+    assert_eq!(world.signal::<Order>(id, "no", Signal::CancelRequested).await, Answer::Applied);
+    assert_eq!(world.signal::<Order>(id, "no", Signal::CancelRequested).await, Answer::Duplicate);
     let seen = world.see(id).await;
     assert_eq!(
         (seen.status.as_str(), seen.waiting_on.as_deref()),
         ("unwinding", Some("activity")),
         "the attempt in flight is settled first"
     );
-    assert_eq!(world.signal::<Order>(id, "late", Event::CancelRequested).await, Answer::Refused);
+    assert_eq!(world.signal::<Order>(id, "late", Signal::CancelRequested).await, Answer::Refused);
     gate.add_permits(1);
     assert_eq!(world.ended(id).await.status, "unwound");
     assert_eq!(world.provider.operations(), ["create", "cancel"], "its outcome never reached `on`");
-    assert_eq!(world.signal::<Order>(id, "post", Event::Noted).await, Answer::Refused);
+    assert_eq!(world.signal::<Order>(id, "post", Signal::Noted).await, Answer::Refused);
     let kinds = world.journal(id).await.into_iter().map(|row| row.0).collect::<Vec<_>>();
     assert_eq!(kinds.iter().filter(|kind| *kind == "signal refused").count(), 3, "{kinds:?}");
     assert_eq!(kinds.iter().filter(|kind| *kind == "signal").count(), 1, "duplicates do nothing");
@@ -82,11 +82,11 @@ async fn a_signal_in_a_transaction_that_rolls_back_never_came() {
     let id = awaiting_approval(&world, "rolled back").await;
     let before = world.see(id).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "no", Event::CancelRequested).await;
+    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "no", Signal::CancelRequested).await;
     assert_eq!(answer.expect("it is there"), Answer::Applied);
     tx.rollback().await.expect("the database is there");
     assert_eq!(world.see(id).await.seq, before.seq);
-    assert_eq!(world.signal::<Order>(id, "no", Event::Approved).await, Answer::Applied);
+    assert_eq!(world.signal::<Order>(id, "no", Signal::Approved).await, Answer::Applied);
     assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     world.close().await;
@@ -99,7 +99,7 @@ async fn a_stuck_instance_keeps_signals() {
     world.provider.script("do-1", [Behaviour::Babbles]);
     let id = world.start::<Five>("stuck", ()).await;
     assert_eq!(world.ended(id).await.status, "stuck");
-    assert_eq!(world.signal::<Five>(id, "stop", FiveEvent::Stop).await, Answer::Kept);
+    assert_eq!(world.signal::<Five>(id, "stop", FiveSignal::Stop).await, Answer::Kept);
     assert_eq!(world.see(id).await.status, "stuck");
     worker.stop().await;
     world.close().await;
@@ -115,7 +115,7 @@ async fn a_repeated_signal_and_the_driver_that_takes_the_first_one_do_not_deadlo
     let input = Input { order: "repeated".into(), notify: false };
     let id = world.start::<Order>("repeated", input).await;
     world.asked("create", 1).await;
-    assert_eq!(world.signal::<Order>(id, "yes", Event::Approved).await, Answer::Kept);
+    assert_eq!(world.signal::<Order>(id, "yes", Signal::Approved).await, Answer::Kept);
     create.add_permits(1);
     world.asked("confirm", 1).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
@@ -143,7 +143,7 @@ async fn a_repeated_signal_and_the_driver_that_takes_the_first_one_do_not_deadlo
         .expect("the database is there")
     })
     .await;
-    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "yes", Event::Approved).await;
+    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "yes", Signal::Approved).await;
     assert_eq!(answer.expect("nobody waits in a circle"), Answer::Duplicate);
     tx.commit().await.expect("the database is there");
     assert_eq!(world.ended(id).await.status, "completed");
@@ -158,7 +158,7 @@ async fn a_signal_that_stays_keeps_the_timer() {
     let id = awaiting_approval(&world, "stays").await;
     let armed = timer_at(&world, id).await;
     assert!(armed.is_some());
-    assert_eq!(world.signal::<Order>(id, "note", Event::Noted).await, Answer::Applied);
+    assert_eq!(world.signal::<Order>(id, "note", Signal::Noted).await, Answer::Applied);
     let seen = world.see(id).await;
     assert!(seen.state.contains("\"noted\":1"), "{}", seen.state);
     assert_eq!(timer_at(&world, id).await, armed);
@@ -177,7 +177,7 @@ async fn a_signal_that_stays_while_an_attempt_is_in_flight_is_not_lost_with_its_
     let input = Input { order: "noted".into(), notify: false };
     let id = world.start::<Order>("noted", input).await;
     world.asked("confirm", 1).await;
-    assert_eq!(world.signal::<Order>(id, "note", Event::Noted).await, Answer::Applied);
+    assert_eq!(world.signal::<Order>(id, "note", Signal::Noted).await, Answer::Applied);
     gate.add_permits(1);
     assert_eq!(world.ended(id).await.status, "completed");
     let noted: bool = sqlx::query_scalar(
@@ -269,7 +269,7 @@ async fn a_kept_signal_is_taken_although_the_drivers_commit_raced_it() {
         }
         gate_of_confirm.add_permits(1);
         halt.wait();
-        assert_eq!(world.signal::<Order>(id, "yes", Event::Approved).await, Answer::Kept);
+        assert_eq!(world.signal::<Order>(id, "yes", Signal::Approved).await, Answer::Kept);
         halt.go_on();
         let seen = world.ended(id).await;
         assert_eq!(seen.status, "completed", "{site:?}: {seen:?}");
@@ -289,7 +289,7 @@ async fn a_timer_that_fires_after_the_signal_was_applied_is_dropped() {
     Clock::of(&world.pool).advance(APPROVAL).await;
     halt.wait();
     // The worker holds the instance with its timer due; the customer is a moment earlier.
-    assert_eq!(world.signal::<Order>(id, "yes", Event::Approved).await, Answer::Applied);
+    assert_eq!(world.signal::<Order>(id, "yes", Signal::Approved).await, Answer::Applied);
     halt.go_on();
     let seen = world.ended(id).await;
     assert_eq!(seen.status, "completed", "{seen:?}");

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, CalledOff, Child, EffectKind, EffectRow, Joined, Next, Outcome, Saga, Start, Step,
-    StepError, Steps, Terms, Undo, Undone, Unexpected, stay,
+    Child, Joined, Key, Next, Outcome, Saga, Start, Terms, Undoing, Undone, Unexpected, signals,
+    stay, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -61,14 +60,23 @@ pub(crate) enum Event {
     Cancel,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Never {}
+signals! {
+    pub(crate) enum Signal as Event { Note => refuse, Cancel => refuse }
+}
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Do {
-    Act(String),
-    TakeBack(String),
-    Settle(String),
+steps! {
+    pub(crate) enum Step done by Working -> Event, undone for String {
+        Act(name: String) => call(act, acting()).repeatable().undo_call(take_back, patient()),
+        Settle(name: String) => call(settle, patient()).repeatable().pivot(),
+    }
+}
+
+fn patient() -> Terms {
+    Terms { retry: quick(), enough: Some(5), ..Terms::new() }
+}
+
+fn acting() -> Terms {
+    Terms { effect: Terms::effect("work").effect, ..patient() }
 }
 
 impl<const IS_ROOT: bool> Task<IS_ROOT> {
@@ -81,24 +89,23 @@ impl<const IS_ROOT: bool> Task<IS_ROOT> {
     }
 
     fn settle(name: String) -> Next<Self> {
-        if IS_ROOT { to(State::Settling).call(Do::Settle(name)) } else { to(State::Done).done() }
+        if IS_ROOT { to(State::Settling).run(Step::Settle(name)) } else { to(State::Done).done() }
     }
 }
 
 impl<const IS_ROOT: bool> Saga for Task<IS_ROOT> {
     const NAME: &'static str = if IS_ROOT { "root" } else { "leaf" };
-    const VERSION: u16 = 1;
     type Input = Todo;
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = Do;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = String;
 
     fn start(todo: Todo) -> Next<Self> {
         if todo.acts {
-            let act = Do::Act(todo.name.clone());
-            to(State::Acting(todo)).call(act)
+            let act = Step::Act(todo.name.clone());
+            to(State::Acting(todo)).run(act)
         } else {
             Self::parts(todo)
         }
@@ -123,30 +130,6 @@ impl<const IS_ROOT: bool> Saga for Task<IS_ROOT> {
         })
     }
 
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Activity(Do::Act(name)) => Undo::By(Step::Activity(Do::TakeBack(name.clone()))),
-            Step::Activity(Do::TakeBack(_)) => Undo::Nothing,
-            Step::Activity(Do::Settle(_)) => Undo::Pivot,
-            Step::Tx(never) => match *never {},
-        }
-    }
-
-    fn terms(activity: &Do) -> Terms {
-        let effect = EffectKind { kind: "work", amount: None };
-        let effect = (!matches!(activity, Do::Settle(_))).then_some(effect);
-        Terms { effect, retry: quick(), enough: Some(5), ..Terms::new() }
-    }
-
-    fn called_off(why: CalledOff<Do>) -> String {
-        match why {
-            CalledOff::GaveUp(_) => "gave up".to_owned(),
-            CalledOff::Deadline => "too late".to_owned(),
-            CalledOff::ByParent => "the parent unwinds".to_owned(),
-            CalledOff::Cancelled(why) => why,
-        }
-    }
-
     fn joined(ends: &Joined) -> Option<Event> {
         Some(Event::PartsEnded(*ends))
     }
@@ -158,18 +141,17 @@ impl<const IS_ROOT: bool> Samples for Task<IS_ROOT> {
         vec![Todo { acts: false, ..whole.clone() }, whole, Todo::new("alone")]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Activity(Do::Act(_)) => {
+            Step::Act(_) => {
                 vec![Sample::done(Event::Acted), Sample::refused(Event::Declined)]
             }
-            Step::Activity(Do::Settle(_)) => vec![Sample::done(Event::Settled)],
-            Step::Activity(Do::TakeBack(_)) | Step::Tx(_) => Vec::new(),
+            Step::Settle(_) => vec![Sample::done(Event::Settled)],
         }
     }
 
-    fn signals() -> Vec<Event> {
-        vec![Event::Note, Event::Cancel]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Note, Signal::Cancel]
     }
 
     fn position(state: &State) -> String {
@@ -182,54 +164,44 @@ impl<const IS_ROOT: bool> Samples for Task<IS_ROOT> {
 
 pub(crate) struct TaskSteps(pub(crate) Arc<Provider>);
 
-impl<const IS_ROOT: bool> Steps<Task<IS_ROOT>> for TaskSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(
+impl TaskSteps {
+    async fn ask(
         &self,
-        _: &mut PgConnection,
-        step: &Never,
-        _: &String,
-    ) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Do) -> Outcome<Event> {
-        let (op, done) = match activity {
-            Do::Act(name) => (format!("do-{name}"), Event::Acted),
-            Do::Settle(name) => (format!("settle-{name}"), Event::Settled),
-            Do::TakeBack(_) => unreachable!("undos come by undo_call"),
-        };
+        op: String,
+        key: &Key,
+        done: fn(String) -> Outcome<Event>,
+    ) -> Outcome<Event> {
         match self.0.ask(&op, &key.to_string(), None, "").await {
-            Answer::Done(_) if matches!(activity, Do::Settle(_)) => Outcome::event(done),
-            Answer::Done(reference) => Outcome::confirmed(done, reference),
+            Answer::Done(reference) => done(reference),
             Answer::Declined => Outcome::refuted(Event::Declined),
             Answer::NotDone => Outcome::AnsweredNo(cause("not now")),
             _ => Outcome::Unknown(cause("no answer")),
         }
     }
+}
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        undo: &Do,
-        effect: Option<&EffectRow>,
-        reason: &String,
-    ) -> Undone {
-        let Do::TakeBack(name) = undo else { unreachable!("only undos undo") };
+impl Working for TaskSteps {
+    async fn act(&self, key: &Key, name: &String) -> Outcome<Event> {
+        let acted = |reference| Outcome::confirmed(Event::Acted, reference);
+        self.ask(format!("do-{name}"), key, acted).await
+    }
+
+    async fn take_back(&self, name: &String, undoing: &Undoing<String>) -> Undone {
         // Nobody may have heard of what was done: the provider knows.
-        let did = ActivityKey { undo: false, ..*key }.to_string();
-        let known = effect.and_then(|effect| effect.reference.clone());
+        let (key, did) = (undoing.key.to_string(), undoing.step_key.to_string());
+        let known = undoing.reference.clone();
         let Some(done) = known.or_else(|| self.0.find(&format!("do-{name}"), &did)) else {
             return Undone::Nothing;
         };
-        match self.0.ask(&format!("undo-{name}"), &key.to_string(), Some(&done), reason).await {
+        match self.0.ask(&format!("undo-{name}"), &key, Some(&done), &undoing.reason).await {
             Answer::Done(reference) => Undone::Undone(Some(reference)),
             Answer::Declined => Undone::Impossible(cause("it cannot be taken back")),
             Answer::NotDone => Undone::AnsweredNo(cause("not now")),
             _ => Undone::NotDone(cause("no answer")),
         }
+    }
+
+    async fn settle(&self, key: &Key, name: &String) -> Outcome<Event> {
+        self.ask(format!("settle-{name}"), key, |_| Outcome::event(Event::Settled)).await
     }
 }

@@ -9,8 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    ActivityKey, CalledOff, Cause, Early, EffectKind, EffectRow, Next, Outcome, Saga, Step,
-    StepError, Steps, Terms, Undo, Undone, Unexpected, WhenUnknown, stay,
+    Cause, Key, Next, Outcome, Saga, StepError, Terms, Undoing, Undone, Unexpected, signals, stay,
+    steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -25,7 +25,6 @@ pub(crate) mod bug {
     pub(crate) const NONE: u8 = 0;
     // Found by exploring.
     pub(crate) const FORGOTTEN_UNDO: u8 = 1;
-    pub(crate) const UNDO_OF_AN_UNDO: u8 = 2;
     pub(crate) const REFUSAL_SHOWN_AS_DONE: u8 = 3;
     pub(crate) const REFUSAL_AFTER_THE_PIVOT: u8 = 4;
     pub(crate) const NOTHING_LEAVES: u8 = 5;
@@ -64,23 +63,38 @@ pub(crate) enum Event {
     Charged,
     Declined,
     Nod,
+    Wink,
     NobodyNods,
     Issued,
     PrinterJammed,
     Stop,
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Tx {
-    Book(String),
-    Unbook(String),
-    Issue(String),
+steps! {
+    pub(crate) enum Step done by Tripping -> Event, undone for String {
+        Book(trip: String) => tx(book).undo_tx(unbook),
+        Charge => call(charge, Terms::effect("charge").amount("10.00", "USD")).repeatable().undo_call(refund),
+        // Three bugs of the table: nothing takes the charge back; nor does the table say that there is one; a signal may unwind while it is in
+        // flight as the pivot.
+        Keep => call(keep, Terms::effect("charge").amount("10.00", "USD")).repeatable().no_undo(),
+        Take => call(take).repeatable().no_undo(),
+        Settle => call(settle, Terms::effect("charge").amount("10.00", "USD")).repeatable().pivot(),
+        Issue(trip: String) => tx(issue).pivot(),
+    }
 }
 
-#[derive(Serialize, Deserialize, Clone, Debug)]
-pub(crate) enum Activity {
-    Charge,
-    Refund,
+signals! {
+    pub(crate) enum Signal as Event { Nod => keep, Wink => refuse, Stop => refuse }
+}
+
+/// How a trip with that bug is charged for.
+fn charge(bug: u8) -> Step {
+    match bug {
+        bug::FORGOTTEN_UNDO => Step::Keep,
+        bug::FORGOTTEN_EFFECT => Step::Take,
+        bug::PIVOT_IN_FLIGHT => Step::Settle,
+        _ => Step::Charge,
+    }
 }
 
 use Event as E;
@@ -88,21 +102,20 @@ use State as S;
 
 impl<const BUG: u8> Saga for Trip<BUG> {
     const NAME: &'static str = "trip";
-    const VERSION: u16 = 1;
     type Input = String;
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Activity;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = String;
 
     fn start(trip: String) -> Next<Self> {
-        to(S::Booking(trip.clone())).run(Tx::Book(trip))
+        to(S::Booking(trip.clone())).run(Step::Book(trip))
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         Ok(match (state, event) {
-            (S::Booking(trip), E::Booked) => to(S::Charging(trip)).call(Activity::Charge),
+            (S::Booking(trip), E::Booked) => to(S::Charging(trip)).run(charge(BUG)),
             (S::Booking(_), E::NoSeat) => unwind("no seat".to_owned()),
             (S::Charging(trip), E::Charged) if BUG == bug::NOTHING_LEAVES => {
                 to(S::AwaitingNod(trip)).wait()
@@ -112,17 +125,15 @@ impl<const BUG: u8> Saga for Trip<BUG> {
             }
             (S::Charging(_), E::Declined) => unwind("declined".to_owned()),
             (S::Charging(trip), E::Nod) if BUG == bug::SWALLOWED_SIGNAL => stay(S::Charging(trip)),
-            (S::AwaitingNod(trip), E::Nod)
-                if BUG != bug::UNHEARD_SIGNAL && BUG != bug::KEPT_FOR_EVER =>
-            {
-                to(S::Issuing).run(Tx::Issue(trip))
+            (S::AwaitingNod(trip), E::Nod) if BUG != bug::KEPT_FOR_EVER => {
+                to(S::Issuing).run(Step::Issue(trip))
             }
             (S::AwaitingNod(_), E::NobodyNods) => unwind("nobody nodded".to_owned()),
             (S::Booking(_) | S::Charging(_) | S::AwaitingNod(_), E::Stop) => {
                 unwind("stopped".to_owned())
             }
             (S::Issuing, E::Issued) if BUG == bug::CIRCLE => {
-                to(S::Issuing).run(Tx::Issue("again".to_owned()))
+                to(S::Issuing).run(Step::Issue("again".to_owned()))
             }
             (S::Issuing, E::Issued) => to(S::Over).done(),
             (S::Issuing, E::PrinterJammed) if BUG == bug::REFUSAL_AFTER_THE_PIVOT => {
@@ -131,46 +142,6 @@ impl<const BUG: u8> Saga for Trip<BUG> {
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(Tx::Book(trip)) => Undo::By(Step::Tx(Tx::Unbook(trip.clone()))),
-            Step::Activity(Activity::Charge)
-                if BUG == bug::FORGOTTEN_UNDO || BUG == bug::FORGOTTEN_EFFECT =>
-            {
-                Undo::Nothing
-            }
-            Step::Activity(Activity::Charge) if BUG == bug::PIVOT_IN_FLIGHT => Undo::Pivot,
-            Step::Activity(Activity::Charge) => Undo::By(Step::Activity(Activity::Refund)),
-            Step::Activity(Activity::Refund) if BUG == bug::UNDO_OF_AN_UNDO => {
-                Undo::By(Step::Activity(Activity::Charge))
-            }
-            Step::Tx(Tx::Issue(_)) => Undo::Pivot,
-            Step::Tx(Tx::Unbook(_)) | Step::Activity(Activity::Refund) => Undo::Nothing,
-        }
-    }
-
-    fn terms(_: &Activity) -> Terms {
-        // The bug that exploring cannot see: what it does outside is not declared.
-        let declared = BUG != bug::FORGOTTEN_EFFECT;
-        let amount = Some(("10.00".to_owned(), "USD".to_owned()));
-        Terms {
-            effect: declared.then_some(EffectKind { kind: "charge", amount }),
-            unknown: WhenUnknown::Repeat,
-            ..Terms::new()
-        }
-    }
-
-    fn called_off(why: CalledOff<Activity>) -> String {
-        format!("{why:?}")
-    }
-
-    fn early(signal: &Event) -> Early {
-        match signal {
-            E::Nod if BUG != bug::UNHEARD_SIGNAL => Early::Keep,
-            _ => Early::Refuse,
-        }
-    }
 }
 
 impl<const BUG: u8> Samples for Trip<BUG> {
@@ -178,32 +149,32 @@ impl<const BUG: u8> Samples for Trip<BUG> {
         vec!["trip".to_owned()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         let mut samples = match step {
-            Step::Tx(Tx::Book(_)) if BUG == bug::REFUSAL_SHOWN_AS_DONE => {
+            Step::Book(_) if BUG == bug::REFUSAL_SHOWN_AS_DONE => {
                 vec![Sample::done(E::Booked), Sample::done(E::NoSeat)]
             }
-            Step::Tx(Tx::Book(_)) => vec![Sample::done(E::Booked), Sample::refused(E::NoSeat)],
-            Step::Activity(Activity::Charge) if BUG == bug::NO_OUTCOME => Vec::new(),
-            Step::Activity(Activity::Charge) => {
+            Step::Book(_) => vec![Sample::done(E::Booked), Sample::refused(E::NoSeat)],
+            _ if BUG == bug::NO_OUTCOME => Vec::new(),
+            Step::Charge | Step::Keep | Step::Take | Step::Settle => {
                 vec![Sample::done(E::Charged), Sample::refused(E::Declined)]
             }
-            Step::Tx(Tx::Issue(_)) if BUG == bug::REFUSAL_AFTER_THE_PIVOT => {
+            Step::Issue(_) if BUG == bug::REFUSAL_AFTER_THE_PIVOT => {
                 vec![Sample::done(E::Issued), Sample::refused(E::PrinterJammed)]
             }
-            Step::Tx(Tx::Issue(_)) => vec![Sample::done(E::Issued)],
-            Step::Tx(Tx::Unbook(_)) | Step::Activity(Activity::Refund) => Vec::new(),
+            Step::Issue(_) => vec![Sample::done(E::Issued)],
         };
-        if BUG == bug::SURPRISE && matches!(step, Step::Tx(Tx::Book(_))) {
+        if BUG == bug::SURPRISE && matches!(step, Step::Book(_)) {
             samples.push(Sample::done(E::PrinterJammed));
         }
         samples
     }
 
-    fn signals() -> Vec<Event> {
+    fn signals() -> Vec<Signal> {
         match BUG {
             bug::NOTHING_LEAVES => Vec::new(),
-            _ => vec![E::Nod, E::Stop],
+            bug::UNHEARD_SIGNAL => vec![Signal::Wink, Signal::Nod, Signal::Stop],
+            _ => vec![Signal::Nod, Signal::Stop],
         }
     }
 }
@@ -232,6 +203,7 @@ impl Bank {
 }
 
 pub(crate) struct TripSteps {
+    pub(crate) bug: u8,
     pub(crate) bank: Arc<Bank>,
     pub(crate) pool: PgPool,
 }
@@ -241,70 +213,69 @@ async fn book_seat(tx: &mut PgConnection, trip: &str) -> Result<(), sqlx::Error>
     seat.bind(trip).execute(tx).await.map(|_| ())
 }
 
-impl<const BUG: u8> Steps<Trip<BUG>> for TripSteps {
-    async fn run(&self, tx: &mut PgConnection, step: &Tx) -> Result<Event, StepError> {
-        match step {
-            Tx::Book(trip) if BUG == bug::OWN_TRANSACTION => {
-                book_seat(&mut *self.pool.acquire().await?, trip).await?;
-                Ok(E::Booked)
-            }
-            Tx::Book(trip) => {
-                book_seat(tx, trip).await?;
-                Ok(E::Booked)
-            }
-            Tx::Issue(_) => Ok(E::Issued),
-            Tx::Unbook(_) => Err(StepError::Broken("an undo".to_owned())),
+impl Tripping for TripSteps {
+    async fn book(&self, tx: &mut PgConnection, trip: &String) -> Result<Event, StepError> {
+        if self.bug == bug::OWN_TRANSACTION {
+            book_seat(&mut *self.pool.acquire().await?, trip).await?;
+        } else {
+            book_seat(tx, trip).await?;
         }
+        Ok(E::Booked)
     }
 
-    async fn undo_run(
+    async fn unbook(
         &self,
         tx: &mut PgConnection,
-        step: &Tx,
-        _: &String,
+        trip: &String,
+        _: &Undoing<String>,
     ) -> Result<(), StepError> {
-        let Tx::Unbook(trip) = step else { return Err(StepError::Broken("no undo".to_owned())) };
         let unbooked = sqlx::query("-- name: test unbook\ndelete from test.seat where trip = $1")
             .bind(trip)
             .execute(tx)
             .await?;
-        if BUG == bug::UNDO_NEEDS_THE_STEP && unbooked.rows_affected() == 0 {
+        if self.bug == bug::UNDO_NEEDS_THE_STEP && unbooked.rows_affected() == 0 {
             return Err(StepError::Broken("there is no seat".to_owned()));
         }
         Ok(())
     }
 
-    async fn call(&self, key: &ActivityKey, _: &Activity) -> Outcome<Event> {
-        let key = match BUG {
-            bug::NO_KEY => format!("{}-{}", key.saga_id, Uuid::now_v7()),
+    async fn charge(&self, key: &Key) -> Outcome<Event> {
+        let key = match self.bug {
+            bug::NO_KEY => format!("{}-{}", key.saga_id(), Uuid::now_v7()),
             _ => key.to_string(),
         };
-        let reference = self.bank.move_money(key, 10);
-        if BUG == bug::FORGOTTEN_EFFECT {
-            return Outcome::event(E::Charged);
-        }
-        Outcome::confirmed(E::Charged, reference)
+        Outcome::confirmed(E::Charged, self.bank.move_money(key, 10))
     }
 
-    async fn undo_call(
-        &self,
-        key: &ActivityKey,
-        _: &Activity,
-        effect: Option<&EffectRow>,
-        _: &String,
-    ) -> Undone {
-        let known = effect.and_then(|effect| effect.reference.as_ref());
-        if BUG == bug::UNDO_NEEDS_THE_REFERENCE && known.is_none() {
+    async fn refund(&self, undoing: &Undoing<String>) -> Undone {
+        if self.bug == bug::UNDO_NEEDS_THE_REFERENCE && undoing.reference.is_none() {
             return Undone::Impossible(Cause::new("what is to be given back?"));
         }
-        if !self.bank.has_charged(key.saga_id) {
+        if !self.bank.has_charged(undoing.key.saga_id()) {
             return Undone::Nothing;
         }
-        let refund = match BUG {
-            bug::UNDO_ACTS_TWICE => format!("{key}-{}", Uuid::now_v7()),
-            _ => key.to_string(),
+        let refund = match self.bug {
+            bug::UNDO_ACTS_TWICE => format!("{}-{}", undoing.key, Uuid::now_v7()),
+            _ => undoing.key.to_string(),
         };
         Undone::Undone(Some(self.bank.move_money(refund, -10)))
+    }
+
+    async fn keep(&self, key: &Key) -> Outcome<Event> {
+        self.charge(key).await
+    }
+
+    async fn take(&self, key: &Key) -> Outcome<Event> {
+        self.bank.move_money(key.to_string(), 10);
+        Outcome::event(E::Charged)
+    }
+
+    async fn settle(&self, key: &Key) -> Outcome<Event> {
+        self.charge(key).await
+    }
+
+    async fn issue(&self, _: &mut PgConnection, _: &String) -> Result<Event, StepError> {
+        Ok(E::Issued)
     }
 }
 

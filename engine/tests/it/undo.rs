@@ -15,7 +15,7 @@ async fn an_undo_is_durable_before_its_step_has_been_called() {
     let id = world.start::<Five>("undo first", ()).await;
     world.asked("do-2", 1).await;
     let seen = world.see(id).await;
-    assert!(seen.undos.contains("\"TakeBack\":2"), "in the row: {}", seen.undos);
+    assert!(seen.undos.contains("\"Step\":2"), "in the row: {}", seen.undos);
     assert_eq!(world.provider.lines().len(), 1, "the second step has not acted yet");
     let (undo, intent): (String, String) = sqlx::query_as(
         "-- name: test undo
@@ -26,7 +26,7 @@ async fn an_undo_is_durable_before_its_step_has_been_called() {
     .fetch_one(&world.pool)
     .await
     .expect("the commit that decided step 2 wrote its undo and its intent");
-    assert!(undo.contains("\"TakeBack\":2"), "{undo}");
+    assert!(undo.contains("\"Step\":2"), "{undo}");
     assert_eq!(intent, "intent");
     gate.add_permits(1);
     world.ended(id).await;
@@ -89,8 +89,8 @@ async fn an_undo_that_cannot_be_done_leaves_the_instance_stuck_with_what_is_left
     let id = world.start::<Five>("stuck undo", ()).await;
     let seen = world.ended(id).await;
     assert_eq!((seen.status.as_str(), seen.waiting_on.as_deref()), ("stuck", Some("operator")));
-    assert!(seen.undos.contains("\"TakeBack\":1") && seen.undos.contains("\"TakeBack\":2"));
-    assert!(!seen.undos.contains("\"TakeBack\":3"), "that one was done: {}", seen.undos);
+    assert!(seen.undos.contains("\"Step\":1") && seen.undos.contains("\"Step\":2"));
+    assert!(!seen.undos.contains("\"Step\":3"), "that one was done: {}", seen.undos);
     let why = seen.last_error.unwrap_or_default();
     assert!(why.contains("step 2 cannot be undone: captured already"), "{why}");
     assert!(world.provider.requests("undo-1").is_empty(), "nothing is skipped");
@@ -108,7 +108,7 @@ async fn an_undo_is_repeated_under_its_key_and_gets_stuck_when_its_policy_is_use
     let id = world.start::<Five>("failing undo", ()).await;
     let seen = world.ended(id).await;
     assert_eq!(seen.status, "stuck");
-    assert!(seen.undos.contains("\"TakeBack\":1") && !seen.undos.contains("\"TakeBack\":2"));
+    assert!(seen.undos.contains("\"Step\":1") && !seen.undos.contains("\"Step\":2"));
     let why = seen.last_error.unwrap_or_default();
     assert!(why.contains("the undo of step 1 failed 5 times in"), "{why}");
     let tries = world.provider.requests("undo-2");
@@ -128,7 +128,7 @@ async fn a_tx_undo_that_fails_for_good_leaves_the_instance_stuck_with_the_undo_l
     let id = world.start::<Order>("bad release", input).await;
     let seen = world.ended(id).await;
     assert_eq!(seen.status, "stuck", "{seen:?}");
-    assert!(seen.undos.contains("Release"), "{}", seen.undos);
+    assert!(seen.undos.contains("Reserve"), "{}", seen.undos);
     assert_eq!(world.effects(id).await[0].1, "refuted", "what was known is not lost with it");
     worker.stop().await;
     world.close().await;

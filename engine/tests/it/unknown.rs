@@ -13,7 +13,7 @@ use crate::{
     job::{self, Job},
     odd::{self, Odd},
     order::{Input, Order},
-    plain::{Event, Five, LATE},
+    plain::{Five, LATE, Signal},
     provider::Behaviour,
     world::{World, ann, quick},
 };
@@ -89,7 +89,7 @@ async fn an_effect_that_comes_late_while_it_is_waited_for_is_taken_back() {
     let id = world.start::<Five>("late and unwanted", ()).await;
     world.asked("probe-3", 1).await;
     world.until(id, "the wait", |seen| seen.waiting_on.as_deref() == Some("retry")).await;
-    assert_eq!(world.signal::<Five>(id, "stop", Event::Stop).await, Answer::Applied);
+    assert_eq!(world.signal::<Five>(id, "stop", Signal::Stop).await, Answer::Applied);
     world.asked("probe-3", 2).await;
     world.until(id, "the wait", |seen| seen.waiting_on.as_deref() == Some("retry")).await;
     assert_eq!(world.see(id).await.status, "unwinding", "it may still come");
@@ -117,7 +117,7 @@ async fn what_nobody_expected_gets_the_instance_stuck_and_the_worker_goes_on() {
         assert_eq!(seen.last_error.as_deref(), Some(expected));
         let journal = world.journal(id).await;
         assert_eq!(journal.last().map(|row| row.0.as_str()), Some("stuck"));
-        assert!(seen.undos.contains("\"TakeBack\":2"), "what would be taken back is still known");
+        assert!(seen.undos.contains("\"Step\":2"), "what would be taken back is still known");
     }
     let id = world.start::<Five>("next", ()).await;
     assert_eq!(world.ended(id).await.status, "completed");
@@ -145,7 +145,7 @@ async fn a_pivot_of_unknown_outcome_is_never_unwound_but_a_person_says_what_beca
     };
     let done = world.operate(id, &ann(stands)).await;
     assert!(matches!(&done, Operated::Applied(outlook) if outlook.past_pivot), "{done:?}");
-    world.signal::<Job>(id, "go", job::Event::Go).await;
+    world.signal::<Job>(id, "go", job::Signal::Go).await;
     assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     world.close().await;

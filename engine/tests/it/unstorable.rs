@@ -4,13 +4,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    ActivityKey, Answer, CallOff, CalledOff, EffectRow, Engine, Limit, Never, Next, Outcome, Saga,
-    SignalError, Start, StartError, Step, StepError, Steps, Terms, Undo, Undone, Unexpected,
-    Unstorable,
+    Answer, CallOff, Engine, Key, Limit, Next, Outcome, Saga, SignalError, Start, StartError,
+    Unexpected, Unstorable,
     inspect::{self, Filter},
-    limits, notice, signal, stay,
+    limits, notice, signal, signals, stay, steps,
     testing::{Sample, Samples, explore},
     to,
 };
@@ -54,19 +52,28 @@ enum Event {
     Share(Option<f64>),
 }
 
+signals! {
+    enum Signal as Event { Share(share: Option<f64>) => refuse }
+}
+
+steps! {
+    enum Step done by Muddles -> Event, undone for String {
+        Fill(with: With) => call(fill).repeatable().no_undo(),
+    }
+}
+
 impl Saga for Muddle {
     const NAME: &'static str = "muddle";
-    const VERSION: u16 = 1;
     type Input = Input;
     type State = State;
     type Event = Event;
-    type Tx = Never;
-    type Activity = With;
-    type Reason = ();
+    type Signal = Signal;
+    type Step = Step;
+    type Reason = String;
 
     fn start(input: Input) -> Next<Self> {
         match input {
-            Input::Fill(with) => to(State::Empty).call(with),
+            Input::Fill(with) => to(State::Empty).run(Step::Fill(with)),
             Input::Pairs => to(State::Pairs([((1, 2), 3)].into())).wait(),
             Input::Wait => to(State::Empty).wait(),
         }
@@ -80,19 +87,6 @@ impl Saga for Muddle {
             Event::Share(_) => stay(state),
         })
     }
-
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(never) => match *never {},
-            Step::Activity(_) => Undo::Nothing,
-        }
-    }
-
-    fn terms(_: &With) -> Terms {
-        Terms::new()
-    }
-
-    fn called_off(_: CalledOff<With>) {}
 }
 
 impl Samples for Muddle {
@@ -100,38 +94,25 @@ impl Samples for Muddle {
         vec![Input::Fill(With::Pairs), Input::Fill(With::NoNumber)]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<Event>> {
+    fn outcomes(step: &Step) -> Vec<Sample<Event>> {
         match step {
-            Step::Tx(never) => match *never {},
-            Step::Activity(with) => vec![Sample::done(Event::Filled(*with))],
+            Step::Fill(with) => vec![Sample::done(Event::Filled(*with))],
         }
     }
 
-    fn signals() -> Vec<Event> {
-        vec![Event::Share(Some(f64::INFINITY))]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::Share(Some(f64::INFINITY))]
     }
 }
 
 struct MuddleSteps;
 
-impl Steps<Muddle> for MuddleSteps {
-    async fn run(&self, _: &mut PgConnection, step: &Never) -> Result<Event, StepError> {
-        match *step {}
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, step: &Never, (): &()) -> Result<(), StepError> {
-        match *step {}
-    }
-
-    async fn call(&self, _: &ActivityKey, with: &With) -> Outcome<Event> {
+impl Muddles for MuddleSteps {
+    async fn fill(&self, _: &Key, with: &With) -> Outcome<Event> {
         Outcome::event(match with {
             With::ManyBytes => Event::Bytes("x".repeat(limits::EVENT_BYTES)),
             with => Event::Filled(*with),
         })
-    }
-
-    async fn undo_call(&self, _: &ActivityKey, _: &With, _: Option<&EffectRow>, (): &()) -> Undone {
-        Undone::Nothing
     }
 }
 
@@ -228,7 +209,7 @@ async fn what_cannot_be_stored_is_refused_where_it_is_given() {
     let id = start(&world, &engine, wait("open").within(9 * century)).await.expect("that is read");
     let give = async |signal_id: &str, share: f64| {
         let mut tx = world.pool.begin().await.expect("the database is there");
-        signal::<Muddle>(&mut tx, id, signal_id, Event::Share(Some(share))).await
+        signal::<Muddle>(&mut tx, id, signal_id, Signal::Share(Some(share))).await
     };
     let error = give("a\0b", 1.0).await.expect_err("no id");
     assert!(matches!(error, SignalError::Unstorable(Unstorable::Nul("signal id"))), "{error:?}");
@@ -294,8 +275,8 @@ async fn a_signal_for_a_row_that_cannot_be_read_is_kept_and_the_row_waits_for_a_
     let broken = changed(&world, "broken", "state = '\"Nonsense\"'").await;
     let good = world.start::<Job>("good", job::Input::Wait).await;
     let worker = world.worker(quick()).await;
-    assert_eq!(world.signal::<Job>(broken, "go", job::Event::Go).await, Answer::Kept);
-    assert_eq!(world.signal::<Job>(good, "go", job::Event::Go).await, Answer::Applied);
+    assert_eq!(world.signal::<Job>(broken, "go", job::Signal::Go).await, Answer::Kept);
+    assert_eq!(world.signal::<Job>(good, "go", job::Signal::Go).await, Answer::Applied);
     assert_eq!(world.ended(good).await.status, "completed");
     let seen = world.ended(broken).await;
     assert_eq!((seen.status.as_str(), seen.state.as_str()), ("stuck", "\"Nonsense\""));

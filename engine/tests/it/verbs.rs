@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::{
     journey::Journey,
     odd::{self, Odd},
-    order::{APPROVAL, Event as OrderEvent, Input, Order},
-    plain::{Event as FiveEvent, Five},
+    order::{APPROVAL, Input, Order, Signal as OrderSignal},
+    plain::{Five, Signal as FiveSignal},
     provider::Behaviour,
     world::{Seen, World, ann, applied, quick},
 };
@@ -124,15 +124,15 @@ async fn an_undo_decided_anew_has_another_key_and_must_fit_the_saga() {
     let id = stuck_undo(&world, "edit undo").await;
     let before = world.see(id).await.seq;
     for (unfit, why) in [
-        (json!({ "activity": { "Shout": 1 } }), "unknown variant `Shout`"),
+        (json!({ "Shout": 1 }), "unknown variant `Shout`"),
         (json!({ "step": 1 }), "unknown variant `step`"),
-        (json!({ "activity": { "TakeBack": "two" } }), "invalid type"),
+        (json!({ "Step": "two" }), "invalid type"),
     ] {
         let refusal = refused(world.operate(id, &ann(Verb::EditAndRetry(unfit))).await);
         assert!(matches!(&refusal, Refusal::DoesNotFit(text) if text.contains(why)), "{refusal}");
     }
     assert_eq!(world.see(id).await.seq, before, "nothing was written");
-    let verb = Verb::EditAndRetry(json!({ "activity": { "TakeBack": 2 } }));
+    let verb = Verb::EditAndRetry(json!({ "Step": 2 }));
     applied(&world.operate(id, &ann(verb)).await);
     assert_eq!(world.ended(id).await.status, "unwound");
     let last = world.provider.requests("undo-2").pop().expect("it was asked for");
@@ -149,7 +149,7 @@ async fn a_step_decided_anew_has_a_new_number_and_the_journal_shows_before_and_a
     let id = world.start::<Journey>("edit", ()).await;
     let stuck = world.ended(id).await;
     assert_eq!(stuck.status, "stuck");
-    let verb = Verb::EditAndRetry(json!({ "activity": { "Mail": { "to": "b" } } }));
+    let verb = Verb::EditAndRetry(json!({ "Mail": { "to": "b" } }));
     applied(&world.operate(id, &ann(verb)).await);
     assert_eq!(world.ended(id).await.status, "completed");
     let mail = world.provider.requests("mail-b").pop().expect("it was asked for");
@@ -281,7 +281,7 @@ async fn nothing_is_skipped_or_edited_while_its_last_attempt_may_have_had_an_eff
     world
         .until(id, "a retry in a minute", |seen| seen.waiting_on.as_deref() == Some("retry"))
         .await;
-    let verb = Verb::EditAndRetry(json!({ "activity": "Ping" }));
+    let verb = Verb::EditAndRetry(json!("Ping"));
     assert_eq!(refused(world.operate(id, &ann(verb)).await), Refusal::Unsettled);
     worker.stop().await;
     world.close().await;
@@ -333,7 +333,7 @@ async fn a_paused_instance_keeps_its_timer_and_its_signals() {
         );
         ids.push(id);
     }
-    let answer = world.signal::<Order>(ids[0], "yes", OrderEvent::Approved).await;
+    let answer = world.signal::<Order>(ids[0], "yes", OrderSignal::Approved).await;
     assert_eq!(answer, stepwise_engine::Answer::Kept);
     Clock::of(&world.pool).advance(APPROVAL * 2).await;
     for id in &ids {
@@ -445,7 +445,7 @@ async fn a_pivot_that_was_done_after_all_is_taken_back_by_a_person() {
     let gate = world.provider.hold("charge");
     let id = world.start::<Odd>("late pivot", odd::Input::Charge).await;
     world.asked("charge", 1).await;
-    world.signal::<Odd>(id, "stop", odd::Event::Stop).await;
+    world.signal::<Odd>(id, "stop", odd::Signal::Stop).await;
     gate.add_permits(1);
     assert_eq!(world.ended(id).await.status, "stuck");
     assert_eq!(world.effects(id).await[0].1, "confirmed");
@@ -465,7 +465,7 @@ async fn a_signal_that_came_while_it_was_stuck_is_taken_after_the_retry() {
     world.provider.script("do-1", [Behaviour::Babbles]);
     let id = world.start::<Five>("kept", ()).await;
     assert_eq!(world.ended(id).await.status, "stuck");
-    let answer = world.signal::<Five>(id, "stop", FiveEvent::Stop).await;
+    let answer = world.signal::<Five>(id, "stop", FiveSignal::Stop).await;
     assert_eq!(answer, stepwise_engine::Answer::Kept);
     applied(&world.operate(id, &ann(mark("seen", Some(json!({ "Done": 1 })), None))).await);
     let seen = world.ended(id).await;

@@ -43,9 +43,9 @@ impl Deploy {
         id
     }
 
-    pub(crate) async fn signal<S: Saga>(&self, id: Uuid, name: &str, event: S::Event) -> Answer {
+    pub(crate) async fn signal<S: Saga>(&self, id: Uuid, name: &str, sent: S::Signal) -> Answer {
         let mut tx = self.pool.begin().await.expect("the database is there");
-        let answer = signal::<S>(&mut tx, id, name, event).await.expect("it can be signalled");
+        let answer = signal::<S>(&mut tx, id, name, sent).await.expect("it can be signalled");
         tx.commit().await.expect("the database is there");
         answer
     }
@@ -77,14 +77,11 @@ async fn state_timer_and_undos_of_an_earlier_version_are_brought_up_when_their_t
     old.stop().await;
 
     let new = work_on(&world.new, quick()).await;
-    let stop = v2::Event::Stop { by: "us".into() };
+    let stop = v2::Signal::Stop { by: "us".into() };
     assert_eq!(world.signal::<v2::Parcel>(stopped, "stop", stop).await, Answer::Applied);
     world.until(stopped, "unwound").await;
     let notes = world.provider.requests("unpack");
-    assert_eq!(
-        notes[0].note, "Unwrap { how: \"carefully\" } stopped by us",
-        "the undo that v1 wrote"
-    );
+    assert_eq!(notes[0].note, "wrapped, stopped by us", "the step that v1 wrote");
     Clock::of(&world.pool).advance(REST).await;
     world.until(rested, "completed").await;
     assert_eq!(world.provider.operations(), ["pack", "pack", "unpack", "weigh", "send"]);
@@ -104,12 +101,12 @@ async fn a_pending_step_a_reason_and_an_early_signal_of_an_earlier_version_are_b
     world.provider.script("unpack", fails(1));
     let gate = world.provider.hold("pack");
     assert_eq!(
-        world.signal::<v1::Parcel>(unwinding, "stop", v1::Event::Stop).await,
+        world.signal::<v1::Parcel>(unwinding, "stop", v1::Signal::Stop).await,
         Answer::Applied
     );
     let early = world.start::<v1::Parcel>(&world.old, "early").await;
     eventually("the packing", async || world.provider.requests("pack").len() == 2).await;
-    assert_eq!(world.signal::<v1::Parcel>(early, "h", v1::Event::Hurry).await, Answer::Kept);
+    assert_eq!(world.signal::<v1::Parcel>(early, "h", v1::Signal::Hurry).await, Answer::Kept);
     world.until(unwinding, "unwound").await;
     // The new version takes the row over while the old one is at its step.
     sqlx::query("-- name: test take away\nupdate saga.instance set owner = null, epoch = epoch + 1, waiting_on = 'worker', wake_at = saga.now() where saga_id = $1")
@@ -177,7 +174,7 @@ async fn a_signal_of_the_new_version_takes_the_instance_from_an_old_worker_in_th
     let id = world.start::<v1::Parcel>(&world.old, "hurried").await;
     eventually("the packing", async || !world.provider.requests("pack").is_empty()).await;
     // Kept until it is packed; its row is of the new version now.
-    assert_eq!(world.signal::<v2::Parcel>(id, "h", v2::Event::Hurry).await, Answer::Kept);
+    assert_eq!(world.signal::<v2::Parcel>(id, "h", v2::Signal::Hurry).await, Answer::Kept);
     gate.add_permits(1);
     // Nobody living knows it any more: it waits.
     world.until(id, "version").await;
@@ -197,8 +194,8 @@ async fn a_signal_from_a_process_that_does_not_know_the_version_is_kept_for_one_
     let id = world.start::<v2::Parcel>(&world.new, "kept").await;
     world.until(id, "signal").await;
     let seq = see(&world.pool, id).await.seq;
-    assert_eq!(world.signal::<v1::Parcel>(id, "h", v1::Event::Hurry).await, Answer::Kept);
-    assert_eq!(world.signal::<v1::Parcel>(id, "h", v1::Event::Hurry).await, Answer::Duplicate);
+    assert_eq!(world.signal::<v1::Parcel>(id, "h", v1::Signal::Hurry).await, Answer::Kept);
+    assert_eq!(world.signal::<v1::Parcel>(id, "h", v1::Signal::Hurry).await, Answer::Duplicate);
     world.until(id, "completed").await;
     let journal: Vec<(i32, String)> = sqlx::query_as(
         "-- name: test kinds\nselect seq, kind from saga.journal where saga_id = $1 and seq > $2 order by seq limit 2",
@@ -209,7 +206,7 @@ async fn a_signal_from_a_process_that_does_not_know_the_version_is_kept_for_one_
     .await
     .expect("the database is there");
     assert_eq!(journal, [(seq + 1, "signal kept".into()), (seq + 2, "signal".into())]);
-    assert_eq!(world.signal::<v1::Parcel>(id, "late", v1::Event::Hurry).await, Answer::Refused);
+    assert_eq!(world.signal::<v1::Parcel>(id, "late", v1::Signal::Hurry).await, Answer::Refused);
     new.stop().await;
     world.close().await;
 }
@@ -299,12 +296,12 @@ async fn a_rolling_deploy_and_its_roll_back_fail_nothing() {
         world.until(*id, "signal").await;
     }
     for id in &all[..20] {
-        world.signal::<v1::Parcel>(*id, "hurry", v1::Event::Hurry).await;
+        world.signal::<v1::Parcel>(*id, "hurry", v1::Signal::Hurry).await;
     }
     new.stop().await;
     // Rolled back. Only the old version is there; a customer hurries one that it does not know.
     let strange = *all.last().expect("many");
-    assert_eq!(world.signal::<v1::Parcel>(strange, "h", v1::Event::Hurry).await, Answer::Kept);
+    assert_eq!(world.signal::<v1::Parcel>(strange, "h", v1::Signal::Hurry).await, Answer::Kept);
     for n in 0..10 {
         all.push(world.start::<v1::Parcel>(&world.old, &format!("alone-{n}")).await);
     }
@@ -377,7 +374,7 @@ async fn the_gate_names_what_this_binary_cannot_go_on_with_and_changes_nothing()
     assert_eq!(
         found,
         [
-            ("the stored event does not fit: unknown variant `Rest`, expected one of `Wrapped`, `Awake`, `Hurry`, `Stop`, `Weighed`, `Sent`".to_owned(), 1, vec![ids[10]]),
+            ("the stored signal does not fit: unknown variant `Rest`, expected `Hurry` or `Stop`".to_owned(), 1, vec![ids[10]]),
             ("the stored state does not fit: invalid type: integer `7`, expected struct variant State::Resting".to_owned(), 1, vec![ids[2]]),
             ("upcast from 1 to 2 is missing for state".to_owned(), 1, vec![ids[1]]),
             ("upcast from 1 to 2 panicked for state".to_owned(), 1, vec![ids[0]]),
@@ -390,7 +387,7 @@ async fn the_gate_names_what_this_binary_cannot_go_on_with_and_changes_nothing()
     );
     assert_eq!(unknown[0].2.len(), 5);
     let id = ids[900];
-    assert_eq!(world.signal::<v2::Parcel>(id, "h", v2::Event::Hurry).await, Answer::Applied);
+    assert_eq!(world.signal::<v2::Parcel>(id, "h", v2::Signal::Hurry).await, Answer::Applied);
     let newer = check(Gate::new().knows::<v1::Parcel>()).await;
     assert!(newer.contains(&("this binary knows versions up to 1 only".to_owned(), 1, vec![id])));
     world.close().await;
@@ -429,7 +426,7 @@ fn golden_files_prove_that_earlier_versions_can_still_be_read() {
     let changed = v1.replace("\"Packed\",", "");
     std::fs::write(folder.join("v1.json"), changed).expect("written");
     let fault = with(|folder| golden::<v1::Parcel>(folder)).expect_err("more than is shown");
-    assert!(fault.contains("stores something else"), "{fault}");
+    assert!(fault.contains("stores what") && fault.contains("event \"Packed\""), "{fault}");
     std::fs::remove_dir_all(folder).expect("it is ours");
 }
 

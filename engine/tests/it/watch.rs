@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    plain::{Event, Five, WATCH},
+    plain::{Five, Signal, WATCH},
     provider::Behaviour,
     world::{World, ann, eventually, quick},
 };
@@ -62,7 +62,7 @@ async fn an_effect_that_comes_after_never_seen_and_unwound_is_found_and_taken_ba
     world.provider.script("do-2", [Behaviour::Held(gate.clone(), Behaviour::SilentBefore.into())]);
     let id = world.start::<Five>("late", ()).await;
     world.asked("do-2", 1).await;
-    assert_eq!(world.signal::<Five>(id, "stop", Event::Stop).await, Answer::Applied);
+    assert_eq!(world.signal::<Five>(id, "stop", Signal::Stop).await, Answer::Applied);
     gate.add_permits(1);
     assert_eq!(world.ended(id).await.status, "unwound");
     assert_eq!(world.effects(id).await[1].1, "refuted");

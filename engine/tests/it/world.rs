@@ -169,10 +169,10 @@ impl World {
         &self,
         id: Uuid,
         signal_id: &str,
-        event: S::Event,
+        signal: S::Signal,
     ) -> stepwise_engine::Answer {
         let mut tx = self.pool.begin().await.expect("the database is there");
-        let answer = stepwise_engine::signal::<S>(&mut tx, id, signal_id, event).await;
+        let answer = stepwise_engine::signal::<S>(&mut tx, id, signal_id, signal).await;
         tx.commit().await.expect("the database is there");
         answer.expect("it can be signalled")
     }

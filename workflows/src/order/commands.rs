@@ -125,8 +125,8 @@ async fn tell_placement(
     let subject = order.to_string();
     let placement = inspect::latest_about(tx, PlaceOrder::NAME, &subject).await?;
     let Some(placement) = placement else { return Ok(None) };
-    let (id, event) = (placement.saga_id, place_order::Event::CancelRequested);
-    let awaited = match signal::<PlaceOrder>(tx, id, "cancel-requested", event).await? {
+    let (id, cancel) = (placement.saga_id, place_order::Signal::CancelRequested);
+    let awaited = match signal::<PlaceOrder>(tx, id, "cancel-requested", cancel).await? {
         Answer::Applied | Answer::Kept => true,
         // It has ended and left its order behind.
         Answer::Refused => placement.is_final(),
@@ -144,8 +144,8 @@ async fn await_placement(
 ) -> Result<Cancellation, CancelOrderError> {
     let input = cancel_order::Input::PlacementUnwinds(order);
     let saga = engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?;
-    let event = cancel_order::Event::PlacementEnded;
-    signal_at_end::<CancelOrder>(tx, placement, saga.id, "placement-ended", &event).await?;
+    let ended = cancel_order::Signal::PlacementEnded;
+    signal_at_end::<CancelOrder>(tx, placement, saga.id, "placement-ended", &ended).await?;
     Ok(Cancellation { operation_id: saga.id, saga: Some(saga) })
 }
 

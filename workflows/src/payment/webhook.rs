@@ -9,7 +9,7 @@ use stepwise_engine::{Saga as _, SignalError, inbox, inspect, signal};
 use uuid::Uuid;
 
 use super::gateway::{GatewayEvent, GatewayEventKind};
-use crate::sagas::place_order::{Event, PlaceOrder};
+use crate::sagas::place_order::{PlaceOrder, Signal};
 
 /// What became of an event whose signature was good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ async fn tell(
     if !inbox::first_time(tx, "gateway", &event.id).await? {
         return Ok(Reception::Nothing);
     }
-    signal::<PlaceOrder>(tx, placement.saga_id, &event.id, Event::GatewayReported).await?;
+    signal::<PlaceOrder>(tx, placement.saga_id, &event.id, Signal::GatewayReported).await?;
     Ok(Reception::Signalled)
 }
 

@@ -6,7 +6,7 @@ use stepwise_engine::{Start, new_id, operate::Verb, shard_of, signal_at_end, tes
 use uuid::Uuid;
 
 use crate::{
-    job::{Event, Input, Job},
+    job::{Input, Job, Signal},
     plain::Five,
     provider::Behaviour,
     world::{World, ann, applied, eventually, quick},
@@ -17,7 +17,7 @@ async fn waiter(world: &World, name: &str, awaited: Uuid) -> Uuid {
     let mut tx = world.pool.begin().await.expect("the database is there");
     let start = Start::new(format!("waiter of {name}"), Input::Wait);
     let started = world.engine.start::<Job>(&mut tx, start).await.expect("it can be started");
-    signal_at_end::<Job>(&mut tx, awaited, started.id, "ended", &Event::Go)
+    signal_at_end::<Job>(&mut tx, awaited, started.id, "ended", &Signal::Go)
         .await
         .expect("the database is there");
     tx.commit().await.expect("the database is there");
@@ -57,7 +57,7 @@ async fn every_end_of_an_instance_is_told_to_who_waits_for_it() {
     let awaited = job(Input::Wait).await;
     let waiting = waiter(&world, "completed", awaited).await;
     assert_eq!(world.see(waiting).await.waiting_on.as_deref(), Some("signal"));
-    world.signal::<Job>(awaited, "go", Event::Go).await;
+    world.signal::<Job>(awaited, "go", Signal::Go).await;
     assert_eq!(world.ended(waiting).await.status, "completed");
 
     let by_a_person: [(&str, &str, &[Verb]); 5] = [
@@ -107,12 +107,12 @@ async fn a_waiter_that_is_paused_or_has_ended_or_cannot_be_read_holds_up_nobody(
     }
     let [paused, ended, unreadable, well] = waiting[..] else { unreachable!("four") };
     applied(&world.operate(paused, &ann(Verb::Pause)).await);
-    world.signal::<Job>(ended, "go", Event::Go).await;
+    world.signal::<Job>(ended, "go", Signal::Go).await;
     assert_eq!(world.ended(ended).await.status, "completed");
     let spoil =
         "-- name: test spoil\nupdate saga.instance set state = '\"Elsewhere\"' where saga_id = $1";
     sqlx::query(spoil).bind(unreadable).execute(&world.pool).await.expect("it can be spoiled");
-    world.signal::<Job>(awaited, "go", Event::Go).await;
+    world.signal::<Job>(awaited, "go", Signal::Go).await;
     assert_eq!(world.ended(well).await.status, "completed");
     eventually("all to be told", async || waits(&world).await == 0).await;
     assert_eq!(world.see(paused).await.status, "paused");

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{answer, books, order};
 use crate::{
     bulk,
-    order::{Event, Order},
+    order::{Order, Signal},
     provider::Behaviour,
     world::{World, ann, applied, eventually, quick},
 };
@@ -51,7 +51,7 @@ async fn who_is_handed_over_gives_back_what_it_holds_in_the_same_commit() {
     assert!(waived, "what stands outside is somebody else's");
 
     let id = paused(&world, "cancelled").await;
-    let kept = world.signal::<Order>(id, "cancel", Event::CancelRequested).await;
+    let kept = world.signal::<Order>(id, "cancel", Signal::CancelRequested).await;
     assert_eq!(kept, Answer::Kept);
     applied(&world.operate(id, &ann(hand_over())).await);
     assert_eq!(books(&world, "cancelled").await, ("cancelled".to_owned(), 0), "as was asked for");
@@ -132,7 +132,7 @@ async fn a_verb_takes_the_locks_of_the_domain_before_that_of_the_instance() {
     })
     .await;
     // As the shop does: the order's row first, the instance's last.
-    let kept = stepwise_engine::signal::<Order>(&mut tx, id, "cancel", Event::CancelRequested);
+    let kept = stepwise_engine::signal::<Order>(&mut tx, id, "cancel", Signal::CancelRequested);
     let kept = tokio::time::timeout(Duration::from_secs(10), kept).await.expect("no circle");
     assert_eq!(kept.expect("it is there"), Answer::Kept);
     tx.commit().await.expect("the database is there");

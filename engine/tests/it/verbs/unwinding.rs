@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{mark, refused};
 use crate::{
     odd::{self, Odd},
-    plain::{Event, Five},
+    plain::{Five, Signal},
     provider::Behaviour,
     world::{Seen, World, ann, applied, quick},
 };
@@ -23,7 +23,7 @@ async fn in_doubt(world: &World, subject: &str) -> Uuid {
     let id = world.start::<Five>(subject, ()).await;
     world.asked("probe-3", before + 1).await;
     world.until(id, "the wait", waits).await;
-    assert_eq!(world.signal::<Five>(id, "stop", Event::Stop).await, Answer::Applied);
+    assert_eq!(world.signal::<Five>(id, "stop", Signal::Stop).await, Answer::Applied);
     world.asked("probe-3", before + 2).await;
     let seen = world.until(id, "the wait", waits).await;
     assert_eq!(seen.status, "unwinding", "it may still come");
@@ -78,7 +78,7 @@ async fn nothing_takes_the_place_of_a_step_in_doubt_while_it_unwinds() {
     let worker = world.worker(quick()).await;
     let id = in_doubt(&world, "in its place").await;
     let seq = world.see(id).await.seq;
-    let edit = Verb::EditAndRetry(json!({ "activity": { "Step": 4 } }));
+    let edit = Verb::EditAndRetry(json!({ "Step": 4 }));
     let unwinding = Refusal::WrongStatus("unwinding".to_owned());
     assert_eq!(refused(world.operate(id, &ann(edit)).await), unwinding);
     assert_eq!(refused(world.operate(id, &ann(Verb::Skip)).await), Refusal::NotSkippable);
@@ -99,7 +99,7 @@ async fn a_pivot_that_a_person_finds_done_while_it_unwinds_is_a_persons_to_take_
     .execute(&world.pool)
     .await
     .expect("the database is there");
-    let stopped = world.signal::<Odd>(id, "stop", odd::Event::Stop).await;
+    let stopped = world.signal::<Odd>(id, "stop", odd::Signal::Stop).await;
     assert_eq!(stopped, Answer::Applied);
     assert_eq!(world.see(id).await.status, "unwinding");
     let stands = Some(Outside::Stands("charge 7".to_owned()));

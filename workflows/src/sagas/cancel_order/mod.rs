@@ -14,8 +14,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stepwise_engine::{
-    CalledOff, EffectKind, Next, Part, Saga, Step, Terms, Undo, Unexpected, UpcastError,
-    WhenUnknown, to, unwind,
+    CalledOff, Next, Part, Saga, Terms, Unexpected, UpcastError, signals, steps, to, unwind,
 };
 use uuid::Uuid;
 
@@ -89,33 +88,41 @@ pub enum Event {
     NothingToGiveBack,
 }
 
-/// Steps in the transition's transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Tx {
-    /// Cancel the placed order and free its stock; the command does it before the saga starts, unless the order was being placed then.
-    Cancel(Uuid),
-    /// Look what became of an order whose placement has ended; end one that was left `placing`.
-    Look(Uuid),
-    /// Record and publish that the money is back.
-    RecordRefund {
-        /// The order.
-        order: Uuid,
-        /// How much came back.
-        amount: Money,
-        /// The gateway's reference of the void or refund.
-        refund_id: String,
-        /// Our key.
-        key: String,
-    },
+steps! {
+    /// What it does. From the cancellation on it only goes forward.
+    #[derive(PartialEq, Eq)]
+    pub enum Step done by CancelOrderSteps -> Event, undone for Reason {
+        /// Look what became of an order whose placement has ended; end one that was left `placing`, which nobody takes back.
+        Look(order: Uuid) => tx(look).no_undo(),
+        /// Cancel the order that was placed all the same, and free its stock.
+        Cancel(order: Uuid) => tx(cancel).pivot(),
+        /// Release what is reserved. A void repeats itself.
+        Void(amount: Money, back: GiveBack) => call(void, moving("void", amount)).repeatable().no_undo(),
+        /// Give back what was taken. A refund acts once per key.
+        Refund(amount: Money, back: GiveBack) => call(refund, moving("refund", amount)).repeatable().no_undo(),
+        /// Record and publish that the money is back.
+        RecordRefund {
+            /// The order.
+            order: Uuid,
+            /// How much came back.
+            amount: Money,
+            /// The gateway's reference of the void or refund.
+            refund_id: String,
+            /// Our key.
+            key: String,
+        } => tx(record_refund).no_undo(),
+    }
+    /// What the command has done in the transaction that starts the saga, unless the order was being placed then.
+    #[derive(PartialEq, Eq)]
+    pub enum CallerStep done by the caller {
+        /// The placed order is cancelled and its stock freed.
+        Cancel(order: Uuid) => pivot(),
+    }
 }
 
-/// Calls of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Activity {
-    /// Release what is reserved.
-    Void(Money, GiveBack),
-    /// Give back what was taken.
-    Refund(Money, GiveBack),
+fn moving(kind: &'static str, amount: &Money) -> Terms {
+    let terms = Terms::effect(kind).amount(amount.amount(), amount.currency().code());
+    Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, ..terms }
 }
 
 /// Why the order is not cancelled. Nothing is to be taken back then.
@@ -129,9 +136,23 @@ pub enum Reason {
     GaveUp,
 }
 
+impl From<CalledOff<Step>> for Reason {
+    fn from(_: CalledOff<Step>) -> Self {
+        Self::GaveUp
+    }
+}
+
+signals! {
+    /// What others tell it.
+    pub enum Signal as Event {
+        /// The placement has ended, in whatever way.
+        PlacementEnded => refuse,
+    }
+}
+
 impl GiveBack {
-    fn way(self, amount: Money) -> Activity {
-        if self.captured { Activity::Refund(amount, self) } else { Activity::Void(amount, self) }
+    fn step(self, amount: Money) -> Step {
+        if self.captured { Step::Refund(amount, self) } else { Step::Void(amount, self) }
     }
 }
 
@@ -141,18 +162,17 @@ impl Saga for CancelOrder {
     type Input = Input;
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Activity;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = Reason;
 
     fn start(input: Input) -> Next<Self> {
         match input {
-            Input::GiveBack(amount, back) => {
-                let to = to(State::GivingBack(amount, back.clone())).begun(Tx::Cancel(back.order));
-                to.call(back.way(amount))
-            }
+            Input::GiveBack(amount, back) => to(State::GivingBack(amount, back.clone()))
+                .caller_did(CallerStep::Cancel(back.order))
+                .run(back.step(amount)),
             Input::NothingToGiveBack(order) => {
-                to(State::Cancelled(order)).begun(Tx::Cancel(order)).done()
+                to(State::Cancelled(order)).caller_did(CallerStep::Cancel(order)).done()
             }
             Input::PlacementUnwinds(order) => to(State::AwaitingUnwind(order)).wait(),
         }
@@ -162,7 +182,7 @@ impl Saga for CancelOrder {
         use {Event as E, State as S};
         Ok(match (state, event) {
             (S::GivingBack(_, back), E::GivenBack(amount, refund_id, key)) => {
-                to(S::Recording(back.order)).run(Tx::RecordRefund {
+                to(S::Recording(back.order)).run(Step::RecordRefund {
                     order: back.order,
                     amount,
                     refund_id,
@@ -170,58 +190,31 @@ impl Saga for CancelOrder {
                 })
             }
             (S::GivingBack(amount, back), E::Captured) => {
-                to(S::GivingBack(amount, back.clone())).call(Activity::Refund(amount, back))
+                to(S::GivingBack(amount, back.clone())).run(Step::Refund(amount, back))
             }
             (S::Recording(order), E::Recorded) => to(S::Cancelled(order)).done(),
             (S::AwaitingUnwind(order), E::PlacementEnded) => {
-                to(S::Looking(order)).run(Tx::Look(order))
+                to(S::Looking(order)).run(Step::Look(order))
             }
             (S::Looking(order), E::OrderCancelled) => to(S::Cancelled(order)).done(),
             (S::Looking(_), E::OrderFailed) => unwind(Reason::OrderFailed),
             (S::Looking(_), E::OrderShipped) => unwind(Reason::OrderShipped),
-            (S::Looking(order), E::OrderPlaced) => to(S::Cancelling(order)).run(Tx::Cancel(order)),
+            (S::Looking(order), E::OrderPlaced) => {
+                to(S::Cancelling(order)).run(Step::Cancel(order))
+            }
             (S::Cancelling(_), E::MoneyToGiveBack(amount, back)) => {
-                to(S::GivingBack(amount, back.clone())).call(back.way(amount))
+                to(S::GivingBack(amount, back.clone())).run(back.step(amount))
             }
             (S::Cancelling(order), E::NothingToGiveBack) => to(S::Cancelled(order)).done(),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
 
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(Tx::Cancel(_)) => Undo::Pivot,
-            // An order that was left `placing` has ended, which nobody takes back.
-            Step::Tx(Tx::Look(_) | Tx::RecordRefund { .. })
-            | Step::Activity(Activity::Void(..) | Activity::Refund(..)) => Undo::Nothing,
-        }
-    }
-
-    fn terms(activity: &Activity) -> Terms {
-        let (kind, amount) = match activity {
-            Activity::Void(amount, _) => ("void", amount),
-            Activity::Refund(amount, _) => ("refund", amount),
-        };
-        let amount = Some((amount.amount().to_string(), amount.currency().code().to_owned()));
-        // A void repeats itself, a refund acts once per key.
-        Terms {
-            effect: Some(EffectKind { kind, amount }),
-            within: KEY_LIFETIME,
-            slow_after: TELL_AFTER,
-            unknown: WhenUnknown::Repeat,
-            ..Terms::new()
-        }
-    }
-
     /// Version 1 knew only of placements that unwind.
     fn upcast(_: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
         Ok(match part {
-            Part::Event if json == "PlacementUnwound" => json!("PlacementEnded"),
+            Part::Event | Part::Signal if json == "PlacementUnwound" => json!("PlacementEnded"),
             _ => json,
         })
-    }
-
-    fn called_off(_: CalledOff<Activity>) -> Reason {
-        Reason::GaveUp
     }
 }

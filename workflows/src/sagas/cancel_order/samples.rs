@@ -1,12 +1,9 @@
 //! What may happen to a cancellation, by samples: for exploring it and for trying it.
 
-use stepwise_engine::{
-    Step,
-    testing::{Sample, Samples},
-};
+use stepwise_engine::testing::{Sample, Samples};
 use uuid::Uuid;
 
-use super::{Activity, CancelOrder, Event as E, GiveBack, Input, Tx};
+use super::{CancelOrder, Event as E, GiveBack, Input, Signal, Step};
 use crate::{
     money::{Currency, Money},
     payment::gateway::Reference,
@@ -42,26 +39,26 @@ impl Samples for CancelOrder {
         ]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
+    fn outcomes(step: &Step) -> Vec<Sample<E>> {
         match step {
-            Step::Activity(Activity::Void(..)) => {
+            Step::Void(..) => {
                 vec![Sample::done(given_back()), Sample::refused(E::Captured)]
             }
-            Step::Activity(Activity::Refund(..)) => vec![Sample::done(given_back())],
-            Step::Tx(Tx::RecordRefund { .. }) => vec![Sample::done(E::Recorded)],
-            Step::Tx(Tx::Look(_)) => vec![
+            Step::Refund(..) => vec![Sample::done(given_back())],
+            Step::RecordRefund { .. } => vec![Sample::done(E::Recorded)],
+            Step::Look(_) => vec![
                 Sample::done(E::OrderCancelled),
                 Sample::refused(E::OrderFailed),
                 Sample::refused(E::OrderShipped),
                 Sample::done(E::OrderPlaced),
             ],
-            Step::Tx(Tx::Cancel(_)) => {
+            Step::Cancel(_) => {
                 vec![Sample::done(to_give_back()), Sample::done(E::NothingToGiveBack)]
             }
         }
     }
 
-    fn signals() -> Vec<E> {
-        vec![E::PlacementEnded]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::PlacementEnded]
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use sqlx::PgConnection;
-use stepwise_engine::{ActivityKey, Cause, EffectRow, Outcome, StepError, Undone};
+use stepwise_engine::{Cause, Key, Outcome, StepError};
 use uuid::Uuid;
 
-use super::{Activity, CancelOrder, Event, GiveBack, Reason, Tx};
+use super::{CancelOrderSteps, Event, GiveBack};
 use crate::{
     money::Money,
     order::cancel::{self, AfterPlacement, HowBack, MoneyBack, Refunded},
@@ -15,7 +15,7 @@ use crate::{
     shop::Shop,
 };
 
-/// Does the steps of [`CancelOrder`].
+/// Does the steps of [`super::CancelOrder`].
 pub struct Steps {
     shop: Arc<Shop>,
 }
@@ -47,84 +47,70 @@ impl GiveBack {
     }
 }
 
-async fn look(tx: &mut PgConnection, order: Uuid) -> Result<Event, StepError> {
-    let voided = place_order::steps::voided(tx, order).await?;
-    match cancel::after_placement(tx, order, voided.as_ref()).await? {
-        Some(AfterPlacement::Cancelled) => Ok(Event::OrderCancelled),
-        Some(AfterPlacement::Failed) => Ok(Event::OrderFailed),
-        Some(AfterPlacement::Placed) => Ok(Event::OrderPlaced),
-        Some(AfterPlacement::Shipped) => Ok(Event::OrderShipped),
-        None => Err(StepError::Broken(format!("there is no order {order}"))),
+impl CancelOrderSteps for Steps {
+    async fn look(&self, tx: &mut PgConnection, order: &Uuid) -> Result<Event, StepError> {
+        let voided = place_order::steps::voided(tx, *order).await?;
+        match cancel::after_placement(tx, *order, voided.as_ref()).await? {
+            Some(AfterPlacement::Cancelled) => Ok(Event::OrderCancelled),
+            Some(AfterPlacement::Failed) => Ok(Event::OrderFailed),
+            Some(AfterPlacement::Placed) => Ok(Event::OrderPlaced),
+            Some(AfterPlacement::Shipped) => Ok(Event::OrderShipped),
+            None => Err(StepError::Broken(format!("there is no order {order}"))),
+        }
     }
-}
 
-async fn cancel_placed(tx: &mut PgConnection, order: Uuid) -> Result<Event, StepError> {
-    let Some(back) = cancel::cancel_as_asked(tx, order).await? else {
-        return Err(StepError::Broken(format!("order {order} cannot be cancelled")));
-    };
-    Ok(match GiveBack::of(order, back) {
-        Some((amount, back)) => Event::MoneyToGiveBack(amount, back),
-        None => Event::NothingToGiveBack,
-    })
-}
-
-impl stepwise_engine::Steps<CancelOrder> for Steps {
-    async fn run(&self, tx: &mut PgConnection, step: &Tx) -> Result<Event, StepError> {
-        let (order, amount, refund_id, key) = match step {
-            Tx::Look(order) => return look(tx, *order).await,
-            Tx::Cancel(order) => return cancel_placed(tx, *order).await,
-            Tx::RecordRefund { order, amount, refund_id, key } => (order, amount, refund_id, key),
+    async fn cancel(&self, tx: &mut PgConnection, order: &Uuid) -> Result<Event, StepError> {
+        let Some(back) = cancel::cancel_as_asked(tx, *order).await? else {
+            return Err(StepError::Broken(format!("order {order} cannot be cancelled")));
         };
+        Ok(match GiveBack::of(*order, back) {
+            Some((amount, back)) => Event::MoneyToGiveBack(amount, back),
+            None => Event::NothingToGiveBack,
+        })
+    }
+
+    async fn void(&self, key: &Key, amount: &Money, back: &GiveBack) -> Outcome<Event> {
+        let key = key.to_string();
+        match self.shop.gateway.cancel(&key, &back.reference).await {
+            Ok(Cancellation::Cancelled { reference, .. }) => {
+                let event = Event::GivenBack(*amount, reference.0.clone(), key);
+                Outcome::confirmed(event, reference.0)
+            }
+            Ok(Cancellation::AlreadyCaptured) => Outcome::refuted(Event::Captured),
+            Ok(Cancellation::NotFound) => {
+                Outcome::AnsweredNo(Cause::new("the gateway does not know the authorization"))
+            }
+            Err(error) => no_answer(error),
+        }
+    }
+
+    async fn refund(&self, key: &Key, amount: &Money, back: &GiveBack) -> Outcome<Event> {
+        let key = key.to_string();
+        match self.shop.gateway.refund(&key, &back.reference, *amount).await {
+            Ok(Refund::Refunded { reference, amount }) => {
+                let event = Event::GivenBack(amount, reference.0.clone(), key);
+                Outcome::confirmed(event, reference.0)
+            }
+            Ok(Refund::Refused(why)) => {
+                Outcome::AnsweredNo(Cause::new(format_args!("refund refused: {why}")))
+            }
+            Err(error) => no_answer(error),
+        }
+    }
+
+    async fn record_refund(
+        &self,
+        tx: &mut PgConnection,
+        order: &Uuid,
+        amount: &Money,
+        refund_id: &String,
+        key: &String,
+    ) -> Result<Event, StepError> {
         let refunded = Refunded { refund_id: refund_id.clone(), amount: *amount, key: key.clone() };
         if cancel::refunded(tx, *order, &refunded).await? {
             Ok(Event::Recorded)
         } else {
             Err(StepError::Broken(format!("order {order} has no money that could come back")))
         }
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, step: &Tx, _: &Reason) -> Result<(), StepError> {
-        Err(StepError::Broken(format!("{step:?} is no undo")))
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let text = key.to_string();
-        match activity {
-            Activity::Void(amount, back) => {
-                match self.shop.gateway.cancel(&text, &back.reference).await {
-                    Ok(Cancellation::Cancelled { reference, .. }) => Outcome::confirmed(
-                        Event::GivenBack(*amount, reference.0.clone(), text),
-                        reference.0,
-                    ),
-                    Ok(Cancellation::AlreadyCaptured) => Outcome::refuted(Event::Captured),
-                    Ok(Cancellation::NotFound) => Outcome::AnsweredNo(Cause::new(
-                        "the gateway does not know the authorization",
-                    )),
-                    Err(error) => no_answer(error),
-                }
-            }
-            Activity::Refund(amount, back) => {
-                match self.shop.gateway.refund(&text, &back.reference, *amount).await {
-                    Ok(Refund::Refunded { reference, amount }) => Outcome::confirmed(
-                        Event::GivenBack(amount, reference.0.clone(), text),
-                        reference.0,
-                    ),
-                    Ok(Refund::Refused(why)) => {
-                        Outcome::AnsweredNo(Cause::new(format_args!("refund refused: {why}")))
-                    }
-                    Err(error) => no_answer(error),
-                }
-            }
-        }
-    }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        undo: &Activity,
-        _: Option<&EffectRow>,
-        _: &Reason,
-    ) -> Undone {
-        Undone::Impossible(Cause::new(format_args!("{undo:?} is no undo")))
     }
 }

@@ -7,7 +7,7 @@ use stepwise_engine::{
 use uuid::Uuid;
 
 use super::{
-    Activity, CancelOrder, Event as E, Input,
+    CancelOrder, Event as E, Input, Signal, Step,
     samples::{back, given_back, to_give_back},
 };
 
@@ -23,7 +23,7 @@ fn reserved_money_is_released_and_the_refund_told() {
 fn money_that_was_taken_meanwhile_is_refunded() {
     let mut order = walk::<CancelOrder>(back(false));
     order.refuses(E::Captured);
-    assert!(matches!(order.asks(), Asks::Call(Activity::Refund(..))));
+    assert!(matches!(order.asks(), Asks::Call(Step::Refund(..))));
     order.answers(given_back()).answers(E::Recorded);
     assert_eq!(order.status(), Status::Completed);
 }
@@ -44,7 +44,7 @@ fn a_cancellation_of_a_placement_ends_as_the_order_that_the_placement_has_left()
     ] {
         let mut order = walk::<CancelOrder>(Input::PlacementUnwinds(Uuid::nil()));
         assert!(matches!(order.asks(), Asks::Wait(None)));
-        assert_eq!(order.signal(E::PlacementEnded), Answer::Applied);
+        assert_eq!(order.signal(Signal::PlacementEnded), Answer::Applied);
         order.answers(became);
         assert_eq!(order.status(), ends);
     }
@@ -53,7 +53,7 @@ fn a_cancellation_of_a_placement_ends_as_the_order_that_the_placement_has_left()
 #[test]
 fn an_order_that_was_placed_all_the_same_is_cancelled_and_its_money_given_back() {
     let mut order = walk::<CancelOrder>(Input::PlacementUnwinds(Uuid::nil()));
-    order.signal(E::PlacementEnded);
+    order.signal(Signal::PlacementEnded);
     order.answers(E::OrderPlaced).answers(to_give_back());
     order.answers(given_back()).answers(E::Recorded);
     assert_eq!(order.status(), Status::Completed);

@@ -1,6 +1,6 @@
 //! Placing an order: stock is reserved, the payment authorized, the order placed.
 //!
-//! The request's own transaction has reserved the stock when the saga starts. Authorizing is two activities, because a fence in
+//! The request's own transaction has reserved the stock when the saga starts. Authorizing is two calls, because a fence in
 //! our database does not fence a gateway: *create* moves no money and its reference is journalled by the commit between;
 //! *confirm* reserves the money under it; cancelling the reference is what a late confirm cannot survive. PayPal and 3-D Secure
 //! let the customer approve first. Placing is the pivot: it happens under the lock of the order's row, where a cancellation
@@ -17,9 +17,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use stepwise_engine::{
-    CalledOff, Early, EffectKind, Next, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to,
-    unwind,
+    CalledOff, Next, Part, Saga, Terms, Unexpected, UpcastError, signals, steps, to, unwind,
 };
 use uuid::Uuid;
 
@@ -43,6 +43,53 @@ pub const TELL_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The kind of the effect that reserves money.
 const AUTHORIZATION: &str = "authorization";
+
+steps! {
+    /// What it does, and what takes each step back.
+    #[derive(PartialEq, Eq)]
+    pub enum Step done by PlaceOrderSteps -> Event, undone for Reason {
+        /// Open an authorization. It moves no money, and repeating it under its key is harmless.
+        Create(placement: Placement) => call(create, opening(placement)).repeatable().undo_call(cancel),
+        /// Reserve the money.
+        Confirm(placement: Placement, reference: Reference)
+            => call(confirm, reserving(placement)).probe(find).undo_call(void),
+        /// Ask what came of the customer's approval. What the customer did is taken back with the confirm.
+        Ask(placement: Placement, reference: Reference) => call(ask, asking(placement)).repeatable().no_undo(),
+        /// Make the order `pending`.
+        PlaceOrder {
+            /// The order.
+            order: Uuid,
+            /// The gateway's reference of the authorization.
+            reference: Reference,
+            /// Our key.
+            key: String,
+        } => tx(place).pivot(),
+    }
+    /// What the command has done in the transaction that starts the saga.
+    #[derive(PartialEq, Eq)]
+    pub enum CallerStep done by the caller {
+        /// The cart's stock is reserved and the order written.
+        ReserveStock(order: Uuid) => undo_tx(release_stock),
+        /// The undo of Create as version 1 recorded it. It can go when the gate finds no instance of version 1 any more.
+        Cancel(order: Uuid) => undo_call(cancel_of_version_1),
+        /// The undo of Confirm as version 1 recorded it. It can go with that of Create.
+        Void(order: Uuid, reference: Reference) => undo_call(void_of_version_1),
+    }
+}
+
+fn asking(placement: &Placement) -> Terms {
+    Terms { within: placement.patience.time(), ..Terms::new() }
+}
+
+fn opening(placement: &Placement) -> Terms {
+    Terms { within: placement.patience.time(), ..Terms::effect("authorization-reference") }
+}
+
+fn reserving(placement: &Placement) -> Terms {
+    let amount = placement.amount;
+    let terms = Terms::effect(AUTHORIZATION).amount(amount.amount(), amount.currency().code());
+    Terms { within: placement.patience.time(), ..terms }
+}
 
 /// The definition.
 pub struct PlaceOrder;
@@ -141,39 +188,6 @@ pub enum Event {
     OrderPlaced,
 }
 
-/// Steps in the transition's transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Tx {
-    /// Reserve the cart's stock and write the order; the command does it before the saga starts.
-    ReserveStock(Uuid),
-    /// Give the stock back, open the cart, end the order.
-    ReleaseStock(Uuid),
-    /// Make the order `pending`.
-    PlaceOrder {
-        /// The order.
-        order: Uuid,
-        /// The gateway's reference of the authorization.
-        reference: Reference,
-        /// Our key.
-        key: String,
-    },
-}
-
-/// Calls of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Activity {
-    /// Open an authorization.
-    Create(Placement),
-    /// Reserve the money.
-    Confirm(Placement, Reference),
-    /// Ask what came of the customer's approval.
-    Ask(Placement, Reference),
-    /// Void what a confirm may have reserved.
-    Void(Uuid, Reference),
-    /// Close the order's authorization, whatever is reserved under it.
-    Cancel(Uuid),
-}
-
 /// Why the order is not placed after all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
@@ -183,20 +197,36 @@ pub enum Reason {
     Cancelled,
 }
 
+impl From<CalledOff<Step>> for Reason {
+    fn from(_: CalledOff<Step>) -> Self {
+        Self::PaymentFailed(PaymentFailure::GatewayError)
+    }
+}
+
+signals! {
+    /// What others tell it.
+    pub enum Signal as Event {
+        /// The gateway says (webhook) that the authorization has changed. A webhook may overtake the answer that makes us wait for it.
+        GatewayReported => keep,
+        /// The customer cancels.
+        CancelRequested => refuse,
+    }
+}
+
 impl Saga for PlaceOrder {
     const NAME: &'static str = "place-order";
-    const VERSION: u16 = 1;
+    const VERSION: u16 = 2;
     type Input = Placement;
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Activity;
+    type Signal = Signal;
+    type Step = Step;
     type Reason = Reason;
 
     fn start(placement: Placement) -> Next<Self> {
         to(State::Creating(placement.clone()))
-            .begun(Tx::ReserveStock(placement.order))
-            .call(Activity::Create(placement))
+            .caller_did(CallerStep::ReserveStock(placement.order))
+            .run(Step::Create(placement))
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
@@ -204,11 +234,11 @@ impl Saga for PlaceOrder {
         Ok(match (state, event) {
             (S::Creating(placement), E::Created(reference)) => {
                 to(S::Confirming(placement.clone(), reference.clone()))
-                    .call(Activity::Confirm(placement, reference))
+                    .run(Step::Confirm(placement, reference))
             }
             (S::Confirming(placement, reference), E::Confirmed(key)) => {
                 let order = placement.order;
-                to(S::Placing(placement, reference.clone())).run(Tx::PlaceOrder {
+                to(S::Placing(placement, reference.clone())).run(Step::PlaceOrder {
                     order,
                     reference,
                     key,
@@ -220,7 +250,7 @@ impl Saga for PlaceOrder {
             }
             (S::AwaitingApproval { placement, reference, .. }, E::GatewayReported) => {
                 to(S::Confirming(placement.clone(), reference.clone()))
-                    .call(Activity::Ask(placement, reference))
+                    .run(Step::Ask(placement, reference))
             }
             (S::Placing(placement, _), E::OrderPlaced) => to(S::Placed(placement.order)).done(),
             (S::Creating(_) | S::Confirming(..), E::Refused(why)) => {
@@ -240,60 +270,11 @@ impl Saga for PlaceOrder {
         })
     }
 
-    fn undo(step: &Step<Self>) -> Undo<Self> {
-        match step {
-            Step::Tx(Tx::ReserveStock(order)) => Undo::By(Step::Tx(Tx::ReleaseStock(*order))),
-            Step::Activity(Activity::Create(p)) => {
-                Undo::By(Step::Activity(Activity::Cancel(p.order)))
-            }
-            Step::Activity(Activity::Confirm(p, reference)) => {
-                Undo::By(Step::Activity(Activity::Void(p.order, reference.clone())))
-            }
-            Step::Tx(Tx::PlaceOrder { .. }) => Undo::Pivot,
-            // Asking moves nothing: what the customer did is taken back with the confirm.
-            Step::Tx(Tx::ReleaseStock(_))
-            | Step::Activity(Activity::Ask(..) | Activity::Void(..) | Activity::Cancel(_)) => {
-                Undo::Nothing
-            }
-        }
-    }
-
-    fn terms(activity: &Activity) -> Terms {
-        let ask = WhenUnknown::Ask { settles_after: Duration::ZERO };
-        let money = |amount: &Money| {
-            Some((amount.amount().to_string(), amount.currency().code().to_owned()))
-        };
-        match activity {
-            // Creating moves no money and is harmless to repeat under its key.
-            Activity::Create(placement) => Terms {
-                effect: Some(EffectKind { kind: "authorization-reference", amount: None }),
-                within: placement.patience.time(),
-                ..Terms::new()
-            },
-            Activity::Confirm(placement, _) => Terms {
-                effect: Some(EffectKind { kind: AUTHORIZATION, amount: money(&placement.amount) }),
-                within: placement.patience.time(),
-                unknown: ask,
-                ..Terms::new()
-            },
-            Activity::Ask(placement, _) => {
-                Terms { within: placement.patience.time(), unknown: ask, ..Terms::new() }
-            }
-            Activity::Void(..) | Activity::Cancel(_) => {
-                Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, ..Terms::new() }
-            }
-        }
-    }
-
-    fn called_off(_: CalledOff<Activity>) -> Reason {
-        Reason::PaymentFailed(PaymentFailure::GatewayError)
-    }
-
-    fn early(signal: &Event) -> Early {
-        match signal {
-            // A webhook may overtake the answer that makes us wait for it.
-            Event::GatewayReported => Early::Keep,
-            _ => Early::Refuse,
-        }
+    /// What version 1 stored is stored in the same way now, but for its undos.
+    fn upcast(_: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
+        Ok(match (part, json.get("ReleaseStock")) {
+            (Part::CallerStep, Some(order)) => json!({ "ReserveStock": order }),
+            _ => json,
+        })
     }
 }

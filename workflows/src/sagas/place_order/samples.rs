@@ -1,12 +1,9 @@
 //! What may happen to a placement, by samples: for exploring it and for trying it.
 
-use stepwise_engine::{
-    Step,
-    testing::{Sample, Samples},
-};
+use stepwise_engine::testing::{Sample, Samples};
 use uuid::Uuid;
 
-use super::{Activity, Event as E, Patience, PlaceOrder, Placement, State, Tx};
+use super::{Event as E, Patience, PlaceOrder, Placement, Signal, State, Step};
 use crate::{
     money::{Currency, Money},
     payment::{
@@ -45,25 +42,23 @@ impl Samples for PlaceOrder {
         vec![placement()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
+    fn outcomes(step: &Step) -> Vec<Sample<E>> {
         match step {
-            Step::Activity(Activity::Create(_)) => {
+            Step::Create(_) => {
                 vec![Sample::done(E::Created(reference())), Sample::refused(E::Refused(declined()))]
             }
-            Step::Activity(Activity::Confirm(..) | Activity::Ask(..)) => vec![
+            Step::Confirm(..) | Step::Ask(..) => vec![
                 Sample::done(confirmed()),
                 Sample::refused(E::Refused(declined())),
                 Sample::done(approval()),
                 Sample::refused(E::Voided),
             ],
-            Step::Tx(Tx::PlaceOrder { .. }) => vec![Sample::done(E::OrderPlaced)],
-            Step::Tx(Tx::ReserveStock(_) | Tx::ReleaseStock(_))
-            | Step::Activity(Activity::Void(..) | Activity::Cancel(_)) => Vec::new(),
+            Step::PlaceOrder { .. } => vec![Sample::done(E::OrderPlaced)],
         }
     }
 
-    fn signals() -> Vec<E> {
-        vec![E::CancelRequested, E::GatewayReported]
+    fn signals() -> Vec<Signal> {
+        vec![Signal::CancelRequested, Signal::GatewayReported]
     }
 
     fn position(state: &State) -> String {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    ActivityKey, Cause, Effect, EffectRow, Outcome, Probe, Saga as _, StepError, Undone, inspect,
+    Cause, Effect, Key, Outcome, Probe, Saga as _, StepError, Undoing, Undone, inspect,
 };
 use uuid::Uuid;
 
-use super::{Activity, Event, PlaceOrder, Placement, Reason, Tx};
+use super::{Event, PlaceOrder, PlaceOrderSteps, Placement, Reason};
 use crate::{
     order::{
         OrderStatus,
@@ -50,53 +50,32 @@ impl Steps {
         Ok(token.map(MethodToken))
     }
 
-    async fn create(&self, key: &ActivityKey, placement: &Placement) -> Outcome<Event> {
-        let method = match self.token(placement.payment_method).await {
-            Ok(Some(token)) => token,
-            Ok(None) => {
-                return refused(PaymentFailure::Declined(GatewayReason::new(
-                    "payment_method_removed",
-                )));
-            }
-            Err(error) => return Outcome::NotDone(Cause::new(error)),
-        };
-        let charge = Charge { order_id: placement.order, amount: placement.amount, method };
-        match self.shop.gateway.create(&key.to_string(), &charge).await {
-            Ok(Creation::Created(reference)) => created(reference),
-            Ok(Creation::Refused(why)) => refused(PaymentFailure::Declined(why)),
-            Err(error) => no_answer(error),
+    /// Closes the authorization that Create opened, whatever is reserved under it. It is found by its reference, or else by the key under which it
+    /// was created.
+    async fn close_created(&self, order: Uuid, undoing: &Undoing<Reason>) -> Undone {
+        if let Some(reference) = &undoing.reference {
+            return self.close(&Reference(reference.clone()), undoing).await;
+        }
+        match self.shop.gateway.find_by_key(order, &undoing.step_key.to_string()).await {
+            Ok(Some(found)) => self.close(&found.reference, undoing).await,
+            Ok(None) => Undone::Nothing,
+            Err(error) => Undone::NotDone(Cause::new(error)),
         }
     }
 
-    async fn confirm(&self, key: &ActivityKey, reference: &Reference) -> Outcome<Event> {
-        match self.shop.gateway.confirm(&key.to_string(), reference).await {
-            Ok(Confirmation::Confirmed(reference)) => {
-                Outcome::confirmed(Event::Confirmed(key.to_string()), reference.0)
-            }
-            Ok(Confirmation::Declined(why)) => refused(PaymentFailure::Declined(why)),
-            Ok(Confirmation::Unsupported) => refused(PaymentFailure::Unsupported),
-            Ok(Confirmation::Cancelled) => Outcome::refuted(Event::Voided),
-            Ok(Confirmation::ApprovalRequired(approval)) => {
-                let (url, expires_at) = (approval.url, approval.expires_at);
-                // From now on the customer may reserve the money at any moment, without a request of ours: taken back as if they had.
-                Outcome::confirmed(Event::ApprovalRequired { url, expires_at }, reference.0.clone())
-            }
-            Err(error) => no_answer(error),
-        }
+    async fn close(&self, reference: &Reference, undoing: &Undoing<Reason>) -> Undone {
+        closed(self.shop.gateway.cancel(&undoing.key.to_string(), reference).await)
     }
 
-    /// The authorization that an undo takes back: by the reference in the ledger, else by the key under which it was created.
-    async fn reference(
-        &self,
-        key: &ActivityKey,
-        order: Uuid,
-        effect: Option<&EffectRow>,
-    ) -> Result<Option<Reference>, GatewayError> {
-        if let Some(reference) = effect.and_then(|effect| effect.reference.clone()) {
-            return Ok(Some(Reference(reference)));
+    /// Closes the authorization that Confirm may have reserved money under.
+    async fn release_money(&self, reference: &Reference, undoing: &Undoing<Reason>) -> Undone {
+        match self.shop.gateway.cancel(&undoing.key.to_string(), reference).await {
+            // Closed for ever, but nothing had been reserved: the ledger is not to say that something was.
+            Ok(Cancellation::Cancelled { released, .. }) if released.amount().is_zero() => {
+                Undone::Nothing
+            }
+            answer => closed(answer),
         }
-        let created_under = ActivityKey { undo: false, ..*key }.to_string();
-        Ok(self.shop.gateway.find_by_key(order, &created_under).await?.map(|found| found.reference))
     }
 }
 
@@ -108,6 +87,17 @@ fn refused(failure: PaymentFailure) -> Outcome<Event> {
     Outcome::refuted(Event::Refused(failure))
 }
 
+fn closed(answer: Result<Cancellation, GatewayError>) -> Undone {
+    match answer {
+        Ok(Cancellation::Cancelled { reference, .. }) => Undone::Undone(Some(reference.0)),
+        Ok(Cancellation::NotFound) => Undone::Nothing,
+        Ok(Cancellation::AlreadyCaptured) => {
+            Undone::Impossible(Cause::new("already captured, cannot be voided"))
+        }
+        Err(error) => Undone::NotDone(Cause::new(error)),
+    }
+}
+
 fn no_answer(error: GatewayError) -> Outcome<Event> {
     match error {
         GatewayError::NotDone(trouble) => Outcome::NotDone(Cause::new(trouble)),
@@ -116,7 +106,7 @@ fn no_answer(error: GatewayError) -> Outcome<Event> {
 }
 
 /// What a confirmed, refused or still open authorization means for a confirm whose answer is missing.
-fn told(found: Option<Authorization>, key: &ActivityKey) -> Probe<Event> {
+fn told(found: Option<Authorization>, key: &Key) -> Probe<Event> {
     let Some(found) = found else { return Probe::NotHappened };
     let (event, effect) = match found.status {
         AuthorizationStatus::Created => return Probe::NotHappened,
@@ -141,11 +131,78 @@ fn told(found: Option<Authorization>, key: &ActivityKey) -> Probe<Event> {
     Probe::Answered { event, effect }
 }
 
-impl stepwise_engine::Steps<PlaceOrder> for Steps {
-    async fn run(&self, tx: &mut PgConnection, step: &Tx) -> Result<Event, StepError> {
-        let Tx::PlaceOrder { order, reference, key } = step else {
-            return Err(StepError::Broken(format!("{step:?} is not run by the saga")));
+impl PlaceOrderSteps for Steps {
+    async fn create(&self, key: &Key, placement: &Placement) -> Outcome<Event> {
+        let method = match self.token(placement.payment_method).await {
+            Ok(Some(token)) => token,
+            Ok(None) => {
+                return refused(PaymentFailure::Declined(GatewayReason::new(
+                    "payment_method_removed",
+                )));
+            }
+            Err(error) => return Outcome::NotDone(Cause::new(error)),
         };
+        let charge = Charge { order_id: placement.order, amount: placement.amount, method };
+        match self.shop.gateway.create(&key.to_string(), &charge).await {
+            Ok(Creation::Created(reference)) => created(reference),
+            Ok(Creation::Refused(why)) => refused(PaymentFailure::Declined(why)),
+            Err(error) => no_answer(error),
+        }
+    }
+
+    async fn cancel(&self, placement: &Placement, undoing: &Undoing<Reason>) -> Undone {
+        self.close_created(placement.order, undoing).await
+    }
+
+    async fn confirm(&self, key: &Key, _: &Placement, reference: &Reference) -> Outcome<Event> {
+        match self.shop.gateway.confirm(&key.to_string(), reference).await {
+            Ok(Confirmation::Confirmed(reference)) => {
+                Outcome::confirmed(Event::Confirmed(key.to_string()), reference.0)
+            }
+            Ok(Confirmation::Declined(why)) => refused(PaymentFailure::Declined(why)),
+            Ok(Confirmation::Unsupported) => refused(PaymentFailure::Unsupported),
+            Ok(Confirmation::Cancelled) => Outcome::refuted(Event::Voided),
+            Ok(Confirmation::ApprovalRequired(approval)) => {
+                let (url, expires_at) = (approval.url, approval.expires_at);
+                // From now on the customer may reserve the money at any moment, without a request of ours: taken back as if they had.
+                Outcome::confirmed(Event::ApprovalRequired { url, expires_at }, reference.0.clone())
+            }
+            Err(error) => no_answer(error),
+        }
+    }
+
+    async fn find(&self, key: &Key, _: &Placement, reference: &Reference) -> Probe<Event> {
+        match self.shop.gateway.find(reference).await {
+            Ok(found) => told(found, key),
+            Err(error) => Probe::Unknown(Cause::new(error)),
+        }
+    }
+
+    async fn void(
+        &self,
+        _: &Placement,
+        reference: &Reference,
+        undoing: &Undoing<Reason>,
+    ) -> Undone {
+        self.release_money(reference, undoing).await
+    }
+
+    async fn ask(&self, key: &Key, _: &Placement, reference: &Reference) -> Outcome<Event> {
+        match self.shop.gateway.find(reference).await.map(|found| told(found, key)) {
+            Ok(Probe::Answered { event, effect }) => Outcome::Answered { event, effect },
+            Ok(Probe::NotHappened) => Outcome::refuted(Event::Voided),
+            Ok(Probe::Unknown(cause)) => Outcome::NotDone(cause),
+            Err(error) => Outcome::NotDone(Cause::new(error)),
+        }
+    }
+
+    async fn place(
+        &self,
+        tx: &mut PgConnection,
+        order: &Uuid,
+        reference: &Reference,
+        key: &String,
+    ) -> Result<Event, StepError> {
         let authorized = Authorized { authorization_id: reference.0.clone(), key: key.clone() };
         match place::complete(tx, *order, &authorized).await? {
             Completion::Placed => Ok(Event::OrderPlaced),
@@ -153,16 +210,13 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
         }
     }
 
-    async fn undo_run(
+    async fn release_stock(
         &self,
         tx: &mut PgConnection,
-        step: &Tx,
-        reason: &Reason,
+        order: &Uuid,
+        undoing: &Undoing<Reason>,
     ) -> Result<(), StepError> {
-        let Tx::ReleaseStock(order) = step else {
-            return Err(StepError::Broken(format!("{step:?} is no undo")));
-        };
-        let ending = match reason {
+        let ending = match &undoing.reason {
             Reason::PaymentFailed(failure) => Ending::Failed(failure.clone()),
             Reason::Cancelled => Ending::Cancelled,
         };
@@ -175,75 +229,17 @@ impl stepwise_engine::Steps<PlaceOrder> for Steps {
         }
     }
 
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        match activity {
-            Activity::Create(placement) => self.create(key, placement).await,
-            Activity::Confirm(_, reference) => self.confirm(key, reference).await,
-            Activity::Ask(_, reference) => {
-                match self.shop.gateway.find(reference).await.map(|found| told(found, key)) {
-                    Ok(Probe::Answered { event, effect }) => Outcome::Answered { event, effect },
-                    Ok(Probe::NotHappened) => Outcome::refuted(Event::Voided),
-                    Ok(Probe::Unknown(cause)) => Outcome::NotDone(cause),
-                    Err(error) => Outcome::NotDone(Cause::new(error)),
-                }
-            }
-            Activity::Void(order, _) | Activity::Cancel(order) => {
-                Outcome::NotDone(Cause::new(format_args!("voiding {order} is an undo")))
-            }
-        }
+    async fn cancel_of_version_1(&self, order: &Uuid, undoing: &Undoing<Reason>) -> Undone {
+        self.close_created(*order, undoing).await
     }
 
-    async fn probe(&self, key: &ActivityKey, activity: &Activity) -> Probe<Event> {
-        let found = match activity {
-            Activity::Create(placement) => {
-                match self.shop.gateway.find_by_key(placement.order, &key.to_string()).await {
-                    Ok(Some(found)) => {
-                        let effect = Effect::Confirmed(found.reference.0.clone());
-                        return Probe::Answered { event: Event::Created(found.reference), effect };
-                    }
-                    other => other,
-                }
-            }
-            Activity::Confirm(_, reference) | Activity::Ask(_, reference) => {
-                self.shop.gateway.find(reference).await
-            }
-            Activity::Void(..) | Activity::Cancel(_) => Ok(None),
-        };
-        found.map_or_else(|error| Probe::Unknown(Cause::new(error)), |found| told(found, key))
-    }
-
-    async fn undo_call(
+    async fn void_of_version_1(
         &self,
-        key: &ActivityKey,
-        undo: &Activity,
-        effect: Option<&EffectRow>,
-        _: &Reason,
+        _: &Uuid,
+        reference: &Reference,
+        undoing: &Undoing<Reason>,
     ) -> Undone {
-        let reference = match undo {
-            Activity::Void(_, reference) => Ok(Some(reference.clone())),
-            Activity::Cancel(order) => self.reference(key, *order, effect).await,
-            _ => return Undone::Impossible(Cause::new(format_args!("{undo:?} is no undo"))),
-        };
-        let reference = match reference {
-            Ok(Some(reference)) => reference,
-            Ok(None) => return Undone::Nothing,
-            Err(error) => return Undone::NotDone(Cause::new(error)),
-        };
-        let is_void = matches!(undo, Activity::Void(..));
-        match self.shop.gateway.cancel(&key.to_string(), &reference).await {
-            // Closed for ever, but nothing had been reserved: the ledger is not to say that something was.
-            Ok(Cancellation::Cancelled { released, .. })
-                if is_void && released.amount().is_zero() =>
-            {
-                Undone::Nothing
-            }
-            Ok(Cancellation::Cancelled { reference, .. }) => Undone::Undone(Some(reference.0)),
-            Ok(Cancellation::NotFound) => Undone::Nothing,
-            Ok(Cancellation::AlreadyCaptured) => {
-                Undone::Impossible(Cause::new("already captured, cannot be voided"))
-            }
-            Err(error) => Undone::NotDone(Cause::new(error)),
-        }
+        self.release_money(reference, undoing).await
     }
 }
 
@@ -262,17 +258,12 @@ pub(in crate::sagas) async fn voided(
         .into_iter()
         .find(|effect| effect.kind == super::AUTHORIZATION && effect.status == "undone");
     Ok(undone.and_then(|effect| {
-        let key = ActivityKey {
-            saga_id: placement.saga_id,
-            step_no: effect.step_no,
-            undo: false,
-            anew: None,
-        };
+        let (key, void_key) = (effect.key().to_string(), effect.undo_key().to_string());
         Some(Voided {
             // A confirm that was never heard of has none; the void's is the authorization's own id.
             authorization_id: effect.reference.or(effect.undo_reference)?,
-            key: key.to_string(),
-            void_key: ActivityKey { undo: true, ..key }.to_string(),
+            key,
+            void_key,
         })
     }))
 }

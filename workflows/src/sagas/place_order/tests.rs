@@ -1,12 +1,12 @@
 //! Stories of a placement, and its whole graph.
 
 use stepwise_engine::{
-    Answer, Status, Step,
+    Answer, Done, Status,
     testing::{Asks, Walk, explore, golden, walk},
 };
 
 use super::{
-    APPROVAL, Activity, Event as E, PlaceOrder, Reason,
+    APPROVAL, Event as E, PlaceOrder, Reason, Signal, Step,
     samples::{approval, confirmed, declined, placement, reference},
 };
 use crate::payment::PaymentFailure;
@@ -32,12 +32,12 @@ fn a_paid_order_is_placed_and_nothing_can_be_taken_back_any_more() {
 fn a_placement_whose_authorization_is_never_opened_gives_its_stock_back() {
     let mut order = walk::<PlaceOrder>(placement());
     order.refuses(E::Refused(declined())).takes_all_back();
-    assert_eq!((order.status(), order.steps()), (Status::Unwound, vec!["Create", "ReleaseStock"]));
+    assert_eq!((order.status(), order.steps()), (Status::Unwound, vec!["Create", "release_stock"]));
 
     let mut order = walk::<PlaceOrder>(placement());
-    assert_eq!(order.signal(E::CancelRequested), Answer::Applied);
+    assert_eq!(order.signal(Signal::CancelRequested), Answer::Applied);
     order.stays_unknown().takes_all_back();
-    assert_eq!((order.status(), order.steps()), (Status::Unwound, vec!["Cancel", "ReleaseStock"]));
+    assert_eq!((order.status(), order.steps()), (Status::Unwound, vec!["cancel", "release_stock"]));
 }
 
 #[test]
@@ -47,19 +47,19 @@ fn a_declined_payment_voids_the_authorization_before_it_gives_the_stock_back() {
     assert_eq!(order.reason(), Some(&Reason::PaymentFailed(declined())));
     order.takes_all_back();
     assert_eq!(order.status(), Status::Unwound);
-    assert_eq!(order.steps(), ["Create", "Confirm", "Cancel", "ReleaseStock"]);
+    assert_eq!(order.steps(), ["Create", "Confirm", "cancel", "release_stock"]);
 }
 
 #[test]
 fn a_cancellation_while_the_gateway_is_asked_waits_for_its_answer_and_voids_it() {
     let mut order = created();
-    assert_eq!(order.signal(E::CancelRequested), Answer::Applied);
+    assert_eq!(order.signal(Signal::CancelRequested), Answer::Applied);
     assert!(
-        matches!(order.asks(), Asks::Call(Activity::Confirm(..))),
+        matches!(order.asks(), Asks::Call(Step::Confirm(..))),
         "what is in flight is settled first"
     );
     order.answers(confirmed());
-    assert!(matches!(order.asks(), Asks::Undo(Step::Activity(Activity::Void(..)))));
+    assert!(matches!(order.asks(), Asks::Undo(Done::Step(Step::Confirm(..)))));
     order.takes_all_back();
     assert_eq!((order.status(), order.reason()), (Status::Unwound, Some(&Reason::Cancelled)));
 }
@@ -68,7 +68,7 @@ fn a_cancellation_while_the_gateway_is_asked_waits_for_its_answer_and_voids_it()
 fn a_cancellation_of_a_placed_order_is_refused() {
     let mut order = created();
     order.answers(confirmed()).answers(E::OrderPlaced);
-    assert_eq!(order.signal(E::CancelRequested), Answer::Refused);
+    assert_eq!(order.signal(Signal::CancelRequested), Answer::Refused);
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn an_approval_in_time_is_asked_for_at_the_gateway_and_places_the_order() {
     let mut order = created();
     order.answers(approval());
     assert!(matches!(order.asks(), Asks::Wait(Some((delay, _))) if delay == APPROVAL));
-    assert_eq!(order.signal(E::GatewayReported), Answer::Applied);
-    assert!(matches!(order.asks(), Asks::Call(Activity::Ask(..))));
+    assert_eq!(order.signal(Signal::GatewayReported), Answer::Applied);
+    assert!(matches!(order.asks(), Asks::Call(Step::Ask(..))));
     order.answers(confirmed()).answers(E::OrderPlaced);
     assert_eq!(order.status(), Status::Completed);
 }
@@ -85,9 +85,9 @@ fn an_approval_in_time_is_asked_for_at_the_gateway_and_places_the_order() {
 #[test]
 fn an_approval_that_overtakes_the_answer_is_kept() {
     let mut order = created();
-    assert_eq!(order.signal(E::GatewayReported), Answer::Kept);
+    assert_eq!(order.signal(Signal::GatewayReported), Answer::Kept);
     order.answers(approval());
-    assert!(matches!(order.asks(), Asks::Call(Activity::Ask(..))), "{:?}", order.asks());
+    assert!(matches!(order.asks(), Asks::Call(Step::Ask(..))), "{:?}", order.asks());
 }
 
 #[test]

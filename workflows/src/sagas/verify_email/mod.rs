@@ -16,9 +16,7 @@ mod tests;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{
-    CalledOff, Next, Retry, Saga, Step, Terms, Undo, Unexpected, WhenUnknown, to,
-};
+use stepwise_engine::{Never, Next, Retry, Saga, Terms, Unexpected, steps, to};
 use uuid::Uuid;
 
 /// So long the mail is tried to be sent before a person is told.
@@ -51,41 +49,41 @@ pub enum Event {
     TokenProlonged,
 }
 
-/// Steps in the transition's transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Tx {
-    /// Open the account; the command does it before the saga starts.
-    Register(Uuid),
-    /// Make the customer's token valid for its whole lifetime again.
-    Prolong(Uuid),
+steps! {
+    /// What it does. A mail cannot be called back.
+    #[derive(PartialEq, Eq)]
+    pub enum Step done by VerifyEmailSteps -> Event, undone for String {
+        /// Send the mail. Repeating it sends the same mail under the same key.
+        Send(customer: Uuid) => call(send, patient()).repeatable().no_undo(),
+        /// Make the customer's token valid for its whole lifetime again.
+        Prolong(customer: Uuid) => tx(prolong).no_undo(),
+    }
+    /// What the command has done in the transaction that starts the saga.
+    #[derive(PartialEq, Eq)]
+    pub enum CallerStep done by the caller {
+        /// The account is open.
+        Register(customer: Uuid) => pivot(),
+    }
 }
 
-/// Calls of the mail system.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Activity {
-    /// Send the mail.
-    Send(Uuid),
-}
-
-/// Nothing unwinds here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reason {
-    /// Only asked for before the pivot, which is passed at the start.
-    GaveUp,
+fn patient() -> Terms {
+    let retry = Retry { cap: Duration::from_secs(300), ..Retry::default() };
+    Terms { within: PATIENCE, retry, ..Terms::new() }
 }
 
 impl Saga for VerifyEmail {
     const NAME: &'static str = "verify-email";
-    const VERSION: u16 = 1;
     type Input = Uuid;
     type State = State;
     type Event = Event;
-    type Tx = Tx;
-    type Activity = Activity;
-    type Reason = Reason;
+    type Signal = Never;
+    type Step = Step;
+    type Reason = String;
 
     fn start(customer: Uuid) -> Next<Self> {
-        to(State::Sending(customer)).begun(Tx::Register(customer)).call(Activity::Send(customer))
+        to(State::Sending(customer))
+            .caller_did(CallerStep::Register(customer))
+            .run(Step::Send(customer))
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
@@ -93,43 +91,19 @@ impl Saga for VerifyEmail {
         Ok(match (state, event) {
             (S::Sending(customer), E::Sent | E::NotNeeded) => to(S::Over(customer)).done(),
             (S::Sending(customer), E::TokenExpires) => {
-                to(S::Prolonging(customer)).run(Tx::Prolong(customer))
+                to(S::Prolonging(customer)).run(Step::Prolong(customer))
             }
             (S::Prolonging(customer), E::TokenProlonged) => {
-                to(S::Sending(customer)).call(Activity::Send(customer))
+                to(S::Sending(customer)).run(Step::Send(customer))
             }
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
     }
 
-    fn undo(step: &Step<Self>) -> Undo<Self> {
+    fn skipped(step: &Step) -> Option<Event> {
         match step {
-            Step::Tx(Tx::Register(_)) => Undo::Pivot,
-            // A mail cannot be called back.
-            Step::Tx(Tx::Prolong(_)) | Step::Activity(Activity::Send(_)) => Undo::Nothing,
-        }
-    }
-
-    fn terms(activity: &Activity) -> Terms {
-        match activity {
-            // Repeating it sends the same mail under the same key.
-            Activity::Send(_) => Terms {
-                within: PATIENCE,
-                retry: Retry { cap: Duration::from_secs(300), ..Retry::default() },
-                unknown: WhenUnknown::Repeat,
-                ..Terms::new()
-            },
-        }
-    }
-
-    fn called_off(_: CalledOff<Activity>) -> Reason {
-        Reason::GaveUp
-    }
-
-    fn skipped(step: &Step<Self>) -> Option<Event> {
-        match step {
-            Step::Activity(Activity::Send(_)) => Some(Event::NotNeeded),
-            Step::Tx(_) => None,
+            Step::Send(_) => Some(Event::NotNeeded),
+            Step::Prolong(_) => None,
         }
     }
 }

@@ -1,31 +1,23 @@
 //! What may happen to a verification mail, by samples: for exploring it and for trying it.
 
-use stepwise_engine::{
-    Step,
-    testing::{Sample, Samples},
-};
+use stepwise_engine::testing::{Sample, Samples};
 use uuid::Uuid;
 
-use super::{Activity, Event as E, Tx, VerifyEmail};
+use super::{Event as E, Step, VerifyEmail};
 
 impl Samples for VerifyEmail {
     fn inputs() -> Vec<Uuid> {
         vec![Uuid::nil()]
     }
 
-    fn outcomes(step: &Step<Self>) -> Vec<Sample<E>> {
+    fn outcomes(step: &Step) -> Vec<Sample<E>> {
         match step {
-            Step::Activity(Activity::Send(_)) => vec![
+            Step::Send(_) => vec![
                 Sample::done(E::Sent),
                 Sample::done(E::NotNeeded),
                 Sample::done(E::TokenExpires),
             ],
-            Step::Tx(Tx::Prolong(_)) => vec![Sample::done(E::TokenProlonged)],
-            Step::Tx(Tx::Register(_)) => Vec::new(),
+            Step::Prolong(_) => vec![Sample::done(E::TokenProlonged)],
         }
-    }
-
-    fn signals() -> Vec<E> {
-        Vec::new()
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
-use stepwise_engine::{ActivityKey, Cause, EffectRow, Outcome, StepError, Undone};
+use stepwise_engine::{Cause, Key, Outcome, StepError};
 use uuid::Uuid;
 
-use super::{Activity, Event, Reason, Tx, VerifyEmail};
+use super::{Event, VerifyEmailSteps};
 use crate::{customer::verification, mail::MailError, shop::Shop};
 
-/// Does the steps of [`VerifyEmail`].
+/// Does the steps of [`super::VerifyEmail`].
 pub struct Steps {
     shop: Arc<Shop>,
     pool: PgPool,
@@ -21,8 +21,11 @@ impl Steps {
     pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
         Self { shop, pool }
     }
+}
 
-    async fn send(&self, key: &ActivityKey, customer: Uuid) -> Outcome<Event> {
+impl VerifyEmailSteps for Steps {
+    async fn send(&self, key: &Key, customer: &Uuid) -> Outcome<Event> {
+        let customer = *customer;
         let recipient = match verification::recipient(&self.pool, customer).await {
             Ok(Some(recipient)) => recipient,
             Ok(None) => return Outcome::event(Event::NotNeeded),
@@ -44,33 +47,9 @@ impl Steps {
             Err(error @ MailError::Unknown(_)) => Outcome::Unknown(Cause::new(error)),
         }
     }
-}
 
-impl stepwise_engine::Steps<VerifyEmail> for Steps {
-    async fn run(&self, tx: &mut PgConnection, step: &Tx) -> Result<Event, StepError> {
-        let Tx::Prolong(customer) = step else {
-            return Err(StepError::Broken(format!("{step:?} is not run by the saga")));
-        };
+    async fn prolong(&self, tx: &mut PgConnection, customer: &Uuid) -> Result<Event, StepError> {
         verification::prolong(tx, *customer, self.shop.config.verification_lifetime).await?;
         Ok(Event::TokenProlonged)
-    }
-
-    async fn undo_run(&self, _: &mut PgConnection, step: &Tx, _: &Reason) -> Result<(), StepError> {
-        Err(StepError::Broken(format!("{step:?} is no undo")))
-    }
-
-    async fn call(&self, key: &ActivityKey, activity: &Activity) -> Outcome<Event> {
-        let Activity::Send(customer) = activity;
-        self.send(key, *customer).await
-    }
-
-    async fn undo_call(
-        &self,
-        _: &ActivityKey,
-        undo: &Activity,
-        _: Option<&EffectRow>,
-        _: &Reason,
-    ) -> Undone {
-        Undone::Impossible(Cause::new(format_args!("{undo:?} is no undo")))
     }
 }

@@ -1,0 +1,39 @@
+//! What a caller of the engine does, each in a transaction of its own.
+
+use uuid::Uuid;
+
+use crate::{
+    birth::Start,
+    engine::Engine,
+    saga::Saga,
+    signal::{self, Answer},
+};
+
+/// Starts an instance in a transaction of its own and hands it over.
+///
+/// # Panics
+/// When it cannot be started.
+pub async fn start<S: Saga>(engine: &Engine, start: Start<S::Input>) -> Uuid {
+    let mut tx = engine.pool().begin().await.expect("the database is there");
+    let started = engine.start::<S>(&mut tx, start).await.expect("it can be started");
+    tx.commit().await.expect("the database is there");
+    let id = started.id;
+    started.hand_over();
+    id
+}
+
+/// Gives an instance a signal in a transaction of its own.
+///
+/// # Panics
+/// When it cannot be signalled.
+pub async fn signal<S: Saga>(
+    engine: &Engine,
+    id: Uuid,
+    signal_id: &str,
+    given: S::Signal,
+) -> Answer {
+    let mut tx = engine.pool().begin().await.expect("the database is there");
+    let answer = signal::signal::<S>(&mut tx, id, signal_id, given).await;
+    tx.commit().await.expect("the database is there");
+    answer.expect("it can be signalled")
+}
