@@ -1,18 +1,20 @@
-//! Stepwise, the program: an OpenAPI front door, operator reads and the command line.
+//! The Stepwise program: an HTTP front door with an OpenAPI document, reads for operators, and the command line.
 //!
-//! This is the only place where the shop meets its adapters. `routes` shows every operation on one
-//! page; `resources` has one file per resource, with ten-line handlers; `door` holds what they all
-//! share (callers, idempotency, problems); `cli` is the command line, one file per subcommand.
+//! Only this crate connects the shop with its adapters. `routes` lists every operation on one page.
+//! `resources` has one file per resource, with ten-line handlers. `door` has the conventions that they
+//! share (callers, idempotency, problems). `cli` is the command line, one file per subcommand.
 //!
 //! A request passes `door::edge` (id, span, panics, unknown methods and parameters), then the
 //! argument types of its handler (caller, key, path, strict JSON), then `Door::command`, which owns
-//! the transaction. What a command refuses is mapped by one `match` per resource, without a
-//! wildcard: a new refusal does not compile until it has a status.
+//! the transaction. One `match` per resource maps a command's refusals to problems. It has no wildcard,
+//! so a new refusal does not compile until it has a status.
 //!
-//! Deliberately absent: business rules, SQL of the shop, sagas. They live in `workflows`; here is
-//! only what HTTP and a terminal need.
+//! Deliberately absent: business rules, the shop's SQL and sagas. They are in `workflows`.
 
-#![warn(clippy::print_stdout, reason = "`say!` ends a command quietly when nobody reads any more")]
+#![warn(
+    clippy::print_stdout,
+    reason = "`say!` ends a command without a message when its reader has gone"
+)]
 
 pub mod bench;
 pub mod cli;

@@ -1,6 +1,7 @@
-//! The one binary.
+//! The `stepwise` program. All of it is in the library.
 
-/// Rows are made by one thread and freed by another, which costs a step a fifth of its client's time with the system's allocator.
+/// The allocator of this program. One thread allocates rows and another one frees them; with the system's allocator a step spends a
+/// fifth of its client-side time on that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! What a process without a front door says about itself, on a port of its own: `/healthz`, `/readyz`, `/metrics`.
+//! Health and metrics of a process without a front door, on a port of their own: `/healthz`, `/readyz`, `/metrics`.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -16,32 +16,34 @@ use crate::{
     readiness::{PartState, Readiness, Report},
 };
 
-/// For the database to answer.
+/// How long the database may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long requests may still run once the process is told to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Looks at the database and at the parts of this process whenever somebody asks.
+/// Checks the database and the parts of this process at each request.
 pub struct Monitor {
     db: PgPool,
     readiness: Readiness,
 }
 
 impl Monitor {
-    /// `db` is used for nothing else, so that a look waits for nobody.
+    /// Creates a monitor. Nothing else should use `db`, so that a check never waits for a connection.
     #[must_use]
     pub fn new(db: PgPool, readiness: Readiness) -> Self {
         Self { db, readiness }
     }
 
-    /// Ready means: the database answers, and what this process is there for works.
+    /// Whether the database answers and the part that this process runs works.
     async fn ready(&self) -> (StatusCode, Value) {
         let asked = sqlx::query("-- ready\nselect 1").execute(&self.db);
         let database = match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(_)) => PartState::Ok,
-            Ok(Err(_)) => PartState::Away("the database refuses or is gone".to_owned()),
+            Ok(Err(_)) => {
+                PartState::Away("the database refuses the connection or is away".to_owned())
+            }
             Err(_) => {
-                // Before its connection is handed out again.
+                // Called before the connection is handed out again.
                 database::suspect();
                 PartState::Away("the database does not answer".to_owned())
             }
@@ -71,7 +73,7 @@ impl Monitor {
     }
 }
 
-/// Serves until `stop`.
+/// Serves requests until `stop` is cancelled.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     monitor: Monitor,

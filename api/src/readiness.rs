@@ -1,7 +1,7 @@
-//! What the parts of this process say about themselves.
+//! The states of the parts of this process.
 //!
-//! Only the database decides whether a process can take requests: an order placed while the gateway,
-//! the broker or every worker is away is kept and goes on later. The others are shown.
+//! Only the database decides whether a process is ready for requests. An order that is placed while the gateway,
+//! the broker or every worker is away is stored and continues later. The states of the other parts are only shown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,26 +15,26 @@ use tokio::{net::TcpStream, sync::watch};
 /// How long the gateway may take to accept a connection.
 const GATEWAY: Duration = Duration::from_millis(500);
 
-/// How one part is.
+/// The state of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PartState {
-    /// It works.
+    /// The part works.
     Ok,
-    /// It does not, for this reason; no secrets, no personal data.
+    /// The part does not work, for this reason. The reason contains no secrets and no personal data.
     Away(String),
-    /// This process does not run or use it.
+    /// This process does not use the part.
     Elsewhere,
 }
 
 impl PartState {
-    /// Whether it should work here and does not.
+    /// Whether this process uses the part and the part does not work.
     #[must_use]
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Away(_))
     }
 }
 
-/// All parts but the database.
+/// The states of all parts except the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// The engine's worker.
@@ -47,7 +47,7 @@ pub struct Report {
     pub broker: PartState,
 }
 
-/// Knows the parts of one process. One that runs only the front door is [`Readiness::default`].
+/// Asks the parts of one process for their states. [`Readiness::default`] is that of a process with a front door only.
 #[derive(Default)]
 pub struct Readiness {
     worker: Option<Engine>,
@@ -58,42 +58,42 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// This process runs a worker of this engine.
+    /// Adds the worker of this engine, which this process runs.
     #[must_use]
     pub fn with_worker(mut self, engine: Engine) -> Self {
         self.worker = Some(engine);
         self
     }
 
-    /// This process runs the relay of which this tells.
+    /// Adds the relay that this process runs.
     #[must_use]
     pub fn with_relay(mut self, health: RelayHealth) -> Self {
         self.relay = Some(health);
         self
     }
 
-    /// This process publishes to a broker.
+    /// Adds the broker to which this process publishes.
     #[must_use]
     pub fn with_broker(mut self, publisher: Arc<dyn Publisher>) -> Self {
         self.broker = Some(publisher);
         self
     }
 
-    /// This process calls the gateway at this host and port.
+    /// Adds the gateway at this host and port, which this process calls.
     #[must_use]
     pub fn with_gateway(mut self, host: impl Into<String>, port: u16) -> Self {
         self.gateway = Some((host.into(), port));
         self
     }
 
-    /// This process calls the gateway through a breaker, which knows whether it answers.
+    /// Adds the breaker through which this process calls the gateway. The breaker knows whether the gateway answers.
     #[must_use]
     pub fn with_breaker(mut self, line: watch::Receiver<Line>) -> Self {
         self.line = Some(line);
         self
     }
 
-    /// Asks all parts; answers within half a second.
+    /// Asks all parts for their states. Returns within half a second.
     pub async fn report(&self) -> Report {
         let Self { worker, relay, gateway, line, broker } = self;
         let line = line.as_ref().map_or(Line::Closed, |line| *line.borrow());

@@ -1,4 +1,4 @@
-//! Every route, on one page.
+//! All routes, on one page.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// Addresses outside the OpenAPI document.
+/// Paths that are not in the OpenAPI document.
 const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 
 /// All operations. One line per resource.
@@ -39,7 +39,7 @@ fn operations() -> impl OpenApi + 'static {
     )
 }
 
-/// The whole front door: operations, document, documentation, behind the edge.
+/// The whole front door: operations, OpenAPI document and documentation, behind the edge.
 pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
     let service = service(operations());
     let spec = service.spec();
@@ -55,7 +55,7 @@ pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
     Edge::new(routes.map_to_response(), door, RouteTable::new(&document, &OTHERS))
 }
 
-/// The metrics, for a collector on this machine only.
+/// The metrics. Only a collector on this machine may read them.
 async fn metrics(request: Request, door: Arc<Door>) -> poem::Result<Response> {
     let local = request.remote_addr().as_socket_addr().is_some_and(|a| a.ip().is_loopback());
     if !local {

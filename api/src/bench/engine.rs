@@ -1,4 +1,4 @@
-//! Engine only: how many five-step instances a second, and how long a single one takes.
+//! Benches of the engine alone: the number of five-step instances a second, and the time of a single one.
 
 use std::{
     sync::Arc,
@@ -16,20 +16,20 @@ use uuid::Uuid;
 
 use super::five::{Five, Nothing};
 
-/// Instances started by one transaction of the load.
+/// The number of instances that one transaction of the load starts.
 const STARTED_TOGETHER: usize = 250;
-/// Instances driven at once.
+/// The number of instances that the worker drives at the same time.
 pub(super) const IN_FLIGHT: usize = 4_000;
 
-/// What a run of the load found.
+/// The result of a run of the load.
 pub(super) struct Throughput {
     pub(super) instances: usize,
     pub(super) per_s: f64,
-    /// From the start's statement to the end's, in milliseconds.
+    /// The time from the statement of the start to that of the end, in milliseconds.
     pub(super) p99_ms: f64,
 }
 
-/// Starts `instances` where nobody works: they wait for a worker.
+/// Starts `instances` without a worker, so that they wait for one.
 pub(super) async fn leave_waiting(pool: &PgPool, instances: usize) -> anyhow::Result<()> {
     let engine = Engine::builder(pool.clone()).saga::<Five<false>, _>(Nothing).build();
     for first in (0..instances).step_by(STARTED_TOGETHER) {
@@ -43,7 +43,7 @@ pub(super) async fn leave_waiting(pool: &PgPool, instances: usize) -> anyhow::Re
     Ok(())
 }
 
-/// A worker that runs while it is measured.
+/// A worker that runs during a measurement.
 pub(super) struct Running {
     engine: Engine,
     stop: CancellationToken,
@@ -73,7 +73,7 @@ impl Running {
         Ok(self.worker.await??)
     }
 
-    /// Starts `instances` as fast as there is room and waits until the last is durably completed.
+    /// Starts `instances` as fast as the worker has room, and waits until the last one is durably completed.
     pub(super) async fn throughput<const EFFECTS: bool>(
         &self,
         instances: usize,
@@ -84,7 +84,7 @@ impl Running {
         let mut starts = JoinSet::new();
         for first in (0..instances).step_by(STARTED_TOGETHER) {
             let permit = starters.clone().acquire_owned().await?;
-            // Room for both starters: what found none would be released, and claimed again.
+            // Leave room for both starters: an instance that finds no room would be released and claimed again.
             while self.engine.room() < 2 * STARTED_TOGETHER {
                 tokio::time::sleep(Duration::from_micros(200)).await;
             }
@@ -115,7 +115,7 @@ impl Running {
         Ok(sqlx::query_scalar(now).fetch_one(self.engine.pool()).await?)
     }
 
-    /// The worker's places are taken as long as something is being driven; only then is the table asked.
+    /// Waits until no place of the worker is taken. Only then queries the table, so that the query does not disturb the measurement.
     pub(super) async fn open<const EFFECTS: bool>(&self) -> anyhow::Result<bool> {
         if self.engine.room() < IN_FLIGHT {
             return Ok(true);
@@ -129,7 +129,7 @@ impl Running {
         .await?)
     }
 
-    /// Every instance completed, and each of its journal rows came from a transaction of its own.
+    /// Checks that every instance has completed, and that each of its journal rows comes from a transaction of its own.
     async fn check<const EFFECTS: bool>(
         &self,
         instances: usize,
@@ -158,8 +158,8 @@ impl Running {
         Ok(p99_ms)
     }
 
-    /// Starts one instance every `1/rate` s for `span` and takes the time from before its transaction begins until its end is
-    /// durable; in microseconds.
+    /// Starts one instance every `1/rate` s for `span`. Measures the time from before its transaction until its end is
+    /// durable, in microseconds.
     pub(super) async fn latency(
         &self,
         rate: u32,

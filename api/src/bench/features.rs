@@ -1,4 +1,4 @@
-//! What the features beyond plain steps cost: joining children, timers of one moment, reacting to a signal, a long backlog.
+//! Benches of the features beyond plain steps: joining children, timers due at the same moment, reactions to signals, a long backlog.
 
 use std::time::{Duration, Instant};
 
@@ -18,11 +18,11 @@ use super::{
     varied::{Life, Reactions, Signal, Varied},
 };
 
-/// So many instances are started by one transaction, and so many such transactions are under way.
+/// The number of instances that one transaction starts, and the number of such transactions at the same time.
 const TOGETHER: usize = 1_000;
 const AT_ONCE: usize = 4;
 
-/// An engine that knows [`Varied`], with its worker or without.
+/// An engine with the saga [`Varied`], with or without a worker.
 struct Varying {
     engine: Engine,
     reactions: mpsc::UnboundedReceiver<(Uuid, Instant)>,
@@ -97,7 +97,7 @@ async fn count(pool: &PgPool, status: &str) -> anyhow::Result<i64> {
     .await?)
 }
 
-/// One parent starts `children` and goes on when the last of them has ended.
+/// Measures one parent that starts `children` and continues when the last of them has ended.
 pub(super) async fn children(ground: &Ground, children: u32) -> anyhow::Result<Report> {
     let varying = Varying::working(&ground.pool).await?;
     let begun = Instant::now();
@@ -105,7 +105,7 @@ pub(super) async fn children(ground: &Ground, children: u32) -> anyhow::Result<R
     let started = begun.elapsed();
     let mut ended = varying.engine.watch(id);
     while count_open(&ground.pool, id).await? {
-        // A hint; it may have come before somebody listened.
+        // The wake-up is only a hint; it may have come before this listened.
         let _ = tokio::time::timeout(Duration::from_millis(50), ended.changed()).await;
     }
     let took = begun.elapsed();
@@ -142,10 +142,10 @@ async fn count_open(pool: &PgPool, id: Uuid) -> anyhow::Result<bool> {
     .await?)
 }
 
-/// `timers` instances sleep until the same moment.
+/// Measures `timers` instances that sleep until the same moment.
 pub(super) async fn timers(ground: &Ground, timers: usize) -> anyhow::Result<Report> {
     let mut varying = Varying::working(&ground.pool).await?;
-    // Long enough for the last of them to be asleep by then.
+    // Long enough for all instances to be asleep by then.
     let until = Instant::now() + Duration::from_secs(5);
     for chunk in vec![(); timers].chunks(TOGETHER) {
         let ms = u64::try_from(until.saturating_duration_since(Instant::now()).as_millis())?;
@@ -173,7 +173,7 @@ pub(super) async fn timers(ground: &Ground, timers: usize) -> anyhow::Result<Rep
     ]))
 }
 
-/// From before a signal's transaction to the call that reacts to it, at `rate` a second.
+/// Measures the time from before a signal's transaction to the call that reacts to it, at `rate` signals a second.
 pub(super) async fn signals(ground: &Ground, rate: u32, seconds: u32) -> anyhow::Result<Report> {
     let mut varying = Varying::working(&ground.pool).await?;
     let waiting = varying.start(vec![Life::Waiter; (rate * seconds) as usize]).await?;
@@ -198,11 +198,11 @@ pub(super) async fn signals(ground: &Ground, rate: u32, seconds: u32) -> anyhow:
     ]))
 }
 
-/// How often the two tables are compared.
+/// The number of comparisons of the two tables.
 const TURNS: usize = 3;
 
-/// The same load on an empty table and, in turns, beside `sleeping` instances; then `due` ones are drained, each time between two such
-/// loads on the empty table.
+/// Measures the same load in turns on an empty table and beside `sleeping` instances. Then measures how fast `due` instances are driven,
+/// each time between two loads on the empty table.
 pub(super) async fn backlog(
     ground: &Ground,
     sleeping: usize,
@@ -263,7 +263,7 @@ fn median(mut pairs: Vec<(f64, f64)>) -> (f64, f64) {
     pairs[pairs.len() / 2]
 }
 
-/// Five-step instances a second.
+/// The number of five-step instances a second.
 async fn turn(pool: &PgPool) -> anyhow::Result<f64> {
     settle(pool).await?;
     let running = Running::start(pool.clone()).await?;
@@ -272,7 +272,7 @@ async fn turn(pool: &PgPool) -> anyhow::Result<f64> {
     Ok(throughput.per_s)
 }
 
-/// How long it takes until nothing waits for a worker any more.
+/// The time until no instance waits for a worker.
 async fn drain(pool: &PgPool) -> anyhow::Result<Duration> {
     settle(pool).await?;
     let begun = Instant::now();
@@ -285,7 +285,7 @@ async fn drain(pool: &PgPool) -> anyhow::Result<Duration> {
     Ok(took)
 }
 
-/// What autovacuum would begin in the middle of the measurement, done before it: it belongs to the loading.
+/// Vacuums the tables before the measurement. Otherwise autovacuum would do it in the middle, although it belongs to the loading.
 async fn settle(pool: &PgPool) -> anyhow::Result<()> {
     for statement in ["vacuum analyze saga.instance", "vacuum analyze saga.journal", "checkpoint"] {
         sqlx::query(statement).execute(pool).await?;
@@ -293,7 +293,7 @@ async fn settle(pool: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// How long claims take, as the engine's own metric tells.
+/// The duration of claims according to the engine's metric.
 struct Claims(PrometheusHandle);
 
 impl Claims {

@@ -1,4 +1,4 @@
-//! The saga that is measured: five calls that do nothing, each durable before the next.
+//! The saga of the engine's benches: five calls that do nothing, each durable before the next.
 
 use serde::{Deserialize, Serialize};
 use stepwise_engine::{
@@ -7,7 +7,7 @@ use stepwise_engine::{
 
 const STEPS: u8 = 5;
 
-/// Without (`false`) or with (`true`) an effect declared by every call.
+/// The saga. If `EFFECTS`, every call declares an effect.
 pub(super) struct Five<const EFFECTS: bool>;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -55,7 +55,7 @@ impl<const EFFECTS: bool> Saga for Five<EFFECTS> {
     }
 }
 
-/// Does nothing, at once.
+/// A call that does nothing and returns at once.
 pub(super) struct Nothing;
 
 impl FiveSteps for Nothing {

@@ -1,4 +1,4 @@
-//! The floor: hand-written SQL that does the same row operations, run by pgbench on the same cluster.
+//! The floor of the benches: pgbench runs hand-written SQL with the same row operations on the same cluster.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use tokio::process::Command;
 
 /// A pgbench script with its tables.
 pub(super) struct Script {
-    /// Creates what the script needs.
+    /// SQL that creates the script's tables.
     pub(super) setup: &'static str,
-    /// One transaction of pgbench's counting.
+    /// The script. pgbench counts one run as one transaction.
     pub(super) script: &'static str,
 }
 
-/// Six transactions for 100 instances: start them, then five times update each and add a journal row.
+/// Six transactions for 100 instances: the first starts them, each of the others updates every instance and adds a journal row.
 pub(super) const BATCHED: Script = Script {
     setup: "drop schema if exists floor cascade; create schema floor;
         create table floor.instance (shard smallint, id uuid, seq integer, state json, undos json, primary key (shard, id))
@@ -24,7 +24,7 @@ pub(super) const BATCHED: Script = Script {
     script: include_str!("floor_batched.sql"),
 };
 
-/// The same for one instance.
+/// Like the batched script, but for one instance.
 pub(super) const SINGLE: Script =
     Script { setup: BATCHED.setup, script: include_str!("floor_single.sql") };
 
@@ -53,11 +53,11 @@ pub(super) const ORDERS: Script = Script {
     script: include_str!("floor_orders.sql"),
 };
 
-/// What pgbench found.
+/// The result of a run of pgbench.
 pub(super) struct Floor {
-    /// Script runs a second.
+    /// The number of script runs a second.
     pub(super) per_s: f64,
-    /// Mean time of one script run, in milliseconds.
+    /// The mean time of one script run, in milliseconds.
     pub(super) mean_ms: f64,
 }
 
@@ -70,7 +70,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Floor> {
     let mut setup = Command::new(psql);
     setup.args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", script.setup]);
-    let done = setup.output().await.context("psql is needed beside the Postgres binaries")?;
+    let done = setup.output().await.context("psql is missing beside the Postgres binaries")?;
     ensure!(done.status.success(), "psql: {}", String::from_utf8_lossy(&done.stderr));
     let file = std::env::temp_dir().join(format!("stepwise-floor-{}.sql", std::process::id()));
     tokio::fs::write(&file, script.script).await?;
@@ -90,7 +90,7 @@ pub(super) async fn run(
         .arg(url)
         .output()
         .await
-        .context("pgbench is needed for the floor")?;
+        .context("pgbench is missing; the floor needs it")?;
     tokio::fs::remove_file(&file).await?;
     let told = String::from_utf8_lossy(&done.stdout);
     ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
@@ -98,13 +98,13 @@ pub(super) async fn run(
         let line = told
             .lines()
             .find(|line| line.starts_with(name))
-            .with_context(|| format!("pgbench told no {name}"))?;
+            .with_context(|| format!("pgbench's output has no {name}"))?;
         let word = line
             .split('=')
             .nth(1)
             .and_then(|rest| rest.split_whitespace().next())
             .unwrap_or_default();
-        word.parse().with_context(|| format!("pgbench told {line}"))
+        word.parse().with_context(|| format!("pgbench printed {line}"))
     };
     Ok(Floor { per_s: number("tps")?, mean_ms: number("latency average")? })
 }

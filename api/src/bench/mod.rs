@@ -1,7 +1,7 @@
-//! `stepwise bench`: how fast this machine is, as a ratio to hand-written SQL on the same cluster in the same minutes.
+//! `stepwise bench`: measures this machine's speed as a ratio to hand-written SQL on the same cluster in the same minutes.
 //!
-//! Each bench runs on a Postgres of its own with durable defaults, thrown away afterwards. Absolute figures drift with the
-//! machine; the ratio to the floor (a pgbench script that does the same row operations) is what can be compared.
+//! Each bench runs on a temporary Postgres of its own with durable defaults. Absolute figures depend on the machine. The ratio to
+//! the floor (a pgbench script with the same row operations) can be compared between machines.
 
 mod engine;
 mod features;
@@ -21,89 +21,89 @@ use stepwise_engine::database::{self, Waits};
 
 use crate::cli::{Failure, output::say};
 
-/// What to measure.
+/// Options of `stepwise bench`.
 #[derive(Debug, ClapArgs)]
 pub struct Args {
     #[command(subcommand)]
     what: What,
-    /// One JSON object instead of a table
+    /// Print one JSON object instead of a table
     #[arg(long, global = true)]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Five-step instances a second, without and with effects
+    /// Measure five-step instances a second, without and with effects
     #[command(after_help = "Example: stepwise bench engine --instances 20000 --json")]
     Engine {
-        /// How many instances each run starts
+        /// Number of instances that each run starts
         #[arg(long, default_value_t = 20_000)]
         instances: usize,
     },
-    /// From a start to its durable end, at a steady rate
+    /// Measure the time from a start to its durable end, at a steady rate
     #[command(after_help = "Example: stepwise bench latency --rate 50")]
     Latency {
-        /// Starts a second
+        /// Number of starts a second
         #[arg(long, default_value_t = 50)]
         rate: u32,
-        /// For how long, in seconds
+        /// Duration in seconds
         #[arg(long, default_value_t = 20)]
         seconds: u32,
     },
-    /// A parent with many children, from its start to the end of the join
+    /// Measure a parent with many children, from its start to the end of the join
     #[command(after_help = "Example: stepwise bench children --children 10000")]
     Children {
-        /// How many children
+        /// Number of children
         #[arg(long, default_value_t = 10_000)]
         children: u32,
     },
-    /// Timers due at the same moment
+    /// Measure timers that are due at the same moment
     #[command(after_help = "Example: stepwise bench timers --timers 5000")]
     Timers {
-        /// How many timers
+        /// Number of timers
         #[arg(long, default_value_t = 5_000)]
         timers: usize,
     },
-    /// From a signal to the call that reacts to it, at a steady rate
+    /// Measure the time from a signal to the call that reacts to it, at a steady rate
     #[command(after_help = "Example: stepwise bench signals --rate 50")]
     Signals {
-        /// Signals a second
+        /// Number of signals a second
         #[arg(long, default_value_t = 50)]
         rate: u32,
-        /// For how long, in seconds
+        /// Duration in seconds
         #[arg(long, default_value_t = 20)]
         seconds: u32,
     },
-    /// Throughput and claims beside a long backlog
+    /// Measure throughput and claims beside a long backlog
     #[command(after_help = "Example: stepwise bench backlog --sleeping 1000000 --due 100000")]
     Backlog {
-        /// Instances that sleep for a year
+        /// Number of instances that sleep for a year
         #[arg(long, default_value_t = 1_000_000)]
         sleeping: usize,
-        /// Instances that wait for a worker
+        /// Number of instances that wait for a worker
         #[arg(long, default_value_t = 100_000)]
         due: usize,
     },
-    /// Orders placed over HTTP a second, and the 202's time at half that rate
+    /// Measure orders placed over HTTP a second, and the time to the 202 at half that rate
     #[command(after_help = "Example: stepwise bench orders --seconds 60 --clients 32")]
     Orders {
-        /// For how long, in seconds
+        /// Duration in seconds
         #[arg(long, default_value_t = 60)]
         seconds: u32,
-        /// Customers who order at the same time
+        /// Number of customers who order at the same time
         #[arg(long, default_value_t = 32)]
         clients: usize,
     },
 }
 
-/// Measures and prints.
+/// Runs a bench and prints its figures.
 ///
 /// # Errors
-/// A dependency is missing, or the run did not do what it was to do.
+/// A dependency is missing, or the run's result is not correct.
 pub async fn run(args: Args) -> Result<(), Failure> {
     let report = measure(args.what)
         .await
-        .map_err(|error| Failure::failed("the bench did not run", format!("{error:#}")))?;
+        .map_err(|error| Failure::failed("the bench failed", format!("{error:#}")))?;
     say!("{}", if args.json { report.json().to_string() } else { report.table() });
     Ok(())
 }
@@ -167,7 +167,7 @@ async fn latency_report(ground: &Ground, rate: u32, seconds: u32) -> anyhow::Res
     ]))
 }
 
-/// A cluster of the bench's own.
+/// A temporary cluster for one bench.
 struct Ground {
     cluster: Cluster,
     folder: PathBuf,
@@ -188,7 +188,7 @@ impl Ground {
         Ok(Self { cluster, folder, pool })
     }
 
-    /// A second database on the same cluster.
+    /// Creates a second database on the same cluster.
     async fn another(&self) -> anyhow::Result<PgPool> {
         sqlx::query("-- name: bench: another database\ncreate database another")
             .execute(&self.pool)
@@ -215,7 +215,7 @@ impl Ground {
     }
 }
 
-/// Empties the tables that grow.
+/// Empties the tables that grow during a run.
 async fn forget(pool: &PgPool) -> anyhow::Result<()> {
     sqlx::query("-- name: bench: forget\ntruncate saga.instance, saga.journal, saga.effect")
         .execute(pool)
@@ -223,7 +223,7 @@ async fn forget(pool: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What was measured, in the order of reading.
+/// The results of a measurement, in the order in which they are printed.
 struct Report(Vec<Line>);
 
 struct Line {

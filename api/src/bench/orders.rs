@@ -1,4 +1,4 @@
-//! Orders over HTTP: the whole shop as `up` runs it, with the client, Postgres and the gateway on the same machine.
+//! The bench of orders over HTTP: it runs the whole shop with `up`, with the client, Postgres and the gateway on the same machine.
 
 use std::{
     collections::VecDeque,
@@ -31,7 +31,7 @@ use tokio::{
 
 use super::{Ground, Line, Report, floor};
 
-/// Customers and products of the crowd.
+/// The number of customers and of products.
 const CROWD: usize = 1_000;
 const LINES: usize = 3;
 
@@ -66,14 +66,14 @@ pub(super) async fn report(
     ]))
 }
 
-/// `stepwise up` as a process, on the bench's cluster, with a crowd in it.
+/// A `stepwise up` process on the bench's cluster, with many customers.
 struct Running {
     child: Child,
     base_url: String,
     pool: PgPool,
     crowd: Arc<Crowd>,
     client: Client,
-    /// Customers whose cart is full.
+    /// The customers whose cart is filled.
     ready: Arc<Mutex<VecDeque<CrowdCustomer>>>,
 }
 
@@ -121,7 +121,7 @@ impl Running {
         Ok(this)
     }
 
-    /// Fills the empty carts of these and makes them ready to order.
+    /// Fills these customers' empty carts, so that they can order.
     async fn refill(&self, customers: &[CrowdCustomer]) -> anyhow::Result<()> {
         let ids = customers.iter().map(|customer| customer.customer_id).collect::<Vec<_>>();
         let mut connection = self.pool.acquire().await?;
@@ -134,7 +134,7 @@ impl Running {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
-    /// `clients` order one after the other for `span`; meanwhile carts are filled again as orders end.
+    /// Lets `clients` place orders for `span`, each one order after the other. Meanwhile carts are filled again as orders end.
     async fn flood(&self, clients: usize, span: Duration) -> anyhow::Result<Flood> {
         let before = self.pending().await?;
         let over = Arc::new(AtomicBool::new(false));
@@ -169,7 +169,7 @@ impl Running {
         Ok(Flood { succeeded, backlog: drained.elapsed(), took })
     }
 
-    /// One order every `1/rate` s, whatever becomes of those before.
+    /// Places one order every `1/rate` s, without waiting for earlier ones.
     async fn steady(&self, rate: f64, span: Duration) -> anyhow::Result<Histogram<u64>> {
         let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate.max(1.0)));
         let (until, mut refilled) = (Instant::now() + span, Instant::now());
@@ -204,7 +204,7 @@ impl Running {
         Order { client: self.client.clone(), url: format!("{}/v1/orders", self.base_url) }
     }
 
-    /// Everybody whose cart is empty and not being ordered from gets a full one.
+    /// Fills every cart that is empty and from which no order is being placed.
     async fn refill_ended(&self) -> anyhow::Result<()> {
         let empty: Vec<uuid::Uuid> = sqlx::query_scalar(
             "-- name: bench: empty carts
@@ -234,7 +234,7 @@ impl Running {
         Ok(count.unsigned_abs())
     }
 
-    /// Waits until no order is being placed; every one of them must have succeeded.
+    /// Waits until no order is being placed, and checks that every order has succeeded.
     async fn drain(&self) -> anyhow::Result<()> {
         let patience = Instant::now() + Duration::from_secs(30);
         while self.count("select count(*) from shop.\"order\" where status = 'placing'").await? > 0
@@ -263,7 +263,7 @@ struct Order {
 }
 
 impl Order {
-    /// Places an order; microseconds until the 202.
+    /// Places an order, and returns the microseconds until the 202.
     async fn place(&self, customer: &CrowdCustomer) -> anyhow::Result<u64> {
         let begun = Instant::now();
         let answer = self
@@ -286,7 +286,7 @@ impl Order {
     }
 }
 
-/// Waits until the shop is ready; answers where it listens.
+/// Waits until the shop is ready, and returns its address.
 async fn ready(client: &Client, demo: &std::path::Path) -> anyhow::Result<String> {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {

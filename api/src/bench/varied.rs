@@ -1,4 +1,4 @@
-//! A saga with one life per question: a parent of many, one that sleeps, one that waits for a signal.
+//! A saga with a variant for each bench: a parent of many children, an instance that sleeps, one that waits for a signal.
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +11,16 @@ use uuid::Uuid;
 
 pub(super) struct Varied;
 
-/// Which life it leads.
+/// The variant of an instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Life {
-    /// It starts so many children, each with one call, and waits for the last of them.
+    /// Starts this many children, each with one call, and waits for the last of them.
     Parent(u32),
-    /// One call.
+    /// Makes one call.
     Child,
-    /// It sleeps so many milliseconds, then one call.
+    /// Sleeps this many milliseconds, then runs one call.
     Sleeper(u64),
-    /// It waits for a signal, then one call.
+    /// Waits for a signal, then runs one call.
     Waiter,
 }
 
@@ -65,7 +65,7 @@ impl Saga for Varied {
             Life::Parent(children) => {
                 let child =
                     |n: u32| Child::of::<Self>(Start::new(format!("child-{n}"), Life::Child));
-                // Its own id would tell children of several parents apart; one parent at a time needs no key.
+                // Only one parent runs at a time, so the key need not contain the parent's id.
                 to(State::Joining).children((0..children).map(child).collect())
             }
             Life::Child => to(State::Reacting).run(Step::React),
@@ -91,12 +91,12 @@ impl Saga for Varied {
     }
 }
 
-/// Tells who reacted when.
+/// Reports which instance reacted, and when.
 pub(super) struct Reactions(pub(super) mpsc::UnboundedSender<(Uuid, Instant)>);
 
 impl VariedSteps for Reactions {
     async fn react(&self, key: &Key) -> Outcome<Event> {
-        // Nobody may be listening: then nobody wants to know.
+        // If nobody listens, the report is not needed.
         let _ = self.0.send((key.saga_id(), Instant::now()));
         Outcome::event(Event::Reacted)
     }

@@ -1,4 +1,4 @@
-//! Who publishes: RabbitMQ if there is one, else the feed itself.
+//! Opens the publisher of events: RabbitMQ if there is one, or else the feed of this program.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use stepwise_workflows::{cloud_event::Envelopes, privacy::KeyStore};
 
 use super::{Failure, settings::Settings};
 
-/// Where events go.
+/// The receiver of published events.
 #[derive(Clone)]
 pub(super) struct Broker {
-    /// Takes them.
+    /// The publisher that takes the events.
     pub(super) publisher: Arc<dyn Publisher>,
-    /// Whether it is RabbitMQ.
+    /// Whether the publisher is RabbitMQ.
     pub(super) is_rabbit: bool,
 }
 
-/// Checks the address as far as that needs nobody's answer.
+/// Parses the broker's address. Does not connect.
 pub(super) fn address(settings: &Settings) -> Result<Option<Address>, Failure> {
     let parse = |url: &String| {
         url.parse().map_err(|error: RabbitError| Failure::usage(format!("--amqp-url is {error}")))
@@ -26,9 +26,9 @@ pub(super) fn address(settings: &Settings) -> Result<Option<Address>, Failure> {
     settings.amqp_url.as_ref().map(parse).transpose()
 }
 
-/// A broker that is away, or whose exchange was destroyed, is waited for while everything else goes
-/// on; one that refuses us for good is a failure at once, since waiting would not help. `db` remembers
-/// what was declared.
+/// Opens the publisher. If the broker is away or its exchange was destroyed, the process starts without it and events wait.
+/// If the broker refuses this program for good, this fails, because waiting would not help. `db` records what was
+/// declared.
 pub(super) async fn open(
     address: Option<Address>,
     keys: Arc<dyn KeyStore>,
@@ -41,7 +41,7 @@ pub(super) async fn open(
     match publisher.connect().await {
         Ok(()) => {}
         Err(error @ (RabbitError::Unreachable { .. } | RabbitError::Memory(_))) => {
-            tracing::warn!(%error, "starting without the broker; events wait for it");
+            tracing::warn!(%error, "starting without the broker; events wait until it answers");
         }
         Err(error @ RabbitError::Destroyed { .. }) => {
             tracing::error!(%error, "starting without the broker");
@@ -51,7 +51,7 @@ pub(super) async fn open(
     Ok(Broker { publisher: Arc::new(publisher), is_rabbit: true })
 }
 
-/// Looks whether the broker takes events, in words; changes nothing there.
+/// Describes whether the broker takes events. Changes nothing at the broker.
 pub(super) async fn look(
     address: Address,
     keys: Arc<dyn KeyStore>,
@@ -60,13 +60,13 @@ pub(super) async fn look(
     match publisher(address, keys, db).look().await {
         Ok(Looked::Takes) => Ok("takes events".to_owned()),
         Ok(Looked::TakesOnceDeclared) => {
-            Ok("takes events; the first relay declares the exchange".to_owned())
+            Ok("takes events once the first relay has declared the exchange".to_owned())
         }
         Err(error) => Err(refused(error)),
     }
 }
 
-/// Declares the exchange and the archive, also where they were destroyed.
+/// Declares the exchange and the archive, also after they were destroyed.
 pub(super) async fn declare(
     address: Address,
     keys: Arc<dyn KeyStore>,
@@ -86,7 +86,7 @@ fn refused(error: RabbitError) -> Failure {
             Failure::usage(format!("{error}; correct --amqp-url"))
         }
         RabbitError::Topology { .. } => Failure::usage(format!(
-            "{error}; remove what is in the way, or give a virtual host of its own in --amqp-url"
+            "{error}; remove what is in the way, or name another virtual host in --amqp-url"
         )),
         RabbitError::Unreachable { .. }
         | RabbitError::Memory(_)

@@ -1,4 +1,4 @@
-//! `stepwise saga bulk`: one verb over many sagas, planned first.
+//! `stepwise saga bulk`: plans one verb for many sagas, then applies the plan.
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -23,76 +23,76 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Write down what a verb would do to each of the sagas that are meant. None of them is touched.
+    /// Record what a verb would do to each selected saga. Changes no saga.
     #[command(
         after_help = "Example: stepwise saga bulk plan --verb retry --kind place-order --status stuck --reason 'gateway is back'\n\
                       Example: stepwise saga bulk plan --verb '{\"hand_over\":{\"to\":\"finance\"}}' --status stuck --reason 'closing the books'"
     )]
     Plan(Plan),
-    /// What a plan says, or how far it has come.
+    /// Show a plan, or the progress of one that is being applied.
     #[command(after_help = "Example: stepwise saga bulk show ID --items 100")]
     Show {
         /// The bulk's id
         id: Uuid,
-        /// So many of its sagas, one by one
+        /// Number of its sagas to list
         #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1000))]
         items: u16,
-        /// Those behind this saga (the last of the page before)
+        /// List the sagas after this one (the last of the previous page)
         #[arg(long)]
         after: Option<Uuid>,
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Do what was planned, and nothing else. Workers do it; this command returns at once.
+    /// Apply a plan, exactly as recorded. Workers do it; this command returns at once.
     #[command(after_help = "Example: stepwise saga bulk apply ID --expect 37 --rate 20")]
     Apply {
         /// The bulk's id
         id: Uuid,
-        /// How many sagas will be touched, as the plan says
+        /// Number of sagas that the plan will change, as the plan states it
         #[arg(long)]
         expect: u32,
-        /// At most so many per second
+        /// Maximum number of sagas per second
         #[arg(long, default_value_t = bulk::PER_SECOND, value_parser = clap::value_parser!(u16).range(1..=10_000))]
         rate: u16,
-        /// Who starts it
+        /// The person who starts it
         #[arg(long, env = "USER")]
         by: String,
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Touch no further saga, until it is resumed.
+    /// Stop applying a plan until it is resumed.
     #[command(after_help = "Example: stepwise saga bulk stop ID")]
     Stop {
         /// The bulk's id
         id: Uuid,
-        /// Who stops it
+        /// The person who stops it
         #[arg(long, env = "USER")]
         by: String,
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Let a stopped one go on.
+    /// Resume a stopped plan.
     #[command(after_help = "Example: stepwise saga bulk resume ID --rate 5")]
     Resume {
         /// The bulk's id
         id: Uuid,
-        /// At most so many per second; as before, if not given
+        /// Maximum number of sagas per second [default: as before]
         #[arg(long, value_parser = clap::value_parser!(u16).range(1..=10_000))]
         rate: Option<u16>,
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// The newest ones.
+    /// List the newest plans.
     #[command(after_help = "Example: stepwise saga bulk list --json")]
     List {
-        /// At most so many
+        /// Maximum number of plans
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// One JSON object a line
+        /// Print one JSON object a line
         #[arg(long)]
         json: bool,
     },
@@ -100,33 +100,33 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Plan {
-    /// retry, skip, pause, resume, cancel; or as JSON, where it says more: {"hand_over": {"to": ..}}, {"mark_done": ..}, {"edit_and_retry": ..}
+    /// retry, skip, pause, resume or cancel; a verb with arguments as JSON: {"hand_over": {"to": ..}}, {"mark_done": ..}, {"edit_and_retry": ..}
     #[arg(long)]
     verb: String,
     #[command(flatten)]
     which: Which,
-    /// Refused if more are meant
+    /// Refuse if more sagas are selected
     #[arg(long, default_value_t = bulk::MOST_ITEMS, value_parser = clap::value_parser!(i64).range(1..=bulk::MOST_ITEMS))]
     most: i64,
-    /// Why; it stands in each journal
+    /// The reason, which is recorded in each saga's journal
     #[arg(long)]
     reason: String,
-    /// Who wants it
+    /// The person who orders it
     #[arg(long, env = "USER")]
     by: String,
-    /// As one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Exit code 1 where it is refused, 2 where there is no such bulk.
+/// Runs a bulk command. Exit code 1 if the command is refused, 2 if there is no such bulk.
 pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Result<(), Failure> {
     let mut tx = db.begin().await?;
     let (bulk, as_json) = match command {
         Command::Plan(plan) => {
             let as_json = plan.json;
             let planned = engine(settings, &db).await?.plan_bulk(&order(plan)?).await;
-            let bulk = planned.map_err(refused)?;
+            let bulk = planned.map_err(into_failure)?;
             let summary = bulk::summary(&db, bulk.bulk_id).await?;
             show(&bulk, &summary, &[], as_json);
             if bulk.left > 0 && !as_json {
@@ -137,7 +137,7 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
         }
         Command::Show { id, items, after, json } => {
             let bulk = bulk::find(&mut tx, id).await?;
-            let bulk = bulk.ok_or_else(|| refused(BulkError::NotFound(id)))?;
+            let bulk = bulk.ok_or_else(|| into_failure(BulkError::NotFound(id)))?;
             let summary = bulk::summary(&db, id).await?;
             show(&bulk, &summary, &bulk::items(&db, id, after, items.into()).await?, json);
             return Ok(());
@@ -156,13 +156,13 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
         Command::Stop { id, by, json } => (bulk::stop(&mut tx, id, &by).await, json),
         Command::Resume { id, rate, json } => (bulk::resume(&mut tx, id, rate).await, json),
     };
-    let bulk = bulk.map_err(refused)?;
+    let bulk = bulk.map_err(into_failure)?;
     tx.commit().await?;
     say!("{}", line(&bulk, as_json));
     Ok(())
 }
 
-/// It calls nothing outside: verbs are decided here, workers do the rest.
+/// An engine that only plans verbs. It calls no gateway; workers carry the verbs out.
 async fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Engine, Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
@@ -173,15 +173,15 @@ async fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Eng
 
 fn order(plan: Plan) -> Result<Order, Failure> {
     let Plan { verb, which, most, reason, by, json: _ } = plan;
-    let filter = which.narrowed(most).ok_or_else(|| {
+    let filter = which.into_filter(most).ok_or_else(|| {
         Failure::usage(
-            "which sagas? Give --kind, --status, --tag or another of `saga bulk plan --help`",
+            "no sagas are selected: give --kind, --status, --tag or another option of `saga bulk plan --help`",
         )
     })?;
     Ok(Order { verb: verb_of(&verb)?, by, reason, filter })
 }
 
-/// A verb that needs nothing else by its name, any by its JSON.
+/// Reads a verb: by its name if it has no arguments, as JSON otherwise.
 fn verb_of(text: &str) -> Result<Verb, Failure> {
     let json = if text.starts_with(['{', '"']) {
         serde_json::from_str(text)
@@ -189,14 +189,14 @@ fn verb_of(text: &str) -> Result<Verb, Failure> {
         Ok(Value::String(text.replace('-', "_")))
     };
     json.and_then(serde_json::from_value)
-        .map_err(|error| Failure::usage(format!("--verb {text} is none: {error}")))
+        .map_err(|error| Failure::usage(format!("--verb {text} is not a verb: {error}")))
 }
 
-fn refused(error: BulkError) -> Failure {
+fn into_failure(error: BulkError) -> Failure {
     match error {
         BulkError::NotFound(_) => Failure::usage(format!("{error}; see `stepwise saga bulk list`")),
         BulkError::Database(error) => error.into(),
-        refusal => Failure::failed("nothing was done", refusal),
+        refusal => Failure::failed("no saga was changed", refusal),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reaching the database, and saying in one line why not.
+//! Connects to the database, and says in one line why it cannot.
 
 use std::{path::Path, str::FromStr, time::Duration};
 
@@ -14,20 +14,20 @@ use crate::server;
 
 mod fitness;
 
-/// How long the first connection may take to open, and each look at the start.
+/// How long the first connection may take to open, and each check at the start.
 const FIRST: Duration = Duration::from_secs(5);
-/// Connections of the front door: more requests than this wait a moment.
+/// Connections of the front door. Further requests wait for a free one.
 const API: u32 = 20;
-/// Connections of the engine's activities and claims; its lanes and its lease have their own.
+/// Connections of the engine's activities and claims. Its commit batches and its lease have connections of their own.
 const ENGINE: u32 = 20;
-/// Connections of the relay: one for each of its tasks that need the database, and two to spare.
+/// Connections of the relay: one for each of its tasks that use the database, and two spare ones.
 const RELAY: u32 = 5;
-/// Connections beside the pools: lanes, claims, rounds, lease, listeners, housekeeping, the look at the database.
+/// Connections outside the pools: commit batches, claims, ticks, lease, listeners, housekeeping and the database watch.
 const OTHERS: u32 = 12;
 /// How long the engine and the relay wait for a connection of their pools.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The role of a process; it decides how many connections the process may need at once.
+/// The role of a process, which decides how many connections the process may need at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Everything,
@@ -47,22 +47,22 @@ impl Role {
     }
 }
 
-/// A database that answers and serves this program, with a pool for each part of the process, so that no
+/// A database that this program can work on. Each part of the process gets a pool of its own, so that no
 /// part can starve another.
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     options: PgConnectOptions,
 }
 
-/// A pool for a command that does one thing: on the database of `--database-url`, or on that of the
-/// `up` that runs in the same data directory.
+/// Opens a pool for a command that does one thing and ends. It uses the database of `--database-url`, or else that of the
+/// `up` in the same data directory.
 pub(super) async fn connect(settings: &Settings, connections: u32) -> Result<PgPool, Failure> {
     let mut settings = settings.clone();
     settings.database_url = settings.database_url.or_else(|| of_up(&settings.data_dir));
     Ok(Database::given(&settings).await?.pool("stepwise", Waits::COMMAND, connections))
 }
 
-/// What `up` has noted about its database; `None`: there is no note.
+/// The address of its database that `up` has written down. `None` if there is none.
 fn of_up(data_dir: &Path) -> Option<String> {
     let note = std::fs::read(data_dir.join("demo.json")).ok()?;
     let note: serde_json::Value = serde_json::from_slice(&note).ok()?;
@@ -70,11 +70,11 @@ fn of_up(data_dir: &Path) -> Option<String> {
 }
 
 impl Database {
-    /// The database of `--database-url`.
+    /// Connects to the database of `--database-url`.
     pub(super) async fn given(settings: &Settings) -> Result<Self, Failure> {
         let Some(url) = &settings.database_url else {
             return Err(Failure::usage(
-                "which database? Give --database-url (or STEPWISE_DATABASE_URL), or run \
+                "no database is given: give --database-url (or STEPWISE_DATABASE_URL), or run \
                  `stepwise up`, which brings its own",
             ));
         };
@@ -83,7 +83,7 @@ impl Database {
         Self::at(options).await
     }
 
-    /// The database that these options lead to. Refuses one that this program cannot work on, by name.
+    /// Connects with these options. Refuses a database that this program cannot work on, and names the fault.
     pub(super) async fn at(options: PgConnectOptions) -> Result<Self, Failure> {
         let options =
             options.log_slow_statements(tracing::log::LevelFilter::Debug, Duration::from_secs(1));
@@ -122,49 +122,49 @@ impl Database {
         }
     }
 
-    /// Looks at the database once a second for as long as this process runs.
+    /// Checks once a second, for as long as this process runs, whether the database answers.
     pub(super) fn watch(&self) {
         let options = self.options.clone().application_name("stepwise watch");
         tokio::spawn(database::watch(options));
     }
 
-    /// Refuses a server that does not allow as many connections as a process of this kind may need.
+    /// Refuses a server that allows fewer connections than a process of this role may need.
     pub(super) async fn has_room_for(&self, role: Role) -> Result<(), Failure> {
         let mut connection = self.first_connection().await?;
         fitness::check_room(self, &mut connection, role).await
     }
 
-    /// For requests: nobody waits long, neither for a connection nor for a statement.
+    /// A pool for requests, with short waits for a connection and for a statement.
     pub(super) fn api_pool(&self) -> PgPool {
         server::pool(self.options.clone().application_name("stepwise api"), API)
     }
 
-    /// For the engine.
+    /// A pool for the engine.
     pub(super) fn engine_pool(&self) -> PgPool {
         self.pool("stepwise engine", Waits::USUAL, ENGINE)
     }
 
-    /// For the relay.
+    /// A pool for the relay.
     pub(super) fn relay_pool(&self) -> PgPool {
         self.pool("stepwise relay", Waits::USUAL, RELAY)
     }
 
-    /// For the look which key store belongs to this database.
+    /// A pool for the check that the key store belongs to this database.
     pub(super) fn keys_pool(&self) -> PgPool {
         self.pool("stepwise keys", Waits::COMMAND, 1)
     }
 
-    /// For what is remembered of the broker.
+    /// A pool for the record of what was declared at the broker.
     pub(super) fn broker_pool(&self) -> PgPool {
         self.pool("stepwise broker", Waits::USUAL, 1)
     }
 
-    /// For the figures that are read when somebody asks for them.
+    /// A pool for the figures of `/metrics`.
     pub(super) fn monitor_pool(&self) -> PgPool {
         self.pool("stepwise monitor", Waits::USUAL, 1)
     }
 
-    /// For anything else. `name` is what the database shows.
+    /// A pool for any other use. `name` is the application name that the database shows.
     pub(super) fn pool(&self, name: &str, waits: Waits, connections: u32) -> PgPool {
         let options = self.options.clone().application_name(name);
         database::pool(options, waits, connections, PATIENCE)
@@ -179,7 +179,7 @@ impl Database {
         Ok(())
     }
 
-    /// Tells whether this binary may work here; changes nothing.
+    /// Checks that this binary's migrations match the database. Changes nothing.
     pub(super) async fn verify(&self) -> Result<(), Failure> {
         let pool = self.pool("stepwise check", Waits::COMMAND, 2);
         stepwise_engine::migrations::verify(&pool).await?;
@@ -188,7 +188,7 @@ impl Database {
         Ok(())
     }
 
-    /// The open sagas that this binary cannot go on with.
+    /// The open sagas that this binary cannot continue.
     pub(super) async fn mismatches(&self) -> Result<Vec<Mismatch>, Failure> {
         let pool = self.pool("stepwise check", Waits::COMMAND, 1);
         let found = sagas::gate().check(&pool).await?;
@@ -196,19 +196,19 @@ impl Database {
         Ok(found)
     }
 
-    /// Tells whether this binary can go on with every saga that is open here.
+    /// Checks that this binary can continue every open saga.
     pub(super) async fn verify_sagas(&self) -> Result<(), Failure> {
         refuse(&self.mismatches().await?)
     }
 }
 
-/// A failure about the first mismatch, if there is one.
+/// Fails with the first mismatch, if there is one.
 pub(super) fn refuse(found: &[Mismatch]) -> Result<(), Failure> {
     let Some(first) = found.first() else { return Ok(()) };
     let all = found.iter().map(|mismatch| mismatch.count).sum::<u64>();
     let more = if found.len() > 1 { ", and others" } else { "" };
     Err(Failure::version(format!(
-        "this version of the program cannot go on with {all} open sagas: {} of {} version {} ({}){more}; run the version that started \
+        "this version of the program cannot continue {all} open sagas: {} of {} version {} ({}){more}; run the version that started \
          them, or a newer one that knows them, until they have ended",
         first.count, first.name, first.version, first.why
     )))

@@ -1,4 +1,4 @@
-//! `stepwise events`: integration events on a terminal, one CloudEvent a line.
+//! `stepwise events`: prints integration events, one CloudEvent a line.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// What was published and what comes, until Ctrl-C.
+    /// Print published events, and new ones as they come, until Ctrl-C.
     #[command(after_help = "Example: stepwise events tail --from newest | jq .type")]
     Tail {
-        /// Where to begin.
+        /// The position of the first event to print
         #[arg(long, default_value = "oldest")]
         from: From,
-        /// End after so many
+        /// End after this many events
         #[arg(long, value_name = "N")]
         count: Option<usize>,
     },
@@ -46,18 +46,18 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         From::Oldest => feed.oldest().await,
         From::Newest => feed.newest().await,
     };
-    let position = position.map_err(unread)?;
+    let position = position.map_err(into_failure)?;
     let events = feed.tail(position).take_until(shutdown.token().cancelled_owned());
     let mut events = Box::pin(events.take(count.unwrap_or(usize::MAX)));
     while let Some(published) = events.next().await {
-        let message = published.map_err(unread)?.message;
+        let message = published.map_err(into_failure)?.message;
         let event = match envelopes.wrap(&message).await {
             Ok(event) => event,
             Err(error) if error.is_temporary() => {
                 return Err(Failure::failed("the key store does not answer", error));
             }
             Err(error) => {
-                tracing::error!(id = %message.message_id, %error, "an event cannot be shown");
+                tracing::error!(id = %message.message_id, %error, "cannot show an event");
                 continue;
             }
         };
@@ -67,11 +67,11 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     Ok(())
 }
 
-fn unread(error: FeedError) -> Failure {
+fn into_failure(error: FeedError) -> Failure {
     match error {
         FeedError::Database(error) => error.into(),
         FeedError::NotAPosition | FeedError::Forgotten => {
-            Failure::failed("events cannot be read from there", error)
+            Failure::failed("cannot read events from that position", error)
         }
     }
 }

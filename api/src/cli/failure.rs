@@ -1,4 +1,4 @@
-//! Why the program ends with another code than 0.
+//! The failure of a command: a message and an exit code.
 
 use std::{fmt, process::ExitCode};
 
@@ -20,7 +20,7 @@ enum Kind {
 }
 
 impl Failure {
-    /// Exit code 1: it did not work.
+    /// Exit code 1: the command failed.
     pub fn failed(what: &str, why: impl fmt::Display) -> Self {
         Self::new(Kind::Failed, format!("{what}: {why}"))
     }
@@ -41,7 +41,7 @@ impl Failure {
     }
 
     fn new(kind: Kind, line: String) -> Self {
-        // One line, whatever a library put into its message.
+        // A library's message may have several lines.
         Self { kind, line: line.lines().map(str::trim).collect::<Vec<_>>().join(" ") }
     }
 
@@ -59,19 +59,19 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Something went wrong with the database while it was being used.
+/// A failure of the database while the command was using it.
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         match error {
             error if is_out_of_files(&error) => Self::dependency(format!(
-                "this process has no file descriptor left to reach the database with ({error}); raise its limit (ulimit -n)"
+                "this process has no file descriptor left for a connection to the database ({error}); raise its limit (ulimit -n)"
             )),
             sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
                 Self::dependency(format!(
                     "the database went away ({error}); start it and try again"
                 ))
             }
-            other => Self::failed("the database refused", other),
+            other => Self::failed("the database refused a statement", other),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The folder that holds everything the program writes.
+//! The data folder, which holds everything that the program writes.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -12,29 +12,29 @@ use serde::{Deserialize, Serialize};
 
 use super::Failure;
 
-/// The data folder, made if it was not there, for its owner only. (Our own Postgres, which is
-/// somebody else's process when we are root, is handed its own folder open.)
+/// The data folder. Only its owner may read it. (When this process runs as root, the Postgres of `up`
+/// runs as another user and inherits its own folder as an open descriptor.)
 #[derive(Debug, Clone)]
 pub(super) struct Folder(PathBuf);
 
-/// Held while `up` runs: two of them must not share a folder. Falls with the process, however it ends.
+/// A lock that `up` holds while it runs, so that two of them cannot share a folder. The system releases it when the process ends.
 #[derive(Debug)]
 pub(super) struct Hold(#[expect(dead_code, reason = "held, not read")] File);
 
-/// What the parts of one installation share and nobody else may know.
+/// The secrets that the parts of one installation share.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Secrets {
-    /// Signs the gateway's webhooks.
+    /// The secret that signs the gateway's webhooks.
     pub(super) webhook_secret: String,
-    /// Opens the gateway to the shop.
+    /// The key with which the shop calls the gateway.
     pub(super) gateway_key: String,
-    /// Tells this installation's worker from others on the same database; not a secret.
+    /// The name that distinguishes this installation's worker from others on the same database. It is not secret.
     pub(super) name: String,
 }
 
 impl Folder {
-    /// Opens `path`, making it if needed. One line that names the folder if that cannot be.
+    /// Opens the folder at `path` and creates it if it is missing.
     pub(super) fn open(path: &Path) -> Result<Self, Failure> {
         let cannot = |error: io::Error| {
             Failure::failed(
@@ -44,28 +44,28 @@ impl Folder {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(cannot)?;
         let path = fs::canonicalize(path).map_err(cannot)?;
-        // A name of its own: processes that share the folder may start at the same moment.
+        // The name is random because processes that share the folder may start at the same moment.
         let probe = path.join(format!(".writable-{}", uuid::Uuid::new_v4()));
         fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(cannot)?;
         Ok(Self(path))
     }
 
-    /// The folder as it is; looking makes nothing. `None`: it is not there.
+    /// Finds the folder without creating anything. `None` if it does not exist.
     pub(super) fn find(path: &Path) -> Option<Self> {
         fs::canonicalize(path).ok().filter(|path| path.is_dir()).map(Self)
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// A path inside.
+    /// The path of a file inside the folder.
     pub(super) fn join(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Takes the folder for this process.
+    /// Locks the folder for this `up`.
     pub(super) fn hold(&self) -> Result<Hold, Failure> {
         let path = self.join("up.lock");
         let open =
@@ -80,9 +80,9 @@ impl Folder {
         }
     }
 
-    /// The installation's secrets, drawn at the first call; of several processes at once by one of them.
+    /// The installation's secrets. The first call creates them; a lock makes sure that only one process does.
     pub(super) fn secrets(&self) -> Result<Secrets, Failure> {
-        if let Some(secrets) = self.drawn()? {
+        if let Some(secrets) = self.read_secrets()? {
             return Ok(secrets);
         }
         let lock = OpenOptions::new()
@@ -93,7 +93,7 @@ impl Folder {
             .open(self.join("secrets.lock"))
             .and_then(|file| file.lock().map(|()| file))
             .map_err(|error| Failure::failed("cannot lock the data directory", error))?;
-        if let Some(secrets) = self.drawn()? {
+        if let Some(secrets) = self.read_secrets()? {
             return Ok(secrets);
         }
         let draw = || URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
@@ -107,7 +107,7 @@ impl Folder {
         Ok(secrets)
     }
 
-    fn drawn(&self) -> Result<Option<Secrets>, Failure> {
+    fn read_secrets(&self) -> Result<Option<Secrets>, Failure> {
         let path = self.join("secrets.json");
         let broken = |error: &dyn std::fmt::Display| {
             Failure::failed(&format!("cannot use {}", path.display()), error)
@@ -119,13 +119,13 @@ impl Folder {
         }
     }
 
-    /// Writes JSON that only the owner may read, whole or not at all.
+    /// Writes JSON that only the owner may read. The write is atomic.
     pub(super) fn write_private(&self, name: &str, value: &impl Serialize) -> Result<(), Failure> {
         let text = serde_json::to_string_pretty(value).expect("plain data is valid JSON");
         self.write_private_text(name, &(text + "\n"))
     }
 
-    /// Writes a file that only its owner may read, whole or not at all.
+    /// Writes a file that only its owner may read. The write is atomic.
     pub(super) fn write_private_text(&self, name: &str, text: &str) -> Result<(), Failure> {
         let (path, draft) = (self.join(name), self.join(&format!(".{name}.new")));
         let written = OpenOptions::new()

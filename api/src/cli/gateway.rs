@@ -1,7 +1,7 @@
-//! `stepwise gateway`: the sandbox payment gateway, a process of its own.
+//! `stepwise gateway`: runs the sandbox payment gateway in a process of its own.
 //!
-//! It shares nothing with the shop but a key and the secret of its webhooks. Its ledger, its port
-//! and its note lie in the data folder, so that it comes back where it was.
+//! The gateway shares only a key and the webhook secret with the shop. Its ledger and its note are in
+//! the data folder, so that it starts again at the same port with the same ledger.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -27,48 +27,48 @@ const LOCK: &str = "gateway.lock";
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// Where to listen [default: where it listened before, at first a free port on 127.0.0.1]
+    /// Address to listen on [default: the address of the last start, at first a free port on 127.0.0.1]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
-    /// Where webhooks go [default: the shop at --host and --port]
+    /// URL that receives webhooks [default: the shop at --host and --port]
     #[arg(long, value_name = "URL")]
     webhooks_to: Option<Url>,
-    /// The ledger [default: gateway-ledger.jsonl in the data directory]
+    /// File of the ledger [default: gateway-ledger.jsonl in the data directory]
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
 }
 
-/// What a gateway tells whoever looks for it.
+/// The file in which a running gateway publishes its process and address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Note {
-    /// Its process; to be believed only while it holds its lock.
+    /// The gateway's process id. Valid only while the gateway holds its lock.
     pub(super) pid: u32,
-    /// Where it listens.
+    /// The address on which it listens.
     pub(super) address: SocketAddr,
-    /// Where its webhooks go.
+    /// The URL that receives its webhooks.
     pub(super) webhooks_to: String,
-    /// Which program it runs.
+    /// The build of the program that it runs.
     pub(super) program: String,
 }
 
 impl Note {
-    /// The note in this folder, of a gateway that may be gone.
+    /// Reads the note in this folder. Its gateway may have ended.
     pub(super) fn read(folder: &Folder) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(folder.join(NOTE)).ok()?).ok()
     }
 
-    /// Its base address.
+    /// The gateway's base address.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 }
 
-/// Held by a gateway while it lives.
+/// A lock that a gateway holds while it runs.
 pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] File);
 
 impl Lock {
-    /// `None`: a gateway lives.
+    /// Takes the lock. `None` if a running gateway holds it.
     pub(super) fn take(folder: &Folder) -> Result<Option<Self>, Failure> {
         let path = folder.join(LOCK);
         let cannot = |error: std::io::Error| {
@@ -89,7 +89,7 @@ impl Lock {
     }
 }
 
-/// Tells one build of this program from another, so that a gateway left by an older one is replaced.
+/// Identifies this build of the program, so that a gateway of an older build is replaced.
 pub(super) fn program() -> String {
     let file = std::fs::metadata("/proc/self/exe")
         .or_else(|_| std::env::current_exe().and_then(std::fs::metadata));
@@ -100,13 +100,13 @@ pub(super) fn program() -> String {
     format!("{} {bytes} {at}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Runs the gateway until told to stop.
+/// Runs the gateway until the process is told to stop.
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let folder = Folder::open(&settings.data_dir)?;
     let Some(_lock) = Lock::take(&folder)? else {
         return Err(Failure::failed(
-            "a sandbox gateway uses this data directory already",
+            "another sandbox gateway uses this data directory",
             "stop it, or choose another with --data-dir",
         ));
     };
@@ -117,7 +117,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         Some(url) => url,
         None => format!("{}{WEBHOOK_PATH}", parts::shop_url(settings))
             .parse()
-            .map_err(|_| Failure::usage("--host is not a host"))?,
+            .map_err(|_| Failure::usage("--host is not a valid host"))?,
     };
     let ledger = args.ledger.unwrap_or_else(|| folder.join(LEDGER));
     let config = |listen| SandboxConfig {
@@ -157,7 +157,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         program: program(),
     };
     folder.write_private(NOTE, &note)?;
-    // It serves whether or not somebody reads this.
+    // The gateway serves whether or not this line can be written.
     let _ =
         writeln!(io::stdout(), "sandbox gateway at {}, ledger {}", note.url(), ledger.display());
     sandbox

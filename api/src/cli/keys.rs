@@ -1,4 +1,4 @@
-//! Opening the customers' keys: the store in the data folder must be the one that the database is used with.
+//! Opens the customers' keys. The key store in the data folder must be the one that belongs to the database.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::{Failure, folder::Folder};
 /// The store's folder in the data folder.
 pub(super) const FOLDER: &str = "keys";
 
-/// Opens the store of this folder for this database. It is made only where the database has never been used with one.
+/// Opens the key store of this folder for this database. Creates it only if the database has never been used with a key store.
 pub(super) async fn open(folder: &Folder, db: &PgPool) -> Result<FileKeyStore, Failure> {
     let place = folder.join(FOLDER);
     let keys = match belonging::recorded(db).await? {

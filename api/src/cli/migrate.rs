@@ -13,19 +13,19 @@ use super::{
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// What does not fit as one JSON object
+    /// Print the mismatches as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Applies what is missing.
+/// Applies the missing migrations.
 pub(super) async fn migrate(settings: &Settings) -> Result<(), Failure> {
     Database::given(settings).await?.migrate().await?;
     say!("the database is up to date");
     Ok(())
 }
 
-/// The deploy gate: tells whether this binary may work on this database and can go on with every open saga in it.
+/// The deploy gate: checks whether this binary may work on this database and can continue every open saga in it.
 pub(super) async fn check(settings: &Settings, args: Args) -> Result<(), Failure> {
     let database = Database::given(settings).await?;
     database.verify().await?;

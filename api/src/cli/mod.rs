@@ -50,22 +50,22 @@ struct Cli {
     command: Command,
 }
 
-/// What the program can do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Bring up everything on this machine: database, shop, sandbox gateway, something to try.
+    /// Run everything on this machine: database, shop, sandbox gateway and demo data.
     #[command(after_help = "Example: stepwise up --port 9000 --data-dir ~/shop")]
     Up,
-    /// Serve the API; any number of processes may.
+    /// Serve the API. Any number of processes may do so.
     #[command(after_help = "Example: stepwise serve --database-url postgres://localhost/shop")]
     Serve,
-    /// Drive sagas; any number of processes may.
+    /// Drive sagas. Any number of processes may do so.
     #[command(after_help = "Example: stepwise work --database-url postgres://localhost/shop")]
     Work(work::Args),
-    /// Drive what a dead worker held; started by workers.
+    /// Drive the sagas of a dead worker one step. Only workers start this command.
     #[command(hide = true)]
     Quarantine,
-    /// Publish events; any number of processes may, they share the work.
+    /// Publish events. Any number of processes may do so; they share the work.
     #[command(after_help = "Example: stepwise relay --amqp-url amqp://shop@localhost/shop")]
     Relay(relay::Args),
     /// Run the sandbox payment gateway.
@@ -74,19 +74,19 @@ enum Command {
     /// Bring the database up to date.
     #[command(after_help = "Example: stepwise migrate --database-url postgres://localhost/shop")]
     Migrate,
-    /// Tell whether this version fits the database and can go on with every open saga; changes nothing.
+    /// Check whether this version fits the database and can continue every open saga. Changes nothing.
     #[command(after_help = "Example: stepwise check && systemctl restart stepwise")]
     Check(migrate::Args),
-    /// Look at everything this installation needs, and say what to do about what is wrong.
+    /// Check everything this installation needs, and say how to correct each fault.
     #[command(after_help = "Example: stepwise doctor --database-url postgres://localhost/shop")]
     Doctor(doctor::Args),
-    /// Look at sagas, and do what a person has to: retry, edit, done, skip, hand-over, pause, resume, cancel.
+    /// List and show sagas, and act on one: retry, edit, done, skip, hand-over, pause, resume, cancel.
     #[command(after_help = "Example: stepwise saga list --status stuck")]
     Saga(saga::Args),
     /// Read integration events as they are published.
     #[command(after_help = "Example: stepwise events tail --from newest")]
     Events(events::Args),
-    /// Make, list or revoke keys of admins, operators, viewers and services.
+    /// Create, list or revoke keys of admins, operators, viewers and services.
     #[command(after_help = "Example: stepwise token create --role operator --name alice")]
     Token(token::Args),
     /// Print the OpenAPI document.
@@ -102,7 +102,7 @@ pub fn main() -> ExitCode {
     if let Err(failure) = forget_session_options() {
         return end_with(&failure);
     }
-    // Fails only where it was done already.
+    // This fails only if a default provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     let done = tokio::runtime::Builder::new_multi_thread()
@@ -117,13 +117,13 @@ pub fn main() -> ExitCode {
 }
 
 fn end_with(failure: &Failure) -> ExitCode {
-    // Whoever has read us may be gone.
+    // The reader of standard error may be gone.
     let _ = writeln!(std::io::stderr(), "stepwise: {failure}");
     failure.exit_code()
 }
 
-/// Starts this program again without `PGOPTIONS` where it is set: the driver would put it into every session, ours and those of our
-/// children, and what we state about a session must not depend on somebody's shell.
+/// Starts this program again without `PGOPTIONS` if that variable is set. The database driver would apply it to every session of this
+/// process and of its children, and the settings of a session must not depend on the shell that started the program.
 fn forget_session_options() -> Result<(), Failure> {
     const OPTIONS: &str = "PGOPTIONS";
     if std::env::var_os(OPTIONS).is_none() {
@@ -132,14 +132,14 @@ fn forget_session_options() -> Result<(), Failure> {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
     let itself = std::env::current_exe()
-        .map_err(|error| Failure::failed("the program does not find itself", error))?;
+        .map_err(|error| Failure::failed("cannot find the executable of this program", error))?;
     let error =
         std::process::Command::new(itself).arg0(name).args(words).env_remove(OPTIONS).exec();
-    Err(Failure::failed("the program cannot be started without PGOPTIONS", error))
+    Err(Failure::failed("cannot start the program again without PGOPTIONS", error))
 }
 
 impl Command {
-    /// The role of a process that stays; `None`: it does one thing.
+    /// The role of a command that runs until it is stopped. `None` for a command that does one thing and ends.
     fn role(&self) -> Option<Role> {
         match self {
             Self::Up => Some(Role::Everything),
@@ -152,7 +152,7 @@ impl Command {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
-    let settings = cli.options.settle()?;
+    let settings = cli.options.into_settings()?;
     trace::start(&settings.log)?;
     if let Some(role) = cli.command.role() {
         files::raise_limit(role)?;

@@ -1,4 +1,4 @@
-//! `stepwise openapi`.
+//! `stepwise openapi`: prints the OpenAPI document.
 
 use super::{Failure, output::say};
 

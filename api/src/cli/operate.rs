@@ -1,4 +1,4 @@
-//! `stepwise saga retry|edit|done|skip|hand-over|pause|resume|cancel`: what a person does to one saga.
+//! `stepwise saga retry|edit|done|skip|hand-over|pause|resume|cancel`: an operator acts on one saga.
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -18,12 +18,12 @@ use super::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Try again now, with all attempts.
+    /// Retry the failed step now, with all its attempts.
     #[command(
         after_help = "Example: stepwise saga retry 0197f3a0-0000-7000-8000-000000000000 --reason 'gateway is back'"
     )]
     Retry(Order),
-    /// Put another step in the place of the one that fails.
+    /// Replace the failing step by another one and retry.
     #[command(
         after_help = "Example: stepwise saga edit ID --step '{\"Send\":\"..\"}' --reason 'wrong customer'"
     )]
@@ -34,47 +34,47 @@ pub(super) enum Command {
         #[arg(long)]
         step: String,
     },
-    /// A person has seen to it outside.
+    /// Record that a person has completed the step outside.
     #[command(
         after_help = "Example: stepwise saga done ID --evidence 'refund re_17' --reason 'refunded by hand'"
     )]
     Done {
         #[command(flatten)]
         order: Order,
-        /// What proves it: a provider's reference, a ticket
+        /// The evidence: a provider's reference or a ticket
         #[arg(long)]
         evidence: String,
-        /// What happened, for a pending activity: the saga's event as JSON
+        /// The outcome of a pending activity: the saga's event as JSON
         #[arg(long)]
         event: Option<String>,
-        /// The effect of a pending activity stands, under this reference of the provider
+        /// A pending activity took effect, under this reference of the provider
         #[arg(long, conflicts_with = "no_effect")]
         reference: Option<String>,
         /// A pending activity had no effect
         #[arg(long)]
         no_effect: bool,
     },
-    /// Leave out a failed undo, or a step that the saga lets be skipped.
+    /// Skip a failed undo, or a step that the saga allows to be skipped.
     #[command(after_help = "Example: stepwise saga skip ID --reason 'the hold lapsed by itself'")]
     Skip(Order),
-    /// Give it up: what is left to do is somebody else's.
+    /// Abandon the saga and hand the rest over to somebody else.
     #[command(
         after_help = "Example: stepwise saga hand-over ID --to finance --reason 'needs a bank transfer'"
     )]
     HandOver {
         #[command(flatten)]
         order: Order,
-        /// Whose it is now
+        /// The person or team that takes over
         #[arg(long)]
         to: String,
     },
-    /// Stop it where it is.
+    /// Pause the saga where it is.
     #[command(after_help = "Example: stepwise saga pause ID --reason 'asking the customer'")]
     Pause(Order),
-    /// Let a paused one go on.
+    /// Resume a paused saga.
     #[command(after_help = "Example: stepwise saga resume ID --reason 'the customer has answered'")]
     Resume(Order),
-    /// Take everything back, before the pivot.
+    /// Cancel the saga and undo its steps; possible before the pivot only.
     #[command(after_help = "Example: stepwise saga cancel ID --reason 'ordered twice'")]
     Cancel(Order),
 }
@@ -83,31 +83,31 @@ pub(super) enum Command {
 pub(super) struct Order {
     /// The saga's id
     id: Uuid,
-    /// Why; it stands in the journal
+    /// The reason, which is recorded in the journal
     #[arg(long)]
     reason: String,
-    /// Who wants it
+    /// The person who orders it
     #[arg(long, env = "USER")]
     by: String,
-    /// Which failed undo, by the step it takes back, where several failed
+    /// If several undos failed: the number of the step whose undo is meant
     #[arg(long)]
     undo: Option<i32>,
-    /// Only if its seq is still this
+    /// Act only if the saga's seq is still this
     #[arg(long)]
     seq: Option<i32>,
-    /// The same for a repeated request, which then does nothing
+    /// An id for this request; a repeated request with the same id does nothing
     #[arg(long)]
     request_id: Option<String>,
-    /// Only show what would happen
+    /// Only show the effect
     #[arg(long)]
     plan: bool,
 }
 
-/// Does it, or shows it. Exit code 1 where it is refused.
+/// Applies the verb, or shows its effect with `--plan`. Exit code 1 if the engine refuses it.
 pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Result<(), Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
-    // No verb calls the outside world from here: a worker does.
+    // This process calls no gateway for a verb; a worker does.
     let keys = keys::open(&folder, &db).await?;
     let (shop, _) = shop::open(settings, &folder, keys, &gateway, "")?;
     let engine = sagas::engine(&shop, db.clone());
@@ -131,7 +131,7 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
         Operated::Applied(outlook) => say!("{}", json!({ "planned": plan, "then": outlook })),
         Operated::Repeated => say!("{}", json!({ "repeated": true })),
         Operated::Refused(refusal) => {
-            return Err(Failure::failed("the saga stays as it is", refusal));
+            return Err(Failure::failed("the saga was not changed", refusal));
         }
     }
     Ok(())
@@ -140,9 +140,9 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
 fn instruction(command: Command) -> Result<(Order, Verb), Failure> {
     Ok(match command {
         Command::Retry(order) => (order, Verb::Retry),
-        Command::Edit { order, step } => (order, Verb::EditAndRetry(parsed("--step", &step)?)),
+        Command::Edit { order, step } => (order, Verb::EditAndRetry(parse_json("--step", &step)?)),
         Command::Done { order, evidence, event, reference, no_effect } => {
-            let event = event.map(|event| parsed("--event", &event)).transpose()?;
+            let event = event.map(|event| parse_json("--event", &event)).transpose()?;
             let outside = match reference {
                 Some(reference) => Some(Outside::Stands(reference)),
                 None => no_effect.then_some(Outside::Nothing),
@@ -157,7 +157,7 @@ fn instruction(command: Command) -> Result<(Order, Verb), Failure> {
     })
 }
 
-fn parsed(what: &str, text: &str) -> Result<Value, Failure> {
+fn parse_json(what: &str, text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text)
         .map_err(|error| Failure::usage(format!("{what} is not JSON: {error}")))
 }

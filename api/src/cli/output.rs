@@ -1,4 +1,4 @@
-//! What commands write for people and scripts: every line on standard output goes through [`say!`].
+//! Standard output of commands: every line for people and scripts goes through [`say!`].
 
 use std::{
     fmt,
@@ -14,7 +14,7 @@ macro_rules! say {
 
 pub(crate) use say;
 
-/// Writes one line. If nobody reads any more (`stepwise saga list | head -1`), the command ends quietly;
+/// Writes one line. If the reader has gone (`stepwise saga list | head -1`), the command ends without a message;
 /// if the line cannot be written (a full disk), it ends with exit code 1 and one line that says so.
 pub(crate) fn write_line(line: fmt::Arguments<'_>) {
     let mut out = io::stdout().lock();
@@ -23,7 +23,7 @@ pub(crate) fn write_line(line: fmt::Arguments<'_>) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
-            // Standard error may be the same full disk.
+            // Standard error may be on the same full disk.
             let _ = writeln!(io::stderr(), "stepwise: cannot write to standard output: {error}");
             std::process::exit(1)
         }

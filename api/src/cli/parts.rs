@@ -1,4 +1,4 @@
-//! The parts of a process, run together: front door, worker, relay, in any combination.
+//! Runs the parts of a process together: front door, worker and relay in any combination.
 
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,33 +20,33 @@ use crate::{
     server::{self, ServerSettings},
 };
 
-/// How long all parts together may take to finish what they have begun. The worker's own limit,
-/// 25 s, is the longest of theirs.
+/// How long all parts together may take to finish their work when the process stops. The longest limit of a single part
+/// is the worker's, 25 s.
 pub(super) const ENOUGH: Duration = Duration::from_secs(28);
-/// While the database is away for so long, nothing can be finished: stopping does not wait for it.
+/// If the database has been away this long, no work can be finished, and stopping does not wait for it.
 const AWAY: Duration = Duration::from_secs(3);
 
-/// Where a process without a front door tells how it is.
+/// Options for the health and metrics endpoints of a process without a front door.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Monitoring {
-    /// Serve /healthz, /readyz and /metrics on this port of --host [default: nowhere]
+    /// Serve /healthz, /readyz and /metrics on this port of --host [default: do not serve them]
     #[arg(long, env = "STEPWISE_METRICS_PORT", value_name = "PORT")]
     metrics_port: Option<u16>,
 }
 
-/// Running parts. They end together: when told to, or when one of them ends by itself.
+/// Running parts. They end together: when the process is told to stop, or when one part ends by itself.
 pub(super) struct Parts {
     tasks: JoinSet<(&'static str, Result<(), Failure>)>,
     stop: CancellationToken,
 }
 
 impl Parts {
-    /// None yet; `stop` ends them all.
+    /// Begins without parts. `stop` ends all parts added later.
     pub(super) fn new(stop: CancellationToken) -> Self {
         Self { tasks: JoinSet::new(), stop }
     }
 
-    /// The front door on a listener of ours.
+    /// Adds the front door, which serves on `listener`.
     pub(super) fn api(&mut self, listener: TcpListener, door: Arc<Door>, settings: ServerSettings) {
         self.add("the front door", async move {
             server::serve(listener, door, settings)
@@ -55,7 +55,7 @@ impl Parts {
         });
     }
 
-    /// A worker.
+    /// Adds a worker.
     pub(super) fn work(&mut self, engine: Engine, config: WorkerConfig) {
         let stop = self.stop.clone();
         self.add("the worker", async move {
@@ -63,12 +63,12 @@ impl Parts {
         });
     }
 
-    /// Each time that the gateway takes payments again, what waits for its next call goes on at once.
+    /// Adds a task that retries sagas as soon as the gateway accepts payments again, instead of at their next attempt.
     pub(super) fn go_on_with_gateway(&mut self, engine: Engine, breaker: &Breaker) {
         let (mut line, stop) = (breaker.line(), self.stop.clone());
         let going_on = async move {
             let trouble =
-                Trouble::new("sagas that wait for the payment gateway cannot be made due yet");
+                Trouble::new("sagas that wait for the payment gateway cannot be retried yet");
             while line.changed().await.is_ok() {
                 while line.borrow_and_update().takes_writes() {
                     match engine.retry_now(&CALL_THE_GATEWAY).await {
@@ -76,7 +76,7 @@ impl Parts {
                             trouble.end();
                             tracing::info!(
                                 sagas,
-                                "sagas that waited for the payment gateway go on"
+                                "sagas that waited for the payment gateway continue"
                             );
                             break;
                         }
@@ -92,7 +92,7 @@ impl Parts {
         });
     }
 
-    /// A relay. Answers what tells how it is.
+    /// Adds a relay and returns its health.
     pub(super) fn relay(&mut self, pool: PgPool, publisher: Arc<dyn Publisher>) -> RelayHealth {
         let relay = Relay::new(pool, publisher, RelaySettings::default());
         let (health, stop) = (relay.health(), self.stop.clone());
@@ -103,7 +103,7 @@ impl Parts {
         health
     }
 
-    /// What the process says about itself, on a port of its own, if that is wanted.
+    /// Adds the health and metrics endpoints on a port of their own, if `--metrics-port` is given.
     pub(super) async fn monitor(
         &mut self,
         settings: &Settings,
@@ -135,8 +135,8 @@ impl Parts {
         self.tasks.spawn(async move { (name, part.await) });
     }
 
-    /// Runs until all have ended. The first that ends unasked stops the others, and is the failure. Once told to stop they have
-    /// `enough` time.
+    /// Runs until all parts have ended. A part that ends without being told to stops the others, and the result is its failure. Once told
+    /// to stop, the parts have `enough` time.
     pub(super) async fn run(mut self, enough: Duration) -> Result<(), Failure> {
         let stop = self.stop.clone();
         let ended = tokio::select! {
@@ -146,7 +146,7 @@ impl Parts {
         let first = match ended {
             Some((_, Err(failure))) => Err(failure),
             Some((name, Ok(()))) if !stop.is_cancelled() => {
-                Err(Failure::failed("a part of the process ended unasked", name))
+                Err(Failure::failed("a part of the process ended without being told to", name))
             }
             Some(_) | None => Ok(()),
         };
@@ -154,7 +154,7 @@ impl Parts {
         let rest = async {
             while let Some(ended) = self.tasks.join_next().await.map(judge) {
                 if let (name, Err(failure)) = ended {
-                    tracing::error!(part = name, %failure, "a part did not end in good order");
+                    tracing::error!(part = name, %failure, "a part of the process did not stop cleanly");
                 }
             }
         };
@@ -170,7 +170,7 @@ impl Parts {
             }
         };
         if tokio::time::timeout(enough, finished).await != Ok(true) {
-            tracing::warn!("not everything was finished in time; the next start goes on with it");
+            tracing::warn!("some work was not finished in time; the next start continues it");
         }
         first
     }
@@ -184,7 +184,7 @@ fn judge(
     })
 }
 
-/// Takes the port before anything is started, so that a taken one costs nothing.
+/// Binds the port before anything else is started, so that a port in use costs nothing.
 pub(super) async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAddr), Failure> {
     let (host, port) = (settings.host.as_str(), settings.port);
     let listener = TcpListener::bind((host, port)).await;
@@ -194,12 +194,12 @@ pub(super) async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAd
     });
     bound.map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => Failure::failed(
-            &format!("port {port} on {host} is taken"),
-            "stop whoever listens there, or choose another with --port",
+            &format!("port {port} on {host} is in use"),
+            "stop the program that uses it, or choose another port with --port",
         ),
         std::io::ErrorKind::PermissionDenied => Failure::failed(
             &format!("not allowed to listen on port {port}"),
-            "choose one above 1023 with --port",
+            "choose a port above 1023 with --port",
         ),
         _ => Failure::usage(format!(
             "cannot listen on {host}:{port} ({error}); correct --host or --port"
@@ -207,7 +207,7 @@ pub(super) async fn listen(settings: &Settings) -> Result<(TcpListener, SocketAd
     })
 }
 
-/// Where a client on this machine reaches a server that listens at `address`.
+/// The URL at which a client on this machine reaches a server that listens at `address`.
 pub(super) fn base_url(address: SocketAddr) -> String {
     let mut address = address;
     if address.ip().is_unspecified() {
@@ -219,7 +219,7 @@ pub(super) fn base_url(address: SocketAddr) -> String {
     format!("http://{address}")
 }
 
-/// The same by the settings alone, for a process that does not listen itself.
+/// The URL of the shop according to the settings, for a process that does not listen itself.
 pub(super) fn shop_url(settings: &Settings) -> String {
     let host = match settings.host.as_str() {
         "0.0.0.0" | "::" => "127.0.0.1",

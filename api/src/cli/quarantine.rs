@@ -1,4 +1,4 @@
-//! `stepwise quarantine`: one step of each saga that a dead worker held, in a process that may die of it. Started by workers, not by
+//! `stepwise quarantine`: drives each saga of a dead worker by one step, in a process that such a step may kill. Workers start it, not
 //! people.
 
 use std::path::PathBuf;
@@ -20,19 +20,19 @@ use super::{
     shop::{self, GatewayAddress},
 };
 
-/// How a worker with these settings starts such a process.
+/// The command with which a worker of these settings starts a quarantine process.
 pub(super) fn of(
     settings: &Settings,
     database_url: &str,
     gateway: &GatewayAddress,
 ) -> Result<Quarantine, Failure> {
-    // On Linux this finds the program also after its file was replaced.
+    // On Linux this finds the program even after its file was replaced.
     let itself = PathBuf::from("/proc/self/exe");
     let program = if itself.exists() {
         itself
     } else {
         std::env::current_exe()
-            .map_err(|error| Failure::failed("the program does not find itself", error))?
+            .map_err(|error| Failure::failed("cannot find the executable of this program", error))?
     };
     let mut environment = vec![
         ("STEPWISE_DATABASE_URL", database_url.into()),
@@ -50,7 +50,7 @@ pub(super) fn of(
     }))
 }
 
-/// Drives what its parent names on standard input, and ends.
+/// Drives the sagas that the parent process names on standard input, and ends.
 pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
@@ -60,5 +60,5 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let engine = sagas::engine(&shop, database.engine_pool());
     quarantined(engine, WorkerConfig::default())
         .await
-        .map_err(|error| Failure::failed("suspects were not driven", error))
+        .map_err(|error| Failure::failed("cannot drive the sagas of the dead worker", error))
 }

@@ -1,4 +1,4 @@
-//! `stepwise relay`: the outbox relay alone.
+//! `stepwise relay`: runs the outbox relay alone.
 
 use std::sync::Arc;
 
@@ -18,20 +18,22 @@ use crate::{monitor::Monitor, readiness::Readiness};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// Declare the exchange and the archive at the broker and end; for when they were destroyed
+    /// Declare the exchange and the archive at the broker, and end. Use it when they were destroyed
     #[arg(long)]
     declare: bool,
     #[command(flatten)]
     monitoring: Monitoring,
 }
 
-/// Publishes until told to stop.
+/// Publishes events until the process is told to stop.
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
     let address = broker::address(settings)?;
     let folder = Folder::open(&settings.data_dir)?;
     if args.declare {
         let Some(address) = address else {
-            return Err(Failure::usage("which broker? Give --amqp-url (or STEPWISE_AMQP_URL)"));
+            return Err(Failure::usage(
+                "no broker is given: give --amqp-url (or STEPWISE_AMQP_URL)",
+            ));
         };
         let db = database::connect(settings, 1).await?;
         broker::declare(address, Arc::new(keys::open(&folder, &db).await?), db).await?;
@@ -54,6 +56,6 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     }
     let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
-    doctor::tell(settings);
+    doctor::log_faults(settings);
     parts.run(ENOUGH).await
 }

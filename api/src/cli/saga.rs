@@ -1,4 +1,4 @@
-//! `stepwise saga`: sagas on a terminal, or as JSON for other programs.
+//! `stepwise saga`: shows sagas on a terminal, or as JSON for other programs.
 
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
@@ -18,28 +18,28 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// The newest sagas.
+    /// List the newest sagas.
     #[command(after_help = "Example: stepwise saga list --kind place-order --waiting-on retry")]
     List {
         #[command(flatten)]
         which: Which,
-        /// At most so many
+        /// Maximum number of sagas
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// One JSON object a line
+        /// Print one JSON object a line
         #[arg(long)]
         json: bool,
     },
-    /// One saga with all that was committed of it.
+    /// Show one saga with its journal, undos and effects.
     #[command(after_help = "Example: stepwise saga show 0197f3a0-0000-7000-8000-000000000000")]
     Show {
-        /// Its id: the operation's.
+        /// The saga's id, which is also the operation's id
         id: Uuid,
-        /// As one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// One verb over many sagas: planned first, then done as planned.
+    /// Apply one verb to many sagas: plan it first, then apply the plan.
     Bulk {
         #[command(subcommand)]
         command: bulk::Command,
@@ -48,35 +48,35 @@ enum Verb {
     Operate(operate::Command),
 }
 
-/// Which sagas are meant: those that all of it is true for.
+/// The selection of sagas. A saga must match every option that is given.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Which {
-    /// Only this saga, such as place-order
+    /// Only sagas of this kind, such as place-order
     #[arg(long, visible_alias = "name")]
     kind: Option<String>,
-    /// Only running, unwinding, paused, stuck, completed, unwound or abandoned ones
+    /// Only sagas with this status: running, unwinding, paused, stuck, completed, unwound or abandoned
     #[arg(long)]
     status: Option<String>,
-    /// Only those about this, such as an order's id
+    /// Only sagas with this subject, such as an order's id
     #[arg(long)]
     subject: Option<String>,
-    /// Only those that wait on worker, activity, retry, timer, signal, operator, children, parent or version
+    /// Only sagas that wait on this: worker, activity, retry, timer, signal, operator, children, parent or version
     #[arg(long)]
     waiting_on: Option<String>,
-    /// Only those with this tag, NAME=VALUE; with all of them if given several times
+    /// Only sagas with this tag, NAME=VALUE; give it several times to require several tags
     #[arg(long = "tag", value_parser = tag)]
     tags: Vec<(String, String)>,
-    /// Only those of this priority: high, normal or low
+    /// Only sagas with this priority: high, normal or low
     #[arg(long, value_parser = priority)]
     priority: Option<Priority>,
-    /// Only those that this one started
+    /// Only sagas that this saga started
     #[arg(long)]
     parent: Option<Uuid>,
 }
 
 impl Which {
-    /// `None` where nothing was given.
-    pub(super) fn narrowed(self, limit: i64) -> Option<Filter> {
+    /// The filter of the given options. `None` if no option was given.
+    pub(super) fn into_filter(self, limit: i64) -> Option<Filter> {
         let Self { kind: name, status, subject, waiting_on, tags, priority, parent } = self;
         let words = [&name, &status, &subject, &waiting_on];
         let narrows = words.iter().any(|word| word.is_some())
@@ -100,12 +100,12 @@ impl Which {
 }
 
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
-    // A bulk is read beside its transaction.
+    // The bulk commands read with a second connection beside their transaction.
     let db = database::connect(settings, 2).await?;
     match args.verb {
         Verb::List { which, limit, json } => {
             let limit = i64::from(limit);
-            let filter = which.narrowed(limit).unwrap_or(Filter { limit, ..Filter::default() });
+            let filter = which.into_filter(limit).unwrap_or(Filter { limit, ..Filter::default() });
             list(&inspect::list(&db, &filter).await?, json);
         }
         Verb::Show { id, json } => {
@@ -122,12 +122,12 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
 }
 
 fn tag(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("a tag is NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("a tag has the form NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
 fn priority(text: &str) -> Result<Priority, String> {
-    Priority::parse(text).ok_or_else(|| "high, normal or low".to_owned())
+    Priority::parse(text).ok_or_else(|| "the priority must be high, normal or low".to_owned())
 }
 
 fn list(sagas: &[Summary], json: bool) {
@@ -226,7 +226,7 @@ fn show(details: &Details, json: bool) {
     }
 }
 
-/// What it was started with, where it was.
+/// Prints the options with which the saga was started.
 fn show_options(saga: &Summary) {
     if saga.priority != Priority::Normal {
         say!("priority   {}", saga.priority.as_str());
@@ -241,6 +241,6 @@ fn show_options(saga: &Summary) {
         say!("deadline   {}", deadline.format("%F %T"));
     }
     if let Some(key) = &saga.queue_key {
-        say!("queue      {key}{}", if saga.queued { ", waits its turn" } else { "" });
+        say!("queue      {key}{}", if saga.queued { ", not yet admitted" } else { "" });
     }
 }

@@ -1,4 +1,4 @@
-//! `stepwise serve`: the front door alone.
+//! `stepwise serve`: runs the front door alone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,12 +22,12 @@ use crate::{
     server::{ConnectionLimits, ServerSettings},
 };
 
-/// Seconds in which load balancers may notice that the process is about to end.
+/// Seconds that load balancers have to notice that the process is about to end.
 const STOP_DELAY_S: u32 = 2;
-/// File descriptors that are not connections of clients: the database's, the broker's, files.
+/// File descriptors reserved for other things than clients' connections: database, broker and files.
 const OTHER_DESCRIPTORS: u64 = 200;
 
-/// Serves until told to stop.
+/// Serves requests until the process is told to stop.
 pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let folder = Folder::open(&settings.data_dir)?;
@@ -47,11 +47,11 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let mut parts = Parts::new(shutdown.token());
     parts.api(listener, door, server_settings(settings, STOP_DELAY_S));
     tracing::info!(%base_url, "the front door is open");
-    doctor::tell(settings);
+    doctor::log_faults(settings);
     parts.run(ENOUGH).await
 }
 
-/// What the server is told by the settings; `stop_delay_s` holds where they do not say.
+/// The server's settings. `stop_delay_s` applies if the settings have no stop delay.
 pub(super) fn server_settings(settings: &Settings, stop_delay_s: u32) -> ServerSettings {
     let mut connections = ConnectionLimits::default();
     if let Some(most) = settings.connections_per_address {
@@ -65,7 +65,7 @@ pub(super) fn server_settings(settings: &Settings, stop_delay_s: u32) -> ServerS
     ServerSettings { connections, stop_delay, ..ServerSettings::default() }
 }
 
-/// Lets this process open as many files as it may, and answers how many; `None`: without limit.
+/// Raises this process's limit of open files as far as allowed, and returns it. `None` means no limit.
 fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -75,7 +75,7 @@ fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// Opens the front door over these.
+/// Opens the front door of this shop and engine.
 pub(super) async fn open_door(
     settings: &Settings,
     folder: &Folder,

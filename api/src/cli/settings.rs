@@ -1,4 +1,4 @@
-//! What can be set, and where: flag, environment, file, default, in this order.
+//! The settings of a process. A flag wins over the environment, the environment over the file, the file over the default.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,11 +12,11 @@ use stepwise_workflows::Config;
 
 use super::Failure;
 
-/// The file that is read if it is there and `--config` says nothing.
+/// The settings file that is read if it exists and `--config` is not given.
 const FILE: &str = "stepwise.toml";
 
-/// What is logged unless told otherwise. The database's notices are about migrations only.
-/// The pools' own lines about single connections are left out: the state of the database is told once (`stepwise_engine::database`).
+/// The default log filter. The database sends notices only during migrations, so they are off. The pools' lines about single connections
+/// are off too: `stepwise_engine::database` logs once when the database goes away and once when it is back.
 const DEFAULT_LOG: &str = "info,sqlx::postgres::notice=warn,sqlx_core::pool=off";
 
 /// Options every subcommand knows.
@@ -26,7 +26,7 @@ pub struct Options {
     /// Settings file [default: stepwise.toml, if there is one]
     #[arg(long, global = true, env = "STEPWISE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Address of a Postgres of yours; without it `up` runs its own
+    /// Address of your Postgres; without it `up` runs its own
     #[arg(
         long,
         global = true,
@@ -35,7 +35,7 @@ pub struct Options {
         hide_env_values = true
     )]
     database_url: Option<String>,
-    /// Address of a RabbitMQ; without it events go out on /v1/events/stream only
+    /// Address of a RabbitMQ; without it events are published on /v1/events/stream only
     #[arg(
         long,
         global = true,
@@ -53,7 +53,7 @@ pub struct Options {
         hide_env_values = true
     )]
     gateway_url: Option<String>,
-    /// Key to the payment gateway of --gateway-url [default: the sandbox's, from the data directory]
+    /// Key for the payment gateway of --gateway-url [default: the sandbox's, from the data directory]
     #[arg(
         long,
         global = true,
@@ -62,7 +62,7 @@ pub struct Options {
         hide_env_values = true
     )]
     gateway_key: Option<String>,
-    /// What the gateway signs its webhooks with [default: the sandbox's, from the data directory]
+    /// Secret with which the gateway signs its webhooks [default: the sandbox's, from the data directory]
     #[arg(
         long,
         global = true,
@@ -71,10 +71,10 @@ pub struct Options {
         hide_env_values = true
     )]
     webhook_secret: Option<String>,
-    /// Where everything is kept that the program writes [default: .stepwise]
+    /// Folder for everything that the program writes [default: .stepwise]
     #[arg(long, global = true, env = "STEPWISE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Connections to other machines may go without TLS: the network between them is private
+    /// Allow connections to other machines without TLS, because the network between them is private
     #[arg(
         long,
         global = true,
@@ -100,7 +100,7 @@ pub struct Options {
         value_parser = clap::value_parser!(u32).range(1..)
     )]
     connections_per_address: Option<u32>,
-    /// Seconds between /readyz turning 503 and the end of new requests, once told to stop
+    /// Seconds that a stopping process still accepts requests after /readyz has turned 503
     /// [default: 2; `up`: 0]
     #[arg(
         long,
@@ -110,21 +110,21 @@ pub struct Options {
         value_parser = clap::value_parser!(u32).range(..=15)
     )]
     stop_delay: Option<u32>,
-    /// Seconds that a placement waits for a payment gateway that does not answer; then the order fails [default: 1800]
+    /// Seconds that placing an order waits for a payment gateway that does not answer; then the order fails [default: 1800]
     #[arg(long, global = true, env = "STEPWISE_PLACEMENT_PATIENCE", value_name = "SECONDS")]
     placement_patience: Option<u32>,
-    /// What to log: error, warn, info, debug, or a filter as RUST_LOG has them [default: info]
+    /// Log level (error, warn, info, debug) or a filter in the form of RUST_LOG [default: info]
     #[arg(long, global = true, env = "STEPWISE_LOG", value_name = "FILTER")]
     log: Option<String>,
-    /// The name of this installation; keys of others are not known here [default: local]
+    /// Name of this installation; it refuses keys of other installations [default: local]
     #[arg(long, global = true, env = "STEPWISE_ENVIRONMENT", value_name = "NAME")]
     environment: Option<String>,
-    /// `up` opens an empty shop, without products and customers to try it with
+    /// Start `up` with an empty shop, without demo products and customers
     #[arg(long, global = true, env = "STEPWISE_NO_DEMO", value_parser = FalseyValueParser::new())]
     no_demo: bool,
 }
 
-/// The same, in the file.
+/// The options as the settings file spells them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct File {
@@ -146,46 +146,46 @@ struct File {
     no_demo: Option<bool>,
 }
 
-/// What holds in the end.
+/// The settings in effect.
 #[derive(Clone)]
 pub struct Settings {
-    /// A Postgres of the user's, if any.
+    /// The user's own Postgres, if there is one.
     pub database_url: Option<String>,
     /// A RabbitMQ, if any.
     pub amqp_url: Option<String>,
-    /// A payment gateway, if not the sandbox.
+    /// The payment gateway, unless it is the sandbox.
     pub gateway_url: Option<String>,
-    /// Opens the gateway, if not the sandbox's.
+    /// The key for the gateway, unless it is the sandbox's key.
     pub gateway_key: Option<SecretString>,
-    /// Signs the gateway's webhooks, if not the sandbox's.
+    /// The secret that signs the gateway's webhooks, unless it is the sandbox's secret.
     pub webhook_secret: Option<SecretString>,
-    /// Where the program keeps what it writes.
+    /// The folder for everything that the program writes.
     pub data_dir: PathBuf,
     /// Whether connections to other machines may go without TLS.
     pub plain_network: bool,
-    /// Where to listen.
+    /// The address to listen on.
     pub host: String,
-    /// Where to listen.
+    /// The port to listen on.
     pub port: u16,
-    /// Requests per caller and second; 0: no limits at all.
+    /// Requests that a caller may send per second; 0 switches all limits off.
     pub rate_limit: u32,
-    /// Connections of one address at once.
+    /// Connections that one address may have open.
     pub connections_per_address: Option<u32>,
-    /// Seconds from the order to stop to the end of new requests.
+    /// Seconds that a stopping process still accepts requests.
     pub stop_delay_s: Option<u32>,
-    /// How long a placement waits for a gateway that does not answer.
+    /// How long placing an order waits for a gateway that does not answer.
     pub placement_patience: Duration,
     /// The log filter.
     pub log: String,
     /// The name of this installation.
     pub environment: String,
-    /// Whether `up` leaves the shop empty.
+    /// Whether `up` starts with an empty shop.
     pub no_demo: bool,
 }
 
 impl Options {
     /// Puts flags, environment, file and defaults together.
-    pub fn settle(self) -> Result<Settings, Failure> {
+    pub fn into_settings(self) -> Result<Settings, Failure> {
         let file = match &self.config {
             Some(path) => read(path)?,
             None if Path::new(FILE).exists() => read(Path::new(FILE))?,
@@ -212,12 +212,12 @@ impl Options {
             environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
             no_demo: self.no_demo || file.no_demo.unwrap_or(false),
         };
-        settings.plausible()
+        settings.check()
     }
 }
 
 impl Settings {
-    fn plausible(self) -> Result<Self, Failure> {
+    fn check(self) -> Result<Self, Failure> {
         let schemes: [(&str, &Option<String>, &[&str]); 3] = [
             ("database-url", &self.database_url, &["postgres", "postgresql"]),
             ("amqp-url", &self.amqp_url, &["amqp", "amqps"]),
@@ -229,7 +229,7 @@ impl Settings {
                 && !known.contains(&scheme)
             {
                 return Err(Failure::usage(format!(
-                    "--{name} is not an address of that kind: it must begin with {}://",
+                    "--{name} is not a valid address: it must begin with {}://",
                     known[0]
                 )));
             }
@@ -240,8 +240,8 @@ impl Settings {
             && !url.parse().is_ok_and(|url: reqwest::Url| is_this_machine(url.host_str()))
         {
             return Err(Failure::usage(
-                "--gateway-url is http:// to another machine: the gateway's key would go over the wire in clear; use \
-                 https://, or say --plain-network if that network is private",
+                "--gateway-url is http:// to another machine: the gateway's key would be sent unencrypted; use \
+                 https://, or give --plain-network if that network is private",
             ));
         }
         let name = &self.environment;
@@ -254,7 +254,7 @@ impl Settings {
     }
 }
 
-/// Whether what is sent to this host never leaves the machine.
+/// Whether data sent to this host stays on this machine.
 pub(super) fn is_this_machine(host: Option<&str>) -> bool {
     let Some(host) = host else { return false };
     let bare = host.trim_matches(['[', ']']);

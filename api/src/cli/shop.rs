@@ -1,4 +1,4 @@
-//! Opening the shop: its decisions, and its doors to the outside world.
+//! Opens the shop with its gateway, key store and mailer.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use stepwise_workflows::{Config, Shop};
 
 use super::{Failure, folder::Folder, gateway, settings::Settings};
 
-/// Where a payment gateway is.
+/// The address of a payment gateway.
 #[derive(Debug, Clone)]
 pub(super) struct GatewayAddress(Url);
 
 impl GatewayAddress {
-    /// The one of `--gateway-url`, if it was given.
+    /// The address in `--gateway-url`, if that is given.
     pub(super) fn given(settings: &Settings) -> Result<Option<Self>, Failure> {
         settings.gateway_url.as_deref().map(Self::parse).transpose()
     }
 
-    /// The one of `--gateway-url`, or else the sandbox of this data folder.
+    /// The address in `--gateway-url`, or else that of the sandbox in this data folder.
     pub(super) fn given_or_noted(settings: &Settings, folder: &Folder) -> Result<Self, Failure> {
         if let Some(given) = Self::given(settings)? {
             return Ok(given);
@@ -31,7 +31,7 @@ impl GatewayAddress {
         match gateway::Note::read(folder) {
             Some(note) => Self::parse(&note.url()),
             None => Err(Failure::usage(
-                "which payment gateway? Give --gateway-url (or STEPWISE_GATEWAY_URL), or start the \
+                "no payment gateway is given: give --gateway-url (or STEPWISE_GATEWAY_URL), or start the \
                  sandbox with `stepwise gateway` and the same --data-dir",
             )),
         }
@@ -48,7 +48,7 @@ impl GatewayAddress {
         self.0.as_str()
     }
 
-    /// Host and port, for asking whether anybody is there.
+    /// Host and port, for a check whether the gateway accepts connections.
     pub(super) fn host_and_port(&self) -> (String, u16) {
         let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         (host, self.0.port_or_known_default().unwrap_or(443))
@@ -61,7 +61,7 @@ impl std::fmt::Display for GatewayAddress {
     }
 }
 
-/// Opens the shop, which calls the gateway through the breaker. `base_url` is where customers reach it.
+/// Opens the shop, which calls the gateway through the breaker. Customers reach the shop at `base_url`.
 pub(super) fn open(
     settings: &Settings,
     folder: &Folder,

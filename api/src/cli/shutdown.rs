@@ -1,16 +1,16 @@
-//! Ending in good order: SIGTERM, Ctrl-C, a closed terminal or SIGQUIT once, and everything finishes what it has begun.
+//! Graceful shutdown. At the first SIGTERM, Ctrl-C, closed terminal or SIGQUIT all parts of the process finish their work and end.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::Failure;
 
-/// Tells all parts of the process when to stop.
+/// The signal to all parts of the process to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// Stops at the first SIGTERM, SIGINT, SIGHUP or SIGQUIT; a second one ends the process on the spot.
+    /// Stops the process at the first SIGTERM, SIGINT, SIGHUP or SIGQUIT. A second signal ends the process immediately.
     pub fn on_signal() -> Result<Self, Failure> {
         let shutdown = Self::default();
         let cannot = |error| Failure::failed("cannot listen for signals", error);
@@ -18,7 +18,7 @@ impl Shutdown {
         let mut int = signal(SignalKind::interrupt()).map_err(cannot)?;
         let mut hup = signal(SignalKind::hangup()).map_err(cannot)?;
         let mut quit = signal(SignalKind::quit()).map_err(cannot)?;
-        let told = shutdown.0.clone();
+        let stop = shutdown.0.clone();
         tokio::spawn(async move {
             for count in 1.. {
                 tokio::select! {
@@ -30,14 +30,14 @@ impl Shutdown {
                 if count > 1 {
                     std::process::exit(130);
                 }
-                tracing::info!("stopping; once more ends at once");
-                told.cancel();
+                tracing::info!("stopping; a second signal ends the process at once");
+                stop.cancel();
             }
         });
         Ok(shutdown)
     }
 
-    /// The token all parts watch.
+    /// The token that all parts watch.
     pub fn token(&self) -> CancellationToken {
         self.0.clone()
     }

@@ -1,4 +1,4 @@
-//! `stepwise token`: keys of people and programs that are not customers.
+//! `stepwise token`: manages the keys of people and programs that are not customers.
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
@@ -15,26 +15,26 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a key; it is printed once and never again.
+    /// Create a key. It is printed once and cannot be shown again.
     Create {
-        /// What the holder may do.
+        /// Role of the holder
         #[arg(long)]
         role: Role,
-        /// Who holds it; shown in audits.
+        /// Name of the holder, shown in audits
         #[arg(long)]
         name: String,
-        /// What a service may do, such as inventory:write.
+        /// Permissions of a service, such as inventory:write
         #[arg(long, value_delimiter = ',')]
         scopes: Vec<String>,
         /// Days until it expires [default: never]
         #[arg(long)]
         days: Option<i32>,
     },
-    /// List the keys, without the keys.
+    /// List the keys' ids, roles and holders; the keys themselves are not shown.
     List,
-    /// End a key at once.
+    /// Revoke a key. It stops working within a second.
     Revoke {
-        /// The key's id, as `token list` shows it.
+        /// The key's id, as `token list` shows it
         id: Uuid,
     },
 }
@@ -78,7 +78,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             if revoked.rows_affected() == 0 {
                 return Err(Failure::usage(format!("there is no live key {id}; see `token list`")));
             }
-            say!("revoked; every process forgets it within a second");
+            say!("revoked; every process refuses it within a second");
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Logs: for people on a terminal, JSON lines everywhere else; always on stderr.
+//! Logs go to standard error: as text on a terminal, as JSON lines everywhere else.
 
 use std::io::IsTerminal;
 
@@ -9,7 +9,7 @@ use super::Failure;
 /// Starts logging with this filter.
 pub(super) fn start(filter: &str) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter)
-        .map_err(|error| Failure::usage(format!("--log cannot be understood: {error}")))?;
+        .map_err(|error| Failure::usage(format!("--log is not a valid filter: {error}")))?;
     let registry = tracing_subscriber::registry().with(filter);
     let started = if std::io::stderr().is_terminal() {
         registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init()

@@ -1,4 +1,4 @@
-//! `stepwise work`: the engine's worker alone.
+//! `stepwise work`: runs the engine's worker alone.
 
 use clap::Args as ClapArgs;
 use stepwise_engine::WorkerConfig;
@@ -20,17 +20,17 @@ use crate::{monitor::Monitor, readiness::Readiness};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// What operators see as its name [default: worker]
+    /// Name of this worker, which operators see [default: worker]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Sagas it drives at the same time [default: 4000]
+    /// Number of sagas that this worker drives at the same time [default: 4000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     room: Option<u32>,
     #[command(flatten)]
     monitoring: Monitoring,
 }
 
-/// Drives until told to stop.
+/// Runs a worker until the process is told to stop.
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signal()?;
     let folder = Folder::open(&settings.data_dir)?;
@@ -64,6 +64,6 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     parts.monitor(settings, &args.monitoring, monitor).await?;
     parts.go_on_with_gateway(engine.clone(), &breaker);
     parts.work(engine, config);
-    doctor::tell(settings);
+    doctor::log_faults(settings);
     parts.run(ENOUGH).await
 }

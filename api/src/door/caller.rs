@@ -1,8 +1,8 @@
-//! Who is asking: `Authorization: Bearer <token>`, looked up by the token's hash.
+//! The caller of a request: `Authorization: Bearer <token>`, looked up by the token's hash.
 //!
-//! Each route names the callers it serves by the type of its argument: `By<CustomerOrAdmin>`. The
-//! lookup goes through a cache that forgets after one second, so a revoked token is dead a second
-//! later on every process and the hot path asks the database nothing.
+//! Each route names the callers that it serves by the type of its argument: `By<CustomerOrAdmin>`. A lookup
+//! is cached for one second, so every process refuses a revoked token within a second, and the hot path
+//! needs no query.
 
 use std::{
     marker::PhantomData,
@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use super::{Door, problem::Problem, tokens::token_hash};
 
-/// Longer tokens are not looked at.
+/// The longest token that is looked up. Longer ones are invalid.
 const TOKEN_LIMIT: usize = 200;
 
 /// The kinds of callers.
@@ -31,56 +31,56 @@ const TOKEN_LIMIT: usize = 200;
 pub enum Role {
     /// A person with an account and a session.
     Customer,
-    /// Somebody with a guest cart.
+    /// A person with a guest cart and no account.
     Guest,
-    /// May read everything operational, personal data masked.
+    /// A person who may read all operational data, with personal data masked.
     Viewer,
-    /// A viewer who may also repair.
+    /// A viewer who may also act on sagas.
     Operator,
-    /// May do everything an operator may, and runs the shop.
+    /// An operator who also manages the shop.
     Admin,
     /// A program, with scopes.
     Service,
 }
 
-/// Who is asking.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The kind of caller.
     pub role: Role,
     /// The customer (guests are customers too), or the access key's id.
     pub id: Uuid,
-    /// What a service may do.
+    /// The scopes of a service; empty for other callers.
     pub scopes: Arc<[String]>,
     /// The SHA-256 of the token, to end exactly this session.
     pub token_hash: [u8; 32],
 }
 
 impl Caller {
-    /// The caller as text, unique over all kinds: rate limits and idempotency keys count by it.
+    /// The caller as text, unique over all kinds. Rate limits and idempotency keys use it.
     pub fn key(&self) -> String {
         format!("{:?}:{}", self.role, self.id)
     }
 
-    /// Whether this caller may act for the customer: the customer, or an admin where the route
-    /// lets admins in. Somebody else's id is as unknown as any other.
+    /// Checks that this caller may act for the customer: only that customer may, or an admin if the route
+    /// serves admins. For any other caller the customer does not exist (404).
     pub fn acts_for(&self, customer_id: Uuid) -> Result<Uuid, Problem> {
         let may = self.role == Role::Admin || self.own_customer() == Some(customer_id);
         let unknown = || Problem::not_found("customer_not_found", "There is no such customer.");
         if may { Ok(customer_id) } else { Err(unknown()) }
     }
 
-    /// The customer whose data this caller is bound to; `None` for staff and services.
+    /// The customer to whose data this caller is restricted. `None` for staff and services.
     pub fn own_customer(&self) -> Option<Uuid> {
         matches!(self.role, Role::Customer | Role::Guest).then_some(self.id)
     }
 }
 
-/// Which callers a route serves.
+/// The callers that a route serves.
 pub trait Policy: Send + Sync + 'static {
-    /// The kinds let in.
+    /// The kinds of callers that the route serves.
     const ROLES: &'static [Role];
-    /// What a service must have among its scopes.
+    /// The scope that a service needs.
     const SCOPE: &'static str;
 }
 
@@ -101,44 +101,44 @@ policies! {
     CustomerOnly: [Customer];
     /// Customers and guests.
     CustomerOrGuest: [Customer, Guest];
-    /// Customers, and admins for them.
+    /// Customers, and admins on their behalf.
     CustomerOrAdmin: [Customer, Admin];
-    /// Whoever may watch an operation: its customer, staff.
+    /// Callers who may read an operation: its customer, staff and services.
     OperationReader: [Customer, Guest, Viewer, Operator, Admin, Service], "operations:read";
     /// Admins.
     AdminOnly: [Admin];
-    /// Those who change stock.
+    /// Callers who may change stock.
     StockKeeper: [Admin, Service], "inventory:write";
-    /// Those who read stock.
+    /// Callers who may read stock.
     StockReader: [Admin, Operator, Viewer, Service], "inventory:read";
-    /// Those who move money.
+    /// Callers who may move money.
     Cashier: [Admin, Service], "payments:write";
-    /// Those who see products that are not on sale.
+    /// Callers who may see products that are not on sale.
     CatalogueKeeper: [Admin, Operator, Viewer];
-    /// Those who may look at the machinery.
+    /// Callers who may read sagas and other operational data.
     ViewerUp: [Viewer, Operator, Admin];
-    /// Those who may repair.
+    /// Callers who may act on sagas.
     OperatorUp: [Operator, Admin];
-    /// Those who listen to the integration events.
+    /// Callers who may read the integration events.
     EventReader: [Service, Admin], "events:read";
 }
 
-/// A caller that the policy `P` lets in. Every handler takes this or [`Anyone`]: there is no other
-/// way to the [`Door`], so no route can forget to say whom it serves.
+/// A caller that the policy `P` admits. A handler reaches the [`Door`] only through this, [`Anyone`] or [`Visitor`],
+/// so no route can forget to state which callers it serves.
 pub struct By<P> {
-    /// What all handlers share.
+    /// The state that all handlers share.
     pub door: Arc<Door>,
     caller: Caller,
     policy: PhantomData<fn() -> P>,
 }
 
-/// Nobody in particular: a route that needs no token.
+/// The caller of a route that needs no token.
 pub struct Anyone {
-    /// What all handlers share.
+    /// The state that all handlers share.
     pub door: Arc<Door>,
-    /// Where the request came from.
+    /// The address from which the request came.
     pub address: Option<IpAddr>,
-    /// The SHA-256 of a token that was sent although none is needed. Nobody has looked whose it is.
+    /// The SHA-256 of a token that was sent although none is needed. The token has not been looked up.
     pub token_hash: Option<[u8; 32]>,
 }
 
@@ -204,7 +204,7 @@ impl<'a, P: Policy> ApiExtractor<'a> for By<P> {
         let caller = door.callers.look_up(token).await?;
         door.limits.caller(&caller)?;
         if !P::ROLES.contains(&caller.role) {
-            tracing::info!(role = ?caller.role, "a caller of the wrong kind was turned away");
+            tracing::info!(role = ?caller.role, "refused a caller of a kind that this operation does not serve");
             return Err(forbidden("This operation is not for this kind of caller.").into());
         }
         if caller.role == Role::Service && !caller.scopes.iter().any(|s| s == P::SCOPE) {
@@ -214,9 +214,9 @@ impl<'a, P: Policy> ApiExtractor<'a> for By<P> {
     }
 }
 
-/// Anyone, and whoever the policy `P` names may see more. A token that is sent must be good.
+/// The caller of a route that needs no token but shows more to callers that the policy `P` admits. A token that is sent must be valid.
 pub struct Visitor<P> {
-    /// What all handlers share.
+    /// The state that all handlers share.
     pub door: Arc<Door>,
     /// Whether the policy lets this visitor see more.
     pub trusted: bool,
@@ -272,7 +272,7 @@ fn forbidden(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
 }
 
-/// 401 with its challenge.
+/// 401 with the `WWW-Authenticate` challenge.
 pub(super) fn unauthorized(code: &'static str, detail: &'static str) -> Problem {
     let challenge = match code {
         "token_missing" => "Bearer realm=\"stepwise\"",

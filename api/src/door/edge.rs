@@ -1,5 +1,5 @@
-//! The outermost layer: every request gets an id and a span, every failure becomes a problem,
-//! no panic gets out, and what the routes do not know is refused in their name.
+//! The outermost layer of the front door. It gives every request an id and a span, turns every failure and panic
+//! into a problem, and refuses unknown paths, methods and query parameters.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,20 +22,20 @@ use uuid::Uuid;
 
 use super::{Door, prefer, problem::Problem, unread::Unread};
 
-/// How long a request may take, beside the wait that it asks for.
+/// How long a request may take, not counting the wait that it asks for with `Prefer`.
 const REQUEST: Duration = Duration::from_secs(12);
 
-/// The methods of one address, each with the query parameters it knows.
+/// The methods of one path, each with its query parameters.
 type Methods = BTreeMap<String, BTreeSet<String>>;
 
-/// All routes as the OpenAPI document has them: which methods, which query parameters.
+/// All routes in the OpenAPI document, with their methods and query parameters.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<(Vec<String>, Methods)>,
 }
 
 impl RouteTable {
-    /// Reads the document, and adds addresses that are not in it (GET only).
+    /// Reads the routes from the document, and adds paths that are not in it (GET only).
     pub fn new(document: &Value, others: &[&str]) -> Self {
         let mut routes = Vec::new();
         for (path, methods) in document["paths"].as_object().into_iter().flatten() {
@@ -55,7 +55,7 @@ impl RouteTable {
         Self { routes }
     }
 
-    /// The methods known at `path`; the route with the fewest parameters wins, as in the router.
+    /// The methods of `path`. If several routes match, the one with the fewest parameters wins, as in the router.
     fn at(&self, path: &str) -> Option<&Methods> {
         let asked = segments(path);
         self.routes
@@ -73,7 +73,7 @@ impl RouteTable {
         HeaderValue::try_from(methods).ok()
     }
 
-    /// Refuses what no route knows: methods, and query parameters of a known route.
+    /// Refuses unknown paths, unknown methods and unknown query parameters.
     fn refuse(&self, request: &Request) -> Result<(), Problem> {
         let path = request.uri().path();
         let query = request.uri().query().unwrap_or_default();
@@ -93,7 +93,7 @@ impl RouteTable {
         if holds_nul(path) || holds_nul(query) {
             return Err(Problem::bad_request(
                 "invalid_character",
-                "The address holds the character NUL (%00), which no text here can hold; leave it out.",
+                "The address contains the character NUL (%00), which is not allowed; leave it out.",
             ));
         }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -102,7 +102,7 @@ impl RouteTable {
                 let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 return Err(Problem::bad_request(
                     "unknown_parameter",
-                    format!("There is no such query parameter here; known are: [{known}]."),
+                    format!("This address has no such query parameter; it has: [{known}]."),
                 ));
             }
         }
@@ -114,7 +114,7 @@ fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
 
-/// Does a path or query hold an escaped NUL? No address can hold a bare one. Postgres stores no text with it.
+/// Whether a path or query contains an escaped NUL. (It cannot contain a bare one.) Postgres cannot store text with a NUL.
 fn holds_nul(text: &str) -> bool {
     text.contains("%00")
 }
@@ -136,7 +136,7 @@ pub struct Edge<E> {
 }
 
 impl<E> Edge<E> {
-    /// The edge around `inner`.
+    /// Puts the edge around `inner`.
     pub fn new(inner: E, door: Arc<Door>, routes: RouteTable) -> Self {
         Self { inner, door, routes }
     }
@@ -167,9 +167,9 @@ impl<E: Endpoint> Endpoint for Edge<E> {
                 Err(_) => {
                     tracing::warn!(
                         seconds = limit.as_secs(),
-                        "a request took too long and was given up"
+                        "a request took too long and was cancelled"
                     );
-                    // Before its connection goes back to the pool, which must not wait for it.
+                    // Called before the request's connection goes back to the pool, because the pool must not wait for its statement.
                     database::suspect();
                     Err(Problem::unavailable(
                         "took_too_long",
@@ -221,7 +221,7 @@ impl<E> Edge<E> {
     }
 }
 
-/// How long a handler may take. Its statements have limits of their own, which a silent network does not keep.
+/// How long a handler may take. Its statements have limits of their own, but those do not help when the network is silent.
 fn limit(request: &Request) -> Duration {
     let waits = request.headers().contains_key("prefer");
     REQUEST + if waits { prefer::MOST } else { Duration::ZERO }
@@ -234,10 +234,10 @@ fn record(method: &Method, response: &Response, began: Instant) {
     metrics::histogram!("http_request_seconds", "operation" => operation).record(seconds);
     metrics::counter!("http_requests_total", "operation" => operation, "status" => status.to_string())
         .increment(1);
-    tracing::debug!(%method, operation, status, ms = seconds * 1e3, "answered");
+    tracing::debug!(%method, operation, status, ms = seconds * 1e3, "answered a request");
 }
 
-/// Paths hold ids only; a hostile one is shortened and keeps its log line to itself.
+/// The path for the log, shortened and without line breaks. A regular path contains ids only; a hostile one could contain anything.
 fn clipped(path: &str) -> &str {
     path.get(..200).unwrap_or(path)
 }

@@ -1,8 +1,8 @@
-//! The same request twice has one effect and one answer.
+//! Idempotency keys: a request that is sent twice has one effect and one answer.
 //!
-//! The key's lock is tried, never waited for: a twin gets 409 at once instead of occupying a
-//! connection. The answer is stored in the transaction of what it answers, so there is no moment
-//! at which the effect exists and its answer does not. Only successes are stored.
+//! A request does not wait for the key's lock: if the first request still runs, the second one gets 409 at once
+//! instead of occupying a connection. The answer is stored in the same transaction as the effect, so neither
+//! exists without the other. Only successful answers are stored.
 //!
 //! Cost: [`take`] is one round trip (one advisory lock, one primary-key probe), [`store`] is one
 //! more (one row inserted, two or three index entries). Neither commits.
@@ -27,19 +27,19 @@ const KEPT: &str = "72 hours";
 /// The longest key, in characters.
 const KEY_LIMIT: usize = 255;
 
-/// The `Idempotency-Key` header and the address it was sent to. `REQUIRED` says whether a request
-/// without it is refused (money and stock).
+/// The `Idempotency-Key` header and the path of its request. If `REQUIRED`, a request without the header
+/// is refused (operations on money and stock).
 #[derive(Debug, Clone)]
 pub struct Key<const REQUIRED: bool> {
     /// The key, if one was sent.
     pub key: Option<String>,
-    /// The request's path: part of what "the same request" means.
+    /// The request's path. Two requests with different paths are different requests.
     pub path: String,
 }
 
-/// A key that must be there.
+/// A key that the request must have.
 pub type RequiredKey = Key<true>;
-/// A key that may be there.
+/// A key that the request may have.
 pub type OptionalKey = Key<false>;
 
 impl<'a, const REQUIRED: bool> ApiExtractor<'a> for Key<REQUIRED> {
@@ -54,7 +54,9 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for Key<REQUIRED> {
 
     fn param_schema_ref() -> Option<MetaSchemaRef> {
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
-            description: Some("Repeating a request under the same key repeats only its answer."),
+            description: Some(
+                "A request that is repeated with the same key returns the first answer and has no further effect.",
+            ),
             min_length: Some(1),
             max_length: Some(KEY_LIMIT),
             ..MetaSchema::new("string")
@@ -71,7 +73,7 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for Key<REQUIRED> {
             (None, _) if REQUIRED => {
                 return Err(Problem::bad_request(
                     "idempotency_key_required",
-                    "This operation needs an Idempotency-Key header: any text of your own, new \
+                    "This operation needs an Idempotency-Key header: any text of your choice, new \
                      for each new request and the same for each repetition.",
                 )
                 .into());
@@ -84,7 +86,7 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for Key<REQUIRED> {
     }
 }
 
-/// Accepts the structured-field string of the IETF draft (`"abc"`) and the bare text of practice.
+/// Reads a key. Accepts both the structured-field string of the IETF draft (`"abc"`) and the bare text that clients commonly send.
 fn read_key(sent: &HeaderValue) -> Result<String, Problem> {
     let text = sent.to_str().map_err(|_| invalid_key())?.trim();
     let bare = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
@@ -103,7 +105,7 @@ fn invalid_key() -> Problem {
     .with_errors(vec![FieldError::new("", "invalid_idempotency_key", "See the header.")])
 }
 
-/// What a key stands for: one caller, one operation, one key, one request.
+/// The identity of a request: its caller, operation and key, and the fingerprint of its path and body.
 #[derive(Debug, Clone)]
 pub struct Scope {
     operation: &'static str,
@@ -120,7 +122,7 @@ impl Scope {
         path: &str,
         body: &[u8; 32],
     ) -> Self {
-        // Each part is preceded by its length, so that no two triples run into one another.
+        // Each part is preceded by its length, so that different triples cannot have the same text.
         let mut hash = Sha256::new();
         for part in [caller, operation, key] {
             hash.update((part.len() as u64).to_be_bytes());
@@ -138,7 +140,7 @@ impl Scope {
     }
 }
 
-/// An answer as it is kept.
+/// A stored answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// The HTTP status.
@@ -147,16 +149,16 @@ pub struct Answer {
     pub location: Option<String>,
     /// The `ETag` header.
     pub etag: Option<String>,
-    /// JSON, sealed or not.
+    /// The JSON body, sealed or not.
     pub body: Vec<u8>,
-    /// Whose personal data the body may hold: it is then kept sealed under their key.
+    /// The customer whose personal data the body may contain. Such a body is stored sealed with the customer's key.
     pub customer_id: Option<Uuid>,
 }
 
-/// What the sealed body of an answer is bound to.
+/// The field name that a sealed body is bound to.
 const FIELD: &str = "idempotency.body";
 
-/// The answer as it is stored: sealed if it is about a customer.
+/// Turns an answer into its stored form: the body is sealed if it belongs to a customer.
 pub async fn seal(keys: &dyn KeyStore, answer: &Answer) -> Result<Answer, Problem> {
     let mut kept = answer.clone();
     if let Some((customer_id, key)) = key_for(keys, answer).await? {
@@ -165,19 +167,19 @@ pub async fn seal(keys: &dyn KeyStore, answer: &Answer) -> Result<Answer, Proble
     Ok(kept)
 }
 
-/// The answer as it was sent.
+/// Turns a stored answer into its original form.
 pub async fn unseal(keys: &dyn KeyStore, mut kept: Answer) -> Result<Answer, Problem> {
     if let Some((customer_id, key)) = key_for(keys, &kept).await? {
         let sealed = String::from_utf8_lossy(&kept.body);
         kept.body = privacy::open(&key, customer_id, FIELD, &sealed).map_err(|error| {
-            tracing::error!(%error, "a kept answer does not open");
+            tracing::error!(%error, "a stored answer cannot be decrypted");
             Problem::internal()
         })?;
     }
     Ok(kept)
 }
 
-/// 404 for an erased customer: their key is gone, and with it what was kept.
+/// The key of the answer's customer. 404 if the customer was erased: the key is destroyed, so the stored answer cannot be read.
 async fn key_for(
     keys: &dyn KeyStore,
     answer: &Answer,
@@ -187,10 +189,10 @@ async fn key_for(
     Ok(Some((customer_id, key)))
 }
 
-/// Locks the key for this transaction. `None`: go ahead. `Some`: this was the answer.
+/// Locks the key for this transaction, and returns the stored answer if there is one.
 ///
 /// # Errors
-/// 409 `request_in_flight` while a twin runs, 422 `idempotency_key_reused` for another request.
+/// 409 `request_in_flight` while another request with this key runs, 422 `idempotency_key_reused` if the key was used for another request.
 pub async fn take(tx: &mut PgConnection, scope: &Scope) -> Result<Option<Answer>, Problem> {
     let row = sqlx::query(
         "-- idempotency_take
@@ -215,7 +217,7 @@ pub async fn take(tx: &mut PgConnection, scope: &Scope) -> Result<Option<Answer>
     if row.try_get::<Vec<u8>, _>("fingerprint")? != scope.fingerprint {
         return Err(Problem::unprocessable(
             "idempotency_key_reused",
-            "This Idempotency-Key was used for another request; take a new key.",
+            "This Idempotency-Key was used for another request; use a new key.",
         ));
     }
     Ok(Some(Answer {
@@ -227,7 +229,7 @@ pub async fn take(tx: &mut PgConnection, scope: &Scope) -> Result<Option<Answer>
     }))
 }
 
-/// Keeps the answer, in the transaction of its effect. An expired one under the same key gives way.
+/// Stores the answer in the transaction of its effect. Replaces an expired answer of the same key.
 pub async fn store(tx: &mut PgConnection, scope: &Scope, answer: &Answer) -> Result<(), Problem> {
     sqlx::query(
         "-- idempotency_store
@@ -252,7 +254,7 @@ pub async fn store(tx: &mut PgConnection, scope: &Scope, answer: &Answer) -> Res
     Ok(())
 }
 
-/// Drops answers that are past their time, at most 1,000 in one go.
+/// Deletes expired answers, at most 1,000 per call.
 pub async fn purge(db: &sqlx::PgPool) -> Result<u64, sqlx::Error> {
     let purged = sqlx::query(
         "-- idempotency_purge

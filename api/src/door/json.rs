@@ -1,8 +1,8 @@
-//! Request bodies, read strictly: size, time, UTF-8, depth, duplicate keys, NUL, card numbers, and
-//! then the operation's own schema, so that the published document is what is enforced.
+//! Strict parsing of request bodies. It checks size, time, UTF-8, depth, duplicate keys, NUL and card numbers, and
+//! then the operation's schema in the published OpenAPI document.
 //!
-//! serde_json alone would keep the last of two equal keys and ignore what it does not know; both
-//! are how a client comes to believe something was done that was not.
+//! serde_json alone would keep the last of two equal keys and ignore unknown fields. In both cases a client could
+//! believe that something was done that was not.
 
 use std::{
     any::TypeId,
@@ -26,19 +26,19 @@ use stepwise_workflows::text::has_card_number;
 
 use super::problem::{FieldError, Problem};
 
-/// The largest body that is read, in bytes.
+/// The largest accepted body, in bytes.
 pub const BODY_LIMIT: usize = 256 * 1024;
 /// How long a client may take to send its body.
 pub const BODY_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How deep a body may nest.
 const DEPTH_LIMIT: usize = 32;
 
-/// A JSON body of the shape `T`.
+/// A JSON body of type `T`.
 #[derive(Debug)]
 pub struct Body<T> {
-    /// What was sent.
+    /// The parsed body.
     pub value: T,
-    /// SHA-256 of the canonical body: keys sorted, whitespace gone.
+    /// SHA-256 of the canonical body: keys sorted, without whitespace.
     pub fingerprint: [u8; 32],
 }
 
@@ -80,7 +80,7 @@ impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for Body<T> {
     }
 }
 
-/// The body's raw bytes, within the limits of size (413) and time (408).
+/// Reads the body's bytes. 413 if there are too many, 408 if they take too long.
 pub async fn read(body: &mut RequestBody) -> Result<Vec<u8>, Problem> {
     let body = body.take().map_err(|_| Problem::internal())?;
     match tokio::time::timeout(BODY_TIME_LIMIT, body.into_bytes_limit(BODY_LIMIT)).await {
@@ -105,7 +105,7 @@ fn is_json(request: &Request) -> bool {
     plain && media_type.eq_ignore_ascii_case("application/json")
 }
 
-/// Parses strictly: 400 for what is not JSON, 422 for what no operation accepts.
+/// Parses strictly: 400 if the text is not JSON, 422 if no operation could accept it.
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let malformed = |detail| Problem::bad_request("malformed_json", detail);
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("The body is not UTF-8."))?;
@@ -127,7 +127,7 @@ fn too_deep(pointer: &str) -> Problem {
     Problem::field(pointer, "too_deep", format!("Nested deeper than {DEPTH_LIMIT} levels."))
 }
 
-/// SHA-256 of the canonical text of `value`, without a password: its hash would be a fast one.
+/// SHA-256 of the canonical text of `value`. Passwords are left out, because SHA-256 is too fast to protect them.
 pub fn fingerprint(value: &Value) -> [u8; 32] {
     // serde_json's map is sorted by key, so its text is canonical.
     let text = match value {
@@ -144,7 +144,7 @@ pub fn fingerprint(value: &Value) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// Builds a [`Value`] and refuses on the way, remembering where.
+/// Builds a [`Value`], and records the place of the first error.
 struct Strict<'s> {
     pointer: &'s str,
     depth: usize,
@@ -226,7 +226,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
             let pointer = pointer_to(self.pointer, &key);
             self.text::<A::Error>(&key, &pointer)?;
             if object.contains_key(&key) {
-                let detail = "The same key stands here twice.";
+                let detail = "The key occurs twice.";
                 return Err(self.refuse::<A::Error>(&pointer, "duplicate_key", detail));
             }
             let inner = Strict { pointer: &pointer, depth: self.depth + 1, refused: self.refused };
@@ -245,7 +245,7 @@ fn pointer_to(parent: &str, key: &str) -> String {
     format!("{parent}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
-/// A client's own words come back shortened.
+/// Shortens text of the client that is quoted in an answer.
 fn clip(mut text: String) -> String {
     if let Some((end, _)) = text.char_indices().nth(200) {
         text.truncate(end);
@@ -253,14 +253,14 @@ fn clip(mut text: String) -> String {
     text
 }
 
-/// A schema with everything it refers to, as the OpenAPI document has it.
+/// A schema of the OpenAPI document, with all schemas that it refers to.
 pub struct Schema {
     root: MetaSchemaRef,
     registry: Registry,
 }
 
 impl Schema {
-    /// The schema of `T`, built at its first use.
+    /// The schema of `T`, which is built at its first use.
     pub fn of<T: Type + 'static>() -> Arc<Self> {
         static KNOWN: LazyLock<Mutex<HashMap<TypeId, Arc<Schema>>>> = LazyLock::new(Mutex::default);
         let mut known = KNOWN.lock().expect("nothing panics while holding the schemas");
@@ -272,7 +272,7 @@ impl Schema {
         Arc::clone(schema)
     }
 
-    /// Everything in `value` that the schema does not accept, as one 422.
+    /// Checks `value` against the schema. One 422 names everything that the schema does not accept.
     pub fn check(&self, value: &Value) -> Result<(), Problem> {
         let mut errors = Vec::new();
         self.walk(&self.root, value, "", &mut errors);
@@ -343,7 +343,7 @@ impl Schema {
         if schema.additional_properties.is_none() {
             for key in sent.keys().filter(|key| !known.contains(key.as_str())) {
                 let at = clip(pointer_to(pointer, key));
-                errors.push(FieldError::new(at, "unknown_field", "There is no such field here."));
+                errors.push(FieldError::new(at, "unknown_field", "This object has no such field."));
             }
         }
         for (name, inner) in &schema.properties {
@@ -354,7 +354,7 @@ impl Schema {
                     let detail = format!("The field `{name}` is required.");
                     errors.push(FieldError::new(at, "missing_field", detail));
                 }
-                // An optional field may be given as null: it means the same as leaving it out.
+                // An optional field may be null, which means the same as leaving it out.
                 None => {}
                 Some(Value::Null) if !required => {}
                 Some(value) => self.walk(inner, value, &at, errors),
@@ -382,7 +382,7 @@ fn wrong_text(schema: &MetaSchema, text: &str, pointer: &str) -> Option<FieldErr
         None if !schema.enum_items.is_empty()
             && !schema.enum_items.iter().any(|item| item == text) =>
         {
-            error("invalid_value", "Not one of the values this field knows.".into())
+            error("invalid_value", "This is not one of the field's allowed values.".into())
         }
         None if !pointer.ends_with("/trackingNumber") && has_card_number(text) => error(
             "card_number_not_accepted",
@@ -397,7 +397,7 @@ fn wrong_number(schema: &MetaSchema, number: f64, pointer: &str) -> Option<Field
     if schema.format == Some("int32")
         && !(f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number)
     {
-        return error("Too large for any quantity.".to_owned());
+        return error("The number is too large.".to_owned());
     }
     if let Some(least) = schema.minimum.filter(|least| number < *least) {
         return error(format!("Less than {least}."));

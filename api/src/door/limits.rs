@@ -1,5 +1,5 @@
-//! How often one caller, or one address without a token, may ask. Generous: it stops loops and
-//! guessing, not work. Zero switches a limit off.
+//! Rate limits per caller, and per address for requests without a token. They are generous: they stop loops and
+//! guessing, not normal use. Zero switches a limit off.
 
 use std::{net::IpAddr, num::NonZeroU32, time::Duration};
 
@@ -10,12 +10,12 @@ use stepwise_workflows::customer::attempts::Scopes;
 
 use super::{caller::Caller, origin::Origin, problem::Problem};
 
-/// The limits, in requests.
+/// The rate limits, in requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
-    /// Per caller and second.
+    /// Requests per caller and second.
     pub per_caller_s: u32,
-    /// Attempts to log in, to register or to verify, per address and minute.
+    /// Attempts to log in, register or verify, per address and minute.
     pub attempts_per_minute: u32,
 }
 
@@ -26,11 +26,11 @@ impl Default for Rates {
 }
 
 impl Rates {
-    /// No limits, for measuring.
+    /// No limits, for measurements.
     pub const OFF: Self = Self { per_caller_s: 0, attempts_per_minute: 0 };
 }
 
-/// Counts per caller and per address, in this process; tries to log in to one account are counted in
+/// Counts requests per caller and per address, in this process. Attempts to log in to one account are counted in
 /// the database (`stepwise_workflows::customer::attempts`).
 pub struct Limits {
     callers: Option<DefaultKeyedRateLimiter<String>>,
@@ -39,10 +39,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Limits at these rates. All processes of an installation share the secret.
+    /// Creates limits of these rates. All processes of an installation share the secret.
     pub fn new(rates: Rates, secret: Vec<u8>) -> Self {
         let per_s = NonZeroU32::new(rates.per_caller_s).map(|n| {
-            // A burst of a page's worth of requests is normal.
+            // A page that loads sends a burst of requests.
             Quota::per_second(n).allow_burst(n.saturating_mul(NonZeroU32::MIN.saturating_add(1)))
         });
         Self {
@@ -53,12 +53,12 @@ impl Limits {
         }
     }
 
-    /// Counts a request of this caller. 429 when it is one too many.
+    /// Counts a request of this caller. 429 if the caller is over the limit.
     pub fn caller(&self, caller: &Caller) -> Result<(), Problem> {
         count(self.callers.as_ref(), caller.key())
     }
 
-    /// What a try to log in to the account of `email` is counted by; `None`: limits are off.
+    /// The keys under which an attempt to log in to the account of `email` is counted. `None` if limits are off.
     /// `earlier_token` is the hash of a token of an earlier session of this account.
     pub fn log_in_scopes(
         &self,
@@ -75,7 +75,7 @@ impl Limits {
         Some(Scopes { own, account, is_known: earlier_token.is_some() })
     }
 
-    /// A hash that only the processes of this installation can compute.
+    /// A keyed hash, which only the processes of this installation can compute.
     fn keyed(&self, parts: [&[u8]; 2]) -> [u8; 32] {
         let mut hash = Sha256::new_with_prefix(b"log-in attempt");
         for part in [&self.secret[..], parts[0], parts[1]] {
@@ -85,13 +85,13 @@ impl Limits {
         hash.finalize().into()
     }
 
-    /// Counts an attempt at `what` from this address, in this process: it stops floods, and so many
-    /// processes let so many times as much through.
+    /// Counts an attempt at `what` from this address, in this process only. It stops floods: n processes together admit
+    /// n times the limit.
     pub fn attempt(&self, what: &str, from: Option<IpAddr>) -> Result<(), Problem> {
         count(self.attempts.as_ref(), format!("{what} {}", origin(from)))
     }
 
-    /// Forgets those who have been quiet; called now and then.
+    /// Forgets callers and addresses that have sent nothing for a while. The server calls this once a minute.
     pub fn tidy(&self) {
         for limiter in [&self.callers, &self.attempts].into_iter().flatten() {
             limiter.retain_recent();
@@ -107,7 +107,7 @@ fn count(limiter: Option<&DefaultKeyedRateLimiter<String>>, key: String) -> Resu
         .map_err(|too_early| too_many(too_early.wait_time_from(DefaultClock::default().now())))
 }
 
-/// Where a request comes from, as text.
+/// The origin of a request, as text.
 fn origin(address: Option<IpAddr>) -> String {
     address.map_or_else(|| "unknown".to_owned(), |address| Origin::of(address).to_string())
 }

@@ -1,4 +1,4 @@
-//! `If-Match`: do it only if nothing has changed since I looked.
+//! `If-Match`: the client asks to act only if the resource has not changed since it was read.
 
 use poem::{Request, RequestBody, http::StatusCode};
 use poem_openapi::{
@@ -8,12 +8,12 @@ use poem_openapi::{
 
 use super::problem::Problem;
 
-/// The entity tag of what the client looked at, without its quotes, if it said so.
+/// The entity tag that the client sent, without its quotes. `None` if the request has no `If-Match`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(pub Option<String>);
 
 impl IfMatch {
-    /// 412 if the thing has another tag than the one the client looked at.
+    /// 412 if the resource's current tag differs from the one that the client sent.
     pub fn check(&self, tag: &str) -> Result<(), Problem> {
         match &self.0 {
             Some(seen) if seen != tag => Err(changed()),
@@ -22,12 +22,12 @@ impl IfMatch {
     }
 }
 
-/// 412.
+/// The problem of a changed resource: 412.
 pub fn changed() -> Problem {
     Problem::new(
         StatusCode::PRECONDITION_FAILED,
         "precondition_failed",
-        "It has changed since you looked: read it again and take the new ETag.",
+        "The resource has changed since you read it; read it again and use the new ETag.",
     )
 }
 
@@ -43,7 +43,9 @@ impl<'a> ApiExtractor<'a> for IfMatch {
 
     fn param_schema_ref() -> Option<MetaSchemaRef> {
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
-            description: Some("An ETag: refused with 412 if the thing has another by now."),
+            description: Some(
+                "An ETag. The request is refused with 412 if the resource has another one by now.",
+            ),
             ..MetaSchema::new("string")
         })))
     }
@@ -62,11 +64,11 @@ impl<'a> ApiExtractor<'a> for IfMatch {
         let Some(tag) = tags.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
             return Err(Problem::bad_request(
                 "invalid_parameter",
-                "If-Match must be an ETag as it was answered, with its quotes, or *.",
+                "If-Match must be an ETag from an earlier answer, with its quotes, or *.",
             )
             .into());
         };
-        // Weak tags and lists of tags are none of ours: they match nothing.
+        // This API sends no weak tags and no lists of tags, so they match nothing.
         let ours = !text.starts_with("W/") && !tag.is_empty() && !tag.contains('"');
         if ours { Ok(Self(Some(tag.to_owned()))) } else { Err(changed().into()) }
     }

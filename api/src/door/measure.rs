@@ -1,7 +1,7 @@
 //! The process's metrics, in Prometheus' text form.
 //!
-//! What a request did is counted as it happens. How the installation is, is read from the database at the
-//! moment of the scrape: while the database does not answer these gauges are absent, and `stepwise_database_up` is 0.
+//! Requests are counted as they happen. The gauges of the installation are read from the database at each
+//! scrape. While the database does not answer, these gauges are absent and `stepwise_database_up` is 0.
 
 use std::{fmt::Write as _, sync::OnceLock, time::Duration};
 
@@ -12,12 +12,12 @@ use stepwise_engine::figures::Figures;
 
 use crate::readiness::{PartState, Readiness, Report};
 
-/// For the database to answer; a collector's own patience is 10 s.
+/// How long the database may take to answer. Collectors usually wait 10 s.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Starts recording; once per process, repeating it does nothing.
+/// Starts recording in this process. Further calls do nothing.
 pub fn start() -> Option<&'static PrometheusHandle> {
     let handle = RECORDER.get_or_init(|| {
         const SECONDS: [f64; 12] =
@@ -28,7 +28,7 @@ pub fn start() -> Option<&'static PrometheusHandle> {
     handle.as_ref()
 }
 
-/// All metrics of this process, and those of the installation.
+/// The text of all metrics of this process and of the installation.
 pub async fn response(db: &PgPool, readiness: &Readiness) -> Response {
     let text = text(db, readiness).await;
     Response::builder().content_type("text/plain; version=0.0.4").body(text)
@@ -60,7 +60,7 @@ async fn text(db: &PgPool, readiness: &Readiness) -> String {
     text
 }
 
-/// One gauge with a value for each set of labels.
+/// Appends one gauge with a value for each set of labels.
 fn gauge(text: &mut String, name: &str, help: &str, values: &[(&str, f64)]) {
     writeln!(text, "# HELP {name} {help}.\n# TYPE {name} gauge")
         .expect("a string takes everything");

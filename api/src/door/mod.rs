@@ -1,8 +1,8 @@
-//! The conventions every operation shares: callers, idempotency, problems, pages, limits.
+//! The conventions that all operations share: callers, idempotency, problems, pages, limits.
 //!
-//! A handler is ten lines: parse (its arguments' types do), act ([`Door::command`] opens the
-//! transaction, answers repetitions, runs the command, keeps the answer, commits), map (one
-//! `match` per resource from refusals to problems).
+//! A handler is about ten lines long. The types of its arguments parse the request. [`Door::command`] opens the
+//! transaction, answers a repeated request, runs the command, stores the answer and commits. One `match` per
+//! resource maps refusals to problems.
 
 pub mod caller;
 pub mod edge;
@@ -41,27 +41,27 @@ use self::{
 };
 use crate::readiness::Readiness;
 
-/// How a command that lost a race is run again.
+/// The delays before a command that lost a race is run again.
 const RACES: Retry = Retry { base: Duration::from_millis(10), cap: Duration::from_millis(80) };
 
-/// So often a command that lost a race is run again.
+/// How often a command that lost a race is run again.
 const MOST_RACES: i16 = 3;
 
-/// What all handlers share.
+/// The state that all handlers share.
 pub struct Door {
-    /// The pool of the API; its acquire time-out is what turns a lost database into a 503.
+    /// The pool of the API. Its acquire time-out turns a lost database into a 503.
     pub db: PgPool,
-    /// The shop's decisions and its doors to the outside.
+    /// The shop, with its gateway, key store and mailer.
     pub shop: Arc<Shop>,
-    /// Starts sagas, and tells when they end.
+    /// The engine, which starts sagas and reports their ends.
     pub engine: Engine,
-    /// What the gateway signs its webhooks with.
+    /// The secrets with which the gateway signs its webhooks.
     pub webhook_secrets: Vec<SecretString>,
-    /// How the other parts of this process are.
+    /// The states of the other parts of this process.
     pub readiness: Readiness,
-    /// The process has been told to stop: `/readyz` is a 503, and other requests are still taken.
+    /// Cancelled when the process is told to stop: `/readyz` answers 503, and other requests are still served.
     pub stopping: CancellationToken,
-    /// The listener is closed: streams end, and nobody waits any longer.
+    /// Cancelled when the listener is closed: streams and waits for an operation end.
     pub stop: CancellationToken,
     /// Token lookup.
     pub callers: Callers,
@@ -71,18 +71,18 @@ pub struct Door {
     pub cursors: Cursors,
 }
 
-/// What whoever runs the front door decides.
+/// The settings of the front door.
 #[derive(Debug, Clone)]
 pub struct DoorSettings {
     /// The name of the installation: part of service keys.
     pub environment: String,
-    /// How often a caller may ask.
+    /// The rate limits of callers.
     pub rates: Rates,
-    /// What the gateway signs its webhooks with; two during a rotation.
+    /// The secrets with which the gateway signs its webhooks; two during a rotation.
     pub webhook_secrets: Vec<SecretString>,
 }
 
-/// One command as the front door sees it: which, by whom, under which key, with what body.
+/// One request for a command: the operation, the caller, the idempotency key and the fingerprint of the body.
 pub struct Ask<'a> {
     operation: &'static str,
     who: String,
@@ -92,18 +92,18 @@ pub struct Ask<'a> {
 }
 
 impl<'a> Ask<'a> {
-    /// `operation` (its operationId), asked for by `caller` under `key`.
+    /// A request by `caller` for `operation` (its operationId) under `key`.
     pub fn new<const R: bool>(operation: &'static str, caller: &Caller, key: &'a Key<R>) -> Self {
         Self { who: caller.key(), ..Self::by_anyone(operation, key) }
     }
 
-    /// An operation that needs no caller.
+    /// A request for an operation that needs no caller.
     pub fn by_anyone<const R: bool>(operation: &'static str, key: &'a Key<R>) -> Self {
         let (path, key) = (key.path.as_str(), key.key.as_deref());
         Self { operation, who: "anyone".to_owned(), key, path, fingerprint: [0; 32] }
     }
 
-    /// With this body.
+    /// Adds the body's fingerprint.
     #[must_use]
     pub fn with<T>(mut self, body: &Body<T>) -> Self {
         self.fingerprint = body.fingerprint;
@@ -112,12 +112,12 @@ impl<'a> Ask<'a> {
 }
 
 impl Door {
-    /// The door a request came through; put there by the edge.
+    /// The door of this request. The edge puts the door into every request.
     pub fn of(request: &Request) -> &Arc<Self> {
         request.data().expect("the edge puts the door into every request")
     }
 
-    /// Reads the shared secrets and opens the door.
+    /// Reads the installation's secret for cursors from the database, and opens the door.
     pub async fn open(
         db: PgPool,
         shop: Arc<Shop>,
@@ -146,16 +146,16 @@ impl Door {
         })
     }
 
-    /// Begins a transaction; 503 when no connection is to be had in time.
+    /// Begins a transaction. 503 if no connection is free in time.
     pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Problem> {
         Ok(self.db.begin().await?)
     }
 
-    /// Runs one command: begin, key, `act`, keep the answer, commit; then drives the saga that it has started. A problem
-    /// rolls all of it back. One that lost a race against others (deadlock, serialization) is run again, three times at most.
+    /// Runs one command in a transaction: takes the key, calls `act`, stores the answer and commits; then drives the saga that the command has
+    /// started. A problem rolls everything back. A command that lost a race (deadlock, serialization) is run again, three times at most.
     ///
-    /// Adds to what `act` costs: one round trip to take the key and one to keep the answer, if a
-    /// key was sent; begin and commit.
+    /// Cost besides `act`: begin and commit; if a key was sent, one round trip to take the key and one to store the
+    /// answer.
     pub async fn command<const STATUS: u16, T>(
         &self,
         ask: Ask<'_>,
@@ -167,7 +167,7 @@ impl Door {
             let done = match self.answer(&mut tx, &ask, act.clone()).await {
                 Ok(reply) => tx.commit().await.map(|()| reply).map_err(Problem::from),
                 Err(problem) => {
-                    // Now, not when the connection is used again: the key's lock is to be free for who comes next.
+                    // Roll back now: dropping the transaction would keep the key locked until the connection is used again.
                     let _gone = tx.rollback().await;
                     Err(problem)
                 }

@@ -1,14 +1,14 @@
-//! Where a request comes from, as far as one person can be told from another by it.
+//! The origin of a request: the part of its IP address that identifies one customer of a network provider.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv6Addr},
 };
 
-/// The part of an IP address that one customer of a network provider has: an IPv4 address as a whole,
+/// The part of an IP address that belongs to one customer of a network provider: a whole IPv4 address, or
 /// the first 64 bits of an IPv6 address.
 ///
-/// Whoever has an IPv6 network has 2^64 addresses, so counting single addresses would count nothing.
+/// An IPv6 network has 2^64 addresses, so counting single addresses would stop nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin(IpAddr);
 

@@ -1,7 +1,7 @@
-//! Lists come in pages: `?limit=&cursor=`, answer `{items, nextCursor}`.
+//! Pages of lists: the request has `?limit=&cursor=`, the answer is `{items, nextCursor}`.
 //!
-//! A cursor is the sort key of the last item, signed: a client can neither forge one nor use one
-//! of another list. It says nothing that the item itself did not say.
+//! A cursor is the signed sort key of the last item. A client can neither forge a cursor nor use one of
+//! another list. A cursor reveals nothing that its item does not show.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use poem_openapi::{
@@ -15,7 +15,7 @@ use super::problem::Problem;
 
 /// The default number of items on a page.
 const DEFAULT_LIMIT: u32 = 20;
-/// The most items on a page.
+/// The maximum number of items on a page.
 const MOST: u32 = 100;
 
 /// One page of a list.
@@ -24,23 +24,23 @@ const MOST: u32 = 100;
 pub struct Page<T: Type + ParseFromJSON + ToJSON> {
     /// The items, in the list's order.
     pub items: Vec<T>,
-    /// Give it back as `cursor` for the next page. Absent on the last one.
+    /// Send it as `cursor` to get the next page. Absent on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// Signs and checks cursors with a secret all processes share.
+/// Signs and checks cursors with a secret that all processes share.
 #[derive(Clone)]
 pub struct Cursors {
     secret: Vec<u8>,
 }
 
 impl Cursors {
-    /// Cursors under this secret.
+    /// Uses this secret.
     pub fn new(secret: Vec<u8>) -> Self {
         Self { secret }
     }
 
-    /// The cursor of `list` that stands after `key`.
+    /// The cursor of `list` for the items after `key`.
     pub fn seal<K: Serialize>(&self, list: &str, key: &K) -> String {
         let key = serde_json::to_vec(key).expect("a sort key is plain data");
         let mut bytes = self.signature(list, &key).to_vec();
@@ -48,7 +48,7 @@ impl Cursors {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// What [`Self::seal`] was given. 400 `invalid_cursor` for anything else.
+    /// Reads the key of a cursor that [`Self::seal`] made. 400 `invalid_cursor` for any other text.
     pub fn open<K: DeserializeOwned>(
         &self,
         list: &str,
@@ -58,7 +58,7 @@ impl Cursors {
         let invalid = || {
             Problem::bad_request(
                 "invalid_cursor",
-                "The cursor was not made by this list; start again without one.",
+                "The cursor does not belong to this list; start again without one.",
             )
         };
         let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| invalid())?;
@@ -69,7 +69,7 @@ impl Cursors {
         serde_json::from_slice(key).map(Some).map_err(|_| invalid())
     }
 
-    /// Nested, so that nothing can be appended to what was signed.
+    /// Hashes in two nested steps (HMAC), so that nobody can append to the signed text.
     fn signature(&self, list: &str, key: &[u8]) -> [u8; 16] {
         let inner = Sha256::new()
             .chain_update(&self.secret)
@@ -83,7 +83,7 @@ impl Cursors {
         short
     }
 
-    /// One page out of `rows`, which were asked for with [`fetch_count`].
+    /// Makes one page of `rows`, of which [`fetch_count`] were requested.
     pub fn page<R, T, K>(
         &self,
         list: &str,
@@ -103,7 +103,7 @@ impl Cursors {
     }
 }
 
-/// The page size that was asked for. 400 `invalid_parameter` outside 1..100.
+/// The requested page size. 400 `invalid_parameter` outside 1..100.
 pub fn limit(asked: Option<u32>) -> Result<u32, Problem> {
     match asked.unwrap_or(DEFAULT_LIMIT) {
         fine @ 1..=MOST => Ok(fine),
@@ -111,7 +111,7 @@ pub fn limit(asked: Option<u32>) -> Result<u32, Problem> {
     }
 }
 
-/// How many rows to ask the database for: one more tells whether there is a next page.
+/// The number of rows to read: one more than the page has, which shows whether there is a next page.
 pub fn fetch_count(limit: u32) -> i64 {
     i64::from(limit) + 1
 }

@@ -1,11 +1,11 @@
-//! What only some callers may see, and the one exit that shows it.
+//! Values that only some callers may see.
 //!
-//! A field about a person is a [`Personal`], a link that acts in the customer's name is an
-//! [`OwnersOnly`]. Both are absent from every answer unless it is written for a caller who may see
-//! them ([`shown_to`]): a route or a field that forgets to say for whom shows nothing.
+//! A field about a person is a [`Personal`]. A link that acts in the customer's name is an [`OwnersOnly`].
+//! An answer contains them only if it is written for a caller who may see them ([`shown_to`]), so a route
+//! that forgets to name the caller shows nothing.
 //!
-//! States and journals of sagas are JSON of any shape and are read by staff only; [`without_links`]
-//! takes links out of them.
+//! States and journals of sagas are JSON of any shape, which only staff may read. [`without_links`] masks links and
+//! email addresses in them.
 
 use std::{borrow::Cow, cell::Cell};
 
@@ -17,40 +17,40 @@ use serde_json::Value;
 
 use super::caller::{Caller, Role};
 
-/// What stands where something must not be shown.
+/// The text that replaces a hidden value.
 const MASK: &str = "***";
 
-/// What one caller may see.
+/// The set of values that one caller may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sight {
-    /// Neither.
+enum Visibility {
+    /// Neither personal data nor the owner's values.
     Nothing,
     /// Personal data.
     Personal,
-    /// Personal data, and what only its owner may see.
+    /// Personal data and the owner's values.
     Everything,
 }
 
 thread_local! {
-    /// For whom an answer is being written; writing one never yields.
-    static SIGHT: Cell<Sight> = const { Cell::new(Sight::Nothing) };
+    /// The set of values that the current answer may contain. A thread-local works because writing an answer never yields.
+    static VISIBILITY: Cell<Visibility> = const { Cell::new(Visibility::Nothing) };
 }
 
-/// Writes an answer for this caller. Customers and guests see what is theirs (whatever is not theirs is
-/// unknown to them anyway), admins see personal data, and nobody else does.
+/// Writes an answer for this caller. Customers and guests see all values, because they can only read their own
+/// resources. Admins see personal data. All other callers see neither.
 pub fn shown_to<T>(caller: &Caller, write: impl FnOnce() -> T) -> T {
-    /// Takes the sight back, also when writing panics.
+    /// Resets the thread-local, also when writing panics.
     struct Ended;
     impl Drop for Ended {
         fn drop(&mut self) {
-            SIGHT.set(Sight::Nothing);
+            VISIBILITY.set(Visibility::Nothing);
         }
     }
     let _ended = Ended;
-    SIGHT.set(match caller.role {
-        Role::Customer | Role::Guest => Sight::Everything,
-        Role::Admin => Sight::Personal,
-        Role::Viewer | Role::Operator | Role::Service => Sight::Nothing,
+    VISIBILITY.set(match caller.role {
+        Role::Customer | Role::Guest => Visibility::Everything,
+        Role::Admin => Visibility::Personal,
+        Role::Viewer | Role::Operator | Role::Service => Visibility::Nothing,
     });
     write()
 }
@@ -68,7 +68,7 @@ macro_rules! hidden {
             }
 
             fn is_shown() -> bool {
-                $needs.contains(&SIGHT.get())
+                $needs.contains(&VISIBILITY.get())
             }
         }
 
@@ -119,16 +119,16 @@ macro_rules! hidden {
 }
 
 hidden! {
-    /// Something about a person: shown to that person and to admins.
-    Personal, [Sight::Personal, Sight::Everything]
+    /// A value about a person, which that person and admins may see.
+    Personal, [Visibility::Personal, Visibility::Everything]
 }
 
 hidden! {
-    /// Something that acts in a person's name: shown to that person only.
-    OwnersOnly, [Sight::Everything]
+    /// A value with which one can act in a person's name; only that person may see it.
+    OwnersOnly, [Visibility::Everything]
 }
 
-/// The same JSON with every link and email address in it masked, at any depth.
+/// Masks every link and email address in a JSON value, at any depth.
 pub fn without_links(value: Value) -> Value {
     match value {
         Value::String(text) if text.contains("://") || text.contains('@') => MASK.into(),
@@ -166,7 +166,7 @@ mod tests {
         for role in [Role::Viewer, Role::Operator, Role::Service] {
             assert_eq!(seen_by(role), (None, None), "{role:?}");
         }
-        assert_eq!(Personal::new(1).to_json(), None, "the sight is taken back");
+        assert_eq!(Personal::new(1).to_json(), None, "the visibility is reset");
     }
 
     #[test]

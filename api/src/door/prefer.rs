@@ -1,4 +1,4 @@
-//! `Prefer: wait=N`: how long the client would rather wait than ask again.
+//! `Prefer: wait=N`: how long the client is willing to wait for the end of an operation.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use poem_openapi::{
 /// The longest wait.
 pub(super) const MOST: Duration = Duration::from_secs(30);
 
-/// The wait that was asked for; zero without the header. More than 30 s counts as 30 s, and what is
-/// not understood is ignored, as RFC 7240 says.
+/// The requested wait; zero without the header. More than 30 s counts as 30 s. An invalid value is
+/// ignored, as RFC 7240 requires.
 #[derive(Debug, Clone, Copy)]
 pub struct Prefer(pub Duration);
 
@@ -29,7 +29,7 @@ impl<'a> ApiExtractor<'a> for Prefer {
     fn param_schema_ref() -> Option<MetaSchemaRef> {
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
             description: Some(
-                "`wait=N`: answer with the end if it comes within N (<= 30) seconds.",
+                "`wait=N`: wait up to N (<= 30) seconds for the operation's end, and answer with its result.",
             ),
             ..MetaSchema::new("string")
         })))

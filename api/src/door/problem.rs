@@ -1,8 +1,8 @@
-//! The one shape of everything that went wrong: RFC 9457 `application/problem+json`.
+//! Errors as clients see them: RFC 9457 `application/problem+json`.
 //!
-//! A handler returns a [`Problem`]; whatever else fails (the framework's own parse errors, an
-//! unknown route, a panic) is turned into one at the edge, so a client never meets a second shape.
-//! Texts say what, why and what to do; they never carry personal data or a secret.
+//! A handler returns a [`Problem`]. The edge turns every other failure (the framework's parse errors, an
+//! unknown route, a panic) into one, so clients see a single shape. A problem's text says what happened,
+//! why, and what to do. It never contains personal data or a secret.
 
 use std::{borrow::Cow, fmt};
 
@@ -19,7 +19,7 @@ use poem_openapi::{
 use stepwise_engine::database::{self, Condition};
 use stepwise_workflows::privacy::KeyStoreError;
 
-/// What went wrong, as a value: status, stable code, a sentence, and where in the body.
+/// An error: status, stable code, a sentence, and the places in the request that are wrong.
 #[derive(Debug, Clone)]
 pub struct Problem {
     status: StatusCode,
@@ -29,15 +29,15 @@ pub struct Problem {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// One wrong place in the request.
+/// One wrong place in the request body.
 #[derive(Debug, Clone, PartialEq, Eq, Object)]
 #[oai(skip_serializing_if_is_none)]
 pub struct FieldError {
     /// JSON pointer into the request body.
     pub pointer: String,
-    /// Stable, machine-readable.
+    /// A stable, machine-readable code.
     pub code: String,
-    /// One sentence for a person.
+    /// One sentence for people.
     pub detail: String,
 }
 
@@ -48,32 +48,32 @@ impl FieldError {
     }
 }
 
-/// A problem as it goes over the wire.
+/// The body of an error response.
 #[derive(Debug, Object)]
 #[oai(rename = "Problem", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub struct ProblemBody {
     /// A stable URL of the kind of problem: `/problems/out-of-stock`.
     #[oai(rename = "type")]
     pub kind: String,
-    /// The code as words.
+    /// The code in words.
     pub title: String,
-    /// The HTTP status again.
+    /// The HTTP status.
     pub status: u16,
-    /// Stable, machine-readable: `out_of_stock`.
+    /// A stable, machine-readable code: `out_of_stock`.
     pub code: String,
     /// What happened, why, and what to do about it.
     pub detail: String,
-    /// The path that was asked for.
+    /// The path of the request.
     pub instance: String,
-    /// Names this very request in the logs.
+    /// The id of this request in the logs.
     pub request_id: String,
-    /// Whether the same request may succeed later. Only where that is not plain from the status.
+    /// Whether the same request may succeed later. Present only if the status does not say so.
     pub retryable: Option<bool>,
-    /// Where in the request, if it was the request's fault.
+    /// The wrong places in the request body, if the body is wrong.
     pub errors: Option<Vec<FieldError>>,
 }
 
-/// The code of what lost a race against other transactions.
+/// The code of a command that lost a race against other transactions.
 const LOST_RACE: &str = "try_again";
 
 impl Problem {
@@ -92,7 +92,7 @@ impl Problem {
         }
     }
 
-    /// Was the transaction rolled back in favour of others? The same once more has every chance.
+    /// Whether the transaction was rolled back in favour of others, so that a repetition is likely to succeed.
     #[must_use]
     pub fn is_lost_race(&self) -> bool {
         self.code == LOST_RACE
@@ -103,29 +103,29 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
-    /// 404: unknown, or somebody else's; the caller cannot tell which.
+    /// 404: unknown, or not visible to this caller, who cannot tell which.
     pub fn not_found(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, detail)
     }
 
-    /// 409: refused by the state things are in.
+    /// 409: refused because of the current state.
     pub fn conflict(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)
     }
 
-    /// 422: understood, and not acceptable.
+    /// 422: understood, but not acceptable.
     pub fn unprocessable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail)
     }
 
-    /// 422 with the one field it is about.
+    /// 422 for one wrong field.
     pub fn field(pointer: &str, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         let error = FieldError::new(pointer, code, detail.clone());
         Self::unprocessable(code, detail).with_errors(vec![error])
     }
 
-    /// 422 for all the fields that are wrong; the code is that of the first.
+    /// 422 for several wrong fields. The code is that of the first.
     pub fn fields(errors: Vec<FieldError>) -> Self {
         let (code, detail) = match errors.first() {
             Some(first) => (first.code.clone(), first.detail.clone()),
@@ -134,12 +134,12 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail).with_errors(errors)
     }
 
-    /// 503: try again; the same request may well succeed in a moment.
+    /// 503: the same request may succeed in a moment.
     pub fn unavailable(code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail).retry_after_s(1)
     }
 
-    /// 500, with nothing of the cause in it: the log has the cause under the same request id.
+    /// 500, without the cause. The log has the cause under the same request id.
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -148,14 +148,14 @@ impl Problem {
         )
     }
 
-    /// Says where in the request.
+    /// Adds the wrong places in the request.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
         self.errors = errors;
         self
     }
 
-    /// Adds a header to the answer.
+    /// Adds a header to the response.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
@@ -178,12 +178,12 @@ impl Problem {
         &self.code
     }
 
-    /// The sentence for a person.
+    /// The sentence for people.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 
-    /// The answer's body, for the request named by `instance` and `request_id`.
+    /// The response's body, for the request named by `instance` and `request_id`.
     pub fn body(&self, instance: &str, request_id: &str) -> ProblemBody {
         let in_flight = self.code == "request_in_flight";
         let says_retryable = self.status.is_server_error()
@@ -210,7 +210,7 @@ impl Problem {
         }
     }
 
-    /// The whole answer.
+    /// The whole response.
     pub fn response(&self, instance: &str, request_id: &str) -> poem::Response {
         let mut response = poem::Response::builder()
             .status(self.status)
@@ -222,7 +222,7 @@ impl Problem {
         response
     }
 
-    /// What the framework calls an error, in our shape. A 5xx of unknown kind is logged here, once.
+    /// Turns an error of the framework into a problem. A 5xx of unknown kind is logged here, once.
     pub fn from_framework(error: &poem::Error) -> Self {
         if let Some(problem) = error.downcast_ref::<Self>() {
             return problem.clone();
@@ -267,7 +267,7 @@ impl Problem {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",
-            "This address does not know this method; the Allow header lists those it knows.",
+            "This method is not allowed at this address; the Allow header lists the allowed ones.",
         )
     }
 
@@ -300,18 +300,19 @@ fn title(code: &str) -> String {
     }
 }
 
-/// The database answered with a surprise. Away, read-only or overloaded is 503 and may be retried; all else is
-/// our fault: 500, logged by SQLSTATE and constraint only, because messages can quote values.
+/// An unexpected error of the database. If the database is away, read-only or overloaded, 503; the request may be repeated. Every other error
+/// is a bug: 500. Only SQLSTATE and constraint are logged, because messages can quote values.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
-        let unavailable =
-            || Self::unavailable("database_unavailable", "The database is away for the moment.");
+        let unavailable = || {
+            Self::unavailable("database_unavailable", "The database is unavailable at the moment.")
+        };
         if database::note(&error) {
-            // The log says so when it begins and when it ends, not at each request.
+            // `database` logs this once when it begins and once when it ends, not for each request.
             return match database::condition() {
                 Condition::ReadOnly => Self::unavailable(
                     "database_unavailable",
-                    "The database takes no writes for the moment.",
+                    "The database accepts no writes at the moment.",
                 ),
                 Condition::Good | Condition::Away => unavailable(),
             };
@@ -325,23 +326,26 @@ impl From<sqlx::Error> for Problem {
                 let sqlstate = db.code().unwrap_or_default().into_owned();
                 let constraint = db.constraint().unwrap_or_default();
                 match sqlstate.get(..2) {
-                    // resources, an operator's intervention or a statement that took too long, its disk
+                    // SQLSTATE classes: 53 resources, 57 an operator's intervention or a statement timeout, 58 the system
                     Some("53" | "57" | "58") => {
                         tracing::warn!(sqlstate, "the database could not answer in time");
                         unavailable()
                     }
-                    // Somebody held a row for longer than anybody should wait.
+                    // SQLSTATE class 55: another transaction held a lock for longer than a request may wait.
                     Some("55") => {
                         tracing::warn!(sqlstate, "a lock was not free in time");
                         Self::unavailable(
                             "busy",
-                            "Another request holds what this one needs; send it again.",
+                            "Another request has locked the same data; send the request again.",
                         )
                     }
-                    // deadlock, serialization failure: rolled back whole, the retry is clean
+                    // SQLSTATE class 40, deadlock or serialization failure: everything was rolled back, so the command can be run again
                     Some("40") => {
                         tracing::warn!(sqlstate, "the transaction lost a race");
-                        Self::unavailable(LOST_RACE, "The request lost a race; send it again.")
+                        Self::unavailable(
+                            LOST_RACE,
+                            "The request conflicted with another one; send it again.",
+                        )
                     }
                     _ => {
                         let table = db.table().unwrap_or_default();
@@ -362,7 +366,7 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
-/// An erased customer is unknown; a key store that is away is a moment's trouble.
+/// An error of the key store. An erased customer is unknown (404); a key store that is away is temporary (503).
 impl From<KeyStoreError> for Problem {
     fn from(error: KeyStoreError) -> Self {
         match error {
@@ -371,7 +375,10 @@ impl From<KeyStoreError> for Problem {
             }
             KeyStoreError::Storage(error) => {
                 tracing::error!(%error, "the key store failed");
-                Self::unavailable("key_store_unavailable", "The key store is away.")
+                Self::unavailable(
+                    "key_store_unavailable",
+                    "The key store is unavailable at the moment.",
+                )
             }
             KeyStoreError::Missing(_) => {
                 tracing::error!(%error, "a customer's data cannot be read");
@@ -385,7 +392,7 @@ impl From<KeyStoreError> for Problem {
     }
 }
 
-/// The variant's name without what it carries.
+/// The variant's name without its data.
 fn kind_of(error: &sqlx::Error) -> &'static str {
     match error {
         sqlx::Error::RowNotFound => "row not found",
@@ -412,12 +419,12 @@ impl ResponseError for Problem {
     }
 }
 
-/// In the document, a problem is every operation's `default` answer.
+/// In the OpenAPI document, a problem is the `default` response of every operation.
 impl ApiResponse for Problem {
     fn meta() -> MetaResponses {
         MetaResponses {
             responses: vec![MetaResponse {
-                description: "What went wrong.",
+                description: "The error.",
                 status: None,
                 status_range: None,
                 content: vec![MetaMediaType {

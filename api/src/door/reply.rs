@@ -1,6 +1,6 @@
-//! What a handler answers when all went well.
+//! The successful answer of a handler.
 //!
-//! The body becomes bytes at once: the same bytes go to the client and, under an idempotency key,
+//! The body is serialised once: the same bytes go to the client and, if there is an idempotency key,
 //! into the database.
 
 use std::{fmt::Display, marker::PhantomData};
@@ -19,30 +19,30 @@ use uuid::Uuid;
 
 use super::{caller::Caller, idempotency::Answer, personal};
 
-/// An answer of status `STATUS` with a body of shape `T`. 204 has no body.
+/// An answer of status `STATUS` with a body of type `T`. An answer of status 204 has no body.
 pub struct Reply<const STATUS: u16, T> {
-    /// What goes over the wire.
+    /// The answer for the client.
     pub answer: Answer,
-    /// The saga that the command has started; it is driven once the command is committed.
+    /// The saga that the command has started. It is driven once the command is committed.
     pub began: Option<Started>,
     replayed: bool,
     shape: PhantomData<fn() -> T>,
 }
 
-/// 200.
+/// An answer of status 200.
 pub type Done<T> = Reply<200, T>;
-/// 201 with `Location`.
+/// An answer of status 201 with `Location`.
 pub type Created<T> = Reply<201, T>;
-/// 204. The shape is never shown.
+/// An answer of status 204. Its type does not appear in the document.
 pub type Gone = Reply<204, bool>;
 
 impl<const STATUS: u16, T: ToJSON> Reply<STATUS, T> {
-    /// An answer with `body` for this caller: with the personal data that the caller may see.
+    /// An answer with `body`, including the personal data that this caller may see.
     pub fn to(caller: &Caller, body: &T) -> Self {
         personal::shown_to(caller, || Self::new(body))
     }
 
-    /// An answer with `body`, without what is `personal` in it.
+    /// An answer with `body`, without personal data.
     pub fn new(body: &T) -> Self {
         let body = body.to_json_string().into_bytes();
         let body = if STATUS == 204 { Vec::new() } else { body };
@@ -52,7 +52,7 @@ impl<const STATUS: u16, T: ToJSON> Reply<STATUS, T> {
 }
 
 impl Gone {
-    /// 204.
+    /// An answer without a body.
     pub fn gone() -> Self {
         let body = Vec::new();
         let answer = Answer { status: 204, location: None, etag: None, body, customer_id: None };
@@ -61,33 +61,33 @@ impl Gone {
 }
 
 impl<const STATUS: u16, T> Reply<STATUS, T> {
-    /// An answer that was given before.
+    /// An answer that repeats an earlier one.
     pub fn replayed(answer: Answer) -> Self {
         Self { answer, began: None, replayed: true, shape: PhantomData }
     }
 
-    /// Where the new thing is.
+    /// Sets `Location`, the address of the new resource.
     #[must_use]
     pub fn at(mut self, location: String) -> Self {
         self.answer.location = Some(location);
         self
     }
 
-    /// The command has started this saga.
+    /// Adds the saga that the command has started.
     #[must_use]
     pub fn began(mut self, saga: Option<Started>) -> Self {
         self.began = saga;
         self
     }
 
-    /// The body can hold this customer's personal data.
+    /// Marks the body as containing this customer's personal data.
     #[must_use]
     pub fn about(mut self, customer_id: Uuid) -> Self {
         self.answer.customer_id = Some(customer_id);
         self
     }
 
-    /// The entity tag of the thing: its version, or what its version makes of it.
+    /// Sets `ETag`, the entity tag of the resource, which comes from its version.
     #[must_use]
     pub fn tagged(mut self, tag: impl Display) -> Self {
         self.answer.etag = Some(format!("\"{tag}\""));
@@ -132,7 +132,7 @@ impl<const STATUS: u16, T: Type> ApiResponse for Reply<STATUS, T> {
     }
 }
 
-/// How an answer of this status and shape stands in the OpenAPI document.
+/// The OpenAPI description of an answer of this status and type.
 pub fn described<T: Type>(status: u16) -> MetaResponse {
     let content = match status {
         204 => vec![],
@@ -142,17 +142,19 @@ pub fn described<T: Type>(status: u16) -> MetaResponse {
     };
     let mut headers = Vec::new();
     if matches!(status, 201 | 202) {
-        headers.push(described_header("Location", "Where the thing is."));
-        headers
-            .push(described_header("Idempotent-Replayed", "`true` if this was answered before."));
+        headers.push(described_header("Location", "The address of the resource."));
+        headers.push(described_header(
+            "Idempotent-Replayed",
+            "`true` if this answer repeats an earlier one.",
+        ));
     }
     if matches!(status, 200 | 201) {
-        headers.push(described_header("ETag", "The version, where the thing has versions."));
+        headers.push(described_header("ETag", "The version of the resource, if it has versions."));
     }
     let description = match status {
         201 => "Created.",
-        202 => "Accepted: the operation goes on.",
-        204 => "Done, nothing to show.",
+        202 => "Accepted: the operation continues.",
+        204 => "Done; the response has no body.",
         _ => "Done.",
     };
     MetaResponse { description, status: Some(status), status_range: None, content, headers }

@@ -1,7 +1,7 @@
-//! Whom a token belongs to, and new keys for who is not a customer.
+//! Looks up the holder of a token, and creates keys for staff and services.
 //!
-//! Only hashes are stored and compared. A lookup is believed for one second, on every process, so
-//! a revoked token is dead a second later.
+//! Only hashes of tokens are stored and compared. Each process caches a lookup for one second, so
+//! every process refuses a revoked token within a second.
 
 use std::{
     collections::HashMap,
@@ -21,17 +21,17 @@ use super::{
     problem::Problem,
 };
 
-/// How long a looked-up token is believed.
+/// How long a lookup is cached.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
-/// The most tokens remembered at once.
+/// The maximum number of cached lookups.
 const REMEMBERED: usize = 50_000;
 
-/// SHA-256 of a token: all that is ever stored or compared.
+/// SHA-256 of a token. Only this hash is stored and compared.
 pub fn token_hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
-/// What a lookup found.
+/// The result of a lookup.
 #[derive(Debug, Clone)]
 enum Found {
     Valid(Caller),
@@ -41,7 +41,7 @@ enum Found {
 
 type Asked = ([u8; 32], oneshot::Sender<Result<Found, Problem>>);
 
-/// Looks tokens up, and remembers for a second. Lookups that meet while one is under way are asked
+/// Looks up tokens and caches the results for a second. Lookups that arrive while another one is running are sent
 /// together, in one round trip.
 #[derive(Debug, Clone)]
 pub struct Callers(Arc<Inner>);
@@ -59,12 +59,12 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Waiting {
     asked: Vec<Asked>,
-    /// Somebody is asking, and will ask for these as well.
+    /// A task is looking up tokens, and will look up these next.
     under_way: bool,
 }
 
 impl Callers {
-    /// Service keys of another environment than this one are unknown here; a session is over after
+    /// Creates an empty cache. Service keys of another environment are unknown. A session expires after
     /// `idle` without a request.
     pub fn new(db: PgPool, environment: impl Into<String>, idle: Duration) -> Self {
         Self(Arc::new(Inner {
@@ -76,10 +76,10 @@ impl Callers {
         }))
     }
 
-    /// Who holds `token`. At most one round trip, shared with whoever asks at the same time; none
-    /// if the token was seen in the last second.
+    /// Looks up the holder of `token`. At most one round trip, which simultaneous lookups share; none
+    /// if the token was looked up in the last second.
     pub async fn look_up(&self, token: &str) -> Result<Caller, Problem> {
-        let invalid = || unauthorized("token_invalid", "The token is not known here.");
+        let invalid = || unauthorized("token_invalid", "The token is unknown.");
         if let Some(rest) = token.strip_prefix("sk_")
             && rest.split('_').next() != Some(self.0.environment.as_str())
         {
@@ -97,7 +97,7 @@ impl Callers {
         }
     }
 
-    /// Forgets a token at once: its session was ended in this process.
+    /// Removes a token from the cache, because this process has ended its session.
     pub fn forget(&self, hash: &[u8; 32]) {
         locked(&self.0.remembered).remove(hash);
     }
@@ -110,7 +110,7 @@ impl Callers {
             !std::mem::replace(&mut waiting.under_way, true)
         };
         if first {
-            // A task of its own: the request that happens to be first may be given up.
+            // The lookup runs in a task of its own, because the first request may be cancelled.
             tokio::spawn(Arc::clone(&self.0).ask_all());
         }
         answered.await.unwrap_or_else(|_| Err(Problem::internal()))
@@ -136,14 +136,14 @@ impl Inner {
                     self.remember(hash, found.clone());
                     found
                 });
-                // Whoever asked may be gone.
+                // The request that asked may have been cancelled.
                 drop(answer.send(found));
             }
         }
     }
 
-    /// Everybody's request waits for this: it has a limit, and a connection that was lost is no reason to turn them away. Where no
-    /// connection is to be had, asking once more would only take longer.
+    /// Looks up these hashes, within a time limit because many requests wait for it. If the connection is lost, it tries once more with another
+    /// connection. If no connection is free in time, it does not, because that would only take longer.
     async fn find(&self, hashes: &[Vec<u8>]) -> Result<HashMap<[u8; 32], Found>, sqlx::Error> {
         match in_time(find(&self.db, hashes, self.idle_s)).await {
             Err(lost)
@@ -178,7 +178,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics while holding it")
 }
 
-/// Finds the holders of many tokens in one round trip; a session that was used is touched, at most
+/// Finds the holders of many tokens in one round trip. Also records that their sessions were used, at most
 /// once in ten minutes.
 async fn find(
     db: &PgPool,
@@ -234,20 +234,20 @@ fn read(row: &PgRow, token_hash: [u8; 32]) -> Result<Found, sqlx::Error> {
     Ok(Found::Valid(Caller { role, id: row.try_get("id")?, scopes: scopes.into(), token_hash }))
 }
 
-/// A new access key: who holds it, what it may do, how long it lives.
+/// A new access key: its role, holder, scopes and lifetime.
 #[derive(Debug)]
 pub struct NewKey<'k> {
     /// `admin`, `operator`, `viewer` or `service`.
     pub role: &'k str,
-    /// Shown in audits.
+    /// The holder's name, which audits show.
     pub name: &'k str,
-    /// For services.
+    /// The scopes of a service; empty for other roles.
     pub scopes: &'k [String],
-    /// `None`: does not expire.
+    /// Days until the key expires. `None` means never.
     pub lives_days: Option<i32>,
 }
 
-/// Makes an access key and answers the token, which is never shown again.
+/// Creates an access key and returns its token, which cannot be shown again.
 pub async fn make_key(db: &PgPool, environment: &str, new: NewKey<'_>) -> sqlx::Result<String> {
     let id = Uuid::now_v7();
     let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());

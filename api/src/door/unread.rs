@@ -1,9 +1,9 @@
-//! What a handler left unread of a request's body.
+//! Drains the part of a request's body that the handler has not read.
 //!
-//! A request that is refused early (401, 403, 404) is answered before its body was read. HTTP/1 cannot
-//! go on behind an unread body: the connection would be closed without a word, and the client's next
-//! request on it would fail. So the rest of a small body is read and dropped before the answer goes
-//! out; where that is too much or takes too long, the answer says `Connection: close`.
+//! A request that is refused early (401, 403, 404) is answered before its body is read. HTTP/1 cannot continue
+//! after an unread body: the connection would be closed without notice, and the client's next request on it
+//! would fail. So the edge reads and drops the rest of a small body before it sends the answer. If the rest is
+//! too large or takes too long, the answer has `Connection: close`.
 
 use std::{
     pin::Pin,
@@ -31,13 +31,13 @@ pub struct Unread(Arc<Mutex<Rest>>);
 
 struct Rest {
     stream: BoxStream<'static, Chunk>,
-    /// The client holds its body back until it is asked for it (`Expect: 100-continue`).
+    /// Whether the client sends its body only when asked for it (`Expect: 100-continue`).
     is_held_back: bool,
     ended: bool,
 }
 
 impl Unread {
-    /// Shares the body of this request; `None`: it has none.
+    /// Shares the body of this request. `None` if the request has no body.
     pub fn share(request: &mut Request) -> Option<Self> {
         let headers = request.headers();
         let has_body = headers.contains_key(header::TRANSFER_ENCODING)
@@ -54,8 +54,8 @@ impl Unread {
         Some(unread)
     }
 
-    /// Reads the rest and drops it. False: there is more than that, so the connection must be closed
-    /// behind the answer.
+    /// Reads and drops the rest. False if there is too much of it, so the connection must be closed
+    /// after the answer.
     pub async fn drop_rest(self) -> bool {
         if self.0.lock().expect("nothing panics while holding it").is_held_back {
             return false;

@@ -1,4 +1,4 @@
-//! Carts, of customers and of guests.
+//! Carts of customers and guests.
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{Object, OpenApi, param::Path};
@@ -21,19 +21,19 @@ use crate::door::{
 /// The operations about carts.
 pub struct Carts;
 
-/// What goes into the cart.
+/// An item to add to the cart.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct AddItemToCart {
     product_id: Uuid,
-    /// Needed where the product has variants.
+    /// Required if the product has variants.
     #[oai(nullable)]
     variant_id: Option<Uuid>,
-    /// 1 or more; capped to what is available.
+    /// 1 or more. Reduced to the available quantity.
     quantity: i32,
 }
 
-/// How many there shall be.
+/// The new quantity of an item.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct UpdateCartItemQuantity {
@@ -41,30 +41,30 @@ struct UpdateCartItemQuantity {
     quantity: i32,
 }
 
-/// Which guest cart goes into the customer's.
+/// The guest cart to merge into the customer's cart.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct MergeGuestCart {
     guest_cart_id: Uuid,
 }
 
-/// A cart with its totals. Tax is known with the order, once there is an address.
+/// A cart with its totals. Tax is added when the order is placed, because it depends on the address.
 #[derive(Debug, Object)]
 #[oai(rename = "Cart", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct CartShape {
     cart_id: Uuid,
     customer_id: Uuid,
     items: Vec<ItemShape>,
-    /// Items that were taken out and can still be put back.
+    /// Removed items that can still be restored.
     removed_items: Vec<RemovedShape>,
     /// The sum of the quantities.
     item_count: i32,
-    /// The sum of the lines.
+    /// The sum of the lines' amounts.
     subtotal: MoneyShape,
     shipping_cost: MoneyShape,
-    /// The order being placed from it: until that is decided, the cart refuses changes.
+    /// The order that is being placed from this cart. Until that has ended, the cart refuses changes.
     checkout_order_id: Option<Uuid>,
-    /// Whether fewer were put in than asked for, because no more are available.
+    /// Whether the quantity was reduced because no more are available.
     capped: Option<bool>,
 }
 
@@ -77,16 +77,16 @@ struct ItemShape {
     variant_id: Option<Uuid>,
     name: String,
     quantity: i32,
-    /// What one costs now.
+    /// The current price of one unit.
     unit_price: MoneyShape,
-    /// What one cost when it was put in.
+    /// The price of one unit when the item was added.
     price_when_added: MoneyShape,
     line_total: MoneyShape,
-    /// How many can be had now.
+    /// The quantity that is available now.
     available: i32,
 }
 
-/// What was taken out of a cart.
+/// An item that was removed from a cart.
 #[derive(Debug, Object)]
 #[oai(rename = "RemovedCartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct RemovedShape {
@@ -95,18 +95,18 @@ struct RemovedShape {
     variant_id: Option<Uuid>,
     name: String,
     quantity: i32,
-    /// Until when it can be put back.
+    /// The time until which it can be restored.
     restorable_until: DateTime<Utc>,
 }
 
-/// A guest's cart and the token that opens it.
+/// A guest's cart and the token that gives access to it.
 #[derive(Debug, Object)]
 #[oai(rename = "GuestCart", rename_all = "camelCase")]
 struct GuestCartShape {
-    /// What to give where a customerId is asked for.
+    /// The guest's id. Use it as the customerId.
     customer_id: Uuid,
     cart_id: Uuid,
-    /// Send it as `Authorization: Bearer`. It is shown only now.
+    /// Send it as `Authorization: Bearer`. It cannot be shown again.
     token: String,
 }
 
@@ -155,7 +155,7 @@ impl From<RemovedItemView> for RemovedShape {
     }
 }
 
-/// The answer to everything that shows a cart.
+/// The answer of every operation that returns a cart.
 fn shown(cart: CartView) -> Done<CartShape> {
     let etag = cart.etag.clone();
     Done::new(&CartShape::from(cart)).tagged(etag)
@@ -163,7 +163,7 @@ fn shown(cart: CartView) -> Done<CartShape> {
 
 #[OpenApi(prefix_path = "/v1", tag = "Group::Carts")]
 impl Carts {
-    /// A cart for somebody without an account. Takes no idempotency key: a token is never kept.
+    /// Create a cart for a guest without an account. Takes no idempotency key, because a token is never stored.
     #[oai(path = "/guest-carts", method = "post", operation_id = "createGuestCart")]
     async fn create_guest(&self, by: Anyone) -> Result<Created<GuestCartShape>, Problem> {
         by.door.limits.attempt("guest cart", by.address)?;
@@ -176,7 +176,7 @@ impl Carts {
         Ok(Created::new(&GuestCartShape { customer_id, cart_id, token }).at(at))
     }
 
-    /// The cart, at the prices of the moment.
+    /// Get the cart, at current prices.
     #[oai(path = "/customers/:customerId/cart", method = "get", operation_id = "getCart")]
     async fn get(
         &self,
@@ -184,14 +184,14 @@ impl Carts {
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
     ) -> Result<Done<CartShape>, Problem> {
         let customer_id = by.acts_for(customer_id.0)?;
-        // Reading the cart of a customer who has none yet makes it.
+        // If the customer has no cart yet, reading it creates it.
         let mut tx = by.door.begin().await?;
         let cart = cart::get_cart(&by.door.shop, &mut tx, customer_id).await?;
         tx.commit().await?;
         Ok(shown(cart.ok_or_else(unknown_customer)?))
     }
 
-    /// Put something into the cart.
+    /// Add an item to the cart.
     #[oai(
         path = "/customers/:customerId/cart/items",
         method = "post",
@@ -218,7 +218,7 @@ impl Carts {
             .await
     }
 
-    /// Change how many.
+    /// Change the quantity of an item.
     #[oai(
         path = "/carts/:cartId/items/:cartItemId",
         method = "patch",
@@ -243,7 +243,7 @@ impl Carts {
             .await
     }
 
-    /// Take an item out; for ten minutes it can be put back.
+    /// Remove an item. It can be restored for ten minutes.
     #[oai(
         path = "/carts/:cartId/items/:cartItemId",
         method = "delete",
@@ -265,7 +265,7 @@ impl Carts {
             .await
     }
 
-    /// Put an item back that was taken out.
+    /// Restore a removed item.
     #[oai(
         path = "/carts/:cartId/items/:cartItemId/restore",
         method = "post",
@@ -287,7 +287,7 @@ impl Carts {
             .await
     }
 
-    /// Take everything out.
+    /// Remove all items.
     #[oai(path = "/carts/:cartId/items", method = "delete", operation_id = "clearCart")]
     async fn clear(
         &self,
@@ -303,7 +303,7 @@ impl Carts {
             .await
     }
 
-    /// Move a guest cart's items into the customer's cart, capped to stock.
+    /// Move a guest cart's items into the customer's cart. Quantities are reduced to the available stock.
     #[oai(
         path = "/customers/:customerId/cart/merge",
         method = "post",
@@ -360,7 +360,7 @@ fn not_changed(refusal: ChangeCartRefusal) -> Problem {
     }
 }
 
-/// Why a guest cart was not merged.
+/// The problem of a guest cart that cannot be merged.
 pub fn not_merged(refusal: MergeRefusal) -> Problem {
     use MergeRefusal as R;
     let why = refusal.to_string();

@@ -33,7 +33,7 @@ use crate::door::{
 /// The operations about products and categories.
 pub struct Catalogue;
 
-/// A new product; a draft until it is activated.
+/// A new product. It is a draft until it is activated.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct CreateProduct {
@@ -46,7 +46,7 @@ struct CreateProduct {
     category_id: Uuid,
 }
 
-/// What changes; what is left out stays.
+/// The changes to a product. Fields that are left out stay as they are.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct UpdateProduct {
@@ -55,11 +55,11 @@ struct UpdateProduct {
     description: Option<String>,
 }
 
-/// A variant; without a price of its own it costs what the product costs.
+/// A new variant. Without a price of its own it has the product's price.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct AddProductVariant {
-    /// Such as `blue, XL`.
+    /// The variant's name, such as `blue, XL`.
     name: String,
     price: Option<MoneyShape>,
 }
@@ -75,9 +75,9 @@ struct ProductShape {
     category_id: Uuid,
     /// `draft`, `active` or `inactive`.
     status: String,
-    /// How many can be ordered, of all variants together.
+    /// The quantity that can be ordered, of all variants together.
     available: i32,
-    /// Where there are some, one must be chosen.
+    /// The product's variants. If there are any, an order must name one.
     variants: Vec<VariantShape>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -98,7 +98,7 @@ struct VariantShape {
 #[oai(rename_all = "camelCase")]
 struct CreateCategory {
     name: String,
-    /// Absent or null: a root.
+    /// The parent category. Absent or null for a root category.
     #[oai(nullable)]
     parent_category_id: Option<Uuid>,
 }
@@ -157,7 +157,7 @@ fn shown(product: ProductView) -> Done<ProductShape> {
 
 #[OpenApi(prefix_path = "/v1", tag = "Group::Catalogue")]
 impl Catalogue {
-    /// Add a product, as a draft.
+    /// Add a product as a draft.
     #[oai(path = "/products", method = "post", operation_id = "createProduct")]
     async fn create(
         &self,
@@ -181,7 +181,7 @@ impl Catalogue {
             .await
     }
 
-    /// Change a product; what changed is logged and carts are refreshed.
+    /// Change a product. The change is recorded and carts are refreshed.
     #[oai(path = "/products/:productId", method = "patch", operation_id = "updateProduct")]
     async fn update(
         &self,
@@ -194,7 +194,7 @@ impl Catalogue {
         let ask = Ask::new("updateProduct", &by, &key).with(&body);
         let UpdateProduct { name, price, description } = body.value;
         let price = price.map(|price| price.read("/price", "invalid_data")).transpose()?;
-        // A tag that is no version matches no version.
+        // A tag that is not a version matches no version.
         let expected_version = seen.0.map(|tag| tag.parse().unwrap_or(-1));
         let command = product::UpdateProduct {
             product_id: product_id.0,
@@ -212,7 +212,7 @@ impl Catalogue {
             .await
     }
 
-    /// Take a product out of the catalogue and the carts for good; orders still name it.
+    /// Delete a product for good, from the catalogue and all carts. Existing orders keep its name.
     #[oai(path = "/products/:productId", method = "delete", operation_id = "deleteProduct")]
     async fn delete(
         &self,
@@ -228,7 +228,7 @@ impl Catalogue {
             .await
     }
 
-    /// Put a product on sale.
+    /// Activate a product, so that it is on sale.
     #[oai(
         path = "/products/:productId/activate",
         method = "post",
@@ -248,7 +248,7 @@ impl Catalogue {
             .await
     }
 
-    /// Take a product off sale.
+    /// Deactivate a product, so that it is no longer on sale.
     #[oai(
         path = "/products/:productId/deactivate",
         method = "post",
@@ -296,7 +296,7 @@ impl Catalogue {
             .await
     }
 
-    /// One product. Only staff see what is not on sale.
+    /// Get a product. Only staff see products that are not on sale.
     #[oai(path = "/products/:productId", method = "get", operation_id = "getProduct")]
     async fn get(
         &self,
@@ -309,7 +309,7 @@ impl Catalogue {
         Ok(shown(visible.ok_or_else(unknown_product)?))
     }
 
-    /// Products. Only staff see what is not on sale.
+    /// List products. Only staff see products that are not on sale.
     #[oai(path = "/products", method = "get", operation_id = "listProducts")]
     async fn list(
         &self,
@@ -328,7 +328,7 @@ impl Catalogue {
         Ok(Done::new(&door.cursors.page(&list, limit, rows, |row| row.product_id, Into::into)))
     }
 
-    /// Add a category, at most three deep.
+    /// Add a category. Categories nest at most three levels deep.
     #[oai(path = "/categories", method = "post", operation_id = "createCategory")]
     async fn create_category(
         &self,
@@ -348,7 +348,7 @@ impl Catalogue {
             .await
     }
 
-    /// All categories.
+    /// List all categories.
     #[oai(path = "/categories", method = "get", operation_id = "listCategories")]
     async fn categories(
         &self,

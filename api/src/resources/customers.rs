@@ -1,4 +1,4 @@
-//! People with accounts: registering, verifying, logging in and out.
+//! Customers' accounts: registration, verification, log-in and log-out.
 
 use chrono::{DateTime, Utc};
 use poem::http::StatusCode;
@@ -35,7 +35,7 @@ pub struct Customers;
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct RegisterCustomer {
-    /// Where the verification mail goes; the name to log in with.
+    /// The address for the verification mail, and the name for logging in.
     email: String,
     /// 15 to 128 characters, any Unicode.
     password: String,
@@ -61,7 +61,7 @@ struct LogIn {
     guest_cart_id: Option<Uuid>,
 }
 
-/// A customer, as they see themselves.
+/// A customer's own account.
 #[derive(Debug, Object)]
 #[oai(rename = "Customer", rename_all = "camelCase")]
 struct CustomerShape {
@@ -69,7 +69,7 @@ struct CustomerShape {
     email: String,
     first_name: String,
     last_name: String,
-    /// Orders can be placed once it is.
+    /// Whether the email address is verified. The customer can place orders only after that.
     email_verified: bool,
     created_at: DateTime<Utc>,
 }
@@ -91,7 +91,7 @@ impl From<CustomerView> for CustomerShape {
 #[derive(Debug, Object)]
 #[oai(rename = "Session", rename_all = "camelCase")]
 struct SessionShape {
-    /// Send it as `Authorization: Bearer`. It is shown only now.
+    /// Send it as `Authorization: Bearer`. It cannot be shown again.
     token: String,
     customer_id: Uuid,
     expires_at: DateTime<Utc>,
@@ -99,7 +99,7 @@ struct SessionShape {
 
 #[OpenApi(prefix_path = "/v1", tag = "Group::Customers")]
 impl Customers {
-    /// Open an account; a mail with a verification token goes out.
+    /// Open an account. The customer gets a mail with a verification token.
     #[oai(path = "/customers", method = "post", operation_id = "registerCustomer")]
     async fn register(
         &self,
@@ -112,7 +112,7 @@ impl Customers {
         let RegisterCustomer { email, password, first_name, last_name } = body.value;
         let command = register::RegisterCustomer { email, password, first_name, last_name };
         let (shop, engine) = (&by.door.shop, &by.door.engine);
-        // No connection is held while the password is hashed.
+        // Hash the password before taking a connection.
         let prepared = register::prepare(shop, command).await;
         let prepared = prepared.map_err(|refusal| not_registered(refusal.into()))?;
         by.door
@@ -147,9 +147,9 @@ impl Customers {
             .await
     }
 
-    /// Begin a session. Takes no idempotency key: a token is never kept, a repetition is a session
-    /// of its own. A client that still has the token of an earlier session, however old, should send
-    /// it: then wrong guesses of others on its network do not slow it down.
+    /// Log in. Takes no idempotency key, because a token is never stored; a repeated request starts another
+    /// session. A client that still has the token of an earlier session, however old, should send
+    /// it: then failed attempts of others on its network do not slow it down.
     #[oai(path = "/sessions", method = "post", operation_id = "logIn")]
     async fn log_in(
         &self,
@@ -169,7 +169,7 @@ impl Customers {
         {
             return Err(too_many(wait));
         }
-        // No connection is held while the password is compared.
+        // Compare the password without holding a connection.
         let proven = match account.check(shop, password).await {
             Ok(proven) => proven,
             Err(refusal) => {
@@ -187,7 +187,7 @@ impl Customers {
         if let Some(guest_cart_id) = guest_cart_id {
             let merged = cart::merge_guest_cart(shop, &mut tx, *guest_cart_id, customer_id);
             match merged.await {
-                // A cart that is gone must not keep anybody out.
+                // A guest cart that no longer exists must not prevent the log-in.
                 Ok(_) | Err(MergeRefusal::GuestCartNotFound) => {}
                 Err(refusal) => return Err(not_merged(refusal)),
             }
@@ -200,7 +200,7 @@ impl Customers {
         Ok(Created::new(&SessionShape { token, customer_id, expires_at }).at("/v1/me".to_owned()))
     }
 
-    /// End the session.
+    /// Log out: end the session.
     #[oai(path = "/sessions/current", method = "delete", operation_id = "logOut")]
     async fn log_out(&self, by: By<CustomerOnly>) -> Result<Gone, Problem> {
         let mut db = by.door.db.acquire().await?;
@@ -209,7 +209,7 @@ impl Customers {
         Ok(Gone::gone())
     }
 
-    /// Who am I?
+    /// Get the caller's own account.
     #[oai(path = "/me", method = "get", operation_id = "getMe")]
     async fn me(&self, by: By<CustomerOnly>) -> Result<Done<CustomerShape>, Problem> {
         let mut db = by.door.db.acquire().await?;
@@ -218,7 +218,7 @@ impl Customers {
     }
 }
 
-/// 404 `customer_not_found`.
+/// The problem of an unknown customer: 404 `customer_not_found`.
 pub fn unknown_customer() -> Problem {
     Problem::not_found("customer_not_found", "There is no such customer.")
 }
@@ -268,7 +268,7 @@ fn no_password(error: PoolError) -> Problem {
     match error {
         PoolError::Busy => Problem::unavailable("passwords_busy", error.to_string()),
         PoolError::Failed => {
-            tracing::error!("a password could not be hashed");
+            tracing::error!("cannot hash a password");
             Problem::internal()
         }
     }

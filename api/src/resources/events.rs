@@ -1,9 +1,9 @@
-//! Integration events as server-sent events, for those who have no broker, or do not want one.
+//! Integration events as server-sent events, for receivers without a broker.
 //!
-//! The same CloudEvents as on the broker; a service sees `***` instead of personal data. An event's id
-//! on the stream is the position after it: a client that reconnects with `Last-Event-ID` loses
-//! nothing and gets nothing twice. The stream begins with an id without data, so that this also
-//! holds before the first event. An event that cannot be shown is set aside, and the stream goes on.
+//! The stream has the same CloudEvents as the broker, but a service sees `***` instead of personal data. An event's
+//! id on the stream is the position after the event, so a client that reconnects with `Last-Event-ID` misses
+//! no event and gets none twice. The stream begins with an id without data, so that this also holds before
+//! the first event. An event that cannot be shown is set aside, and the stream continues.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -37,16 +37,16 @@ use crate::door::{
 /// The operations about integration events.
 pub struct Events;
 
-/// Between two questions to a key store that does not answer.
+/// The interval between two attempts to reach a key store that does not answer.
 const KEYS_AGAIN: Duration = Duration::from_secs(1);
 
-/// Where a stream without a position begins.
+/// The start of a stream for which no position is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename_all = "lowercase")]
 enum From {
-    /// At the oldest event that is still kept.
+    /// The stream begins with the oldest event that is still stored.
     Oldest,
-    /// At what comes from now on.
+    /// The stream begins with the next new event.
     Newest,
 }
 
@@ -55,14 +55,14 @@ enum From {
 #[oai(rename = "CloudEvent", skip_serializing_if_is_none)]
 struct CloudEventShape {
     specversion: String,
-    /// The same on every copy.
+    /// The event's id, the same for every copy of the event.
     id: Uuid,
     /// `/stepwise/<service>`.
     source: String,
     /// `shop.order.placed.v1`.
     #[oai(rename = "type")]
     kind: String,
-    /// The id of what it is about.
+    /// The id of the event's subject.
     subject: String,
     time: DateTime<Utc>,
     datacontenttype: String,
@@ -72,9 +72,9 @@ struct CloudEventShape {
     correlationid: Option<String>,
     causationid: Option<String>,
     traceparent: Option<String>,
-    /// Whether the person it was about was erased; its data is then null.
+    /// Whether the event's customer was erased. Its data is then null.
     erased: Option<bool>,
-    /// What the catalogue says an event of this type carries.
+    /// The data that the event catalogue defines for this type.
     data: Any<Value>,
     #[oai(skip)]
     position: String,
@@ -102,12 +102,12 @@ impl CloudEventShape {
     }
 }
 
-/// What goes out on a stream. Only events are in the API's description.
+/// An entry of a stream. Only events are in the OpenAPI document.
 enum Sent {
-    /// Where the stream begins, so that a client that reconnects before the first event misses
-    /// nothing.
+    /// The position at which the stream begins, so that a client that reconnects before the first event misses
+    /// none.
     Position(String),
-    /// An event and the position after it.
+    /// An event, and the position after it.
     Event(Box<CloudEventShape>),
 }
 
@@ -146,7 +146,7 @@ impl ToJSON for Sent {
     }
 }
 
-/// Puts published messages into their outer form.
+/// Turns published messages into CloudEvents for one stream.
 #[derive(Clone)]
 struct Shown {
     envelopes: Envelopes,
@@ -154,10 +154,10 @@ struct Shown {
 }
 
 impl Shown {
-    /// The event; `None` where it can be shown to nobody and was set aside. A key store that does
-    /// not answer is waited for: to leave the event out would be to lose it.
+    /// Turns a message into its event. `None` if the event cannot be shown to anybody and was set aside. If the key store
+    /// does not answer, this waits, because skipping the event would lose it.
     async fn show(&self, published: &Published) -> Option<Sent> {
-        // One for all streams of this process.
+        // All streams of this process share it.
         static KEYS: Trouble = Trouble::new("event streams wait for the key store");
         let unreadable = loop {
             match self.envelopes.wrap(&published.message).await {
@@ -174,7 +174,7 @@ impl Shown {
             }
         };
         if let Err(error) = self.feed.set_aside(published, &unreadable).await {
-            tracing::warn!(%error, "an event that cannot be shown could not be set aside");
+            tracing::warn!(%error, "cannot set aside an event that cannot be shown");
         }
         None
     }
@@ -182,16 +182,16 @@ impl Shown {
 
 #[OpenApi(prefix_path = "/v1/events", tag = "Group::Webhooks")]
 impl Events {
-    /// Integration events as they are published, in order per subject. A service sees `***` where an
-    /// admin sees personal data. The stream begins with an id without data: where it begins.
+    /// Stream integration events as they are published, in order per subject. A service sees `***` where an
+    /// admin sees personal data. The stream's first entry is an id without data: the start position.
     #[oai(path = "/stream", method = "get", operation_id = "streamEvents")]
     async fn stream(
         &self,
         by: By<EventReader>,
-        /// The id of the last event that was received.
+        /// The id of the last event that the client received.
         #[oai(name = "Last-Event-ID")]
         last: Header<Option<String>>,
-        /// Where to begin without one; the default is `oldest`.
+        /// The start of the stream if there is no such id; the default is `oldest`.
         from: Query<Option<From>>,
     ) -> Result<EventStream<BoxStream<'static, Sent>>, Problem> {
         let feed = Feed::new(by.door.db.clone());
@@ -200,7 +200,7 @@ impl Events {
             (None, Some(From::Newest)) => feed.newest().await.map_err(not_readable)?,
             (None, Some(From::Oldest) | None) => feed.oldest().await.map_err(not_readable)?,
         };
-        // Looked at once before the stream begins, while there still is a status to answer with.
+        // Read once before the stream begins, because an error can then still be answered with a status.
         feed.after(&position).await.map_err(not_readable)?;
         let mut envelopes = Envelopes::new(by.door.shop.keys.clone());
         if by.role == Role::Service {
@@ -211,7 +211,7 @@ impl Events {
         let begin = Sent::Position(position.to_string());
         let events = feed
             .tail(position)
-            .map_err(|error| tracing::warn!(%error, "an event stream ends"))
+            .map_err(|error| tracing::warn!(%error, "an event stream ended because of an error"))
             .filter_map(move |published| {
                 let shown = shown.clone();
                 async move {
@@ -221,12 +221,12 @@ impl Events {
                     }
                 }
             });
-        // Whoever reads comes back with the last id; an error would only repeat what is logged.
+        // The client reconnects with the last id; it has no use for the error, which is logged.
         let events = events.map(Result::ok).take_while(|e| std::future::ready(e.is_some()));
         let events = events.flat_map(stream::iter).take_until(stop);
         let sent = stream::iter([begin]).chain(events).boxed();
         let sent = EventStream::new(sent).to_event(|sent: Sent| match sent {
-            // An id without data: clients remember it and hand nothing to their listeners.
+            // Clients remember an id without data and pass nothing to their listeners.
             Sent::Position(position) => Event::message("").id(position),
             Sent::Event(event) => {
                 let json = event.to_json().unwrap_or_default().to_string();

@@ -1,4 +1,4 @@
-//! Stock: how much there is, who changed it and why.
+//! Stock, and the audit of its changes.
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{
@@ -25,55 +25,55 @@ use crate::door::{
 /// The operations about stock.
 pub struct Inventory;
 
-/// What is on hand.
+/// A new quantity on hand.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct SetInventoryQuantity {
-    /// Needed where the product has variants.
+    /// Required if the product has variants.
     #[oai(nullable)]
     variant_id: Option<Uuid>,
-    /// How many there are, 0 or more.
+    /// The quantity on hand, 0 or more.
     quantity: i32,
-    /// Why; kept in the audit.
+    /// The reason, which is recorded in the audit.
     reason: String,
 }
 
-/// A difference.
+/// A change of the quantity on hand.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct AdjustInventory {
-    /// Needed where the product has variants.
+    /// Required if the product has variants.
     #[oai(nullable)]
     variant_id: Option<Uuid>,
-    /// How many more, or fewer if negative.
+    /// The difference; negative to reduce the quantity.
     adjustment: i32,
-    /// Why; kept in the audit.
+    /// The reason, which is recorded in the audit.
     reason: String,
 }
 
-/// A promise by hand.
+/// A manual reservation.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct ReserveInventory {
-    /// Needed where the product has variants.
+    /// Required if the product has variants.
     #[oai(nullable)]
     variant_id: Option<Uuid>,
-    /// How many, 1 or more.
+    /// The quantity, 1 or more.
     quantity: i32,
-    /// The order they are for.
+    /// The order for which the stock is reserved.
     order_id: Uuid,
 }
 
-/// What was promised by hand, given back.
+/// The release of a manual reservation.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct ReleaseInventory {
-    /// Needed where the product has variants.
+    /// Required if the product has variants.
     #[oai(nullable)]
     variant_id: Option<Uuid>,
-    /// How many, 1 or more.
+    /// The quantity, 1 or more.
     quantity: i32,
-    /// Why; kept in the audit.
+    /// The reason, which is recorded in the audit.
     reason: String,
 }
 
@@ -83,13 +83,13 @@ struct ReleaseInventory {
 struct StockShape {
     product_id: Uuid,
     variant_id: Option<Uuid>,
-    /// How many there are.
+    /// The quantity on hand.
     on_hand: i32,
-    /// How many of them are promised.
+    /// The reserved quantity.
     reserved: i32,
-    /// How many can still be promised.
+    /// The available quantity: on hand and not reserved.
     available: i32,
-    /// Fewer available than this is low.
+    /// The stock is low if fewer than this are available.
     low_stock_threshold: i32,
 }
 
@@ -106,7 +106,7 @@ impl From<Stock> for StockShape {
     }
 }
 
-/// All stocks of a product: one, or one for each variant.
+/// The stock of a product: one entry, or one for each variant.
 #[derive(Debug, Object)]
 struct Stocks {
     items: Vec<StockShape>,
@@ -118,7 +118,7 @@ struct Stocks {
 struct ChangeShape {
     /// `set`, `adjusted`, `reserved`, `released` or `deducted`.
     change: String,
-    /// Who did it.
+    /// The caller who made the change.
     actor: Uuid,
     reason: String,
     order_id: Option<Uuid>,
@@ -147,7 +147,7 @@ impl From<AuditRow> for ChangeShape {
 
 #[OpenApi(prefix_path = "/v1/products", tag = "Group::Inventory")]
 impl Inventory {
-    /// Set what is on hand.
+    /// Set the quantity on hand.
     #[oai(path = "/:productId/inventory", method = "put", operation_id = "setInventoryQuantity")]
     async fn set(
         &self,
@@ -167,7 +167,7 @@ impl Inventory {
             .await
     }
 
-    /// Change what is on hand by a difference.
+    /// Change the quantity on hand by a difference.
     #[oai(path = "/:productId/inventory/adjust", method = "post", operation_id = "adjustInventory")]
     async fn adjust(
         &self,
@@ -187,7 +187,7 @@ impl Inventory {
             .await
     }
 
-    /// Promise stock to an order by hand.
+    /// Reserve stock for an order manually.
     #[oai(
         path = "/:productId/inventory/reserve",
         method = "post",
@@ -211,7 +211,7 @@ impl Inventory {
             .await
     }
 
-    /// Give back what was promised by hand.
+    /// Release stock that was reserved manually.
     #[oai(
         path = "/:productId/inventory/release",
         method = "post",
@@ -235,7 +235,7 @@ impl Inventory {
             .await
     }
 
-    /// The stock of a product.
+    /// Get the stock of a product.
     #[oai(path = "/:productId/inventory", method = "get", operation_id = "getInventory")]
     async fn get(
         &self,
@@ -250,7 +250,7 @@ impl Inventory {
         Ok(Done::new(&Stocks { items: stocks.into_iter().map(Into::into).collect() }))
     }
 
-    /// Every change of a stock, newest first.
+    /// List the changes of a product's stock, newest first.
     #[oai(
         path = "/:productId/inventory/audit",
         method = "get",

@@ -1,4 +1,4 @@
-//! One file per resource: its shapes, its handlers, and the `match` from refusals to problems.
+//! The API's resources, one file each: request and response types, handlers, and the `match` that maps refusals to problems.
 
 pub mod carts;
 pub mod catalogue;
@@ -15,7 +15,7 @@ pub mod webhooks;
 
 use poem_openapi::Tags;
 
-/// How the operations are grouped in the document.
+/// The groups of operations in the OpenAPI document.
 #[derive(Tags)]
 pub enum Group {
     /// People with accounts, their addresses and payment methods.
@@ -28,11 +28,11 @@ pub enum Group {
     Carts,
     /// Orders.
     Orders,
-    /// Long-running work a command started.
+    /// Long-running work that a command has started.
     Operations,
-    /// What operators see.
+    /// Reads for operators.
     Operators,
-    /// What other systems call.
+    /// Endpoints that other systems call.
     Webhooks,
     /// The server itself.
     System,

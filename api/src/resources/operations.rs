@@ -1,8 +1,8 @@
-//! Operations: long-running work that a command has begun, from the first 202 to its end.
+//! Operations: the long-running work of a command, from the first 202 to its end.
 //!
-//! An operation is a saga's instance seen by whoever asked for it. Waiting for its end costs one
-//! primary-key read now and then; the engine's own hint wakes the waiter when it ends in this
-//! process, so the reads are only the safety net for ends in another.
+//! An operation is an instance of a saga as its caller sees it. A request that waits for the end reads the instance by
+//! primary key now and then. If the instance ends in this process, the engine wakes the request at once; the
+//! reads are needed only for instances that end in another process.
 
 use std::time::Duration;
 
@@ -40,50 +40,50 @@ use crate::door::{
     reply::{Done, Reply, described},
 };
 
-/// The longest time between two looks while waiting.
+/// The longest time between two reads of an instance while a request waits.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The operations about operations.
 pub struct Operations;
 
-/// Long-running work that a command has begun.
+/// Long-running work that a command has started.
 #[derive(Debug, Clone, Object)]
 #[oai(rename = "Operation", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub struct OperationShape {
-    /// Its id.
+    /// The operation's id.
     pub id: Uuid,
     /// The saga's name: `place-order`.
     kind: String,
-    /// The id of what it is about: the order's.
+    /// The id of the operation's subject, such as an order.
     subject: String,
     /// `running`, `succeeded`, `failed` or `needs_attention`.
     status: String,
-    /// What it waits on, with what belongs to it. Absent at the end.
+    /// What the operation waits on, with details. Absent once it has ended.
     waiting_on: Option<Any<Value>>,
-    /// What the customer must do now.
+    /// The action that the customer must take.
     action: Option<Action>,
-    /// What came of it: the order.
+    /// The result: the order.
     result: Option<Any<Value>>,
-    /// Why it failed.
+    /// The reason why it failed.
     problem: Option<Any<Value>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
 
-/// What the customer must do now.
+/// An action that the customer must take.
 #[derive(Debug, Clone, Object)]
 #[oai(rename = "OperationAction", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct Action {
     /// `approve_payment`.
     #[oai(rename = "type")]
     kind: String,
-    /// Where to send the customer. Only the customer sees it: whoever opens it can approve.
+    /// The page to which the customer must go. Only the customer sees this link, because anyone who opens it can approve.
     url: OwnersOnly<String>,
     expires_at: Option<DateTime<Utc>>,
 }
 
 impl OperationShape {
-    /// An operation that has begun a moment ago. Its time is that in its id, so this needs no look.
+    /// An operation that was just started. Its start time comes from its id, so this needs no query.
     pub fn begun(id: Uuid, kind: &str, subject: Uuid) -> Self {
         let at = time_in(id);
         Self {
@@ -100,7 +100,7 @@ impl OperationShape {
         }
     }
 
-    /// The 202 that answers its command.
+    /// The 202 answer of the operation's command.
     pub fn accepted(&self, caller: &Caller) -> Reply<202, Self> {
         Reply::to(caller, self).at(format!("/v1/operations/{}", self.id))
     }
@@ -114,11 +114,11 @@ fn time_in(id: Uuid) -> DateTime<Utc> {
         .unwrap_or_default()
 }
 
-/// The answer to a command that begins an operation: 202, or its end if the client waited for it.
+/// The answer to a command that starts an operation: 202, or the result if the client waited for the end.
 pub enum Begun<const FINAL: u16> {
-    /// It goes on.
+    /// The operation continues.
     Accepted(Reply<202, OperationShape>),
-    /// It succeeded in time.
+    /// The operation succeeded within the wait.
     Ended(Reply<FINAL, OrderShape>),
 }
 
@@ -143,8 +143,8 @@ impl<const FINAL: u16> ApiResponse for Begun<FINAL> {
     }
 }
 
-/// Waits for the end of the operation that was `accepted`, if the client would rather wait. An end
-/// in time is the answer; so is, as 202, that a person must act first.
+/// Waits for the end of the `accepted` operation, if the client asked to wait. If the operation ends within
+/// the wait, returns its result. If it needs the customer first, returns 202 with the action.
 pub async fn wait<const FINAL: u16>(
     door: &Door,
     caller: &Caller,
@@ -170,7 +170,7 @@ pub async fn wait<const FINAL: u16>(
     }
 }
 
-/// Looks until the instance has ended, needs a person, or the time is up.
+/// Reads the instance until it has ended or needs a person, or the time is up.
 async fn settled(door: &Door, id: Uuid, until: Instant) -> Result<Option<Summary>, Problem> {
     let mut ended = door.engine.watch(id);
     loop {
@@ -180,21 +180,21 @@ async fn settled(door: &Door, id: Uuid, until: Instant) -> Result<Option<Summary
             return Ok(settled);
         }
         tokio::select! {
-            // An error says that nobody tells any more: then the clock does.
+            // An error means that there will be no wake-up: then wait for the time to pass.
             Ok(()) = ended.changed() => {}
             () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
         }
     }
 }
 
-/// An operation with its end, as one caller may see it.
+/// An operation as one caller may see it, with its result if it has ended.
 struct Seen {
     operation: OperationShape,
     order: Option<OrderShape>,
     refusal: Option<Problem>,
 }
 
-/// What the caller may see of an instance; `None`: nothing, it is somebody else's. 1 round trip,
+/// Reads what the caller may see of an instance. `None` if it belongs to another customer. 1 round trip,
 /// 1 more while a customer must act.
 async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>, Problem> {
     let about_order = [PlaceOrder::NAME, CancelOrder::NAME].contains(&saga.name.as_str());
@@ -236,7 +236,7 @@ async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>
     Ok(Some(Seen { operation, order, refusal }))
 }
 
-/// The problem is the operation's, not a request's.
+/// The problem with which an operation failed. It belongs to the operation, not to a request.
 fn without_request(mut problem: Value) -> Value {
     if let Some(fields) = problem.as_object_mut() {
         fields.remove("requestId");
@@ -270,7 +270,7 @@ fn approval(state: &Value) -> Option<Action> {
     }
 }
 
-/// Why an operation failed, as the refusal of the command that began it.
+/// The reason why an operation failed, as the problem that its command would have returned.
 fn refusal(saga: &Summary) -> Problem {
     use place_order::Reason;
     if saga.name == CancelOrder::NAME && saga.status != "abandoned" {
@@ -280,7 +280,7 @@ fn refusal(saga: &Summary) -> Problem {
     match reason {
         _ if saga.status == "abandoned" => Problem::conflict(
             "operation_abandoned",
-            "An operator has ended this operation; ask the shop what became of it.",
+            "An operator has ended this operation; ask the shop about its result.",
         ),
         Some(Reason::PaymentFailed(why)) => Problem::new(
             poem::http::StatusCode::PAYMENT_REQUIRED,
@@ -290,11 +290,11 @@ fn refusal(saga: &Summary) -> Problem {
         Some(Reason::Cancelled) => {
             Problem::conflict("order_cancelled", "The order was cancelled while it was placed.")
         }
-        None => Problem::conflict("operation_failed", "The operation was taken back."),
+        None => Problem::conflict("operation_failed", "The operation was undone."),
     }
 }
 
-/// Why an order was not cancelled although that was accepted while it was being placed.
+/// The reason why an order was not cancelled although the cancellation was accepted while the order was being placed.
 fn not_cancelled(saga: &Summary) -> Problem {
     use cancel_order::Reason;
     let reason = saga.reason.clone().and_then(|reason| serde_json::from_value(reason).ok());
@@ -304,10 +304,10 @@ fn not_cancelled(saga: &Summary) -> Problem {
             "The order had failed before it could be cancelled; nothing was charged.",
         ),
         Some(Reason::OrderShipped) => {
-            Problem::conflict("already_shipped", "The order was shipped already.")
+            Problem::conflict("already_shipped", "The order was already shipped.")
         }
         Some(Reason::GaveUp) | None => {
-            Problem::conflict("operation_failed", "The operation was taken back.")
+            Problem::conflict("operation_failed", "The operation was undone.")
         }
     }
 }
@@ -318,7 +318,7 @@ fn unknown() -> Problem {
 
 #[OpenApi(prefix_path = "/v1/operations", tag = "Group::Operations")]
 impl Operations {
-    /// Where an operation stands.
+    /// Get an operation.
     #[oai(path = "/:operationId", method = "get", operation_id = "getOperation")]
     async fn get(
         &self,
@@ -330,7 +330,7 @@ impl Operations {
         Ok(Done::to(&by, &seen.operation))
     }
 
-    /// An operation as it goes on: an event for each change, the last one at its end.
+    /// Stream an operation: one event for each change, the last one at its end.
     #[oai(path = "/:operationId/events", method = "get", operation_id = "streamOperation")]
     async fn stream(
         &self,
@@ -348,7 +348,7 @@ impl Operations {
     }
 }
 
-/// The operation now and after each change, until it has ended.
+/// A stream of the operation as it is now and after each change, until it has ended.
 fn changes(
     by: By<OperationReader>,
     first: OperationShape,

@@ -1,7 +1,7 @@
-//! What operators see: instances ("sagas" in their language), their journal, and the workers.
+//! Reads for operators: instances (the API calls them sagas), their journals, and the workers.
 //!
-//! States and journals hold ids and amounts, never personal data. Links in them are masked: whoever
-//! opens the link of an approval acts in the customer's name. A last error is cut short.
+//! States and journals contain ids and amounts, never personal data. Links in them are masked, because anyone who
+//! opens an approval link acts in the customer's name. A last error is shortened.
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{
@@ -26,13 +26,13 @@ use crate::door::{
     reply::Done,
 };
 
-/// The most characters of a last error that are shown.
+/// The maximum number of characters of a last error that are shown.
 const ERROR_SHOWN: usize = 500;
 
 /// The operations for operators.
 pub struct Operators;
 
-/// Where an instance stands.
+/// The status of an instance.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename_all = "snake_case")]
 enum SagaStatus {
@@ -45,7 +45,7 @@ enum SagaStatus {
     Abandoned,
 }
 
-/// What an instance waits on.
+/// The thing that an instance waits on.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename = "SagaWaitingOn", rename_all = "snake_case")]
 enum Waiting {
@@ -60,7 +60,7 @@ enum Waiting {
     Parent,
 }
 
-/// What is claimed first when many are due.
+/// The priority of an instance: workers claim due instances of a higher priority first.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename = "SagaPriority", rename_all = "snake_case")]
 enum PriorityShape {
@@ -93,31 +93,31 @@ impl From<Priority> for PriorityShape {
 #[derive(Debug, Object)]
 #[oai(rename = "Saga", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct SagaShape {
-    /// Also the id of the operation that clients see.
+    /// The instance's id, which is also the id of the operation that clients see.
     id: Uuid,
     /// The saga's name: `place-order`.
     kind: String,
     version: i32,
-    /// What it is about: an order's id.
+    /// The instance's subject: an order's id.
     subject: String,
     /// `running`, `unwinding`, `paused`, `stuck`; final: `completed`, `unwound`, `abandoned`.
     status: String,
-    /// What it waits on, with what belongs to it. Absent when final.
+    /// What the instance waits on, with details. Absent when final.
     waiting_on: Option<Any<Value>>,
-    /// Failed tries of the step it is at.
+    /// The number of failed attempts of the current step.
     attempt: i32,
     next_attempt_at: Option<DateTime<Utc>>,
     last_error: Option<String>,
-    /// Each `name=value`.
+    /// The tags, each as `name=value`.
     tags: Vec<String>,
     priority: PriorityShape,
     /// The instance that started it.
     parent: Option<Uuid>,
-    /// When it is called off.
+    /// The time at which the instance is called off.
     deadline_at: Option<DateTime<Utc>>,
-    /// It waits or waited its turn among those of this key.
+    /// The key of the queue in which the instance waits or waited.
     queue_key: Option<String>,
-    /// Its turn has not come yet.
+    /// Whether the instance still waits in its queue.
     queued: bool,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -149,42 +149,42 @@ impl From<Summary> for SagaShape {
     }
 }
 
-/// An instance with all that was committed of it.
+/// An instance with its state, journal, attempts and effects.
 #[derive(Debug, Object)]
 #[oai(rename = "SagaDetails", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct DetailsShape {
     #[oai(flatten)]
     saga: SagaShape,
-    /// What it remembers.
+    /// The saga's state.
     state: Any<Value>,
-    /// Open undos, oldest first; unwinding takes the last first.
+    /// Open undos, oldest first. Unwinding runs the last one first.
     undos: Any<Value>,
-    /// Every commit, oldest first.
+    /// The journal: one entry per commit, oldest first.
     journal: Vec<JournalShape>,
-    /// Every try of an activity.
+    /// All attempts of activities.
     attempts: Vec<AttemptShape>,
-    /// What was done outside.
+    /// The effects outside the database, such as payments.
     effects: Vec<EffectShape>,
-    /// What was recorded of its subject, oldest first; by other sagas and commands too.
+    /// The domain events of its subject, oldest first, also those of other sagas and commands.
     events: Vec<RecordedShape>,
-    /// Instances it started, at most 1,000.
+    /// The instances that this one started, at most 1,000.
     children: Vec<Uuid>,
-    /// How many of all of them have not ended.
+    /// How many of all the started instances have not ended.
     open_children: i64,
-    /// What happens next and when, in one sentence.
+    /// One sentence that says what happens next and when.
     next: String,
 }
 
-/// One commit.
+/// One commit of an instance.
 #[derive(Debug, Object)]
 #[oai(rename = "JournalEntry", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct JournalShape {
     seq: i32,
     /// `start`, `outcome`, `attempt`, `tx`, `timer`, `signal`, `undo`, ...
     kind: String,
-    /// What happened.
+    /// The event that was applied.
     event: Option<Any<Value>>,
-    /// What was decided.
+    /// The step that the saga decided on.
     step: Option<Any<Value>>,
     /// The undo recorded with the decision, before the step ran.
     undo: Option<Any<Value>>,
@@ -204,7 +204,7 @@ impl From<&Entry> for JournalShape {
     }
 }
 
-/// Something that happened in the shop.
+/// A domain event of the shop.
 #[derive(Debug, Object)]
 #[oai(rename = "RecordedEvent", rename_all = "camelCase")]
 struct RecordedShape {
@@ -213,7 +213,7 @@ struct RecordedShape {
     sequence: i64,
     /// Its name in the catalogue: `OrderCreated`.
     name: String,
-    /// What the catalogue says it carries; what is personal is sealed.
+    /// The data that the catalogue defines for this event. Personal data is sealed.
     data: Any<Value>,
     at: DateTime<Utc>,
 }
@@ -230,7 +230,7 @@ impl From<Recorded> for RecordedShape {
     }
 }
 
-/// One try of an activity.
+/// One attempt of an activity.
 #[derive(Debug, Object)]
 #[oai(rename = "Attempt", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct AttemptShape {
@@ -243,11 +243,11 @@ struct AttemptShape {
     error: Option<String>,
 }
 
-/// Something done outside.
+/// An effect outside the database.
 #[derive(Debug, Object)]
 #[oai(rename = "Effect", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct EffectShape {
-    /// The idempotency key the provider was given.
+    /// The idempotency key that the provider was given.
     key: String,
     kind: String,
     /// The provider's own reference.
@@ -266,13 +266,13 @@ struct EffectShape {
 struct WorkerShape {
     id: Uuid,
     name: String,
-    /// The sagas it can drive, with their versions.
+    /// The sagas that the worker can drive, with their versions.
     kinds: Any<Value>,
     started_at: DateTime<Utc>,
-    /// Until when it holds its instances.
+    /// The end of the worker's lease on its instances.
     lease_until: DateTime<Utc>,
     alive: bool,
-    /// How many instances it holds.
+    /// The number of instances that the worker holds.
     holds: i64,
 }
 
@@ -290,7 +290,7 @@ impl From<WorkerRow> for WorkerShape {
     }
 }
 
-/// All workers.
+/// A list of all workers.
 #[derive(Debug, Object)]
 struct Workers {
     items: Vec<WorkerShape>,
@@ -298,7 +298,7 @@ struct Workers {
 
 #[OpenApi(prefix_path = "/v1/admin", tag = "Group::Operators")]
 impl Operators {
-    /// Instances, newest first.
+    /// List instances, newest first.
     #[oai(path = "/sagas", method = "get", operation_id = "listSagas")]
     #[expect(clippy::too_many_arguments, reason = "one argument is one query parameter")]
     async fn sagas(
@@ -308,11 +308,11 @@ impl Operators {
         status: Query<Option<SagaStatus>>,
         subject: Query<Option<String>>,
         #[oai(name = "waitingOn")] waiting_on: Query<Option<Waiting>>,
-        /// Those with this tag, `name=value`; with all of them if given several times.
+        /// Only instances with this tag, `name=value`. Give it several times to require several tags.
         #[oai(name = "tag")]
         tags: Query<Vec<String>>,
         priority: Query<Option<PriorityShape>>,
-        /// Those that this one started.
+        /// Only instances that this one started.
         parent: Query<Option<Uuid>>,
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
@@ -335,7 +335,7 @@ impl Operators {
         Ok(Done::new(&page))
     }
 
-    /// One instance: its state, journal, attempts and effects.
+    /// Get an instance with its state, journal, attempts and effects.
     #[oai(path = "/sagas/:sagaId", method = "get", operation_id = "getSaga")]
     async fn saga(
         &self,
@@ -352,7 +352,7 @@ impl Operators {
         Ok(Done::new(&shown(details, events)))
     }
 
-    /// Worker processes, with what they hold.
+    /// List worker processes and their leases.
     #[oai(path = "/workers", method = "get", operation_id = "listWorkers")]
     async fn workers(&self, by: By<ViewerUp>) -> Result<Done<Workers>, Problem> {
         let rows = inspect::workers(&by.door.db).await?;
@@ -360,15 +360,15 @@ impl Operators {
     }
 }
 
-/// JSON of a saga or an event as staff may see it.
+/// Masks the JSON of a saga or an event for staff.
 fn masked(value: Value) -> Any<Value> {
     Any(without_links(value))
 }
 
-/// A tag as `name=value`.
+/// Parses a tag of the form `name=value`.
 fn named(tag: &str) -> Result<(String, String), Problem> {
     let (name, value) = tag.split_once('=').ok_or_else(|| {
-        Problem::bad_request("invalid_parameter", "A tag is given as name=value.")
+        Problem::bad_request("invalid_parameter", "A tag must have the form name=value.")
     })?;
     Ok((name.to_owned(), value.to_owned()))
 }
@@ -389,7 +389,7 @@ fn shown(details: Details, events: Vec<Recorded>) -> DetailsShape {
     }
 }
 
-/// A journal row about an attempt, as an attempt. The step's name stands in the row that decided it.
+/// Turns a journal row about an attempt into an attempt. The step's name is in the row that decided on the step.
 fn attempt(entry: &Entry, journal: &[Entry]) -> Option<AttemptShape> {
     let number = entry.attempt?;
     let decided = journal.iter().find(|row| Some(row.seq) == entry.step_no);
@@ -426,16 +426,17 @@ fn shown_effect(effect: EffectEntry) -> EffectShape {
 fn what_next(saga: &Summary) -> String {
     let when = saga.wake_at.map_or_else(String::new, |at| format!(" at {}", at.to_rfc3339()));
     match saga.waiting_on.as_deref() {
-        None => "Nothing: it has ended.".to_owned(),
-        Some("worker") => "The next worker that has room goes on with it.".to_owned(),
-        Some("activity") => "A worker waits for the answer of the step in flight.".to_owned(),
+        None => "Nothing: the saga has ended.".to_owned(),
+        Some("worker") => "The next worker with room drives the saga.".to_owned(),
+        Some("activity") => "A worker waits for the answer of the running step.".to_owned(),
         Some("retry") => format!("The step is tried again{when}."),
         Some("timer") => format!("A timer fires{when}."),
         Some("signal") if saga.wake_at.is_some() => {
-            format!("It waits for an event from outside, until{when}.").replace("until at", "until")
+            format!("The saga waits for an event from outside, until{when}.")
+                .replace("until at", "until")
         }
-        Some("signal") => "It waits for an event from outside.".to_owned(),
-        Some("operator") => "It waits for an operator.".to_owned(),
-        Some(other) => format!("It waits on: {other}."),
+        Some("signal") => "The saga waits for an event from outside.".to_owned(),
+        Some("operator") => "The saga waits for an operator.".to_owned(),
+        Some(other) => format!("The saga waits on: {other}."),
     }
 }

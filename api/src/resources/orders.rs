@@ -1,4 +1,4 @@
-//! Orders: placing, reading, cancelling.
+//! Orders: clients place, read and cancel them.
 
 use chrono::{DateTime, Utc};
 use poem::http::StatusCode;
@@ -48,7 +48,7 @@ pub struct Orders;
 #[oai(rename = "Order", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub struct OrderShape {
     id: Uuid,
-    /// For people: `ORD-20261123-7K3M9Q`.
+    /// The order number for people: `ORD-20261123-7K3M9Q`.
     order_number: String,
     customer_id: Uuid,
     /// `placing`, `pending`, `confirmed`, `shipped`, `delivered`, `cancelled` or `failed`.
@@ -58,7 +58,7 @@ pub struct OrderShape {
     shipping_cost: MoneyShape,
     tax: MoneyShape,
     total_amount: MoneyShape,
-    /// Absent for callers who see no personal data, and once the customer was erased.
+    /// Absent for callers who may not see personal data, and after the customer was erased.
     shipping_address: Personal<Option<OrderAddress>>,
     payment: PaymentShape,
     tracking_number: Option<String>,
@@ -67,7 +67,7 @@ pub struct OrderShape {
     updated_at: DateTime<Utc>,
 }
 
-/// Where an order goes.
+/// The shipping address of an order.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct OrderAddress {
@@ -92,7 +92,7 @@ struct LineShape {
     line_total: MoneyShape,
 }
 
-/// How an order is paid.
+/// The payment of an order.
 #[derive(Debug, Object)]
 #[oai(rename = "OrderPayment", rename_all = "camelCase")]
 struct PaymentShape {
@@ -157,7 +157,7 @@ impl From<PaymentSummary> for PaymentShape {
     }
 }
 
-/// What is in the cart, to this address, paid by this method.
+/// A request to order the content of the cart, with a shipping address and a payment method.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct PlaceOrder {
@@ -166,17 +166,17 @@ struct PlaceOrder {
     payment_method_id: Uuid,
 }
 
-/// Why.
+/// A request to cancel an order.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct CancelOrder {
-    /// In the caller's words.
+    /// The reason in the caller's words.
     reason: String,
 }
 
 #[OpenApi(prefix_path = "/v1/orders", tag = "Group::Orders")]
 impl Orders {
-    /// Order what is in the cart. 8 round trips besides begin and commit: 2 for the key, 6 for the
+    /// Place an order for the content of the cart. 8 round trips besides begin and commit: 2 for the key, 6 for the
     /// command and its saga.
     #[oai(path = "/", method = "post", operation_id = "placeOrder")]
     async fn place(
@@ -209,7 +209,7 @@ impl Orders {
         operations::wait(door, &by, accepted, prefer.0).await
     }
 
-    /// Call an order off before it is shipped; its money is given back.
+    /// Cancel an order before it is shipped. The customer gets the money back.
     #[oai(path = "/:orderId/cancel", method = "post", operation_id = "cancelOrder")]
     async fn cancel(
         &self,
@@ -238,7 +238,7 @@ impl Orders {
         operations::wait(door, &by, accepted, prefer.0).await
     }
 
-    /// One order.
+    /// Get an order.
     #[oai(path = "/:orderId", method = "get", operation_id = "getOrder")]
     async fn get(
         &self,
@@ -252,7 +252,7 @@ impl Orders {
         Ok(Done::to(&by, &OrderShape::from(order)).tagged(version))
     }
 
-    /// Orders, newest first: a customer's own, or all for an admin.
+    /// List orders, newest first. A customer gets their own orders, an admin gets all.
     #[oai(path = "/", method = "get", operation_id = "listOrders")]
     async fn list(
         &self,
@@ -270,7 +270,7 @@ impl Orders {
     }
 }
 
-/// 404 `order_not_found`.
+/// The problem of an unknown order: 404 `order_not_found`.
 pub fn unknown_order() -> Problem {
     Problem::not_found("order_not_found", "There is no such order.")
 }

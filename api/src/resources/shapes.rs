@@ -1,4 +1,4 @@
-//! Shapes that several resources share.
+//! Types that several resources share.
 
 use poem_openapi::Object;
 use stepwise_engine::{SignalError, StartError};
@@ -28,7 +28,7 @@ impl From<Money> for MoneyShape {
 }
 
 impl MoneyShape {
-    /// The amount as the shop counts; `code` at `pointer` if it is none.
+    /// Parses the amount. An invalid one is a problem with `code` at `pointer`.
     pub fn read(&self, pointer: &str, code: &'static str) -> Result<Money, Problem> {
         let money = self.parse();
         money.map_err(|why| Problem::field(pointer, code, why.to_string()))
@@ -41,7 +41,7 @@ impl MoneyShape {
     }
 }
 
-/// A text a command could not take, as 422 at its field.
+/// The problem of a text that a command does not accept: 422 at the text's field.
 pub fn bad_field(bad: BadField) -> Problem {
     let code = match bad.problem {
         BadText::Missing => "missing_field",
@@ -52,12 +52,12 @@ pub fn bad_field(bad: BadField) -> Problem {
     Problem::field(&format!("/{}", bad.field), code, bad.to_string())
 }
 
-/// A saga that could not be started. Another one about the same thing is a race that the caller may
-/// try again; all else is our fault.
+/// The problem of a saga that could not be started. If another saga with the same subject is running, 409; every other cause
+/// is a bug.
 pub fn not_started(error: StartError) -> Problem {
     match error {
         StartError::AlreadyOpen { .. } => {
-            Problem::conflict("operation_in_progress", "The same is being done already.")
+            Problem::conflict("operation_in_progress", "The same operation is already running.")
         }
         StartError::Database(error) => error.into(),
         StartError::Unknown(_)
@@ -65,13 +65,13 @@ pub fn not_started(error: StartError) -> Problem {
         | StartError::OverLimit(_)
         | StartError::Unstorable(_)
         | StartError::Step(_) => {
-            tracing::error!(%error, "a saga could not be started");
+            tracing::error!(%error, "cannot start a saga");
             Problem::internal()
         }
     }
 }
 
-/// A saga that could not be told.
+/// The problem of a signal that a saga could not be sent.
 pub fn not_signalled(error: SignalError) -> Problem {
     match error {
         SignalError::Database(error) => error.into(),
@@ -80,7 +80,7 @@ pub fn not_signalled(error: SignalError) -> Problem {
         | SignalError::OverLimit(_)
         | SignalError::Unstorable(_)
         | SignalError::Broken(_) => {
-            tracing::error!(%error, "a saga could not be told");
+            tracing::error!(%error, "cannot send a saga a signal");
             Problem::internal()
         }
     }

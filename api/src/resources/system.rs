@@ -1,4 +1,4 @@
-//! Whether the server lives, and whether it can work.
+//! Health of the server: whether it is alive, and whether it is ready.
 
 use poem_openapi::{Object, OpenApi};
 
@@ -11,10 +11,10 @@ use crate::{
 /// The operations about the server itself.
 pub struct System;
 
-/// That a question was answered at all.
+/// The answer of a live server.
 #[derive(Debug, Object)]
 struct Health {
-    /// Always `ok`: what is not ok is a problem.
+    /// Always `ok`; any other state is answered with a problem.
     status: String,
     /// The version of the program.
     version: String,
@@ -26,10 +26,10 @@ impl Health {
     }
 }
 
-/// That the process can work, and how its other parts are.
+/// The answer of a ready process, with the states of its other parts.
 #[derive(Debug, Object)]
 struct Ready {
-    /// Always `ok`: a process that cannot take requests answers with a problem.
+    /// Always `ok`; a process that is not ready answers with a problem.
     status: String,
     version: String,
     worker: PartShape,
@@ -38,13 +38,13 @@ struct Ready {
     broker: PartShape,
 }
 
-/// How one part is.
+/// The state of one part.
 #[derive(Debug, Object)]
 #[oai(rename = "Part", skip_serializing_if_is_none)]
 struct PartShape {
-    /// `ok`, `away`, or `elsewhere`: this process does not run or use it.
+    /// `ok`, `away`, or `elsewhere` if this process does not use the part.
     state: String,
-    /// Why it is away.
+    /// The reason why it is away.
     reason: Option<String>,
 }
 
@@ -61,18 +61,18 @@ impl From<PartState> for PartShape {
 
 #[OpenApi(tag = "Group::System")]
 impl System {
-    /// Whether the process lives. Asks nobody.
+    /// Check whether the process is alive. Uses nothing outside the process.
     #[oai(path = "/healthz", method = "get", operation_id = "health")]
     async fn health(&self, _by: Anyone) -> Result<Done<Health>, Problem> {
         Ok(Done::new(&Health::ok()))
     }
 
-    /// Whether the process can take requests: the database answers, and the process was not told to
-    /// stop. The other parts are shown only; an order placed while one of them is away goes on later.
+    /// Check whether the process is ready for requests: the database answers, and the process was not told to
+    /// stop. The states of the other parts are only shown; an order placed while one of them is away continues later.
     #[oai(path = "/readyz", method = "get", operation_id = "ready")]
     async fn ready(&self, by: Anyone) -> Result<Done<Ready>, Problem> {
         if by.door.stopping.is_cancelled() {
-            return Err(Problem::unavailable("stopping", "The process is about to end."));
+            return Err(Problem::unavailable("stopping", "The process is about to stop."));
         }
         sqlx::query("-- ready\nselect 1").execute(&by.door.db).await?;
         let Health { status, version } = Health::ok();

@@ -24,7 +24,7 @@ use crate::door::{
 /// The operations about addresses and payment methods.
 pub struct Wallet;
 
-/// Where parcels go.
+/// A new shipping address.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct AddShippingAddress {
@@ -35,11 +35,11 @@ struct AddShippingAddress {
     state: String,
     /// ZIP or ZIP+4.
     postal_code: String,
-    /// Two letters; the shop ships within its own country only.
+    /// Two letters. The shop ships within its own country only.
     country: String,
 }
 
-/// Where parcels go.
+/// A saved shipping address.
 #[derive(Debug, Object)]
 #[oai(rename = "ShippingAddress", rename_all = "camelCase")]
 struct AddressShape {
@@ -74,7 +74,7 @@ struct Addresses {
     items: Vec<AddressShape>,
 }
 
-/// A way to pay, as the gateway's own form gave it: never a card number.
+/// A new payment method, as the gateway's form returned it. It never contains a card number.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct AddPaymentMethod {
@@ -86,7 +86,7 @@ struct AddPaymentMethod {
     last4: String,
 }
 
-/// A way to pay.
+/// A payment method.
 #[derive(Debug, Object)]
 #[oai(rename = "PaymentMethod", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct MethodShape {
@@ -150,7 +150,7 @@ impl Wallet {
             .await
     }
 
-    /// All saved addresses.
+    /// List all saved addresses.
     #[oai(path = "/:customerId/addresses", method = "get", operation_id = "listAddresses")]
     async fn addresses(
         &self,
@@ -163,7 +163,7 @@ impl Wallet {
         Ok(Done::new(&Addresses { items: items.into_iter().map(Into::into).collect() }))
     }
 
-    /// Remove an address; orders that go there keep their copy.
+    /// Remove an address. Orders keep their copy of it.
     #[oai(
         path = "/:customerId/addresses/:addressId",
         method = "delete",
@@ -215,7 +215,7 @@ impl Wallet {
             .await
     }
 
-    /// All saved payment methods.
+    /// List all saved payment methods.
     #[oai(
         path = "/:customerId/payment-methods",
         method = "get",
@@ -232,7 +232,7 @@ impl Wallet {
         Ok(Done::new(&Methods { items: items.into_iter().map(Into::into).collect() }))
     }
 
-    /// Remove a payment method; what was paid with it stays as it is.
+    /// Remove a payment method. Payments that were made with it are not affected.
     #[oai(
         path = "/:customerId/payment-methods/:paymentMethodId",
         method = "delete",

@@ -1,4 +1,4 @@
-//! What other systems call: signed, verified before a byte of it is understood, taken in once.
+//! Webhooks, which other systems call. A webhook's signature is verified before its body is parsed, and each event is processed once.
 
 use std::time::SystemTime;
 
@@ -20,17 +20,17 @@ use crate::door::{
     reply::{Reply, described},
 };
 
-/// The operations other systems call.
+/// The operations that other systems call.
 pub struct Webhooks;
 
-/// That an event was taken in.
+/// The receipt of an event.
 #[derive(Debug, Object)]
 struct Received {
-    /// `received`, or `parked`: kept for a person, because it does not fit our books.
+    /// `received`, or `parked` if the event matches no payment and was stored for a person.
     status: String,
 }
 
-/// 200 for what was taken in, 202 for what was parked.
+/// 200 for an event that was received, 202 for one that was parked.
 enum Reaction {
     Taken(Reply<200, Received>),
     Parked(Reply<202, Received>),
@@ -56,7 +56,7 @@ impl ApiResponse for Reaction {
     }
 }
 
-/// A body as it was sent, with its signature.
+/// The unparsed body of a webhook, with its signature.
 struct Signed {
     body: Vec<u8>,
     signature: Option<String>,
@@ -69,7 +69,9 @@ impl<'a> ApiExtractor<'a> for Signed {
 
     fn request_meta() -> Option<MetaRequest> {
         let event = MetaSchema {
-            description: Some("An event in the gateway's own format, signed in its own scheme."),
+            description: Some(
+                "An event in the gateway's format, signed with the gateway's scheme.",
+            ),
             ..MetaSchema::new("object")
         };
         Some(MetaRequest {
@@ -94,10 +96,10 @@ impl<'a> ApiExtractor<'a> for Signed {
 
 #[OpenApi(prefix_path = "/v1/webhooks", tag = "Group::Webhooks")]
 impl Webhooks {
-    /// An event of the payment gateway.
+    /// Receive an event of the payment gateway.
     #[oai(path = "/gateway", method = "post", operation_id = "receiveGatewayWebhook")]
     async fn gateway(&self, by: Anyone, sent: Signed) -> Result<Reaction, Problem> {
-        // The sender signs with its own clock, so ours is the real one, not the shop's.
+        // The sender signs with real time, so the check uses the system's clock, not the shop's, which tests can move.
         let now = DateTime::<Utc>::from(SystemTime::now());
         let secrets = &by.door.webhook_secrets;
         let event = webhook::receive(sent.signature.as_deref(), &sent.body, secrets, now)

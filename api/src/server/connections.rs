@@ -1,4 +1,4 @@
-//! How many connections there are, in total and per origin.
+//! Counts and limits the open connections, in total and per origin.
 
 use std::{
     collections::HashMap,
@@ -8,12 +8,12 @@ use std::{
 
 use crate::door::origin::Origin;
 
-/// The most connections at once.
+/// The limits of open connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// In total.
+    /// The limit of all connections together.
     pub total: usize,
-    /// From one address (of IPv6: from one /64 network).
+    /// The limit of connections from one address (for IPv6: from one /64 network).
     pub per_address: usize,
 }
 
@@ -39,7 +39,7 @@ struct Open {
     by_origin: HashMap<Origin, usize>,
 }
 
-/// Why a connection is refused.
+/// The reason why a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TooMany {
     InTotal,
@@ -47,7 +47,7 @@ pub(super) enum TooMany {
 }
 
 impl TooMany {
-    /// As it stands in the metric `http_connections_refused_total`.
+    /// The reason's label in the metric `http_connections_refused_total`.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::InTotal => "total",
@@ -56,7 +56,7 @@ impl TooMany {
     }
 }
 
-/// An open connection's place; dropping it gives the place back.
+/// The place of an open connection. Dropping it gives the place back.
 #[derive(Debug)]
 pub(super) struct Place {
     counts: Arc<Counts>,

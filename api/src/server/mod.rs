@@ -1,9 +1,9 @@
-//! The HTTP server: listens, serves HTTP/1.1, and ends in good order.
+//! The HTTP server: listens, serves HTTP/1.1, and shuts down gracefully.
 //!
-//! Each connection is a task with time limits on what the client must do (`socket`), and has a place
-//! among those that may be open at once (`connections`). When the process is told to stop, `/readyz`
-//! answers 503 at once, the listener closes after [`ServerSettings::stop_delay`] (so that a load
-//! balancer can look elsewhere first), and running requests get 10 s to end.
+//! Each connection is a task with time limits for the client (`socket`). The number of open connections is limited
+//! (`connections`). When the process is told to stop, `/readyz` answers 503 at once, the listener closes after
+//! [`ServerSettings::stop_delay`] (so that a load balancer can stop sending requests first), and running
+//! requests get 10 s to end.
 
 mod connections;
 mod socket;
@@ -45,39 +45,39 @@ use self::{
 };
 use crate::{door::Door, routes};
 
-/// How long requests may still run once the listener is closed.
+/// How long requests may run once the listener is closed.
 const GRACE: Duration = Duration::from_secs(10);
-/// The longest head of a request, in bytes; a longer one is a 431.
+/// The longest head of a request, in bytes. A longer one gets 431.
 const HEAD_LIMIT: usize = 64 * 1024;
 /// The wait after a connection could not be accepted; it doubles up to [`LONGEST_WAIT`].
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// The longest wait after a connection could not be accepted.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a request waits for a connection to the database before it is a 503. Milliseconds.
+/// How long a request waits for a connection to the database before it gets 503, in milliseconds.
 const ACQUIRE_MS: u64 = 1_500;
 
-/// The answer to a connection that is one too many.
+/// The answer to a connection over the limit.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\
     retry-after: 1\r\nconnection: close\r\n\r\n";
 
-/// What whoever runs the server decides.
+/// The settings of the server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ServerSettings {
-    /// The most connections at once.
+    /// The limits of open connections.
     pub connections: ConnectionLimits,
-    /// How long a client may take.
+    /// The time limits for clients.
     pub times: TimeLimits,
-    /// How long requests are still taken after `/readyz` has begun to answer 503.
+    /// How long requests are still accepted after `/readyz` has begun to answer 503.
     pub stop_delay: Duration,
 }
 
-/// The front door's pool.
+/// Opens the front door's pool.
 pub fn pool(options: PgConnectOptions, connections: u32) -> PgPool {
     database::pool(options, Waits::USUAL, connections, Duration::from_millis(ACQUIRE_MS))
 }
 
-/// Serves the front door on `listener` until the door's process is told to stop, then lets running
+/// Serves the front door on `listener` until the process is told to stop, then lets running
 /// requests end.
 pub async fn serve(
     listener: TcpListener,
@@ -104,7 +104,7 @@ pub async fn serve(
         () = stopping => {}
     }
     drop(listener);
-    // Streams end, and whoever waits for an operation's end is answered.
+    // Streams end now, and requests that wait for an operation's end are answered.
     door.stop.cancel();
     server.close().await;
     sweeper.abort();
@@ -117,15 +117,15 @@ struct Server<E> {
     local: Addr,
     settings: ServerSettings,
     connections: Connections,
-    /// Connections close after the request that they are at.
+    /// When cancelled, each connection closes after its current request.
     closing: CancellationToken,
-    /// Connections close at once.
+    /// When cancelled, all connections close at once.
     ending: CancellationToken,
     running: TaskTracker,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Server<E> {
-    /// Accepts connections for ever.
+    /// Accepts connections; never returns.
     async fn accept_all(&self, listener: &TcpListener) {
         let mut trouble = Trouble::default();
         loop {
@@ -139,7 +139,7 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
         }
     }
 
-    /// Serves a new connection, unless it is one too many.
+    /// Serves a new connection, or refuses it if it is over the limit.
     fn admit(&self, stream: TcpStream, from: SocketAddr) {
         let place = match self.connections.admit(from.ip()) {
             Ok(place) => place,
@@ -147,7 +147,7 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
                 let reason = too_many.reason();
                 metrics::counter!("http_connections_refused_total", "reason" => reason)
                     .increment(1);
-                // As good as it can be done without waiting for this client.
+                // Best effort: the server does not wait for this client.
                 let _ = stream.try_write(REFUSAL);
                 return;
             }
@@ -168,7 +168,7 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
     ) -> impl Future<Output = ()> + Send + use<E> {
         let (app, local) = (Arc::clone(&self.app), self.local.clone());
         let turns = Turns::default();
-        // Answers are written whole: waiting for more to send would only delay them.
+        // An answer is written in one piece, so waiting for more bytes to send would only delay it.
         let _ = stream.set_nodelay(true);
         let socket = Socket::new(stream, self.settings.times, turns.clone());
         let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -206,14 +206,14 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
         self.running.close();
         if tokio::time::timeout(GRACE, self.running.wait()).await.is_err() {
             let left = self.running.len();
-            tracing::warn!(left, "requests were still running and are cut off");
+            tracing::warn!(left, "requests were still running; their connections are closed");
             self.ending.cancel();
             self.running.wait().await;
         }
     }
 }
 
-/// Lasts from the arrival of a request's head until its answer has been handed over whole.
+/// Exists from the arrival of a request's head until hyper has taken the whole answer.
 struct Answering(Turns);
 
 impl Drop for Answering {
@@ -222,7 +222,7 @@ impl Drop for Answering {
     }
 }
 
-/// The body of an answer; it is dropped when the last of it was handed over.
+/// The body of an answer, which is dropped when hyper has taken its last part.
 struct AnswerBody<B> {
     body: B,
     _answering: Answering,
@@ -248,7 +248,7 @@ impl<B: Body + Unpin> Body for AnswerBody<B> {
     }
 }
 
-/// A time in which no connection can be accepted, as when the process is out of file descriptors.
+/// A period in which no connection can be accepted, for example because the process is out of file descriptors.
 /// It is logged when it begins and when it ends.
 #[derive(Default)]
 struct Trouble {
@@ -260,7 +260,7 @@ impl Trouble {
     async fn wait_out(&mut self, error: &io::Error) {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
-            // About the one connection, not about the listener.
+            // This error is about one connection, not about the listener.
             return;
         }
         if self.since.is_none() {
@@ -280,11 +280,11 @@ impl Trouble {
     }
 }
 
-/// Drops expired answers, old counts and quiet callers, once a minute.
+/// Once a minute, deletes expired answers, old counts of log-in attempts and counts of quiet callers.
 async fn sweep(door: Arc<Door>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
-    let answers = Failing::new("expired answers cannot be dropped");
-    let counts = Failing::new("old counts of log-in attempts cannot be dropped");
+    let answers = Failing::new("cannot delete expired answers");
+    let counts = Failing::new("cannot delete old counts of log-in attempts");
     while door.stop.run_until_cancelled(minute.tick()).await.is_some() {
         door.limits.tidy();
         match in_time(crate::door::idempotency::purge(&door.db)).await {

@@ -1,8 +1,8 @@
-//! A connection's socket, which gives up on a silent peer.
+//! The socket of a connection, with time limits for the peer.
 //!
-//! hyper reads and writes through this; what takes too long is an I/O error, which ends the
-//! connection. While a request is being answered nothing is timed here but writing: the handler has
-//! time limits of its own.
+//! hyper reads and writes through this socket. A read or write that takes too long is an I/O error, which ends the
+//! connection. While a request is being answered only writes have a limit here: the handler has time limits of
+//! its own.
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -22,15 +22,15 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// How long a connection may take for what.
+/// The time limits of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeLimits {
-    /// From the first byte of a request to the end of its headers. A new connection must send a whole
-    /// head within the same time.
+    /// The time from the first byte of a request to the end of its headers. A new connection must send its first
+    /// head within this time, too.
     pub head: Duration,
-    /// From an answer to the first byte of the next request.
+    /// The time from an answer to the first byte of the next request.
     pub idle: Duration,
-    /// How long the peer may take nothing of an answer.
+    /// How long the peer may accept no bytes of an answer.
     pub write: Duration,
 }
 
@@ -41,13 +41,13 @@ impl Default for TimeLimits {
     }
 }
 
-/// How long what the peer still sends is read and dropped after our side is closed, so that the
-/// answer arrives: closing a socket with unread bytes resets it.
+/// How long the server reads and drops bytes of the peer after it has closed its own side. Without this the answer might
+/// not arrive: closing a socket with unread bytes resets the connection.
 const LINGER: Duration = Duration::from_millis(500);
-/// The most bytes that are read and dropped.
+/// The maximum number of bytes that are read and dropped.
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// Counts the requests of one connection as they begin and end: an odd number while one is being
+/// Counts the beginnings and ends of a connection's requests. The count is odd while a request is being
 /// answered.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Turns(Arc<State>);
@@ -55,13 +55,13 @@ pub(super) struct Turns(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     count: AtomicU64,
-    /// Woken at each turn: hyper does not read again before there is something to read, so the clock
-    /// of the next request would not start.
+    /// The task to wake at each turn. Without a wake-up hyper would not read before there are bytes to read, and the
+    /// time limit of the next request would not start.
     reader: AtomicWaker,
 }
 
 impl Turns {
-    /// A request's head has arrived, or its answer is complete.
+    /// Counts a turn: a request's head has arrived, or its answer is complete.
     pub(super) fn turn(&self) {
         self.0.count.fetch_add(1, Ordering::Release);
         self.0.reader.wake();
@@ -79,12 +79,12 @@ pub(super) struct Socket {
     turns: Turns,
     /// The turn that `read_by` belongs to.
     turn: u64,
-    /// The first byte of the next request is there.
+    /// Whether the first byte of the next request has arrived.
     head_begun: bool,
     read_by: Pin<Box<Sleep>>,
-    /// Set while the peer takes nothing.
+    /// The time limit of the peer; set while the peer accepts no bytes.
     write_by: Option<Pin<Box<Sleep>>>,
-    /// Set once our side is closed: bytes that may still be dropped, and until when.
+    /// Set once the server has closed its side: the number of bytes that may still be dropped, and the time limit.
     lingering: Option<(usize, Pin<Box<Sleep>>)>,
 }
 
@@ -100,7 +100,7 @@ impl Socket {
         self.turn % 2 == 1
     }
 
-    /// Starts the clock of the next request once the last one is answered.
+    /// Starts the time limit of the next request once the last one is answered.
     fn notice_turn(&mut self) {
         let turn = self.turns.now();
         if turn != self.turn {
@@ -110,7 +110,7 @@ impl Socket {
         }
     }
 
-    /// Starts the clock when the peer takes nothing, stops it when the peer takes something.
+    /// Starts the time limit for writes when the peer accepts no bytes, and ends it when the peer accepts some.
     fn timed<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -195,7 +195,7 @@ impl AsyncWrite for Socket {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     *left = left.saturating_sub(buffer.filled().len());
                 }
-                // The peer has closed its side too, or is gone.
+                // The peer has closed its side too, or has gone away.
                 Poll::Ready(_) => break,
                 Poll::Pending => {
                     ready!(until.as_mut().poll(context));

@@ -1,4 +1,4 @@
-//! One verb over many sagas, on a terminal.
+//! `stepwise saga bulk`: one verb for many sagas.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{
     shopper::{Shopper, product},
 };
 
-/// The one line of a command that is done.
+/// Runs a command that succeeds, and returns its one line of output.
 async fn line(folder: &Folder, args: &[&str], env: &[(&str, &str)]) -> Value {
     let (code, stdout, stderr) = run(folder, args, env).await;
     assert_eq!(code, 0, "{args:?}: {stderr}");

@@ -1,4 +1,4 @@
-//! The command line as scripts and newcomers meet it: one line, and an exit code to rely on.
+//! The command line: failures are one line, with an exit code that scripts can rely on.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     shopper::{Shopper, product},
 };
 
-/// A directory of one's own, so that no settings file of somebody else is read.
+/// A directory for one test, so that no other settings file is read.
 pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
@@ -27,7 +27,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left is in the temporary directory.
+        // If this fails, files remain in the temporary directory.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -50,7 +50,7 @@ pub(crate) async fn run(
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// The one line that says why, without the log lines around it.
+/// The one line of the failure, without the log lines around it.
 fn complaint(stderr: &str) -> Vec<&str> {
     stderr.lines().filter(|line| line.starts_with("stepwise: ")).collect()
 }
@@ -186,7 +186,7 @@ async fn doctor_says_what_is_wrong_and_what_to_do_and_finds_the_database_that_up
     let (_, stdout, stderr) = run(folder, &["doctor"], &[]).await;
     for what in ["data folder", "keys", "migrations", "durability", "clocks", "broker"] {
         let line = stdout.lines().find(|line| line.contains(what)).unwrap_or_default();
-        // A test server may well run without fsync: then doctor says so.
+        // A test server may run without fsync; doctor then reports that.
         let fine = line.starts_with("ok") || (what == "durability" && line.contains("fsync off"));
         assert!(fine, "{what}: {stdout} {stderr}");
     }
@@ -252,7 +252,7 @@ async fn a_reader_who_has_gone_ends_a_command_quietly_and_a_full_disk_is_a_failu
         };
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        // Not `output`, which would read standard output itself.
+        // `output` cannot be used, because it would read standard output itself.
         let gone = command().stdout(writer).spawn().expect("the binary starts");
         let gone = gone.wait_with_output().await.expect("it ends");
         let said = String::from_utf8_lossy(&gone.stderr);

@@ -1,4 +1,4 @@
-//! Connections: how long a client may be silent, how many there may be, and what becomes of one whose
+//! Connections: the time limits for silent clients, the limits of their number, and connections whose
 //! request was refused before its body arrived.
 
 use std::time::Duration;
@@ -28,7 +28,7 @@ impl Wire {
         self.0.write_all(text.as_bytes()).await.expect("the server reads");
     }
 
-    /// The head of the next answer, in lower case; its body is read and dropped.
+    /// Reads the next answer. Returns its head in lower case and drops its body.
     async fn answer(&mut self) -> String {
         let answered = async {
             let mut head = Vec::new();
@@ -44,7 +44,7 @@ impl Wire {
         timeout(ENOUGH, answered).await.expect("an answer in time")
     }
 
-    /// Waits until the server closes; answers how long that took.
+    /// Waits until the server closes the connection, and returns how long that took.
     async fn closed(mut self) -> Duration {
         let since = Instant::now();
         let read = timeout(ENOUGH, self.0.read(&mut [0; 1])).await.expect("closed in time");
@@ -132,7 +132,7 @@ async fn one_address_cannot_take_all_connections() {
 #[tokio::test]
 async fn a_refusal_before_the_body_is_there_spoils_no_later_request() {
     let house = House::open().await;
-    // The body comes a little later: it is dropped, and the connection goes on.
+    // The body comes a little later: it is dropped, and the connection stays open.
     for (path, status) in [("/v1/orders", "401"), ("/v1/nothing", "404"), ("/healthz", "405")] {
         let mut wire = Wire::to(&house).await;
         wire.send(&post(path, 60_000)).await;
@@ -150,13 +150,13 @@ async fn a_refusal_before_the_body_is_there_spoils_no_later_request() {
     assert!(answer.starts_with("http/1.1 401"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
     wire.closed().await;
-    // It is held back until it is asked for: it never has to be sent.
+    // The client holds the body back until it is asked for it, so it never has to send it.
     let mut wire = Wire::to(&house).await;
     let head = post("/v1/orders", 60_000).replace("\r\n\r\n", "\r\nexpect: 100-continue\r\n\r\n");
     wire.send(&head).await;
     let answer = wire.answer().await;
     assert!(answer.starts_with("http/1.1 401") && answer.contains("connection: close"), "{answer}");
-    // It is too large: the client that sends all of it reads the answer nevertheless.
+    // The body is too large. The client that sends all of it can still read the answer.
     let mut wire = Wire::to(&house).await;
     wire.send(&post("/v1/orders", 900_000)).await;
     wire.send(&" ".repeat(900_000)).await;
@@ -201,7 +201,7 @@ async fn readiness_ends_before_the_listener_does() {
     house.tell_to_stop();
     let not_ready = send(house.get("/readyz")).await;
     assert_eq!(not_ready.problem(), refusal(503, "stopping"));
-    // Whoever still comes is served, and told to come back on a new connection.
+    // A request that still arrives is served, and its answer says `Connection: close`.
     let served = send(house.get("/healthz")).await;
     assert_eq!(served.is(200).header("connection"), "close");
     let deadline = Instant::now() + ENOUGH;

@@ -1,4 +1,4 @@
-//! What holds for every address.
+//! Conventions that hold for every address.
 
 use std::{
     sync::Arc,
@@ -52,7 +52,7 @@ async fn a_query_parameter_nobody_knows_is_refused_by_name() {
     house.close().await;
 }
 
-/// Every operation that reads an address refuses it before it looks for anything, so that none answers 500.
+/// Every operation with an id in its address refuses an invalid id before it queries anything, so that none answers 500.
 #[tokio::test]
 async fn a_nul_in_a_path_or_query_parameter_is_refused_wherever_it_stands() {
     let house = House::open().await;
@@ -94,7 +94,7 @@ async fn a_token_in_the_address_is_refused() {
 async fn the_database_away_is_503_within_two_seconds_and_says_when_to_come_back() {
     let house = House::open().await;
     send(house.get("/readyz")).await.is(200);
-    // Every connection is taken: what an overloaded or lost database looks like from here.
+    // All connections are in use. An overloaded or lost database looks the same to the front door.
     let mut taken = Vec::new();
     for _ in 0..10 {
         taken.push(house.door.db.acquire().await.expect("one of ten"));
@@ -116,7 +116,7 @@ async fn what_is_not_http_is_refused_and_the_connection_closed() {
     let house = House::open().await;
     let address = house.base.trim_start_matches("http://").to_owned();
     let attempts = [
-        // two opinions about where the body ends
+        // two contradictory lengths of the body
         "POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         "GET / HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n",
         "nonsense\r\n\r\n",
@@ -142,7 +142,7 @@ async fn the_document_and_its_page_are_served_without_the_network() {
     house.close().await;
 }
 
-/// Sends a request whose body never ends; answers what came back, and when. One byte of the body comes in each of these times.
+/// Sends a request whose body never ends, one byte after each of these pauses. Returns the answer and when it came.
 async fn send_slowly(house: &House, key: &str, every: Duration) -> (String, Duration) {
     let address = house.base.trim_start_matches("http://");
     let stream = TcpStream::connect(address).await.expect("it listens");
@@ -154,7 +154,7 @@ async fn send_slowly(house: &House, key: &str, every: Duration) -> (String, Dura
     let began = Instant::now();
     outgoing.write_all(head.as_bytes()).await.expect("it reads");
     let trickling = async {
-        // Fails once the server has given up.
+        // This fails once the server has closed the connection.
         while outgoing.write_all(b" ").await.is_ok() {
             tokio::time::sleep(every).await;
         }
@@ -162,7 +162,7 @@ async fn send_slowly(house: &House, key: &str, every: Duration) -> (String, Dura
     };
     let mut answer = Vec::new();
     let answered = async {
-        // A byte that comes after the answer may reset the connection.
+        // A byte that arrives after the answer may reset the connection.
         while incoming.read_buf(&mut answer).await.is_ok_and(|bytes| bytes > 0) {}
     };
     tokio::select! {

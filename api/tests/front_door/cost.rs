@@ -1,4 +1,4 @@
-//! What the hot path costs, counted.
+//! Counts the SQL statements of the hot path.
 
 use std::cell::RefCell;
 
@@ -14,13 +14,13 @@ use crate::{
 };
 
 thread_local! {
-    /// Statements that the driver reported on this thread: this test's, server included.
+    /// The statements that the driver has reported on this thread. The server of this test runs on it, too.
     static STATEMENTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Statements;
 
-/// Picks the statement out of the driver's event.
+/// Reads the statement from the driver's log event.
 struct Text(String);
 
 impl Visit for Text {
@@ -68,12 +68,12 @@ async fn placing_an_order_takes_eight_round_trips_besides_begin_and_commit() {
     }
     let body = shopper.order(shopper.address().await, shopper.method("ok").await);
     tracing::subscriber::set_global_default(Statements).expect("no other test listens");
-    // The caller is known from a moment ago.
+    // The caller was looked up a moment ago, so the lookup is cached.
     shopper.get("/v1/me").await.is(200);
     STATEMENTS.take();
     shopper.place(&body, 0).await.is(202);
     let taken = STATEMENTS.take();
-    // A connection asks once what a row type of ours is called inside, as it prepares each statement once.
+    // Each connection queries the name of a composite type once, and prepares each statement once.
     let is_frame = |text: &String| {
         let text = text.trim().to_ascii_lowercase();
         ["begin", "commit", "select pg_type.oid"].iter().any(|frame| text.starts_with(frame))

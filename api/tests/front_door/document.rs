@@ -1,10 +1,10 @@
-//! The OpenAPI document against the catalogue of commands, and against its committed copy.
+//! Compares the OpenAPI document with the catalogue of commands, and with its committed copy.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::Value;
 
-/// Operations that need no token, by decision.
+/// The operations that deliberately need no token.
 const FOR_ANYONE: [&str; 10] = [
     "registerCustomer",
     "verifyCustomerEmail",
@@ -31,7 +31,7 @@ fn catalogue() -> Value {
     serde_json::from_str(&text).expect("the fixture is JSON")
 }
 
-/// All operations: id, and the operation itself.
+/// All operations, by id.
 fn operations(document: &Value) -> Vec<(String, Value)> {
     let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.values());
     paths
@@ -62,7 +62,7 @@ fn a_command_takes_exactly_the_fields_the_catalogue_names() {
             let properties = &document["components"]["schemas"][name]["properties"];
             taken.extend(properties.as_object().into_iter().flat_map(|p| p.keys().cloned()));
         }
-        // Stock is kept per variant where a product has some.
+        // If a product has variants, each variant has its own stock.
         if id.ends_with("Inventory") || id == "setInventoryQuantity" {
             taken.remove("variantId");
             wanted.remove("variantId");

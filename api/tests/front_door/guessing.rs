@@ -1,4 +1,4 @@
-//! Guessing a password, and many who log in at the same moment.
+//! Guessing of passwords, and many log-ins at the same moment.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -73,17 +73,17 @@ async fn a_stranger_s_guesses_keep_the_owner_out_on_no_network() {
     }
     let refused = stranger.log_in(&house, email, PASSWORD).await;
     assert_eq!(refused.status, 429, "not even the right password");
-    // From where the owner has logged in before, and from where nobody ever has.
+    // The owner logs in from a network where the owner has logged in before, and from a new one.
     for network in [Network::new(0, 1), Network::new(0, 3)] {
         for _ in 0..6 {
             network.log_in(&house, email, PASSWORD).await.is(201);
         }
     }
-    // From the stranger's own network, with the token of an earlier session.
+    // The owner logs in from the stranger's network, with the token of an earlier session.
     let body = json!({ "email": email, "password": PASSWORD });
     let request = stranger.0.post(format!("{}/v1/sessions", house.base)).json(&body);
     send(request.bearer_auth(&owner.token)).await.is(201);
-    // A token of somebody else's session is worth nothing.
+    // A token of another customer's session does not help.
     let other = Shopper::unverified(&house).await;
     let request = stranger.0.post(format!("{}/v1/sessions", house.base)).json(&body);
     send(request.bearer_auth(&other.token)).await.is(429);
@@ -109,7 +109,7 @@ async fn guesses_from_many_networks_slow_down_only_networks_that_are_not_known()
     house.close().await;
 }
 
-/// Adds one thing to the cart again and again for a while; answers how long each request took.
+/// Adds a product to the cart again and again for a while. Returns how long each request took.
 async fn shop(shopper: &Shopper<'_>, thing: uuid::Uuid, time: Duration) -> Vec<Duration> {
     let until = Instant::now() + time;
     let mut took = Vec::new();
@@ -169,7 +169,7 @@ async fn sixty_who_log_in_at_once_make_nobody_else_wait_for_a_connection() {
         "quiet p50 {quiet_50:?} p99 {quiet_99:?}; with {sessions} log-ins p50 {busy_50:?} p99 {busy_99:?}"
     );
     assert!(sessions >= 60);
-    // Behind waiting log-ins it would be hundreds of milliseconds; the rest is for a busy machine.
+    // A request that waited behind log-ins would take hundreds of milliseconds; the limit allows for a busy machine.
     let slack = Duration::from_millis(20);
     assert!(busy_50 < quiet_50 * 3 / 2 + slack, "{busy_50:?} instead of {quiet_50:?}");
     assert!(busy_99 < quiet_99 * 3 / 2 + slack * 5, "{busy_99:?} instead of {quiet_99:?}");

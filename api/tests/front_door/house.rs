@@ -1,4 +1,4 @@
-//! A front door of one's own: a fresh database, a server on a free port, a client.
+//! A front door for one test: a fresh database, a server on a free port, a client.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ use crate::{
     ports::{Letters, Nobody},
 };
 
-/// What the gateway signs its webhooks with here.
+/// The secret with which the gateway signs its webhooks in these tests.
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
 
 /// A running front door.
@@ -44,12 +44,12 @@ pub(crate) struct House {
     pub(crate) mail: Arc<Letters>,
     pub(crate) base: String,
     pub(crate) client: reqwest::Client,
-    /// Where the command line finds the customers' keys.
+    /// The data directory with the customers' keys, for the command line.
     pub(crate) folder: Folder,
     stop: CancellationToken,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -62,7 +62,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("not JSON ({e}): {}", self.text))
     }
 
-    /// Checks that this is a whole problem document, and answers its code.
+    /// Checks that this is a complete problem document, and returns its code.
     #[track_caller]
     pub(crate) fn problem(&self) -> (u16, String) {
         let kind = self.headers.get("content-type").and_then(|v| v.to_str().ok());
@@ -87,7 +87,7 @@ impl Answer {
     }
 }
 
-/// Shorter than `(403, "forbidden".to_owned())`.
+/// A status and a code, as a short form of `(403, "forbidden".to_owned())`.
 pub(crate) fn refusal(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
@@ -97,31 +97,31 @@ impl House {
         Self::open_with(Rates::OFF).await
     }
 
-    /// A front door alone: nobody drives sagas, nobody answers at the gateway.
+    /// Starts a front door without a worker, with a gateway that never answers.
     pub(crate) async fn open_with(rates: Rates) -> Self {
         let (listener, base) = listen().await;
         let (nobody, stop) = (Arc::new(Nobody), CancellationToken::new());
         Self::build(rates, listener, base, nobody, ServerSettings::default(), stop).await
     }
 
-    /// The same, served with these settings.
+    /// Starts a front door without a worker, with these server settings.
     pub(crate) async fn open_served(settings: ServerSettings) -> Self {
         let (listener, base) = listen().await;
         let (nobody, stop) = (Arc::new(Nobody), CancellationToken::new());
         Self::build(Rates::OFF, listener, base, nobody, settings, stop).await
     }
 
-    /// Tells the server to stop, as the signal does.
+    /// Tells the server to stop, like the signal.
     pub(crate) fn tell_to_stop(&self) {
         self.stop.cancel();
     }
 
-    /// Where the server listens.
+    /// The address on which the server listens.
     pub(crate) fn address(&self) -> &str {
         self.base.strip_prefix("http://").expect("that is how it begins")
     }
 
-    /// A whole shop: the sandbox gateway over HTTP with its webhooks, a worker, a relay.
+    /// Starts a whole shop: the sandbox gateway over HTTP with its webhooks, a worker and a relay.
     pub(crate) async fn open_working() -> Self {
         let (listener, base) = listen().await;
         let stop = CancellationToken::new();
@@ -188,7 +188,7 @@ impl House {
         self.ask(Method::POST, path).json(body)
     }
 
-    /// A key of this role.
+    /// Creates an access key of this role.
     pub(crate) async fn key(&self, role: &str, scopes: &[&str]) -> String {
         let scopes: Vec<String> = scopes.iter().map(|s| (*s).to_owned()).collect();
         let new = NewKey { role, name: "a test", scopes: &scopes, lives_days: Some(1) };
@@ -196,7 +196,7 @@ impl House {
     }
 }
 
-/// Sends, and reads all of the answer.
+/// Sends a request and reads the whole answer.
 pub(crate) async fn send(request: RequestBuilder) -> Answer {
     let response = request.send().await.expect("the server answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
@@ -210,13 +210,13 @@ async fn listen() -> (TcpListener, String) {
 }
 
 fn client() -> reqwest::Client {
-    // Fails only where another test of this process was first.
+    // This fails only if another test of this process has already installed the provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().timeout(Duration::from_secs(60)).no_proxy();
     builder.build().expect("a plain client")
 }
 
-/// Starts the sandbox and answers the shop's client of it.
+/// Starts the sandbox and returns a client for it.
 async fn sandbox(shop: &str, stop: &CancellationToken) -> StripeGateway {
     drop(client());
     let folder = std::env::temp_dir().join(format!("stepwise-door-{}", Uuid::now_v7().simple()));
@@ -240,7 +240,7 @@ async fn sandbox(shop: &str, stop: &CancellationToken) -> StripeGateway {
     let stop = stop.clone();
     tokio::spawn(async move {
         let served = sandbox.serve(stop.cancelled_owned()).await;
-        // What is left is in the temporary directory.
+        // If this fails, files remain in the temporary directory.
         let _ = std::fs::remove_dir_all(folder);
         served
     });

@@ -1,4 +1,4 @@
-//! Stock over HTTP: every way to be refused, and the bodies no operation takes.
+//! Stock over HTTP: every refusal, and the bodies that no operation accepts.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::house::{Answer, House, refusal, send};
 
-/// A house with one product that has `on_hand` in stock, and a stock keeper's key.
+/// A front door with one product that has `on_hand` in stock, and a stock keeper's key.
 pub(crate) struct Store {
     pub(crate) house: House,
     pub(crate) key: String,

@@ -1,4 +1,4 @@
-//! Who is let in, and what is said to who is not.
+//! Access keys: which callers are admitted, and the answers to those who are not.
 
 use uuid::Uuid;
 

@@ -1,4 +1,4 @@
-//! The front door as clients meet it: real HTTP, the real router, a real Postgres.
+//! Tests of the front door with real HTTP, the real router and a real Postgres.
 
 mod bulks;
 mod cli;

@@ -1,4 +1,4 @@
-//! Who sees personal data, and the link by which a customer approves a payment.
+//! Personal data and approval links: only some callers see them.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::{
     shopper::{Shopper, id, product},
 };
 
-/// What stands in personal fields, and nowhere else.
+/// The texts in personal fields. They occur nowhere else.
 const RECIPIENT: &str = "Quetzalcoatlus";
 const STREET: &str = "Yggdrasil";
 const REASON: &str = "Xylophonist";
 const CANARIES: [&str; 3] = [RECIPIENT, STREET, REASON];
 
-/// What a caller reads at an address. Of a stream: what comes before it is quiet for a moment.
+/// Reads an address as this caller. Of a stream it reads until nothing comes for a moment.
 async fn read(house: &House, token: &str, path: &str) -> (u16, String) {
     let asked = house.get(path).bearer_auth(token).send().await.expect("the server answers");
     let status = asked.status().as_u16();
@@ -30,7 +30,7 @@ async fn read(house: &House, token: &str, path: &str) -> (u16, String) {
     (status, text)
 }
 
-/// Every address of the document that can be read, with these ids in it.
+/// All GET addresses of the document, with these ids in them.
 fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
     let document: Value =
         serde_json::from_str(&stepwise::routes::document()).expect("the document is JSON");
@@ -54,7 +54,7 @@ fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
         .collect()
 }
 
-/// An order that waits for its customer's approval; answers its order, its operation and the link.
+/// Places an order that waits for its customer's approval. Returns the order, the operation and the link.
 async fn waiting(shopper: &Shopper<'_>, address: Uuid) -> (Uuid, Uuid, String) {
     let challenged = shopper.order(address, shopper.method("challenge").await);
     let begun = shopper.place(&challenged, 15).await.is(202).json();
@@ -63,7 +63,7 @@ async fn waiting(shopper: &Shopper<'_>, address: Uuid) -> (Uuid, Uuid, String) {
     (id(&begun["subject"]), id(&begun["id"]), url)
 }
 
-/// Waits until a stream of events has the reason of the cancellation.
+/// Waits until a stream of events contains the reason of the cancellation.
 async fn cancellation_is_published(house: &House, admin: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !read(house, admin, "/v1/events/stream").await.1.contains(REASON) {
@@ -120,13 +120,13 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
                 seen.push(path.as_str());
             }
         }
-        // Nothing was hidden by refusing everything.
+        // Nothing is hidden merely because every request was refused.
         assert!(seen.contains(&format!("/v1/operations/{operation}").as_str()), "{role}: {seen:?}");
         let expected = if role == "service" { "/v1/events/stream" } else { "/v1/admin/sagas" };
         assert!(seen.contains(&expected), "{role}: {seen:?}");
     }
 
-    // An admin sees personal data and no link; the customer sees both.
+    // An admin sees personal data but no link; the customer sees both.
     let result = format!("/v1/operations/{}", sagas.iter().max().expect("there are two"));
     let waits = format!("/v1/operations/{operation}");
     assert!(read(&house, &admin, &result).await.1.contains(STREET));

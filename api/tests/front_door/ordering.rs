@@ -1,4 +1,4 @@
-//! Orders over HTTP, with the sandbox gateway, a worker and a relay: from 202 to the end.
+//! Orders over HTTP from the 202 to the end, with the sandbox gateway, a worker and a relay.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn operation(shopper: &Shopper<'_>, accepted: &Answer) -> Value {
     shopper.get(&location).await.is(200).json()
 }
 
-/// Looks at an operation until it has this status.
+/// Reads an operation until it has this status.
 async fn until(shopper: &Shopper<'_>, accepted: &Answer, status: &str) -> Value {
     let look = async {
         loop {
@@ -53,7 +53,7 @@ async fn an_order_is_placed_paid_and_told_of() {
     assert_eq!(shopper.get("/v1/orders").await.is(200).json()["items"][0], order);
     assert_eq!(shopper.get("/v1/customers/{me}/cart").await.json()["itemCount"], 0);
 
-    // Told to who listens, with the catalogue's payload.
+    // Subscribers get the event with the payload that the catalogue defines.
     let key = house.key("service", &["events:read"]).await;
     let mut stream = house
         .get("/v1/events/stream")
@@ -208,7 +208,7 @@ async fn while_an_order_is_placed_its_cart_is_closed_and_a_repetition_is_the_sam
     assert_eq!(place("other").await.problem(), refusal(409, "checkout_in_progress"));
     assert_eq!(shopper.add(thing, 1).await.problem(), refusal(409, "checkout_in_progress"));
 
-    // Somebody else sees neither the operation nor the order; staff see both.
+    // Another customer sees neither the operation nor the order; staff see both.
     let other = Shopper::unverified(&house).await;
     let answer = other.get(first.header("location")).await;
     assert_eq!(answer.problem(), refusal(404, "operation_not_found"));
@@ -236,7 +236,7 @@ async fn operators_find_sagas_by_tag_priority_and_parent_and_see_the_family_and_
     let body = shopper.order(shopper.address().await, shopper.method("ok").await);
     let began = until(&shopper, &shopper.place(&body, 0).await, "succeeded").await;
     let (parent, order) = (id(&began["id"]), id(&began["subject"]));
-    // No saga of the shop has children or tags: one is given both.
+    // No saga of the shop has children or tags, so this test gives one both.
     let child = stepwise_engine::new_id(stepwise_engine::shard_in(parent));
     sqlx::query(
         "-- name: test adopt
@@ -260,7 +260,7 @@ async fn operators_find_sagas_by_tag_priority_and_parent_and_see_the_family_and_
     };
     let listed = async |query: &str| {
         let page = ask(query).await.is(200).json();
-        // The mails of the registration have sagas of their own.
+        // The registration's mails have sagas of their own, which this list leaves out.
         page["items"]
             .as_array()
             .expect("items")
@@ -334,7 +334,7 @@ async fn a_payment_that_needs_approval_says_where_and_goes_on_when_it_is_given()
     let waiting = accepted.is(202).json();
     assert_eq!(waiting["action"]["type"], "approve_payment");
     let url = waiting["action"]["url"].as_str().expect("an address");
-    // The page's own form: what the customer's browser sends.
+    // This is the request that the page's form sends from the customer's browser.
     house
         .client
         .post(url)
@@ -345,7 +345,7 @@ async fn a_payment_that_needs_approval_says_where_and_goes_on_when_it_is_given()
     let done = until(&shopper, &accepted, "succeeded").await;
     assert_eq!(done["result"]["status"], "pending");
 
-    // Cancelled while it waits: the placement fails, the cancellation succeeds.
+    // The order is cancelled while it waits: the placement fails and the cancellation succeeds.
     shopper.add(thing, 1).await.is(200);
     let placing = shopper.place(&shopper.order(address, method), 15).await;
     let cancelled = shopper.cancel(id(&placing.is(202).json()["subject"]), 15).await;

@@ -1,4 +1,4 @@
-//! The outside world of these tests: mail in memory, a gateway nobody answers at.
+//! The outside world of these tests: mail in memory, and a gateway that never answers.
 
 use std::sync::{Mutex, MutexGuard};
 
@@ -12,11 +12,11 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-/// Mail in memory.
+/// A mailer that keeps mail in memory.
 #[derive(Default)]
 pub(crate) struct Letters(Mutex<Vec<Mail>>);
 
-/// A gateway that nobody answers at: orders stay `placing`.
+/// A gateway that never answers, so that orders stay `placing`.
 pub(crate) struct Nobody;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

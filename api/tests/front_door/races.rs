@@ -1,5 +1,5 @@
-//! Orders of the same things at the same time; and who loses a race against other transactions is not told: the command is run
-//! again.
+//! Orders of the same products at the same time. A command that loses a race against other transactions is run again, and the client
+//! does not notice.
 
 use futures::{StreamExt as _, stream};
 use reqwest::Method;
@@ -12,11 +12,11 @@ use crate::{
     shopper::{Shopper, product},
 };
 
-/// So many pairs of customers order the same two things, one in the one order and one in the other; `STEPWISE_PAIRS` says
-/// otherwise.
+/// The number of pairs of customers, unless `STEPWISE_PAIRS` is set. Both order the same two products, with the lines in opposite
+/// sequence.
 const PAIRS: usize = 100;
 
-/// So many ask at the same time: as many as the front door has connections for.
+/// The number of requests at the same time: as many as the front door has connections.
 const ABREAST: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,7 +34,7 @@ async fn pairs_of_orders_whose_products_cross_are_all_accepted_without_a_deadloc
     }
     tx.commit().await.expect("commit");
     let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
-    // The first with the last: neighbours cross.
+    // Pair the first with the last, so that neighbours have opposite sequences.
     let (one, other) = customers.split_at(pairs);
     let asked = stream::iter(one.iter().zip(other).flat_map(|(one, other)| [one, other]));
     let answers: Vec<String> =
@@ -54,14 +54,14 @@ async fn pairs_of_orders_whose_products_cross_are_all_accepted_without_a_deadloc
             .expect("readable");
     let reserved = i32::try_from(2 * pairs).expect("a small number");
     assert_eq!(stock, [(0, reserved); 2]);
-    // A backend tells of its deadlocks when it goes.
+    // A backend reports its deadlocks when it ends.
     house.door.db.close().await;
     let deadlocks: i64 = sqlx::query_scalar(deadlocks).fetch_one(pool).await.expect("readable");
     assert_eq!(deadlocks, 0, "retried, but they happened");
     house.close().await;
 }
 
-/// Puts one of each product into the carts, in this order.
+/// Puts one of each product into the carts, in this sequence.
 async fn fill(tx: &mut sqlx::PgConnection, customers: &[CrowdCustomer], products: &[uuid::Uuid]) {
     let ids: Vec<_> = customers.iter().map(|customer| customer.customer_id).collect();
     for product in products {
@@ -78,7 +78,7 @@ async fn fill(tx: &mut sqlx::PgConnection, customers: &[CrowdCustomer], products
     }
 }
 
-/// Places the order; nothing if it was accepted, else why not.
+/// Places the order. Returns an empty text if it was accepted, otherwise the answer.
 async fn order(house: &House, who: &CrowdCustomer) -> String {
     let body = json!({
         "customerId": who.customer_id, "shippingAddressId": who.shipping_address_id,
@@ -89,7 +89,7 @@ async fn order(house: &House, who: &CrowdCustomer) -> String {
     if answer.status == 202 { String::new() } else { answer.text }
 }
 
-/// From now on so many writes of orders end with this SQLSTATE. A sequence counts them, because it does not roll back.
+/// Makes the next writes of orders fail with this SQLSTATE. A sequence counts them, because it does not roll back.
 async fn lose(pool: &PgPool, times: i32, sqlstate: &str) {
     for statement in [
         "drop trigger if exists races on shop.\"order\"".to_owned(),

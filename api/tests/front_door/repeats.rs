@@ -1,4 +1,4 @@
-//! The same request twice.
+//! Requests that are sent twice.
 
 use futures::future::join_all;
 use reqwest::{Method, RequestBuilder};
@@ -24,7 +24,7 @@ async fn a_repetition_gets_the_same_answer_and_has_no_second_effect() {
     let body = json!({"adjustment": 1, "reason": "found one"});
     let first = send(adjust(&store, Some("k1"), &body)).await;
     assert_eq!(first.is(200).header("idempotent-replayed"), "");
-    // However it is written, it is the same request.
+    // The same JSON in another spelling is the same request.
     let same = json!({"reason": "found one", "adjustment": 1});
     for key in ["k1", "\"k1\""] {
         let again = send(adjust(&store, Some(key), &same)).await;
@@ -80,7 +80,7 @@ async fn a_missing_or_impossible_key_is_400() {
 async fn while_the_first_one_runs_its_twin_is_told_to_come_back() {
     let store = Store::open(10).await;
     let body = json!({"adjustment": 1, "reason": "x"});
-    // The stock's row is held: the first request is under way for as long as we like.
+    // The test locks the stock's row, so that the first request runs for as long as the test needs.
     let mut holding = store.house.database.pool().begin().await.expect("a transaction");
     sqlx::query("select 1 from shop.inventory for update")
         .execute(&mut *holding)
@@ -141,7 +141,7 @@ async fn an_answer_is_kept_for_72_hours() {
                 .expect("the clock moves");
         }
     };
-    // The caller's own key must outlive the clock's jump.
+    // The caller's access key must not expire when the clock is moved.
     sqlx::query("update shop.access_key set expires_at = null")
         .execute(store.house.database.pool())
         .await

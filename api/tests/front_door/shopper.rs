@@ -1,4 +1,4 @@
-//! Somebody with an account who shops over HTTP.
+//! A customer with an account who shops over HTTP.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -22,9 +22,9 @@ pub(crate) fn id(value: &Value) -> Uuid {
 }
 
 impl<'h> Shopper<'h> {
-    /// Registers and logs in; the address is not verified.
+    /// Registers and logs in. The email address is not verified.
     pub(crate) async fn unverified(house: &'h House) -> Self {
-        // In letters: one id in some thousands has digits that could be a card's, which no text may hold.
+        // The id is spelt in letters: one id in some thousands has digits like a card number's, which the API refuses.
         let letter = |nibble: char| nibble.to_digit(16).and_then(|n| char::from_digit(n + 10, 36));
         let name: String = Uuid::now_v7().simple().to_string().chars().filter_map(letter).collect();
         let email = format!("{name}@example.org");
@@ -37,7 +37,7 @@ impl<'h> Shopper<'h> {
         Self { house, id: id(&customer["customerId"]), email, token }
     }
 
-    /// The same, verified by the token of the mail.
+    /// Registers, logs in and verifies the email address with the token in the mail.
     pub(crate) async fn new(house: &'h House) -> Self {
         let shopper = Self::unverified(house).await;
         let body = json!({"verificationToken": shopper.verification_token().await});
@@ -46,7 +46,7 @@ impl<'h> Shopper<'h> {
         shopper
     }
 
-    /// The token that the mail tells, also where nobody sends it.
+    /// The token in the verification mail, even if no worker has sent the mail yet.
     pub(crate) async fn verification_token(&self) -> String {
         let key = self.house.door.shop.keys.get(self.id).await.expect("the store answers");
         let token = verification::token(&key.expect("a customer has a key"), self.id);
@@ -75,7 +75,7 @@ impl<'h> Shopper<'h> {
         id(&added["addressId"])
     }
 
-    /// A payment method that behaves as the sandbox's of that name.
+    /// Saves a payment method that behaves like the sandbox's method of that name.
     pub(crate) async fn method(&self, name: &str) -> Uuid {
         let token = format!("pm_sandbox_{name}");
         let body = json!({"token": token, "brand": "visa", "last4": "4242"});
@@ -95,7 +95,7 @@ impl<'h> Shopper<'h> {
         send(request.header("prefer", format!("wait={wait}"))).await
     }
 
-    /// Calls an order off, waiting `wait` seconds for the end.
+    /// Cancels an order, waiting `wait` seconds for the end.
     pub(crate) async fn cancel(&self, order: Uuid, wait: u8) -> Answer {
         let request = self.ask(Method::POST, &format!("/v1/orders/{order}/cancel"));
         let request = request.json(&json!({"reason": "changed my mind"}));
@@ -111,7 +111,7 @@ pub(crate) fn address() -> Value {
     })
 }
 
-/// A product on sale with `stock`, made over HTTP by an admin.
+/// Creates a product on sale with `stock`, over HTTP as an admin.
 pub(crate) async fn product(house: &House, admin: &str, price: &str, stock: i32) -> Uuid {
     let ask = |method, path: &str, body: &Value| {
         let key = Uuid::now_v7().to_string();

@@ -1,4 +1,4 @@
-//! Accounts, addresses, payment methods, catalogue and carts: every failure the catalogue names.
+//! Accounts, addresses, payment methods, products and carts: every refusal that the catalogue of commands names.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -125,7 +125,7 @@ async fn guessing_one_account_s_password_becomes_slow_and_is_never_locked_for_go
     let refused = refused.expect("eight guesses in a row are too many");
     assert_eq!(refused.problem(), refusal(429, "rate_limited"));
     assert!(refused.header("retry-after").parse::<u64>().is_ok_and(|s| (1..=60).contains(&s)));
-    // Others are not bothered.
+    // Other customers are not affected.
     let other = Shopper::unverified(&house).await;
     log_in(&other.email, PASSWORD).await.is(201);
     house.close().await;
@@ -198,7 +198,7 @@ async fn somebody_else_s_things_are_as_unknown_as_no_things() {
     let remove = send(theirs.ask(Method::DELETE, &item)).await;
     assert_eq!(remove.problem(), refusal(404, "cart_not_found"));
     assert_eq!(mine.get("/v1/customers/{me}/cart").await.json()["itemCount"], 1);
-    // A customer is no admin.
+    // A customer is not an admin.
     let answer = mine.post("/v1/categories", &json!({"name": "Mine"})).await;
     assert_eq!(answer.problem(), refusal(403, "forbidden"));
     house.close().await;

@@ -1,4 +1,4 @@
-//! Streams of integration events: where they begin, and what they leave out.
+//! Streams of integration events: their start positions, and the events that they leave out.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn publish(house: &House, messages: &[Message]) {
     outbox::hint();
 }
 
-/// Reads a stream until it has said this; fails after so long.
+/// Reads a stream until it contains this text. Fails after a time limit.
 async fn read(
     house: &House,
     role: &str,
@@ -57,7 +57,7 @@ async fn a_stream_says_at_once_where_it_begins_so_that_a_reconnect_misses_nothin
     let said = read(&house, "service", newest, "", |said| said.contains("\n\n"), at_once).await;
     assert!(!said.contains("data:"), "an id and nothing else: {said}");
     let id = said.lines().find_map(|line| line.strip_prefix("id:")).expect("an id").trim();
-    // Nobody reads while this is published.
+    // This event is published while no client reads.
     publish(&house, &[message("order-1", 2)]).await;
     let said = read(&house, "service", newest, id, |said| said.contains("data:"), soon).await;
     assert!(said.contains("\"sequence\":2"), "{said}");

@@ -1,4 +1,4 @@
-//! A saga whose row cannot be read whole hides nothing else, and is shown as far as it can be read.
+//! A saga whose row cannot be read completely: other sagas are not affected, and this one is shown as far as it can be read.
 
 use reqwest::Method;
 use sqlx::AssertSqlSafe;
@@ -9,7 +9,7 @@ use crate::{
     shopper::{Shopper, id, product},
 };
 
-/// A customer and an order of theirs that waits for their approval.
+/// A customer with an order that waits for the customer's approval.
 struct Waiting<'h> {
     shopper: Shopper<'h>,
     order: Uuid,
@@ -27,7 +27,7 @@ impl<'h> Waiting<'h> {
         Self { shopper, order: id(&begun["subject"]), operation: id(&begun["id"]) }
     }
 
-    /// Changes what is stored of the saga, by hand.
+    /// Changes the saga's stored row.
     async fn change(&self, how: &str) {
         let statement =
             format!("-- name: test change\nupdate saga.instance set {how} where saga_id = $1");
@@ -73,7 +73,7 @@ async fn a_saga_that_cannot_be_read_whole_answers_its_customer_and_hides_no_othe
         assert_eq!(asked.json()["status"], "running", "{how}: {}", asked.text);
         assert_eq!(shopper.get(&format!("/v1/orders/{order}")).await.status, 200, "{how}");
         assert_eq!(shopper.get("/v1/orders?limit=20").await.status, 200, "{how}");
-        // What can be gone on with ends at once; a row that nobody can read keeps the decision.
+        // A saga that can continue ends at once. A row that nobody can read keeps the decision for later.
         let cancelled = shopper.cancel(*order, if is_usable { 15 } else { 1 }).await;
         let expected = if is_usable { 200 } else { 202 };
         assert_eq!(cancelled.status, expected, "{how}: {}", cancelled.text);

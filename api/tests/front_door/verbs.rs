@@ -1,4 +1,4 @@
-//! What a person does to one saga, and the deploy gate, on a terminal: through the real binary.
+//! The commands that act on one saga, and the deploy gate, through the real binary.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use crate::{
     shopper::{Shopper, id, product},
 };
 
-/// A shop without workers: what is stuck stays so until a verb moves it.
+/// A shop without workers, where a stuck saga stays stuck until a verb moves it.
 struct Desk {
     house: House,
     url: String,
@@ -22,7 +22,7 @@ impl Desk {
         Self { house, url }
     }
 
-    /// A placement of its own; its first activity waits for a worker.
+    /// Starts another placement, whose first activity waits for a worker.
     async fn placement(&self) -> Uuid {
         let admin = self.house.key("admin", &[]).await;
         let thing = product(&self.house, &admin, "10.00", 5).await;
@@ -32,7 +32,7 @@ impl Desk {
         id(&shopper.place(&body, 0).await.is(202).json()["id"])
     }
 
-    /// One whose gateway did not answer often enough.
+    /// Starts a placement that is stuck because the gateway did not answer.
     async fn stuck(&self) -> Uuid {
         let id = self.placement().await;
         self.set(id, "status = 'stuck', waiting_on = 'operator', wake_at = null, attempt = 9")
@@ -59,7 +59,7 @@ impl Desk {
         run(&self.house.folder, args, &env).await
     }
 
-    /// Gives the instruction; what it answers.
+    /// Runs the command and returns its output.
     async fn does(&self, verb: &str, id: Uuid, options: &[&str]) -> Value {
         let id = id.to_string();
         let args = [&["saga", verb, &id, "--reason", "mended"], options].concat();
@@ -68,7 +68,7 @@ impl Desk {
         serde_json::from_str(stdout.trim()).expect("JSON")
     }
 
-    /// Gives an instruction that is not followed; its exit code, and why.
+    /// Runs a command that is refused, and returns its exit code and the reason.
     async fn refuses(&self, verb: &str, id: Uuid, options: &[&str]) -> (i32, String) {
         let id = id.to_string();
         let args = [&["saga", verb, &id, "--reason", "mended"], options].concat();

@@ -1,4 +1,4 @@
-//! What the gateway sends: believed only if it signed it, lately.
+//! Webhooks of the gateway: only those with a valid and recent signature are accepted.
 
 use std::time::{Duration, SystemTime};
 

@@ -1,31 +1,31 @@
-//! Three books that do not trust the database, and the checker that joins them with it.
+//! The checker of the chaos test. It compares the database with the records of three others: clients, gateway and subscriber.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use stepwise_adapters::sandbox::ledger::Move;
 use stepwise_tests::money;
 
-/// What clients, the gateway and a subscriber wrote down, and what the database says at the end.
+/// The records of the clients, the gateway and a subscriber, and the database's content at the end.
 #[derive(Default, Clone)]
 pub(crate) struct Books {
-    /// Key of a placement -> every order that an answer under it has named. A refused one has none.
+    /// Key of a placement -> every order that an answer to this key has named. A refused placement has none.
     pub(crate) answers: BTreeMap<String, BTreeSet<String>>,
-    /// Order -> whether its cancellation was accepted, of those that were asked for.
+    /// Order -> whether its cancellation was accepted, for each requested cancellation.
     pub(crate) cancels: BTreeMap<String, bool>,
-    /// Order -> (status, integration events counted on its row), of all orders.
+    /// Order -> (status, number of integration events according to its row), for all orders.
     pub(crate) orders: BTreeMap<String, (String, u64)>,
-    /// Order -> live authorizations, by the gateway's ledger.
+    /// Order -> number of live authorizations, according to the gateway's ledger.
     pub(crate) live: BTreeMap<String, usize>,
-    /// Events in the order of their arrival.
+    /// The received events, in the order of their arrival.
     pub(crate) events: Vec<Event>,
-    /// Moves of money by our transactions, and by the gateway's ledger.
+    /// The movements of money according to the shop's transactions, and according to the gateway's ledger.
     pub(crate) booked: Vec<Move>,
     pub(crate) ledger: Vec<Move>,
-    /// Of all products.
+    /// The stock of all products.
     pub(crate) stock: Vec<Stock>,
 }
 
-/// An event as it was received.
+/// A received event.
 #[derive(Clone)]
 pub(crate) struct Event {
     pub(crate) subject: String,
@@ -38,11 +38,11 @@ pub(crate) struct Event {
 #[derive(Clone, sqlx::FromRow)]
 pub(crate) struct Stock {
     pub(crate) product: String,
-    /// Before the first order.
+    /// The quantity before the first order.
     pub(crate) seeded: i64,
     pub(crate) on_hand: i64,
     pub(crate) reserved: i64,
-    /// By pending orders.
+    /// The quantity that pending orders have taken.
     pub(crate) held: i64,
 }
 
@@ -52,7 +52,7 @@ const REFUNDED: &str = "shop.payment.refund-processed.v1";
 const FAILED: &str = "shop.payment.failed.v1";
 
 impl Books {
-    /// Everything that does not add up, in words. Every client must have been answered before.
+    /// Describes all contradictions between the records. Every client must have been answered before.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = self.unanswered_for();
         faults.extend(self.wrong_ends());
@@ -70,7 +70,7 @@ impl Books {
         faults
     }
 
-    /// One order for each key, and none without; no money and no event without an order.
+    /// Checks that each key has one order and each order a key, and that no money and no event is without an order.
     fn unanswered_for(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut keys: BTreeMap<&str, &str> = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Books {
         faults
     }
 
-    /// Each order has ended as its customer was told, with the money and the events of that end.
+    /// Checks that each order has the end that its customer was told, with the money and the events of that end.
     fn wrong_ends(&self) -> Vec<String> {
         let mut faults = Vec::new();
         for (order, (status, published)) in &self.orders {
@@ -118,7 +118,7 @@ impl Books {
             let right: &[&[&str]] = match status.as_str() {
                 "pending" => &[&[PLACED]],
                 "failed" => &[&[FAILED]],
-                // While it was being placed, or afterwards.
+                // The order was cancelled while it was being placed, or afterwards.
                 "cancelled" => &[&[], &[PLACED, CANCELLED, REFUNDED]],
                 _ => &[],
             };
@@ -129,14 +129,14 @@ impl Books {
         faults
     }
 
-    /// What was told of an order, copies left out.
+    /// The events of an order, without copies.
     fn told(&self, order: &str) -> Vec<&str> {
         let mut ids = BTreeSet::new();
         let about = self.events.iter().filter(|event| event.subject == order);
         about.filter(|event| ids.insert(&event.id)).map(|event| event.kind.as_str()).collect()
     }
 
-    /// First receipts of a subject come in order, without gaps; every copy has the same id.
+    /// Checks that the first receipts of a subject are in order and without gaps, and that every copy has the same id.
     fn disorder(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut seen: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -180,7 +180,7 @@ mod tests {
         }
     }
 
-    /// a is placed (told twice), b failed, c cancelled once placed, d while being placed.
+    /// Records without contradictions: a is placed (its event came twice), b failed, c was cancelled after it was placed, d before.
     fn sound() -> Books {
         let order = |(name, status, events): (&str, &str, u64)| {
             (name.to_owned(), (status.to_owned(), events))
@@ -216,7 +216,7 @@ mod tests {
         assert_eq!(sound().faults(), Vec::<String>::new());
     }
 
-    /// Plants a fault; it must be found in these words.
+    /// Changes the records, and checks that the fault is found and described with these words.
     fn found(words: &str, plant: impl FnOnce(&mut Books)) {
         let mut books = sound();
         plant(&mut books);

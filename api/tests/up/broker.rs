@@ -1,7 +1,7 @@
-//! What the broker, its partners and its operators can do to `up`: no event is lost, no order waits.
+//! Faults of the broker, its partners and its operators under a running `up`: no event is lost and no order waits.
 //!
-//! Each test has a node of its own, because each leaves `shop.events` in a state that others could not
-//! work with.
+//! Each test has a broker of its own, because it leaves `shop.events` in a state in which other tests would
+//! fail.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ use crate::{
     site::{Site, Up, eventually},
 };
 
-/// Places an order and waits until it is placed; answers its id and its customer's token.
+/// Places an order and waits until it is placed. Returns its id and its customer's token.
 async fn placed(up: &Up) -> (String, String) {
     let (order, operation, token) = up.order("ok").await;
     up.succeeded(&token, &operation).await;
     (order, token)
 }
 
-/// Events of different orders come in any order.
+/// Sorts subjects, because events of different orders come in any sequence.
 fn sorted(mut subjects: Vec<String>) -> Vec<String> {
     subjects.sort();
     subjects
 }
 
-/// What `/readyz` says about the broker: state and reason.
+/// The broker's state and reason in `/readyz`.
 async fn broker(up: &Up) -> (String, String) {
     let (_, ready) = up.get("", "/readyz").await;
     let text = |name: &str| ready["broker"][name].as_str().unwrap_or_default().to_owned();
@@ -59,7 +59,7 @@ async fn a_broker_that_falls_silent_is_told_and_gets_everything_on_its_return() 
     for _ in 0..3 {
         orders.push(placed(&up).await.0);
     }
-    eventually("it is told", async || broker(&up).await.0 == "away").await;
+    eventually("the fault is reported", async || broker(&up).await.0 == "away").await;
     let size = if std::env::var("STEPWISE_FAULTS").as_deref() == Ok("full") { 20 } else { 8 };
     tokio::time::sleep_until(silent + Duration::from_secs(size)).await;
     proxy.set(Network::Whole);
@@ -67,7 +67,7 @@ async fn a_broker_that_falls_silent_is_told_and_gets_everything_on_its_return() 
     let all_came = async || orders.iter().all(|order| partner.subjects().contains(order));
     eventually("what waited arrives", all_came).await;
     assert!(whole.elapsed() < Duration::from_secs(5), "{:?}", whole.elapsed());
-    eventually("it is well", async || broker(&up).await.0 == "ok").await;
+    eventually("the broker is reported as ok", async || broker(&up).await.0 == "ok").await;
     let stopping = Instant::now();
     assert!(up.stop("TERM").await.success());
     assert!(stopping.elapsed() < Duration::from_secs(15), "{:?}", stopping.elapsed());
@@ -81,7 +81,7 @@ async fn a_broker_that_falls_silent_is_told_and_gets_everything_on_its_return() 
 #[tokio::test]
 async fn a_message_that_the_broker_refuses_holds_back_its_own_order_only() {
     let node = Node::start().await;
-    // A channel keeps the limit that it was opened under.
+    // A channel keeps the limit that held when it was opened.
     node.control(&["eval", "application:set_env(rabbit, max_message_size, 800)."]).await;
     let site = Site::new();
     let up = site.up(&["--amqp-url", &node.url]).await;
@@ -98,7 +98,8 @@ async fn a_message_that_the_broker_refuses_holds_back_its_own_order_only() {
     }
     eventually("all others arrive", async || partner.subjects().len() == orders.len()).await;
     assert_eq!(sorted(partner.subjects()), sorted(orders.clone()), "one copy each");
-    eventually("it is told", async || site.log().contains("a message was not taken")).await;
+    eventually("the fault is reported", async || site.log().contains("a message was not taken"))
+        .await;
     node.control(&["eval", "application:set_env(rabbit, max_message_size, 134217728)."]).await;
     let cancelled = || partner.subjects().iter().filter(|one| **one == orders[0]).count();
     eventually("the large one arrives", async || cancelled() > 1).await;
@@ -124,7 +125,8 @@ async fn a_partners_full_queue_costs_the_other_partners_nothing() {
     }
     eventually("the other partner has all", async || partner.subjects().len() >= 10).await;
     assert_eq!(sorted(partner.subjects()), sorted(orders), "one copy each");
-    eventually("it is told", async || site.log().contains("a partner's queue refused")).await;
+    eventually("the fault is reported", async || site.log().contains("a partner's queue refused"))
+        .await;
     assert!(up.stop("TERM").await.success());
 }
 
@@ -148,14 +150,14 @@ async fn a_deleted_exchange_is_told_and_events_wait_for_the_partners_bindings() 
         let (state, reason) = broker(&up).await;
         state == "away" && reason.contains("shop.events is gone")
     };
-    eventually("it is told while nothing is published", is_told).await;
+    eventually("the fault is reported while nothing is published", is_told).await;
     let (second, _) = placed(&up).await;
     let doctor =
         site.command(&["doctor", "--amqp-url", &node.url]).output().await.expect("it runs");
     let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert_eq!(doctor.status.code(), Some(1), "{said}");
     assert!(said.contains("shop.events is gone"), "{said}");
-    // The partner makes the exchange and binds; the relay still waits for a person.
+    // The partner declares the exchange and binds its queue; the relay still waits for a person.
     partner.listen().await;
     assert!(is_told().await);
     assert_eq!(partner.subjects(), [first.as_str()]);
@@ -187,13 +189,13 @@ async fn a_brokers_alarm_is_named_and_ends_with_the_alarm() {
     assert_eq!(wrong(&doctor(&site, &asked).await.1), vec![]);
 
     node.control(&["set_vm_memory_high_watermark", "0"]).await;
-    // Nothing waits yet, so that only a look can know.
+    // No event waits yet, so only a check of the broker can show the alarm.
     let (code, lines) = doctor(&site, &asked).await;
     let found = wrong(&lines);
     assert_eq!((code, found.len(), found[0].0), (1, 1, "broker"), "{lines:?}");
     assert!(found[0].1.contains(ALARM), "{lines:?}");
     let mut orders = vec![first];
-    // The broker tells a connection of the alarm when it publishes, and may still take that message.
+    // The broker reports the alarm to a connection when that publishes, and may still accept the message.
     eventually("/readyz to name the alarm", async || {
         orders.push(placed(&up).await.0);
         let (state, reason) = broker(&up).await;
@@ -208,7 +210,7 @@ async fn a_brokers_alarm_is_named_and_ends_with_the_alarm() {
     orders.push(waits);
     let all_came = async || orders.iter().all(|order| partner.subjects().contains(order));
     eventually("what waited arrives", all_came).await;
-    eventually("/readyz to be well", async || broker(&up).await.0 == "ok").await;
+    eventually("/readyz to report ok", async || broker(&up).await.0 == "ok").await;
     assert!(up.metrics().await.contains(&format!("{PART} 1")));
     let (code, lines) = doctor(&site, &asked).await;
     assert_eq!((code, wrong(&lines)), (0, vec![]));

@@ -1,7 +1,7 @@
-//! Orders of the demo customers while the whole process group is killed, again and again.
+//! The demo customers order while the whole process group is killed again and again.
 //!
-//! `STEPWISE_KILLS` says how often (5 unless told otherwise). `STEPWISE_SEED` repeats the customers' choices and the moments
-//! of the kills; how requests, workers and kills interleave is the machine's, so a run is repeated in kind, not step by step.
+//! `STEPWISE_KILLS` is the number of kills (5 by default). `STEPWISE_SEED` repeats the customers' choices and the times of the
+//! kills. The interleaving of requests, workers and kills depends on the machine, so a seed does not repeat a run exactly.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +23,13 @@ use crate::{
     subscriber::{Subscriber, subscribe},
 };
 
-/// No limits, and less patience than a shop has.
+/// Settings of `up`: no rate limits, and a shorter patience than a real shop's.
 const OPTIONS: [&str; 4] = ["--rate-limit", "0", "--placement-patience", "20"];
 
-/// From the last start (or the last new request) to the end of everything, waits of the payment methods aside.
+/// The time from the last start (or the last new request) until all sagas have ended, not counting the payment methods' waits.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// A payment method that never answers is given up after so long.
+/// The time after which a payment method that never answers is given up.
 const GIVEN_UP: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +53,7 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
             busy.spawn(shop_on(lane, Arc::clone(&up), Arc::clone(&clients), lane_random));
         }
         tokio::time::sleep(Duration::from_millis(random.random_range(150..2_000))).await;
-        // However slow the machine is: a kill while nobody has ordered tries little.
+        // Wait for orders even on a slow machine, because a kill without any order tests little.
         eventually("customers to order", async || accepted(&clients) >= 3 * nth).await;
         up.kill_group_now();
         busy.shutdown().await;
@@ -66,14 +66,14 @@ async fn every_order_ends_and_all_books_agree_whatever_is_killed_when() {
     end.quiet(RECOVERY + GIVEN_UP).await;
     end.check(seeded.as_ref(), seed).await;
     end.late_acts().await;
-    // Nothing may have come of them.
+    // These requests may have had no effect.
     end.quiet(RECOVERY).await;
     end.check(seeded.as_ref(), seed).await;
     reading.abort();
     end.pool.close().await;
 }
 
-/// So many orders were accepted so far.
+/// The number of orders accepted so far.
 fn accepted(clients: &Mutex<Clients>) -> u64 {
     let (placed, _) = clients.lock().expect("no panic").told();
     placed.values().filter(|orders| !orders.is_empty()).count() as u64
@@ -83,7 +83,7 @@ async fn pool(up: &Up) -> PgPool {
     PgPool::connect(up.demo["databaseUrl"].as_str().expect("a text")).await.expect("connected")
 }
 
-/// Product -> what is on hand.
+/// The quantity on hand of each product.
 async fn on_hand(up: &Up) -> BTreeMap<String, i64> {
     let pool = pool(up).await;
     let statement = "select product_id::text, on_hand::bigint from shop.inventory";
@@ -93,7 +93,7 @@ async fn on_hand(up: &Up) -> BTreeMap<String, i64> {
     rows.into_iter().collect()
 }
 
-/// When nobody asks any more.
+/// The state after the customers have stopped sending requests.
 struct End<'a> {
     site: &'a Site,
     pool: PgPool,
@@ -102,7 +102,7 @@ struct End<'a> {
 }
 
 impl End<'_> {
-    /// Every saga has ended within `limit`, and what it had to tell was received.
+    /// Waits until every saga has ended and its events were received, for `limit` at most.
     async fn quiet(&self, limit: Duration) {
         let begun = Instant::now();
         let mut open = self.open().await;
@@ -121,8 +121,8 @@ impl End<'_> {
         .await;
     }
 
-    /// A late act may come behind the end of its saga: waits for all of them, or until none can come any more (a gateway
-    /// that was killed meanwhile does not act).
+    /// Waits for all late acts, or until none can happen any more (a gateway that was killed meanwhile does not act).
+    /// A late act may happen after the end of its saga.
     async fn late_acts(&self) {
         let deadline = Instant::now() + Timing::default().acts_late + Duration::from_secs(1);
         let acts = || {
@@ -156,7 +156,7 @@ impl End<'_> {
         );
     }
 
-    /// The sagas that have not ended, with what they wait for.
+    /// The sagas that have not ended, and what they wait for.
     async fn open(&self) -> Vec<String> {
         let statement = "select to_jsonb(i)::text from saga.instance i where status not in ('completed', 'unwound')";
         sqlx::query_scalar(statement).fetch_all(&self.pool).await.expect("readable")

@@ -1,4 +1,4 @@
-//! Killed without warning, it goes on where it was.
+//! `up` is killed without warning, and the next start continues its work.
 
 use crate::site::{Site, eventually, kill};
 
@@ -7,7 +7,7 @@ async fn an_order_in_flight_survives_a_kill_of_the_whole_group() {
     let site = Site::new();
     let up = site.up(&[]).await;
     let (order, operation, token) = up.order("timeoutAfter").await;
-    // The gateway acts and never answers: whether money moved is unknown at the kill.
+    // The gateway acts and never answers, so it is unknown at the kill whether money has moved.
     let confirmed = || {
         site.ledger()
             .iter()

@@ -1,4 +1,4 @@
-//! The demo customers: they order, some change their minds, and who gets no answer asks again under the same key.
+//! The demo customers of the chaos test. They order, some cancel, and a customer without an answer repeats the request with the same key.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::site::{Up, eventually};
 
-/// How often each method is chosen, of 100.
+/// How often each payment method is chosen, of 100 orders.
 const METHODS: [(&str, u32); 7] = [
     ("ok", 50),
     ("twice", 12),
@@ -23,26 +23,26 @@ const METHODS: [(&str, u32); 7] = [
     ("timeoutBefore", 4),
 ];
 
-/// Of 100 orders so many are cancelled.
+/// How many of 100 orders are cancelled.
 const CANCELS: u32 = 10;
 
-/// What a customer asks for: the same request until it is answered.
+/// A request of a customer, which is repeated until it is answered.
 #[derive(Clone)]
 struct Wish {
     customer: usize,
     key: String,
     path: String,
     body: Value,
-    /// The order to be cancelled; `None`: place one.
+    /// The order to cancel. `None` to place an order.
     cancels: Option<String>,
 }
 
-/// What the clients know.
+/// The records of the clients.
 #[derive(Default)]
 pub(crate) struct Clients {
-    /// Asked for and not answered, by key.
+    /// The requests without an answer, by key.
     open: BTreeMap<String, Wish>,
-    /// Answered, by key: the wish and each (operation, subject) that an answer named; none if it was refused.
+    /// The answered requests, by key, with each (operation, subject) that an answer has named; none if the request was refused.
     answered: BTreeMap<String, (Wish, BTreeSet<(String, String)>)>,
 }
 
@@ -51,14 +51,14 @@ enum Told {
     /// An order is being placed, or cancelled.
     Accepted(String),
     Refused,
-    /// 5xx, or the first request with this key still runs: ask again.
+    /// 5xx, or the first request with this key still runs. The client must ask again.
     Later,
     /// The server is gone.
     Nothing,
 }
 
 impl Clients {
-    /// Key -> orders that were named, and order -> whether its cancellation was accepted.
+    /// Key -> orders that answers have named, and order -> whether its cancellation was accepted.
     pub(crate) fn told(&self) -> (BTreeMap<String, BTreeSet<String>>, BTreeMap<String, bool>) {
         let (mut placed, mut cancelled) = (BTreeMap::new(), BTreeMap::new());
         for (key, (wish, named)) in &self.answered {
@@ -74,7 +74,7 @@ impl Clients {
     }
 }
 
-/// One client: orders for the customers of its lane, one after the other, until the server is gone.
+/// A client, which orders for its customers one after the other until the server is gone.
 pub(crate) async fn shop_on(
     lane: usize,
     up: Arc<Up>,
@@ -91,7 +91,7 @@ pub(crate) async fn shop_on(
         let cart = format!("/v1/customers/{id}/cart/items");
         match up.try_post(token, &cart, &Uuid::now_v7().to_string(), &item).await {
             Ok((200 | 201, _)) => {}
-            // An order is being placed from it already, or the server is on its way down.
+            // An order is already being placed from this cart, or the server is stopping.
             Ok(_) => continue,
             Err(_) => return,
         }
@@ -137,11 +137,11 @@ fn cancelling(customer: usize, order: String) -> Wish {
     }
 }
 
-/// Asks once.
+/// Sends a request once.
 async fn ask(up: &Up, clients: &Mutex<Clients>, wish: Wish) -> Told {
     let token = up.demo["customers"][wish.customer]["token"].as_str().expect("a text").to_owned();
     let key = wish.key.clone();
-    // Before it is sent: a client that dies with its request still knows that it asked.
+    // Recorded before it is sent, so that the record exists if the client dies with the request.
     clients.lock().expect("no panic").open.insert(key.clone(), wish.clone());
     let Ok((status, answer)) = up.try_post(&token, &wish.path, &key, &wish.body).await else {
         return Told::Nothing;
@@ -162,7 +162,7 @@ async fn ask(up: &Up, clients: &Mutex<Clients>, wish: Wish) -> Told {
     Told::Accepted(text("subject"))
 }
 
-/// Who has no answer asks until there is one; who was accepted asks once more and hears the same.
+/// Repeats each request without an answer until it has one. Repeats each accepted request once, and checks that the answer is the same.
 pub(crate) async fn ask_until_answered(up: &Up, clients: &Mutex<Clients>) {
     eventually("every client to be answered", async || {
         let open: Vec<Wish> = clients.lock().expect("no panic").open.values().cloned().collect();

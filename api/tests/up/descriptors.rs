@@ -1,4 +1,4 @@
-//! A front door that has no file descriptors left.
+//! Processes without enough file descriptors.
 
 use std::{fs, net::TcpListener, process::Stdio, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::site::{Site, eventually, kill};
 const BEGINS: &str = "no connection can be accepted";
 const ENDS: &str = "connections are accepted again";
 
-/// How much processor time a process has used, in hundredths of a second.
+/// The processor time that a process has used, in hundredths of a second.
 fn used(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
-    // utime and stime, counted from the process's state.
+    // utime and stime; the fields are counted from the process's state.
     fields[12..14].iter().map(|field| field.parse::<u64>().expect("a number")).sum()
 }
 
@@ -60,7 +60,7 @@ async fn without_file_descriptors_it_says_so_once_waits_and_goes_on() {
     database.close().await;
 }
 
-/// Starts the binary in this folder with what this option of the shell's `ulimit` allows.
+/// Starts the binary in this folder with this option of the shell's `ulimit`.
 fn limited(site: &Site, limit: &str, args: &[&str]) -> Command {
     let usual = site.command(args);
     let usual = usual.as_std();

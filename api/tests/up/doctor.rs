@@ -1,4 +1,4 @@
-//! What is wrong is told: by `doctor`, by the log at the start, and by the metrics of every role.
+//! Faults are reported by `doctor`, by the log at the start, and by the metrics of every role.
 
 use std::{net::TcpListener, process::Stdio};
 
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use crate::site::{PATIENCE, Site, eventually};
 
-/// A `doctor` that is not well after so long hangs.
+/// The time after which a running `doctor` counts as hanging.
 const ENOUGH_S: u64 = 10;
 
-/// Its exit code, and its lines as (verdict, what, detail).
+/// Runs `doctor`. Returns its exit code, and its lines as (verdict, what, detail).
 pub(crate) async fn doctor(site: &Site, args: &[&str]) -> (i32, Vec<(String, String, String)>) {
     let mut command = site.command(&[&["doctor", "--json"], args].concat());
     let began = Instant::now();
@@ -28,7 +28,7 @@ pub(crate) async fn doctor(site: &Site, args: &[&str]) -> (i32, Vec<(String, Str
     (output.status.code().expect("it was not killed"), lines.collect())
 }
 
-/// The details of the lines that are not ok, of one thing or of all.
+/// The lines that are not ok, as (what, detail).
 pub(crate) fn wrong(lines: &[(String, String, String)]) -> Vec<(&str, &str)> {
     let wrong = lines.iter().filter(|(verdict, ..)| verdict != "ok");
     wrong.map(|(_, what, detail)| (what.as_str(), detail.as_str())).collect()
@@ -53,11 +53,11 @@ async fn doctor_is_content_with_what_runs_and_makes_nothing_by_looking() {
     let site = Site::new();
     let dead = format!("amqp://guest:guest@127.0.0.1:{}/%2f", free_port());
     let up = site.up(&["--amqp-url", &dead]).await;
-    // What it would say of the broker, `up` says by itself.
+    // `up` logs the fault of the broker that `doctor` would report.
     eventually("the log to name the broker", async || {
         site.log()
             .lines()
-            .any(|line| line.contains("something is wrong") && line.contains("broker"))
+            .any(|line| line.contains("this installation has a fault") && line.contains("broker"))
     })
     .await;
     let (code, lines) = doctor(&site, &["--amqp-url", &dead]).await;
@@ -95,7 +95,7 @@ async fn doctor_names_events_that_wait_and_were_not_taken() {
     database.close().await;
 }
 
-/// What is said about one thing that is wrong.
+/// The detail of the line about this fault.
 fn detail<'l>(lines: &'l [(String, String, String)], what: &str) -> &'l str {
     let found = wrong(lines).into_iter().find(|(name, _)| *name == what);
     found.unwrap_or_else(|| panic!("nothing is wrong with {what}: {lines:?}")).1
@@ -136,7 +136,7 @@ async fn doctor_names_what_was_set_aside_what_is_stuck_and_what_fits_no_payment(
     for line in ["stepwise_feed_set_aside 1", "stepwise_feed_refused 2", "stepwise_sagas_stuck 1"] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
-    // A partner that took everything for the last hour is well again; what was set aside waits for a person.
+    // A partner whose last refusal was an hour ago is no fault any more; an event that was set aside waits for a person.
     run(
         &database,
         "update saga.feed_trouble set noted_at = now() - interval '61 minutes'".to_owned(),
@@ -161,7 +161,7 @@ async fn doctor_asks_the_gateway_for_an_answer() {
     for (network, expected) in [
         (Network::Status(503), "the answer is 503"),
         (Network::Silent, "no answer within 3 s"),
-        (Network::Refused, "nobody answers"),
+        (Network::Refused, "no server answers"),
     ] {
         proxy.set(network);
         let (code, lines) = doctor(&site, &["--gateway-url", &url]).await;
@@ -205,7 +205,7 @@ async fn doctor_names_a_database_that_cannot_be_used() {
     database.close().await;
 }
 
-/// A session that may write although its database says otherwise.
+/// A session that may write although its database is read-only by default.
 async fn writable(database: &Database) -> sqlx::pool::PoolConnection<sqlx::Postgres> {
     let mut session = database.pool().acquire().await.expect("a connection");
     let on = "-- write\nset default_transaction_read_only = off";
@@ -229,7 +229,7 @@ async fn a_relay_with_a_silent_database_says_so_on_its_own_port() {
     let url = database.url().replace(&server, &proxy.address.to_string());
     let port = free_port().to_string();
     let mut relay = site.role(&["relay", "--database-url", &url, "--metrics-port", &port]);
-    // Fails only where another test of this process was first.
+    // This fails only if another test of this process has already installed the provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().no_proxy().build().expect("a plain client");
     let ask = async |path: &str| {
@@ -292,8 +292,8 @@ async fn every_role_with_a_relay_tells_when_the_relay_gets_nowhere() {
     .expect("locked");
     let since = Instant::now();
     for (base, status) in bases.iter().zip([200, 503]) {
-        eventually("the trouble to be told", async || relay_is(base, "away").await).await;
-        assert!(since.elapsed().as_secs() < 20, "told after {:?}", since.elapsed());
+        eventually("the fault to be reported", async || relay_is(base, "away").await).await;
+        assert!(since.elapsed().as_secs() < 20, "reported after {:?}", since.elapsed());
         let (answered, said) = ask(base, "/readyz").await.expect("it answers");
         assert!(said.contains("its leases were not renewed for"), "{said}");
         assert_eq!(answered, status, "only a relay is of no use without its relay: {said}");

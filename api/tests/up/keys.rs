@@ -24,7 +24,7 @@ async fn a_process_without_the_customers_keys_refuses_to_start() {
         assert!(line.contains("keys") && line.contains("--data-dir"), "{role}: {line}");
         assert!(!stranger.data.join("keys").exists(), "{role} made a key store");
     }
-    // Nor one of another database.
+    // It does not start with the keys of another database either.
     let other = Database::fresh(&[]).await;
     let elsewhere = stranger.up(&["--database-url", &other.url(), "--no-demo"]).await;
     assert!(elsewhere.stop("TERM").await.success());
@@ -34,7 +34,7 @@ async fn a_process_without_the_customers_keys_refuses_to_start() {
 
     assert!(up.stop("TERM").await.success());
 
-    // The keys are lost, later restored.
+    // The keys are lost and later restored.
     fs::rename(site.data.join("keys"), site.data.join("lost")).expect("ours");
     let (code, line) = site.refusal(&[&["up", "--port", "0"][..], &options].concat()).await;
     assert_eq!((code, line.contains("backup")), (3, true), "{line}");
@@ -51,7 +51,7 @@ async fn an_older_database_takes_the_first_store_that_has_all_its_keys() {
     let (site, stranger, url) = (Site::new(), Site::new(), database.url());
     let options = ["--database-url", &url, "--gateway-url", "http://127.0.0.1:9"];
     assert!(site.up(&options).await.stop("TERM").await.success());
-    // As the release before left it.
+    // The database is as the previous release left it.
     sqlx::query("-- forget the store\ndelete from shop.key_store")
         .execute(database.pool())
         .await

@@ -1,4 +1,4 @@
-//! Many who log in at once, beside customers who order: hashing passwords takes the processor and nothing else.
+//! Many log-ins at once, beside customers who order: hashing passwords must use only the processor.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -13,11 +13,11 @@ use crate::site::{Site, Up, eventually};
 
 const SHOPPERS: usize = 12;
 const LOG_INS: usize = 60;
-/// Of each turn, and between two orders of a shopper.
+/// The length of a turn, and the pause between two orders of a shopper.
 const TURN: Duration = Duration::from_millis(1_500);
 const PACE: Duration = Duration::from_millis(400);
 
-/// Orders one thing; answers the operation, and how long placeOrder took to answer.
+/// Places an order. Returns the operation, and how long placeOrder took to answer.
 async fn order(up: &Up, customer: &Value, product: &Value) -> (String, Duration) {
     let text = |name: &str| customer[name].as_str().expect("a text");
     let items = format!("/v1/customers/{}/cart/items", text("customerId"));
@@ -36,7 +36,7 @@ async fn order(up: &Up, customer: &Value, product: &Value) -> (String, Duration)
     (begun["id"].as_str().expect("a text").to_owned(), took)
 }
 
-/// What all shoppers do in one turn, each at the same pace. Answers how long each order took to be answered.
+/// Lets all shoppers order for one turn, each at the same pace. Returns how long each placeOrder took.
 async fn shop(up: &Up) -> Vec<Duration> {
     let began = Instant::now();
     let each = (0..SHOPPERS).map(async |nth| {
@@ -50,7 +50,7 @@ async fn shop(up: &Up) -> Vec<Duration> {
             took.push(time);
             next = (next + PACE).max(Instant::now());
             sleep_until(next).await;
-            // The cart is free again when the order is placed.
+            // The cart accepts changes again when the order is placed.
             up.succeeded(token, &operation).await;
         }
         took
@@ -58,7 +58,7 @@ async fn shop(up: &Up) -> Vec<Duration> {
     join_all(each).await.concat()
 }
 
-/// The same while sixty log-ins are under way all the time; answers how many were answered, too.
+/// Like [`shop`], while sixty log-ins run all the time. Also returns how many log-ins were answered.
 async fn shop_beside_log_ins(up: &Up, account: &Value) -> (Vec<Duration>, usize) {
     let answered = AtomicUsize::new(0);
     let log_ins = join_all((0..LOG_INS).map(async |_| {
@@ -69,7 +69,7 @@ async fn shop_beside_log_ins(up: &Up, account: &Value) -> (Vec<Duration>, usize)
         }
     }));
     let shopping = async {
-        // Measured from when some were answered, so that not all begin at the moment when the orders do.
+        // Wait for the first answers, so that the log-ins do not all begin at the same moment as the orders.
         eventually("the first log-ins", async || answered.load(Ordering::Relaxed) >= 5).await;
         shop(up).await
     };
@@ -84,7 +84,7 @@ fn quantile(took: &mut [Duration], per_thousand: usize) -> Duration {
     took[(took.len() * per_thousand / 1_000).min(took.len() - 1)]
 }
 
-/// Takes half a minute: a p99 wants some hundred orders in each of both cases.
+/// Takes half a minute, because a p99 needs some hundred orders in both cases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn placing_an_order_waits_for_nobody_who_logs_in() {
     let turns =
@@ -100,7 +100,7 @@ async fn placing_an_order_waits_for_nobody_who_logs_in() {
     assert_eq!(status, 201, "{registered}");
     shop(&up).await;
     let (mut quiet, mut busy, mut log_ins) = (Vec::new(), Vec::new(), 0);
-    // In turns, so that whatever else this machine does falls on both.
+    // Measure both cases in turns, so that other load on this machine affects both.
     for _ in 0..turns {
         quiet.extend(shop(&up).await);
         let (took, done) = shop_beside_log_ins(&up, &account).await;
@@ -115,8 +115,8 @@ async fn placing_an_order_waits_for_nobody_who_logs_in() {
         busy.len()
     );
     assert!(log_ins >= 10 * turns, "{log_ins} log-ins");
-    // What the log-ins take of two cores that also run the gateway, Postgres and this test is allowed for. If each held a connection
-    // while it waits for its turn, an order would wait for half a second in the median.
+    // The limit allows for the processor time of the log-ins on two cores that also run the gateway, Postgres and this test. If each
+    // log-in held a connection while it waits for its turn, an order would wait for half a second in the median.
     let [slack_50, slack_99] = [200, 700].map(Duration::from_millis);
     assert!(busy_50 < quiet_50 * 3 / 2 + slack_50, "{busy_50:?} instead of {quiet_50:?}");
     assert!(busy_99 < quiet_99 * 3 / 2 + slack_99, "{busy_99:?} instead of {quiet_99:?}");

@@ -1,4 +1,4 @@
-//! A registration whose mail cannot be sent at once.
+//! Registration while mail cannot be sent.
 
 use std::fs;
 

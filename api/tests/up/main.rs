@@ -1,5 +1,5 @@
-//! `stepwise up` as a newcomer, a script and an outage meet it: the real binary as a process, with
-//! its own Postgres and its own gateway, in a folder of each test's own.
+//! Tests of `stepwise up` and the other roles as processes of the real binary. Each test has a folder of its own, with
+//! a Postgres and a gateway of its own.
 
 mod books;
 mod broker;

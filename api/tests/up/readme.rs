@@ -1,4 +1,4 @@
-//! The README's lines, run as they stand there.
+//! Runs the commands in the README as they are written there.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ fn readme() -> String {
     std::fs::read_to_string(path).expect("there is a README")
 }
 
-/// The README's blocks that begin with the demo's variables, without that line.
+/// The README's code blocks that begin by reading the demo's variables, without that line.
 fn blocks() -> Vec<String> {
     let text = readme();
     let begun = text.split("```sh\n. .stepwise/demo.env\n").skip(1);
     begun.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
 }
 
-/// Runs lines in a shell that has the demo's variables. What it says, which is not an error.
+/// Runs lines in a shell with the demo's variables, and returns the output. Fails if there is an error.
 async fn run(site: &Site, lines: &str) -> String {
     let variables = site.data.join("demo.env");
     let script = format!("set -eu\n. {}\n{lines}", variables.display());

@@ -1,4 +1,4 @@
-//! What cannot work is said in one line, with an exit code that scripts can rely on.
+//! Refused starts: each prints one line and ends with an exit code that scripts can rely on.
 
 use std::{fs, net::TcpListener, time::Duration};
 
@@ -86,7 +86,7 @@ async fn a_database_that_is_too_old_is_refused() {
 #[tokio::test]
 async fn a_pooler_that_loses_what_sessions_hold_is_refused_by_name() {
     const TRANSACTIONS: &str = "pool_mode = transaction";
-    // The settings that a connection asks for are dropped; otherwise such a connection is refused.
+    // This pooler drops the settings that a connection requests; otherwise it refuses the connection.
     const DROPS_SETTINGS: &str = "ignore_startup_parameters = extra_float_digits, options";
     let (site, database) = (Site::new(), Database::fresh(&[]).await);
     let mut migrate = site.command(&["migrate", "--database-url", &database.url()]);
@@ -100,7 +100,7 @@ async fn a_pooler_that_loses_what_sessions_hold_is_refused_by_name() {
     ] {
         refuses_pooler(&site, &database, settings).await;
     }
-    // The database has the settings by itself: only the sessions themselves can show that they are shared.
+    // The database has these settings as defaults, so only the sessions themselves can show that they are shared.
     let name = database.options().get_database().expect("it has a name").to_owned();
     let usual = format!("alter database {name} set lock_timeout = '1s'");
     sqlx::query(AssertSqlSafe(usual)).execute(database.pool()).await.expect("it is ours");
@@ -110,7 +110,7 @@ async fn a_pooler_that_loses_what_sessions_hold_is_refused_by_name() {
     database.close().await;
 }
 
-/// Every role, and `doctor`, names a pooler with these settings.
+/// Checks that every role and `doctor` name a pooler with these settings.
 async fn refuses_pooler(site: &Site, database: &Database, settings: &[&str]) {
     let pooler = Pooler::before(&database.url(), settings).await;
     for role in ["migrate", "relay", "doctor"] {

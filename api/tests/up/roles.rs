@@ -1,4 +1,4 @@
-//! The parts as processes of their own, on a database that is not ours.
+//! The roles as separate processes, on a database that `up` does not run.
 
 use std::net::TcpListener;
 
@@ -10,7 +10,7 @@ use crate::site::{Site, eventually};
 async fn api_worker_relay_and_gateway_also_work_as_processes_of_their_own() {
     let database = Database::fresh(&[]).await;
     let (site, url) = (Site::new(), database.url());
-    // Fills the shop, with the user's database instead of one of its own.
+    // Fill the shop with an `up` on the user's database.
     let mut up = site.up(&["--database-url", &url]).await;
     assert_eq!(up.demo["databaseUrl"], url.as_str());
     assert!(!site.data.join("postgres").exists(), "no database of its own");

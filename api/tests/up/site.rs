@@ -1,4 +1,4 @@
-//! A folder to run `up` in, and the process itself.
+//! A folder in which a test runs `up`, and the process of `up`.
 
 use std::{
     fs,
@@ -16,13 +16,13 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// Generous: the machine may be busy with other tests.
+/// How long to wait for a condition. Generous, because the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A data folder of one's own. What still runs on it at the end is ended.
+/// A data folder for one test. Dropping it ends all processes that still use it.
 pub(crate) struct Site {
     pub(crate) data: PathBuf,
-    /// What the binary finds in its environment, beside the way to programs.
+    /// The environment of the binary, besides `PATH`.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
     home: PathBuf,
 }
@@ -34,24 +34,24 @@ pub(crate) struct Up {
     pub(crate) demo: Value,
     client: reqwest::Client,
     began: Instant,
-    /// From the start of the process until it invited people in.
+    /// The time from the start of the process until it printed that it is up.
     pub(crate) start: Duration,
-    /// Kept open: a closed pipe is not what is tested.
+    /// The process's standard output. It is kept open, because these tests are not about a closed pipe.
     _stdout: tokio::io::Lines<BufReader<tokio::process::ChildStdout>>,
-    /// Everything that it said to people.
+    /// The text that the process printed.
     pub(crate) said: String,
 }
 
 impl Site {
     pub(crate) fn new() -> Self {
         let home = std::env::temp_dir().join(format!("stepwise-up-{}", Uuid::now_v7().simple()));
-        // Only its owner may enter, which as root keeps the database's own user out.
+        // Only the owner may enter the folder. If this test runs as root, the database's user may not.
         let made = fs::DirBuilder::new().mode(0o700).create(&home);
         made.expect("the temporary directory is writable");
         Self { data: home.join("data"), environment: Vec::new(), home }
     }
 
-    /// The binary in this folder, with nothing of our environment but the way to programs.
+    /// The command for the binary in this folder. It gets nothing of this test's environment except `PATH`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stepwise"));
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -69,7 +69,7 @@ impl Site {
         command
     }
 
-    /// Starts `up` on a free port and waits until it invites people in.
+    /// Starts `up` on a free port and waits until it prints that it is up.
     pub(crate) async fn up(&self, args: &[&str]) -> Up {
         let began = Instant::now();
         let log = fs::File::create(self.home.join("log")).expect("writable");
@@ -93,7 +93,7 @@ impl Site {
         let start = began.elapsed();
         let demo = self.demo();
         let base = demo["baseUrl"].as_str().expect("a text").to_owned();
-        // Fails only where another test of this process was first.
+        // This fails only if another test of this process has already installed the provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .timeout(Duration::from_secs(30))
@@ -103,7 +103,7 @@ impl Site {
         Up { child, base, demo, client, began, start, _stdout: lines, said }
     }
 
-    /// Starts a process of another kind; it ends with the test.
+    /// Starts a process of another role, which ends with the test.
     pub(crate) fn role(&self, args: &[&str]) -> Child {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.home.join("log"));
         let mut command = self.command(args);
@@ -111,7 +111,7 @@ impl Site {
         command.kill_on_drop(true).spawn().expect("the binary starts")
     }
 
-    /// Starts a command that is expected to refuse; answers its exit code and its one line.
+    /// Starts a command that must fail. Returns its exit code and its one line of output.
     pub(crate) async fn refusal(&self, args: &[&str]) -> (i32, String) {
         let mut command = self.command(args);
         let ended = timeout(PATIENCE, command.stderr(Stdio::piped()).kill_on_drop(true).output());
@@ -132,27 +132,27 @@ impl Site {
         fs::read_to_string(self.home.join("log")).unwrap_or_default()
     }
 
-    /// What the gateway has booked.
+    /// The lines of the gateway's ledger.
     pub(crate) fn ledger(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.data.join("gateway-ledger.jsonl")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The gateway's process, by its note.
+    /// The gateway's process id according to its note.
     pub(crate) fn gateway_pid(&self) -> u32 {
         let text = fs::read(self.data.join("gateway.json")).expect("it was written");
         let note: Value = serde_json::from_slice(&text).expect("whole JSON");
         u32::try_from(note["pid"].as_u64().expect("a number")).expect("a process id")
     }
 
-    /// Whether a gateway listens where the note says.
+    /// Whether a gateway listens at the address in the note.
     pub(crate) fn gateway_lives(&self) -> bool {
         let note = fs::read(self.data.join("gateway.json")).expect("it was written");
         let note: Value = serde_json::from_slice(&note).expect("whole JSON");
         std::net::TcpStream::connect(note["address"].as_str().expect("a text")).is_ok()
     }
 
-    /// The processes that have to do with this folder: they name it, or work in it.
+    /// The processes that use this folder: it is in their command line, or it is their working directory.
     pub(crate) fn processes(&self) -> Vec<u32> {
         let name = self.home.to_string_lossy().into_owned();
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -162,7 +162,7 @@ impl Site {
             let words = fs::read(place.join("cmdline")).unwrap_or_default();
             let works_here =
                 fs::read_link(place.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&self.home));
-            // One that ended and was not yet waited for has no words any more.
+            // A zombie process has no command line any more.
             !words.is_empty() && (works_here || String::from_utf8_lossy(&words).contains(&name))
         });
         concerned.filter(|pid| *pid != std::process::id()).collect()
@@ -177,7 +177,7 @@ impl Drop for Site {
         if std::thread::panicking() {
             eprintln!("--- what `up` logged\n{}", self.log());
         }
-        // What is left is in the temporary directory.
+        // If this fails, files remain in the temporary directory.
         let _ = fs::remove_dir_all(&self.home);
     }
 }
@@ -187,24 +187,24 @@ impl Up {
         self.child.id().expect("it was not waited for")
     }
 
-    /// Kills the whole process group, as an outage would.
+    /// Kills the whole process group, like an outage.
     pub(crate) async fn kill_group(mut self) {
         kill("KILL", &format!("-{}", self.pid()));
         self.child.wait().await.expect("it was ours");
     }
 
-    /// Somebody else has killed it.
+    /// Waits for the end of a process that was killed by others.
     pub(crate) async fn killed(mut self) {
         let ended = timeout(PATIENCE, self.child.wait()).await.expect("it was killed");
         assert_eq!(ended.expect("it was ours").code(), None, "it ended by itself");
     }
 
-    /// The same while others still talk to it, without waiting for its end.
+    /// Kills the whole process group without waiting for its end, because others still use it.
     pub(crate) fn kill_group_now(&self) {
         kill("KILL", &format!("-{}", self.pid()));
     }
 
-    /// Stops it, and turns to whoever listens on this port.
+    /// Stops this process, and uses the one that listens on this port from now on.
     pub(crate) async fn leave_to(&mut self, port: &str) {
         kill("TERM", &self.pid().to_string());
         let ended = timeout(PATIENCE, self.child.wait()).await.expect("it stops");
@@ -212,13 +212,13 @@ impl Up {
         self.base = format!("http://127.0.0.1:{port}");
     }
 
-    /// Whether somebody answers that the database does.
+    /// Whether the process answers that it is ready.
     pub(crate) async fn is_ready(&self) -> bool {
         let asked = self.client.get(format!("{}/readyz", self.base)).send().await;
         asked.is_ok_and(|answer| answer.status().is_success())
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Tells the process to stop, and waits until it has ended.
     pub(crate) async fn stop(mut self, signal: &str) -> ExitStatus {
         kill(signal, &self.pid().to_string());
         timeout(PATIENCE, self.child.wait()).await.expect("it stops").expect("it was ours")
@@ -228,13 +228,13 @@ impl Up {
         self.began.elapsed()
     }
 
-    /// Orders one thing for the first customer. Answers the order, the operation and the
+    /// Places an order for the first customer. Returns the order, the operation and the
     /// customer's token.
     pub(crate) async fn order(&self, method: &str) -> (String, String, String) {
         self.order_as(0, method).await
     }
 
-    /// The same for another customer.
+    /// Places an order for this customer. Returns the order, the operation and the customer's token.
     pub(crate) async fn order_as(&self, customer: usize, method: &str) -> (String, String, String) {
         let customer = &self.demo["customers"][customer];
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
@@ -265,25 +265,25 @@ impl Up {
         .await;
     }
 
-    /// Asks with this token.
+    /// Sends a GET request with this token.
     pub(crate) async fn get(&self, token: &str, path: &str) -> (u16, Value) {
         let request = self.client.get(format!("{}{path}", self.base)).bearer_auth(token);
         answer(request).await
     }
 
-    /// Its metrics, as text.
+    /// The process's metrics, as text.
     pub(crate) async fn metrics(&self) -> String {
         let asked = self.client.get(format!("{}/metrics", self.base)).send().await;
         asked.expect("the server answers").text().await.expect("a whole answer")
     }
 
-    /// Commands with this token, under a new idempotency key.
+    /// Sends a command with this token and a new idempotency key.
     pub(crate) async fn post(&self, token: &str, path: &str, body: &Value) -> (u16, Value) {
         let request = self.client.post(format!("{}{path}", self.base)).bearer_auth(token);
         answer(request.header("idempotency-key", Uuid::now_v7().to_string()).json(body)).await
     }
 
-    /// Commands under this key, of a server that may be gone.
+    /// Sends a command with this idempotency key to a server that may be gone.
     pub(crate) async fn try_post(
         &self,
         token: &str,
@@ -297,7 +297,7 @@ impl Up {
         Ok((status, response.json().await?))
     }
 
-    /// Opens a stream of events as the demo's service, after the event that was received last.
+    /// Opens a stream of events as the demo's service, after the last received event.
     pub(crate) async fn stream(
         &self,
         path: &str,
@@ -325,14 +325,14 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 
 /// Sends a signal to a process, or to a group if the number is negative.
 pub(crate) fn kill(signal: &str, target: &str) {
-    // Its target may be gone.
+    // The process may have ended.
     let _ = std::process::Command::new("/bin/sh")
         .args(["-c", r#"kill -s "$0" -- "$1""#, signal, target])
         .stderr(Stdio::null())
         .status();
 }
 
-/// Waits for something to become true.
+/// Waits until a condition is true.
 pub(crate) async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_true().await {

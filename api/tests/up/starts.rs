@@ -1,4 +1,4 @@
-//! First start, second start, and the end.
+//! The first start of `up`, the second start, and the stop.
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::site::{PATIENCE, Site, eventually, kill};
 
-/// The methods that every demo customer has.
+/// The payment methods that every demo customer has.
 const METHODS: [&str; 9] = [
     "ok",
     "declined",
@@ -53,7 +53,7 @@ async fn the_first_start_leaves_a_shop_to_try_and_says_how() {
         assert!(METHODS.iter().all(|method| methods[*method].is_string()), "{methods:?}");
     }
 
-    // Every token opens what its role may open, and nothing else.
+    // Every token gives exactly the access of its role.
     for (role, expected) in [("admin", 200), ("operator", 200), ("viewer", 200), ("service", 403)] {
         assert_eq!(up.get(&up.token(role), "/v1/admin/sagas").await.0, expected, "{role}");
     }
@@ -76,7 +76,7 @@ async fn the_second_start_finds_everything_as_it_was_and_takes_seconds() {
     let before = first.demo.clone();
     assert!(first.stop("TERM").await.success());
     let second = site.up(&[]).await;
-    // 5 s is the promise; a machine that is busy with other tests gets more.
+    // The promise is 5 s; the test allows more, because the machine may be busy with other tests.
     assert!(second.start < Duration::from_secs(15), "{:?}", second.start);
     for same in ["tokens", "productIds", "databaseUrl", "gatewayUrl", "gatewayLedger"] {
         assert_eq!(second.demo[same], before[same], "{same}");
@@ -87,7 +87,7 @@ async fn the_second_start_finds_everything_as_it_was_and_takes_seconds() {
         people
     };
     assert_eq!(people(&second.demo), people(&before));
-    // Who has read the file before the restart can go on.
+    // A client that has read the file before the restart can continue with it.
     let token = before["customers"][0]["token"].as_str().expect("a text");
     assert_eq!(second.get(token, "/v1/orders").await.0, 200);
     assert!(second.stop("INT").await.success());
@@ -106,7 +106,7 @@ async fn a_stop_leaves_no_process_behind() {
 async fn a_second_signal_ends_at_once() {
     let site = Site::new();
     let up = site.up(&["--no-demo"]).await;
-    // A database that does not stop holds the first one up.
+    // The first `up` does not end, because its database does not stop.
     let pid = postmaster(&site);
     kill("STOP", &pid);
     let target = up.pid().to_string();

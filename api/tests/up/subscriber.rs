@@ -1,4 +1,4 @@
-//! A partner that reads the stream of events, and goes on after an outage where it was.
+//! A partner that reads the stream of events, and continues after an outage from its last position.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{books::Event, site::Up};
 
-/// What it has received.
+/// The events that the partner has received.
 #[derive(Default)]
 pub(crate) struct Subscriber {
     last_event_id: Option<String>,
@@ -36,7 +36,7 @@ impl Subscriber {
     }
 }
 
-/// Reads until it is aborted. A stream that ends is asked for again, from the last event on: the server ends one whose database is away.
+/// Reads until aborted. If the stream ends, opens it again after the last event: the server ends streams while its database is away.
 pub(crate) async fn subscribe(up: Arc<Up>, subscriber: Arc<Mutex<Subscriber>>) {
     loop {
         let last = subscriber.lock().expect("no panic").last_event_id.clone();

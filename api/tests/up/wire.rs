@@ -1,4 +1,4 @@
-//! What an observer of the network reads: nothing, where the address says TLS.
+//! TLS: if the address requires it, an observer of the network can read nothing.
 
 use std::{path::PathBuf, process::Stdio, sync::Arc};
 
@@ -19,7 +19,7 @@ fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/tls").join(name)
 }
 
-/// Listens once, answers what a client says first, and returns everything that it says after that.
+/// Accepts one connection, answers the client's first message, and returns everything that the client sends after that.
 async fn record(answer: Option<u8>) -> (u16, JoinHandle<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("bound").port();
@@ -38,7 +38,7 @@ async fn record(answer: Option<u8>) -> (u16, JoinHandle<Vec<u8>>) {
     (port, recorded)
 }
 
-/// A server that speaks TLS as `localhost` and hands what it reads on to `backend`.
+/// A server that speaks TLS as `localhost` and forwards everything to `backend`.
 async fn tls_before(backend: String) -> u16 {
     let certificates = CertificateDer::pem_file_iter(fixture("server.pem")).expect("it is there");
     let certificates = certificates.collect::<Result<Vec<_>, _>>().expect("certificates");
@@ -57,7 +57,7 @@ async fn tls_before(backend: String) -> u16 {
         while let Ok((client, _)) = listener.accept().await {
             let (acceptor, backend) = (acceptor.clone(), backend.clone());
             tokio::spawn(async move {
-                // Either side may go away at any moment.
+                // Either side may close at any moment.
                 let Ok(mut client) = acceptor.accept(client).await else { return };
                 let Ok(mut server) = TcpStream::connect(&backend).await else { return };
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
@@ -67,7 +67,7 @@ async fn tls_before(backend: String) -> u16 {
     port
 }
 
-/// The line in which a relay says how it got on with the broker at this address.
+/// The log line in which a relay reports whether it has connected to the broker at this address.
 async fn relay(site: &Site, database_url: &str, amqp_url: &str, authority: bool) -> String {
     let args = ["relay", "--database-url", database_url, "--amqp-url", amqp_url];
     let mut command = site.command(&args);
@@ -91,7 +91,7 @@ async fn relay(site: &Site, database_url: &str, amqp_url: &str, authority: bool)
     tokio::time::timeout(PATIENCE, said).await.expect("it says so in time")
 }
 
-/// A database with the schema, and no customers.
+/// A database with the schema and without customers.
 async fn database(site: &Site) -> Database {
     let database = Database::fresh(&[]).await;
     let mut migrate = site.command(&["migrate", "--database-url", &database.url()]);

@@ -1,4 +1,4 @@
-//! Whether a database is one that this program can work on. What cannot be set right by us is refused at the start, by name.
+//! Checks at the start whether this program can work on a database. Its error names each fault that the program cannot correct itself.
 
 use sqlx::{FromRow, PgConnection, Row as _};
 use stepwise_engine::database::{self, Waits};
@@ -8,8 +8,8 @@ use super::{Database, FIRST, Failure, Role, within};
 /// The oldest Postgres that is supported.
 const OLDEST: u32 = 15;
 
-/// Refuses a server that is too old, an encoding that cannot hold everybody's name, and a pooler that hands one session's
-/// statements to several sessions of the server.
+/// Refuses a server that is too old, an encoding that cannot hold every name, and a pooler that runs one session's
+/// statements in several sessions of the server.
 pub(super) async fn check(database: &Database, open: &mut PgConnection) -> Result<(), Failure> {
     let at = database.place();
     let major = open.server_version_num().unwrap_or(0) / 10_000;
@@ -18,7 +18,7 @@ pub(super) async fn check(database: &Database, open: &mut PgConnection) -> Resul
             "the database at {at} is Postgres {major}; {OLDEST} or newer is needed"
         )));
     }
-    // Asked without a prepared statement: behind a pooler that shares sessions, somebody else's may have its name.
+    // This query is not prepared: behind a pooler that shares sessions, another client's statement may have the same name.
     let asking = sqlx::raw_sql(
         "-- name: encoding and session
         select current_setting('server_encoding'), pg_backend_pid(), current_setting('lock_timeout')",
@@ -40,7 +40,7 @@ pub(super) async fn check(database: &Database, open: &mut PgConnection) -> Resul
     Ok(())
 }
 
-/// The refusal of a pooler. That of pgbouncer drops the settings of a session in each of its modes.
+/// The error for a connection pooler. pgbouncer drops the settings of a session in each of its modes.
 pub(super) fn pooler(at: &str) -> Failure {
     Failure::dependency(format!(
         "a connection pooler answers at {at}, and behind it sessions lose their settings, or their locks and notifications; give the address \
@@ -48,7 +48,7 @@ pub(super) fn pooler(at: &str) -> Failure {
     ))
 }
 
-/// Whether a second connection, in the middle of a transaction, has the session of the first, or has driven it away.
+/// Whether a second connection, which is inside a transaction, uses the first connection's session or has changed it.
 async fn shares_sessions(database: &Database, first: &mut PgConnection, session: i32) -> bool {
     const SESSION: &str = "-- name: session\nselect pg_backend_pid()";
     let second = async {
@@ -57,14 +57,14 @@ async fn shares_sessions(database: &Database, first: &mut PgConnection, session:
         let other = sqlx::raw_sql(SESSION).fetch_one(&mut second).await?.try_get::<i32, _>(0)?;
         Ok::<_, sqlx::Error>((second, other))
     };
-    // Where that fails (too few connections, say), what is wrong is found when it is looked for.
+    // If this fails (for lack of connections, say), a later check reports the cause.
     let Ok((_second, other)) = within(FIRST, second).await else { return false };
     let now = sqlx::raw_sql(SESSION).fetch_one(first);
     match tokio::time::timeout(FIRST, now).await {
         Ok(now) => now
             .and_then(|now| now.try_get::<i32, _>(0))
             .is_ok_and(|now| now != session || other == session),
-        // One session for both: the first waits for the end of the second's transaction.
+        // Both share one session: the first connection waits for the end of the second's transaction.
         Err(_) => true,
     }
 }
@@ -72,12 +72,12 @@ async fn shares_sessions(database: &Database, first: &mut PgConnection, session:
 #[derive(Debug, FromRow)]
 struct Allowed {
     server: i64,
-    /// Of the role and of the database; null: no limit.
+    /// The limit of the role; null means no limit. So does `base`, the limit of the database.
     role: Option<i64>,
     base: Option<i64>,
 }
 
-/// Refuses where the server, the role or the database allows fewer connections than a process of this kind may need.
+/// Refuses a database whose server, role or own limit allows fewer connections than a process of this role may need.
 pub(super) async fn check_room(
     database: &Database,
     open: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! The database: whether it answers, is ours, is durable, and can be written.
+//! Doctor's checks of the database: whether it answers, belongs to this installation, is durable and can be written.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,12 +16,12 @@ use super::{
     Finding, sagas,
 };
 
-/// Connections that one `serve`, one `work` and one `relay` need together.
+/// The number of connections that one `serve`, one `work` and one `relay` need together.
 const CONNECTIONS_NEEDED: i64 = 60;
-/// Of so many newest customers the keys are looked for.
+/// The number of newest customers whose keys are checked.
 const NEWEST: i64 = 1_000;
 
-/// Everything that is asked of the database.
+/// Runs all checks that need the database.
 pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
     let db = match database::connect(settings, 4).await {
         Ok(db) => db,
@@ -44,7 +44,10 @@ async fn migrations(db: &PgPool) -> Finding {
         Ok(()) => stepwise_workflows::migrations::verify(db).await,
         Err(error) => Err(error),
     };
-    Finding::from("migrations", shop.map(|()| "fit this version".to_owned()).map_err(Failure::from))
+    Finding::from(
+        "migrations",
+        shop.map(|()| "the migrations fit this version".to_owned()).map_err(Failure::from),
+    )
 }
 
 async fn keys_of_customers(settings: &Settings, db: &PgPool) -> Finding {
@@ -63,7 +66,7 @@ async fn keys_of_customers(settings: &Settings, db: &PgPool) -> Finding {
         Err(error) => return Finding::fail(WHAT, Failure::from(error).to_string()),
     };
     match (store, recorded) {
-        (None, None) => Finding::ok(WHAT, "none yet: the first process makes them"),
+        (None, None) => Finding::ok(WHAT, "no keys yet: the first process creates the key store"),
         (None, Some(_)) => Finding::fail(
             WHAT,
             "the customers' keys are not in this data folder; give the --data-dir that has them, or restore their backup",
@@ -153,7 +156,7 @@ fn durable_and_writable(found: &Server) -> Vec<Finding> {
                 "writing",
                 "the server is read-only: no order can be placed; set default_transaction_read_only to off",
             ),
-            (false, false) => Finding::ok("writing", "the server takes changes"),
+            (false, false) => Finding::ok("writing", "the server accepts writes"),
         },
         Finding::judged(
             "encoding",
@@ -187,7 +190,7 @@ fn roomy_and_tidy(found: &Server, ours_s: f64) -> Vec<Finding> {
             "transactions",
             *oldest_s < 300.0,
             format!("the oldest is {oldest_s:.0} s old"),
-            "end it: it keeps vacuum from cleaning up",
+            "end it: it keeps vacuum from removing old rows",
         ),
         Finding::judged(
             "clocks",
@@ -198,10 +201,10 @@ fn roomy_and_tidy(found: &Server, ours_s: f64) -> Vec<Finding> {
     ]
 }
 
-/// Whether anybody can read what is sent to the database.
+/// Checks whether the connection to the database is encrypted or stays on this machine.
 fn encrypted(settings: &Settings, found: &Server) -> Finding {
     let url = settings.database_url.as_deref().and_then(|url| url.parse::<reqwest::Url>().ok());
-    // Without a host it is a Unix socket, and without an address it is the database of `up` on this machine.
+    // An address without a host is a Unix socket; without an address the database is that of `up` on this machine.
     let host = url.as_ref().and_then(|url| url.host_str());
     let is_here = host.is_none() || is_this_machine(host);
     Finding::judged(
@@ -210,9 +213,9 @@ fn encrypted(settings: &Settings, found: &Server) -> Finding {
         match (found.is_encrypted, is_here) {
             (true, _) => "the connection to the database is encrypted".to_owned(),
             (false, true) => "the database is on this machine".to_owned(),
-            (false, false) => "the connection to the database is in clear".to_owned(),
+            (false, false) => "the connection to the database is not encrypted".to_owned(),
         },
-        "add sslmode=verify-full to --database-url, or say --plain-network if the network is private",
+        "add sslmode=verify-full to --database-url, or give --plain-network if the network is private",
     )
 }
 
@@ -226,10 +229,10 @@ mod tests {
         let verdict = |allowed, others| {
             let found = Server { allowed, others, ..Server::default() };
             let line = roomy_and_tidy(&found, 0.0).into_iter().find(|it| it.what == "connections");
-            line.expect("it is looked at")
+            line.expect("the line is printed")
         };
         assert!(verdict(97, 20).is_fine);
-        // 25, less three for superusers; then enough, but used by others.
+        // 25, less three for superusers; then enough, but other databases use them.
         for (allowed, others) in [(22, 0), (97, 60)] {
             let line = verdict(allowed, others);
             assert!(!line.is_fine && line.detail.contains("max_connections"), "{}", line.detail);
@@ -240,12 +243,12 @@ mod tests {
     fn a_standby_and_a_connection_in_clear_are_named() {
         let standby = Server { is_standby: true, is_read_only: true, ..Server::default() };
         let lines = durable_and_writable(&standby);
-        let writing = lines.iter().find(|it| it.what == "writing").expect("it is looked at");
+        let writing = lines.iter().find(|it| it.what == "writing").expect("the line is printed");
         assert!(!writing.is_fine && writing.detail.contains("standby"), "{}", writing.detail);
         let at = |url: &str, plain_network| Settings {
             database_url: Some(url.to_owned()),
             plain_network,
-            ..Options::default().settle().unwrap_or_else(|error| panic!("{error}"))
+            ..Options::default().into_settings().unwrap_or_else(|error| panic!("{error}"))
         };
         let remote = "postgres://me@db.example/shop";
         assert!(!encrypted(&at(remote, false), &standby).is_fine);

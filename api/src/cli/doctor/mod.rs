@@ -1,7 +1,7 @@
-//! `stepwise doctor`: one line for each thing an installation needs, with what to do about it.
+//! `stepwise doctor`: prints one line for each thing an installation needs, with the remedy if it is wrong.
 //!
-//! It looks and changes nothing: no folder, key store, exchange or row is made by looking. Everything is looked at at
-//! the same time and within [`PATIENCE`], so that something that hangs is one line more and not the end of the others.
+//! Doctor changes nothing: it creates no folder, key store, exchange or row. All checks run at the same time and end within
+//! [`PATIENCE`], so that a check that hangs fails its own line only.
 
 mod database;
 mod outside;
@@ -15,17 +15,17 @@ use serde_json::json;
 
 use super::{Failure, output::say, settings::Settings};
 
-/// For all lines that need the database, and for each of the others.
+/// The time limit of all database checks together, and of each other check.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// One JSON object a line
+    /// Print one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
-/// What was looked at, whether it is as it should be, and what to do about it.
+/// The result of one check: its name, whether it passed, and details with the remedy if it failed.
 struct Finding {
     what: &'static str,
     is_fine: bool,
@@ -41,7 +41,7 @@ impl Finding {
         Self { what, is_fine: false, detail: detail.into() }
     }
 
-    /// Fine, or what to do otherwise.
+    /// A finding that has the remedy `mend` appended if the check failed.
     fn judged(what: &'static str, is_fine: bool, detail: String, mend: &str) -> Self {
         match is_fine {
             true => Self::ok(what, detail),
@@ -57,7 +57,7 @@ impl Finding {
     }
 }
 
-/// Looks at everything and prints a line for each. Exit code 1 if anything is not as it should be.
+/// Runs all checks and prints a line for each. Exit code 1 if any check failed.
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
     let findings = examine(settings).await;
     for Finding { what, is_fine, detail } in &findings {
@@ -69,17 +69,20 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     }
     match findings.iter().filter(|found| !found.is_fine).count() {
         0 => Ok(()),
-        n => Err(Failure::failed("not everything is well", format!("{n} of the above failed"))),
+        n => Err(Failure::failed(
+            "this installation has faults",
+            format!("{n} of the above checks failed"),
+        )),
     }
 }
 
-/// Logs what [`run`] would call wrong, beside the start of a process.
-pub(super) fn tell(settings: &Settings) {
+/// Logs the checks that fail. A process starts this beside its own work.
+pub(super) fn log_faults(settings: &Settings) {
     let settings = settings.clone();
     tokio::spawn(async move {
         for Finding { what, is_fine, detail } in examine(&settings).await {
             if !is_fine {
-                tracing::warn!(what, detail, "something is wrong with this installation");
+                tracing::warn!(what, detail, "this installation has a fault");
             }
         }
     });

@@ -1,4 +1,4 @@
-//! The data folder, the payment gateway and the broker.
+//! Doctor's checks of the data folder, the payment gateway and the broker.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -16,20 +16,20 @@ use super::{
     Finding,
 };
 
-/// For the gateway to answer a request.
+/// How long the gateway may take to answer a request.
 const GATEWAY: Duration = Duration::from_secs(3);
-/// For `up` to say how its gateway is.
+/// How long a running `up` may take to report the state of its gateway.
 const UP: Duration = Duration::from_secs(2);
-/// With less free space, in bytes, something will soon fail to be written.
+/// The least free disk space, in bytes, that is not reported as a fault.
 const ROOM: u64 = 1 << 30;
 
-/// The data folder and the mail in it, as they are.
+/// Checks the data folder, its disk and its mail folder.
 pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
     let at = settings.data_dir.display();
     let Some(folder) = Folder::find(&settings.data_dir) else {
         return vec![Finding::fail(
             "data folder",
-            format!("there is none at {at}; give the --data-dir of this installation"),
+            format!("there is no data folder at {at}; give the --data-dir of this installation"),
         )];
     };
     let mail = folder.join("mail");
@@ -54,7 +54,7 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
     ]
 }
 
-/// The free space where the data folder is: also that of the database of `up`, of no other database.
+/// Checks the free space of the data folder's disk. The database of `up` is on the same disk; any other database is not.
 fn disk(free: u64, at: &str) -> Finding {
     Finding::judged(
         "disk",
@@ -64,12 +64,12 @@ fn disk(free: u64, at: &str) -> Finding {
     )
 }
 
-/// By its permissions; nothing is written.
+/// Whether the folder's permissions allow writing. Writes nothing.
 fn is_writable(folder: &Path) -> bool {
     std::fs::metadata(folder).is_ok_and(|it| it.is_dir() && !it.permissions().readonly())
 }
 
-/// Whether the gateway answers requests: this program's, and those of an `up` in this data folder.
+/// Checks whether the gateway answers a request of this program, and the requests of an `up` that runs in this data folder.
 pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
     let address = match (GatewayAddress::given(settings), Folder::find(&settings.data_dir)) {
         (Err(failure), _) => return vec![Finding::fail("gateway", failure.to_string())],
@@ -78,7 +78,7 @@ pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
             match folder.map(|folder| GatewayAddress::given_or_noted(settings, &folder)) {
                 Some(Ok(noted)) => noted,
                 Some(Err(_)) | None => {
-                    let mend = "none is known; give --gateway-url, or start `stepwise up` or `stepwise gateway`";
+                    let mend = "no gateway is known; give --gateway-url, or start `stepwise up` or `stepwise gateway`";
                     return vec![Finding::fail("gateway", mend)];
                 }
             }
@@ -95,13 +95,13 @@ pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
         (None, Err(reason)) => Finding::fail(
             "gateway",
             format!(
-                "{reason} at {host}:{port}; orders wait until somebody answers: start it or correct --gateway-url"
+                "{reason} at {host}:{port}; orders wait until the gateway answers: start it or correct --gateway-url"
             ),
         ),
     }]
 }
 
-/// Whether there is an answer to a request without a key. Any will do that is not about trouble of the server.
+/// Sends a request without a key. Every answer except a server error (status 500 and above) counts as success.
 async fn ask(address: &GatewayAddress) -> Result<(), String> {
     let client = tls::http_client(address.as_str(), GATEWAY, GATEWAY).build();
     let client = client.map_err(|_| "no TLS client can be made".to_owned())?;
@@ -113,12 +113,12 @@ async fn ask(address: &GatewayAddress) -> Result<(), String> {
         Err(error) if error.is_timeout() => {
             Err(format!("no answer within {} s", GATEWAY.as_secs()))
         }
-        Err(_) => Err("nobody answers".to_owned()),
+        Err(_) => Err("no server answers".to_owned()),
     }
 }
 
-/// Why the `up` of this data folder gets no answers from this gateway. `None` where it does, where none runs, and where
-/// it calls another gateway. Only the process that calls knows how its calls end.
+/// Asks the `up` of this data folder why this gateway does not answer its calls. `None` if the gateway answers them, if no `up` runs, or
+/// if it calls another gateway. Only the process that calls the gateway knows how its calls end.
 async fn ask_up(settings: &Settings, address: &GatewayAddress) -> Option<String> {
     let note = Folder::find(&settings.data_dir)?.join("demo.json");
     let note: Value = serde_json::from_slice(&std::fs::read(note).ok()?).ok()?;
@@ -135,19 +135,22 @@ async fn ask_up(settings: &Settings, address: &GatewayAddress) -> Option<String>
     }
 }
 
-/// Whether the broker takes events.
+/// Checks whether the broker takes events.
 pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
     let address = match broker::address(settings) {
         Ok(Some(address)) => address,
         Ok(None) => {
-            return vec![Finding::ok("broker", "none: events go out on /v1/events/stream only")];
+            return vec![Finding::ok(
+                "broker",
+                "no broker: events are published on /v1/events/stream only",
+            )];
         }
         Err(failure) => return vec![Finding::fail("broker", failure.to_string())],
     };
     let folder = Folder::find(&settings.data_dir);
     let keys = folder.map(|folder| FileKeyStore::find(&folder.join(keys::FOLDER)));
     let Some(Ok(Some(keys))) = keys else {
-        return vec![Finding::fail("broker", "not asked without a key store")];
+        return vec![Finding::fail("broker", "not checked, because there is no key store")];
     };
     let url = settings.amqp_url.as_deref().and_then(|url| url.parse::<reqwest::Url>().ok());
     let is_here = url.as_ref().is_some_and(|url| is_this_machine(url.host_str()));
@@ -158,13 +161,13 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
             Ok(takes) => Finding::ok("broker", takes),
             Err(failure) => Finding::fail("broker", failure.to_string()),
         },
-        Err(_) => Finding::fail("broker", "not asked without a database"),
+        Err(_) => Finding::fail("broker", "not checked, because the database cannot be used"),
     };
     let network = Finding::judged(
         "network",
         is_private,
         "the broker".to_owned(),
-        "its connection and password are in clear: use amqps://, or say --plain-network if the network is private",
+        "its connection and password are not encrypted: use amqps://, or give --plain-network if the network is private",
     );
     if network.is_fine { vec![taken] } else { vec![taken, network] }
 }

@@ -1,4 +1,4 @@
-//! What goes on in the database: sagas that need somebody, events that wait, what was left standing outside.
+//! Doctor's checks of the work in the database: stuck sagas, waiting events, and effects that were not taken back.
 
 use sqlx::PgPool;
 use stepwise_engine::{
@@ -9,14 +9,14 @@ use stepwise_engine::{
 
 use super::{super::Failure, Finding};
 
-/// A message or a due saga that waits longer, in seconds, waits for something that is broken.
+/// Seconds that a message or a due saga may wait; a longer wait is reported as a fault.
 const TOO_LONG_S: f64 = 30.0;
-/// A partner's queue that refused a copy within this time, in seconds, may refuse the next one, too.
+/// Seconds after which a partner queue's refusal of an event is no longer reported as a fault.
 const LATELY_S: f64 = 3_600.0;
-/// So many rows are named; of the others there is the number.
+/// The number of rows that a line names. It only counts the others.
 const NAMED: i64 = 3;
 
-/// Everything that is asked about sagas and events.
+/// Runs all checks of sagas and events.
 pub(super) async fn look(db: &PgPool) -> Vec<Finding> {
     let (figures, forgotten, unbalanced, failing, published, parked, stuck) = tokio::join!(
         Figures::read(db),
@@ -40,7 +40,7 @@ pub(super) async fn look(db: &PgPool) -> Vec<Finding> {
     findings
 }
 
-/// The count, followed by those that are named.
+/// The count, followed by examples.
 fn such_as(counted: String, named: &[String]) -> String {
     if named.is_empty() { counted } else { format!("{counted}, such as {}", named.join("; ")) }
 }
@@ -52,11 +52,11 @@ fn needing_a_person(figures: &Figures, named: &[String]) -> Finding {
         "sagas",
         *stuck == 0,
         such_as(counted, named),
-        "look at `stepwise saga list --status stuck`, and at docs/operating.md for which verb when",
+        "run `stepwise saga list --status stuck`; docs/operating.md says which verb to use",
     )
 }
 
-/// Some of the sagas that are stuck, in words.
+/// Describes the first stuck sagas.
 async fn stuck(db: &PgPool) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "-- name: doctor stuck
@@ -74,9 +74,9 @@ fn workers(figures: &Figures) -> Finding {
         "workers",
         *orphaned == 0 && *oldest_due_s < TOO_LONG_S,
         format!(
-            "{workers} alive, {orphaned} sagas held by dead ones, the oldest due saga waits {oldest_due_s:.0} s"
+            "{workers} alive, {orphaned} sagas held by dead workers, the oldest due saga waits {oldest_due_s:.0} s"
         ),
-        "start a `stepwise work`, or look at its log",
+        "start a `stepwise work`, or read its log",
     )
 }
 
@@ -89,17 +89,17 @@ fn events(figures: &Figures, failing: &[Failing]) -> Finding {
         })
         .collect();
     let counted = format!(
-        "{outbox_messages} wait, the oldest {outbox_oldest_s:.0} s; {outbox_failing} were not taken"
+        "{outbox_messages} events wait, the oldest {outbox_oldest_s:.0} s; the broker did not take {outbox_failing}"
     );
     Finding::judged(
         "events",
         *outbox_failing == 0 && *outbox_oldest_s < TOO_LONG_S,
         such_as(counted, &named),
-        "see whether a relay runs and the broker takes events; what is not taken holds back its own subject only",
+        "check that a relay runs and that the broker takes events; an event that is not taken delays later events of its subject only",
     )
 }
 
-/// What somebody did not get of all that was published and is still kept.
+/// Checks the events of the feed that a receiver could not be given.
 async fn published(db: &PgPool) -> Finding {
     const WHAT: &str = "feed";
     let troubles = match outbox::feed_troubles(db).await {
@@ -128,11 +128,11 @@ fn relays(figures: &Figures) -> Finding {
         "relays",
         shards == 0,
         format!("{shards} shards with waiting events and no living relay"),
-        "start a `stepwise relay`, or look at its log",
+        "start a `stepwise relay`, or read its log",
     )
 }
 
-/// Gateway events that do not fit our books.
+/// Checks the gateway's events that match no payment in the database.
 async fn parked(db: &PgPool) -> Finding {
     let asked = sqlx::query_as(
         "-- name: doctor parked
@@ -147,10 +147,10 @@ async fn parked(db: &PgPool) -> Finding {
                 "webhooks",
                 parked == 0,
                 such_as(
-                    format!("{parked} events of the gateway fit no payment of ours"),
+                    format!("{parked} events of the gateway match no payment"),
                     &named.unwrap_or_default(),
                 ),
-                "look at shop.parked_gateway_event and settle them with the provider",
+                "read shop.parked_gateway_event and clear them up with the provider",
             )
         }
         Err(error) => Finding::fail("webhooks", Failure::from(error).to_string()),
@@ -160,7 +160,7 @@ async fn parked(db: &PgPool) -> Finding {
 async fn forgotten(db: &PgPool) -> Finding {
     match inspect::forgotten(db).await {
         Ok(none) if none.is_empty() => {
-            Finding::ok("forgotten", "every open saga will be looked at")
+            Finding::ok("forgotten", "every open saga will be driven again")
         }
         Ok(some) => Finding::fail(
             "forgotten",
@@ -178,11 +178,17 @@ async fn unbalanced(db: &PgPool) -> Finding {
     let (waived, left): (Vec<_>, Vec<_>) =
         standing.into_iter().partition(inspect::Standing::is_answered_for);
     match left.first() {
-        None => Finding::ok("effects", format!("net to zero; persons answer for {}", waived.len())),
+        None => Finding::ok(
+            "effects",
+            format!(
+                "every effect of a saga that was undone was taken back; an operator has accounted for {}",
+                waived.len()
+            ),
+        ),
         Some(one) => Finding::fail(
             "effects",
             format!(
-                "{} stand although all was taken back, such as {} of saga {}, step {}; take them \
+                "{} effects stand although their sagas were undone, such as {} of saga {}, step {}; take them \
                  back at the provider",
                 left.len(),
                 one.kind,

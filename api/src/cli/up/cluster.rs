@@ -1,4 +1,4 @@
-//! Our own database beside `up`: started, or found again; started again when it dies.
+//! The database that `up` runs: `up` starts it or finds it running, and starts it again when it dies.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{Failure, folder::Folder};
 
-/// Before a database that could not be started again is tried once more.
+/// The delay between two attempts to start a database again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// A database that runs, and goes on running.
+/// A running database, which is started again when it dies.
 pub(super) struct ClusterProcess {
     url: String,
     options: PgConnectOptions,
@@ -21,9 +21,9 @@ pub(super) struct ClusterProcess {
 }
 
 impl ClusterProcess {
-    /// Finds the database of this folder, or starts it, unless `told` comes first. When it fails, none is left running.
-    pub(super) async fn start(folder: &Folder, told: &CancellationToken) -> Result<Self, Failure> {
-        let started = Cluster::start_unless(told, &folder.join("postgres")).await;
+    /// Finds the running database of this folder or starts it, unless `stop` is cancelled first. Leaves no database running if it fails.
+    pub(super) async fn start(folder: &Folder, stop: &CancellationToken) -> Result<Self, Failure> {
+        let started = Cluster::start_unless(stop, &folder.join("postgres")).await;
         let cluster = started.map_err(|error| match error {
             ClusterError::NoBinaries
             | ClusterError::OtherVersion { .. }
@@ -42,17 +42,17 @@ impl ClusterProcess {
         Ok(Self { url, options, watched, stop })
     }
 
-    /// Its address, with the password.
+    /// The database's address, with the password.
     pub(super) fn url(&self) -> String {
         self.url.clone()
     }
 
-    /// How to connect to it.
+    /// The options for connecting to the database.
     pub(super) fn options(&self) -> PgConnectOptions {
         self.options.clone()
     }
 
-    /// Stops it; returns when it has ended.
+    /// Stops the database and returns when it has ended.
     pub(super) async fn stop(self) -> Result<(), Failure> {
         self.stop.cancel();
         let stopping = async {
@@ -61,16 +61,16 @@ impl ClusterProcess {
                 Err(error) => Err(error.to_string()),
             }
         };
-        stopping.await.map_err(|error| Failure::failed("the database did not stop", error))
+        stopping.await.map_err(|error| Failure::failed("cannot stop the database", error))
     }
 }
 
-/// Starts a database that dies again, at the same port, until told to stop.
+/// Starts the database again, at the same port, each time it dies, until told to stop.
 async fn watch(mut cluster: Cluster, stop: CancellationToken) -> Cluster {
     while stop.run_until_cancelled(cluster.died()).await.is_some() {
         tracing::warn!("the database died; starting it again");
         let died = Instant::now();
-        let mut told = false;
+        let mut logged = false;
         while !stop.is_cancelled() {
             match cluster.restart_unless(&stop).await {
                 Ok(()) => {
@@ -79,9 +79,9 @@ async fn watch(mut cluster: Cluster, stop: CancellationToken) -> Cluster {
                     break;
                 }
                 Err(error) => {
-                    if !told && !stop.is_cancelled() {
-                        tracing::error!(%error, "the database cannot be started again; trying until it can");
-                        told = true;
+                    if !logged && !stop.is_cancelled() {
+                        tracing::error!(%error, "cannot start the database again; trying until it starts");
+                        logged = true;
                     }
                     stop.run_until_cancelled(tokio::time::sleep(AGAIN)).await;
                 }

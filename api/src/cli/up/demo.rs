@@ -1,4 +1,4 @@
-//! `demo.json`, and what to try with it.
+//! `demo.json`, and the commands to try with it.
 
 use std::{collections::BTreeMap, io::Write as _};
 
@@ -18,20 +18,20 @@ use super::{
 use crate::door::tokens::{NewKey, make_key, token_hash};
 
 const FILE: &str = "demo.json";
-/// The first customer and what one needs to order (and to kill this process), for a shell.
+/// A file of shell variables: the first customer, everything needed to place an order, and this process's id (for killing it).
 const VARIABLES: &str = "demo.env";
-/// Everything that a service may be allowed.
+/// All scopes of a service key.
 const SCOPES: [&str; 5] =
     ["operations:read", "inventory:write", "inventory:read", "payments:write", "events:read"];
 
-/// What the file says besides addresses.
+/// The keys, products and customers in `demo.json`.
 pub(super) struct Demo {
     tokens: Tokens,
     product_ids: Vec<Uuid>,
     customers: Vec<Customer>,
 }
 
-/// Keys to the front door, one per role.
+/// The front door's keys, one per role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Tokens {
     admin: String,
@@ -76,7 +76,7 @@ impl From<DemoCustomer> for Customer {
 }
 
 impl Demo {
-    /// Fills the shop, unless it is to stay empty, and makes the keys that are not there yet.
+    /// Creates the keys that are missing, and fills the shop unless `--no-demo` is given.
     pub(super) async fn prepare(
         site: &Site<'_>,
         database: &Database,
@@ -89,7 +89,7 @@ impl Demo {
             let mut tx = pool.begin().await?;
             let seeded = seed::demo(shop, &mut tx)
                 .await
-                .map_err(|error| Failure::failed("the demo shop cannot be filled", error))?;
+                .map_err(|error| Failure::failed("cannot fill the demo shop", error))?;
             tx.commit().await?;
             demo.product_ids = seeded.product_ids;
             demo.customers = seeded.customers.into_iter().map(Customer::from).collect();
@@ -98,7 +98,7 @@ impl Demo {
         Ok(demo)
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     pub(super) fn publish(
         &self,
         site: &Site<'_>,
@@ -133,8 +133,8 @@ impl Demo {
         site.folder.write_private_text(VARIABLES, &text)
     }
 
-    /// Tells a person what runs and what to try.
-    pub(super) fn invite(&self, site: &Site<'_>, broker: &Broker) {
+    /// Prints the addresses of the running parts and commands to try.
+    pub(super) fn print_welcome(&self, site: &Site<'_>, broker: &Broker) {
         let base = &site.base_url;
         let demo = site.folder.join(FILE);
         let events = if broker.is_rabbit { "RabbitMQ and " } else { "" };
@@ -148,13 +148,13 @@ impl Demo {
         if !self.customers.is_empty() && !self.product_ids.is_empty() {
             text.push_str(&tour(&site.folder.join(VARIABLES)));
         }
-        text.push_str("\nCtrl-C stops everything. Or kill -9 it, and start it again.\n\n");
-        // Nobody may be reading.
+        text.push_str("\nCtrl-C stops everything. Or kill -9 the process and start it again.\n\n");
+        // The reader of standard output may be gone.
         let _ = std::io::stdout().write_all(text.as_bytes());
     }
 }
 
-/// The lines to paste, as the README has them.
+/// The commands to paste, which are the same in the README.
 fn tour(variables: &std::path::Path) -> String {
     let lines =
         include_str!("tour.sh").replace(".stepwise/demo.env", &variables.display().to_string());
@@ -163,7 +163,7 @@ fn tour(variables: &std::path::Path) -> String {
     format!("\nTry this in another terminal:\n\n{indented}")
 }
 
-/// The keys of the last start, as far as this database knows them, and new ones for the rest.
+/// The keys of the last start if this database still accepts all of them, or else new keys.
 async fn tokens(site: &Site<'_>, pool: &PgPool) -> Result<Tokens, Failure> {
     #[derive(Deserialize)]
     struct Earlier {

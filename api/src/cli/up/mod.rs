@@ -1,13 +1,13 @@
-//! `stepwise up`: everything on this machine, from one command.
+//! `stepwise up`: runs everything on this machine from one command.
 //!
-//! In this order: what can be refused without starting anything (settings, folder, port); the
-//! database and the broker; schema and demo shop; the gateway; the parts of this process; and, when
-//! all of it works, `demo.json` and what to try next. What was started is stopped in the opposite
-//! order, also when a later step fails or a signal comes in between. The database and the gateway are
-//! started again when they die.
+//! `up` first checks everything that it can refuse without starting anything (settings, folder, port).
+//! It then starts the database and the broker, the schema and the demo shop, the gateway, and the parts
+//! of this process. When all of it works, it writes `demo.json` and prints commands to try. It stops
+//! everything in the opposite order, also when a later step fails or a signal arrives in between. If the
+//! database or the gateway dies, `up` starts it again.
 //!
-//! Killed at any moment, it leaves a database and a gateway that the next start finds again, and
-//! instances that its worker, which bears a name of its own per folder, takes back at once.
+//! `up` may be killed at any moment. The next start finds the database and the gateway again, and its
+//! worker, which has the same name for each start in a folder, claims its earlier instances at once.
 
 mod cluster;
 mod demo;
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::readiness::Readiness;
 
-/// What is settled before anything is started.
+/// The settings, folder, address and shutdown signal, which are known before anything is started.
 struct Site<'s> {
     settings: &'s Settings,
     folder: Folder,
@@ -43,12 +43,12 @@ struct Site<'s> {
     shutdown: Shutdown,
 }
 
-/// How long the worker's attempts in flight may take once it is told to stop. The database is stopped after them, all within 30 s.
+/// How long the worker's running attempts may take once the worker is told to stop. The database is stopped after them, all within 30 s.
 const DRAIN: Duration = Duration::from_secs(17);
-/// How long all parts may take.
+/// How long all parts of the process may take to stop.
 const ENOUGH: Duration = Duration::from_secs(19);
 
-/// Runs everything until told to stop.
+/// Runs everything until the process is told to stop.
 pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let broker = broker::address(settings)?;
     let given = GatewayAddress::given(settings)?;
@@ -99,7 +99,7 @@ async fn with_cluster(
     }
 }
 
-/// What all parts stand on.
+/// The database, keys and broker, which all parts use.
 struct Ground {
     database: Database,
     database_url: String,
@@ -108,7 +108,7 @@ struct Ground {
 }
 
 impl Ground {
-    /// The database with a schema of this version, its customers' keys, and the broker.
+    /// Opens the database, migrates it to this version, and opens the customers' keys and the broker.
     async fn open(
         site: &Site<'_>,
         cluster: Option<&ClusterProcess>,
@@ -125,7 +125,7 @@ impl Ground {
         let keys = keys::open(&site.folder, &database.keys_pool()).await?;
         let broker = broker::open(broker, Arc::new(keys.clone()), database.broker_pool()).await?;
         if cluster.is_some() {
-            // The cluster is ours alone, so whoever held these leases is dead.
+            // Only this `up` uses the cluster, so the holders of these leases are dead.
             let pool = database.relay_pool();
             Relay::free_all(&pool).await?;
             pool.close().await;
@@ -181,12 +181,12 @@ async fn open_parts(
         serve::open_door(settings, folder, &database, &shop, engine, readiness, shutdown).await?;
     parts.api(listener, door, serve::server_settings(settings, 0));
     demo.publish(site, &database_url, &gateway)?;
-    demo.invite(site, &broker);
-    doctor::tell(settings);
+    demo.print_welcome(site, &broker);
+    doctor::log_faults(settings);
     Ok(parts)
 }
 
-/// A name that only this folder's worker bears, so that its dead predecessor's instances are free.
+/// The worker's name, which is unique to this folder. A new worker of that name may claim the instances of its dead predecessor.
 fn worker_name(folder: &Folder) -> Result<String, Failure> {
     Ok(format!("up-{}", folder.secrets()?.name))
 }

@@ -1,8 +1,8 @@
-//! The sandbox gateway beside `up`: a process that is started, found again, replaced when it dies.
+//! The sandbox gateway that `up` runs: a process that `up` starts or finds running, and replaces when it dies.
 //!
-//! It runs in a process group of its own, as the real one would run at somebody else's: neither
-//! Ctrl-C nor a kill of our group ends it in the middle of what it does. The next start finds it by
-//! the lock it holds and the note it left.
+//! The gateway runs in a process group of its own, because a real gateway runs on another machine: neither
+//! Ctrl-C nor a kill of `up`'s group interrupts it. The next start finds the gateway by the lock it holds
+//! and the note it wrote.
 
 use std::{
     fs::OpenOptions,
@@ -28,34 +28,34 @@ use super::super::{
     gateway::{Lock, Note, program},
 };
 
-/// Between two looks at one that starts or stops.
+/// The interval between two checks of a gateway that is starting or stopping.
 const LOOK: Duration = Duration::from_millis(20);
-/// Between two looks at one that runs.
+/// The interval between two checks of a running gateway.
 const WATCH: Duration = Duration::from_secs(1);
-/// It starts in a fraction of this.
+/// How long a gateway may take to start. It needs a fraction of this.
 const START: Duration = Duration::from_secs(10);
-/// It finishes what it writes in a fraction of this.
+/// How long a gateway may take to stop. It needs a fraction of this.
 const STOP: Duration = Duration::from_secs(8);
-/// A longer log is begun anew.
+/// The size of a log, in bytes, above which the next start begins a new one.
 const LOG_BYTES: u64 = 10_000_000;
 
-/// A sandbox gateway that runs, and goes on running.
+/// A running sandbox gateway, which is replaced when it dies.
 pub(super) struct GatewayProcess {
     address: SocketAddr,
     watched: JoinHandle<Running>,
     stop: CancellationToken,
 }
 
-/// One that runs now.
+/// The gateway process that runs now.
 struct Running {
     folder: Folder,
     pid: u32,
-    /// Present if this process has started it.
+    /// The child process; `None` if an earlier `up` started the gateway.
     child: Option<Child>,
 }
 
 impl GatewayProcess {
-    /// Finds the gateway of this folder, or starts it. Its webhooks go to `webhooks_to`.
+    /// Finds the running gateway of this folder or starts one. It sends its webhooks to `webhooks_to`.
     pub(super) async fn start(folder: &Folder, webhooks_to: &str) -> Result<Self, Failure> {
         let (running, address) = match attach(folder, webhooks_to).await? {
             Some(found) => found,
@@ -66,12 +66,12 @@ impl GatewayProcess {
         Ok(Self { address, watched, stop })
     }
 
-    /// Its base address.
+    /// The gateway's base address.
     pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Stops it; returns when it is gone.
+    /// Stops the gateway and returns when its process has ended.
     pub(super) async fn stop(self) {
         self.stop.cancel();
         if let Ok(running) = self.watched.await {
@@ -80,7 +80,7 @@ impl GatewayProcess {
     }
 }
 
-/// The one that runs on this folder, if it is of this program and tells the right shop.
+/// Finds the gateway that runs on this folder. A gateway of another build, or with other webhooks, is ended instead.
 async fn attach(
     folder: &Folder,
     webhooks_to: &str,
@@ -108,7 +108,7 @@ async fn attach(
     Ok(None)
 }
 
-/// Starts one; returns when it listens.
+/// Starts a gateway and returns when it listens.
 async fn spawn(
     folder: &Folder,
     listen: Option<SocketAddr>,
@@ -117,7 +117,7 @@ async fn spawn(
     let path = folder.join("gateway.log");
     let cannot = |error: std::io::Error| Failure::failed("cannot start the sandbox gateway", error);
     if std::fs::metadata(&path).is_ok_and(|file| file.len() > LOG_BYTES) {
-        // One that cannot be removed is appended to.
+        // If the log cannot be removed, the gateway appends to it.
         drop(std::fs::remove_file(&path));
     }
     let log =
@@ -151,26 +151,29 @@ async fn spawn(
         }
         if Instant::now() > deadline {
             drop(child.kill().await);
-            return Err(Failure::failed("the sandbox gateway did not start", "it said nothing"));
+            return Err(Failure::failed(
+                "the sandbox gateway did not start",
+                "it wrote no message",
+            ));
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// This very program, also after its file was replaced.
+/// The executable of this process. On Linux this works also after its file was replaced.
 fn executable() -> std::io::Result<PathBuf> {
     let itself = Path::new("/proc/self/exe");
     if itself.exists() { Ok(itself.to_owned()) } else { std::env::current_exe() }
 }
 
-/// What it said last, or how it ended.
+/// The last error message in the log, or else the exit status.
 fn last_line(log: &Path, status: &std::process::ExitStatus) -> String {
     let said = std::fs::read_to_string(log).unwrap_or_default();
     let last = said.lines().rev().find_map(|line| line.strip_prefix("stepwise: "));
     last.map_or_else(|| status.to_string(), str::to_owned)
 }
 
-/// Replaces a gateway that dies, at the same address, until told to stop.
+/// Starts a new gateway at the same address each time it dies, until told to stop.
 async fn watch(
     mut running: Running,
     address: SocketAddr,
@@ -178,7 +181,7 @@ async fn watch(
     stop: CancellationToken,
 ) -> Running {
     let folder = running.folder.clone();
-    let trouble = Trouble::new("the sandbox gateway cannot be started again; trying until it can");
+    let trouble = Trouble::new("cannot start the sandbox gateway again; trying until it starts");
     while stop.run_until_cancelled(running.ended()).await.is_some() {
         tracing::warn!("the sandbox gateway died; starting it again");
         while !stop.is_cancelled() {
@@ -199,7 +202,7 @@ async fn watch(
 }
 
 impl Running {
-    /// Returns when it is gone.
+    /// Returns when the gateway's process has ended.
     async fn ended(&mut self) {
         match &mut self.child {
             Some(child) => drop(child.wait().await),
@@ -207,17 +210,17 @@ impl Running {
         }
     }
 
-    /// Returns when nobody holds the lock any more.
+    /// Returns when no process holds the lock any more.
     async fn unlocked(&self, look: Duration) {
         while !matches!(Lock::take(&self.folder), Ok(Some(_))) {
             tokio::time::sleep(look).await;
         }
     }
 
-    /// Ends it: kindly, and after a while not.
+    /// Ends the gateway with SIGTERM, and with SIGKILL if that is not enough.
     async fn end(mut self) {
         for (signal, patience) in [("TERM", STOP), ("KILL", STOP)] {
-            // While the lock is held, the number is its holder's.
+            // While the lock is held, the process id belongs to its holder and to no newer process.
             if matches!(Lock::take(&self.folder), Ok(Some(_))) {
                 break;
             }
@@ -229,14 +232,14 @@ impl Running {
                 .status()
                 .await;
             if let Err(error) = told {
-                tracing::warn!(%error, "the sandbox gateway could not be told to stop");
+                tracing::warn!(%error, "cannot send the sandbox gateway a signal to stop");
             }
             if tokio::time::timeout(patience, self.unlocked(LOOK)).await.is_ok() {
                 break;
             }
         }
         if let Some(child) = &mut self.child {
-            // It has let go of its lock: it is ending.
+            // The gateway has released its lock, so it is about to end.
             drop(tokio::time::timeout(STOP, child.wait()).await);
         }
     }

@@ -1,4 +1,4 @@
-//! The database and the gateway that `up` runs itself: killed, frozen, left behind.
+//! The database and the gateway that `up` runs: they are killed, frozen, or left behind.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ fn postmaster(site: &Site) -> String {
     note.lines().next().expect("a number").trim().to_owned()
 }
 
-/// Every process that works on the cluster's data.
+/// The processes whose working directory is the cluster's data directory.
 fn backends(site: &Site) -> Vec<u32> {
     let data = site.data.join("postgres/data");
     let works_there =
@@ -91,7 +91,7 @@ async fn a_database_that_hangs_does_not_hold_up_the_end() {
     assert!(told.elapsed() < Duration::from_secs(30), "{:?}", told.elapsed());
     assert_eq!(site.processes(), Vec::<u32>::new());
 
-    // The same where it hangs already when `up` starts.
+    // Also if the database already hangs when `up` starts.
     let up = site.up(&["--no-demo"]).await;
     up.kill_group().await;
     kill("STOP", &postmaster(&site));
@@ -102,7 +102,7 @@ async fn a_database_that_hangs_does_not_hold_up_the_end() {
     let told = Instant::now();
     second.wait().await.expect("ours");
     assert!(told.elapsed() < Duration::from_secs(30), "{:?}", told.elapsed());
-    // The gateway of the one that was killed is left for a start that comes so far.
+    // The gateway of the killed `up` keeps running until a start reaches it.
     kill("TERM", &site.gateway_pid().to_string());
     eventually("nothing to be left", async || site.processes().is_empty()).await;
 }
@@ -142,7 +142,7 @@ async fn an_up_that_fails_leaves_nothing_running() {
     assert_eq!(code, 4, "{line}");
     assert_eq!(site.processes(), Vec::<u32>::new(), "{line}");
 
-    // A shop with little stock is no reason to fail, nor is what somebody's shell says about sessions.
+    // Neither little stock nor the shell's settings of sessions is a reason to fail.
     let cluster = stepwise_adapters::postgres::Cluster::start(&site.data.join("postgres")).await;
     let cluster = cluster.expect("it starts without `up`");
     let mut database = PgConnection::connect(&cluster.url()).await.expect("it is up");

@@ -1,4 +1,4 @@
-//! A database that is slow, silent, read-only, or full of other people's locks.
+//! A database that is slow, silent or read-only, or in which others hold locks.
 
 use std::{
     net::TcpListener,
@@ -12,7 +12,7 @@ use stepwise_tests::proxy::{Network, Proxy};
 
 use crate::site::{Site, Up, eventually, kill};
 
-/// A session of ours on the database of `up`.
+/// A session of this test on the database of `up`.
 async fn session(up: &Up) -> PgConnection {
     let url = up.demo["databaseUrl"].as_str().expect("a text");
     PgConnection::connect(url).await.expect("the database is there")
@@ -26,7 +26,7 @@ fn token_of(up: &Up, customer: usize) -> &str {
     up.demo["customers"][customer]["token"].as_str().expect("a text")
 }
 
-/// Orders a product for a customer; answers the status and the body.
+/// Orders a product for a customer. Returns the status and the body.
 async fn order(up: &Up, customer: usize, product: usize, method: &str) -> (u16, Value) {
     let token = token_of(up, customer);
     let customer = &up.demo["customers"][customer];
@@ -45,7 +45,7 @@ async fn order(up: &Up, customer: usize, product: usize, method: &str) -> (u16, 
     up.post(token, "/v1/orders", &body).await
 }
 
-/// Orders until it is accepted, and waits until the order is placed. Answers every status on the way.
+/// Orders until an order is accepted, and waits until it is placed. Returns every status on the way.
 async fn order_until_placed(up: &Up, customer: usize, product: usize) -> Vec<u16> {
     let mut seen = Vec::new();
     let began = Instant::now();
@@ -75,7 +75,7 @@ async fn requests_after_cut_sessions_are_answered() {
     let up = site.up(&["--rate-limit", "0"]).await;
     let mut admin = session(&up).await;
     for _ in 0..3 {
-        // Several sessions lie idle then.
+        // Several sessions are idle now.
         let token = token_of(&up, 0);
         futures::future::join_all((0..20).map(|_| up.get(token, "/v1/orders"))).await;
         run(
@@ -126,7 +126,7 @@ async fn a_read_only_database_is_told_once_and_heals() {
     assert_eq!(log.matches("takes reads and writes again").count(), 1, "{log}");
     assert!(log.lines().count() < 60, "{} lines: {log}", log.lines().count());
 
-    // A server that was demoted: its open sessions cannot write any more, new ones (on its successor) can.
+    // The server was demoted: its open sessions cannot write any more, but new ones (on its successor) can.
     run(&mut admin, "alter database stepwise set default_transaction_read_only = off").await;
     run(&mut admin, "alter system set default_transaction_read_only = on").await;
     run(&mut admin, "select pg_reload_conf()").await;
@@ -138,7 +138,7 @@ async fn a_read_only_database_is_told_once_and_heals() {
     assert!(up.stop("TERM").await.success());
 }
 
-/// The stated size, or seconds.
+/// The stated duration of a fault if `STEPWISE_FAULTS=full`, otherwise some seconds.
 fn outage() -> Duration {
     let full = std::env::var("STEPWISE_FAULTS").is_ok_and(|size| size == "full");
     Duration::from_secs(if full { 12 } else { 3 })
@@ -173,7 +173,7 @@ async fn silent_connections_are_left_for_new_ones() {
     }
 
     proxy.set(Network::Silent);
-    // Requests on their way meet the silence.
+    // The silence begins while requests are running.
     let (status, _) = up.get(token_of(&up, 0), "/v1/orders").await;
     assert_eq!(status, 503);
     for nth in 0..5 {
@@ -212,7 +212,7 @@ async fn a_frozen_process_holds_its_locks_for_a_quarter_of_a_minute_at_most() {
     })
     .await;
 
-    // These are at the gateway, which stands still, and will want their product's row.
+    // These orders wait for the gateway, which is frozen, and will then need their product's row.
     let gateway = site.gateway_pid().to_string();
     kill("STOP", &gateway);
     let mut cancelled = Vec::new();
@@ -242,7 +242,7 @@ async fn a_frozen_process_holds_its_locks_for_a_quarter_of_a_minute_at_most() {
     database.close().await;
 }
 
-/// Orders the first product at the other front door, and freezes that process when it has locked the product's stock.
+/// Orders the first product at the other front door, and freezes that process once it has locked the product's stock.
 async fn freeze_in_a_transaction(
     up: &Up,
     base: &str,
@@ -256,7 +256,7 @@ async fn freeze_in_a_transaction(
         up.post(token_of(up, 0), &format!("/v1/customers/{id}/cart/items"), &item).await
     };
     assert!(status < 300, "{cart}");
-    // Whoever writes a payment waits here, with the stock locked.
+    // This makes every write of a payment wait while its transaction holds the lock on the stock.
     let mut barrier = database.begin().await.expect("the database is there");
     run(&mut barrier, "lock table shop.payment in share mode").await;
     let request = reqwest::Client::new()

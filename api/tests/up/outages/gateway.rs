@@ -1,8 +1,8 @@
-//! The payment gateway is away, slow or wrong while orders are placed and cancelled: each goes on by itself when the gateway is back.
+//! The payment gateway is away, slow or faulty while orders are placed and cancelled. Each order continues by itself when the gateway is back.
 //!
-//! One shop, one gateway as a process of its own, a proxy between them; one outage after the other. Each begins while some calls are in
-//! flight (creations, confirms and voids), and more orders and cancellations come while it lasts. `STEPWISE_FAULTS=full` gives each the
-//! stated times, which are minutes.
+//! The test has one shop, a gateway process and a proxy between them, and runs one outage after the other. Each outage begins while some
+//! calls are in flight (creations, confirms and voids), and more orders and cancellations come while it lasts. With
+//! `STEPWISE_FAULTS=full` each lasts as long as stated, which is minutes.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -17,10 +17,10 @@ use crate::{
     site::{Site, Up, eventually, kill},
 };
 
-/// From the gateway's return to the end of everything.
+/// The time from the gateway's return until all sagas have ended.
 const BACK: Duration = Duration::from_secs(10);
 
-/// What goes wrong, step after step, and how long each lasts.
+/// The steps of an outage, with the duration of each.
 struct Outage {
     name: &'static str,
     steps: Vec<(Fault, Duration)>,
@@ -29,7 +29,7 @@ struct Outage {
 #[derive(Clone, Copy)]
 enum Fault {
     Network(Network),
-    /// The gateway's process is killed; it is started again in the end.
+    /// The gateway's process is killed, and started again at the end.
     Killed,
 }
 
@@ -66,7 +66,7 @@ fn outages() -> Vec<Outage> {
     outages
 }
 
-/// The shop, its gateway and what is between them.
+/// The shop, its gateway and the proxy between them.
 struct Scene {
     site: Site,
     up: Up,
@@ -75,7 +75,7 @@ struct Scene {
     pool: PgPool,
 }
 
-/// What a customer asked for.
+/// A request of a customer.
 #[derive(Clone)]
 struct Asked {
     order: String,
@@ -86,7 +86,7 @@ struct Asked {
 impl Scene {
     async fn open() -> Self {
         let site = Site::new();
-        // It leaves its folder behind: the gateway's key lies there.
+        // Its folder stays, because it has the gateway's key.
         let up = site.up(&["--no-demo"]).await;
         assert!(up.stop("TERM").await.success());
         let gateway = site.role(&["gateway"]);
@@ -104,7 +104,7 @@ impl Scene {
         Self { site, up, gateway, proxy, pool }
     }
 
-    /// One customer orders one thing.
+    /// Places an order of one customer.
     async fn place(&self, customer: usize) -> Asked {
         let (order, operation, token) = self.up.order_as(customer, "ok").await;
         Asked { order, operation, token }
@@ -152,7 +152,7 @@ impl Scene {
         sqlx::query_scalar(statement).fetch_one(&self.pool).await.expect("readable")
     }
 
-    /// Steps whose outcome was unknown at some time: each may be asked for once.
+    /// The number of steps whose outcome was unknown at some time. Each may be looked up once.
     async fn unknown_steps(&self) -> i64 {
         self.count(
             "select count(distinct (saga_id, step_no)) from saga.journal
@@ -161,7 +161,7 @@ impl Scene {
         .await
     }
 
-    /// How often the gateway did what, for each order.
+    /// The number of operations of each kind at the gateway, for each order.
     fn booked(&self) -> BTreeMap<(String, String), usize> {
         let mut booked = BTreeMap::new();
         for line in self.site.ledger() {
@@ -176,7 +176,7 @@ impl Scene {
     }
 }
 
-/// 14 orders and 6 cancellations; answers those that are placed in the end.
+/// Sends 14 orders and 6 cancellations during an outage, and checks that all are done after it, each operation once.
 async fn outage(scene: &mut Scene, outage: &Outage) {
     println!("{}", outage.name);
     let earlier = scene.place_all(0..6).await;
@@ -215,7 +215,7 @@ async fn outage(scene: &mut Scene, outage: &Outage) {
     let lasted: Duration = outage.steps.iter().map(|(_, time)| *time).sum();
     let allowed = if lasted > Duration::from_secs(60) { lasted } else { BACK };
     assert!(took <= allowed, "{}: {took:?}", outage.name);
-    // An order is a creation and a confirm, a cancellation a void; what is unknown is asked for.
+    // An order is a creation and a confirm, a cancellation is a void. An unknown outcome is looked up.
     let needed = 2 * placed.len() + cancelled.len();
     let most = needed + needed / 10 + 2 * unknown;
     assert!(calls <= most, "{}: {calls} calls reached the gateway, not {most}", outage.name);
@@ -235,7 +235,7 @@ async fn outage(scene: &mut Scene, outage: &Outage) {
     if lasted >= Duration::from_secs(2) && !matches!(last, Fault::Network(Network::Silent)) {
         assert_eq!(shown, "away", "{}: /readyz says so", outage.name);
     }
-    eventually("/readyz to be well", async || scene.gateway_state().await == "ok").await;
+    eventually("/readyz to report ok", async || scene.gateway_state().await == "ok").await;
 }
 
 /// Fault: gateway: it answers 500, 502 or 503 to everything or to writes only, resets or refuses connections, loses answers, never answers, or is killed and started again

@@ -1,4 +1,4 @@
-//! What `up` depends on fails, for a while or for good. Each test declares its row of docs/faults.md.
+//! Outages of the services that `up` depends on, temporary or permanent. Each test declares its row of docs/faults.md.
 
 mod cluster;
 mod database;

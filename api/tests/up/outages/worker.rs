@@ -1,4 +1,4 @@
-//! A worker whose database is not there when it begins, or refuses what it asks again and again.
+//! A worker whose database is away at the start, or refuses its statements again and again.
 
 use std::time::{Duration, Instant};
 
@@ -81,7 +81,7 @@ async fn loops_that_connect_together_are_all_connected_by_a_slow_server() {
     server.close().await;
 }
 
-/// What a relay asks beside its own tables, over a connection that has gone silent.
+/// The queries of a relay outside its own tables are given up when the connection has gone silent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_remembered_of_a_broker_is_given_up_on_silent_connections() {
     let server = Database::fresh(&[stepwise_engine::migrations::migrations()]).await;
@@ -107,7 +107,7 @@ async fn what_is_remembered_of_a_broker_is_given_up_on_silent_connections() {
     server.close().await;
 }
 
-/// Transactions of this database that failed.
+/// The number of transactions of this database that have failed.
 async fn failures(pool: &PgPool) -> i64 {
     let asked = sqlx::query_scalar(
         "select xact_rollback from pg_stat_database where datname = current_database()",
