@@ -1,16 +1,16 @@
-//! A circuit breaker before the payment gateway: a gateway that is down is not called by everybody, and what waits for it learns when
-//! it is back.
+//! A circuit breaker for the payment gateway: while the gateway is down it is not called by every saga, and the waiting sagas learn
+//! when it is back.
 //!
 //! After three calls in a row without an answer the breaker asks the gateway itself, with calls that change nothing. If they are not
-//! answered either, the breaker *opens*: every call is answered at once by [`Trouble::Down`], which surely did nothing, and the breaker alone
-//! asks on, after 0.3 s first and every 3 s in the end. The first answer *closes* it. Because the breaker asks before it opens, a
-//! card that never answers, or one slow call, spares nobody anything.
+//! answered either, the breaker *opens*: every call fails at once with [`Trouble::Down`], which certainly had no effect. Only the breaker
+//! still calls the gateway, first after 0.3 s and in the end every 3 s. The first answer *closes* the breaker. Because the breaker asks
+//! before it opens, a card whose calls are never answered, or one slow call, does not open it.
 //!
-//! Reads and writes are judged apart: a gateway whose database is read-only answers every look-up and fails every payment. Only an answer
-//! to a write closes the breaker then.
+//! Reads and writes are judged separately: a gateway whose database is read-only answers every look-up and fails every payment. In that
+//! case only an answer to a write closes the breaker.
 //!
-//! Any answer counts, refusals included: only no answer, a 5xx and what cannot be understood do not. Each process has a breaker of its
-//! own, and needs no word of the others.
+//! Every answer counts, refusals included, except a 5xx and an answer that cannot be parsed. Each process has a breaker of its own, which
+//! does not depend on those of other processes.
 
 use std::{
     future::Future,
@@ -38,16 +38,16 @@ use uuid::Uuid;
 /// The breaker asks the gateway itself after this many calls in a row without an answer.
 const SUSPICIOUS: u32 = 3;
 
-/// How long the breaker waits for the answer to its own question.
+/// How long the breaker waits for the answer to its own call.
 const QUESTION: Duration = Duration::from_secs(2);
 
-/// The first pause between two questions, and the longest.
+/// The first pause between two calls of the breaker, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
 
-/// No payment has this reference: a gateway that answers says that it does not know it, and cancelling it changes nothing.
+/// A reference that no payment has. A gateway that works answers that it does not know it; cancelling it changes nothing.
 const NOBODYS: &str = "pi_is_anybody_there";
 
-/// What a call does to the gateway.
+/// Whether a call only reads or may change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Read,
@@ -57,33 +57,33 @@ enum Kind {
 /// Whether the gateway answers, as far as this process knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
-    /// Calls go through.
+    /// Calls reach the gateway.
     Closed,
-    /// Some calls have not been answered since then; they are spared.
+    /// Some calls are not answered, so they are not sent.
     Open {
-        /// Since when.
+        /// The time since which calls are not answered.
         since: Instant,
-        /// Writes are answered, and only reads are spared.
+        /// Whether writes are answered, so that only reads are not sent.
         only_reads: bool,
     },
 }
 
 impl Line {
-    fn spares(&self, kind: Kind) -> bool {
+    fn blocks(&self, kind: Kind) -> bool {
         match self {
             Self::Closed => false,
             Self::Open { only_reads, .. } => kind == Kind::Read || !only_reads,
         }
     }
 
-    /// Whether calls that move money go through.
+    /// Whether calls that move money reach the gateway.
     #[must_use]
     pub fn takes_writes(&self) -> bool {
-        !self.spares(Kind::Write)
+        !self.blocks(Kind::Write)
     }
 }
 
-/// The breaker; itself a payment gateway. Cloning shares it.
+/// The circuit breaker, which implements the payment gateway. Clones share its state.
 #[derive(Clone)]
 pub struct Breaker {
     core: Arc<Core>,
@@ -91,19 +91,19 @@ pub struct Breaker {
 
 struct Core {
     gateway: Arc<dyn PaymentGateway>,
-    /// The first pause between two questions, and the longest.
+    /// The first pause between two calls of the breaker, and the longest.
     pauses: (Duration, Duration),
     line: watch::Sender<Line>,
     /// Reads in a row without an answer.
     unanswered_reads: AtomicU32,
     /// Writes in a row without an answer.
     unanswered_writes: AtomicU32,
-    /// The breaker is asking for itself.
+    /// Whether the breaker is calling the gateway itself.
     asks: AtomicBool,
 }
 
 impl Breaker {
-    /// A breaker before this gateway. Let nobody else call it.
+    /// Creates a breaker for this gateway. All calls to the gateway must go through the breaker.
     pub fn before(gateway: Arc<dyn PaymentGateway>) -> Self {
         Self::with_pauses(gateway, PAUSES)
     }
@@ -121,19 +121,19 @@ impl Breaker {
         Self { core: Arc::new(core) }
     }
 
-    /// Whether the gateway answers; changes when the breaker opens and closes.
+    /// The state of the breaker, which changes when it opens and closes.
     #[must_use]
     pub fn line(&self) -> watch::Receiver<Line> {
         self.core.line.subscribe()
     }
 
-    /// Calls the gateway, unless it is known to be down.
+    /// Calls the gateway, unless the breaker is open for this kind of call.
     async fn call<T>(
         &self,
         kind: Kind,
         call: impl Future<Output = Result<T, GatewayError>> + Send,
     ) -> Result<T, GatewayError> {
-        if self.core.line.borrow().spares(kind) {
+        if self.core.line.borrow().blocks(kind) {
             metrics::counter!("stepwise_gateway_calls_spared_total").increment(1);
             return Err(GatewayError::NotDone(Trouble::Down));
         }
@@ -144,21 +144,21 @@ impl Breaker {
         } else if unanswered.fetch_add(1, Relaxed) + 1 >= SUSPICIOUS
             && !self.core.asks.swap(true, Relaxed)
         {
-            // It ends with its answer, or with the breaker.
+            // The task ends with the gateway's first answer, or when the breaker is dropped.
             tokio::spawn(ask_until_answered(Arc::downgrade(&self.core)));
         }
         outcome
     }
 }
 
-/// Did the gateway say anything that makes sense?
+/// Whether the gateway gave an answer that can be parsed.
 fn is_answer<T>(outcome: &Result<T, GatewayError>) -> bool {
     let Err(GatewayError::NotDone(trouble) | GatewayError::Unknown(trouble)) = outcome else {
         return true;
     };
     match trouble {
         Trouble::InFlight | Trouble::Misconfigured(_) => true,
-        // Too many requests: it is there.
+        // 429 (too many requests) shows that the gateway works.
         Trouble::Unavailable(status) => *status < 500,
         Trouble::Unreachable
         | Trouble::TimedOut
@@ -177,18 +177,18 @@ impl Core {
         }
     }
 
-    /// Whether calls of this kind are spared, or none of the last few was answered.
+    /// Whether calls of this kind are not sent, or none of the last few was answered.
     fn doubts(&self, kind: Kind) -> bool {
-        self.line.borrow().spares(kind) || self.unanswered(kind).load(Relaxed) >= SUSPICIOUS
+        self.line.borrow().blocks(kind) || self.unanswered(kind).load(Relaxed) >= SUSPICIOUS
     }
 
-    /// One harmless question.
+    /// Makes one call that changes nothing, and returns whether the gateway answers it.
     async fn answers(&self, kind: Kind) -> bool {
         let nobodys = Reference(NOBODYS.to_owned());
         let asking = async {
             match kind {
                 Kind::Read => is_answer(&self.gateway.find(&nobodys).await),
-                // A new key each time: under the same one a gateway may repeat an earlier answer.
+                // The key is new each time, because a gateway may repeat an earlier answer for a known key.
                 Kind::Write => {
                     let key = format!("is-anybody-there-{}", Uuid::now_v7());
                     is_answer(&self.gateway.cancel(&key, &nobodys).await)
@@ -202,7 +202,7 @@ impl Core {
         answers
     }
 
-    /// Asks what is in doubt. While writes are not answered nobody needs reads.
+    /// Makes calls of the kinds that are in doubt. While writes are not answered, reads are not tried.
     async fn look(&self) -> Found {
         if self.doubts(Kind::Write) && !self.answers(Kind::Write).await {
             Found::NoAnswer
@@ -245,7 +245,7 @@ impl Core {
     }
 }
 
-/// What the breaker has found out by asking.
+/// The result of the breaker's own calls.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Found {
     Answers,
@@ -253,13 +253,13 @@ enum Found {
     NoAnswer,
 }
 
-/// Asks the gateway, ever more rarely, until it answers. The first question that is not answered opens the breaker.
+/// Calls the gateway with growing pauses until it answers. The first call that is not answered opens the breaker.
 async fn ask_until_answered(core: Weak<Core>) {
     let mut pauses = None;
     while let Some(core) = core.upgrade() {
         let found = core.look().await;
         if found == Found::Answers {
-            // Before the line closes: the next suspicion may begin at once.
+            // Reset before the breaker closes, because the next suspicion may arise at once.
             core.asks.store(false, Relaxed);
             return core.set(found);
         }

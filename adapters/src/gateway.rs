@@ -1,14 +1,14 @@
 //! The payment gateway over the Stripe API: PaymentIntents with manual capture, and refunds.
 //!
-//! One request per call, form-encoded, with our key as `Idempotency-Key`. Nothing is retried here:
-//! whether to repeat or to ask is the engine's decision, and it needs to know which of the two it
-//! may be. What counts as which: a connection that was never made, 401, 403, 429 and a 503 that
-//! names a time to come back surely had no effect; a time-out, a connection lost after sending, any
-//! other 5xx, an answer that cannot be read and 409 (an earlier request with the same key is still
-//! running) are unknown. Other 4xx are the gateway's decision and become values.
+//! Each call is one form-encoded request, with the engine's key as `Idempotency-Key`. The client retries nothing:
+//! the engine decides whether to repeat a call or to look up its outcome. For that the client classifies failures.
+//! These certainly had no effect: a connection that was never made, 401, 403, 429, and a 503 with `Retry-After`.
+//! These have an unknown outcome: a time-out, a connection lost after sending, any other 5xx, an answer that cannot
+//! be parsed, and 409 (an earlier request with the same key is still running). Other 4xx are the gateway's decision
+//! and become values.
 //!
-//! The order's id and our key travel in the metadata: [`PaymentGateway::find_by_key`] searches for
-//! them. Stripe's search may lag behind by a minute, so "not found" there is not final.
+//! The order's id and the engine's key are in the metadata, and [`PaymentGateway::find_by_key`] searches for
+//! them. Stripe's search may lag behind by a minute, so a "not found" is not final.
 //!
 //! Deliberately absent: the rest of the API. Webhooks are in [`webhook`].
 
@@ -33,24 +33,24 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-/// An answer beyond this many bytes is not read.
+/// The maximum size of an answer, in bytes.
 const ANSWER_BYTES: usize = 256 * 1024;
 
-/// Where the gateway is and how long to wait for it.
+/// The gateway's address, the key for it, and the time-outs.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// `https://api.stripe.com`, or where the sandbox listens.
+    /// The base address: `https://api.stripe.com`, or the sandbox's address.
     pub base_url: Url,
     /// The secret API key.
     pub api_key: SecretString,
-    /// For the whole call; 5 s unless there is a reason.
+    /// The time-out of a whole call. 5 s by default.
     pub timeout: Duration,
-    /// For the connection alone; 1 s.
+    /// The time-out for connecting. 1 s by default.
     pub connect_timeout: Duration,
 }
 
 impl GatewayConfig {
-    /// A gateway at `base_url` with the usual time-outs.
+    /// The configuration for `base_url` with the default time-outs.
     #[must_use]
     pub fn new(base_url: Url, api_key: SecretString) -> Self {
         Self {
@@ -62,7 +62,7 @@ impl GatewayConfig {
     }
 }
 
-/// The client. Cloning shares its connections.
+/// The client. Clones share its connections.
 #[derive(Debug, Clone)]
 pub struct StripeGateway {
     client: Client,
@@ -70,7 +70,7 @@ pub struct StripeGateway {
     api_key: SecretString,
 }
 
-/// What the gateway said, before it is told apart by operation.
+/// An answer of the gateway, before each operation interprets it.
 enum Answer<T> {
     Done(T),
     Refused(Box<Failure>),
@@ -79,7 +79,7 @@ enum Answer<T> {
 type Form<'a> = [(&'a str, &'a str)];
 
 impl StripeGateway {
-    /// Makes the client; connects to nothing yet.
+    /// Creates the client. Does not connect yet.
     pub fn new(config: GatewayConfig) -> Result<Self, reqwest::Error> {
         let client =
             tls::http_client(config.base_url.as_str(), config.connect_timeout, config.timeout)
@@ -154,7 +154,7 @@ impl StripeGateway {
         }
     }
 
-    /// The authorization with its charge, which tells what was captured, released and refunded.
+    /// Reads the authorization with its charge, which shows the captured, released and refunded amounts.
     async fn intent(&self, reference: &Reference) -> Result<Option<Intent>, GatewayError> {
         let path = ["v1", "payment_intents", &reference.0];
         self.get(&path, &[("expand[]", "latest_charge")]).await
@@ -210,7 +210,7 @@ impl PaymentGateway for StripeGateway {
                 return Ok(wire::declined(failure.decline()));
             }
             Answer::Refused(mut failure) => match failure.take_intent() {
-                // Confirmed, cancelled or captured before: where it stands is the answer.
+                // It was confirmed, cancelled or captured before: its status is the answer.
                 Some(intent) => intent,
                 None => return Ok(Confirmation::Declined(failure.reason()?)),
             },
@@ -248,7 +248,7 @@ impl PaymentGateway for StripeGateway {
         let form = [("query", query.as_str()), ("limit", "1")];
         let found = self.get::<List<Intent>>(&path, &form).await?;
         match found.and_then(|list| list.data.into_iter().next()) {
-            // The search's copy may be old: read the thing itself.
+            // The copy in the search index may be old, so read the intent itself.
             Some(intent) => self.find(&Reference(intent.id)).await,
             None => Ok(None),
         }
@@ -262,7 +262,7 @@ impl PaymentGateway for StripeGateway {
             Answer::Refused(failure) if failure.status == 404 => {
                 return Ok(Cancellation::NotFound);
             }
-            // Cancelled or captured before.
+            // It was cancelled or captured before.
             Answer::Refused(failure) => {
                 failure.reason()?;
                 match self.intent(reference).await? {
@@ -329,7 +329,7 @@ impl PaymentGateway for StripeGateway {
 }
 
 impl Failure {
-    /// The reason of a refusal; an error where the refusal is not about the payment but about us.
+    /// The reason of a refusal. An error if the refusal concerns this client's configuration, not the payment.
     fn reason(&self) -> Result<Reason, GatewayError> {
         if self.is_about_us() {
             return Err(GatewayError::NotDone(Trouble::Misconfigured(self.status)));
@@ -349,7 +349,7 @@ async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, GatewayError> 
     Ok(body)
 }
 
-/// Only a connection that was never made surely had no effect.
+/// Classifies an error of the connection. Only a connection that was never made certainly had no effect.
 fn lost(error: &reqwest::Error) -> GatewayError {
     if error.is_connect() || error.is_builder() {
         GatewayError::NotDone(Trouble::Unreachable)

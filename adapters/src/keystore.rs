@@ -1,16 +1,16 @@
-//! Customers' keys in files outside the database.
+//! A store for the customers' keys, in files outside the database.
 //!
-//! A folder (mode 0700) with three files (mode 0600): `kek`, the key that wraps all others; `keys`,
-//! the wrapped keys; `lock`, which serialises writers of all processes that share the folder. The
-//! memory needed does not grow with the number of customers: a key is found in `keys` by its place
-//! (see `table`), and a bounded cache holds the recent ones.
+//! The store is a folder (mode 0700) with three files (mode 0600): `kek` is the key that wraps all others; `keys` has
+//! the wrapped keys; `lock` serialises the writers of all processes that share the folder. The memory needed does not
+//! grow with the number of customers: a hash gives a key's place in `keys` (see `table`), and a bounded cache holds
+//! recently used keys.
 //!
-//! Costs: a cached read touches nothing; another one reads 128 bytes; creating any number of keys
-//! or destroying one is one wait for the disk. A key destroyed by another process leaves this
-//! one's cache within [`CACHE_LIFE`] twice.
+//! Costs: a cached read does not touch the disk; another read reads 128 bytes. Creating any number of keys in one call,
+//! or destroying one, waits for the disk once. A key that another process has destroyed leaves this process's cache
+//! within twice [`CACHE_LIFE`].
 //!
-//! Deliberately absent: rotation of the wrapping key and backups; both copy `keys`, and a backup
-//! must not outlive the time within which an erasure has to become final.
+//! Deliberately absent: rotation of the wrapping key, and backups. Both copy `keys`, and a backup must be deleted
+//! within the time in which an erasure has to become final.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -30,12 +30,12 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-/// Keys held in memory at most.
+/// The maximum number of keys in the cache.
 const CACHE_KEYS: usize = 10_000;
-/// Half of the longest time that a key stays in memory unasked.
+/// Half of the longest time that an unused key stays in the cache.
 pub const CACHE_LIFE: Duration = Duration::from_secs(30);
 
-/// The key store in a folder. Cloning shares it.
+/// A key store in a folder. Clones share its state.
 #[derive(Clone)]
 pub struct FileKeyStore(Arc<Inner>);
 
@@ -46,10 +46,10 @@ struct Inner {
 }
 
 impl FileKeyStore {
-    /// Opens the store in `folder`, making it if there is none. Blocks on the disk.
+    /// Opens the store in `folder`, and creates it if there is none. Blocks on the disk.
     ///
-    /// Refused when one of the two files is gone while the other has content: making it anew would
-    /// silently erase everybody.
+    /// Fails if one of the two files is missing while the other has content: creating it again would silently erase all
+    /// customers.
     pub fn open(folder: &Path) -> Result<Self, KeyStoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let lock = private_file().create(true).truncate(false).open(folder.join("lock"))?;
@@ -58,13 +58,13 @@ impl FileKeyStore {
         Ok(Self::with(Table::open(folder, kek, lock)?))
     }
 
-    /// Opens the store in `folder` and changes nothing there. `None`: there is none. Blocks on the
+    /// Opens the store in `folder` without changing anything. `None` if there is no store. Blocks on the
     /// disk.
     pub fn find(folder: &Path) -> Result<Option<Self>, KeyStoreError> {
         if !folder.join("kek").try_exists()? && !folder.join(table::FILE).try_exists()? {
             return Ok(None);
         }
-        // A restored copy may have come without the lock's file; then nobody uses it yet.
+        // A restored copy may lack the lock file; then no process uses it yet.
         let lock = File::open(folder.join("lock")).or_else(|_| File::open(folder.join("kek")));
         let lock = lock.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => KeyStoreError::Damaged("the wrapping key (kek) is missing"),
@@ -83,7 +83,7 @@ impl FileKeyStore {
         }))
     }
 
-    /// Tells this store from every other. It was drawn with the store, and copies have the same.
+    /// The identity of this store. It was created with the store, and copies of the store have the same.
     pub fn fingerprint(&self) -> Uuid {
         self.0.fingerprint
     }
@@ -114,7 +114,7 @@ impl KeyStore for FileKeyStore {
         let inner = Arc::clone(&self.0);
         self.with_table(move |table| {
             let keys = table.create(&ids)?;
-            // Under the table's lock, so that a destroy cannot slip in between.
+            // Done under the table's lock, so that no key can be destroyed in between.
             for (id, key) in ids.iter().zip(&keys) {
                 inner.cache().put(*id, key.clone(), Instant::now());
             }
@@ -149,8 +149,8 @@ impl KeyStore for FileKeyStore {
     }
 }
 
-/// Recent keys in two generations: the young one becomes the old one when it is full or
-/// [`CACHE_LIFE`] has passed, and what was old is dropped.
+/// A cache of recently used keys in two generations. When the young generation is full or
+/// [`CACHE_LIFE`] has passed, it becomes the old one, and the previous old one is dropped.
 struct Cache {
     young: HashMap<Uuid, CustomerKey>,
     old: HashMap<Uuid, CustomerKey>,
@@ -196,10 +196,10 @@ impl Cache {
     }
 }
 
-/// Reads the wrapping key, or makes it together with an empty table where nothing is there yet.
+/// Reads the wrapping key, or creates it together with an empty table if the store does not exist yet.
 ///
-/// The table is written first: a crash between the two leaves an empty table without a key, which
-/// is told from a lost key by its being empty.
+/// The table is written first. A crash between the two writes leaves an empty table without a key. That differs from a lost
+/// key, where the table is not empty.
 fn open_or_make(folder: &Path) -> Result<CustomerKey, KeyStoreError> {
     let kek_path = folder.join("kek");
     let keys_exist = folder.join(table::FILE).try_exists()?;
@@ -215,7 +215,7 @@ fn open_or_make(folder: &Path) -> Result<CustomerKey, KeyStoreError> {
     read_kek(folder)
 }
 
-/// Reads the wrapping key of a store that is there.
+/// Reads the wrapping key of an existing store.
 fn read_kek(folder: &Path) -> Result<CustomerKey, KeyStoreError> {
     let kek_path = folder.join("kek");
     if !kek_path.try_exists()? {
@@ -245,7 +245,7 @@ fn private_file() -> OpenOptions {
     options
 }
 
-/// Writes a whole file so that after a crash it is either there in full or not at all.
+/// Writes a file atomically: after a crash it exists either completely or not at all.
 fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = temporary(path);
     let mut file = private_file().create(true).truncate(true).open(&new)?;
@@ -254,7 +254,7 @@ fn write_durably(path: &Path, content: &[u8]) -> io::Result<()> {
     replace(&new, path)
 }
 
-/// Gives `new` the name `path`, durably.
+/// Renames `new` to `path`, durably.
 fn replace(new: &Path, path: &Path) -> io::Result<()> {
     fs::rename(new, path)?;
     File::open(path.parent().expect("the path is a file in the store's folder"))?.sync_all()

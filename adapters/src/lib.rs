@@ -1,4 +1,4 @@
-//! The outside world.
+//! Adapters to the outside world: payment gateway, RabbitMQ, key store, mail, a private Postgres and the sandbox gateway.
 
 pub mod breaker;
 pub mod gateway;

@@ -1,4 +1,4 @@
-//! Mail into files: one file per mail in a folder, for development and tests.
+//! A mailer for development and tests, which writes each mail into a file.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,14 +9,14 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use stepwise_workflows::mail::{Mail, MailError, Mailer};
 
-/// Writes each mail to a file of its own (mode 0600) named by the hash of its key: sending the
+/// Writes each mail to a file of its own (mode 0600), named by the hash of its key. Sending the
 /// same mail again writes the same file.
 pub struct FileMailer {
     folder: PathBuf,
 }
 
 impl FileMailer {
-    /// Mails go to `folder` (made with mode 0700 where it is missing).
+    /// Creates a mailer that writes into `folder`, which is created with mode 0700 if it is missing.
     pub fn new(folder: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         Ok(Self { folder: folder.to_owned() })
@@ -43,7 +43,7 @@ impl Mailer for FileMailer {
     }
 }
 
-/// Line breaks in an address or a subject would be headers of their own: they become spaces.
+/// Replaces line breaks in an address or a subject by spaces, because they would begin further headers.
 fn render(mail: &Mail) -> String {
     let line = |text: &str| text.replace(char::is_control, " ");
     format!(

@@ -1,18 +1,18 @@
-//! A payment gateway to play and test with: its own process, its own book, Stripe's API.
+//! A sandbox payment gateway for trials and tests, with a process and a ledger of its own and Stripe's API.
 //!
-//! It speaks the subset of the API that [`crate::gateway`] uses, moves no real money, and
-//! misbehaves on demand: the payment method's token chooses how (see [`SandboxMethod`]), and always
-//! on the confirm, where money would move. Every decision is a line of the [`ledger`], on the disk
-//! before the answer; after a restart, kill -9 included, the lines are all it needs to go on.
+//! It implements the subset of the API that [`crate::gateway`] uses and moves no real money. It misbehaves on demand: the
+//! payment method's token chooses how (see [`SandboxMethod`]), and it always happens on the confirm, where money would
+//! move. Every decision is a line of the [`ledger`], which is on the disk before the answer is sent. After a restart,
+//! kill -9 included, the gateway continues from these lines.
 //!
-//! Because it shares nothing with the shop, its ledger is an independent witness: what it holds is
-//! what a real gateway would have done to somebody's money.
+//! The gateway shares nothing with the shop, so its ledger is an independent witness: it shows what a real gateway would
+//! have done with a customer's money.
 //!
-//! One lock guards the book; what it guards takes microseconds, and the wait for the disk is
-//! outside and shared by all who wait at the same time. Per change: one line, a share of a commit.
+//! One lock guards the book, for microseconds at a time. The wait for the disk is outside the lock, and requests that
+//! arrive at the same time share it. Cost per change: one line and a share of a write to disk.
 //!
-//! Deliberately absent: everything else that Stripe can do, and any security beyond the API key:
-//! it is for loopback and closed networks.
+//! Deliberately absent: everything else that Stripe can do, and any security beyond the API key, because the gateway is
+//! meant for loopback and closed networks.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -47,34 +47,34 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-/// How long after an approval its webhook is sent again at a restart.
+/// How old an approval may be for its webhook to be sent again at a restart.
 const APPROVALS_AGAIN: TimeDelta = TimeDelta::hours(1);
 
-/// How the sandbox is run.
+/// The settings of a sandbox gateway.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on. Port 0 takes a free port.
     pub listen: SocketAddr,
-    /// The ledger file; made where it is missing.
+    /// The ledger file, which is created if it is missing.
     pub ledger: PathBuf,
-    /// What the shop must present as `Authorization: Bearer`.
+    /// The key that the shop must send as `Authorization: Bearer`.
     pub api_key: SecretString,
-    /// Where approval pages are reached from outside; `None`: where it listens.
+    /// The address at which customers reach the approval pages. `None` for the address to listen on.
     pub public_url: Option<String>,
-    /// `None`: no webhooks.
+    /// The settings of webhooks. `None` for no webhooks.
     pub webhooks: Option<WebhookConfig>,
-    /// How long the methods that wait do wait.
+    /// The waits of the methods that misbehave.
     pub timing: Timing,
 }
 
-/// The seconds of the misbehaving methods.
+/// The waits of the methods that misbehave.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// `slow` answers after this; 2 s.
+    /// The time after which `slow` answers. 2 s by default.
     pub slow: Duration,
-    /// `actsLate` acts this long after the caller gave up; 10 s.
+    /// The time from the caller's giving up to the act of `actsLate`. 10 s by default.
     pub acts_late: Duration,
-    /// A connection that is never answered is let go after this; 120 s.
+    /// The time after which a connection without an answer is ended. 120 s by default.
     pub hold: Duration,
 }
 
@@ -88,16 +88,16 @@ impl Default for Timing {
     }
 }
 
-/// A sandbox gateway that listens, with its ledger read.
+/// A sandbox gateway that has read its ledger and listens.
 pub struct Sandbox {
     listener: TcpListener,
     address: SocketAddr,
     gateway: Arc<Gateway>,
-    /// Approvals that the shop may not have heard of before the restart.
+    /// Approvals whose webhooks may not have been delivered before the restart.
     approvals: Vec<(u64, Line)>,
 }
 
-/// Runs the gateway until `shutdown`; what is being written is written first.
+/// Runs the gateway until `shutdown`. Lines that are being written are completed first.
 pub async fn serve(
     config: SandboxConfig,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -106,7 +106,7 @@ pub async fn serve(
 }
 
 impl Sandbox {
-    /// Reads the ledger and starts to listen. Refused: an address or ledger in use, a ledger that
+    /// Reads the ledger and starts to listen. Fails if the address or the ledger is in use, or if the ledger
     /// cannot be read.
     pub async fn bind(config: SandboxConfig) -> io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
@@ -116,13 +116,13 @@ impl Sandbox {
         Ok(Self { listener, address, gateway: Arc::new(gateway), approvals })
     }
 
-    /// Where it listens.
+    /// The address on which the gateway listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `shutdown`.
+    /// Serves requests until `shutdown`.
     pub async fn serve(
         self,
         shutdown: impl Future<Output = ()> + Send + 'static,
@@ -146,7 +146,7 @@ impl Sandbox {
     }
 }
 
-/// What all requests share.
+/// The state that all requests share.
 struct Gateway {
     state: Mutex<Ledgered>,
     durable: Durable,
@@ -159,22 +159,22 @@ struct Gateway {
     tasks: TaskTracker,
 }
 
-/// The book and the only way to change it.
+/// The book with its ledger, through which it is changed.
 struct Ledgered {
     book: Book,
-    /// `None`: closed.
+    /// The ledger's writer. `None` once the ledger is closed.
     writer: Option<Writer>,
-    /// Keys of confirms that will act later.
+    /// The keys of confirms that will act later.
     late: HashSet<String>,
 }
 
-/// What came of a request: the authorization's reference and what happened to it.
+/// The result of a request: the authorization's reference and what happened to it.
 struct Done {
     reference: Arc<str>,
     result: LineResult,
 }
 
-/// Why a request came to nothing.
+/// The reason why a request had no effect.
 enum Stopped {
     Refused(Refusal),
     Closed,
@@ -187,7 +187,7 @@ impl From<Closed> for Stopped {
 }
 
 impl Gateway {
-    /// The gateway as its ledger has it, and the latest approvals.
+    /// Rebuilds the gateway's state from its ledger. Also returns the latest approvals.
     fn open(config: SandboxConfig, address: SocketAddr) -> io::Result<(Self, Vec<(u64, Line)>)> {
         let (writer, durable, lines) = Writer::open(&config.ledger)?;
         let mut book = Book::default();
@@ -234,7 +234,7 @@ impl Gateway {
         wire::View { public_url: &self.public_url, expand }
     }
 
-    /// Decides, writes and applies; returns once it is on the disk. Its webhook is on the way.
+    /// Decides about a request, writes the line and applies it. Returns once the line is on the disk; the webhook is queued.
     async fn commit(&self, ask: &Ask<'_>) -> Result<Done, Stopped> {
         let (done, line) = self.decide(ask)?;
         self.durable.wait(line).await?;
@@ -260,14 +260,14 @@ impl Gateway {
         Ok((Done { reference, result: line.result }, number))
     }
 
-    /// Shows an authorization once everything known of it is on the disk.
+    /// Shows an authorization once all its lines are on the disk.
     async fn read<T>(&self, reference: &str, show: impl FnOnce(Option<&Intent>) -> T) -> T {
         let (shown, line) = {
             let state = self.state();
             let intent = state.book.intent(reference);
             (show(intent), intent.map_or(0, |intent| intent.line))
         };
-        // A closed ledger ends the process; what was shown came from before.
+        // A closed ledger ends the process; the authorization shown is from before that.
         let _ = self.durable.wait(line).await;
         shown
     }

@@ -1,8 +1,8 @@
-//! What this crate's own tests share.
+//! A temporary folder for this crate's tests.
 
 use std::path::{Path, PathBuf};
 
-/// A folder of a test's own, removed with the value.
+/// A temporary folder for one test. Dropping the value removes it.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {

@@ -1,17 +1,17 @@
-//! TLS for everything in this process that calls out: rustls with ring.
+//! TLS for all outgoing connections of this process: rustls with ring.
 
 use std::time::Duration;
 
-/// Makes ring the process's TLS provider, once; whoever builds a TLS client calls it first.
+/// Installs ring as the process's TLS provider. Call it before building a TLS client; further calls do nothing.
 pub fn install_provider() {
-    // An error says that one is installed already, which is all that is wanted.
+    // An error means that a provider is installed already, which is enough.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// An HTTP client builder for `base_url`: no redirects, no proxy, keep-alive, explicit time-outs.
 ///
-/// For a plain `http://` address no system certificates are asked for, so that it also works on a
-/// machine that has none.
+/// For an `http://` address the system's certificates are not loaded, so that it also works on a
+/// machine without any.
 pub fn http_client(
     base_url: &str,
     connect_timeout: Duration,

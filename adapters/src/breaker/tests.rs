@@ -1,4 +1,4 @@
-//! The breaker before a gateway that answers or not, as it is told.
+//! Tests of the breaker with a gateway that the test switches on and off.
 
 use std::sync::atomic::AtomicUsize;
 
@@ -6,10 +6,10 @@ use stepwise_workflows::{money::Currency, payment::gateway::MethodToken};
 
 use super::*;
 
-/// The pauses between the breaker's questions.
+/// The pauses between the breaker's own calls.
 const QUICK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(50));
 
-/// A gateway that answers or not, as it is told, and counts what it was asked.
+/// A gateway that the test switches on and off, and that counts its calls.
 #[derive(Default)]
 struct Scripted {
     silent: AtomicBool,
@@ -105,7 +105,7 @@ async fn a_gateway_that_is_down_is_spared_and_called_again_when_it_answers() {
     assert_eq!(gateway.calls.load(Relaxed), SUSPICIOUS as usize, "the breaker asks for all");
     let opened = Instant::now();
     while gateway.questions.load(Relaxed) < 12 {
-        assert!(opened.elapsed() < Duration::from_secs(20), "it goes on asking");
+        assert!(opened.elapsed() < Duration::from_secs(20), "the breaker keeps calling");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // At least 0.8 of 5, 10, 20, 40 and then 50 ms.
@@ -139,7 +139,7 @@ async fn a_gateway_that_answers_reads_only_is_spared_until_it_takes_writes() {
     gateway.fails_writes.store(true, Relaxed);
     let known = Reference("pi".to_owned());
     for _ in 0..SUSPICIOUS {
-        // Look-ups between them are answered, and say nothing about writes.
+        // Look-ups in between are answered, but they say nothing about writes.
         breaker.create("k", &charge("ok")).await.expect_err("it takes no writes");
         breaker.find(&known).await.expect("it answers reads");
     }

@@ -112,7 +112,7 @@ fn events_are_read_and_those_about_other_things_are_left() {
     }
 }
 
-/// A gateway that takes one request and answers these bytes, then closes.
+/// A gateway that reads one request, answers these bytes and closes the connection.
 async fn answering(answer: &'static [u8]) -> StripeGateway {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));

@@ -1,4 +1,4 @@
-//! Webhooks in Stripe's scheme: the signature is verified before a byte of the body is understood.
+//! Webhooks in Stripe's scheme. The signature is verified before the body is parsed.
 //!
 //! Header `Stripe-Signature: t=<unix seconds>,v1=<hex>[,v1=<hex>…]`; each `v1` is HMAC-SHA256 over
 //! `t`, a dot and the raw body under one secret. During a rotation both sides may use two.
@@ -14,32 +14,32 @@ use super::wire::{Charge, Intent};
 
 /// The header that carries the signature.
 pub const SIGNATURE_HEADER: &str = "stripe-signature";
-/// How far the time of a signature may be from ours, both ways, in seconds.
+/// The allowed difference between the time of a signature and this machine's clock, in seconds, in both directions.
 pub const TOLERANCE_S: i64 = 300;
-/// Signatures and secrets looked at, at most: what a stranger sends must not cost more.
+/// The maximum number of signatures and secrets that are compared, so that a stranger's request costs little.
 const AT_MOST: usize = 8;
 
-/// Why a webhook is not believed, or not understood.
+/// The reason why a webhook is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WebhookRefusal {
-    /// The header is absent or not of the scheme. 401.
+    /// The header is missing or does not follow the scheme. 401.
     #[error("the signature is missing or malformed")]
     NotSigned,
-    /// No signature matches any of our secrets. 401.
+    /// No signature matches any of the secrets. 401.
     #[error("the signature does not match")]
     WrongSignature,
-    /// Signed too long ago, or in the future: a replay. 401.
+    /// The webhook was signed too long ago (it may be a replay), or in the future. 401.
     #[error("the signature is too old or from the future")]
     OutOfTime,
-    /// Genuine, but not an event that this version can read.
+    /// The signature is valid, but this version cannot read the event.
     #[error("the event cannot be read")]
     Unreadable,
 }
 
 /// Verifies the body's signature against any of `secrets`, in constant time, and reads the event.
 ///
-/// `now` is the real time, not the shop's: the sender signs with its own clock. Genuine events
-/// about things other than authorizations are `Ok(None)`.
+/// `now` is the system's time, not the shop's, because the sender signs with its own clock. An event that does not
+/// concern an authorization is `Ok(None)`.
 pub fn receive(
     signature: Option<&str>,
     body: &[u8],
@@ -102,7 +102,7 @@ fn parse(header: &str) -> Option<(i64, Vec<[u8; 32]>)> {
                 hex::decode_to_slice(value, &mut bytes).ok()?;
                 signatures.push(bytes);
             }
-            // Other schemes, present and future.
+            // Parts of other schemes are ignored.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! Stripe's objects, as far as they are read, and what they mean to the shop.
+//! The fields of Stripe's objects that this client reads, and their conversion into the shop's types.
 
 use chrono::DateTime;
 use serde::Deserialize;
@@ -43,15 +43,15 @@ struct Redirect {
     url: String,
 }
 
-/// Stripe answers the id unless the object was asked for.
+/// The id of an object, or the object itself if the request asked for it (`expand`).
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 enum Expandable {
     Charge(Charge),
-    Id(#[expect(dead_code, reason = "only tells the two forms apart")] String),
+    Id(#[expect(dead_code, reason = "only distinguishes the two forms")] String),
 }
 
-/// A Charge: what became of the money of an intent.
+/// A Charge: the captured and refunded amounts of an intent.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Charge {
     pub(super) payment_intent: Option<String>,
@@ -91,7 +91,7 @@ struct ErrorBody {
     payment_intent: Option<Box<Intent>>,
 }
 
-/// A 4xx that is the gateway's decision.
+/// A 4xx answer, which is a decision of the gateway.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) status: u16,
@@ -112,7 +112,7 @@ impl Failure {
         self.error.kind.as_deref() == Some("card_error")
     }
 
-    /// A key used for something else, or a request nobody should have sent.
+    /// Whether this client is at fault: the key was used for another request, or the request is invalid.
     pub(super) fn is_about_us(&self) -> bool {
         self.error.kind.as_deref() == Some("idempotency_error")
     }
@@ -127,7 +127,7 @@ impl Failure {
 }
 
 impl ErrorBody {
-    /// The issuer's word if there is one, else the gateway's.
+    /// The issuer's code for the decline if there is one, or else the gateway's.
     fn reason(&self) -> Reason {
         Reason::new(self.decline_code.as_deref().or(self.code.as_deref()).unwrap_or_default())
     }
@@ -137,13 +137,13 @@ fn is_unsupported(reason: &Reason) -> bool {
     matches!(reason.as_str(), "card_not_supported" | "currency_not_supported")
 }
 
-/// A refusal of the card, told apart.
+/// A refusal of the card: unsupported or declined.
 pub(super) fn declined(reason: Reason) -> Confirmation {
     if is_unsupported(&reason) { Confirmation::Unsupported } else { Confirmation::Declined(reason) }
 }
 
 impl Intent {
-    /// `None`: a status that manual capture does not have.
+    /// The authorization's status. `None` if manual capture has no such status.
     pub(super) fn status(&self) -> Option<AuthorizationStatus> {
         Some(match self.status.as_str() {
             "requires_payment_method" => match &self.last_payment_error {
@@ -183,12 +183,12 @@ impl Intent {
         self.status == "succeeded"
     }
 
-    /// What was captured.
+    /// The captured amount.
     pub(super) fn received(&self) -> Option<Money> {
         self.money(self.amount_received)
     }
 
-    /// What a void gave back: a voided charge counts as refunded without having been captured.
+    /// The amount that a void released. Stripe shows a voided charge as refunded and not captured.
     pub(super) fn released(&self) -> Option<Money> {
         self.money(self.charge().map_or(0, |charge| charge.amount_refunded))
     }
@@ -229,7 +229,7 @@ impl RefundObject {
         self.metadata.key.as_deref()
     }
 
-    /// A refund still pending is the gateway's business; it was accepted.
+    /// Converts the refund. A pending refund was accepted; the gateway completes it.
     pub(super) fn into_refund(self) -> Option<Refund> {
         Some(match self.status.as_deref() {
             Some("failed" | "canceled") => Refund::Refused(Reason::new(

@@ -1,13 +1,12 @@
 //! The file of wrapped keys: a hash table on disk with slots of 128 bytes.
 //!
-//! Slot 0 is the header, slot 1 the count of used slots (a hint). Slot i of the rest holds the
-//! customer whose id hashes to i, or to a slot before it that was taken. A slot is written in one
-//! piece and carries a check sum: one that does not match was cut short by a crash before anybody
-//! was told of its key, and may be taken over. A destroyed key is overwritten where it stands; its
-//! slot is never used again, so the same customer's key is never made twice.
+//! Slot 0 is the header, slot 1 the count of used slots (a hint). Each of the other slots holds the key of one customer:
+//! the first free slot from the hash of the customer's id on. A slot is written in one piece and has a check sum. If the
+//! check sum does not match, a crash has cut off the write before any caller got the key, so the slot may be reused. A
+//! destroyed key is overwritten in place. Its slot is never reused, so that the same customer never gets a second key.
 //!
-//! The table doubles when it is 60% full: the new file takes the old one's name, then the old one
-//! is overwritten, so that no wrapped key is left behind on free blocks.
+//! The table doubles when it is 60% full. The new file takes the old file's name, and then the old file
+//! is overwritten, so that no wrapped key remains on free blocks of the disk.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -23,7 +22,7 @@ use uuid::Uuid;
 
 use super::{private_file, replace, temporary};
 
-/// The table's name in the store's folder.
+/// The table's file name in the store's folder.
 pub(super) const FILE: &str = "keys";
 
 const SLOT: usize = 128;
@@ -47,12 +46,12 @@ pub(super) struct Table {
     path: PathBuf,
     file: File,
     capacity: u64,
-    /// Held exclusively by whoever writes or must be sure, in any process.
+    /// The lock file. A process holds it exclusively while it writes, or while it needs a read that no writer disturbs.
     lock: File,
     kek: CustomerKey,
 }
 
-/// Where a name was found, or where it may go.
+/// The slot at which a name was found, or in which it may be written.
 enum Place {
     Live(Box<Slot>),
     Destroyed,
@@ -60,7 +59,7 @@ enum Place {
 }
 
 impl Table {
-    /// Opens the table; `lock` is held and is released here.
+    /// Opens the table. The caller holds `lock`, which is released here.
     pub(super) fn open(folder: &Path, kek: CustomerKey, lock: File) -> Result<Self, KeyStoreError> {
         let path = folder.join(FILE);
         let (file, capacity) = open_file(&path, &kek)?;
@@ -68,7 +67,7 @@ impl Table {
         Ok(Self { path, file, capacity, lock, kek })
     }
 
-    /// Tells this store from every other; says nothing about its keys.
+    /// The identity of this store, which reveals nothing about its keys.
     pub(super) fn fingerprint(&self) -> Uuid {
         let hash =
             Sha256::new().chain_update(b"stepwise key store").chain_update(self.kek.expose());
@@ -85,14 +84,14 @@ impl Table {
         Ok(replace(&new, &path)?)
     }
 
-    /// Whether no key was ever made in it.
+    /// Whether no key was ever created in this table.
     pub(super) fn is_unused(folder: &Path) -> Result<bool, KeyStoreError> {
         let file = File::open(folder.join(FILE))?;
         let slots = (file.metadata()?.len() / SLOT as u64).saturating_sub(RESERVED_SLOTS);
         Ok(used_slots(&file, slots)?.is_empty())
     }
 
-    /// The key of each customer, made where there is none; durable on return.
+    /// Returns the key of each customer and creates missing ones. Durable on return.
     pub(super) fn create(&mut self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
         self.locked(|table| {
             let used = table.count()?;
@@ -114,19 +113,19 @@ impl Table {
                 table.file.write_all_at(slot, offset(index))?;
             }
             table.set_count(used + fresh.len() as u64)?;
-            // Also where nothing is new: an earlier caller may have died before its wait.
+            // Also needed if nothing is new: an earlier caller may have died before its own wait for the disk.
             table.file.sync_data()?;
             Ok(keys)
         })
     }
 
-    /// The customer's key; `None`: destroyed.
+    /// The customer's key. `None` if it was destroyed.
     pub(super) fn read(&mut self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
         if let Place::Live(slot) = self.find(name_of(id), &HashMap::new())? {
             return unwrap_key(&self.kek, id, &slot).map(Some);
         }
-        // Another process may be writing or replacing the file at this moment: look again as the only
-        // one before anything is said about a key that was not found.
+        // Another process may be writing or replacing the file at this moment, so look again under the lock before
+        // reporting that a key does not exist.
         self.locked(|table| match table.find(name_of(id), &HashMap::new())? {
             Place::Live(slot) => unwrap_key(&table.kek, id, &slot).map(Some),
             Place::Destroyed => Ok(None),
@@ -134,7 +133,7 @@ impl Table {
         })
     }
 
-    /// Overwrites the customer's key; durable on return. `true`: there was one.
+    /// Overwrites the customer's key. Durable on return. `true` if there was a key.
     pub(super) fn destroy(&mut self, id: Uuid) -> Result<bool, KeyStoreError> {
         self.locked(|table| {
             let used = table.count()?;
@@ -161,7 +160,7 @@ impl Table {
         })
     }
 
-    /// Runs `work` as the only one at the table, on the newest file.
+    /// Runs `work` under the exclusive lock, on the newest file.
     fn locked<T>(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<T, KeyStoreError>,
@@ -180,7 +179,7 @@ impl Table {
         Ok(())
     }
 
-    /// Looks for `name` from its place on, `fresh` slots before those on disk.
+    /// Searches for `name` from its place on. The slots in `fresh` take precedence over those on disk.
     fn find(&self, name: Name, fresh: &HashMap<u64, Slot>) -> Result<Place, KeyStoreError> {
         let home = home(name, self.capacity);
         let mut torn = None;
@@ -214,7 +213,7 @@ impl Table {
         Err(KeyStoreError::Damaged("a key changed its place while it was locked"))
     }
 
-    /// Doubles the table until `more` fit; answers how many slots are used.
+    /// Doubles the table until `more` keys fit, and returns the number of used slots.
     fn make_room(&mut self, used: u64, more: u64) -> Result<u64, KeyStoreError> {
         if (used + more) * 10 <= self.capacity * 6 {
             return Ok(used);
@@ -254,7 +253,7 @@ fn open_file(path: &Path, kek: &CustomerKey) -> Result<(File, u64), KeyStoreErro
     if &header[..8] != MAGIC || !check_matches(&header) {
         return Err(KeyStoreError::Damaged("the file with the keys has no valid header"));
     }
-    // The header wraps a key of zeros for the nil id: it opens with the right wrapping key only.
+    // The header wraps a key of zeros for the nil id, which only the right wrapping key can open.
     unwrap_bytes(kek, Uuid::nil(), &header)
         .map_err(|_| KeyStoreError::Damaged("the wrapping key (kek) belongs to other keys"))?;
     let capacity = (file.metadata()?.len() / SLOT as u64).saturating_sub(RESERVED_SLOTS);
@@ -264,7 +263,7 @@ fn open_file(path: &Path, kek: &CustomerKey) -> Result<(File, u64), KeyStoreErro
     Ok((file, capacity))
 }
 
-/// Writes a whole table of `slots` at `path`, durably.
+/// Writes a table of `slots` at `path`, durably.
 fn write_table(
     path: &Path,
     capacity: u64,
@@ -292,7 +291,7 @@ fn write_table(
     Ok(())
 }
 
-/// All slots that hold a key or remember a destroyed one.
+/// All slots that hold a key or the mark of a destroyed one.
 fn used_slots(file: &File, capacity: u64) -> Result<Vec<Slot>, KeyStoreError> {
     let mut slots = Vec::new();
     let mut chunk = vec![0; SLOT * 1024];

@@ -106,7 +106,7 @@ async fn a_slot_cut_short_by_a_crash_hides_no_other_key_and_is_used_again() {
     store.create_many(&many).await.expect("made");
     let file = private_file().open(folder.path().join("keys")).expect("opened");
     let content = std::fs::read(folder.path().join("keys")).expect("read");
-    // Torn: the second half of the slot never reached the disk.
+    // A torn write: the second half of the slot never reached the disk.
     let used = (256..content.len()).step_by(128).filter(|&at| content[at] != 0);
     let torn: Vec<_> = used.step_by(40).collect();
     for &at in &torn {

@@ -1,4 +1,4 @@
-//! Port and password of our cluster, in a file that only its owner can read.
+//! The port and password of the private cluster, in a file that only its owner can read.
 
 use std::fmt;
 use std::fs::OpenOptions;
@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::ClusterError;
 
-/// Superuser of the cluster and name of its database.
+/// The name of the cluster's superuser and of its database.
 pub(super) const NAME: &str = "stepwise";
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// What was saved, or something new where there is no cluster yet.
+    /// Reads the saved port and password, or chooses new ones if there is no cluster yet.
     pub(super) fn load_or_make(folder: &Path, exists: bool) -> Result<Self, ClusterError> {
         let path = folder.join("access.json");
         let damaged = |reason| ClusterError::Damaged { path: path.clone(), reason };
@@ -55,13 +55,13 @@ impl Access {
         ClusterError::Damaged { path, reason: "does not hold the password of the running server" }
     }
 
-    /// Takes another port and remembers it.
+    /// Chooses another port and saves it.
     pub(super) fn move_away(&mut self) -> Result<(), ClusterError> {
         self.port = free_port().map_err(ClusterError::at(&self.path))?;
         self.save()
     }
 
-    /// Written whole under another name and renamed: a kill leaves the old file or the new one.
+    /// Saves the file. It is written under another name and renamed, so that a kill leaves either the old file or the new one.
     fn save(&self) -> Result<(), ClusterError> {
         let written = self.path.with_extension("new");
         let text = serde_json::to_vec(self).expect("a number and a text are valid JSON");
@@ -80,7 +80,7 @@ impl Access {
         self.maintenance().database(NAME)
     }
 
-    /// Options for the database that is always there.
+    /// Options for the database `postgres`, which always exists.
     pub(super) fn maintenance(&self) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .host("127.0.0.1")

@@ -1,4 +1,4 @@
-//! Who runs the server, and how it reaches its data.
+//! The user that runs the server, and that user's access to the data directory.
 
 use std::ffi::OsString;
 use std::fs::Permissions;
@@ -15,18 +15,18 @@ use super::binaries::Binaries;
 /// The user that the server runs as.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Account {
-    /// Whoever we are.
+    /// The user of this process.
     Ourselves,
-    /// We are root, and it is this one.
+    /// Another user, because this process runs as root.
     Other { user: u32, group: u32 },
 }
 
-/// What the shell of [`Account::command`] opens for the server.
+/// The paths by which the server reaches the files that the shell of [`Account::command`] opens for it.
 const DATA_HANDLE: &str = "/proc/self/fd/3";
 const PASSWORD_HANDLE: &str = "/proc/self/fd/4";
 
 impl Account {
-    /// Ourselves unless we are root; then the owner of existing data, else `postgres` or `nobody`.
+    /// Chooses the user: this process's user unless it is root; then the owner of existing data, or else `postgres` or `nobody`.
     pub(super) fn choose(data: &Path) -> Result<Self, ClusterError> {
         if !we_are_root() {
             return Ok(Self::Ourselves);
@@ -51,7 +51,7 @@ impl Account {
             .ok_or(ClusterError::NoAccount { reason: "add a user named postgres" })
     }
 
-    /// Makes a cluster at `folder/data`, whole or not at all.
+    /// Creates a cluster at `folder/data`, atomically.
     pub(super) async fn initialize(
         self,
         binaries: &Binaries,
@@ -59,7 +59,7 @@ impl Account {
         access: &Access,
     ) -> Result<(), ClusterError> {
         let (making, password) = (folder.join("data.new"), folder.join("password.new"));
-        // Left by a start that was killed.
+        // An earlier start that was killed may have left it.
         drop(std::fs::remove_dir_all(&making));
         let prepare = || {
             std::fs::create_dir(&making)?;
@@ -102,7 +102,7 @@ impl Account {
         finish().map_err(ClusterError::at(folder))
     }
 
-    /// The name under which the server of this account knows its data directory.
+    /// The path by which the server of this account reaches its data directory.
     pub(super) fn name_of(self, data: &Path) -> PathBuf {
         match self {
             Self::Ourselves => data.to_owned(),
@@ -110,11 +110,11 @@ impl Account {
         }
     }
 
-    /// A command that runs `program` as this account, with no surprises from our environment.
+    /// A command that runs `program` as this account, without this process's environment.
     ///
-    /// As another user it is started by a shell that opens the data directory (and the password)
-    /// while it is still root. Paths through these handles need no permission to enter what lies
-    /// above, so the folder may be anywhere and nothing above it is changed.
+    /// If the account is another user, a shell opens the data directory (and the password) while it is still root, and then
+    /// starts the program. A path through such a handle needs no permission for the directories above, so the folder may be
+    /// anywhere and no directory above it is changed.
     pub(super) fn command(
         self,
         program: &Path,
@@ -169,19 +169,19 @@ impl Account {
     }
 }
 
-/// The line of a program's output that says what went wrong.
+/// The line of a program's output that names the error.
 pub(super) fn failed(program: &'static str, output: &str) -> ClusterError {
     let line = output
         .lines()
         .rev()
         .find(|line| ["FATAL", "PANIC", "error"].iter().any(|word| line.contains(word)))
         .or_else(|| output.lines().rev().find(|line| !line.trim().is_empty()))
-        .unwrap_or("it said nothing");
+        .unwrap_or("it wrote no message");
     ClusterError::Failed { program, reason: line.trim().to_owned() }
 }
 
 fn we_are_root() -> bool {
-    // The owner of our own process, without asking for `unsafe`; elsewhere: of what we make.
+    // The owner of this process, found without `unsafe`; on systems without /proc, the answer of `id`.
     if let Ok(process) = std::fs::metadata("/proc/self") {
         return process.uid() == 0;
     }

@@ -1,4 +1,4 @@
-//! Finding the server's programs.
+//! Finds the programs of the Postgres server.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use tokio::process::Command;
 
 use super::{ClusterError, OLDEST_MAJOR};
 
-/// A directory with `initdb` and `postgres` of one version.
+/// A directory with the programs `initdb` and `postgres` of one version.
 #[derive(Debug)]
 pub(super) struct Binaries {
     directory: PathBuf,
 }
 
 impl Binaries {
-    /// The newest programs, or those of the major version that existing data is of.
+    /// Finds the newest programs, or those of the major version of existing data.
     pub(super) async fn find(wanted: Option<u32>) -> Result<Self, ClusterError> {
         let mut found: BTreeMap<u32, PathBuf> = BTreeMap::new();
         for directory in candidates().await {
@@ -56,7 +56,7 @@ fn choose(
     }
 }
 
-/// Every place where they may be; the earlier wins among equals.
+/// All directories in which the programs may be. Of equal versions the first directory wins.
 async fn candidates() -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> = std::env::var_os("PATH")
         .map(|path| std::env::split_paths(&path).collect())
@@ -77,7 +77,7 @@ async fn candidates() -> Vec<PathBuf> {
     }
     places.push("/usr/local/pgsql/bin".into());
     places.retain(|place| place.join("initdb").is_file() && place.join("postgres").exists());
-    // Where a link leads is where its version's other files are.
+    // The other files of a version are where the links of its programs lead.
     for place in &mut places {
         if let Ok(real) = place.join("initdb").canonicalize()
             && let Some(parent) = real.parent()

@@ -1,21 +1,21 @@
-//! A private Postgres cluster, as durable as any other: for `stepwise up` on a machine with nothing
-//! set up but the server's programs.
+//! A private, durable Postgres cluster, for `stepwise up` on a machine that has only the server's programs
+//! installed.
 //!
 //! The folder holds `data/` (the cluster), `access.json` (port and password, for the owner only),
 //! `log` and `lock`. The server listens on loopback with a password.
 //!
-//! It runs in a session of its own, so that killing our whole process group leaves a sound server
-//! and not orphaned backends. The next start finds it: a server whose working directory is ours is
-//! attached to again; one that is starting, recovering or stopping is waited for; a note left by a
-//! dead one is removed, after what that server left running has been ended. `lock` is held while we
-//! live, hence there is never a second starter.
+//! The server runs in a session of its own, so that killing the whole process group of `up` leaves an intact server and
+//! no orphaned backends. The next start finds it. If a server runs in the data directory, the start attaches to it, and
+//! waits if it is still starting, recovering or stopping. If the server is dead, the start ends its remaining processes
+//! and removes its `postmaster.pid`. A process holds `lock` while it lives, so two processes never start a server at the
+//! same time.
 //!
-//! A start that fails, or that is told to stop, leaves no server behind. A server that does not stop
-//! when told to is killed: the next start recovers what it had committed.
+//! A start that fails or is told to stop leaves no server running. A server that does not stop in time is killed, and
+//! the next start recovers everything that was committed.
 //!
-//! Postgres refuses to run as root, so root hands it to the owner of the data, or to `postgres` or
-//! `nobody`. That user need not be able to reach the folder, which may lie below one that only root
-//! may enter: the server gets an open handle of its data directory (see `account`).
+//! Postgres refuses to run as root. If this process is root, the server runs as the owner of the data, or as `postgres`
+//! or `nobody`. That user needs no access to the folder above: the server gets an open handle of its data directory (see
+//! `account`).
 
 mod access;
 mod account;
@@ -37,10 +37,10 @@ use account::Account;
 use binaries::Binaries;
 use server::{Place, Port, Server};
 
-/// The oldest major version that will do.
+/// The oldest supported major version.
 pub const OLDEST_MAJOR: u32 = 15;
 
-/// A running cluster of our own. Dropping it leaves the server running for the next start.
+/// A running private cluster. Dropping it leaves the server running for the next start.
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
@@ -49,11 +49,11 @@ pub struct Cluster {
     access: Access,
     server: Server,
     attached: bool,
-    /// Held for as long as we live.
+    /// The lock, held for as long as this value exists.
     _lock: File,
 }
 
-/// Why there is no cluster. Every text is one line that says what to do.
+/// The reason why there is no cluster. Every message is one line that says what to do.
 #[derive(Debug, Error)]
 pub enum ClusterError {
     /// No server programs were found.
@@ -68,29 +68,29 @@ pub enum ClusterError {
          --database-url"
     )]
     OtherVersion {
-        /// `15 or later`, or the version the data is of.
+        /// `15 or later`, or the version of the existing data.
         needed: String,
-        /// What is there.
+        /// The versions that were found.
         found: String,
     },
-    /// The folder cannot be made or written.
+    /// The folder cannot be created or written.
     #[error("the data directory {} cannot be used: {source}", path.display())]
     NotWritable {
         /// The folder or the file in it.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Another process runs a cluster there.
+    /// Another process runs a cluster in this folder.
     #[error("another stepwise is running on the data directory {}", path.display())]
     InUse {
         /// The folder.
         path: PathBuf,
     },
-    /// As root: nobody to hand the server to.
+    /// This process runs as root and there is no other user to run the server.
     #[error("PostgreSQL does not run as root: {reason}, or give --database-url")]
     NoAccount {
-        /// What is missing.
+        /// The remedy, or what is missing.
         reason: &'static str,
     },
     /// A program could not be run or failed.
@@ -101,15 +101,15 @@ pub enum ClusterError {
         /// The line of its output that says why.
         reason: String,
     },
-    /// What is there is not what we left.
+    /// A file in the folder is not as this program wrote it.
     #[error("the data directory is damaged: {} {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault in the file.
         reason: &'static str,
     },
-    /// Told to stop before the server was there.
+    /// The start was told to stop before the server had started.
     #[error("told to stop while the database was starting")]
     Stopped,
 }
@@ -122,13 +122,13 @@ impl ClusterError {
 }
 
 impl Cluster {
-    /// Starts the cluster in `folder`, making it if there is none, or attaches to it if it runs.
-    /// Returns once it accepts connections.
+    /// Starts the cluster in `folder`, or attaches to it if it runs. Creates it if there is none.
+    /// Returns once the server accepts connections.
     pub async fn start(folder: &Path) -> Result<Self, ClusterError> {
         Self::start_unless(&CancellationToken::new(), folder).await
     }
 
-    /// The same, unless `stop` comes first. When it fails, no server is left running.
+    /// Like [`Self::start`], but gives up when `stop` is cancelled. If it fails, no server is left running.
     pub async fn start_unless(
         stop: &CancellationToken,
         folder: &Path,
@@ -166,12 +166,12 @@ impl Cluster {
         }
     }
 
-    /// Returns when the server has ended, which nobody told it to.
+    /// Returns when the server has ended by itself.
     pub async fn died(&mut self) {
         self.server.gone().await;
     }
 
-    /// Starts a server that has died again, at the same port, unless `stop` comes first.
+    /// Starts a dead server again at the same port, but gives up when `stop` is cancelled.
     pub async fn restart_unless(&mut self, stop: &CancellationToken) -> Result<(), ClusterError> {
         let Self { folder, binaries, account, access, .. } = self;
         processes::end(&folder.join("data")).await;
@@ -180,12 +180,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Where clients connect, with the password.
+    /// The address for clients, with the password.
     pub fn url(&self) -> String {
         self.access.url()
     }
 
-    /// How clients of this process connect.
+    /// The options with which this process connects.
     pub fn options(&self) -> PgConnectOptions {
         self.access.options()
     }
@@ -195,19 +195,19 @@ impl Cluster {
         self.attached
     }
 
-    /// The server's process.
+    /// The id of the server's process.
     pub fn pid(&self) -> u32 {
         self.server.pid()
     }
 
-    /// Ends all sessions and stops the server; returns when it has. One that has not after 8 s is
+    /// Ends all sessions and stops the server. Returns when the server has ended. After 8 s it is
     /// killed.
     pub async fn stop(self) -> Result<(), ClusterError> {
         self.server.stop(&self.folder.join("data")).await
     }
 }
 
-/// A program beside the server's (`psql`, `pgbench`), of the newest version there is.
+/// The path of a client program (`psql`, `pgbench`) of the newest installed version.
 pub async fn program(name: &str) -> Result<PathBuf, ClusterError> {
     Ok(Binaries::find(None).await?.program(name))
 }
@@ -222,7 +222,7 @@ fn take_lock(folder: &Path) -> Result<File, ClusterError> {
     }
 }
 
-/// The major version an existing cluster is of.
+/// The major version of an existing cluster.
 fn major_of(data: &Path) -> Result<Option<u32>, ClusterError> {
     let path = data.join("PG_VERSION");
     match std::fs::read_to_string(&path) {

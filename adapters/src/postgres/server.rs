@@ -1,4 +1,4 @@
-//! The server's process: found, started, stopped.
+//! The server's process: finds, starts and stops it.
 
 use std::fs::OpenOptions;
 use std::path::Path;
@@ -16,18 +16,18 @@ use super::account::{Account, failed};
 use super::binaries::Binaries;
 use super::processes;
 
-/// Between two looks at a server that is starting or stopping.
+/// The interval between two checks of a server that is starting or stopping.
 const LOOK: Duration = Duration::from_millis(20);
-/// A server that goes on recovering is given this long.
+/// How long a server may take to start, recovery included.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Orphans of a killed server are gone by then.
+/// How long the orphaned processes of a killed server may take to end.
 const ORPHANS: Duration = Duration::from_secs(10);
-/// A server that is told to stop has written everything by then; it is killed otherwise.
+/// How long a server may take to stop. After that it is killed.
 const STOP: Duration = Duration::from_secs(8);
-/// A longer log is begun anew.
+/// The size of a log, in bytes, above which the next start begins a new one.
 const LOG_BYTES: u64 = 10_000_000;
 
-/// Always the same, whatever the files say: a server of ours is durable and of modest size.
+/// Settings that override the configuration files: the server is durable and of modest size.
 const SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
     "unix_socket_directories=",
@@ -41,7 +41,7 @@ const SETTINGS: &[&str] = &[
     "max_wal_size=1GB",
     "checkpoint_timeout=10min",
     "checkpoint_completion_target=0.9",
-    // Hot tables lose rows as fast as they gain them.
+    // In hot tables rows are deleted as fast as they are inserted.
     "autovacuum_naptime=10s",
     "autovacuum_vacuum_scale_factor=0.05",
     "autovacuum_analyze_scale_factor=0.05",
@@ -63,7 +63,7 @@ const SETTINGS: &[&str] = &[
     "tcp_user_timeout=15000",
 ];
 
-/// Which programs run as whom in which folder.
+/// The programs, user and folder of a server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place<'a> {
     pub(super) binaries: &'a Binaries,
@@ -71,19 +71,19 @@ pub(super) struct Place<'a> {
     pub(super) folder: &'a Path,
 }
 
-/// Where a server may listen.
+/// The ports on which a server may listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port {
-    /// Where it listened before, or anywhere else if somebody has that port.
+    /// The port of the last start, or any free port if that is in use.
     AnyFree,
-    /// Only where it listened before: clients know it.
+    /// Only the port of the last start, because clients know it.
     TheSame,
 }
 
 #[derive(Debug)]
 pub(super) struct Server {
     pid: u32,
-    /// Present if this process has started it.
+    /// The child process. `None` if an earlier process started the server.
     child: Option<Child>,
 }
 
@@ -92,8 +92,8 @@ impl Server {
         self.pid
     }
 
-    /// The server that runs on this data, once it accepts connections; one that ends meanwhile is
-    /// none. Removes the note of a dead one whose number now belongs to somebody else.
+    /// Finds the server that runs on this data, and returns once it accepts connections. `None` if no server runs or if it ends
+    /// meanwhile. Removes `postmaster.pid` of a dead server whose process id now belongs to another process.
     pub(super) async fn running(
         stop: &CancellationToken,
         data: &Path,
@@ -117,13 +117,13 @@ impl Server {
                     return Err(access.is_not_the_clusters());
                 }
                 Err(_) if Instant::now() > deadline => {
-                    return Err(failed("postgres", "it runs but accepts no connections"));
+                    return Err(failed("postgres", "the server runs but accepts no connections"));
                 }
                 Err(_) => {
                     if !waits {
                         tracing::info!(
                             pid,
-                            "a database is running here and takes no connections yet; waiting for it"
+                            "a database is running on this data and accepts no connections yet; waiting for it"
                         );
                     }
                     waits = true;
@@ -134,7 +134,7 @@ impl Server {
         Ok(None)
     }
 
-    /// Starts a server; takes another port if somebody has ours and it may.
+    /// Starts a server. If its port is in use and `port` allows it, takes another port.
     pub(super) async fn start(
         stop: &CancellationToken,
         place: Place<'_>,
@@ -151,7 +151,7 @@ impl Server {
             let before = std::fs::metadata(&log).map_or(0, |file| file.len());
             let mut child = spawn(place, access)?;
             let Some(pid) = child.id() else {
-                return Err(failed("postgres", "it ended at once"));
+                return Err(failed("postgres", "the server ended at once"));
             };
             let status = loop {
                 if let Ok(Some(status)) = child.try_wait() {
@@ -161,7 +161,10 @@ impl Server {
                     return Ok(Self { pid, child: Some(child) });
                 }
                 if begun.elapsed() > PATIENCE {
-                    return Err(failed("postgres", "no connections accepted within 10 minutes"));
+                    return Err(failed(
+                        "postgres",
+                        "the server accepted no connections within 10 minutes",
+                    ));
                 }
                 if stop.is_cancelled() {
                     Self { pid, child: Some(child) }.stop(&folder.join("data")).await?;
@@ -185,7 +188,7 @@ impl Server {
         }
     }
 
-    /// Makes the application's database if it is not there.
+    /// Creates the application's database if it does not exist.
     pub(super) async fn ensure_database(&self, access: &Access) -> Result<(), ClusterError> {
         let making = async {
             let mut admin = connect(access).await?;
@@ -224,13 +227,13 @@ impl Server {
             && runs_in(pid, data).await
             && let Err(error) = (Self { pid, child: None }).stop(data).await
         {
-            tracing::warn!(%error, "a database was left running");
+            tracing::warn!(%error, "cannot stop the database; it was left running");
         }
         processes::end(data).await;
     }
 
-    /// A fast shutdown: sessions are ended, everything is written, nothing needs recovery. A server
-    /// that does not do it in time is killed, and recovers at its next start.
+    /// Stops the server with a fast shutdown, which ends sessions and writes everything, so that the next start needs no
+    /// recovery. A server that does not stop in time is killed and recovers at its next start.
     pub(super) async fn stop(mut self, data: &Path) -> Result<(), ClusterError> {
         processes::signal("INT", &[self.pid]).await;
         if tokio::time::timeout(STOP, self.gone()).await.is_err() {
@@ -242,7 +245,7 @@ impl Server {
         processes::end(data).await;
         tokio::time::timeout(STOP, self.gone())
             .await
-            .map_err(|_| failed("postgres", "it could not be killed"))
+            .map_err(|_| failed("postgres", "the server could not be killed"))
     }
 }
 
@@ -271,17 +274,17 @@ async fn connect(access: &Access) -> Result<PgConnection, sqlx::Error> {
         .unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-/// Whether this process is the server on this data: it works in its data directory.
+/// Whether this process is the server on this data: then the data directory is its working directory.
 async fn runs_in(pid: u32, data: &Path) -> bool {
     match std::fs::read_link(format!("/proc/{pid}/cwd")) {
         Ok(place) => place == data,
         Err(_) if Path::new("/proc/self").exists() => false,
-        // No /proc here; our lock and the note together are evidence enough.
+        // Without /proc, the lock and `postmaster.pid` together have to be enough evidence.
         Err(_) => processes::is_alive(pid).await,
     }
 }
 
-/// The process that says it serves this data; empty or missing: none.
+/// The process that serves this data according to `postmaster.pid`. `None` if the file is empty or missing.
 fn noted_pid(note: &Path) -> Option<u32> {
     std::fs::read_to_string(note).ok()?.lines().next()?.trim().parse().ok()
 }

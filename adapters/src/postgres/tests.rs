@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::testing::Folder;
 
-/// Names the folder that [`a_parent_to_be_killed`] starts a cluster in.
+/// The variable with the folder in which [`a_parent_to_be_killed`] starts a cluster.
 const PARENT: &str = "STEPWISE_TEST_CLUSTER";
 
 async fn kill(signal: &str, target: &str) {
@@ -23,7 +23,7 @@ async fn kill(signal: &str, target: &str) {
     assert!(sent.expect("kill is installed").success(), "{signal} {target}");
 }
 
-/// A folder for a cluster; a server that a failed test has left in it is stopped.
+/// A folder for a cluster. Dropping it stops a server that a failed test has left in it.
 struct Place(Folder);
 
 impl Place {
@@ -108,7 +108,7 @@ async fn its_password_is_for_the_owner_only_and_needed() {
     cluster.stop().await.expect("it stops");
 }
 
-/// Not a test of its own: the process that the next test kills.
+/// The process that the next test kills. By itself it tests nothing.
 #[tokio::test]
 async fn a_parent_to_be_killed() {
     let Ok(folder) = std::env::var(PARENT) else { return };
@@ -165,7 +165,7 @@ async fn a_server_that_was_killed_is_recovered() {
 async fn a_note_whose_process_number_now_belongs_to_another_is_removed() {
     let folder = Place::new();
     Cluster::start(folder.path()).await.expect("made").stop().await.expect("stopped");
-    // Another server's number, where one runs; in any case a living process that is not ours.
+    // The process id of another running process, which is another server's if there is one.
     let note = format!("{}\n/elsewhere\n", std::process::id());
     std::fs::write(folder.path().join("data/postmaster.pid"), note).expect("written");
     let cluster = Cluster::start(folder.path()).await.expect("started");
@@ -209,7 +209,7 @@ async fn a_first_start_that_was_killed_is_begun_anew() {
     cluster.stop().await.expect("it stops");
 }
 
-/// As root only: elsewhere a folder that only its owner may enter is no obstacle.
+/// Tests something only if run as root: otherwise a folder that only its owner may enter is no obstacle.
 #[tokio::test]
 async fn below_a_directory_that_only_its_owner_may_enter_it_works_and_survives_a_kill() {
     let folder = Place::new();

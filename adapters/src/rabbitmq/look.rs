@@ -1,4 +1,4 @@
-//! Looks at a broker without changing anything.
+//! Checks a broker without changing anything.
 
 use std::time::Duration;
 
@@ -10,21 +10,21 @@ use uuid::Uuid;
 use super::session::{self, Address, Answer, Parcel, RabbitError};
 use super::topology::{self, Topology};
 
-/// For the whole look.
+/// The time limit of the whole check.
 const LOOK: Duration = Duration::from_secs(5);
 const CONFIRM: Duration = Duration::from_secs(2);
 
-/// What a look has shown.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Looked {
-    /// The broker takes messages, and the exchange and the archive are there.
+    /// The broker takes messages, and the exchange and the archive exist.
     Takes,
-    /// The broker takes messages. Exchange and archive were never declared; the first relay does.
+    /// The broker takes messages. The exchange and the archive were never declared; the first relay will declare them.
     TakesOnceDeclared,
 }
 
-/// Connects, looks for the topology if there should be one, and publishes to a queue that goes with
-/// the connection. A broker that has raised an alarm accepts connections and confirms nothing.
+/// Connects, checks the topology if it was declared before, and publishes a message to a temporary queue. The message
+/// is needed because a broker that has raised an alarm accepts connections and confirms nothing.
 pub(super) async fn look(
     address: &Address,
     topology: Option<&Topology>,
@@ -59,12 +59,13 @@ pub(super) async fn look(
             Answer::Taken => return Ok(()),
             _ if is_blocked => super::ALARM.to_owned(),
             Answer::Silence => {
-                "it accepts connections and confirms no message: a memory or disk alarm?".to_owned()
+                "it accepts connections but confirms no message; it may have a memory or disk alarm"
+                    .to_owned()
             }
-            Answer::Returned => "it loses a queue that it has just made".to_owned(),
+            Answer::Returned => "it loses a queue that it has just declared".to_owned(),
             Answer::NotTakenByAll => "it refuses a message to an empty queue".to_owned(),
             Answer::Closed(error) => error.to_string(),
-            Answer::GivenUp => "the look was given up".to_owned(),
+            Answer::GivenUp => "the check was cancelled".to_owned(),
         };
         Err(RabbitError::Unreachable { at: at.clone(), reason })
     };

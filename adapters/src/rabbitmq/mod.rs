@@ -1,19 +1,19 @@
-//! Publishes to RabbitMQ 3.10 or later.
+//! A publisher of integration events to RabbitMQ 3.10 or later.
 //!
-//! One connection, everything `mandatory`, persistent and confirmed. The relay's window of calls is
-//! the window of confirms. An archive stream bound to everything gives a message a place to go at
-//! all times, so one that comes back as unroutable means a broken topology and not a partner who
-//! has not come yet.
+//! It uses one connection. All messages are `mandatory`, persistent and confirmed. The relay's window of calls is
+//! the window of confirms. An archive stream is bound to everything, so every message has at least one queue. A
+//! message that comes back as unroutable therefore means a broken topology, not a partner that has not bound a
+//! queue yet.
 //!
-//! The broker closes the whole channel for one message that it will not take, and refuses a message
-//! as a whole when one of many queues does. Neither holds anybody else back: a message larger than
-//! any that was taken goes alone on a channel of its own, and a refused one counts as published
-//! once the archive has it (docs/adr/0011).
+//! If the broker does not accept one message, it closes the whole channel. If one of many queues refuses a message,
+//! the broker refuses the message as a whole. Neither may delay other messages: a message larger than any that was
+//! accepted is sent alone on a channel of its own, and a refused message counts as published once the archive has
+//! it (docs/adr/0011).
 //!
-//! Connections are renewed here rather than by the client's own recovery: after a loss nobody knows
-//! what arrived, and the relay's answer to that, the same message with the same id again, needs a
-//! clean channel and nothing else. While the broker blocks us (memory or disk alarm) nothing is
-//! sent at all: it would only pile up in the socket.
+//! This module opens a new connection after a loss instead of using the client library's recovery. After a loss
+//! nobody knows which messages arrived. The relay then sends the same messages with the same ids again, for which a
+//! new channel is enough. While the broker blocks the connection (memory or disk alarm), nothing is sent, because
+//! it would only fill the socket's buffer.
 
 mod look;
 mod session;
@@ -41,43 +41,43 @@ pub use session::{Address, RabbitError};
 use session::{Answer, Opening, Parcel, Session};
 pub use topology::Topology;
 
-/// A confirmation that takes longer is given up.
+/// How long to wait for a confirmation.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// The same while a partner's queue is known to confirm nothing.
+/// How long to wait for a confirmation while a partner's queue is known to confirm nothing.
 const CONFIRM_BESIDE_A_STALLED_QUEUE: Duration = Duration::from_secs(1);
-/// A queue that has stalled is believed to be stalled for so long.
+/// How long a partner's queue counts as stalled after it has not confirmed a message.
 const STALLED: Duration = Duration::from_secs(60);
-/// The archive's own confirmation.
+/// How long to wait for the archive's confirmation.
 const PROOF: Duration = Duration::from_secs(3);
-/// Between two attempts to connect.
+/// The interval between two attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(500);
-/// Between two looks at whether the topology is still there.
+/// The interval between two checks that the topology still exists.
 const LOOK: Duration = Duration::from_secs(2);
-/// Between two looks at whether the connection is.
+/// The interval between two checks that the connection is open.
 const TICK: Duration = Duration::from_millis(100);
-/// An AMQP short string holds so many bytes.
+/// The maximum length of an AMQP short string, in bytes.
 const SHORT: usize = 255;
 
-/// Publishes messages as CloudEvents. [`Publisher::attend`] connects, and connects again.
+/// Publishes messages as CloudEvents. [`Publisher::attend`] opens the connection and reopens it after a loss.
 pub struct RabbitPublisher {
     address: Address,
     envelopes: Envelopes,
     topology: Topology,
     declared: DeclaredTopologies,
     current: Mutex<Current>,
-    /// Messages that were under way when the broker closed the channel: one of them was to blame.
+    /// The messages that were in flight when the broker closed the channel. One of them was the cause.
     suspects: Mutex<HashSet<Uuid>>,
 }
 
 struct Current {
     session: Option<Arc<Session>>,
-    /// Why there is none.
+    /// The reason why there is no session.
     trouble: Trouble,
-    /// Whether the topology is known to be declared, so that the database need not be asked again.
+    /// Whether the topology is known to be declared, so that the database is not asked again.
     is_declared: bool,
-    /// Whether the broker did not answer at all the last time.
+    /// Whether the broker did not answer at the last attempt.
     was_mute: bool,
-    /// When a queue did not confirm although the broker answers.
+    /// The time at which a queue did not confirm although the broker answered.
     stalled: Option<Instant>,
 }
 
@@ -93,7 +93,7 @@ impl std::fmt::Debug for RabbitPublisher {
 }
 
 impl RabbitPublisher {
-    /// A publisher that has not connected yet.
+    /// Creates a publisher that is not connected yet.
     pub fn new(
         address: Address,
         envelopes: Envelopes,
@@ -111,9 +111,8 @@ impl RabbitPublisher {
         Self { address, envelopes, topology, declared, current, suspects }
     }
 
-    /// Connects, or says why not. [`Publisher::attend`] does so by itself; this is for telling a
-    /// person at once that an address, a password or the topology is wrong. Declares the topology
-    /// if that was never done.
+    /// Connects once, and declares the topology if that was never done. [`Publisher::attend`] connects by itself; call this
+    /// at the start to tell a person at once that an address, a password or the topology is wrong.
     pub async fn connect(&self) -> Result<(), RabbitError> {
         if self.live().is_some() {
             return Ok(());
@@ -135,14 +134,14 @@ impl RabbitPublisher {
         }
     }
 
-    /// Declares the topology, whether or not that was done before, and remembers it.
+    /// Declares the topology, whether or not it was declared before, and records that in the database.
     pub async fn declare(&self) -> Result<(), RabbitError> {
         Session::open(&self.address, &self.topology, Opening::Declare).await?;
         self.remember().await
     }
 
-    /// Looks whether messages could be published now: whether the topology is there, and whether
-    /// the broker takes a message for a queue that ends with this look. Changes nothing.
+    /// Checks whether messages could be published now: whether the topology exists, and whether
+    /// the broker takes a message for a temporary queue. Changes nothing.
     pub async fn look(&self) -> Result<Looked, RabbitError> {
         match self.standing().await? {
             Standing::Unknown => {
@@ -188,7 +187,7 @@ impl RabbitPublisher {
         RabbitError::Destroyed { at: self.address.to_string(), what }
     }
 
-    /// The broker and the exchange; what is behind another address is another broker.
+    /// The name under which the database records this topology: address and exchange. Another address counts as another broker.
     fn name(&self) -> String {
         format!("{} {}", self.address, self.topology.exchange)
     }
@@ -205,13 +204,13 @@ impl RabbitPublisher {
         Ok(())
     }
 
-    /// Remembers that something is missing, so that nothing is published until a person has had it
-    /// declared again: a partner that declares the exchange for itself does not mend the archive.
+    /// Records in the database that part of the topology is missing. Nothing is published until a person has it declared
+    /// again, because a partner that declares the exchange does not restore the archive.
     async fn remember_destroyed(&self, what: &str) {
         self.current().is_declared = false;
         let name = self.name();
         if let Err(error) = self.declared.mark_destroyed(&name, what).await {
-            warn!(what, %error, "it could not be remembered that this is missing");
+            warn!(what, %error, "cannot record in the database that this is missing");
         }
     }
 
@@ -227,7 +226,7 @@ impl RabbitPublisher {
         self.current().session.clone().filter(|session| session.is_open())
     }
 
-    /// The open session. Never waits for one.
+    /// The open session, if there is one. Does not wait for one.
     fn session(&self) -> Result<Arc<Session>, Rejection> {
         match self.live() {
             Some(session) if session.is_blocked() => Err(blocked()),
@@ -240,7 +239,7 @@ impl RabbitPublisher {
         Rejection::Unavailable { reason: self.current().trouble.reason.clone() }
     }
 
-    /// Forgets a session that has failed; [`Publisher::attend`] opens another.
+    /// Drops a session that has failed. [`Publisher::attend`] opens another one.
     fn drop_session(&self, failed: &Arc<Session>, trouble: Trouble) -> Rejection {
         let reason = trouble.reason.clone();
         failed.give_up();
@@ -301,15 +300,15 @@ impl RabbitPublisher {
         self.suspects().remove(&message);
     }
 
-    /// Something of the topology is missing: nothing more is published.
+    /// Stops publishing, because part of the topology is missing.
     async fn lose(&self, session: &Arc<Session>, what: String) -> Rejection {
         self.remember_destroyed(&what).await;
         self.drop_session(session, Trouble::of(&self.destroyed(what)))
     }
 
-    /// A queue has refused the message, or did not confirm it. One answer is given for all queues,
-    /// so the archive is asked alone: once it has the message, nothing is lost, and sending it to
-    /// the exchange again would only give copies to all who have it.
+    /// Publishes a message to the archive alone, after a queue has refused it or has not confirmed it. The broker gives one
+    /// answer for all queues, so that answer does not show whether the archive has the message. Once the archive has it,
+    /// nothing is lost. Sending it to the exchange again would only give further copies to the partners that have it.
     async fn prove(
         &self,
         session: &Arc<Session>,
@@ -334,8 +333,8 @@ impl RabbitPublisher {
         }
     }
 
-    /// The channel or the connection was closed. Alone on its channel, the message was to blame;
-    /// beside others it may be, and is sent alone the next time.
+    /// Handles a closed channel or connection. If the message was alone on its channel, it was the cause. If it was sent
+    /// beside others, it may be the cause, and is sent alone the next time.
     async fn blame(
         &self,
         session: &Arc<Session>,
@@ -357,7 +356,7 @@ impl RabbitPublisher {
         self.drop_session(session, Trouble { reason: error.to_string(), is_destroyed: false })
     }
 
-    /// Looks after the connection once; answers how long that need not be done.
+    /// Connects or checks the connection, and returns the time until the next call.
     async fn tend(&self, looked_at: &mut Instant) -> Duration {
         let Some(session) = self.live() else {
             return match self.connect().await {
@@ -392,8 +391,8 @@ impl Trouble {
     }
 }
 
-/// Whether the broker has closed because of something that was sent to it: neither because an
-/// exchange is gone nor because it goes down itself.
+/// Whether the broker has closed the channel because of a message, and not because an exchange is gone or the broker
+/// shuts down.
 fn is_about_a_message(error: &lapin::Error) -> bool {
     let ErrorKind::ProtocolError(protocol) = error.kind() else { return false };
     match protocol.kind() {
@@ -415,7 +414,7 @@ impl Publisher for RabbitPublisher {
             let reason = error.to_string();
             match error.is_temporary() {
                 true => Rejection::Unavailable { reason },
-                // This message's own trouble: the others have keys that are there and open.
+                // Only this message cannot be opened; the keys of other messages may be fine.
                 false => Rejection::Unreadable { reason },
             }
         })?;
@@ -453,7 +452,7 @@ fn blocked() -> Rejection {
     Rejection::Unavailable { reason: ALARM.into() }
 }
 
-/// What consumers can see without opening the body.
+/// The message's properties, which consumers can read without parsing the body.
 fn properties(event: &CloudEvent) -> BasicProperties {
     let properties = BasicProperties::default()
         .with_delivery_mode(2)

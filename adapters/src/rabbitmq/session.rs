@@ -1,4 +1,4 @@
-//! One connection with its channels.
+//! A session: one connection with its channels.
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,32 +21,32 @@ use tokio_util::sync::CancellationToken;
 use super::topology::{self, Topology};
 use super::wire;
 
-/// For all of connecting and declaring.
+/// The time limit for connecting and declaring together.
 const OPEN: Duration = Duration::from_secs(4);
-/// A dead peer is noticed within two of these, in seconds.
+/// The heartbeat interval in seconds. A dead peer is noticed within two intervals.
 const HEARTBEAT_S: u16 = 10;
-/// For the first words of a broker that did not answer the last time.
+/// How long to wait for the first byte of a broker that did not answer the last time.
 const GREETING: Duration = Duration::from_secs(2);
 
-/// Where a broker is: `amqp://user:password@host:port/vhost`. Shows without the password.
+/// The address of a broker: `amqp://user:password@host:port/vhost`. Its `Display` and `Debug` leave out user and password.
 #[derive(Clone)]
 pub struct Address(AMQPUri);
 
-/// Why there is no session.
+/// The reason why a session cannot be opened.
 #[derive(Debug, Error)]
 pub enum RabbitError {
     /// The text is not an AMQP address.
     #[error("not an AMQP address (amqp://user:password@host:port/vhost): {reason}")]
     Address {
-        /// What is wrong with it.
+        /// The fault in the text.
         reason: String,
     },
-    /// Nothing answers there, or something that is no RabbitMQ.
+    /// No server answers there, or a server that is not RabbitMQ.
     #[error("RabbitMQ at {at} cannot be reached: {reason}")]
     Unreachable {
         /// The address without the password.
         at: String,
-        /// What happened.
+        /// The error.
         reason: String,
     },
     /// User, password or virtual host are wrong.
@@ -54,7 +54,7 @@ pub enum RabbitError {
     Denied {
         /// The address without the password.
         at: String,
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
     /// Exchange or archive cannot be declared, for example because they exist with other settings.
@@ -62,11 +62,11 @@ pub enum RabbitError {
     Topology {
         /// The address without the password.
         at: String,
-        /// The broker's words.
+        /// The broker's message.
         reason: String,
     },
-    /// Exchange or archive were there and are gone: somebody has deleted them. They are not made
-    /// anew, because the partners' bindings would stay lost without a word.
+    /// The exchange or the archive was declared before and is gone, because somebody has deleted it. It is not declared
+    /// again automatically, because then the loss of the partners' bindings would go unnoticed.
     #[error(
         "{what} is gone from RabbitMQ at {at}, and partners' bindings with it; events wait. Have the partners \
          bind again, then run `stepwise relay --declare`"
@@ -74,11 +74,11 @@ pub enum RabbitError {
     Destroyed {
         /// The address without the password.
         at: String,
-        /// What is gone.
+        /// The part of the topology that is gone.
         what: String,
     },
-    /// The database could not be asked whether the topology was declared before.
-    #[error("not known whether the topology was declared before: {0}")]
+    /// The database did not say whether the topology was declared before.
+    #[error("it is not known whether the topology was declared before: {0}")]
     Memory(String),
 }
 
@@ -109,31 +109,31 @@ impl fmt::Debug for Address {
     }
 }
 
-/// Whether to make the topology, or only to look whether it is there.
+/// Whether to declare the topology, or only to check that it exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
     Declare,
     Check,
 }
 
-/// How the broker answered a message.
+/// The broker's answer to a message.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// Every queue that it was routed to has it.
+    /// Every queue to which the message was routed has it.
     Taken,
-    /// It was routed to no queue.
+    /// The message was routed to no queue.
     Returned,
-    /// A queue that it was routed to did not take it. The others have it, or will in a moment.
+    /// A queue to which the message was routed did not take it. The other queues have it, or will have it in a moment.
     NotTakenByAll,
-    /// None in time.
+    /// The broker did not answer in time.
     Silence,
     /// The channel or the connection was closed.
     Closed(lapin::Error),
-    /// The session was given up meanwhile.
+    /// The session was dropped meanwhile.
     GivenUp,
 }
 
-/// What is sent.
+/// A message to send: its exchange, routing key, properties and body.
 pub(super) struct Parcel<'p> {
     pub(super) exchange: &'p str,
     pub(super) routing_key: &'p str,
@@ -143,14 +143,14 @@ pub(super) struct Parcel<'p> {
 
 pub(super) struct Session {
     connection: Connection,
-    /// For messages that the broker is known to take: a close would hit all that are under way.
+    /// The channel for messages whose size the broker is known to accept. If the broker closed it, all messages in flight would be affected.
     main: Channel,
-    /// For one message at a time, of which that is not known. `None`: not open.
+    /// The channel for one message at a time, whose size may be too large. `None` if it is not open.
     alone: Mutex<Option<Channel>>,
-    /// The largest body that the broker has taken since this session began. Its limit can be set
-    /// lower while it runs, and then holds for channels that are opened later.
+    /// The largest body that the broker has accepted in this session. An operator may lower the limit of a running broker; the
+    /// new limit applies to channels that are opened later.
     proven_bytes: AtomicUsize,
-    /// Nothing waits for this connection any more. It would look open until its heartbeat fails.
+    /// Cancelled when the session is dropped. The connection itself would look open until its heartbeat fails.
     given_up: CancellationToken,
 }
 
@@ -185,7 +185,7 @@ impl Session {
             && !self.given_up.is_cancelled()
     }
 
-    /// Ends all waiting for this session.
+    /// Ends all waits for this session.
     pub(super) fn give_up(&self) {
         self.given_up.cancel();
     }
@@ -194,18 +194,18 @@ impl Session {
         self.connection.status().blocked()
     }
 
-    /// Whether the topology is still there. Also shows whether the broker answers at all.
+    /// Checks that the topology still exists, and with that that the broker answers.
     pub(super) async fn check(&self, topology: &Topology, at: &str) -> Result<(), RabbitError> {
         let checked = topology::check(&self.connection, topology, at);
         tokio::time::timeout(OPEN, checked).await.unwrap_or_else(|_| Err(mute(at)))
     }
 
-    /// Whether a body of this size is known to be taken.
+    /// Whether the broker is known to accept a body of this size.
     pub(super) fn has_taken(&self, bytes: usize) -> bool {
         bytes <= self.proven_bytes.load(Ordering::Relaxed)
     }
 
-    /// Sends beside all others.
+    /// Sends a message on the shared channel.
     pub(super) async fn send(&self, parcel: &Parcel<'_>, patience: Duration) -> Answer {
         tokio::select! {
             answer = publish(&self.main, parcel, patience) => answer,
@@ -213,9 +213,8 @@ impl Session {
         }
     }
 
-    /// Sends on a channel where nothing else is under way, so that a close tells which message was
-    /// to blame. Unless it is under suspicion, a message that had to wait for others goes beside
-    /// them once its size is known to be taken.
+    /// Sends a message alone on a channel, so that a close shows that this message was the cause. A message that had to
+    /// wait for this channel uses the shared one if its size is known to be accepted by then, unless it is a suspect.
     pub(super) async fn send_alone(
         &self,
         parcel: &Parcel<'_>,
@@ -264,7 +263,7 @@ pub(super) async fn confirming(connection: &Connection) -> lapin::Result<Channel
     Ok(channel)
 }
 
-/// Publishes and waits for the confirmation.
+/// Publishes a message and waits for the confirmation.
 pub(super) async fn publish(channel: &Channel, parcel: &Parcel<'_>, patience: Duration) -> Answer {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let confirmed = tokio::time::timeout(patience, async {
@@ -291,8 +290,8 @@ pub(super) async fn publish(channel: &Channel, parcel: &Parcel<'_>, patience: Du
     }
 }
 
-/// Waits for the first byte of a broker that did not answer the last time. A connection of the client
-/// that is given up while it waits for that leaves a thread behind; this leaves nothing.
+/// Waits for the first byte of a broker that did not answer the last time. A connection attempt of the client library
+/// that is cancelled while it waits for that byte leaves a thread behind; this check does not.
 pub(super) async fn greet(address: &Address) -> Result<(), RabbitError> {
     let AMQPUri { scheme, authority, .. } = &address.0;
     let at = address.to_string();

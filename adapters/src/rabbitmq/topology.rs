@@ -1,10 +1,10 @@
-//! What messages are published to.
+//! The topology at the broker: the exchange and the archive to which messages are published.
 //!
-//! Partners bind their queues to one topic exchange. The archive stream is bound there too, to
-//! everything, and once more to an exchange of its own: a message that some partner's queue refused
-//! is published there, to prove that the archive has it, without another copy to anybody else.
+//! Partners bind their queues to one topic exchange. The archive stream is bound to that exchange, too, for all
+//! messages, and also to an exchange of its own. A message that some partner's queue refused is published to the
+//! latter, which proves that the archive has it and gives no partner another copy.
 //!
-//! All of it is declared once. Afterwards it is only looked for.
+//! The topology is declared once. Afterwards its existence is only checked.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use super::session::{RabbitError, unreachable};
 
-/// Retention drops whole segments, so they must be small for it to be exact.
+/// The size of a segment of the archive, in bytes. Retention drops whole segments, so small segments make it exact.
 const SEGMENT_BYTES: i64 = 50_000_000;
 
 /// The exchange and the archive that the relay declares at the broker.
@@ -23,9 +23,9 @@ const SEGMENT_BYTES: i64 = 50_000_000;
 pub struct Topology {
     /// The topic exchange that partners bind to.
     pub exchange: String,
-    /// The stream that keeps everything for a while, and the exchange that leads to it alone.
+    /// The stream that keeps all messages for a while, and the exchange that leads to it alone.
     pub archive: String,
-    /// How long the archive keeps it, at least.
+    /// How long the archive keeps messages, at least.
     pub keep: Duration,
 }
 
@@ -40,7 +40,7 @@ impl Default for Topology {
     }
 }
 
-/// Makes what is not there. What is there with other settings is an error.
+/// Declares the exchange and the archive. Fails if they exist with other settings.
 pub(super) async fn declare(
     connection: &Connection,
     topology: &Topology,
@@ -82,8 +82,8 @@ async fn declare_all(connection: &Connection, topology: &Topology) -> lapin::Res
     channel.close(200, "done".into()).await
 }
 
-/// Looks whether everything is there; changes nothing. AMQP has no way to look at a binding: that
-/// the archive is bound shows when a message is published.
+/// Checks that the exchange and the archive exist. Changes nothing. AMQP cannot check a binding: a missing binding of the
+/// archive shows when a message is published.
 pub(super) async fn check(
     connection: &Connection,
     topology: &Topology,
@@ -113,17 +113,17 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Closes a channel that has served its purpose; it ends with its connection at the latest.
+/// Closes a channel that is no longer needed. At the latest it ends with its connection.
 async fn close(channel: &Channel) {
     drop(channel.close(200, "done".into()).await);
 }
 
-/// What is missing where a message for everybody comes back.
+/// The part of the topology that is missing if a message comes back as unroutable.
 pub(super) fn missing_binding(topology: &Topology) -> String {
     format!("the binding of the archive to the exchange {}", topology.exchange)
 }
 
-/// Whether the broker says that something is not there.
+/// Whether the broker's error says that something does not exist.
 pub(super) fn is_missing(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(protocol)
         if *protocol.kind() == AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND))

@@ -1,4 +1,4 @@
-//! The connection's first bytes: TLS for `amqps://`, or none at all.
+//! Opens the connection: with TLS for `amqps://`, without for `amqp://`.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use lapin::{Connection, ConnectionProperties};
 
 use crate::tls;
 
-/// Connects to `uri`. The server's certificate must be valid for the host by the system's list of authorities, or by
-/// that of `SSL_CERT_FILE`.
+/// Connects to `uri`. The server's certificate must be valid for the host and signed by an authority of the system or
+/// of `SSL_CERT_FILE`.
 ///
-/// The client library falls back to plain TCP where it was built without TLS; such a stream is refused here, before
-/// the first byte is sent.
+/// A client library that was built without TLS would use plain TCP. Such a connection is refused before the first byte
+/// is sent.
 pub(super) async fn connect(
     uri: AMQPUri,
     properties: ConnectionProperties,

@@ -1,4 +1,4 @@
-//! The page on which the customer approves a payment: what 3-D Secure is elsewhere.
+//! The page on which the customer approves a payment. It stands for 3-D Secure.
 
 use std::sync::Arc;
 
@@ -54,13 +54,17 @@ pub(super) async fn decide(
         None | Some("approve") => true,
         Some("decline") => false,
         Some(_) => {
-            return page(StatusCode::BAD_REQUEST, "Neither approve nor decline.", false);
+            return page(
+                StatusCode::BAD_REQUEST,
+                "The decision must be approve or decline.",
+                false,
+            );
         }
     };
     let subject = Subject::Approval { reference: &reference, granted };
     let ask = Ask { op: Op::Approve, key: "", subject, amount: None };
     match gateway.commit(&ask).await {
-        // Decided before, or void: the page tells.
+        // The payment was decided before or voided; the page says so.
         Ok(_) | Err(super::Stopped::Refused(Refusal::State)) => {
             show(State(gateway), Path(reference)).await
         }
@@ -73,7 +77,7 @@ pub(super) async fn decide(
     }
 }
 
-/// `text` holds nothing that came from outside.
+/// The approval page. `text` must contain no input from outside.
 fn page(status: StatusCode, text: &str, asks: bool) -> Response {
     let buttons = if asks {
         "<form method=\"post\"><button name=\"decision\" value=\"approve\">Approve</button> \

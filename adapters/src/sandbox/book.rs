@@ -1,7 +1,7 @@
-//! What the gateway knows: authorizations and used keys, all of it told by the ledger's lines.
+//! The gateway's state: authorizations and used keys, rebuilt from the ledger's lines.
 //!
-//! [`Book::decide`] reads and decides which line is to be written; [`Book::apply`] is the only
-//! thing that changes the book, for a new line as for those read at a start.
+//! [`Book::decide`] decides which line is to be written. Only [`Book::apply`] changes the book, for new lines and for
+//! those read at a start.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Intent {
     pub(super) confirmed: bool,
     pub(super) captured: Money,
     pub(super) refunds: Vec<RefundMade>,
-    /// The number of the last line about it.
+    /// The number of its last line.
     pub(super) line: u64,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Status {
     Cancelled,
 }
 
-/// What a key was used for and what came of it.
+/// The use of a key: the operation and its result.
 struct KeyUse {
     op: Op,
     reference: Arc<str>,
@@ -61,17 +61,17 @@ struct KeyUse {
     result: LineResult,
 }
 
-/// What is asked for.
+/// A request.
 pub(super) struct Ask<'a> {
     pub(super) op: Op,
-    /// Empty: none.
+    /// The idempotency key; empty if there is none.
     pub(super) key: &'a str,
     pub(super) subject: Subject<'a>,
-    /// Only where the operation has one; `None`: all there is.
+    /// The amount, if the operation has one. `None` for the whole amount.
     pub(super) amount: Option<Money>,
 }
 
-/// What it is about.
+/// The subject of a request.
 pub(super) enum Subject<'a> {
     New {
         method: SandboxMethod,
@@ -85,24 +85,24 @@ pub(super) enum Subject<'a> {
     },
 }
 
-/// What is to be done about it.
+/// The decision about a request.
 pub(super) enum Decision {
-    /// Write this line, apply it, answer.
+    /// Write this line, apply it and answer.
     Write(Line),
-    /// Done before under the same key: the same answer again.
+    /// The same key had the same request before: repeat the answer.
     Again(Arc<str>, LineResult),
     Refuse(Refusal),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The key was used for something else.
+    /// The key was used for another request.
     KeyReused,
-    /// No such authorization.
+    /// There is no such authorization.
     Unknown,
-    /// Not in this state of the authorization.
+    /// The authorization's state does not allow it.
     State,
-    /// More than there is, or nothing.
+    /// The amount is zero, or more than is left.
     Amount,
 }
 
@@ -188,7 +188,7 @@ impl Book {
         used.op == ask.op && same_amount && same_subject
     }
 
-    /// Takes in line `number`; `None`: the line contradicts those before it.
+    /// Applies line `number`. `None` if the line contradicts earlier lines.
     pub(super) fn apply(&mut self, line: &Line, number: u64) -> Option<()> {
         let amount = line.money()?;
         if line.op == Op::Create {
@@ -229,7 +229,7 @@ impl Intent {
         })
     }
 
-    /// What `op` would come to now, and about how much it is.
+    /// The result that `op` would have now, and its amount.
     fn next(
         &self,
         op: Op,
@@ -239,7 +239,7 @@ impl Intent {
         let whole = |result| Ok((result, self.amount));
         match (op, self.status) {
             (Op::Confirm, Status::Created) => whole(self.method.result()),
-            // Recorded, because it is what cancelling the reference is for.
+            // This refusal is recorded, because it shows that cancelling the reference works.
             (Op::Confirm, Status::Cancelled) => whole(LineResult::RefusedCancelled),
             (Op::Approve, Status::ApprovalRequired) if granted => whole(LineResult::Confirmed),
             (Op::Approve, Status::ApprovalRequired) => whole(LineResult::Declined),
@@ -278,7 +278,7 @@ impl Intent {
         }
     }
 
-    /// What was given back.
+    /// The refunded amount.
     pub(super) fn refunded(&self) -> Money {
         let zero = Money::zero(self.amount.currency());
         self.refunds.iter().fold(zero, |sum, refund| sum.plus(refund.amount).unwrap_or(sum))

@@ -1,7 +1,7 @@
-//! The sandbox gateway's book: one JSON object per line, appended and never changed.
+//! The sandbox gateway's ledger: one JSON object per line, appended and never changed.
 //!
-//! A line is on the disk before the gateway answers, and the gateway's whole state is what the
-//! lines say. Tests and checkers read the same file as a book that the shop cannot write.
+//! A line is on the disk before the gateway answers, and the gateway's whole state can be rebuilt from the lines.
+//! Tests and checkers read the same file as a record that the shop cannot write.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,99 +15,99 @@ use stepwise_workflows::money::{Currency, Money};
 
 pub(super) mod writer;
 
-/// One line: something the gateway did, or refused to do late.
+/// One line: an operation of the gateway, or its refusal of a late one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
-    /// When, by the gateway's clock.
+    /// The time, by the gateway's clock.
     #[serde(serialize_with = "with_millis")]
     pub at: DateTime<Utc>,
-    /// What was asked.
+    /// The requested operation.
     pub op: Op,
-    /// The idempotency key it was asked under; empty where there was none.
+    /// The idempotency key of the request; empty if it had none.
     pub key: String,
-    /// The authorization it is about.
+    /// The reference of the authorization.
     pub reference: String,
-    /// The order the authorization was created for, as the shop named it.
+    /// The order for which the authorization was created, as the shop named it.
     pub order_id: String,
-    /// How much this line is about, in the currency's main unit.
+    /// The amount of this operation, in the currency's main unit.
     pub amount: Decimal,
-    /// Of which currency.
+    /// The currency of the amount.
     pub currency: Currency,
-    /// What came of it.
+    /// The result of the operation.
     pub result: LineResult,
 }
 
-/// What was asked of the gateway.
+/// An operation of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// Open an authorization; moves no money.
+    /// Open an authorization. Moves no money.
     Create,
     /// Reserve the money.
     Confirm,
-    /// The customer decided on the approval page.
+    /// Record the customer's decision on the approval page.
     Approve,
-    /// Void.
+    /// Void the authorization.
     Cancel,
-    /// Take the money.
+    /// Take reserved money.
     Capture,
     /// Give money back.
     Refund,
 }
 
-/// What came of it.
+/// The result of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LineResult {
-    /// Opened.
+    /// The authorization was opened.
     Created,
     /// The money is reserved: the authorization is live.
     Confirmed,
-    /// The issuer, or the customer, said no.
+    /// The issuer or the customer declined.
     Declined,
-    /// This kind of card is not taken.
+    /// This kind of card is not accepted.
     Unsupported,
     /// The customer must approve first.
     ApprovalRequired,
-    /// A confirm that came after the cancellation; nothing was reserved.
+    /// A confirm came after the cancellation. Nothing was reserved.
     RefusedCancelled,
-    /// Void.
+    /// The authorization was voided.
     Cancelled,
-    /// Taken.
+    /// Money was taken.
     Captured,
-    /// Given back.
+    /// Money was given back.
     Refunded,
 }
 
 impl Line {
-    /// How much the line is about.
+    /// The amount of the line, with its currency.
     pub fn money(&self) -> Option<Money> {
         Money::new(self.amount, self.currency).ok()
     }
 }
 
-/// An authorization as the lines tell it.
+/// An authorization, as rebuilt from the lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Booked {
-    /// Its reference.
+    /// The authorization's reference.
     pub reference: String,
-    /// The order it was created for.
+    /// The order for which it was created.
     pub order_id: String,
-    /// What was asked for.
+    /// The authorized amount.
     pub amount: Decimal,
     /// Whether money was ever reserved.
     pub confirmed: bool,
     /// Whether it was voided.
     pub cancelled: bool,
-    /// What was taken; zero where nothing was.
+    /// The captured amount; zero if nothing was captured.
     pub captured: Decimal,
-    /// What was given back of it.
+    /// The refunded amount.
     pub refunded: Decimal,
 }
 
 impl Booked {
-    /// Confirmed, and neither cancelled nor fully refunded: somebody's money is held or taken.
+    /// Whether a customer's money is held or taken: confirmed, and neither cancelled nor fully refunded.
     #[must_use]
     pub fn is_live(&self) -> bool {
         let gone = self.captured > Decimal::ZERO && self.refunded >= self.captured;
@@ -115,8 +115,8 @@ impl Booked {
     }
 }
 
-/// All lines of the ledger at `path`. A last line without its end is being written, or was cut
-/// short by a crash: it does not count. An absent file has no lines.
+/// Reads all lines of the ledger at `path`. An incomplete last line is being written, or was cut
+/// off by a crash; it does not count. A missing file has no lines.
 pub fn read(path: &Path) -> io::Result<Vec<Line>> {
     match File::open(path) {
         Ok(file) => read_from(&file).map(|(lines, _)| lines),
@@ -125,7 +125,7 @@ pub fn read(path: &Path) -> io::Result<Vec<Line>> {
     }
 }
 
-/// All authorizations that `lines` tell of, by reference.
+/// All authorizations in `lines`, by reference.
 #[must_use]
 pub fn authorizations(lines: &[Line]) -> BTreeMap<String, Booked> {
     let mut booked = BTreeMap::new();
@@ -154,24 +154,24 @@ pub fn authorizations(lines: &[Line]) -> BTreeMap<String, Booked> {
     booked
 }
 
-/// A move of money, as the shop's own book must have it too.
+/// A movement of money, which the shop's own records must also have.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Move {
-    /// The order it was for.
+    /// The order for which the money moved.
     pub order_id: String,
     /// `authorize`, `void`, `capture` or `refund`.
     pub kind: String,
-    /// Our key; empty where the customer approved.
+    /// The shop's idempotency key; empty if the customer approved.
     pub key: String,
-    /// The authorization.
+    /// The authorization's reference.
     pub reference: String,
-    /// How much.
+    /// The amount.
     pub amount: Decimal,
-    /// Of which currency.
+    /// The currency of the amount.
     pub currency: String,
 }
 
-/// The moves of money that `lines` tell of, sorted. Opening, declining and cancelling what was never reserved move none.
+/// The movements of money in `lines`, sorted. Opening or declining an authorization moves no money, nor does cancelling one that was never confirmed.
 #[must_use]
 pub fn moves(lines: &[Line]) -> Vec<Move> {
     let mut reserved = BTreeSet::new();
@@ -214,7 +214,7 @@ pub fn live_by_order(path: &Path) -> io::Result<BTreeMap<String, Vec<Booked>>> {
     Ok(live)
 }
 
-/// The lines of a file, and how many bytes they take up.
+/// The complete lines of a file, and their length in bytes.
 fn read_from(file: &File) -> io::Result<(Vec<Line>, u64)> {
     let mut reader = BufReader::with_capacity(256 * 1024, file);
     let (mut lines, mut text, mut whole) = (Vec::new(), Vec::new(), 0);

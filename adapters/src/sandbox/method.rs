@@ -1,15 +1,15 @@
-//! The payment methods of the sandbox: which way each of them behaves, or misbehaves.
+//! The payment methods of the sandbox, each of which behaves or misbehaves in one way.
 
 use super::ledger::LineResult;
 
-/// How an authorization behaves on its confirm.
+/// The behaviour of an authorization on its confirm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SandboxMethod {
     /// Confirms at once.
     Ok,
-    /// The issuer says no.
+    /// Is declined by the issuer.
     Declined,
-    /// This kind of card is not taken.
+    /// Is refused, because this kind of card is not accepted.
     Unsupported,
     /// Confirms at once and answers late.
     Slow,
@@ -26,7 +26,7 @@ pub enum SandboxMethod {
 }
 
 impl SandboxMethod {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 9] = [
         Self::Ok,
         Self::Declined,
@@ -39,7 +39,7 @@ impl SandboxMethod {
         Self::Challenge,
     ];
 
-    /// Its name.
+    /// The method's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -55,25 +55,25 @@ impl SandboxMethod {
         }
     }
 
-    /// The token that chooses it: `pm_sandbox_` and its name.
+    /// The token that chooses the method: `pm_sandbox_` and its name.
     #[must_use]
     pub fn token(self) -> String {
         format!("pm_sandbox_{}", self.name())
     }
 
-    /// The method behind a token; after the name, `_` and anything may follow, so that every
+    /// The method of a token. `_` and any text may follow the name, so that every
     /// customer can have a token of their own.
     #[must_use]
     pub fn from_token(token: &str) -> Option<Self> {
         Self::from_tail(token.strip_prefix("pm_sandbox_")?)
     }
 
-    /// The method behind a reference: `pi_`, its name, `_` and the unique part.
+    /// The method of a reference, which consists of `pi_`, the name, `_` and the unique part.
     pub(super) fn from_reference(reference: &str) -> Option<Self> {
         Self::from_tail(reference.strip_prefix("pi_")?)
     }
 
-    /// What its confirm comes to, when it comes to anything.
+    /// The result of its confirm, if the confirm has one.
     pub(super) fn result(self) -> LineResult {
         match self {
             Self::Declined => LineResult::Declined,

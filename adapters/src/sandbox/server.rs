@@ -1,4 +1,4 @@
-//! The routes, and how each method misbehaves on its confirm.
+//! The gateway's routes, and the misbehaviour of each method on its confirm.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,9 +27,9 @@ use super::method::SandboxMethod;
 use super::wire::{self, ListObject};
 use super::{Done, Gateway, Stopped, approval};
 
-/// Nothing that a client of the subset sends is longer.
+/// The maximum length of a request's body. Clients of this subset send nothing longer.
 const BODY_BYTES: usize = 32 * 1024;
-/// As Stripe has it.
+/// The maximum length of an idempotency key, the same as Stripe's.
 const KEY_BYTES: usize = 255;
 const ORDER_ID_BYTES: usize = 64;
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -37,14 +37,14 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 type Shared = State<Arc<Gateway>>;
 type Fields = HashMap<String, String>;
 
-/// Answers requests until `shutdown`, then lets those under way end.
+/// Serves requests until `shutdown`, then lets running requests end.
 pub(super) async fn run(
     listener: TcpListener,
     gateway: Arc<Gateway>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listener = listener.tap_io(|connection| {
-        // Without it answers may wait 40 ms; that it cannot be set shows in nothing else.
+        // Without this option answers may wait 40 ms. If it cannot be set, nothing else is affected.
         let _ = connection.set_nodelay(true);
     });
     axum::serve(listener, routes(gateway)).with_graceful_shutdown(shutdown).await
@@ -74,7 +74,7 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .with_state(gateway)
 }
 
-/// Only an open gateway and a caller with the key get further.
+/// Refuses requests while the gateway is switched off, and requests without the key.
 async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
     if gateway.is_down() {
         return closed_for_now();
@@ -148,7 +148,7 @@ async fn confirm(
             answer
         }
         Some(SandboxMethod::TimeoutAfter) => {
-            // What comes of it is in the ledger; the caller is not to know.
+            // The result is in the ledger; the caller must not learn it.
             let _unsaid = answer(&gateway, &ask, &fields).await;
             never(&gateway).await
         }
@@ -162,8 +162,8 @@ async fn confirm(
     }
 }
 
-/// How the confirm is to misbehave; `None`: not at all. `ActsLate` and `TimeoutBefore` answer what
-/// is decided already: a cancelled authorization, and a late act that has happened.
+/// The misbehaviour of a confirm. `None` if it behaves. `ActsLate` and `TimeoutBefore` behave if the outcome is already
+/// decided: the authorization was cancelled, or the late act has happened.
 fn misbehaving(gateway: &Gateway, reference: &str, key: &str) -> Option<SandboxMethod> {
     let state = gateway.state();
     let intent = state.book.intent(reference)?;
@@ -222,7 +222,7 @@ async fn refund(State(gateway): Shared, headers: HeaderMap, body: Bytes) -> Resp
     match gateway.commit(&ask).await {
         Ok(done) => {
             let made = gateway.state().book.intent(&done.reference).and_then(|intent| {
-                // The newest where there is no key to find it by.
+                // Without a key, the newest is found.
                 let index = intent.refunds.iter().rposition(|made| &*made.key == key)?;
                 Some(wire::refund(intent, index, &intent.refunds[index]))
             });
@@ -255,7 +255,7 @@ async fn retrieve(
     object.map_or_else(missing, |object| Json(object).into_response())
 }
 
-/// Finds by `metadata['key']`, and `metadata['orderId']` where that is given too.
+/// Searches by `metadata['key']`, and by `metadata['orderId']` if that is also given.
 async fn search(State(gateway): Shared, RawQuery(query): RawQuery) -> Response {
     let fields = form(query.unwrap_or_default().as_bytes());
     let query = fields.get("query").map(String::as_str).unwrap_or_default();
@@ -277,7 +277,7 @@ async fn search(State(gateway): Shared, RawQuery(query): RawQuery) -> Response {
     list(data, "search_result", "/v1/payment_intents/search")
 }
 
-/// Does what is asked and answers the authorization.
+/// Executes an operation and returns the authorization.
 async fn answer(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
     let reference = match ask.subject {
         Subject::Reference(reference) | Subject::Approval { reference, .. } => reference,
@@ -311,7 +311,7 @@ fn refuse(gateway: &Gateway, reference: &str, stopped: Stopped) -> Response {
     wire::refused(refusal, intent.map(|intent| gateway.view(false).intent(intent, None)))
 }
 
-/// A confirm that acts some time after its caller has given up, which is when this is dropped.
+/// A confirm that acts some time after its caller has given up. The caller's giving up drops this value.
 struct Late {
     gateway: Arc<Gateway>,
     reference: String,
@@ -319,7 +319,7 @@ struct Late {
 }
 
 impl Late {
-    /// `None`: one with this key is on its way already.
+    /// Registers a late confirm. `None` if one with this key is already registered.
     fn begin(gateway: &Arc<Gateway>, reference: &str, key: &str) -> Option<Self> {
         let fresh = gateway.state().late.insert(format!("{reference} {key}"));
         fresh.then(|| Self {
@@ -338,7 +338,7 @@ impl Drop for Late {
             tokio::time::sleep(gateway.timing.acts_late).await;
             let subject = Subject::Reference(&reference);
             let ask = Ask { op: Op::Confirm, key: &key, subject, amount: None };
-            // Refused or not, nobody is there to hear of it; the ledger tells.
+            // The caller has gone, so the result is only in the ledger.
             let _unheard = gateway.commit(&ask).await;
             gateway.state().late.remove(&format!("{reference} {key}"));
         };
@@ -346,8 +346,8 @@ impl Drop for Late {
     }
 }
 
-/// Keeps the connection without an answer until the caller gives up. Only the gateway's own end, or
-/// a caller of endless patience, is answered: with an error that says nothing.
+/// Keeps the connection open without an answer until the caller gives up. When the gateway stops, or after a long wait,
+/// it answers with an error that does not tell the outcome.
 async fn never(gateway: &Gateway) -> Response {
     pause(gateway, gateway.timing.hold).await;
     out_of_order()
@@ -362,7 +362,7 @@ fn key(headers: &HeaderMap) -> Option<&str> {
     (key.len() <= KEY_BYTES).then_some(key)
 }
 
-/// Form fields and query parameters; of a name given twice the last counts.
+/// Form fields and query parameters. If a name is given twice, the last value counts.
 pub(super) fn form(body: &[u8]) -> Fields {
     form_urlencoded::parse(body).into_owned().collect()
 }
@@ -375,7 +375,7 @@ fn currency(fields: &Fields) -> Option<Currency> {
     fields.get("currency")?.to_ascii_uppercase().parse().ok()
 }
 
-/// A part of the authorization's money; `None`: all of it.
+/// A part of the authorization's amount. `None` for all of it.
 fn part(
     gateway: &Gateway,
     reference: &str,
@@ -387,7 +387,7 @@ fn part(
     }
     let minor = amount(fields, name).ok_or("parameter_invalid_integer")?;
     let state = gateway.state();
-    // Of an unknown authorization the currency does not matter: it is refused as unknown.
+    // If the authorization is unknown, its currency does not matter: the request is refused.
     let currency = state.book.intent(reference).map_or(Currency::USD, |i| i.amount.currency());
     let money = Money::from_minor(minor, currency).map_err(|_| "amount_too_large")?;
     (money.amount() > Decimal::ZERO).then_some(Some(money)).ok_or("parameter_invalid_integer")
@@ -397,7 +397,7 @@ fn expands(fields: &Fields) -> bool {
     fields.get("expand[]").is_some_and(|what| what == "latest_charge")
 }
 
-/// The text between `start` and the next quote that is not escaped.
+/// The text between `start` and the next unescaped quote.
 fn quoted(query: &str, start: &str) -> Option<String> {
     let (_, rest) = query.split_once(start)?;
     let mut text = String::new();
@@ -422,7 +422,7 @@ fn bad_request(code: &'static str) -> Response {
 
 fn missing() -> Response {
     let (kind, code) = ("invalid_request_error", "resource_missing");
-    wire::error(StatusCode::NOT_FOUND, kind, code, "There is no such thing here.")
+    wire::error(StatusCode::NOT_FOUND, kind, code, "There is no such object.")
 }
 
 fn in_flight() -> Response {

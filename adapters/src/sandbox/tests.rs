@@ -1,4 +1,4 @@
-//! Real HTTP against the real server, through the client that the shop uses.
+//! Tests of the sandbox over real HTTP, with the client that the shop uses.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ mod process;
 
 const API_KEY: &str = "sk_sandbox_test";
 
-/// A sandbox with a ledger of its own, which can be stopped and started again on the same port.
+/// A sandbox with a ledger of its own. A test can stop it and start it again on the same port.
 struct Running {
     folder: Folder,
     address: SocketAddr,
@@ -107,7 +107,7 @@ impl Running {
         live.values().map(Vec::len).sum()
     }
 
-    /// Sends a form as somebody other than our client would.
+    /// Sends a form without the shop's client.
     async fn post(&self, path: &str, form: &[(&str, &str)]) -> reqwest::Response {
         http().post(self.url(path)).bearer_auth(API_KEY).form(form).send().await.expect("answered")
     }
@@ -149,7 +149,7 @@ async fn status(gateway: &StripeGateway, reference: &Reference) -> Authorization
     gateway.find(reference).await.expect("answered").expect("found").status
 }
 
-/// Waits for what is bound to come, and fails with what there is instead.
+/// Waits until a condition is true. Fails after 10 s and shows the last state.
 async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let start = Instant::now();
     while !holds().await {
@@ -247,7 +247,7 @@ async fn captured_money_cannot_be_voided_and_the_answer_says_so() {
         let capture = gateway.capture("same", &reference, usd(49_99)).await.expect("answered");
         assert_eq!(capture, Capture::Captured { amount: usd(49_99) });
     }
-    // Another key, as after a lost answer: what was taken is the answer.
+    // Another key, as after a lost answer: the answer is the amount that was captured.
     let capture = gateway.capture("other", &reference, usd(49_99)).await.expect("answered");
     assert_eq!(capture, Capture::Captured { amount: usd(49_99) });
     let cancel = gateway.cancel("c", &reference).await.expect("answered");
@@ -263,7 +263,7 @@ async fn what_the_gateway_never_heard_of_is_not_found() {
     assert_eq!(gateway.find(&nowhere).await.expect("answered"), None);
     assert_eq!(gateway.cancel("c", &nowhere).await.expect("answered"), Cancellation::NotFound);
     assert_eq!(gateway.find_by_key(Uuid::now_v7(), "k").await.expect("answered"), None);
-    // A reference is one segment of the path, whatever it holds.
+    // A reference is always one segment of the path, whatever characters it has.
     let strange = Reference("../refunds?payment_intent=".into());
     assert_eq!(gateway.find(&strange).await.expect("answered"), None);
 }
@@ -456,6 +456,6 @@ async fn two_thousand_orders_share_waits_for_the_disk() {
     futures::future::join_all(orders).await;
     let took = start.elapsed();
     assert_eq!(sandbox.live(), 2_000);
-    // Unoptimized client and server together; one wait per line would take several times as long.
+    // The limit is for an unoptimized client and server. One write per line would take several times as long.
     assert!(took < Duration::from_secs(20), "{took:?}");
 }

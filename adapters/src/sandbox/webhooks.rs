@@ -1,8 +1,8 @@
-//! Tells the shop what happened: signed, repeated until it is taken, beside the answers.
+//! Sends the shop signed webhooks, independently of the answers to requests, and repeats them until the shop accepts them.
 //!
-//! Nothing here makes an answer wait. What waits is bounded: beyond [`WAITING_AT_MOST`] events new
-//! ones are dropped and counted, as those of a real gateway may get lost; a restart loses them
-//! too, except approvals, of which the shop hears in no other way.
+//! No answer waits for a webhook. The queue is bounded: beyond [`WAITING_AT_MOST`] events new ones are dropped and counted,
+//! because webhooks of a real gateway may get lost, too. A restart also loses the queue, except approvals, which the shop
+//! learns of in no other way.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,37 +21,37 @@ use super::ledger::writer::Durable;
 use crate::gateway::webhook;
 use crate::tls;
 
-/// Events waiting for delivery at most.
+/// The maximum number of events that wait for delivery.
 const WAITING_AT_MOST: usize = 10_000;
-/// Deliveries at the same time.
+/// The number of deliveries at the same time.
 const SENDERS: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// With the pauses above: about ten minutes.
+/// The number of attempts. With the pauses above they take about ten minutes.
 const TRIES: u32 = 65;
 
-/// Where webhooks go.
+/// The settings of webhooks.
 #[derive(Debug, Clone)]
 pub struct WebhookConfig {
     /// The shop's endpoint.
     pub url: Url,
-    /// What they are signed with; two during a rotation.
+    /// The secrets that sign them; two during a rotation.
     pub secrets: Vec<SecretString>,
-    /// The types of events sent; empty: all.
+    /// The types of events to send. Empty for all.
     pub events: Vec<String>,
 }
 
-/// Takes events and delivers them by and by.
+/// Queues events and delivers them.
 pub(super) struct Webhooks {
     queue: mpsc::Sender<Event>,
     only: Vec<String>,
     dropped: AtomicU64,
 }
 
-/// What happened, not yet signed.
+/// An event that is not signed yet.
 pub(super) struct Event {
-    /// The ledger's line that tells of it; it is sent once the line is safe.
+    /// The number of its line in the ledger. The event is sent once the line is on the disk.
     pub(super) line: u64,
     pub(super) body: Vec<u8>,
 }
@@ -73,7 +73,7 @@ struct Data<T> {
 }
 
 impl Webhooks {
-    /// Starts the senders; they end with `closing`.
+    /// Starts the senders, which end when `closing` is cancelled.
     pub(super) fn start(
         config: WebhookConfig,
         durable: Durable,
@@ -98,7 +98,7 @@ impl Webhooks {
         Ok(Self { queue, only, dropped: AtomicU64::new(0) })
     }
 
-    /// The type of event that a result is told by, if it is told and wanted.
+    /// The type of event for a result. `None` if there is none or it is not wanted.
     pub(super) fn kind(&self, result: LineResult) -> Option<&'static str> {
         let kind = match result {
             LineResult::Confirmed => "payment_intent.amount_capturable_updated",
@@ -112,7 +112,7 @@ impl Webhooks {
         (self.only.is_empty() || self.only.iter().any(|only| only == kind)).then_some(kind)
     }
 
-    /// Queues an event, `copies` times. Its id is made of the line: copies carry the same one.
+    /// Queues an event `copies` times. The id comes from the line's number, so all copies have the same id.
     pub(super) fn tell<T: Serialize>(
         &self,
         kind: &str,
@@ -134,7 +134,7 @@ impl Webhooks {
             if self.queue.try_send(Event { line, body: body.clone() }).is_err() {
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
                 if dropped.is_power_of_two() {
-                    tracing::warn!(dropped, "webhooks dropped: too many are waiting");
+                    tracing::warn!(dropped, "webhooks were dropped, because too many are waiting");
                 }
             }
         }
@@ -163,7 +163,7 @@ impl Sender {
     async fn deliver(&self, event: Event) {
         let mut pause = FIRST_PAUSE;
         for number in 1..=TRIES {
-            // Signed anew each time: a signature is good for five minutes.
+            // Each attempt is signed again, because a signature is valid for five minutes.
             let signature = webhook::sign(&event.body, &self.config.secrets, Utc::now());
             let sent = self
                 .client
@@ -179,11 +179,14 @@ impl Sender {
                     tracing::debug!(line = event.line, status = %response.status(), number,
                         "webhook refused");
                 }
-                Err(_) => tracing::debug!(line = event.line, number, "webhook not delivered"),
+                Err(_) => tracing::debug!(line = event.line, number, "a webhook was not delivered"),
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        tracing::warn!(line = event.line, "webhook given up");
+        tracing::warn!(
+            line = event.line,
+            "a webhook is no longer tried, because all attempts failed"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Stripe's objects as the sandbox answers them: the fields that its clients read.
+//! Stripe's objects in the sandbox's answers, with the fields that its clients read.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -47,7 +47,7 @@ struct Redirect {
     url: String,
 }
 
-/// The id alone, or the whole object where it was asked for.
+/// The id of an object, or the object itself if the request asked for it.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Charge {
@@ -102,17 +102,17 @@ pub(super) struct ErrorObject {
     payment_intent: Option<Box<IntentObject>>,
 }
 
-/// How an authorization is to be shown.
+/// The options for showing an authorization.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    /// Where the approval pages are.
+    /// The base address of the approval pages.
     pub(super) public_url: &'a str,
-    /// The charge as an object instead of its id.
+    /// Whether to show the charge as an object instead of its id.
     pub(super) expand: bool,
 }
 
 impl View<'_> {
-    /// The authorization as it is, or as it was when `then` had just happened.
+    /// Shows the authorization as it is, or as it was just after `then`.
     pub(super) fn intent(self, intent: &Intent, then: Option<LineResult>) -> IntentObject {
         let status = then.and_then(status_after).unwrap_or(intent.status);
         let amount = minor(intent.amount);
@@ -155,7 +155,7 @@ impl View<'_> {
     }
 }
 
-/// The charge behind a confirmed authorization; a void shows as refunded without being captured.
+/// The charge of a confirmed authorization. A voided charge shows as refunded and not captured.
 pub(super) fn charge(intent: &Intent) -> ChargeObject {
     let refunded = match intent.status {
         Status::Cancelled => intent.amount,
@@ -191,7 +191,7 @@ pub(super) fn refund(intent: &Intent, index: usize, made: &RefundMade) -> Refund
     }
 }
 
-/// Answers an error in Stripe's form.
+/// An error response in Stripe's format.
 pub(super) fn error(
     status: StatusCode,
     kind: &'static str,
@@ -202,14 +202,14 @@ pub(super) fn error(
     answer_error(status, error)
 }
 
-/// Answers that the card was not taken.
+/// The error response for a card that was not accepted.
 pub(super) fn card_refused(result: LineResult, intent: IntentObject) -> Response {
     let status = status_after(result).unwrap_or(Status::Declined);
     let error = ErrorObject { payment_intent: Some(Box::new(intent)), ..card_error(status) };
     answer_error(StatusCode::PAYMENT_REQUIRED, error)
 }
 
-/// Answers a refusal; `intent` is what it is about, where there is one.
+/// The error response for a refusal. `intent` is its authorization, if there is one.
 pub(super) fn refused(refusal: Refusal, intent: Option<IntentObject>) -> Response {
     let (status, kind, code, message) = match refusal {
         Refusal::KeyReused => (

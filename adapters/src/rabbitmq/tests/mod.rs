@@ -56,7 +56,7 @@ fn amqp_url() -> String {
     })
 }
 
-/// A database, an exchange of its own, a relay between them and a partner's queue.
+/// The setup of a test: a database, an exchange of its own, a relay between them and a partner's queue.
 struct Stage {
     database: Database,
     topology: Topology,
@@ -68,12 +68,12 @@ struct Stage {
 }
 
 impl Stage {
-    /// Publishes to `url` and consumes at the broker itself.
+    /// Publishes to `url` and consumes directly from the broker.
     async fn set(url: &str) -> Self {
         Self::at(url, &amqp_url()).await
     }
 
-    /// Publishes to `url` and consumes at `broker`.
+    /// Publishes to `url` and consumes from `broker`.
     async fn at(url: &str, broker: &str) -> Self {
         let database = Database::fresh(&[migrations()]).await;
         let name = format!("test.{}", Uuid::now_v7().simple());
@@ -106,7 +106,7 @@ impl Stage {
         self.database.pool()
     }
 
-    /// A queue of the partner's, bound by `pattern`, that goes away with the test.
+    /// Declares a queue of the partner, bound with `pattern`, which is deleted with the test.
     async fn queue(&self, pattern: &str, arguments: &[(&str, AMQPValue)]) -> String {
         let name = format!("{}.partner.{}", self.topology.exchange, Uuid::now_v7().simple());
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
@@ -154,7 +154,7 @@ impl Stage {
         .await;
     }
 
-    /// What stands on the row of a subject's first message.
+    /// The error on the row of a subject's first message.
     async fn error_of(&self, subject: &str) -> Option<String> {
         sqlx::query_scalar(
             "-- test: error of a message
@@ -190,7 +190,7 @@ fn message(kind: &str, subject: &str, sequence: i64) -> Message {
     Message::new(kind, "/stepwise/test", subject, sequence, json!({ "sequence": sequence }))
 }
 
-/// The next delivery; fails after 20 s.
+/// Waits for the next delivery. Fails after 20 s.
 async fn next(consumer: &mut lapin::Consumer) -> Delivery {
     tokio::time::timeout(Duration::from_secs(20), consumer.next())
         .await
@@ -211,7 +211,7 @@ async fn until<F: Future<Output = bool>>(expected: &str, condition: impl Fn() ->
     }
 }
 
-/// The broker behind a network that can break, and the address that leads through it.
+/// A proxy to the broker that can simulate faults of the network, and the address through it.
 async fn through_a_network() -> (Proxy, String) {
     Proxy::before_url(&amqp_url()).await
 }

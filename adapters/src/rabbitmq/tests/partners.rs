@@ -1,10 +1,10 @@
-//! What one partner, one message or one operator does to all others: nothing.
+//! Faults of one partner, one message or one operator do not affect the others.
 
 use super::*;
 
 const FULL: [(&str, &str); 2] = [("x-queue-type", "quorum"), ("x-overflow", "reject-publish")];
 
-/// How many deliveries of each subject have come to a queue, once `count` have.
+/// Waits for `count` deliveries to a queue, and returns their number for each subject.
 async fn received(consumer: &mut lapin::Consumer, count: usize) -> BTreeMap<String, usize> {
     let mut received = BTreeMap::new();
     for _ in 0..count {
@@ -28,13 +28,13 @@ async fn a_partners_full_queue_holds_nobody_back_and_copies_nothing() {
     stage.bind(&full, "shop.#").await;
     let other = stage.queue("shop.#", &[]).await;
     let mut consumer = stage.consume(&other).await;
-    // One after the other: a queue that is full says so only a moment later.
+    // Publish one after the other, because a full queue refuses only a moment later.
     for one in 0..10 {
         stage.write(&[message("shop.order.placed.v1", &format!("order-{one}"), 1)]).await;
         stage.drained().await;
     }
     assert_eq!(received(&mut consumer, 10).await.len(), 10, "each once");
-    // A later message comes next: there were no copies in between.
+    // The next delivery is a later message, so there were no copies in between.
     stage.write(&[message("shop.order.placed.v1", "order-last", 1)]).await;
     assert_eq!(body(&next(&mut consumer).await)["subject"], "order-last");
     stage.drained().await;
@@ -42,7 +42,7 @@ async fn a_partners_full_queue_holds_nobody_back_and_copies_nothing() {
     assert!(troubles.refused >= 7, "{troubles:?}");
     assert!(troubles.refused_reason.is_some_and(|reason| reason.contains("partner")));
 
-    // The archive has every one of them.
+    // The archive has all of them.
     let reader = stage.connection.create_channel().await.expect("a channel");
     reader.basic_qos(100, Default::default()).await.expect("streams want a limit");
     let mut first = FieldTable::default();
@@ -64,7 +64,7 @@ async fn a_partners_full_queue_holds_nobody_back_and_copies_nothing() {
 #[tokio::test]
 async fn a_message_too_large_for_the_broker_holds_back_its_own_subject_only() {
     let node = Node::start().await;
-    // A channel keeps the limit that it was opened under.
+    // A channel keeps the limit that held when it was opened.
     node.control(&["eval", "application:set_env(rabbit, max_message_size, 1500)."]).await;
     let stage = Stage::at(&node.url, &node.url).await;
     let queue = stage.queue("#", &[]).await;
@@ -112,7 +112,7 @@ async fn a_routing_key_that_is_too_long_waits_with_its_error() {
     })
     .await;
     stage.write(&[message("shop.order.placed.v1", "order-1", 1)]).await;
-    until("the others go on", || async {
+    until("the other messages are published", || async {
         outbox::lag(stage.pool()).await.expect("lag").messages == 1
     })
     .await;
@@ -135,11 +135,11 @@ async fn a_destroyed_exchange_is_told_and_made_anew_only_when_asked() {
         let state = stage.publisher.state();
         matches!(state, PublisherState::Destroyed { reason } if reason.contains("relay --declare"))
     };
-    until("it is told although nothing is published", is_told).await;
+    until("the fault is reported although nothing is published", is_told).await;
     stage.write(&[message("shop.order.placed.v1", "order-1", 2)]).await;
     let looked = stage.publisher.look().await.expect_err("it is gone");
     assert!(matches!(looked, RabbitError::Destroyed { .. }), "{looked}");
-    until("it is still told", is_told).await;
+    until("the fault is still reported", is_told).await;
     assert_eq!(outbox::lag(stage.pool()).await.expect("lag").messages, 1, "nothing is marked");
     assert_eq!(stage.error_of("order-1").await, None, "no message is blamed");
 

@@ -16,14 +16,14 @@ async fn messages_wait_once_the_archives_binding_is_gone_until_it_is_declared_ag
         .await
         .expect("the archive was bound");
     stage.write(&[message("shop.order.placed.v1", "order-1", 1)]).await;
-    until("it is told", || async {
+    until("the fault is reported", || async {
         let state = stage.publisher.state();
         matches!(state, PublisherState::Destroyed { reason } if reason.contains("binding of the archive"))
     })
     .await;
     assert_eq!(outbox::lag(stage.pool()).await.expect("lag").messages, 1, "nothing is marked");
     assert_eq!(stage.error_of("order-1").await, None, "no message is blamed");
-    // A partner alone does not mend it: the archive would go without.
+    // A partner that declares the exchange is not enough, because the archive would not be bound.
     let queue = stage.queue("#", &[]).await;
     let mut consumer = stage.consume(&queue).await;
     let looked = stage.publisher.look().await.expect_err("a person must have it declared");
@@ -79,7 +79,7 @@ async fn a_broker_that_blocks_us_is_shown_and_gets_nothing_until_it_is_well() {
     let node = Node::start().await;
     let stage = Stage::at(&node.url, &node.url).await;
     node.control(&["set_vm_memory_high_watermark", "0"]).await;
-    // A broker blocks a connection when it publishes; one message may still get through.
+    // A broker blocks a connection when it publishes; one message may still be accepted.
     let messages: Vec<Message> =
         (0..50).map(|one| message("shop.order.placed.v1", &format!("order-{one}"), 1)).collect();
     stage.write(&messages).await;

@@ -1,8 +1,8 @@
-//! Appends lines, many with one wait for the disk.
+//! Appends lines to the ledger, many lines with one write to disk.
 //!
-//! A thread of its own takes whatever lines have come while it waited for the disk, writes them in
-//! one piece and waits again: the busier the gateway, the larger the group. Whoever needs a line to
-//! be safe waits for its number.
+//! A thread takes all lines that have arrived while it waited for the disk, writes them in one piece and waits for the
+//! disk again. The busier the gateway, the larger the group. A request that needs its line on the disk waits for the
+//! line's number.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -15,28 +15,28 @@ use tokio::sync::watch;
 
 use super::{Line, read_from};
 
-/// Bytes written with one wait at most.
+/// The maximum number of bytes in one write.
 const GROUP_BYTES: usize = 1 << 20;
 
-/// The one writer of a ledger file.
+/// The only writer of a ledger file.
 pub(in crate::sandbox) struct Writer {
     lines: mpsc::Sender<(u64, Vec<u8>)>,
     thread: JoinHandle<()>,
     last: u64,
 }
 
-/// Tells up to which line the ledger is on the disk; ends when it cannot be written any more.
+/// The number of the last line on the disk. The channel closes when the ledger can no longer be written.
 #[derive(Clone)]
 pub(in crate::sandbox) struct Durable(watch::Receiver<u64>);
 
-/// The ledger cannot be written: nothing more is accepted.
+/// The ledger cannot be written, so no further line is accepted.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("the ledger cannot be written")]
 pub(in crate::sandbox) struct Closed;
 
 impl Writer {
-    /// Opens the ledger, made where it is missing, and answers its lines. What a crash left of a
-    /// last line is cut off. Refused while another process writes it.
+    /// Opens the ledger and returns its lines. Creates it if it is missing. Cuts off an incomplete last line, which a crash
+    /// may leave. Fails while another process writes the ledger.
     pub(in crate::sandbox) fn open(path: &Path) -> io::Result<(Self, Durable, Vec<Line>)> {
         let mut file =
             OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
@@ -45,7 +45,10 @@ impl Writer {
         })?;
         let (lines, whole) = read_from(&file)?;
         if file.metadata()?.len() > whole {
-            tracing::warn!(lines = lines.len(), "the ledger's last line was cut short; dropped");
+            tracing::warn!(
+                lines = lines.len(),
+                "the ledger's last line was incomplete and was removed"
+            );
             file.set_len(whole)?;
         }
         file.sync_all()?;
@@ -60,7 +63,7 @@ impl Writer {
         Ok((Self { lines: sender, thread, last }, Durable(durable), lines))
     }
 
-    /// Hands a line over and answers its number, counted from 1. It is not safe yet.
+    /// Queues a line and returns its number, counted from 1. The line is not on the disk yet.
     pub(in crate::sandbox) fn append(&mut self, line: &Line) -> Result<u64, Closed> {
         let mut text = serde_json::to_vec(line).map_err(|_| Closed)?;
         text.push(b'\n');
@@ -69,10 +72,10 @@ impl Writer {
         Ok(self.last)
     }
 
-    /// Ends the thread after its last line and gives the file free. Blocks.
+    /// Ends the thread after its last line and releases the file. Blocks.
     pub(in crate::sandbox) fn close(self) {
         drop(self.lines);
-        // A panic of the thread has been reported by then.
+        // A panic of the thread has already been reported.
         let _ = self.thread.join();
     }
 }

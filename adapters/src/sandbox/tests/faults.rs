@@ -1,4 +1,4 @@
-//! Each method's way of misbehaving, and a gateway that is away.
+//! The misbehaviour of each method, and a gateway that is away.
 
 use super::*;
 
@@ -29,7 +29,7 @@ async fn declined_and_unsupported_cards_are_told_apart() {
     let answer = gateway.confirm("c2", &unsupported).await.expect("answered");
     assert_eq!(answer, Confirmation::Unsupported);
     assert_eq!(status(&gateway, &unsupported).await, AuthorizationStatus::Unsupported);
-    // Neither holds money; both can be closed.
+    // Neither authorization holds money; both can be cancelled.
     assert_eq!(sandbox.live(), 0);
     let void = gateway.cancel("v", &declined).await.expect("answered");
     assert_eq!(void, Cancellation::Cancelled { reference: declined, released: usd(0) });
@@ -55,7 +55,7 @@ async fn timeout_before_never_acts_however_often_it_is_asked() {
     assert_eq!(status(&gateway, &reference).await, AuthorizationStatus::Created);
     confirm_times_out(&gateway, "c", &reference).await;
     assert_eq!(sandbox.results(), [LineResult::Created]);
-    // Closing it ends it; from then on even this method answers.
+    // Cancelling ends the authorization; after that even this method answers.
     gateway.cancel("v", &reference).await.expect("answered");
     let late = gateway.confirm("c", &reference).await.expect("answered");
     assert_eq!(late, Confirmation::Cancelled);
@@ -113,7 +113,7 @@ async fn a_challenge_is_approved_or_declined_on_its_page() {
         let reference = created(&gateway, key, &charge(SandboxMethod::Challenge)).await;
         let confirm = gateway.confirm(&format!("c{key}"), &reference).await.expect("answered");
         let Confirmation::ApprovalRequired(approval) = confirm else { panic!("{confirm:?}") };
-        // The approval waits for the customer, restart or not.
+        // The approval waits for the customer, also after a restart.
         sandbox.stop().await;
         sandbox.start_again().await;
         let found = status(&gateway, &reference).await;

@@ -1,4 +1,4 @@
-//! Webhooks, received by a shop that listens for real.
+//! Tests of webhooks with a receiver over real HTTP.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicUsize;
@@ -15,7 +15,7 @@ use crate::gateway::webhook;
 
 const SECRET: &str = "whsec_test";
 
-/// A shop that takes webhooks once it has refused some.
+/// A receiver that accepts webhooks after it has refused some.
 #[derive(Clone, Default)]
 struct Shop {
     events: Arc<Mutex<Vec<GatewayEvent>>>,

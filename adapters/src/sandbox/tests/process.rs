@@ -1,4 +1,4 @@
-//! The gateway as a process of its own, killed at any moment.
+//! Tests of the gateway as a process that is killed at any moment.
 
 use std::process::{Child, Command, Stdio};
 
@@ -7,7 +7,7 @@ use stepwise_engine::testing::Seed;
 
 use super::*;
 
-/// The child, which does not outlive the test.
+/// The child process, which is killed at the end of the test.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -17,7 +17,7 @@ impl Drop for Killed {
     }
 }
 
-/// Starts the crate's example `sandbox`, which cargo builds beside its tests.
+/// Starts the crate's example `sandbox`, which cargo builds with the tests.
 fn start(folder: &Folder, address: &str) -> Killed {
     let test = std::env::current_exe().expect("a test is a program");
     let target = test.ancestors().nth(2).expect("it lies in target/<profile>/deps");
@@ -36,7 +36,7 @@ fn start(folder: &Folder, address: &str) -> Killed {
 async fn a_gateway_killed_at_any_moment_keeps_every_answer_it_gave() {
     let mut random = Seed::new().rng();
     let folder = Folder::new();
-    // Free at this moment; the child takes it, and takes it again.
+    // The port is free at this moment; the child takes it, and takes it again after each restart.
     let address = {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         listener.local_addr().expect("bound").to_string()
@@ -51,7 +51,7 @@ async fn a_gateway_killed_at_any_moment_keeps_every_answer_it_gave() {
             gateway.find(&Reference("pi_ok_0".into())).await.is_ok()
         })
         .await;
-        // All that was ever answered is answered again, from the ledger alone.
+        // Every earlier answer is repeated from the ledger alone.
         for (key, reference) in &answered {
             let again = gateway.confirm(key, reference).await.expect("answered");
             assert_eq!(again, Confirmation::Confirmed(reference.clone()));
@@ -76,7 +76,7 @@ async fn a_gateway_killed_at_any_moment_keeps_every_answer_it_gave() {
     }
 }
 
-/// Confirms one order after the other until the gateway is gone; answers those it heard of.
+/// Confirms one order after the other until the gateway is gone. Returns the orders for which an answer came.
 async fn place_until_killed(
     gateway: &StripeGateway,
     round: usize,
