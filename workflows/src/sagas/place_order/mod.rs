@@ -6,7 +6,7 @@
 //! let the customer approve first. Placing is the pivot: it happens under the lock of the order's row, where a cancellation
 //! is decided too, so that exactly one of them wins.
 //!
-//! Deliberately absent: what a gateway or a table looks like ([`steps`]), and everything personal (states carry ids and amounts).
+//! Deliberately absent: what a gateway or a table looks like ([`mod@steps`]), and everything personal (states carry ids and amounts).
 
 mod samples;
 pub mod steps;
