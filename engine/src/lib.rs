@@ -57,95 +57,68 @@
 //!
 //! Deliberately absent: replay of code (a position is data), exactly-once calls, locks of our own, any knowledge of HTTP or brokers.
 
-mod advance;
-mod apply;
-mod audit;
-mod backend;
-mod birth;
-mod build;
+mod base;
 pub mod bulk;
-mod chain;
-mod claim;
-mod commit;
-mod contact;
 pub mod database;
-mod deadline;
-mod due;
-mod durable;
-mod ends;
-mod engine;
-mod family;
-pub mod figures;
-mod filter;
-mod gate;
-mod held;
-#[doc(hidden)]
-pub mod hooks;
-mod id;
-pub mod inbox;
+mod front;
 pub mod inspect;
 mod instance;
-mod json;
-mod lane;
-mod lease;
-pub mod limits;
-mod macros;
-pub mod migrations;
-pub mod notice;
+mod messages;
 pub mod operate;
-pub mod outbox;
-mod partitions;
-pub mod pause;
-mod perform;
-pub mod quarantine;
-pub mod queue;
-mod registry;
-mod retain;
-mod retry_now;
-mod round;
-mod row;
+mod record;
+mod run;
 pub mod saga;
-pub mod schedule;
-mod signal;
-mod start;
-mod status;
-mod steps;
 mod store;
-mod table;
-mod terms;
 pub mod testing;
-mod trouble;
-mod unknown;
-mod unwind;
-mod upcast;
-mod waits;
-mod watch;
+mod upkeep;
 mod worker;
 
-pub use birth::{Child, Priority, Start};
-pub use ends::signal_at_end;
-pub use engine::{Engine, EngineBuilder};
-pub use family::CallOff;
-pub use gate::{Gate, Mismatch};
-pub use id::{SHARDS, new_id, shard_in, shard_of};
-pub use limits::{Limit, Unstorable};
-pub use migrations::migrate;
-pub use pause::PauseError;
-pub use queue::{Quota, Rate, Scope, set_quota};
-pub use retain::{Retained, Retention, retain};
-pub use saga::{
-    CalledOff, Done, Early, Joined, Never, Next, Payload, Rest, Saga, Signals, Unexpected, stay,
-    to, unwind,
+pub use base::{
+    id::{SHARDS, new_id, shard_in, shard_of},
+    limits::{self, Limit, Unstorable},
+    priority::Priority,
+    status::{Status, WaitingOn},
 };
-pub use schedule::{CatchUp, Overlap, Schedule, ScheduleError};
-pub use signal::{Answer, SignalError, signal, signal_all};
-pub use start::{Once, StartError, Started};
-pub use status::{Status, WaitingOn};
-pub use steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone};
+pub use database::trouble::Trouble;
+pub use front::{
+    gate::{Gate, Mismatch},
+    signal::{signal, signal_all},
+    start::{Once, StartError, Started},
+};
+pub use inspect::figures;
+pub use instance::{
+    family::CallOff,
+    signal::{Answer, SignalError},
+};
+pub use messages::{inbox, outbox};
+pub use run::{quarantine, work::work};
 #[doc(hidden)]
-pub use table::parts;
-pub use table::{DoneBy, Kind, StepTable, WayBack};
-pub use terms::{EffectKind, Retry, Terms};
-pub use trouble::Trouble;
-pub use upcast::{Part, UpcastError};
-pub use worker::{WorkerConfig, work};
+pub use saga::table::parts;
+pub use saga::{
+    CalledOff, Done, Early, Joined, Never, Next, Payload, Rest, Saga, Signals, Unexpected,
+    child::Child,
+    start::Start,
+    stay,
+    steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone},
+    table::{DoneBy, Kind, StepTable, WayBack},
+    terms::{EffectKind, Retry, Terms},
+    to, unwind,
+    upcast::{Part, UpcastError},
+};
+pub use store::{
+    migrations::{self, migrate},
+    notice,
+};
+pub use upkeep::{
+    ends::signal_at_end,
+    pause::{self, PauseError},
+    queue::{self, Quota, Rate, Scope, set_quota},
+    retain::{Retained, retain},
+    schedule::{self, CatchUp, Overlap, Schedule, ScheduleError},
+};
+#[doc(hidden)]
+pub use worker::hooks;
+pub use worker::{
+    config::{Retention, WorkerConfig},
+    engine::{Engine, EngineBuilder},
+};

@@ -1,6 +1,7 @@
 //! What a reader may rely on in every source file.
 
 mod faults;
+mod rooms;
 
 use std::{
     path::{Path, PathBuf},

@@ -9,7 +9,7 @@ use stepwise_engine::testing::Database;
 use uuid::Uuid;
 
 use crate::{
-    Config, Shop,
+    config::Config,
     mail::{Mail, MailError, Mailer},
     money::Money,
     payment::gateway::{
@@ -17,6 +17,7 @@ use crate::{
         PaymentGateway, Reference, Refund, Trouble,
     },
     privacy::{CustomerKey, KeyStore, KeyStoreError},
+    shop::Shop,
 };
 
 /// A database with the engine's and the shop's tables.

@@ -6,9 +6,10 @@ use sqlx::{Connection as _, FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    operate::{Instruction, Operated, Outlook, Refusal, Verb, Wanted},
-    row::{Row, row_columns},
-    worker::Shift,
+    instance::verb::{Instruction, Outlook, Refusal, Verb},
+    operate::{Operated, Wanted},
+    record::row::{Row, row_columns},
+    worker::shift::Shift,
 };
 
 /// So many items share a transaction.

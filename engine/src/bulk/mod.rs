@@ -23,16 +23,19 @@ use serde_json::Value;
 use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
-pub(crate) use self::advance::advance;
-pub use self::read::{Count, Summary, find, items, list, summary};
-#[cfg(doc)]
-use crate::Engine;
 use crate::{
-    claim::{ROUND, WAKE_CHANNEL},
-    id::shard_in,
+    base::id::shard_in,
     inspect::Filter,
-    operate::{Outlook, Refusal, Verb},
+    instance::verb::{Outlook, Refusal, Verb},
+    store::wake::{ROUND, WAKE_CHANNEL},
 };
+
+pub(crate) use self::advance::advance;
+
+pub use self::read::{Count, Summary, find, items, list, summary};
+
+#[cfg(doc)]
+use crate::worker::engine::Engine;
 
 /// A plan has no more items.
 pub const MOST_ITEMS: i64 = 100_000;

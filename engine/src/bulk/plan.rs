@@ -5,10 +5,11 @@ use uuid::Uuid;
 
 use super::{Bulk, BulkError, MOST_ITEMS, Order, find, json_of};
 use crate::{
-    engine::Engine,
-    id::{new_id, shard_in, shard_of},
-    operate::{Instruction, Refusal, look},
-    row::{Row, row_columns},
+    base::id::{new_id, shard_in, shard_of},
+    instance::verb::{Instruction, Refusal},
+    operate::look,
+    record::row::{Row, row_columns},
+    worker::engine::Engine,
 };
 
 /// So many instances are read at once.

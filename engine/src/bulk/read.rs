@@ -6,7 +6,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{Bulk, Item};
-use crate::{id::shard_in, operate::Refusal};
+use crate::{base::id::shard_in, instance::verb::Refusal};
 
 macro_rules! bulk_columns {
     () => {

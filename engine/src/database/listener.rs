@@ -15,6 +15,7 @@ use super::{
 
 /// After so long without a notification the connection is asked whether it lives.
 const QUIET: Duration = Duration::from_secs(5);
+
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 

@@ -7,9 +7,12 @@
 //!
 //! A [`pool`] hands out no connection that was lost while it lay idle, and leaves a server that has become read-only: a connection
 //! that has been idle for a moment, or since before the last trouble ([`condition`]), is asked before it is handed out.
+//!
+//! It uses nothing else of the engine. Whatever opens a connection, waits for an answer or tries again uses it.
 
 mod condition;
 mod listener;
+pub(crate) mod trouble;
 mod turn;
 mod watch;
 
@@ -22,23 +25,32 @@ use sqlx::{
 };
 
 pub use condition::{Condition, condition, has_been_away_for, is_out_of_files, note, suspect};
+
 pub(crate) use listener::Listener;
+
 pub use watch::watch;
 
 /// How long opening a connection may take; longer while the server is slow.
 pub const CONNECT: Duration = Duration::from_secs(1);
+
 /// How long the server may say nothing after a statement should have ended.
 const SILENCE: Duration = Duration::from_secs(2);
+
 /// How long a transaction, or one turn of a loop, may take.
 const WHOLE: Duration = Duration::from_secs(15);
+
 /// How long sent data may stay unacknowledged before the server takes the client for gone.
 const TCP_USER: Duration = Duration::from_secs(15);
+
 /// How long a connection that lay idle may take to show that it lives.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+
 /// A connection that was used so recently is handed out unasked, unless there has been trouble since.
 const FRESH: Duration = Duration::from_millis(5);
+
 /// After trouble every connection is suspect for so long: the last one that hangs has been given up by then.
 const SUSPICION: Duration = Duration::from_secs(15);
+
 /// A connection to a read-only server is kept for so long: should the next one be no better, readers still have one.
 const READ_ONLY_AGE: Duration = Duration::from_secs(1);
 

@@ -8,6 +8,7 @@ use super::{Waits, condition, connect, note, within};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
+
 /// How long the answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 

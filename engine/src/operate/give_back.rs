@@ -3,20 +3,17 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Instruction, Refusal, look};
 use crate::{
-    chain::guarded, engine::Engine, id::shard_in, perform::Performer, saga::Saga, steps::StepError,
-    store, unwind::OpenUndo,
+    base::id::shard_in,
+    instance::{
+        unwind::OpenUndo,
+        verb::{GiveBack, Instruction, Refusal},
+    },
+    operate::look,
+    saga::{Saga, steps::StepError},
+    store,
+    worker::{chain::guarded, engine::Engine, perform::Performer},
 };
-
-/// Tx undos of an instance that are to be done for a person, as JSON: last first.
-#[derive(Debug, Clone)]
-pub(crate) struct GiveBack {
-    pub(crate) id: Uuid,
-    pub(crate) undos: Vec<String>,
-    /// Why the instance unwinds or ends.
-    pub(crate) reason: String,
-}
 
 impl Engine {
     /// Does the tx undos that the verb answers for, before the instance's row is locked; answers the seq at which that was found out, `None`

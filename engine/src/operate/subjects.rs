@@ -6,8 +6,10 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Subject, Verb};
-use crate::row::Row;
+use crate::{
+    instance::verb::{Subject, Verb},
+    record::row::Row,
+};
 
 /// Instances, as two columns.
 pub(super) type Keys = (Vec<i16>, Vec<Uuid>);

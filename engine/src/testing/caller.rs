@@ -3,10 +3,10 @@
 use uuid::Uuid;
 
 use crate::{
-    birth::Start,
-    engine::Engine,
-    saga::Saga,
-    signal::{self, Answer},
+    front::signal,
+    instance::signal::Answer,
+    saga::{Saga, start::Start},
+    worker::engine::Engine,
 };
 
 /// Starts an instance in a transaction of its own and hands it over.

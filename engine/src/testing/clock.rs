@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 
-use crate::claim::WAKE_CHANNEL;
+use crate::store::wake::WAKE_CHANNEL;
 
 /// The business clock of a database (`saga.now()`): timers, retries and every business time follow it, leases and time-outs do not.
 #[derive(Debug, Clone)]

@@ -18,11 +18,14 @@ use super::{
     trial::{Trial, ended, engine, must_balance, runtime},
 };
 use crate::{
-    engine::Engine,
-    hooks::{Hooks, Site},
-    perform::Services,
-    status::Status,
-    worker::{WorkerConfig, work},
+    base::status::Status,
+    run::work::work,
+    worker::{
+        config::WorkerConfig,
+        engine::Engine,
+        hooks::{Hooks, Site},
+        perform::Services,
+    },
 };
 
 /// What was survived.

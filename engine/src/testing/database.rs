@@ -5,13 +5,17 @@
 //! all others copy it. A template is built under another name and renamed when it is whole, hence a
 //! test killed halfway leaves nothing that others would take for finished.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::str::FromStr;
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    str::FromStr,
+    time::Duration,
+};
 
-use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use uuid::Uuid;
 
 /// Enough for a test that runs workers, a relay and requests at once.
@@ -34,7 +38,7 @@ impl Database {
     /// # Panics
     /// When `DATABASE_URL` is not set or the server does not do as told: a test cannot go on.
     pub async fn fresh(migrators: &[Migrator]) -> Self {
-        super::explored::demand();
+        crate::run::explored::demand();
         let server = server();
         let mut admin = connect(&server).await;
         let template = template(&mut admin, &server, migrators).await;
@@ -130,7 +134,7 @@ async fn template(
             .await
             .expect("a database just created accepts connections");
         for migrator in migrators {
-            crate::migrations::run(migrator, &pool).await.unwrap_or_else(|e| panic!("{e}"));
+            crate::store::migrations::run(migrator, &pool).await.unwrap_or_else(|e| panic!("{e}"));
         }
         pool.close().await;
         // The server may still count a session that has just ended.

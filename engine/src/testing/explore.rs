@@ -15,12 +15,12 @@ use super::{
     walk::{Asks, Walk, name, walk},
 };
 use crate::{
-    apply::on,
-    json::shown as json,
-    saga::{Done, Joined, Saga, Signals, Then},
-    signal::Answer,
-    status::Status,
-    table::{StepTable, WayBack},
+    base::{json::shown as json, status::Status},
+    instance::{apply::on, signal::Answer},
+    saga::{
+        Done, Joined, Saga, Signals, Then,
+        table::{StepTable, WayBack},
+    },
 };
 
 /// More positions than this are a sign of data that grows without end (a counter): see [`Samples::position`].
@@ -56,7 +56,7 @@ pub fn explore<S: Samples>() -> Map {
     }
     explorer.must_end();
     explorer.must_hear();
-    super::explored::remember::<S>(explorer.has_pivot);
+    crate::run::explored::remember::<S>(explorer.has_pivot);
     explorer.held_children_have_no_pivot();
     let statuses = explorer.ends.values().map(|status| status.as_str()).collect::<BTreeSet<_>>();
     Map {
@@ -211,7 +211,7 @@ impl<S: Samples> Explorer<S> {
 
     fn held_children_have_no_pivot(&mut self) {
         for child in std::mem::take(&mut self.held) {
-            match super::explored::has_pivot(child) {
+            match crate::run::explored::has_pivot(child) {
                 Some(false) => {}
                 Some(true) => self.fault(format!(
                     "{child} has a pivot: its instances may be children only after the pivot of {}",

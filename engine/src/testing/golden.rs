@@ -11,11 +11,13 @@ use serde_json::Value;
 
 use super::{explore::explore, samples::Samples};
 use crate::{
-    instance::{Instance, Pending},
-    json::shown as json,
-    saga::{CallerStep, Done, Saga},
-    unwind::OpenUndo,
-    upcast::{self, Misfit, Part},
+    base::json::shown as json,
+    instance::{
+        Instance, Pending,
+        unwind::OpenUndo,
+        upcast::{self, Misfit},
+    },
+    saga::{CallerStep, Done, Saga, upcast::Part},
 };
 
 /// Samples by the kind of data; each value once, in order.

@@ -15,13 +15,14 @@ use uuid::Uuid;
 
 use super::{samples::Samples, walk::name};
 use crate::{
-    engine::Engine,
-    family::CallOff,
-    json::shown as json,
-    perform::Performer,
-    saga::{Done, Saga},
-    steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone},
-    table::{StepTable, WayBack},
+    base::json::shown as json,
+    instance::family::CallOff,
+    saga::{
+        Done, Saga,
+        steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone},
+        table::{StepTable, WayBack},
+    },
+    worker::{engine::Engine, perform::Performer},
 };
 
 /// What is done to one run; steps and undos are counted as they are first asked for.
@@ -178,9 +179,9 @@ impl<S: Samples> Meddler<S> {
             )
             select coalesce((select waiting_on in ('signal', 'timer') from instance), false), exists (select from passed)",
         )
-        .bind(crate::id::shard_in(id))
+        .bind(crate::base::id::shard_in(id))
         .bind(id)
-        .bind(crate::claim::WAKE_CHANNEL)
+        .bind(crate::store::wake::WAKE_CHANNEL)
         .bind(passes)
         .fetch_one(self.pool())
         .await
@@ -212,7 +213,7 @@ impl<S: Samples> Meddler<S> {
             select saga_id, past_pivot from saga.instance where shard = $1 and subject = $2 and name = $3
             order by created_at desc limit 1",
         )
-        .bind(crate::id::shard_of(&subject))
+        .bind(crate::base::id::shard_of(&subject))
         .bind(&subject)
         .bind(S::NAME)
         .fetch_optional(self.pool())
@@ -221,7 +222,7 @@ impl<S: Samples> Meddler<S> {
     }
 
     async fn is_past_pivot(&self, id: Uuid) -> bool {
-        crate::store::instance(self.pool(), crate::id::shard_in(id), id)
+        crate::store::instance::instance(self.pool(), crate::base::id::shard_in(id), id)
             .await
             .expect("a trial's database answers")
             .is_some_and(|row| row.past_pivot)

@@ -40,14 +40,23 @@ mod unwind;
 mod walk;
 
 pub use caller::{signal, start};
+
 pub use clock::Clock;
+
 pub use crash::{Survived, survives_every_crash};
+
 pub use database::Database;
+
 pub use explore::explore;
-pub(crate) use explored::must_be_explored;
+
 pub use golden::golden;
+
 pub use samples::{Map, Sample, Samples};
+
 pub use seed::Seed;
+
 pub use trial::Trial;
+
 pub use unwind::{Unwound, unwinds_from_every_step};
+
 pub use walk::{Asks, Walk, walk};

@@ -9,10 +9,11 @@ use super::{
     walk::{Walk, name},
 };
 use crate::{
-    instance::Forbidden,
-    json::shown as json,
-    status::Status,
-    table::{Kind, StepTable as _, WayBack},
+    base::{json::shown as json, status::Status},
+    saga::{
+        child::Forbidden,
+        table::{Kind, StepTable as _, WayBack},
+    },
 };
 
 impl<S: Samples> Explorer<S> {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{golden::Stored, walk::name};
-use crate::{saga::Saga, status::Status};
+use crate::{base::status::Status, saga::Saga};
 
 /// What may happen to a saga, by samples that stand for all the rest.
 pub trait Samples: Saga {

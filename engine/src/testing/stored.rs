@@ -4,10 +4,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    instance::{Instance, Pending},
-    json::{Json, json, shown},
+    base::json::{Json, json, shown},
+    instance::{Instance, Pending, unwind::OpenUndo},
     saga::Saga,
-    unwind::OpenUndo,
 };
 
 impl<S: Saga> Instance<S> {

@@ -13,15 +13,14 @@ use uuid::Uuid;
 
 use super::samples::Samples;
 use crate::{
-    engine::{Engine, EngineBuilder},
-    id::shard_in,
-    migrations::migrations,
-    perform::Performer,
-    row::Row,
-    saga::Saga,
-    status::Status,
-    store,
-    table::DoneBy,
+    base::{id::shard_in, status::Status},
+    record::row::Row,
+    saga::{Saga, table::DoneBy},
+    store::{self, migrations::migrations},
+    worker::{
+        engine::{Engine, EngineBuilder},
+        perform::Performer,
+    },
 };
 
 /// After a crash an instance must end within this time.

@@ -15,14 +15,14 @@ use super::{
     walk::name,
 };
 use crate::{
-    engine::Engine,
-    id::shard_in,
-    perform::Services,
-    row::Row,
-    saga::{Done, Saga},
-    status::Status,
-    table::{Kind, StepTable as _},
-    worker::{WorkerConfig, work},
+    base::{id::shard_in, status::Status},
+    record::row::Row,
+    run::work::work,
+    saga::{
+        Done, Saga,
+        table::{Kind, StepTable as _},
+    },
+    worker::{config::WorkerConfig, engine::Engine, perform::Services},
 };
 
 /// What was tried, in words: `cancelled after Charge`, `Charge repeated`.

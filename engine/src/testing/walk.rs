@@ -13,18 +13,20 @@ use std::{
 use chrono::DateTime;
 
 use crate::{
-    apply::Applied,
-    birth::Birth,
-    commit::Wake,
-    instance::{Entry, Instance, Pending},
-    json::shown as json,
-    perform::{Fact, What},
-    saga::{Done, Joined, Saga},
-    signal::{Answer, offer},
-    status::Status,
-    steps::{Cause, Effect},
-    table::{StepTable, WayBack},
-    unwind::{How, OpenUndo, Taken},
+    base::{json::shown as json, status::Status},
+    instance::{
+        Entry, Instance, Pending,
+        apply::Applied,
+        signal::{Answer, offer},
+        task::{Fact, What},
+        unwind::{How, OpenUndo, Taken},
+    },
+    record::commit::{Birth, Wake},
+    saga::{
+        Done, Joined, Saga,
+        steps::{Cause, Effect},
+        table::{StepTable, WayBack},
+    },
 };
 
 /// What an instance asks for, or waits for.

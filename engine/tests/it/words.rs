@@ -12,7 +12,7 @@ fn said_of(program: &str) -> String {
     );
     let path = folder.join(name);
     let mut file = std::fs::File::create(&path).expect("there is room for a file");
-    let macros = include_str!("../../src/macros.rs").replacen("//!", "//", 1);
+    let macros = include_str!("../../src/saga/macros.rs").replacen("//!", "//", 1);
     writeln!(file, "{macros}\n{program}").expect("there is room for a file");
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let ran = Command::new(rustc)

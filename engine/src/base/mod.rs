@@ -1,0 +1,10 @@
+//! Plain values that everything else is made of: ids and shards, JSON as it is stored, the words for status and priority, the limits.
+//!
+//! Uses nothing of the engine. Everybody uses it.
+
+pub(crate) mod build;
+pub(crate) mod id;
+pub(crate) mod json;
+pub mod limits;
+pub(crate) mod priority;
+pub(crate) mod status;

@@ -1,0 +1,59 @@
+//! The classes in which due instances are claimed.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What is claimed first when many are due. Nothing starves: a class is overtaken only by what is due up to
+/// [`Priority::HEAD_START`] later than itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Before the others.
+    High,
+    /// As most.
+    #[default]
+    Normal,
+    /// After the others.
+    Low,
+}
+
+impl Priority {
+    /// So much later may something of the next higher class be due and still go first.
+    pub const HEAD_START: Duration = Duration::from_secs(60);
+
+    pub(crate) fn as_i16(self) -> i16 {
+        match self {
+            Self::High => 0,
+            Self::Normal => 1,
+            Self::Low => 2,
+        }
+    }
+
+    /// As on the command line and in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// The inverse of [`Priority::as_str`].
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::High, Self::Normal, Self::Low].into_iter().find(|one| one.as_str() == text)
+    }
+}
+
+impl TryFrom<i16> for Priority {
+    type Error = String;
+
+    fn try_from(number: i16) -> Result<Self, String> {
+        [Self::High, Self::Normal, Self::Low]
+            .into_iter()
+            .find(|one| one.as_i16() == number)
+            .ok_or_else(|| format!("unknown priority {number}"))
+    }
+}

@@ -1,0 +1,240 @@
+//! The deploy gate: which open instances, watched effects and schedules could this binary not go on with?
+//!
+//! It needs the sagas' types only, neither how their steps are done nor a worker, and changes nothing. Run it with a new binary before the old one
+//! is stopped: what it names would wait as `version` (an unknown saga, a newer version) or get `stuck` (no upcast, JSON that does not fit).
+
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use serde_json::Value;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::{
+    instance::{
+        Instance,
+        upcast::{self, Misfit},
+    },
+    record::row::{Row, row_columns},
+    saga::{Saga, start::Start},
+    store,
+};
+
+/// So many instances are read by one round trip.
+const PAGE: usize = 1_000;
+
+/// So many instances of each mismatch are named.
+const NAMED: usize = 5;
+
+/// A kept signal: its id, its event as JSON, the version that stored it.
+type Kept = (String, String, i16);
+
+/// A watched effect: the saga, the instance, the version that stored it, activity and undo as JSON.
+type Watched = (String, Uuid, i16, String, String);
+
+struct Kind {
+    version: u16,
+    reads: fn(Row, &[Kept]) -> Result<(), Misfit>,
+    reads_watch: fn(&Watched) -> Result<(), Misfit>,
+    starts: fn(Value) -> Result<(), String>,
+}
+
+/// The sagas that a binary knows.
+#[derive(Default)]
+pub struct Gate {
+    kinds: BTreeMap<&'static str, Kind>,
+}
+
+/// Open instances, watched effects or schedules that cannot be gone on with, all for the same reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Their saga.
+    pub name: String,
+    /// The version that wrote them last; of a schedule, whose input has none, the one that this binary knows, or 0.
+    pub version: i16,
+    /// Why they cannot be continued.
+    pub why: String,
+    /// How many there are.
+    pub count: u64,
+    /// Some of the instances, at most 5; none of a schedule, which the reason names.
+    pub samples: Vec<Uuid>,
+}
+
+impl Gate {
+    /// One that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The binary knows this saga.
+    #[must_use]
+    pub fn knows<S: Saga>(mut self) -> Self {
+        let kind = Kind {
+            version: S::VERSION,
+            reads: reads::<S>,
+            reads_watch: reads_watch::<S>,
+            starts: starts::<S>,
+        };
+        self.kinds.insert(S::NAME, kind);
+        self
+    }
+
+    /// How many sagas it knows.
+    #[must_use]
+    pub fn kinds(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// Reads every open instance, in pages by the index of open instances, every watched effect and every schedule, and answers what does not
+    /// fit, by name, version and reason; empty: the binary can go on with everything. Instances that move meanwhile are read before or
+    /// after. Round trips: 3, 1 per 1,000 open instances and 1 for each that keeps signals.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn check(&self, pool: &PgPool) -> Result<Vec<Mismatch>, sqlx::Error> {
+        let mut found = Found::default();
+        self.check_watches(pool, &mut found).await?;
+        self.check_schedules(pool, &mut found).await?;
+        let mut after = (-1_i16, String::new(), String::new(), String::new());
+        loop {
+            let page: Vec<Row> = sqlx::query_as(concat!(
+                "-- name: read open instances\nselect ",
+                row_columns!(),
+                " from saga.instance i
+                where i.status not in ('completed', 'unwound', 'abandoned')
+                    and (i.shard, i.name, i.subject, i.start_key) > ($1, $2, $3, $4)
+                order by i.shard, i.name, i.subject, i.start_key limit 1000"
+            ))
+            .bind(after.0)
+            .bind(&after.1)
+            .bind(&after.2)
+            .bind(&after.3)
+            .fetch_all(pool)
+            .await?;
+            let last = page.len() < PAGE;
+            if let Some(row) = page.last() {
+                after = (row.shard, row.name.clone(), row.subject.clone(), row.start_key.clone());
+            }
+            for row in page {
+                let kept = match row.kept {
+                    0 => Vec::new(),
+                    _ => store::early_signals(pool, row.shard, row.saga_id).await?,
+                };
+                let (id, name, version) = (row.saga_id, row.name.clone(), row.version);
+                let Some(why) = self.misfit(row, &kept) else { continue };
+                found.add(name, version, why, Some(id));
+            }
+            if last {
+                return Ok(found.0.into_values().collect());
+            }
+        }
+    }
+
+    async fn check_watches(&self, pool: &PgPool, found: &mut Found) -> Result<(), sqlx::Error> {
+        let watches: Vec<Watched> = sqlx::query_as(
+            "-- name: read watched effects
+            select i.name, w.saga_id, w.version, w.activity::text, w.undo::text
+            from saga.watch w join saga.instance i on i.shard = w.shard and i.saga_id = w.saga_id",
+        )
+        .fetch_all(pool)
+        .await?;
+        for watched in watches {
+            let why = self.asked(&watched.0, watched.2, |kind| (kind.reads_watch)(&watched));
+            if let Some(why) = why {
+                let (name, id, version, ..) = watched;
+                found.add(name, version, format!("a watched effect: {why}"), Some(id));
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_schedules(&self, pool: &PgPool, found: &mut Found) -> Result<(), sqlx::Error> {
+        let schedules: Vec<(String, String, Value)> =
+            sqlx::query_as("-- name: read schedules\nselect name, saga, start from saga.schedule")
+                .fetch_all(pool)
+                .await?;
+        for (schedule, saga, start) in schedules {
+            let why = self.asked(&saga, 0, |kind| (kind.starts)(start));
+            if let Some(why) = why {
+                let version = self.kinds.get(saga.as_str()).map_or(0, |kind| kind.version);
+                let why = format!("schedule {schedule}: {why}");
+                found.add(saga, version.cast_signed(), why, None);
+            }
+        }
+        Ok(())
+    }
+
+    fn misfit(&self, row: Row, kept: &[Kept]) -> Option<String> {
+        let (name, version) = (row.name.clone(), row.version);
+        self.asked(&name, version, |kind| (kind.reads)(row, kept))
+    }
+
+    /// Why the saga of that name cannot read what that version of it has stored.
+    fn asked<E: Display>(
+        &self,
+        name: &str,
+        version: i16,
+        reads: impl FnOnce(&Kind) -> Result<(), E>,
+    ) -> Option<String> {
+        let Some(kind) = self.kinds.get(name) else {
+            return Some("this binary does not know the saga".to_owned());
+        };
+        if version.cast_unsigned() > kind.version {
+            return Some(format!("this binary knows versions up to {} only", kind.version));
+        }
+        match catch_unwind(AssertUnwindSafe(|| reads(kind))) {
+            Ok(Ok(())) => None,
+            Ok(Err(misfit)) => Some(reason(&misfit)),
+            Err(_) => Some("reading it panicked".to_owned()),
+        }
+    }
+}
+
+/// Mismatches by saga, version and reason.
+#[derive(Default)]
+struct Found(BTreeMap<(String, i16, String), Mismatch>);
+
+impl Found {
+    fn add(&mut self, name: String, version: i16, why: String, sample: Option<Uuid>) {
+        let mismatch = self.0.entry((name.clone(), version, why.clone())).or_insert(Mismatch {
+            name,
+            version,
+            why,
+            count: 0,
+            samples: Vec::new(),
+        });
+        mismatch.count += 1;
+        if mismatch.samples.len() < NAMED {
+            mismatch.samples.extend(sample);
+        }
+    }
+}
+
+/// Without the place in the text, so that the same misfit of many instances reads the same.
+fn reason(misfit: &impl Display) -> String {
+    let why = misfit.to_string();
+    why.split(" at line ").next().unwrap_or(&why).to_owned()
+}
+
+fn reads_watch<S: Saga>((_, _, version, activity, undo): &Watched) -> Result<(), Misfit> {
+    upcast::step::<S>(*version, activity)?;
+    upcast::watched::<S>(*version, activity, undo).map(|_| ())
+}
+
+fn starts<S: Saga>(start: Value) -> Result<(), String> {
+    let start = serde_json::from_value::<Start<Value>>(start).map_err(|error| error.to_string())?;
+    let fits = start.try_map(serde_json::from_value::<S::Input>);
+    fits.map(|_| ()).map_err(|error| format!("its input does not fit: {error}"))
+}
+
+fn reads<S: Saga>(row: Row, kept: &[Kept]) -> Result<(), Misfit> {
+    Instance::<S>::from_row(row)?;
+    for (_, signal, version) in kept {
+        upcast::signal::<S>(*version, signal)?;
+    }
+    Ok(())
+}

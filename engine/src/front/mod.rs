@@ -1,0 +1,9 @@
+//! What a caller asks of the engine in a transaction of its own: start, signal, cancel, wait for an end; and the gate before a deploy.
+//!
+//! It decides by [`crate::instance`], writes by [`crate::store`], and hands what it started to the worker of the process, if there is one.
+
+pub(crate) mod gate;
+pub(crate) mod retry_now;
+pub(crate) mod settled;
+pub(crate) mod signal;
+pub(crate) mod start;

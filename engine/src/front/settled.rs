@@ -1,0 +1,40 @@
+//! Waiting, in this process, for the end of an instance.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::{
+    base::status::Status,
+    inspect::{self, Summary},
+    worker::engine::Engine,
+};
+
+impl Engine {
+    /// Waits until an instance has ended or needs a person, `patience` at most, and answers what it is then; `None`: there is no such
+    /// instance. It looks at once when the instance ends in this process, and once a second in any case. Round trips: 1 each look.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn settled(
+        &self,
+        id: Uuid,
+        patience: Duration,
+    ) -> Result<Option<Summary>, sqlx::Error> {
+        let until = Instant::now() + patience;
+        let mut ended = self.watch(id);
+        loop {
+            let summary = inspect::summary(self.pool(), id).await?;
+            let settled = summary.as_ref().is_none_or(|seen| {
+                Status::parse(&seen.status).is_some_and(|is| is.is_final() || is.needs_operator())
+            });
+            if settled || Instant::now() >= until {
+                return Ok(summary);
+            }
+            let look = until.min(Instant::now() + Duration::from_secs(1));
+            // In time or not: the row tells.
+            let _ = timeout_at(look, ended.changed()).await;
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Which instances are meant: what a list shows, what is done to many at once.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sqlx::{Postgres, QueryBuilder, types::Json};
+use uuid::Uuid;
+
+use crate::base::{
+    id::{SHARDS, shard_in},
+    priority::Priority,
+};
+
+/// Which instances a list shows, newest first, or a [bulk](crate::bulk) is about: those that fit everything given.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Filter {
+    /// Only this saga.
+    pub name: Option<String>,
+    /// Only this status.
+    pub status: Option<String>,
+    /// Only this subject.
+    pub subject: Option<String>,
+    /// Only what waits on this.
+    pub waiting_on: Option<String>,
+    /// Only those with all of these tags.
+    pub tags: BTreeMap<String, String>,
+    /// Only of this priority.
+    pub priority: Option<Priority>,
+    /// Only this one's children.
+    pub parent: Option<Uuid>,
+    /// Only those older than this id (the last of the page before).
+    #[serde(skip)]
+    pub before: Option<Uuid>,
+    /// At most so many.
+    #[serde(skip)]
+    pub limit: i64,
+}
+
+impl Filter {
+    /// Is there an index that finds them (`instance_by_subject`, `_by_parent`, `_by_tag`, `_in_trouble`)?
+    fn is_narrow(&self) -> bool {
+        let trouble = matches!(self.status.as_deref(), Some("unwinding" | "paused" | "stuck"));
+        trouble || self.subject.is_some() || self.parent.is_some() || !self.tags.is_empty()
+    }
+
+    /// `select {columns}` of these instances (alias `i`). Only what is given is asked for, so that the planner sees which index serves.
+    pub(crate) fn select(&self, columns: &str) -> QueryBuilder<Postgres> {
+        let mut query = QueryBuilder::new("-- name: inspect list\n");
+        query.push(columns);
+        if self.is_narrow() {
+            query.push(" from saga.instance i where true");
+            self.of_page(&mut query);
+        } else {
+            // The newest of each shard, by the primary key: only those are sorted.
+            query.push(
+                " from generate_series(0, 63) as each(shard), lateral (
+                    select * from saga.instance i where i.shard = each.shard",
+            );
+            self.of_page(&mut query);
+            query.push(" order by i.saga_id desc limit ").push_bind(self.limit).push(") i");
+        }
+        query.push(" order by i.saga_id desc limit ").push_bind(self.limit);
+        query
+    }
+
+    fn of_page(&self, query: &mut QueryBuilder<Postgres>) {
+        self.restrict(query);
+        if let Some(before) = self.before {
+            query.push(" and i.saga_id < ").push_bind(before);
+        }
+    }
+
+    /// ` and ..` for each thing that is given, for a table alias `i`.
+    pub(crate) fn restrict(&self, query: &mut QueryBuilder<Postgres>) {
+        let mut is = |column: &str, value: &Option<String>| {
+            if let Some(value) = value {
+                query.push(format_args!(" and i.{column} = ")).push_bind(value.clone());
+            }
+        };
+        is("name", &self.name);
+        is("status", &self.status);
+        is("subject", &self.subject);
+        is("waiting_on", &self.waiting_on);
+        if self.subject.is_some() && self.parent.is_none() {
+            // The index begins with the shard, and that of a child is its parent's, not its subject's.
+            query.push(" and i.shard = any(").push_bind(Vec::from_iter(0..SHARDS)).push(")");
+        }
+        if !self.tags.is_empty() {
+            query.push(" and i.tags @> ").push_bind(Json(self.tags.clone()));
+        }
+        if let Some(priority) = self.priority {
+            query.push(" and i.priority = ").push_bind(priority.as_i16());
+        }
+        if let Some(parent) = self.parent {
+            query.push(" and i.parent_id = ").push_bind(parent);
+            // Children are on their parent's shard.
+            query.push(" and i.shard = ").push_bind(shard_in(parent));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,49 @@
+//! A new instance in memory: the saga's first decision, before any of its steps has run. Pure.
+
+use crate::{
+    base::id::new_id,
+    instance::{Entry, Instance},
+    record::commit::Birth,
+    saga::{
+        Saga,
+        child::{Child, Forbidden},
+        start::Start,
+    },
+};
+
+impl Child {
+    /// A child of saga `C`. Its first tx steps run when a worker claims it.
+    pub fn of<C: Saga>(start: Start<C::Input>) -> Self {
+        Self(Box::new(move |parent| {
+            start.check().map_err(Forbidden::Child)?;
+            let mut child = unborn::<C>(parent.shard, &start)?;
+            child.held = parent.holds;
+            if !child.parks() {
+                child.release();
+            }
+            Ok(Birth {
+                name: C::NAME,
+                commit: child.commit(),
+                options: start.options(),
+                parent: Some(parent),
+                owner: None,
+            })
+        }))
+    }
+}
+
+/// The instance after its first decision, before any step of it has run. Pure.
+///
+/// # Errors
+/// [`Forbidden`] when the saga's first transition is not allowed.
+pub(crate) fn unborn<S: Saga>(
+    shard: i16,
+    start: &Start<S::Input>,
+) -> Result<Box<Instance<S>>, Forbidden> {
+    let mut next = S::start(start.input.clone());
+    let state = next.state.take().ok_or(Forbidden::StartsByUnwinding(S::NAME))?;
+    let mut instance =
+        Box::new(Instance::<S>::unborn(shard, new_id(shard), start.subject.clone(), state));
+    instance.decide(Entry::new("start", &start.input), next)?;
+    Ok(instance)
+}

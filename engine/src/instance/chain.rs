@@ -1,0 +1,75 @@
+//! What a chain of tx steps, or of tx undos, changes in the instance. Pure.
+
+use std::time::Duration;
+
+use crate::{
+    instance::{Entry, Instance, apply::on, task::Task, unwind::OpenUndo, waits::span},
+    saga::{
+        Done, Saga,
+        steps::{Cause, StepError},
+        terms::Terms,
+    },
+};
+
+impl<S: Saga> Instance<S> {
+    /// The pending tx step has run: its undo is recorded and the saga asked what follows.
+    ///
+    /// # Errors
+    /// [`StepError::Broken`] when the saga does not expect the event or decides what it must not.
+    pub(crate) fn stepped(
+        &mut self,
+        no: i32,
+        step: S::Step,
+        event: S::Event,
+    ) -> Result<(), StepError> {
+        self.ran(no, Done::Step(step))
+            .map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
+        self.settled();
+        let mut entry = Entry::new("tx", &event);
+        entry.step_no = Some(no);
+        let next = on::<S>(self.state.clone(), event).map_err(StepError::Broken)?;
+        self.decide(entry, next).map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
+        self.take_early();
+        Ok(())
+    }
+
+    /// The last open undo, which is done in a transaction, has run.
+    pub(crate) fn unstepped(&mut self, open: &OpenUndo<S>) {
+        if open.effect {
+            self.undone.push(open.no);
+        }
+        self.close_next_undo();
+        let mut entry = Entry::of("undo", open.shown());
+        entry.step_no = Some(open.no);
+        self.settled();
+        self.note(entry);
+    }
+}
+
+impl<S: Saga> Instance<S> {
+    /// The pending chain (or that of tx undos, which got as far as `left`) is tried again after `delay`.
+    pub(crate) fn chain_failed(&mut self, left: &Self, error: &StepError, delay: Duration) {
+        let cause = Cause::new(error).to_string();
+        self.note_failed_try(&cause);
+        self.attempt = self.attempt.saturating_add(1);
+        self.last_error = Some(cause.clone());
+        let failing = self.failing_for();
+        if failing < Terms::WITHIN {
+            if failing >= Terms::SLOW_AFTER {
+                self.tell_slow("a chain of tx steps", failing);
+            }
+            return self.retry_after(delay.min(Terms::WITHIN - failing));
+        }
+        let why = format!("a chain of tx steps failed for {}: {cause}", span(failing));
+        match self.task() {
+            Task::UndoRun => self.chain_undo_failed(left, why),
+            _ => self.stick(why),
+        }
+    }
+
+    pub(crate) fn note_failed_try(&mut self, error: &str) {
+        let tried = serde_json::json!({ "outcome": "not_done", "error": error });
+        let attempt = Some(self.attempt.saturating_add(1));
+        self.note(Entry { attempt, ..Entry::new("attempt", &tried) });
+    }
+}

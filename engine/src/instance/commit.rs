@@ -1,0 +1,72 @@
+//! The commit of everything that changed in an instance since its last one: the one place that decides what a transition writes.
+
+use std::collections::VecDeque;
+
+use crate::{
+    base::{json::json, status::Status},
+    instance::Instance,
+    record::commit::{Commit, Wake},
+    saga::Saga,
+};
+
+impl<S: Saga> Instance<S> {
+    /// The commit of everything since the last one. `owner` stays unless the instance parks.
+    pub(crate) fn commit(&mut self) -> Commit {
+        let refuses_kept = self.kept > 0 && self.takes_no_signals() && !self.family.succeeded;
+        if refuses_kept {
+            (self.kept, self.early) = (0, VecDeque::new());
+        }
+        Commit {
+            shard: self.shard,
+            id: self.id,
+            epoch: self.epoch,
+            seq: self.committed_seq,
+            new_seq: self.seq,
+            status: self.status,
+            waiting_on: self.waiting_on(),
+            state: json(&self.state),
+            pending: json(&self.pending),
+            undos: json(&self.undos),
+            reason: self.reason.as_ref().map(json),
+            past_pivot: self.past_pivot,
+            attempt: self.attempt,
+            answers: self.answers,
+            unsettled: self.unsettled,
+            kept: self.kept,
+            last_error: self.last_error.clone(),
+            wake: self.wake.clone(),
+            release: self.parks(),
+            ended: self.ended || self.status.is_final(),
+            version: S::VERSION as i16,
+            family: self.family.is_needed().then(|| Box::new(std::mem::take(&mut self.family))),
+            journal: std::mem::take(&mut self.journal),
+            settle: self.settle.take(),
+            undone: std::mem::take(&mut self.undone),
+            taken: std::mem::take(&mut self.taken),
+            refuses_kept,
+            intent: self.intent.take(),
+            tell: self.tell.take(),
+            watch: self.watch.take(),
+        }
+    }
+
+    /// It takes no signal any more: the commit refuses those that are kept, unless a successor takes them over.
+    fn takes_no_signals(&self) -> bool {
+        self.ended || self.status == Status::Unwinding || self.status.is_final()
+    }
+
+    /// A commit that adds to the journal only: what it waits on and who drives it stay as they are.
+    pub(crate) fn commit_untouched(&mut self) -> Commit {
+        self.wake = Wake::Keep;
+        let mut commit = self.commit();
+        commit.release = false;
+        commit
+    }
+
+    /// That commit is durable.
+    pub(crate) fn committed(&mut self) {
+        self.committed_seq = self.seq;
+        self.missed = 0;
+        self.wake = Wake::Never;
+    }
+}

@@ -1,0 +1,157 @@
+//! The one place where a decision of its saga changes an instance, and what the journal and the ledger will say of it.
+//!
+//! [`Instance::decide`] turns a [`Next`] into the new position and the journal row that goes with it.
+
+use serde::Serialize;
+
+use crate::{
+    base::{
+        json::{Json, json},
+        status::Status,
+    },
+    instance::{Entry, Instance, Pending, unwind::OpenUndo},
+    record::{
+        commit::{JournalRow, Settle, Wake},
+        notice::{Kind, Tell},
+    },
+    saga::{Done, Next, Saga, Then, child::Forbidden},
+};
+
+impl<S: Saga> Instance<S> {
+    /// Takes what the saga decided about `entry`. Pure: the row and its journal grow, nothing is written.
+    pub(crate) fn decide(&mut self, entry: Entry, next: Next<S>) -> Result<(), Forbidden> {
+        if matches!(next.then, Then::Unwind(_)) && self.past_pivot {
+            return Err(Forbidden::UnwindAfterPivot);
+        }
+        self.seq += 1;
+        let no = self.seq;
+        let undos_before = self.undos.len();
+        // What the caller did has numbers of its own, 0 and below, and so keys of its own.
+        let by_caller = i32::try_from(next.by_caller.len()).unwrap_or(i32::MAX);
+        for (no, step) in (no.saturating_sub(by_caller)..).zip(next.by_caller) {
+            self.ran(no, Done::Caller(step))?;
+        }
+        let decided = match next.then {
+            Then::Stay => {
+                if self.journal.is_empty() {
+                    self.wake = Wake::Keep;
+                }
+                Json::literal("\"stay\"")
+            }
+            then => self.wait_for(no, then)?,
+        };
+        if let Some(state) = next.state {
+            self.state = state;
+        }
+        let undo = (self.undos.len() > undos_before)
+            .then(|| Json::list(self.undos[undos_before..].iter().map(OpenUndo::shown)));
+        self.record(entry, Some(decided), undo);
+        Ok(())
+    }
+
+    fn wait_for(&mut self, no: i32, then: Then<S>) -> Result<Json, Forbidden> {
+        self.wake = Wake::Never;
+        if let Then::Unwind(reason) = then {
+            let decided = json(&reason).under("unwind");
+            self.begin_unwinding(reason);
+            return Ok(decided);
+        }
+        self.fresh();
+        Ok(match then {
+            Then::Step(step) => {
+                let (decided, verb) = (json(&step), self.await_step(no, step));
+                decided.under(verb)
+            }
+            Then::Wait { until: None, .. } => {
+                self.pending = Pending::Nothing;
+                Json::literal("\"wait\"")
+            }
+            Then::Wait { until: Some((delay, event)), asleep } => {
+                let ms = delay.as_millis();
+                let decided =
+                    json(&event).map(|then| format!("{{\"wait_ms\":{ms},\"then\":{then}}}"));
+                self.pending = Pending::Timer { no, event };
+                self.wake = Wake::Timer { delay, asleep };
+                decided
+            }
+            Then::Children(children) => {
+                let decided = Json::literal(format!("{{\"children\":{}}}", children.len()));
+                self.start_children(no, children)?;
+                decided
+            }
+            Then::Done => {
+                self.done();
+                Json::literal("\"done\"")
+            }
+            Then::Anew(input) => {
+                let decided = json(&input).under("anew");
+                self.begin_anew(input)?;
+                decided
+            }
+            Then::Stay | Then::Unwind(_) => unreachable!("handled before"),
+        })
+    }
+
+    /// The pending step is settled (or was never tried): nothing of it is left to ask for.
+    pub(crate) fn settled(&mut self) {
+        self.pending = Pending::Nothing;
+        self.fresh();
+    }
+
+    fn fresh(&mut self) {
+        self.start_over();
+        (self.unsettled, self.last_error) = (false, None);
+    }
+
+    /// A journal row that changes nothing else; raises seq unless `decide` did.
+    pub(crate) fn record(&mut self, entry: Entry, next: Option<Json>, undo: Option<Json>) {
+        self.journal.push(JournalRow {
+            seq: self.seq,
+            kind: entry.kind,
+            event: entry.event,
+            step_no: entry.step_no,
+            attempt: entry.attempt,
+            started_at: entry.started_at,
+            next,
+            undo,
+        });
+    }
+
+    /// A commit of its own for something that is no decision of the saga (a failed attempt, an undo, a release).
+    pub(crate) fn note(&mut self, entry: Entry) {
+        self.seq += 1;
+        self.record(entry, None, None);
+    }
+
+    /// The first entry since the last commit is about this.
+    pub(crate) fn retell(&mut self, event: &impl Serialize) {
+        if let Some(row) = self.journal.first_mut() {
+            row.event = Some(json(event));
+        }
+    }
+
+    /// What the ledger is told in the next commit.
+    pub(crate) fn settle(&mut self, step_no: i32, status: &'static str, reference: Option<String>) {
+        // Foreign text, like JSON: NUL would fail the batch.
+        let reference = reference.map(|text| text.replace('\0', "\u{fffd}"));
+        self.settle = Some(Settle { step_no, status, reference });
+    }
+
+    /// It needs a person.
+    pub(crate) fn stick(&mut self, why: impl std::fmt::Display) {
+        let why = crate::saga::steps::Cause::new(why).to_string();
+        self.status = Status::Stuck;
+        self.hold();
+        self.last_error = Some(why.clone());
+        self.note(Entry::new("stuck", &why));
+        self.tell(Kind::Stuck, why);
+        if let Some(tell) = &mut self.tell {
+            tell.escalate_after = Some(S::ESCALATE_AFTER);
+        }
+    }
+
+    /// A person should see it: the next commit writes a [notice](crate::store::notice).
+    pub(crate) fn tell(&mut self, kind: Kind, why: String) {
+        self.tell = Some(Tell { kind, saga: S::NAME, why, escalate_after: None });
+    }
+}

@@ -1,0 +1,143 @@
+//! Instances that belong together: a parent and its children, an instance and the one that goes on in its place.
+//!
+//! Children live on their parent's shard. Nothing of theirs is ever written into the parent's row: an ended child is known by its own
+//! row (`ended_at`), and a parent that waits for the last of them ([`join_wait`](WAKE_JOINED)) is woken once. An ended child whose
+//! parent may still take it back keeps its undos and waits on `parent`; it becomes final, in batches, once the parent lets go.
+
+use crate::{
+    base::status::Status,
+    instance::{
+        Entry, Instance, Pending,
+        birth::unborn,
+        unwind::{OpenUndo, Taken},
+    },
+    record::{
+        commit::{Birth, Parent},
+        notice::Kind,
+    },
+    saga::{
+        CalledOff, Saga,
+        child::{Child, Forbidden},
+        start::Start,
+    },
+};
+
+impl<S: Saga> Instance<S> {
+    /// Its children are born with the next commit; their way back is recorded with it.
+    pub(crate) fn start_children(
+        &mut self,
+        no: i32,
+        children: Vec<Child>,
+    ) -> Result<(), Forbidden> {
+        let holds = !self.past_pivot;
+        let parent = Parent { shard: self.shard, id: self.id, step_no: no, holds };
+        for Child(born) in children {
+            self.family.births.push(born(parent)?);
+        }
+        if holds {
+            self.undos.push(OpenUndo::new(no, Taken::Children));
+        }
+        self.family.joins = true;
+        self.pending = Pending::Children { no };
+        Ok(())
+    }
+
+    /// The end; a child of a parent that may still take it back waits there.
+    pub(crate) fn done(&mut self) {
+        self.pending = Pending::Nothing;
+        if self.held && !self.undos.is_empty() {
+            self.ended = true;
+        } else {
+            self.status = Status::Completed;
+            self.forget_undos();
+        }
+    }
+
+    /// Nothing will be taken back any more; children need not wait for that.
+    pub(crate) fn forget_undos(&mut self) {
+        self.family.lets_go |= self.undos.iter().any(|open| matches!(open.taken, Taken::Children));
+        self.undos.clear();
+    }
+
+    pub(crate) fn begin_anew(&mut self, input: S::Input) -> Result<(), Forbidden> {
+        if !self.undos.is_empty() {
+            return Err(Forbidden::AnewWithOpenUndos);
+        }
+        let start = Start::new(self.subject.clone(), input).key(self.start_key.clone());
+        let mut successor = unborn::<S>(self.shard, &start)?;
+        successor.held = self.held;
+        successor.kept = self.kept;
+        if !successor.parks() {
+            successor.release();
+        }
+        self.family.births.push(Birth {
+            name: S::NAME,
+            commit: successor.commit(),
+            options: start.options(),
+            parent: None,
+            owner: None,
+        });
+        self.family.succeeded = true;
+        self.pending = Pending::Nothing;
+        self.status = Status::Completed;
+        Ok(())
+    }
+}
+
+impl<S: Saga> Instance<S> {
+    /// Park until the last child of step `no` has ended.
+    pub(crate) fn wait_for_children(&mut self, no: i32) {
+        self.pending = Pending::Children { no };
+        self.family.joins = true;
+    }
+
+    /// Unwinds it from outside. What is in flight is settled first; `owned`: somebody may be at it just now.
+    pub(crate) fn call_off(&mut self, why: CalledOff<S::Step>, owned: bool) -> CallOff {
+        if self.status.is_final() {
+            return CallOff::Ended;
+        }
+        if self.reason.is_some() {
+            return CallOff::Begun;
+        }
+        if self.past_pivot {
+            if matches!(why, CalledOff::Deadline) {
+                self.note(Entry::new("deadline passed", &()));
+                self.tell(Kind::Deadline, "its deadline passed after its pivot".to_owned());
+            }
+            return CallOff::PastPivot;
+        }
+        let entry = Entry::new("called off", &why.text());
+        self.drop_untried_call(owned);
+        self.ended = false;
+        self.begin_unwinding(why.into());
+        self.note(entry);
+        if !owned && !self.parks() {
+            self.release();
+        }
+        CallOff::Begun
+    }
+
+    /// Nobody is at the pending activity and its last attempt surely did nothing: there is nothing to settle.
+    pub(crate) fn drop_untried_call(&mut self, owned: bool) {
+        if let Pending::Call { no, .. } = self.pending
+            && !owned
+            && !self.unsettled
+        {
+            self.watch_call();
+            self.forget_undo(no);
+            self.settle(no, "refuted", None);
+            self.settled();
+        }
+    }
+}
+
+/// What came of calling an instance off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallOff {
+    /// It unwinds (now, or it did already).
+    Begun,
+    /// It is past its pivot: it only goes forward.
+    PastPivot,
+    /// It has ended.
+    Ended,
+}

@@ -1,0 +1,301 @@
+//! An instance in memory: what it is, and everything that changes it. Pure: nothing here waits, reads or writes.
+//!
+//! A worker, a caller or an operator reads a row ([`Instance::from_row`]) and has something change it: a fact ([`apply`]), a signal ([`signal`]), a
+//! verb ([`operate`]). The saga decides what follows ([`decide`]). [`commit`] turns the result into the one commit that somebody then writes.
+//! The test kit walks and explores sagas with the same code. It uses [`crate::saga`], [`crate::record`] and below.
+
+pub(crate) mod apply;
+pub(crate) mod birth;
+pub(crate) mod chain;
+pub(crate) mod commit;
+pub(crate) mod decide;
+pub(crate) mod family;
+pub(crate) mod operate;
+pub(crate) mod signal;
+pub(crate) mod task;
+pub(crate) mod unwind;
+pub(crate) mod upcast;
+pub(crate) mod verb;
+pub(crate) mod waits;
+pub(crate) mod watch;
+
+use std::{cmp::Ordering, collections::VecDeque};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    base::{
+        json::{Json, json},
+        status::Status,
+    },
+    instance::{
+        unwind::OpenUndo,
+        upcast::Misfit,
+        waits::{Failing, failing_for_ms},
+    },
+    record::{
+        commit::{Family, Intent, JournalRow, Settle, Wake},
+        notice::Tell,
+        row::Row,
+        watch::NewWatch,
+    },
+    saga::Saga,
+};
+
+/// What an instance waits for.
+#[derive(Serialize, Deserialize)]
+#[serde(bound = "", rename_all = "snake_case")]
+pub(crate) enum Pending<S: Saga> {
+    /// A signal, or the next open undo while unwinding.
+    Nothing,
+    /// A tx step that is to be run (again).
+    Run { no: i32, step: S::Step },
+    /// A call that is in flight or to be tried (again).
+    Call {
+        no: i32,
+        #[serde(rename = "activity")]
+        step: S::Step,
+    },
+    /// A timer, armed by the commit `no`.
+    Timer { no: i32, event: S::Event },
+    /// The children of step `no` to end.
+    Children { no: i32 },
+    /// What happened with commit `no`, which the saga could not take: it is asked again.
+    Event { no: i32, event: S::Event },
+}
+
+pub(crate) struct Instance<S: Saga> {
+    pub(crate) shard: i16,
+    pub(crate) id: Uuid,
+    pub(crate) subject: String,
+    pub(crate) start_key: String,
+    pub(crate) epoch: i32,
+    /// Commits in a row that were not written although nothing had changed.
+    pub(crate) missed: u32,
+    /// As last committed; every [`Commit`] tests it.
+    pub(crate) committed_seq: i32,
+    pub(crate) seq: i32,
+    pub(crate) status: Status,
+    pub(crate) state: S::State,
+    pub(crate) pending: Pending<S>,
+    pub(crate) timer_due: bool,
+    pub(crate) undos: Vec<OpenUndo<S>>,
+    pub(crate) reason: Option<S::Reason>,
+    pub(crate) past_pivot: bool,
+    pub(crate) attempt: i16,
+    /// So many times the provider answered that the pending step was not done.
+    pub(crate) answers: i16,
+    /// How long the pending step had been failing when the row was read, and when that was.
+    pub(crate) failing: Option<Failing>,
+    /// Operators were told that it takes long.
+    pub(crate) slow: bool,
+    pub(crate) unsettled: bool,
+    pub(crate) kept: i16,
+    pub(crate) last_error: Option<String>,
+    /// Whose child it is.
+    pub(crate) parent: Option<Uuid>,
+    /// The parent may still take it back.
+    pub(crate) held: bool,
+    /// It reached its end, and waits there for its parent.
+    pub(crate) ended: bool,
+    /// It waited or waits its turn: others may wait for its end.
+    pub(crate) in_queue: bool,
+    /// Signals that came early, in the order of their arrival.
+    pub(crate) early: VecDeque<(String, S::Signal)>,
+    /// Ids of early signals that were taken since the last commit.
+    pub(crate) taken: Vec<String>,
+    /// Collected since the last commit.
+    journal: Vec<JournalRow>,
+    pub(crate) settle: Option<Settle>,
+    /// Steps whose effects tx undos have taken back.
+    pub(crate) undone: Vec<i32>,
+    pub(crate) intent: Option<Intent>,
+    pub(crate) wake: Wake,
+    tell: Option<Tell>,
+    pub(crate) watch: Option<NewWatch>,
+    pub(crate) family: Family,
+    /// Why what the saga would decide next cannot be stored: it is not asked, and what happened is kept.
+    pub(crate) unstorable: Option<String>,
+}
+
+impl<S: Saga> Clone for Pending<S> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Nothing => Self::Nothing,
+            Self::Run { no, step } => Self::Run { no: *no, step: step.clone() },
+            Self::Call { no, step } => Self::Call { no: *no, step: step.clone() },
+            Self::Timer { no, event } => Self::Timer { no: *no, event: event.clone() },
+            Self::Children { no } => Self::Children { no: *no },
+            Self::Event { no, event } => Self::Event { no: *no, event: event.clone() },
+        }
+    }
+}
+
+/// What happened, for the journal.
+pub(crate) struct Entry {
+    pub(crate) kind: &'static str,
+    pub(crate) event: Option<Json>,
+    pub(crate) step_no: Option<i32>,
+    pub(crate) attempt: Option<i16>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+}
+
+impl Entry {
+    /// An entry of that kind about an event.
+    pub(crate) fn new(kind: &'static str, event: &impl Serialize) -> Self {
+        Self::of(kind, json(event))
+    }
+
+    /// The same about what is JSON already.
+    pub(crate) fn of(kind: &'static str, event: Json) -> Self {
+        Self { kind, event: Some(event), step_no: None, attempt: None, started_at: None }
+    }
+}
+
+impl<S: Saga> Instance<S> {
+    /// An instance that is not in the database yet.
+    pub(crate) fn unborn(shard: i16, id: Uuid, subject: String, state: S::State) -> Self {
+        Self {
+            shard,
+            id,
+            subject,
+            start_key: String::new(),
+            epoch: 1,
+            missed: 0,
+            committed_seq: 0,
+            seq: 0,
+            status: Status::Running,
+            state,
+            pending: Pending::Nothing,
+            timer_due: false,
+            undos: Vec::new(),
+            reason: None,
+            past_pivot: false,
+            attempt: 0,
+            answers: 0,
+            failing: None,
+            slow: false,
+            unsettled: false,
+            kept: 0,
+            last_error: None,
+            parent: None,
+            held: false,
+            ended: false,
+            in_queue: false,
+            early: VecDeque::new(),
+            taken: Vec::new(),
+            journal: Vec::new(),
+            settle: None,
+            undone: Vec::new(),
+            intent: None,
+            wake: Wake::Never,
+            tell: None,
+            watch: None,
+            family: Family::default(),
+            unstorable: None,
+        }
+    }
+
+    /// Reads a row.
+    ///
+    /// # Errors
+    /// When it is of a newer version, cannot be brought up to this one, or does not fit the types.
+    pub(crate) fn from_row(row: Row) -> Result<Self, Misfit> {
+        let build = row.build;
+        Self::read(row).map_err(|misfit| misfit.of_build(build))
+    }
+
+    fn read(mut row: Row) -> Result<Self, Misfit> {
+        match row.version.cmp(&S::VERSION.cast_signed()) {
+            Ordering::Equal => {}
+            Ordering::Less => row = upcast::row::<S>(row)?,
+            Ordering::Greater => {
+                return Err(Misfit::Unknown { name: row.name, version: row.version });
+            }
+        }
+        Ok(Self {
+            shard: row.shard,
+            id: row.saga_id,
+            epoch: row.epoch,
+            missed: 0,
+            committed_seq: row.seq,
+            seq: row.seq,
+            status: row.status,
+            state: upcast::read("state", &row.state)?,
+            pending: upcast::read("pending step", &row.pending)?,
+            timer_due: row.timer_due,
+            undos: upcast::read("open undos", &row.undos)?,
+            reason: row.reason.as_deref().map(|text| upcast::read("reason", text)).transpose()?,
+            past_pivot: row.past_pivot,
+            attempt: row.attempt,
+            answers: row.answers,
+            failing: row.failing_ms.map(failing_for_ms),
+            slow: row.slow,
+            unsettled: row.unsettled,
+            kept: row.kept,
+            last_error: row.last_error,
+            subject: row.subject,
+            start_key: row.start_key,
+            parent: row.parent,
+            held: row.held,
+            ended: row.ended,
+            in_queue: row.in_queue,
+            early: VecDeque::new(),
+            taken: Vec::new(),
+            journal: Vec::new(),
+            settle: None,
+            undone: Vec::new(),
+            intent: None,
+            wake: Wake::Never,
+            tell: None,
+            watch: None,
+            family: Family::default(),
+            unstorable: None,
+        })
+    }
+
+    /// The same position once more, without what is not committed.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            shard: self.shard,
+            id: self.id,
+            subject: self.subject.clone(),
+            start_key: self.start_key.clone(),
+            epoch: self.epoch,
+            missed: self.missed,
+            committed_seq: self.committed_seq,
+            seq: self.committed_seq,
+            status: self.status,
+            state: self.state.clone(),
+            pending: self.pending.clone(),
+            timer_due: self.timer_due,
+            undos: self.undos.clone(),
+            reason: self.reason.clone(),
+            past_pivot: self.past_pivot,
+            attempt: self.attempt,
+            answers: self.answers,
+            failing: self.failing,
+            slow: self.slow,
+            unsettled: self.unsettled,
+            kept: self.kept,
+            last_error: self.last_error.clone(),
+            parent: self.parent,
+            held: self.held,
+            ended: self.ended,
+            in_queue: self.in_queue,
+            early: self.early.clone(),
+            taken: Vec::new(),
+            journal: Vec::new(),
+            settle: None,
+            undone: Vec::new(),
+            intent: None,
+            wake: Wake::Never,
+            tell: None,
+            watch: None,
+            family: Family::default(),
+            unstorable: None,
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! The verbs as pure functions of an instance.
+
+use std::time::Duration;
+
+use chrono::Utc;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::{
+    base::{json::shown as json_text, status::Status},
+    instance::{
+        Entry, Instance, Pending,
+        apply::on,
+        family::CallOff,
+        task::{Fact, Task, What},
+        unwind::{How, OpenUndo, Taken},
+        upcast,
+        verb::{Decided, GiveBack, Instruction, Outlook, Outside, Refusal, Subject, Verb},
+    },
+    record::notice::Kind,
+    saga::{
+        CalledOff, CallerStep, Done, Next, Saga, Signals, Then,
+        steps::Effect,
+        table::{StepTable, WayBack},
+    },
+};
+
+/// Follows the instruction on a locked row.
+///
+/// # Errors
+/// Why not; nothing is to be written then.
+pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
+    let Subject { row, early, live, open_children } = subject;
+    let owned = row.owner.is_some();
+    let unreadable = |misfit: upcast::Misfit| Refusal::Unreadable(misfit.to_string());
+    let mut instance = Instance::<S>::from_row(row).map_err(unreadable)?;
+    for (id, signal, version) in early {
+        let signal = upcast::signal::<S>(version, &signal).map_err(unreadable)?;
+        instance.early.push_back((id, signal));
+    }
+    instance.may(&order.verb, owned)?;
+    if open_children > 0 {
+        return Err(Refusal::ChildrenOpen(open_children));
+    }
+    let before = instance.standing();
+    instance.note(Entry::new("operator", &Value::Null));
+    let back = instance.follow(order, owned)?;
+    let mut told = json!({
+        "verb": order.verb,
+        "by": order.by,
+        "reason": order.reason,
+        "before": before,
+        "after": instance.standing(),
+    });
+    if matches!(order.verb, Verb::HandOver { .. }) {
+        told["effects"] = json!(live);
+    }
+    instance.retell(&told);
+    let mut outlook = instance.outlook();
+    outlook.undoes.extend(back.iter().map(OpenUndo::told));
+    let back = (!back.is_empty()).then(|| GiveBack {
+        id: instance.id,
+        undos: back.iter().map(json_text).collect(),
+        reason: instance.reason.as_ref().map(json_text).unwrap_or_default(),
+    });
+    let commit = instance.commit();
+    commit.check_storable().map_err(|why| Refusal::DoesNotFit(why.to_string()))?;
+    Ok(Decided { commit, outlook, back })
+}
+
+impl<S: Saga> Instance<S> {
+    /// Is the verb for an instance of this status?
+    fn may(&self, verb: &Verb, owned: bool) -> Result<(), Refusal> {
+        let is = |what: &str| Err(Refusal::WrongStatus(what.to_owned()));
+        if self.status.is_final() {
+            return is(self.status.as_str());
+        }
+        match verb {
+            Verb::Cancel => Ok(()),
+            Verb::Pause if self.status.needs_operator() => is(self.status.as_str()),
+            Verb::Pause if self.ended => is("at its end, waiting for its parent"),
+            Verb::Pause => Ok(()),
+            Verb::Resume if self.status == Status::Paused => Ok(()),
+            Verb::HandOver { .. } if self.status.needs_operator() => Ok(()),
+            Verb::Resume | Verb::HandOver { .. } => is(self.status.as_str()),
+            _ if self.status == Status::Paused => is("paused"),
+            _ if self.status == Status::Stuck => Ok(()),
+            // Going on by itself, it may be between two attempts.
+            _ if owned => is("being driven"),
+            _ if self.attempt > 0 || self.unsettled => Ok(()),
+            _ => Err(Refusal::NothingFailed),
+        }
+    }
+
+    /// Answers the tx undos that the person answers for, last first.
+    fn follow(&mut self, order: &Instruction, owned: bool) -> Result<Vec<OpenUndo<S>>, Refusal> {
+        let mut back = Vec::new();
+        match &order.verb {
+            Verb::Retry => {
+                self.retry(order.undo);
+                self.go_on();
+            }
+            Verb::EditAndRetry(step) => {
+                self.edit(step, order.undo)?;
+                self.go_on();
+            }
+            Verb::MarkDone { evidence, event, outside } => match self.failed_at(order.undo)? {
+                Some(at) => back.extend(self.close_failed(at, "undone", Some(evidence.clone()))),
+                None => self.mark_done(event.as_ref(), outside.as_ref())?,
+            },
+            Verb::Skip => match self.failed_at(order.undo)? {
+                Some(at) => back.extend(self.close_failed(at, "waived", None)),
+                None => self.skip()?,
+            },
+            Verb::HandOver { to } => {
+                back = self.hand_over(&order.reason);
+                self.tell(Kind::HandedOver, format!("to {to}, by {}: {}", order.by, order.reason));
+            }
+            Verb::Pause => {
+                // An attempt in flight is not waited for: it is asked about when the instance goes on.
+                self.unsettled |= owned && matches!(self.pending, Pending::Call { .. });
+                self.status = Status::Paused;
+                self.hold();
+                self.tell(Kind::Paused, format!("by {}: {}", order.by, order.reason));
+            }
+            Verb::Resume => self.go_on(),
+            Verb::Cancel => {
+                if self.reason.is_some() {
+                    return Err(Refusal::WrongStatus("unwinding".to_owned()));
+                }
+                let why = CalledOff::Cancelled(order.reason.clone());
+                if self.call_off(why, owned) == CallOff::PastPivot {
+                    return Err(Refusal::PastPivot);
+                }
+                // What is in doubt is asked about with all attempts.
+                self.start_over();
+            }
+        }
+        Ok(back)
+    }
+
+    /// The end, by a person. Answers the open tx undos, last first: what it holds in our own database is given back with the same commit.
+    fn hand_over(&mut self, why: &str) -> Vec<OpenUndo<S>> {
+        let mut back = Vec::new();
+        for open in self.undos.iter().rev() {
+            if open.how() == How::InTx {
+                back.push(open.clone());
+                if open.effect {
+                    self.undone.push(open.no);
+                }
+            }
+        }
+        if !back.is_empty() && self.reason.is_none() {
+            let kept = self.take_early_reason();
+            let given_up = || CalledOff::Cancelled(why.to_owned()).into();
+            self.reason = Some(kept.unwrap_or_else(given_up));
+        }
+        self.settled();
+        self.forget_undos();
+        self.status = Status::Abandoned;
+        back
+    }
+
+    /// The reason of the first kept signal that would unwind it: who sent it was told that it is kept, and it decides how the business ends.
+    fn take_early_reason(&mut self) -> Option<S::Reason> {
+        let unwinds = |signal: &S::Signal| match on::<S>(self.state.clone(), signal.clone().event())
+        {
+            Ok(Next { then: Then::Unwind(reason), .. }) => Some(reason),
+            _ => None,
+        };
+        let (at, reason) =
+            self.early.iter().enumerate().find_map(|(at, kept)| Some((at, unwinds(&kept.1)?)))?;
+        if let Some((id, _)) = self.early.remove(at) {
+            self.taken.push(id);
+        }
+        Some(reason)
+    }
+
+    /// By itself from here on: kept signals first, then what was armed or is due.
+    fn go_on(&mut self) {
+        self.status = if self.reason.is_some() { Status::Unwinding } else { Status::Running };
+        self.never();
+        self.end_if_nothing_is_open();
+        self.take_early();
+        if !self.parks() || matches!(self.pending, Pending::Children { .. }) {
+            self.release();
+        }
+    }
+
+    fn retry(&mut self, undo: Option<i32>) {
+        self.start_over();
+        self.last_error = None;
+        for open in &mut self.undos {
+            if undo.is_none_or(|no| no == open.no) && !matches!(open.taken, Taken::Person) {
+                open.failed = None;
+            }
+        }
+    }
+
+    /// Where the one failed undo stands that is meant.
+    fn failed_at(&self, undo: Option<i32>) -> Result<Option<usize>, Refusal> {
+        let failed = (0..self.undos.len())
+            .filter(|at| self.undos[*at].failed.is_some())
+            .filter(|at| undo.is_none_or(|no| no == self.undos[*at].no))
+            .collect::<Vec<_>>();
+        match failed[..] {
+            [] if undo.is_some() => Err(Refusal::NothingFailed),
+            [] => Ok(None),
+            [at] => Ok(Some(at)),
+            _ => Err(Refusal::WhichUndo(failed.into_iter().map(|at| self.undos[at].no).collect())),
+        }
+    }
+
+    /// A person answers for it; a tx undo, which is answered, is done now.
+    fn close_failed(
+        &mut self,
+        at: usize,
+        status: &'static str,
+        reference: Option<String>,
+    ) -> Option<OpenUndo<S>> {
+        let open = self.undos.remove(at);
+        let in_tx = open.how() == How::InTx;
+        self.settle(open.no, if in_tx { "undone" } else { status }, reference);
+        self.settled();
+        self.go_on();
+        in_tx.then_some(open)
+    }
+
+    /// The step decided anew, by this commit: it has another number, and so another key. For a failed undo it is the step to be taken back.
+    fn edit(&mut self, step: &Value, undo: Option<i32>) -> Result<(), Refusal> {
+        let no = self.seq;
+        let Some(at) = self.failed_at(undo)? else {
+            let step = fits("step", step)?;
+            self.leave_out()?;
+            self.settled();
+            self.await_step(no, step);
+            return Ok(());
+        };
+        let done = match (&self.undos[at].taken, fits::<S::Step>("step", step)) {
+            (Taken::Done(Done::Caller(_)), _) => Done::Caller(fits::<CallerStep<S>>("step", step)?),
+            (_, fit) => Done::Step(fit?),
+        };
+        if matches!(done.way_back(), WayBack::Nothing | WayBack::Pivot) {
+            return Err(Refusal::DoesNotFit(format!("the step: nothing takes {done:?} back")));
+        }
+        let open = &mut self.undos[at];
+        (open.taken, open.failed, open.anew) = (Taken::Done(done), None, Some(no));
+        self.settled();
+        Ok(())
+    }
+
+    /// The pending step is not done: nothing of it may be left outside.
+    fn leave_out(&mut self) -> Result<(), Refusal> {
+        match &self.pending {
+            // Nothing is to stand in its place: it is only found out about.
+            Pending::Run { .. } | Pending::Call { .. } if self.reason.is_some() => {
+                Err(Refusal::WrongStatus("unwinding".to_owned()))
+            }
+            Pending::Run { .. } => Ok(()),
+            Pending::Call { step, .. } if self.unsettled && leaves_a_trace(step) => {
+                Err(Refusal::Unsettled)
+            }
+            Pending::Call { no, .. } => {
+                let no = *no;
+                self.forget_undo(no);
+                self.settle(no, "refuted", None);
+                Ok(())
+            }
+            _ => Err(Refusal::NothingFailed),
+        }
+    }
+
+    fn mark_done(
+        &mut self,
+        event: Option<&Value>,
+        outside: Option<&Outside>,
+    ) -> Result<(), Refusal> {
+        if !matches!(self.pending, Pending::Call { .. } | Pending::Event { .. }) {
+            return Err(Refusal::NothingFailed);
+        }
+        let event =
+            event.ok_or_else(|| Refusal::DoesNotFit("say what happened: an event".into()))?;
+        let event: S::Event = fits("event", event)?;
+        if let Pending::Call { no, step } = self.pending.clone() {
+            if outside.is_none() && step.terms().effect.is_some() {
+                let why = "say what stands outside: a reference, or nothing";
+                return Err(Refusal::DoesNotFit(why.to_owned()));
+            }
+            if self.reason.is_some() {
+                self.found_out(no, event, outside);
+                return Ok(());
+            }
+            match outside {
+                Some(Outside::Nothing) => {
+                    self.forget_undo(no);
+                    self.settle(no, "refuted", None);
+                }
+                Some(Outside::Stands(reference)) => {
+                    self.settle(no, "confirmed", Some(reference.clone()));
+                }
+                None => {}
+            }
+            if step.way_back() == WayBack::Pivot && outside != Some(&Outside::Nothing) {
+                self.pass_pivot().map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
+            }
+        }
+        self.hear(event)
+    }
+
+    /// Unwinding was decided, and the saga is asked no more: what a person found is what a probe would have answered. What stands is
+    /// taken back with the rest, a pivot by a person.
+    fn found_out(&mut self, no: i32, event: S::Event, outside: Option<&Outside>) {
+        let effect = match outside {
+            Some(Outside::Stands(reference)) => Effect::Confirmed(reference.clone()),
+            Some(Outside::Nothing) => Effect::Refuted,
+            None => Effect::None,
+        };
+        if effect == Effect::Refuted {
+            // Not seen by a person either: it may still come.
+            self.watch_call();
+        }
+        let what = What::Answered { event, effect };
+        self.status = Status::Unwinding;
+        self.apply(&Fact { no, started_at: Utc::now(), what, failing: Duration::ZERO });
+        if self.status == Status::Unwinding {
+            self.go_on();
+        }
+    }
+
+    fn skip(&mut self) -> Result<(), Refusal> {
+        let step = match &self.pending {
+            Pending::Run { step, .. } | Pending::Call { step, .. } => step,
+            _ => return Err(Refusal::NothingFailed),
+        };
+        let event = S::skipped(step).ok_or(Refusal::NotSkippable)?;
+        self.leave_out()?;
+        self.hear(event)
+    }
+
+    /// The saga decides what follows; what it does not expect is refused instead of making it stuck.
+    fn hear(&mut self, event: S::Event) -> Result<(), Refusal> {
+        self.settled();
+        let next = on::<S>(self.state.clone(), event.clone()).map_err(Refusal::DoesNotFit)?;
+        self.status = Status::Running;
+        self.decide(Entry::new("outcome", &event), next)
+            .map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
+        self.take_early();
+        if !self.parks() {
+            self.release();
+        }
+        Ok(())
+    }
+
+    /// Where it stands, for the journal.
+    fn standing(&self) -> Value {
+        let undos = serde_json::to_value(&self.undos).unwrap_or_default();
+        let pending = serde_json::to_value(&self.pending).unwrap_or_default();
+        json!({ "status": self.status.as_str(), "pending": pending, "undos": undos })
+    }
+
+    fn outlook(&self) -> Outlook {
+        let unwinding = self.status == Status::Unwinding;
+        let open = self.undos.iter().rev().filter(|open| unwinding && open.failed.is_none());
+        Outlook {
+            status: self.status.as_str().to_owned(),
+            next: match self.task() {
+                Task::Run | Task::UndoRun | Task::Park => None,
+                Task::Call { step, .. } => Some(format!("{step:?}")),
+                Task::Probe { step, .. } => Some(format!("ask what became of {step:?}")),
+                Task::Drop { .. } => None,
+                Task::Fire { event, .. } => Some(format!("{event:?}")),
+                Task::UndoCall { open, .. } => Some(open.told()),
+                Task::Join { .. } => Some("wait for its children".to_owned()),
+                Task::CallOff { .. } => Some("call its children off".to_owned()),
+            }
+            .or_else(|| match (&self.pending, self.next_undo()) {
+                (Pending::Run { step, .. }, _) => Some(format!("{step:?}")),
+                (_, Some(open)) if unwinding && open.how() == How::InTx => Some(open.told()),
+                _ => None,
+            }),
+            past_pivot: self.past_pivot,
+            undoes: open.map(OpenUndo::told).collect(),
+        }
+    }
+}
+
+/// Is there something outside, or a way back, that an unknown attempt may have left?
+fn leaves_a_trace(step: &impl StepTable) -> bool {
+    step.terms().effect.is_some() || step.way_back() != WayBack::Nothing
+}
+
+fn fits<T: DeserializeOwned>(what: &str, json: &Value) -> Result<T, Refusal> {
+    T::deserialize(json).map_err(|error| Refusal::DoesNotFit(format!("the {what}: {error}")))
+}

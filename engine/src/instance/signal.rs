@@ -1,0 +1,106 @@
+//! Offering a signal to an instance. Pure.
+
+use uuid::Uuid;
+
+use crate::{
+    base::{
+        limits::{Limit, Refused, Unstorable},
+        status::Status,
+    },
+    instance::{Entry, Instance, apply::on},
+    saga::{Early, Saga, Signals, Then},
+};
+
+/// What became of a signal. The caller learns it at once; it becomes true with the caller's commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The instance took it.
+    Applied,
+    /// It waits for the state that takes it.
+    Kept,
+    /// The instance does not take it in this state, is unwinding or has ended; the journal says so.
+    Refused,
+    /// A signal of that id was answered before; nothing was done.
+    Duplicate,
+}
+
+/// Why a signal could not be given.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// There is no such instance, or it is of another saga.
+    #[error("no instance {0} of that saga")]
+    NotFound(Uuid),
+    /// Its stored data does not fit its types.
+    #[error("instance {id}: {why}")]
+    Unreadable {
+        /// The instance.
+        id: Uuid,
+        /// What does not fit.
+        why: String,
+    },
+    /// The saga's decision is not allowed.
+    #[error("{0}")]
+    Broken(String),
+    /// The signal cannot be stored, or its id holds NUL.
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
+    /// The signal is too large, or too many are kept already, or the instance lives too long. Roll back.
+    #[error(transparent)]
+    OverLimit(#[from] Limit),
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<Refused> for SignalError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverLimit(limit) => limit.into(),
+            Refused::Unstorable(unstorable) => unstorable.into(),
+        }
+    }
+}
+
+/// Asks the saga. The instance is changed only by what was applied; a refusal is journalled.
+pub(crate) fn offer<S: Saga>(
+    instance: &mut Instance<S>,
+    owned: bool,
+    signal: &S::Signal,
+) -> Result<Answer, SignalError> {
+    let event = signal.clone().event();
+    let mut entry = Entry::new("signal", &event);
+    match instance.status {
+        Status::Running if !instance.ended => {}
+        Status::Paused | Status::Stuck => {
+            instance.note(Entry { kind: "signal kept", ..entry });
+            return Ok(Answer::Kept);
+        }
+        Status::Running
+        | Status::Unwinding
+        | Status::Completed
+        | Status::Unwound
+        | Status::Abandoned => {
+            instance.note(Entry { kind: "signal refused", ..entry });
+            return Ok(Answer::Refused);
+        }
+    }
+    if let Ok(next) = on::<S>(instance.state.clone(), event) {
+        let busy = !instance.waits();
+        if !busy || matches!(next.then, Then::Stay | Then::Unwind(_)) {
+            if matches!(next.then, Then::Unwind(_)) {
+                instance.drop_untried_call(owned);
+            }
+            instance
+                .decide(entry, next)
+                .map_err(|forbidden| SignalError::Broken(forbidden.to_string()))?;
+            return Ok(Answer::Applied);
+        }
+    }
+    let answer = match signal.early() {
+        Early::Keep => Answer::Kept,
+        Early::Refuse => Answer::Refused,
+    };
+    entry.kind = if answer == Answer::Kept { "signal kept" } else { "signal refused" };
+    instance.note(entry);
+    Ok(answer)
+}

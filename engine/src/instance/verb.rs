@@ -1,0 +1,184 @@
+//! The verbs of operators: what they say, and what comes of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::record::row::Row;
+
+/// One thing that a person wants done to one instance.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Instruction {
+    /// The same for each repetition of a request: it is followed once.
+    pub id: String,
+    /// Who wants it.
+    pub by: String,
+    /// Why. It stands in the journal; no personal data.
+    pub reason: String,
+    /// What.
+    pub verb: Verb,
+    /// Which failed undo, by the step that it takes back; needed where several failed.
+    #[serde(default)]
+    pub undo: Option<i32>,
+    /// The seq that the instance must still have: nothing is done to one that has moved on since it was looked at.
+    #[serde(default)]
+    pub seq: Option<i32>,
+}
+
+/// What can be done.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// Try again now, with all attempts: what it is stuck at, or what would be tried again later.
+    Retry,
+    /// Put this step, as its table stores it (`{"Confirm": ..}`), in the place of the one that does not work; for a failed undo, in the place of
+    /// the step that is taken back. It is decided anew: another key, and for a pending step another number.
+    EditAndRetry(Value),
+    /// A person has seen to it outside. For a failed undo: it is undone, `evidence` becomes the reference of its undoing. For a pending
+    /// activity: `event` is its outcome; once it unwinds, only the ledger is told of that, and what stands is taken back.
+    MarkDone {
+        /// What proves it: a provider's reference, a ticket.
+        evidence: String,
+        /// The saga's event, for a pending activity.
+        #[serde(default)]
+        event: Option<Value>,
+        /// What stands outside now, for a pending activity that declares an effect.
+        #[serde(default)]
+        outside: Option<Outside>,
+    },
+    /// Leave out a failed undo (its effect is waived), or a forward step for which the saga says what stands for it
+    /// ([`crate::Saga::skipped`]). A failed tx undo is not left out but done now.
+    Skip,
+    /// Give the instance up: it ends `abandoned`. What it holds in our own database is given back by its tx undos, in the verb's transaction;
+    /// its live effects outside are waived, and what is left to do there is somebody else's.
+    HandOver {
+        /// Whose.
+        to: String,
+    },
+    /// Stop it where it is. Signals are kept, a timer goes on and fires when it is resumed.
+    Pause,
+    /// Let a paused one go on.
+    Resume,
+    /// Take everything back, before the pivot.
+    Cancel,
+}
+
+impl Verb {
+    /// May a person answer by it for tx undos, which are done in the verb's own transaction then?
+    pub(crate) fn may_give_back(&self) -> bool {
+        matches!(self, Self::MarkDone { .. } | Self::Skip | Self::HandOver { .. })
+    }
+
+    /// As in the journal.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::EditAndRetry(_) => "edit_and_retry",
+            Self::MarkDone { .. } => "mark_done",
+            Self::Skip => "skip",
+            Self::HandOver { .. } => "hand_over",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Cancel => "cancel",
+        }
+    }
+}
+
+/// What a person found outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outside {
+    /// The effect stands, under the provider's reference.
+    Stands(String),
+    /// There is none.
+    Nothing,
+}
+
+/// Why a verb is not followed. Nothing was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// There is no such instance.
+    #[error("there is no such saga")]
+    NotFound,
+    /// Who wants it and why are required.
+    #[error("say who you are, and why")]
+    NoReason,
+    /// The verb is not for an instance like this.
+    #[error("it is {0}")]
+    WrongStatus(String),
+    /// From here on it only goes forward.
+    #[error("it is past its pivot: nothing is taken back any more")]
+    PastPivot,
+    /// There is nothing to try again, edit, mark or skip.
+    #[error("nothing of it has failed")]
+    NothingFailed,
+    /// Several undos failed; say which.
+    #[error("several undos failed, say which: {0:?}")]
+    WhichUndo(Vec<i32>),
+    /// The saga does not say what stands for this step.
+    #[error("this step must not be skipped")]
+    NotSkippable,
+    /// Its last attempt may have had an effect: retry (which asks), or mark it done.
+    #[error("its last attempt may have had an effect: retry, which asks, or mark it done, first")]
+    Unsettled,
+    /// The step or event given does not fit the saga.
+    #[error("that does not fit: {0}")]
+    DoesNotFit(String),
+    /// What it holds in our own database cannot be given back: that would stay held for ever.
+    #[error("what it holds cannot be given back: {0}; put that right first")]
+    StillHeld(String),
+    /// It has children that have not ended: deal with those first.
+    #[error("{0} of its children are open: deal with those first")]
+    ChildrenOpen(i64),
+    /// It was last written by a version that this process does not know, or cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It is not as it was when it was looked at.
+    #[error("it has moved on: its seq is {seq}")]
+    MovedOn {
+        /// What it is now.
+        seq: i32,
+    },
+}
+
+/// How an instance stands after a verb, and what comes next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Its status.
+    pub status: String,
+    /// What runs next, if anything does by itself.
+    pub next: Option<String>,
+    /// It only goes forward.
+    pub past_pivot: bool,
+    /// What will be taken back, first to last.
+    pub undoes: Vec<String>,
+}
+
+/// The commit of a verb, not written yet.
+pub(crate) struct Decided {
+    pub(crate) commit: crate::record::commit::Commit,
+    pub(crate) outlook: Outlook,
+    /// The tx undos that a person answers for by the verb: to be done in its transaction.
+    pub(crate) back: Option<GiveBack>,
+}
+
+/// A locked row with what a verb has to know beside it.
+pub(crate) struct Subject {
+    pub(crate) row: Row,
+    /// Kept signals: (id, event as JSON, version).
+    pub(crate) early: Vec<(String, String, i16)>,
+    /// Its effects that stand or may stand.
+    pub(crate) live: Vec<Value>,
+    pub(crate) open_children: i64,
+}
+
+/// Tx undos of an instance that are to be done for a person, as JSON: last first.
+#[derive(Debug, Clone)]
+pub(crate) struct GiveBack {
+    pub(crate) id: Uuid,
+    pub(crate) undos: Vec<String>,
+    /// Why the instance unwinds or ends.
+    pub(crate) reason: String,
+}

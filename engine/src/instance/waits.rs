@@ -1,0 +1,116 @@
+//! What an instance waits on, and when it is to be woken, as the next commit will say.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    base::status::{Status, WaitingOn},
+    instance::{Instance, Pending},
+    record::commit::Wake,
+    saga::Saga,
+};
+
+/// How long a step had been failing when its row was read, and when that was.
+pub(crate) type Failing = (Duration, Instant);
+
+/// It has been failing for so many milliseconds by now.
+pub(crate) fn failing_for_ms(ms: i64) -> Failing {
+    (Duration::from_millis(ms.max(0).cast_unsigned()), Instant::now())
+}
+
+/// A time in words for operators.
+pub(crate) fn span(time: Duration) -> String {
+    match time.as_secs() {
+        0 => format!("{} ms", time.as_millis()),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7_200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3_600),
+    }
+}
+
+impl<S: Saga> Instance<S> {
+    /// The failed attempts so far do not count any more, nor does the time that they took.
+    pub(crate) fn start_over(&mut self) {
+        (self.attempt, self.answers, self.failing, self.slow) = (0, 0, None, false);
+    }
+
+    /// How long the pending step or undo has been failing, in business time.
+    pub(crate) fn failing_for(&self) -> Duration {
+        self.failing.map_or(Duration::ZERO, |(by_then, then)| by_then + then.elapsed())
+    }
+
+    /// Let go of it and have it claimed again after `delay`.
+    pub(crate) fn retry_after(&mut self, delay: Duration) {
+        self.wake = Wake::Retry(delay);
+    }
+
+    /// Ask again whether a late effect came, after `delay`.
+    pub(crate) fn settle_after(&mut self, delay: Duration) {
+        self.wake = Wake::Settle(delay);
+    }
+
+    /// Let go of it; it is due at once, or when its timer fires.
+    pub(crate) fn release(&mut self) {
+        self.wake = match self.pending {
+            Pending::Timer { .. } => Wake::Armed,
+            _ => Wake::Now,
+        };
+    }
+
+    /// Nobody wakes it; a timer goes on, and fires when it is let go.
+    pub(crate) fn hold(&mut self) {
+        self.wake = Wake::Hold;
+    }
+
+    /// Nobody wakes it.
+    pub(crate) fn never(&mut self) {
+        self.wake = Wake::Never;
+    }
+
+    /// Is there nothing more to do for who drives it now?
+    pub(crate) fn parks(&self) -> bool {
+        match self.waiting_on() {
+            None => true,
+            Some(_) if self.wake == Wake::Keep => false,
+            Some(waiting_on) => {
+                !matches!(waiting_on, WaitingOn::Worker | WaitingOn::Activity)
+                    || self.wake == Wake::Now
+            }
+        }
+    }
+
+    pub(crate) fn waiting_on(&self) -> Option<WaitingOn> {
+        if self.status.is_final() {
+            return None;
+        }
+        if self.status.needs_operator() {
+            return Some(WaitingOn::Operator);
+        }
+        if self.ended {
+            return Some(WaitingOn::Parent);
+        }
+        Some(match (&self.wake, &self.pending) {
+            (Wake::Retry(_) | Wake::Settle(_), _) => WaitingOn::Retry,
+            (Wake::Timer { asleep: true, .. } | Wake::Armed, _) => WaitingOn::Timer,
+            (Wake::Timer { asleep: false, .. }, _) => WaitingOn::Signal,
+            (Wake::Now, _) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Children { .. }) => {
+                WaitingOn::Children
+            }
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Call { .. }) => WaitingOn::Activity,
+            (
+                Wake::Keep | Wake::Never | Wake::Hold,
+                Pending::Run { .. } | Pending::Event { .. },
+            ) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never | Wake::Hold, _) if self.status == Status::Unwinding => {
+                WaitingOn::Activity
+            }
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Timer { .. }) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Nothing) => WaitingOn::Signal,
+        })
+    }
+
+    /// When it is to be woken, if the next commit is written as things stand.
+    pub(crate) fn wake(&self) -> &Wake {
+        &self.wake
+    }
+}

@@ -1,0 +1,112 @@
+//! A message as its author writes it, and as the relay hands it on.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::base::id::shard_of;
+
+/// A fact for others, to be written by [`publish`](super::publish).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Names the message on every copy ever sent.
+    pub id: Uuid,
+    /// What it is about; messages of one subject are published in order.
+    pub subject: String,
+    /// 1, 2, 3 … per subject, without gaps: a counter on the subject's own row.
+    pub sequence: i64,
+    /// What happened, versioned: `shop.order.placed.v1`.
+    pub kind: String,
+    /// Where a broker sends it; [`Message::new`] takes the kind.
+    pub routing_key: String,
+    /// Who says so, a path: `/stepwise/order`.
+    pub source: String,
+    /// The payload; ciphertext if `sealed_for` is set.
+    pub data: Value,
+    /// Whose key opens the data. When that key is gone the message is published without data.
+    pub sealed_for: Option<Uuid>,
+    /// What all messages of one process have in common.
+    pub correlation: Option<String>,
+    /// What led to this one.
+    pub causation: Option<String>,
+    /// W3C trace context.
+    pub traceparent: Option<String>,
+}
+
+impl Message {
+    /// A message with a new id, routed by its kind.
+    pub fn new(
+        kind: impl Into<String>,
+        source: impl Into<String>,
+        subject: impl Into<String>,
+        sequence: i64,
+        data: Value,
+    ) -> Self {
+        let kind = kind.into();
+        Self {
+            id: Uuid::now_v7(),
+            subject: subject.into(),
+            sequence,
+            routing_key: kind.clone(),
+            kind,
+            source: source.into(),
+            data,
+            sealed_for: None,
+            correlation: None,
+            causation: None,
+            traceparent: None,
+        }
+    }
+
+    /// Says that `data` is ciphertext which only this person's key opens.
+    #[must_use]
+    pub fn sealed_for(mut self, person: Uuid) -> Self {
+        self.sealed_for = Some(person);
+        self
+    }
+
+    /// Says which process the message belongs to and what led to it.
+    #[must_use]
+    pub fn because(mut self, correlation: impl Into<String>, causation: impl Into<String>) -> Self {
+        self.correlation = Some(correlation.into());
+        self.causation = Some(causation.into());
+        self
+    }
+
+    /// The shard of the subject.
+    #[must_use]
+    pub fn shard(&self) -> i16 {
+        shard_of(&self.subject)
+    }
+}
+
+/// A message read back, ready to be published.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Outgoing {
+    /// The shard of the subject.
+    pub shard: i16,
+    /// See [`Message::subject`].
+    pub subject: String,
+    /// See [`Message::sequence`].
+    pub sequence: i64,
+    /// See [`Message::id`].
+    pub message_id: Uuid,
+    /// See [`Message::kind`].
+    pub kind: String,
+    /// See [`Message::routing_key`].
+    pub routing_key: String,
+    /// See [`Message::source`].
+    pub source: String,
+    /// See [`Message::data`]; as text, so that one that cannot be read spoils no other.
+    pub data: String,
+    /// See [`Message::sealed_for`].
+    pub sealed_for: Option<Uuid>,
+    /// See [`Message::correlation`].
+    pub correlation: Option<String>,
+    /// See [`Message::causation`].
+    pub causation: Option<String>,
+    /// See [`Message::traceparent`].
+    pub traceparent: Option<String>,
+    /// Business time of the fact.
+    pub happened_at: DateTime<Utc>,
+}

@@ -1,0 +1,172 @@
+//! Messages for others, published at least once and in order per subject.
+//!
+//! [`publish`] writes a message in the caller's transaction: it exists exactly if the fact does.
+//! The [`Relay`] hands each to a [`Publisher`] (a broker, or [`Embedded`] where there is none) and
+//! moves it to the feed once that has confirmed it. The broker being away stops nothing here: rows
+//! wait, [`lag`] grows, and they drain on its return. Several relays share the work.
+//!
+//! Order comes from `sequence`, a counter on the subject's own row raised under the lock that the
+//! caller holds anyway, never from ids or commit times, which are not commit order. A subject has
+//! at most one unconfirmed message, so a message that fails holds back its own subject and nobody
+//! else. A crash between confirmation and bookkeeping publishes once more, under the same id.
+//!
+//! Deliberately absent: exactly-once delivery, which no broker gives; consumers drop ids they know.
+
+mod feed;
+mod health;
+mod housekeeping;
+mod lease;
+mod message;
+mod publisher;
+mod publishing;
+mod relay;
+mod store;
+mod topology;
+
+use std::sync::LazyLock;
+
+use sqlx::{PgConnection, PgPool};
+use thiserror::Error;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::saga::steps::StepError;
+
+pub use feed::{Feed, FeedError, Position, Published};
+
+pub use health::{RelayHealth, RelayReport, RelayState};
+
+pub use message::{Message, Outgoing};
+
+pub use publisher::{Accepted, Embedded, Publisher, PublisherState, Rejection};
+
+pub use relay::{Relay, RelaySettings};
+
+pub use topology::{DeclaredTopologies, Standing};
+
+/// An AMQP routing key is a short string.
+pub const ROUTING_KEY_BYTES: usize = 255;
+
+/// Raised when this process has committed something to publish: latency only, polling finds it.
+static WRITTEN: LazyLock<watch::Sender<u64>> = LazyLock::new(|| watch::Sender::new(0));
+
+/// Why messages were not written.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// No broker can route it: an AMQP routing key has at most 255 bytes. Trying again is useless.
+    #[error("the routing key of {kind} has {bytes} bytes; {ROUTING_KEY_BYTES} are allowed")]
+    RoutingKey {
+        /// What the message says.
+        kind: String,
+        /// The length of its routing key.
+        bytes: usize,
+    },
+    /// The database's; a sequence that the subject has used already is one, too.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+impl From<PublishError> for StepError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Database(error) => Self::Database(error),
+            refused @ PublishError::RoutingKey { .. } => Self::Broken(refused.to_string()),
+        }
+    }
+}
+
+/// Writes one message in the caller's transaction. 1 row operation, 1 round trip.
+pub async fn publish(tx: &mut PgConnection, message: &Message) -> Result<(), PublishError> {
+    publish_all(tx, std::slice::from_ref(message)).await
+}
+
+/// Writes messages in the caller's transaction. 1 row operation each, 1 round trip together.
+pub async fn publish_all(tx: &mut PgConnection, messages: &[Message]) -> Result<(), PublishError> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    for Message { kind, routing_key, .. } in messages {
+        if routing_key.len() > ROUTING_KEY_BYTES {
+            return Err(PublishError::RoutingKey { kind: kind.clone(), bytes: routing_key.len() });
+        }
+    }
+    Ok(store::insert(tx, messages).await?)
+}
+
+/// To be called after the commit of a transaction that published: relays of this process look at
+/// once instead of at their next poll (at most 1 s later). Losing the hint changes nothing.
+pub fn hint() {
+    WRITTEN.send_modify(|count| *count = count.wrapping_add(1));
+}
+
+/// What waits to be published.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lag {
+    /// Messages waiting, counted up to 10,000.
+    pub messages: i64,
+    /// Age in seconds of the oldest among those counted; 0 when nothing waits.
+    pub oldest_s: f64,
+    /// How many of those counted were refused or timed out at least once.
+    pub failing: i64,
+}
+
+/// A message that was not taken, and what it holds back.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub struct Failing {
+    /// See [`Message::subject`]. Its later messages wait, too.
+    pub subject: String,
+    /// See [`Message::sequence`].
+    pub sequence: i64,
+    /// See [`Message::id`].
+    pub message_id: Uuid,
+    /// See [`Message::kind`].
+    pub kind: String,
+    /// How often it was not taken.
+    pub tries: i32,
+    /// Why it was not taken the last time.
+    pub error: String,
+    /// Time in seconds since it was written.
+    pub age_s: f64,
+}
+
+/// The messages that were not taken, oldest first, at most `limit`. Reads at most 10,000 rows.
+///
+/// # Errors
+/// The database's.
+pub async fn failing(pool: &PgPool, limit: i64) -> Result<Vec<Failing>, sqlx::Error> {
+    store::failing(pool, limit).await
+}
+
+/// What somebody did not get of all that was published and is still kept.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FeedTroubles {
+    /// Messages of which a partner's queue did not take its copy.
+    pub refused: i64,
+    /// Time in seconds since the last of them.
+    pub refused_s_ago: Option<f64>,
+    /// What is known of the last of them.
+    pub refused_reason: Option<String>,
+    /// Messages set aside because nobody can be shown them.
+    pub unreadable: i64,
+    /// Shard, number and reason of the last of them.
+    pub unreadable_reason: Option<String>,
+}
+
+/// Counts what somebody did not get.
+///
+/// # Errors
+/// The database's.
+pub async fn feed_troubles(pool: &PgPool) -> Result<FeedTroubles, sqlx::Error> {
+    store::feed_troubles(pool).await
+}
+
+/// Measures what waits to be published. Reads at most 10,000 rows, oldest pages first.
+///
+/// # Errors
+/// The database's.
+pub async fn lag(pool: &PgPool) -> Result<Lag, sqlx::Error> {
+    store::lag(pool).await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! What one transition writes: plain data. [`crate::instance`] decides it, [`crate::store`] writes it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    base::{
+        json::{Json, Unstorable},
+        priority::Priority,
+        status::{Status, WaitingOn},
+    },
+    record::{notice::Tell, watch::NewWatch},
+};
+
+/// [`Start`] without its input.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) subject: String,
+    pub(crate) start_key: String,
+    pub(crate) priority: Priority,
+    pub(crate) tags: Option<String>,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) queue_key: Option<String>,
+}
+
+/// An instance that is about to be inserted.
+#[derive(Debug, Clone)]
+pub(crate) struct Birth {
+    pub(crate) name: &'static str,
+    pub(crate) commit: Commit,
+    pub(crate) options: Options,
+    pub(crate) parent: Option<Parent>,
+    /// The worker that drives it from birth on.
+    pub(crate) owner: Option<Uuid>,
+}
+
+/// Whose child an instance is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parent {
+    pub(crate) shard: i16,
+    pub(crate) id: Uuid,
+    /// The parent's step that starts it.
+    pub(crate) step_no: i32,
+    /// It keeps its undos for the parent, which is before its pivot.
+    pub(crate) holds: bool,
+}
+
+/// When an instance is to be woken.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Wake {
+    /// As it was: owner, timer and wake-up stay untouched.
+    Keep,
+    /// By nobody: it is being driven, waits for a signal or an operator, or has ended.
+    Never,
+    /// At once, by whoever has room.
+    Now,
+    /// For the next attempt.
+    Retry(Duration),
+    /// To ask whether a late effect came.
+    Settle(Duration),
+    /// When its timer fires.
+    Timer { delay: Duration, asleep: bool },
+    /// When the timer fires that is armed already.
+    Armed,
+    /// By nobody; a timer that is armed stays so.
+    Hold,
+}
+
+impl Wake {
+    /// After how long it is due, if it is.
+    pub(crate) fn delay(&self) -> Option<Duration> {
+        match self {
+            Self::Keep | Self::Never | Self::Armed | Self::Hold => None,
+            Self::Now => Some(Duration::ZERO),
+            Self::Retry(delay) | Self::Settle(delay) | Self::Timer { delay, .. } => Some(*delay),
+        }
+    }
+
+    /// (mode for the statement, delay in milliseconds).
+    pub(crate) fn encode(&self) -> (i16, i64) {
+        let ms = |delay: &Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
+        match self {
+            Self::Keep => (0, 0),
+            Self::Never => (1, 0),
+            Self::Now => (2, 0),
+            Self::Retry(delay) => (2, ms(delay)),
+            Self::Settle(delay) | Self::Timer { delay, .. } => (3, ms(delay)),
+            Self::Armed => (4, 0),
+            Self::Hold => (5, 0),
+        }
+    }
+}
+
+/// One row for `saga.journal`.
+#[derive(Debug, Clone)]
+pub(crate) struct JournalRow {
+    pub(crate) seq: i32,
+    pub(crate) kind: &'static str,
+    pub(crate) event: Option<Json>,
+    pub(crate) step_no: Option<i32>,
+    pub(crate) attempt: Option<i16>,
+    pub(crate) started_at: Option<DateTime<Utc>>,
+    pub(crate) next: Option<Json>,
+    pub(crate) undo: Option<Json>,
+}
+
+/// A new ledger row.
+#[derive(Debug, Clone)]
+pub(crate) struct Intent {
+    pub(crate) step_no: i32,
+    pub(crate) kind: &'static str,
+    pub(crate) amount: Option<(String, String)>,
+}
+
+/// What became of a ledger row.
+#[derive(Debug, Clone)]
+pub(crate) struct Settle {
+    pub(crate) step_no: i32,
+    pub(crate) status: &'static str,
+    /// The provider's: of the effect, or of its taking back.
+    pub(crate) reference: Option<String>,
+}
+
+/// The new row of one instance, with everything that goes with it.
+#[derive(Debug, Clone)]
+pub(crate) struct Commit {
+    pub(crate) shard: i16,
+    pub(crate) id: Uuid,
+    pub(crate) epoch: i32,
+    /// The seq that the row must still have.
+    pub(crate) seq: i32,
+    pub(crate) new_seq: i32,
+    pub(crate) status: Status,
+    pub(crate) waiting_on: Option<WaitingOn>,
+    pub(crate) state: Json,
+    pub(crate) pending: Json,
+    pub(crate) undos: Json,
+    pub(crate) reason: Option<Json>,
+    pub(crate) past_pivot: bool,
+    pub(crate) attempt: i16,
+    pub(crate) answers: i16,
+    pub(crate) unsettled: bool,
+    pub(crate) kept: i16,
+    pub(crate) last_error: Option<String>,
+    pub(crate) wake: Wake,
+    /// The owner lets go of it.
+    pub(crate) release: bool,
+    /// It has ended, or waits at its end for its parent.
+    pub(crate) ended: bool,
+    /// The version of its saga whose data this is.
+    pub(crate) version: i16,
+    /// Never empty; more than one only for a chain of tx steps, which commits alone.
+    pub(crate) journal: Vec<JournalRow>,
+    pub(crate) settle: Option<Settle>,
+    /// Steps whose effects were taken back by tx undos; written by [`crate::store::family::write_own`].
+    pub(crate) undone: Vec<i32>,
+    /// Early signals that it took, by id; written by [`crate::store::family::write_own`].
+    pub(crate) taken: Vec<String>,
+    /// It refuses the signals that are kept for it: it unwinds or has ended, and takes none any more.
+    pub(crate) refuses_kept: bool,
+    pub(crate) intent: Option<Intent>,
+    /// A person should see it.
+    pub(crate) tell: Option<Tell>,
+    /// An effect that was given up, but may still come.
+    pub(crate) watch: Option<NewWatch>,
+    /// Such a commit is written by [`crate::store::family::write_own`], in a transaction of its own or the caller's.
+    pub(crate) family: Option<Box<Family>>,
+}
+
+impl Commit {
+    pub(crate) fn gives_birth(&self) -> bool {
+        self.family.as_ref().is_some_and(|family| !family.births.is_empty())
+    }
+
+    /// Can all of it be written, and what it does to others?
+    ///
+    /// # Errors
+    /// What cannot, and why.
+    pub(crate) fn check_storable(&self) -> Result<(), Unstorable> {
+        let row = [Some(&self.state), Some(&self.pending), Some(&self.undos), self.reason.as_ref()];
+        let journal = self.journal.iter();
+        let journal = journal.flat_map(|row| [&row.event, &row.next, &row.undo]).flatten();
+        for json in row.into_iter().flatten().chain(journal) {
+            json.text()?;
+        }
+        let births = self.family.iter().flat_map(|family| &family.births);
+        births.map(|birth| &birth.commit).try_for_each(Self::check_storable)?;
+        self.watch.iter().try_for_each(NewWatch::check_storable)
+    }
+
+    /// Does it show that driving the instance does not end the process? A step or undo was settled; a mere attempt was not.
+    pub(crate) fn clears(&self) -> bool {
+        let settled = ["outcome", "tx", "timer", "undo", "settled", "children"];
+        self.journal.iter().any(|row| settled.contains(&row.kind))
+    }
+}
+
+/// What a commit does to other instances than its own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Family {
+    /// Its children, or the instance that goes on in its place.
+    pub(crate) births: Vec<Birth>,
+    /// Its place is taken by the one birth.
+    pub(crate) succeeded: bool,
+    /// It waits for its children.
+    pub(crate) joins: bool,
+    /// It will not take its children back any more.
+    pub(crate) lets_go: bool,
+}
+
+impl Family {
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.births.is_empty() || self.joins || self.lets_go
+    }
+}

@@ -1,0 +1,8 @@
+//! Where an application meets a worker: registering sagas, running a worker until it is told to stop, running one in quarantine.
+//!
+//! It starts every loop of [`crate::worker`] and [`crate::upkeep`], and may use all rooms but [`crate::testing`].
+
+pub(crate) mod explored;
+pub mod quarantine;
+pub(crate) mod registry;
+pub(crate) mod work;

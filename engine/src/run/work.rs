@@ -1,0 +1,179 @@
+//! Running a worker: from one lease row to its end, with everything that runs beside its drivers.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    database::{in_time, trouble::Trouble},
+    saga::terms::Retry,
+    store::commit::Mode,
+    upkeep::{partitions, pause, retain, round},
+    worker::{
+        claim,
+        config::{Retention, Sentence, WorkerConfig},
+        engine::Engine,
+        held::Penned,
+        lane::{Lane, is_transient},
+        lease, quarantine,
+        shift::{Opening, Shift},
+    },
+};
+
+/// How long is waited before another shift is begun after one that could not begin.
+const AGAIN: Retry = Retry { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
+
+/// Runs a worker until `shutdown` resolves, then drains it: attempts in flight finish, everything else is released.
+///
+/// # Errors
+/// When the database refuses the first shift for good, for example because it has no tables. A database that is away is waited for, at
+/// the start as later.
+pub async fn work(
+    engine: Engine,
+    config: WorkerConfig,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), sqlx::Error> {
+    let stop = CancellationToken::new();
+    let ended = stop.clone();
+    let waiter = tokio::spawn(async move {
+        shutdown.await;
+        ended.cancel();
+    });
+    let trouble = Trouble::new("the worker cannot begin its shift; trying again");
+    let (mut is_first, mut failed) = (true, 0);
+    let ended = loop {
+        // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
+        match shift(&engine, &config, stop.child_token(), None, &trouble).await {
+            Ok(()) => (is_first, failed) = (false, 0),
+            Err(sqlx::Error::Database(refusal)) if is_first && !is_transient(refusal.as_ref()) => {
+                break Err(sqlx::Error::Database(refusal));
+            }
+            Err(error) => {
+                trouble.begin_with(&error);
+                failed += 1;
+                stop.run_until_cancelled(tokio::time::sleep(AGAIN.delay(failed))).await;
+            }
+        }
+        if stop.is_cancelled() {
+            break Ok(());
+        }
+    };
+    waiter.abort();
+    ended
+}
+
+/// From one lease row to its end. A quarantined worker drives what its `sentence` says and nothing else.
+pub(crate) async fn shift(
+    engine: &Engine,
+    config: &WorkerConfig,
+    stop: CancellationToken,
+    sentence: Option<Sentence>,
+    trouble: &Trouble,
+) -> Result<(), sqlx::Error> {
+    let tasks = TaskTracker::new();
+    let (incoming, handed) = mpsc::unbounded_channel();
+    let handed = Arc::new(Mutex::new(handed));
+    let (pen, suspects) = mpsc::unbounded_channel();
+    let worker_id = Uuid::now_v7();
+    let contact = lease::register(engine, config, worker_id).await?;
+    let paused =
+        in_time(pause::paused(engine.pool())).await?.into_iter().map(|one| one.name).collect();
+    let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
+    // Lanes outlive the drain: the last commits go through them.
+    let drained = CancellationToken::new();
+    let lanes = (0..config.lanes.max(1))
+        .map(|_| Lane::start(engine.pool().clone(), mode, &tasks, drained.clone()))
+        .collect();
+    let one_step = sentence.is_some();
+    let opening =
+        Opening { worker_id, contact, paused, lanes, incoming, pen, one_step, stop: stop.clone() };
+    let shift = Shift::open(engine, config, opening);
+    engine.begin_shift(&shift);
+    trouble.end();
+    tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun its shift");
+    let loops = Loops::start(&shift, config, sentence, suspects);
+    let running = async {
+        crate::worker::backend::run(shift.clone(), handed.clone(), config.drain).await;
+        stop.cancel();
+    };
+    let stopping = async {
+        stop.cancelled().await;
+        tokio::time::Instant::now() + config.drain
+    };
+    let ((), until) = tokio::join!(running, stopping);
+    engine.end_shift(&shift);
+    loops.end(&shift, &handed, until).await;
+    drained.cancel();
+    lease::sign_off(&shift).await;
+    tracing::info!(%worker_id, "the worker has ended its shift");
+    Ok(())
+}
+
+/// What runs beside the drivers as long as a shift lasts.
+struct Loops {
+    renewing: JoinHandle<()>,
+    listening: JoinHandle<()>,
+    housekeeping: JoinHandle<()>,
+    claiming: JoinHandle<()>,
+    rounding: Option<JoinHandle<()>>,
+    penning: Option<JoinHandle<()>>,
+}
+
+async fn housekeeping(shift: Arc<Shift>, retention: Retention) {
+    tokio::join!(partitions::run(shift.clone()), retain::run(shift, retention));
+}
+
+impl Loops {
+    fn start(
+        shift: &Arc<Shift>,
+        config: &WorkerConfig,
+        sentence: Option<Sentence>,
+        suspects: mpsc::UnboundedReceiver<Penned>,
+    ) -> Self {
+        let each = || shift.clone();
+        Self {
+            renewing: tokio::spawn(lease::renew(each(), config.lease)),
+            listening: tokio::spawn(claim::listen(each())),
+            housekeeping: tokio::spawn(housekeeping(each(), config.retention)),
+            rounding: sentence.is_none().then(|| tokio::spawn(round::run(each(), config.poll))),
+            claiming: match sentence {
+                Some(sentence) => tokio::spawn(claim::suspects(each(), sentence)),
+                None => tokio::spawn(claim::run(each(), config.poll)),
+            },
+            penning: config
+                .quarantine
+                .clone()
+                .map(|quarantine| tokio::spawn(quarantine::run(each(), quarantine, suspects))),
+        }
+    }
+
+    /// The shift stops; the lease is renewed until its drivers, here and in quarantine, are done.
+    async fn end(
+        self,
+        shift: &Arc<Shift>,
+        handed: &crate::worker::held::Handed,
+        until: tokio::time::Instant,
+    ) {
+        self.listening.abort();
+        self.housekeeping.abort();
+        // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
+        let _ = self.claiming.await;
+        if let Some(rounding) = self.rounding {
+            let _ = rounding.await;
+        }
+        shift.drained(handed, until).await;
+        if let Some(mut penning) = self.penning
+            && tokio::time::timeout_at(until, &mut penning).await.is_err()
+        {
+            // Its child is killed with it; what that held is left to its lease.
+            penning.abort();
+        }
+        self.renewing.abort();
+    }
+}

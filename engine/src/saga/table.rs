@@ -1,0 +1,159 @@
+//! What the table of a saga's steps says: the pure half, which the engine records and [`crate::testing::explore`] looks at, and the half that
+//! does the steps. [`crate::steps!`] writes both; nobody implements them by hand.
+
+use std::future::Future;
+
+use sqlx::PgConnection;
+
+use crate::saga::{
+    Done, Payload,
+    steps::{Key, Outcome, Probe, StepError, Undoing, Undone},
+    terms::Terms,
+};
+
+/// Where a step is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// In the transition's own transaction.
+    Tx,
+    /// Outside any transaction, by a call.
+    Call,
+}
+
+/// How a step is taken back, with the name of the method that does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayBack {
+    /// By this method, in a transaction.
+    InTx(&'static str),
+    /// By this method, outside any transaction.
+    ByCall(&'static str),
+    /// Nothing is to be taken back.
+    Nothing,
+    /// The saga only goes forward after this step.
+    Pivot,
+}
+
+/// The steps of a saga, made by [`crate::steps!`]: what its table says about each.
+pub trait StepTable: Payload {
+    /// What the steps answer.
+    type Event: Payload;
+    /// Why they are taken back.
+    type Reason: Payload;
+    /// What a caller does in the transaction that starts an instance ([`crate::saga::To::caller_did`]).
+    type CallerStep: Payload;
+
+    /// Is it a tx step or a call?
+    fn kind(&self) -> Kind;
+
+    /// Does a probe settle its unknown outcome? Otherwise the call is repeated under its key.
+    fn has_probe(&self) -> bool;
+
+    /// How it is taken back.
+    fn way_back(&self) -> WayBack;
+
+    /// The terms of a call.
+    fn terms(&self) -> Terms;
+
+    /// The terms of its undo, if that is a call.
+    fn undo_terms(&self) -> Terms;
+
+    /// How what the caller did is taken back.
+    fn caller_way_back(step: &Self::CallerStep) -> WayBack;
+
+    /// The terms of that undo, if it is a call.
+    fn caller_undo_terms(step: &Self::CallerStep) -> Terms;
+}
+
+/// The steps of this table can be done by a value of type `I`: it implements the trait that the table names after `done by`.
+pub trait DoneBy<I>: StepTable {
+    /// Takes the row locks of a chain before its first step runs.
+    fn lock(
+        by: &I,
+        tx: &mut PgConnection,
+        subject: &str,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Runs a tx step.
+    fn run(
+        &self,
+        by: &I,
+        tx: &mut PgConnection,
+    ) -> impl Future<Output = Result<Self::Event, StepError>> + Send;
+
+    /// Makes one attempt at a call.
+    fn call(&self, by: &I, key: &Key) -> impl Future<Output = Outcome<Self::Event>> + Send;
+
+    /// Asks what became of an attempt.
+    fn probe(&self, by: &I, key: &Key) -> impl Future<Output = Probe<Self::Event>> + Send;
+
+    /// Takes a step back in a transaction.
+    fn undo_in_tx(
+        done: &Done<Self>,
+        by: &I,
+        tx: &mut PgConnection,
+        undoing: &Undoing<Self::Reason>,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Takes a step back by a call.
+    fn undo_by_call(
+        done: &Done<Self>,
+        by: &I,
+        undoing: &Undoing<Self::Reason>,
+    ) -> impl Future<Output = Undone> + Send;
+}
+
+impl<T: StepTable> Done<T> {
+    /// How it is taken back.
+    pub fn way_back(&self) -> WayBack {
+        match self {
+            Self::Step(step) => step.way_back(),
+            Self::Caller(step) => T::caller_way_back(step),
+        }
+    }
+
+    pub(crate) fn undo_terms(&self) -> Terms {
+        match self {
+            Self::Step(step) => step.undo_terms(),
+            Self::Caller(step) => T::caller_undo_terms(step),
+        }
+    }
+
+    /// The method that takes it back; empty if none does.
+    pub(crate) fn undo_name(&self) -> &'static str {
+        match self.way_back() {
+            WayBack::InTx(name) | WayBack::ByCall(name) => name,
+            WayBack::Nothing | WayBack::Pivot => "",
+        }
+    }
+}
+
+/// What the macros of this crate write into other crates.
+#[doc(hidden)]
+pub mod parts {
+    pub use sqlx::PgConnection;
+
+    use crate::saga::steps::{Cause, Outcome, Probe, StepError, Undone};
+
+    // What the dispatch answers for a step of another kind. The engine asks the table first, so it never comes here.
+
+    /// # Errors
+    /// Always.
+    pub fn not_in_tx<T>() -> Result<T, StepError> {
+        Err(StepError::Broken("its table does not do this in a transaction".to_owned()))
+    }
+
+    #[must_use]
+    pub fn not_a_call<E>() -> Outcome<E> {
+        Outcome::NotDone(Cause::new("its table does not do this by a call"))
+    }
+
+    #[must_use]
+    pub fn has_no_probe<E>() -> Probe<E> {
+        Probe::Unknown(Cause::new("its table names no probe for this step"))
+    }
+
+    #[must_use]
+    pub fn not_undone_by_call() -> Undone {
+        Undone::Impossible(Cause::new("its table does not take this back by a call"))
+    }
+}

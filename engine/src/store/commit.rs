@@ -1,0 +1,311 @@
+//! Making transitions durable: one statement for many instances, fenced by (epoch, seq).
+//!
+//! Row operations: 2 a member (update the instance, insert one journal row), 1 more for a declared effect and 1 more for
+//! settling it. Round trips and commits: 1 per batch. Who is not in the answer was not written at all: its row has another epoch
+//! or seq, or somebody holds its lock; the driver re-reads it.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    base::{build, json::JsonText, status::WaitingOn},
+    record::{commit::Commit, row::row_type},
+    store::{self, notice, watch},
+};
+
+/// What the statement does about its members' rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It leaves out whose row is locked: nobody holds up a batch.
+    Skipping,
+    /// It waits for the row (for a caller that holds the locks of its own transaction anyway).
+    Waiting,
+    /// Sabotage: no fence ([`crate::worker::config::WorkerConfig::hooks`]).
+    Unfenced,
+}
+
+/// Who was written: (id, epoch), since a batch may hold an instance's owner and the one it was taken from.
+pub(crate) type WrittenMembers = HashSet<(Uuid, i32)>;
+
+/// A member as the statement takes it: the row type `saga.transition`, with the first of its journal rows.
+#[derive(sqlx::Encode)]
+struct Member<'a> {
+    shard: i16,
+    saga_id: Uuid,
+    epoch: i32,
+    seq: i32,
+    new_seq: i32,
+    status: &'static str,
+    waiting_on: Option<&'static str>,
+    state: JsonText<'a>,
+    pending: JsonText<'a>,
+    undos: JsonText<'a>,
+    reason: Option<JsonText<'a>>,
+    past_pivot: bool,
+    attempt: i16,
+    answers: i16,
+    unsettled: bool,
+    kept: i16,
+    last_error: Option<&'a str>,
+    wake: i16,
+    delay_ms: i64,
+    release: bool,
+    ended: bool,
+    version: i16,
+    clears: bool,
+    settle_no: Option<i32>,
+    settle_status: Option<&'static str>,
+    settle_reference: Option<&'a str>,
+    intent_no: Option<i32>,
+    intent_kind: Option<&'static str>,
+    intent_amount: Option<&'a str>,
+    intent_currency: Option<&'a str>,
+    j_seq: i32,
+    j_kind: &'static str,
+    j_event: Option<JsonText<'a>>,
+    j_step_no: Option<i32>,
+    j_attempt: Option<i16>,
+    j_started_at: Option<DateTime<Utc>>,
+    j_next: Option<JsonText<'a>>,
+    j_undo: Option<JsonText<'a>>,
+}
+
+row_type!(Member, "saga.transition");
+
+impl<'a> Member<'a> {
+    fn of(commit: &'a Commit) -> Self {
+        let first = &commit.journal[0];
+        let (settle, intent) = (commit.settle.as_ref(), commit.intent.as_ref());
+        let amount = intent.and_then(|intent| intent.amount.as_ref());
+        let (wake, delay_ms) = commit.wake.encode();
+        Self {
+            shard: commit.shard,
+            saga_id: commit.id,
+            epoch: commit.epoch,
+            seq: commit.seq,
+            new_seq: commit.new_seq,
+            status: commit.status.as_str(),
+            waiting_on: commit.waiting_on.map(WaitingOn::as_str),
+            state: JsonText(&commit.state),
+            pending: JsonText(&commit.pending),
+            undos: JsonText(&commit.undos),
+            reason: commit.reason.as_ref().map(JsonText),
+            past_pivot: commit.past_pivot,
+            attempt: commit.attempt,
+            answers: commit.answers,
+            unsettled: commit.unsettled,
+            kept: commit.kept,
+            last_error: commit.last_error.as_deref(),
+            wake,
+            delay_ms,
+            release: commit.release,
+            ended: commit.ended,
+            version: commit.version,
+            clears: commit.clears(),
+            settle_no: settle.map(|settle| settle.step_no),
+            settle_status: settle.map(|settle| settle.status),
+            settle_reference: settle.and_then(|settle| settle.reference.as_deref()),
+            intent_no: intent.map(|intent| intent.step_no),
+            intent_kind: intent.map(|intent| intent.kind),
+            intent_amount: amount.map(|(amount, _)| amount.as_str()),
+            intent_currency: amount.map(|(_, currency)| currency.as_str()),
+            j_seq: first.seq,
+            j_kind: first.kind,
+            j_event: first.event.as_ref().map(JsonText),
+            j_step_no: first.step_no,
+            j_attempt: first.attempt,
+            j_started_at: first.started_at,
+            j_next: first.next.as_ref().map(JsonText),
+            j_undo: first.undo.as_ref().map(JsonText),
+        }
+    }
+}
+
+/// A further journal row of a commit: the row type `saga.entry`.
+#[derive(sqlx::Encode)]
+pub(crate) struct JournalEntry<'a> {
+    shard: i16,
+    saga_id: Uuid,
+    epoch: i32,
+    seq: i32,
+    kind: &'static str,
+    event: Option<JsonText<'a>>,
+    step_no: Option<i32>,
+    attempt: Option<i16>,
+    started_at: Option<DateTime<Utc>>,
+    next: Option<JsonText<'a>>,
+    undo: Option<JsonText<'a>>,
+}
+
+row_type!(JournalEntry, "saga.entry");
+
+/// The journal rows of these commits but the first `skipped` of each.
+pub(crate) fn entries<'a>(
+    commits: impl Iterator<Item = &'a Commit>,
+    skipped: usize,
+) -> Vec<JournalEntry<'a>> {
+    commits
+        .flat_map(|commit| commit.journal[skipped..].iter().map(move |row| (commit, row)))
+        .map(|(commit, row)| JournalEntry {
+            shard: commit.shard,
+            saga_id: commit.id,
+            epoch: commit.epoch,
+            seq: row.seq,
+            kind: row.kind,
+            event: row.event.as_ref().map(JsonText),
+            step_no: row.step_no,
+            attempt: row.attempt,
+            started_at: row.started_at,
+            next: row.next.as_ref().map(JsonText),
+            undo: row.undo.as_ref().map(JsonText),
+        })
+        .collect()
+}
+
+/// Writes the members whose fence holds and whose row nobody else has locked; answers who they are.
+///
+/// Round trips: 1, and 1 more each when a member tells a person something, leaves an effect to be watched or refuses kept signals: the
+/// caller then needs a transaction ([`is_one_statement`]).
+///
+/// Members are locked in id order inside the statement; the fence is tested in that same part, so a member is either written with
+/// its journal and ledger or not at all.
+///
+/// # Errors
+/// The statement failed as a whole: nothing was written, or (connection lost) nobody knows.
+pub(crate) async fn write(
+    tx: &mut PgConnection,
+    batch: &[Commit],
+    mode: Mode,
+) -> Result<WrittenMembers, sqlx::Error> {
+    let mut members = batch.iter().map(Member::of).collect::<Vec<_>>();
+    members.sort_unstable_by_key(|member| member.saga_id);
+    let statement = match mode {
+        Mode::Skipping => COMMIT_SKIPPING,
+        Mode::Waiting => COMMIT_WAITING,
+        Mode::Unfenced => COMMIT_UNFENCED,
+    };
+    let written = sqlx::query_as::<_, (Uuid, i32)>(statement)
+        .bind(members)
+        .bind(entries(batch.iter(), 1))
+        .bind(build::made_at())
+        .fetch_all(&mut *tx)
+        .await?;
+    let written = written.into_iter().collect();
+    write_rare(tx, batch, &written).await?;
+    Ok(written)
+}
+
+/// What members have beside their rows, which is rare.
+async fn write_rare(
+    tx: &mut PgConnection,
+    batch: &[Commit],
+    written: &WrittenMembers,
+) -> Result<(), sqlx::Error> {
+    let those = |has: fn(&Commit) -> bool| {
+        let members = batch.iter().filter(|c| has(c) && written.contains(&(c.id, c.epoch)));
+        members.collect::<Vec<_>>()
+    };
+    let telling = those(|commit| commit.tell.is_some());
+    if !telling.is_empty() {
+        notice::insert(&mut *tx, &telling).await?;
+    }
+    let watching = those(|commit| commit.watch.is_some());
+    if !watching.is_empty() {
+        watch::insert(&mut *tx, &watching).await?;
+    }
+    let refusing = those(|commit| commit.refuses_kept);
+    if !refusing.is_empty() {
+        store::refuse_kept_signals(tx, &refusing).await?;
+    }
+    Ok(())
+}
+
+/// Is the batch written by one statement, which is a transaction by itself?
+pub(crate) fn is_one_statement(batch: &[Commit]) -> bool {
+    batch
+        .iter()
+        .all(|commit| commit.tell.is_none() && commit.watch.is_none() && !commit.refuses_kept)
+}
+
+macro_rules! commit_sql {
+    ($name:literal, $fence:literal, $lock:literal) => {
+        concat!(
+            "-- name: ",
+            $name,
+            "
+with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
+fenced as materialized (
+    -- The members come, and are locked, in the order of the array. A lock of the join itself would carry each whole member twice more.
+    select m.*, i.queued from unnest($1::saga.transition[]) m cross join lateral (
+        select i.queued from saga.instance i where i.shard = m.shard and i.saga_id = m.saga_id ",
+            $fence,
+            "
+        for no key update ",
+            $lock,
+            ") i
+),
+written as (
+    update saga.instance i set
+        seq = f.new_seq, status = f.status, state = f.state, pending = f.pending, undos = f.undos,
+        reason = f.reason, past_pivot = f.past_pivot, attempt = f.attempt, unknowns = f.unknowns,
+        unsettled = f.unsettled, kept = f.kept, last_error = f.last_error,
+        waiting_on = case when q.queued and f.status = 'running' then 'worker' when f.wake = 0 then i.waiting_on
+            else f.waiting_on end,
+        owner = case when f.release then null else i.owner end,
+        wake_at = case when q.queued then null when f.wake = 0 then i.wake_at when f.wake in (1, 5) then null
+            when f.wake = 4 then i.timer_at else c.now + f.delay_ms * interval '1 ms' end,
+        timer_at = case when f.wake in (0, 4, 5) then i.timer_at when f.wake = 3 then c.now + f.delay_ms * interval '1 ms' end,
+        ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
+        queued = q.queued, suspect = i.suspect and not f.clears, build = $3,
+        deaths = case when f.clears then 0 else i.deaths end, updated_at = c.real,
+        -- Since the first failed attempt at the step that it tries now: a settled step is another one.
+        failing_since = case when f.attempt = 0 then null when i.attempt = 0 or f.clears then c.now
+            else coalesce(i.failing_since, c.now) end,
+        slow = i.slow and f.attempt > 0 and not f.clears
+    from fenced f, clock c, lateral (
+        -- Only its turn, or unwinding, takes it out of its queue.
+        select f.queued and f.status in ('running', 'paused', 'stuck') as queued) q
+    where i.shard = f.shard and i.saga_id = f.saga_id
+    returning i.saga_id, f.epoch
+),
+settled as (
+    update saga.effect e set status = f.settle_status, settled_at = c.real,
+        reference = case when f.settle_status = 'undone' then e.reference else coalesce(f.settle_reference, e.reference) end,
+        undo_reference = case when f.settle_status = 'undone' then f.settle_reference else e.undo_reference end
+    from fenced f, clock c
+    where f.settle_no is not null and e.shard = f.shard and e.saga_id = f.saga_id and e.step_no = f.settle_no
+),
+intended as (
+    insert into saga.effect (shard, saga_id, step_no, kind, amount, currency, status, at)
+    select f.shard, f.saga_id, f.intent_no, f.intent_kind, f.intent_amount::numeric, f.intent_currency, 'intent', c.real
+    from fenced f, clock c where f.intent_no is not null
+),
+journalled as (
+    insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, attempt, started_at, next, undo, epoch)
+    select f.shard, f.saga_id, f.j_seq, c.real, f.j_kind, f.j_event, f.j_step_no, f.j_attempt, f.j_started_at,
+        f.j_next, f.j_undo, f.epoch
+    from fenced f, clock c
+    union all
+    select f.shard, f.saga_id, j.seq, c.real, j.kind, j.event, j.step_no, j.attempt, j.started_at, j.next,
+        j.undo, f.epoch
+    from clock c, unnest($2::saga.entry[]) j join fenced f on f.saga_id = j.saga_id and f.epoch = j.epoch
+)
+select saga_id, epoch from written"
+        )
+    };
+}
+
+macro_rules! fenced_sql {
+    ($name:literal, $lock:literal) => {
+        commit_sql!($name, "and i.epoch = m.epoch and i.seq = m.seq", $lock)
+    };
+}
+
+const COMMIT_SKIPPING: &str = fenced_sql!("commit transitions", "skip locked");
+
+const COMMIT_WAITING: &str = fenced_sql!("commit own transition", "");
+
+const COMMIT_UNFENCED: &str = commit_sql!("commit without a fence", "", "skip locked");

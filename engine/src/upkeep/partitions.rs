@@ -1,0 +1,97 @@
+//! The journal's partitions, one a day, made a week ahead by a task that holds nobody up.
+//!
+//! A row whose day has no partition lies in the default partition, where it serves as well; it is moved when the partition is made.
+//! Somebody who has locked the journal, such as a backup, makes this task wait and nobody else.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::NaiveDate;
+use sqlx::PgPool;
+
+use crate::{
+    database::{Waits, connect, trouble::Trouble, within},
+    worker::{lane::is_transient, shift::Shift},
+};
+
+/// How often a worker looks whether a partition is missing.
+const EVERY: Duration = Duration::from_secs(3_600);
+
+/// Before the first new try.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Before a further one, at most.
+const LATER: Duration = Duration::from_secs(60);
+
+/// How long the server may take to make one, with what it has to move.
+const ONE: Duration = Duration::from_secs(62);
+
+/// Missing among the next seven days, or with rows in the default partition.
+const MISSING: &str = "-- name: days without a journal partition
+with stray as (
+    select distinct (at at time zone 'UTC')::date as day
+    from (select at from only saga.journal_default limit 20001) sample
+),
+ahead as (
+    select (clock_timestamp() at time zone 'UTC')::date + n as day from generate_series(0, 7) as n
+)
+select day from (select day from stray union select day from ahead) wanted
+where to_regclass(format('saga.journal_%s', to_char(day, 'YYYYMMDD'))) is null
+order by day";
+
+/// Looks at once and then every hour until aborted; what could not be made is tried again, ever more rarely.
+pub(crate) async fn run(shift: Arc<Shift>) {
+    let trouble = Trouble::new(
+        "the journal's partitions cannot be made ahead at the moment; trying again until they are",
+    );
+    let full = Trouble::new("no partition can be attached; move the rows of these days by hand");
+    let mut wait = SOON;
+    loop {
+        match make_missing(&shift.pool, &full).await {
+            Ok(()) => {
+                trouble.end();
+                wait = SOON;
+                tokio::time::sleep(EVERY).await;
+            }
+            Err(error) => {
+                trouble.begin_with(&error);
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(LATER);
+            }
+        }
+    }
+}
+
+/// Makes each in a transaction of its own. The first that cannot be made for now does not keep the others from being made.
+async fn make_missing(pool: &PgPool, full: &Trouble) -> Result<(), sqlx::Error> {
+    let mut connection =
+        connect(pool.connect_options().as_ref().clone(), Waits::HOUSEKEEPING).await?;
+    let looking = sqlx::query_scalar(MISSING).fetch_all(&mut connection);
+    let missing: Vec<NaiveDate> = within(ONE, looking).await?;
+    let (mut busy, mut is_full) = (None, false);
+    for day in missing {
+        let making = sqlx::query_scalar(
+            "-- name: make journal partition\nselect saga.make_journal_partition($1)",
+        )
+        .bind(day)
+        .fetch_one(&mut connection);
+        match within::<String, sqlx::Error>(ONE, making).await {
+            Ok(done) if done == "full" => {
+                is_full = true;
+                let why = format_args!(
+                    "the journal's default partition holds more than 20,000 rows of {day}"
+                );
+                full.begin(&why);
+            }
+            // Made, there, or being made by another worker, which looks again as this one does.
+            Ok(_) => {}
+            Err(sqlx::Error::Database(error)) if is_transient(error.as_ref()) => {
+                busy = Some(sqlx::Error::Database(error));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if !is_full {
+        full.end();
+    }
+    busy.map_or(Ok(()), Err)
+}

@@ -1,0 +1,119 @@
+//! Pausing a saga: none of its instances is driven until it is resumed.
+//!
+//! A pause is durable and holds for every worker: each sees it within a second (at once where it is notified). Instances that are due are
+//! not claimed; those that are being driven stop at the next step boundary, so an attempt in flight is settled first. Everything that
+//! comes from outside goes on: starts, signals, ticks of schedules, cancellations and deadlines decide, what they decide waits. Queued
+//! instances are not admitted. An instance of a paused saga waits on `worker`.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, PgPool};
+
+use crate::{
+    base::id::shard_of,
+    store::wake::{ROUND, WAKE_CHANNEL},
+    worker::engine::Engine,
+};
+
+/// Why a saga could not be paused or resumed.
+#[derive(Debug, thiserror::Error)]
+pub enum PauseError {
+    /// This engine has no saga of that name.
+    #[error("{0} is not registered with this engine")]
+    Unknown(String),
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// A saga that is paused.
+#[derive(Debug, Clone, FromRow)]
+pub struct Paused {
+    /// The saga.
+    pub name: String,
+    /// Since when, in real time.
+    pub paused_at: DateTime<Utc>,
+    /// By whom.
+    pub paused_by: String,
+    /// What for.
+    pub why: String,
+}
+
+impl Engine {
+    /// Pauses a saga of this engine with the caller's commit; false if it is paused already (who paused it first, and why, stands).
+    ///
+    /// Round trips: 1.
+    ///
+    /// # Errors
+    /// [`PauseError`].
+    pub async fn pause(
+        &self,
+        tx: &mut PgConnection,
+        name: &str,
+        by: &str,
+        why: &str,
+    ) -> Result<bool, PauseError> {
+        self.kind(name).ok_or_else(|| PauseError::Unknown(name.to_owned()))?;
+        let paused = sqlx::query(
+            "-- name: pause saga
+            with paused as (
+                insert into saga.kind_pause (shard, name, paused_at, paused_by, why)
+                values ($1, $2, clock_timestamp(), $3, $4)
+                on conflict (shard, name) where resumed_at is null do nothing
+                returning 1
+            )
+            select pg_notify($5, $6) from paused",
+        )
+        .bind(shard_of(name))
+        .bind(name)
+        .bind(by)
+        .bind(why)
+        .bind(WAKE_CHANNEL)
+        .bind(ROUND)
+        .execute(tx)
+        .await?;
+        Ok(paused.rows_affected() == 1)
+    }
+
+    /// Resumes a saga with the caller's commit; false if it is not paused. What became due meanwhile is due at once. Round trips: 1.
+    ///
+    /// # Errors
+    /// [`PauseError`].
+    pub async fn resume(
+        &self,
+        tx: &mut PgConnection,
+        name: &str,
+        by: &str,
+    ) -> Result<bool, PauseError> {
+        self.kind(name).ok_or_else(|| PauseError::Unknown(name.to_owned()))?;
+        let resumed = sqlx::query(
+            "-- name: resume saga
+            with resumed as (
+                update saga.kind_pause set resumed_at = clock_timestamp(), resumed_by = $3
+                where shard = $1 and name = $2 and resumed_at is null
+                returning 1
+            )
+            select pg_notify($4, $5) from resumed",
+        )
+        .bind(shard_of(name))
+        .bind(name)
+        .bind(by)
+        .bind(WAKE_CHANNEL)
+        .bind(ROUND)
+        .execute(tx)
+        .await?;
+        Ok(resumed.rows_affected() == 1)
+    }
+}
+
+/// The sagas that are paused now, with who did it and why. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn paused(pool: &PgPool) -> Result<Vec<Paused>, sqlx::Error> {
+    sqlx::query_as(
+        "-- name: inspect paused
+        select name, paused_at, paused_by, why from saga.kind_pause where resumed_at is null order by name",
+    )
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,124 @@
+//! The apalis side: a [`Backend`] of its own that hands out leased instances, run by `Monitor` under tower layers.
+//!
+//! apalis schedules, isolates panics and drains at shutdown; what an instance's position is, and who may move it, is decided by
+//! Postgres alone. Losing a task here loses nothing: the row stays owned and the sweep finds it.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use apalis::{
+    layers::WorkerBuilderExt as _,
+    prelude::{Monitor, WorkerBuilder},
+};
+use apalis_core::{
+    backend::{Backend, BackendConfig, finalize::Ephemeral},
+    task::{Task, task_id::RandomId},
+    worker::context::WorkerContext,
+};
+use tower::layer::util::Identity;
+
+use crate::worker::{
+    held::{Handed, Held},
+    shift::Shift,
+};
+
+/// Hands out the instances that this process holds.
+struct Leases {
+    shift: Arc<Shift>,
+    handed: Handed,
+    next: Option<Held>,
+}
+
+impl Drop for Leases {
+    /// What was ready and never asked for is handed on.
+    fn drop(&mut self) {
+        if let Some(held) = self.next.take() {
+            self.shift.hand(held);
+        }
+    }
+}
+
+impl Backend for Leases {
+    type Task = Task<Held>;
+    type Error = Infallible;
+
+    fn poll_ready(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
+        if self.next.is_none() {
+            let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+            match handed.poll_recv(cx) {
+                Poll::Ready(Some(held)) => self.next = Some(held),
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_next(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Option<Result<Self::Task, Infallible>>> {
+        match self.next.take() {
+            Some(held) => Poll::Ready(Some(Ok(Task::new(held)))),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_close(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &WorkerContext,
+    ) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl BackendConfig for Leases {
+    type Args = Held;
+    type Id = RandomId;
+    type Kind = Ephemeral;
+    type Config = ();
+    type Layer = Identity;
+
+    fn config(&self) -> &() {
+        &()
+    }
+
+    fn middleware(&mut self, _: &mut WorkerContext) -> Identity {
+        Identity::new()
+    }
+}
+
+/// Runs the Monitor until the shift stops, then lets what is in flight finish for at most `drain`.
+pub(crate) async fn run(shift: Arc<Shift>, handed: Handed, drain: Duration) {
+    let stop = shift.stop.clone();
+    let name = format!("saga-{}", shift.worker_id);
+    let monitor = Monitor::new()
+        .register(move |restarts| {
+            let shift = shift.clone();
+            WorkerBuilder::new(format!("{name}-{restarts}"))
+                .backend(Leases { shift: shift.clone(), handed: handed.clone(), next: None })
+                .catch_panic()
+                // A task of its own per instance: apalis polls all its futures on one.
+                .build(move |held: Held| shift.begin(held))
+        })
+        .should_restart(|_, _| true)
+        .shutdown_timeout(drain);
+    let stopped = monitor
+        .run_with_signal(async move {
+            stop.cancelled().await;
+            Ok(())
+        })
+        .await;
+    if let Err(error) = stopped {
+        tracing::warn!(%error, "the worker did not drain in time; what is in flight is left to the lease");
+    }
+}

@@ -1,0 +1,86 @@
+//! Chains of tx steps and of tx undos: they share one transaction with the transition that follows from them.
+
+use std::{future::Future, panic::AssertUnwindSafe};
+
+use futures::FutureExt as _;
+use sqlx::PgConnection;
+
+use crate::{
+    base::{limits::CHAIN_STEPS, status::Status},
+    instance::{Instance, Pending, unwind::How},
+    saga::{Saga, steps::StepError},
+    store,
+    worker::perform::Performer,
+};
+
+/// Runs the pending tx step and all that follow from it, until the saga needs the outside, waits or ends.
+///
+/// Round trips: what `lock` and the steps take; 0 of its own.
+///
+/// # Errors
+/// The step's; the caller rolls back.
+pub(crate) async fn run<S: Saga, P: Performer<S>>(
+    steps: &P,
+    tx: &mut PgConnection,
+    instance: &mut Instance<S>,
+) -> Result<(), StepError> {
+    guarded(steps.lock(tx, &instance.subject)).await?;
+    let mut length = 0;
+    while let Pending::Run { no, step } = &instance.pending {
+        length += 1;
+        if length > CHAIN_STEPS {
+            return Err(StepError::Broken(format!("a chain of more than {CHAIN_STEPS} steps")));
+        }
+        let (no, step) = (*no, step.clone());
+        let event = guarded(steps.run(tx, &step)).await?;
+        instance.stepped(no, step, event)?;
+        if instance.status == Status::Unwinding {
+            // The same transaction takes back what it has just done.
+            undo(steps, tx, instance).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A panic of foreign code must not take the driver down with the instance it holds.
+pub(crate) async fn guarded<T>(
+    step: impl Future<Output = Result<T, StepError>>,
+) -> Result<T, StepError> {
+    AssertUnwindSafe(step)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(StepError::Broken("a tx step panicked".to_owned())))
+}
+
+/// Runs the trailing tx undos, last first; undoing the first step of all ends the instance.
+///
+/// Round trips: what `lock` and the undos take, and 1 if one of them takes an effect back.
+///
+/// # Errors
+/// The undo's; the caller rolls back.
+pub(crate) async fn undo<S: Saga, P: Performer<S>>(
+    steps: &P,
+    tx: &mut PgConnection,
+    instance: &mut Instance<S>,
+) -> Result<(), StepError> {
+    let Some(reason) = instance.reason.clone() else { return Ok(()) };
+    let mut locked = false;
+    let mut references = None;
+    while let Some(open) = instance.next_undo().filter(|open| open.how() == How::InTx).cloned() {
+        let Some(done) = open.done() else { break };
+        if !std::mem::replace(&mut locked, true) {
+            guarded(steps.lock(tx, &instance.subject)).await?;
+        }
+        if open.effect && references.is_none() {
+            references = Some(store::references(tx, instance.shard, instance.id).await?);
+        }
+        let written = references.as_ref().and_then(|known| known.get(&open.no));
+        // The answer that led here may be written by this very transaction, later.
+        let reference = instance.settled_reference(open.no).or(written).cloned();
+        let undoing = open.undoing(instance.id, reference, reason.clone());
+        guarded(steps.undo_in_tx(tx, done, &undoing)).await?;
+        instance.unstepped(&open);
+    }
+    instance.end_if_nothing_is_open();
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! Finding work: what is due, what the dead left, what this process owns but does not drive.
+//!
+//! Hints and notifications are for latency only; polling alone finds everything within [`crate::WorkerConfig::poll`].
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    base::id::shard_in,
+    database::{Listener, all_in_time, in_time, trouble::Trouble},
+    record::row::{Row, row_columns},
+    store::{
+        family, join, notice,
+        wake::{ROUND, WAKE_CHANNEL},
+    },
+    worker::{
+        config::Sentence,
+        due::{self, Frontier},
+        lane,
+        shift::Shift,
+        unknown, watch,
+    },
+};
+
+/// How often the sweep looks for orphans: a saga whose worker died goes on within a lease and this.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// How often, in parts of a lease, it looks for owners that have no lease at all.
+const LOOKS_A_LEASE: u32 = 3;
+
+/// How often it looks for what waits for a version that it knows.
+const TAKE_BACK: Duration = Duration::from_secs(5);
+
+// What was in flight is asked for by whoever drives it next.
+macro_rules! orphans {
+    ($name:literal, $which:literal, $owner:literal, $suspect:literal) => {
+        concat!(
+            "-- name: ",
+            $name,
+            "
+with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version)),
+orphan as materialized (
+    select i.shard, i.saga_id from saga.instance i
+    where ",
+            $which,
+            " and exists (select from known k where k.name = i.name and k.version >= i.version)
+    limit 64
+    for no key update skip locked
+)
+update saga.instance i
+set ",
+            $owner,
+            ", epoch = i.epoch + 1, waiting_on = 'worker', unsettled = i.unsettled or i.pending -> 'call' is not null,
+    -- An attempt may have begun after the late effects of an earlier one had been waited for.
+    timer_at = case when i.pending -> 'call' is not null then null else i.timer_at end, updated_at = clock_timestamp(),
+    suspect = ",
+            $suspect,
+            "
+from orphan o where i.shard = o.shard and i.saga_id = o.saga_id
+returning "
+        )
+    };
+}
+
+macro_rules! claim_orphans {
+    ($name:literal, $which:literal) => {
+        concat!(orphans!($name, $which, "owner = $1", "i.suspect"), row_columns!())
+    };
+}
+
+/// Due since their last commit, for whoever has room: before what came after it.
+const FREE_FROM_THE_DEAD: &str = concat!(
+    orphans!(
+        "free from the dead",
+        "i.owner = any($1)",
+        "owner = null, wake_at = saga.now() - (clock_timestamp() - i.updated_at)",
+        // A lease that began before the database did ran out because the database was away.
+        "i.suspect or exists (select from saga.worker w where w.worker_id = i.owner and not w.signed_off
+        and w.lease_until > pg_postmaster_start_time() + $4 * interval '1 ms')"
+    ),
+    "i.saga_id, i.epoch"
+);
+
+/// Workers that have died and still own something: whoever has signed off, an earlier process of a name ($2) that one process alone has, and,
+/// if this worker may judge ($3), everybody whose lease has run out.
+const DEAD: &str = "-- name: dead owners
+select w.worker_id from saga.worker w
+where w.lease_until < clock_timestamp() and w.worker_id <> $1 and (w.signed_off or w.name = $2 or $3)
+    and exists (select from saga.instance i where i.owner = w.worker_id)";
+
+/// Owners without a lease: an instance was started by a transaction that was open for so long that its worker's lease was forgotten meanwhile.
+/// One look into the index for each owner, however many instances it has.
+const WITHOUT_LEASE: &str = "-- name: owners without a lease
+with recursive owner as (
+    (select i.owner as id from saga.instance i where i.owner is not null order by i.owner limit 1)
+    union all
+    select (select i.owner from saga.instance i where i.owner > o.id order by i.owner limit 1)
+    from owner o where o.id is not null
+)
+select o.id from owner o
+where o.id is not null and not exists (select from saga.worker w where w.worker_id = o.id)";
+
+/// Rows of this process whose last commit is a while ago; who is driven is told apart in memory first ($4).
+const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)");
+
+/// What a quarantined worker is to drive ($4): its parent's ($5).
+const OF_THE_PARENT: &str =
+    claim_orphans!("claim suspects", "i.owner = $5 and i.shard = any($6) and i.saga_id = any($4)");
+
+/// What dead workers of that name ($4) held uncommitted.
+const OF_CHILDREN: &str = claim_orphans!(
+    "take suspects back",
+    "i.owner = any(select w.worker_id from saga.worker w where w.name = $4)"
+);
+
+/// Claims until the shift stops.
+pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
+    let mut connection: Option<PgConnection> = None;
+    let mut swept: Option<Instant> = None;
+    let mut looked: Option<Instant> = None;
+    let mut joined: Option<Instant> = None;
+    let mut taken_back: Option<Instant> = None;
+    let mut frontier = Frontier::start();
+    let trouble = Trouble::new("claiming fails; trying again");
+    while !shift.is_stopping() {
+        let round = async {
+            let open = lane::connect(&shift.pool, &mut connection).await?;
+            if taken_back.is_none_or(|at| at.elapsed() >= TAKE_BACK) {
+                let (names, versions) = shift.engine.known();
+                unknown::take_back(open, &names, &versions).await?;
+                taken_back = Some(Instant::now());
+            }
+            if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+                let every = shift.contact.lease() / LOOKS_A_LEASE;
+                let looks = looked.is_none_or(|at| at.elapsed() >= every);
+                sweep(&shift, open, looks).await?;
+                swept = Some(Instant::now());
+                looked = if looks { swept } else { looked };
+                frontier.restart();
+            }
+            let child_ended = shift.child_ended.swap(false, Ordering::Relaxed);
+            if child_ended || joined.is_none_or(|at| at.elapsed() >= poll) {
+                wake_joined(open).await?;
+                joined = Some(Instant::now());
+            }
+            due::claim(&shift, open, poll, &mut frontier).await
+        };
+        let rest = match all_in_time(round).await {
+            Ok(rest) => {
+                trouble.end();
+                rest.min(swept.map_or(SWEEP, |at| SWEEP.saturating_sub(at.elapsed())))
+            }
+            Err(error) => {
+                connection = None;
+                trouble.begin_with(&error);
+                Duration::from_millis(500)
+            }
+        };
+        tokio::select! {
+            () = shift.hint.notified() => {}
+            () = tokio::time::sleep(rest) => {}
+            () = shift.stop.cancelled() => return,
+        }
+    }
+}
+
+/// Marks what nobody knows, frees what the dead held, and finds what this process owns but does not drive (started here by a caller
+/// that never handed it over). `looks`: also for owners that have no lease.
+async fn sweep(
+    shift: &Arc<Shift>,
+    connection: &mut PgConnection,
+    looks: bool,
+) -> Result<(), sqlx::Error> {
+    let (names, versions) = shift.engine.known();
+    let dead = dead_owners(shift, connection, looks).await?;
+    if shift.contact.may_judge() {
+        unknown::mark(connection, &names, &versions, &dead).await?;
+    }
+    watch::look(shift, connection, &names, &versions).await?;
+    let (names, versions) = shift.driven();
+    free_from_the_dead(shift, connection, &names, &versions, &dead).await?;
+    release_children(connection).await?;
+    sqlx::query(notice::ESCALATE).execute(&mut *connection).await?;
+    let owned: Vec<(Uuid,)> = sqlx::query_as(
+        "-- name: owned for a while
+        select saga_id from saga.instance where owner = $1 and updated_at < clock_timestamp() - interval '2 seconds'",
+    )
+    .bind(shift.worker_id)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut adrift: Vec<_> =
+        owned.into_iter().map(|(id,)| id).filter(|id| !shift.drives(*id)).take(64).collect();
+    let places = shift.places(adrift.len());
+    adrift.truncate(places.len());
+    if !adrift.is_empty() {
+        let rows: Vec<Row> = sqlx::query_as(OWN)
+            .bind(shift.worker_id)
+            .bind(&names)
+            .bind(&versions)
+            .bind(&adrift)
+            .fetch_all(&mut *connection)
+            .await?;
+        for (row, place) in rows.into_iter().zip(places) {
+            shift.claimed(row, place);
+        }
+    }
+    sqlx::query(
+        "-- name: forget the dead
+        delete from saga.worker w where w.lease_until < clock_timestamp() - interval '10 minutes'
+            and not exists (select from saga.instance i where i.owner = w.worker_id)",
+    )
+    .execute(&mut *connection)
+    .await?;
+    Ok(())
+}
+
+/// Owners that no process drives for any more. Round trips: 1, or 2.
+async fn dead_owners(
+    shift: &Shift,
+    connection: &mut PgConnection,
+    looks: bool,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut dead: Vec<Uuid> = sqlx::query_scalar(DEAD)
+        .bind(shift.worker_id)
+        .bind(&shift.sole_name)
+        .bind(shift.contact.may_judge())
+        .fetch_all(&mut *connection)
+        .await?;
+    if looks {
+        let forgotten: Vec<Uuid> =
+            sqlx::query_scalar(WITHOUT_LEASE).fetch_all(&mut *connection).await?;
+        dead.extend(forgotten.into_iter().filter(|owner| *owner != shift.worker_id));
+    }
+    Ok(dead)
+}
+
+/// Makes due what the dead held: that needs no room here, and whoever has some claims it. A worker that has lost its own lease leaves it alone.
+///
+/// Round trips: 0 where nobody has died, else 1, and 1 more after each batch of 64.
+async fn free_from_the_dead(
+    shift: &Shift,
+    connection: &mut PgConnection,
+    names: &[&str],
+    versions: &[i16],
+    dead: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    while !dead.is_empty() && shift.holds_lease() && !shift.is_stopping() {
+        let freed: Vec<(Uuid, i32)> = sqlx::query_as(FREE_FROM_THE_DEAD)
+            .bind(dead)
+            .bind(names)
+            .bind(versions)
+            .bind(shift.lease_ms)
+            .fetch_all(&mut *connection)
+            .await?;
+        for (saga_id, epoch) in &freed {
+            tracing::info!(%saga_id, epoch, "taken over from a dead worker");
+        }
+        if freed.len() < 64 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A quarantined worker claims what it is told to, drives one step of each and stops.
+pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
+    let (names, versions) = shift.engine.known();
+    for suspects in sentence.suspects.chunks(64) {
+        let claiming = sqlx::query_as(OF_THE_PARENT)
+            .bind(shift.worker_id)
+            .bind(&names)
+            .bind(&versions)
+            .bind(suspects)
+            .bind(sentence.parent)
+            .bind(suspects.iter().map(|id| shard_in(*id)).collect::<Vec<_>>())
+            .fetch_all(&shift.pool);
+        let rows: Result<Vec<Row>, sqlx::Error> = in_time(claiming).await;
+        match rows {
+            Ok(rows) => {
+                let places = shift.places(rows.len());
+                for (row, place) in rows.into_iter().zip(places) {
+                    shift.claimed(row, place);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "suspects could not be claimed"),
+        }
+    }
+    while shift.free_places() < sentence.suspects.len() && !shift.is_stopping() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shift.stop.cancel();
+}
+
+/// Takes back what dead workers of that name held, and answers which are suspect still; what is not, is due at once.
+pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+    let (names, versions) = shift.engine.known();
+    let mut open = Vec::new();
+    loop {
+        let taking = sqlx::query_as(OF_CHILDREN)
+            .bind(shift.worker_id)
+            .bind(&names)
+            .bind(&versions)
+            .bind(name)
+            .fetch_all(&shift.pool);
+        let rows: Vec<Row> = in_time(taking).await?;
+        if rows.is_empty() {
+            return Ok(open);
+        }
+        // What committed meanwhile is found adrift by the sweep.
+        open.extend(rows.iter().filter(|row| row.suspect).map(|row| row.saga_id));
+    }
+}
+
+/// Parents whose last child has ended are due, as many as there are.
+async fn wake_joined(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    while sqlx::query(join::WAKE_JOINED).execute(&mut *connection).await?.rows_affected() == 64 {}
+    Ok(())
+}
+
+/// Children whose parents have let go become final, as many as there are.
+async fn release_children(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    loop {
+        let released: i64 =
+            sqlx::query_scalar(family::RELEASE_CHILDREN).fetch_one(&mut *connection).await?;
+        if released == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Turns notifications into hints until aborted.
+pub(crate) async fn listen(shift: Arc<Shift>) {
+    let trouble = Trouble::new("the worker does not hear when something is due; it polls instead");
+    loop {
+        let listened: Result<(), sqlx::Error> = async {
+            let mut listener = Listener::open(&shift.pool, WAKE_CHANNEL).await?;
+            trouble.end();
+            loop {
+                if listener.next().await?.payload() == ROUND {
+                    shift.round.notify_one();
+                } else {
+                    shift.hint.notify_one();
+                }
+            }
+        }
+        .await;
+        if let Err(error) = listened {
+            trouble.begin_with(&error);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}

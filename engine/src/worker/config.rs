@@ -1,0 +1,101 @@
+//! How a worker works, and how long what has ended is kept.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+use uuid::Uuid;
+
+use crate::worker::hooks::Hooks;
+
+/// How a worker works. `Default` suits two cores.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// Shown to operators.
+    pub name: String,
+    /// How many instances are driven at once.
+    pub room: usize,
+    /// Lanes of group commit.
+    pub lanes: usize,
+    /// How long the lease lasts; renewed every third of it.
+    pub lease: Duration,
+    /// How long a graceful stop waits for attempts in flight.
+    pub drain: Duration,
+    /// How often it looks for work when nobody hints at any.
+    pub poll: Duration,
+    /// No other living process works under this name: what an earlier one of the name held is free at once.
+    pub sole: bool,
+    /// How long what has ended is kept.
+    pub retention: Retention,
+    /// Where what a dead worker held is driven; without one, here.
+    pub quarantine: Option<Quarantine>,
+    /// For tests of the engine only.
+    #[doc(hidden)]
+    pub hooks: Hooks,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            name: "worker".to_owned(),
+            room: 4_000,
+            lanes: 2,
+            lease: Duration::from_secs(30),
+            drain: Duration::from_secs(25),
+            poll: Duration::from_secs(1),
+            sole: false,
+            retention: Retention::default(),
+            quarantine: None,
+            hooks: Hooks::default(),
+        }
+    }
+}
+
+/// How a worker starts the child processes in which suspects are driven.
+#[derive(Clone)]
+pub struct Quarantine(pub(crate) Arc<dyn Fn() -> Command + Send + Sync>);
+
+impl Quarantine {
+    /// By that command, which must end in [`quarantined`](crate::quarantine::quarantined) with an engine that knows the same sagas.
+    pub fn by(command: impl Fn() -> Command + Send + Sync + 'static) -> Self {
+        Self(Arc::new(command))
+    }
+}
+
+impl fmt::Debug for Quarantine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Quarantine")
+    }
+}
+
+/// What the parent tells its child, in one line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Sentence {
+    /// The parent, whose instances these are.
+    pub(crate) parent: Uuid,
+    pub(crate) suspects: Vec<Uuid>,
+}
+
+impl Sentence {
+    /// The name under which children of that parent work.
+    pub(crate) fn name(parent: Uuid) -> String {
+        format!("quarantine of {parent}")
+    }
+}
+
+/// How long what has ended is kept, in real time.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// The journal, by whole days.
+    pub journal: Duration,
+    /// Finished instances, with their effects and signals; bulks that are not running.
+    pub finished: Duration,
+}
+
+impl Default for Retention {
+    /// 90 days of journal, finished instances for a year.
+    fn default() -> Self {
+        const DAY: Duration = Duration::from_secs(24 * 3_600);
+        Self { journal: DAY * 90, finished: DAY * 365 }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a worker needs of a registered saga, without its types. [`crate::run`] implements it.
+
+use std::{convert::Infallible, sync::Arc};
+
+use futures::future::BoxFuture;
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    instance::{
+        Instance,
+        family::CallOff,
+        signal::{Answer, SignalError},
+        upcast::Unreadable,
+        verb::{Decided, GiveBack, Instruction, Refusal, Subject},
+    },
+    record::{
+        commit::{Birth, Commit},
+        row::Row,
+    },
+    saga::{CalledOff, Saga, start::Start, steps::StepError},
+    store::watch::Watched,
+    worker::{held::Position, shift::Shift},
+};
+
+/// A registered saga, without its types: what a worker needs.
+pub(crate) trait Drives: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn version(&self) -> i16;
+    fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()>;
+    /// Unwinds the instance of a locked row from outside; the commit is to be written in the same transaction.
+    fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable>;
+    /// An instance by its input as JSON, about to be inserted; its first tx steps run when a worker claims it.
+    ///
+    /// # Errors
+    /// Why the input does not fit.
+    fn birth(&self, start: Start<Value>) -> Result<Birth, String>;
+    /// Asks the provider for a watched effect.
+    fn find<'a>(&'a self, watched: &'a Watched) -> BoxFuture<'a, Result<Found, Unreadable>>;
+    /// Opens the undo of an effect that was found; the row is locked, the commit is to be written in the same transaction.
+    fn reopen(
+        &self,
+        row: Row,
+        watched: &Watched,
+        reference: Option<String>,
+    ) -> Result<Commit, Unreadable>;
+    /// Gives an instance the signal that is stored with this version as this JSON ([`signal()`]).
+    fn signal<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        id: Uuid,
+        signal_id: &'a str,
+        stored: (i16, &'a str),
+    ) -> BoxFuture<'a, Result<Answer, SignalError>>;
+    /// Does by the saga's tx undos what a person answers for, in the caller's transaction; the instance's row is not locked yet.
+    fn give_back<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        subject: &'a str,
+        back: &'a GiveBack,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
+    /// Follows a person's instruction on a locked row; the commit is to be written in the same transaction.
+    fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal>;
+}
+
+/// What came of it, and the commit of that.
+pub(crate) type CalledOffRow = (CallOff, Option<Commit>);
+
+/// A registered saga with its types, without how its steps are done: what a start needs.
+pub(crate) trait Begins<S: Saga>: Send + Sync {
+    fn chain<'a>(
+        &'a self,
+        tx: &'a mut PgConnection,
+        instance: &'a mut Instance<S>,
+    ) -> BoxFuture<'a, Result<(), StepError>>;
+}
+
+/// What a provider shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// There is nothing, or nobody who could be asked.
+    Nothing,
+    /// An effect, with its reference, if it has one.
+    Effect(Option<String>),
+    /// It did not say.
+    Unknown,
+}

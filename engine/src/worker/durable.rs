@@ -1,0 +1,353 @@
+//! Making what was decided durable: in a lane with others, or in a transaction of its own; and what to do when it was not written.
+
+use std::time::Duration;
+
+use crate::{
+    base::{json::json, limits, status::Status},
+    database::{self, all_in_time, in_time},
+    instance::{
+        Instance, Pending,
+        apply::Applied,
+        task::{Fact, Task, What},
+        upcast::Unreadable,
+    },
+    record::{
+        commit::{Commit, Wake},
+        row::Row,
+    },
+    saga::{Saga, steps::StepError, terms::Retry},
+    store::{self, family::write_own},
+    worker::{
+        back_off, chain, family,
+        hooks::Site,
+        lane::{Written, is_transient},
+        load::give_up_unreadable,
+        perform::Performer,
+        shift::Shift,
+    },
+};
+
+/// How a commit went.
+pub(crate) enum Committed<S: Saga> {
+    /// Durable; go on with it.
+    Yes(Box<Instance<S>>),
+    /// Not written; this is the row as it is now.
+    Missed(Box<Instance<S>>),
+    /// It is no longer ours.
+    Lost,
+}
+
+/// Written with whoever else is waiting; `fact` led to it. Round trips: 1, shared; commits: 1, shared.
+pub(crate) async fn in_lane<S: Saga>(
+    shift: &Shift,
+    mut instance: Box<Instance<S>>,
+    fact: Option<&Fact<S::Event>>,
+) -> Committed<S> {
+    let commit = instance.commit();
+    if let Err(why) = commit.check() {
+        return refused(shift, &instance, fact, &why).await;
+    }
+    let (wake, parks) = (commit.wake.clone(), commit.release);
+    shift.hooks.at(Site::BeforeCommit).await;
+    let written = shift.lane(instance.shard).commit(commit).await;
+    shift.hooks.at(Site::AfterCommit).await;
+    match written {
+        Written::Yes => {
+            committed(shift, &mut instance, &wake);
+            if parks { Committed::Lost } else { Committed::Yes(instance) }
+        }
+        Written::Missed(now) => reread(shift, &instance, now).await,
+        Written::Refused(why) => refused(shift, &instance, fact, &why).await,
+    }
+}
+
+/// Its transition can never be stored: a person is needed. What happened is a fact all the same: it is journalled and settled in the
+/// ledger, and kept for the saga to be asked again. Should even that be refused, the row says no more than that it is stuck.
+async fn refused<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    fact: Option<&Fact<S::Event>>,
+    why: &impl std::fmt::Display,
+) -> Committed<S> {
+    tracing::error!(saga_id = %instance.id, %why, "a transition is refused; the instance is stuck");
+    let mut fresh = match reread::<S>(shift, instance, None).await {
+        Committed::Missed(fresh) if fresh.committed_seq == instance.committed_seq => fresh,
+        other => return other,
+    };
+    let why = format!("its transition cannot be stored: {why}");
+    fresh.unstorable = Some(why.clone());
+    let happened = |fact: &&Fact<_>| match &fact.what {
+        What::Answered { event, .. } | What::Fired(event) => limits::may_keep(&json(event)),
+        What::Joined(_) => true,
+        _ => false,
+    };
+    if let Some(fact) = fact.filter(happened) {
+        fresh.early.clear();
+        fresh.apply(fact);
+    } else {
+        fresh.unsettled |= matches!(fresh.pending, Pending::Call { .. });
+    }
+    if fresh.status != Status::Stuck {
+        fresh.stick(&why);
+    }
+    let written = if fresh.family.is_needed() {
+        // It has passed its pivot: its children are let go all the same.
+        match all_in_time(alone(shift, &mut fresh)).await {
+            Ok(true) => return Committed::Lost,
+            Ok(false) => Written::Missed(None),
+            Err(error) => Written::Refused(error.to_string()),
+        }
+    } else {
+        let commit = fresh.commit();
+        shift.lane(fresh.shard).commit(commit).await
+    };
+    match written {
+        Written::Yes => committed(shift, &mut fresh, &Wake::Hold),
+        Written::Missed(now) => return reread(shift, instance, now).await,
+        Written::Refused(again) => {
+            tracing::error!(saga_id = %instance.id, why = again, "nor can what happened be stored");
+            let (id, seq) = (instance.id, Some(instance.committed_seq));
+            let fence = shift.fence(id, instance.epoch, seq);
+            match in_time(store::stick(&shift.pool, &fence, &why)).await {
+                Ok(()) => shift.engine.ended(id),
+                Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
+            }
+        }
+    }
+    Committed::Lost
+}
+
+/// Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit. Locks of the domain come
+/// before the instance's row.
+pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
+    shift: &Shift,
+    steps: &P,
+    mut instance: Box<Instance<S>>,
+    fact: Option<&Fact<S::Event>>,
+) -> Committed<S> {
+    let done = async {
+        let mut tx = shift.pool.begin().await?;
+        match instance.task() {
+            Task::Run => chain::run(steps, &mut tx, &mut instance).await?,
+            Task::UndoRun => chain::undo(steps, &mut tx, &mut instance).await?,
+            _ => {}
+        }
+        let commit = instance.commit();
+        commit.check().map_err(|refused| StepError::Broken(refused.to_string()))?;
+        if !write_own(&mut tx, &commit).await? {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        shift.hooks.before_commit(&mut tx).await?;
+        tx.commit().await?;
+        shift.hooks.at(Site::AfterCommit).await;
+        Ok(Some(commit))
+    };
+    match all_in_time(done).await.map_err(family::twice) {
+        Ok(Some(commit)) => {
+            committed_alone(shift, &mut instance, &commit);
+            if commit.release { Committed::Lost } else { Committed::Yes(instance) }
+        }
+        Ok(None) => reread(shift, &instance, None).await,
+        Err(error) => own_failed(shift, &instance, fact, error).await,
+    }
+}
+
+/// It is durable: whoever waits for that may know.
+fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
+    instance.committed();
+    shift.committed(instance.id, instance.status, wake);
+    if instance.parent.is_some() && (instance.ended || instance.status.is_final()) {
+        shift.child_ended();
+    }
+    if instance.in_queue && (instance.ended || instance.status.is_final()) {
+        shift.left_queue();
+    }
+}
+
+/// The same for one with a transaction of its own: what was born in it is due at once.
+fn committed_alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>, commit: &Commit) {
+    committed(shift, instance, &commit.wake);
+    if commit.gives_birth() {
+        shift.hint.notify_one();
+    }
+}
+
+/// Nothing of the transaction remains. The outcome that led to a chain is committed alone (its effect is a fact), the chain is tried
+/// again by the default policy; what must never be is `stuck`. Where no chain is to follow, all of it is tried again.
+async fn own_failed<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    fact: Option<&Fact<S::Event>>,
+    error: StepError,
+) -> Committed<S> {
+    let is_told = matches!(&error, StepError::Database(away) if database::note(away));
+    // Later tries are in the row (`attempt`, `last_error`).
+    if !is_told && (fact.is_some() || instance.attempt == 0) {
+        tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
+    }
+    let mut fresh = match reread(shift, instance, None).await {
+        Committed::Missed(fresh) => fresh,
+        other => return other,
+    };
+    if fresh.committed_seq != instance.committed_seq && fact.is_none() {
+        // It was written after all, or a signal came: see what the row waits for now.
+        return Committed::Missed(fresh);
+    }
+    // Early signals come later, with a transaction that works.
+    fresh.early.clear();
+    if fact.is_some_and(|fact| fresh.apply(fact) == Applied::Moot) {
+        return Committed::Yes(fresh);
+    }
+    if !matches!(fresh.task(), Task::Run | Task::UndoRun) {
+        return again(shift, instance, fact, error).await;
+    }
+    match &error {
+        StepError::Broken(why) if matches!(fresh.task(), Task::UndoRun) => {
+            fresh.note_failed_try(why);
+            fresh.chain_undo_failed(instance, why.clone());
+        }
+        StepError::Broken(why) => fresh.stick(why),
+        StepError::Database(sqlx::Error::Database(database))
+            if is_transient(database.as_ref()) && fresh.attempt < 3 =>
+        {
+            fresh.chain_failed(instance, &error, Duration::from_millis(5 << fresh.attempt));
+        }
+        StepError::Database(_) => {
+            let delay = Retry::default().delay(fresh.attempt + 1);
+            fresh.chain_failed(instance, &error, delay);
+        }
+    }
+    if !fresh.family.is_needed() {
+        return in_lane(shift, fresh, fact).await;
+    }
+    let parks = fresh.parks();
+    match alone(shift, &mut fresh).await {
+        Ok(true) if parks => Committed::Lost,
+        Ok(true) => Committed::Yes(fresh),
+        Ok(false) => reread(shift, instance, None).await,
+        Err(error) => again(shift, instance, fact, error).await,
+    }
+}
+
+/// What a commit does beside its row (births, early signals taken, children let go) failed, and was not begun: the row is as it was. A
+/// database that may accept it later is asked again, as long as this worker works; one that never will needs a person.
+async fn again<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    fact: Option<&Fact<S::Event>>,
+    error: StepError,
+) -> Committed<S> {
+    let for_good = match &error {
+        StepError::Broken(_) => true,
+        StepError::Database(sqlx::Error::Database(database)) => !is_transient(database.as_ref()),
+        StepError::Database(_) => false,
+    };
+    if for_good {
+        return refused(shift, instance, fact, &error).await;
+    }
+    if shift.is_stopping() {
+        return Committed::Lost;
+    }
+    reread(shift, instance, None).await
+}
+
+/// Its commit and what that does to others, in a transaction of their own; false if its fence did not hold.
+async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<bool, StepError> {
+    let commit = instance.commit();
+    let mut tx = shift.pool.begin().await?;
+    if !write_own(&mut tx, &commit).await? {
+        return Ok(false);
+    }
+    shift.hooks.before_commit(&mut tx).await?;
+    tx.commit().await?;
+    committed_alone(shift, instance, &commit);
+    Ok(true)
+}
+
+/// What the row says now: `now` if it was read already, else it is read until the database answers. Early signals are taken in.
+///
+/// Where nothing has changed since the commit that missed, somebody holds the row's lock, or the database refused for a reason that passes. The
+/// driver then waits before it tries again, longer each time ([`back_off::back_off_together`]); nobody else waits with it.
+async fn reread<S: Saga>(
+    shift: &Shift,
+    instance: &Instance<S>,
+    mut now: Option<Box<Row>>,
+) -> Committed<S> {
+    let mut away = 0;
+    loop {
+        let row = match now.take() {
+            Some(row) => Ok(Some(*row)),
+            None => in_time(store::instance(&shift.pool, instance.shard, instance.id)).await,
+        };
+        match row {
+            Ok(Some(row)) if row.epoch != instance.epoch || row.owner != Some(shift.worker_id) => {
+                // One of our own epoch was ended by a signal, which is nothing to tell.
+                if row.epoch != instance.epoch || !row.status.is_final() {
+                    tracing::info!(saga_id = %instance.id, epoch = instance.epoch, now = row.epoch, "fenced: no longer ours");
+                }
+                return Committed::Lost;
+            }
+            Ok(Some(row)) => {
+                shift.reading.end();
+                let unchanged = row.seq == instance.committed_seq;
+                let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
+                match shift.load::<S>(row).await {
+                    Ok(mut fresh) => {
+                        if unchanged {
+                            fresh.missed = instance.missed + 1;
+                            back_off::back_off_together(instance.missed).await;
+                        }
+                        return Committed::Missed(fresh);
+                    }
+                    Err(Unreadable::Database(error)) => shift.reading.begin_with(&error),
+                    Err(misfit) => {
+                        give_up_unreadable(shift, &fence, &misfit).await;
+                        return Committed::Lost;
+                    }
+                }
+            }
+            Ok(None) => return Committed::Lost,
+            Err(_) if shift.is_stopping() => return Committed::Lost,
+            Err(error) => shift.reading.begin_with(&error),
+        }
+        tokio::time::sleep(back_off::back_off(away)).await;
+        away += 1;
+    }
+}
+
+/// A row that was claimed although there is nothing to do: give it back as it should stand.
+pub(crate) async fn park<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+    if matches!(instance.pending, Pending::Timer { .. }) {
+        // Its time has not come (the clock was moved back).
+        instance.release();
+    }
+    if instance.status == Status::Unwinding {
+        instance.end_if_nothing_is_open();
+    }
+    // Should it be missed, the sweep finds it.
+    release_row(shift, &mut instance).await;
+}
+
+/// Give it back; it is due at once. A signal may come in between: then what it made of the row is given back.
+pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+    loop {
+        instance.release();
+        let Written::Missed(now) = release_row(shift, &mut instance).await else { return };
+        match reread(shift, &instance, now).await {
+            Committed::Missed(fresh) => instance = fresh,
+            Committed::Yes(_) | Committed::Lost => return,
+        }
+    }
+}
+
+async fn release_row<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Written {
+    instance.note(crate::instance::Entry::new("released", &()));
+    let commit = instance.commit();
+    let wake = commit.wake.clone();
+    let written = shift.lane(instance.shard).commit(commit).await;
+    if matches!(written, Written::Yes) {
+        shift.committed(instance.id, instance.status, &wake);
+    }
+    written
+}

@@ -1,0 +1,161 @@
+//! The engine as a process sees it: the sagas it knows, the database, and the worker that may run beside it.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError, RwLock, Weak},
+};
+
+use sqlx::PgPool;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::{
+    instance::upcast::{Misfit, Unreadable},
+    record::row::Row,
+    saga::{CalledOff, Saga},
+    worker::{
+        drives::{Begins, CalledOffRow, Drives},
+        shift::Shift,
+    },
+};
+
+/// Starts and signals instances, inside the caller's transactions; [`crate::work`] drives them. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: PgPool,
+    kinds: HashMap<&'static str, Arc<dyn Drives>>,
+    begins: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    shift: RwLock<Weak<Shift>>,
+    /// Who waits for the end of an instance in this process.
+    waiting: Mutex<HashMap<Uuid, watch::Sender<()>>>,
+}
+
+/// Collects the sagas of an engine.
+pub struct EngineBuilder {
+    pool: PgPool,
+    kinds: HashMap<&'static str, Arc<dyn Drives>>,
+    begins: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+}
+
+impl EngineBuilder {
+    /// Adds a saga that is ready to be driven.
+    ///
+    /// # Panics
+    /// When its name is taken.
+    #[must_use]
+    pub(crate) fn add<S: Saga>(
+        mut self,
+        kind: Arc<dyn Drives>,
+        begins: Box<dyn Any + Send + Sync>,
+    ) -> Self {
+        self.begins.insert(TypeId::of::<S>(), begins);
+        let earlier = self.kinds.insert(S::NAME, kind);
+        assert!(earlier.is_none(), "two sagas are named {}", S::NAME);
+        self
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn build(self) -> Engine {
+        let Self { pool, kinds, begins } = self;
+        let inner =
+            Inner { pool, kinds, begins, shift: RwLock::default(), waiting: Mutex::default() };
+        Engine { inner: Arc::new(inner) }
+    }
+}
+
+impl Engine {
+    /// An engine on a migrated database ([`crate::migrate`]).
+    #[must_use]
+    pub fn builder(pool: PgPool) -> EngineBuilder {
+        EngineBuilder { pool, kinds: HashMap::new(), begins: HashMap::new() }
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.inner.pool
+    }
+
+    /// The names and versions of its sagas.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<(&'static str, i16)> {
+        self.inner.kinds.values().map(|kind| (kind.name(), kind.version())).collect()
+    }
+
+    /// The same as two columns.
+    pub(crate) fn known(&self) -> (Vec<&'static str>, Vec<i16>) {
+        self.kinds().into_iter().unzip()
+    }
+
+    pub(crate) fn kind(&self, name: &str) -> Option<&Arc<dyn Drives>> {
+        self.inner.kinds.get(name)
+    }
+
+    /// Unwinds the instance of a locked row from outside.
+    pub(crate) fn call_off(
+        &self,
+        row: Row,
+        why: CalledOff<Infallible>,
+    ) -> Result<CalledOffRow, Unreadable> {
+        match self.kind(&row.name) {
+            Some(kind) if kind.version() >= row.version => kind.call_off(row, why),
+            _ => Err(Misfit::Unknown { name: row.name, version: row.version }.into()),
+        }
+    }
+
+    pub(crate) fn begins<S: Saga>(&self) -> Option<&Arc<dyn Begins<S>>> {
+        self.inner.begins.get(&TypeId::of::<S>())?.downcast_ref()
+    }
+
+    /// The worker of this process, if it runs one.
+    pub(crate) fn shift(&self) -> Option<Arc<Shift>> {
+        self.inner.shift.read().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    pub(crate) fn begin_shift(&self, shift: &Arc<Shift>) {
+        *self.inner.shift.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(shift);
+    }
+
+    pub(crate) fn end_shift(&self, shift: &Arc<Shift>) {
+        let mut current = self.inner.shift.write().unwrap_or_else(PoisonError::into_inner);
+        if current.upgrade().is_some_and(|open| Arc::ptr_eq(&open, shift)) {
+            *current = Weak::new();
+        }
+    }
+
+    /// How many more instances the worker of this process would drive at once; 0 without one, or when it stops.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.shift().map_or(0, |shift| shift.free_places())
+    }
+
+    /// Whether this process runs a worker that holds its lease.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.shift().is_some_and(|shift| !shift.is_stopping() && shift.holds_lease())
+    }
+
+    pub(crate) fn ended(&self, id: Uuid) {
+        if let Some(waiting) =
+            self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&id)
+        {
+            waiting.send_replace(());
+        }
+    }
+
+    /// A receiver that changes when an instance ends or gets stuck in this process. A hint: look at the row, and look again now and
+    /// then, since another process may have ended it.
+    #[must_use]
+    pub fn watch(&self, id: Uuid) -> watch::Receiver<()> {
+        let mut waiting = self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|_, sender| sender.receiver_count() > 0);
+        waiting.entry(id).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+}

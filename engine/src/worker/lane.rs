@@ -1,0 +1,234 @@
+//! A lane of group commit: one connection that writes whatever transitions have gathered while its last commit was under way.
+//!
+//! No timer makes anybody wait for company: an idle lane commits a single transition at once, a busy one grows its batches by
+//! itself. A batch that the database refuses is halved until the one member it refuses stands alone.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    database::{self, Waits, in_time, trouble::Trouble},
+    record::{commit::Commit, row::Row},
+    store::{
+        self,
+        commit::{self, Mode, WrittenMembers},
+    },
+};
+
+/// How many transitions one statement writes at most.
+const BATCH: usize = 500;
+
+/// What became of a transition.
+#[derive(Debug)]
+pub(crate) enum Written {
+    /// It is durable.
+    Yes,
+    /// It was not written, and this is the row as it is now; or (none) nobody knows whether it was: read the row again.
+    Missed(Option<Box<Row>>),
+    /// The database refuses this very transition.
+    Refused(String),
+}
+
+type Job = (Commit, oneshot::Sender<Written>);
+
+/// Where drivers leave their transitions. Clones share the lane.
+#[derive(Clone)]
+pub(crate) struct Lane {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Lane {
+    /// Starts the lane's task; it ends when the last [`Lane`] is gone.
+    pub(crate) fn start(
+        pool: PgPool,
+        mode: Mode,
+        tasks: &tokio_util::task::TaskTracker,
+        stop: CancellationToken,
+    ) -> Self {
+        let (jobs, queue) = mpsc::channel(8 * BATCH);
+        tasks.spawn(run(pool, mode, queue, stop));
+        Self { jobs }
+    }
+
+    /// Writes one transition, together with whoever else is waiting. Returns once it is durable, or surely or possibly not.
+    pub(crate) async fn commit(&self, commit: Commit) -> Written {
+        let (answer, answered) = oneshot::channel();
+        if self.jobs.send((commit, answer)).await.is_err() {
+            return Written::Missed(None);
+        }
+        answered.await.unwrap_or(Written::Missed(None))
+    }
+}
+
+async fn run(pool: PgPool, mode: Mode, mut queue: mpsc::Receiver<Job>, stop: CancellationToken) {
+    let mut connection = None;
+    let mut batch = Vec::with_capacity(BATCH);
+    let trouble = Trouble::new("transitions cannot be committed; trying again");
+    while queue.recv_many(&mut batch, BATCH).await > 0 {
+        let (commits, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+        let written = loop {
+            match connect(&pool, &mut connection).await {
+                Ok(open) => break write_all(open, mode, commits, &trouble).await,
+                Err(error) if stop.is_cancelled() => {
+                    tracing::warn!(%error, "the database is away while stopping; open transitions are left to the lease");
+                    return;
+                }
+                Err(error) => {
+                    trouble.begin_with(&error);
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+            }
+        };
+        if written.lost_connection {
+            connection = None;
+        }
+        for (answer, written) in answers.into_iter().zip(written.each) {
+            // A driver that is gone needs no answer.
+            let _ = answer.send(written);
+        }
+    }
+}
+
+/// The connection of a loop, opened if there is none. All that the engine writes goes over connections like this one.
+pub(crate) async fn connect<'a>(
+    pool: &PgPool,
+    connection: &'a mut Option<PgConnection>,
+) -> Result<&'a mut PgConnection, sqlx::Error> {
+    if connection.is_none() {
+        let options = pool.connect_options().as_ref().clone();
+        let mut fresh = database::connect(options, Waits::USUAL).await?;
+        in_time(fresh.execute(PLANNER)).await?;
+        *connection = Some(fresh);
+    }
+    Ok(connection.as_mut().expect("it was just filled"))
+}
+
+/// Every statement of the engine finds its rows by primary key or by the due index. The planner, which may have planned while
+/// the tables were empty, is not to think otherwise, nor to think again for each array it is given.
+pub(crate) const PLANNER: &str = "-- name: set planner
+set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off;
+set plan_cache_mode = force_generic_plan";
+
+struct Answers {
+    each: Vec<Written>,
+    lost_connection: bool,
+}
+
+/// Round trips and commits: 1; 1 more where some are not written, about 2 log2 of the batch where one is refused.
+async fn write_all(
+    connection: &mut PgConnection,
+    mode: Mode,
+    commits: Vec<Commit>,
+    trouble: &Trouble,
+) -> Answers {
+    let mut each = Vec::with_capacity(commits.len());
+    let mut lost_connection = false;
+    let mut parts = VecDeque::from([commits]);
+    while let Some(mut part) = parts.pop_front() {
+        if lost_connection {
+            each.extend(part.iter().map(|_| Written::Missed(None)));
+            continue;
+        }
+        match in_time(write(connection, &part, mode)).await {
+            Ok(written) => {
+                let mut rows = match in_time(read_missed(connection, &part, &written)).await {
+                    Ok(rows) => {
+                        trouble.end();
+                        rows
+                    }
+                    // The drivers read them.
+                    Err(error) => {
+                        trouble.begin_with(&error);
+                        lost_connection = true;
+                        HashMap::new()
+                    }
+                };
+                each.extend(part.iter().map(|c| match written.contains(&(c.id, c.epoch)) {
+                    true => Written::Yes,
+                    false => Written::Missed(rows.remove(&c.id).map(Box::new)),
+                }));
+            }
+            Err(error) if is_refusal(&error) => {
+                if part.len() == 1 {
+                    each.push(Written::Refused(error.to_string()));
+                } else {
+                    let tail = part.split_off(part.len() / 2);
+                    parts.push_front(tail);
+                    parts.push_front(part);
+                }
+            }
+            Err(error) => {
+                // The members read their rows again.
+                trouble.begin_with(&error);
+                lost_connection =
+                    !matches!(error, sqlx::Error::Database(_)) || is_of_no_use(&error);
+                each.extend(part.iter().map(|_| Written::Missed(None)));
+            }
+        }
+    }
+    Answers { each, lost_connection }
+}
+
+/// What the rows say whose commits were not written: one read for all of them, so that many rows which somebody has locked cost no more
+/// than one. Round trips: 0 where all were written.
+async fn read_missed(
+    connection: &mut PgConnection,
+    part: &[Commit],
+    written: &WrittenMembers,
+) -> Result<HashMap<Uuid, Row>, sqlx::Error> {
+    let missed = part.iter().filter(|commit| !written.contains(&(commit.id, commit.epoch)));
+    let (shards, ids): (Vec<i16>, Vec<Uuid>) = missed.map(|c| (c.shard, c.id)).unzip();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows = store::instances(connection, shards, ids).await?;
+    Ok(rows.into_iter().map(|row| (row.saga_id, row)).collect())
+}
+
+/// One transaction, whatever it takes.
+async fn write(
+    connection: &mut PgConnection,
+    part: &[Commit],
+    mode: Mode,
+) -> Result<WrittenMembers, sqlx::Error> {
+    if commit::is_one_statement(part) {
+        return commit::write(connection, part, mode).await;
+    }
+    let mut tx = connection.begin().await?;
+    let written = commit::write(&mut tx, part, mode).await?;
+    tx.commit().await?;
+    Ok(written)
+}
+
+/// Is one of the members to blame?
+fn is_refusal(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => !is_transient(error.as_ref()),
+        sqlx::Error::Encode(_) => true,
+        _ => false,
+    }
+}
+
+/// Does the same statement have a chance when it is tried again? (Class 40: deadlock, serialization; 53: resources; 57: operator
+/// intervention; 08: connection; 25006: read-only; 55P03: lock time-out.)
+pub(crate) fn is_transient(error: &dyn sqlx::error::DatabaseError) -> bool {
+    error.code().is_some_and(|code| {
+        ["40", "53", "57", "08"].iter().any(|class| code.starts_with(class))
+            || code == "25006"
+            || code == "55P03"
+    })
+}
+
+/// Does this very connection have no future? Its server is shutting down (57P), or has become read-only (25006) while another may have
+/// taken over.
+fn is_of_no_use(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("57P") || code == "25006")
+}

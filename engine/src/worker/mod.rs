@@ -1,0 +1,29 @@
+//! One process at work: it holds a lease, claims instances that are due, drives each to where it waits, and commits every transition.
+//!
+//! One transition is followed through [`claim`], [`advance`], [`perform`], [`crate::instance::apply`], [`durable`], [`lane`] (or a transaction of its
+//! own) and [`crate::store::commit`]. It reaches a saga by [`drives::Drives`], which [`crate::run`] implements. What it does beside driving is
+//! in [`crate::upkeep`], which it does not know.
+
+pub(crate) mod advance;
+pub(crate) mod back_off;
+pub(crate) mod backend;
+pub(crate) mod chain;
+pub(crate) mod claim;
+pub(crate) mod config;
+pub(crate) mod contact;
+pub(crate) mod drives;
+pub(crate) mod due;
+pub(crate) mod durable;
+pub(crate) mod engine;
+pub(crate) mod family;
+pub(crate) mod held;
+#[doc(hidden)]
+pub mod hooks;
+pub(crate) mod lane;
+pub(crate) mod lease;
+pub(crate) mod load;
+pub(crate) mod perform;
+pub(crate) mod quarantine;
+pub(crate) mod shift;
+pub(crate) mod unknown;
+pub(crate) mod watch;

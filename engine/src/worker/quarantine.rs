@@ -1,0 +1,145 @@
+//! The parent's side of the [quarantine](crate::quarantine): it has child processes drive what a dead worker held, and counts their deaths.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use tokio::{io::AsyncWriteExt as _, sync::mpsc};
+use uuid::Uuid;
+
+use crate::{
+    database::{in_time, trouble::Trouble},
+    store,
+    worker::{
+        claim,
+        config::{Quarantine, Sentence},
+        held::Penned,
+        shift::Shift,
+    },
+};
+
+/// So many deaths of a process that drove nothing else make an instance `stuck`.
+const DEATHS: i16 = 3;
+
+/// The parent's side: drives suspects in child processes until the shift stops.
+pub(crate) async fn run(
+    shift: Arc<Shift>,
+    quarantine: Quarantine,
+    mut suspects: mpsc::UnboundedReceiver<Penned>,
+) {
+    let mut all = Vec::new();
+    let trouble = Trouble::new("suspects cannot be driven apart; trying again");
+    loop {
+        tokio::select! {
+            count = suspects.recv_many(&mut all, 4_096) => if count == 0 { return },
+            () = shift.stop.cancelled() => return,
+        }
+        let mut groups = vec![std::mem::take(&mut all)];
+        while let Some(group) = groups.pop() {
+            if shift.is_stopping() {
+                // They stay owned, and suspect, until the lease is given up.
+                return;
+            }
+            let Ended { died, mut open } = match try_one(&shift, &quarantine, &group).await {
+                Ok(ended) => {
+                    trouble.end();
+                    ended
+                }
+                Err(error) => {
+                    trouble.begin(&error);
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    groups.push(group);
+                    continue;
+                }
+            };
+            let mut left = group;
+            left.retain(|penned| open.contains(&penned.reserved.id));
+            if open.len() == 1 {
+                if !died {
+                    // The sweep finds it adrift, and pens it again.
+                    continue;
+                }
+                match blame(&shift, open.remove(0)).await {
+                    Ok(true) => continue,
+                    Ok(false) => {}
+                    Err(error) => tracing::warn!(%error, "a death could not be counted"),
+                }
+            }
+            if left.len() > 1 {
+                let half = left.split_off(left.len() / 2);
+                groups.push(half);
+            }
+            if !left.is_empty() {
+                groups.push(left);
+            }
+        }
+    }
+}
+
+/// How a child ended.
+struct Ended {
+    died: bool,
+    /// What it held, uncommitted, and still suspect.
+    open: Vec<Uuid>,
+}
+
+/// Has a child drive them until it ends.
+async fn try_one(
+    shift: &Shift,
+    quarantine: &Quarantine,
+    group: &[Penned],
+) -> Result<Ended, Box<dyn std::error::Error + Send + Sync>> {
+    let suspects = group.iter().map(|penned| penned.reserved.id).collect::<Vec<_>>();
+    tracing::info!(suspects = suspects.len(), "driving suspects in a process of their own");
+    let mut line = serde_json::to_string(&Sentence { parent: shift.worker_id, suspects })?;
+    line.push('\n');
+    let mut child = (quarantine.0)().stdin(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let mut input = child.stdin.take().ok_or("a child process without standard input")?;
+    // Should it have died already, its end tells.
+    let _ = input.write_all(line.as_bytes()).await;
+    let ended = tokio::select! {
+        ended = child.wait() => Some(ended?),
+        () = shift.stop.cancelled() => None,
+    };
+    // Its standard input ends, and so does it.
+    drop(input);
+    let ended = match ended {
+        Some(ended) => ended,
+        None => child.wait().await?,
+    };
+    let open = claim::take_back(shift, &Sentence::name(shift.worker_id)).await?;
+    let died = !ended.success();
+    match (died, open.len()) {
+        (true, 0) => {
+            return Err(format!("the process ended before it drove anything: {ended}").into());
+        }
+        (true, suspects) => {
+            tracing::warn!(%ended, suspects, "a process that drove suspects died");
+        }
+        (false, 0) => {}
+        (false, suspects) => {
+            tracing::info!(suspects, "a process that drove suspects has left some as they were");
+        }
+    }
+    Ok(Ended { died, open })
+}
+
+/// One more death of a process that drove nothing else; true if that was one too many.
+async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
+    let blaming = sqlx::query_as(
+        "-- name: blame
+        update saga.instance set deaths = deaths + 1, updated_at = clock_timestamp()
+        where shard = $1 and saga_id = $2 and owner = $3 returning deaths, epoch, seq",
+    )
+    .bind(crate::base::id::shard_in(id))
+    .bind(id)
+    .bind(shift.worker_id)
+    .fetch_optional(&shift.pool);
+    let blamed: Option<(i16, i32, i32)> = in_time(blaming).await?;
+    let Some((deaths, epoch, seq)) = blamed.filter(|(deaths, ..)| *deaths >= DEATHS) else {
+        return Ok(false);
+    };
+    let why = format!("its step ended the process, {deaths} times");
+    tracing::error!(saga_id = %id, why);
+    in_time(store::stick(&shift.pool, &shift.fence(id, epoch, Some(seq)), &why)).await?;
+    shift.engine.ended(id);
+    Ok(true)
+}

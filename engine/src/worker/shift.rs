@@ -1,0 +1,321 @@
+//! A worker: one process that leases instances and drives many of them at once, on apalis.
+//!
+//! Roles: the **lease** (one row, renewed on a connection of its own), the **claimer** (finds what is due, as much as there is room
+//! for), the **sweep** (takes over from the dead and from itself what it owns but does not drive), the **round** (schedules, deadlines,
+//! queues, pauses, bulks), the **lanes** (group commit) and apalis' `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::FutureExt as _;
+use sqlx::PgPool;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+use crate::{
+    base::{
+        id::{SHARDS, shard_in},
+        status::Status,
+    },
+    database::{in_time, trouble::Trouble},
+    instance::{Instance, upcast},
+    record::{commit::Wake, row::Row},
+    saga::Saga,
+    store::{self, instance::Fence},
+    worker::{
+        config::WorkerConfig,
+        contact::Contact,
+        engine::Engine,
+        held::{Held, Penned, Position, Reserved},
+        hooks::Hooks,
+        lane::Lane,
+    },
+};
+
+/// What the drivers of one worker share. A shift lasts as long as its lease row.
+pub(crate) struct Shift {
+    pub(crate) pool: PgPool,
+    pub(crate) worker_id: Uuid,
+    pub(crate) engine: Engine,
+    pub(crate) hooks: Hooks,
+    lanes: Vec<Lane>,
+    room: Arc<Semaphore>,
+    incoming: mpsc::UnboundedSender<Held>,
+    /// Where suspects go, if not to drivers of this process.
+    pen: Option<mpsc::UnboundedSender<Penned>>,
+    /// One step of each instance is all that this worker does.
+    pub(crate) one_step: bool,
+    pub(crate) lease_ms: i64,
+    /// Set where no other living process works under this name.
+    pub(crate) sole_name: Option<String>,
+    drivers: TaskTracker,
+    /// Who is driven here or about to be, each with the token of its newest [`Reserved`].
+    pub(crate) driving: Mutex<HashMap<Uuid, u64>>,
+    next_token: AtomicU64,
+    pub(crate) hint: Notify,
+    /// Go a round at once.
+    pub(crate) round: Notify,
+    paused: RwLock<Vec<String>>,
+    /// A child has ended here since the claimer looked for parents to wake.
+    pub(crate) child_ended: AtomicBool,
+    pub(crate) stop: CancellationToken,
+    pub(crate) contact: Contact,
+    fenced: AtomicBool,
+    /// Of all drivers that read their rows again.
+    pub(crate) reading: Trouble,
+}
+
+/// What a shift begins with, beside what its [`WorkerConfig`] says.
+pub(crate) struct Opening {
+    pub(crate) worker_id: Uuid,
+    pub(crate) contact: Contact,
+    /// Sagas that are paused.
+    pub(crate) paused: Vec<String>,
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) incoming: mpsc::UnboundedSender<Held>,
+    /// Where suspects go, if the worker has a quarantine.
+    pub(crate) pen: mpsc::UnboundedSender<Penned>,
+    pub(crate) one_step: bool,
+    pub(crate) stop: CancellationToken,
+}
+
+impl Shift {
+    /// A shift that has its lease row and drives nothing yet.
+    pub(crate) fn open(engine: &Engine, config: &WorkerConfig, with: Opening) -> Arc<Self> {
+        Arc::new(Self {
+            pool: engine.pool().clone(),
+            worker_id: with.worker_id,
+            engine: engine.clone(),
+            hooks: config.hooks.clone(),
+            lanes: with.lanes,
+            room: Arc::new(Semaphore::new(config.room)),
+            incoming: with.incoming,
+            pen: config.quarantine.as_ref().map(|_| with.pen),
+            one_step: with.one_step,
+            lease_ms: i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX),
+            sole_name: config.sole.then(|| config.name.clone()),
+            drivers: TaskTracker::new(),
+            driving: Mutex::default(),
+            next_token: AtomicU64::new(0),
+            hint: Notify::new(),
+            round: Notify::new(),
+            paused: RwLock::new(with.paused),
+            child_ended: AtomicBool::new(false),
+            stop: with.stop,
+            contact: with.contact,
+            fenced: AtomicBool::new(false),
+            reading: Trouble::new("instances cannot be read; trying again"),
+        })
+    }
+
+    pub(crate) fn lane(&self, shard: i16) -> &Lane {
+        &self.lanes[shard as usize * self.lanes.len() / SHARDS as usize]
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// A worker that slept through its lease starts nothing new; commits are fenced in any case.
+    pub(crate) fn holds_lease(&self) -> bool {
+        self.contact.holds_lease() && !self.fenced.load(Ordering::Relaxed)
+    }
+
+    /// Is no instance of that saga to be driven for now?
+    pub(crate) fn is_paused(&self, name: &str) -> bool {
+        let paused = self.paused.read().unwrap_or_else(PoisonError::into_inner);
+        paused.iter().any(|one| one == name)
+    }
+
+    /// These sagas are paused, others are not.
+    pub(crate) fn pause(&self, names: Vec<String>) {
+        let mut paused = self.paused.write().unwrap_or_else(PoisonError::into_inner);
+        if *paused != names {
+            tracing::info!(?names, "paused sagas");
+            *paused = names;
+            self.hint.notify_one();
+        }
+    }
+
+    /// The names and versions that are driven here now, as two columns.
+    pub(crate) fn driven(&self) -> (Vec<&'static str>, Vec<i16>) {
+        self.engine.kinds().into_iter().filter(|(name, _)| !self.is_paused(name)).unzip()
+    }
+
+    /// The lease row is gone: others have taken everything over.
+    pub(crate) fn lost(&self) {
+        self.fenced.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+    }
+
+    /// After a commit: wake the claimer in time, tell those who wait for the end.
+    pub(crate) fn committed(&self, id: Uuid, status: Status, wake: &Wake) {
+        if wake.delay().is_some_and(|delay| delay < Duration::from_secs(2)) {
+            self.hint.notify_one();
+        }
+        if status.is_final() || status.needs_operator() {
+            self.engine.ended(id);
+        }
+        if matches!(status, Status::Unwound | Status::Abandoned) {
+            // Rare, and somebody may wait for it (`crate::upkeep::ends`); who waits for one that completes is told in the next round.
+            self.round.notify_one();
+        }
+    }
+
+    /// After the end of a queued instance was committed: somebody's turn may have come.
+    pub(crate) fn left_queue(&self) {
+        self.round.notify_one();
+    }
+
+    /// After a child's end was committed: its parent may be waiting for just that.
+    pub(crate) fn child_ended(&self) {
+        if !self.child_ended.swap(true, Ordering::Relaxed) {
+            self.hint.notify_one();
+        }
+    }
+
+    /// Gives types to a row and takes its early signals in.
+    pub(crate) async fn load<S: Saga>(
+        &self,
+        row: Row,
+    ) -> Result<Box<Instance<S>>, crate::instance::upcast::Unreadable> {
+        let (kept, build) = (row.kept > 0, row.build);
+        let mut instance = Box::new(Instance::<S>::from_row(row)?);
+        if kept {
+            let asking = store::early_signals(&self.pool, instance.shard, instance.id);
+            let early = in_time(asking).await?;
+            for (id, signal, version) in early {
+                let signal = upcast::signal::<S>(version, &signal);
+                instance.early.push_back((id, signal.map_err(|misfit| misfit.of_build(build))?));
+            }
+        }
+        Ok(instance)
+    }
+
+    /// A place for one more instance, if there is room.
+    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.is_stopping() || !self.holds_lease() {
+            return None;
+        }
+        self.room.clone().try_acquire_owned().ok()
+    }
+
+    pub(crate) fn free_places(&self) -> usize {
+        if self.is_stopping() || !self.holds_lease() { 0 } else { self.room.available_permits() }
+    }
+
+    /// Up to `most` places.
+    pub(crate) fn places(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| self.place()).take(most).collect()
+    }
+
+    pub(crate) fn hand(&self, held: Held) {
+        // The receiver lives as long as the worker; afterwards the row is left to the lease.
+        let _ = self.incoming.send(held);
+    }
+
+    /// The row of an instance as this worker holds it in an epoch, at that seq if one is given.
+    pub(crate) fn fence(&self, id: Uuid, epoch: i32, seq: Option<i32>) -> Fence {
+        Fence { shard: shard_in(id), id, owner: self.worker_id, epoch, seq }
+    }
+
+    pub(crate) fn drives(&self, id: Uuid) -> bool {
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    /// Counts an instance as driven here until what is returned is dropped.
+    pub(crate) fn reserve(self: &Arc<Self>, id: Uuid) -> Reserved {
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
+        Reserved { id, token, shift: Arc::downgrade(self) }
+    }
+
+    pub(crate) fn claimed(self: &Arc<Self>, row: Row, place: OwnedSemaphorePermit) {
+        if let Some(pen) = self.pen.as_ref().filter(|_| row.suspect) {
+            // A pen that is closed belongs to a shift that ends: the row is left to the lease.
+            let _ = pen.send(Penned { reserved: self.reserve(row.saga_id), _place: place });
+            return;
+        }
+        match self.engine.kind(&row.name) {
+            Some(kind) => self.hand(Held {
+                id: row.saga_id,
+                name: kind.name(),
+                reserved: self.reserve(row.saga_id),
+                position: Position::Row(Box::new(row)),
+                place,
+            }),
+            None => tracing::error!(saga = row.name, "claimed an instance of an unknown saga"),
+        }
+    }
+
+    /// Begins to drive a held instance, in a task that the end of the shift waits for.
+    pub(crate) fn begin(self: &Arc<Self>, held: Held) -> JoinHandle<()> {
+        self.drivers.spawn(self.clone().drive(held))
+    }
+
+    /// Does something beside the instances, in a task that the end of the shift waits for.
+    pub(crate) fn beside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.drivers.spawn(task);
+    }
+
+    /// Drives one held instance to where it parks.
+    async fn drive(self: Arc<Self>, held: Held) {
+        let Held { id, name, position, place, reserved } = held;
+        let epoch = position.epoch();
+        if let Some(kind) = self.engine.kind(name) {
+            let driven = AssertUnwindSafe(kind.drive(self.clone(), position)).catch_unwind().await;
+            if driven.is_err() {
+                self.panicked(id, epoch).await;
+            }
+        }
+        drop(reserved);
+        drop(place);
+        if self.room.available_permits() == 1 {
+            self.hint.notify_one();
+        }
+    }
+}
+
+impl Shift {
+    /// The Monitor has stopped. What was handed over and not begun is begun, which gives it back at once now that the shift stops; then
+    /// all drivers are waited for, at most `until` then.
+    pub(crate) async fn drained(
+        self: &Arc<Self>,
+        handed: &crate::worker::held::Handed,
+        until: tokio::time::Instant,
+    ) {
+        while let Ok(held) = handed.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+            drop(self.begin(held));
+        }
+        self.drivers.close();
+        if tokio::time::timeout_at(until, self.drivers.wait()).await.is_err() {
+            tracing::warn!(
+                left = self.drivers.len(),
+                "not drained in time; what is in flight is left to the lease"
+            );
+        }
+    }
+
+    /// Pure code of a saga (its terms, its reason for being called off) panicked: a person is needed, the worker goes on.
+    async fn panicked(&self, id: Uuid, epoch: i32) {
+        let why = "the saga panicked";
+        tracing::error!(saga_id = %id, why);
+        // Should the database be away, the sweep brings the instance back here.
+        match in_time(store::stick(&self.pool, &self.fence(id, epoch, None), why)).await {
+            Ok(()) => self.engine.ended(id),
+            Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Watched effects: a provider may act after we have given up on it.
+//!
+//! A fence in Postgres does not fence the provider: a worker frozen before it sent may act after its successor has asked, heard "never seen" and
+//! unwound. Where the terms of an activity say so ([`crate::Terms::watch`]), the commit that gives its effect up leaves a row in `saga.watch`.
+//! Workers probe such effects, ever more rarely, until the watch ends: not before the instance has, and where it has unwound not before its
+//! provider has answered a last time. A live one is a fact: in one transaction the ledger says confirmed and the instance goes back from
+//! `unwound` to `unwinding`, with that one undo open.
+
+use std::sync::Arc;
+
+use sqlx::PgConnection;
+
+use crate::{
+    base::status::Status,
+    database::{all_in_time, in_time},
+    instance::upcast::Unreadable,
+    store::{
+        self,
+        family::write_own,
+        watch::{DUE, Watched, make_room},
+    },
+    worker::{drives::Found, shift::Shift},
+};
+
+/// Claims the watches that are due; they are looked at beside the claimer. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn look(
+    shift: &Arc<Shift>,
+    connection: &mut PgConnection,
+    names: &[&str],
+    versions: &[i16],
+) -> Result<(), sqlx::Error> {
+    let due: Vec<Watched> =
+        sqlx::query_as(DUE).bind(names).bind(versions).fetch_all(connection).await?;
+    for watched in due {
+        let shift = shift.clone();
+        shift.clone().beside(async move {
+            if let Err(error) = settle(&shift, &watched).await {
+                // Once for each watch; it is looked at again, ever more rarely.
+                if let Watched { saga_id, step_no, attempt: 1, .. } = watched {
+                    tracing::warn!(%saga_id, step_no, %error, "a watched effect could not be looked at; later again");
+                }
+            }
+        });
+    }
+    Ok(())
+}
+
+pub(crate) async fn settle(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
+    let Some(kind) = shift.engine.kind(&watched.name) else { return Ok(()) };
+    let found = if watched.look { kind.find(watched).await? } else { Found::Nothing };
+    if let Found::Effect(reference) = found {
+        let reopening = async {
+            let mut tx = shift.pool.begin().await?;
+            let row = store::lock_instance(&mut tx, watched.shard, watched.saga_id).await?;
+            let Some(row) = row.filter(|row| row.status == Status::Unwound) else { return Ok(()) };
+            make_room(&mut tx, watched).await?;
+            let commit = kind.reopen(row, watched, reference)?;
+            write_own(&mut tx, &commit).await?;
+            tx.commit().await?;
+            tracing::warn!(saga_id = %watched.saga_id, step_no = watched.step_no, "a late effect was found; it is taken back");
+            shift.hint.notify_one();
+            Ok(())
+        };
+        return all_in_time(reopening).await;
+    }
+    if watched.over && found == Found::Nothing {
+        let ending = sqlx::query(
+            "-- name: end watch
+            delete from saga.watch where shard = $1 and saga_id = $2 and step_no = $3",
+        )
+        .bind(watched.shard)
+        .bind(watched.saga_id)
+        .bind(watched.step_no)
+        .execute(&shift.pool);
+        in_time(ending).await?;
+    }
+    Ok(())
+}
