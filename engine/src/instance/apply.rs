@@ -13,7 +13,10 @@ use crate::{
         unwind::{OpenUndo, Taken},
         waits::span,
     },
-    record::notice::Kind,
+    record::{
+        notice::Kind,
+        words::{EffectStatus, JournalKind},
+    },
     saga::{
         CalledOff, Done, Joined, Next, Saga, Signals, Then, Unexpected,
         steps::{Cause, Effect},
@@ -114,7 +117,8 @@ impl<S: Saga> Instance<S> {
             What::Answered { event, effect } => self.answered(fact, event, effect),
             What::Fired(event) => {
                 let again = matches!(self.pending, Pending::Event { .. });
-                let mut entry = Entry::new(if again { "event" } else { "timer" }, event);
+                let mut entry =
+                    Entry::new(if again { JournalKind::Event } else { JournalKind::Timer }, event);
                 entry.step_no = Some(fact.no);
                 self.settled();
                 self.react(entry, event.clone());
@@ -125,15 +129,15 @@ impl<S: Saga> Instance<S> {
             What::Panicked(cause) => self.failed(fact, Failure::Panicked, cause),
             What::NeverSeen => return self.never_seen(fact),
             What::Dropped => {
-                self.note(self.entry("dropped", fact, &()));
+                self.note(self.entry(JournalKind::Dropped, fact, &()));
                 self.drop_call(fact.no);
             }
             What::Undone(reference) => {
-                self.settle(fact.no, "undone", reference.clone());
+                self.settle(fact.no, EffectStatus::Undone, reference.clone());
                 self.undid(fact, reference);
             }
             What::NothingToUndo => {
-                self.settle(fact.no, "refuted", None);
+                self.settle(fact.no, EffectStatus::Refuted, None);
                 self.undid(fact, &None);
             }
             What::NotUndone(cause) => self.failed_undo(fact, Failure::NotDone, cause),
@@ -142,12 +146,12 @@ impl<S: Saga> Instance<S> {
             What::Joined(ends) => self.joined(fact, ends),
             What::NotJoined => self.wait_for_children(fact.no),
             What::ChildrenCalledOff => {
-                self.note(self.entry("children called off", fact, &()));
+                self.note(self.entry(JournalKind::ChildrenCalledOff, fact, &()));
                 self.wait_for_children(fact.no);
             }
             What::CannotUndo(cause) => {
                 self.note(self.entry(
-                    "attempt",
+                    JournalKind::Attempt,
                     fact,
                     &serde_json::json!({ "outcome": "cannot_undo", "error": cause.to_string() }),
                 ));
@@ -160,7 +164,7 @@ impl<S: Saga> Instance<S> {
 
     fn entry(
         &self,
-        kind: &'static str,
+        kind: JournalKind,
         fact: &Fact<S::Event>,
         event: &impl serde::Serialize,
     ) -> Entry {
@@ -177,17 +181,17 @@ impl<S: Saga> Instance<S> {
         match effect {
             Effect::None => {}
             Effect::Confirmed(reference) => {
-                self.settle(fact.no, "confirmed", Some(reference.clone()))
+                self.settle(fact.no, EffectStatus::Confirmed, Some(reference.clone()))
             }
             Effect::Refuted => {
-                self.settle(fact.no, "refuted", None);
+                self.settle(fact.no, EffectStatus::Refuted, None);
                 self.forget_undo(fact.no);
             }
         }
         let pivot = *effect != Effect::Refuted && self.calls_pivot();
         if self.status == Status::Unwinding {
             // Decided meanwhile: the outcome goes to the ledger only.
-            self.note(self.entry("settled", fact, event));
+            self.note(self.entry(JournalKind::Settled, fact, event));
             if pivot {
                 return self.leave_to_person("was done after unwinding had been decided");
             }
@@ -196,12 +200,12 @@ impl<S: Saga> Instance<S> {
             return;
         }
         if pivot && let Err(forbidden) = self.pass_pivot() {
-            self.note(self.entry("outcome", fact, event));
+            self.note(self.entry(JournalKind::Outcome, fact, event));
             self.leave_to_person(&forbidden.to_string());
             self.pending = Pending::Event { no: self.seq, event: event.clone() };
             return;
         }
-        let entry = self.entry("outcome", fact, event);
+        let entry = self.entry(JournalKind::Outcome, fact, event);
         self.settled();
         self.react(entry, event.clone());
     }
@@ -242,7 +246,9 @@ impl<S: Saga> Instance<S> {
                         self.taken.push(id);
                     }
                     self.kept = i16::try_from(self.early.len()).unwrap_or(i16::MAX);
-                    if let Err(forbidden) = self.decide(Entry::new("signal", &event), next) {
+                    if let Err(forbidden) =
+                        self.decide(Entry::new(JournalKind::Signal, &event), next)
+                    {
                         self.cannot_take(event, forbidden);
                     }
                     at = 0;
@@ -283,7 +289,7 @@ impl<S: Saga> Instance<S> {
 
     /// The last child has ended: the saga learns how, or their way back is done.
     fn joined(&mut self, fact: &Fact<S::Event>, ends: &Joined) {
-        let entry = self.entry("children", fact, ends);
+        let entry = self.entry(JournalKind::Children, fact, ends);
         if self.status == Status::Unwinding {
             self.settled();
             self.close_next_undo();
@@ -303,7 +309,7 @@ impl<S: Saga> Instance<S> {
     }
 
     fn undid(&mut self, fact: &Fact<S::Event>, reference: &Option<String>) {
-        let entry = self.entry("undo", fact, reference);
+        let entry = self.entry(JournalKind::Undo, fact, reference);
         self.close_next_undo();
         self.settled();
         self.note(entry);
@@ -313,7 +319,7 @@ impl<S: Saga> Instance<S> {
     /// Counts and journals an attempt that did not do it.
     fn failed_attempt(&mut self, fact: &Fact<S::Event>, outcome: &str, cause: &Cause) {
         let event = serde_json::json!({ "outcome": outcome, "error": cause.to_string() });
-        self.note(self.entry("attempt", fact, &event));
+        self.note(self.entry(JournalKind::Attempt, fact, &event));
         self.attempt = self.attempt.saturating_add(1);
         self.last_error = Some(cause.to_string());
     }
@@ -389,7 +395,7 @@ impl<S: Saga> Instance<S> {
         }
         self.watch_call();
         if !self.unsettled {
-            self.settle(no, "refuted", None);
+            self.settle(no, EffectStatus::Refuted, None);
             self.forget_undo(no);
         }
         self.settled();
@@ -453,14 +459,18 @@ impl<S: Saga> Instance<S> {
         let terms = step.terms();
         let settles_after = terms.settles_after;
         if !settles_after.is_zero() && !self.timer_due {
-            self.note(self.entry("probe", fact, &"never seen, a late effect may still come"));
+            self.note(self.entry(
+                JournalKind::Probe,
+                fact,
+                &"never seen, a late effect may still come",
+            ));
             self.settle_after(settles_after);
             return Applied::Commit;
         }
         self.unsettled = false;
         self.timer_due = false;
         if self.status == Status::Running && fact.failing >= terms.within {
-            self.note(self.entry("probe", fact, &"never seen, too late to try again"));
+            self.note(self.entry(JournalKind::Probe, fact, &"never seen, too late to try again"));
             self.give_up();
             return Applied::Commit;
         }
@@ -470,9 +480,9 @@ impl<S: Saga> Instance<S> {
         }
         self.attempt = self.attempt.saturating_add(1);
         self.watch_call();
-        self.settle(fact.no, "refuted", None);
+        self.settle(fact.no, EffectStatus::Refuted, None);
         self.forget_undo(fact.no);
-        self.note(self.entry("probe", fact, &"never seen"));
+        self.note(self.entry(JournalKind::Probe, fact, &"never seen"));
         self.settled();
         self.end_if_nothing_is_open();
         Applied::Commit

@@ -3,7 +3,7 @@
 use crate::{
     base::id::new_id,
     instance::{Entry, Instance},
-    record::commit::Birth,
+    record::{commit::Birth, words::JournalKind},
     saga::{
         Saga,
         child::{Child, Forbidden},
@@ -44,6 +44,6 @@ pub(crate) fn unborn<S: Saga>(
     let state = next.state.take().ok_or(Forbidden::StartsByUnwinding(S::NAME))?;
     let mut instance =
         Box::new(Instance::<S>::unborn(shard, new_id(shard), start.subject.clone(), state));
-    instance.decide(Entry::new("start", &start.input), next)?;
+    instance.decide(Entry::new(JournalKind::Start, &start.input), next)?;
     Ok(instance)
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     instance::{Entry, Instance, apply::on, task::Task, unwind::OpenUndo, waits::span},
+    record::words::JournalKind,
     saga::{
         Done, Saga,
         steps::{Cause, StepError},
@@ -25,7 +26,7 @@ impl<S: Saga> Instance<S> {
         self.ran(no, Done::Step(step))
             .map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
         self.settled();
-        let mut entry = Entry::new("tx", &event);
+        let mut entry = Entry::new(JournalKind::Tx, &event);
         entry.step_no = Some(no);
         let next = on::<S>(self.state.clone(), event).map_err(StepError::Broken)?;
         self.decide(entry, next).map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
@@ -39,7 +40,7 @@ impl<S: Saga> Instance<S> {
             self.undone.push(open.no);
         }
         self.close_next_undo();
-        let mut entry = Entry::of("undo", open.shown());
+        let mut entry = Entry::of(JournalKind::Undo, open.shown());
         entry.step_no = Some(open.no);
         self.settled();
         self.note(entry);
@@ -70,6 +71,6 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn note_failed_try(&mut self, error: &str) {
         let tried = serde_json::json!({ "outcome": "not_done", "error": error });
         let attempt = Some(self.attempt.saturating_add(1));
-        self.note(Entry { attempt, ..Entry::new("attempt", &tried) });
+        self.note(Entry { attempt, ..Entry::new(JournalKind::Attempt, &tried) });
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     record::{
         commit::{JournalRow, Settle, Wake},
         notice::{Kind, Tell},
+        words::{EffectStatus, JournalKind},
     },
     saga::{Done, Next, Saga, Then, child::Forbidden},
 };
@@ -131,7 +132,7 @@ impl<S: Saga> Instance<S> {
     }
 
     /// What the ledger is told in the next commit.
-    pub(crate) fn settle(&mut self, step_no: i32, status: &'static str, reference: Option<String>) {
+    pub(crate) fn settle(&mut self, step_no: i32, status: EffectStatus, reference: Option<String>) {
         // Foreign text, like JSON: NUL would fail the batch.
         let reference = reference.map(|text| text.replace('\0', "\u{fffd}"));
         self.settle = Some(Settle { step_no, status, reference });
@@ -143,7 +144,7 @@ impl<S: Saga> Instance<S> {
         self.status = Status::Stuck;
         self.hold();
         self.last_error = Some(why.clone());
-        self.note(Entry::new("stuck", &why));
+        self.note(Entry::new(JournalKind::Stuck, &why));
         self.tell(Kind::Stuck, why);
         if let Some(tell) = &mut self.tell {
             tell.escalate_after = Some(S::ESCALATE_AFTER);

@@ -14,6 +14,7 @@ use crate::{
     record::{
         commit::{Birth, Parent},
         notice::Kind,
+        words::{EffectStatus, JournalKind},
     },
     saga::{
         CalledOff, Saga,
@@ -101,12 +102,12 @@ impl<S: Saga> Instance<S> {
         }
         if self.past_pivot {
             if matches!(why, CalledOff::Deadline) {
-                self.note(Entry::new("deadline passed", &()));
+                self.note(Entry::new(JournalKind::DeadlinePassed, &()));
                 self.tell(Kind::Deadline, "its deadline passed after its pivot".to_owned());
             }
             return CallOff::PastPivot;
         }
-        let entry = Entry::new("called off", &why.text());
+        let entry = Entry::new(JournalKind::CalledOff, &why.text());
         self.drop_untried_call(owned);
         self.ended = false;
         self.begin_unwinding(why.into());
@@ -125,7 +126,7 @@ impl<S: Saga> Instance<S> {
         {
             self.watch_call();
             self.forget_undo(no);
-            self.settle(no, "refuted", None);
+            self.settle(no, EffectStatus::Refuted, None);
             self.settled();
         }
     }

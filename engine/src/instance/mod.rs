@@ -40,6 +40,7 @@ use crate::{
         notice::Tell,
         row::Row,
         watch::NewWatch,
+        words::JournalKind,
     },
     saga::Saga,
 };
@@ -135,7 +136,7 @@ impl<S: Saga> Clone for Pending<S> {
 
 /// What happened, for the journal.
 pub(crate) struct Entry {
-    pub(crate) kind: &'static str,
+    pub(crate) kind: JournalKind,
     pub(crate) event: Option<Json>,
     pub(crate) step_no: Option<i32>,
     pub(crate) attempt: Option<i16>,
@@ -144,12 +145,12 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// An entry of that kind about an event.
-    pub(crate) fn new(kind: &'static str, event: &impl Serialize) -> Self {
+    pub(crate) fn new(kind: JournalKind, event: &impl Serialize) -> Self {
         Self::of(kind, json(event))
     }
 
     /// The same about what is JSON already.
-    pub(crate) fn of(kind: &'static str, event: Json) -> Self {
+    pub(crate) fn of(kind: JournalKind, event: Json) -> Self {
         Self { kind, event: Some(event), step_no: None, attempt: None, started_at: None }
     }
 }

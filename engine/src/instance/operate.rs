@@ -17,7 +17,10 @@ use crate::{
         upcast,
         verb::{Decided, GiveBack, Instruction, Outlook, Outside, Refusal, Subject, Verb},
     },
-    record::notice::Kind,
+    record::{
+        notice::Kind,
+        words::{EffectStatus, JournalKind},
+    },
     saga::{
         CalledOff, CallerStep, Done, Next, Saga, Signals, Then,
         steps::Effect,
@@ -43,7 +46,7 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
         return Err(Refusal::ChildrenOpen(open_children));
     }
     let before = instance.standing();
-    instance.note(Entry::new("operator", &Value::Null));
+    instance.note(Entry::new(JournalKind::Operator, &Value::Null));
     let back = instance.follow(order, owned)?;
     let mut told = json!({
         "verb": order.verb,
@@ -105,11 +108,13 @@ impl<S: Saga> Instance<S> {
                 self.go_on();
             }
             Verb::MarkDone { evidence, event, outside } => match self.failed_at(order.undo)? {
-                Some(at) => back.extend(self.close_failed(at, "undone", Some(evidence.clone()))),
+                Some(at) => {
+                    back.extend(self.close_failed(at, EffectStatus::Undone, Some(evidence.clone())))
+                }
                 None => self.mark_done(event.as_ref(), outside.as_ref())?,
             },
             Verb::Skip => match self.failed_at(order.undo)? {
-                Some(at) => back.extend(self.close_failed(at, "waived", None)),
+                Some(at) => back.extend(self.close_failed(at, EffectStatus::Waived, None)),
                 None => self.skip()?,
             },
             Verb::HandOver { to } => {
@@ -215,12 +220,12 @@ impl<S: Saga> Instance<S> {
     fn close_failed(
         &mut self,
         at: usize,
-        status: &'static str,
+        status: EffectStatus,
         reference: Option<String>,
     ) -> Option<OpenUndo<S>> {
         let open = self.undos.remove(at);
         let in_tx = open.how() == How::InTx;
-        self.settle(open.no, if in_tx { "undone" } else { status }, reference);
+        self.settle(open.no, if in_tx { EffectStatus::Undone } else { status }, reference);
         self.settled();
         self.go_on();
         in_tx.then_some(open)
@@ -263,7 +268,7 @@ impl<S: Saga> Instance<S> {
             Pending::Call { no, .. } => {
                 let no = *no;
                 self.forget_undo(no);
-                self.settle(no, "refuted", None);
+                self.settle(no, EffectStatus::Refuted, None);
                 Ok(())
             }
             _ => Err(Refusal::NothingFailed),
@@ -293,10 +298,10 @@ impl<S: Saga> Instance<S> {
             match outside {
                 Some(Outside::Nothing) => {
                     self.forget_undo(no);
-                    self.settle(no, "refuted", None);
+                    self.settle(no, EffectStatus::Refuted, None);
                 }
                 Some(Outside::Stands(reference)) => {
-                    self.settle(no, "confirmed", Some(reference.clone()));
+                    self.settle(no, EffectStatus::Confirmed, Some(reference.clone()));
                 }
                 None => {}
             }
@@ -342,7 +347,7 @@ impl<S: Saga> Instance<S> {
         self.settled();
         let next = on::<S>(self.state.clone(), event.clone()).map_err(Refusal::DoesNotFit)?;
         self.status = Status::Running;
-        self.decide(Entry::new("outcome", &event), next)
+        self.decide(Entry::new(JournalKind::Outcome, &event), next)
             .map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
         self.take_early();
         if !self.parks() {

@@ -8,6 +8,7 @@ use crate::{
         status::Status,
     },
     instance::{Entry, Instance, apply::on},
+    record::words::JournalKind,
     saga::{Early, Saga, Signals, Then},
 };
 
@@ -68,11 +69,11 @@ pub(crate) fn offer<S: Saga>(
     signal: &S::Signal,
 ) -> Result<Answer, SignalError> {
     let event = signal.clone().event();
-    let mut entry = Entry::new("signal", &event);
+    let mut entry = Entry::new(JournalKind::Signal, &event);
     match instance.status {
         Status::Running if !instance.ended => {}
         Status::Paused | Status::Stuck => {
-            instance.note(Entry { kind: "signal kept", ..entry });
+            instance.note(Entry { kind: JournalKind::SignalKept, ..entry });
             return Ok(Answer::Kept);
         }
         Status::Running
@@ -80,7 +81,7 @@ pub(crate) fn offer<S: Saga>(
         | Status::Completed
         | Status::Unwound
         | Status::Abandoned => {
-            instance.note(Entry { kind: "signal refused", ..entry });
+            instance.note(Entry { kind: JournalKind::SignalRefused, ..entry });
             return Ok(Answer::Refused);
         }
     }
@@ -100,7 +101,8 @@ pub(crate) fn offer<S: Saga>(
         Early::Keep => Answer::Kept,
         Early::Refuse => Answer::Refused,
     };
-    entry.kind = if answer == Answer::Kept { "signal kept" } else { "signal refused" };
+    entry.kind =
+        if answer == Answer::Kept { JournalKind::SignalKept } else { JournalKind::SignalRefused };
     instance.note(entry);
     Ok(answer)
 }

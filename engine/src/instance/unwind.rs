@@ -8,7 +8,7 @@ use crate::{
         status::Status,
     },
     instance::{Instance, Pending},
-    record::commit::Intent,
+    record::{commit::Intent, words::EffectStatus},
     saga::{
         CallerStep, Done, Rest, Saga,
         child::Forbidden,
@@ -286,7 +286,7 @@ impl<S: Saga> Instance<S> {
     /// The reference that the next commit gives to the effect of this step.
     pub(crate) fn settled_reference(&self, no: i32) -> Option<&String> {
         let settle = self.settle.as_ref().filter(|settle| settle.step_no == no)?;
-        settle.reference.as_ref().filter(|_| settle.status == "confirmed")
+        settle.reference.as_ref().filter(|_| settle.status == EffectStatus::Confirmed)
     }
 
     /// After this nothing is taken back any more.

@@ -6,7 +6,10 @@ use crate::{
         Entry, Instance, Pending,
         unwind::{How, OpenUndo, Taken},
     },
-    record::watch::NewWatch,
+    record::{
+        watch::NewWatch,
+        words::{EffectStatus, JournalKind},
+    },
     saga::{
         Done, Saga,
         table::{StepTable, WayBack},
@@ -31,9 +34,9 @@ impl<S: Saga> Instance<S> {
 
     /// What was believed not to exist does: it is taken back.
     pub(crate) fn reopen(&mut self, no: i32, done: Done<S::Step>, reference: Option<String>) {
-        let mut entry = Entry::new("late effect", &reference);
+        let mut entry = Entry::new(JournalKind::LateEffect, &reference);
         entry.step_no = Some(no);
-        self.settle(no, "confirmed", reference);
+        self.settle(no, EffectStatus::Confirmed, reference);
         (self.status, self.ended) = (Status::Unwinding, false);
         self.note(entry);
         // A key of its own: under the one of an undo that found nothing a provider would say so again.

@@ -11,7 +11,11 @@ use crate::{
         priority::Priority,
         status::{Status, WaitingOn},
     },
-    record::{notice::Tell, watch::NewWatch},
+    record::{
+        notice::Tell,
+        watch::NewWatch,
+        words::{EffectStatus, JournalKind},
+    },
 };
 
 /// [`Start`] without its input.
@@ -97,7 +101,7 @@ impl Wake {
 #[derive(Debug, Clone)]
 pub(crate) struct JournalRow {
     pub(crate) seq: i32,
-    pub(crate) kind: &'static str,
+    pub(crate) kind: JournalKind,
     pub(crate) event: Option<Json>,
     pub(crate) step_no: Option<i32>,
     pub(crate) attempt: Option<i16>,
@@ -118,7 +122,7 @@ pub(crate) struct Intent {
 #[derive(Debug, Clone)]
 pub(crate) struct Settle {
     pub(crate) step_no: i32,
-    pub(crate) status: &'static str,
+    pub(crate) status: EffectStatus,
     /// The provider's: of the effect, or of its taking back.
     pub(crate) reference: Option<String>,
 }
@@ -190,10 +194,9 @@ impl Commit {
         self.watch.iter().try_for_each(NewWatch::check_storable)
     }
 
-    /// Does it show that driving the instance does not end the process? A step or undo was settled; a mere attempt was not.
+    /// Does it show that driving the instance does not end the process?
     pub(crate) fn clears(&self) -> bool {
-        let settled = ["outcome", "tx", "timer", "undo", "settled", "children"];
-        self.journal.iter().any(|row| settled.contains(&row.kind))
+        self.journal.iter().any(|row| row.kind.is_settled())
     }
 }
 

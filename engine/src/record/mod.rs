@@ -8,3 +8,4 @@ pub(crate) mod commit;
 pub(crate) mod notice;
 pub(crate) mod row;
 pub(crate) mod watch;
+pub(crate) mod words;

@@ -21,7 +21,10 @@ use crate::{
         task::{Fact, What},
         unwind::{How, OpenUndo, Taken},
     },
-    record::commit::{Birth, Wake},
+    record::{
+        commit::{Birth, Wake},
+        words::{EffectStatus, JournalKind},
+    },
     saga::{
         Done, Joined, Saga,
         steps::{Cause, Effect},
@@ -84,7 +87,7 @@ pub struct Walk<S: Saga> {
 #[must_use]
 #[track_caller]
 pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
-    let entry = Entry::new("start", &input);
+    let entry = Entry::new(JournalKind::Start, &input);
     let mut next = S::start(input);
     let state = next.state.take().expect("a saga starts in a state, not by unwinding");
     let mut instance = Instance::unborn(0, uuid::Uuid::nil(), "subject".to_owned(), state);
@@ -421,7 +424,9 @@ impl<S: Saga> Walk<S> {
         {
             self.ledger.insert(intent.step_no, (name(step), intent.kind));
         }
-        if let Some(settle) = commit.settle.filter(|settle| settle.status != "confirmed") {
+        if let Some(settle) =
+            commit.settle.filter(|settle| settle.status != EffectStatus::Confirmed)
+        {
             self.ledger.remove(&settle.step_no);
         }
         self.ledger.retain(|no, _| !commit.undone.contains(no));

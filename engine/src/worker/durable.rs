@@ -14,6 +14,7 @@ use crate::{
     record::{
         commit::{Commit, Wake},
         row::Row,
+        words::JournalKind,
     },
     saga::{Saga, steps::StepError, terms::Retry},
     store::{self, family::write_own},
@@ -342,7 +343,7 @@ pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S
 }
 
 async fn release_row<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Written {
-    instance.note(crate::instance::Entry::new("released", &()));
+    instance.note(crate::instance::Entry::new(JournalKind::Released, &()));
     let commit = instance.commit();
     let wake = commit.wake.clone();
     let written = shift.lane(instance.shard).commit(commit).await;
