@@ -16,7 +16,6 @@
     reason = "`say!` ends a command without a message when its reader has gone"
 )]
 
-pub mod bench;
 pub mod cli;
 pub mod door;
 pub mod monitor;

@@ -5,6 +5,7 @@
 //! 0 done; 1 failed; 2 wrong usage or configuration; 3 a dependency is missing or unreachable;
 //! 4 versions do not fit (database, migrations, live sagas).
 
+pub mod bench;
 mod broker;
 mod bulk;
 mod database;
@@ -38,7 +39,6 @@ use clap::{Parser, Subcommand};
 
 use self::{database::Role, settings::Options};
 pub use self::{failure::Failure, shutdown::Shutdown};
-use crate::bench;
 
 /// An order system whose long-running processes survive crashes.
 #[derive(Debug, Parser)]

@@ -19,7 +19,7 @@ use sqlx::{PgPool, postgres::PgConnectOptions};
 use stepwise_adapters::postgres::{self, Cluster};
 use stepwise_engine::database::{self, Waits};
 
-use crate::cli::{Failure, output::say};
+use super::{Failure, output::say};
 
 /// Options of `stepwise bench`.
 #[derive(Debug, ClapArgs)]
