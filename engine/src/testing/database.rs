@@ -8,7 +8,7 @@
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     str::FromStr,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use sqlx::{
@@ -115,6 +115,8 @@ async fn template(
         migrator.table_name.hash(&mut hasher);
         migrator.iter().for_each(|one| (one.version, &one.checksum).hash(&mut hasher));
     }
+    // A template has the journal's partitions of the days after it was made.
+    UNIX_EPOCH.elapsed().expect("it is after 1970").as_secs().div_euclid(86_400).hash(&mut hasher);
     let hash = hasher.finish();
     let name = format!("stepwise_template_{hash:016x}");
 

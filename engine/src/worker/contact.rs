@@ -52,9 +52,10 @@ impl Contact {
         self.times().renewed_at + self.lease > Instant::now()
     }
 
-    /// May this worker take a lease that ran out for a death?
+    /// May this worker take a lease that ran out for a death? Not while it has no lease itself: then the database was away, and the others
+    /// are about to renew as well.
     pub(crate) fn may_judge(&self) -> bool {
-        self.times().judges_from <= Instant::now()
+        self.holds_lease() && self.times().judges_from <= Instant::now()
     }
 }
 
@@ -74,6 +75,13 @@ mod tests {
         assert!(contact.holds_lease() && contact.may_judge());
         contact.renewed(Instant::now() + 2 * LEASE);
         assert!(contact.holds_lease() && !contact.may_judge(), "the database was away");
+    }
+
+    #[test]
+    fn a_worker_that_has_lost_its_own_lease_judges_nobody() {
+        let begun = Instant::now().checked_sub(3 * LEASE).expect("the machine runs for longer");
+        let contact = Contact::begin(begun, LEASE);
+        assert!(!contact.holds_lease() && !contact.may_judge(), "nobody could renew");
     }
 
     #[test]

@@ -125,3 +125,38 @@ async fn a_default_partition_with_too_many_rows_is_left_and_a_release_before_thi
     worker.stop().await;
     world.close().await;
 }
+
+/// Postgres refuses to write a row into the default partition once another partition should hold it.
+#[tokio::test]
+async fn a_commit_that_waits_while_the_partition_of_its_rows_is_attached_is_written_again() {
+    let world = World::new().await;
+    let today = partition(&world, 0).await;
+    run(&world, format!("drop table saga.{today}")).await;
+    let id = world.start::<Five>("waits", ()).await;
+    let mut making = world.pool.begin().await.expect("the database is there");
+    let made: String = sqlx::query_scalar(
+        "-- name: test make
+        select saga.make_journal_partition((clock_timestamp() at time zone 'UTC')::date)",
+    )
+    .fetch_one(&mut *making)
+    .await
+    .expect("nobody else makes one");
+    assert_eq!(made, "made");
+    let worker = world.worker(quick()).await;
+    eventually("a commit that waits for the default partition", async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "-- name: test waiting
+            select count(*) from pg_locks l join pg_stat_activity a using (pid)
+            where not l.granted and l.relation = 'saga.journal_default'::regclass and a.query like '%commit transitions%'",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there");
+        waiting > 0
+    })
+    .await;
+    making.commit().await.expect("ours");
+    assert_eq!(world.ended(id).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
