@@ -224,7 +224,9 @@ pub(crate) fn is_transient(error: &dyn sqlx::error::DatabaseError) -> bool {
         ["40", "53", "57", "08"].iter().any(|class| code.starts_with(class))
             || code == "25006"
             || code == "55P03"
-            || (code == "23514" && error.constraint().is_none())
+            || (code == "23514"
+                && error.constraint().is_none()
+                && error.table().is_some_and(|table| table.starts_with("journal")))
     })
 }
 
