@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What is claimed first when many are due. Nothing starves: a class is overtaken only by what is due up to
+/// The class of an instance: workers claim a higher class first when many instances are due. Nothing starves: a class is overtaken only by what is due up to
 /// [`Priority::HEAD_START`] later than itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{CONNECT, within};
 
-/// So many connections are opened at the same time, beside those of pools.
+/// The number of connections that one process opens at the same time; pools open theirs besides.
 const AT_ONCE: usize = 4;
 
 /// The limit of time doubles so often.

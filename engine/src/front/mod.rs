@@ -1,4 +1,4 @@
-//! What a caller asks of the engine in a transaction of its own: start, signal, cancel, wait for an end; and the gate before a deploy.
+//! The calls that an application makes in its own transaction: start, signal, cancel, wait for an end; and the gate before a deploy.
 //!
 //! It decides by [`crate::instance`], writes by [`crate::store`], and hands what it started to the worker of the process, if there is one.
 

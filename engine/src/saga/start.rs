@@ -21,7 +21,7 @@ pub struct Start<I> {
     pub start_key: String,
     /// What [`Saga::start`](crate::Saga::start) gets.
     pub input: I,
-    /// What is claimed first when many are due.
+    /// The priority class: workers claim a higher class first when many instances are due.
     pub priority: Priority,
     /// Names and values by which operators find it. No personal data.
     pub tags: BTreeMap<String, String>,
