@@ -156,7 +156,7 @@ impl Entry {
 }
 
 impl<S: Saga> Instance<S> {
-    /// An instance that is not in the database yet.
+    /// An instance that is not in the database yet, and has not decided anything.
     pub(crate) fn unborn(shard: i16, id: Uuid, subject: String, state: S::State) -> Self {
         Self {
             shard,
@@ -216,15 +216,13 @@ impl<S: Saga> Instance<S> {
                 return Err(Misfit::Unknown { name: row.name, version: row.version });
             }
         }
+        let state = upcast::read("state", &row.state)?;
         Ok(Self {
-            shard: row.shard,
-            id: row.saga_id,
+            start_key: row.start_key,
             epoch: row.epoch,
-            missed: 0,
             committed_seq: row.seq,
             seq: row.seq,
             status: row.status,
-            state: upcast::read("state", &row.state)?,
             pending: upcast::read("pending step", &row.pending)?,
             timer_due: row.timer_due,
             undos: upcast::read("open undos", &row.undos)?,
@@ -237,39 +235,23 @@ impl<S: Saga> Instance<S> {
             unsettled: row.unsettled,
             kept: row.kept,
             last_error: row.last_error,
-            subject: row.subject,
-            start_key: row.start_key,
             parent: row.parent,
             held: row.held,
             ended: row.ended,
             in_queue: row.in_queue,
-            early: VecDeque::new(),
-            taken: Vec::new(),
-            journal: Vec::new(),
-            settle: None,
-            undone: Vec::new(),
-            intent: None,
-            wake: Wake::Never,
-            tell: None,
-            watch: None,
-            family: Family::default(),
-            unstorable: None,
+            ..Self::unborn(row.shard, row.saga_id, row.subject, state)
         })
     }
 
     /// The same position once more, without what is not committed.
     pub(crate) fn copy(&self) -> Self {
         Self {
-            shard: self.shard,
-            id: self.id,
-            subject: self.subject.clone(),
             start_key: self.start_key.clone(),
             epoch: self.epoch,
             missed: self.missed,
             committed_seq: self.committed_seq,
             seq: self.committed_seq,
             status: self.status,
-            state: self.state.clone(),
             pending: self.pending.clone(),
             timer_due: self.timer_due,
             undos: self.undos.clone(),
@@ -287,16 +269,7 @@ impl<S: Saga> Instance<S> {
             ended: self.ended,
             in_queue: self.in_queue,
             early: self.early.clone(),
-            taken: Vec::new(),
-            journal: Vec::new(),
-            settle: None,
-            undone: Vec::new(),
-            intent: None,
-            wake: Wake::Never,
-            tell: None,
-            watch: None,
-            family: Family::default(),
-            unstorable: None,
+            ..Self::unborn(self.shard, self.id, self.subject.clone(), self.state.clone())
         }
     }
 }

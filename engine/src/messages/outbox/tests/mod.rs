@@ -128,6 +128,23 @@ async fn until<F: Future<Output = bool>>(expected: &str, condition: impl Fn() ->
     }
 }
 
+/// Waits until a statement of that name waits for a lock.
+async fn waits_for_a_lock(pool: &PgPool, name: &str) {
+    until(&format!("{name} waits for a lock"), || async {
+        let waiting: i64 = sqlx::query_scalar(
+            "-- test: who waits
+             select count(*) from pg_stat_activity
+             where datname = current_database() and wait_event_type = 'Lock' and starts_with(query, '-- ' || $1)",
+        )
+        .bind(name)
+        .fetch_one(pool)
+        .await
+        .expect("activity");
+        waiting > 0
+    })
+    .await;
+}
+
 async fn drained(pool: &PgPool) {
     until("the outbox is empty", || async { lag(pool).await.expect("lag").messages == 0 }).await;
 }

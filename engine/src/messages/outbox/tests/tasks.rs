@@ -104,18 +104,7 @@ async fn housekeeping_that_waits_for_a_lock_stops_no_message() {
         .expect("locked");
     let publisher = Arc::new(Recorder::default());
     let relay = start(pool, &publisher, brisk());
-    until("housekeeping waits", || async {
-        let waiting: i64 = sqlx::query_scalar(
-            "-- test: who waits
-             select count(*) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock' and query like '-- inbox: forget%'",
-        )
-        .fetch_one(pool)
-        .await
-        .expect("activity");
-        waiting > 0
-    })
-    .await;
+    waits_for_a_lock(pool, "inbox: forget").await;
     write(pool, &[message("a", 1), message("a", 2)]).await;
     drained(pool).await;
     assert_eq!(relay.health.report().state, RelayState::Working);

@@ -51,18 +51,7 @@ async fn a_crash_between_confirmation_and_mark_publishes_the_same_id_again() {
         .await
         .expect("lock");
     drop(held);
-    until("the mark waits for the lock", || async {
-        let waiting: i64 = sqlx::query_scalar(
-            "-- test: who waits
-             select count(*) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock' and query like '-- outbox: mark published%'",
-        )
-        .fetch_one(pool)
-        .await
-        .expect("activity");
-        waiting > 0
-    })
-    .await;
+    waits_for_a_lock(pool, "outbox: mark published").await;
     relay.kill().await;
     sqlx::query(
         "-- test: and the session of the killed relay ends
