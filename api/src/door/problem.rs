@@ -326,6 +326,14 @@ impl From<sqlx::Error> for Problem {
                 let sqlstate = db.code().unwrap_or_default().into_owned();
                 let constraint = db.constraint().unwrap_or_default();
                 match sqlstate.get(..2) {
+                    // Everything was rolled back, so the command can be run again.
+                    _ if database::lost_race(db.as_ref()) => {
+                        tracing::warn!(sqlstate, "the transaction lost a race");
+                        Self::unavailable(
+                            LOST_RACE,
+                            "The request conflicted with another one; send it again.",
+                        )
+                    }
                     // SQLSTATE classes: 53 resources, 57 an operator's intervention or a statement timeout, 58 the system
                     Some("53" | "57" | "58") => {
                         tracing::warn!(sqlstate, "the database could not answer in time");
@@ -337,14 +345,6 @@ impl From<sqlx::Error> for Problem {
                         Self::unavailable(
                             "busy",
                             "Another request has locked the same data; send the request again.",
-                        )
-                    }
-                    // SQLSTATE class 40, deadlock or serialization failure: everything was rolled back, so the command can be run again
-                    Some("40") => {
-                        tracing::warn!(sqlstate, "the transaction lost a race");
-                        Self::unavailable(
-                            LOST_RACE,
-                            "The request conflicted with another one; send it again.",
                         )
                     }
                     _ => {

@@ -20,6 +20,7 @@ use std::{future::Future, io, pin::pin, time::Duration};
 
 use sqlx::{
     Connection as _, PgConnection, PgPool,
+    error::DatabaseError,
     pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -157,6 +158,20 @@ pub async fn within<T, E: From<sqlx::Error>>(
             note(&error);
             Err(error.into())
         }
+    }
+}
+
+/// Whether a transaction lost a race and may succeed when it is run again as a whole: a deadlock or a serialization failure (class 40), or the
+/// partition of a journal row was attached while the statement waited to write the row into the default partition. Postgres reports the
+/// latter as a check violation (23514) of a constraint that has no name.
+#[must_use]
+pub fn lost_race(error: &dyn DatabaseError) -> bool {
+    match error.code().as_deref() {
+        Some("23514") => {
+            error.constraint().is_none()
+                && error.table().is_some_and(|table| table.starts_with("journal"))
+        }
+        code => code.is_some_and(|code| code.starts_with("40")),
     }
 }
 

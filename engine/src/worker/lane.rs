@@ -216,18 +216,15 @@ fn is_refusal(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Does the same statement have a chance when it is tried again? (Class 40: deadlock, serialization; 53: resources; 57: operator
-/// intervention; 08: connection; 25006: read-only; 55P03: lock time-out; 23514 of no constraint that has a name: the row's partition of the
-/// journal was attached while the statement waited to write the row into the default partition.)
+/// Does the same statement have a chance when it is tried again? (It lost a race; class 53: resources; 57: operator intervention; 08:
+/// connection; 25006: read-only; 55P03: lock time-out.)
 pub(crate) fn is_transient(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().is_some_and(|code| {
-        ["40", "53", "57", "08"].iter().any(|class| code.starts_with(class))
+    let passes = |code: &str| {
+        ["53", "57", "08"].iter().any(|class| code.starts_with(class))
             || code == "25006"
             || code == "55P03"
-            || (code == "23514"
-                && error.constraint().is_none()
-                && error.table().is_some_and(|table| table.starts_with("journal")))
-    })
+    };
+    database::lost_race(error) || error.code().is_some_and(|code| passes(&code))
 }
 
 /// Does this very connection have no future? Its server is shutting down (57P), or has become read-only (25006) while another may have

@@ -1,6 +1,7 @@
 //! The journal's partitions are made while nobody waits for them.
 
 use sqlx::AssertSqlSafe;
+use stepwise_engine::{Start, StartError, database};
 
 use crate::{
     plain::Five,
@@ -126,13 +127,8 @@ async fn a_default_partition_with_too_many_rows_is_left_and_a_release_before_thi
     world.close().await;
 }
 
-/// Postgres refuses to write a row into the default partition once another partition should hold it.
-#[tokio::test]
-async fn a_commit_that_waits_while_the_partition_of_its_rows_is_attached_is_written_again() {
-    let world = World::new().await;
-    let today = partition(&world, 0).await;
-    run(&world, format!("drop table saga.{today}")).await;
-    let id = world.start::<Five>("waits", ()).await;
+/// Makes today's partition in a transaction that the caller ends. A row of today that is written meanwhile waits for the default partition.
+async fn make_today(world: &World) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut making = world.pool.begin().await.expect("the database is there");
     let made: String = sqlx::query_scalar(
         "-- name: test make
@@ -142,21 +138,62 @@ async fn a_commit_that_waits_while_the_partition_of_its_rows_is_attached_is_writ
     .await
     .expect("nobody else makes one");
     assert_eq!(made, "made");
-    let worker = world.worker(quick()).await;
-    eventually("a commit that waits for the default partition", async || {
+    making
+}
+
+/// Waits until a statement of that name waits for the default partition.
+async fn waits_for_default(world: &World, name: &str) {
+    eventually(&format!("{name} to wait for the default partition"), async || {
         let waiting: i64 = sqlx::query_scalar(
             "-- name: test waiting
             select count(*) from pg_locks l join pg_stat_activity a using (pid)
-            where not l.granted and l.relation = 'saga.journal_default'::regclass and a.query like '%commit transitions%'",
+            where not l.granted and l.relation = 'saga.journal_default'::regclass and starts_with(a.query, '-- name: ' || $1)",
         )
+        .bind(name)
         .fetch_one(&world.pool)
         .await
         .expect("the database is there");
         waiting > 0
     })
     .await;
+}
+
+/// Postgres refuses to write a row into the default partition once another partition should hold it.
+#[tokio::test]
+async fn a_commit_that_waits_while_the_partition_of_its_rows_is_attached_is_written_again() {
+    let world = World::new().await;
+    let today = partition(&world, 0).await;
+    run(&world, format!("drop table saga.{today}")).await;
+    let id = world.start::<Five>("waits", ()).await;
+    let making = make_today(&world).await;
+    let worker = world.worker(quick()).await;
+    waits_for_default(&world, "commit transitions").await;
     making.commit().await.expect("ours");
     assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_start_that_waits_while_the_partition_of_its_rows_is_attached_may_be_run_again() {
+    let world = World::new().await;
+    let today = partition(&world, 0).await;
+    run(&world, format!("drop table saga.{today}")).await;
+    let making = make_today(&world).await;
+    let starting = async {
+        let mut tx = world.pool.begin().await.expect("the database is there");
+        let start = Start::new("waits", ());
+        world.engine.start::<Five>(&mut tx, start).await.map(|started| started.id)
+    };
+    let ending = async {
+        waits_for_default(&world, "start instances").await;
+        making.commit().await.expect("ours");
+    };
+    let (started, ()) = tokio::join!(starting, ending);
+    let Err(StartError::Database(sqlx::Error::Database(refused))) = started else {
+        panic!("it waited in vain: {started:?}");
+    };
+    assert!(database::lost_race(refused.as_ref()), "{refused:?}");
+    world.start::<Five>("waits", ()).await;
     world.close().await;
 }
