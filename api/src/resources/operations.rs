@@ -58,7 +58,7 @@ pub struct OperationShape {
     subject: String,
     /// `running`, `succeeded`, `failed` or `needs_attention`.
     status: String,
-    /// What the operation waits on, with details. Absent once it has ended.
+    /// The reason why the operation waits, with details. Absent once the operation has ended.
     waiting_on: Option<Any<Value>>,
     /// The action that the customer must take.
     action: Option<Action>,

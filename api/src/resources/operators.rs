@@ -102,7 +102,7 @@ struct SagaShape {
     subject: String,
     /// `running`, `unwinding`, `paused`, `stuck`; final: `completed`, `unwound`, `abandoned`.
     status: String,
-    /// What the instance waits on, with details. Absent when final.
+    /// The reason why the instance waits, with details. Absent when the status is final.
     waiting_on: Option<Any<Value>>,
     /// The number of failed attempts of the current step.
     attempt: i32,

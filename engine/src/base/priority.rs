@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The class of an instance: workers claim a higher class first when many instances are due. Nothing starves: a class is overtaken only by what is due up to
-/// [`Priority::HEAD_START`] later than itself.
+/// The class of an instance: workers claim a higher class first when many instances are due. No instance starves: instances of a higher class
+/// overtake it only if they are due at most [`Priority::HEAD_START`] later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
