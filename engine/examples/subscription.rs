@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use stepwise_engine::{
-    Engine, Key, Next, Outcome, Saga, Start, Terms, Unexpected, WorkerConfig,
+    Engine, Key, Next, Outcome, Saga, Start, Terms, Unexpected, WaitingOn, WorkerConfig, amount,
     inspect::{self, Filter, Summary},
     signal, signals, steps,
     testing::Clock,
@@ -64,7 +64,7 @@ signals! {
 steps! {
     pub(crate) enum Step done by Charging -> Event, undone for String {
         // A month that was paid for is not given back: from the first charge on it only goes forward.
-        Charge(fee: Fee) => call(charge, Terms::effect("fee").amount("9.90", "EUR")).repeatable().pivot(),
+        Charge(fee: Fee) => call(charge, Terms::effect("fee").amount(amount!(9.90 EUR))).repeatable().pivot(),
     }
 }
 
@@ -142,7 +142,7 @@ async fn at_rest(pool: &PgPool) -> Result<(Summary, DateTime<Utc>), Box<dyn Erro
         let now: DateTime<Utc> = now.fetch_one(&mut *connection).await?;
         let latest = inspect::latest_about(&mut connection, Subscription::NAME, "ada").await?;
         let latest = latest.ok_or("it was started")?;
-        let waits = latest.waiting_on.as_deref() == Some("signal");
+        let waits = latest.waiting_on == Some(WaitingOn::Signal);
         if latest.is_final() || (waits && latest.wake_at.is_some_and(|at| at > now)) {
             return Ok((latest, now));
         }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
     Engine, Key, Never, Next, Outcome, Saga, Start, StepError, Terms, Undoing, Undone, Unexpected,
-    WorkerConfig, inspect, steps, to, unwind, work,
+    WorkerConfig, amount, inspect, steps, to, unwind, work,
 };
 use tokio::sync::oneshot;
 
@@ -57,9 +57,9 @@ steps! {
 
 fn price(leg: Leg) -> Terms {
     match leg {
-        Leg::Flight => Terms::effect("flight").amount("120.00", "EUR"),
-        Leg::Hotel => Terms::effect("hotel").amount("340.00", "EUR"),
-        Leg::Car => Terms::effect("car").amount("95.00", "EUR"),
+        Leg::Flight => Terms::effect("flight").amount(amount!(120.00 EUR)),
+        Leg::Hotel => Terms::effect("hotel").amount(amount!(340.00 EUR)),
+        Leg::Car => Terms::effect("car").amount(amount!(95.00 EUR)),
     }
 }
 
@@ -175,9 +175,9 @@ async fn travel(engine: &Engine, city: &str) -> Result<(), Box<dyn Error>> {
     let trip = inspect::details(engine.pool(), id).await?.ok_or("it was started")?;
     println!("it is {}; the ledger of its effects outside:", trip.summary.status);
     for effect in trip.effects {
-        let (amount, reference) = (effect.amount.unwrap_or_default(), effect.reference);
-        let reference = reference.unwrap_or_else(|| "-".to_owned());
-        println!("  {:7} {amount:>7} EUR  {:9}  {reference}", effect.kind, effect.status);
+        let amount = effect.amount.map(|amount| amount.to_string()).unwrap_or_default();
+        let reference = effect.reference.unwrap_or_else(|| "-".to_owned());
+        println!("  {:7} {amount:>11}  {:9}  {reference}", effect.kind, effect.status);
     }
     Ok(())
 }

@@ -74,10 +74,12 @@ mod upkeep;
 mod worker;
 
 pub use base::{
+    amount::{Amount, Currency, InvalidAmount},
     id::{SHARDS, new_id, shard_in, shard_of},
     limits::{self, Limit, Unstorable},
     priority::Priority,
     status::{Status, WaitingOn},
+    words::UnknownWord,
 };
 pub use database::trouble::Trouble;
 pub use front::{
@@ -91,6 +93,7 @@ pub use instance::{
     signal::{Answer, SignalError},
 };
 pub use messages::{inbox, outbox};
+pub use record::words::{EffectStatus, JournalKind};
 pub use run::{quarantine, work::work};
 #[doc(hidden)]
 pub use saga::table::parts;

@@ -13,7 +13,10 @@ use stepwise_adapters::{
     rabbitmq::{RabbitPublisher, Topology},
     sandbox::SandboxMethod as Method,
 };
-use stepwise_engine::outbox::{DeclaredTopologies, Relay, RelaySettings};
+use stepwise_engine::{
+    Status,
+    outbox::{DeclaredTopologies, Relay, RelaySettings},
+};
 use stepwise_tests::House;
 use stepwise_workflows::cloud_event::Envelopes;
 use tokio::task::JoinHandle;
@@ -28,9 +31,9 @@ async fn a_partner_receives_an_order_placed_and_cancelled_in_order_as_cloud_even
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     // The saga ends although nothing publishes yet: the broker is not in its way.
     let (order, operation) = house.place(buyer, product, 3, Method::Ok).await;
-    assert_eq!(house.end(operation).await.status, "completed");
+    assert_eq!(house.end(operation).await.status, Status::Completed);
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
-    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
 
     let partner = Partner::of(&house, &url).await;
     let mut messages = partner.messages().await;

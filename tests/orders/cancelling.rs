@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
-use stepwise_engine::testing::Seed;
+use stepwise_engine::{Status, WaitingOn, testing::Seed};
 use stepwise_tests::House;
 use stepwise_workflows::order::{cancel::CancelOrderRefusal, commands::CancelOrderError};
 
@@ -19,7 +19,7 @@ async fn a_placed_order_is_cancelled_and_its_money_given_back_once() {
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
     assert_eq!(house.stock(product).await, (10, 0), "its stock is free at once");
     assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
-    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
     assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
     assert_eq!(house.cancel(buyer, order).await.expect("the same answer again"), cancelling);
     assert_eq!(
@@ -34,13 +34,11 @@ async fn an_order_that_awaits_approval_is_cancelled_by_its_placement() {
     let house = House::open(PATIENCE).await;
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     let (order, operation) = house.place(buyer, product, 3, Method::Challenge).await;
-    house
-        .until(operation, "awaiting approval", |s| s.waiting_on.as_deref() == Some("signal"))
-        .await;
+    house.until(operation, "awaiting approval", |s| s.waiting_on == Some(WaitingOn::Signal)).await;
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
     assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
-    assert_eq!(house.end(operation).await.status, "unwound");
-    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!(house.end(operation).await.status, Status::Unwound);
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
     assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
     assert_eq!(house.stock(product).await, (10, 0));
     assert!(
@@ -57,8 +55,8 @@ async fn a_cancellation_while_the_gateway_is_silent_waits_for_what_it_did() {
     let (order, operation) = house.place(buyer, product, 3, Method::TimeoutAfter).await;
     house.until(operation, "confirming", |s| s.pending.to_string().contains("Confirm")).await;
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
-    assert_eq!(house.end(operation).await.status, "unwound");
-    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!(house.end(operation).await.status, Status::Unwound);
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
     assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
     let effects = house.effects(operation).await;
     assert!(
@@ -104,17 +102,18 @@ async fn placing_and_cancelling_are_one_decision() {
             house.cancel(buyer, order).await.unwrap_or_else(|e| panic!("round {round}: {e}"));
         let (placement, cancellation) = (house.end(operation).await, house.end(cancelling).await);
         assert_eq!(
-            cancellation.status, "completed",
+            cancellation.status,
+            Status::Completed,
             "round {round}, {moment} us: {cancellation:#?}"
         );
         assert_eq!(house.status(order).await, "cancelled", "round {round}");
         assert_eq!(house.live(order), 0, "round {round}: money is still reserved");
         let published = house.published(order).await;
-        if placement.status == "completed" {
+        if placement.status == Status::Completed {
             placed_first += 1;
             assert_eq!(published.len(), 3, "round {round}: {published:?}");
         } else {
-            assert_eq!(placement.status, "unwound", "round {round}");
+            assert_eq!(placement.status, Status::Unwound, "round {round}");
             assert!(published.is_empty(), "round {round}: {published:?}");
         }
     }

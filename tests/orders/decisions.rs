@@ -6,7 +6,7 @@ use chrono::Utc;
 use sqlx::Row as _;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
 use stepwise_engine::{
-    Start,
+    Start, Status, WaitingOn,
     inspect::Summary,
     operate::{Instruction, Operated, Verb},
     signal_at_end,
@@ -58,7 +58,7 @@ fn hand_over() -> Verb {
 /// An order that waits for its customer's approval: (order, its placement).
 async fn awaiting_approval(house: &House, buyer: Buyer, product: Uuid) -> (Uuid, Uuid) {
     let (order, placement) = house.place(buyer, product, 3, Method::Challenge).await;
-    let waits = |seen: &Summary| seen.waiting_on.as_deref() == Some("signal");
+    let waits = |seen: &Summary| seen.waiting_on == Some(WaitingOn::Signal);
     house.until(placement, "awaiting approval", waits).await;
     (order, placement)
 }
@@ -123,7 +123,7 @@ async fn a_cancellation_of_a_paused_placement_is_done_when_it_is_resumed_whateve
         let (product, buyer) = (house.product(10).await, house.buyer().await);
         let (order, placement) = house.place(buyer, product, 3, method).await;
         let is_at = |seen: &Summary| match method {
-            Method::Challenge => seen.waiting_on.as_deref() == Some("signal"),
+            Method::Challenge => seen.waiting_on == Some(WaitingOn::Signal),
             _ => seen.pending.to_string().contains("Confirm"),
         };
         house.until(placement, "where it is to be paused", is_at).await;
@@ -131,8 +131,8 @@ async fn a_cancellation_of_a_paused_placement_is_done_when_it_is_resumed_whateve
         let cancelling = house.cancel(buyer, order).await.expect("accepted");
         assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
         must(&house, placement, Verb::Resume).await;
-        assert_eq!(house.end(placement).await.status, "unwound", "{method:?}");
-        assert_eq!(house.end(cancelling).await.status, "completed", "{method:?}");
+        assert_eq!(house.end(placement).await.status, Status::Unwound, "{method:?}");
+        assert_eq!(house.end(cancelling).await.status, Status::Completed, "{method:?}");
         must_end(&house, (buyer, product, order), "cancelled").await;
         assert_eq!(house.live(order), 0);
         assert_eq!(house.cancel(buyer, order).await.expect("the same answer again"), cancelling);
@@ -157,7 +157,7 @@ async fn an_approval_that_comes_while_the_placement_is_paused_places_the_order_w
     assert_eq!(report(&house, &reference).await, Reception::Nothing, "once");
     house.later(APPROVAL * 2).await;
     must(&house, placement, Verb::Resume).await;
-    assert_eq!(house.end(placement).await.status, "completed");
+    assert_eq!(house.end(placement).await.status, Status::Completed);
     assert_eq!((house.status(order).await.as_str(), house.live(order)), ("pending", 1));
     house.close().await;
 }
@@ -178,7 +178,7 @@ async fn a_cancellation_of_a_placement_that_is_stuck_unwinding_for_another_reaso
     let amount = amount.expect("it is known").amount;
     house.shop.gateway.capture("by hand", &reference, amount).await.expect("it can be taken");
     house.later(APPROVAL).await;
-    let stuck = |seen: &Summary| seen.status == "stuck";
+    let stuck = |seen: &Summary| seen.status == Status::Stuck;
     house.until(placement, "stuck", stuck).await;
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
     assert_eq!(house.cancel(buyer, order).await.expect("the same answer"), cancelling);
@@ -188,9 +188,9 @@ async fn a_cancellation_of_a_placement_that_is_stuck_unwinding_for_another_reaso
         let moved = |seen: &Summary| !stuck(seen) || seen.last_error.is_some();
         house.until(placement, "going on", moved).await;
     }
-    assert_eq!(house.end(placement).await.status, "unwound");
+    assert_eq!(house.end(placement).await.status, Status::Unwound);
     let cancellation = house.end(cancelling).await;
-    assert_eq!(cancellation.status, "unwound", "it is not cancelled: it has failed");
+    assert_eq!(cancellation.status, Status::Unwound, "it is not cancelled: it has failed");
     assert_eq!(cancellation.reason, Some(serde_json::json!("OrderFailed")));
     must_end(&house, (buyer, product, order), "failed").await;
     let again = house.cancel(buyer, order).await;
@@ -207,7 +207,9 @@ async fn a_cancellation_of_a_placement_that_is_stuck_unwinding_for_another_reaso
 #[tokio::test]
 async fn a_placement_that_is_handed_over_ends_its_order_as_the_customer_has_asked_for() {
     let house = House::open(PATIENCE).await;
-    for (asks, status, ends) in [(false, "failed", None), (true, "cancelled", Some("completed"))] {
+    for (asks, status, ends) in
+        [(false, "failed", None), (true, "cancelled", Some(Status::Completed))]
+    {
         let (product, buyer) = (house.product(10).await, house.buyer().await);
         let (order, placement) = awaiting_approval(&house, buyer, product).await;
         must(&house, placement, Verb::Pause).await;
@@ -216,10 +218,10 @@ async fn a_placement_that_is_handed_over_ends_its_order_as_the_customer_has_aske
             false => None,
         };
         must(&house, placement, hand_over()).await;
-        assert_eq!(house.end(placement).await.status, "abandoned");
+        assert_eq!(house.end(placement).await.status, Status::Abandoned);
         must_end(&house, (buyer, product, order), status).await;
         if let Some(cancelling) = cancelling {
-            assert_eq!(Some(house.end(cancelling).await.status.as_str()), ends);
+            assert_eq!(Some(house.end(cancelling).await.status), ends);
         }
     }
     house.shut().await;
@@ -252,8 +254,8 @@ async fn an_order_that_was_placed_although_a_cancellation_was_accepted_is_cancel
     saga.hand_over();
     let reference = approve(&house, placement).await;
     assert_eq!(report(&house, &reference).await, Reception::Signalled);
-    assert_eq!(house.end(placement).await.status, "completed");
-    assert_eq!(house.end(cancelling).await.status, "completed");
+    assert_eq!(house.end(placement).await.status, Status::Completed);
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
     must_end(&house, (buyer, product, order), "cancelled").await;
     assert_eq!(house.live(order), 0, "the money is given back");
     house.close().await;

@@ -71,7 +71,7 @@ async fn a_mail_that_could_not_be_sent_comes_later_with_a_token_that_is_valid_th
     fs::rename(&away, &mail).expect("ours");
     // Of the token's day four hours would be left.
     house.later(20 * HOUR).await;
-    assert_eq!(house.end(id).await.status, "completed");
+    assert_eq!(house.end(id).await.status, Status::Completed);
     let [token] = &tokens(&mail, "ada@example.com")[..] else { panic!("one mail") };
     house.later(20 * HOUR).await;
     let mut db = house.pool().acquire().await.expect("a connection");

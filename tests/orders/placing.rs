@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stepwise_adapters::sandbox::SandboxMethod as Method;
-use stepwise_engine::inspect;
+use stepwise_engine::{Status, WaitingOn, inspect};
 use stepwise_tests::House;
 
 /// Of the gateway's client.
@@ -18,7 +18,7 @@ async fn is_placed(method: Method) {
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     let (order, operation) = house.place(buyer, product, 3, method).await;
     let end = house.end(operation).await;
-    assert_eq!(end.status, "completed", "{end:#?}");
+    assert_eq!(end.status, Status::Completed, "{end:#?}");
     assert_eq!(house.status(order).await, "pending");
     assert_eq!(house.live(order), 1, "exactly one live authorization");
     assert_eq!(house.stock(product).await, (10, 3), "the stock stays reserved until it is shipped");
@@ -34,7 +34,7 @@ async fn is_taken_back(method: Method) {
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     let (order, operation) = house.place(buyer, product, 3, method).await;
     if method == Method::TimeoutBefore {
-        let retries = |s: &inspect::Summary| s.waiting_on.as_deref() == Some("retry");
+        let retries = |s: &inspect::Summary| s.waiting_on == Some(WaitingOn::Retry);
         house.until(operation, "a failed attempt", retries).await;
         assert_eq!(
             house.stock(product).await,
@@ -44,7 +44,7 @@ async fn is_taken_back(method: Method) {
         house.later(GIVEN_UP).await;
     }
     let end = house.end(operation).await;
-    assert_eq!(end.status, "unwound", "{end:#?}");
+    assert_eq!(end.status, Status::Unwound, "{end:#?}");
     assert_eq!(house.status(order).await, "failed");
     assert_eq!(house.live(order), 0, "no live authorization");
     assert_eq!(house.stock(product).await, (10, 0), "the stock is free again");
@@ -56,7 +56,7 @@ async fn is_taken_back(method: Method) {
     );
     // The cart is open again: the customer can pay otherwise.
     let (_, again) = house.place(buyer, product, 1, Method::Ok).await;
-    assert_eq!(house.end(again).await.status, "completed");
+    assert_eq!(house.end(again).await.status, Status::Completed);
     house.close().await;
 }
 
@@ -132,11 +132,11 @@ async fn an_order_whose_gateway_acts_late_ends_with_its_books_balanced() {
     let (order, operation) = house.place(buyer, product, 3, Method::ActsLate).await;
     let end = house.end(operation).await;
     // A confirm that the gateway refuses for another reason meanwhile ends otherwise; the books balance in any case.
-    match end.status.as_str() {
-        "completed" => {
+    match end.status {
+        Status::Completed => {
             assert_eq!((house.status(order).await.as_str(), house.live(order)), ("pending", 1))
         }
-        "unwound" => {
+        Status::Unwound => {
             assert_eq!((house.status(order).await.as_str(), house.live(order)), ("failed", 0))
         }
         other => panic!("ended {other}: {end:#?}"),
@@ -150,12 +150,12 @@ async fn an_order_that_needs_approval_waits_for_it_and_is_taken_back_when_the_ti
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     let (order, operation) = house.place(buyer, product, 3, Method::Challenge).await;
     let waiting = house
-        .until(operation, "awaiting approval", |s| s.waiting_on.as_deref() == Some("signal"))
+        .until(operation, "awaiting approval", |s| s.waiting_on == Some(WaitingOn::Signal))
         .await;
     assert!(waiting.wake_at.is_some(), "it knows until when");
     assert_eq!(house.stock(product).await, (10, 3));
     house.later(Duration::from_secs(31 * 60)).await;
-    assert_eq!(house.end(operation).await.status, "unwound");
+    assert_eq!(house.end(operation).await.status, Status::Unwound);
     assert_eq!((house.status(order).await.as_str(), house.live(order)), ("failed", 0));
     assert_eq!(house.stock(product).await, (10, 0));
     house.close().await;
@@ -171,9 +171,7 @@ async fn a_gateway_that_is_away_delays_an_order_and_loses_none() {
     post("down").await.expect("it listens").error_for_status().expect("down");
     let (order, operation) = house.place(buyer, product, 3, Method::Ok).await;
     let retrying = house
-        .until(operation, "retrying", |s| {
-            s.waiting_on.as_deref() == Some("retry") && s.attempt >= 2
-        })
+        .until(operation, "retrying", |s| s.waiting_on == Some(WaitingOn::Retry) && s.attempt >= 2)
         .await;
     assert!(
         retrying.last_error.is_some() && retrying.wake_at.is_some(),
@@ -181,7 +179,7 @@ async fn a_gateway_that_is_away_delays_an_order_and_loses_none() {
     );
     assert_eq!(house.status(order).await, "placing");
     post("up").await.expect("it listens").error_for_status().expect("up");
-    assert_eq!(house.end(operation).await.status, "completed");
+    assert_eq!(house.end(operation).await.status, Status::Completed);
     assert_eq!((house.status(order).await.as_str(), house.live(order)), ("pending", 1));
     house.close().await;
 }
@@ -194,7 +192,7 @@ async fn a_placement_that_is_rolled_back_leaves_nothing_behind() {
     let placed = house.order(buyer, product, 2, Method::Ok).await;
     let (order, operation) = (placed.order.order_id, placed.saga.id);
     drop(placed);
-    assert_eq!(house.end(operation).await.status, "completed");
+    assert_eq!(house.end(operation).await.status, Status::Completed);
     assert_eq!(house.status(order).await, "pending");
     house.close().await;
 }

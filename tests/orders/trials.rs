@@ -252,7 +252,7 @@ impl Cancellations {
         let begun = Instant::now();
         let is_placed = async || {
             let found = inspect::summary(pool, id).await.expect("readable").expect("there");
-            found.status == "completed"
+            found.status == Status::Completed
         };
         while !is_placed().await {
             assert!(begun.elapsed() < Duration::from_secs(20), "order {order} is not placed");

@@ -16,7 +16,7 @@ type Rooms = [(&'static str, &'static str)];
 /// Each room of the engine, and the rooms that it uses.
 const ENGINE: [(&str, &str); 15] = [
     ("base", ""),
-    ("database", ""),
+    ("database", "base"),
     ("record", "base"),
     ("store", "base record"),
     ("saga", "base record"),

@@ -368,7 +368,7 @@ pub(super) fn form(body: &[u8]) -> Fields {
 }
 
 fn amount(fields: &Fields, name: &str) -> Option<i64> {
-    fields.get(name)?.parse().ok()
+    fields.get(name)?.parse().ok().filter(|minor| *minor >= 0)
 }
 
 fn currency(fields: &Fields) -> Option<Currency> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::{
-    bulk::{self, Bulk, BulkError, Count, Item, Order, Summary},
+    bulk::{self, Bulk, BulkError, Count, Item, ItemResult, Order, Summary},
     operate::Verb,
 };
 use stepwise_workflows::sagas;
@@ -249,7 +249,7 @@ fn show(bulk: &Bulk, summary: &Summary, items: &[Item], json: bool) {
             "{}  {:<12}  {:<8}  {}",
             item.saga_id,
             item.name,
-            item.result.as_deref().unwrap_or("left"),
+            item.result.map_or("left", ItemResult::as_str),
             why.or(outlook).unwrap_or_default()
         );
     }

@@ -3,7 +3,7 @@
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::{Value, json};
 use stepwise_engine::{
-    Priority,
+    Priority, Status, WaitingOn,
     inspect::{self, Details, Filter, Summary},
 };
 use uuid::Uuid;
@@ -56,13 +56,13 @@ pub(super) struct Which {
     kind: Option<String>,
     /// Only sagas with this status: running, unwinding, paused, stuck, completed, unwound or abandoned
     #[arg(long)]
-    status: Option<String>,
+    status: Option<Status>,
     /// Only sagas with this subject, such as an order's id
     #[arg(long)]
     subject: Option<String>,
     /// Only sagas that wait on this: worker, activity, retry, timer, signal, operator, children, parent or version
     #[arg(long)]
-    waiting_on: Option<String>,
+    waiting_on: Option<WaitingOn>,
     /// Only sagas with this tag, NAME=VALUE; give it several times to require several tags
     #[arg(long = "tag", value_parser = tag)]
     tags: Vec<(String, String)>,
@@ -78,8 +78,10 @@ impl Which {
     /// The filter of the given options. `None` if no option was given.
     pub(super) fn into_filter(self, limit: i64) -> Option<Filter> {
         let Self { kind: name, status, subject, waiting_on, tags, priority, parent } = self;
-        let words = [&name, &status, &subject, &waiting_on];
-        let narrows = words.iter().any(|word| word.is_some())
+        let narrows = name.is_some()
+            || status.is_some()
+            || subject.is_some()
+            || waiting_on.is_some()
             || !tags.is_empty()
             || priority.is_some()
             || parent.is_some();
@@ -145,7 +147,7 @@ fn list(sagas: &[Summary], json: bool) {
 
 /// `id  kind  subject  status  waits on  since`
 fn line(saga: &Summary) -> String {
-    let waits = saga.waiting_on.as_deref().unwrap_or("-");
+    let waits = saga.waiting_on.map_or("-", WaitingOn::as_str);
     let tries =
         if saga.attempt > 0 { format!(" ({} failed)", saga.attempt) } else { String::new() };
     format!(
@@ -193,7 +195,11 @@ fn show(details: &Details, json: bool) {
             .collect();
         all["effects"] = effects
             .iter()
-            .map(|row| json!({"step": row.step_no, "kind": row.kind, "reference": row.reference, "amount": row.amount, "currency": row.currency, "status": row.status, "at": row.at}))
+            .map(|row| {
+                let amount = row.amount.map(|amount| amount.value());
+                let currency = row.amount.map(|amount| amount.currency());
+                json!({"step": row.step_no, "kind": row.kind, "reference": row.reference, "amount": amount, "currency": currency, "status": row.status, "at": row.at})
+            })
             .collect();
         say!("{all}");
         return;
@@ -220,7 +226,7 @@ fn show(details: &Details, json: bool) {
     }
     say!("effects");
     for row in effects {
-        let amount = row.amount.as_deref().unwrap_or("-");
+        let amount = row.amount.map_or_else(|| "-".to_owned(), |it| it.value().to_string());
         let reference = row.reference.as_deref().unwrap_or("-");
         say!("  {:>3}  {:<10} {:<24} {amount} {reference}", row.step_no, row.status, row.kind);
     }

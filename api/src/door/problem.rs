@@ -16,7 +16,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, Registry},
     types::{ToJSON, Type},
 };
-use stepwise_engine::database::{self, Condition};
+use stepwise_engine::database::{self, Condition, Failure};
 use stepwise_workflows::privacy::KeyStoreError;
 
 /// An error: status, stable code, a sentence, and the places in the request that are wrong.
@@ -317,52 +317,58 @@ impl From<sqlx::Error> for Problem {
                 Condition::Good | Condition::Away => unavailable(),
             };
         }
-        match &error {
-            sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => {
-                tracing::warn!(error = %error, "no connection to the database was free in time");
+        match Failure::of(&error) {
+            // Everything was rolled back, so the command can be run again.
+            Failure::LostRace => {
+                tracing::warn!(sqlstate = sqlstate(&error), "the transaction lost a race");
+                Self::unavailable(
+                    LOST_RACE,
+                    "The request conflicted with another one; send it again.",
+                )
+            }
+            // Another transaction held a lock for longer than a request may wait.
+            Failure::Locked => {
+                tracing::warn!(sqlstate = sqlstate(&error), "a lock was not free in time");
+                Self::unavailable(
+                    "busy",
+                    "Another request has locked the same data; send the request again.",
+                )
+            }
+            Failure::Overloaded | Failure::ReadOnly | Failure::Away => {
+                match &error {
+                    sqlx::Error::Database(_) => {
+                        let sqlstate = sqlstate(&error);
+                        tracing::warn!(sqlstate, "the database could not answer in time");
+                    }
+                    _ => tracing::warn!(%error, "no connection to the database was free in time"),
+                }
                 unavailable()
             }
-            sqlx::Error::Database(db) => {
-                let sqlstate = db.code().unwrap_or_default().into_owned();
-                let constraint = db.constraint().unwrap_or_default();
-                match sqlstate.get(..2) {
-                    // Everything was rolled back, so the command can be run again.
-                    _ if database::lost_race(db.as_ref()) => {
-                        tracing::warn!(sqlstate, "the transaction lost a race");
-                        Self::unavailable(
-                            LOST_RACE,
-                            "The request conflicted with another one; send it again.",
-                        )
-                    }
-                    // SQLSTATE classes: 53 resources, 57 an operator's intervention or a statement timeout, 58 the system
-                    Some("53" | "57" | "58") => {
-                        tracing::warn!(sqlstate, "the database could not answer in time");
-                        unavailable()
-                    }
-                    // SQLSTATE class 55: another transaction held a lock for longer than a request may wait.
-                    Some("55") => {
-                        tracing::warn!(sqlstate, "a lock was not free in time");
-                        Self::unavailable(
-                            "busy",
-                            "Another request has locked the same data; send the request again.",
-                        )
-                    }
-                    _ => {
-                        let table = db.table().unwrap_or_default();
-                        tracing::error!(sqlstate, constraint, table, "unexpected database error");
-                        Self::internal()
-                    }
-                }
-            }
-            sqlx::Error::ColumnDecode { index, .. } => {
-                tracing::error!(column = %index, "a column could not be decoded");
-                Self::internal()
-            }
-            other => {
-                tracing::error!(kind = kind_of(other), "unexpected database error");
+            Failure::Schema | Failure::Refused => {
+                log_bug(&error);
                 Self::internal()
             }
         }
+    }
+}
+
+fn sqlstate(error: &sqlx::Error) -> String {
+    let code = error.as_database_error().and_then(|refusal| refusal.code());
+    code.unwrap_or_default().into_owned()
+}
+
+fn log_bug(error: &sqlx::Error) {
+    match error {
+        sqlx::Error::Database(refusal) => {
+            let sqlstate = sqlstate(error);
+            let constraint = refusal.constraint().unwrap_or_default();
+            let table = refusal.table().unwrap_or_default();
+            tracing::error!(sqlstate, constraint, table, "unexpected database error");
+        }
+        sqlx::Error::ColumnDecode { index, .. } => {
+            tracing::error!(column = %index, "a column could not be decoded");
+        }
+        other => tracing::error!(kind = kind_of(other), "unexpected database error"),
     }
 }
 

@@ -18,7 +18,7 @@ use poem_openapi::{
 };
 use serde_json::{Value, json};
 use stepwise_engine::{
-    Saga as _,
+    Saga as _, Status, WaitingOn,
     inspect::{self, Summary},
 };
 use stepwise_workflows::{
@@ -245,18 +245,18 @@ fn without_request(mut problem: Value) -> Value {
 }
 
 fn status(saga: &Summary) -> &'static str {
-    match saga.status.as_str() {
-        "completed" => "succeeded",
-        "unwound" | "abandoned" => "failed",
-        "stuck" | "paused" => "needs_attention",
-        _ => "running",
+    match saga.status {
+        Status::Completed => "succeeded",
+        Status::Unwound | Status::Abandoned => "failed",
+        Status::Stuck | Status::Paused => "needs_attention",
+        Status::Running | Status::Unwinding => "running",
     }
 }
 
 fn awaits_customer(saga: &Summary) -> bool {
     saga.name == PlaceOrder::NAME
-        && saga.status == "running"
-        && saga.waiting_on.as_deref() != Some("worker")
+        && saga.status == Status::Running
+        && saga.waiting_on != Some(WaitingOn::Worker)
         && saga.pending.pointer("/timer").is_some()
 }
 
@@ -273,12 +273,12 @@ fn approval(state: &Value) -> Option<Action> {
 /// The reason why an operation failed, as the problem that its command would have returned.
 fn refusal(saga: &Summary) -> Problem {
     use place_order::Reason;
-    if saga.name == CancelOrder::NAME && saga.status != "abandoned" {
+    if saga.name == CancelOrder::NAME && saga.status != Status::Abandoned {
         return not_cancelled(saga);
     }
     let reason = saga.reason.clone().and_then(|reason| serde_json::from_value(reason).ok());
     match reason {
-        _ if saga.status == "abandoned" => Problem::conflict(
+        _ if saga.status == Status::Abandoned => Problem::conflict(
             "operation_abandoned",
             "An operator has ended this operation; ask the shop about its result.",
         ),

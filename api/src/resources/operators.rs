@@ -11,7 +11,7 @@ use poem_openapi::{
 };
 use serde_json::Value;
 use stepwise_engine::{
-    Priority,
+    JournalKind, Priority, Status, WaitingOn,
     inspect::{self, Details, EffectEntry, Entry, Filter, Summary, WorkerRow},
 };
 use stepwise_workflows::events::{self, Recorded};
@@ -45,6 +45,20 @@ enum SagaStatus {
     Abandoned,
 }
 
+impl From<SagaStatus> for Status {
+    fn from(shape: SagaStatus) -> Self {
+        match shape {
+            SagaStatus::Running => Self::Running,
+            SagaStatus::Unwinding => Self::Unwinding,
+            SagaStatus::Paused => Self::Paused,
+            SagaStatus::Stuck => Self::Stuck,
+            SagaStatus::Completed => Self::Completed,
+            SagaStatus::Unwound => Self::Unwound,
+            SagaStatus::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
 /// The thing that an instance waits on.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename = "SagaWaitingOn", rename_all = "snake_case")]
@@ -58,6 +72,22 @@ enum Waiting {
     Version,
     Children,
     Parent,
+}
+
+impl From<Waiting> for WaitingOn {
+    fn from(shape: Waiting) -> Self {
+        match shape {
+            Waiting::Worker => Self::Worker,
+            Waiting::Activity => Self::Activity,
+            Waiting::Retry => Self::Retry,
+            Waiting::Timer => Self::Timer,
+            Waiting::Signal => Self::Signal,
+            Waiting::Operator => Self::Operator,
+            Waiting::Version => Self::Version,
+            Waiting::Children => Self::Children,
+            Waiting::Parent => Self::Parent,
+        }
+    }
 }
 
 /// The priority of an instance: workers claim due instances of a higher priority first.
@@ -126,13 +156,13 @@ struct SagaShape {
 impl From<Summary> for SagaShape {
     fn from(saga: Summary) -> Self {
         let waiting_on = saga.waiting_on().map(Any);
-        let retries = saga.waiting_on.as_deref() == Some("retry");
+        let retries = saga.waiting_on == Some(WaitingOn::Retry);
         Self {
             id: saga.saga_id,
             kind: saga.name,
             version: saga.version.into(),
             subject: saga.subject,
-            status: saga.status,
+            status: saga.status.to_string(),
             waiting_on,
             attempt: saga.attempt.into(),
             next_attempt_at: saga.wake_at.filter(|_| retries),
@@ -195,7 +225,7 @@ impl From<&Entry> for JournalShape {
     fn from(entry: &Entry) -> Self {
         Self {
             seq: entry.seq,
-            kind: entry.kind.clone(),
+            kind: entry.kind.to_string(),
             event: entry.event.clone().map(masked),
             step: entry.next.clone().map(masked),
             undo: entry.undo.clone().map(masked),
@@ -318,12 +348,11 @@ impl Operators {
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<SagaShape>>, Problem> {
         let limit = page::limit(limit.0)?;
-        let word = |value: Option<Value>| value.and_then(|v| v.as_str().map(str::to_owned));
         let filter = Filter {
             name: kind.0,
-            status: word(poem_openapi::types::ToJSON::to_json(&status.0)),
+            status: status.0.map(Into::into),
             subject: subject.0,
-            waiting_on: word(poem_openapi::types::ToJSON::to_json(&waiting_on.0)),
+            waiting_on: waiting_on.0.map(Into::into),
             tags: tags.0.iter().map(|tag| named(tag)).collect::<Result<_, _>>()?,
             priority: priority.0.map(Into::into),
             parent: parent.0,
@@ -399,7 +428,7 @@ fn attempt(entry: &Entry, journal: &[Entry]) -> Option<AttemptShape> {
         .and_then(inspect::name_of)
         .unwrap_or("undo");
     let said = |name: &str| entry.event.as_ref()?.get(name)?.as_str().map(str::to_owned);
-    let failed = entry.kind == "attempt";
+    let failed = entry.kind == JournalKind::Attempt;
     Some(AttemptShape {
         step: step.to_owned(),
         number: number.into(),
@@ -415,9 +444,9 @@ fn shown_effect(effect: EffectEntry) -> EffectShape {
         key: effect.key().to_string(),
         kind: effect.kind,
         reference: effect.reference,
-        amount: effect.amount,
-        currency: effect.currency,
-        status: effect.status,
+        amount: effect.amount.map(|amount| amount.value().to_string()),
+        currency: effect.amount.map(|amount| amount.currency().to_string()),
+        status: effect.status.to_string(),
         at: effect.at,
         settled_at: effect.settled_at,
     }
@@ -425,18 +454,22 @@ fn shown_effect(effect: EffectEntry) -> EffectShape {
 
 fn what_next(saga: &Summary) -> String {
     let when = saga.wake_at.map_or_else(String::new, |at| format!(" at {}", at.to_rfc3339()));
-    match saga.waiting_on.as_deref() {
-        None => "Nothing: the saga has ended.".to_owned(),
-        Some("worker") => "The next worker with room drives the saga.".to_owned(),
-        Some("activity") => "A worker waits for the answer of the running step.".to_owned(),
-        Some("retry") => format!("The step is tried again{when}."),
-        Some("timer") => format!("A timer fires{when}."),
-        Some("signal") if saga.wake_at.is_some() => {
+    let Some(waiting_on) = saga.waiting_on else {
+        return "Nothing: the saga has ended.".to_owned();
+    };
+    match waiting_on {
+        WaitingOn::Worker => "The next worker with room drives the saga.".to_owned(),
+        WaitingOn::Activity => "A worker waits for the answer of the running step.".to_owned(),
+        WaitingOn::Retry => format!("The step is tried again{when}."),
+        WaitingOn::Timer => format!("A timer fires{when}."),
+        WaitingOn::Signal if saga.wake_at.is_some() => {
             format!("The saga waits for an event from outside, until{when}.")
                 .replace("until at", "until")
         }
-        Some("signal") => "The saga waits for an event from outside.".to_owned(),
-        Some("operator") => "The saga waits for an operator.".to_owned(),
-        Some(other) => format!("The saga waits on: {other}."),
+        WaitingOn::Signal => "The saga waits for an event from outside.".to_owned(),
+        WaitingOn::Operator => "The saga waits for an operator.".to_owned(),
+        WaitingOn::Children | WaitingOn::Parent | WaitingOn::Version => {
+            format!("The saga waits on: {waiting_on}.")
+        }
     }
 }

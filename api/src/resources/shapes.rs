@@ -1,7 +1,7 @@
 //! Types that several resources share.
 
 use poem_openapi::Object;
-use stepwise_engine::{SignalError, StartError};
+use stepwise_engine::{SignalError, StartError, StepError};
 use stepwise_workflows::{
     money::{InvalidMoney, Money},
     text::{BadField, BadText},
@@ -59,12 +59,12 @@ pub fn not_started(error: StartError) -> Problem {
         StartError::AlreadyOpen { .. } => {
             Problem::conflict("operation_in_progress", "The same operation is already running.")
         }
-        StartError::Database(error) => error.into(),
+        StartError::Database(error) | StartError::Step(StepError::Database(error)) => error.into(),
         StartError::Unknown(_)
         | StartError::Broken(_)
         | StartError::OverLimit(_)
         | StartError::Unstorable(_)
-        | StartError::Step(_) => {
+        | StartError::Step(StepError::Broken(_)) => {
             tracing::error!(%error, "cannot start a saga");
             Problem::internal()
         }

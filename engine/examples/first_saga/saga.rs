@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{Next, Saga, Terms, Unexpected, signals, steps, to, unwind};
+use stepwise_engine::{Next, Saga, Terms, Unexpected, amount, signals, steps, to, unwind};
 
 pub(crate) struct Seat;
 
@@ -20,7 +20,7 @@ steps! {
 
 /// "Never seen" counts only a second after the attempt: the request may still be on its way.
 fn charging() -> Terms {
-    Terms::effect("charge").amount("25.00", "EUR").settles_after(Duration::from_secs(1))
+    Terms::effect("charge").amount(amount!(25.00 EUR)).settles_after(Duration::from_secs(1))
 }
 
 /// What an instance remembers, named after what it waits for.

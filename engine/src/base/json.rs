@@ -19,7 +19,7 @@ pub enum Unstorable {
     /// JSON has no number that is infinite or none at all; it would be read as nothing.
     #[error("it holds a number that is infinite or no number")]
     NotFinite,
-    /// A subject, key or tag holds the character NUL.
+    /// A name, a reason or an instruction holds the character NUL.
     #[error("the {0} holds the character NUL, which Postgres does not store")]
     Nul(&'static str),
 }
@@ -115,6 +115,18 @@ fn written(value: &impl Serialize) -> Result<String, Unstorable> {
 /// [`Unstorable::Nul`].
 pub(crate) fn check_text(what: &'static str, text: &str) -> Result<(), Unstorable> {
     if text.contains('\0') { Err(Unstorable::Nul(what)) } else { Ok(()) }
+}
+
+/// What a person gives is stored as it is, or not at all.
+///
+/// # Errors
+/// [`Unstorable`].
+pub(crate) fn check_given(what: &'static str, given: &impl Serialize) -> Result<(), Unstorable> {
+    let text = serde_json::to_string(given).map_err(|why| Unstorable::NoJson(why.to_string()))?;
+    if text.contains("\\u0000") && replace_nul(&text) != text {
+        return Err(Unstorable::Nul(what));
+    }
+    Ok(())
 }
 
 /// Replaces the escape `\u0000` (but not an escaped backslash followed by `u0000`).

@@ -89,6 +89,16 @@ pub(crate) enum Refused {
     Unstorable(#[from] Unstorable),
 }
 
+/// Where the database is asked for nothing else, the cause of an error of sqlx: it could not be sent.
+impl From<Refused> for sqlx::Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverLimit(limit) => Self::Encode(Box::new(limit)),
+            Refused::Unstorable(unstorable) => Self::Encode(Box::new(unstorable)),
+        }
+    }
+}
+
 /// May this be sent?
 pub(crate) fn check_event(bytes: usize) -> Result<(), Limit> {
     if bytes > EVENT_BYTES { Err(Limit::Event(bytes)) } else { Ok(()) }
@@ -107,14 +117,26 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Refused> 
 }
 
 /// May a person give this reason?
-pub(crate) fn check_reason(reason: &str) -> Result<(), Limit> {
+pub(crate) fn check_reason(reason: &str) -> Result<(), Refused> {
+    json::check_text("reason", reason)?;
     let bytes = reason.len();
-    if bytes > REASON_BYTES { Err(Limit::Reason(bytes)) } else { Ok(()) }
+    if bytes > REASON_BYTES { Err(Limit::Reason(bytes).into()) } else { Ok(()) }
+}
+
+/// The name of a person, and why they want something.
+pub(crate) fn check_person(by: &str, why: &str) -> Result<(), Refused> {
+    check_name("name of who wants it", by)?;
+    check_reason(why)
 }
 
 /// May something be due after so long?
 pub(crate) fn check_wait(wait: Duration) -> Result<(), Limit> {
     if wait > WAIT { Err(Limit::Wait(wait.as_secs() / 86_400)) } else { Ok(()) }
+}
+
+/// A time in milliseconds, as statements take it: at most [`WAIT`], so that no date it is added to is beyond the range of the database.
+pub(crate) fn ms(time: Duration) -> i64 {
+    i64::try_from(time.min(WAIT).as_millis()).unwrap_or(i64::MAX)
 }
 
 /// May one more signal be kept beside those?

@@ -2,9 +2,12 @@
 //!
 //! Uses nothing of the engine. Everybody uses it.
 
+pub(crate) mod amount;
 pub(crate) mod build;
+pub(crate) mod failure;
 pub(crate) mod id;
 pub(crate) mod json;
 pub mod limits;
 pub(crate) mod priority;
 pub(crate) mod status;
+pub(crate) mod words;

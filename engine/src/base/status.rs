@@ -1,55 +1,28 @@
 //! The status of an instance and what it waits on: the words that operators see.
 
-/// The status of an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// Going forward.
-    Running,
-    /// Taking back, last first.
-    Unwinding,
-    /// Held by an operator.
-    Paused,
-    /// Needs a person.
-    Stuck,
-    /// Reached its end.
-    Completed,
-    /// Everything was taken back.
-    Unwound,
-    /// Given up by a person, with a reason.
-    Abandoned,
+use crate::base::words::words;
+
+words! {
+    /// The status of an instance.
+    pub enum Status {
+        /// Going forward.
+        Running = "running",
+        /// Taking back, last first.
+        Unwinding = "unwinding",
+        /// Held by an operator.
+        Paused = "paused",
+        /// Needs a person.
+        Stuck = "stuck",
+        /// Reached its end.
+        Completed = "completed",
+        /// Everything was taken back.
+        Unwound = "unwound",
+        /// Given up by a person, with a reason.
+        Abandoned = "abandoned",
+    }
 }
 
 impl Status {
-    /// As in SQL, logs and the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Unwinding => "unwinding",
-            Self::Paused => "paused",
-            Self::Stuck => "stuck",
-            Self::Completed => "completed",
-            Self::Unwound => "unwound",
-            Self::Abandoned => "abandoned",
-        }
-    }
-
-    /// The inverse of [`Status::as_str`].
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Running,
-            Self::Unwinding,
-            Self::Paused,
-            Self::Stuck,
-            Self::Completed,
-            Self::Unwound,
-            Self::Abandoned,
-        ]
-        .into_iter()
-        .find(|status| status.as_str() == text)
-    }
-
     /// Will nothing happen to it any more?
     #[must_use]
     pub fn is_final(self) -> bool {
@@ -63,43 +36,26 @@ impl Status {
     }
 }
 
-/// What an open instance waits on. Details (which activity, until when, why) stand in the row beside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitingOn {
-    /// A worker that has room.
-    Worker,
-    /// An attempt in flight.
-    Activity,
-    /// The next attempt.
-    Retry,
-    /// A timer.
-    Timer,
-    /// A signal, perhaps until a time.
-    Signal,
-    /// A person.
-    Operator,
-    /// The last of its children to end.
-    Children,
-    /// Its parent, which may still take it back.
-    Parent,
-    /// A worker that knows its saga and version: no living one does.
-    Version,
-}
-
-impl WaitingOn {
-    /// As in SQL, logs and the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Worker => "worker",
-            Self::Activity => "activity",
-            Self::Retry => "retry",
-            Self::Timer => "timer",
-            Self::Signal => "signal",
-            Self::Operator => "operator",
-            Self::Children => "children",
-            Self::Parent => "parent",
-            Self::Version => "version",
-        }
+words! {
+    /// What an open instance waits on. Details (which activity, until when, why) stand in the row beside it.
+    pub enum WaitingOn {
+        /// A worker that has room.
+        Worker = "worker",
+        /// An attempt in flight.
+        Activity = "activity",
+        /// The next attempt.
+        Retry = "retry",
+        /// A timer.
+        Timer = "timer",
+        /// A signal, perhaps until a time.
+        Signal = "signal",
+        /// A person.
+        Operator = "operator",
+        /// The last of its children to end.
+        Children = "children",
+        /// Its parent, which may still take it back.
+        Parent = "parent",
+        /// A worker that knows its saga and version: no living one does.
+        Version = "version",
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use sqlx::{Connection as _, FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
+use super::ItemResult;
 use crate::{
     instance::verb::{Instruction, Outlook, Refusal, Verb},
     operate::{Operated, Wanted},
@@ -102,7 +103,7 @@ struct Done {
     shard: i16,
     id: Uuid,
     /// None: it is left.
-    result: Option<&'static str>,
+    result: Option<ItemResult>,
     refusal: Option<Json<Refusal>>,
     error: Option<String>,
 }
@@ -243,16 +244,18 @@ impl Taken {
 impl Item {
     fn done(&self, operated: Operated) -> Done {
         let (result, refusal) = match operated {
-            Operated::Applied(_) | Operated::Repeated => ("applied", None),
-            Operated::Refused(refusal @ Refusal::MovedOn { .. }) => ("moved_on", Some(refusal)),
-            Operated::Refused(refusal) => ("refused", Some(refusal)),
+            Operated::Applied(_) | Operated::Repeated => (ItemResult::Applied, None),
+            Operated::Refused(refusal @ Refusal::MovedOn { .. }) => {
+                (ItemResult::MovedOn, Some(refusal))
+            }
+            Operated::Refused(refusal) => (ItemResult::Refused, Some(refusal)),
         };
         let (shard, id, refusal) = (self.shard, self.saga_id, refusal.map(Json));
         Done { shard, id, result: Some(result), refusal, error: None }
     }
 
     fn not_done(&self, error: String) -> Done {
-        let result = (self.tries + 1 >= TRIES).then_some("failed");
+        let result = (self.tries + 1 >= TRIES).then_some(ItemResult::Failed);
         Done { shard: self.shard, id: self.saga_id, result, refusal: None, error: Some(error) }
     }
 }
@@ -269,7 +272,7 @@ async fn book(
         .bind(bulk.bulk_id)
         .bind(done.iter().map(|one| one.shard).collect::<Vec<_>>())
         .bind(done.iter().map(|one| one.id).collect::<Vec<_>>())
-        .bind(done.iter().map(|one| one.result).collect::<Vec<_>>())
+        .bind(done.iter().map(|one| one.result.map(ItemResult::as_str)).collect::<Vec<_>>())
         .bind(done.iter().map(|one| one.refusal.as_ref()).collect::<Vec<_>>())
         .bind(done.iter().map(|one| one.error.as_deref()).collect::<Vec<_>>())
         .bind(done.iter().map(|one| one.error.is_some()).collect::<Vec<_>>())

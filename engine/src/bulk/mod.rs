@@ -24,7 +24,11 @@ use sqlx::{FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
 use crate::{
-    base::id::shard_in,
+    base::{
+        id::shard_in,
+        limits::{self, Limit, Refused, Unstorable},
+        words::words,
+    },
     inspect::Filter,
     instance::verb::{Outlook, Refusal, Verb},
     store::wake::{ROUND, WAKE_CHANNEL},
@@ -56,6 +60,34 @@ pub struct Order {
     pub filter: Filter,
 }
 
+words! {
+    /// How far a bulk is.
+    pub enum Status {
+        /// Nothing is done until somebody starts it.
+        Planned = "planned",
+        /// Workers go on with it.
+        Running = "running",
+        /// A person stopped it; it can be resumed.
+        Stopped = "stopped",
+        /// Nothing is left.
+        Done = "done",
+    }
+}
+
+words! {
+    /// What became of an item.
+    pub enum ItemResult {
+        /// The verb was followed.
+        Applied = "applied",
+        /// It was refused, by the plan or later.
+        Refused = "refused",
+        /// The instance was not as planned any more, and was left alone.
+        MovedOn = "moved_on",
+        /// The database would not have it.
+        Failed = "failed",
+    }
+}
+
 /// A bulk as it stands.
 #[derive(Debug, Clone, FromRow, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -72,8 +104,8 @@ pub struct Bulk {
     pub reason: String,
     /// What was looked for.
     pub filter: Value,
-    /// planned, running, stopped, done.
-    pub status: String,
+    /// How far it is.
+    pub status: Status,
     /// How many instances it is about.
     pub items: i32,
     /// The verb was followed.
@@ -116,8 +148,8 @@ pub struct Item {
     /// Why it was not done.
     #[sqlx(json(nullable))]
     pub refusal: Option<Refusal>,
-    /// applied, refused, moved_on, failed; none while it is left.
-    pub result: Option<String>,
+    /// What became of it; none while it is left.
+    pub result: Option<ItemResult>,
     /// What the database said to the last try.
     pub error: Option<String>,
     /// When it had its result; real time.
@@ -130,6 +162,15 @@ pub enum BulkError {
     /// Who wants it and why are required.
     #[error("say who you are, and why")]
     NoReason,
+    /// The verb, the reason or the name cannot be stored, or is too long.
+    #[error("{0}")]
+    DoesNotFit(Refusal),
+    /// The name of who wants it is too long.
+    #[error(transparent)]
+    OverLimit(#[from] Limit),
+    /// The filter, or the name of who wants it, holds NUL.
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
     /// The filter lets too many through.
     #[error("more than {0} sagas: narrow it down")]
     TooMany(i64),
@@ -146,13 +187,22 @@ pub enum BulkError {
     },
     /// That cannot be done with a bulk like this.
     #[error("it is {0}")]
-    WrongStatus(String),
+    WrongStatus(Status),
     /// At a rate of nothing it would never end.
     #[error("at least 1 per second")]
     NoRate,
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl From<Refused> for BulkError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverLimit(limit) => limit.into(),
+            Refused::Unstorable(unstorable) => unstorable.into(),
+        }
+    }
 }
 
 /// Starts a plan with the caller's commit: `expect` is its [`Bulk::left`], `per_second` how many items are done per second at most.
@@ -168,7 +218,8 @@ pub async fn apply(
     per_second: u16,
     by: &str,
 ) -> Result<Bulk, BulkError> {
-    let bulk = locked(tx, id, &["planned"]).await?;
+    limits::check_person(by, "")?;
+    let bulk = locked(tx, id, Status::Planned).await?;
     if i64::from(bulk.left) != i64::from(expect) {
         return Err(BulkError::WrongCount { expected: expect, left: bulk.left });
     }
@@ -205,7 +256,8 @@ pub async fn apply(
 /// # Errors
 /// [`BulkError`].
 pub async fn stop(tx: &mut PgConnection, id: Uuid, by: &str) -> Result<Bulk, BulkError> {
-    locked(tx, id, &["running"]).await?;
+    limits::check_person(by, "")?;
+    locked(tx, id, Status::Running).await?;
     if by.trim().is_empty() {
         return Err(BulkError::NoReason);
     }
@@ -230,7 +282,7 @@ pub async fn resume(
     id: Uuid,
     per_second: Option<u16>,
 ) -> Result<Bulk, BulkError> {
-    locked(tx, id, &["stopped"]).await?;
+    locked(tx, id, Status::Stopped).await?;
     if per_second == Some(0) {
         return Err(BulkError::NoRate);
     }
@@ -254,18 +306,14 @@ pub async fn resume(
     find(tx, id).await?.ok_or(BulkError::NotFound(id))
 }
 
-async fn locked(tx: &mut PgConnection, id: Uuid, is: &[&str]) -> Result<Bulk, BulkError> {
+async fn locked(tx: &mut PgConnection, id: Uuid, is: Status) -> Result<Bulk, BulkError> {
     sqlx::query("-- name: lock bulk\nselect from saga.bulk where shard = $1 and bulk_id = $2 for no key update")
         .bind(shard_in(id))
         .bind(id)
         .execute(&mut *tx)
         .await?;
     let bulk = find(tx, id).await?.ok_or(BulkError::NotFound(id))?;
-    if is.contains(&bulk.status.as_str()) {
-        Ok(bulk)
-    } else {
-        Err(BulkError::WrongStatus(bulk.status))
-    }
+    if bulk.status == is { Ok(bulk) } else { Err(BulkError::WrongStatus(bulk.status)) }
 }
 
 /// As JSON of the engine's own types, for columns.

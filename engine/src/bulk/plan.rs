@@ -5,7 +5,10 @@ use uuid::Uuid;
 
 use super::{Bulk, BulkError, MOST_ITEMS, Order, find, json_of};
 use crate::{
-    base::id::{new_id, shard_in, shard_of},
+    base::{
+        id::{new_id, shard_in, shard_of},
+        json,
+    },
     instance::verb::{Instruction, Refusal},
     operate::look,
     record::row::{Row, row_columns},
@@ -23,10 +26,12 @@ impl Engine {
     /// # Errors
     /// [`BulkError`].
     pub async fn plan_bulk(&self, order: &Order) -> Result<Bulk, BulkError> {
-        if order.by.trim().is_empty() || order.reason.trim().is_empty() {
-            return Err(BulkError::NoReason);
-        }
         let id = new_id(shard_of(&order.by));
+        order.instruction(id).check().map_err(|refusal| match refusal {
+            Refusal::NoReason => BulkError::NoReason,
+            refusal => BulkError::DoesNotFit(refusal),
+        })?;
+        json::check_given("filter", &order.filter)?;
         let mut tx = self.pool().begin().await?;
         sqlx::query("-- name: one moment\nset transaction isolation level repeatable read")
             .execute(&mut *tx)

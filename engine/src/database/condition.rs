@@ -10,6 +10,8 @@ use std::{
 
 use sqlx::{PgConnection, Row as _};
 
+use crate::base::failure::Failure;
+
 /// Shorter trouble is not worth a line: a session was ended, and the next one is there.
 const WORTH_A_LINE: Duration = Duration::from_millis(500);
 
@@ -73,25 +75,14 @@ pub fn suspect() {
 
 /// What an error says about the database; `None`: nothing, it is about the statement.
 fn condition_of(error: &sqlx::Error) -> Option<Condition> {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed => Some(Condition::Away),
-        sqlx::Error::Database(database) => {
-            let code = database.code()?;
-            match code.as_ref() {
-                // read_only_sql_transaction
-                "25006" => Some(Condition::ReadOnly),
-                // Shutdown, crash recovery, starting up; connections.
-                code if code.starts_with("57P") || code.starts_with("08") => Some(Condition::Away),
-                // too_many_connections
-                "53300" => Some(Condition::Away),
-                _ => None,
-            }
-        }
-        _ => None,
+    match Failure::of(error) {
+        Failure::ReadOnly => Some(Condition::ReadOnly),
+        Failure::Away => Some(Condition::Away),
+        Failure::LostRace
+        | Failure::Locked
+        | Failure::Overloaded
+        | Failure::Schema
+        | Failure::Refused => None,
     }
 }
 

@@ -8,7 +8,7 @@
 //! A [`pool`] hands out no connection that was lost while it lay idle, and leaves a server that has become read-only: a connection
 //! that has been idle for a moment, or since before the last trouble ([`condition`]), is asked before it is handed out.
 //!
-//! It uses nothing else of the engine. Whatever opens a connection, waits for an answer or tries again uses it.
+//! What an error says about trying again is judged by [`Failure::of`]. Whatever opens a connection, waits for an answer or tries again uses it.
 
 mod condition;
 mod listener;
@@ -20,10 +20,11 @@ use std::{future::Future, io, pin::pin, time::Duration};
 
 use sqlx::{
     Connection as _, PgConnection, PgPool,
-    error::DatabaseError,
     pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
+
+pub use crate::base::failure::Failure;
 
 pub use condition::{Condition, condition, has_been_away_for, is_out_of_files, note, suspect};
 
@@ -158,20 +159,6 @@ pub async fn within<T, E: From<sqlx::Error>>(
             note(&error);
             Err(error.into())
         }
-    }
-}
-
-/// Whether a transaction lost a race and may succeed when it is run again as a whole: a deadlock or a serialization failure (class 40), or the
-/// partition of a journal row was attached while the statement waited to write the row into the default partition. Postgres reports the
-/// latter as a check violation (23514) of a constraint that has no name.
-#[must_use]
-pub fn lost_race(error: &dyn DatabaseError) -> bool {
-    match error.code().as_deref() {
-        Some("23514") => {
-            error.constraint().is_none()
-                && error.table().is_some_and(|table| table.starts_with("journal"))
-        }
-        code => code.is_some_and(|code| code.starts_with("40")),
     }
 }
 

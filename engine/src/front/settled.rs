@@ -6,7 +6,6 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::{
-    base::status::Status,
     inspect::{self, Summary},
     worker::engine::Engine,
 };
@@ -26,9 +25,9 @@ impl Engine {
         let mut ended = self.watch(id);
         loop {
             let summary = inspect::summary(self.pool(), id).await?;
-            let settled = summary.as_ref().is_none_or(|seen| {
-                Status::parse(&seen.status).is_some_and(|is| is.is_final() || is.needs_operator())
-            });
+            let settled = summary
+                .as_ref()
+                .is_none_or(|seen| seen.status.is_final() || seen.status.needs_operator());
             if settled || Instant::now() >= until {
                 return Ok(summary);
             }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     base::{
+        failure::Failure,
         id::shard_of,
         limits::{Limit, Refused, Unstorable},
         status::Status,
@@ -51,6 +52,23 @@ pub enum StartError {
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl StartError {
+    /// May the same start succeed when the caller runs its transaction again, although nobody changes the code, the schema or the data? An
+    /// instance that is open already may be open for long, so it does not count.
+    #[must_use]
+    pub fn is_worth_retrying(&self) -> bool {
+        match self {
+            Self::Database(error) => Failure::of(error).is_worth_retrying(),
+            Self::Step(error) => error.is_worth_retrying(),
+            Self::AlreadyOpen { .. }
+            | Self::Unknown(_)
+            | Self::Broken(_)
+            | Self::OverLimit(_)
+            | Self::Unstorable(_) => false,
+        }
+    }
 }
 
 impl From<Refused> for StartError {
@@ -123,6 +141,7 @@ impl Engine {
         tx: &mut PgConnection,
         start: Start<S::Input>,
     ) -> Result<Once, StartError> {
+        start.check()?;
         sqlx::query("-- name: lock start\nselect pg_advisory_xact_lock(hashtextextended($1, 0))")
             .bind(format!("{}/{}/{}", S::NAME, start.subject, start.start_key))
             .execute(&mut *tx)

@@ -3,6 +3,14 @@
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
+use crate::{
+    base::{
+        amount::{Amount, readable_amount},
+        status::WaitingOn,
+    },
+    record::words::EffectStatus,
+};
+
 /// An open instance that nothing would ever move again.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Forgotten {
@@ -11,7 +19,7 @@ pub struct Forgotten {
     /// The saga's name.
     pub name: String,
     /// What it waits on.
-    pub waiting_on: Option<String>,
+    pub waiting_on: Option<WaitingOn>,
     /// What is missing.
     pub why: String,
 }
@@ -66,21 +74,19 @@ pub struct Standing {
     pub step_no: i32,
     /// For example `authorization`.
     pub kind: String,
-    /// A decimal amount, if it moves money.
-    pub amount: Option<String>,
-    /// Its currency.
-    pub currency: Option<String>,
+    /// How much it moves, if it moves money.
+    pub amount: Option<Amount>,
     /// The provider's reference.
     pub reference: Option<String>,
-    /// intent or confirmed; waived where a person answers for it (the journal says who, and why).
-    pub status: String,
+    /// Intent or confirmed; waived where a person answers for it (the journal says who, and why).
+    pub status: EffectStatus,
 }
 
 impl Standing {
     /// Does a person answer for it?
     #[must_use]
     pub fn is_answered_for(&self) -> bool {
-        self.status == "waived"
+        self.status == EffectStatus::Waived
     }
 }
 
@@ -92,13 +98,15 @@ impl Standing {
 /// # Errors
 /// The database's.
 pub async fn unbalanced(pool: &PgPool) -> Result<Vec<Standing>, sqlx::Error> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "-- name: inspect unbalanced
-        select e.saga_id, i.name, e.step_no, e.kind, e.amount::text, e.currency, e.reference, e.status
+        select e.saga_id, i.name, e.step_no, e.kind, ",
+        readable_amount!("e"),
+        ", e.reference, e.status
         from saga.effect e join saga.instance i on i.shard = e.shard and i.saga_id = e.saga_id
         where e.status = 'waived' or (e.status in ('intent', 'confirmed') and i.status = 'unwound')
-        order by e.saga_id, e.step_no",
-    )
+        order by e.saga_id, e.step_no"
+    ))
     .fetch_all(pool)
     .await
 }

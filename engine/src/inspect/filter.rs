@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::base::{
     id::{SHARDS, shard_in},
     priority::Priority,
+    status::{Status, WaitingOn},
 };
 
 /// Which instances a list shows, newest first, or a [bulk](crate::bulk) is about: those that fit everything given.
@@ -17,11 +18,11 @@ pub struct Filter {
     /// Only this saga.
     pub name: Option<String>,
     /// Only this status.
-    pub status: Option<String>,
+    pub status: Option<Status>,
     /// Only this subject.
     pub subject: Option<String>,
     /// Only what waits on this.
-    pub waiting_on: Option<String>,
+    pub waiting_on: Option<WaitingOn>,
     /// Only those with all of these tags.
     pub tags: BTreeMap<String, String>,
     /// Only of this priority.
@@ -39,7 +40,8 @@ pub struct Filter {
 impl Filter {
     /// Is there an index that finds them (`instance_by_subject`, `_by_parent`, `_by_tag`, `_in_trouble`)?
     fn is_narrow(&self) -> bool {
-        let trouble = matches!(self.status.as_deref(), Some("unwinding" | "paused" | "stuck"));
+        let trouble =
+            matches!(self.status, Some(Status::Unwinding | Status::Paused | Status::Stuck));
         trouble || self.subject.is_some() || self.parent.is_some() || !self.tags.is_empty()
     }
 
@@ -72,15 +74,15 @@ impl Filter {
 
     /// ` and ..` for each thing that is given, for a table alias `i`.
     pub(crate) fn restrict(&self, query: &mut QueryBuilder<Postgres>) {
-        let mut is = |column: &str, value: &Option<String>| {
+        let mut is = |column: &str, value: Option<&str>| {
             if let Some(value) = value {
-                query.push(format_args!(" and i.{column} = ")).push_bind(value.clone());
+                query.push(format_args!(" and i.{column} = ")).push_bind(value.to_owned());
             }
         };
-        is("name", &self.name);
-        is("status", &self.status);
-        is("subject", &self.subject);
-        is("waiting_on", &self.waiting_on);
+        is("name", self.name.as_deref());
+        is("status", self.status.map(Status::as_str));
+        is("subject", self.subject.as_deref());
+        is("waiting_on", self.waiting_on.map(WaitingOn::as_str));
         if self.subject.is_some() && self.parent.is_none() {
             // The index begins with the shard, and that of a child is its parent's, not its subject's.
             query.push(" and i.shard = any(").push_bind(Vec::from_iter(0..SHARDS)).push(")");

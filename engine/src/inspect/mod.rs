@@ -15,10 +15,15 @@ use uuid::Uuid;
 
 use crate::{
     base::{
+        amount::{Amount, readable_amount},
         id::{shard_in, shard_of},
         priority::Priority,
+        status::{Status, WaitingOn},
     },
-    record::row::readable_time,
+    record::{
+        row::readable_time,
+        words::{EffectStatus, JournalKind},
+    },
     saga::steps::Key,
 };
 
@@ -38,10 +43,10 @@ pub struct Summary {
     pub version: i16,
     /// What it is about.
     pub subject: String,
-    /// See [`crate::Status`].
-    pub status: String,
-    /// See [`crate::WaitingOn`]; none when final.
-    pub waiting_on: Option<String>,
+    /// Where it stands.
+    pub status: Status,
+    /// What it waits on; none when final.
+    pub waiting_on: Option<WaitingOn>,
     /// The step, timer or signal it waits for.
     pub pending: Value,
     /// Why it unwinds or unwound.
@@ -97,8 +102,8 @@ pub struct Details {
 pub struct Entry {
     /// Raised by each commit.
     pub seq: i32,
-    /// start, outcome, attempt, tx, timer, signal, undo, ...
-    pub kind: String,
+    /// What the row is about.
+    pub kind: JournalKind,
     /// What happened.
     pub event: Option<Value>,
     /// The step it happened to.
@@ -126,14 +131,12 @@ pub struct EffectEntry {
     pub kind: String,
     /// The provider's reference.
     pub reference: Option<String>,
-    /// A decimal amount, if it moves money.
-    pub amount: Option<String>,
-    /// Its currency.
-    pub currency: Option<String>,
+    /// How much it moves, if it moves money.
+    pub amount: Option<Amount>,
     /// The provider's reference of its taking back, or what a person gave as evidence.
     pub undo_reference: Option<String>,
-    /// intent, confirmed, refuted, undone, waived.
-    pub status: String,
+    /// What is known of it.
+    pub status: EffectStatus,
     /// When it was intended.
     pub at: DateTime<Utc>,
     /// When it was settled.
@@ -253,11 +256,13 @@ pub async fn details(pool: &PgPool, id: Uuid) -> Result<Option<Details>, sqlx::E
 /// # Errors
 /// The database's.
 pub async fn effects(tx: &mut PgConnection, id: Uuid) -> Result<Vec<EffectEntry>, sqlx::Error> {
-    sqlx::query_as(
+    sqlx::query_as(concat!(
         "-- name: inspect effects
-        select saga_id, step_no, kind, reference, undo_reference, amount::text, currency, status, at, settled_at
-        from saga.effect where shard = $1 and saga_id = $2 order by step_no",
-    )
+        select e.saga_id, e.step_no, e.kind, e.reference, e.undo_reference, ",
+        readable_amount!("e"),
+        ", e.status, e.at, e.settled_at
+        from saga.effect e where e.shard = $1 and e.saga_id = $2 order by e.step_no"
+    ))
     .bind(shard_in(id))
     .bind(id)
     .fetch_all(tx)
@@ -312,16 +317,16 @@ impl Summary {
     /// What it waits on, with what belongs to it: which activity and since when, until when, why.
     #[must_use]
     pub fn waiting_on(&self) -> Option<Value> {
-        let kind = self.waiting_on.as_deref()?;
+        let kind = self.waiting_on?;
         let mut waiting = json!({ "on": kind });
         match kind {
-            "activity" | "worker" => waiting["since"] = json!(self.updated_at),
-            "retry" | "timer" => waiting["until"] = json!(self.wake_at),
-            "signal" if self.wake_at.is_some() => waiting["until"] = json!(self.wake_at),
-            "operator" => waiting["why"] = json!(self.last_error),
-            _ => {}
+            WaitingOn::Activity | WaitingOn::Worker => waiting["since"] = json!(self.updated_at),
+            WaitingOn::Retry | WaitingOn::Timer => waiting["until"] = json!(self.wake_at),
+            WaitingOn::Signal if self.wake_at.is_some() => waiting["until"] = json!(self.wake_at),
+            WaitingOn::Operator => waiting["why"] = json!(self.last_error),
+            WaitingOn::Signal | WaitingOn::Children | WaitingOn::Parent | WaitingOn::Version => {}
         }
-        if matches!(kind, "activity" | "retry")
+        if matches!(kind, WaitingOn::Activity | WaitingOn::Retry)
             && let Some(activity) =
                 self.pending.pointer("/call/activity").or_else(|| self.pending.pointer("/run/step"))
         {

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use crate::{
     instance::{Entry, Instance, apply::on, task::Task, unwind::OpenUndo, waits::span},
-    record::words::JournalKind,
+    record::{notice::Kind, words::JournalKind},
     saga::{
         Done, Saga,
         steps::{Cause, StepError},
         terms::Terms,
     },
 };
+
+/// So many errors that do not pass by themselves are needed, however long a chain has been failing, to get its instance stuck.
+const LASTING: i16 = 5;
 
 impl<S: Saga> Instance<S> {
     /// The pending tx step has run: its undo is recorded and the saga asked what follows.
@@ -48,18 +51,32 @@ impl<S: Saga> Instance<S> {
 }
 
 impl<S: Saga> Instance<S> {
-    /// The pending chain (or that of tx undos, which got as far as `left`) is tried again after `delay`.
+    /// The pending chain (or that of tx undos, which got as far as `left`) is tried again after `delay`:
+    /// - for [`Terms::WITHIN`] where the error passes by itself, and operators are told once that it takes long;
+    /// - for [`StepError::PATIENCE`] where it does not, and operators are told once, at the first such error. The time runs from the first failure
+    ///   of any kind, so the error must also have come [`LASTING`] times: a deploy that follows an outage has its minutes, too.
+    ///
+    /// Then a person is needed. The instance stands where its last commit has left it, with the error's words.
     pub(crate) fn chain_failed(&mut self, left: &Self, error: &StepError, delay: Duration) {
         let cause = Cause::new(error).to_string();
         self.note_failed_try(&cause);
         self.attempt = self.attempt.saturating_add(1);
         self.last_error = Some(cause.clone());
         let failing = self.failing_for();
-        if failing < Terms::WITHIN {
+        let mut within = Terms::WITHIN;
+        if !error.is_worth_retrying() {
+            self.answers = self.answers.saturating_add(1);
+            within = if self.answers < LASTING { within } else { StepError::PATIENCE };
+            if self.answers == 1 {
+                let patience = span(StepError::PATIENCE);
+                self.tell(Kind::Failing, format!("it is tried for {patience}: {cause}"));
+            }
+        }
+        if failing < within {
             if failing >= Terms::SLOW_AFTER {
                 self.tell_slow("a chain of tx steps", failing);
             }
-            return self.retry_after(delay.min(Terms::WITHIN - failing));
+            return self.retry_after(delay.min(within - failing));
         }
         let why = format!("a chain of tx steps failed for {}: {cause}", span(failing));
         match self.task() {

@@ -367,7 +367,7 @@ impl<S: Saga> Instance<S> {
         let unwinding = self.status == Status::Unwinding;
         let open = self.undos.iter().rev().filter(|open| unwinding && open.failed.is_none());
         Outlook {
-            status: self.status.as_str().to_owned(),
+            status: self.status,
             next: match self.task() {
                 Task::Run | Task::UndoRun | Task::Park => None,
                 Task::Call { step, .. } => Some(format!("{step:?}")),

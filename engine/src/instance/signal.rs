@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::{
     base::{
+        failure::Failure,
         limits::{Limit, Refused, Unstorable},
         status::Status,
     },
@@ -51,6 +52,21 @@ pub enum SignalError {
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl SignalError {
+    /// May the same signal be taken when the caller runs its transaction again, although nobody changes the code, the schema or the data?
+    #[must_use]
+    pub fn is_worth_retrying(&self) -> bool {
+        match self {
+            Self::Database(error) => Failure::of(error).is_worth_retrying(),
+            Self::NotFound(_)
+            | Self::Unreadable { .. }
+            | Self::Broken(_)
+            | Self::Unstorable(_)
+            | Self::OverLimit(_) => false,
+        }
+    }
 }
 
 impl From<Refused> for SignalError {

@@ -4,7 +4,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::record::row::Row;
+use crate::{
+    base::{
+        json,
+        limits::{self, Refused},
+        status::Status,
+    },
+    record::row::Row,
+};
 
 /// One thing that a person wants done to one instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +30,22 @@ pub struct Instruction {
     /// The seq that the instance must still have: nothing is done to one that has moved on since it was looked at.
     #[serde(default)]
     pub seq: Option<i32>,
+}
+
+impl Instruction {
+    /// Can it be followed at all, whatever the instance?
+    ///
+    /// # Errors
+    /// Who wants it or why is missing, or something of it cannot be stored.
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if self.by.trim().is_empty() || self.reason.trim().is_empty() {
+            return Err(Refusal::NoReason);
+        }
+        let unfit = |why: Refused| Refusal::DoesNotFit(why.to_string());
+        limits::check_person(&self.by, &self.reason).map_err(unfit)?;
+        limits::check_name("id of the instruction", &self.id).map_err(unfit)?;
+        json::check_given("instruction", self).map_err(|why| unfit(why.into()))
+    }
 }
 
 /// What can be done.
@@ -147,7 +170,7 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlook {
     /// Its status.
-    pub status: String,
+    pub status: Status,
     /// What runs next, if anything does by itself.
     pub next: Option<String>,
     /// It only goes forward.

@@ -1,7 +1,7 @@
 //! Effects that may come after the instance has given up on them.
 
 use crate::{
-    base::{json::json, status::Status},
+    base::{json::json, limits, status::Status},
     instance::{
         Entry, Instance, Pending,
         unwind::{How, OpenUndo, Taken},
@@ -24,11 +24,8 @@ impl<S: Saga> Instance<S> {
             && let Some(lasts) = step.terms().watch
             && matches!(step.way_back(), WayBack::InTx(_) | WayBack::ByCall(_))
         {
-            self.watch = Some(NewWatch {
-                step_no: *no,
-                step: json(step),
-                lasts_ms: i64::try_from(lasts.as_millis()).unwrap_or(i64::MAX / 2),
-            });
+            self.watch =
+                Some(NewWatch { step_no: *no, step: json(step), lasts_ms: limits::ms(lasts) });
         }
     }
 

@@ -8,18 +8,20 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 
-use crate::base::id::shard_of;
+use crate::base::{id::shard_of, limits};
 
 /// Whether this message of `source` was not handled before; `false`: do nothing and acknowledge.
 /// 1 row operation, 1 round trip.
 ///
 /// # Errors
-/// The database's; then the message is not to be acknowledged.
+/// The database's; then the message is not to be acknowledged. [`sqlx::Error::Encode`] for a source or an id that cannot be stored.
 pub async fn first_time(
     tx: &mut PgConnection,
     source: &str,
     message_id: &str,
 ) -> Result<bool, sqlx::Error> {
+    limits::check_name("source of a message", source)?;
+    limits::check_name("id of a message", message_id)?;
     let written = sqlx::query(
         "-- inbox: first time
          insert into saga.inbox (shard, source, message_id) values ($1, $2, $3)
@@ -45,7 +47,7 @@ pub async fn forget(pool: &PgPool, keep: Duration) -> Result<u64, sqlx::Error> {
              select ctid from saga.inbox
              where handled_at < clock_timestamp() - make_interval(secs => $1) limit 5000))",
     )
-    .bind(keep.as_secs_f64())
+    .bind(keep.min(limits::WAIT).as_secs_f64())
     .execute(pool)
     .await?;
     Ok(forgotten.rows_affected())

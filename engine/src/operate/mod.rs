@@ -16,7 +16,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    base::{id::shard_in, limits},
+    base::id::shard_in,
     instance::verb::{Decided, Subject},
     record::row::Row,
     store::{self, family::write_all, wake::wake_workers},
@@ -61,7 +61,10 @@ impl Engine {
         id: Uuid,
         order: &Instruction,
     ) -> Result<Operated, sqlx::Error> {
-        self.operate_one(tx, id, order, None).await
+        match order.check() {
+            Ok(()) => self.operate_one(tx, id, order, None).await,
+            Err(refusal) => Ok(Operated::Refused(refusal)),
+        }
     }
 
     /// The same, by the outlook that was planned if there is one. What the verb gives back is done before the instance's row is locked, which
@@ -153,12 +156,6 @@ impl Engine {
 
     /// What the verb makes of the instance. Pure.
     pub(crate) fn decide(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
-        if order.by.trim().is_empty() || order.reason.trim().is_empty() {
-            return Err(Refusal::NoReason);
-        }
-        limits::check_reason(&order.reason).map_err(|why| Refusal::DoesNotFit(why.to_string()))?;
-        limits::check_name("name of who wants it", &order.by)
-            .map_err(|why| Refusal::DoesNotFit(why.to_string()))?;
         let row = &subject.row;
         if order.seq.is_some_and(|seq| seq != row.seq) {
             return Err(Refusal::MovedOn { seq: row.seq });

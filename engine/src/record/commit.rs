@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use crate::{
     base::{
-        json::{Json, Unstorable},
+        amount::Amount,
+        json::{self, Json, Unstorable},
+        limits,
         priority::Priority,
         status::{Status, WaitingOn},
     },
@@ -84,13 +86,12 @@ impl Wake {
 
     /// (mode for the statement, delay in milliseconds).
     pub(crate) fn encode(&self) -> (i16, i64) {
-        let ms = |delay: &Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
         match self {
             Self::Keep => (0, 0),
             Self::Never => (1, 0),
             Self::Now => (2, 0),
-            Self::Retry(delay) => (2, ms(delay)),
-            Self::Settle(delay) | Self::Timer { delay, .. } => (3, ms(delay)),
+            Self::Retry(delay) => (2, limits::ms(*delay)),
+            Self::Settle(delay) | Self::Timer { delay, .. } => (3, limits::ms(*delay)),
             Self::Armed => (4, 0),
             Self::Hold => (5, 0),
         }
@@ -115,7 +116,7 @@ pub(crate) struct JournalRow {
 pub(crate) struct Intent {
     pub(crate) step_no: i32,
     pub(crate) kind: &'static str,
-    pub(crate) amount: Option<(String, String)>,
+    pub(crate) amount: Option<Amount>,
 }
 
 /// What became of a ledger row.
@@ -191,6 +192,8 @@ impl Commit {
         }
         let births = self.family.iter().flat_map(|family| &family.births);
         births.map(|birth| &birth.commit).try_for_each(Self::check_storable)?;
+        let effect = self.intent.as_ref().map_or("", |intent| intent.kind);
+        json::check_text("kind of its effect", effect)?;
         self.watch.iter().try_for_each(NewWatch::check_storable)
     }
 

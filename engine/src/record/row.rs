@@ -75,15 +75,12 @@ pub(crate) use readable_time;
 
 impl FromRow<'_, PgRow> for Row {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
-        let status: &str = row.try_get(4)?;
-        let status = Status::parse(status)
-            .ok_or_else(|| sqlx::Error::Decode(format!("unknown status {status}").into()))?;
         Ok(Self {
             shard: row.try_get(0)?,
             saga_id: row.try_get(1)?,
             name: row.try_get(2)?,
             subject: row.try_get(3)?,
-            status,
+            status: row.try_get(4)?,
             state: row.try_get(5)?,
             pending: row.try_get(6)?,
             undos: row.try_get(7)?,

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    database::{in_time, trouble::Trouble},
+    database::{Failure, in_time, trouble::Trouble},
     saga::terms::Retry,
     store::commit::Mode,
     upkeep::{partitions, pause, retain, round},
@@ -20,7 +20,7 @@ use crate::{
         config::{Retention, Sentence, WorkerConfig},
         engine::Engine,
         held::Penned,
-        lane::{Lane, is_transient},
+        lane::Lane,
         lease, quarantine,
         shift::{Opening, Shift},
     },
@@ -51,8 +51,10 @@ pub async fn work(
         // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
         match shift(&engine, &config, stop.child_token(), None, &trouble).await {
             Ok(()) => (is_first, failed) = (false, 0),
-            Err(sqlx::Error::Database(refusal)) if is_first && !is_transient(refusal.as_ref()) => {
-                break Err(sqlx::Error::Database(refusal));
+            Err(refusal @ sqlx::Error::Database(_))
+                if is_first && !Failure::of(&refusal).is_worth_retrying() =>
+            {
+                break Err(refusal);
             }
             Err(error) => {
                 trouble.begin_with(&error);

@@ -1,8 +1,10 @@
 //! What the methods that do a saga's steps receive and answer: keys, outcomes, errors.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use uuid::Uuid;
+
+use crate::base::failure::Failure;
 
 /// The idempotency key of one step, or of its undo. Only the engine makes one.
 ///
@@ -170,13 +172,32 @@ impl fmt::Display for Cause {
     }
 }
 
-/// A tx step could not be done; nothing of its transaction remains.
+/// A tx step could not be done; nothing of its transaction remains. The step is run again from the beginning, and the retries grow apart as those
+/// of a call do ([`crate::Retry::default`]).
 #[derive(Debug, thiserror::Error)]
 pub enum StepError {
-    /// The database failed; tried again.
+    /// The database failed. An error that passes by itself ([`StepError::is_worth_retrying`]) is outlasted for [`crate::Terms::WITHIN`]. Any
+    /// other, such as a missing column, is shown to operators at once ([`crate::notice::Kind::Failing`]), and gets the instance `stuck` after
+    /// [`StepError::PATIENCE`]: a deploy may be under way.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
-    /// Something is as it must never be: the instance gets `stuck`.
+    /// Something is as it must never be: the instance gets `stuck` at once.
     #[error("{0}")]
     Broken(String),
+}
+
+impl StepError {
+    /// How long a step is tried whose error does not pass by itself, in business time since it first failed.
+    pub const PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+    /// May the same step succeed when it is run again, although nobody changes the code, the schema or the data? So it may after a deadlock, a
+    /// lock that was not free in time, a lost connection, while the server is read-only or has no connection left
+    /// ([`crate::database::Failure`] has them all). It may not where a column is missing, a type does not fit or a constraint is violated.
+    #[must_use]
+    pub fn is_worth_retrying(&self) -> bool {
+        match self {
+            Self::Database(error) => Failure::of(error).is_worth_retrying(),
+            Self::Broken(_) => false,
+        }
+    }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use crate::base::amount::Amount;
+
 /// Terms of one call. Start from [`Terms::new`] or [`Terms::effect`] and change what differs.
 ///
 /// A call, its probe and its undo are tried until their deadline, not a number of times: a provider that is away for a while must
@@ -38,8 +40,8 @@ pub struct Terms {
 pub struct EffectKind {
     /// For example `authorization`.
     pub kind: &'static str,
-    /// A decimal amount and its currency, if it moves money.
-    pub amount: Option<(String, String)>,
+    /// How much it moves, if it moves money.
+    pub amount: Option<Amount>,
 }
 
 /// How long is waited after a failed attempt: half to all (at random) of `base * 2^(attempt-1)`, at most `cap`, and not beyond the
@@ -81,11 +83,11 @@ impl Terms {
         Self { effect: Some(EffectKind { kind, amount: None }), ..Self::new() }
     }
 
-    /// The effect moves so much money: a decimal amount and its currency. Means nothing without an effect.
+    /// The effect moves so much money, such as [`amount!(25.00 EUR)`](crate::amount!). Means nothing without an effect.
     #[must_use]
-    pub fn amount(mut self, amount: impl ToString, currency: impl ToString) -> Self {
+    pub fn amount(mut self, amount: impl Into<Amount>) -> Self {
         if let Some(effect) = &mut self.effect {
-            effect.amount = Some((amount.to_string(), currency.to_string()));
+            effect.amount = Some(amount.into());
         }
         self
     }

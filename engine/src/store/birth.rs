@@ -1,12 +1,10 @@
 //! Inserting new instances, with their first journal rows and the intent of their first call.
 
-use std::time::Duration;
-
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    base::{build, json::JsonText, status::WaitingOn},
+    base::{build, json::JsonText, limits, status::WaitingOn},
     record::{commit::Birth, row::row_type},
     store::{
         commit, join,
@@ -75,8 +73,8 @@ struct Newborn<'a> {
     queue_key: Option<&'a str>,
     intent_no: Option<i32>,
     intent_kind: Option<&'static str>,
-    intent_amount: Option<&'a str>,
-    intent_currency: Option<&'a str>,
+    intent_amount: Option<String>,
+    intent_currency: Option<String>,
 }
 
 row_type!(Newborn, "saga.birth");
@@ -87,7 +85,6 @@ impl<'a> Newborn<'a> {
         let (wake, delay_ms) = commit.wake.encode();
         let intent = commit.intent.as_ref();
         let amount = intent.and_then(|intent| intent.amount.as_ref());
-        let ms = |delay: Duration| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2);
         Self {
             shard: commit.shard,
             saga_id: commit.id,
@@ -112,12 +109,12 @@ impl<'a> Newborn<'a> {
             held: parent.is_some_and(|parent| parent.holds),
             priority: options.priority.as_i16(),
             tags: options.tags.as_deref(),
-            deadline_ms: options.deadline.map(ms),
+            deadline_ms: options.deadline.map(limits::ms),
             queue_key: options.queue_key.as_deref(),
             intent_no: intent.map(|intent| intent.step_no),
             intent_kind: intent.map(|intent| intent.kind),
-            intent_amount: amount.map(|(amount, _)| amount.as_str()),
-            intent_currency: amount.map(|(_, currency)| currency.as_str()),
+            intent_amount: amount.map(|amount| amount.value().to_string()),
+            intent_currency: amount.map(|amount| amount.currency().to_string()),
         }
     }
 }

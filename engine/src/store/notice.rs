@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::record::commit::Commit;
+use crate::{base::limits, record::commit::Commit};
 
 pub use crate::record::notice::Kind;
 
@@ -27,7 +27,6 @@ pub struct Notice {
     /// The commit that wrote it.
     pub seq: i32,
     /// Why.
-    #[sqlx(try_from = "String")]
     pub kind: Kind,
     /// The saga's name.
     pub saga: String,
@@ -138,15 +137,11 @@ pub(crate) async fn insert(tx: &mut PgConnection, telling: &[&Commit]) -> Result
     .bind(told().map(|t| t.kind.as_str()).collect::<Vec<_>>())
     .bind(told().map(|t| t.saga).collect::<Vec<_>>())
     .bind(told().map(|t| t.why.as_str()).collect::<Vec<_>>())
-    .bind(told().map(|t| t.escalate_after.map(ms)).collect::<Vec<_>>())
+    .bind(told().map(|t| t.escalate_after.map(limits::ms)).collect::<Vec<_>>())
     .bind(CHANNEL)
     .execute(tx)
     .await
     .map(|_| ())
-}
-
-fn ms(delay: Duration) -> i64 {
-    i64::try_from(delay.as_millis()).unwrap_or(i64::MAX / 2)
 }
 
 /// Tells once more of what has been stuck for too long; what is not stuck any more is dropped. For the sweep.

@@ -18,7 +18,7 @@ use crate::{
     base::{json::shown as json, status::Status},
     instance::{apply::on, signal::Answer},
     saga::{
-        Done, Joined, Saga, Signals, Then,
+        Done, Joined, Saga, Then,
         table::{StepTable, WayBack},
     },
 };
@@ -47,6 +47,7 @@ pub fn explore<S: Samples>() -> Map {
         stored: Stored::default(),
     };
     for input in S::inputs() {
+        explorer.input_must_read_back(&input);
         let begun = walk::<S>(input);
         explorer.diagram.start(&place(&begun));
         explorer.arrive(begun);
@@ -58,10 +59,12 @@ pub fn explore<S: Samples>() -> Map {
     explorer.must_hear();
     crate::run::explored::remember::<S>(explorer.has_pivot);
     explorer.held_children_have_no_pivot();
-    let statuses = explorer.ends.values().map(|status| status.as_str()).collect::<BTreeSet<_>>();
+    let mut ends: Vec<Status> = explorer.ends.into_values().collect();
+    ends.sort_unstable_by_key(|status| status.as_str());
+    ends.dedup();
     Map {
         faults: explorer.faults,
-        ends: statuses.into_iter().filter_map(Status::parse).collect(),
+        ends,
         positions: explorer.seen.len(),
         refusals: explorer.refusals,
         diagram: explorer.diagram.draw(),
@@ -261,7 +264,7 @@ impl<S: Samples> Explorer<S> {
 
     fn signals(&mut self, at: usize, walk: &Walk<S>) {
         for signal in S::signals() {
-            self.event_must_read_back(&signal.clone().event());
+            self.signal_must_read_back(&signal);
             let mut next = walk.fork();
             match next.try_signal(&signal) {
                 Ok(Answer::Applied) => {

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     base::{json::shown as json, status::Status},
     saga::{
+        Signals as _,
         child::Forbidden,
         table::{Kind, StepTable as _, WayBack},
     },
@@ -60,6 +61,20 @@ impl<S: Samples> Explorer<S> {
         if let Err(why) = stored::reads_back(event) {
             self.cannot_be_stored(&format!("the event {}", name(event)), &why);
         }
+    }
+
+    pub(super) fn input_must_read_back(&mut self, input: &S::Input) {
+        if let Err(why) = stored::reads_back(input) {
+            self.cannot_be_stored(&format!("the input {input:?}"), &why);
+        }
+    }
+
+    /// A signal that is kept is stored as itself, not as the event that it becomes.
+    pub(super) fn signal_must_read_back(&mut self, signal: &S::Signal) {
+        if let Err(why) = stored::reads_back(signal) {
+            self.cannot_be_stored(&format!("the signal {}", name(signal)), &why);
+        }
+        self.event_must_read_back(&signal.clone().event());
     }
 
     fn cannot_be_stored(&mut self, what: &str, why: &str) {

@@ -11,6 +11,7 @@ use crate::{
     base::{
         id::shard_in,
         json::{JsonText, json},
+        limits::{self, Refused},
     },
     instance::signal::SignalError,
     saga::Saga,
@@ -23,7 +24,7 @@ use crate::{
 /// The signal comes within a second of the end, usually within milliseconds. Round trips: 1. Row operations: 1, and 1 to take it away.
 ///
 /// # Errors
-/// The database's.
+/// The database's; [`sqlx::Error::Encode`] for a signal or an id that cannot be stored.
 pub async fn signal_at_end<S: Saga>(
     tx: &mut PgConnection,
     awaited: Uuid,
@@ -31,7 +32,9 @@ pub async fn signal_at_end<S: Saga>(
     signal_id: &str,
     signal: &S::Signal,
 ) -> Result<(), sqlx::Error> {
+    limits::check_name("signal id", signal_id)?;
     let signal = json(signal);
+    limits::check_event(signal.text().map_err(Refused::from)?.len()).map_err(Refused::from)?;
     sqlx::query(
         "-- name: wait for an end
         insert into saga.end_wait (shard, saga_id, waiter_id, signal_id, saga, version, event)

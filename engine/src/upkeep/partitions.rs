@@ -9,8 +9,8 @@ use chrono::NaiveDate;
 use sqlx::PgPool;
 
 use crate::{
-    database::{Waits, connect, trouble::Trouble, within},
-    worker::{lane::is_transient, shift::Shift},
+    database::{Failure, Waits, connect, trouble::Trouble, within},
+    worker::shift::Shift,
 };
 
 /// How often a worker looks whether a partition is missing.
@@ -84,8 +84,8 @@ async fn make_missing(pool: &PgPool, full: &Trouble) -> Result<(), sqlx::Error> 
             }
             // Made, there, or being made by another worker, which looks again as this one does.
             Ok(_) => {}
-            Err(sqlx::Error::Database(error)) if is_transient(error.as_ref()) => {
-                busy = Some(sqlx::Error::Database(error));
+            Err(error @ sqlx::Error::Database(_)) if Failure::of(&error).is_worth_retrying() => {
+                busy = Some(error);
             }
             Err(error) => return Err(error),
         }

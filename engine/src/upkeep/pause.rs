@@ -9,7 +9,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool};
 
 use crate::{
-    base::id::shard_of,
+    base::{
+        id::shard_of,
+        limits::{self, Limit, Refused, Unstorable},
+    },
     store::wake::{ROUND, WAKE_CHANNEL},
     worker::engine::Engine,
 };
@@ -20,9 +23,24 @@ pub enum PauseError {
     /// This engine has no saga of that name.
     #[error("{0} is not registered with this engine")]
     Unknown(String),
+    /// Who wants it, or why, is too long.
+    #[error(transparent)]
+    OverLimit(#[from] Limit),
+    /// Who wants it, or why, holds NUL.
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl From<Refused> for PauseError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::OverLimit(limit) => limit.into(),
+            Refused::Unstorable(unstorable) => unstorable.into(),
+        }
+    }
 }
 
 /// A saga that is paused.
@@ -53,6 +71,7 @@ impl Engine {
         why: &str,
     ) -> Result<bool, PauseError> {
         self.kind(name).ok_or_else(|| PauseError::Unknown(name.to_owned()))?;
+        limits::check_person(by, why)?;
         let paused = sqlx::query(
             "-- name: pause saga
             with paused as (
@@ -85,6 +104,7 @@ impl Engine {
         by: &str,
     ) -> Result<bool, PauseError> {
         self.kind(name).ok_or_else(|| PauseError::Unknown(name.to_owned()))?;
+        limits::check_person(by, "")?;
         let resumed = sqlx::query(
             "-- name: resume saga
             with resumed as (

@@ -16,7 +16,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::{
-    base::id::shard_of,
+    base::{id::shard_of, limits},
     store::wake::{ROUND, WAKE_CHANNEL},
 };
 
@@ -67,7 +67,7 @@ impl Quota {
 /// admitted. Round trips: 1.
 ///
 /// # Errors
-/// The database's; it refuses a rate of no starts or no time.
+/// The database's; it refuses a rate of no starts or no time. [`sqlx::Error::Encode`] for a key that cannot be stored.
 pub async fn set_quota(
     tx: &mut PgConnection,
     saga: &str,
@@ -80,7 +80,8 @@ pub async fn set_quota(
         Scope::Key(key) => ("key", key),
     };
     let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    let per = |rate: Rate| i64::try_from(rate.per.as_millis()).unwrap_or(i64::MAX / 2);
+    limits::check_name("name of the saga", saga)?;
+    limits::check_name("queue key", key)?;
     sqlx::query(
         "-- name: set quota
         with quota as (
@@ -104,7 +105,7 @@ pub async fn set_quota(
     .bind(key)
     .bind(quota.at_once.map(number))
     .bind(quota.rate.map(|rate| number(rate.starts)))
-    .bind(quota.rate.map(per))
+    .bind(quota.rate.map(|rate| limits::ms(rate.per)))
     .bind(WAKE_CHANNEL)
     .bind(ROUND)
     .execute(tx)

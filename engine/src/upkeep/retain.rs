@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     base::id::SHARDS,
-    database::{self, Waits, trouble::Trouble, within},
+    database::{self, Failure, Waits, trouble::Trouble, within},
     store::notice,
     worker::{config::Retention, lane::PLANNER, shift::Shift},
 };
@@ -108,7 +108,7 @@ async fn drop_journal(
         let dropping = sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *connection);
         match within(STATEMENT, dropping).await {
             Ok(_) => dropped += 1,
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {
+            Err(error) if Failure::of(&error) == Failure::Locked => {
                 tracing::info!(partition, "the journal is busy; dropped the next time");
             }
             Err(error) => return Err(error),

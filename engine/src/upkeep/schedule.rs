@@ -23,11 +23,15 @@ use chrono::{DateTime, Duration, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection, types::Json};
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    base::{id::shard_of, limits},
+    base::{
+        id::shard_of,
+        json::{JsonText, json},
+        limits,
+    },
     record::row::readable_time,
     saga::{Saga, start::Start},
     worker::engine::Engine,
@@ -134,13 +138,15 @@ impl Schedule {
     /// A schedule of a saga that skips what was missed and lets instances overlap.
     ///
     /// # Errors
-    /// When the input cannot be written as JSON.
+    /// When the input cannot be written as JSON, or would be read as something else.
     pub fn of<S: Saga>(
         name: impl Into<String>,
         cron: impl Into<String>,
         zone: impl Into<String>,
         start: Start<S::Input>,
     ) -> Result<Self, serde_json::Error> {
+        // JSON has no number that is infinite or none at all.
+        json(&start.input).text().map_err(<serde_json::Error as serde::ser::Error>::custom)?;
         Ok(Self {
             name: name.into(),
             saga: S::NAME.to_owned(),
@@ -241,7 +247,7 @@ impl Engine {
             "-- name: put schedule
             insert into saga.schedule as s (shard, name, saga, cron, zone, start, catch_up, catch_up_limit, overlap, next_at,
                 created_at)
-            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+            values ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, $10, $11)
             on conflict (shard, name) do update set
                 saga = excluded.saga, cron = excluded.cron, zone = excluded.zone, start = excluded.start,
                 catch_up = excluded.catch_up, catch_up_limit = excluded.catch_up_limit, overlap = excluded.overlap,
@@ -254,7 +260,7 @@ impl Engine {
         .bind(&schedule.saga)
         .bind(&schedule.cron)
         .bind(&schedule.zone)
-        .bind(Json(&schedule.start))
+        .bind(JsonText(&json(&schedule.start)))
         .bind(catch_up)
         .bind(limit)
         .bind(if schedule.overlap == Overlap::Skip { "skip" } else { "allow" })

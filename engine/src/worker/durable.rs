@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     base::{json::json, limits, status::Status},
-    database::{self, all_in_time, in_time},
+    database::{self, Failure, all_in_time, in_time},
     instance::{
         Instance, Pending,
         apply::Applied,
@@ -19,12 +19,8 @@ use crate::{
     saga::{Saga, steps::StepError, terms::Retry},
     store::{self, family::write_own},
     worker::{
-        back_off, chain, family,
-        hooks::Site,
-        lane::{Written, is_transient},
-        load::give_up_unreadable,
-        perform::Performer,
-        shift::Shift,
+        back_off, chain, family, hooks::Site, lane::Written, load::give_up_unreadable,
+        perform::Performer, shift::Shift,
     },
 };
 
@@ -175,7 +171,8 @@ fn committed_alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>, commit: &
 }
 
 /// Nothing of the transaction remains. The outcome that led to a chain is committed alone (its effect is a fact), the chain is tried
-/// again by the default policy; what must never be is `stuck`. Where no chain is to follow, all of it is tried again.
+/// again by the default policy, for how long its error says ([`Instance::chain_failed`]); what must never be is `stuck`. Where no chain is to
+/// follow, all of it is tried again.
 async fn own_failed<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
@@ -209,8 +206,8 @@ async fn own_failed<S: Saga>(
             fresh.chain_undo_failed(instance, why.clone());
         }
         StepError::Broken(why) => fresh.stick(why),
-        StepError::Database(sqlx::Error::Database(database))
-            if is_transient(database.as_ref()) && fresh.attempt < 3 =>
+        StepError::Database(sqlx::Error::Database(_))
+            if error.is_worth_retrying() && fresh.attempt < 3 =>
         {
             fresh.chain_failed(instance, &error, Duration::from_millis(5 << fresh.attempt));
         }
@@ -232,7 +229,8 @@ async fn own_failed<S: Saga>(
 }
 
 /// What a commit does beside its row (births, early signals taken, children let go) failed, and was not begun: the row is as it was. A
-/// database that may accept it later is asked again, as long as this worker works; one that never will needs a person.
+/// database that may accept it later, or whose schema is another than this process expects, is asked again, as long as this worker works; data
+/// that it refuses need a person.
 async fn again<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
@@ -241,8 +239,7 @@ async fn again<S: Saga>(
 ) -> Committed<S> {
     let for_good = match &error {
         StepError::Broken(_) => true,
-        StepError::Database(sqlx::Error::Database(database)) => !is_transient(database.as_ref()),
-        StepError::Database(_) => false,
+        StepError::Database(error) => Failure::of(error) == Failure::Refused,
     };
     if for_good {
         return refused(shift, instance, fact, &error).await;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    database::{self, Waits, in_time, trouble::Trouble},
+    database::{self, Failure, Waits, in_time, trouble::Trouble},
     record::{commit::Commit, row::Row},
     store::{
         self,
@@ -207,29 +207,13 @@ async fn write(
     Ok(written)
 }
 
-/// Is one of the members to blame?
+/// Is one of the members to blame? Not where the statement itself does not fit the schema: that would get all of them stuck.
 fn is_refusal(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => !is_transient(error.as_ref()),
-        sqlx::Error::Encode(_) => true,
-        _ => false,
-    }
+    matches!(error, sqlx::Error::Database(_) | sqlx::Error::Encode(_))
+        && Failure::of(error) == Failure::Refused
 }
 
-/// Does the same statement have a chance when it is tried again? (It lost a race; class 53: resources; 57: operator intervention; 08:
-/// connection; 25006: read-only; 55P03: lock time-out.)
-pub(crate) fn is_transient(error: &dyn sqlx::error::DatabaseError) -> bool {
-    let passes = |code: &str| {
-        ["53", "57", "08"].iter().any(|class| code.starts_with(class))
-            || code == "25006"
-            || code == "55P03"
-    };
-    database::lost_race(error) || error.code().is_some_and(|code| passes(&code))
-}
-
-/// Does this very connection have no future? Its server is shutting down (57P), or has become read-only (25006) while another may have
-/// taken over.
+/// Does this very connection have no future? Its server is shutting down, or has become read-only while another may have taken over.
 fn is_of_no_use(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code.starts_with("57P") || code == "25006")
+    matches!(Failure::of(error), Failure::Away | Failure::ReadOnly)
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use stepwise_engine::{
     Cause, Effect, Key, Next, Outcome, Probe, Saga, StepError, Terms, Undoing, Undone, Unexpected,
-    outbox, signals, stay, steps,
+    amount, outbox, signals, stay, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -89,7 +89,7 @@ fn paying(kind: &'static str) -> Terms {
 }
 
 fn reserving() -> Terms {
-    paying("authorization").amount("49.99", "USD")
+    paying("authorization").amount(amount!(49.99 USD))
 }
 
 use Event as E;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use stepwise_engine::{
-    inspect,
+    EffectStatus, inspect,
     operate::{Operated, Verb},
 };
 use uuid::Uuid;
@@ -142,8 +142,8 @@ async fn the_ledger_of_everything_unwound_nets_to_zero_and_an_imbalance_is_seen(
     let found = unbalanced().await;
     let planted = found.iter().find(|one| !one.is_answered_for()).expect("it is seen");
     assert_eq!(
-        (planted.saga_id, planted.step_no, planted.status.as_str()),
-        (clean, 3, "confirmed")
+        (planted.saga_id, planted.step_no, planted.status),
+        (clean, 3, EffectStatus::Confirmed)
     );
     assert_eq!(json!(planted.reference), json!(format!("ref-{clean}-3")));
     worker.stop().await;

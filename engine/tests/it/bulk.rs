@@ -7,8 +7,8 @@ use std::sync::{
 
 use sqlx::PgConnection;
 use stepwise_engine::{
-    Start,
-    bulk::{self, Bulk, BulkError, Count, Item, Order as BulkOrder},
+    Start, Status,
+    bulk::{self, Bulk, BulkError, Count, Item, ItemResult, Order as BulkOrder},
     inspect::Filter,
     operate::{Outlook, Refusal, Verb},
 };
@@ -65,7 +65,7 @@ pub(crate) async fn until(
 }
 
 pub(crate) async fn done(world: &World, id: Uuid) -> Bulk {
-    until(world, id, "the end of the bulk", |bulk| bulk.status == "done").await
+    until(world, id, "the end of the bulk", |bulk| bulk.status == bulk::Status::Done).await
 }
 
 pub(crate) async fn items(world: &World, id: Uuid) -> Vec<Item> {
@@ -164,7 +164,10 @@ async fn a_plan_says_what_would_be_done_and_writes_nothing_to_any_instance() {
 
     let before = everything(&world).await;
     let bulk = plan(&world, Verb::Cancel, of("order")).await;
-    assert_eq!((bulk.status.as_str(), bulk.items, bulk.refused, bulk.left), ("planned", 5, 2, 3));
+    assert_eq!(
+        (bulk.status, bulk.items, bulk.refused, bulk.left),
+        (bulk::Status::Planned, 5, 2, 3)
+    );
     let summary = bulk::summary(&world.pool, bulk.bulk_id).await.expect("the database is there");
     assert_eq!(counts(&summary.statuses), [("unwinding", 3)]);
     assert_eq!(counts(&summary.next), [("cancel Confirm", 3)]);
@@ -180,14 +183,14 @@ async fn a_plan_says_what_would_be_done_and_writes_nothing_to_any_instance() {
     let items = items(&world, bulk.bulk_id).await;
     assert_eq!(items.len(), 5, "page by page, each once; who has ended is not among them");
     for item in items.iter().filter(|item| item.outlook.is_none()) {
-        let is = (item.refusal.as_ref(), item.result.as_deref());
-        assert_eq!(is, (Some(&Refusal::PastPivot), Some("refused")));
+        let is = (item.refusal.as_ref(), item.result);
+        assert_eq!(is, (Some(&Refusal::PastPivot), Some(ItemResult::Refused)));
     }
     for item in items.iter().filter_map(|item| item.outlook.as_ref()) {
         assert_eq!(item.undoes.len(), 3, "{item:?}");
     }
     let retry =
-        plan(&world, Verb::Retry, Filter { status: Some("stuck".into()), ..of("order") }).await;
+        plan(&world, Verb::Retry, Filter { status: Some(Status::Stuck), ..of("order") }).await;
     let summary = bulk::summary(&world.pool, retry.bulk_id).await.expect("the database is there");
     assert_eq!((retry.items, summary.past_pivot), (2, 2), "these only go forward");
     let none = plan(&world, Verb::Retry, of("unheard of")).await;
@@ -202,7 +205,7 @@ async fn what_is_applied_is_what_was_planned() {
     let worker = world.worker(quick()).await;
     stuck_notices(&world, 3).await;
     stuck_undos(&world, 3).await;
-    let stuck = |name: &str| Filter { status: Some("stuck".into()), ..of(name) };
+    let stuck = |name: &str| Filter { status: Some(Status::Stuck), ..of(name) };
     let asked = |op: &str| world.provider.requests(op).len();
 
     let retry = plan(&world, Verb::Retry, stuck("order")).await;
@@ -230,15 +233,17 @@ async fn what_is_applied_is_what_was_planned() {
     apply(&world, &hand_over, 1_000).await;
     done(&world, hand_over.bulk_id).await;
     for item in items(&world, hand_over.bulk_id).await {
-        assert_eq!(planned(&item).status, world.see(item.saga_id).await.status);
+        assert_eq!(planned(&item).status.as_str(), world.see(item.saga_id).await.status);
         let statuses = world.effects(item.saga_id).await.into_iter().map(|e| e.1);
         assert_eq!(statuses.collect::<Vec<_>>(), ["waived", "waived", "undone", "refuted"]);
     }
     assert_eq!(world.see(ours).await.status, "abandoned");
 
     waiting_jobs(&world, 4).await;
-    let resumed = all_of_jobs(&world, Verb::Pause, "paused", Verb::Resume, "running").await;
-    let cancelled = all_of_jobs(&world, Verb::Pause, "paused", Verb::Cancel, "unwound").await;
+    let resumed =
+        all_of_jobs(&world, Verb::Pause, Status::Paused, Verb::Resume, Status::Running).await;
+    let cancelled =
+        all_of_jobs(&world, Verb::Pause, Status::Paused, Verb::Cancel, Status::Unwound).await;
     assert_eq!((resumed, cancelled), (4, 4));
     let sql = "-- name: test open\nselect count(*) from saga.instance where status <> 'unwound' and name = 'job'";
     assert_eq!(bulk_count(&world, sql).await, 0);
@@ -251,7 +256,7 @@ async fn bulk_count(world: &World, sql: &'static str) -> i64 {
 }
 
 /// Two bulks over all jobs, one after the other, each with its status; answers how many.
-async fn all_of_jobs(world: &World, first: Verb, is: &str, then: Verb, after: &str) -> usize {
+async fn all_of_jobs(world: &World, first: Verb, is: Status, then: Verb, after: Status) -> usize {
     let mut number = 0;
     for (verb, is) in [(first, is), (then, after)] {
         let bulk = plan(world, verb, of("job")).await;
@@ -277,7 +282,7 @@ async fn an_instance_that_has_moved_on_since_the_plan_is_left_alone() {
     assert_eq!((end.applied, end.moved_on, end.left), (2, 1, 0));
     let items = items(&world, bulk.bulk_id).await;
     let item = items.iter().find(|item| item.saga_id == ids[1]).expect("it was planned");
-    assert_eq!(item.result.as_deref(), Some("moved_on"));
+    assert_eq!(item.result, Some(ItemResult::MovedOn));
     assert_eq!(item.refusal, Some(Refusal::MovedOn { seq: seen.seq }));
     assert_eq!(world.see(ids[1]).await.seq, seen.seq, "nothing was written to it");
     assert_eq!(operated(&world).await, [(1, 2)]);
@@ -335,9 +340,12 @@ async fn a_bulk_without_a_reason_of_too_many_or_of_another_count_is_refused() {
     let mut tx: sqlx::Transaction<'_, _> = world.pool.begin().await.expect("the database is there");
     let open: &mut PgConnection = &mut tx;
     let refused = bulk::stop(open, id, "bob").await;
-    assert!(matches!(&refused, Err(BulkError::WrongStatus(is)) if is == "planned"), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(BulkError::WrongStatus(is)) if *is == bulk::Status::Planned),
+        "{refused:?}"
+    );
     tx.rollback().await.expect("the database is there");
-    assert_eq!(find(&world, id).await.status, "planned");
+    assert_eq!(find(&world, id).await.status, bulk::Status::Planned);
     world.close().await;
 }
 
@@ -420,7 +428,7 @@ async fn by_hand_and_by_bulk_are_the_same_verb() {
         other => panic!("{other:?}"),
     };
     assert_eq!(world.ended(ids[0]).await.status, "unwound");
-    let stuck = Filter { status: Some("stuck".into()), ..of("five") };
+    let stuck = Filter { status: Some(Status::Stuck), ..of("five") };
     let bulk = plan(&world, Verb::Retry, stuck).await;
     assert_eq!(planned(&items(&world, bulk.bulk_id).await[0]), &outlook);
     apply(&world, &bulk, 10).await;

@@ -1,6 +1,10 @@
 //! While a bulk runs: once each, at its rate, whoever dies.
 
-use stepwise_engine::{Engine, bulk, operate::Verb};
+use stepwise_engine::{
+    Engine,
+    bulk::{self, ItemResult, Status},
+    operate::Verb,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +24,7 @@ async fn workers_killed_in_the_middle_of_a_bulk_leave_it_to_others_and_nothing_i
         let mortal = Mortal::new(&world, &format!("mortal {round}"), usize::MAX);
         let seen = until(&world, bulk.bulk_id, "progress", |bulk| bulk.applied > so_far + 20).await;
         mortal.kill();
-        assert_eq!(seen.status, "running", "{seen:?}");
+        assert_eq!(seen.status, Status::Running, "{seen:?}");
         so_far = seen.applied;
     }
     let worker = world.worker(quick()).await;
@@ -42,7 +46,7 @@ async fn a_stopped_bulk_touches_nothing_until_it_is_resumed() {
     let mut tx = world.pool.begin().await.expect("the database is there");
     let stopped = bulk::stop(&mut tx, bulk.bulk_id, "cyd").await.expect("it runs");
     tx.commit().await.expect("the database is there");
-    assert_eq!((stopped.status.as_str(), stopped.stopped_by.as_deref()), ("stopped", Some("cyd")));
+    assert_eq!((stopped.status, stopped.stopped_by.as_deref()), (Status::Stopped, Some("cyd")));
     // Another bulk shows that rounds went on.
     let ids = stuck_notices(&world, 1).await;
     let other = plan(&world, Verb::Retry, of("order")).await;
@@ -99,7 +103,6 @@ async fn an_item_that_the_database_refuses_fails_and_one_that_is_locked_waits() 
         .expect("the database is there");
     let poison = format!(
         "-- name: test poison
-        create function test.refuse() returns trigger language plpgsql as $$ begin raise exception 'it is cursed'; end $$;
         create trigger refuse before update on saga.instance for each row
         when (new.saga_id = '{}' and new.status = 'paused') execute function test.refuse();",
         ids[7]
@@ -114,14 +117,17 @@ async fn an_item_that_the_database_refuses_fails_and_one_that_is_locked_waits() 
     let bulk = plan(&world, Verb::Pause, of("job")).await;
     apply(&world, &bulk, 1_000).await;
     let seen = until(&world, bulk.bulk_id, "the others", |bulk| bulk.applied == 28).await;
-    assert_eq!((seen.status.as_str(), seen.left), ("running", 2), "nobody waited for those");
+    assert_eq!((seen.status, seen.left), (Status::Running, 2), "nobody waited for those");
     holder.rollback().await.expect("the database is there");
     let end = done(&world, bulk.bulk_id).await;
     assert_eq!((end.applied, end.failed), (29, 1));
     let items = items(&world, bulk.bulk_id).await;
     let failed = items.iter().find(|item| item.saga_id == ids[7]).expect("it was planned");
-    assert_eq!(failed.result.as_deref(), Some("failed"));
-    assert!(failed.error.as_deref().is_some_and(|why| why.contains("cursed")), "{failed:?}");
+    assert_eq!(failed.result, Some(ItemResult::Failed));
+    assert!(
+        failed.error.as_deref().is_some_and(|why| why.contains("refused by the test")),
+        "{failed:?}"
+    );
     assert_eq!(world.see(ids[7]).await.status, "running");
     assert_eq!(operated(&world).await, [(1, 29)]);
     worker.stop().await;
@@ -153,7 +159,7 @@ async fn items_of_a_saga_that_a_worker_does_not_know_are_left_to_one_that_does()
     let other = work_on(&stranger, quick()).await;
     done(&world, fives.bulk_id).await;
     let seen = find(&world, jobs.bulk_id).await;
-    assert_eq!((seen.status.as_str(), seen.left), ("running", 3), "and nothing of it was refused");
+    assert_eq!((seen.status, seen.left), (Status::Running, 3), "and nothing of it was refused");
     assert_eq!(due().await, turn, "nor was its turn put off");
     let worker = world.worker(quick()).await;
     assert_eq!(done(&world, jobs.bulk_id).await.applied, 3);

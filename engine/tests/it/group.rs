@@ -109,7 +109,10 @@ async fn a_batch_with_a_fenced_a_locked_and_a_poisonous_member_writes_the_others
     let stuck = world.ended(poison).await;
     assert_eq!(stuck.status, "stuck");
     let why = stuck.last_error.unwrap_or_default();
-    assert!(why.contains("cannot be stored") && why.contains("numeric"), "a reason: {why}");
+    assert!(
+        why.contains("cannot be stored") && why.contains("refused by the test"),
+        "a reason: {why}"
+    );
     assert_eq!(written_by(&world, locked).await, None);
 
     caller.commit().await.expect("the database is there");

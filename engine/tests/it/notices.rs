@@ -4,6 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use sqlx::postgres::PgListener;
 use stepwise_engine::{
+    inspect,
     notice::{self, Kind, Notice},
     testing::Clock,
 };
@@ -115,6 +116,34 @@ async fn a_group_commit_with_a_stuck_member_writes_all_its_members() {
     assert_eq!(told.len(), 20, "each is told once");
     assert_eq!(told.iter().map(|one| one.saga_id).collect::<HashSet<_>>(), stuck);
     worker.stop().await;
+    world.close().await;
+}
+
+/// A newer worker writes a kind of notice and a kind of journal row that this build does not know.
+#[tokio::test]
+async fn a_word_of_a_newer_build_is_shown_and_hides_no_other_row() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-2", vec![Behaviour::Babbles; 2]);
+    let ids = [world.start::<Five>("one", ()).await, world.start::<Five>("two", ()).await];
+    for id in ids {
+        assert_eq!(world.ended(id).await.status, "stuck");
+    }
+    worker.stop().await;
+    sqlx::raw_sql(
+        "-- name: test newer words
+        update saga.notice set kind = 'abducted' where ctid = (select min(ctid) from saga.notice);
+        update saga.journal set kind = 'beamed up' where kind = 'start'",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("no constraint bounds them");
+    let told = notice::after(&world.pool, 0, 10).await.expect("the others are readable");
+    let kinds = told.iter().map(|one| &one.kind).collect::<HashSet<_>>();
+    assert_eq!(kinds, HashSet::from([&Kind::Other("abducted".to_owned()), &Kind::Stuck]));
+    let shown = inspect::details(&world.pool, ids[0]).await.expect("readable").expect("there");
+    let kinds = shown.journal.iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>();
+    assert_eq!(kinds[..2], ["beamed up", "outcome"]);
     world.close().await;
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
     CalledOff, Key, Next, Outcome, Probe, Saga, StepError, Terms, Undoing, Undone, Unexpected,
-    signals, stay, steps, to, unwind,
+    amount, signals, stay, steps, to, unwind,
 };
 
 use crate::provider::{Answer, Provider, cause, quick};
@@ -17,7 +17,9 @@ create schema test;
 create table test.orders (id text primary key, status text not null);
 create table test.stock (only_row boolean primary key default true, on_hand integer not null, reserved integer not null,
     constraint reserved_is_on_hand check (reserved between 0 and on_hand));
-insert into test.stock (on_hand, reserved) values (100000, 0);";
+insert into test.stock (on_hand, reserved) values (100000, 0);
+create function test.refuse() returns trigger language plpgsql as $$ begin raise exception 'refused by the test'; end $$;
+create trigger poison before insert on saga.effect for each row when (new.kind = 'poison') execute function test.refuse();";
 
 /// How long a customer may take to approve.
 pub(crate) const APPROVAL: Duration = Duration::from_secs(30 * 60);
@@ -91,7 +93,7 @@ fn undoing() -> Terms {
 }
 
 fn paying(kind: &'static str) -> Terms {
-    Terms { effect: Terms::effect(kind).amount("49.99", "USD").effect, ..undoing() }
+    Terms { effect: Terms::effect(kind).amount(amount!(49.99 USD)).effect, ..undoing() }
 }
 
 #[derive(Serialize, Deserialize, Clone, Debug)]

@@ -1,7 +1,7 @@
 //! The journal's partitions are made while nobody waits for them.
 
 use sqlx::AssertSqlSafe;
-use stepwise_engine::{Start, StartError, database};
+use stepwise_engine::{Start, StartError, database::Failure};
 
 use crate::{
     plain::Five,
@@ -190,10 +190,10 @@ async fn a_start_that_waits_while_the_partition_of_its_rows_is_attached_may_be_r
         making.commit().await.expect("ours");
     };
     let (started, ()) = tokio::join!(starting, ending);
-    let Err(StartError::Database(sqlx::Error::Database(refused))) = started else {
+    let Err(StartError::Database(refused)) = started else {
         panic!("it waited in vain: {started:?}");
     };
-    assert!(database::lost_race(refused.as_ref()), "{refused:?}");
+    assert!(Failure::of(&refused) == Failure::LostRace, "{refused:?}");
     world.start::<Five>("waits", ()).await;
     world.close().await;
 }

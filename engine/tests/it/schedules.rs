@@ -301,10 +301,10 @@ async fn a_schedule_whose_start_the_database_refuses_says_so_and_keeps_nothing_e
     let world = World::new().await;
     sqlx::raw_sql(
         "-- name: test refuse
-        create function test.refuse() returns trigger language plpgsql as
+        create function test.refuse_start() returns trigger language plpgsql as
         $$ begin raise exception 'refused by the test' using errcode = 'check_violation'; end $$;
         create trigger refuse before insert on saga.instance
-            for each row when (new.subject = 'refused') execute function test.refuse();",
+            for each row when (new.subject = 'refused') execute function test.refuse_start();",
     )
     .execute(&world.pool)
     .await

@@ -9,8 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    Cause, Key, Next, Outcome, Saga, StepError, Terms, Undoing, Undone, Unexpected, signals, stay,
-    steps,
+    Cause, Key, Next, Outcome, Saga, StepError, Terms, Undoing, Undone, Unexpected, amount,
+    signals, stay, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -73,12 +73,12 @@ pub(crate) enum Event {
 steps! {
     pub(crate) enum Step done by Tripping -> Event, undone for String {
         Book(trip: String) => tx(book).undo_tx(unbook),
-        Charge => call(charge, Terms::effect("charge").amount("10.00", "USD")).repeatable().undo_call(refund),
+        Charge => call(charge, Terms::effect("charge").amount(amount!(10.00 USD))).repeatable().undo_call(refund),
         // Three bugs of the table: nothing takes the charge back; nor does the table say that there is one; a signal may unwind while it is in
         // flight as the pivot.
-        Keep => call(keep, Terms::effect("charge").amount("10.00", "USD")).repeatable().no_undo(),
+        Keep => call(keep, Terms::effect("charge").amount(amount!(10.00 USD))).repeatable().no_undo(),
         Take => call(take).repeatable().no_undo(),
-        Settle => call(settle, Terms::effect("charge").amount("10.00", "USD")).repeatable().pivot(),
+        Settle => call(settle, Terms::effect("charge").amount(amount!(10.00 USD))).repeatable().pivot(),
         Issue(trip: String) => tx(issue).pivot(),
     }
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use stepwise_engine::{
-    Answer, CallOff, Engine, Key, Limit, Next, Outcome, Saga, SignalError, Start, StartError,
-    Unexpected, Unstorable,
+    Answer, CallOff, Engine, Key, Limit, Next, Outcome, Saga, Schedule, SignalError, Start,
+    StartError, Unexpected, Unstorable,
     inspect::{self, Filter},
     limits, notice, signal, signals, stay, steps,
     testing::{Sample, Samples, explore},
@@ -28,6 +28,7 @@ enum Input {
     /// At once.
     Pairs,
     Wait,
+    Share(f64),
 }
 
 #[derive(Serialize, Deserialize, Clone, Copy, Debug)]
@@ -75,7 +76,7 @@ impl Saga for Muddle {
         match input {
             Input::Fill(with) => to(State::Empty).run(Step::Fill(with)),
             Input::Pairs => to(State::Pairs([((1, 2), 3)].into())).wait(),
-            Input::Wait => to(State::Empty).wait(),
+            Input::Wait | Input::Share(_) => to(State::Empty).wait(),
         }
     }
 
@@ -180,6 +181,16 @@ async fn a_state_that_cannot_be_stored_leaves_the_last_good_position_and_tells_a
     worker.stop().await;
     drop(engine);
     world.close().await;
+}
+
+#[test]
+fn a_schedule_whose_input_would_be_read_as_something_else_is_none() {
+    let schedule = |share: f64| {
+        Schedule::of::<Muddle>("share", "0 * * * *", "UTC", Start::new("s", Input::Share(share)))
+    };
+    assert!(schedule(0.5).is_ok());
+    let refused = schedule(f64::NAN).map(|_| ()).map_err(|error| error.to_string());
+    assert_eq!(refused, Err("it holds a number that is infinite or no number".to_owned()));
 }
 
 #[tokio::test]

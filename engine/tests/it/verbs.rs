@@ -267,7 +267,7 @@ async fn what_is_being_driven_is_left_to_its_driver_unless_it_is_paused() {
     applied(&world.operate(id, &ann(Verb::Resume)).await);
     assert_eq!(world.ended(id).await.status, "completed");
     let notices = notice::after(&world.pool, 0, 10).await.expect("the database is there");
-    assert_eq!(notices.iter().map(|one| one.kind).collect::<Vec<_>>(), [Kind::Paused]);
+    assert_eq!(notices.iter().map(|one| &one.kind).collect::<Vec<_>>(), [&Kind::Paused]);
     worker.stop().await;
     world.close().await;
 }
@@ -305,8 +305,8 @@ async fn who_hands_over_leaves_a_list_of_what_is_left_and_the_instance_has_ended
     let notices = notice::after(&world.pool, 0, 10).await.expect("the database is there");
     let last = notices.last().expect("it was told");
     assert_eq!(
-        (last.kind, last.why.as_str()),
-        (Kind::HandedOver, "to finance, by ann: it is mended")
+        (&last.kind, last.why.as_str()),
+        (&Kind::HandedOver, "to finance, by ann: it is mended")
     );
     let refusal = refused(world.operate(id, &ann(Verb::Retry)).await);
     assert_eq!(refusal, Refusal::WrongStatus("abandoned".to_owned()));

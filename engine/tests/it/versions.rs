@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Engine, Gate, Saga, Start,
+    Answer, Engine, Gate, Saga, Start, Status, WaitingOn,
     inspect::{self, Filter},
     migrations, notice, signal,
     testing::{Clock, Database, golden},
@@ -268,14 +268,14 @@ async fn what_waits_for_a_version_is_seen_like_any_other() {
     let old = work_on(&world.old, quick()).await;
     Clock::of(&world.pool).advance(REST).await;
     world.until(id, "version").await;
-    let waits = Filter { waiting_on: Some("version".to_owned()), limit: 10, ..Filter::default() };
+    let waits = Filter { waiting_on: Some(WaitingOn::Version), limit: 10, ..Filter::default() };
     let listed = inspect::list(&world.pool, &waits).await.expect("the database is there");
     assert_eq!(listed.iter().map(|one| one.saga_id).collect::<Vec<_>>(), [id]);
     assert_eq!(listed[0].wake_at, None, "it is due never");
     let shown = inspect::details(&world.pool, id).await.expect("readable").expect("it is there");
-    assert_eq!(shown.summary.waiting_on.as_deref(), Some("version"));
+    assert_eq!(shown.summary.waiting_on, Some(WaitingOn::Version));
     let waited = world.old.settled(id, Duration::ZERO).await.expect("readable").expect("there");
-    assert_eq!((waited.status.as_str(), waited.wake_at), ("running", None));
+    assert_eq!((waited.status, waited.wake_at), (Status::Running, None));
     old.stop().await;
     world.close().await;
 }

@@ -147,7 +147,9 @@ pub async fn publish(
     outbox::publish_all(tx, &messages).await.map_err(|error| match error {
         PublishError::Database(error) => error,
         // Does not happen: the kinds above are the routing keys, and all are short.
-        refused @ PublishError::RoutingKey { .. } => sqlx::Error::Encode(Box::new(refused)),
+        refused @ (PublishError::RoutingKey { .. } | PublishError::Unstorable(_)) => {
+            sqlx::Error::Encode(Box::new(refused))
+        }
     })
 }
 

@@ -1,13 +1,16 @@
-//! Amounts of money: a decimal number and its currency, never a float.
+//! Amounts of money: a decimal number that is not negative and its currency, never a float.
 //!
 //! The JSON form is `{"amount":"49.99","currency":"USD"}`: the amount is a decimal string with
 //! exactly the digits the currency has. Arithmetic is checked; a sum that does not fit is `None`,
 //! not a panic.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use rust_decimal::{Decimal, RoundingStrategy};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use stepwise_engine::{Amount, InvalidAmount};
+
+pub use stepwise_engine::Currency;
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +25,6 @@ pub struct Money {
     currency: Currency,
 }
 
-/// A currency by its ISO 4217 code, such as `USD`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Currency([u8; 3]);
-
 /// Why an amount was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMoney {
@@ -35,7 +34,10 @@ pub enum InvalidMoney {
     /// More digits after the point than the currency has.
     #[error("the amount has more digits than its currency")]
     TooManyDigits,
-    /// A million million or more, in either direction.
+    /// Less than nothing.
+    #[error("the amount is negative")]
+    Negative,
+    /// A million million or more.
     #[error("the amount is too large")]
     TooLarge,
     /// Not a decimal number such as `49.99`.
@@ -46,40 +48,41 @@ pub enum InvalidMoney {
 impl Money {
     /// An amount that already has no more digits than its currency.
     pub fn new(amount: Decimal, currency: Currency) -> Result<Self, InvalidMoney> {
-        if amount.normalize().scale() > currency.digits() {
+        let amount = Amount::new(amount, currency)?.value();
+        if amount.normalize().scale() > digits(currency) {
             return Err(InvalidMoney::TooManyDigits);
         }
-        if amount.abs() >= LARGEST {
+        if amount >= LARGEST {
             return Err(InvalidMoney::TooLarge);
         }
         let mut amount = amount;
-        amount.rescale(currency.digits());
+        amount.rescale(digits(currency));
         Ok(Self { amount, currency })
     }
 
     /// An amount rounded half to even, as taxes and rates are.
     pub fn rounded(amount: Decimal, currency: Currency) -> Result<Self, InvalidMoney> {
         let rounded =
-            amount.round_dp_with_strategy(currency.digits(), RoundingStrategy::MidpointNearestEven);
+            amount.round_dp_with_strategy(digits(currency), RoundingStrategy::MidpointNearestEven);
         Self::new(rounded, currency)
     }
 
     /// An amount in the smallest unit (cents), as payment gateways count.
     pub fn from_minor(units: i64, currency: Currency) -> Result<Self, InvalidMoney> {
-        Self::new(Decimal::new(units, currency.digits()), currency)
+        Self::new(Decimal::new(units, digits(currency)), currency)
     }
 
     /// An amount read from its two columns; the shop wrote it, so anything else is damage.
     pub(crate) fn stored(amount: Decimal, currency: &str) -> Result<Self, sqlx::Error> {
-        currency
-            .parse()
+        Currency::new(currency)
+            .map_err(InvalidMoney::from)
             .and_then(|currency| Self::new(amount, currency))
             .map_err(|invalid| sqlx::Error::Decode(Box::new(invalid)))
     }
 
     /// Nothing of this currency.
     pub fn zero(currency: Currency) -> Self {
-        Self { amount: Decimal::new(0, currency.digits()), currency }
+        Self { amount: Decimal::new(0, digits(currency)), currency }
     }
 
     /// The amount in the main unit, with exactly the digits the currency has.
@@ -104,7 +107,7 @@ impl Money {
         (self.currency == other.currency).then(|| Self::new(sum, self.currency).ok())?
     }
 
-    /// The difference; `None` when the currencies differ or it is too large.
+    /// The difference; `None` when the currencies differ or the other is larger.
     pub fn minus(self, other: Self) -> Option<Self> {
         let difference = self.amount.checked_sub(other.amount)?;
         (self.currency == other.currency).then(|| Self::new(difference, self.currency).ok())?
@@ -116,48 +119,30 @@ impl Money {
     }
 }
 
-impl Currency {
-    /// United States dollar, the default of the shop.
-    pub const USD: Self = Self(*b"USD");
-
-    /// The code, such as `USD`.
-    pub fn code(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("only capital ASCII letters are taken in")
+/// Digits after the point of an amount in that currency.
+fn digits(currency: Currency) -> u32 {
+    match currency.code() {
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX"
+        | "UYI" | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+        _ => 2,
     }
+}
 
-    /// Digits after the point.
-    pub fn digits(self) -> u32 {
-        match &self.0 {
-            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG"
-            | b"RWF" | b"UGX" | b"UYI" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
-            b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 3,
-            _ => 2,
+/// What a step moves, for the ledger of the engine.
+impl From<Money> for Amount {
+    fn from(money: Money) -> Self {
+        Self::new(money.amount, money.currency).expect("money is not negative")
+    }
+}
+
+impl From<InvalidAmount> for InvalidMoney {
+    fn from(invalid: InvalidAmount) -> Self {
+        match invalid {
+            InvalidAmount::Negative => Self::Negative,
+            InvalidAmount::Currency => Self::Currency,
+            InvalidAmount::NotANumber => Self::NotANumber,
         }
-    }
-}
-
-impl FromStr for Currency {
-    type Err = InvalidMoney;
-
-    fn from_str(code: &str) -> Result<Self, InvalidMoney> {
-        let letters: [u8; 3] = code.as_bytes().try_into().map_err(|_| InvalidMoney::Currency)?;
-        letters
-            .iter()
-            .all(u8::is_ascii_uppercase)
-            .then_some(Self(letters))
-            .ok_or(InvalidMoney::Currency)
-    }
-}
-
-impl fmt::Display for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
-    }
-}
-
-impl fmt::Debug for Currency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
     }
 }
 
@@ -190,21 +175,10 @@ impl Serialize for Money {
 impl<'de> Deserialize<'de> for Money {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let written = Written::deserialize(deserializer)?;
-        let currency = written.currency.parse().map_err(D::Error::custom)?;
+        let currency = Currency::new(&written.currency)
+            .map_err(|invalid| D::Error::custom(InvalidMoney::from(invalid)))?;
         let amount = Decimal::from_str_exact(&written.amount)
             .map_err(|_| D::Error::custom(InvalidMoney::NotANumber))?;
         Self::new(amount, currency).map_err(D::Error::custom)
-    }
-}
-
-impl Serialize for Currency {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.code())
-    }
-}
-
-impl<'de> Deserialize<'de> for Currency {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }

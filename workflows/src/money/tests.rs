@@ -45,5 +45,12 @@ fn sums_that_do_not_fit_are_none_and_currencies_never_mix() {
     let yen = Money::from_minor(5, "JPY".parse().expect("a currency")).expect("valid");
     assert_eq!(usd("1.00").plus(yen), None);
     assert_eq!(usd("0.10").times(3), Some(usd("0.30")));
-    assert_eq!(usd("1.00").minus(usd("1.50")), Some(usd("-0.50")));
+    assert_eq!(usd("1.50").minus(usd("1.00")), Some(usd("0.50")));
+    assert_eq!(usd("1.00").minus(usd("1.50")), None);
+    assert_eq!(Money::from_minor(-1, Currency::USD), Err(InvalidMoney::Negative));
+}
+
+#[test]
+fn the_ledger_of_effects_holds_money_as_it_is() {
+    assert_eq!(Amount::from(usd("49.9")).to_string(), "49.90 USD");
 }

@@ -255,7 +255,7 @@ async fn cancel(
 
 fn money_back(order: &LockedOrder) -> Result<MoneyBack, sqlx::Error> {
     let paid = order.paid_amount()?;
-    let left = paid.minus(order.refunded_amount()?).unwrap_or(paid);
+    let left = paid.minus(order.refunded_amount()?).unwrap_or(Money::zero(paid.currency()));
     let reference = order.authorization_id.clone().map(Reference);
     let (how, amount) = match (order.payment_state, reference) {
         (PaymentState::Authorized, Some(reference)) => (HowBack::Void(reference), paid),

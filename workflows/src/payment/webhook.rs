@@ -5,7 +5,7 @@
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use stepwise_engine::{Saga as _, SignalError, inbox, inspect, signal};
+use stepwise_engine::{Saga as _, SignalError, WaitingOn, inbox, inspect, signal};
 use uuid::Uuid;
 
 use super::gateway::{GatewayEvent, GatewayEventKind};
@@ -84,9 +84,8 @@ async fn tell(
 ) -> Result<Reception, SignalError> {
     let placement = inspect::latest_about(tx, PlaceOrder::NAME, &order.to_string()).await?;
     // One that a person holds keeps the signal; anything else gets its answer by itself, or asks for it.
-    let waits = |on: Option<&str>| matches!(on, Some("signal" | "operator"));
-    let Some(placement) = placement.filter(|placement| waits(placement.waiting_on.as_deref()))
-    else {
+    let waits = |on| matches!(on, Some(WaitingOn::Signal | WaitingOn::Operator));
+    let Some(placement) = placement.filter(|placement| waits(placement.waiting_on)) else {
         return Ok(Reception::Nothing);
     };
     if !inbox::first_time(tx, "gateway", &event.id).await? {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use chrono::{DateTime, Utc};
 use hdrhistogram::Histogram;
 use sqlx::PgPool;
-use stepwise_engine::{Engine, Saga as _, Start, WorkerConfig, inspect, work};
+use stepwise_engine::{Engine, Saga as _, Start, Status, WorkerConfig, inspect, work};
 use tokio::{sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -193,6 +193,6 @@ async fn one(engine: &Engine) -> anyhow::Result<Duration> {
     ended.changed().await?;
     let took = begun.elapsed();
     let end = inspect::summary(engine.pool(), id).await?.context("it is gone")?;
-    ensure!(end.status == "completed", "an instance ended {}", end.status);
+    ensure!(end.status == Status::Completed, "an instance ended {}", end.status);
     Ok(took)
 }

@@ -26,7 +26,7 @@ async fn every_list_is_found_by_an_index() {
         (Filter { before: Some(Uuid::from_u128(20_000)), ..few() }, "instance_pkey"),
         (Filter { tags: rare.clone(), ..few() }, "instance_by_tag"),
         (Filter { tags: rare, name: Some("many".to_owned()), ..few() }, "instance_by_tag"),
-        (Filter { status: Some("stuck".to_owned()), ..few() }, "instance_in_trouble"),
+        (Filter { status: Some(Status::Stuck), ..few() }, "instance_in_trouble"),
         (Filter { subject: Some("77".to_owned()), ..few() }, "instance_by_subject"),
         (Filter { parent: Some(Uuid::from_u128(1)), ..few() }, "instance_by_parent"),
     ] {

@@ -4,7 +4,8 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::base::id::shard_of;
+use super::{PublishError, ROUTING_KEY_BYTES};
+use crate::base::{id::shard_of, json::check_text};
 
 /// A fact for others, to be written by [`publish`](super::publish).
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +72,27 @@ impl Message {
         self.correlation = Some(correlation.into());
         self.causation = Some(causation.into());
         self
+    }
+
+    /// Can it be written, and routed?
+    pub(super) fn check(&self) -> Result<(), PublishError> {
+        let Self { kind, routing_key, correlation, causation, traceparent, .. } = self;
+        let bytes = routing_key.len();
+        if bytes > ROUTING_KEY_BYTES {
+            return Err(PublishError::RoutingKey { kind: kind.clone(), bytes });
+        }
+        for (what, text) in [
+            ("subject of a message", Some(&self.subject)),
+            ("kind of a message", Some(kind)),
+            ("routing key of a message", Some(routing_key)),
+            ("source of a message", Some(&self.source)),
+            ("correlation of a message", correlation.as_ref()),
+            ("causation of a message", causation.as_ref()),
+            ("traceparent of a message", traceparent.as_ref()),
+        ] {
+            check_text(what, text.map_or("", String::as_str))?;
+        }
+        Ok(())
     }
 
     /// The shard of the subject.

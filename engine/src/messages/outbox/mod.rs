@@ -30,7 +30,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::saga::steps::StepError;
+use crate::{base::json::Unstorable, saga::steps::StepError};
 
 pub use feed::{Feed, FeedError, Position, Published};
 
@@ -61,6 +61,9 @@ pub enum PublishError {
         /// The length of its routing key.
         bytes: usize,
     },
+    /// One of its fields holds NUL. Trying again is useless.
+    #[error(transparent)]
+    Unstorable(#[from] Unstorable),
     /// The database's; a sequence that the subject has used already is one, too.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -70,7 +73,9 @@ impl From<PublishError> for StepError {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Database(error) => Self::Database(error),
-            refused @ PublishError::RoutingKey { .. } => Self::Broken(refused.to_string()),
+            refused @ (PublishError::RoutingKey { .. } | PublishError::Unstorable(_)) => {
+                Self::Broken(refused.to_string())
+            }
         }
     }
 }
@@ -85,11 +90,7 @@ pub async fn publish_all(tx: &mut PgConnection, messages: &[Message]) -> Result<
     if messages.is_empty() {
         return Ok(());
     }
-    for Message { kind, routing_key, .. } in messages {
-        if routing_key.len() > ROUTING_KEY_BYTES {
-            return Err(PublishError::RoutingKey { kind: kind.clone(), bytes: routing_key.len() });
-        }
-    }
+    messages.iter().try_for_each(Message::check)?;
     Ok(store::insert(tx, messages).await?)
 }
 

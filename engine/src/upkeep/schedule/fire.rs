@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::{CatchUp, Ticks};
 use crate::{
     base::id::shard_of,
+    database::Failure,
     saga::start::Start,
     store::birth::{insert, is_already_open},
-    worker::{lane::is_transient, shift::Shift},
+    worker::shift::Shift,
 };
 
 /// A schedule whose tick is due.
@@ -57,7 +58,7 @@ pub(crate) async fn fire(
         let refusal = match decide(shift, tx, &due).await {
             Ok(decided) => decided.err(),
             // It is this schedule's own: the round goes on.
-            Err(sqlx::Error::Database(error)) if !is_transient(error.as_ref()) => {
+            Err(error @ sqlx::Error::Database(_)) if !Failure::of(&error).is_worth_retrying() => {
                 Some(error.to_string())
             }
             Err(error) => return Err(error),

@@ -121,7 +121,7 @@ steps! {
 }
 
 fn moving(kind: &'static str, amount: &Money) -> Terms {
-    let terms = Terms::effect(kind).amount(amount.amount(), amount.currency().code());
+    let terms = Terms::effect(kind).amount(*amount);
     Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, ..terms }
 }
 

@@ -86,8 +86,7 @@ fn opening(placement: &Placement) -> Terms {
 }
 
 fn reserving(placement: &Placement) -> Terms {
-    let amount = placement.amount;
-    let terms = Terms::effect(AUTHORIZATION).amount(amount.amount(), amount.currency().code());
+    let terms = Terms::effect(AUTHORIZATION).amount(placement.amount);
     Terms { within: placement.patience.time(), ..terms }
 }
 

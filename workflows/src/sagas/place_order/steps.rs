@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    Cause, Effect, Key, Outcome, Probe, Saga as _, StepError, Undoing, Undone, inspect,
+    Cause, Effect, EffectStatus, Key, Outcome, Probe, Saga as _, StepError, Undoing, Undone,
+    inspect,
 };
 use uuid::Uuid;
 
@@ -254,9 +255,9 @@ pub(in crate::sagas) async fn voided(
         return Err(StepError::Broken(format!("order {order} is released by no placement")));
     };
     let effects = inspect::effects(tx, placement.saga_id).await?;
-    let undone = effects
-        .into_iter()
-        .find(|effect| effect.kind == super::AUTHORIZATION && effect.status == "undone");
+    let undone = effects.into_iter().find(|effect| {
+        effect.kind == super::AUTHORIZATION && effect.status == EffectStatus::Undone
+    });
     Ok(undone.and_then(|effect| {
         let (key, void_key) = (effect.key().to_string(), effect.undo_key().to_string());
         Some(Voided {
