@@ -55,7 +55,17 @@
 //! everything that could grow has a limit, over which an instance is `stuck` with a reason or a caller is refused ([`limits`]); old journal
 //! and instances that ended long ago are deleted ([`Retention`]).
 //!
+//! The test kit and the switches that crash a worker or leave out its fence exist with the cargo feature `testing` only.
+//!
 //! Deliberately absent: replay of code (a position is data), exactly-once calls, locks of our own, any knowledge of HTTP or brokers.
+
+#![cfg_attr(
+    not(feature = "testing"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "links to the test kit lead somewhere with its feature"
+    )
+)]
 
 mod base;
 pub mod bulk;
@@ -69,6 +79,7 @@ mod record;
 mod run;
 pub mod saga;
 mod store;
+#[cfg(feature = "testing")]
 pub mod testing;
 mod upkeep;
 mod worker;
@@ -119,6 +130,7 @@ pub use upkeep::{
     retain::{Retained, retain},
     schedule::{self, CatchUp, Overlap, Schedule, ScheduleError},
 };
+#[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use worker::hooks;
 pub use worker::{

@@ -126,6 +126,34 @@ fn no_connection_to_the_database_is_opened_without_limits() {
     assert!(found.is_empty(), "open these by engine::database:\n{}", found.join("\n"));
 }
 
+/// The test kit, and the switch that leaves the fence out, come with the engine's feature `testing`. `cargo build -p stepwise` and the plain
+/// `cargo run` build without it.
+#[test]
+fn a_production_build_has_neither_the_test_kit_nor_a_switch_of_the_fence() {
+    assert!(has_test_kit(&["--package", "stepwise-tests"]), "the tests have it");
+    for asked in [&["--package", "stepwise"][..], &[]] {
+        assert!(!has_test_kit(asked), "a production build has it: cargo build {asked:?}");
+    }
+}
+
+/// Does a build of what cargo is asked for have the engine's feature `testing`?
+fn has_test_kit(asked: &[&str]) -> bool {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let listed = Command::new(cargo)
+        .args(["tree", "--offline", "--locked", "--edges", "normal,build,features"])
+        .args(asked)
+        .current_dir(root())
+        .output()
+        .expect("cargo lists features");
+    let tree = String::from_utf8(listed.stdout).expect("UTF-8");
+    assert!(
+        tree.contains("stepwise-engine feature"),
+        "{}",
+        String::from_utf8_lossy(&listed.stderr)
+    );
+    tree.contains("stepwise-engine feature \"testing\"")
+}
+
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let mut broken = Vec::new();

@@ -9,7 +9,10 @@ use super::ItemResult;
 use crate::{
     instance::verb::{Instruction, Outlook, Refusal, Verb},
     operate::{Operated, Wanted},
-    record::row::{Row, row_columns},
+    record::{
+        kinds::Kinds,
+        row::{Row, row_columns},
+    },
     worker::shift::Shift,
 };
 
@@ -118,12 +121,14 @@ struct Done {
 pub(crate) async fn advance(
     shift: &Shift,
     connection: &mut PgConnection,
-    names: &[&str],
-    versions: &[i16],
+    known: &Kinds,
 ) -> Result<Duration, sqlx::Error> {
     let mut tx = connection.begin().await?;
-    let taken: Option<Taken> =
-        sqlx::query_as(TAKE).bind(names).bind(versions).fetch_optional(&mut *tx).await?;
+    let taken: Option<Taken> = sqlx::query_as(TAKE)
+        .bind(&known.names)
+        .bind(&known.versions)
+        .fetch_optional(&mut *tx)
+        .await?;
     let Some(bulk) = taken else {
         tx.rollback().await?;
         return Ok(PACE);
@@ -131,8 +136,8 @@ pub(crate) async fn advance(
     let places = usize::try_from(bulk.places).unwrap_or(1).min(CHUNK);
     let mut items: Vec<Item> = sqlx::query_as(NEXT)
         .bind(bulk.bulk_id)
-        .bind(names)
-        .bind(versions)
+        .bind(&known.names)
+        .bind(&known.versions)
         .bind(places as i64)
         .fetch_all(&mut *tx)
         .await?;

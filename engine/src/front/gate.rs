@@ -120,7 +120,7 @@ impl Gate {
                 after = (row.shard, row.name.clone(), row.subject.clone(), row.start_key.clone());
             }
             for row in page {
-                let kept = match row.kept {
+                let kept = match row.progress.kept {
                     0 => Vec::new(),
                     _ => store::early_signals(pool, row.shard, row.saga_id).await?,
                 };

@@ -60,10 +60,10 @@ pub async fn signal<S: Saga>(
         return Ok(Answer::Duplicate);
     }
     if answer == Answer::Kept {
-        limits::check_kept(instance.kept)?;
-        instance.kept += 1;
+        limits::check_kept(instance.progress.kept)?;
+        instance.progress.kept += 1;
     }
-    if answer == Answer::Applied && instance.kept > 0 {
+    if answer == Answer::Applied && instance.progress.kept > 0 {
         // The new state may be the one that a kept signal came for.
         let kept = store::early_signals(&mut *tx, instance.shard, id).await?;
         let kept = kept.into_iter().map(|(id, signal, version)| {
@@ -171,7 +171,8 @@ struct Unread {
 
 impl Unread {
     fn of(row: &Row) -> Self {
-        let Row { shard, saga_id, status, ended, kept, .. } = *row;
+        let Row { shard, saga_id, status, .. } = *row;
+        let (ended, kept) = (row.progress.ended, row.progress.kept);
         Self { shard, saga_id, status, ended, kept }
     }
 }

@@ -192,7 +192,7 @@ impl Engine {
             if place.is_none() && !instance.parks() {
                 instance.release();
             }
-            let owner = place.as_ref().and(shift.as_ref()).map(|shift| shift.worker_id);
+            let owner = place.as_ref().and(shift.as_ref()).map(|shift| shift.lease.worker_id);
             let commit = instance.commit();
             commit.check()?;
             births.push(Birth {

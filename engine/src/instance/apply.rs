@@ -155,7 +155,7 @@ impl<S: Saga> Instance<S> {
                     fact,
                     &serde_json::json!({ "outcome": "cannot_undo", "error": cause.to_string() }),
                 ));
-                self.attempt = self.attempt.saturating_add(1);
+                self.progress.attempt = self.progress.attempt.saturating_add(1);
                 self.undo_failed(format!("step {} cannot be undone: {cause}", fact.no));
             }
         }
@@ -172,7 +172,7 @@ impl<S: Saga> Instance<S> {
             kind,
             event: Some(json(event)),
             step_no: Some(fact.no),
-            attempt: Some(self.attempt + 1),
+            attempt: Some(self.progress.attempt + 1),
             started_at: Some(fact.started_at),
         }
     }
@@ -238,14 +238,14 @@ impl<S: Saga> Instance<S> {
     /// whatever the saga takes, a busy one only what stays or unwinds. An instance that has ended or unwinds takes none.
     pub(crate) fn take_early(&mut self) {
         let mut at = 0;
-        while at < self.early.len() && self.status == Status::Running && !self.ended {
+        while at < self.early.len() && self.status == Status::Running && !self.progress.ended {
             let event = self.early[at].1.clone().event();
             match on::<S>(self.state.clone(), event.clone()) {
                 Ok(next) if self.waits() || matches!(next.then, Then::Stay | Then::Unwind(_)) => {
                     if let Some((id, _)) = self.early.remove(at) {
                         self.taken.push(id);
                     }
-                    self.kept = i16::try_from(self.early.len()).unwrap_or(i16::MAX);
+                    self.progress.kept = i16::try_from(self.early.len()).unwrap_or(i16::MAX);
                     if let Err(forbidden) =
                         self.decide(Entry::new(JournalKind::Signal, &event), next)
                     {
@@ -274,7 +274,7 @@ impl<S: Saga> Instance<S> {
     }
 
     fn may_have_passed_pivot(&self) -> bool {
-        self.unsettled && self.calls_pivot()
+        self.progress.unsettled && self.calls_pivot()
     }
 
     /// The pending pivot, which cannot be taken back, was or may have been done although it unwinds: a person takes it back first.
@@ -320,8 +320,8 @@ impl<S: Saga> Instance<S> {
     fn failed_attempt(&mut self, fact: &Fact<S::Event>, outcome: &str, cause: &Cause) {
         let event = serde_json::json!({ "outcome": outcome, "error": cause.to_string() });
         self.note(self.entry(JournalKind::Attempt, fact, &event));
-        self.attempt = self.attempt.saturating_add(1);
-        self.last_error = Some(cause.to_string());
+        self.progress.attempt = self.progress.attempt.saturating_add(1);
+        self.progress.last_error = Some(cause.to_string());
     }
 
     /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
@@ -332,8 +332,8 @@ impl<S: Saga> Instance<S> {
         // Whether an attempt that ends in time acted is asked at least once, however late.
         let mut asks = false;
         if matches!(failure, Failure::Unknown | Failure::Panicked) {
-            asks = failure == Failure::Unknown && !self.unsettled && probes;
-            self.unsettled = true;
+            asks = failure == Failure::Unknown && !self.progress.unsettled && probes;
+            self.progress.unsettled = true;
         } else if self.status == Status::Unwinding {
             // This attempt surely did nothing, and no other is wanted.
             return self.drop_call(fact.no);
@@ -359,9 +359,9 @@ impl<S: Saga> Instance<S> {
             Failure::NotDone | Failure::Unknown => None,
         };
         if matches!(failure, Failure::AnsweredNo | Failure::Panicked) {
-            self.answers = self.answers.saturating_add(1);
+            self.progress.answers = self.progress.answers.saturating_add(1);
         }
-        if enough.is_some_and(|enough| self.answers.cast_unsigned() >= enough)
+        if enough.is_some_and(|enough| self.progress.answers.cast_unsigned() >= enough)
             || failing >= terms.within
         {
             return false;
@@ -374,15 +374,15 @@ impl<S: Saga> Instance<S> {
 
     /// At its deadline at the latest: then it is known whether the step is given up.
     fn try_again(&mut self, terms: &Terms, failing: Duration) {
-        let delay = terms.retry.delay(self.attempt);
+        let delay = terms.retry.delay(self.progress.attempt);
         let left = terms.within.saturating_sub(failing);
         self.retry_after(if left.is_zero() { delay } else { delay.min(left) });
     }
 
     /// Operators are told once for each step; trying goes on.
     pub(crate) fn tell_slow(&mut self, what: &str, failing: Duration) {
-        if !std::mem::replace(&mut self.slow, true) {
-            let last = self.last_error.clone().unwrap_or_default();
+        if !std::mem::replace(&mut self.progress.slow, true) {
+            let last = self.progress.last_error.clone().unwrap_or_default();
             self.tell(Kind::Slow, format!("{what} has been failing for {}: {last}", span(failing)));
         }
     }
@@ -394,7 +394,7 @@ impl<S: Saga> Instance<S> {
             return self.leave_to_person("may have been done before unwinding was decided");
         }
         self.watch_call();
-        if !self.unsettled {
+        if !self.progress.unsettled {
             self.settle(no, EffectStatus::Refuted, None);
             self.forget_undo(no);
         }
@@ -420,7 +420,7 @@ impl<S: Saga> Instance<S> {
         if self.may_try_on(&what, &terms, fact.failing, failure) {
             self.try_again(&terms, fact.failing);
         } else {
-            let (tried, took) = (self.attempt, span(fact.failing));
+            let (tried, took) = (self.progress.attempt, span(fact.failing));
             self.undo_failed(format!("{what} failed {tried} times in {took}: {cause}"));
         }
     }
@@ -429,8 +429,8 @@ impl<S: Saga> Instance<S> {
     /// that may have been done is neither before nor behind: a person finds out.
     fn give_up(&mut self) {
         let Pending::Call { step, .. } = &self.pending else { return };
-        if self.past_pivot {
-            let last = self.last_error.clone().unwrap_or_default();
+        if self.progress.past_pivot {
+            let last = self.progress.last_error.clone().unwrap_or_default();
             return self.stick(format!(
                 "{step:?} could not be done and nothing can be taken back: {last}"
             ));
@@ -439,7 +439,7 @@ impl<S: Saga> Instance<S> {
             if self.status == Status::Unwinding {
                 return self.leave_to_person("may have been done before unwinding was decided");
             }
-            let last = self.last_error.clone().unwrap_or_default();
+            let last = self.progress.last_error.clone().unwrap_or_default();
             return self.stick(format!(
                 "{step:?} may have been done, and cannot be taken back; nobody could say: {last}"
             ));
@@ -458,7 +458,7 @@ impl<S: Saga> Instance<S> {
         let Pending::Call { step, .. } = &self.pending else { return Applied::Moot };
         let terms = step.terms();
         let settles_after = terms.settles_after;
-        if !settles_after.is_zero() && !self.timer_due {
+        if !settles_after.is_zero() && !self.progress.timer_due {
             self.note(self.entry(
                 JournalKind::Probe,
                 fact,
@@ -467,8 +467,8 @@ impl<S: Saga> Instance<S> {
             self.settle_after(settles_after);
             return Applied::Commit;
         }
-        self.unsettled = false;
-        self.timer_due = false;
+        self.progress.unsettled = false;
+        self.progress.timer_due = false;
         if self.status == Status::Running && fact.failing >= terms.within {
             self.note(self.entry(JournalKind::Probe, fact, &"never seen, too late to try again"));
             self.give_up();
@@ -478,7 +478,7 @@ impl<S: Saga> Instance<S> {
             // The same attempt again, under the same key.
             return Applied::GoOn;
         }
-        self.attempt = self.attempt.saturating_add(1);
+        self.progress.attempt = self.progress.attempt.saturating_add(1);
         self.watch_call();
         self.settle(fact.no, EffectStatus::Refuted, None);
         self.forget_undo(fact.no);

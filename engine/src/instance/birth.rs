@@ -17,7 +17,7 @@ impl Child {
         Self(Box::new(move |parent| {
             start.check().map_err(Forbidden::Child)?;
             let mut child = unborn::<C>(parent.shard, &start)?;
-            child.held = parent.holds;
+            child.progress.held = parent.holds;
             if !child.parks() {
                 child.release();
             }

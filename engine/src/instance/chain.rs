@@ -60,14 +60,14 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn chain_failed(&mut self, left: &Self, error: &StepError, delay: Duration) {
         let cause = Cause::new(error).to_string();
         self.note_failed_try(&cause);
-        self.attempt = self.attempt.saturating_add(1);
-        self.last_error = Some(cause.clone());
+        self.progress.attempt = self.progress.attempt.saturating_add(1);
+        self.progress.last_error = Some(cause.clone());
         let failing = self.failing_for();
         let mut within = Terms::WITHIN;
         if !error.is_worth_retrying() {
-            self.answers = self.answers.saturating_add(1);
-            within = if self.answers < LASTING { within } else { StepError::PATIENCE };
-            if self.answers == 1 {
+            self.progress.answers = self.progress.answers.saturating_add(1);
+            within = if self.progress.answers < LASTING { within } else { StepError::PATIENCE };
+            if self.progress.answers == 1 {
                 let patience = span(StepError::PATIENCE);
                 self.tell(Kind::Failing, format!("it is tried for {patience}: {cause}"));
             }
@@ -87,7 +87,7 @@ impl<S: Saga> Instance<S> {
 
     pub(crate) fn note_failed_try(&mut self, error: &str) {
         let tried = serde_json::json!({ "outcome": "not_done", "error": error });
-        let attempt = Some(self.attempt.saturating_add(1));
+        let attempt = Some(self.progress.attempt.saturating_add(1));
         self.note(Entry { attempt, ..Entry::new(JournalKind::Attempt, &tried) });
     }
 }

@@ -12,9 +12,11 @@ use crate::{
 impl<S: Saga> Instance<S> {
     /// The commit of everything since the last one. `owner` stays unless the instance parks.
     pub(crate) fn commit(&mut self) -> Commit {
-        let refuses_kept = self.kept > 0 && self.takes_no_signals() && !self.family.succeeded;
+        self.progress.ended |= self.status.is_final();
+        let refuses_kept =
+            self.progress.kept > 0 && self.takes_no_signals() && !self.family.succeeded;
         if refuses_kept {
-            (self.kept, self.early) = (0, VecDeque::new());
+            (self.progress.kept, self.early) = (0, VecDeque::new());
         }
         Commit {
             shard: self.shard,
@@ -28,15 +30,9 @@ impl<S: Saga> Instance<S> {
             pending: json(&self.pending),
             undos: json(&self.undos),
             reason: self.reason.as_ref().map(json),
-            past_pivot: self.past_pivot,
-            attempt: self.attempt,
-            answers: self.answers,
-            unsettled: self.unsettled,
-            kept: self.kept,
-            last_error: self.last_error.clone(),
+            progress: self.progress.clone(),
             wake: self.wake.clone(),
             release: self.parks(),
-            ended: self.ended || self.status.is_final(),
             version: S::VERSION as i16,
             family: self.family.is_needed().then(|| Box::new(std::mem::take(&mut self.family))),
             journal: std::mem::take(&mut self.journal),
@@ -52,7 +48,7 @@ impl<S: Saga> Instance<S> {
 
     /// It takes no signal any more: the commit refuses those that are kept, unless a successor takes them over.
     fn takes_no_signals(&self) -> bool {
-        self.ended || self.status == Status::Unwinding || self.status.is_final()
+        self.progress.ended || self.status == Status::Unwinding || self.status.is_final()
     }
 
     /// A commit that adds to the journal only: what it waits on and who drives it stay as they are.

@@ -21,7 +21,7 @@ use crate::{
 impl<S: Saga> Instance<S> {
     /// Takes what the saga decided about `entry`. Pure: the row and its journal grow, nothing is written.
     pub(crate) fn decide(&mut self, entry: Entry, next: Next<S>) -> Result<(), Forbidden> {
-        if matches!(next.then, Then::Unwind(_)) && self.past_pivot {
+        if matches!(next.then, Then::Unwind(_)) && self.progress.past_pivot {
             return Err(Forbidden::UnwindAfterPivot);
         }
         self.seq += 1;
@@ -101,7 +101,7 @@ impl<S: Saga> Instance<S> {
 
     fn fresh(&mut self) {
         self.start_over();
-        (self.unsettled, self.last_error) = (false, None);
+        (self.progress.unsettled, self.progress.last_error) = (false, None);
     }
 
     /// A journal row that changes nothing else; raises seq unless `decide` did.
@@ -143,7 +143,7 @@ impl<S: Saga> Instance<S> {
         let why = crate::saga::steps::Cause::new(why).to_string();
         self.status = Status::Stuck;
         self.hold();
-        self.last_error = Some(why.clone());
+        self.progress.last_error = Some(why.clone());
         self.note(Entry::new(JournalKind::Stuck, &why));
         self.tell(Kind::Stuck, why);
         if let Some(tell) = &mut self.tell {

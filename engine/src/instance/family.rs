@@ -30,7 +30,7 @@ impl<S: Saga> Instance<S> {
         no: i32,
         children: Vec<Child>,
     ) -> Result<(), Forbidden> {
-        let holds = !self.past_pivot;
+        let holds = !self.progress.past_pivot;
         let parent = Parent { shard: self.shard, id: self.id, step_no: no, holds };
         for Child(born) in children {
             self.family.births.push(born(parent)?);
@@ -46,8 +46,8 @@ impl<S: Saga> Instance<S> {
     /// The end; a child of a parent that may still take it back waits there.
     pub(crate) fn done(&mut self) {
         self.pending = Pending::Nothing;
-        if self.held && !self.undos.is_empty() {
-            self.ended = true;
+        if self.progress.held && !self.undos.is_empty() {
+            self.progress.ended = true;
         } else {
             self.status = Status::Completed;
             self.forget_undos();
@@ -66,8 +66,8 @@ impl<S: Saga> Instance<S> {
         }
         let start = Start::new(self.subject.clone(), input).key(self.start_key.clone());
         let mut successor = unborn::<S>(self.shard, &start)?;
-        successor.held = self.held;
-        successor.kept = self.kept;
+        successor.progress.held = self.progress.held;
+        successor.progress.kept = self.progress.kept;
         if !successor.parks() {
             successor.release();
         }
@@ -100,7 +100,7 @@ impl<S: Saga> Instance<S> {
         if self.reason.is_some() {
             return CallOff::Begun;
         }
-        if self.past_pivot {
+        if self.progress.past_pivot {
             if matches!(why, CalledOff::Deadline) {
                 self.note(Entry::new(JournalKind::DeadlinePassed, &()));
                 self.tell(Kind::Deadline, "its deadline passed after its pivot".to_owned());
@@ -109,7 +109,7 @@ impl<S: Saga> Instance<S> {
         }
         let entry = Entry::new(JournalKind::CalledOff, &why.text());
         self.drop_untried_call(owned);
-        self.ended = false;
+        self.progress.ended = false;
         self.begin_unwinding(why.into());
         self.note(entry);
         if !owned && !self.parks() {
@@ -122,7 +122,7 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn drop_untried_call(&mut self, owned: bool) {
         if let Pending::Call { no, .. } = self.pending
             && !owned
-            && !self.unsettled
+            && !self.progress.unsettled
         {
             self.watch_call();
             self.forget_undo(no);

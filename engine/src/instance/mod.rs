@@ -38,6 +38,7 @@ use crate::{
     record::{
         commit::{Family, Intent, JournalRow, Settle, Wake},
         notice::Tell,
+        progress::Progress,
         row::Row,
         watch::NewWatch,
         words::JournalKind,
@@ -81,28 +82,11 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) status: Status,
     pub(crate) state: S::State,
     pub(crate) pending: Pending<S>,
-    pub(crate) timer_due: bool,
     pub(crate) undos: Vec<OpenUndo<S>>,
     pub(crate) reason: Option<S::Reason>,
-    pub(crate) past_pivot: bool,
-    pub(crate) attempt: i16,
-    /// So many times the provider answered that the pending step was not done.
-    pub(crate) answers: i16,
+    pub(crate) progress: Progress,
     /// How long the pending step had been failing when the row was read, and when that was.
     pub(crate) failing: Option<Failing>,
-    /// Operators were told that it takes long.
-    pub(crate) slow: bool,
-    pub(crate) unsettled: bool,
-    pub(crate) kept: i16,
-    pub(crate) last_error: Option<String>,
-    /// Whose child it is.
-    pub(crate) parent: Option<Uuid>,
-    /// The parent may still take it back.
-    pub(crate) held: bool,
-    /// It reached its end, and waits there for its parent.
-    pub(crate) ended: bool,
-    /// It waited or waits its turn: others may wait for its end.
-    pub(crate) in_queue: bool,
     /// Signals that came early, in the order of their arrival.
     pub(crate) early: VecDeque<(String, S::Signal)>,
     /// Ids of early signals that were taken since the last commit.
@@ -170,21 +154,10 @@ impl<S: Saga> Instance<S> {
             status: Status::Running,
             state,
             pending: Pending::Nothing,
-            timer_due: false,
             undos: Vec::new(),
             reason: None,
-            past_pivot: false,
-            attempt: 0,
-            answers: 0,
+            progress: Progress::default(),
             failing: None,
-            slow: false,
-            unsettled: false,
-            kept: 0,
-            last_error: None,
-            parent: None,
-            held: false,
-            ended: false,
-            in_queue: false,
             early: VecDeque::new(),
             taken: Vec::new(),
             journal: Vec::new(),
@@ -224,26 +197,16 @@ impl<S: Saga> Instance<S> {
             seq: row.seq,
             status: row.status,
             pending: upcast::read("pending step", &row.pending)?,
-            timer_due: row.timer_due,
             undos: upcast::read("open undos", &row.undos)?,
             reason: row.reason.as_deref().map(|text| upcast::read("reason", text)).transpose()?,
-            past_pivot: row.past_pivot,
-            attempt: row.attempt,
-            answers: row.answers,
+            progress: row.progress,
             failing: row.failing_ms.map(failing_for_ms),
-            slow: row.slow,
-            unsettled: row.unsettled,
-            kept: row.kept,
-            last_error: row.last_error,
-            parent: row.parent,
-            held: row.held,
-            ended: row.ended,
-            in_queue: row.in_queue,
             ..Self::unborn(row.shard, row.saga_id, row.subject, state)
         })
     }
 
     /// The same position once more, without what is not committed.
+    #[cfg(feature = "testing")]
     pub(crate) fn copy(&self) -> Self {
         Self {
             start_key: self.start_key.clone(),
@@ -253,21 +216,10 @@ impl<S: Saga> Instance<S> {
             seq: self.committed_seq,
             status: self.status,
             pending: self.pending.clone(),
-            timer_due: self.timer_due,
             undos: self.undos.clone(),
             reason: self.reason.clone(),
-            past_pivot: self.past_pivot,
-            attempt: self.attempt,
-            answers: self.answers,
+            progress: self.progress.clone(),
             failing: self.failing,
-            slow: self.slow,
-            unsettled: self.unsettled,
-            kept: self.kept,
-            last_error: self.last_error.clone(),
-            parent: self.parent,
-            held: self.held,
-            ended: self.ended,
-            in_queue: self.in_queue,
             early: self.early.clone(),
             ..Self::unborn(self.shard, self.id, self.subject.clone(), self.state.clone())
         }

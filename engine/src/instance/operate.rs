@@ -81,7 +81,7 @@ impl<S: Saga> Instance<S> {
         match verb {
             Verb::Cancel => Ok(()),
             Verb::Pause if self.status.needs_operator() => is(self.status.as_str()),
-            Verb::Pause if self.ended => is("at its end, waiting for its parent"),
+            Verb::Pause if self.progress.ended => is("at its end, waiting for its parent"),
             Verb::Pause => Ok(()),
             Verb::Resume if self.status == Status::Paused => Ok(()),
             Verb::HandOver { .. } if self.status.needs_operator() => Ok(()),
@@ -90,7 +90,7 @@ impl<S: Saga> Instance<S> {
             _ if self.status == Status::Stuck => Ok(()),
             // Going on by itself, it may be between two attempts.
             _ if owned => is("being driven"),
-            _ if self.attempt > 0 || self.unsettled => Ok(()),
+            _ if self.progress.attempt > 0 || self.progress.unsettled => Ok(()),
             _ => Err(Refusal::NothingFailed),
         }
     }
@@ -123,7 +123,7 @@ impl<S: Saga> Instance<S> {
             }
             Verb::Pause => {
                 // An attempt in flight is not waited for: it is asked about when the instance goes on.
-                self.unsettled |= owned && matches!(self.pending, Pending::Call { .. });
+                self.progress.unsettled |= owned && matches!(self.pending, Pending::Call { .. });
                 self.status = Status::Paused;
                 self.hold();
                 self.tell(Kind::Paused, format!("by {}: {}", order.by, order.reason));
@@ -194,7 +194,7 @@ impl<S: Saga> Instance<S> {
 
     fn retry(&mut self, undo: Option<i32>) {
         self.start_over();
-        self.last_error = None;
+        self.progress.last_error = None;
         for open in &mut self.undos {
             if undo.is_none_or(|no| no == open.no) && !matches!(open.taken, Taken::Person) {
                 open.failed = None;
@@ -262,7 +262,7 @@ impl<S: Saga> Instance<S> {
                 Err(Refusal::WrongStatus("unwinding".to_owned()))
             }
             Pending::Run { .. } => Ok(()),
-            Pending::Call { step, .. } if self.unsettled && leaves_a_trace(step) => {
+            Pending::Call { step, .. } if self.progress.unsettled && leaves_a_trace(step) => {
                 Err(Refusal::Unsettled)
             }
             Pending::Call { no, .. } => {
@@ -383,7 +383,7 @@ impl<S: Saga> Instance<S> {
                 (_, Some(open)) if unwinding && open.how() == How::InTx => Some(open.told()),
                 _ => None,
             }),
-            past_pivot: self.past_pivot,
+            past_pivot: self.progress.past_pivot,
             undoes: open.map(OpenUndo::told).collect(),
         }
     }

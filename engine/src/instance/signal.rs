@@ -87,7 +87,7 @@ pub(crate) fn offer<S: Saga>(
     let event = signal.clone().event();
     let mut entry = Entry::new(JournalKind::Signal, &event);
     match instance.status {
-        Status::Running if !instance.ended => {}
+        Status::Running if !instance.progress.ended => {}
         Status::Paused | Status::Stuck => {
             instance.note(Entry { kind: JournalKind::SignalKept, ..entry });
             return Ok(Answer::Kept);

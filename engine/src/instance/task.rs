@@ -63,19 +63,21 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn task(&self) -> Task<S> {
         match (self.status, &self.pending) {
             (Status::Running, Pending::Run { .. }) => Task::Run,
-            (Status::Running, Pending::Call { no, step }) if self.unsettled && step.has_probe() => {
+            (Status::Running, Pending::Call { no, step })
+                if self.progress.unsettled && step.has_probe() =>
+            {
                 Task::Probe { no: *no, step: step.clone() }
             }
             (Status::Running, Pending::Call { no, step }) => {
                 Task::Call { no: *no, step: step.clone() }
             }
-            (Status::Running, Pending::Timer { no, event }) if self.timer_due => {
+            (Status::Running, Pending::Timer { no, event }) if self.progress.timer_due => {
                 Task::Fire { no: *no, event: event.clone() }
             }
             (Status::Running, Pending::Event { no, event }) => {
                 Task::Fire { no: *no, event: event.clone() }
             }
-            (Status::Unwinding, Pending::Call { no, step }) if self.unsettled => {
+            (Status::Unwinding, Pending::Call { no, step }) if self.progress.unsettled => {
                 Task::Probe { no: *no, step: step.clone() }
             }
             (Status::Unwinding, Pending::Call { no, .. }) => Task::Drop { no: *no },

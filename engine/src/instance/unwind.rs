@@ -291,10 +291,10 @@ impl<S: Saga> Instance<S> {
 
     /// After this nothing is taken back any more.
     pub(crate) fn pass_pivot(&mut self) -> Result<(), Forbidden> {
-        if self.held {
+        if self.progress.held {
             return Err(Forbidden::PivotOfHeldChild);
         }
-        self.past_pivot = true;
+        self.progress.past_pivot = true;
         self.forget_undos();
         Ok(())
     }

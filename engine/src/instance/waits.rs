@@ -30,7 +30,8 @@ pub(crate) fn span(time: Duration) -> String {
 impl<S: Saga> Instance<S> {
     /// The failed attempts so far do not count any more, nor does the time that they took.
     pub(crate) fn start_over(&mut self) {
-        (self.attempt, self.answers, self.failing, self.slow) = (0, 0, None, false);
+        (self.progress.attempt, self.progress.answers, self.failing, self.progress.slow) =
+            (0, 0, None, false);
     }
 
     /// How long the pending step or undo has been failing, in business time.
@@ -85,7 +86,7 @@ impl<S: Saga> Instance<S> {
         if self.status.needs_operator() {
             return Some(WaitingOn::Operator);
         }
-        if self.ended {
+        if self.progress.ended {
             return Some(WaitingOn::Parent);
         }
         Some(match (&self.wake, &self.pending) {

@@ -20,7 +20,7 @@ impl<S: Saga> Instance<S> {
     /// The pending activity is given up after a try: if its provider may still act under our key, somebody is to look.
     pub(crate) fn watch_call(&mut self) {
         if let Pending::Call { no, step } = &self.pending
-            && (self.attempt > 0 || self.unsettled)
+            && (self.progress.attempt > 0 || self.progress.unsettled)
             && let Some(lasts) = step.terms().watch
             && matches!(step.way_back(), WayBack::InTx(_) | WayBack::ByCall(_))
         {
@@ -34,7 +34,7 @@ impl<S: Saga> Instance<S> {
         let mut entry = Entry::new(JournalKind::LateEffect, &reference);
         entry.step_no = Some(no);
         self.settle(no, EffectStatus::Confirmed, reference);
-        (self.status, self.ended) = (Status::Unwinding, false);
+        (self.status, self.progress.ended) = (Status::Unwinding, false);
         self.note(entry);
         // A key of its own: under the one of an undo that found nothing a provider would say so again.
         let (undo, anew) = (OpenUndo::new(no, Taken::Done(done)), Some(self.seq));

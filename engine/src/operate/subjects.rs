@@ -20,7 +20,7 @@ pub(crate) async fn look(
     rows: Vec<Row>,
     verb: &Verb,
 ) -> Result<Vec<Subject>, sqlx::Error> {
-    let keeping = rows.iter().filter(|row| row.kept > 0).map(key).collect::<Keys>();
+    let keeping = rows.iter().filter(|row| row.progress.kept > 0).map(key).collect::<Keys>();
     let (mut early, mut live, mut open) = (HashMap::new(), HashMap::new(), HashMap::new());
     if !keeping.0.is_empty() {
         early = early_signals(&mut *tx, &keeping).await?;

@@ -15,6 +15,7 @@ use crate::{
     },
     record::{
         notice::Tell,
+        progress::Progress,
         watch::NewWatch,
         words::{EffectStatus, JournalKind},
     },
@@ -143,17 +144,10 @@ pub(crate) struct Commit {
     pub(crate) pending: Json,
     pub(crate) undos: Json,
     pub(crate) reason: Option<Json>,
-    pub(crate) past_pivot: bool,
-    pub(crate) attempt: i16,
-    pub(crate) answers: i16,
-    pub(crate) unsettled: bool,
-    pub(crate) kept: i16,
-    pub(crate) last_error: Option<String>,
+    pub(crate) progress: Progress,
     pub(crate) wake: Wake,
     /// The owner lets go of it.
     pub(crate) release: bool,
-    /// It has ended, or waits at its end for its parent.
-    pub(crate) ended: bool,
     /// The version of its saga whose data this is.
     pub(crate) version: i16,
     /// Never empty; more than one only for a chain of tx steps, which commits alone.

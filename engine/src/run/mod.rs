@@ -2,6 +2,7 @@
 //!
 //! It starts every loop of [`crate::worker`] and [`crate::upkeep`], and may use all rooms but [`crate::testing`].
 
+#[cfg(feature = "testing")]
 pub(crate) mod explored;
 pub mod quarantine;
 pub(crate) mod registry;

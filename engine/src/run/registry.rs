@@ -30,7 +30,6 @@ use crate::{
         commit::{Birth, Commit},
         row::Row,
     },
-    run::explored::must_be_explored,
     saga::{
         CalledOff, Saga,
         start::Start,
@@ -65,7 +64,8 @@ impl EngineBuilder {
     /// As [`EngineBuilder::saga`].
     #[must_use]
     pub(crate) fn performed_by<S: Saga, P: Performer<S>>(self, steps: P) -> Self {
-        must_be_explored::<S>();
+        #[cfg(feature = "testing")]
+        crate::run::explored::must_be_explored::<S>();
         let registered = Registered::<S, P>::new(Arc::new(steps));
         let begins = registered.begins();
         self.add::<S>(Arc::new(registered), begins)

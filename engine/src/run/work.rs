@@ -8,12 +8,10 @@ use std::{
 
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uuid::Uuid;
 
 use crate::{
     database::{Failure, in_time, trouble::Trouble},
     saga::terms::Retry,
-    store::commit::Mode,
     upkeep::{partitions, pause, retain, round},
     worker::{
         claim,
@@ -82,19 +80,18 @@ pub(crate) async fn shift(
     let (incoming, handed) = mpsc::unbounded_channel();
     let handed = Arc::new(Mutex::new(handed));
     let (pen, suspects) = mpsc::unbounded_channel();
-    let worker_id = Uuid::now_v7();
-    let contact = lease::register(engine, config, worker_id).await?;
+    let lease = lease::register(engine, config).await?;
+    let worker_id = lease.worker_id;
     let paused =
         in_time(pause::paused(engine.pool())).await?.into_iter().map(|one| one.name).collect();
-    let mode = if config.hooks.without_fence { Mode::Unfenced } else { Mode::Skipping };
+    let mode = config.hooks.mode();
     // Lanes outlive the drain: the last commits go through them.
     let drained = CancellationToken::new();
     let lanes = (0..config.lanes.max(1))
         .map(|_| Lane::start(engine.pool().clone(), mode, &tasks, drained.clone()))
         .collect();
     let one_step = sentence.is_some();
-    let opening =
-        Opening { worker_id, contact, paused, lanes, incoming, pen, one_step, stop: stop.clone() };
+    let opening = Opening { lease, paused, lanes, incoming, pen, one_step, stop: stop.clone() };
     let shift = Shift::open(engine, config, opening);
     engine.begin_shift(&shift);
     trouble.end();
@@ -140,7 +137,7 @@ impl Loops {
     ) -> Self {
         let each = || shift.clone();
         Self {
-            renewing: tokio::spawn(lease::renew(each(), config.lease)),
+            renewing: tokio::spawn(lease::renew(each())),
             listening: tokio::spawn(claim::listen(each())),
             housekeeping: tokio::spawn(housekeeping(each(), config.retention)),
             rounding: sentence.is_none().then(|| tokio::spawn(round::run(each(), config.poll))),

@@ -1,4 +1,6 @@
-//! Children that a transition starts, and what a saga may not decide.
+//! Children that a transition starts, how they end, and what a saga may not decide.
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     base::limits::Refused,
@@ -7,6 +9,17 @@ use crate::{
 
 /// A child that a transition starts ([`crate::saga::To::children`]). Several children of one saga and subject need start keys.
 pub struct Child(pub(crate) Box<dyn FnOnce(Parent) -> Result<Birth, Forbidden> + Send>);
+
+/// How the children that a transition started have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Joined {
+    /// So many reached their end. Their undos are kept until the parent passes its pivot or completes.
+    pub completed: u32,
+    /// So many took everything back.
+    pub unwound: u32,
+    /// So many were given up by a person.
+    pub abandoned: u32,
+}
 
 /// The saga decided something that its position does not allow: a bug in the saga.
 #[derive(Debug, thiserror::Error)]

@@ -5,36 +5,38 @@
 //! a place in code.
 //! State, events and steps carry ids and amounts, never personal data.
 //!
-//! This folder is what an author of a saga sees: the trait here, its table of steps ([`table`](crate::StepTable), [`steps`](crate::Outcome)),
-//! starting ([`crate::Start`]) and children ([`crate::Child`]). It uses the engine's plain data and nothing else; every other folder may use it.
+//! This folder is what an author of a saga sees: the trait here, what a transition decides ([`next`](crate::Next)), the table of steps
+//! ([`table`](crate::StepTable), [`steps`](crate::Outcome)), signals ([`signals`](crate::Signals)), starting ([`start`](crate::Start)) and children
+//! ([`child`](crate::Child)). It uses the engine's plain data and nothing else; every other folder may use it.
 
+pub(crate) mod called_off;
 pub(crate) mod child;
 pub(crate) mod macros;
+pub(crate) mod next;
+pub(crate) mod signals;
 pub(crate) mod start;
 pub(crate) mod steps;
 pub(crate) mod table;
 pub(crate) mod terms;
 pub(crate) mod upcast;
 
-use std::{convert::Infallible, fmt::Debug, time::Duration};
+use std::{fmt::Debug, time::Duration};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+pub(crate) use self::next::{CallerStep, Then};
+pub use self::{
+    called_off::CalledOff,
+    child::Joined,
+    next::{Next, To, stay, to, unwind},
+    signals::{Early, Never, Signals},
+    table::{Done, Rest},
+};
 use crate::saga::{
-    child::Child,
     table::StepTable,
     upcast::{Part, UpcastError},
 };
-
-/// What states, events, steps and reasons must be: plain data that can be written down and read again.
-pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Payload for T {}
-
-/// A type without values: the signals of a saga that takes none.
-#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Never {}
 
 /// A definition: a durable state machine about one subject.
 pub trait Saga: Sized + Send + Sync + 'static {
@@ -94,106 +96,10 @@ pub trait Saga: Sized + Send + Sync + 'static {
     }
 }
 
-/// The signals of a saga with these events: what a caller may send to an instance. An outcome of a step is no signal and cannot be sent.
-pub trait Signals<E>: Payload {
-    /// The event that [`Saga::on`] receives for it.
-    fn event(self) -> E;
+/// What states, events, steps and reasons must be: plain data that can be written down and read again.
+pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
 
-    /// What happens to the signal when the present state does not take it.
-    fn early(&self) -> Early;
-}
-
-impl<E> Signals<E> for Never {
-    fn event(self) -> E {
-        match self {}
-    }
-
-    fn early(&self) -> Early {
-        match *self {}
-    }
-}
-
-/// A step that an undo takes back.
-#[derive(Serialize, Deserialize, Debug, Clone)]
-#[serde(bound = "", rename_all = "snake_case")]
-pub enum Done<T: StepTable> {
-    /// The engine did it.
-    Step(T),
-    /// The caller did it, in the transaction that started the instance ([`To::caller_did`]).
-    Caller(T::CallerStep),
-}
-
-/// Why an instance unwinds without having decided it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CalledOff<T> {
-    /// This step, a call, could not be done within its terms.
-    GaveUp(T),
-    /// Its deadline passed.
-    Deadline,
-    /// The parent unwinds.
-    ByParent,
-    /// Somebody cancelled it ([`crate::Engine::cancel`]), for the reason given.
-    Cancelled(String),
-}
-
-impl<T: Debug> CalledOff<T> {
-    /// For the journal.
-    pub(crate) fn text(&self) -> String {
-        match self {
-            Self::GaveUp(step) => format!("{step:?} could not be done"),
-            Self::Deadline => "its deadline passed".to_owned(),
-            Self::ByParent => "its parent unwinds".to_owned(),
-            Self::Cancelled(why) => format!("cancelled: {why}"),
-        }
-    }
-}
-
-impl<T: Debug> From<CalledOff<T>> for String {
-    fn from(why: CalledOff<T>) -> Self {
-        why.text()
-    }
-}
-
-impl CalledOff<Infallible> {
-    /// The same for a saga with these steps.
-    pub(crate) fn of<T>(self) -> CalledOff<T> {
-        match self {
-            Self::GaveUp(never) => match never {},
-            Self::Deadline => CalledOff::Deadline,
-            Self::ByParent => CalledOff::ByParent,
-            Self::Cancelled(why) => CalledOff::Cancelled(why),
-        }
-    }
-}
-
-/// How the children that a transition started have ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Joined {
-    /// So many reached their end. Their undos are kept until the parent passes its pivot or completes.
-    pub completed: u32,
-    /// So many took everything back.
-    pub unwound: u32,
-    /// So many were given up by a person.
-    pub abandoned: u32,
-}
-
-/// What the other undos do when one cannot be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
-    /// They wait until a person has dealt with it.
-    Waits,
-    /// They are done; the failed one is set aside, and needs a person in the end.
-    GoesOn,
-}
-
-/// What becomes of a signal that its state does not take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Early {
-    /// It is kept until a state takes it.
-    Keep,
-    /// The sender is told that it was refused.
-    Refuse,
-}
+impl<T: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Payload for T {}
 
 /// The state has no transition for the event.
 #[derive(Debug, thiserror::Error)]
@@ -207,97 +113,5 @@ impl Unexpected {
     /// Names the pair. `Debug` output of plain data; it carries ids only.
     pub fn new(state: &impl Debug, event: &impl Debug) -> Self {
         Self { state: format!("{state:?}"), event: format!("{event:?}") }
-    }
-}
-
-/// What a transition decides: the new state and what to wait for in it.
-pub struct Next<S: Saga> {
-    pub(crate) state: Option<S::State>,
-    pub(crate) by_caller: Vec<CallerStep<S>>,
-    pub(crate) then: Then<S>,
-}
-
-/// What a caller does in the transaction that starts an instance of `S`.
-pub(crate) type CallerStep<S> = <<S as Saga>::Step as StepTable>::CallerStep;
-
-pub(crate) enum Then<S: Saga> {
-    Step(S::Step),
-    Wait { until: Option<(Duration, S::Event)>, asleep: bool },
-    Children(Vec<Child>),
-    Stay,
-    Done,
-    Anew(S::Input),
-    Unwind(S::Reason),
-}
-
-/// Names the state to go to; say what to do there with one of the methods of [`To`].
-pub fn to<S: Saga>(state: S::State) -> To<S> {
-    To { state, by_caller: Vec::new() }
-}
-
-/// Stay with what is pending (a call in flight, a timer) and only remember something.
-pub fn stay<S: Saga>(state: S::State) -> Next<S> {
-    Next { state: Some(state), by_caller: Vec::new(), then: Then::Stay }
-}
-
-/// Take back what was done, last first. The reason decides how the business ends.
-pub fn unwind<S: Saga>(reason: impl Into<S::Reason>) -> Next<S> {
-    Next { state: None, by_caller: Vec::new(), then: Then::Unwind(reason.into()) }
-}
-
-/// A state to go to, before it is said what to do there.
-pub struct To<S: Saga> {
-    state: S::State,
-    by_caller: Vec<CallerStep<S>>,
-}
-
-impl<S: Saga> To<S> {
-    fn next(self, then: Then<S>) -> Next<S> {
-        Next { state: Some(self.state), by_caller: self.by_caller, then }
-    }
-
-    /// In [`Saga::start`] only: the caller has done this step already, in the transaction that starts the instance (so that
-    /// it could refuse at once with an error of its own). Its undo is recorded as if the engine had run it.
-    #[must_use]
-    pub fn caller_did(mut self, step: <S::Step as StepTable>::CallerStep) -> Self {
-        self.by_caller.push(step);
-        self
-    }
-
-    /// Do this step: in this very transaction or by a call, as its row in the table says.
-    pub fn run(self, step: S::Step) -> Next<S> {
-        self.next(Then::Step(step))
-    }
-
-    /// Wait for a signal, for as long as it takes.
-    pub fn wait(self) -> Next<S> {
-        self.next(Then::Wait { until: None, asleep: false })
-    }
-
-    /// Wait for a signal; if none changes the state within `delay` of business time, `event` happens.
-    pub fn or_after(self, delay: Duration, event: S::Event) -> Next<S> {
-        self.next(Then::Wait { until: Some((delay, event)), asleep: false })
-    }
-
-    /// Sleep for `delay` of business time, then `event` happens.
-    pub fn sleep(self, delay: Duration, event: S::Event) -> Next<S> {
-        self.next(Then::Wait { until: Some((delay, event)), asleep: true })
-    }
-
-    /// Start children and wait for the last of them to end; [`Saga::joined`] says what happened then. When the instance unwinds, its
-    /// children unwind first. Before the instance's pivot a child must not pass one of its own.
-    pub fn children(self, children: Vec<Child>) -> Next<S> {
-        self.next(Then::Children(children))
-    }
-
-    /// The end of this instance and the start of another in its place, in one commit: same subject, start key, tags, deadline,
-    /// parent and signals of late, a journal of its own. For what lives for years. Nothing may be left to be taken back.
-    pub fn anew(self, input: S::Input) -> Next<S> {
-        self.next(Then::Anew(input))
-    }
-
-    /// The end.
-    pub fn done(self) -> Next<S> {
-        self.next(Then::Done)
     }
 }

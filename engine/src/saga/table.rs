@@ -1,12 +1,13 @@
 //! What the table of a saga's steps says: the pure half, which the engine records and [`crate::testing::explore`] looks at, and the half that
 //! does the steps. [`crate::steps!`] writes both; nobody implements them by hand.
 
-use std::future::Future;
+use std::{fmt::Debug, future::Future};
 
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 use crate::saga::{
-    Done, Payload,
+    Payload,
     steps::{Key, Outcome, Probe, StepError, Undoing, Undone},
     terms::Terms,
 };
@@ -102,6 +103,16 @@ pub trait DoneBy<I>: StepTable {
     ) -> impl Future<Output = Undone> + Send;
 }
 
+/// A step that an undo takes back.
+#[derive(Serialize, Deserialize, Debug, Clone)]
+#[serde(bound = "", rename_all = "snake_case")]
+pub enum Done<T: StepTable> {
+    /// The engine did it.
+    Step(T),
+    /// The caller did it, in the transaction that started the instance ([`To::caller_did`]).
+    Caller(T::CallerStep),
+}
+
 impl<T: StepTable> Done<T> {
     /// How it is taken back.
     pub fn way_back(&self) -> WayBack {
@@ -125,6 +136,15 @@ impl<T: StepTable> Done<T> {
             WayBack::Nothing | WayBack::Pivot => "",
         }
     }
+}
+
+/// What the other undos do when one cannot be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// They wait until a person has dealt with it.
+    Waits,
+    /// They are done; the failed one is set aside, and needs a person in the end.
+    GoesOn,
 }
 
 /// What the macros of this crate write into other crates.

@@ -1,7 +1,6 @@
 //! Inserting new instances, with their first journal rows and the intent of their first call.
 
-use sqlx::PgConnection;
-use uuid::Uuid;
+use sqlx::{PgConnection, error::BoxDynError, postgres::types::PgRecordEncoder};
 
 use crate::{
     base::{build, json::JsonText, limits, status::WaitingOn},
@@ -44,78 +43,40 @@ pub(crate) async fn insert(
 }
 
 /// A birth as the statement takes it: the row type `saga.birth`.
-#[derive(sqlx::Encode)]
-struct Newborn<'a> {
-    shard: i16,
-    saga_id: Uuid,
-    name: &'static str,
-    version: i16,
-    subject: &'a str,
-    start_key: &'a str,
-    status: &'static str,
-    waiting_on: Option<&'static str>,
-    state: JsonText<'a>,
-    pending: JsonText<'a>,
-    undos: JsonText<'a>,
-    reason: Option<JsonText<'a>>,
-    past_pivot: bool,
-    kept: i16,
-    seq: i32,
-    owner: Option<Uuid>,
-    wake: i16,
-    delay_ms: i64,
-    parent_id: Option<Uuid>,
-    parent_step: Option<i32>,
-    held: bool,
-    priority: i16,
-    tags: Option<&'a str>,
-    deadline_ms: Option<i64>,
-    queue_key: Option<&'a str>,
-    intent_no: Option<i32>,
-    intent_kind: Option<&'static str>,
-    intent_amount: Option<String>,
-    intent_currency: Option<String>,
-}
+struct Newborn<'a>(&'a Birth);
 
 row_type!(Newborn, "saga.birth");
 
-impl<'a> Newborn<'a> {
-    fn of(birth: &'a Birth) -> Self {
-        let Birth { name, commit, options, parent, owner } = birth;
+impl Newborn<'_> {
+    fn write(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
+        let Birth { name, commit, options, parent, owner } = self.0;
+        row.encode(commit.shard)?
+            .encode(commit.id)?
+            .encode(*name)?
+            .encode(commit.version)?
+            .encode(options.subject.as_str())?
+            .encode(options.start_key.as_str())?
+            .encode(commit.status.as_str())?
+            .encode(commit.waiting_on.map(WaitingOn::as_str))?
+            .encode(JsonText(&commit.state))?
+            .encode(JsonText(&commit.pending))?
+            .encode(JsonText(&commit.undos))?
+            .encode(commit.reason.as_ref().map(JsonText))?
+            .encode(commit.progress.past_pivot)?
+            .encode(commit.progress.kept)?
+            .encode(commit.new_seq)?
+            .encode(*owner)?;
         let (wake, delay_ms) = commit.wake.encode();
-        let intent = commit.intent.as_ref();
-        let amount = intent.and_then(|intent| intent.amount.as_ref());
-        Self {
-            shard: commit.shard,
-            saga_id: commit.id,
-            name,
-            version: commit.version,
-            subject: &options.subject,
-            start_key: &options.start_key,
-            status: commit.status.as_str(),
-            waiting_on: commit.waiting_on.map(WaitingOn::as_str),
-            state: JsonText(&commit.state),
-            pending: JsonText(&commit.pending),
-            undos: JsonText(&commit.undos),
-            reason: commit.reason.as_ref().map(JsonText),
-            past_pivot: commit.past_pivot,
-            kept: commit.kept,
-            seq: commit.new_seq,
-            owner: *owner,
-            wake,
-            delay_ms,
-            parent_id: parent.map(|parent| parent.id),
-            parent_step: parent.map(|parent| parent.step_no),
-            held: parent.is_some_and(|parent| parent.holds),
-            priority: options.priority.as_i16(),
-            tags: options.tags.as_deref(),
-            deadline_ms: options.deadline.map(limits::ms),
-            queue_key: options.queue_key.as_deref(),
-            intent_no: intent.map(|intent| intent.step_no),
-            intent_kind: intent.map(|intent| intent.kind),
-            intent_amount: amount.map(|amount| amount.value().to_string()),
-            intent_currency: amount.map(|amount| amount.currency().to_string()),
-        }
+        row.encode(wake)?
+            .encode(delay_ms)?
+            .encode(parent.map(|parent| parent.id))?
+            .encode(parent.map(|parent| parent.step_no))?
+            .encode(parent.is_some_and(|parent| parent.holds))?
+            .encode(options.priority.as_i16())?
+            .encode(options.tags.as_deref())?
+            .encode(options.deadline.map(limits::ms))?
+            .encode(options.queue_key.as_deref())?;
+        commit::write_intent(commit.intent.as_ref(), row)
     }
 }
 
@@ -126,7 +87,7 @@ async fn insert_batch(
 ) -> Result<(), sqlx::Error> {
     let queued = births.iter().any(|birth| birth.options.queue_key.is_some());
     sqlx::query(INSERT)
-        .bind(births.iter().map(Newborn::of).collect::<Vec<_>>())
+        .bind(births.iter().map(Newborn).collect::<Vec<_>>())
         .bind(commit::entries(births.iter().map(|birth| &birth.commit), 0))
         .bind(notify.then_some(WAKE_CHANNEL))
         .bind(if queued { ROUND } else { "" })

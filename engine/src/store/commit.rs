@@ -6,13 +6,16 @@
 
 use std::collections::HashSet;
 
-use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, error::BoxDynError, postgres::types::PgRecordEncoder};
 use uuid::Uuid;
 
 use crate::{
     base::{build, json::JsonText, status::WaitingOn},
-    record::{commit::Commit, row::row_type},
+    record::{
+        commit::{Commit, Intent, JournalRow},
+        progress::{assigned, columns},
+        row::row_type,
+    },
     store::{self, notice, watch},
 };
 
@@ -23,7 +26,8 @@ pub(crate) enum Mode {
     Skipping,
     /// It waits for the row (for a caller that holds the locks of its own transaction anyway).
     Waiting,
-    /// Sabotage: no fence ([`crate::worker::config::WorkerConfig::hooks`]).
+    /// Sabotage by a test: no fence.
+    #[cfg(feature = "testing")]
     Unfenced,
 }
 
@@ -31,138 +35,91 @@ pub(crate) enum Mode {
 pub(crate) type WrittenMembers = HashSet<(Uuid, i32)>;
 
 /// A member as the statement takes it: the row type `saga.transition`, with the first of its journal rows.
-#[derive(sqlx::Encode)]
-struct Member<'a> {
-    shard: i16,
-    saga_id: Uuid,
-    epoch: i32,
-    seq: i32,
-    new_seq: i32,
-    status: &'static str,
-    waiting_on: Option<&'static str>,
-    state: JsonText<'a>,
-    pending: JsonText<'a>,
-    undos: JsonText<'a>,
-    reason: Option<JsonText<'a>>,
-    past_pivot: bool,
-    attempt: i16,
-    answers: i16,
-    unsettled: bool,
-    kept: i16,
-    last_error: Option<&'a str>,
-    wake: i16,
-    delay_ms: i64,
-    release: bool,
-    ended: bool,
-    version: i16,
-    clears: bool,
-    settle_no: Option<i32>,
-    settle_status: Option<&'static str>,
-    settle_reference: Option<&'a str>,
-    intent_no: Option<i32>,
-    intent_kind: Option<&'static str>,
-    intent_amount: Option<String>,
-    intent_currency: Option<String>,
-    j_seq: i32,
-    j_kind: &'a str,
-    j_event: Option<JsonText<'a>>,
-    j_step_no: Option<i32>,
-    j_attempt: Option<i16>,
-    j_started_at: Option<DateTime<Utc>>,
-    j_next: Option<JsonText<'a>>,
-    j_undo: Option<JsonText<'a>>,
-}
+struct Member<'a>(&'a Commit);
 
 row_type!(Member, "saga.transition");
 
-impl<'a> Member<'a> {
-    fn of(commit: &'a Commit) -> Self {
-        let first = &commit.journal[0];
-        let (settle, intent) = (commit.settle.as_ref(), commit.intent.as_ref());
-        let amount = intent.and_then(|intent| intent.amount.as_ref());
+impl Member<'_> {
+    fn write(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
+        let Self(commit) = self;
+        row.encode(commit.shard)?
+            .encode(commit.id)?
+            .encode(commit.epoch)?
+            .encode(commit.seq)?
+            .encode(commit.new_seq)?
+            .encode(commit.status.as_str())?
+            .encode(commit.waiting_on.map(WaitingOn::as_str))?
+            .encode(JsonText(&commit.state))?
+            .encode(JsonText(&commit.pending))?
+            .encode(JsonText(&commit.undos))?
+            .encode(commit.reason.as_ref().map(JsonText))?;
+        commit.progress.write(row)?;
         let (wake, delay_ms) = commit.wake.encode();
-        Self {
-            shard: commit.shard,
-            saga_id: commit.id,
-            epoch: commit.epoch,
-            seq: commit.seq,
-            new_seq: commit.new_seq,
-            status: commit.status.as_str(),
-            waiting_on: commit.waiting_on.map(WaitingOn::as_str),
-            state: JsonText(&commit.state),
-            pending: JsonText(&commit.pending),
-            undos: JsonText(&commit.undos),
-            reason: commit.reason.as_ref().map(JsonText),
-            past_pivot: commit.past_pivot,
-            attempt: commit.attempt,
-            answers: commit.answers,
-            unsettled: commit.unsettled,
-            kept: commit.kept,
-            last_error: commit.last_error.as_deref(),
-            wake,
-            delay_ms,
-            release: commit.release,
-            ended: commit.ended,
-            version: commit.version,
-            clears: commit.clears(),
-            settle_no: settle.map(|settle| settle.step_no),
-            settle_status: settle.map(|settle| settle.status.as_str()),
-            settle_reference: settle.and_then(|settle| settle.reference.as_deref()),
-            intent_no: intent.map(|intent| intent.step_no),
-            intent_kind: intent.map(|intent| intent.kind),
-            intent_amount: amount.map(|amount| amount.value().to_string()),
-            intent_currency: amount.map(|amount| amount.currency().to_string()),
-            j_seq: first.seq,
-            j_kind: first.kind.as_str(),
-            j_event: first.event.as_ref().map(JsonText),
-            j_step_no: first.step_no,
-            j_attempt: first.attempt,
-            j_started_at: first.started_at,
-            j_next: first.next.as_ref().map(JsonText),
-            j_undo: first.undo.as_ref().map(JsonText),
-        }
+        row.encode(wake)?
+            .encode(delay_ms)?
+            .encode(commit.release)?
+            .encode(commit.progress.ended)?
+            .encode(commit.version)?
+            .encode(commit.clears())?;
+        let settle = commit.settle.as_ref();
+        row.encode(settle.map(|settle| settle.step_no))?
+            .encode(settle.map(|settle| settle.status.as_str()))?
+            .encode(settle.and_then(|settle| settle.reference.as_deref()))?;
+        write_intent(commit.intent.as_ref(), row)?;
+        write_journal(&commit.journal[0], row)
     }
 }
 
+/// The part `intent_no, intent_kind, intent_amount, intent_currency` of a row type.
+pub(crate) fn write_intent(
+    intent: Option<&Intent>,
+    row: &mut PgRecordEncoder<'_>,
+) -> Result<(), BoxDynError> {
+    let amount = intent.and_then(|intent| intent.amount.as_ref());
+    row.encode(intent.map(|intent| intent.step_no))?
+        .encode(intent.map(|intent| intent.kind))?
+        .encode(amount.map(|amount| amount.value().to_string()))?
+        .encode(amount.map(|amount| amount.currency().to_string()))?;
+    Ok(())
+}
+
+/// The part `seq, kind, event, step_no, attempt, started_at, next, undo` of a row type.
+fn write_journal(entry: &JournalRow, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
+    row.encode(entry.seq)?
+        .encode(entry.kind.as_str())?
+        .encode(entry.event.as_ref().map(JsonText))?
+        .encode(entry.step_no)?
+        .encode(entry.attempt)?
+        .encode(entry.started_at)?
+        .encode(entry.next.as_ref().map(JsonText))?
+        .encode(entry.undo.as_ref().map(JsonText))?;
+    Ok(())
+}
+
 /// A further journal row of a commit: the row type `saga.entry`.
-#[derive(sqlx::Encode)]
 pub(crate) struct JournalEntry<'a> {
-    shard: i16,
-    saga_id: Uuid,
-    epoch: i32,
-    seq: i32,
-    kind: &'a str,
-    event: Option<JsonText<'a>>,
-    step_no: Option<i32>,
-    attempt: Option<i16>,
-    started_at: Option<DateTime<Utc>>,
-    next: Option<JsonText<'a>>,
-    undo: Option<JsonText<'a>>,
+    commit: &'a Commit,
+    entry: &'a JournalRow,
 }
 
 row_type!(JournalEntry, "saga.entry");
+
+impl JournalEntry<'_> {
+    fn write(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
+        row.encode(self.commit.shard)?.encode(self.commit.id)?.encode(self.commit.epoch)?;
+        write_journal(self.entry, row)
+    }
+}
 
 /// The journal rows of these commits but the first `skipped` of each.
 pub(crate) fn entries<'a>(
     commits: impl Iterator<Item = &'a Commit>,
     skipped: usize,
 ) -> Vec<JournalEntry<'a>> {
-    commits
-        .flat_map(|commit| commit.journal[skipped..].iter().map(move |row| (commit, row)))
-        .map(|(commit, row)| JournalEntry {
-            shard: commit.shard,
-            saga_id: commit.id,
-            epoch: commit.epoch,
-            seq: row.seq,
-            kind: row.kind.as_str(),
-            event: row.event.as_ref().map(JsonText),
-            step_no: row.step_no,
-            attempt: row.attempt,
-            started_at: row.started_at,
-            next: row.next.as_ref().map(JsonText),
-            undo: row.undo.as_ref().map(JsonText),
-        })
-        .collect()
+    let entries = |commit: &'a Commit| {
+        commit.journal[skipped..].iter().map(move |entry| JournalEntry { commit, entry })
+    };
+    commits.flat_map(entries).collect()
 }
 
 /// Writes the members whose fence holds and whose row nobody else has locked; answers who they are.
@@ -180,11 +137,12 @@ pub(crate) async fn write(
     batch: &[Commit],
     mode: Mode,
 ) -> Result<WrittenMembers, sqlx::Error> {
-    let mut members = batch.iter().map(Member::of).collect::<Vec<_>>();
-    members.sort_unstable_by_key(|member| member.saga_id);
+    let mut members = batch.iter().map(Member).collect::<Vec<_>>();
+    members.sort_unstable_by_key(|Member(commit)| commit.id);
     let statement = match mode {
         Mode::Skipping => COMMIT_SKIPPING,
         Mode::Waiting => COMMIT_WAITING,
+        #[cfg(feature = "testing")]
         Mode::Unfenced => COMMIT_UNFENCED,
     };
     let written = sqlx::query_as::<_, (Uuid, i32)>(statement)
@@ -250,8 +208,9 @@ fenced as materialized (
 written as (
     update saga.instance i set
         seq = f.new_seq, status = f.status, state = f.state, pending = f.pending, undos = f.undos,
-        reason = f.reason, past_pivot = f.past_pivot, attempt = f.attempt, unknowns = f.unknowns,
-        unsettled = f.unsettled, kept = f.kept, last_error = f.last_error,
+        reason = f.reason, ",
+            columns!(assigned),
+            "
         waiting_on = case when q.queued and f.status = 'running' then 'worker' when f.wake = 0 then i.waiting_on
             else f.waiting_on end,
         owner = case when f.release then null else i.owner end,
@@ -308,4 +267,5 @@ const COMMIT_SKIPPING: &str = fenced_sql!("commit transitions", "skip locked");
 
 const COMMIT_WAITING: &str = fenced_sql!("commit own transition", "");
 
+#[cfg(feature = "testing")]
 const COMMIT_UNFENCED: &str = commit_sql!("commit without a fence", "", "skip locked");

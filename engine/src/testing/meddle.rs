@@ -226,7 +226,7 @@ impl<S: Samples> Meddler<S> {
         crate::store::instance::instance(self.pool(), crate::base::id::shard_in(id), id)
             .await
             .expect("a trial's database answers")
-            .is_some_and(|row| row.past_pivot)
+            .is_some_and(|row| row.progress.past_pivot)
     }
 
     /// Counts what is asked for; the same again has the same number.

@@ -1,4 +1,5 @@
-//! Tools for tests of sagas and of everything built on the engine. Public: applications use them too.
+//! Tools for tests of sagas and of everything built on the engine. Applications use them too: ask for the cargo feature `testing` under
+//! `[dev-dependencies]`. No program that serves anybody is built with it.
 //!
 //! What a saga can be wrong in, and what finds it, from the quickest to the most thorough:
 //!

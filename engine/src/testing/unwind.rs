@@ -98,7 +98,7 @@ impl<'a, T: Trial> Unwinding<'a, T> {
             end.status == Status::Completed,
             "the trial has to complete when nothing is done to it, it is {}: {:?}",
             end.status.as_str(),
-            end.last_error
+            end.progress.last_error
         );
         let (mut points, mut repeated) = (Vec::new(), Vec::new());
         let mut deepest = None;
@@ -179,7 +179,7 @@ impl<'a, T: Trial> Unwinding<'a, T> {
             panic!("{point}: {fault}");
         }
         if end.status == Status::Stuck {
-            let why = end.last_error.as_deref().unwrap_or("it is stuck");
+            let why = end.progress.last_error.as_deref().unwrap_or("it is stuck");
             panic!("{point}: it needs a person: {why}");
         }
         assert!(done, "{point}: the run came to no such step; a trial goes the same way each time");

@@ -201,7 +201,7 @@ impl<S: Saga> Walk<S> {
     #[track_caller]
     pub fn was_never_seen(&mut self) -> &mut Self {
         // The waiting is over.
-        self.instance.timer_due = true;
+        self.instance.progress.timer_due = true;
         self.settle(What::NeverSeen)
     }
 
@@ -389,7 +389,7 @@ impl<S: Saga> Walk<S> {
 
     /// Why it is stuck, or what the last attempt said.
     pub fn last_error(&self) -> Option<&str> {
-        self.instance.last_error.as_deref()
+        self.instance.progress.last_error.as_deref()
     }
 
     /// What the open undos take back, oldest first; children are left out.
@@ -415,7 +415,7 @@ impl<S: Saga> Walk<S> {
             Wake::Keep | Wake::Hold => {}
             _ => self.timer = None,
         }
-        self.instance.timer_due = false;
+        self.instance.progress.timer_due = false;
         self.took.append(&mut self.instance.taken);
         let commit = self.instance.commit();
         if let (Some(intent), Pending::Call { step, .. }) = (commit.intent, &self.instance.pending)
@@ -430,7 +430,7 @@ impl<S: Saga> Walk<S> {
             self.ledger.remove(&settle.step_no);
         }
         self.ledger.retain(|no, _| !commit.undone.contains(no));
-        if self.instance.past_pivot {
+        if self.instance.progress.past_pivot {
             self.ledger.clear();
         }
         let family = commit.family.unwrap_or_default();
@@ -482,7 +482,7 @@ impl<S: Saga> Walk<S> {
             "{} {state} {pending} {undos} {:?} {} {:?} {early:?}",
             instance.status.as_str(),
             self.standing(),
-            instance.past_pivot,
+            instance.progress.past_pivot,
             instance.reason.as_ref().map(json),
         )
     }

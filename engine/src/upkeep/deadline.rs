@@ -16,7 +16,10 @@ use uuid::Uuid;
 
 use crate::{
     instance::family::CallOff,
-    record::row::{Row, row_columns},
+    record::{
+        kinds::Kinds,
+        row::{Row, row_columns},
+    },
     saga::CalledOff,
     store::commit::{self, Mode},
     worker::shift::Shift,
@@ -47,13 +50,15 @@ type Keys = (Vec<i16>, Vec<Uuid>);
 pub(crate) async fn enforce(
     shift: &Shift,
     connection: &mut PgConnection,
-    names: &[&str],
-    versions: &[i16],
+    known: &Kinds,
 ) -> Result<(), sqlx::Error> {
     loop {
         let mut tx = connection.begin().await?;
-        let rows: Vec<Row> =
-            sqlx::query_as(OVERDUE).bind(names).bind(versions).fetch_all(&mut *tx).await?;
+        let rows: Vec<Row> = sqlx::query_as(OVERDUE)
+            .bind(&known.names)
+            .bind(&known.versions)
+            .fetch_all(&mut *tx)
+            .await?;
         let full = rows.len() == BATCH;
         let mut commits = Vec::with_capacity(rows.len());
         let (mut acted_on, mut unread, mut told) = (Keys::default(), Keys::default(), Vec::new());

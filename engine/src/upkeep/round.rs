@@ -94,21 +94,21 @@ async fn go(
     connection: &mut PgConnection,
     cursors: &mut Cursors,
 ) -> Result<Option<Duration>, sqlx::Error> {
-    let (names, versions) = shift.engine.known();
-    let looking = sqlx::query_as(LOOK).bind(&names).fetch_one(&mut *connection);
+    let known = shift.engine.known();
+    let looking = sqlx::query_as(LOOK).bind(&known.names).fetch_one(&mut *connection);
     let seen: Seen = in_time(looking).await?;
     shift.pause(seen.paused);
     if !shift.holds_lease() {
         return Ok(None);
     }
     if seen.ticks {
-        all_in_time(schedule::fire(shift, connection, &names)).await?;
+        all_in_time(schedule::fire(shift, connection, &known.names)).await?;
     }
     if seen.overdue {
-        all_in_time(deadline::enforce(shift, connection, &names, &versions)).await?;
+        all_in_time(deadline::enforce(shift, connection, &known)).await?;
     }
     if seen.awaited {
-        all_in_time(ends::tell(shift, connection, &names)).await?;
+        all_in_time(ends::tell(shift, connection, &known.names)).await?;
     }
     for name in seen.queues.iter().filter(|name| !shift.is_paused(name)) {
         let after = cursors.entry(name.clone()).or_default();
@@ -119,5 +119,5 @@ async fn go(
     if !seen.bulks {
         return Ok(None);
     }
-    all_in_time(bulk::advance(shift, connection, &names, &versions)).await.map(Some)
+    all_in_time(bulk::advance(shift, connection, &known)).await.map(Some)
 }

@@ -106,7 +106,7 @@ async fn act<S: Saga, P: Performer<S>>(
             shift.hooks.at(Site::BeforeCall).await;
             let mut fact = perform(steps, id, call, reference).await;
             shift.hooks.at(Site::AfterCall).await;
-            let gives_up = shift.hooks.gives_up_after.is_some_and(|most| instance.attempt >= most);
+            let gives_up = shift.hooks.gives_up(instance.progress.attempt);
             fact.failing = if gives_up { Duration::MAX } else { instance.failing_for() };
             return Ok(fact);
         }

@@ -100,7 +100,7 @@ impl BackendConfig for Leases {
 /// Runs the Monitor until the shift stops, then lets what is in flight finish for at most `drain`.
 pub(crate) async fn run(shift: Arc<Shift>, handed: Handed, drain: Duration) {
     let stop = shift.stop.clone();
-    let name = format!("saga-{}", shift.worker_id);
+    let name = format!("saga-{}", shift.lease.worker_id);
     let monitor = Monitor::new()
         .register(move |restarts| {
             let shift = shift.clone();

@@ -13,7 +13,10 @@ use uuid::Uuid;
 use crate::{
     base::id::shard_in,
     database::{Listener, all_in_time, in_time, trouble::Trouble},
-    record::row::{Row, row_columns},
+    record::{
+        kinds::Kinds,
+        row::{Row, row_columns},
+    },
     store::{
         family, join, notice,
         wake::{ROUND, WAKE_CHANNEL},
@@ -131,12 +134,12 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
         let round = async {
             let open = lane::connect(&shift.pool, &mut connection).await?;
             if taken_back.is_none_or(|at| at.elapsed() >= TAKE_BACK) {
-                let (names, versions) = shift.engine.known();
-                unknown::take_back(open, &names, &versions).await?;
+                let known = shift.engine.known();
+                unknown::take_back(open, &known).await?;
                 taken_back = Some(Instant::now());
             }
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-                let every = shift.contact.lease() / LOOKS_A_LEASE;
+                let every = shift.lease.lasts() / LOOKS_A_LEASE;
                 let looks = looked.is_none_or(|at| at.elapsed() >= every);
                 sweep(&shift, open, looks).await?;
                 swept = Some(Instant::now());
@@ -176,21 +179,21 @@ async fn sweep(
     connection: &mut PgConnection,
     looks: bool,
 ) -> Result<(), sqlx::Error> {
-    let (names, versions) = shift.engine.known();
+    let known = shift.engine.known();
     let dead = dead_owners(shift, connection, looks).await?;
-    if shift.contact.may_judge() {
-        unknown::mark(connection, &names, &versions, &dead).await?;
+    if shift.lease.may_judge() {
+        unknown::mark(connection, &known, &dead).await?;
     }
-    watch::look(shift, connection, &names, &versions).await?;
-    let (names, versions) = shift.driven();
-    free_from_the_dead(shift, connection, &names, &versions, &dead).await?;
+    watch::look(shift, connection, &known).await?;
+    let driven = shift.driven();
+    free_from_the_dead(shift, connection, &driven, &dead).await?;
     release_children(connection).await?;
     sqlx::query(notice::ESCALATE).execute(&mut *connection).await?;
     let owned: Vec<(Uuid,)> = sqlx::query_as(
         "-- name: owned for a while
         select saga_id from saga.instance where owner = $1 and updated_at < clock_timestamp() - interval '2 seconds'",
     )
-    .bind(shift.worker_id)
+    .bind(shift.lease.worker_id)
     .fetch_all(&mut *connection)
     .await?;
     let mut adrift: Vec<_> =
@@ -199,9 +202,9 @@ async fn sweep(
     adrift.truncate(places.len());
     if !adrift.is_empty() {
         let rows: Vec<Row> = sqlx::query_as(OWN)
-            .bind(shift.worker_id)
-            .bind(&names)
-            .bind(&versions)
+            .bind(shift.lease.worker_id)
+            .bind(&driven.names)
+            .bind(&driven.versions)
             .bind(&adrift)
             .fetch_all(&mut *connection)
             .await?;
@@ -225,21 +228,21 @@ async fn dead_owners(
     connection: &mut PgConnection,
     looks: bool,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let judges = shift.contact.may_judge();
+    let judges = shift.lease.may_judge();
     let mut dead: Vec<Uuid> = sqlx::query_scalar(DEAD)
-        .bind(shift.worker_id)
+        .bind(shift.lease.worker_id)
         .bind(&shift.sole_name)
         .bind(judges)
         .fetch_all(&mut *connection)
         .await?;
-    if judges && !shift.contact.may_judge() {
+    if judges && !shift.lease.may_judge() {
         // The answer took so long that others may not have been able to renew. The next sweep asks again.
         return Ok(Vec::new());
     }
     if looks {
         let forgotten: Vec<Uuid> =
             sqlx::query_scalar(WITHOUT_LEASE).fetch_all(&mut *connection).await?;
-        dead.extend(forgotten.into_iter().filter(|owner| *owner != shift.worker_id));
+        dead.extend(forgotten.into_iter().filter(|owner| *owner != shift.lease.worker_id));
     }
     Ok(dead)
 }
@@ -250,16 +253,15 @@ async fn dead_owners(
 async fn free_from_the_dead(
     shift: &Shift,
     connection: &mut PgConnection,
-    names: &[&str],
-    versions: &[i16],
+    driven: &Kinds,
     dead: &[Uuid],
 ) -> Result<(), sqlx::Error> {
     while !dead.is_empty() && shift.holds_lease() && !shift.is_stopping() {
         let freed: Vec<(Uuid, i32)> = sqlx::query_as(FREE_FROM_THE_DEAD)
             .bind(dead)
-            .bind(names)
-            .bind(versions)
-            .bind(shift.lease_ms)
+            .bind(&driven.names)
+            .bind(&driven.versions)
+            .bind(shift.lease.lasts_ms())
             .fetch_all(&mut *connection)
             .await?;
         for (saga_id, epoch) in &freed {
@@ -274,12 +276,12 @@ async fn free_from_the_dead(
 
 /// A quarantined worker claims what it is told to, drives one step of each and stops.
 pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
-    let (names, versions) = shift.engine.known();
+    let known = shift.engine.known();
     for suspects in sentence.suspects.chunks(64) {
         let claiming = sqlx::query_as(OF_THE_PARENT)
-            .bind(shift.worker_id)
-            .bind(&names)
-            .bind(&versions)
+            .bind(shift.lease.worker_id)
+            .bind(&known.names)
+            .bind(&known.versions)
             .bind(suspects)
             .bind(sentence.parent)
             .bind(suspects.iter().map(|id| shard_in(*id)).collect::<Vec<_>>())
@@ -303,13 +305,13 @@ pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
 
 /// Takes back what dead workers of that name held, and answers which are suspect still; what is not, is due at once.
 pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sqlx::Error> {
-    let (names, versions) = shift.engine.known();
+    let known = shift.engine.known();
     let mut open = Vec::new();
     loop {
         let taking = sqlx::query_as(OF_CHILDREN)
-            .bind(shift.worker_id)
-            .bind(&names)
-            .bind(&versions)
+            .bind(shift.lease.worker_id)
+            .bind(&known.names)
+            .bind(&known.versions)
             .bind(name)
             .fetch_all(&shift.pool);
         let rows: Vec<Row> = in_time(taking).await?;

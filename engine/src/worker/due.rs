@@ -133,12 +133,12 @@ pub(crate) async fn claim(
         return Ok(Duration::from_millis(50));
     };
     places.truncate(*limit);
-    let (names, versions) = shift.driven();
+    let driven = shift.driven();
     let asked = Instant::now();
     let claimed: Vec<Due> = sqlx::query_as(*statement)
-        .bind(shift.worker_id)
-        .bind(&names)
-        .bind(&versions)
+        .bind(shift.lease.worker_id)
+        .bind(&driven.names)
+        .bind(&driven.versions)
         .bind(frontier.reached)
         .bind(build::made_at())
         .fetch_all(&mut *connection)
@@ -169,8 +169,8 @@ pub(crate) async fn claim(
                 order by i.wake_at limit 1) n)
         from clock c",
     )
-    .bind(names)
-    .bind(versions)
+    .bind(&driven.names)
+    .bind(&driven.versions)
     .bind(i64::try_from(poll.as_millis()).unwrap_or(i64::MAX))
     .bind(build::made_at())
     .fetch_one(&mut *connection)

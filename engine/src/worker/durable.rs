@@ -82,7 +82,7 @@ async fn refused<S: Saga>(
         fresh.early.clear();
         fresh.apply(fact);
     } else {
-        fresh.unsettled |= matches!(fresh.pending, Pending::Call { .. });
+        fresh.progress.unsettled |= matches!(fresh.pending, Pending::Call { .. });
     }
     if fresh.status != Status::Stuck {
         fresh.stick(&why);
@@ -154,10 +154,13 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
 fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
     instance.committed();
     shift.committed(instance.id, instance.status, wake);
-    if instance.parent.is_some() && (instance.ended || instance.status.is_final()) {
+    if !instance.progress.ended {
+        return;
+    }
+    if instance.progress.parent.is_some() {
         shift.child_ended();
     }
-    if instance.in_queue && (instance.ended || instance.status.is_final()) {
+    if instance.progress.in_queue {
         shift.left_queue();
     }
 }
@@ -181,7 +184,7 @@ async fn own_failed<S: Saga>(
 ) -> Committed<S> {
     let is_told = matches!(&error, StepError::Database(away) if database::note(away));
     // Later tries are in the row (`attempt`, `last_error`).
-    if !is_told && (fact.is_some() || instance.attempt == 0) {
+    if !is_told && (fact.is_some() || instance.progress.attempt == 0) {
         tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
     }
     let mut fresh = match reread(shift, instance, None).await {
@@ -207,12 +210,16 @@ async fn own_failed<S: Saga>(
         }
         StepError::Broken(why) => fresh.stick(why),
         StepError::Database(sqlx::Error::Database(_))
-            if error.is_worth_retrying() && fresh.attempt < 3 =>
+            if error.is_worth_retrying() && fresh.progress.attempt < 3 =>
         {
-            fresh.chain_failed(instance, &error, Duration::from_millis(5 << fresh.attempt));
+            fresh.chain_failed(
+                instance,
+                &error,
+                Duration::from_millis(5 << fresh.progress.attempt),
+            );
         }
         StepError::Database(_) => {
-            let delay = Retry::default().delay(fresh.attempt + 1);
+            let delay = Retry::default().delay(fresh.progress.attempt + 1);
             fresh.chain_failed(instance, &error, delay);
         }
     }
@@ -279,7 +286,9 @@ async fn reread<S: Saga>(
             None => in_time(store::instance(&shift.pool, instance.shard, instance.id)).await,
         };
         match row {
-            Ok(Some(row)) if row.epoch != instance.epoch || row.owner != Some(shift.worker_id) => {
+            Ok(Some(row))
+                if row.epoch != instance.epoch || row.owner != Some(shift.lease.worker_id) =>
+            {
                 // One of our own epoch was ended by a signal, which is nothing to tell.
                 if row.epoch != instance.epoch || !row.status.is_final() {
                     tracing::info!(saga_id = %instance.id, epoch = instance.epoch, now = row.epoch, "fenced: no longer ours");

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     instance::upcast::{Misfit, Unreadable},
-    record::row::Row,
+    record::{kinds::Kinds, row::Row},
     saga::{CalledOff, Saga},
     worker::{
         drives::{Begins, CalledOffRow, Drives},
@@ -89,9 +89,9 @@ impl Engine {
         self.inner.kinds.values().map(|kind| (kind.name(), kind.version())).collect()
     }
 
-    /// The same as two columns.
-    pub(crate) fn known(&self) -> (Vec<&'static str>, Vec<i16>) {
-        self.kinds().into_iter().unzip()
+    /// The same as statements take them.
+    pub(crate) fn known(&self) -> Kinds {
+        self.kinds().into_iter().collect()
     }
 
     pub(crate) fn kind(&self, name: &str) -> Option<&Arc<dyn Drives>> {

@@ -1,8 +1,13 @@
-//! Where tests of the engine get in: stop a worker dead at a site, leave the fence out. Switched off they cost one look at an `Option`.
+//! Where tests of the engine get in: stop a worker dead at a site, leave the fence out.
+//!
+//! The switches exist with the cargo feature `testing` only. A build without it has nothing that could be switched, and does nothing at a site.
 
+#[cfg(feature = "testing")]
 use std::{fmt, sync::Arc};
 
 use sqlx::PgConnection;
+
+use crate::store::commit::Mode;
 
 /// A point at which a process may die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,25 +24,43 @@ pub enum Site {
     AfterCommit,
 }
 
-/// Asked at every site; `true` stops the driver there for ever, as a crash would.
-pub type StopsAt = Arc<dyn Fn(Site) -> bool + Send + Sync>;
+/// This build has no switches.
+#[cfg(not(feature = "testing"))]
+#[derive(Debug, Clone, Default)]
+pub struct Hooks {}
 
-/// Asked before a transition's own transaction commits; `true` has the database refuse it, once, as in a deadlock.
-pub type RefusesCommit = Arc<dyn Fn() -> bool + Send + Sync>;
+#[cfg(not(feature = "testing"))]
+impl Hooks {
+    pub(crate) async fn at(&self, _: Site) {}
+
+    pub(crate) async fn before_commit(&self, _: &mut PgConnection) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+
+    pub(crate) fn gives_up(&self, _attempt: i16) -> bool {
+        false
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        Mode::Skipping
+    }
+}
 
 /// Switches for tests; all off by default.
+#[cfg(feature = "testing")]
 #[derive(Clone, Default)]
 pub struct Hooks {
-    /// Where to stop dead.
-    pub stops_at: Option<StopsAt>,
-    /// What the database does not commit.
-    pub refuses_commit: Option<RefusesCommit>,
+    /// Asked at every site; `true` stops the driver there for ever, as a crash would.
+    pub stops_at: Option<Arc<dyn Fn(Site) -> bool + Send + Sync>>,
+    /// Asked before a transition's own transaction commits; `true` has the database refuse it, once, as in a deadlock.
+    pub refuses_commit: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
     /// Sabotage: commits of a lane do not test (epoch, seq), and who was taken over is not noticed. Tests of the fence must fail.
     pub without_fence: bool,
     /// Sabotage: a step is given up after so many attempts, whoever did not answer. Tests of outages must fail.
     pub gives_up_after: Option<i16>,
 }
 
+#[cfg(feature = "testing")]
 impl Hooks {
     pub(crate) async fn at(&self, site: Site) {
         if let Some(stops_at) = &self.stops_at
@@ -56,8 +79,18 @@ impl Hooks {
         self.at(Site::BeforeCommit).await;
         Ok(())
     }
+
+    pub(crate) fn gives_up(&self, attempt: i16) -> bool {
+        self.gives_up_after.is_some_and(|most| attempt >= most)
+    }
+
+    /// How lanes commit.
+    pub(crate) fn mode(&self) -> Mode {
+        if self.without_fence { Mode::Unfenced } else { Mode::Skipping }
+    }
 }
 
+#[cfg(feature = "testing")]
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Hooks(stops: {}, fence: {})", self.stops_at.is_some(), !self.without_fence)

@@ -10,7 +10,6 @@ pub(crate) mod backend;
 pub(crate) mod chain;
 pub(crate) mod claim;
 pub(crate) mod config;
-pub(crate) mod contact;
 pub(crate) mod drives;
 pub(crate) mod due;
 pub(crate) mod durable;
@@ -18,6 +17,7 @@ pub(crate) mod engine;
 pub(crate) mod family;
 pub(crate) mod held;
 #[doc(hidden)]
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "only tests reach it"))]
 pub mod hooks;
 pub(crate) mod lane;
 pub(crate) mod lease;

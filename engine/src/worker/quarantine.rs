@@ -89,7 +89,7 @@ async fn try_one(
 ) -> Result<Ended, Box<dyn std::error::Error + Send + Sync>> {
     let suspects = group.iter().map(|penned| penned.reserved.id).collect::<Vec<_>>();
     tracing::info!(suspects = suspects.len(), "driving suspects in a process of their own");
-    let mut line = serde_json::to_string(&Sentence { parent: shift.worker_id, suspects })?;
+    let mut line = serde_json::to_string(&Sentence { parent: shift.lease.worker_id, suspects })?;
     line.push('\n');
     let mut child = (quarantine.0)().stdin(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut input = child.stdin.take().ok_or("a child process without standard input")?;
@@ -105,7 +105,7 @@ async fn try_one(
         Some(ended) => ended,
         None => child.wait().await?,
     };
-    let open = claim::take_back(shift, &Sentence::name(shift.worker_id)).await?;
+    let open = claim::take_back(shift, &Sentence::name(shift.lease.worker_id)).await?;
     let died = !ended.success();
     match (died, open.len()) {
         (true, 0) => {
@@ -131,7 +131,7 @@ async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
     )
     .bind(crate::base::id::shard_in(id))
     .bind(id)
-    .bind(shift.worker_id)
+    .bind(shift.lease.worker_id)
     .fetch_optional(&shift.pool);
     let blamed: Option<(i16, i32, i32)> = in_time(blaming).await?;
     let Some((deaths, epoch, seq)) = blamed.filter(|(deaths, ..)| *deaths >= DEATHS) else {

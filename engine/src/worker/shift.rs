@@ -31,23 +31,23 @@ use crate::{
     },
     database::{in_time, trouble::Trouble},
     instance::{Instance, upcast},
-    record::{commit::Wake, row::Row},
+    record::{commit::Wake, kinds::Kinds, row::Row},
     saga::Saga,
     store::{self, instance::Fence},
     worker::{
         config::WorkerConfig,
-        contact::Contact,
         engine::Engine,
         held::{Held, Penned, Position, Reserved},
         hooks::Hooks,
         lane::Lane,
+        lease::Lease,
     },
 };
 
 /// What the drivers of one worker share. A shift lasts as long as its lease row.
 pub(crate) struct Shift {
     pub(crate) pool: PgPool,
-    pub(crate) worker_id: Uuid,
+    pub(crate) lease: Lease,
     pub(crate) engine: Engine,
     pub(crate) hooks: Hooks,
     lanes: Vec<Lane>,
@@ -57,7 +57,6 @@ pub(crate) struct Shift {
     pen: Option<mpsc::UnboundedSender<Penned>>,
     /// One step of each instance is all that this worker does.
     pub(crate) one_step: bool,
-    pub(crate) lease_ms: i64,
     /// Set where no other living process works under this name.
     pub(crate) sole_name: Option<String>,
     drivers: TaskTracker,
@@ -71,16 +70,13 @@ pub(crate) struct Shift {
     /// A child has ended here since the claimer looked for parents to wake.
     pub(crate) child_ended: AtomicBool,
     pub(crate) stop: CancellationToken,
-    pub(crate) contact: Contact,
-    fenced: AtomicBool,
     /// Of all drivers that read their rows again.
     pub(crate) reading: Trouble,
 }
 
 /// What a shift begins with, beside what its [`WorkerConfig`] says.
 pub(crate) struct Opening {
-    pub(crate) worker_id: Uuid,
-    pub(crate) contact: Contact,
+    pub(crate) lease: Lease,
     /// Sagas that are paused.
     pub(crate) paused: Vec<String>,
     pub(crate) lanes: Vec<Lane>,
@@ -96,7 +92,7 @@ impl Shift {
     pub(crate) fn open(engine: &Engine, config: &WorkerConfig, with: Opening) -> Arc<Self> {
         Arc::new(Self {
             pool: engine.pool().clone(),
-            worker_id: with.worker_id,
+            lease: with.lease,
             engine: engine.clone(),
             hooks: config.hooks.clone(),
             lanes: with.lanes,
@@ -104,7 +100,6 @@ impl Shift {
             incoming: with.incoming,
             pen: config.quarantine.as_ref().map(|_| with.pen),
             one_step: with.one_step,
-            lease_ms: i64::try_from(config.lease.as_millis()).unwrap_or(i64::MAX),
             sole_name: config.sole.then(|| config.name.clone()),
             drivers: TaskTracker::new(),
             driving: Mutex::default(),
@@ -114,8 +109,6 @@ impl Shift {
             paused: RwLock::new(with.paused),
             child_ended: AtomicBool::new(false),
             stop: with.stop,
-            contact: with.contact,
-            fenced: AtomicBool::new(false),
             reading: Trouble::new("instances cannot be read; trying again"),
         })
     }
@@ -128,9 +121,8 @@ impl Shift {
         self.stop.is_cancelled()
     }
 
-    /// A worker that slept through its lease starts nothing new; commits are fenced in any case.
     pub(crate) fn holds_lease(&self) -> bool {
-        self.contact.holds_lease() && !self.fenced.load(Ordering::Relaxed)
+        self.lease.is_held()
     }
 
     /// Is no instance of that saga to be driven for now?
@@ -149,14 +141,14 @@ impl Shift {
         }
     }
 
-    /// The names and versions that are driven here now, as two columns.
-    pub(crate) fn driven(&self) -> (Vec<&'static str>, Vec<i16>) {
-        self.engine.kinds().into_iter().filter(|(name, _)| !self.is_paused(name)).unzip()
+    /// The sagas that are driven here now.
+    pub(crate) fn driven(&self) -> Kinds {
+        self.engine.kinds().into_iter().filter(|(name, _)| !self.is_paused(name)).collect()
     }
 
     /// The lease row is gone: others have taken everything over.
     pub(crate) fn lost(&self) {
-        self.fenced.store(true, Ordering::Relaxed);
+        self.lease.lose();
         self.stop.cancel();
     }
 
@@ -191,7 +183,7 @@ impl Shift {
         &self,
         row: Row,
     ) -> Result<Box<Instance<S>>, crate::instance::upcast::Unreadable> {
-        let (kept, build) = (row.kept > 0, row.build);
+        let (kept, build) = (row.progress.kept > 0, row.build);
         let mut instance = Box::new(Instance::<S>::from_row(row)?);
         if kept {
             let asking = store::early_signals(&self.pool, instance.shard, instance.id);
@@ -228,7 +220,7 @@ impl Shift {
 
     /// The row of an instance as this worker holds it in an epoch, at that seq if one is given.
     pub(crate) fn fence(&self, id: Uuid, epoch: i32, seq: Option<i32>) -> Fence {
-        Fence { shard: shard_in(id), id, owner: self.worker_id, epoch, seq }
+        Fence { shard: shard_in(id), id, owner: self.lease.worker_id, epoch, seq }
     }
 
     pub(crate) fn drives(&self, id: Uuid) -> bool {

@@ -7,7 +7,7 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::base::build;
+use crate::{base::build, record::kinds::Kinds};
 
 // What is marked is told, once for each position in which it waits.
 macro_rules! told {
@@ -98,17 +98,16 @@ update saga.instance i set waiting_on = 'worker', wake_at = saga.now(), updated_
 from again a where i.shard = a.shard and i.saga_id = a.saga_id";
 
 /// Marks what is due, or was left by these dead, and no living worker knows. Only a worker that may judge leases can say who lives: see
-/// [`crate::worker::contact`]. Round trips: 1, and 1 more where somebody has died or after a full batch. Row operations: 2 an instance (its mark,
+/// [`crate::worker::lease`]. Round trips: 1, and 1 more where somebody has died or after a full batch. Row operations: 2 an instance (its mark,
 /// its notice).
 pub(crate) async fn mark(
     connection: &mut PgConnection,
-    names: &[&str],
-    versions: &[i16],
+    known: &Kinds,
     dead: &[Uuid],
 ) -> Result<(), sqlx::Error> {
-    let mut marked = repeat(connection, MARK_DUE, names, versions, None).await?;
+    let mut marked = repeat(connection, MARK_DUE, known, None).await?;
     if !dead.is_empty() {
-        marked += repeat(connection, MARK_ORPHANS, names, versions, Some(dead)).await?;
+        marked += repeat(connection, MARK_ORPHANS, known, Some(dead)).await?;
     }
     if marked > 0 {
         tracing::warn!(marked, "instances wait for a worker that knows their version");
@@ -119,10 +118,9 @@ pub(crate) async fn mark(
 /// Makes due again what this worker knows. Round trips: 1, and 1 more after each batch of 512.
 pub(crate) async fn take_back(
     connection: &mut PgConnection,
-    names: &[&str],
-    versions: &[i16],
+    known: &Kinds,
 ) -> Result<(), sqlx::Error> {
-    let again = repeat(connection, TAKE_BACK, names, versions, None).await?;
+    let again = repeat(connection, TAKE_BACK, known, None).await?;
     if again > 0 {
         tracing::info!(again, "instances that waited for this version go on");
     }
@@ -133,13 +131,13 @@ pub(crate) async fn take_back(
 async fn repeat(
     connection: &mut PgConnection,
     statement: &'static str,
-    names: &[&str],
-    versions: &[i16],
+    known: &Kinds,
     owners: Option<&[Uuid]>,
 ) -> Result<u64, sqlx::Error> {
     let mut all = 0;
     loop {
-        let mut asked = sqlx::query(statement).bind(names).bind(versions).bind(build::made_at());
+        let mut asked =
+            sqlx::query(statement).bind(&known.names).bind(&known.versions).bind(build::made_at());
         if let Some(owners) = owners {
             asked = asked.bind(owners);
         }

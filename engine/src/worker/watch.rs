@@ -14,6 +14,7 @@ use crate::{
     base::status::Status,
     database::{all_in_time, in_time},
     instance::upcast::Unreadable,
+    record::kinds::Kinds,
     store::{
         self,
         family::write_own,
@@ -29,11 +30,10 @@ use crate::{
 pub(crate) async fn look(
     shift: &Arc<Shift>,
     connection: &mut PgConnection,
-    names: &[&str],
-    versions: &[i16],
+    known: &Kinds,
 ) -> Result<(), sqlx::Error> {
     let due: Vec<Watched> =
-        sqlx::query_as(DUE).bind(names).bind(versions).fetch_all(connection).await?;
+        sqlx::query_as(DUE).bind(&known.names).bind(&known.versions).fetch_all(connection).await?;
     for watched in due {
         let shift = shift.clone();
         shift.clone().beside(async move {

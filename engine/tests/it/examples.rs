@@ -34,7 +34,10 @@ pub(crate) async fn run(name: &str) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let source = [folder.join(format!("{name}.rs")), folder.join(name).join("main.rs")];
     let source = source.iter().find(|path| path.exists()).expect("the example is there");
-    assert!(changed(&program) >= changed(source), "build it: cargo build --example {name}");
+    assert!(
+        changed(&program) >= changed(source),
+        "build it: cargo build -p stepwise-engine --example {name}"
+    );
     let database = Database::fresh(&[]).await;
     let ran = Command::new(program).env("DATABASE_URL", database.url()).output();
     let ran = ran.expect("it can be run");

@@ -7,7 +7,9 @@ pub mod verify_email;
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::{Engine, Gate, Saga as _, testing};
+#[cfg(feature = "testing")]
+use stepwise_engine::testing;
+use stepwise_engine::{Engine, Gate, Saga as _};
 
 use crate::shop::Shop;
 
@@ -47,6 +49,7 @@ pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
 ///
 /// # Panics
 /// When a saga has faults, each in words.
+#[cfg(feature = "testing")]
 pub fn explore() {
     testing::explore::<place_order::PlaceOrder>().assert_sound();
     testing::explore::<cancel_order::CancelOrder>().assert_sound();

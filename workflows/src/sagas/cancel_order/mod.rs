@@ -6,6 +6,7 @@
 //! comes, so that the cancellation is an operation of its own. Then it looks at the order: a placement may have ended for another reason,
 //! been ended by a person, or been faster.
 
+#[cfg(feature = "testing")]
 mod samples;
 pub mod steps;
 #[cfg(test)]

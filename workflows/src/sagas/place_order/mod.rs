@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: what a gateway or a table looks like ([`mod@steps`]), and everything personal (states carry ids and amounts).
 
+#[cfg(feature = "testing")]
 mod samples;
 pub mod steps;
 #[cfg(test)]
