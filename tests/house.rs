@@ -22,14 +22,10 @@ use stepwise_workflows::{
     },
     inventory::commands::{Item, set_inventory_quantity},
     money::{Currency, Money},
-    order::{
-        cancel::CancelOrder,
-        commands::{Cancellation, Placed, cancel_order, place_order},
-        get_order,
-        place::PlaceOrder,
-    },
+    order::{cancel::CancelOrder, get_order, place::PlaceOrder},
     payment::gateway::MethodToken,
     product::{CreateProduct, activate_product, create_product},
+    sagas::commands::{CancelOrderError, Cancellation, Placed, cancel_order, place_order},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -246,11 +242,7 @@ impl House {
     }
 
     /// Asks to cancel, as the customer.
-    pub async fn cancel(
-        &self,
-        buyer: Buyer,
-        order: Uuid,
-    ) -> Result<Uuid, stepwise_workflows::order::commands::CancelOrderError> {
+    pub async fn cancel(&self, buyer: Buyer, order: Uuid) -> Result<Uuid, CancelOrderError> {
         let mut tx = self.pool().begin().await?;
         let command = CancelOrder {
             order_id: order,

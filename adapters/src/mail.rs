@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use stepwise_workflows::mail::{Mail, MailError, Mailer};
+use stepwise_workflows::shop::mail::{Mail, MailError, Mailer};
 
 /// Writes each mail to a file of its own (mode 0600), named by the hash of its key. Sending the
 /// same mail again writes the same file.

@@ -6,7 +6,7 @@ use rand::RngExt as _;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
 use stepwise_engine::{Status, WaitingOn, testing::Seed};
 use stepwise_tests::House;
-use stepwise_workflows::order::{cancel::CancelOrderRefusal, commands::CancelOrderError};
+use stepwise_workflows::{order::cancel::CancelOrderRefusal, sagas::commands::CancelOrderError};
 
 const PATIENCE: Duration = Duration::from_millis(900);
 

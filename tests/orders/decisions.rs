@@ -14,17 +14,15 @@ use stepwise_engine::{
 use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
     cart::{AddItem, add_item},
-    order::{
-        cancel::{self, CancelOrderRefusal, Cancelling},
-        commands::CancelOrderError,
-    },
-    payment::{
-        gateway::{GatewayEvent, GatewayEventKind, Reference},
-        webhook::{self, Reception},
-    },
+    order::cancel::{self, CancelOrderRefusal, Cancelling},
+    payment::gateway::{GatewayEvent, GatewayEventKind, Reference},
     sagas::{
         cancel_order::{self, CancelOrder},
-        place_order::APPROVAL,
+        commands::CancelOrderError,
+        place_order::{
+            APPROVAL,
+            webhook::{self, Reception},
+        },
     },
 };
 use uuid::Uuid;

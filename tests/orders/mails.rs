@@ -10,10 +10,8 @@ use stepwise_engine::{
 use stepwise_tests::House;
 use stepwise_workflows::{
     Shop,
-    customer::register::{
-        RegisterCustomer, VerifyRefusal, prepare, register, verify_customer_email,
-    },
-    sagas::verify_email::{self, VerifyEmail},
+    customer::register::{RegisterCustomer, VerifyRefusal, prepare, verify_customer_email},
+    sagas::verify_email::{self, VerifyEmail, start::register},
 };
 use uuid::Uuid;
 

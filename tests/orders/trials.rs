@@ -20,13 +20,10 @@ use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
     cart::{AddItem, add_item},
-    order::{
-        cancel,
-        commands::{Placed, cancel_order, place_order},
-        place,
-    },
+    order::{cancel, place},
     sagas::{
         cancel_order::{self, CancelOrder},
+        commands::{Placed, cancel_order, place_order},
         place_order::{self, PlaceOrder, Signal},
     },
     seed,

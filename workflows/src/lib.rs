@@ -5,6 +5,9 @@
 //! saga it starts and the caller's idempotency record are one commit. A refusal is a value of the
 //! command's own error enum; `Database` in it is a surprise.
 //!
+//! `sagas` stands above the aggregates and uses them: the long-running processes, and the commands
+//! that start them or send them a signal. No aggregate knows a saga.
+//!
 //! All row locks are taken in one order, everywhere:
 //! customer < cart < order < payment < inventory (by product, then variant) < saga instance.
 //! A customer's row is locked `for share` by each of that customer's commands, and `for update`
@@ -23,12 +26,10 @@
 pub mod cart;
 pub mod category;
 pub mod cloud_event;
-pub mod config;
 pub mod customer;
 pub mod events;
 pub mod integration;
 pub mod inventory;
-pub mod mail;
 pub mod migrations;
 pub mod money;
 pub mod order;
@@ -42,6 +43,5 @@ pub mod shop;
 mod testing;
 pub mod text;
 
-pub use config::Config;
 pub use migrations::migrate;
-pub use shop::Shop;
+pub use shop::{Shop, config::Config};

@@ -9,15 +9,17 @@ use stepwise_engine::testing::Database;
 use uuid::Uuid;
 
 use crate::{
-    config::Config,
-    mail::{Mail, MailError, Mailer},
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
         PaymentGateway, Reference, Refund, Trouble,
     },
     privacy::{CustomerKey, KeyStore, KeyStoreError},
-    shop::Shop,
+    shop::{
+        Shop,
+        config::Config,
+        mail::{Mail, MailError, Mailer},
+    },
 };
 
 /// A database with the engine's and the shop's tables.

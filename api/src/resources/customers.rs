@@ -6,10 +6,12 @@ use poem_openapi::{Object, OpenApi};
 use stepwise_workflows::{
     cart::{self, MergeRefusal},
     customer::{
-        self, CustomerView, InvalidPassword, PoolError, attempts,
-        register::{self, RegisterError, RegisterRefusal, VerifyRefusal},
+        self, CustomerView, attempts,
+        register::{self, RegisterRefusal, VerifyRefusal},
         session::{self, LogInRefusal, LoggedIn},
     },
+    sagas::verify_email::start::{self, RegisterError},
+    shop::password::{InvalidPassword, PoolError},
 };
 use uuid::Uuid;
 
@@ -117,7 +119,7 @@ impl Customers {
         let prepared = prepared.map_err(|refusal| not_registered(refusal.into()))?;
         by.door
             .command(ask, async |tx| {
-                let registering = register::register(shop, engine, tx, prepared);
+                let registering = start::register(shop, engine, tx, prepared);
                 let (customer, mail) = registering.await.map_err(not_registered)?;
                 let customer_id = customer.customer_id;
                 let reply = Created::new(&CustomerShape::from(customer));

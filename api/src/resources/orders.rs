@@ -12,10 +12,12 @@ use stepwise_workflows::{
     order::{
         self, Address, OrderView, PaymentSummary, ReadOrderError,
         cancel::{self, CancelOrderRefusal},
-        commands::{self, CancelOrderError, Cancellation, PlaceOrderError, Placed},
         place::{self, Missing, PlaceOrderRefusal},
     },
-    sagas,
+    sagas::{
+        self,
+        commands::{self, CancelOrderError, Cancellation, PlaceOrderError, Placed},
+    },
 };
 use uuid::Uuid;
 

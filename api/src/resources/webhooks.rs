@@ -10,7 +10,7 @@ use poem_openapi::{
     types::Type,
 };
 use stepwise_adapters::gateway::webhook::{self, SIGNATURE_HEADER, WebhookRefusal};
-use stepwise_workflows::payment::webhook::{Reception, receive};
+use stepwise_workflows::sagas::place_order::webhook::{Reception, receive};
 
 use super::{Group, shapes::not_signalled};
 use crate::door::{

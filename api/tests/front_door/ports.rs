@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard};
 
 use stepwise_workflows::{
-    mail::{Mail, MailError, Mailer},
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
         PaymentGateway, Reference, Refund, Trouble,
     },
+    shop::mail::{Mail, MailError, Mailer},
 };
 use uuid::Uuid;
 

@@ -7,10 +7,9 @@ use uuid::Uuid;
 
 use super::is_active;
 use crate::{
-    config::Config,
     events::{self, DomainEvent, Sealed},
     privacy::KeyStoreError,
-    shop::Shop,
+    shop::{Shop, config::Config},
     text::{self, BadField},
 };
 

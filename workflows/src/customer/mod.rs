@@ -11,7 +11,6 @@ pub mod address;
 pub mod attempts;
 pub mod email;
 pub mod method;
-mod password;
 pub mod register;
 pub mod session;
 pub mod verification;
@@ -22,8 +21,6 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
-
-pub use password::{InvalidPassword, Password, PasswordPool, PoolError};
 
 /// A customer as they see themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]

@@ -1,21 +1,20 @@
 //! registerCustomer and verifyCustomerEmail.
 //!
-//! A registration is [`register`]: the account, and the saga that sends the verification mail, in one transaction. Its half that only
-//! touches the shop's tables is [`register_customer`].
+//! [`register_customer`] only opens the account. The command that also starts the saga of the verification mail is
+//! [`crate::sagas::verify_email::start::register`].
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use stepwise_engine::{Engine, Start, StartError, Started};
 use uuid::Uuid;
 
-use super::{
-    CustomerView, InvalidPassword, Password, PoolError, Token, email, token_hash, verification,
-};
+use super::{CustomerView, Token, email, token_hash, verification};
 use crate::{
     events::{self, DomainEvent, Sealed},
     privacy::KeyStoreError,
-    sagas::verify_email::VerifyEmail,
-    shop::Shop,
+    shop::{
+        Shop,
+        password::{InvalidPassword, Password, PoolError},
+    },
     text::{self, BadField},
 };
 
@@ -65,30 +64,6 @@ pub enum RegisterRefusal {
     /// A surprise.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-}
-
-/// Why a registration failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
-    /// The command is refused.
-    #[error(transparent)]
-    Refused(#[from] RegisterRefusal),
-    /// A surprise of the engine.
-    #[error(transparent)]
-    Start(#[from] StartError),
-}
-
-/// Opens an account, unverified, and starts the saga that sends the verification mail; hand it over after the commit. 4 round trips.
-pub async fn register(
-    shop: &Shop,
-    engine: &Engine,
-    tx: &mut PgConnection,
-    prepared: Prepared,
-) -> Result<(CustomerView, Started), RegisterError> {
-    let customer = register_customer(shop, tx, prepared).await?.customer;
-    let id = customer.customer_id;
-    let saga = engine.start::<VerifyEmail>(tx, Start::new(id.to_string(), id)).await?;
-    Ok((customer, saga))
 }
 
 /// A registration that is acceptable, with its password hashed.

@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{PoolError, Token, email, token_hash};
-use crate::shop::Shop;
+use super::{Token, email, token_hash};
+use crate::shop::{Shop, password::PoolError};
 
 /// A new session.
 #[derive(Debug, Clone)]

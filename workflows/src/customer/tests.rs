@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     payment::gateway::MethodToken,
+    shop::password::InvalidPassword,
     testing::{database, pass, shop, story},
 };
 

@@ -12,7 +12,10 @@ use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::Token;
-use crate::{config::Config, mail::Mail, privacy::CustomerKey};
+use crate::{
+    privacy::CustomerKey,
+    shop::{config::Config, mail::Mail},
+};
 
 /// The token that proves a customer's address.
 ///

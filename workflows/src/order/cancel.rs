@@ -17,7 +17,7 @@ use crate::{
         self, Notification, OrderCancelledNotification, Publication, RefundProcessedNotification,
     },
     money::Money,
-    payment::{PaymentState, gateway::Reference, store as payment},
+    payment::{PaymentState, gateway::Reference},
     privacy::KeyStoreError,
     shop::Shop,
     text::{self, BadField},
@@ -295,7 +295,7 @@ pub async fn refunded(
         PaymentState::Captured | PaymentState::PartiallyRefunded => PaymentState::Refunded,
         _ => return Ok(false),
     };
-    payment::given_back(tx, &order, state, refund).await?;
+    given_back(tx, &order, state, refund).await?;
     let (customer_id, refund_id) = (order.customer_id, refund.refund_id.clone());
     let told = DomainEvent::PaymentRefunded {
         payment_id: order.payment_id,
@@ -325,4 +325,39 @@ pub async fn refunded(
         .map(|(notification, sequence)| Publication { subject: order_id, sequence, notification });
     integration::publish(tx, &publications.collect::<Vec<_>>()).await?;
     Ok(true)
+}
+
+/// Settles the void or refund of a cancelled order; the caller holds order and payment. The order
+/// counts the two notifications that follow. 1 round trip, 3 row operations.
+async fn given_back(
+    tx: &mut PgConnection,
+    order: &LockedOrder,
+    state: PaymentState,
+    refund: &Refunded,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        r#"-- payment: given back
+        with told as (
+            update shop."order" set published_count = published_count + 2,
+                updated_at = saga.now()
+            where order_id = $1
+        ), moved as (
+            update shop.payment_transaction
+            set state = 'succeeded', reference = $5, key = $6, settled_at = saga.now()
+            where payment_id = $2 and kind in ('void', 'refund') and settled_at is null
+        )
+        update shop.payment set state = $3, event_count = event_count + 1,
+            refunded_amount = refunded_amount + case when $3 = 'refunded' then $4 else 0 end,
+            updated_at = saga.now()
+        where payment_id = $2"#,
+    )
+    .bind(order.order_id)
+    .bind(order.payment_id)
+    .bind(state.as_str())
+    .bind(refund.amount.amount())
+    .bind(&refund.refund_id)
+    .bind(&refund.key)
+    .execute(tx)
+    .await?;
+    Ok(())
 }

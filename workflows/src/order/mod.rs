@@ -9,7 +9,6 @@
 //! [`place`] (begin, complete, release) and [`cancel`] (begin, refunded).
 
 pub mod cancel;
-pub mod commands;
 mod number;
 pub mod place;
 pub mod pricing;

@@ -1,6 +1,6 @@
 //! What an order costs: `subtotal`, shipping and the tax of the state it goes to.
 
-use crate::{config::Config, money::Money};
+use crate::{money::Money, shop::config::Config};
 
 /// The parts of an order's price and their sum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

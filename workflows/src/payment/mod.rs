@@ -6,7 +6,6 @@
 
 pub mod gateway;
 pub mod store;
-pub mod webhook;
 
 use std::{fmt, str::FromStr};
 

@@ -1,6 +1,8 @@
-//! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done.
+//! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done. The commands that start
+//! sagas and send them signals are here too, since they use both the aggregates and the sagas.
 
 pub mod cancel_order;
+pub mod commands;
 pub mod place_order;
 pub mod verify_email;
 

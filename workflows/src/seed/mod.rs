@@ -13,9 +13,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    customer::{InvalidPassword, Password, PoolError, Token},
+    customer::Token,
     privacy::KeyStoreError,
-    shop::Shop,
+    shop::{
+        Shop,
+        password::{InvalidPassword, Password, PoolError},
+    },
 };
 
 /// What every demo customer logs in with.

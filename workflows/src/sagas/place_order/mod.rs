@@ -13,6 +13,7 @@ mod samples;
 pub mod steps;
 #[cfg(test)]
 mod tests;
+pub mod webhook;
 
 use std::time::Duration;
 

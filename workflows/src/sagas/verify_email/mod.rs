@@ -10,6 +10,7 @@
 
 #[cfg(feature = "testing")]
 mod samples;
+pub mod start;
 pub mod steps;
 #[cfg(test)]
 mod tests;

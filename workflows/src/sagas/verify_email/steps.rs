@@ -7,7 +7,10 @@ use stepwise_engine::{Cause, Key, Outcome, StepError};
 use uuid::Uuid;
 
 use super::{Event, VerifyEmailSteps};
-use crate::{customer::verification, mail::MailError, shop::Shop};
+use crate::{
+    customer::verification,
+    shop::{Shop, mail::MailError},
+};
 
 /// Does the steps of [`super::VerifyEmail`].
 pub struct Steps {

@@ -1,11 +1,16 @@
 //! The shop that commands run in: what its owner decided, and its doors to the outside world.
 
+pub mod config;
+pub mod mail;
+pub mod password;
+
 use std::{fmt, sync::Arc};
 
-use crate::{
-    config::Config, customer::PasswordPool, mail::Mailer, payment::gateway::PaymentGateway,
-    privacy::KeyStore,
-};
+use config::Config;
+use mail::Mailer;
+use password::PasswordPool;
+
+use crate::{payment::gateway::PaymentGateway, privacy::KeyStore};
 
 /// Handed to every command. One per process, shared by reference.
 pub struct Shop {

@@ -11,14 +11,14 @@ use stepwise_engine::{
 use uuid::Uuid;
 
 use super::{
-    OrderStatus,
-    cancel::{self, CancelOrderRefusal, Cancelling},
-    place::{self, PlaceOrderRefusal, Placing},
+    cancel_order::{self, CancelOrder, GiveBack},
+    place_order::{self, Patience, PlaceOrder, Placement},
 };
 use crate::{
-    sagas::{
-        cancel_order::{self, CancelOrder, GiveBack},
-        place_order::{self, Patience, PlaceOrder, Placement},
+    order::{
+        OrderStatus,
+        cancel::{self, CancelOrderRefusal, Cancelling},
+        place::{self, PlaceOrderRefusal, Placing},
     },
     shop::Shop,
 };

@@ -8,8 +8,8 @@ use sqlx::PgConnection;
 use stepwise_engine::{Saga as _, SignalError, WaitingOn, inbox, inspect, signal};
 use uuid::Uuid;
 
-use super::gateway::{GatewayEvent, GatewayEventKind};
-use crate::sagas::place_order::{PlaceOrder, Signal};
+use super::{PlaceOrder, Signal};
+use crate::payment::gateway::{GatewayEvent, GatewayEventKind};
 
 /// What became of an event whose signature was good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

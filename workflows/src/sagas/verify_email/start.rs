@@ -1,0 +1,37 @@
+//! How the saga starts: with the registration of a customer, in one transaction.
+
+use sqlx::PgConnection;
+use stepwise_engine::{Engine, Start, StartError, Started};
+
+use super::VerifyEmail;
+use crate::{
+    customer::{
+        CustomerView,
+        register::{Prepared, RegisterRefusal, register_customer},
+    },
+    shop::Shop,
+};
+
+/// Why a registration failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The command is refused.
+    #[error(transparent)]
+    Refused(#[from] RegisterRefusal),
+    /// A surprise of the engine.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// Opens an account, unverified, and starts the saga that sends the verification mail; hand it over after the commit. 4 round trips.
+pub async fn register(
+    shop: &Shop,
+    engine: &Engine,
+    tx: &mut PgConnection,
+    prepared: Prepared,
+) -> Result<(CustomerView, Started), RegisterError> {
+    let customer = register_customer(shop, tx, prepared).await?.customer;
+    let id = customer.customer_id;
+    let saga = engine.start::<VerifyEmail>(tx, Start::new(id.to_string(), id)).await?;
+    Ok((customer, saga))
+}
