@@ -160,13 +160,29 @@ fn every_link_of_the_documents_leads_somewhere() {
     for (name, text) in sources(&[".md"]) {
         let folder = root().join(&name).parent().expect("a file lies in a folder").to_owned();
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let path = target.split('#').next().unwrap_or_default();
-            if !path.is_empty() && !path.contains("://") && !folder.join(path).exists() {
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            if path.contains("://") {
+                continue;
+            }
+            let page = if path.is_empty() { root().join(&name) } else { folder.join(path) };
+            let leads = heading.is_empty()
+                || std::fs::read_to_string(&page).is_ok_and(|page| has_heading(&page, heading));
+            if !page.exists() || !leads {
                 broken.push(format!("{name}: {target}"));
             }
         }
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Has the page a heading that a link names so? Lower case, blanks are hyphens, other signs are left out.
+fn has_heading(page: &str, link: &str) -> bool {
+    let named = |heading: &str| {
+        let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect::<String>()
+    };
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings.into_iter().any(|line| named(line.trim_start_matches('#')) == link)
 }
 
 /// A path of one machine, or the host of a package registry: what only works where it was written.
