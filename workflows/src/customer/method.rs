@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::is_active;
@@ -14,9 +14,9 @@ use crate::{
 /// The command.
 #[derive(Debug, Clone)]
 pub struct AddPaymentMethod {
-    /// Whose method.
+    /// The customer.
     pub customer_id: Uuid,
-    /// What the gateway gave the customer's browser for the card.
+    /// The gateway's token, which the customer's browser got for the card.
     pub token: MethodToken,
     /// Such as `visa`: lower-case letters, digits and `_`, at most 32.
     pub brand: String,
@@ -124,6 +124,21 @@ pub async fn list_payment_methods(
     .bind(customer_id)
     .fetch_all(connection)
     .await
+}
+
+/// The gateway's token of a payment method; `None`: there is no such method, or it was removed. 1 round trip.
+pub(crate) async fn token(
+    db: impl PgExecutor<'_>,
+    payment_method_id: Uuid,
+) -> Result<Option<MethodToken>, sqlx::Error> {
+    let token: Option<String> = sqlx::query_scalar(
+        "-- payment method: token
+        select token from shop.payment_method where payment_method_id = $1 and removed_at is null",
+    )
+    .bind(payment_method_id)
+    .fetch_optional(db)
+    .await?;
+    Ok(token.map(MethodToken))
 }
 
 /// Removes a payment method; a payment that was made with it stays as it is. 2 round trips.

@@ -1,16 +1,19 @@
 //! Cancelling an order and giving its money back.
 //!
-//! Two ways lead here, both decided under the lock of the order's row by the command that starts the saga. A placed order is
-//! cancelled and its stock freed at once: that is the pivot, the saga only goes forward, until the money is back or a person is needed.
-//! An order that is still being placed is cancelled by its placement, which unwinds; the saga waits for the placement's end, however it
-//! comes, so that the cancellation is an operation of its own. Then it looks at the order: a placement may have ended for another reason,
-//! been ended by a person, or been faster.
+//! The command that starts the saga decides under the lock of the order's row which way it takes:
+//! - A placed order is cancelled and its stock released at once, by the command. That is the pivot: the saga only goes forward, until the money is
+//!   back or an operator is needed.
+//! - An order that is still being placed is cancelled by its placement, which unwinds. The saga waits for the placement's end, so that the
+//!   cancellation is an operation of its own. Then it looks at the order, because the placement may have failed for another reason, been ended by an
+//!   operator, or been placed before the signal came.
 
 #[cfg(feature = "testing")]
 mod samples;
 pub mod steps;
 #[cfg(test)]
 mod tests;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,8 +22,14 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use super::place_order::{KEY_LIFETIME, TELL_AFTER};
 use crate::{money::Money, payment::gateway::Reference};
+
+/// How long the gateway knows a key of ours. Under a key it knows, the same call acts once; later a repeated call could act a second time. So
+/// giving money back is tried for as long as that, and then a person decides.
+const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+
+/// Operators are told of money that could not be given back for so long.
+const TELL_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The definition.
 pub struct CancelOrder;
@@ -36,7 +45,7 @@ pub enum Input {
     PlacementUnwinds(Uuid),
 }
 
-/// Whose money, by which reference.
+/// The order whose money is given back, and the reference for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GiveBack {
     /// The cancelled order.
@@ -47,12 +56,12 @@ pub struct GiveBack {
     pub captured: bool,
 }
 
-/// What it waits for.
+/// Its states, named after what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// The gateway gives the money back.
     GivingBack(Money, GiveBack),
-    /// It is told that the money is back.
+    /// The returned money is recorded and published.
     Recording(Uuid),
     /// The placement is to end.
     AwaitingUnwind(Uuid),
@@ -64,12 +73,12 @@ pub enum State {
     Cancelled(Uuid),
 }
 
-/// What can happen.
+/// The events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The money is back: how much, under which reference of the gateway and which key of ours.
     GivenBack(Money, String, String),
-    /// It had been taken meanwhile: only a refund brings it back.
+    /// The money had been taken meanwhile: only a refund brings it back.
     Captured,
     /// The notifications are written.
     Recorded,
@@ -90,16 +99,16 @@ pub enum Event {
 }
 
 steps! {
-    /// What it does. From the cancellation on it only goes forward.
+    /// The steps. From the cancellation on it only goes forward.
     #[derive(PartialEq, Eq)]
     pub enum Step done by CancelOrderSteps -> Event, undone for Reason {
-        /// Look what became of an order whose placement has ended; end one that was left `placing`, which nobody takes back.
+        /// Look at the order after its placement has ended. End it if it was left `placing`, because nothing else would.
         Look(order: Uuid) => tx(look).no_undo(),
         /// Cancel the order that was placed all the same, and free its stock.
         Cancel(order: Uuid) => tx(cancel).pivot(),
-        /// Release what is reserved. A void repeats itself.
+        /// Release the reserved money. A repeated void has the same result.
         Void(amount: Money, back: GiveBack) => call(void, moving("void", amount)).repeatable().no_undo(),
-        /// Give back what was taken. A refund acts once per key.
+        /// Give back the money that was taken. A refund acts once per key.
         Refund(amount: Money, back: GiveBack) => call(refund, moving("refund", amount)).repeatable().no_undo(),
         /// Record and publish that the money is back.
         RecordRefund {
@@ -113,7 +122,7 @@ steps! {
             key: String,
         } => tx(record_refund).no_undo(),
     }
-    /// What the command has done in the transaction that starts the saga, unless the order was being placed then.
+    /// The step that the command has done in the transaction that starts the saga, unless the order was being placed then.
     #[derive(PartialEq, Eq)]
     pub enum CallerStep done by the caller {
         /// The placed order is cancelled and its stock freed.
@@ -144,7 +153,7 @@ impl From<CalledOff<Step>> for Reason {
 }
 
 signals! {
-    /// What others tell it.
+    /// The signals.
     pub enum Signal as Event {
         /// The placement has ended, in whatever way.
         PlacementEnded => refuse,

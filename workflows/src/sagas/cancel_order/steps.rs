@@ -49,7 +49,7 @@ impl GiveBack {
 
 impl CancelOrderSteps for Steps {
     async fn look(&self, tx: &mut PgConnection, order: &Uuid) -> Result<Event, StepError> {
-        let voided = place_order::steps::voided(tx, *order).await?;
+        let voided = place_order::voided::voided(tx, *order).await?;
         match cancel::after_placement(tx, *order, voided.as_ref()).await? {
             Some(AfterPlacement::Cancelled) => Ok(Event::OrderCancelled),
             Some(AfterPlacement::Failed) => Ok(Event::OrderFailed),

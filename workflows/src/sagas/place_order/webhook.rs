@@ -1,7 +1,8 @@
-//! What the gateway tells us on its own: a hint that something is to be asked for, never the last word.
+//! Events that the gateway sends on its own: hints to ask the gateway, never the last word.
 //!
-//! The common one, an echo of a confirm that was answered anyway, costs one read. Only a placement that waits for its customer's
-//! approval, or is held by a person, is signalled, once per event id, and asks the gateway itself. What does not fit our books is parked for a person.
+//! The most common event is the echo of a confirm that was answered anyway; it costs one read. Only a placement that waits for its customer's
+//! approval, or for an operator, gets a signal, once per event id, and then asks the gateway itself. An event that does not fit our books is kept for
+//! an operator.
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
@@ -11,23 +12,23 @@ use uuid::Uuid;
 use super::{PlaceOrder, Signal};
 use crate::payment::gateway::{GatewayEvent, GatewayEventKind};
 
-/// What became of an event whose signature was good.
+/// The result of an event whose signature is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reception {
-    /// The placement was told.
+    /// The placement got a signal.
     Signalled,
-    /// It says nothing that is not known, or a copy of it was received before.
+    /// The event says nothing new, or a copy of it was received before.
     Nothing,
-    /// It is about a payment that we do not know, or about another amount: kept for a person.
+    /// The event is about an unknown payment or another amount: it is kept for an operator.
     Parked(Misfit),
 }
 
 /// How an event does not fit our books.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misfit {
-    /// No order of ours.
+    /// The order is unknown.
     UnknownPayment,
-    /// The order is known, its amount is another.
+    /// The order is known, but its amount is another one.
     OtherAmount,
 }
 
@@ -83,7 +84,7 @@ async fn tell(
     order: Uuid,
 ) -> Result<Reception, SignalError> {
     let placement = inspect::latest_about(tx, PlaceOrder::NAME, &order.to_string()).await?;
-    // One that a person holds keeps the signal; anything else gets its answer by itself, or asks for it.
+    // A placement that waits for an operator keeps the signal. In any other state it gets the gateway's answer by itself, or asks for it.
     let waits = |on| matches!(on, Some(WaitingOn::Signal | WaitingOn::Operator));
     let Some(placement) = placement.filter(|placement| waits(placement.waiting_on)) else {
         return Ok(Reception::Nothing);

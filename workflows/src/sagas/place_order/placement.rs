@@ -1,0 +1,144 @@
+//! The stored data of a placement: ids, amounts and the gateway's references. Nothing here is personal.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use stepwise_engine::{CalledOff, Terms};
+use uuid::Uuid;
+
+use super::Step;
+use crate::{
+    money::Money,
+    payment::{PaymentFailure, gateway::Reference},
+};
+
+/// The order that is being placed, and how it is paid: the input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The order, `placing`.
+    pub order: Uuid,
+    /// The customer's payment method.
+    pub payment_method: Uuid,
+    /// The order's total.
+    pub amount: Money,
+    /// How long the gateway is tried, as it was configured when the order came.
+    #[serde(default, skip_serializing_if = "Patience::is_usual")]
+    pub patience: Patience,
+}
+
+impl Placement {
+    /// The terms of Create.
+    pub(super) fn opening(&self) -> Terms {
+        Terms { within: self.patience.time(), ..Terms::effect("authorization-reference") }
+    }
+
+    /// The terms of Confirm.
+    pub(super) fn reserving(&self) -> Terms {
+        let terms = Terms::effect(AUTHORIZATION).amount(self.amount);
+        Terms { within: self.patience.time(), ..terms }
+    }
+
+    /// The terms of Ask.
+    pub(super) fn asking(&self) -> Terms {
+        Terms { within: self.patience.time(), ..Terms::new() }
+    }
+}
+
+/// The kind of the effect that reserves money.
+pub(super) const AUTHORIZATION: &str = "authorization";
+
+/// How long each call of the gateway is tried before the placement is given up, in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Patience(u64);
+
+impl Default for Patience {
+    /// Half an hour. Placements that were stored without a patience have it, too.
+    fn default() -> Self {
+        Self(30 * 60)
+    }
+}
+
+impl From<Duration> for Patience {
+    fn from(time: Duration) -> Self {
+        Self(time.as_secs().max(1))
+    }
+}
+
+impl Patience {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn time(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
+/// The states, named after what the saga waits for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum State {
+    /// The gateway opens an authorization.
+    Creating(Placement),
+    /// The gateway reserves the money.
+    Confirming(Placement, Reference),
+    /// The customer approves.
+    AwaitingApproval {
+        /// The order that is being placed.
+        placement: Placement,
+        /// The authorization.
+        reference: Reference,
+        /// Where the customer approves.
+        url: String,
+        /// Until when the gateway waits.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// The order is made `pending`.
+    Placing(Placement, Reference),
+    /// The end.
+    Placed(Uuid),
+}
+
+/// The events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// The authorization is open.
+    Created(Reference),
+    /// The money is reserved, under this key of ours.
+    Confirmed(String),
+    /// The payment is refused, for good.
+    Refused(PaymentFailure),
+    /// The customer must approve.
+    ApprovalRequired {
+        /// Where.
+        url: String,
+        /// Until when the gateway waits.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// The authorization was cancelled at the gateway.
+    Voided,
+    /// The gateway says (webhook) that the authorization has changed: ask.
+    GatewayReported,
+    /// Nobody approved in time.
+    ApprovalExpired,
+    /// The customer cancels.
+    CancelRequested,
+    /// The order is `pending`.
+    OrderPlaced,
+}
+
+/// Why the order is not placed after all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The payment failed: the order ends `failed`.
+    PaymentFailed(PaymentFailure),
+    /// The customer cancelled: the order ends `cancelled`.
+    Cancelled,
+}
+
+impl From<CalledOff<Step>> for Reason {
+    fn from(_: CalledOff<Step>) -> Self {
+        Self::PaymentFailed(PaymentFailure::GatewayError)
+    }
+}
