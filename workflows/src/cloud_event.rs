@@ -30,7 +30,7 @@ pub struct CloudEvent {
     pub id: Uuid,
     /// `/stepwise/<service>`.
     pub source: String,
-    /// What happened, versioned.
+    /// The kind of event, versioned.
     #[serde(rename = "type")]
     pub kind: String,
     /// The id of what it is about.
@@ -44,10 +44,10 @@ pub struct CloudEvent {
     pub dataschema: String,
     /// 1, 2, 3 … per subject: a gap shows a loss, a repetition a copy.
     pub sequence: i64,
-    /// What all events of one process have in common.
+    /// The id that all events of one process have in common.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlationid: Option<String>,
-    /// What led to this one.
+    /// The id of the event that led to this one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub causationid: Option<String>,
     /// W3C trace context.

@@ -59,7 +59,7 @@ pub enum KeyStoreError {
     /// This store never held the customer's key: it is another installation's store, or an old copy.
     #[error("the key of customer {0} is missing in this key store; restore the store's backup")]
     Missing(Uuid),
-    /// What is stored does not open or contradicts itself: a person must look.
+    /// The stored data cannot be opened or contradicts itself. An operator must look at it.
     #[error("the key store is damaged: {0}")]
     Damaged(&'static str),
     /// The storage failed; try again.

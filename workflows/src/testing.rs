@@ -1,4 +1,4 @@
-//! What the shop's own tests share: a database, doors that need no outside world, a few rows.
+//! Shared by the shop's own tests: a database, doors that need no outside world, a few rows.
 
 use std::{collections::HashMap, sync::Arc, sync::Mutex};
 
@@ -141,7 +141,7 @@ pub(crate) async fn product(connection: &mut PgConnection, cents: i64, on_hand: 
     product_id
 }
 
-/// What is on hand, reserved, and held by reservations, of a product without variants.
+/// The quantities on hand, reserved, and held by reservations, of a product without variants.
 pub(crate) async fn stock(connection: &mut PgConnection, product_id: Uuid) -> (i32, i32, i64) {
     sqlx::query_as(
         "-- test: stock

@@ -29,7 +29,7 @@ pub enum BadText {
 pub struct BadField {
     /// The field's name in the catalogue, such as `firstName`.
     pub field: &'static str,
-    /// What is wrong.
+    /// The problem.
     pub problem: BadText,
 }
 

@@ -16,7 +16,7 @@ use crate::{
 pub struct AddItem {
     /// The customer, or the guest.
     pub customer_id: Uuid,
-    /// What to put in.
+    /// The item.
     pub product_id: Uuid,
     /// Which variant; needed where the product has some, and only there.
     pub variant_id: Option<Uuid>,
@@ -24,7 +24,7 @@ pub struct AddItem {
     pub quantity: i32,
 }
 
-/// What was put in.
+/// The result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AddedItem {
     /// The cart with it.

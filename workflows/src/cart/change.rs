@@ -29,7 +29,7 @@ pub struct ItemOf {
 /// Why a cart was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeCartRefusal {
-    /// Unknown, or somebody else's.
+    /// It is unknown or belongs to another customer.
     #[error("there is no such cart")]
     CartNotFound,
     /// Not in this cart; restoring: not removed in the last ten minutes.

@@ -8,7 +8,7 @@ use crate::customer::{Token, token_hash};
 /// A new guest with an empty cart.
 #[derive(Debug, Clone)]
 pub struct Guest {
-    /// What guests are called in cart commands and events; no customer has it.
+    /// The customer id of guests in cart commands and events; no customer has it.
     pub customer_id: Uuid,
     /// The cart.
     pub cart_id: Uuid,
@@ -34,7 +34,7 @@ pub async fn create_guest_cart(tx: &mut PgConnection) -> Result<Guest, sqlx::Err
     Ok(guest)
 }
 
-/// Whose guest cart the token opens: the guest's customer id. `None`: nobody's, or it was merged.
+/// The guest whose cart the token opens, as a customer id. `None`: there is none, or the cart was merged.
 pub async fn guest_of_token(
     connection: &mut PgConnection,
     token: &str,

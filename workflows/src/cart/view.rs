@@ -15,11 +15,11 @@ use crate::{money::Money, shop::Shop};
 pub struct CartView {
     /// The cart.
     pub cart_id: Uuid,
-    /// Whose it is; a guest's id for a guest.
+    /// The customer; a guest's id for a guest.
     pub customer_id: Uuid,
-    /// What lies in it, in the order it was put in.
+    /// The items, in the order in which they were put in.
     pub items: Vec<CartItemView>,
-    /// What was removed and can be taken back.
+    /// The items that were removed and can be restored.
     pub removed_items: Vec<RemovedItemView>,
     /// The sum of the quantities.
     pub item_count: i32,
@@ -50,11 +50,11 @@ pub struct CartItemView {
     pub name: String,
     /// How many.
     pub quantity: i32,
-    /// What one costs now.
+    /// The price of one now.
     pub unit_price: Money,
-    /// What one cost when it was put in.
+    /// The price of one when it was put in.
     pub price_when_added: Money,
-    /// What all of them cost now.
+    /// The price of all of them now.
     pub line_total: Money,
     /// How many can be had now; 0 where the product is not sold any more.
     pub available: i32,

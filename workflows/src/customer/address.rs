@@ -16,7 +16,7 @@ use crate::{
 /// The command.
 #[derive(Clone)]
 pub struct AddShippingAddress {
-    /// Whose address.
+    /// The customer.
     pub customer_id: Uuid,
     /// Street and number, at most 200 characters.
     pub street: String,
@@ -28,7 +28,7 @@ pub struct AddShippingAddress {
     pub postal_code: String,
     /// Country code, such as `US`.
     pub country: String,
-    /// Who receives it, at most 200 characters.
+    /// The recipient, at most 200 characters.
     pub recipient_name: String,
 }
 
@@ -38,7 +38,7 @@ pub struct AddShippingAddress {
 pub struct AddressView {
     /// The address.
     pub address_id: Uuid,
-    /// Who receives it.
+    /// The recipient.
     pub recipient_name: String,
     /// Street and number.
     pub street: String,

@@ -16,7 +16,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 /// How many tries at one account from networks that are not known slow all of these down.
 const TRIES_OF_STRANGERS: i32 = 20;
 
-/// What is counted together: keyed hashes, so that no address of a person is stored.
+/// The keys under which attempts are counted. They are keyed hashes, so that no address of a person is stored.
 #[derive(Debug, Clone, Copy)]
 pub struct Scopes {
     /// This account tried from this network or device.

@@ -91,7 +91,7 @@ impl Token {
         &self.0
     }
 
-    /// What is kept of it.
+    /// Its hash, which is all that is stored of it.
     pub fn hash(&self) -> Vec<u8> {
         token_hash(&self.0)
     }

@@ -13,7 +13,7 @@ use crate::shop::{Shop, password::PoolError};
 /// A new session.
 #[derive(Debug, Clone)]
 pub struct LoggedIn {
-    /// Whose.
+    /// The customer.
     pub customer_id: Uuid,
     /// Opens the account until it expires or is revoked.
     pub token: Token,
@@ -21,7 +21,7 @@ pub struct LoggedIn {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Why nobody was let in. Which of address and password was wrong is not told.
+/// Why a log-in was refused. It does not tell which of address and password was wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum LogInRefusal {
     /// No such account, or not its password.
@@ -35,11 +35,11 @@ pub enum LogInRefusal {
     Database(#[from] sqlx::Error),
 }
 
-/// What is known about an email address that somebody wants to log in with.
+/// The account of an email address with which somebody wants to log in, if there is one.
 #[derive(Debug)]
 pub struct Account {
     known: Option<(Uuid, String)>,
-    /// Whoever asks has a token of an earlier session of this account.
+    /// The client has a token of an earlier session of this account.
     pub is_own_device: bool,
 }
 
@@ -125,7 +125,7 @@ pub async fn end(tx: &mut PgConnection, token_hash: &[u8]) -> Result<bool, sqlx:
     Ok(ended.rows_affected() == 1)
 }
 
-/// What a session token is good for.
+/// The session that a token belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
     /// It belongs to this customer.

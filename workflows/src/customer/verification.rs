@@ -38,7 +38,7 @@ pub(crate) struct Recipient {
     now: DateTime<Utc>,
 }
 
-/// Who is to get the mail; `None`: the address is proved, or the customer is being erased. Round trips: 1.
+/// The recipient of the mail; `None`: the address is proved, or the customer is being erased. Round trips: 1.
 pub(crate) async fn recipient(
     db: impl PgExecutor<'_>,
     customer_id: Uuid,

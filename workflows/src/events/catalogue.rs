@@ -158,7 +158,7 @@ impl DomainEvent {
     }
 }
 
-/// What events happen to, and what numbers them.
+/// The aggregates, whose rows number their events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Aggregate {
     /// An account.
@@ -204,9 +204,9 @@ pub struct LineItem {
     pub name: String,
     /// How many.
     pub quantity: i32,
-    /// What one cost.
+    /// The price of one.
     pub unit_price: Money,
-    /// What all of them cost.
+    /// The price of all.
     pub line_total: Money,
 }
 

@@ -62,7 +62,7 @@ impl Sealed {
 pub struct Numbered {
     /// 1, 2, 3, … per aggregate: the counter on the aggregate's row after this event.
     pub n: i64,
-    /// What has happened.
+    /// The event.
     pub event: DomainEvent,
 }
 

@@ -15,15 +15,15 @@ use crate::{events::Sealed, money::Money};
 /// A notification with its subject and its place in the subject's sequence.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// What it is about: the order for order and payment events.
+    /// The subject: the order for order and payment events.
     pub subject: Uuid,
     /// 1, 2, 3, … per subject, without gaps.
     pub sequence: i64,
-    /// What is told.
+    /// The event.
     pub notification: Notification,
 }
 
-/// What partners are told.
+/// The events for partners.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Notification {
@@ -45,7 +45,7 @@ pub struct OrderPlacedNotification {
     pub order_id: Uuid,
     /// Its number for people.
     pub order_number: String,
-    /// Who placed it.
+    /// The customer.
     pub customer_id: Uuid,
     /// With shipping and tax.
     pub total_amount: Money,
@@ -61,11 +61,11 @@ pub struct OrderCancelledNotification {
     pub order_id: Uuid,
     /// Its number for people.
     pub order_number: String,
-    /// Whose order it was.
+    /// The customer.
     pub customer_id: Uuid,
     /// Why, in the words of whoever cancelled: free text, so it is sealed until publication.
     pub reason: Sealed,
-    /// What was given back or released.
+    /// The amount that was given back or released.
     pub refund_amount: Money,
 }
 
@@ -75,9 +75,9 @@ pub struct OrderCancelledNotification {
 pub struct PaymentFailedNotification {
     /// The order that failed with it.
     pub order_id: Uuid,
-    /// Whose order it was.
+    /// The customer.
     pub customer_id: Uuid,
-    /// What should have been authorized.
+    /// The amount that should have been authorized.
     pub amount: Money,
     /// A code, such as `insufficient_funds` or `approval_expired`.
     pub failure_reason: String,
@@ -89,7 +89,7 @@ pub struct PaymentFailedNotification {
 pub struct RefundProcessedNotification {
     /// The order it was paid for.
     pub order_id: Uuid,
-    /// Who gets it back.
+    /// The customer.
     pub customer_id: Uuid,
     /// How much: for a void the amount released.
     pub refund_amount: Money,
@@ -108,7 +108,7 @@ impl Notification {
         }
     }
 
-    /// Who says so: the CloudEvents source.
+    /// The CloudEvents source.
     pub fn source(&self) -> &'static str {
         match self {
             Self::OrderPlaced(_) | Self::OrderCancelled(_) => "/stepwise/order",
@@ -116,7 +116,7 @@ impl Notification {
         }
     }
 
-    /// Whose personal data it carries, sealed; `None`: nobody's.
+    /// The customer whose personal data it carries, sealed; `None`: it carries none.
     pub fn sealed_for(&self) -> Option<Uuid> {
         match self {
             Self::OrderCancelled(cancelled) => Some(cancelled.customer_id),

@@ -10,9 +10,9 @@ use crate::events::{DomainEvent, Numbered};
 pub struct Movement {
     /// The stock as it was read under its lock.
     pub before: Stock,
-    /// What is done to it.
+    /// The kind of change.
     pub kind: MovementKind,
-    /// Who did it.
+    /// The actor.
     pub actor: Uuid,
     /// Why.
     pub reason: String,
@@ -20,25 +20,25 @@ pub struct Movement {
     pub order_id: Option<Uuid>,
 }
 
-/// What is done to a stock.
+/// The kinds of change to a stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MovementKind {
     /// `on_hand` becomes this.
     Set(i32),
     /// `on_hand` changes by this.
     Adjust(i32),
-    /// So many are promised; the order's placement holds them.
+    /// An order's placement reserves so many.
     ReserveForPlacement(i32),
-    /// So many are given back by the order's placement.
+    /// An order's placement releases so many.
     ReleaseFromPlacement(i32),
-    /// So many are promised by hand; the caller writes the reservation.
+    /// A person reserves so many; the caller writes the reservation.
     ReserveByHand(i32),
-    /// So many are given back by hand; the caller writes the reservations.
+    /// A person releases so many; the caller writes the reservations.
     ReleaseByHand(i32),
 }
 
 impl Movement {
-    /// What is on hand and reserved afterwards.
+    /// The quantities on hand and reserved afterwards.
     pub fn after(&self) -> (i32, i32) {
         let Stock { on_hand, reserved, .. } = self.before;
         match self.kind {
@@ -52,7 +52,7 @@ impl Movement {
         }
     }
 
-    /// What the placement of the order holds more, or less.
+    /// How many more, or fewer, the placement of the order reserves.
     pub(super) fn held(&self) -> i32 {
         match self.kind {
             MovementKind::ReserveForPlacement(quantity) => quantity,
@@ -71,7 +71,7 @@ impl Movement {
         }
     }
 
-    /// What has happened, numbered: the change itself, then the alerts it causes.
+    /// The events, numbered: the change itself, then the alerts that it causes.
     pub fn events(&self, now: Time) -> Vec<Numbered> {
         let Stock { inventory_id, product_id, low_stock_threshold: threshold, .. } = self.before;
         let (on_hand, reserved) = self.after();

@@ -7,7 +7,7 @@ use super::{Movement, Stock, Time};
 use crate::events::Numbered;
 
 /// Writes changes of stocks that the caller has locked: stock, audit, and what placements hold.
-/// Answers the events to record. 1 round trip, 2 to 3 row operations a change.
+/// Returns the events to record. 1 round trip, 2 to 3 row operations a change.
 pub async fn write(
     tx: &mut PgConnection,
     movements: &[Movement],
@@ -158,7 +158,7 @@ pub struct AuditRow {
     pub n: i64,
     /// `set`, `adjusted`, `reserved`, `released` or `deducted`.
     pub change: String,
-    /// Who did it.
+    /// The actor.
     pub actor: Uuid,
     /// Why.
     pub reason: String,

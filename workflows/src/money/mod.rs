@@ -113,7 +113,7 @@ impl Money {
         (self.currency == other.currency).then(|| Self::new(difference, self.currency).ok())?
     }
 
-    /// So many of it; `None` when the product is too large.
+    /// The amount for so many pieces; `None` when it is too large.
     pub fn times(self, count: i32) -> Option<Self> {
         Self::new(self.amount.checked_mul(Decimal::from(count))?, self.currency).ok()
     }

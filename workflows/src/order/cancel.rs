@@ -32,11 +32,11 @@ pub struct CancelOrder {
     pub reason: String,
     /// The customer who asks; only their own orders are found. `None`: an admin asks.
     pub customer_id: Option<Uuid>,
-    /// Who asks, for the audit: the customer, or the admin's or key's id.
+    /// The actor for the audit: the id of the customer, the admin or the key.
     pub actor: Uuid,
 }
 
-/// What a cancellation that was not refused leads to.
+/// The result of a cancellation that is not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cancelling {
     /// The order is cancelled and its stock free, for good; its money is to be given back.
@@ -72,7 +72,7 @@ pub enum HowBack {
 /// Why an order cannot be cancelled.
 #[derive(Debug, thiserror::Error)]
 pub enum CancelOrderRefusal {
-    /// Unknown, or somebody else's.
+    /// It is unknown or belongs to another customer.
     #[error("there is no such order")]
     OrderNotFound,
     /// It is on its way, or has arrived.
@@ -123,7 +123,7 @@ pub async fn begin(
     }
 }
 
-/// What became of an order whose placement has ended.
+/// The state of an order whose placement has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterPlacement {
     /// It is cancelled, its stock free and its cart open.
@@ -267,7 +267,7 @@ fn money_back(order: &LockedOrder) -> Result<MoneyBack, sqlx::Error> {
     Ok(MoneyBack { payment_id: order.payment_id, amount, how })
 }
 
-/// What the gateway gave back.
+/// The money that the gateway gave back.
 #[derive(Debug, Clone)]
 pub struct Refunded {
     /// The provider's reference of the void or the refund.

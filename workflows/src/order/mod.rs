@@ -3,7 +3,7 @@
 //! `placing -> pending | failed | cancelled`, `pending -> confirmed -> shipped -> delivered`,
 //! `pending | confirmed -> cancelled`. An order is `placing` while its payment is authorized; its
 //! stock is reserved then and its cart is locked. Whether it is placed or cancelled is decided
-//! under the lock of its own row, by whoever comes first.
+//! under the lock of its own row: the first one wins.
 //!
 //! Placing and cancelling are sagas. Here are their halves that only touch the database:
 //! [`place`] (begin, complete, release) and [`cancel`] (begin, refunded).
@@ -25,7 +25,7 @@ pub use view::{Address, OrderView, PaymentSummary, ReadOrderError, get_order, li
 pub enum OrderStatus {
     /// Stock is reserved, the payment is being authorized.
     Placing,
-    /// Placed and paid for; nobody has looked at it yet.
+    /// Placed and paid for; no admin has taken it on yet.
     Pending,
     /// Taken on by an admin.
     Confirmed,

@@ -1,4 +1,4 @@
-//! What an order costs: `subtotal`, shipping and the tax of the state it goes to.
+//! The price of an order: `subtotal`, shipping and the tax of the state it goes to.
 
 use crate::{money::Money, shop::config::Config};
 

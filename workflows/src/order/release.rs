@@ -57,7 +57,7 @@ pub struct Voided {
     pub void_key: String,
 }
 
-/// What became of the order.
+/// The result for the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Release {
     /// Its stock is free, its cart open; it is `failed` or `cancelled`.
@@ -154,8 +154,8 @@ async fn write(
     Ok(())
 }
 
-/// Gives back what the order's placement holds and records it. The caller holds the order's row.
-/// 3 round trips; 1 where nothing is held.
+/// Releases the stock that the order's placement has reserved, and records it. The caller has locked the
+/// order's row. 3 round trips; 1 if nothing is reserved.
 pub(super) async fn give_back(
     tx: &mut PgConnection,
     order_id: Uuid,

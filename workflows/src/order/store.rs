@@ -15,7 +15,7 @@ pub struct LockedOrder {
     pub order_id: Uuid,
     /// Its number for people.
     pub order_number: String,
-    /// Whose it is.
+    /// The customer.
     pub customer_id: Uuid,
     /// The cart it is made of.
     pub cart_id: Uuid,
@@ -78,7 +78,7 @@ impl LockedOrder {
         Money::stored(self.total_amount, &self.currency)
     }
 
-    /// What the payment in force is for.
+    /// The amount of the payment in force.
     pub fn paid_amount(&self) -> Result<Money, sqlx::Error> {
         Money::stored(self.paid_amount, &self.currency)
     }

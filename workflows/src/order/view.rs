@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Address {
-    /// Who receives it.
+    /// The recipient.
     pub recipient_name: String,
     /// Street and number.
     pub street: String,
@@ -42,7 +42,7 @@ pub struct OrderView {
     pub id: Uuid,
     /// Its number for people.
     pub order_number: String,
-    /// Whose it is.
+    /// The customer.
     pub customer_id: Uuid,
     /// Where it stands.
     pub status: String,
@@ -84,7 +84,7 @@ pub struct PaymentSummary {
     pub id: Uuid,
     /// Where it stands.
     pub status: String,
-    /// What it is for.
+    /// The amount.
     pub amount: Money,
     /// How much of it was given back.
     pub refunded_amount: Money,
@@ -115,7 +115,7 @@ macro_rules! view {
         )
     };
 }
-/// One order. `customer_id`: only if it is theirs; `None`: whoever's it is. 1 round trip, 1 more while its money moves.
+/// One order. `customer_id`: only an order of this customer; `None`: any order. 1 round trip, 1 more while its money moves.
 pub async fn get_order(
     shop: &Shop,
     connection: &mut PgConnection,

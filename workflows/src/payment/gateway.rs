@@ -34,10 +34,10 @@ pub trait PaymentGateway: Send + Sync {
     async fn confirm(&self, key: &str, reference: &Reference)
     -> Result<Confirmation, GatewayError>;
 
-    /// What the gateway knows of `reference`; `None`: it never heard of it. Changes nothing.
+    /// The authorization with this reference, as the gateway knows it; `None`: it does not know it. Changes nothing.
     async fn find(&self, reference: &Reference) -> Result<Option<Authorization>, GatewayError>;
 
-    /// What the gateway knows of the authorization created under `key` for the order; `None`: it has
+    /// The authorization created under `key` for the order, as the gateway knows it; `None`: it has
     /// none, *at this moment* (a frozen sender may still come). Changes nothing.
     async fn find_by_key(
         &self,
@@ -84,7 +84,7 @@ pub enum GatewayError {
     Unknown(Trouble),
 }
 
-/// What went wrong on the way, in words fit for logs and operators: no token, no personal data.
+/// The kind of failure, in words for logs and operators: no token, no personal data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Trouble {
     /// Nobody listens there, or the name does not resolve.
@@ -140,7 +140,7 @@ impl fmt::Debug for MethodToken {
     }
 }
 
-/// What is to be authorized.
+/// The payment to authorize.
 #[derive(Debug, Clone)]
 pub struct Charge {
     /// The order it pays for; the gateway keeps it beside the authorization.
@@ -175,7 +175,7 @@ pub enum Confirmation {
     Cancelled,
 }
 
-/// What the customer must do before the money is reserved.
+/// The approval that the customer must give before the money is reserved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Approval {
     /// Where to send the customer.
@@ -191,7 +191,7 @@ pub enum Cancellation {
     Cancelled {
         /// The gateway's reference of the void.
         reference: Reference,
-        /// What was reserved and is released by it; zero where nothing had been confirmed.
+        /// The money that was reserved and is released by it; zero if nothing had been confirmed.
         released: Money,
     },
     /// The money was taken already: only a refund brings it back.
@@ -267,7 +267,7 @@ pub struct Authorization {
     pub reference: Reference,
     /// The order it was created for; `None`: not one of ours.
     pub order_id: Option<Uuid>,
-    /// What was asked for.
+    /// The amount that was asked for.
     pub amount: Money,
     /// Where it stands.
     pub status: AuthorizationStatus,
@@ -299,20 +299,20 @@ pub enum AuthorizationStatus {
     Cancelled,
 }
 
-/// What the gateway told us on its own (webhook), after its signature was verified.
+/// An event that the gateway sent on its own (webhook), after its signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayEvent {
     /// The gateway's id of the event: copies carry the same.
     pub id: String,
     /// When it happened, by the gateway's clock.
     pub at: DateTime<Utc>,
-    /// What happened.
+    /// The kind.
     pub kind: GatewayEventKind,
     /// The authorization, as it was at that moment.
     pub authorization: Authorization,
 }
 
-/// What a [`GatewayEvent`] is about.
+/// The kind of a [`GatewayEvent`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GatewayEventKind {

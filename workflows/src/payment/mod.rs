@@ -113,7 +113,7 @@ impl PaymentFailure {
         }
     }
 
-    /// What becomes of the payment: declined by the provider, or voided by us.
+    /// The state in which the payment ends: declined by the provider, or voided by us.
     pub fn ends_as(&self) -> PaymentState {
         match self {
             Self::Declined(_) | Self::Unsupported => PaymentState::Declined,

@@ -29,7 +29,7 @@ pub struct CreateProduct {
     pub price: Money,
     /// Where it belongs.
     pub category_id: Uuid,
-    /// Who creates it.
+    /// The actor.
     pub created_by: Uuid,
 }
 
@@ -138,7 +138,7 @@ pub struct UpdateProduct {
     pub description: Option<String>,
     /// The version the caller has seen (`If-Match`).
     pub expected_version: Option<i64>,
-    /// Who changes it.
+    /// The actor.
     pub updated_by: Uuid,
 }
 

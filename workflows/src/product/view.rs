@@ -18,7 +18,7 @@ pub struct ProductView {
     pub name: String,
     /// Its description, perhaps empty.
     pub description: String,
-    /// What one costs, where a variant has no price of its own.
+    /// The price of one, for variants without a price of their own.
     pub price: Money,
     /// Where it belongs.
     pub category_id: Uuid,
@@ -45,7 +45,7 @@ pub struct VariantView {
     pub variant_id: Uuid,
     /// Its name, such as `blue, XL`.
     pub name: String,
-    /// What one costs.
+    /// The price of one.
     pub price: Money,
     /// How many can be ordered.
     pub available: i32,

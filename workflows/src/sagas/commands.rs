@@ -1,7 +1,7 @@
-//! How an order starts and how it is called off: the two commands that set sagas in motion.
+//! How an order starts, and how it is cancelled.
 //!
-//! Both run in the caller's transaction. What can be refused is refused at once, with nothing left behind; what cannot be
-//! decided at once is an operation: the id of the saga instance that ends it.
+//! Both commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
+//! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
 
 use sqlx::PgConnection;
 use stepwise_engine::{
@@ -37,13 +37,13 @@ pub enum PlaceOrderError {
     /// The command is refused.
     #[error(transparent)]
     Refused(#[from] PlaceOrderRefusal),
-    /// A surprise of the engine.
+    /// The saga could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
 }
 
-/// Reserves the stock, writes the order, and starts the saga that has it paid for. 6 round trips whatever the number of
-/// lines: 5 of [`place::begin`] and the start.
+/// Reserves the stock, writes the order, and starts the saga that authorizes the payment. 6 round trips, whatever the number of lines: 5 of
+/// [`place::begin`], and the start.
 pub async fn place_order(
     shop: &Shop,
     engine: &Engine,
@@ -76,10 +76,10 @@ pub enum CancelOrderError {
     /// The command is refused.
     #[error(transparent)]
     Refused(#[from] CancelOrderRefusal),
-    /// A surprise of the engine.
+    /// The saga could not be started.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// A surprise of the engine.
+    /// The placement could not be signalled.
     #[error(transparent)]
     Signal(#[from] SignalError),
 }
@@ -116,8 +116,8 @@ pub async fn cancel_order(
     Ok(Cancellation { operation_id: saga.id, saga: Some(saga) })
 }
 
-/// Signals the placement; answers its id if its end is to be awaited now. `None`: that was asked for before, or it unwinds for a reason of
-/// its own.
+/// Signals the placement, and returns its id if a saga must wait for its end. `None`: an earlier cancellation waits already, or the placement unwinds
+/// for another reason.
 async fn tell_placement(
     tx: &mut PgConnection,
     order: Uuid,
@@ -128,14 +128,14 @@ async fn tell_placement(
     let (id, cancel) = (placement.saga_id, place_order::Signal::CancelRequested);
     let awaited = match signal::<PlaceOrder>(tx, id, "cancel-requested", cancel).await? {
         Answer::Applied | Answer::Kept => true,
-        // It has ended and left its order behind.
+        // It has ended, but its order is still `placing`.
         Answer::Refused => placement.is_final(),
         Answer::Duplicate => false,
     };
     Ok(awaited.then_some(id))
 }
 
-/// The operation that ends with the placement, however that one ends.
+/// Starts the saga that waits for the end of the placement, however that ends.
 async fn await_placement(
     engine: &Engine,
     tx: &mut PgConnection,
@@ -149,7 +149,7 @@ async fn await_placement(
     Ok(Cancellation { operation_id: saga.id, saga: Some(saga) })
 }
 
-/// The operation that cancelled the order, or is about to.
+/// The earlier operation that has cancelled the order, or is doing so.
 async fn earlier(
     tx: &mut PgConnection,
     order: Uuid,

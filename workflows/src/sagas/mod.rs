@@ -15,7 +15,7 @@ use stepwise_engine::{Engine, Gate, Saga as _};
 
 use crate::shop::Shop;
 
-/// Which open instances of a database this program could not go on with; it knows the sagas of [`engine`].
+/// The gate before a deploy: it finds open instances that this program could not continue. It knows the sagas of [`engine`].
 #[must_use]
 pub fn gate() -> Gate {
     Gate::new()

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{SeedError, write_sessions};
 use crate::{customer::Token, shop::Shop};
 
-/// What the benchmark orders with.
+/// Customers and products for the benchmark.
 #[derive(Debug)]
 pub struct Crowd {
     /// Verified customers, each with an address, a method that works, and an empty cart.

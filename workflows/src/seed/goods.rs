@@ -1,4 +1,4 @@
-//! What the demo shop sells.
+//! The products of the demo shop.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

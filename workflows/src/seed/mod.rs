@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// What every demo customer logs in with.
+/// The password of every demo customer.
 pub const DEMO_PASSWORD: &str = "violet tram over nine bridges";
 
 /// The demo customers' payment methods, by the way the sandbox gateway treats them. The gateway's
@@ -41,7 +41,7 @@ pub const DEMO_METHODS: [&str; 9] = [
 const CUSTOMERS: usize = 50;
 const STOCK: i32 = 1_000_000;
 
-/// What a newcomer needs to order in the demo shop.
+/// Everything that a newcomer needs to order in the demo shop.
 #[derive(Debug)]
 pub struct DemoShop {
     /// Active products with ample stock.

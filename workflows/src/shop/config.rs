@@ -1,4 +1,4 @@
-//! What the owner of a shop decides: currency, shipping, taxes, limits, and how long things last.
+//! The decisions of a shop's owner: currency, shipping, taxes, limits, and how long things last.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub struct Config {
     /// The one currency of the shop.
     pub currency: Currency,
-    /// What shipping costs below [`free_shipping_from`](Self::free_shipping_from).
+    /// The price of shipping below [`free_shipping_from`](Self::free_shipping_from).
     pub shipping_cost: Money,
     /// The subtotal from which shipping is free.
     pub free_shipping_from: Money,

@@ -1,4 +1,4 @@
-//! The shop that commands run in: what its owner decided, and its doors to the outside world.
+//! The shop that commands run in: its owner's decisions, and its ports to the outside world.
 
 pub mod config;
 pub mod mail;
@@ -14,20 +14,20 @@ use crate::{payment::gateway::PaymentGateway, privacy::KeyStore};
 
 /// Handed to every command. One per process, shared by reference.
 pub struct Shop {
-    /// What the owner decided.
+    /// The owner's decisions.
     pub config: Config,
     /// Where the customers' keys are kept.
     pub keys: Arc<dyn KeyStore>,
-    /// Who moves the money.
+    /// The payment gateway.
     pub gateway: Arc<dyn PaymentGateway>,
-    /// Who delivers mail.
+    /// The mail system.
     pub mailer: Arc<dyn Mailer>,
     /// Hashes passwords, two at a time.
     pub passwords: PasswordPool,
 }
 
 impl Shop {
-    /// Opens a shop with these decisions and doors.
+    /// Opens a shop with these decisions and ports.
     pub fn new(
         config: Config,
         keys: Arc<dyn KeyStore>,

@@ -101,7 +101,7 @@ fn is_guessable(password: &str, own: &[&str]) -> bool {
     reached[bytes.len()]
 }
 
-/// What attackers string together, lower case.
+/// Words that attackers string together, lower case.
 const COMMON: &[&str] = &[
     "password",
     "passw0rd",
@@ -250,7 +250,7 @@ pub struct PasswordPool {
     jobs: SyncSender<Job>,
 }
 
-/// One hash to compute. It answers by itself, or not at all if nobody waits any more.
+/// One hash to compute. It sends its own answer, or none if the caller does not wait any more.
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Why a password was not hashed or compared.

@@ -1,4 +1,4 @@
-//! What follows once an order is paid for.
+//! Completing an order whose payment is authorized.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// What the payment gateway did.
+/// The authorization at the payment gateway.
 #[derive(Debug, Clone)]
 pub struct Authorized {
     /// The gateway's reference of the authorization.
@@ -21,7 +21,7 @@ pub struct Authorized {
     pub key: String,
 }
 
-/// What became of an order whose payment was authorized.
+/// The result for an order whose payment was authorized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {
     /// It is `pending` now, and published.

@@ -1,4 +1,4 @@
-//! What placing an order reads under its locks: customer and cart, then the stock of each line.
+//! The rows that placing an order locks and reads: customer and cart, then the stock of each line.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
@@ -14,7 +14,7 @@ use crate::{
     shop::Shop,
 };
 
-/// What is read under the locks of customer and cart.
+/// The data that is read under the locks of customer and cart.
 pub(super) struct Checkout {
     pub(super) cart_id: Uuid,
     pub(super) cart_version: i64,

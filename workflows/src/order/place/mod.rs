@@ -22,7 +22,7 @@ use crate::{
 /// The command.
 #[derive(Debug, Clone)]
 pub struct PlaceOrder {
-    /// Who orders the contents of their cart.
+    /// The customer, who orders the contents of their cart.
     pub customer_id: Uuid,
     /// One of the customer's addresses.
     pub shipping_address_id: Uuid,
@@ -44,14 +44,14 @@ pub struct Placing {
     pub payment_id: Uuid,
     /// With which of the customer's methods it is paid.
     pub payment_method_id: Uuid,
-    /// What is to be authorized.
+    /// The amount to authorize.
     pub total_amount: Money,
 }
 
 /// Why an order cannot be placed. Nothing is left behind once the transaction is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceOrderRefusal {
-    /// Unknown, somebody else's, or the account is being erased.
+    /// It is unknown or belongs to another customer, or the account is being erased.
     #[error("there is no such {0}")]
     NotFound(Missing),
     /// The customer has not verified their email address.
@@ -83,7 +83,7 @@ pub enum PlaceOrderRefusal {
     Database(#[from] sqlx::Error),
 }
 
-/// What is not there, or not the customer's.
+/// The thing that does not exist or does not belong to the customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missing {
     /// The customer.
@@ -148,7 +148,7 @@ pub async fn begin(
     let lines = lock::lines(tx, shop, &checkout).await?;
     refuse_short_lines(&lines)?;
     if !is_accepted(command, &checkout, &lines) {
-        // Tells more than that something has changed.
+        // Raised prices are a more precise refusal than a changed cart.
         refuse_raised_prices(&lines)?;
         if command.accepted_cart.is_some() {
             return Err(PlaceOrderRefusal::CartChanged);

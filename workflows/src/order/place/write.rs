@@ -1,4 +1,4 @@
-//! What placing an order writes: order, lines, payment and cart.
+//! The rows that placing an order writes: order, lines, payment and cart.
 
 use sqlx::PgConnection;
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What may happen to a cancellation, by samples: for exploring it and for trying it.
+//! Samples of everything that may happen to a cancellation, for exploring it and for trying it.
 
 use stepwise_engine::testing::{Sample, Samples};
 use uuid::Uuid;

@@ -1,9 +1,9 @@
 //! Sending a new customer the mail that proves their address.
 //!
-//! It starts in the registration's own transaction, so no crash and no mail system that is away can lose the mail: it is sent once that is
-//! back. The account exists and stays, so the registration is the pivot and the saga only goes forward; a mail that could not be sent for a
-//! week needs a person. The token in the mail is made from the customer's key at each attempt ([`crate::customer::verification`]), so no
-//! state holds it; one that would soon expire is prolonged before the mail goes out.
+//! The saga starts in the registration's own transaction. So neither a crash nor a mail system that is away can lose the mail: it is sent when the
+//! mail system is back. The account stays in any case, so the registration is the pivot and the saga only goes forward. If the mail cannot be sent
+//! for a week, an operator decides. The token in the mail is made from the customer's key at each attempt ([`crate::customer::verification`]), so no
+//! state has it. A token that would soon expire is prolonged before the mail is sent.
 //!
 //! Deliberately absent: the address, the name and the token (states hold the customer's id), and sending the mail once more because the
 //! customer asks for it.
@@ -21,13 +21,13 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{Never, Next, Retry, Saga, Terms, Unexpected, steps, to};
 use uuid::Uuid;
 
-/// So long the mail is tried to be sent before a person is told.
+/// How long the saga tries to send the mail before it needs an operator.
 pub const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// The definition.
 pub struct VerifyEmail;
 
-/// What it waits for.
+/// Its states, named after what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// The mail system accepts the mail.
@@ -38,12 +38,12 @@ pub enum State {
     Over(Uuid),
 }
 
-/// What can happen.
+/// The events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The mail was accepted.
     Sent,
-    /// Nobody needs it: the address is proved, or the customer is being erased.
+    /// The mail is not needed: the address is proved, or the customer is being erased.
     NotNeeded,
     /// The token would expire too soon.
     TokenExpires,
@@ -52,7 +52,7 @@ pub enum Event {
 }
 
 steps! {
-    /// What it does. A mail cannot be called back.
+    /// The steps. A mail cannot be called back.
     #[derive(PartialEq, Eq)]
     pub enum Step done by VerifyEmailSteps -> Event, undone for String {
         /// Send the mail. Repeating it sends the same mail under the same key.
@@ -60,7 +60,7 @@ steps! {
         /// Make the customer's token valid for its whole lifetime again.
         Prolong(customer: Uuid) => tx(prolong).no_undo(),
     }
-    /// What the command has done in the transaction that starts the saga.
+    /// The step that the command has done in the transaction that starts the saga.
     #[derive(PartialEq, Eq)]
     pub enum CallerStep done by the caller {
         /// The account is open.

@@ -1,4 +1,4 @@
-//! What may happen to a verification mail, by samples: for exploring it and for trying it.
+//! Samples of everything that may happen to a verification mail, for exploring it and for trying it.
 
 use stepwise_engine::testing::{Sample, Samples};
 use uuid::Uuid;

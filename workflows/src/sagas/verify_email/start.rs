@@ -23,7 +23,7 @@ pub enum RegisterError {
     Start(#[from] StartError),
 }
 
-/// Opens an account, unverified, and starts the saga that sends the verification mail; hand it over after the commit. 4 round trips.
+/// Opens an account, unverified, and starts the saga that sends the verification mail. 4 round trips.
 pub async fn register(
     shop: &Shop,
     engine: &Engine,
