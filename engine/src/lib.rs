@@ -38,7 +38,7 @@
 //! # assert_eq!(seat.status(), Status::Unwound);
 //! ```
 //!
-//! What a caller may believe (the tests that prove it are listed in `docs/guarantees.md`; `docs/write-your-own-saga.md` is where to begin):
+//! The promises (`docs/guarantees.md` lists the tests that prove them; `docs/write-your-own-saga.md` is where to begin):
 //! - One transaction holds everything that a transition does: event, tx steps' rows, journal, new state, timer, messages.
 //! - The outside is touched only by calls: at least once, under one key, never inside a transaction. An unknown outcome is asked for.
 //! - An undo is durable before its step runs, and what cannot be undone is `stuck`, a state for people; never silently given up.
@@ -48,12 +48,12 @@
 //!
 //! Also here: [`Child`]ren, [`saga::To::anew`] for what lives for years, [`Engine::cancel`], deadlines ([`Start::within`]), [`Priority`], queues
 //! ([`Start::queued`], [`Quota`]), durable [`Schedule`]s (one firing per tick across all processes), [`Engine::pause`] for a whole saga, versions
-//! ([`Saga::upcast`], and [`Gate`] before a deploy), messages ([`outbox`], [`inbox`]), reading ([`inspect`]), what a person should see ([`notice`])
-//! and can do about it ([`operate`], for many at once [`bulk`]), and [`testing`].
+//! ([`Saga::upcast`], and [`Gate`] before a deploy), messages ([`outbox`], [`inbox`]), reading ([`inspect`]), notices for operators ([`notice`]) and
+//! their verbs ([`operate`], for many at once [`bulk`]), and [`testing`].
 //!
-//! What keeps it alive by itself: a step that ends its process is driven in a child process until it is known which one does it ([`quarantine`]);
-//! everything that could grow has a limit, over which an instance is `stuck` with a reason or a caller is refused ([`limits`]); old journal
-//! and instances that ended long ago are deleted ([`Retention`]).
+//! It keeps itself working: instances of a process that died are driven in a child process, until it is known which one ends processes
+//! ([`quarantine`]). Everything that could grow has a limit, over which an instance gets `stuck` with a reason or a caller is refused
+//! ([`limits`]). The old journal and instances that ended long ago are deleted ([`Retention`]).
 //!
 //! The test kit and the switches that crash a worker or leave out its fence exist with the cargo feature `testing` only.
 //!

@@ -4,8 +4,8 @@ use std::{sync::OnceLock, time::UNIX_EPOCH};
 
 /// When the executable was made, in seconds since 1970; 0 where nobody can tell, which is older than any.
 ///
-/// It tells who is newer in a rolling deploy: a row that an older process cannot read was written by the newer one, and waits for it, instead of
-/// for a person.
+/// In a rolling deploy it tells which process is newer. A row that an older process cannot read was written by a newer one, so it waits for a newer
+/// process instead of an operator.
 pub(crate) fn made_at() -> i64 {
     static MADE_AT: OnceLock<i64> = OnceLock::new();
     *MADE_AT.get_or_init(|| {

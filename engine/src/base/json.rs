@@ -13,10 +13,10 @@ use sqlx::{
 /// Why something cannot be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unstorable {
-    /// It cannot be written as JSON, for example a map whose keys are no texts.
+    /// It cannot be written as JSON, for example a map whose keys are not strings.
     #[error("it cannot be written as JSON: {0}")]
     NoJson(String),
-    /// JSON has no number that is infinite or none at all; it would be read as nothing.
+    /// It has a number that is infinite or NaN. JSON has no such numbers, and it would be read back as null.
     #[error("it holds a number that is infinite or no number")]
     NotFinite,
     /// A name, a reason or an instruction holds the character NUL.
@@ -24,8 +24,8 @@ pub enum Unstorable {
     Nul(&'static str),
 }
 
-/// A value as JSON text, or why it cannot be written as such. Sending the latter to the database is an error, so that nothing else is ever stored
-/// in its place.
+/// A value as JSON text, or the reason why it cannot be written as JSON. Sending such a reason to the database is an error, so nothing else is ever
+/// stored in place of the value.
 #[derive(Debug, Clone)]
 pub(crate) struct Json(Result<String, Unstorable>);
 
@@ -95,7 +95,7 @@ pub(crate) fn json(value: &impl Serialize) -> Json {
     Json(written(value))
 }
 
-/// The same for tests and people: what cannot be written is told in words.
+/// The same for tests and people: text of the reason if the value cannot be written.
 pub(crate) fn shown(value: &impl Serialize) -> String {
     written(value).unwrap_or_else(|why| why.to_string())
 }
@@ -109,7 +109,7 @@ fn written(value: &impl Serialize) -> Result<String, Unstorable> {
     Ok(if text.contains("\\u0000") { replace_nul(&text) } else { text })
 }
 
-/// The names by which an instance or a signal is found are stored as they are, or not at all.
+/// Checks a name by which an instance or a signal is found: it is stored unchanged or refused.
 ///
 /// # Errors
 /// [`Unstorable::Nul`].

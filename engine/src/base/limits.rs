@@ -1,6 +1,6 @@
 //! Limits on everything that could grow without end. Over a limit an instance is `stuck` with a reason, or the caller is refused; never silence.
 //!
-//! They cost a comparison of lengths. An instance that unwinds, ends or is stuck already is let be: what takes back must not be stopped.
+//! A check costs a comparison of lengths. An instance that unwinds, has ended or is stuck is not checked: a limit must not stop an undo.
 
 use std::time::{Duration, Instant};
 
@@ -17,19 +17,19 @@ pub const EVENT_BYTES: usize = 256 * 1024;
 /// A subject, start key, queue key or signal id, or the name or value of a tag.
 pub const NAME_BYTES: usize = 512;
 
-/// What a person gives as a reason.
+/// A reason that a person gives.
 pub const REASON_BYTES: usize = 16 * 1024;
 
 /// Children that one transition starts.
 pub const CHILDREN: usize = 50_000;
 
-/// Until a deadline or a timer. What is later cannot be shown as a date.
+/// The time until a deadline or a timer. A later time cannot be shown as a date.
 pub const WAIT: Duration = Duration::from_secs(1_000 * 365 * 86_400);
 
 /// Commits of one instance; what lives longer begins anew ([`crate::saga::To::anew`]).
 pub const JOURNAL_LENGTH: i32 = 10_000;
 
-/// Signals may take an instance so far; the rest of its journal is its own, whatever senders do.
+/// How many commits of an instance signals may use. The rest is for the instance itself, whatever senders do.
 pub const SIGNALLED_LENGTH: i32 = JOURNAL_LENGTH - 1_000;
 
 /// Signals kept for a state that takes them.
@@ -109,7 +109,7 @@ pub(crate) fn may_keep(event: &Json) -> bool {
     event.text().is_ok_and(|text| check_event(text.len()).is_ok())
 }
 
-/// May something be found by this name?
+/// May this name be used?
 pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Refused> {
     json::check_text(what, name)?;
     let bytes = name.len();
@@ -129,7 +129,7 @@ pub(crate) fn check_person(by: &str, why: &str) -> Result<(), Refused> {
     check_reason(why)
 }
 
-/// May something be due after so long?
+/// May a deadline or timer be so far away?
 pub(crate) fn check_wait(wait: Duration) -> Result<(), Limit> {
     if wait > WAIT { Err(Limit::Wait(wait.as_secs() / 86_400)) } else { Ok(()) }
 }
@@ -144,7 +144,7 @@ pub(crate) fn check_kept(kept: i16) -> Result<(), Limit> {
     if kept >= KEPT_SIGNALS { Err(Limit::KeptSignals) } else { Ok(()) }
 }
 
-/// Notices who goes round in circles while it is driven.
+/// Notices an instance that commits again and again without ever waiting.
 pub(crate) struct Pace {
     since: Instant,
     seq: i32,

@@ -1,6 +1,6 @@
 //! Plain values that everything else is made of: ids and shards, JSON as it is stored, the words for status and priority, the limits.
 //!
-//! Uses nothing of the engine. Everybody uses it.
+//! This room uses nothing else of the engine, and every other room may use it.
 
 pub(crate) mod amount;
 pub(crate) mod build;

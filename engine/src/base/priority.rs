@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum Priority {
     /// Before the others.
     High,
-    /// As most.
+    /// The default.
     #[default]
     Normal,
     /// After the others.
@@ -19,7 +19,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// So much later may something of the next higher class be due and still go first.
+    /// How much later an instance of the next higher class may be due and still go first.
     pub const HEAD_START: Duration = Duration::from_secs(60);
 
     pub(crate) fn as_i16(self) -> i16 {
@@ -30,7 +30,7 @@ impl Priority {
         }
     }
 
-    /// As on the command line and in the API.
+    /// The word on the command line and in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

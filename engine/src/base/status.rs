@@ -7,9 +7,9 @@ words! {
     pub enum Status {
         /// Going forward.
         Running = "running",
-        /// Taking back, last first.
+        /// Running its undos, last first.
         Unwinding = "unwinding",
-        /// Held by an operator.
+        /// Paused by an operator.
         Paused = "paused",
         /// Needs a person.
         Stuck = "stuck",
@@ -23,7 +23,7 @@ words! {
 }
 
 impl Status {
-    /// Will nothing happen to it any more?
+    /// Has it ended for good?
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self, Self::Completed | Self::Unwound | Self::Abandoned)
@@ -37,7 +37,7 @@ impl Status {
 }
 
 words! {
-    /// What an open instance waits on. Details (which activity, until when, why) stand in the row beside it.
+    /// The thing that an open instance waits on. The details (which activity, until when, why) are in its row.
     pub enum WaitingOn {
         /// A worker that has room.
         Worker = "worker",

@@ -1,4 +1,4 @@
-//! Getting on with the bulks that run: a few items a time, in the rounds of the workers.
+//! Applies running bulks: a few items at a time, in the rounds of the workers.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -16,17 +16,17 @@ use crate::{
     worker::shift::Shift,
 };
 
-/// So many items share a transaction.
+/// How many items share a transaction.
 const CHUNK: usize = 100;
 
-/// How long to rest between two looks at bulks that are held back by their rates.
+/// How long to wait between two looks at bulks that are limited by their rates.
 const PACE: Duration = Duration::from_millis(100);
 
-/// So often the database may refuse an item.
+/// How often the database may refuse an item before it has failed.
 const TRIES: i16 = 5;
 
-/// Who gets on with a bulk has its row: no other process does meanwhile. What was not done at its rate, 250 ms of it are made up for.
-/// A bulk of which nothing is left for this process's sagas is left to others, untouched.
+/// Locks the row of the bulk whose turn it is, so that no other process applies it meanwhile. Up to 250 ms of its rate that were not used are made up
+/// for. A bulk with nothing left for the sagas of this process is left to other processes.
 const TAKE: &str = "-- name: take bulk
 with known as (select * from unnest($1::text[], $2::smallint[]) as k(name, version))
 select b.shard, b.bulk_id, b.verb, b.planned_by, b.reason,
@@ -38,7 +38,7 @@ where b.status = 'running' and b.next_at <= clock_timestamp()
 order by b.next_at limit 1
 for no key update skip locked";
 
-/// Those that were never tried come first; what no saga of this process is meant for is left to another.
+/// The next items: those that were never tried come first. Items of sagas that this process does not know are left to another process.
 const NEXT: &str = "-- name: next items of bulk
 with known as (select * from unnest($2::text[], $3::smallint[]) as k(name, version))
 select m.shard, m.saga_id, m.seq, m.tries, m.outlook from saga.bulk_item m
@@ -79,7 +79,7 @@ from counted n, saga.bulk o, lateral (
     select o.items = o.applied + o.refused + o.moved_on + o.failed + n.done as ended) e
 where b.shard = $1 and b.bulk_id = $2 and o.shard = b.shard and o.bulk_id = b.bulk_id";
 
-/// A bulk that this process gets on with.
+/// A bulk that this process applies.
 #[derive(FromRow)]
 struct Taken {
     shard: i16,
@@ -101,17 +101,17 @@ struct Item {
     outlook: Outlook,
 }
 
-/// What became of an item.
+/// The result of an item.
 struct Done {
     shard: i16,
     id: Uuid,
-    /// None: it is left.
+    /// `None`: it is still to be done.
     result: Option<ItemResult>,
     refusal: Option<Json<Refusal>>,
     error: Option<String>,
 }
 
-/// Does the next items of the bulk whose turn it is; answers how long to rest before the next look.
+/// Does the next items of the bulk whose turn it is. Returns how long to wait before the next look.
 ///
 /// Lock order: the bulk's row, then instances by (shard, id). Round trips: 10 to 15 per 100 items, and those that single instances need
 /// for their families and kept signals. Row operations: 1 an item beside those of its verb.
@@ -149,7 +149,7 @@ pub(crate) async fn advance(
     Ok(if places == CHUNK { Duration::ZERO } else { PACE })
 }
 
-/// All at once; one after the other if the database refuses that.
+/// Does all items at once, or one after the other if the database refuses that.
 async fn do_all(
     shift: &Shift,
     tx: &mut PgConnection,
@@ -171,7 +171,7 @@ async fn do_all(
     Ok(all)
 }
 
-/// In a transaction within that of the bulk.
+/// Does them in a transaction within that of the bulk.
 async fn try_all(
     shift: &Shift,
     tx: &mut PgConnection,
@@ -265,7 +265,7 @@ impl Item {
     }
 }
 
-/// Where nothing new was tried, the bulk rests for a second.
+/// Counts what was done. If nothing new was tried, the bulk waits for a second.
 async fn book(
     tx: &mut PgConnection,
     bulk: &Taken,

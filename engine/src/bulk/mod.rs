@@ -1,17 +1,17 @@
 //! One verb over many instances: planned first, then applied as it was planned.
 //!
-//! A **plan** ([`Engine::plan_bulk`]) asks every open instance that a filter lets through what the verb would make of it, and writes
-//! the answers down as **items**: what comes next, what is taken back, or why not. It locks no instance and writes to none. A person
-//! reads it ([`summary`], [`items`]) and starts it by its id, repeating how many instances will be touched ([`apply`]).
+//! A **plan** ([`Engine::plan_bulk`]) asks what the verb would do to every open instance that passes a filter, and stores the answers as **items**:
+//! the next step, what is taken back, or why the verb is refused. It locks and changes no instance. A person reads it ([`summary`], [`items`]) and
+//! starts it by its id, repeating the number of instances that will be changed ([`apply`]).
 //!
-//! What may be believed of it then:
-//! - Only what was planned is done. An instance that has a commit since, or of which the verb would now make something else, has
-//!   `moved_on`; what the plan refused stays refused.
+//! The promises:
+//! - Only what was planned is done. If an instance has had a commit since, or the verb would now do something else, its item is `moved_on`. An item
+//!   that the plan refused stays refused.
 //! - Each item is done once or not at all: its result is in the commit of its verb.
-//! - It needs no caller: workers go on with it in their rounds, one at a time by the lock on the bulk's row. One that dies leaves
-//!   nothing half done, and another goes on.
-//! - No more items per second than was said, over all workers; [`stop`] holds from its commit on.
-//! - An item that the database refuses is tried five times, then it has `failed`, with why. Nobody waits for it.
+//! - It needs no caller: workers apply it in their rounds, one at a time, by the lock on the bulk's row. A worker that dies leaves nothing half
+//!   done, and another continues.
+//! - All workers together do at most the given number of items per second. [`stop`] holds from its commit on.
+//! - An item that the database refuses is tried five times; then it is `failed`, with the reason. It delays no other.
 
 mod advance;
 mod plan;
@@ -41,22 +41,22 @@ pub use self::read::{Count, Summary, find, items, list, summary};
 #[cfg(doc)]
 use crate::worker::engine::Engine;
 
-/// A plan has no more items.
+/// The most items that a plan may have.
 pub const MOST_ITEMS: i64 = 100_000;
 
-/// Items per second, if nobody says otherwise.
+/// The default number of items per second.
 pub const PER_SECOND: u16 = 100;
 
-/// What is to be done, to whom, by whom and why.
+/// An order for a bulk: the verb, the instances, the person and the reason.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// What.
+    /// The verb.
     pub verb: Verb,
-    /// Who wants it.
+    /// The person.
     pub by: String,
-    /// Why. It stands in the journal of each instance; no personal data.
+    /// The reason. It is stored in the journal of each instance; no personal data.
     pub reason: String,
-    /// To whom: open instances that it lets through. More than its `limit` (0: [`MOST_ITEMS`]) are refused; `before` is not looked at.
+    /// The open instances that pass this filter. More than its `limit` (0: [`MOST_ITEMS`]) are refused; `before` is ignored.
     pub filter: Filter,
 }
 
@@ -95,44 +95,44 @@ pub struct Bulk {
     /// Its id.
     #[serde(rename = "id")]
     pub bulk_id: Uuid,
-    /// What is done.
+    /// The verb.
     #[sqlx(json)]
     pub verb: Verb,
-    /// Who planned it.
+    /// The person who planned it.
     pub planned_by: String,
     /// Why.
     pub reason: String,
-    /// What was looked for.
+    /// The filter.
     pub filter: Value,
     /// How far it is.
     pub status: Status,
     /// How many instances it is about.
     pub items: i32,
-    /// The verb was followed.
+    /// How many had the verb applied.
     pub applied: i32,
-    /// It was refused, by the plan or later.
+    /// How many were refused, by the plan or later.
     pub refused: i32,
-    /// They were not as planned any more, and were left alone.
+    /// How many had changed since the plan, and were left alone.
     pub moved_on: i32,
-    /// The database would not have it.
+    /// How many the database refused.
     pub failed: i32,
-    /// What is still to be done, or would be: the count that [`apply`] wants repeated.
+    /// How many are still to be done: the number that [`apply`] wants repeated.
     pub left: i32,
     /// Items per second at most.
     pub per_second: Option<i32>,
     /// When it was planned; real time, as the others.
     pub created_at: DateTime<Utc>,
-    /// Who started it.
+    /// The person who started it.
     pub applied_by: Option<String>,
     /// When.
     pub started_at: Option<DateTime<Utc>>,
-    /// Who stopped it last.
+    /// The person who stopped it last.
     pub stopped_by: Option<String>,
     /// When nothing was left.
     pub ended_at: Option<DateTime<Utc>>,
 }
 
-/// What a bulk does to one instance.
+/// One instance of a bulk, and what is done to it.
 #[derive(Debug, Clone, FromRow, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
@@ -142,15 +142,15 @@ pub struct Item {
     pub name: String,
     /// Its seq when it was looked at.
     pub seq: i32,
-    /// What the plan says would come of it; none where the plan refused it.
+    /// The effect of the verb, by the plan. `None` if the plan refused it.
     #[sqlx(json(nullable))]
     pub outlook: Option<Outlook>,
     /// Why it was not done.
     #[sqlx(json(nullable))]
     pub refusal: Option<Refusal>,
-    /// What became of it; none while it is left.
+    /// Its result; none while it is still to be done.
     pub result: Option<ItemResult>,
-    /// What the database said to the last try.
+    /// The error of the database at the last try.
     pub error: Option<String>,
     /// When it had its result; real time.
     pub done_at: Option<DateTime<Utc>>,
@@ -159,7 +159,7 @@ pub struct Item {
 /// Why a bulk is not planned, started, stopped or resumed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum BulkError {
-    /// Who wants it and why are required.
+    /// The person and the reason are required.
     #[error("say who you are, and why")]
     NoReason,
     /// The verb, the reason or the name cannot be stored, or is too long.
@@ -171,24 +171,24 @@ pub enum BulkError {
     /// The filter, or the name of who wants it, holds NUL.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
-    /// The filter lets too many through.
+    /// Too many instances pass the filter.
     #[error("more than {0} sagas: narrow it down")]
     TooMany(i64),
     /// There is no such bulk.
     #[error("there is no bulk {0}")]
     NotFound(Uuid),
-    /// It is about another number of instances than the caller believes.
+    /// The number of instances is not the one that the caller named.
     #[error("{left} sagas would be touched, not {expected}: look at the plan again")]
     WrongCount {
-        /// As the caller said.
+        /// The number that the caller gave.
         expected: u32,
-        /// As it is.
+        /// The number that it is.
         left: i32,
     },
-    /// That cannot be done with a bulk like this.
+    /// A bulk in this status does not allow it.
     #[error("it is {0}")]
     WrongStatus(Status),
-    /// At a rate of nothing it would never end.
+    /// With a rate of 0 it would never end.
     #[error("at least 1 per second")]
     NoRate,
     /// The database failed.
@@ -251,7 +251,7 @@ pub async fn apply(
     find(tx, id).await?.ok_or(BulkError::NotFound(id))
 }
 
-/// Stops a running bulk: from the caller's commit on no item of it is done. Waits for the few that are being done. Round trips: 3.
+/// Stops a running bulk: from the caller's commit on, none of its items is done. Waits for the items that are being done. Round trips: 3.
 ///
 /// # Errors
 /// [`BulkError`].
@@ -273,7 +273,7 @@ pub async fn stop(tx: &mut PgConnection, id: Uuid, by: &str) -> Result<Bulk, Bul
     find(tx, id).await?.ok_or(BulkError::NotFound(id))
 }
 
-/// Lets a stopped bulk go on with the caller's commit, at another rate if one is given. Round trips: 3.
+/// Resumes a stopped bulk with the caller's commit, at another rate if one is given. Round trips: 3.
 ///
 /// # Errors
 /// [`BulkError`].
@@ -316,7 +316,7 @@ async fn locked(tx: &mut PgConnection, id: Uuid, is: Status) -> Result<Bulk, Bul
     if bulk.status == is { Ok(bulk) } else { Err(BulkError::WrongStatus(bulk.status)) }
 }
 
-/// As JSON of the engine's own types, for columns.
+/// Columns as JSON of the engine's own types.
 fn json_of<T: Serialize>(value: Option<T>) -> Option<Json<T>> {
     value.map(Json)
 }

@@ -1,4 +1,4 @@
-//! Planning: the verb is asked of every instance, and nothing of it is written but the answers.
+//! Planning: asks what the verb would do to every instance, and writes nothing but the answers.
 
 use sqlx::{PgConnection, QueryBuilder, types::Json};
 use uuid::Uuid;
@@ -15,11 +15,11 @@ use crate::{
     worker::engine::Engine,
 };
 
-/// So many instances are read at once.
+/// How many instances are read at once.
 const PAGE: usize = 500;
 
 impl Engine {
-    /// Plans a verb over the open instances that a filter lets through; [`super::apply`] starts it.
+    /// Plans a verb for the open instances that pass a filter; [`super::apply`] starts it.
     ///
     /// All instances are seen as of one moment, without a lock. Round trips: 6, and 2 to 5 per 500 instances. Row operations: 1 an instance.
     ///
@@ -47,7 +47,7 @@ impl Engine {
         Ok(bulk)
     }
 
-    /// Answers how many are refused.
+    /// Returns how many are refused.
     async fn plan_page(
         &self,
         tx: &mut PgConnection,

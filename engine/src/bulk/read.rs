@@ -1,4 +1,4 @@
-//! Bulks as people and programs read them.
+//! Reading bulks.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -74,7 +74,7 @@ pub async fn items(
     .await
 }
 
-/// So many of one kind.
+/// The number of items of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Count {
     /// A step, a status, a reason.
@@ -83,21 +83,21 @@ pub struct Count {
     pub count: i64,
 }
 
-/// What a plan comes to. Steps by their names, without what they carry; the 100 most frequent each.
+/// The sums of a plan. Steps are counted by name, without their fields; the 100 most frequent each.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// How instances would stand.
     pub statuses: Vec<Count>,
-    /// What would run next.
+    /// The steps that would run next, and how often.
     pub next: Vec<Count>,
     /// How many only go forward from there.
     pub past_pivot: i64,
-    /// What would be taken back, and how often.
+    /// The steps that would be taken back, and how often.
     pub undoes: Vec<Count>,
     /// Why instances are not touched: by the plan, or when their turn came.
     pub refusals: Vec<Count>,
-    /// What the database said.
+    /// The errors of the database.
     pub errors: Vec<Count>,
 }
 
@@ -132,7 +132,7 @@ fn in_words(refusal: String) -> String {
     known.map_or(refusal, |refusal| refusal.to_string())
 }
 
-/// A step is told with what it carries, such as `Pay { order: .. }`: its name ends where that begins.
+/// The name of a step that is written with its fields, such as `Pay { order: .. }`.
 const SUM_UP: &str = r"-- name: sum bulk up
 with item as (
     select m.outlook, m.refusal, m.error from generate_series(0, 63) as s(shard)

@@ -1,7 +1,7 @@
-//! How the database is, as all parts of this process have found it.
+//! The condition of the database, as all parts of this process have found it.
 //!
-//! A process works on one database, so this is one value per process. Whoever meets trouble [`note`]s it, whoever opens or tests a
-//! connection reports what it found. The log gets one line when trouble has lasted for a moment and one when it is over.
+//! A process works on one database, so this is one value per process. Code that meets an error [`note`]s it, and code that opens or tests a
+//! connection reports the result. The log gets one line when trouble has lasted for a moment, and one when it is over.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -12,15 +12,15 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::base::failure::Failure;
 
-/// Shorter trouble is not worth a line: a session was ended, and the next one is there.
+/// Shorter trouble is not logged: a session was ended, and the next one works.
 const WORTH_A_LINE: Duration = Duration::from_millis(500);
 
-/// How the database is.
+/// The condition of the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// It takes reads and writes.
     Good,
-    /// It answers, and refuses to write: it was switched to read-only, or is a standby.
+    /// It answers, but refuses to write: it was switched to read-only, or is a standby.
     ReadOnly,
     /// It does not answer, or takes no connections.
     Away,
@@ -53,8 +53,8 @@ pub fn has_been_away_for(time: Duration) -> bool {
     known.condition == Condition::Away && known.since.is_some_and(|since| since.elapsed() > time)
 }
 
-/// Tells what an error says about the database. Answers whether the log has a line about that trouble, or gets one if it lasts: then
-/// the caller need not write another.
+/// Records what an error says about the database. Returns true if the log has a line about this trouble, or gets one if it lasts. The caller then
+/// need not write another.
 pub fn note(error: &sqlx::Error) -> bool {
     match condition_of(error) {
         Some(worse) => {
@@ -67,13 +67,13 @@ pub fn note(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Makes every connection that is open now be asked before it is handed out again: something took longer than it may, and nobody knows
-/// whether a connection is to blame.
+/// Makes pools test every connection that is open now before they hand it out again. Called when something took longer than it may, and a connection
+/// may be to blame.
 pub fn suspect() {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).trouble = Some(Instant::now());
 }
 
-/// What an error says about the database; `None`: nothing, it is about the statement.
+/// What an error says about the database. `None`: the error is about the statement.
 fn condition_of(error: &sqlx::Error) -> Option<Condition> {
     match Failure::of(error) {
         Failure::ReadOnly => Some(Condition::ReadOnly),
@@ -143,7 +143,7 @@ pub(super) fn has_been_good_for(time: Duration) -> bool {
     known.condition == Condition::Good && known.trouble.is_none_or(|at| at.elapsed() > time)
 }
 
-/// Asks over this connection whether its server takes writes, and keeps the answer. Round trips: 1.
+/// Asks over this connection whether its server takes writes, and records the answer. Round trips: 1.
 pub(super) async fn ask(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let asked = sqlx::raw_sql(
         "-- name: database takes writes

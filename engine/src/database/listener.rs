@@ -19,7 +19,7 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Listens on one channel, over a connection that belongs to no pool: a pool would wait for it without a limit.
+/// Listens on one channel, over a connection outside every pool: a pool would wait for it without a limit.
 pub(crate) struct Listener(PgListener);
 
 impl Listener {
@@ -37,7 +37,7 @@ impl Listener {
         Ok(Self(listener))
     }
 
-    /// The next notification. What was sent while the connection was lost and made again is lost.
+    /// The next notification. Notifications that are sent while the connection is being replaced are lost.
     pub(crate) async fn next(&mut self) -> Result<PgNotification, sqlx::Error> {
         loop {
             match tokio::time::timeout(QUIET, self.0.recv()).await {

@@ -1,14 +1,14 @@
 //! Connections that never wait for ever.
 //!
-//! Every connection of every process is opened here, with limits on both sides. The server ends what waits too long: for a lock, for
-//! the end of a statement, for the next statement of an open transaction, for a client that does not take its answer. This side gives
-//! up when the server does not answer at all ([`in_time`]): a broken network says nothing, and sqlx waits for as long as TCP does,
-//! which is a quarter of an hour.
+//! Every connection of every process is opened here, with limits on both sides. The server ends a session that waits too long: for a lock, for the
+//! end of a statement, for the next statement of an open transaction, or for a client that does not take its answer. This side gives up when the
+//! server does not answer at all ([`in_time`]): a broken network says nothing, and sqlx would wait as long as TCP does, a quarter of an hour.
 //!
-//! A [`pool`] hands out no connection that was lost while it lay idle, and leaves a server that has become read-only: a connection
-//! that has been idle for a moment, or since before the last trouble ([`condition`]), is asked before it is handed out.
+//! A [`pool`] hands out no connection that was lost while it was idle, and leaves a server that has become read-only. For that it tests a connection
+//! that has been idle for a moment, or that was opened before the last trouble ([`condition`]).
 //!
-//! What an error says about trying again is judged by [`Failure::of`]. Whatever opens a connection, waits for an answer or tries again uses it.
+//! What an error says about trying again is judged by [`Failure::of`]. All code that opens a connection, waits for an answer
+//! or tries again uses this room.
 
 mod condition;
 mod listener;
@@ -44,26 +44,26 @@ const WHOLE: Duration = Duration::from_secs(15);
 /// How long sent data may stay unacknowledged before the server takes the client for gone.
 const TCP_USER: Duration = Duration::from_secs(15);
 
-/// How long a connection that lay idle may take to show that it lives.
+/// How long an idle connection may take to show that it works.
 const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
 
-/// A connection that was used so recently is handed out unasked, unless there has been trouble since.
+/// A connection that was used so recently is handed out without a test, unless there has been trouble since.
 const FRESH: Duration = Duration::from_millis(5);
 
-/// After trouble every connection is suspect for so long: the last one that hangs has been given up by then.
+/// For how long after trouble every connection is tested. The last one that hangs has been given up by then.
 const SUSPICION: Duration = Duration::from_secs(15);
 
-/// A connection to a read-only server is kept for so long: should the next one be no better, readers still have one.
+/// How long a connection to a read-only server is kept: if the next one is no better, readers still have this one.
 const READ_ONLY_AGE: Duration = Duration::from_secs(1);
 
-/// How long a session may wait for what before the server ends the statement or the session.
+/// How long a session may wait before the server ends the statement or the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
     /// For a lock.
     pub lock: Duration,
     /// For the end of a statement.
     pub statement: Duration,
-    /// For the next statement of an open transaction. A process that stands still in the middle of one gives its locks back then.
+    /// For the next statement of an open transaction. The locks of a process that freezes in a transaction are released then.
     pub idle_in_transaction: Duration,
 }
 
@@ -75,10 +75,10 @@ impl Waits {
         idle_in_transaction: Duration::from_secs(15),
     };
 
-    /// For a person's command, which may read much and holds nobody up.
+    /// For a person's command, which may read much and delays nobody.
     pub const COMMAND: Self = Self { statement: Duration::from_secs(60), ..Self::USUAL };
 
-    /// For what cleans up: it may take its time, and gives way to everybody.
+    /// For cleaning up, which may take long and gives way to everything else.
     pub const HOUSEKEEPING: Self = Self {
         lock: Duration::from_millis(200),
         statement: Duration::from_secs(60),
@@ -93,8 +93,8 @@ impl Waits {
     };
 }
 
-/// These options, with these limits for each session. What else decides how a statement comes out is set as well, whatever the
-/// server's, the database's or the role's defaults are.
+/// Adds these limits for each session to the options, and sets everything else that decides the result of a statement, whatever the defaults of the
+/// server, the database or the role are.
 #[must_use]
 pub fn bounded(options: PgConnectOptions, waits: Waits) -> PgConnectOptions {
     let ms = |wait: Duration| wait.as_millis().to_string();
@@ -103,7 +103,7 @@ pub fn bounded(options: PgConnectOptions, waits: Waits) -> PgConnectOptions {
         ("statement_timeout", ms(waits.statement)),
         ("idle_in_transaction_session_timeout", ms(waits.idle_in_transaction)),
         ("tcp_user_timeout", ms(TCP_USER)),
-        // The server notices within half a minute that an idle client is gone without a word.
+        // The server notices within half a minute that an idle client has disappeared.
         ("tcp_keepalives_idle", "10".to_owned()),
         ("tcp_keepalives_interval", "5".to_owned()),
         ("tcp_keepalives_count", "3".to_owned()),
@@ -121,8 +121,8 @@ pub async fn connect(options: PgConnectOptions, waits: Waits) -> Result<PgConnec
     turn::in_turn(PgConnection::connect_with(&options)).await
 }
 
-/// Runs what asks the database for one answer after the other, each within [`Waits::USUAL`]. Gives up when it takes as long as one
-/// statement may, and a moment: then the server or the network has gone silent, and the connection is not to be used again.
+/// Runs work that asks the database for one answer, within [`Waits::USUAL`] and a moment. If it takes longer, the server or the network has gone
+/// silent: this gives up, and the connection must not be used again.
 ///
 /// # Errors
 /// Those of `work`, or a time-out as [`sqlx::Error::Io`].
@@ -167,7 +167,7 @@ fn silent(limit: Duration) -> sqlx::Error {
     sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
 }
 
-/// A pool of so many connections, none of them open yet. Who asks for one waits for `patience` at most.
+/// A pool of so many connections, none of them open yet. A caller waits for a connection for `patience` at most.
 #[must_use]
 pub fn pool(
     options: PgConnectOptions,
@@ -186,13 +186,12 @@ pub fn pool(
         .connect_lazy_with(bounded(options, waits))
 }
 
-/// A new connection is taken as it is: to a read-only server it still serves who reads.
+/// Tests a new connection. One to a read-only server is accepted, since it can still read.
 async fn look_at_new(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     within(CONNECT, condition::ask(connection)).await.map(|_| ())
 }
 
-/// Whether a connection that lay idle may be handed out. Round trips: none for one that was used a moment ago, unless there has been
-/// trouble since; then 1.
+/// Whether an idle connection may be handed out. Round trips: none for one that was used a moment ago, unless there has been trouble since; then 1.
 async fn is_of_use(
     connection: &mut PgConnection,
     meta: PoolConnectionMetadata,

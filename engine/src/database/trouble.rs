@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::database;
 
-/// Something that may go on failing for long. A loop that tries again and again calls [`begin`](Self::begin) after each failure and
+/// Work that may fail again and again for long. A loop that tries again and again calls [`begin`](Self::begin) after each failure and
 /// [`end`](Self::end) after each success; the log gets one line when the trouble begins and one when it is over.
 #[derive(Debug)]
 pub struct Trouble {

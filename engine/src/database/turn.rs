@@ -1,8 +1,8 @@
-//! Opening connections one after the other.
+//! Opening only a few connections at the same time.
 //!
-//! After an outage every loop of every process connects again at the same moment. A server that is slow, or has just started, then works
-//! at all of these log-ins at once and ends none of them in time; each client gives up, begins again, and leaves the server a log-in that
-//! nobody waits for. So a process opens a few connections at the same time, and is more patient after each one that took too long.
+//! After an outage every loop of every process connects again at the same moment. A server that is slow, or has just started, then works at all of
+//! these log-ins at once and finishes none of them in time. Each client gives up and begins again, and leaves the server a log-in that nobody waits
+//! for. So a process opens a few connections at the same time, and waits longer after each one that took too long.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use super::{CONNECT, within};
 /// The number of connections that one process opens at the same time; pools open theirs besides.
 const AT_ONCE: usize = 4;
 
-/// The limit of time doubles so often.
+/// How often the time limit may double.
 const DOUBLINGS: u32 = 2;
 
 /// The longest that opening a connection may take, once it is its turn.

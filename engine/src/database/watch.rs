@@ -1,4 +1,4 @@
-//! The look at the database once a second, so that trouble is known also to a process that has nothing to do with it just now.
+//! Asks the database once a second, so that a process that is idle knows of trouble as well.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long the answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// Looks once a second how the database is, over a connection of its own, until dropped. What it finds is the process's
+/// Asks the database once a second how it is, over a connection of its own, until dropped. The result is the process's
 /// [`condition`](super::condition()).
 pub async fn watch(options: PgConnectOptions) {
     let mut connection = None;
@@ -20,7 +20,7 @@ pub async fn watch(options: PgConnectOptions) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // One that says it is read-only is left as well: the next may lead to the server that has taken over.
+        // A connection to a read-only server is given up as well: the next one may lead to the server that has taken over.
         connection = look(&options, connection.take()).await;
     }
 }

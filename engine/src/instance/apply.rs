@@ -1,4 +1,4 @@
-//! Applying a fact to an instance: pure, so that it can be done again on the row as it is now when a commit missed.
+//! Applies a fact to an instance. Pure, so that it can be done again on a newer row if a commit missed.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -25,23 +25,23 @@ use crate::{
     },
 };
 
-/// What is to be done with the instance after a fact was applied.
+/// How the driver continues after a fact was applied.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Applied {
     /// Commit it.
     Commit,
     /// Go on in memory; nothing has to be written yet.
     GoOn,
-    /// The row has moved on: the fact says nothing new.
+    /// Nothing: the instance does not wait for this fact any more.
     Moot,
 }
 
-/// How an attempt ended that did not do it.
+/// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Failure {
-    /// Surely nothing happened, and the provider did not say anything.
+    /// Surely nothing happened. The provider has not answered.
     NotDone,
-    /// The provider said that it did not do it.
+    /// Surely nothing happened: the provider has answered so.
     AnsweredNo,
     /// It may have happened.
     Unknown,
@@ -53,7 +53,7 @@ enum Failure {
 const PANICS: i16 = 3;
 
 impl Failure {
-    /// For the journal.
+    /// The word in the journal.
     fn outcome(self) -> &'static str {
         match self {
             Self::NotDone => "not_done",
@@ -62,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// The same of an undo.
+    /// The word in the journal for an undo.
     fn undo_outcome(self) -> &'static str {
         match self {
             Self::NotDone | Self::Unknown | Self::Panicked => "not_undone",
@@ -71,7 +71,7 @@ impl Failure {
     }
 }
 
-/// Calls foreign pure code; a panic in it must not take the worker down.
+/// Asks the saga. A panic of its code must not end the worker.
 pub(crate) fn on<S: Saga>(state: S::State, event: S::Event) -> Result<Next<S>, String> {
     match catch_unwind(AssertUnwindSafe(|| S::on(state, event))) {
         Ok(next) => next.map_err(|unexpected: Unexpected| unexpected.to_string()),
@@ -80,7 +80,7 @@ pub(crate) fn on<S: Saga>(state: S::State, event: S::Event) -> Result<Next<S>, S
 }
 
 impl<S: Saga> Instance<S> {
-    /// Is `no` still what the row waits for?
+    /// Does the instance still wait for this fact?
     fn awaits(&self, fact: &Fact<S::Event>) -> bool {
         let pending = match &self.pending {
             Pending::Call { no, .. }
@@ -190,7 +190,7 @@ impl<S: Saga> Instance<S> {
         }
         let pivot = *effect != Effect::Refuted && self.calls_pivot();
         if self.status == Status::Unwinding {
-            // Decided meanwhile: the outcome goes to the ledger only.
+            // Unwinding was decided meanwhile, so the outcome changes the ledger only.
             self.note(self.entry(JournalKind::Settled, fact, event));
             if pivot {
                 return self.leave_to_person("was done after unwinding had been decided");
@@ -210,7 +210,7 @@ impl<S: Saga> Instance<S> {
         self.react(entry, event.clone());
     }
 
-    /// Asks the saga and takes its decision; then the early signals that the new state takes.
+    /// Asks the saga and applies its decision, then the kept signals that the new state takes.
     pub(crate) fn react(&mut self, entry: Entry, event: S::Event) {
         if let Some(why) = self.unstorable.take() {
             self.note(entry);
@@ -228,7 +228,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// A bug in the saga, or more than can be stored. What happened is kept, to be taken once the bug is mended.
+    /// Makes the instance stuck because the saga has a bug or its decision exceeds a limit. The event is kept; the saga gets it again after a repair.
     fn cannot_take(&mut self, event: S::Event, why: impl std::fmt::Display) {
         self.stick(why);
         self.pending = Pending::Event { no: self.seq, event };
@@ -258,13 +258,13 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// Offers the kept signals; true if one was taken.
+    /// Offers the kept signals. Returns true if one was taken.
     pub(crate) fn offer_early(&mut self) -> bool {
         self.take_early();
         !self.taken.is_empty()
     }
 
-    /// Does it wait for something that is no step of its own?
+    /// Does it wait for a signal or a timer?
     pub(crate) fn waits(&self) -> bool {
         matches!(self.pending, Pending::Nothing | Pending::Timer { .. })
     }
@@ -277,7 +277,7 @@ impl<S: Saga> Instance<S> {
         self.progress.unsettled && self.calls_pivot()
     }
 
-    /// The pending pivot, which cannot be taken back, was or may have been done although it unwinds: a person takes it back first.
+    /// Leaves the pending pivot to an operator: it was done, or may have been, although the instance unwinds, and it has no undo.
     fn leave_to_person(&mut self, how: &str) {
         let Pending::Call { no, .. } = self.pending else { return };
         let why = format!("step {no}, which cannot be taken back, {how}");
@@ -287,7 +287,7 @@ impl<S: Saga> Instance<S> {
         self.stick(why);
     }
 
-    /// The last child has ended: the saga learns how, or their way back is done.
+    /// Applies the end of the last child: the saga learns how the children ended; or, if the instance unwinds, they are taken back.
     fn joined(&mut self, fact: &Fact<S::Event>, ends: &Joined) {
         let entry = self.entry(JournalKind::Children, fact, ends);
         if self.status == Status::Unwinding {
@@ -316,7 +316,7 @@ impl<S: Saga> Instance<S> {
         self.end_if_nothing_is_open();
     }
 
-    /// Counts and journals an attempt that did not do it.
+    /// Counts a failed attempt and records it in the journal.
     fn failed_attempt(&mut self, fact: &Fact<S::Event>, outcome: &str, cause: &Cause) {
         let event = serde_json::json!({ "outcome": outcome, "error": cause.to_string() });
         self.note(self.entry(JournalKind::Attempt, fact, &event));
@@ -324,18 +324,18 @@ impl<S: Saga> Instance<S> {
         self.progress.last_error = Some(cause.to_string());
     }
 
-    /// An attempt that did not do it: tried again, asked for, or given up, by the activity's terms.
+    /// Applies a failed attempt: by its terms the call is tried again, the provider is asked, or the step is given up.
     fn failed(&mut self, fact: &Fact<S::Event>, failure: Failure, cause: &Cause) {
         let Pending::Call { step, .. } = &self.pending else { return };
         let (terms, probes, what) = (step.terms(), step.has_probe(), format!("{step:?}"));
         self.failed_attempt(fact, failure.outcome(), cause);
-        // Whether an attempt that ends in time acted is asked at least once, however late.
+        // The provider is asked at least once about an attempt of unknown outcome, even after the deadline.
         let mut asks = false;
         if matches!(failure, Failure::Unknown | Failure::Panicked) {
             asks = failure == Failure::Unknown && !self.progress.unsettled && probes;
             self.progress.unsettled = true;
         } else if self.status == Status::Unwinding {
-            // This attempt surely did nothing, and no other is wanted.
+            // This attempt surely did nothing, and the instance unwinds: there is no other attempt.
             return self.drop_call(fact.no);
         }
         if self.may_try_on(&what, &terms, fact.failing, failure) || asks {
@@ -345,7 +345,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// Do the step's terms allow another attempt? Operators are told when it has been failing for long.
+    /// Do the step's terms allow another attempt? Tells operators if the step has been failing for long.
     fn may_try_on(
         &mut self,
         what: &str,
@@ -372,14 +372,14 @@ impl<S: Saga> Instance<S> {
         true
     }
 
-    /// At its deadline at the latest: then it is known whether the step is given up.
+    /// Plans the next attempt: at the step's deadline at the latest, when it is known whether the step is given up.
     fn try_again(&mut self, terms: &Terms, failing: Duration) {
         let delay = terms.retry.delay(self.progress.attempt);
         let left = terms.within.saturating_sub(failing);
         self.retry_after(if left.is_zero() { delay } else { delay.min(left) });
     }
 
-    /// Operators are told once for each step; trying goes on.
+    /// Tells operators, once for each step, that it takes long. Trying goes on.
     pub(crate) fn tell_slow(&mut self, what: &str, failing: Duration) {
         if !std::mem::replace(&mut self.progress.slow, true) {
             let last = self.progress.last_error.clone().unwrap_or_default();
@@ -387,8 +387,8 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// The pending activity is not wanted any more. Its undo stays open if an earlier attempt may have done something (one not done
-    /// after one unknown settles nothing where repeating is harmless).
+    /// Drops the pending call, because the instance unwinds. Its undo stays open if an earlier attempt may have had its effect: a later attempt that
+    /// surely did nothing says nothing about the earlier one.
     fn drop_call(&mut self, no: i32) {
         if self.may_have_passed_pivot() {
             return self.leave_to_person("may have been done before unwinding was decided");
@@ -402,8 +402,8 @@ impl<S: Saga> Instance<S> {
         self.end_if_nothing_is_open();
     }
 
-    /// The pending call has surely done nothing: its way back, the last one recorded, is not needed. (In rows of earlier releases what the caller
-    /// did bears the number of the first step. It keeps its way back.)
+    /// Removes the undo of the pending call, the last one recorded, because the call has surely done nothing. (In rows of earlier releases a step of
+    /// the caller has the number of the first step. Its undo stays.)
     pub(crate) fn forget_undo(&mut self, no: i32) {
         let has_one = matches!(&self.pending, Pending::Call { step, .. }
             if matches!(step.way_back(), WayBack::InTx(_) | WayBack::ByCall(_)));
@@ -425,8 +425,8 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// The key is closed: no further attempt. Before the pivot everything is taken back, this step's possible effect included. A pivot
-    /// that may have been done is neither before nor behind: a person finds out.
+    /// Gives the pending call up: there is no further attempt. Before the pivot the instance unwinds, and the possible effect of this step is taken
+    /// back too. After the pivot it gets stuck. If the step is the pivot and may have been done, it gets stuck as well, and an operator finds out.
     fn give_up(&mut self) {
         let Pending::Call { step, .. } = &self.pending else { return };
         if self.progress.past_pivot {
@@ -441,7 +441,7 @@ impl<S: Saga> Instance<S> {
             }
             let last = self.progress.last_error.clone().unwrap_or_default();
             return self.stick(format!(
-                "{step:?} may have been done, and cannot be taken back; nobody could say: {last}"
+                "{step:?} may have been done and cannot be taken back, and the provider could not be asked: {last}"
             ));
         }
         let reason = CalledOff::GaveUp(step.clone()).into();
@@ -475,7 +475,7 @@ impl<S: Saga> Instance<S> {
             return Applied::Commit;
         }
         if self.status == Status::Running {
-            // The same attempt again, under the same key.
+            // The same call is made again, under the same key.
             return Applied::GoOn;
         }
         self.progress.attempt = self.progress.attempt.saturating_add(1);

@@ -1,4 +1,4 @@
-//! What a chain of tx steps, or of tx undos, changes in the instance. Pure.
+//! The changes that a chain of tx steps or tx undos makes to an instance. Pure.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 const LASTING: i16 = 5;
 
 impl<S: Saga> Instance<S> {
-    /// The pending tx step has run: its undo is recorded and the saga asked what follows.
+    /// Applies a tx step that has run: its undo is recorded, and the saga is asked what follows.
     ///
     /// # Errors
     /// [`StepError::Broken`] when the saga does not expect the event or decides what it must not.
@@ -37,7 +37,7 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    /// The last open undo, which is done in a transaction, has run.
+    /// Applies a tx undo that has run.
     pub(crate) fn unstepped(&mut self, open: &OpenUndo<S>) {
         if open.effect {
             self.undone.push(open.no);

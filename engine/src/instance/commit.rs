@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl<S: Saga> Instance<S> {
-    /// The commit of everything since the last one. `owner` stays unless the instance parks.
+    /// Makes the commit of all changes since the last one. The instance keeps its owner unless it parks.
     pub(crate) fn commit(&mut self) -> Commit {
         self.progress.ended |= self.status.is_final();
         let refuses_kept =
@@ -46,12 +46,12 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// It takes no signal any more: the commit refuses those that are kept, unless a successor takes them over.
+    /// Does it take no signal any more? Then the commit refuses the kept ones, unless a successor takes them over.
     fn takes_no_signals(&self) -> bool {
         self.progress.ended || self.status == Status::Unwinding || self.status.is_final()
     }
 
-    /// A commit that adds to the journal only: what it waits on and who drives it stay as they are.
+    /// Makes a commit that only adds to the journal: the owner and what the instance waits for stay as they are.
     pub(crate) fn commit_untouched(&mut self) -> Commit {
         self.wake = Wake::Keep;
         let mut commit = self.commit();
@@ -59,7 +59,7 @@ impl<S: Saga> Instance<S> {
         commit
     }
 
-    /// That commit is durable.
+    /// Called when the commit is durable.
     pub(crate) fn committed(&mut self) {
         self.committed_seq = self.seq;
         self.missed = 0;

@@ -1,4 +1,4 @@
-//! The one place where a decision of its saga changes an instance, and what the journal and the ledger will say of it.
+//! The one place where a decision of its saga changes an instance, and where the journal and the ledger get their entries.
 //!
 //! [`Instance::decide`] turns a [`Next`] into the new position and the journal row that goes with it.
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl<S: Saga> Instance<S> {
-    /// Takes what the saga decided about `entry`. Pure: the row and its journal grow, nothing is written.
+    /// Applies what the saga has decided because of `entry`. Pure: nothing is written.
     pub(crate) fn decide(&mut self, entry: Entry, next: Next<S>) -> Result<(), Forbidden> {
         if matches!(next.then, Then::Unwind(_)) && self.progress.past_pivot {
             return Err(Forbidden::UnwindAfterPivot);
@@ -27,7 +27,7 @@ impl<S: Saga> Instance<S> {
         self.seq += 1;
         let no = self.seq;
         let undos_before = self.undos.len();
-        // What the caller did has numbers of its own, 0 and below, and so keys of its own.
+        // Steps of the caller have numbers of their own, 0 and below, and so keys of their own.
         let by_caller = i32::try_from(next.by_caller.len()).unwrap_or(i32::MAX);
         for (no, step) in (no.saturating_sub(by_caller)..).zip(next.by_caller) {
             self.ran(no, Done::Caller(step))?;
@@ -93,7 +93,7 @@ impl<S: Saga> Instance<S> {
         })
     }
 
-    /// The pending step is settled (or was never tried): nothing of it is left to ask for.
+    /// Clears the pending step or wait, because its outcome is known or it was never tried.
     pub(crate) fn settled(&mut self) {
         self.pending = Pending::Nothing;
         self.fresh();
@@ -104,7 +104,7 @@ impl<S: Saga> Instance<S> {
         (self.progress.unsettled, self.progress.last_error) = (false, None);
     }
 
-    /// A journal row that changes nothing else; raises seq unless `decide` did.
+    /// Adds a journal row that changes nothing else. Raises seq unless `decide` has.
     pub(crate) fn record(&mut self, entry: Entry, next: Option<Json>, undo: Option<Json>) {
         self.journal.push(JournalRow {
             seq: self.seq,
@@ -124,21 +124,21 @@ impl<S: Saga> Instance<S> {
         self.record(entry, None, None);
     }
 
-    /// The first entry since the last commit is about this.
+    /// Replaces the event of the first journal row since the last commit.
     pub(crate) fn retell(&mut self, event: &impl Serialize) {
         if let Some(row) = self.journal.first_mut() {
             row.event = Some(json(event));
         }
     }
 
-    /// What the ledger is told in the next commit.
+    /// Sets what the next commit records in the ledger.
     pub(crate) fn settle(&mut self, step_no: i32, status: EffectStatus, reference: Option<String>) {
         // Foreign text, like JSON: NUL would fail the batch.
         let reference = reference.map(|text| text.replace('\0', "\u{fffd}"));
         self.settle = Some(Settle { step_no, status, reference });
     }
 
-    /// It needs a person.
+    /// Makes the instance stuck.
     pub(crate) fn stick(&mut self, why: impl std::fmt::Display) {
         let why = crate::saga::steps::Cause::new(why).to_string();
         self.status = Status::Stuck;
@@ -151,7 +151,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// A person should see it: the next commit writes a [notice](crate::store::notice).
+    /// Makes the next commit write a [notice](crate::store::notice) for operators.
     pub(crate) fn tell(&mut self, kind: Kind, why: String) {
         self.tell = Some(Tell { kind, saga: S::NAME, why, escalate_after: None });
     }

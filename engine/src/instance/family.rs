@@ -1,4 +1,4 @@
-//! Instances that belong together: a parent and its children, an instance and the one that goes on in its place.
+//! Instances that belong together: a parent and its children, an instance and its successor.
 //!
 //! Children live on their parent's shard. Nothing of theirs is ever written into the parent's row: an ended child is known by its own
 //! row (`ended_at`), and a parent that waits for the last of them ([`join_wait`](WAKE_JOINED)) is woken once. An ended child whose
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl<S: Saga> Instance<S> {
-    /// Its children are born with the next commit; their way back is recorded with it.
+    /// Starts children with the next commit, which also records how they are taken back.
     pub(crate) fn start_children(
         &mut self,
         no: i32,
@@ -43,7 +43,7 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    /// The end; a child of a parent that may still take it back waits there.
+    /// Ends the instance. A child whose parent may still take it back waits there.
     pub(crate) fn done(&mut self) {
         self.pending = Pending::Nothing;
         if self.progress.held && !self.undos.is_empty() {
@@ -54,7 +54,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// Nothing will be taken back any more; children need not wait for that.
+    /// Lets the children go: nothing will be taken back any more.
     pub(crate) fn forget_undos(&mut self) {
         self.family.lets_go |= self.undos.iter().any(|open| matches!(open.taken, Taken::Children));
         self.undos.clear();
@@ -86,13 +86,13 @@ impl<S: Saga> Instance<S> {
 }
 
 impl<S: Saga> Instance<S> {
-    /// Park until the last child of step `no` has ended.
+    /// Parks until the last child of step `no` has ended.
     pub(crate) fn wait_for_children(&mut self, no: i32) {
         self.pending = Pending::Children { no };
         self.family.joins = true;
     }
 
-    /// Unwinds it from outside. What is in flight is settled first; `owned`: somebody may be at it just now.
+    /// Unwinds the instance from outside. A call in flight is asked about first. `owned`: a worker may be making the call at this moment.
     pub(crate) fn call_off(&mut self, why: CalledOff<S::Step>, owned: bool) -> CallOff {
         if self.status.is_final() {
             return CallOff::Ended;
@@ -118,7 +118,7 @@ impl<S: Saga> Instance<S> {
         CallOff::Begun
     }
 
-    /// Nobody is at the pending activity and its last attempt surely did nothing: there is nothing to settle.
+    /// No worker makes the pending call, and its last attempt surely did nothing: nobody has to be asked.
     pub(crate) fn drop_untried_call(&mut self, owned: bool) {
         if let Pending::Call { no, .. } = self.pending
             && !owned
@@ -132,10 +132,10 @@ impl<S: Saga> Instance<S> {
     }
 }
 
-/// What came of calling an instance off.
+/// The result of calling an instance off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallOff {
-    /// It unwinds (now, or it did already).
+    /// It unwinds, now or already before.
     Begun,
     /// It is past its pivot: it only goes forward.
     PastPivot,

@@ -1,8 +1,8 @@
 //! An instance in memory: what it is, and everything that changes it. Pure: nothing here waits, reads or writes.
 //!
-//! A worker, a caller or an operator reads a row ([`Instance::from_row`]) and has something change it: a fact ([`apply`]), a signal ([`signal`]), a
-//! verb ([`operate`]). The saga decides what follows ([`decide`]). [`commit`] turns the result into the one commit that somebody then writes.
-//! The test kit walks and explores sagas with the same code. It uses [`crate::saga`], [`crate::record`] and below.
+//! A worker, a caller or an operator reads a row ([`Instance::from_row`]) and lets it be changed by a fact ([`apply`]), a signal ([`signal`]) or a
+//! verb ([`operate`]). The saga decides what follows ([`decide`]). [`commit`] turns the result into one commit, which the caller writes. The test kit
+//! walks and explores sagas with the same code. It uses [`crate::saga`], [`crate::record`] and below.
 
 pub(crate) mod apply;
 pub(crate) mod birth;
@@ -46,11 +46,11 @@ use crate::{
     saga::Saga,
 };
 
-/// What an instance waits for.
+/// The step, timer, event or children that an instance waits for.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "", rename_all = "snake_case")]
 pub(crate) enum Pending<S: Saga> {
-    /// A signal, or the next open undo while unwinding.
+    /// No step, timer or child: the instance waits for a signal or an operator, has ended, or goes on with its next open undo.
     Nothing,
     /// A tx step that is to be run (again).
     Run { no: i32, step: S::Step },
@@ -64,7 +64,7 @@ pub(crate) enum Pending<S: Saga> {
     Timer { no: i32, event: S::Event },
     /// The children of step `no` to end.
     Children { no: i32 },
-    /// What happened with commit `no`, which the saga could not take: it is asked again.
+    /// An event that happened with commit `no` and that the saga could not take, because of a bug or a limit. After a repair the saga is asked again.
     Event { no: i32, event: S::Event },
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) epoch: i32,
     /// Commits in a row that were not written although nothing had changed.
     pub(crate) missed: u32,
-    /// As last committed; every [`Commit`] tests it.
+    /// The seq of the row as it was read or last committed. Every [`Commit`] tests it.
     pub(crate) committed_seq: i32,
     pub(crate) seq: i32,
     pub(crate) status: Status,
@@ -101,7 +101,7 @@ pub(crate) struct Instance<S: Saga> {
     tell: Option<Tell>,
     pub(crate) watch: Option<NewWatch>,
     pub(crate) family: Family,
-    /// Why what the saga would decide next cannot be stored: it is not asked, and what happened is kept.
+    /// Set if the saga's next decision could not be stored: the reason. The event is kept, and the saga is not asked again until an operator acts.
     pub(crate) unstorable: Option<String>,
 }
 
@@ -118,7 +118,7 @@ impl<S: Saga> Clone for Pending<S> {
     }
 }
 
-/// What happened, for the journal.
+/// An entry of the journal.
 pub(crate) struct Entry {
     pub(crate) kind: JournalKind,
     pub(crate) event: Option<Json>,

@@ -28,10 +28,10 @@ use crate::{
     },
 };
 
-/// Follows the instruction on a locked row.
+/// Applies an instruction to a locked row.
 ///
 /// # Errors
-/// Why not; nothing is to be written then.
+/// Why the instruction is refused. Nothing is written then.
 pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
     let Subject { row, early, live, open_children } = subject;
     let owned = row.owner.is_some();
@@ -72,7 +72,7 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
 }
 
 impl<S: Saga> Instance<S> {
-    /// Is the verb for an instance of this status?
+    /// Is the verb allowed for an instance in this status?
     fn may(&self, verb: &Verb, owned: bool) -> Result<(), Refusal> {
         let is = |what: &str| Err(Refusal::WrongStatus(what.to_owned()));
         if self.status.is_final() {
@@ -88,14 +88,14 @@ impl<S: Saga> Instance<S> {
             Verb::Resume | Verb::HandOver { .. } => is(self.status.as_str()),
             _ if self.status == Status::Paused => is("paused"),
             _ if self.status == Status::Stuck => Ok(()),
-            // Going on by itself, it may be between two attempts.
+            // A running instance may be between two attempts.
             _ if owned => is("being driven"),
             _ if self.progress.attempt > 0 || self.progress.unsettled => Ok(()),
             _ => Err(Refusal::NothingFailed),
         }
     }
 
-    /// Answers the tx undos that the person answers for, last first.
+    /// Changes the instance by the verb. Returns the tx undos that the verb must run in its transaction, last first.
     fn follow(&mut self, order: &Instruction, owned: bool) -> Result<Vec<OpenUndo<S>>, Refusal> {
         let mut back = Vec::new();
         match &order.verb {
@@ -137,14 +137,14 @@ impl<S: Saga> Instance<S> {
                 if self.call_off(why, owned) == CallOff::PastPivot {
                     return Err(Refusal::PastPivot);
                 }
-                // What is in doubt is asked about with all attempts.
+                // Asking about an unknown outcome gets the full time of the step.
                 self.start_over();
             }
         }
         Ok(back)
     }
 
-    /// The end, by a person. Answers the open tx undos, last first: what it holds in our own database is given back with the same commit.
+    /// Ends the instance for an operator. Returns its open tx undos, last first: they release what it holds in our database, in the same commit.
     fn hand_over(&mut self, why: &str) -> Vec<OpenUndo<S>> {
         let mut back = Vec::new();
         for open in self.undos.iter().rev() {
@@ -166,7 +166,8 @@ impl<S: Saga> Instance<S> {
         back
     }
 
-    /// The reason of the first kept signal that would unwind it: who sent it was told that it is kept, and it decides how the business ends.
+    /// Takes the first kept signal that would unwind the instance, and returns its reason. Its sender was told that it is kept, so it decides how the
+    /// business ends.
     fn take_early_reason(&mut self) -> Option<S::Reason> {
         let unwinds = |signal: &S::Signal| match on::<S>(self.state.clone(), signal.clone().event())
         {
@@ -181,7 +182,7 @@ impl<S: Saga> Instance<S> {
         Some(reason)
     }
 
-    /// By itself from here on: kept signals first, then what was armed or is due.
+    /// Lets the instance continue: kept signals come first, then its timer or its pending step.
     fn go_on(&mut self) {
         self.status = if self.reason.is_some() { Status::Unwinding } else { Status::Running };
         self.never();
@@ -202,7 +203,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// Where the one failed undo stands that is meant.
+    /// The position of the failed undo that the instruction means.
     fn failed_at(&self, undo: Option<i32>) -> Result<Option<usize>, Refusal> {
         let failed = (0..self.undos.len())
             .filter(|at| self.undos[*at].failed.is_some())
@@ -216,7 +217,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// A person answers for it; a tx undo, which is answered, is done now.
+    /// Closes a failed undo for an operator. A tx undo is not closed without being done: it is returned, and runs in the verb's transaction.
     fn close_failed(
         &mut self,
         at: usize,
@@ -231,7 +232,7 @@ impl<S: Saga> Instance<S> {
         in_tx.then_some(open)
     }
 
-    /// The step decided anew, by this commit: it has another number, and so another key. For a failed undo it is the step to be taken back.
+    /// Replaces the pending step, or the step that a failed undo takes back. The new one has the number of this commit, and so another key.
     fn edit(&mut self, step: &Value, undo: Option<i32>) -> Result<(), Refusal> {
         let no = self.seq;
         let Some(at) = self.failed_at(undo)? else {
@@ -246,18 +247,18 @@ impl<S: Saga> Instance<S> {
             (_, fit) => Done::Step(fit?),
         };
         if matches!(done.way_back(), WayBack::Nothing | WayBack::Pivot) {
-            return Err(Refusal::DoesNotFit(format!("the step: nothing takes {done:?} back")));
+            return Err(Refusal::DoesNotFit(format!("the step: {done:?} has no undo")));
         }
         let open = &mut self.undos[at];
-        (open.taken, open.failed, open.anew) = (Taken::Done(done), None, Some(no));
+        (open.taken, open.failed, open.replaced_by) = (Taken::Done(done), None, Some(no));
         self.settled();
         Ok(())
     }
 
-    /// The pending step is not done: nothing of it may be left outside.
+    /// Leaves the pending step undone. Refused if an attempt may have left something outside.
     fn leave_out(&mut self) -> Result<(), Refusal> {
         match &self.pending {
-            // Nothing is to stand in its place: it is only found out about.
+            // No other step can replace it while the instance unwinds; its outcome can only be recorded.
             Pending::Run { .. } | Pending::Call { .. } if self.reason.is_some() => {
                 Err(Refusal::WrongStatus("unwinding".to_owned()))
             }
@@ -312,8 +313,8 @@ impl<S: Saga> Instance<S> {
         self.hear(event)
     }
 
-    /// Unwinding was decided, and the saga is asked no more: what a person found is what a probe would have answered. What stands is
-    /// taken back with the rest, a pivot by a person.
+    /// Records the outcome that an operator has found while the instance unwinds. It counts like the answer of a probe, and the saga is not asked. An
+    /// effect that stands is taken back with the rest; the effect of a pivot by an operator.
     fn found_out(&mut self, no: i32, event: S::Event, outside: Option<&Outside>) {
         let effect = match outside {
             Some(Outside::Stands(reference)) => Effect::Confirmed(reference.clone()),
@@ -321,7 +322,7 @@ impl<S: Saga> Instance<S> {
             None => Effect::None,
         };
         if effect == Effect::Refuted {
-            // Not seen by a person either: it may still come.
+            // The operator has not found the effect, but it may still come.
             self.watch_call();
         }
         let what = What::Answered { event, effect };
@@ -342,7 +343,7 @@ impl<S: Saga> Instance<S> {
         self.hear(event)
     }
 
-    /// The saga decides what follows; what it does not expect is refused instead of making it stuck.
+    /// Gives the saga an event from an operator. An event that the saga does not expect is refused, and the instance is not stuck for it.
     fn hear(&mut self, event: S::Event) -> Result<(), Refusal> {
         self.settled();
         let next = on::<S>(self.state.clone(), event.clone()).map_err(Refusal::DoesNotFit)?;
@@ -356,7 +357,7 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    /// Where it stands, for the journal.
+    /// Its status, pending step and undos, for the journal.
     fn standing(&self) -> Value {
         let undos = serde_json::to_value(&self.undos).unwrap_or_default();
         let pending = serde_json::to_value(&self.pending).unwrap_or_default();
@@ -389,7 +390,7 @@ impl<S: Saga> Instance<S> {
     }
 }
 
-/// Is there something outside, or a way back, that an unknown attempt may have left?
+/// May an attempt of unknown outcome have left an effect, or something to undo?
 fn leaves_a_trace(step: &impl StepTable) -> bool {
     step.terms().effect.is_some() || step.way_back() != WayBack::Nothing
 }

@@ -13,16 +13,16 @@ use crate::{
     saga::{Early, Saga, Signals, Then},
 };
 
-/// What became of a signal. The caller learns it at once; it becomes true with the caller's commit.
+/// The result of a signal. The caller learns it at once; it is true when the caller commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// The instance took it.
     Applied,
-    /// It waits for the state that takes it.
+    /// The signal is kept for a later state.
     Kept,
-    /// The instance does not take it in this state, is unwinding or has ended; the journal says so.
+    /// The instance does not take it in this state, is unwinding or has ended. The journal records it.
     Refused,
-    /// A signal of that id was answered before; nothing was done.
+    /// A signal with this id was answered before. Nothing was done.
     Duplicate,
 }
 
@@ -32,12 +32,12 @@ pub enum SignalError {
     /// There is no such instance, or it is of another saga.
     #[error("no instance {0} of that saga")]
     NotFound(Uuid),
-    /// Its stored data does not fit its types.
+    /// The stored data of the instance does not fit its types.
     #[error("instance {id}: {why}")]
     Unreadable {
         /// The instance.
         id: Uuid,
-        /// What does not fit.
+        /// The misfit.
         why: String,
     },
     /// The saga's decision is not allowed.
@@ -46,7 +46,7 @@ pub enum SignalError {
     /// The signal cannot be stored, or its id holds NUL.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
-    /// The signal is too large, or too many are kept already, or the instance lives too long. Roll back.
+    /// The signal is too large, too many are kept already, or the instance has had too many signals. Roll back.
     #[error(transparent)]
     OverLimit(#[from] Limit),
     /// The database failed.
@@ -78,7 +78,7 @@ impl From<Refused> for SignalError {
     }
 }
 
-/// Asks the saga. The instance is changed only by what was applied; a refusal is journalled.
+/// Asks the saga. A signal that is not applied changes nothing but the journal.
 pub(crate) fn offer<S: Saga>(
     instance: &mut Instance<S>,
     owned: bool,

@@ -1,4 +1,4 @@
-//! What an instance has to do now, and the facts that come of it. Pure.
+//! The next task of an instance, and the facts that result from tasks. Pure.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl<S: Saga> OpenUndo<S> {
-    /// What the undo is told.
+    /// The arguments of the undo.
     pub(crate) fn undoing(
         &self,
         saga_id: Uuid,
@@ -27,7 +27,7 @@ impl<S: Saga> OpenUndo<S> {
         reason: S::Reason,
     ) -> Undoing<S::Reason> {
         Undoing {
-            key: Key::of_undo(saga_id, self.no, self.anew),
+            key: Key::of_undo(saga_id, self.no, self.replaced_by),
             step_key: Key::of_step(saga_id, self.no),
             reference,
             reason,
@@ -35,17 +35,17 @@ impl<S: Saga> OpenUndo<S> {
     }
 }
 
-/// What an instance has to do now.
+/// The next task of an instance.
 pub(crate) enum Task<S: Saga> {
     /// Run the pending tx step in a transaction.
     Run,
     /// Try the pending call.
     Call { no: i32, step: S::Step },
-    /// Ask what became of the pending call.
+    /// Ask the provider about the pending call.
     Probe { no: i32, step: S::Step },
-    /// The pending call was surely not done, and is not wanted any more.
+    /// Forget the pending call: it was surely not done, and the instance unwinds.
     Drop { no: i32 },
-    /// The pending timer fires, or the saga is asked again.
+    /// Give the saga the event of the pending timer, or an event that it could not take before.
     Fire { no: i32, event: S::Event },
     /// Run the trailing tx undos in a transaction.
     UndoRun,
@@ -99,7 +99,7 @@ impl<S: Saga> Instance<S> {
     }
 }
 
-/// What happened. It can be applied to the row again if the commit missed.
+/// A fact: the result of the one thing that a worker did. It can be applied to the row again if the commit missed.
 #[derive(Clone)]
 pub(crate) struct Fact<E> {
     pub(crate) no: i32,
@@ -118,7 +118,7 @@ pub(crate) enum What<E> {
     NotDone(Cause),
     AnsweredNo(Cause),
     Unknown(Cause),
-    /// The author's code panicked: it may have happened.
+    /// The author's code panicked: the call may have had its effect.
     Panicked(Cause),
     /// A probe found that the provider has not acted.
     NeverSeen,
@@ -131,7 +131,7 @@ pub(crate) enum What<E> {
     UndoPanicked(Cause),
     CannotUndo(Cause),
     Joined(Joined),
-    /// Some of the children are open.
+    /// Some children are still open.
     NotJoined,
     ChildrenCalledOff,
 }

@@ -1,4 +1,4 @@
-//! The way back: recorded before a step runs, done last first; what cannot be done is a person's.
+//! Undos: recorded before their steps run, done in reverse order. An undo that cannot be done waits for an operator.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -20,13 +20,13 @@ use crate::{
 #[expect(clippy::allow_attributes, reason = "a macro of this crate is meant for others")]
 mod tests;
 
-/// What an open undo takes back.
+/// The step, or the children, that an open undo takes back.
 pub(crate) enum Taken<S: Saga> {
-    /// A step, by the method that its table names.
+    /// A step. The method that takes it back stands in its table.
     Done(Done<S::Step>),
-    /// The children that the step started: they are called off.
+    /// The children that a step started. They are called off.
     Children,
-    /// A step that must not have been done any more, and was: a person takes it back, and says so.
+    /// A step that was done although it should not have been, and that has no undo. An operator takes it back and says so.
     Person,
 }
 
@@ -49,20 +49,20 @@ pub(crate) struct OpenUndo<S: Saga> {
     /// The number of the step that it takes back.
     pub(crate) no: i32,
     pub(crate) taken: Taken<S>,
-    /// The step declared an effect, and is taken back in a transaction, which tells the ledger.
+    /// The step declared an effect and is taken back in a transaction. That transaction also changes the ledger.
     pub(crate) effect: bool,
-    /// Why it could not be done. It is set aside for a person.
+    /// Why it could not be done. It is set aside for an operator.
     pub(crate) failed: Option<String>,
-    /// The commit by which a person decided it anew.
-    pub(crate) anew: Option<i32>,
+    /// The commit by which an operator replaced it. It makes the key of the undo another one.
+    pub(crate) replaced_by: Option<i32>,
 }
 
 impl<S: Saga> OpenUndo<S> {
     pub(crate) fn new(no: i32, taken: Taken<S>) -> Self {
-        Self { no, taken, effect: false, failed: None, anew: None }
+        Self { no, taken, effect: false, failed: None, replaced_by: None }
     }
 
-    /// The step that a method takes back.
+    /// The step that is taken back, if it is a step.
     pub(crate) fn done(&self) -> Option<&Done<S::Step>> {
         match &self.taken {
             Taken::Done(done) => Some(done),
@@ -70,12 +70,12 @@ impl<S: Saga> OpenUndo<S> {
         }
     }
 
-    /// By the code as it is now.
+    /// How the code takes it back today.
     pub(crate) fn how(&self) -> How {
         self.taken.how()
     }
 
-    /// In words, for operators: the method, and the step that it takes back.
+    /// The method, and the step that it takes back, as text for operators.
     pub(crate) fn told(&self) -> String {
         match &self.taken {
             Taken::Done(done @ Done::Step(step)) => format!("{} {step:?}", done.undo_name()),
@@ -85,7 +85,7 @@ impl<S: Saga> OpenUndo<S> {
         }
     }
 
-    /// The same as JSON, for the journal.
+    /// The same as JSON for the journal.
     pub(crate) fn shown(&self) -> Json {
         self.taken.shown()
     }
@@ -137,7 +137,7 @@ impl<S: Saga> Clone for OpenUndo<S> {
             taken: self.taken.clone(),
             effect: self.effect,
             failed: self.failed.clone(),
-            anew: self.anew,
+            replaced_by: self.replaced_by,
         }
     }
 }
@@ -154,10 +154,10 @@ struct Stored<T, C> {
     step: Option<T>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     caller: Option<C>,
-    /// As it was declared when the step was decided; what counts is what the code declares now.
+    /// How the step was taken back when it was decided. Only the declaration in the code of today counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     back: Option<How>,
-    /// What releases wrote that recorded the undo instead of the step. Their undos are steps of the caller's block.
+    /// Written by earlier releases, which recorded the undo instead of the step. Their undos are steps of the caller's block.
     #[serde(default = "none", skip_serializing)]
     by: Option<RecordedUndo<C>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -197,7 +197,7 @@ impl<S: Saga> Serialize for OpenUndo<S> {
             by: None,
             effect: self.effect,
             failed: self.failed.clone(),
-            anew: self.anew,
+            anew: self.replaced_by,
         };
         stored.serialize(to)
     }
@@ -233,12 +233,12 @@ impl<'de, S: Saga> Deserialize<'de> for OpenUndo<S> {
             return Err(D::Error::custom(why));
         }
         let Stored { no, effect, failed, anew, .. } = stored;
-        Ok(Self { no, taken, effect, failed, anew })
+        Ok(Self { no, taken, effect, failed, replaced_by: anew })
     }
 }
 
 impl<S: Saga> Instance<S> {
-    /// Records the way back of a tx step that has run, or of what the caller did.
+    /// Records how a tx step that has run, or a step of the caller, is taken back.
     pub(crate) fn ran(&mut self, no: i32, done: Done<S::Step>) -> Result<(), Forbidden> {
         match done.way_back() {
             WayBack::InTx(_) | WayBack::ByCall(_) => {
@@ -250,10 +250,10 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    /// Records the way back of a call that is about to be made, and the effect that it may have.
+    /// Records how a call that is about to be made is taken back, and the effect that it may have.
     pub(crate) fn intend(&mut self, no: i32, step: &S::Step) {
         let effect = step.terms().effect;
-        // A pivot is passed by its confirmed outcome, not by being decided.
+        // A call is a passed pivot when its outcome is confirmed, not when it is decided.
         let in_tx = match step.way_back() {
             WayBack::InTx(_) => Some(true),
             WayBack::ByCall(_) => Some(false),
@@ -268,7 +268,7 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// This step is done next; answers the verb for the journal.
+    /// Makes this step the pending one, and returns the word for it in the journal.
     pub(crate) fn await_step(&mut self, no: i32, step: S::Step) -> &'static str {
         match step.kind() {
             Kind::Tx => {
@@ -289,7 +289,7 @@ impl<S: Saga> Instance<S> {
         settle.reference.as_ref().filter(|_| settle.status == EffectStatus::Confirmed)
     }
 
-    /// After this nothing is taken back any more.
+    /// Passes the pivot: from now on nothing is taken back.
     pub(crate) fn pass_pivot(&mut self) -> Result<(), Forbidden> {
         if self.progress.held {
             return Err(Forbidden::PivotOfHeldChild);
@@ -299,7 +299,7 @@ impl<S: Saga> Instance<S> {
         Ok(())
     }
 
-    /// From here on only undos run; with none open this is the end. An activity that is still pending is settled first.
+    /// Begins to unwind: from now on only undos run. If none is open, the instance has ended. A call that is still pending is asked about first.
     pub(crate) fn begin_unwinding(&mut self, reason: S::Reason) {
         if !matches!(self.pending, Pending::Call { .. }) {
             self.settled();
@@ -321,14 +321,14 @@ impl<S: Saga> Instance<S> {
         self.undos.iter().rposition(|open| open.failed.is_none())
     }
 
-    /// That undo is not open any more.
+    /// Removes the undo that has just been done.
     pub(crate) fn close_next_undo(&mut self) {
         if let Some(at) = self.next_undo_at() {
             self.undos.remove(at);
         }
     }
 
-    /// The last undo ends the instance; with some set aside it needs a person.
+    /// Ends the instance if its last undo is done. If some undos were set aside, the instance gets stuck.
     pub(crate) fn end_if_nothing_is_open(&mut self) {
         if self.status != Status::Unwinding
             || self.next_undo().is_some()
@@ -343,24 +343,24 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// The next undo cannot be done.
+    /// Records that the next undo cannot be done.
     pub(crate) fn undo_failed(&mut self, why: String) {
         if let Some(at) = self.next_undo_at() {
             self.set_aside(at, why);
         }
     }
 
-    /// A step of a chain of tx undos cannot be done, and nothing of the chain remains. `left`: how the chain left the undos.
+    /// Records that an undo of a chain of tx undos cannot be done. The chain was rolled back; `left` has the undos as they were when it failed.
     pub(crate) fn chain_undo_failed(&mut self, left: &Self, why: String) {
         let (mine, failed) = (self.next_undo_at(), left.next_undo_at());
         match (mine, failed) {
-            // What the chain has done before stood behind it.
+            // The undos that the chain did before are later in the list.
             (Some(mine), Some(failed)) if failed <= mine => self.set_aside(failed, why),
             _ => self.stick(why),
         }
     }
 
-    /// It waits for a person; the others wait with it or go on, as the saga says.
+    /// Sets the undo aside for an operator. The saga says whether the other undos wait for it.
     fn set_aside(&mut self, at: usize, why: String) {
         let open = &mut self.undos[at];
         open.failed = Some(why.clone());

@@ -1,8 +1,8 @@
 //! Stored data of earlier versions, brought up to the version that this binary knows.
 //!
-//! A row is brought up when it is read ([`Saga::upcast`], one version at a time) and stored in the new shape by its next commit. A row of this
-//! binary's own version costs one comparison. What cannot be brought up or does not fit is a [`Misfit`]: the instance needs a
-//! person, the worker goes on.
+//! A row of an earlier version is converted when it is read ([`Saga::upcast`], one version at a time), and its next commit stores the new form. A row
+//! of this binary's version costs one comparison. Data that cannot be converted or does not fit is a [`Misfit`]: the instance gets stuck, and the
+//! worker continues.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// A row that could not be read, or what was made of it not be stored.
+/// Why a row could not be read, or its new form not be stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub(crate) enum Misfit {
 }
 
 impl Misfit {
-    /// The same of a row that this build wrote last.
+    /// The same for a row that this build wrote last.
     pub(crate) fn of_build(self, build: i64) -> Self {
         match self {
             Self::Unknown { .. } | Self::OfNewerBuild(_) => self,
@@ -75,7 +75,7 @@ pub(crate) fn step<S: Saga>(version: i16, text: &str) -> Result<S::Step, Misfit>
     read("step", &json.to_string())
 }
 
-/// What a watched effect's undo takes back: `undo` is `"step"`, or the undo itself as an earlier release recorded it.
+/// Reads the step that a watched effect's undo takes back: `undo` is `"step"`, or the undo itself as an earlier release recorded it.
 pub(crate) fn watched<S: Saga>(
     version: i16,
     step: &str,
@@ -125,7 +125,7 @@ fn up_at<S: Saga>(json: &mut Value, at: &str, from: u16, part: Part) -> Result<(
     Ok(())
 }
 
-/// One version after the other. Foreign code: a panic in it must not take the worker down.
+/// Converts one version after the other. A panic of the saga's code must not end the worker.
 pub(crate) fn up<S: Saga>(from: u16, part: Part, mut json: Value) -> Result<Value, Misfit> {
     for from in from..S::VERSION {
         json = catch_unwind(AssertUnwindSafe(|| S::upcast(from, part, json)))

@@ -1,4 +1,4 @@
-//! The verbs of operators: what they say, and what comes of them.
+//! The verbs of operators, and their results.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,18 +16,18 @@ use crate::{
 /// One thing that a person wants done to one instance.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Instruction {
-    /// The same for each repetition of a request: it is followed once.
+    /// The same for each repetition of a request, so that it is applied once.
     pub id: String,
-    /// Who wants it.
+    /// The person.
     pub by: String,
-    /// Why. It stands in the journal; no personal data.
+    /// The reason. It is stored in the journal; no personal data.
     pub reason: String,
-    /// What.
+    /// The verb.
     pub verb: Verb,
     /// Which failed undo, by the step that it takes back; needed where several failed.
     #[serde(default)]
     pub undo: Option<i32>,
-    /// The seq that the instance must still have: nothing is done to one that has moved on since it was looked at.
+    /// The seq that the instance must still have. If it has changed since the person looked at it, nothing is done.
     #[serde(default)]
     pub seq: Option<i32>,
 }
@@ -48,7 +48,7 @@ impl Instruction {
     }
 }
 
-/// What can be done.
+/// The verbs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
@@ -57,15 +57,15 @@ pub enum Verb {
     /// Put this step, as its table stores it (`{"Confirm": ..}`), in the place of the one that does not work; for a failed undo, in the place of
     /// the step that is taken back. It is decided anew: another key, and for a pending step another number.
     EditAndRetry(Value),
-    /// A person has seen to it outside. For a failed undo: it is undone, `evidence` becomes the reference of its undoing. For a pending
+    /// A person has done it outside. For a failed undo: it is undone, `evidence` becomes the reference of its undoing. For a pending
     /// activity: `event` is its outcome; once it unwinds, only the ledger is told of that, and what stands is taken back.
     MarkDone {
-        /// What proves it: a provider's reference, a ticket.
+        /// The evidence: a provider's reference, a ticket.
         evidence: String,
         /// The saga's event, for a pending activity.
         #[serde(default)]
         event: Option<Value>,
-        /// What stands outside now, for a pending activity that declares an effect.
+        /// The effect outside, for a pending activity that declares one.
         #[serde(default)]
         outside: Option<Outside>,
     },
@@ -75,10 +75,10 @@ pub enum Verb {
     /// Give the instance up: it ends `abandoned`. What it holds in our own database is given back by its tx undos, in the verb's transaction;
     /// its live effects outside are waived, and what is left to do there is somebody else's.
     HandOver {
-        /// Whose.
+        /// The person or team that takes over.
         to: String,
     },
-    /// Stop it where it is. Signals are kept, a timer goes on and fires when it is resumed.
+    /// Stop it where it is. Signals are kept. A timer that is due meanwhile fires when the instance is resumed.
     Pause,
     /// Let a paused one go on.
     Resume,
@@ -87,7 +87,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// May a person answer by it for tx undos, which are done in the verb's own transaction then?
+    /// May the verb run tx undos, in its own transaction?
     pub(crate) fn may_give_back(&self) -> bool {
         matches!(self, Self::MarkDone { .. } | Self::Skip | Self::HandOver { .. })
     }
@@ -108,7 +108,7 @@ impl Verb {
     }
 }
 
-/// What a person found outside.
+/// The effect that a person found outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outside {
@@ -118,20 +118,20 @@ pub enum Outside {
     Nothing,
 }
 
-/// Why a verb is not followed. Nothing was written.
+/// Why a verb is refused. Nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// There is no such instance.
     #[error("there is no such saga")]
     NotFound,
-    /// Who wants it and why are required.
+    /// The person and the reason are required.
     #[error("say who you are, and why")]
     NoReason,
-    /// The verb is not for an instance like this.
+    /// The verb is not allowed for an instance in this status.
     #[error("it is {0}")]
     WrongStatus(String),
-    /// From here on it only goes forward.
+    /// The instance is past its pivot, and only goes forward.
     #[error("it is past its pivot: nothing is taken back any more")]
     PastPivot,
     /// There is nothing to try again, edit, mark or skip.
@@ -140,7 +140,7 @@ pub enum Refusal {
     /// Several undos failed; say which.
     #[error("several undos failed, say which: {0:?}")]
     WhichUndo(Vec<i32>),
-    /// The saga does not say what stands for this step.
+    /// The saga defines no event that stands for this step.
     #[error("this step must not be skipped")]
     NotSkippable,
     /// Its last attempt may have had an effect: retry (which asks), or mark it done.
@@ -149,7 +149,7 @@ pub enum Refusal {
     /// The step or event given does not fit the saga.
     #[error("that does not fit: {0}")]
     DoesNotFit(String),
-    /// What it holds in our own database cannot be given back: that would stay held for ever.
+    /// A tx undo fails, so what the instance has reserved in our database would stay reserved for ever.
     #[error("what it holds cannot be given back: {0}; put that right first")]
     StillHeld(String),
     /// It has children that have not ended: deal with those first.
@@ -158,24 +158,24 @@ pub enum Refusal {
     /// It was last written by a version that this process does not know, or cannot be read.
     #[error("{0}")]
     Unreadable(String),
-    /// It is not as it was when it was looked at.
+    /// It has changed since the person looked at it.
     #[error("it has moved on: its seq is {seq}")]
     MovedOn {
-        /// What it is now.
+        /// Its seq now.
         seq: i32,
     },
 }
 
-/// How an instance stands after a verb, and what comes next.
+/// The instance after a verb, and what comes next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlook {
     /// Its status.
     pub status: Status,
-    /// What runs next, if anything does by itself.
+    /// The next step that runs by itself, if there is one.
     pub next: Option<String>,
     /// It only goes forward.
     pub past_pivot: bool,
-    /// What will be taken back, first to last.
+    /// The undos, first to last.
     pub undoes: Vec<String>,
 }
 
@@ -183,11 +183,11 @@ pub struct Outlook {
 pub(crate) struct Decided {
     pub(crate) commit: crate::record::commit::Commit,
     pub(crate) outlook: Outlook,
-    /// The tx undos that a person answers for by the verb: to be done in its transaction.
+    /// The tx undos that the verb runs in its transaction.
     pub(crate) back: Option<GiveBack>,
 }
 
-/// A locked row with what a verb has to know beside it.
+/// A locked row with the data that a verb needs beside it.
 pub(crate) struct Subject {
     pub(crate) row: Row,
     /// Kept signals: (id, event as JSON, version).
@@ -197,7 +197,7 @@ pub(crate) struct Subject {
     pub(crate) open_children: i64,
 }
 
-/// Tx undos of an instance that are to be done for a person, as JSON: last first.
+/// Tx undos that a verb runs, as JSON, last first.
 #[derive(Debug, Clone)]
 pub(crate) struct GiveBack {
     pub(crate) id: Uuid,

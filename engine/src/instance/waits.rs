@@ -1,4 +1,4 @@
-//! What an instance waits on, and when it is to be woken, as the next commit will say.
+//! The wait of an instance, and when it is woken, as the next commit will say.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
 /// How long a step had been failing when its row was read, and when that was.
 pub(crate) type Failing = (Duration, Instant);
 
-/// It has been failing for so many milliseconds by now.
+/// For how many milliseconds it has been failing by now.
 pub(crate) fn failing_for_ms(ms: i64) -> Failing {
     (Duration::from_millis(ms.max(0).cast_unsigned()), Instant::now())
 }
@@ -28,7 +28,7 @@ pub(crate) fn span(time: Duration) -> String {
 }
 
 impl<S: Saga> Instance<S> {
-    /// The failed attempts so far do not count any more, nor does the time that they took.
+    /// Forgets the failed attempts so far and the time that they took.
     pub(crate) fn start_over(&mut self) {
         (self.progress.attempt, self.progress.answers, self.failing, self.progress.slow) =
             (0, 0, None, false);
@@ -39,17 +39,17 @@ impl<S: Saga> Instance<S> {
         self.failing.map_or(Duration::ZERO, |(by_then, then)| by_then + then.elapsed())
     }
 
-    /// Let go of it and have it claimed again after `delay`.
+    /// Parks the instance for a retry after `delay`.
     pub(crate) fn retry_after(&mut self, delay: Duration) {
         self.wake = Wake::Retry(delay);
     }
 
-    /// Ask again whether a late effect came, after `delay`.
+    /// Parks the instance until `delay` has passed and the provider is asked again for a late effect.
     pub(crate) fn settle_after(&mut self, delay: Duration) {
         self.wake = Wake::Settle(delay);
     }
 
-    /// Let go of it; it is due at once, or when its timer fires.
+    /// Releases the instance: it is due at once, or when its timer fires.
     pub(crate) fn release(&mut self) {
         self.wake = match self.pending {
             Pending::Timer { .. } => Wake::Armed,
@@ -57,17 +57,17 @@ impl<S: Saga> Instance<S> {
         };
     }
 
-    /// Nobody wakes it; a timer goes on, and fires when it is let go.
+    /// Parks the instance without a time to wake it. A timer that is armed stays, and fires when the instance is resumed.
     pub(crate) fn hold(&mut self) {
         self.wake = Wake::Hold;
     }
 
-    /// Nobody wakes it.
+    /// Parks the instance without a time to wake it, and without a timer.
     pub(crate) fn never(&mut self) {
         self.wake = Wake::Never;
     }
 
-    /// Is there nothing more to do for who drives it now?
+    /// Has its driver nothing more to do?
     pub(crate) fn parks(&self) -> bool {
         match self.waiting_on() {
             None => true,
@@ -110,7 +110,7 @@ impl<S: Saga> Instance<S> {
         })
     }
 
-    /// When it is to be woken, if the next commit is written as things stand.
+    /// When the next commit will have it woken.
     pub(crate) fn wake(&self) -> &Wake {
         &self.wake
     }

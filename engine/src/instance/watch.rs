@@ -1,4 +1,4 @@
-//! Effects that may come after the instance has given up on them.
+//! Effects that may come after their instance has given them up.
 
 use crate::{
     base::{json::json, limits, status::Status},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl<S: Saga> Instance<S> {
-    /// The pending activity is given up after a try: if its provider may still act under our key, somebody is to look.
+    /// Sets a watch on the pending call, which is given up after a try, if its provider may still act under our key.
     pub(crate) fn watch_call(&mut self) {
         if let Pending::Call { no, step } = &self.pending
             && (self.progress.attempt > 0 || self.progress.unsettled)
@@ -29,16 +29,16 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// What was believed not to exist does: it is taken back.
+    /// Opens the undo of an effect that was found although it had been given up.
     pub(crate) fn reopen(&mut self, no: i32, done: Done<S::Step>, reference: Option<String>) {
         let mut entry = Entry::new(JournalKind::LateEffect, &reference);
         entry.step_no = Some(no);
         self.settle(no, EffectStatus::Confirmed, reference);
         (self.status, self.progress.ended) = (Status::Unwinding, false);
         self.note(entry);
-        // A key of its own: under the one of an undo that found nothing a provider would say so again.
-        let (undo, anew) = (OpenUndo::new(no, Taken::Done(done)), Some(self.seq));
-        self.undos.push(OpenUndo { effect: undo.how() == How::InTx, anew, ..undo });
+        // The undo gets a key of its own: under the key of an undo that found nothing, the provider would give the same answer.
+        let (undo, replaced_by) = (OpenUndo::new(no, Taken::Done(done)), Some(self.seq));
+        self.undos.push(OpenUndo { effect: undo.how() == How::InTx, replaced_by, ..undo });
         self.release();
     }
 }

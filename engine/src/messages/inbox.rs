@@ -10,7 +10,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::base::{id::shard_of, limits};
 
-/// Whether this message of `source` was not handled before; `false`: do nothing and acknowledge.
+/// Returns true if this message of `source` was not handled before. `false`: do nothing and acknowledge it.
 /// 1 row operation, 1 round trip.
 ///
 /// # Errors
@@ -36,7 +36,7 @@ pub async fn first_time(
 }
 
 /// Forgets at most 5,000 messages handled longer ago than `keep`, which must exceed the time in
-/// which a sender may repeat one. Answers how many; call it again while that is 5,000.
+/// which a sender may repeat one. Returns how many; call it again while that is 5,000.
 ///
 /// # Errors
 /// The database's.

@@ -1,4 +1,4 @@
-//! What a person answers for by a verb: the open tx undos are done in the verb's own transaction, so that nothing stays held.
+//! Runs the tx undos that a verb asks for, in the verb's own transaction, so that the instance keeps nothing in our database.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -16,8 +16,8 @@ use crate::{
 };
 
 impl Engine {
-    /// Does the tx undos that the verb answers for, before the instance's row is locked; answers the seq at which that was found out, `None`
-    /// if there is nothing to give back. Round trips: 0, or 1 to 4 and those of the undos.
+    /// Runs the tx undos that the verb asks for, before the instance's row is locked. Returns the seq of the row for which they were decided; `None`
+    /// if there are none. Round trips: 0, or 1 to 4 and those of the undos.
     ///
     /// # Errors
     /// The database's; [`Refusal::StillHeld`] when an undo cannot be done.
@@ -37,7 +37,7 @@ impl Engine {
         let Some(kind) = self.kind(&name) else { return Ok(Ok(None)) };
         let mut looked = look(tx, vec![row], &order.verb).await?;
         let decided = looked.pop().map(|seen| self.decide(seen, order));
-        // Who is refused is refused on the locked row.
+        // A refusal is decided again on the locked row.
         let Some(Ok(decided)) = decided else { return Ok(Ok(None)) };
         let Some(back) = decided.back else { return Ok(Ok(None)) };
         match kind.give_back(tx, &subject, &back).await {

@@ -1,10 +1,10 @@
-//! What a person does to an instance: verbs, each with who and why, in the caller's transaction.
+//! Verbs: what an operator does to an instance, with the person and the reason, in the caller's transaction.
 //!
-//! A verb is a pure function of the instance ([`crate::Engine::operate`] locks the row, asks it and writes its commit), so that a
-//! plan can show what it would do by asking it the same and writing nothing. What was done stands in the journal (kind
-//! `operator`: the verb, who, why, before and after). The same instruction given twice does nothing the second time.
+//! A verb is a pure function of the instance. [`crate::Engine::operate`] locks the row, asks the verb and writes its commit. A plan asks the same
+//! verb and writes nothing, so it can show the effect. The journal records each verb (kind `operator`: the verb, the person, the reason, before and
+//! after). The same instruction given twice does nothing the second time.
 //!
-//! The verbs themselves are in `instance::operate`; here they meet the database. The API and [`crate::bulk`] use it.
+//! The verbs themselves are in `instance::operate`; here they are applied to rows. The API and [`crate::bulk`] use it.
 
 mod give_back;
 mod subjects;
@@ -26,14 +26,14 @@ use crate::{
 pub(crate) use self::{give_back::give_back, subjects::look};
 pub use crate::instance::verb::{Instruction, Outlook, Outside, Refusal, Verb};
 
-/// What became of an instruction.
+/// The result of an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operated {
-    /// It was followed; true with the caller's commit.
+    /// It was applied. This is durable with the caller's commit.
     Applied(Outlook),
-    /// It was not.
+    /// It was refused.
     Refused(Refusal),
-    /// It was followed before; nothing was done.
+    /// It was applied before. Nothing was done.
     Repeated,
 }
 
@@ -42,12 +42,12 @@ pub(crate) struct Wanted {
     pub(crate) row: Row,
     /// [`Instruction::seq`].
     pub(crate) seq: Option<i32>,
-    /// What must come of it, if it was planned.
+    /// The planned result, if there is a plan: another result is not applied.
     pub(crate) planned: Option<Outlook>,
 }
 
 impl Engine {
-    /// Does what a person wants, once per [`Instruction::id`].
+    /// Applies a person's instruction, once per [`Instruction::id`].
     ///
     /// Lock the rows of the domain first, as for [`crate::signal`]; what a verb that ends the instance or answers for an undo gives back is
     /// locked here. Round trips: 4 to 8, 4 to 8 more for a verb that may give something back, and those of its tx undos. Row operations: 3
@@ -104,7 +104,8 @@ impl Engine {
         }
     }
 
-    /// The same for many locked rows, whose tx undos are done by now. Round trips: 3 to 7, and those that single instances need for their families and kept signals.
+    /// The same for many locked rows, whose tx undos are done by now. Round trips: 3 to 7, and those that single instances need for their families
+    /// and kept signals.
     ///
     /// # Errors
     /// The database's: nothing of it is to be committed then.
@@ -154,7 +155,7 @@ impl Engine {
         Ok(operated)
     }
 
-    /// What the verb makes of the instance. Pure.
+    /// Asks the verb. Pure.
     pub(crate) fn decide(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
         let row = &subject.row;
         if order.seq.is_some_and(|seq| seq != row.seq) {
@@ -163,7 +164,7 @@ impl Engine {
         let Some(kind) = self.kind(&row.name) else {
             return Err(Refusal::Unreadable(format!("{} is not known here", row.name)));
         };
-        // Foreign code: one that panics must not hold up the others of a bulk.
+        // The saga's code may panic. That must not affect the other instances of a bulk.
         catch_unwind(AssertUnwindSafe(|| kind.operate(subject, order)))
             .unwrap_or_else(|_| Err(Refusal::Unreadable("the saga panicked".to_owned())))
     }

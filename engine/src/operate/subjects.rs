@@ -1,4 +1,4 @@
-//! What a verb has to know beside the rows, and what it writes beside the commits: for many instances at once.
+//! The data that a verb reads beside the rows, and writes beside the commits, for many instances at once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::{
 /// Instances, as two columns.
 pub(super) type Keys = (Vec<i16>, Vec<Uuid>);
 
-/// Rows with what the verb has to know of them. Round trips: 0 to 3, however many rows there are.
+/// Reads for each row what the verb needs to know. Round trips: 0 to 3, however many rows there are.
 pub(crate) async fn look(
     tx: &mut PgConnection,
     rows: Vec<Row>,
@@ -84,7 +84,7 @@ async fn live_effects(
     Ok(live)
 }
 
-/// How many children have not ended, of those who have such.
+/// The number of open children, for each instance that has some.
 async fn open_children(
     tx: &mut PgConnection,
     keys: &Keys,
@@ -102,7 +102,7 @@ async fn open_children(
     Ok(rows.into_iter().collect())
 }
 
-/// A person answers for what is still live.
+/// Waives the effects that are still live.
 pub(super) async fn waive_effects(tx: &mut PgConnection, keys: &Keys) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: waive effects
@@ -117,7 +117,7 @@ pub(super) async fn waive_effects(tx: &mut PgConnection, keys: &Keys) -> Result<
     .map(|_| ())
 }
 
-/// Who has followed the instruction of that id.
+/// The instances that have applied the instruction with this id.
 pub(super) async fn followed(
     tx: &mut PgConnection,
     keys: &Keys,
@@ -136,7 +136,7 @@ pub(super) async fn followed(
     Ok(ids.into_iter().collect())
 }
 
-/// They follow it now.
+/// Records that they apply it now.
 pub(super) async fn follow(
     tx: &mut PgConnection,
     keys: &Keys,

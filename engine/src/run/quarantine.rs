@@ -1,14 +1,14 @@
 //! Crash quarantine: an instance whose step ends the process must not end one worker after the other.
 //!
-//! What a dead worker held is suspect until its next commit. A worker with a [`Quarantine`] drives suspects not itself but in a child
-//! process: all of them together first. If the child dies, those it held uncommitted are halved and tried again, so that whoever is
-//! innocent is slowed by a few process starts and never blamed. Only the death of a child that held a single instance, seen by
-//! its living parent, counts against that instance; the third makes it `stuck`. A child that ended well has not died, whatever it left
-//! undone (the database was away, a call took too long): that is tried again.
+//! The instances of a dead worker are suspects until their next step has an outcome. A worker with a [`Quarantine`] drives suspects in a child
+//! process: all of them together first. If the child dies, those that committed nothing are halved and tried again. So an innocent instance is
+//! delayed by a few process starts and never blamed. Only the death of a child that drove a single instance, seen by its living parent, counts
+//! against that instance; the third one makes it `stuck`. A child that ends by itself has not died, even if it left instances undone (the database
+//! was away, a call took too long): those are tried again.
 //!
-//! A graceful end, and a lease that ran out while the database itself was away, make nobody suspect.
+//! No instance becomes a suspect when its worker ends gracefully, or when a lease runs out while the database itself is away.
 //!
-//! Here is the child's side: it drives what its parent tells it.
+//! Here is the child's side: it drives the instances that its parent names.
 
 use std::io::BufRead as _;
 
@@ -29,7 +29,7 @@ pub use crate::worker::config::Quarantine;
 /// Why a quarantined worker did nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum Unable {
-    /// Nobody told it what to drive.
+    /// No parent has named instances to drive.
     #[error("a quarantined worker is started by a worker, not by hand")]
     Untold,
     /// The database cannot be reached.
@@ -37,10 +37,10 @@ pub enum Unable {
     Database(#[from] sqlx::Error),
 }
 
-/// The child's side: reads from standard input what to drive, does one step of each, and ends. It stops when its parent does.
+/// The child's side: reads the instances from standard input, drives one step of each, and ends. It stops when its parent does.
 ///
 /// # Errors
-/// [`Unable`]; nothing was driven then, and nobody is blamed.
+/// [`Unable`]. Nothing was driven then, and no instance is blamed.
 pub async fn quarantined(engine: Engine, config: WorkerConfig) -> Result<(), Unable> {
     let stop = CancellationToken::new();
     let sentence = sentence(stop.clone()).await.ok_or(Unable::Untold)?;
@@ -55,8 +55,8 @@ pub async fn quarantined(engine: Engine, config: WorkerConfig) -> Result<(), Una
     Ok(shift(&engine, &config, stop, Some(sentence), &trouble).await?)
 }
 
-/// Reads what the parent says; `orphaned` is cancelled when standard input ends, as it does with the parent. On a thread of its own:
-/// a runtime waits for its readers before it ends.
+/// Reads the parent's line. `orphaned` is cancelled when standard input ends, which it does when the parent ends. It reads on a thread of its own,
+/// because a runtime waits for its readers before it ends.
 async fn sentence(orphaned: CancellationToken) -> Option<Sentence> {
     let (told, hears) = oneshot::channel();
     std::thread::spawn(move || {
@@ -64,7 +64,7 @@ async fn sentence(orphaned: CancellationToken) -> Option<Sentence> {
         let mut line = String::new();
         let read = input.read_line(&mut line);
         if told.send(read.map(|_| line)).is_ok() {
-            // Nothing more is said: this returns at the end.
+            // The parent writes nothing more: this returns when the input ends.
             let _ = std::io::copy(&mut input, &mut std::io::sink());
         }
         orphaned.cancel();

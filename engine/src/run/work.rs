@@ -24,14 +24,14 @@ use crate::{
     },
 };
 
-/// How long is waited before another shift is begun after one that could not begin.
+/// How long to wait before the next shift after one that could not begin.
 const AGAIN: Retry = Retry { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
-/// Runs a worker until `shutdown` resolves, then drains it: attempts in flight finish, everything else is released.
+/// Runs a worker until `shutdown` resolves, then drains it: attempts in flight finish, and all other instances are released.
 ///
 /// # Errors
-/// When the database refuses the first shift for good, for example because it has no tables. A database that is away is waited for, at
-/// the start as later.
+/// When the database refuses the first shift for good, for example because it has no tables. If the database is away, the worker waits for it, at the
+/// start as later.
 pub async fn work(
     engine: Engine,
     config: WorkerConfig,
@@ -68,7 +68,7 @@ pub async fn work(
     ended
 }
 
-/// From one lease row to its end. A quarantined worker drives what its `sentence` says and nothing else.
+/// Runs one shift, from a lease row to its end. A quarantined worker drives only the instances of its `sentence`.
 pub(crate) async fn shift(
     engine: &Engine,
     config: &WorkerConfig,
@@ -114,7 +114,7 @@ pub(crate) async fn shift(
     Ok(())
 }
 
-/// What runs beside the drivers as long as a shift lasts.
+/// The tasks that run beside the drivers as long as a shift lasts.
 struct Loops {
     renewing: JoinHandle<()>,
     listening: JoinHandle<()>,
@@ -152,7 +152,7 @@ impl Loops {
         }
     }
 
-    /// The shift stops; the lease is renewed until its drivers, here and in quarantine, are done.
+    /// Stops the shift. The lease is renewed until its drivers, here and in quarantine, are done.
     async fn end(
         self,
         shift: &Arc<Shift>,
@@ -161,7 +161,7 @@ impl Loops {
     ) {
         self.listening.abort();
         self.housekeeping.abort();
-        // The claimer hands out nothing after `stop`; what it claimed in that moment is given back.
+        // The claim loop hands out nothing after `stop`; instances that it claimed at that moment are given back.
         let _ = self.claiming.await;
         if let Some(rounding) = self.rounding {
             let _ = rounding.await;
@@ -170,7 +170,7 @@ impl Loops {
         if let Some(mut penning) = self.penning
             && tokio::time::timeout_at(until, &mut penning).await.is_err()
         {
-            // Its child is killed with it; what that held is left to its lease.
+            // Its child process is killed with it; the child's instances wait until its lease runs out.
             penning.abort();
         }
         self.renewing.abort();

@@ -1,4 +1,4 @@
-//! What an instance is born with: its subject and input, and the options that cost nothing where they are not used.
+//! The start of an instance: its subject and input, and options that cost nothing if they are not used.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,11 +15,11 @@ use crate::{
 /// One instance to start.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Start<I> {
-    /// What it is about.
+    /// The subject.
     pub subject: String,
     /// Tells apart several open instances of one subject; empty where there is only one.
     pub start_key: String,
-    /// What [`Saga::start`](crate::Saga::start) gets.
+    /// The input, which [`Saga::start`](crate::Saga::start) gets.
     pub input: I,
     /// The priority class: workers claim a higher class first when many instances are due.
     pub priority: Priority,

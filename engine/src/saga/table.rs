@@ -36,11 +36,11 @@ pub enum WayBack {
 
 /// The steps of a saga, made by [`crate::steps!`]: what its table says about each.
 pub trait StepTable: Payload {
-    /// What the steps answer.
+    /// The events that the steps return.
     type Event: Payload;
     /// Why they are taken back.
     type Reason: Payload;
-    /// What a caller does in the transaction that starts an instance ([`crate::saga::To::caller_did`]).
+    /// The steps that a caller does in the transaction that starts an instance ([`crate::saga::To::caller_did`]).
     type CallerStep: Payload;
 
     /// Is it a tx step or a call?

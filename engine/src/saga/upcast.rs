@@ -9,7 +9,7 @@ pub enum Part {
     State,
     /// [`Saga::Step`](crate::Saga::Step): a pending step, or one that an open undo takes back.
     Step,
-    /// What the caller did ([`crate::saga::To::caller_did`]), in an open undo. Also an undo that was recorded by a release whose rows named the
+    /// A step of the caller ([`crate::saga::To::caller_did`]), in an open undo. Also an undo that was recorded by a release whose rows named the
     /// undo and not the step that it takes back: such an undo is a row of the caller's block of the table.
     CallerStep,
     /// [`Saga::Event`](crate::Saga::Event).
@@ -41,7 +41,7 @@ pub enum UpcastError {
     Missing {
         /// The version that stored it.
         from: u16,
-        /// What was stored.
+        /// The part that was stored.
         part: Part,
     },
     /// The saga has one, but not for this value.

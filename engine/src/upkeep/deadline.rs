@@ -1,10 +1,10 @@
 //! Deadlines: an instance that has one ([`crate::Start::within`]) and has not ended by then is called off.
 //!
-//! Before its pivot it unwinds ([`crate::CalledOff::Deadline`]), whatever it waits for just then: a turn, a signal, a timer, its next
-//! attempt, its children. An attempt in flight is settled first. Past its pivot nothing unwinds: its journal says that the deadline passed,
-//! and operators are told. Deadlines go by the business clock, are found within [`crate::WorkerConfig::poll`] of a living worker, and each
-//! is acted on once: under the instance's row lock, so that an instance that ends in that moment has either ended or not. One whose instance
-//! cannot be read is kept for a process that can: operators are told, and it is put off by a minute.
+//! Before its pivot it unwinds ([`crate::CalledOff::Deadline`]), whatever it waits for: admission from a queue, a signal, a timer, its next attempt,
+//! its children. If an attempt is in flight, its outcome is found out first. After its pivot nothing unwinds: the journal records that the deadline
+//! has passed, and operators are told. Deadlines use the business clock, and a living worker finds them within [`crate::WorkerConfig::poll`]. Each
+//! takes effect once, under the lock of the instance's row. If a process cannot read the instance, it tells operators and postpones the deadline by a
+//! minute, for a process that can.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ use crate::{
     worker::shift::Shift,
 };
 
-/// So many are called off by one transaction.
+/// How many instances one transaction calls off.
 const BATCH: usize = 256;
 
 const OVERDUE: &str = concat!(
@@ -44,9 +44,9 @@ for no key update of i skip locked"
 /// Instances, as two columns.
 type Keys = (Vec<i16>, Vec<Uuid>);
 
-/// Acts on the deadlines that have passed; whose row somebody holds is left to the next round.
+/// Acts on the deadlines that have passed. Instances whose row is locked wait for the next round.
 ///
-/// Round trips: 5 per 256 instances, 1 more where some cannot be read. Row operations: 3 an instance (its commit, journal, the mark).
+/// Round trips: 5 per 256 instances, 1 more if some cannot be read. Row operations: 3 an instance (its commit, journal, the mark).
 pub(crate) async fn enforce(
     shift: &Shift,
     connection: &mut PgConnection,
@@ -105,7 +105,7 @@ pub(crate) async fn enforce(
     }
 }
 
-/// Their deadlines were acted on: nobody looks at them again.
+/// Removes the deadlines that have taken effect.
 async fn mark(tx: &mut PgConnection, (shards, ids): Keys) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: mark overdue
@@ -120,8 +120,8 @@ async fn mark(tx: &mut PgConnection, (shards, ids): Keys) -> Result<(), sqlx::Er
     .map(|_| ())
 }
 
-/// What this process cannot call off is looked at again in a minute, by whoever can read it then, and stands in nobody's way meanwhile. A
-/// person is told once for each position in which that is so.
+/// Postpones by a minute the deadlines of instances that this process cannot read, so that they delay no others. Operators are told once for each
+/// position of such an instance.
 async fn put_off(
     tx: &mut PgConnection,
     (shards, ids): Keys,
@@ -148,7 +148,7 @@ async fn put_off(
     .map(|_| ())
 }
 
-/// Nothing can be done about it by the engine.
+/// Logs what the engine itself can do nothing about.
 fn tell_operators(id: Uuid, what: &str) {
     tracing::warn!(saga_id = %id, what, "an operator should look at an instance");
 }

@@ -1,4 +1,4 @@
-//! Waiting for the end of another instance: the waiter is signalled once that one has ended, in whatever way.
+//! Waiting for the end of another instance: the waiter gets a signal when the awaited instance has ended, however it ends.
 //!
 //! The wait is a row of `saga.end_wait`, written in the waiter's own transaction. Workers look at the awaited instance's row, so no code
 //! that ends an instance (a step, an undo, a deadline, a person's verb) has to think of those who wait for it, and none can forget them.
@@ -95,8 +95,8 @@ struct Wait {
     failed_before: bool,
 }
 
-/// Signals those whose awaited instance has ended, each in a transaction of its own: one that cannot be signalled now is tried again every ten
-/// seconds and holds up nobody.
+/// Signals the waiters whose awaited instance has ended, each in a transaction of its own. A waiter that cannot be signalled now is tried again every
+/// ten seconds, and delays no other.
 ///
 /// Round trips: 1, and 8 for each waiter.
 ///

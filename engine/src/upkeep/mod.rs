@@ -1,7 +1,7 @@
-//! What workers do beside driving instances: schedules, deadlines, awaited ends, queues, pauses, bulks; the journal's partitions and retention.
+//! The work of workers beside driving instances: schedules, deadlines, awaited ends, queues, pauses, bulks; the journal's partitions and retention.
 //!
-//! Each file has both sides of its matter: what a caller asks for, and what a worker does about it once a second ([`round`]) or once an hour. It
-//! uses [`crate::worker`] and below, and [`crate::bulk`].
+//! Each file has both sides of its subject: the functions for callers, and the work that a worker does for it once a second ([`round`]) or once an
+//! hour. This room uses [`crate::worker`] and below, and [`crate::bulk`].
 
 pub(crate) mod deadline;
 pub(crate) mod ends;

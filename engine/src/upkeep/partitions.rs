@@ -1,7 +1,7 @@
-//! The journal's partitions, one a day, made a week ahead by a task that holds nobody up.
+//! The journal's partitions, one a day, made a week ahead by a task that delays nothing else.
 //!
-//! A row whose day has no partition lies in the default partition, where it serves as well; it is moved when the partition is made.
-//! Somebody who has locked the journal, such as a backup, makes this task wait and nobody else.
+//! A row whose day has no partition is in the default partition, where it works as well. It is moved when the partition is made. A session that has
+//! locked the journal, such as a backup, makes this task wait and nothing else.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,10 +22,10 @@ const SOON: Duration = Duration::from_secs(1);
 /// Before a further one, at most.
 const LATER: Duration = Duration::from_secs(60);
 
-/// How long the server may take to make one, with what it has to move.
+/// How long the server may take to make one and to move its rows.
 const ONE: Duration = Duration::from_secs(62);
 
-/// Missing among the next seven days, or with rows in the default partition.
+/// The days among the next seven without a partition, and days with rows in the default partition.
 const MISSING: &str = "-- name: days without a journal partition
 with stray as (
     select distinct (at at time zone 'UTC')::date as day
@@ -38,7 +38,7 @@ select day from (select day from stray union select day from ahead) wanted
 where to_regclass(format('saga.journal_%s', to_char(day, 'YYYYMMDD'))) is null
 order by day";
 
-/// Looks at once and then every hour until aborted; what could not be made is tried again, ever more rarely.
+/// Looks at once and then every hour until aborted. A partition that could not be made is tried again, less and less often.
 pub(crate) async fn run(shift: Arc<Shift>) {
     let trouble = Trouble::new(
         "the journal's partitions cannot be made ahead at the moment; trying again until they are",
@@ -61,7 +61,7 @@ pub(crate) async fn run(shift: Arc<Shift>) {
     }
 }
 
-/// Makes each in a transaction of its own. The first that cannot be made for now does not keep the others from being made.
+/// Makes each in a transaction of its own, so that one that cannot be made now does not keep the others from being made.
 async fn make_missing(pool: &PgPool, full: &Trouble) -> Result<(), sqlx::Error> {
     let mut connection =
         connect(pool.connect_options().as_ref().clone(), Waits::HOUSEKEEPING).await?;

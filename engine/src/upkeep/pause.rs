@@ -1,9 +1,9 @@
 //! Pausing a saga: none of its instances is driven until it is resumed.
 //!
-//! A pause is durable and holds for every worker: each sees it within a second (at once where it is notified). Instances that are due are
-//! not claimed; those that are being driven stop at the next step boundary, so an attempt in flight is settled first. Everything that
-//! comes from outside goes on: starts, signals, ticks of schedules, cancellations and deadlines decide, what they decide waits. Queued
-//! instances are not admitted. An instance of a paused saga waits on `worker`.
+//! A pause is durable and holds for every worker: each sees it within a second, or at once if it is notified. Due instances are not claimed.
+//! Instances that are being driven stop before their next step, after the attempt in flight. Events from outside are still taken: a start, a signal,
+//! a tick of a schedule, a cancellation and a deadline change the instance, and the steps that follow wait. Queued instances are not admitted. An
+//! instance of a paused saga waits on `worker`.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, PgPool};
@@ -50,14 +50,14 @@ pub struct Paused {
     pub name: String,
     /// Since when, in real time.
     pub paused_at: DateTime<Utc>,
-    /// By whom.
+    /// The person.
     pub paused_by: String,
-    /// What for.
+    /// The reason.
     pub why: String,
 }
 
 impl Engine {
-    /// Pauses a saga of this engine with the caller's commit; false if it is paused already (who paused it first, and why, stands).
+    /// Pauses a saga of this engine with the caller's commit. Returns false if it is paused already; the first person and reason are kept.
     ///
     /// Round trips: 1.
     ///
@@ -93,7 +93,8 @@ impl Engine {
         Ok(paused.rows_affected() == 1)
     }
 
-    /// Resumes a saga with the caller's commit; false if it is not paused. What became due meanwhile is due at once. Round trips: 1.
+    /// Resumes a saga with the caller's commit. Returns false if it is not paused. Instances that became due meanwhile are due at once. Round
+    /// trips: 1.
     ///
     /// # Errors
     /// [`PauseError`].

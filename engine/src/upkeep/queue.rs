@@ -1,15 +1,15 @@
-//! Queues: instances that wait their turn ([`crate::Start::queued`]) until a quota lets them be driven.
+//! Queues: instances that wait ([`crate::Start::queued`]) until a quota admits them.
 //!
-//! A quota ([`Quota`]) holds for a saga as a whole, for each of its queue keys, or for one key (which then counts instead of that for each).
-//! `at_once` bounds how many are admitted and have not ended: an instance that retries, waits, sleeps or is stuck keeps its place, so with
-//! 1 they exclude each other from admission to end, whatever dies between. Nothing is counted up or down: who is admitted is counted in the
-//! rows themselves. A rate is a bucket of tokens by the business clock that holds a period's worth: after a pause up to `starts` may begin
-//! together. Without any quota a queued instance is admitted at once.
+//! A quota ([`Quota`]) holds for a saga as a whole, for each of its queue keys, or for one key (in place of the one for each). `at_once` limits how
+//! many instances are admitted and have not ended. An instance that retries, waits, sleeps or is stuck keeps its place, so with 1 they exclude each
+//! other from admission to end, whatever dies meanwhile. There is no counter: the admitted rows themselves are counted. A rate is a bucket of tokens
+//! by the business clock that holds one period's tokens: after a pause up to `starts` instances may begin together. Without a quota a queued instance
+//! is admitted at once.
 //!
-//! Turns go by priority, then age, and a class has a head start of [`crate::Priority::HEAD_START`] over the next, so nothing starves. The
-//! turn is decided by whichever worker comes first, under a try-lock per saga; it is hinted when a queued instance is started or one ends
-//! in a worker's process, otherwise found within [`crate::WorkerConfig::poll`]. Until its turn an instance takes signals and timers stand
-//! still; one that unwinds leaves the queue. A child that is taken back by its parent after its end unwinds without a turn.
+//! Instances are admitted by priority, then by age. A class has a head start of [`crate::Priority::HEAD_START`] over the next, so nothing starves.
+//! Any worker may admit, under a try-lock per saga. It gets a hint when a queued instance starts or ends in its process; otherwise it looks within
+//! [`crate::WorkerConfig::poll`]. Until it is admitted, an instance takes signals and its timers stand still. An instance leaves its queue when it is
+//! admitted or when it starts to unwind. A child that its parent takes back after its end unwinds without admission.
 
 use std::time::Duration;
 
@@ -20,12 +20,12 @@ use crate::{
     store::wake::{ROUND, WAKE_CHANNEL},
 };
 
-/// How many may run. Both bounds hold where both are given; neither: no bound.
+/// How many instances may run. If both limits are given, both hold; without a limit, all may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quota {
-    /// So many are admitted and have not ended.
+    /// How many instances may be admitted and not ended.
     pub at_once: Option<u32>,
-    /// So many are admitted per period.
+    /// How many instances are admitted per period.
     pub rate: Option<Rate>,
 }
 
@@ -38,14 +38,14 @@ pub struct Rate {
     pub per: Duration,
 }
 
-/// What a quota holds for.
+/// The instances that a quota counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope<'a> {
     /// All queued instances of the saga together.
     Saga,
-    /// Those of one queue key, for each key that has no quota of its own.
+    /// The instances of one queue key, for each key that has no quota of its own.
     EachKey,
-    /// Those of this queue key.
+    /// The instances of this queue key.
     Key(&'a str),
 }
 
@@ -63,7 +63,7 @@ impl Quota {
     }
 }
 
-/// Sets the quota of a saga with the caller's commit, in place of the one before; [`Quota::default`] takes it away. Who was admitted stays
+/// Sets the quota of a saga with the caller's commit, in place of the one before; [`Quota::default`] removes it. Instances that are admitted stay
 /// admitted. Round trips: 1.
 ///
 /// # Errors
@@ -142,7 +142,7 @@ pub async fn quotas(pool: &PgPool, saga: &str, key: &str) -> Result<(Quota, Quot
     Ok((of("key").or_else(|| of("each key")).unwrap_or_default(), of("saga").unwrap_or_default()))
 }
 
-/// So many keys are looked at by one statement.
+/// How many queue keys one statement looks at.
 const PAGE: i64 = 1_000;
 
 macro_rules! tokens {
@@ -177,7 +177,7 @@ macro_rules! heads {
     };
 }
 
-/// One page of keys: how many places each has and the saga as a whole, who is next for them, the tokens that they take.
+/// One page of keys: how many places each key and the saga as a whole have, which instances are next, and the tokens that they take.
 const ADMIT: &str = concat!(
     "-- name: admit queued
 with recursive clock as materialized (select saga.now() as now, clock_timestamp() as real),
@@ -254,10 +254,10 @@ select (select count(*) from admitted), (select count(*) from page), (select max
     (select w.places::bigint from whole w)"
 );
 
-/// What one page of keys came to: (admitted, keys looked at, the last of them, places of the saga as a whole before).
+/// The result of one page of keys: (admitted, keys looked at, the last of them, places of the saga as a whole before).
 type Page = (i64, i64, Option<String>, i64);
 
-/// Admits whose turn it is; answers how many. `after` is the key to go on from, for sagas with more queued keys than a page.
+/// Admits the next instances and returns how many. `after` is the key to continue from, for sagas with more queued keys than a page.
 ///
 /// Round trips: 5. Row operations: 1 an instance; 1 for each key with a rate.
 pub(crate) async fn admit(

@@ -1,7 +1,7 @@
 //! Retention: old journal partitions are dropped whole, instances that ended long ago are deleted in small batches.
 //!
-//! Nothing that can still move needs its journal: position and open undos stand in the row. A finished instance stays while one of its effects is
-//! watched, while its parent is open (which may count it) and while a child of it is open.
+//! An instance that can still change does not need its old journal: its position is in its row. A finished instance is kept while one of its effects
+//! is watched, while its parent is open (which may count it), and while one of its children is open.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     worker::{config::Retention, lane::PLANNER, shift::Shift},
 };
 
-/// What was removed.
+/// How much was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retained {
     /// Partitions of the journal.
@@ -28,12 +28,12 @@ pub struct Retained {
 /// How often a worker looks.
 const EVERY: Duration = Duration::from_secs(3_600);
 
-/// How long one statement may take, and a moment.
+/// How long this side waits for one statement.
 const STATEMENT: Duration = Duration::from_secs(62);
 
 /// Looks every hour until aborted, first an hour after the start.
 pub(crate) async fn run(shift: Arc<Shift>, retention: Retention) {
-    let trouble = Trouble::new("retention cannot be kept; trying every hour");
+    let trouble = Trouble::new("old instances and partitions cannot be removed; trying every hour");
     loop {
         tokio::time::sleep(EVERY).await;
         match keep(&shift.pool, retention).await {
@@ -41,7 +41,11 @@ pub(crate) async fn run(shift: Arc<Shift>, retention: Retention) {
                 trouble.end();
                 if gone != Retained::default() {
                     let Retained { partitions, instances } = gone;
-                    tracing::info!(partitions, instances, "what had ended long ago was removed");
+                    tracing::info!(
+                        partitions,
+                        instances,
+                        "old instances and partitions of the journal were removed"
+                    );
                 }
             }
             Err(error) => trouble.begin_with(&error),
@@ -55,8 +59,8 @@ async fn keep(pool: &PgPool, retention: Retention) -> Result<Retained, sqlx::Err
     retain(pool, retention).await
 }
 
-/// Removes what is older than the retention. One process at a time: another one does nothing meanwhile. Locks of the whole journal are waited
-/// for 200 ms at most; what could not be dropped then is dropped the next time.
+/// Removes everything that is older than the retention. One process does so at a time; another one does nothing meanwhile. It waits 200 ms at most
+/// for the lock of the whole journal; a partition that could not be dropped is dropped the next time.
 ///
 /// # Errors
 /// The database's.
@@ -117,7 +121,7 @@ async fn drop_journal(
     Ok(dropped)
 }
 
-/// 5,000 old rows of the default partition, if it holds any; true if there may be more.
+/// Deletes 5,000 old rows of the default partition, if it holds any. Returns true if there may be more.
 async fn delete_stray(
     connection: &mut PgConnection,
     before: DateTime<Utc>,
@@ -132,7 +136,8 @@ async fn delete_stray(
     Ok(within(STATEMENT, deleting).await?.rows_affected() == 5_000)
 }
 
-/// Ids carry their time: what was born later cannot have ended before. Round trips: 1 per 500 instances born before then.
+/// Deletes finished instances. An id carries its time, and an instance that was started later cannot have ended before. Round trips: 1 per 500
+/// instances that were started before then.
 async fn delete_finished(
     connection: &mut PgConnection,
     shard: i16,
@@ -157,7 +162,7 @@ async fn delete_finished(
     }
 }
 
-/// One of them with its items, also a plan that nobody started.
+/// Deletes one bulk with its items, or a plan that was never started.
 async fn delete_bulk(
     connection: &mut PgConnection,
     before: DateTime<Utc>,

@@ -1,8 +1,8 @@
-//! The round: what a worker looks after beside driving instances. Every worker goes it, none leads.
+//! The round: the work of a worker beside driving instances. Every worker makes rounds; none is the leader.
 //!
-//! One statement per [`crate::WorkerConfig::poll`] tells whether anything is to be done at all: a tick of a schedule, a deadline, an
-//! awaited end, a queue, a pause, a bulk. What is done is done under row locks or a try-lock in a short transaction, so that it is done once however many go
-//! the round at the same time.
+//! One statement per [`crate::WorkerConfig::poll`] tells whether there is any work: a tick of a schedule, a deadline, an awaited end, a queue, a
+//! pause, a bulk. The work is done in short transactions under row locks or a try-lock, so that it is done once however many workers make a round at
+//! the same time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -15,18 +15,18 @@ use crate::{
     worker::{lane, shift::Shift},
 };
 
-/// Rounds that hints ask for are so far apart at least: a burst of ends is one round.
+/// The shortest time between two rounds that hints ask for, so that many ends at once cause one round.
 const REST: Duration = Duration::from_millis(5);
 
-/// By saga, the queue key after which its next admission goes on ([`queue::admit`]).
+/// By saga, the queue key after which its next admission continues ([`queue::admit`]).
 type Cursors = HashMap<String, Option<String>>;
 
-/// What there is to do.
+/// The work that there is.
 #[derive(Debug, FromRow)]
 struct Seen {
     ticks: bool,
     overdue: bool,
-    /// Somebody waits for the end of an instance that has ended.
+    /// An instance that another one waits for has ended.
     awaited: bool,
     /// Sagas that have queued instances.
     queues: Vec<String>,
@@ -34,7 +34,7 @@ struct Seen {
     bulks: bool,
 }
 
-/// A worker that stands still in the middle of a round holds up the others for so long at most.
+/// How long a worker that freezes in the middle of a round can delay the others.
 const LET_GO: &str = "-- name: let go\nset idle_in_transaction_session_timeout = '5s'";
 
 const LOOK: &str = concat!(
@@ -54,7 +54,7 @@ select
 from (select saga.now() as now) clock"
 );
 
-/// Goes round until the shift stops.
+/// Makes rounds until the shift stops.
 pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut cursors = Cursors::new();
@@ -88,7 +88,7 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     }
 }
 
-/// Answers how long to rest if there is more to do. Round trips: 1 when there is nothing to do.
+/// Makes one round. Returns how long to wait if there is more work. Round trips: 1 if there is no work.
 async fn go(
     shift: &Shift,
     connection: &mut PgConnection,

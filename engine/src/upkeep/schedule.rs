@@ -3,10 +3,10 @@
 //! A tick is a business time ([`saga.now()`](crate::testing::Clock)) that the cron expression names in its zone. Each tick starts one
 //! instance, once, however many processes there are: the schedule's row is locked, and the instance and the next tick are written by
 //! one commit. The instance's start key is `<schedule>@<tick in UTC>`, which takes the place of a key of its own; its first tx steps run
-//! when a worker claims it. No process leads; a tick is found within [`crate::WorkerConfig::poll`].
+//! when a worker claims it. No process is the leader; a tick is found within [`crate::WorkerConfig::poll`].
 //!
-//! A tick that is decided at most 30 seconds late is on time. Older ones were missed (no worker lived), and [`CatchUp`] says what
-//! becomes of them. A paused schedule has no ticks; what passed meanwhile was not missed. [`Overlap::Skip`] leaves out a tick while an
+//! A tick that is decided at most 30 seconds late is on time. Older ones were missed, because no worker was alive, and [`CatchUp`] says what
+//! becomes of them. A paused schedule has no ticks, so none is missed meanwhile. [`Overlap::Skip`] leaves out a tick while an
 //! instance that this schedule started is open.
 //!
 //! Where the clocks go forward, a fixed time that does not exist that day (02:30) ticks at the first moment that does (03:00), and what
@@ -39,7 +39,7 @@ use crate::{
 
 pub(crate) use fire::fire;
 
-/// A tick that is decided by then is on time.
+/// How late a tick may be decided and still be on time.
 const ON_TIME: Duration = Duration::seconds(30);
 
 /// An instance per tick.
@@ -53,7 +53,7 @@ pub struct Schedule {
     pub cron: String,
     /// An IANA name, for example `Europe/Berlin`.
     pub zone: String,
-    /// What each instance is started with, its input as JSON.
+    /// The input of each instance, as JSON.
     pub start: Start<Value>,
     /// What becomes of ticks that were missed.
     pub catch_up: CatchUp,
@@ -68,7 +68,7 @@ pub enum CatchUp {
     Skip,
     /// The newest of them is made up for.
     One,
-    /// The newest so many of them are made up for, oldest first.
+    /// The newest of them, at most this many, are made up for, oldest first.
     All(u16),
 }
 
@@ -87,9 +87,9 @@ pub enum ScheduleError {
     /// The cron expression does not read.
     #[error("{cron:?} is no cron expression: {why}")]
     Cron {
-        /// As given.
+        /// The expression that was given.
         cron: String,
-        /// What is wrong with it.
+        /// The mistake in it.
         why: String,
     },
     /// There is no such day (30 February).

@@ -19,7 +19,7 @@ use crate::{
     saga::Saga,
     store,
     worker::{
-        durable::{Committed, in_lane, in_transaction, park, release},
+        durable::{Committed, give_back_idle, in_lane, in_transaction, release},
         family,
         hooks::Site,
         perform::{Performer, perform},
@@ -44,7 +44,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
         let committed = match task {
             // Kept before anybody could offer them, as by a process that did not know the saga's version.
             _ if instance.offer_early() => in_transaction(&shift, &*steps, instance, None).await,
-            Task::Park => return park(&shift, instance).await,
+            Task::Park => return give_back_idle(&shift, instance).await,
             _ if shift.is_stopping()
                 || shift.is_paused(S::NAME)
                 || (shift.one_step && instance.committed_seq != begun) =>
@@ -57,7 +57,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
                 Ok(fact) => settle(&shift, &*steps, instance, &fact).await,
                 // The database is away: the lease or the sweep brings it back.
                 Err(error) => {
-                    return tracing::warn!(saga_id = %instance.id, %error, "left to the sweep");
+                    return tracing::warn!(saga_id = %instance.id, %error, "the database is away; the sweep continues the instance");
                 }
             },
         };

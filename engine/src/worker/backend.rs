@@ -1,7 +1,7 @@
 //! The apalis side: a [`Backend`] of its own that hands out leased instances, run by `Monitor` under tower layers.
 //!
-//! apalis schedules, isolates panics and drains at shutdown; what an instance's position is, and who may move it, is decided by
-//! Postgres alone. Losing a task here loses nothing: the row stays owned and the sweep finds it.
+//! apalis schedules, isolates panics and drains at shutdown. Postgres alone decides what the position of an instance is and which worker may
+//! change it. A task that is lost here loses nothing: the row stays owned and the sweep finds it.
 
 use std::{
     convert::Infallible,
@@ -26,7 +26,7 @@ use crate::worker::{
     shift::Shift,
 };
 
-/// Hands out the instances that this process holds.
+/// Hands out the instances that this process owns.
 struct Leases {
     shift: Arc<Shift>,
     handed: Handed,
@@ -34,7 +34,7 @@ struct Leases {
 }
 
 impl Drop for Leases {
-    /// What was ready and never asked for is handed on.
+    /// Passes on an instance that was ready but never asked for.
     fn drop(&mut self) {
         if let Some(held) = self.next.take() {
             self.shift.hand(held);
@@ -97,7 +97,7 @@ impl BackendConfig for Leases {
     }
 }
 
-/// Runs the Monitor until the shift stops, then lets what is in flight finish for at most `drain`.
+/// Runs the Monitor until the shift stops, then waits at most `drain` for calls in flight.
 pub(crate) async fn run(shift: Arc<Shift>, handed: Handed, drain: Duration) {
     let stop = shift.stop.clone();
     let name = format!("saga-{}", shift.lease.worker_id);
@@ -119,6 +119,6 @@ pub(crate) async fn run(shift: Arc<Shift>, handed: Handed, drain: Duration) {
         })
         .await;
     if let Err(error) = stopped {
-        tracing::warn!(%error, "the worker did not drain in time; what is in flight is left to the lease");
+        tracing::warn!(%error, "the worker did not drain in time; instances in flight wait until its lease runs out");
     }
 }

@@ -13,9 +13,9 @@ use crate::{
     worker::perform::Performer,
 };
 
-/// Runs the pending tx step and all that follow from it, until the saga needs the outside, waits or ends.
+/// Runs the pending tx step and the tx steps that follow from it, until the saga makes a call, waits or ends.
 ///
-/// Round trips: what `lock` and the steps take; 0 of its own.
+/// Round trips: those of `lock` and of the steps; 0 of its own.
 ///
 /// # Errors
 /// The step's; the caller rolls back.
@@ -42,7 +42,7 @@ pub(crate) async fn run<S: Saga, P: Performer<S>>(
     Ok(())
 }
 
-/// A panic of foreign code must not take the driver down with the instance it holds.
+/// A panic of the author's code must not end the driver.
 pub(crate) async fn guarded<T>(
     step: impl Future<Output = Result<T, StepError>>,
 ) -> Result<T, StepError> {
@@ -54,7 +54,7 @@ pub(crate) async fn guarded<T>(
 
 /// Runs the trailing tx undos, last first; undoing the first step of all ends the instance.
 ///
-/// Round trips: what `lock` and the undos take, and 1 if one of them takes an effect back.
+/// Round trips: those of `lock` and of the undos, and 1 if an undo takes an effect back.
 ///
 /// # Errors
 /// The undo's; the caller rolls back.
@@ -75,7 +75,7 @@ pub(crate) async fn undo<S: Saga, P: Performer<S>>(
             references = Some(store::references(tx, instance.shard, instance.id).await?);
         }
         let written = references.as_ref().and_then(|known| known.get(&open.no));
-        // The answer that led here may be written by this very transaction, later.
+        // The effect of the answer that led here may still be unwritten: this transaction writes it, later.
         let reference = instance.settled_reference(open.no).or(written).cloned();
         let undoing = open.undoing(instance.id, reference, reason.clone());
         guarded(steps.undo_in_tx(tx, done, &undoing)).await?;

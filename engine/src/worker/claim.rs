@@ -1,6 +1,6 @@
-//! Finding work: what is due, what the dead left, what this process owns but does not drive.
+//! Finding work: instances that are due, instances of dead workers, and instances that this process owns but does not drive.
 //!
-//! Hints and notifications are for latency only; polling alone finds everything within [`crate::WorkerConfig::poll`].
+//! Hints and notifications only reduce latency; polling alone finds everything within [`crate::WorkerConfig::poll`].
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -30,16 +30,16 @@ use crate::{
     },
 };
 
-/// How often the sweep looks for orphans: a saga whose worker died goes on within a lease and this.
+/// How often the sweep looks for orphans. A saga whose worker died continues after a lease and this time at most.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// How often, in parts of a lease, it looks for owners that have no lease at all.
+/// How often in one lease the sweep looks for owners that have no lease row.
 const LOOKS_A_LEASE: u32 = 3;
 
-/// How often it looks for what waits for a version that it knows.
+/// How often a worker looks for instances that wait for a version that it knows.
 const TAKE_BACK: Duration = Duration::from_secs(5);
 
-// What was in flight is asked for by whoever drives it next.
+// A call that was in flight gets `unsettled`, so that the next driver asks the provider about it first.
 macro_rules! orphans {
     ($name:literal, $which:literal, $owner:literal, $suspect:literal) => {
         concat!(
@@ -76,7 +76,7 @@ macro_rules! claim_orphans {
     };
 }
 
-/// Due since their last commit, for whoever has room: before what came after it.
+/// Makes the instances of dead workers due as of their last commit, so that any worker with room claims them before newer work.
 const FREE_FROM_THE_DEAD: &str = concat!(
     orphans!(
         "free from the dead",
@@ -89,15 +89,15 @@ const FREE_FROM_THE_DEAD: &str = concat!(
     "i.saga_id, i.epoch"
 );
 
-/// Workers that have died and still own something: whoever has signed off, an earlier process of a name ($2) that one process alone has, and,
-/// if this worker may judge ($3), everybody whose lease has run out.
+/// Dead workers that still own instances: workers that have signed off, an earlier process of a name ($2) that only one process uses, and, if this
+/// worker may judge ($3), all workers whose lease has run out.
 const DEAD: &str = "-- name: dead owners
 select w.worker_id from saga.worker w
 where w.lease_until < clock_timestamp() and w.worker_id <> $1 and (w.signed_off or w.name = $2 or $3)
     and exists (select from saga.instance i where i.owner = w.worker_id)";
 
-/// Owners without a lease: an instance was started by a transaction that was open for so long that its worker's lease was forgotten meanwhile.
-/// One look into the index for each owner, however many instances it has.
+/// Owners without a lease row. This happens when the transaction that starts an instance stays open for so long that its worker's lease row is
+/// deleted meanwhile. One look into the index for each owner, however many instances it has.
 const WITHOUT_LEASE: &str = "-- name: owners without a lease
 with recursive owner as (
     (select i.owner as id from saga.instance i where i.owner is not null order by i.owner limit 1)
@@ -108,14 +108,14 @@ with recursive owner as (
 select o.id from owner o
 where o.id is not null and not exists (select from saga.worker w where w.worker_id = o.id)";
 
-/// Rows of this process whose last commit is a while ago; who is driven is told apart in memory first ($4).
+/// Claims instances ($4) that this process owns but does not drive.
 const OWN: &str = claim_orphans!("claim own", "i.owner = $1 and i.saga_id = any($4)");
 
-/// What a quarantined worker is to drive ($4): its parent's ($5).
+/// Claims for a quarantined worker the instances ($4) of its parent process ($5) that it must drive.
 const OF_THE_PARENT: &str =
     claim_orphans!("claim suspects", "i.owner = $5 and i.shard = any($6) and i.saga_id = any($4)");
 
-/// What dead workers of that name ($4) held uncommitted.
+/// Claims the instances that dead workers of that name ($4) owned.
 const OF_CHILDREN: &str = claim_orphans!(
     "take suspects back",
     "i.owner = any(select w.worker_id from saga.worker w where w.name = $4)"
@@ -172,8 +172,8 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     }
 }
 
-/// Marks what nobody knows, frees what the dead held, and finds what this process owns but does not drive (started here by a caller
-/// that never handed it over). `looks`: also for owners that have no lease.
+/// Marks instances that no living worker knows, frees instances of dead workers, and claims instances that this process owns but does not drive
+/// (a caller in this process started them and never handed them over). With `looks` it also looks for owners without a lease row.
 async fn sweep(
     shift: &Arc<Shift>,
     connection: &mut PgConnection,
@@ -222,7 +222,7 @@ async fn sweep(
     Ok(())
 }
 
-/// Owners that no process drives for any more. Round trips: 1, or 2.
+/// The owners whose process is dead. Round trips: 1, or 2.
 async fn dead_owners(
     shift: &Shift,
     connection: &mut PgConnection,
@@ -247,9 +247,10 @@ async fn dead_owners(
     Ok(dead)
 }
 
-/// Makes due what the dead held: that needs no room here, and whoever has some claims it. A worker that has lost its own lease leaves it alone.
+/// Makes the instances of dead workers due. This worker needs no room for that: any worker that has room claims them. A worker that has lost its own
+/// lease does nothing.
 ///
-/// Round trips: 0 where nobody has died, else 1, and 1 more after each batch of 64.
+/// Round trips: 0 if no worker has died, else 1, and 1 more after each batch of 64.
 async fn free_from_the_dead(
     shift: &Shift,
     connection: &mut PgConnection,
@@ -274,7 +275,7 @@ async fn free_from_the_dead(
     Ok(())
 }
 
-/// A quarantined worker claims what it is told to, drives one step of each and stops.
+/// A quarantined worker claims the given instances, drives one step of each and stops.
 pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
     let known = shift.engine.known();
     for suspects in sentence.suspects.chunks(64) {
@@ -303,7 +304,7 @@ pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
     shift.stop.cancel();
 }
 
-/// Takes back what dead workers of that name held, and answers which are suspect still; what is not, is due at once.
+/// Takes back the instances of dead workers of that name, and returns those that are still suspects. The others are due at once.
 pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sqlx::Error> {
     let known = shift.engine.known();
     let mut open = Vec::new();
@@ -318,18 +319,18 @@ pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sq
         if rows.is_empty() {
             return Ok(open);
         }
-        // What committed meanwhile is found adrift by the sweep.
+        // The others have committed a step: the sweep claims them, since this process owns them and does not drive them.
         open.extend(rows.iter().filter(|row| row.suspect).map(|row| row.saga_id));
     }
 }
 
-/// Parents whose last child has ended are due, as many as there are.
+/// Makes all parents due whose last child has ended.
 async fn wake_joined(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     while sqlx::query(join::WAKE_JOINED).execute(&mut *connection).await?.rows_affected() == 64 {}
     Ok(())
 }
 
-/// Children whose parents have let go become final, as many as there are.
+/// Makes all children final whose parent has let them go.
 async fn release_children(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     loop {
         let released: i64 =

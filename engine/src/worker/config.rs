@@ -1,4 +1,4 @@
-//! How a worker works, and how long what has ended is kept.
+//! The settings of a worker, and how long finished work is kept.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -21,13 +21,13 @@ pub struct WorkerConfig {
     pub lease: Duration,
     /// How long a graceful stop waits for attempts in flight.
     pub drain: Duration,
-    /// How often it looks for work when nobody hints at any.
+    /// How often it looks for work when no hint arrives.
     pub poll: Duration,
-    /// No other living process works under this name: what an earlier one of the name held is free at once.
+    /// No other living process works under this name: instances of an earlier process of the name are free at once.
     pub sole: bool,
-    /// How long what has ended is kept.
+    /// How long finished work is kept.
     pub retention: Retention,
-    /// Where what a dead worker held is driven; without one, here.
+    /// How instances of a dead worker are driven apart from the others. `None`: they are driven in this process.
     pub quarantine: Option<Quarantine>,
     /// For tests of the engine only.
     #[doc(hidden)]
@@ -56,7 +56,7 @@ impl Default for WorkerConfig {
 pub struct Quarantine(pub(crate) Arc<dyn Fn() -> Command + Send + Sync>);
 
 impl Quarantine {
-    /// By that command, which must end in [`quarantined`](crate::quarantine::quarantined) with an engine that knows the same sagas.
+    /// Starts them with this command, which must end in [`quarantined`](crate::quarantine::quarantined) with an engine that knows the same sagas.
     pub fn by(command: impl Fn() -> Command + Send + Sync + 'static) -> Self {
         Self(Arc::new(command))
     }
@@ -68,10 +68,10 @@ impl fmt::Debug for Quarantine {
     }
 }
 
-/// What the parent tells its child, in one line.
+/// The line that the parent process writes to its child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Sentence {
-    /// The parent, whose instances these are.
+    /// The parent process, which owns these instances.
     pub(crate) parent: Uuid,
     pub(crate) suspects: Vec<Uuid>,
 }
@@ -83,7 +83,7 @@ impl Sentence {
     }
 }
 
-/// How long what has ended is kept, in real time.
+/// How long finished work is kept, in real time.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// The journal, by whole days.

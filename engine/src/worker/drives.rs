@@ -1,4 +1,4 @@
-//! What a worker needs of a registered saga, without its types. [`crate::run`] implements it.
+//! A registered saga as a worker sees it: without its types. [`crate::run`] implements it.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
     worker::{held::Position, shift::Shift},
 };
 
-/// A registered saga, without its types: what a worker needs.
+/// A registered saga without its types, for a worker.
 pub(crate) trait Drives: Send + Sync {
     fn name(&self) -> &'static str;
     fn version(&self) -> i16;
@@ -53,18 +53,18 @@ pub(crate) trait Drives: Send + Sync {
         signal_id: &'a str,
         stored: (i16, &'a str),
     ) -> BoxFuture<'a, Result<Answer, SignalError>>;
-    /// Does by the saga's tx undos what a person answers for, in the caller's transaction; the instance's row is not locked yet.
+    /// Runs the tx undos that a verb asks for, in the caller's transaction. The instance's row is not locked yet.
     fn give_back<'a>(
         &'a self,
         tx: &'a mut PgConnection,
         subject: &'a str,
         back: &'a GiveBack,
     ) -> BoxFuture<'a, Result<(), StepError>>;
-    /// Follows a person's instruction on a locked row; the commit is to be written in the same transaction.
+    /// Applies a person's instruction to a locked row. The caller writes the commit in the same transaction.
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal>;
 }
 
-/// What came of it, and the commit of that.
+/// The result of calling an instance off, and its commit.
 pub(crate) type CalledOffRow = (CallOff, Option<Commit>);
 
 /// A registered saga with its types, without how its steps are done: what a start needs.
@@ -76,13 +76,13 @@ pub(crate) trait Begins<S: Saga>: Send + Sync {
     ) -> BoxFuture<'a, Result<(), StepError>>;
 }
 
-/// What a provider shows.
+/// The answer of a provider about a watched effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// There is nothing, or nobody who could be asked.
+    /// There is nothing, or the step has no probe.
     Nothing,
     /// An effect, with its reference, if it has one.
     Effect(Option<String>),
-    /// It did not say.
+    /// It did not answer.
     Unknown,
 }

@@ -1,9 +1,9 @@
-//! What is due, and how far it was claimed.
+//! Claims due instances.
 //!
-//! What has been claimed stays in the index of due instances until it is vacuumed, which an old snapshot puts off for as long as it lives;
-//! so does what is due of a paused saga. A claim therefore looks from where the last one ended, its [`Frontier`], and from the beginning
-//! only after each sweep: that finds what became due behind it (taken over from the dead, written by a long transaction, locked when
-//! it was passed, resumed).
+//! The index entry of a claimed instance stays in the index of due instances until it is vacuumed, and an old snapshot delays that for as long as it
+//! lives. Due instances of a paused saga stay there as well. So a claim begins where the last one ended, at its [`Frontier`]. Only after each
+//! sweep does it begin at the start of the index: there it finds instances that became due behind the frontier (taken over from a dead worker,
+//! written by a long transaction, locked when the claim passed them, or resumed).
 
 use std::{
     sync::Arc,
@@ -19,30 +19,30 @@ use crate::{
     worker::{back_off, shift::Shift},
 };
 
-/// How far it was claimed.
+/// How far the index has been claimed.
 pub(crate) struct Frontier {
     /// The business time up to which each class was claimed.
     reached: [DateTime<Utc>; 3],
-    /// Claims in a row that found nothing although something is due: somebody has locked it.
+    /// Claims in a row that found nothing although an instance is due: another session has locked it.
     locked_out: u32,
 }
 
 impl Frontier {
-    /// Nothing was claimed yet.
+    /// Nothing has been claimed yet.
     pub(crate) fn start() -> Self {
         Self { reached: [DateTime::UNIX_EPOCH; 3], locked_out: 0 }
     }
 
-    /// The next claim looks from the beginning.
+    /// Makes the next claim begin at the start of the index.
     pub(crate) fn restart(&mut self) {
         self.reached = Self::start().reached;
     }
 }
 
-// The limit is a literal: with a parameter the planner reads a tenth of the table. It is no more than 64: a claim's time grows with what
-// it takes, and others wait for its locks and its commit. It is no less, because half of it keeps so few in flight that lanes commit small
-// batches, which cost a fifth of the throughput while a backlog is drained. What becomes due is written by transactions that began a
-// little earlier, so that a claim goes back by a second.
+// The limit is a literal: with a parameter the planner reads a tenth of the table. It is not more than 64, because a claim's time grows with the
+// number of rows, and other sessions wait for its locks and its commit. It is not less, because with half of it lanes commit smaller batches, and
+// draining a backlog loses a fifth of the throughput. A transaction that makes an instance due may commit a little later than its time says, so
+// a claim begins a second before its frontier.
 macro_rules! due_of {
     ($class:literal, $limit:literal) => {
         concat!(
@@ -67,8 +67,8 @@ macro_rules! due_of {
     };
 }
 
-// Each class by its own range of the index; they meet with [`crate::Priority::HEAD_START`]. A row is taken where it was found: one
-// that has moved since the statement began stays due.
+// Each class is read from its own range of the index; [`crate::Priority::HEAD_START`] merges them. Rows are updated by `ctid`: a row that another
+// transaction has changed since the statement began is not claimed, and stays due.
 macro_rules! claim_due {
     ($limit:literal) => {
         ($limit, concat!(
@@ -115,7 +115,7 @@ impl FromRow<'_, PgRow> for Due {
     }
 }
 
-/// Claims what is due, as much as there is room for; answers how long to rest. A full batch is no reason to rest.
+/// Claims due instances, as many as there is room for, and returns how long to sleep: not at all after a full batch.
 ///
 /// Round trips: 1, and 1 for the next wake-up when nothing is left. Row operations: 1 per instance.
 ///
@@ -129,7 +129,7 @@ pub(crate) async fn claim(
 ) -> Result<Duration, sqlx::Error> {
     let mut places = shift.places(DUE[0].0);
     let Some((limit, statement)) = DUE.iter().find(|(limit, _)| *limit <= places.len()) else {
-        // No room: whoever leaves gives a hint.
+        // No room: a driver that finishes gives a hint.
         return Ok(Duration::from_millis(50));
     };
     places.truncate(*limit);

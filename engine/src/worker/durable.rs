@@ -1,4 +1,4 @@
-//! Making what was decided durable: in a lane with others, or in a transaction of its own; and what to do when it was not written.
+//! Commits what was decided, in a lane with other instances or in a transaction of its own, and decides what to do if the commit was not written.
 
 use std::time::Duration;
 
@@ -24,17 +24,20 @@ use crate::{
     },
 };
 
-/// How a commit went.
+/// The result of a commit.
 pub(crate) enum Committed<S: Saga> {
-    /// Durable; go on with it.
+    /// It is durable, or there was nothing to write. The driver continues with the instance.
     Yes(Box<Instance<S>>),
-    /// Not written; this is the row as it is now.
+    /// It was not written, or nobody knows whether it was. This is the row as it is now; the driver applies its fact to it. The causes: a signal or a
+    /// verb has changed the row (another seq), the own commit was written but its answer was lost, another session has locked the row, or
+    /// the database failed in a way that passes.
     Missed(Box<Instance<S>>),
-    /// It is no longer ours.
+    /// The driver is done with the instance. It is the normal end of a commit that parks the instance. It also means that the instance is stuck, that
+    /// another epoch owns it, or that this worker stops.
     Lost,
 }
 
-/// Written with whoever else is waiting; `fact` led to it. Round trips: 1, shared; commits: 1, shared.
+/// Commits the instance together with others that wait for the same lane. `fact` led to it. Round trips: 1, shared; commits: 1, shared.
 pub(crate) async fn in_lane<S: Saga>(
     shift: &Shift,
     mut instance: Box<Instance<S>>,
@@ -58,15 +61,15 @@ pub(crate) async fn in_lane<S: Saga>(
     }
 }
 
-/// Its transition can never be stored: a person is needed. What happened is a fact all the same: it is journalled and settled in the
-/// ledger, and kept for the saga to be asked again. Should even that be refused, the row says no more than that it is stuck.
+/// The transition can never be stored, so the instance gets stuck. The fact that led to it is still true: it is written to the journal and the
+/// ledger, and kept, so that the saga can be asked again after a repair. If even that is refused, the row only says that the instance is stuck.
 async fn refused<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
     fact: Option<&Fact<S::Event>>,
     why: &impl std::fmt::Display,
 ) -> Committed<S> {
-    tracing::error!(saga_id = %instance.id, %why, "a transition is refused; the instance is stuck");
+    tracing::error!(saga_id = %instance.id, %why, "a transition cannot be stored; the instance is stuck");
     let mut fresh = match reread::<S>(shift, instance, None).await {
         Committed::Missed(fresh) if fresh.committed_seq == instance.committed_seq => fresh,
         other => return other,
@@ -88,7 +91,7 @@ async fn refused<S: Saga>(
         fresh.stick(&why);
     }
     let written = if fresh.family.is_needed() {
-        // It has passed its pivot: its children are let go all the same.
+        // It has passed its pivot, so its children are let go all the same.
         match all_in_time(alone(shift, &mut fresh)).await {
             Ok(true) => return Committed::Lost,
             Ok(false) => Written::Missed(None),
@@ -102,20 +105,22 @@ async fn refused<S: Saga>(
         Written::Yes => committed(shift, &mut fresh, &Wake::Hold),
         Written::Missed(now) => return reread(shift, instance, now).await,
         Written::Refused(again) => {
-            tracing::error!(saga_id = %instance.id, why = again, "nor can what happened be stored");
+            tracing::error!(saga_id = %instance.id, why = again, "the fact that led to a refused transition cannot be stored either");
             let (id, seq) = (instance.id, Some(instance.committed_seq));
             let fence = shift.fence(id, instance.epoch, seq);
             match in_time(store::stick(&shift.pool, &fence, &why)).await {
-                Ok(()) => shift.engine.ended(id),
-                Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
+                Ok(()) => shift.engine.wake_waiters(id),
+                Err(error) => {
+                    tracing::error!(saga_id = %id, %error, "an instance could not be marked stuck")
+                }
             }
         }
     }
     Committed::Lost
 }
 
-/// Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit. Locks of the domain come
-/// before the instance's row.
+/// Runs the pending chain of tx steps or tx undos, if there is one, and commits the instance in the same transaction. The domain's locks come before
+/// the lock of the instance's row. Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit.
 pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     shift: &Shift,
     steps: &P,
@@ -150,7 +155,7 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     }
 }
 
-/// It is durable: whoever waits for that may know.
+/// The commit is durable: tells everybody in this process who waits for it.
 fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
     instance.committed();
     shift.committed(instance.id, instance.status, wake);
@@ -165,7 +170,7 @@ fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
     }
 }
 
-/// The same for one with a transaction of its own: what was born in it is due at once.
+/// The same for a commit in a transaction of its own, whose new children and successor are due at once.
 fn committed_alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>, commit: &Commit) {
     committed(shift, instance, &commit.wake);
     if commit.gives_birth() {
@@ -173,9 +178,9 @@ fn committed_alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>, commit: &
     }
 }
 
-/// Nothing of the transaction remains. The outcome that led to a chain is committed alone (its effect is a fact), the chain is tried
-/// again by the default policy, for how long its error says ([`Instance::chain_failed`]); what must never be is `stuck`. Where no chain is to
-/// follow, all of it is tried again.
+/// The transaction was rolled back. The outcome that led to a chain is still true, so it is committed alone, and the chain is tried again by the
+/// default policy, for a time that depends on its error ([`Instance::chain_failed`]). A chain that can never succeed makes the instance stuck.
+/// Without a chain the whole commit is tried again.
 async fn own_failed<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
@@ -192,10 +197,10 @@ async fn own_failed<S: Saga>(
         other => return other,
     };
     if fresh.committed_seq != instance.committed_seq && fact.is_none() {
-        // It was written after all, or a signal came: see what the row waits for now.
+        // The commit was written after all, or a signal came: continue with the row as it is now.
         return Committed::Missed(fresh);
     }
-    // Early signals come later, with a transaction that works.
+    // Kept signals are taken later, by a transaction that succeeds.
     fresh.early.clear();
     if fact.is_some_and(|fact| fresh.apply(fact) == Applied::Moot) {
         return Committed::Yes(fresh);
@@ -235,9 +240,9 @@ async fn own_failed<S: Saga>(
     }
 }
 
-/// What a commit does beside its row (births, early signals taken, children let go) failed, and was not begun: the row is as it was. A
-/// database that may accept it later, or whose schema is another than this process expects, is asked again, as long as this worker works; data
-/// that it refuses need a person.
+/// A commit failed that does more than change its row (it starts children, takes kept signals or lets children go). The row is as it was. If the
+/// database may accept the commit later, or has another schema than this process expects, it is tried again for as long as this worker runs. If
+/// the database refuses the data, the instance gets stuck.
 async fn again<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
@@ -257,7 +262,7 @@ async fn again<S: Saga>(
     reread(shift, instance, None).await
 }
 
-/// Its commit and what that does to others, in a transaction of their own; false if its fence did not hold.
+/// Commits the instance and what the commit does to others, in a transaction of its own. Returns false if the fence did not hold.
 async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<bool, StepError> {
     let commit = instance.commit();
     let mut tx = shift.pool.begin().await?;
@@ -270,10 +275,10 @@ async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<boo
     Ok(true)
 }
 
-/// What the row says now: `now` if it was read already, else it is read until the database answers. Early signals are taken in.
+/// Reads the row again, with its kept signals, until the database answers. `now` is the row if a lane has read it already.
 ///
-/// Where nothing has changed since the commit that missed, somebody holds the row's lock, or the database refused for a reason that passes. The
-/// driver then waits before it tries again, longer each time ([`back_off::back_off_together`]); nobody else waits with it.
+/// If nothing has changed since the commit that missed, another session has locked the row, or the database refused for a reason that passes. The
+/// driver then waits before it tries again, longer each time ([`back_off::back_off_together`]); no other driver waits with it.
 async fn reread<S: Saga>(
     shift: &Shift,
     instance: &Instance<S>,
@@ -291,7 +296,7 @@ async fn reread<S: Saga>(
             {
                 // One of our own epoch was ended by a signal, which is nothing to tell.
                 if row.epoch != instance.epoch || !row.status.is_final() {
-                    tracing::info!(saga_id = %instance.id, epoch = instance.epoch, now = row.epoch, "fenced: no longer ours");
+                    tracing::info!(saga_id = %instance.id, epoch = instance.epoch, now = row.epoch, "fenced: another worker owns this instance now");
                 }
                 return Committed::Lost;
             }
@@ -323,20 +328,20 @@ async fn reread<S: Saga>(
     }
 }
 
-/// A row that was claimed although there is nothing to do: give it back as it should stand.
-pub(crate) async fn park<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+/// Gives back an instance that was claimed although it has nothing to do, as its row should be. (Parking after work is part of a commit.)
+pub(crate) async fn give_back_idle<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
     if matches!(instance.pending, Pending::Timer { .. }) {
-        // Its time has not come (the clock was moved back).
+        // Its timer is not due yet (the clock was moved back).
         instance.release();
     }
     if instance.status == Status::Unwinding {
         instance.end_if_nothing_is_open();
     }
-    // Should it be missed, the sweep finds it.
+    // If this commit misses, the sweep finds the instance.
     release_row(shift, &mut instance).await;
 }
 
-/// Give it back; it is due at once. A signal may come in between: then what it made of the row is given back.
+/// Gives the instance back, due at once. If a signal comes in between, the row as the signal has changed it is given back.
 pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
     loop {
         instance.release();

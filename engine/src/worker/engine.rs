@@ -32,7 +32,7 @@ struct Inner {
     kinds: HashMap<&'static str, Arc<dyn Drives>>,
     begins: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
     shift: RwLock<Weak<Shift>>,
-    /// Who waits for the end of an instance in this process.
+    /// The callers in this process that wait for the end of an instance.
     waiting: Mutex<HashMap<Uuid, watch::Sender<()>>>,
 }
 
@@ -142,7 +142,8 @@ impl Engine {
         self.shift().is_some_and(|shift| !shift.is_stopping() && shift.holds_lease())
     }
 
-    pub(crate) fn ended(&self, id: Uuid) {
+    /// Wakes the callers in this process that wait for this instance to end or to need a person.
+    pub(crate) fn wake_waiters(&self, id: Uuid) {
         if let Some(waiting) =
             self.inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).get(&id)
         {

@@ -1,4 +1,4 @@
-//! What a worker does about the children of an instance that it drives.
+//! The work of a worker for the children of an instance that it drives.
 
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -57,7 +57,7 @@ pub(crate) fn twice(error: StepError) -> StepError {
     }
 }
 
-/// So many children are called off by one transaction.
+/// How many children one transaction calls off.
 const BATCH: i64 = 500;
 
 /// Calls off the children of a step that are not unwinding yet; those that do so already are left alone, so it may be repeated.

@@ -1,4 +1,4 @@
-//! What a worker process holds: instances that it drives, or is about to.
+//! The instances that a worker process drives or is about to drive.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::{record::row::Row, worker::shift::Shift};
 
-/// What is held and not begun yet.
+/// The instances whose driver has not begun yet.
 pub(crate) type Handed = Arc<Mutex<mpsc::UnboundedReceiver<Held>>>;
 
-/// An instance that this process holds, with its place in the room.
+/// An instance that this process owns, with its place in the room.
 pub(crate) struct Held {
     pub(crate) id: Uuid,
     pub(crate) name: &'static str,
@@ -20,16 +20,16 @@ pub(crate) struct Held {
     pub(crate) reserved: Reserved,
 }
 
-/// Where a held instance stands.
+/// How an instance came to this process.
 pub(crate) enum Position {
-    /// As claimed.
+    /// It was claimed: its row.
     Row(Box<Row>),
     /// Born here: a `Box<Instance<S>>` of the saga with that name.
     Born(Box<dyn std::any::Any + Send>),
 }
 
 impl Position {
-    /// The epoch in which it is held. A new instance is in its first.
+    /// The epoch in which this process owns it. A new instance is in its first epoch.
     pub(crate) fn epoch(&self) -> i32 {
         match self {
             Self::Row(row) => row.epoch,
@@ -38,9 +38,9 @@ impl Position {
     }
 }
 
-/// Counts an instance as driven by this process, from its claim or its start until its driver has ended. The sweep takes an instance that this
-/// process owns and does not drive for a forgotten one and gives it a driver; without this, one that waits for its first driver (because
-/// the transaction that starts it is still open, or many were claimed at once) would get two.
+/// Counts an instance as driven by this process, from its claim or its start until its driver has ended. The sweep gives a driver to every instance
+/// that this process owns and does not drive. Without this mark an instance that waits for its first driver (its transaction is still open, or
+/// many were claimed at once) would get two drivers.
 pub(crate) struct Reserved {
     pub(crate) id: Uuid,
     pub(crate) token: u64,

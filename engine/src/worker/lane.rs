@@ -1,7 +1,7 @@
-//! A lane of group commit: one connection that writes whatever transitions have gathered while its last commit was under way.
+//! A lane: one connection that commits many transitions by one statement (group commit).
 //!
-//! No timer makes anybody wait for company: an idle lane commits a single transition at once, a busy one grows its batches by
-//! itself. A batch that the database refuses is halved until the one member it refuses stands alone.
+//! While a commit runs, the next transitions gather; they are the next batch. There is no timer: an idle lane commits a single transition at once,
+//! and the batches of a busy lane grow by themselves. A batch that the database refuses is halved until the refused member is alone.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,20 +25,20 @@ use crate::{
 /// How many transitions one statement writes at most.
 const BATCH: usize = 500;
 
-/// What became of a transition.
+/// The result of writing a transition.
 #[derive(Debug)]
 pub(crate) enum Written {
     /// It is durable.
     Yes,
-    /// It was not written, and this is the row as it is now; or (none) nobody knows whether it was: read the row again.
+    /// It was not written, and this is the row as it is now. `None`: nobody knows whether it was written; read the row again.
     Missed(Option<Box<Row>>),
-    /// The database refuses this very transition.
+    /// The database refuses this transition, and will refuse it again.
     Refused(String),
 }
 
 type Job = (Commit, oneshot::Sender<Written>);
 
-/// Where drivers leave their transitions. Clones share the lane.
+/// The sending half, for drivers. Clones share the lane.
 #[derive(Clone)]
 pub(crate) struct Lane {
     jobs: mpsc::Sender<Job>,
@@ -57,7 +57,7 @@ impl Lane {
         Self { jobs }
     }
 
-    /// Writes one transition, together with whoever else is waiting. Returns once it is durable, or surely or possibly not.
+    /// Writes one transition together with others that wait. Returns when its result is known, or when it cannot be known.
     pub(crate) async fn commit(&self, commit: Commit) -> Written {
         let (answer, answered) = oneshot::channel();
         if self.jobs.send((commit, answer)).await.is_err() {
@@ -77,7 +77,7 @@ async fn run(pool: PgPool, mode: Mode, mut queue: mpsc::Receiver<Job>, stop: Can
             match connect(&pool, &mut connection).await {
                 Ok(open) => break write_all(open, mode, commits, &trouble).await,
                 Err(error) if stop.is_cancelled() => {
-                    tracing::warn!(%error, "the database is away while stopping; open transitions are left to the lease");
+                    tracing::warn!(%error, "the database is away while the worker stops; open transitions wait until its lease runs out");
                     return;
                 }
                 Err(error) => {
@@ -110,8 +110,8 @@ pub(crate) async fn connect<'a>(
     Ok(connection.as_mut().expect("it was just filled"))
 }
 
-/// Every statement of the engine finds its rows by primary key or by the due index. The planner, which may have planned while
-/// the tables were empty, is not to think otherwise, nor to think again for each array it is given.
+/// Every statement of the engine finds its rows by primary key or by the index of due instances. These settings keep the planner from other plans
+/// (it may have planned while the tables were empty), and from planning again for each array.
 pub(crate) const PLANNER: &str = "-- name: set planner
 set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off;
 set plan_cache_mode = force_generic_plan";
@@ -121,7 +121,7 @@ struct Answers {
     lost_connection: bool,
 }
 
-/// Round trips and commits: 1; 1 more where some are not written, about 2 log2 of the batch where one is refused.
+/// Round trips and commits: 1; 1 more if some members were not written; about 2 log2 of the batch if one is refused.
 async fn write_all(
     connection: &mut PgConnection,
     mode: Mode,
@@ -143,7 +143,7 @@ async fn write_all(
                         trouble.end();
                         rows
                     }
-                    // The drivers read them.
+                    // Their drivers read them instead.
                     Err(error) => {
                         trouble.begin_with(&error);
                         lost_connection = true;
@@ -165,7 +165,7 @@ async fn write_all(
                 }
             }
             Err(error) => {
-                // The members read their rows again.
+                // The drivers read their rows again.
                 trouble.begin_with(&error);
                 lost_connection =
                     !matches!(error, sqlx::Error::Database(_)) || is_of_no_use(&error);
@@ -176,8 +176,8 @@ async fn write_all(
     Answers { each, lost_connection }
 }
 
-/// What the rows say whose commits were not written: one read for all of them, so that many rows which somebody has locked cost no more
-/// than one. Round trips: 0 where all were written.
+/// Reads the rows of the members that were not written, all by one statement, so that many locked rows cost no more than one. Round trips: 0 if
+/// all were written.
 async fn read_missed(
     connection: &mut PgConnection,
     part: &[Commit],
@@ -192,7 +192,7 @@ async fn read_missed(
     Ok(rows.into_iter().map(|row| (row.saga_id, row)).collect())
 }
 
-/// One transaction, whatever it takes.
+/// Writes a batch in one transaction.
 async fn write(
     connection: &mut PgConnection,
     part: &[Commit],
@@ -207,13 +207,13 @@ async fn write(
     Ok(written)
 }
 
-/// Is one of the members to blame? Not where the statement itself does not fit the schema: that would get all of them stuck.
+/// Does the database refuse a member of the batch? Not where the statement itself does not fit the schema: that would get all of them stuck.
 fn is_refusal(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(_) | sqlx::Error::Encode(_))
         && Failure::of(error) == Failure::Refused
 }
 
-/// Does this very connection have no future? Its server is shutting down, or has become read-only while another may have taken over.
+/// Is this connection of no more use? Its server is shutting down, or has become read-only while another may have taken over.
 fn is_of_no_use(error: &sqlx::Error) -> bool {
     matches!(Failure::of(error), Failure::Away | Failure::ReadOnly)
 }

@@ -1,4 +1,4 @@
-//! Reading a claimed row: giving types to it, or giving it up.
+//! Giving up a claimed row that cannot be read.
 
 use crate::{
     base::build,
@@ -8,13 +8,14 @@ use crate::{
     worker::shift::Shift,
 };
 
-/// A held row that this binary cannot read is left to a newer one, if a newer version of the saga or a newer build has written it; otherwise it waits for a person, with the
-/// reason, instead of being claimed again and again. While the database is away the sweep brings it back.
+/// Gives up a row that this binary cannot read. If a newer version of the saga or a newer build has written it, it waits for a worker that can read
+/// it. Otherwise the instance gets stuck with the reason, instead of being claimed again and again. While the database is away, the row stays owned
+/// and the sweep finds it.
 pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unreadable) {
     let (pool, id) = (&shift.pool, fence.id);
     let given_up = match error {
         Unreadable::Stored(misfit @ (Misfit::Unknown { .. } | Misfit::OfNewerBuild(_))) => {
-            tracing::info!(saga_id = %id, %error, "left to a worker that knows it");
+            tracing::info!(saga_id = %id, %error, "an instance waits for a worker that can read it");
             let unread_by = matches!(misfit, Misfit::OfNewerBuild(_)).then(build::made_at);
             in_time(store::leave(pool, fence, unread_by)).await
         }
@@ -23,11 +24,13 @@ pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unr
             in_time(store::stick(pool, fence, &misfit.to_string())).await
         }
         Unreadable::Database(_) | Unreadable::Unstorable(_) => {
-            return tracing::warn!(saga_id = %id, %error, "left to the sweep");
+            return tracing::warn!(saga_id = %id, %error, "an instance could not be read now; the sweep tries again");
         }
     };
     match given_up {
-        Ok(()) => shift.engine.ended(id),
-        Err(error) => tracing::error!(saga_id = %id, %error, "and could not be given up"),
+        Ok(()) => shift.engine.wake_waiters(id),
+        Err(error) => {
+            tracing::error!(saga_id = %id, %error, "an instance that cannot be read could not be given up")
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The parent's side of the [quarantine](crate::quarantine): it has child processes drive what a dead worker held, and counts their deaths.
+//! The parent's side of the [quarantine](crate::quarantine): child processes drive the instances of dead workers, and their deaths are counted.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// So many deaths of a process that drove nothing else make an instance `stuck`.
+/// An instance gets `stuck` after so many deaths of processes that drove nothing else.
 const DEATHS: i16 = 3;
 
 /// The parent's side: drives suspects in child processes until the shift stops.
@@ -35,7 +35,7 @@ pub(crate) async fn run(
         let mut groups = vec![std::mem::take(&mut all)];
         while let Some(group) = groups.pop() {
             if shift.is_stopping() {
-                // They stay owned, and suspect, until the lease is given up.
+                // They stay owned, and suspects, until this worker signs off.
                 return;
             }
             let Ended { died, mut open } = match try_one(&shift, &quarantine, &group).await {
@@ -54,7 +54,7 @@ pub(crate) async fn run(
             left.retain(|penned| open.contains(&penned.reserved.id));
             if open.len() == 1 {
                 if !died {
-                    // The sweep finds it adrift, and pens it again.
+                    // The sweep finds it undriven, and sends it here again.
                     continue;
                 }
                 match blame(&shift, open.remove(0)).await {
@@ -77,11 +77,11 @@ pub(crate) async fn run(
 /// How a child ended.
 struct Ended {
     died: bool,
-    /// What it held, uncommitted, and still suspect.
+    /// The suspects that have not committed a step.
     open: Vec<Uuid>,
 }
 
-/// Has a child drive them until it ends.
+/// Starts a child process that drives a group of suspects, and waits for its end.
 async fn try_one(
     shift: &Shift,
     quarantine: &Quarantine,
@@ -93,13 +93,13 @@ async fn try_one(
     line.push('\n');
     let mut child = (quarantine.0)().stdin(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut input = child.stdin.take().ok_or("a child process without standard input")?;
-    // Should it have died already, its end tells.
+    // If the child is dead already, `wait` says so.
     let _ = input.write_all(line.as_bytes()).await;
     let ended = tokio::select! {
         ended = child.wait() => Some(ended?),
         () = shift.stop.cancelled() => None,
     };
-    // Its standard input ends, and so does it.
+    // The child ends when its standard input does.
     drop(input);
     let ended = match ended {
         Some(ended) => ended,
@@ -116,13 +116,13 @@ async fn try_one(
         }
         (false, 0) => {}
         (false, suspects) => {
-            tracing::info!(suspects, "a process that drove suspects has left some as they were");
+            tracing::info!(suspects, "a process that drove suspects has left some unchanged");
         }
     }
     Ok(Ended { died, open })
 }
 
-/// One more death of a process that drove nothing else; true if that was one too many.
+/// Counts one more death of a process that drove only this instance. Returns true if the instance is stuck now.
 async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
     let blaming = sqlx::query_as(
         "-- name: blame
@@ -140,6 +140,6 @@ async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
     let why = format!("its step ended the process, {deaths} times");
     tracing::error!(saga_id = %id, why);
     in_time(store::stick(&shift.pool, &shift.fence(id, epoch, Some(seq)), &why)).await?;
-    shift.engine.ended(id);
+    shift.engine.wake_waiters(id);
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! A worker: one process that leases instances and drives many of them at once, on apalis.
 //!
 //! Roles: the **lease** (one row, renewed on a connection of its own), the **claimer** (finds what is due, as much as there is room
-//! for), the **sweep** (takes over from the dead and from itself what it owns but does not drive), the **round** (schedules, deadlines,
+//! for), the **sweep** (takes over from dead workers, and drives what this worker owns and does not drive), the **round** (schedules, deadlines,
 //! queues, pauses, bulks), the **lanes** (group commit) and apalis' `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
 
 use std::{
@@ -44,7 +44,7 @@ use crate::{
     },
 };
 
-/// What the drivers of one worker share. A shift lasts as long as its lease row.
+/// The state that the drivers of one worker share. A shift lasts as long as its lease row.
 pub(crate) struct Shift {
     pub(crate) pool: PgPool,
     pub(crate) lease: Lease,
@@ -53,35 +53,35 @@ pub(crate) struct Shift {
     lanes: Vec<Lane>,
     room: Arc<Semaphore>,
     incoming: mpsc::UnboundedSender<Held>,
-    /// Where suspects go, if not to drivers of this process.
+    /// The channel to the quarantine. `None`: suspects are driven in this process.
     pen: Option<mpsc::UnboundedSender<Penned>>,
-    /// One step of each instance is all that this worker does.
+    /// This worker drives one step of each instance only.
     pub(crate) one_step: bool,
     /// Set where no other living process works under this name.
     pub(crate) sole_name: Option<String>,
     drivers: TaskTracker,
-    /// Who is driven here or about to be, each with the token of its newest [`Reserved`].
+    /// The instances that are driven here or about to be, each with the token of its newest [`Reserved`].
     pub(crate) driving: Mutex<HashMap<Uuid, u64>>,
     next_token: AtomicU64,
     pub(crate) hint: Notify,
-    /// Go a round at once.
+    /// Asks for a round at once.
     pub(crate) round: Notify,
     paused: RwLock<Vec<String>>,
-    /// A child has ended here since the claimer looked for parents to wake.
+    /// A child has ended in this process since the claim loop last looked for parents to wake.
     pub(crate) child_ended: AtomicBool,
     pub(crate) stop: CancellationToken,
     /// Of all drivers that read their rows again.
     pub(crate) reading: Trouble,
 }
 
-/// What a shift begins with, beside what its [`WorkerConfig`] says.
+/// The parts with which a shift begins, beside its [`WorkerConfig`].
 pub(crate) struct Opening {
     pub(crate) lease: Lease,
     /// Sagas that are paused.
     pub(crate) paused: Vec<String>,
     pub(crate) lanes: Vec<Lane>,
     pub(crate) incoming: mpsc::UnboundedSender<Held>,
-    /// Where suspects go, if the worker has a quarantine.
+    /// The channel to the quarantine, if the worker has one.
     pub(crate) pen: mpsc::UnboundedSender<Penned>,
     pub(crate) one_step: bool,
     pub(crate) stop: CancellationToken,
@@ -146,7 +146,7 @@ impl Shift {
         self.engine.kinds().into_iter().filter(|(name, _)| !self.is_paused(name)).collect()
     }
 
-    /// The lease row is gone: others have taken everything over.
+    /// The lease row is gone: other workers have taken everything over.
     pub(crate) fn lost(&self) {
         self.lease.lose();
         self.stop.cancel();
@@ -158,27 +158,27 @@ impl Shift {
             self.hint.notify_one();
         }
         if status.is_final() || status.needs_operator() {
-            self.engine.ended(id);
+            self.engine.wake_waiters(id);
         }
         if matches!(status, Status::Unwound | Status::Abandoned) {
-            // Rare, and somebody may wait for it (`crate::upkeep::ends`); who waits for one that completes is told in the next round.
+            // This end is rare, and another instance may wait for it (`crate::upkeep::ends`). An end as `completed` is seen in the next round.
             self.round.notify_one();
         }
     }
 
-    /// After the end of a queued instance was committed: somebody's turn may have come.
+    /// After the end of a queued instance was committed: another one may be admitted.
     pub(crate) fn left_queue(&self) {
         self.round.notify_one();
     }
 
-    /// After a child's end was committed: its parent may be waiting for just that.
+    /// After a child's end was committed: its parent may be waiting for it.
     pub(crate) fn child_ended(&self) {
         if !self.child_ended.swap(true, Ordering::Relaxed) {
             self.hint.notify_one();
         }
     }
 
-    /// Gives types to a row and takes its early signals in.
+    /// Reads a row, and its kept signals, into an instance.
     pub(crate) async fn load<S: Saga>(
         &self,
         row: Row,
@@ -214,11 +214,11 @@ impl Shift {
     }
 
     pub(crate) fn hand(&self, held: Held) {
-        // The receiver lives as long as the worker; afterwards the row is left to the lease.
+        // The receiver lives as long as the worker. Afterwards the row waits until the lease runs out.
         let _ = self.incoming.send(held);
     }
 
-    /// The row of an instance as this worker holds it in an epoch, at that seq if one is given.
+    /// The fence of an instance that this worker owns in this epoch, at this seq if one is given.
     pub(crate) fn fence(&self, id: Uuid, epoch: i32, seq: Option<i32>) -> Fence {
         Fence { shard: shard_in(id), id, owner: self.lease.worker_id, epoch, seq }
     }
@@ -227,7 +227,7 @@ impl Shift {
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
     }
 
-    /// Counts an instance as driven here until what is returned is dropped.
+    /// Counts an instance as driven here until the returned value is dropped.
     pub(crate) fn reserve(self: &Arc<Self>, id: Uuid) -> Reserved {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
@@ -236,7 +236,7 @@ impl Shift {
 
     pub(crate) fn claimed(self: &Arc<Self>, row: Row, place: OwnedSemaphorePermit) {
         if let Some(pen) = self.pen.as_ref().filter(|_| row.suspect) {
-            // A pen that is closed belongs to a shift that ends: the row is left to the lease.
+            // The channel is closed if this shift is ending. The row then waits until the lease runs out.
             let _ = pen.send(Penned { reserved: self.reserve(row.saga_id), _place: place });
             return;
         }
@@ -252,17 +252,17 @@ impl Shift {
         }
     }
 
-    /// Begins to drive a held instance, in a task that the end of the shift waits for.
+    /// Starts a task that drives an instance. The end of the shift waits for it.
     pub(crate) fn begin(self: &Arc<Self>, held: Held) -> JoinHandle<()> {
         self.drivers.spawn(self.clone().drive(held))
     }
 
-    /// Does something beside the instances, in a task that the end of the shift waits for.
+    /// Starts another task. The end of the shift waits for it.
     pub(crate) fn beside(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.drivers.spawn(task);
     }
 
-    /// Drives one held instance to where it parks.
+    /// Drives one instance until it parks.
     async fn drive(self: Arc<Self>, held: Held) {
         let Held { id, name, position, place, reserved } = held;
         let epoch = position.epoch();
@@ -281,8 +281,8 @@ impl Shift {
 }
 
 impl Shift {
-    /// The Monitor has stopped. What was handed over and not begun is begun, which gives it back at once now that the shift stops; then
-    /// all drivers are waited for, at most `until` then.
+    /// Called when the Monitor has stopped. Begins the instances that were handed over and not begun, which gives them back at once, because the
+    /// shift stops. Then waits for all drivers, but not longer than `until`.
     pub(crate) async fn drained(
         self: &Arc<Self>,
         handed: &crate::worker::held::Handed,
@@ -295,19 +295,21 @@ impl Shift {
         if tokio::time::timeout_at(until, self.drivers.wait()).await.is_err() {
             tracing::warn!(
                 left = self.drivers.len(),
-                "not drained in time; what is in flight is left to the lease"
+                "the worker did not drain in time; instances in flight wait until its lease runs out"
             );
         }
     }
 
-    /// Pure code of a saga (its terms, its reason for being called off) panicked: a person is needed, the worker goes on.
+    /// Pure code of a saga (its terms, its reason for being called off) panicked: the instance gets stuck, and the worker continues.
     async fn panicked(&self, id: Uuid, epoch: i32) {
         let why = "the saga panicked";
         tracing::error!(saga_id = %id, why);
-        // Should the database be away, the sweep brings the instance back here.
+        // If the database is away, the sweep finds the instance again.
         match in_time(store::stick(&self.pool, &self.fence(id, epoch, None), why)).await {
-            Ok(()) => self.engine.ended(id),
-            Err(error) => tracing::error!(saga_id = %id, %error, "and cannot be marked stuck"),
+            Ok(()) => self.engine.wake_waiters(id),
+            Err(error) => {
+                tracing::error!(saga_id = %id, %error, "an instance could not be marked stuck")
+            }
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Instances that no living worker knows: a newer version's after a roll-back, a saga's that is not deployed any more, what a newer build of the same
-//! version wrote and the older ones cannot read.
+//! Instances that no living worker can drive: a newer version wrote them before a roll-back, their saga is not deployed any more, or a newer build of
+//! the same version wrote data that older builds cannot read.
 //!
-//! They are never failed. As they fall due they are marked (`waiting_on = 'version'`, due at infinity), so that they do not stand in the way of
-//! what can be done; the same statement writes a [notice](crate::notice) of each. A worker that knows them takes them back.
+//! They do not fail. When they are due they are marked (`waiting_on = 'version'`, due at infinity), so that they do not delay other instances. The
+//! same statement writes a [notice](crate::notice) of each. A worker that knows them takes them back.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{base::build, record::kinds::Kinds};
 
-// What is marked is told, once for each position in which it waits.
+// Writes one notice for each marked position.
 macro_rules! told {
     () => {
         " returning i.shard, i.saga_id, i.seq, i.name, i.version, i.unread_by
@@ -26,7 +26,7 @@ select (select pg_notify('saga_notice', '')) from marked"
     };
 }
 
-// Who runs this is among the living, whatever its lease says just now.
+// The worker that runs this counts as living, whatever its lease row says now.
 macro_rules! known {
     () => {
         "with known as materialized (
@@ -38,7 +38,7 @@ macro_rules! known {
     };
 }
 
-/// Looks at the 1,000 that are due longest of each priority: those are what claims meet first.
+/// Looks at the 1,000 instances of each priority that have been due the longest: claims meet those first.
 const MARK_DUE: &str = concat!(
     "-- name: mark due of no known version\n",
     known!(),
@@ -115,19 +115,19 @@ pub(crate) async fn mark(
     Ok(())
 }
 
-/// Makes due again what this worker knows. Round trips: 1, and 1 more after each batch of 512.
+/// Makes the marked instances due again that this worker knows. Round trips: 1, and 1 more after each batch of 512.
 pub(crate) async fn take_back(
     connection: &mut PgConnection,
     known: &Kinds,
 ) -> Result<(), sqlx::Error> {
     let again = repeat(connection, TAKE_BACK, known, None).await?;
     if again > 0 {
-        tracing::info!(again, "instances that waited for this version go on");
+        tracing::info!(again, "instances that waited for this version continue");
     }
     Ok(())
 }
 
-/// Until a round finds less than a batch; answers how many rows there were.
+/// Repeats the statement until it finds less than a batch, and returns the number of rows.
 async fn repeat(
     connection: &mut PgConnection,
     statement: &'static str,

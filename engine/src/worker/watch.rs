@@ -1,10 +1,10 @@
-//! Watched effects: a provider may act after we have given up on it.
+//! Watched effects: a provider may act after the engine has given a call up.
 //!
-//! A fence in Postgres does not fence the provider: a worker frozen before it sent may act after its successor has asked, heard "never seen" and
-//! unwound. Where the terms of an activity say so ([`crate::Terms::watch`]), the commit that gives its effect up leaves a row in `saga.watch`.
-//! Workers probe such effects, ever more rarely, until the watch ends: not before the instance has, and where it has unwound not before its
-//! provider has answered a last time. A live one is a fact: in one transaction the ledger says confirmed and the instance goes back from
-//! `unwound` to `unwinding`, with that one undo open.
+//! A fence in Postgres does not stop a request outside. A worker that was frozen before it sent its request may send it after its successor has
+//! asked, got the answer "never seen", and unwound. If the terms of a call say so ([`crate::Terms::watch`]), the commit that gives the effect up
+//! leaves a row in `saga.watch`. Workers probe such effects, less and less often, until the watch ends. It does not end before the instance has
+//! ended, and for an unwound instance not before the provider has answered once more. If the effect is found, one transaction records it as confirmed
+//! and returns the instance from `unwound` to `unwinding`, with that one undo open.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     worker::{drives::Found, shift::Shift},
 };
 
-/// Claims the watches that are due; they are looked at beside the claimer. Round trips: 1.
+/// Claims the watches that are due, and probes them in tasks beside the claim loop. Round trips: 1.
 ///
 /// # Errors
 /// The database's.
@@ -38,9 +38,9 @@ pub(crate) async fn look(
         let shift = shift.clone();
         shift.clone().beside(async move {
             if let Err(error) = settle(&shift, &watched).await {
-                // Once for each watch; it is looked at again, ever more rarely.
+                // One line for each watch. It is probed again, less and less often.
                 if let Watched { saga_id, step_no, attempt: 1, .. } = watched {
-                    tracing::warn!(%saga_id, step_no, %error, "a watched effect could not be looked at; later again");
+                    tracing::warn!(%saga_id, step_no, %error, "a watched effect could not be probed; it is probed again later");
                 }
             }
         });
@@ -60,7 +60,7 @@ pub(crate) async fn settle(shift: &Shift, watched: &Watched) -> Result<(), Unrea
             let commit = kind.reopen(row, watched, reference)?;
             write_own(&mut tx, &commit).await?;
             tx.commit().await?;
-            tracing::warn!(saga_id = %watched.saga_id, step_no = watched.step_no, "a late effect was found; it is taken back");
+            tracing::warn!(saga_id = %watched.saga_id, step_no = watched.step_no, "a late effect was found; it is being taken back");
             shift.hint.notify_one();
             Ok(())
         };

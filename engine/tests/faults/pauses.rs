@@ -38,7 +38,7 @@ pub(crate) async fn pause(stage: &mut Stage, pauses: usize, sabotage: Option<Sab
         let worker = &workers[n % 2];
         let id = stage.worker_id(&worker.name).await.expect("it works");
         eventually("it to hold something", async || !owned(stage, id).await.is_empty()).await;
-        let fenced = stage.logged("fenced: no longer ours");
+        let fenced = stage.logged("fenced: another worker owns this instance now");
         worker.send("-STOP");
         let (stopped, held) = (Instant::now(), owned(stage, id).await);
         eventually("three leases to pass", async || stopped.elapsed() > 3 * LEASE).await;
@@ -48,7 +48,7 @@ pub(crate) async fn pause(stage: &mut Stage, pauses: usize, sabotage: Option<Sab
         paused.held += held.len();
         if sabotage.is_none() && !held.is_empty() {
             eventually("a stale commit to be rejected", async || {
-                stage.logged("fenced: no longer ours") > fenced
+                stage.logged("fenced: another worker owns this instance now") > fenced
             })
             .await;
         }
@@ -70,7 +70,7 @@ async fn a_worker_that_stood_still_for_three_leases_has_its_stale_commits_reject
     let paused = pause(&mut stage, pauses, None).await;
     println!(
         "{pauses} pauses, {paused:?}, {} commits fenced",
-        stage.logged("fenced: no longer ours")
+        stage.logged("fenced: another worker owns this instance now")
     );
     assert!(paused.held >= pauses, "vacuous: nobody was stopped in the middle of something");
     stage.balances(60).await;
@@ -129,8 +129,10 @@ async fn a_worker_that_cannot_renew_is_taken_over_and_fenced() {
             stage.logged("taken over from a dead worker") == 1
         })
         .await;
-        eventually("the loser to be fenced", async || stage.logged("fenced: no longer ours") == 1)
-            .await;
+        eventually("the loser to be fenced", async || {
+            stage.logged("fenced: another worker owns this instance now") == 1
+        })
+        .await;
         tx.rollback().await.expect("the database is there");
     })
     .await;

@@ -1,8 +1,8 @@
-//! What has been published, to be read again from any position that is still kept.
+//! The feed: published messages, which can be read again from any position that is still kept.
 //!
-//! A position is one counter per shard. Each counter is raised by the transaction that publishes,
-//! under its shard's row lock, so whoever has seen position n has seen everything before it; one
-//! counter for all would make every publisher wait for every other.
+//! A position is one counter per shard. The transaction that publishes raises its shard's counter
+//! under the lock of the shard's row, so a reader of position n has read everything before it. One
+//! counter for all shards would make every publisher wait for every other.
 
 use std::{collections::VecDeque, fmt, str::FromStr, sync::LazyLock, time::Duration};
 
@@ -38,7 +38,7 @@ pub struct Published {
     pub position: Position,
 }
 
-/// How far somebody has read. Opaque text for others: letters, digits and dots.
+/// How far a reader has read. Opaque text for others: letters, digits and dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position([i64; SHARDS as usize]);
 
@@ -85,7 +85,7 @@ impl Feed {
         Ok(self.bounds().await?.0)
     }
 
-    /// What was published after a position, at most 16 messages a shard; empty: nothing yet.
+    /// The messages that were published after a position, at most 16 a shard; empty: none yet.
     /// In order per subject; subjects of different shards are not ordered among each other.
     pub async fn after(&self, position: &Position) -> Result<Vec<Published>, FeedError> {
         let reading = sqlx::query_as(
@@ -108,7 +108,7 @@ impl Feed {
         .bind(&position.0[..])
         .fetch_all(&self.pool);
         let rows: Vec<Row> = in_time(reading).await?;
-        // Checked after reading: what was forgotten in between is noticed.
+        // Checked after reading, so that messages that were deleted meanwhile are noticed.
         let (oldest, newest) = self.bounds().await?;
         for ((seen, oldest), newest) in position.0.iter().zip(oldest.0).zip(newest.0) {
             if *seen > newest {
@@ -147,8 +147,8 @@ impl Feed {
         })
     }
 
-    /// Notes that nobody can be shown the message before this position, and says so once: readers
-    /// go on with the next. Answers whether this was news.
+    /// Records that the message before this position cannot be shown to anybody, and logs it once.
+    /// Readers continue with the next message. Returns true if this was not known yet.
     pub async fn set_aside(&self, published: &Published, reason: &str) -> Result<bool, FeedError> {
         let message = &published.message;
         let noting = sqlx::query(
@@ -173,8 +173,8 @@ impl Feed {
         Ok(is_news)
     }
 
-    /// Forgets what was published longer ago than `keep`, at most 200 messages of each of these
-    /// shards. Answers how many.
+    /// Deletes messages that were published longer ago than `keep`, at most 200 of each of these
+    /// shards. Returns how many.
     pub async fn forget(&self, shards: &[i16], keep: Duration) -> Result<u64, FeedError> {
         let forgotten = sqlx::query(
             "-- feed: forget

@@ -1,4 +1,4 @@
-//! What a relay says about itself.
+//! The health of a relay, as it reports it.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,7 +23,7 @@ pub struct RelayReport {
     pub renewed: Option<Duration>,
     /// Time since it moved published messages to the feed; `None`: not yet.
     pub published: Option<Duration>,
-    /// Shards that it holds. None is in order while other relays hold all.
+    /// The number of shards that it publishes. 0 is in order while other relays publish all.
     pub held_shards: usize,
     /// Messages with the publisher.
     pub in_flight: usize,
@@ -34,9 +34,9 @@ pub struct RelayReport {
 /// Whether a relay does its work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RelayState {
-    /// It does.
+    /// It works.
     Working,
-    /// It runs and gets nowhere.
+    /// It runs, but makes no progress.
     Hindered {
         /// Why, without secrets and personal data.
         reason: String,
@@ -136,9 +136,9 @@ impl RelayHealth {
         self.facts().published = Some(Instant::now());
     }
 
-    /// Why the tasks must be started again, if they must: the one that renews, or the one that
-    /// publishes, has not moved for a whole lease. A database that answers with an error is no
-    /// reason: starting again would not mend it.
+    /// Why the tasks must be started again, if they must: the task that renews or the one that
+    /// publishes has made no step for a whole lease. A database that answers with an error is no
+    /// reason, because starting again would not help.
     pub(super) fn hanging(&self) -> Option<&'static str> {
         let facts = self.facts();
         if facts.asked.elapsed() > self.lease {

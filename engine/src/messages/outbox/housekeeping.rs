@@ -11,7 +11,7 @@ use crate::{
     messages::inbox,
 };
 
-/// Nobody repeats a message to us after that time.
+/// For how long a sender may repeat a message to us.
 const REPETITIONS: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -20,9 +20,9 @@ const STATEMENT: Duration = Duration::from_secs(10);
 
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Every 5 s: forgets what neither the feed nor the inbox need keep.
+/// Every 5 s: deletes old messages of the feed and the inbox.
 pub(super) async fn keep_house(pool: PgPool, holding: Arc<Holding>, keep: Duration) {
-    let trouble = Trouble::new("the relay cannot forget what is old");
+    let trouble = Trouble::new("the relay cannot delete old messages");
     loop {
         let kept: Result<(), sqlx::Error> = async {
             let feed = Feed::new(pool.clone());
@@ -53,9 +53,9 @@ pub(super) async fn attend(publisher: Arc<dyn Publisher>) {
     }
 }
 
-/// Turns notes from other processes into hints. Without it, messages are found by polling.
+/// Turns notifications from other processes into hints. Without it, messages are found by polling.
 pub(super) async fn listen(pool: PgPool) {
-    let trouble = Trouble::new("the relay hears no notes and polls instead");
+    let trouble = Trouble::new("the relay receives no notifications; it polls instead");
     loop {
         let listened: Result<(), sqlx::Error> = async {
             let mut listener = Listener::open(&pool, store::WAKE).await?;

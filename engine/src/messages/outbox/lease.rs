@@ -1,11 +1,11 @@
 //! The right to publish a shard: a row with owner and epoch.
 //!
-//! The relays that live share the shards evenly. A new relay waits until the others give up what is
-//! above their part; the shards of a dead one are taken when their leases have run out. Every mark
-//! tests owner and epoch: a relay that was paused beyond its lease finds that it may no longer move
-//! anything, and the messages it sent meanwhile are copies with the same ids.
+//! The living relays share the shards evenly. A new relay waits until the others release the shards
+//! above their part. The shards of a dead relay are taken when their leases have run out. Every
+//! statement that marks messages tests owner and epoch. So a relay that was paused beyond its lease
+//! cannot mark anything, and the messages that it sent meanwhile are copies with the same ids.
 //!
-//! Whoever locks several shards locks them in their order, so that two relays never deadlock.
+//! Several shards are always locked in the same order, so that two relays never deadlock.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,12 +24,12 @@ use crate::{
     database::{trouble::Trouble, within},
 };
 
-/// The shards held, each with the epoch of its lease.
+/// The shards of a relay, each with the epoch of its lease.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Epochs(BTreeMap<i16, i64>);
 
 impl Epochs {
-    /// The epoch of a shard; one that is not held has -1, which no row carries.
+    /// The epoch of a shard. A shard that this relay does not have has -1, which is in no row.
     pub(super) fn of(&self, shard: i16) -> i64 {
         self.0.get(&shard).copied().unwrap_or(-1)
     }
@@ -40,14 +40,14 @@ impl Epochs {
     }
 }
 
-/// What a renewal gave.
+/// The result of a renewal.
 pub(super) struct Share {
     pub(super) epochs: Epochs,
-    /// How many shards are this relay's part.
+    /// How many shards this relay should have.
     pub(super) fair: usize,
 }
 
-/// The shards that a relay holds, as its tasks share them.
+/// The shards of a relay, shared by its tasks.
 #[derive(Default)]
 pub(super) struct Holding(Mutex<Held>);
 
@@ -56,9 +56,9 @@ struct Held {
     epochs: Epochs,
     /// When the leases run out, and with them the right to send.
     until: Option<Instant>,
-    /// Shards to be given up as soon as nothing of them is under way.
+    /// Shards to be released as soon as none of their messages is under way.
     leaving: BTreeSet<i16>,
-    /// Messages under way, a shard.
+    /// The number of messages under way, for each shard.
     busy: BTreeMap<i16, usize>,
 }
 
@@ -98,8 +98,7 @@ impl Holding {
         self.held().epochs.0.remove(&shard);
     }
 
-    /// Takes in a renewal. Answers the shards that are above this relay's part and idle: they are
-    /// no longer held, and to be given up.
+    /// Applies a renewal. Returns the idle shards above this relay's part: the caller releases them.
     fn renew(&self, share: Share, until: Instant) -> Vec<i16> {
         let mut held = self.held();
         let Held { epochs, until: ends, leaving, busy } = &mut *held;
@@ -134,7 +133,7 @@ impl Held {
     }
 }
 
-/// Renews the leases of `owner`, for as long as it runs. While they cannot be renewed they run out.
+/// Renews the leases of `owner` until aborted.
 pub(super) async fn keep(
     pool: PgPool,
     owner: Uuid,
@@ -151,7 +150,7 @@ pub(super) async fn keep(
                 let surplus = holding.renew(share, asked + lease);
                 health.note_renewal(holding.shards().len());
                 if !surplus.is_empty() {
-                    // What is not given up is still ours at the next renewal.
+                    // A shard that was not released is still this relay's at the next renewal.
                     let given = within(lease / 3, give_up(&pool, owner, &surplus)).await;
                     info!(shards = surplus.len(), done = given.is_ok(), "given to another relay");
                 }
@@ -159,7 +158,7 @@ pub(super) async fn keep(
             }
             Err(error) => {
                 trouble.begin_with(&error);
-                // A database that answers with an error is no reason to start again; silence is.
+                // An error of the database is an answer. Only silence is a reason to start the tasks again.
                 if !is_silence(&error) {
                     health.note_refusal(error.to_string());
                 }
@@ -173,7 +172,7 @@ fn is_silence(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// Renews what `owner` holds and takes what nobody holds, up to its part, for `lease`.
+/// Renews the shards of `owner` and takes free ones, up to its part, for `lease`.
 pub(super) async fn take(
     pool: &PgPool,
     owner: Uuid,
@@ -219,7 +218,7 @@ pub(super) async fn take(
     Ok(Share { epochs: Epochs(epochs), fair })
 }
 
-/// Gives up some shards, so that another relay takes them at its next renewal.
+/// Releases some shards, so that another relay takes them at its next renewal.
 async fn give_up(pool: &PgPool, owner: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- outbox: give up shards
@@ -236,7 +235,7 @@ async fn give_up(pool: &PgPool, owner: Uuid, shards: &[i16]) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Gives back what `owner` holds and strikes it from the relays that live.
+/// Releases all shards of `owner`, and removes it from the living relays.
 pub(super) async fn release(pool: &PgPool, owner: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- outbox: release leases
@@ -253,7 +252,7 @@ pub(super) async fn release(pool: &PgPool, owner: Uuid) -> Result<(), sqlx::Erro
     Ok(())
 }
 
-/// Ends every lease, whoever holds it. See [`Relay::free_all`](super::Relay::free_all).
+/// Ends every lease, of whichever relay. See [`Relay::free_all`](super::Relay::free_all).
 pub(super) async fn free_all(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- outbox: free all leases

@@ -1,4 +1,4 @@
-//! A message as its author writes it, and as the relay hands it on.
+//! A message as its author writes it, and as the relay passes it on.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -12,23 +12,23 @@ use crate::base::{id::shard_of, json::check_text};
 pub struct Message {
     /// Names the message on every copy ever sent.
     pub id: Uuid,
-    /// What it is about; messages of one subject are published in order.
+    /// The subject; messages of one subject are published in order.
     pub subject: String,
     /// 1, 2, 3 … per subject, without gaps: a counter on the subject's own row.
     pub sequence: i64,
-    /// What happened, versioned: `shop.order.placed.v1`.
+    /// The kind of event, versioned: `shop.order.placed.v1`.
     pub kind: String,
     /// Where a broker sends it; [`Message::new`] takes the kind.
     pub routing_key: String,
-    /// Who says so, a path: `/stepwise/order`.
+    /// The sender, as a path: `/stepwise/order`.
     pub source: String,
     /// The payload; ciphertext if `sealed_for` is set.
     pub data: Value,
-    /// Whose key opens the data. When that key is gone the message is published without data.
+    /// The person whose key opens the data. When that key is destroyed, the message is published without data.
     pub sealed_for: Option<Uuid>,
-    /// What all messages of one process have in common.
+    /// The id that all messages of one process have in common.
     pub correlation: Option<String>,
-    /// What led to this one.
+    /// The id of the message or request that led to this one.
     pub causation: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
@@ -119,7 +119,7 @@ pub struct Outgoing {
     pub routing_key: String,
     /// See [`Message::source`].
     pub source: String,
-    /// See [`Message::data`]; as text, so that one that cannot be read spoils no other.
+    /// See [`Message::data`]. As text, so that data that cannot be read does not affect other messages.
     pub data: String,
     /// See [`Message::sealed_for`].
     pub sealed_for: Option<Uuid>,

@@ -1,14 +1,16 @@
 //! Messages for others, published at least once and in order per subject.
 //!
-//! [`publish`] writes a message in the caller's transaction: it exists exactly if the fact does.
-//! The [`Relay`] hands each to a [`Publisher`] (a broker, or [`Embedded`] where there is none) and
-//! moves it to the feed once that has confirmed it. The broker being away stops nothing here: rows
-//! wait, [`lag`] grows, and they drain on its return. Several relays share the work.
+//! [`publish`] writes a message in the caller's transaction, so the message exists exactly if the
+//! fact does. The [`Relay`] gives each message to a [`Publisher`] (a broker, or [`Embedded`] if there
+//! is none), and moves it to the feed when the publisher has confirmed it. A broker that is away
+//! stops nothing here: messages wait, [`lag`] grows, and they are sent on its return. Several relays
+//! share the work.
 //!
-//! Order comes from `sequence`, a counter on the subject's own row raised under the lock that the
-//! caller holds anyway, never from ids or commit times, which are not commit order. A subject has
-//! at most one unconfirmed message, so a message that fails holds back its own subject and nobody
-//! else. A crash between confirmation and bookkeeping publishes once more, under the same id.
+//! The order of a subject's messages is their `sequence`, a counter on the subject's own row that is
+//! raised under the lock that the caller has anyway. Ids and commit times would not do, because they
+//! are not the order of commits. A subject has at most one unconfirmed message, so a message that
+//! fails delays only its own subject. A crash between the confirmation and the mark publishes the
+//! message once more, under the same id.
 //!
 //! Deliberately absent: exactly-once delivery, which no broker gives; consumers drop ids they know.
 
@@ -56,7 +58,7 @@ pub enum PublishError {
     /// No broker can route it: an AMQP routing key has at most 255 bytes. Trying again is useless.
     #[error("the routing key of {kind} has {bytes} bytes; {ROUTING_KEY_BYTES} are allowed")]
     RoutingKey {
-        /// What the message says.
+        /// The kind of the message.
         kind: String,
         /// The length of its routing key.
         bytes: usize,
@@ -100,7 +102,7 @@ pub fn hint() {
     WRITTEN.send_modify(|count| *count = count.wrapping_add(1));
 }
 
-/// What waits to be published.
+/// The messages that wait to be published.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lag {
     /// Messages waiting, counted up to 10,000.
@@ -111,10 +113,10 @@ pub struct Lag {
     pub failing: i64,
 }
 
-/// A message that was not taken, and what it holds back.
+/// A message that the publisher has not taken. It delays its subject.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct Failing {
-    /// See [`Message::subject`]. Its later messages wait, too.
+    /// See [`Message::subject`]. Its later messages wait as well.
     pub subject: String,
     /// See [`Message::sequence`].
     pub sequence: i64,
@@ -138,22 +140,22 @@ pub async fn failing(pool: &PgPool, limit: i64) -> Result<Vec<Failing>, sqlx::Er
     store::failing(pool, limit).await
 }
 
-/// What somebody did not get of all that was published and is still kept.
+/// The published messages that some partner did not get, among those that are still kept.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FeedTroubles {
     /// Messages of which a partner's queue did not take its copy.
     pub refused: i64,
     /// Time in seconds since the last of them.
     pub refused_s_ago: Option<f64>,
-    /// What is known of the last of them.
+    /// Details of the last of them.
     pub refused_reason: Option<String>,
-    /// Messages set aside because nobody can be shown them.
+    /// Messages set aside because they cannot be shown to anybody.
     pub unreadable: i64,
     /// Shard, number and reason of the last of them.
     pub unreadable_reason: Option<String>,
 }
 
-/// Counts what somebody did not get.
+/// Counts the messages that some partner did not get.
 ///
 /// # Errors
 /// The database's.
@@ -161,7 +163,7 @@ pub async fn feed_troubles(pool: &PgPool) -> Result<FeedTroubles, sqlx::Error> {
     store::feed_troubles(pool).await
 }
 
-/// Measures what waits to be published. Reads at most 10,000 rows, oldest pages first.
+/// Measures the messages that wait to be published. Reads at most 10,000 rows, oldest pages first.
 ///
 /// # Errors
 /// The database's.

@@ -1,4 +1,4 @@
-//! The port to whatever carries messages away.
+//! The port to the system that carries messages to others.
 
 use async_trait::async_trait;
 use thiserror::Error;
@@ -9,11 +9,11 @@ use super::Outgoing;
 /// two of one subject.
 #[async_trait]
 pub trait Publisher: Send + Sync {
-    /// Returns once somebody else is durably responsible for the message. Must end by itself, within
-    /// seconds, whatever the other side does.
+    /// Returns when the other side has stored the message durably. Must end by itself within seconds,
+    /// whatever the other side does.
     async fn publish(&self, message: &Outgoing) -> Result<Accepted, Rejection>;
 
-    /// What an operator should see. Asks nobody.
+    /// The state for operators. Makes no request.
     fn state(&self) -> PublisherState;
 
     /// Connects, and connects again after a loss. A task of its own in the relay runs this beside
@@ -21,15 +21,15 @@ pub trait Publisher: Send + Sync {
     async fn attend(&self) {}
 }
 
-/// Who has a message that was published.
+/// Which receivers have got a published message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
-    /// Everybody who asked for it.
+    /// All receivers that have asked for it.
     ByAll,
-    /// The publisher keeps it durably, and somebody who asked for it did not take a copy. It is not
-    /// sent again: all others would get it twice.
+    /// The publisher has stored it durably, but some receiver did not take its copy. It is not sent
+    /// again, because all others would get it twice.
     RefusedBySome {
-        /// What is known about it, without personal data.
+        /// Details, without personal data.
         reason: String,
     },
 }
@@ -54,13 +54,13 @@ pub enum Rejection {
     /// No answer in time; it may have arrived.
     #[error("not confirmed in time")]
     Unconfirmed,
-    /// It could not be put into its outer form; a person must look.
+    /// It could not be put into its outer form. An operator must look at it.
     #[error("could not be rendered: {reason}")]
     Unreadable {
         /// Why, without personal data.
         reason: String,
     },
-    /// Nothing can be published at the moment: all messages wait, none is blamed.
+    /// Nothing can be published at the moment: all messages wait, and none is to blame.
     #[error("no publisher: {reason}")]
     Unavailable {
         /// Why, without secrets.
@@ -83,14 +83,14 @@ pub enum PublisherState {
         /// Why, without secrets.
         reason: String,
     },
-    /// Somebody has destroyed what messages are published to. Messages wait for a person.
+    /// The exchange or queue that messages are published to was deleted. Messages wait for an operator.
     Destroyed {
-        /// What is gone and what to do.
+        /// The thing that is gone, and the remedy.
         reason: String,
     },
 }
 
-/// The publisher of an installation without a broker: the feed itself is where messages go.
+/// The publisher of an installation without a broker: messages go to the feed only.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Embedded;
 

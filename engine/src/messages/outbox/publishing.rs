@@ -1,9 +1,9 @@
 //! The loop that publishes.
 //!
-//! It keeps a window of messages with the publisher, one per subject, and moves those confirmed to
-//! the feed, as many at a time as have come in while the last batch was being written. Each message
-//! is sent by a task of its own, so nothing that this loop waits for delays the sending, and a
-//! publisher that panics costs one message a try.
+//! It keeps a window of messages with the publisher, one per subject, and moves confirmed messages to
+//! the feed. One batch has all confirmations that arrived while the last batch was being written.
+//! Each message is sent by a task of its own. So nothing that this loop waits for delays the sending,
+//! and a panic of the publisher costs one message one try.
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
@@ -27,7 +27,7 @@ use crate::database::{trouble::Trouble, within};
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// A relay that has found nothing for so long asks to be notified.
+/// After so long without a message a relay asks to be notified.
 const DROWSY: Duration = Duration::from_millis(100);
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -37,7 +37,7 @@ const AWAY: Duration = Duration::from_millis(100);
 
 const STATEMENT: Duration = Duration::from_secs(5);
 
-/// After so long without a refusal, whoever did not take messages takes them again.
+/// After so long without a refusal, the log says that messages are taken again.
 const TAKEN_AGAIN: Duration = Duration::from_secs(60);
 
 type Settled = (Head, Result<Accepted, Rejection>);
@@ -54,7 +54,7 @@ pub(super) struct Head {
 /// A message that was published.
 pub(super) struct Confirmed {
     pub(super) message: Outgoing,
-    /// Why somebody did not take a copy, if so.
+    /// Why a receiver did not take its copy, if one did not.
     pub(super) refusal: Option<String>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct Publishing {
     in_flight: JoinSet<Settled>,
     confirmed: Vec<Confirmed>,
     rejected: Vec<(Outgoing, String)>,
-    /// Subjects with a message anywhere between the table and the table.
+    /// Subjects whose message has been read from the table and not been marked there yet.
     busy: HashSet<String>,
     look_at: Instant,
     pause: Duration,
@@ -110,10 +110,12 @@ impl Publishing {
             asleep: false,
             resume_at: now,
             backoff: SHORTEST_PAUSE,
-            away: Trouble::new("the publisher takes nothing; messages wait"),
+            away: Trouble::new("the publisher takes no messages; they wait"),
             unavailable: Trouble::new("nothing can be published; messages wait"),
             database: Trouble::new("the relay cannot read or write its tables; messages wait"),
-            refusals: Trouble::new("somebody does not take messages; the others get them"),
+            refusals: Trouble::new(
+                "some receiver does not take its messages; the others get theirs",
+            ),
             refused_at: now,
         }
     }
@@ -212,8 +214,8 @@ impl Publishing {
         self.fall_asleep_or_wake(idle).await;
     }
 
-    /// Tells writers whether to notify. What is committed before they can know is found by the
-    /// next look, at most one poll later.
+    /// Tells writers whether to notify. Messages that are committed before the writers know are found
+    /// by the next look, at most one poll later.
     async fn fall_asleep_or_wake(&mut self, idle: bool) {
         let asleep = idle && self.in_flight.is_empty() && self.pause > DROWSY;
         if asleep == self.asleep {
@@ -249,13 +251,13 @@ impl Publishing {
         self.health.note_turn(self.in_flight.len());
     }
 
-    /// Takes in one answer and all others that are there already, then writes them down in one commit.
+    /// Takes one answer and all others that have arrived, and writes them by one commit.
     async fn settle(&mut self, first: Result<Settled, tokio::task::JoinError>) {
         // Messages that were handed over together are often answered together.
         tokio::task::yield_now().await;
         let mut next = Some(first);
         while let Some(settled) = next {
-            // An error is a task that was ended from outside: everything ends then.
+            // An error means that a task was aborted: then everything ends.
             if let Ok(settled) = settled {
                 self.sort(settled);
             }
@@ -294,7 +296,7 @@ impl Publishing {
                     self.backoff = (self.backoff * 2).min(LONGEST_PAUSE);
                     self.resume_at = now + self.backoff;
                 }
-                // Nobody's fault: what waits is read again when it is time.
+                // No message is to blame: they are read again later.
                 self.forget(&message);
                 for waiting in self.queue.drain(..) {
                     self.busy.remove(&waiting.message.subject);
@@ -319,8 +321,8 @@ impl Publishing {
         self.holding.end(message.shard);
     }
 
-    /// Writes down what was confirmed and what was rejected. Kept for the next time when the
-    /// database does not take it.
+    /// Writes which messages were confirmed and which were rejected. If the database fails, they are
+    /// kept for the next time.
     async fn write(&mut self) {
         if !self.confirmed.is_empty() {
             let epochs = self.holding.epochs();

@@ -1,11 +1,12 @@
 //! Runs the tasks of a relay, and starts them again when they hang.
 //!
 //! Five tasks, none of which waits for another: one renews the leases, one publishes, one keeps the
-//! publisher connected, one keeps house, one listens for notes. A relay whose leases were not
-//! renewed within their time, or whose publishing does not move, would look alive and do nothing:
-//! its tasks are ended and started again, and log, metric and state say so.
+//! publisher connected, one deletes old messages, one listens for notifications. If the leases are
+//! not renewed within their time, or publishing makes no progress, the relay would look alive and do
+//! nothing. So its tasks are ended and started again, and log, metric and state say so.
 //!
-//! No task is the truth: killed at any point, this or another relay reads the tables and goes on.
+//! No task has state that must not be lost: after a kill at any point, this or another relay reads
+//! the tables and continues.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +51,7 @@ impl Default for RelaySettings {
     }
 }
 
-/// How long ended tasks may take to be gone, and the leases to be given back.
+/// How long ended tasks may take to stop, and the leases to be released.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Publishes what the outbox holds, for as long as [`Relay::run`] runs.
@@ -76,27 +77,27 @@ impl Relay {
         Self { pool, publisher, settings, owner: Uuid::now_v7(), health }
     }
 
-    /// Tells how the relay is, also while it runs and after it has ended.
+    /// A handle that tells how the relay is, also while it runs and after it has ended.
     #[must_use]
     pub fn health(&self) -> RelayHealth {
         self.health.clone()
     }
 
-    /// Ends all leases, so that a relay starting now need not wait for its dead predecessor's to
-    /// expire. Of another relay that lives it costs copies, never order or loss.
+    /// Ends all leases, so that a relay that starts now need not wait for those of its dead
+    /// predecessor. If another relay is alive, it causes copies, but no loss and no disorder.
     pub async fn free_all(pool: &PgPool) -> Result<(), sqlx::Error> {
         lease::free_all(pool).await
     }
 
-    /// Publishes until told to stop; then waits for the confirmations still open and gives the
-    /// leases back. Trouble with database or publisher is logged and waited out.
+    /// Publishes until told to stop. Then it waits for the open confirmations and releases the
+    /// leases. While the database or the publisher fails, it logs that and tries again.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             self.health.note_start();
             let mut tasks = self.start(&stop);
             let ended = self.watch(&mut tasks, &stop).await;
             if tokio::time::timeout(GOODBYE, tasks.shutdown()).await.is_err() {
-                error!("a task of the relay cannot be ended; it is left behind");
+                error!("a task of the relay does not end; it is abandoned");
             }
             let Err(why) = ended else { break };
             self.health.note_restart();
@@ -107,9 +108,11 @@ impl Relay {
         match tokio::time::timeout(GOODBYE, lease::release(&self.pool, self.owner)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(%error, "the relay could not give its leases back; they run out");
+                warn!(%error, "the relay could not release its leases; they run out by themselves");
             }
-            Err(_) => warn!("the relay could not give its leases back in time; they run out"),
+            Err(_) => {
+                warn!("the relay could not release its leases in time; they run out by themselves")
+            }
         }
     }
 

@@ -14,8 +14,8 @@ use super::{
 /// The channel on which a sleeping relay is woken.
 pub(super) const WAKE: &str = "saga_outbox";
 
-/// 1 row operation a message, 1 round trip. Notifies only while a relay sleeps: a note takes a lock
-/// on the whole database at commit.
+/// 1 row operation a message, 1 round trip. Notifies only while a relay sleeps, because a notification
+/// takes a lock on the whole database at commit.
 pub(super) async fn insert(tx: &mut PgConnection, messages: &[Message]) -> Result<(), sqlx::Error> {
     fn all<'a, T>(messages: &'a [Message], pick: impl Fn(&'a Message) -> T) -> Vec<T> {
         messages.iter().map(pick).collect()
@@ -79,9 +79,9 @@ pub(super) async fn heads(pool: &PgPool, shards: &[i16]) -> Result<Vec<Head>, sq
     .await
 }
 
-/// Moves confirmed messages to the feed, numbering them in the given order within each shard, in
-/// one statement, and notes what somebody did not take. Answers the ids moved: one that is missing
-/// was moved before or belongs to a shard that another relay has taken over.
+/// Moves confirmed messages to the feed by one statement, numbers them in the given order within each
+/// shard, and records which copies were not taken. Returns the ids that were moved. A missing one was
+/// moved before, or belongs to a shard that another relay has taken over.
 pub(super) async fn mark_published(
     pool: &PgPool,
     owner: Uuid,
@@ -147,7 +147,7 @@ pub(super) async fn mark_published(
     .await
 }
 
-/// Notes on the rows why they were not taken and when to try again: after 1 s, doubling to 60 s,
+/// Records on the rows why they were not taken and when to try again: after 1 s, doubling to 60 s,
 /// with jitter.
 pub(super) async fn postpone(
     pool: &PgPool,

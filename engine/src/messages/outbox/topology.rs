@@ -6,37 +6,37 @@ use sqlx::PgPool;
 
 use crate::database::within;
 
-/// How long each question may take: whoever connects to the broker waits for it.
+/// How long each question may take. Connecting to the broker waits for it.
 const STATEMENT: Duration = Duration::from_secs(3);
 
-/// Remembers what was declared at a broker. What was declared and is missing later was destroyed by
-/// somebody: making it anew would hide that partners have lost their bindings.
+/// Remembers which exchanges were declared at a broker. If one is missing later, somebody has deleted
+/// it. Declaring it again by itself would hide that partners have lost their bindings.
 #[derive(Debug, Clone)]
 pub struct DeclaredTopologies {
     pool: PgPool,
 }
 
-/// What is known of a topology.
+/// The state of a topology.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
     /// It was never declared.
     Unknown,
-    /// It was declared, and nothing is known to be missing.
+    /// It was declared, and nothing was found missing.
     Declared,
-    /// Something was found missing, and nobody has had it declared again.
+    /// An exchange was found missing, and no operator has had it declared again.
     Destroyed {
-        /// What was missing.
+        /// The exchange that was missing.
         what: String,
     },
 }
 
 impl DeclaredTopologies {
-    /// Those that this database remembers.
+    /// The memory that is kept in this database.
     pub fn new(pool: PgPool) -> Self {
         Self { pool }
     }
 
-    /// What is known of the topology of this name. The name holds no secrets.
+    /// The state of the topology with this name. The name holds no secrets.
     pub async fn standing(&self, name: &str) -> Result<Standing, sqlx::Error> {
         let asking = sqlx::query_scalar(
             "-- topology: what is known

@@ -1,4 +1,4 @@
-//! Ticks that are due: each starts its instance, or it is said why not.
+//! Ticks that are due: each starts its instance, or records why not.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize as _;
@@ -57,7 +57,7 @@ pub(crate) async fn fire(
         seen.push(due.name.clone());
         let refusal = match decide(shift, tx, &due).await {
             Ok(decided) => decided.err(),
-            // It is this schedule's own: the round goes on.
+            // The failure concerns this schedule only, so the round continues.
             Err(error @ sqlx::Error::Database(_)) if !Failure::of(&error).is_worth_retrying() => {
                 Some(error.to_string())
             }
@@ -70,7 +70,7 @@ pub(crate) async fn fire(
     }
 }
 
-/// Starts all that is due of a schedule and decides its next tick, or does nothing and answers why.
+/// Starts the due ticks of a schedule and decides its next tick, or does nothing and returns why.
 async fn decide(
     shift: &Shift,
     mut tx: Transaction<'_, Postgres>,
@@ -103,7 +103,7 @@ async fn decide(
     Ok(Ok(()))
 }
 
-/// Shows why the tick is not started, unless somebody else has decided it meanwhile.
+/// Records why the tick is not started, unless another worker has decided it meanwhile.
 async fn say_why(connection: &mut PgConnection, due: &Due, why: &str) -> Result<(), sqlx::Error> {
     let said = sqlx::query(
         "-- name: say why a tick is not started
@@ -122,7 +122,7 @@ async fn say_why(connection: &mut PgConnection, due: &Due, why: &str) -> Result<
     Ok(())
 }
 
-/// What becomes of the ticks that are due.
+/// The decision about the ticks that are due.
 struct Decided {
     /// The tick after them.
     next: Option<DateTime<Utc>>,
