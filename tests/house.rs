@@ -25,7 +25,7 @@ use stepwise_workflows::{
     order::{cancel::CancelOrder, get_order, place::PlaceOrder},
     payment::gateway::MethodToken,
     product::{CreateProduct, activate_product, create_product},
-    sagas::commands::{CancelOrderError, Cancellation, Placed, cancel_order, place_order},
+    sagas::commands::{CancelOrderError, cancel_order, place_order},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -193,14 +193,14 @@ impl House {
         Buyer { id, address }
     }
 
-    /// Puts `quantity` of the product into the buyer's cart and orders it, paying as `method` behaves.
-    pub async fn order(
+    /// Puts `quantity` of the product into the buyer's cart; answers the command to order it, to be paid as `method` behaves.
+    pub async fn ordering(
         &self,
         buyer: Buyer,
         product: Uuid,
         quantity: i32,
         method: SandboxMethod,
-    ) -> Placed {
+    ) -> PlaceOrder {
         let mut tx = self.pool().begin().await.expect("begin");
         let item =
             AddItem { customer_id: buyer.id, product_id: product, variant_id: None, quantity };
@@ -214,20 +214,15 @@ impl House {
         let paying =
             add_payment_method(&mut tx, &paying).await.expect("a method").payment_method_id;
         tx.commit().await.expect("commit");
-        let command = PlaceOrder {
+        PlaceOrder {
             customer_id: buyer.id,
             shipping_address_id: buyer.address,
             payment_method_id: paying,
             accepted_cart: None,
-        };
-        let mut tx = self.pool().begin().await.expect("begin");
-        let placed =
-            place_order(&self.shop, &self.engine, &mut tx, &command).await.expect("placing");
-        tx.commit().await.expect("commit");
-        placed
+        }
     }
 
-    /// The same, driven at once; answers (order, operation).
+    /// Orders that; answers (order, operation).
     pub async fn place(
         &self,
         buyer: Buyer,
@@ -235,28 +230,26 @@ impl House {
         quantity: i32,
         method: SandboxMethod,
     ) -> (Uuid, Uuid) {
-        let Placed { order, saga } = self.order(buyer, product, quantity, method).await;
-        let operation = saga.id;
-        saga.hand_over();
-        (order.order_id, operation)
+        let command = self.ordering(buyer, product, quantity, method).await;
+        let mut tx = self.engine.begin().await.expect("begin");
+        let placed =
+            place_order(&self.shop, &self.engine, &mut tx, &command).await.expect("placing");
+        tx.commit().await.expect("commit");
+        (placed.order.order_id, placed.operation_id)
     }
 
     /// Asks to cancel, as the customer.
     pub async fn cancel(&self, buyer: Buyer, order: Uuid) -> Result<Uuid, CancelOrderError> {
-        let mut tx = self.pool().begin().await?;
+        let mut tx = self.engine.begin().await?;
         let command = CancelOrder {
             order_id: order,
             reason: "changed my mind".to_owned(),
             customer_id: Some(buyer.id),
             actor: buyer.id,
         };
-        let Cancellation { operation_id, saga } =
-            cancel_order(&self.shop, &self.engine, &mut tx, &command).await?;
+        let operation = cancel_order(&self.shop, &self.engine, &mut tx, &command).await?;
         tx.commit().await?;
-        if let Some(saga) = saga {
-            saga.hand_over();
-        }
-        Ok(operation_id)
+        Ok(operation)
     }
 
     /// Waits until the instance is as `is` wants it.

@@ -165,12 +165,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }));
 
     let begun = Instant::now();
-    let mut tx = pool.begin().await?;
-    let started = engine.start::<Import>(&mut tx, Start::new("file-1", ROWS)).await?;
+    let mut tx = engine.begin().await?;
+    let id = engine.start::<Import>(&mut tx, Start::new("file-1", ROWS)).await?.id;
     tx.commit().await?;
     println!("{ROWS} children and their parent started in {:.1?}", begun.elapsed());
-    let id = started.id;
-    started.hand_over();
 
     let import = engine.settled(id, Duration::from_secs(600)).await?.ok_or("it was started")?;
     let took = begun.elapsed();

@@ -13,7 +13,7 @@ use sqlx::PgPool;
 use stepwise_engine::{
     Engine, Key, Next, Outcome, Saga, Start, Terms, Unexpected, WaitingOn, WorkerConfig, amount,
     inspect::{self, Filter, Summary},
-    signal, signals, steps,
+    signals, steps,
     testing::Clock,
     to, work,
 };
@@ -163,7 +163,8 @@ async fn live(engine: &Engine) -> Result<(), Box<dyn Error>> {
         if state.pointer("/Paid/year") == Some(&3.into()) {
             // A signal is deduplicated by its id, and its sender learns at once what became of it.
             let mut tx = pool.begin().await?;
-            let answer = signal::<Subscription>(&mut tx, seen.saga_id, "ada-1", Signal::Cancel);
+            let answer =
+                engine.signal::<Subscription>(&mut tx, seen.saga_id, "ada-1", Signal::Cancel);
             println!("            ada cancels: {:?}", answer.await?);
             tx.commit().await?;
         } else if let Some(at) = seen.wake_at {
@@ -183,10 +184,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         stopped.await.ok();
     }));
 
-    let mut tx = pool.begin().await?;
-    let started = engine.start::<Subscription>(&mut tx, Start::new("ada", 1)).await?;
+    let mut tx = engine.begin().await?;
+    engine.start::<Subscription>(&mut tx, Start::new("ada", 1)).await?;
     tx.commit().await?;
-    started.hand_over();
     timeout(Duration::from_secs(60), live(&engine)).await??;
 
     println!("\nOne instance for each year, with a journal of its own:");

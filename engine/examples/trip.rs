@@ -148,11 +148,9 @@ impl Agency {
 async fn travel(engine: &Engine, city: &str) -> Result<(), Box<dyn Error>> {
     println!("\nA trip to {city}:");
     // Rows of your own may be written in the same transaction: both happen, or neither.
-    let mut tx = engine.pool().begin().await?;
-    let started = engine.start::<Trip>(&mut tx, Start::new(city, city.to_owned())).await?;
+    let mut tx = engine.begin().await?;
+    let id = engine.start::<Trip>(&mut tx, Start::new(city, city.to_owned())).await?.id;
     tx.commit().await?;
-    let id = started.id;
-    started.hand_over();
 
     engine.settled(id, Duration::from_secs(30)).await?;
     let trip = inspect::details(engine.pool(), id).await?.ok_or("it was started")?;

@@ -1,7 +1,7 @@
 //! Durable sagas on Postgres: long-running processes as state machines whose way back is written beside their way forward.
 //!
 //! A [`Saga`] is a pure function of (state, event). A table of its steps ([`steps!`]) says which method does each and which one takes it back.
-//! An [`Engine`] starts instances and [`signal()`] sends them something, both inside the caller's own transactions; [`work`] drives them, in as
+//! An [`Engine`] starts instances and signals them, inside the caller's own transactions; [`work`] drives them, in as
 //! many processes as wanted.
 //!
 //! ```
@@ -45,6 +45,10 @@
 //! - A stale worker cannot commit: every commit is fenced by (epoch, seq). Transitions of many instances share one statement and one commit.
 //!
 //! Lock order of every transaction: the rows of the domain first, in the domain's order; an instance's row last.
+//!
+//! Every call that starts, changes or orders something is a method of [`Engine`], and so is the reading of quotas, pauses, schedules and bulks. The
+//! reading of instances and messages ([`inspect`], [`notice`], [`outbox`]) is functions over the database: a step, a page and a health check have no
+//! engine.
 //!
 //! Also here: [`Child`]ren, [`saga::To::anew`] for what lives for years, [`Engine::cancel`], deadlines ([`Start::within`]), [`Priority`], queues
 //! ([`Start::queued`], [`Quota`]), durable [`Schedule`]s (one firing per tick across all processes), [`Engine::pause`] for a whole saga, versions
@@ -95,8 +99,8 @@ pub use base::{
 pub use database::trouble::Trouble;
 pub use front::{
     gate::{Gate, Mismatch},
-    signal::{signal, signal_all},
     start::{Once, StartError, Started},
+    transaction::{Begun, HandOver, Transaction},
 };
 pub use inspect::figures;
 pub use instance::{
@@ -124,10 +128,9 @@ pub use store::{
     notice,
 };
 pub use upkeep::{
-    ends::signal_at_end,
     pause::{self, PauseError},
-    queue::{self, Quota, Rate, Scope, set_quota},
-    retain::{Retained, retain},
+    queue::{self, Quota, Rate, Scope},
+    retain::Retained,
     schedule::{self, CatchUp, Overlap, Schedule, ScheduleError},
 };
 #[cfg(feature = "testing")]

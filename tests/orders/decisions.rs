@@ -9,7 +9,6 @@ use stepwise_engine::{
     Start, Status, WaitingOn,
     inspect::Summary,
     operate::{Instruction, Operated, Verb},
-    signal_at_end,
 };
 use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
@@ -87,7 +86,8 @@ async fn report(house: &House, reference: &Reference) -> Reception {
         authorization: found,
     };
     let mut tx = house.pool().begin().await.expect("begin");
-    let received = webhook::receive(&mut tx, &event).await.expect("it can be received");
+    let received =
+        webhook::receive(&house.engine, &mut tx, &event).await.expect("it can be received");
     tx.commit().await.expect("commit");
     received
 }
@@ -231,7 +231,7 @@ async fn an_order_that_was_placed_although_a_cancellation_was_accepted_is_cancel
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     let (order, placement) = awaiting_approval(&house, buyer, product).await;
     // The cancellation is accepted, and its signal never reaches the placement.
-    let mut tx = house.pool().begin().await.expect("begin");
+    let mut tx = house.engine.begin().await.expect("begin");
     let command = cancel::CancelOrder {
         order_id: order,
         reason: "changed my mind".to_owned(),
@@ -244,12 +244,13 @@ async fn an_order_that_was_placed_although_a_cancellation_was_accepted_is_cancel
     let start = Start::new(order.to_string(), input);
     let saga = house.engine.start::<CancelOrder>(&mut tx, start).await.expect("started");
     let ended = cancel_order::Signal::PlacementEnded;
-    signal_at_end::<CancelOrder>(&mut tx, placement, saga.id, "placement-ended", &ended)
+    house
+        .engine
+        .signal_at_end::<CancelOrder>(&mut tx, placement, saga.id, "placement-ended", &ended)
         .await
         .expect("written");
     tx.commit().await.expect("commit");
     let cancelling = saga.id;
-    saga.hand_over();
     let reference = approve(&house, placement).await;
     assert_eq!(report(&house, &reference).await, Reception::Signalled);
     assert_eq!(house.end(placement).await.status, Status::Completed);

@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
-    Engine, Status, inspect,
+    Engine, Saga as _, Status, inspect,
     testing::{Trial, survives_every_crash},
 };
 use stepwise_tests::House;
@@ -27,13 +27,13 @@ async fn registers(shop: &Shop, engine: &Engine, email: &str) -> Uuid {
         first_name: "Ada".to_owned(),
         last_name: "Byron".to_owned(),
     };
-    let mut tx = engine.pool().begin().await.expect("begin");
     let prepared = prepare(shop, command).await.expect("acceptable");
-    let (_, mail) = register(shop, engine, &mut tx, prepared).await.expect("registered");
+    let mut tx = engine.begin().await.expect("begin");
+    let customer = register(shop, engine, &mut tx, prepared).await.expect("registered");
+    let subject = customer.customer_id.to_string();
+    let mail = inspect::latest_about(&mut tx, VerifyEmail::NAME, &subject).await.expect("readable");
     tx.commit().await.expect("commit");
-    let id = mail.id;
-    mail.hand_over();
-    id
+    mail.expect("it sends the mail").saga_id
 }
 
 /// The tokens of the mails to an address.

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use stepwise_adapters::sandbox::SandboxMethod as Method;
-use stepwise_engine::{Status, WaitingOn, inspect};
+use stepwise_engine::{Status, Transaction, WaitingOn, inspect};
 use stepwise_tests::House;
+use stepwise_workflows::sagas::commands::place_order;
 
 /// Of the gateway's client.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -188,11 +189,22 @@ async fn a_gateway_that_is_away_delays_an_order_and_loses_none() {
 async fn a_placement_that_is_rolled_back_leaves_nothing_behind() {
     let house = House::open(PATIENCE).await;
     let (product, buyer) = (house.product(10).await, house.buyer().await);
-    // The saga is started and dropped without being handed over: the worker finds it by itself.
-    let placed = house.order(buyer, product, 2, Method::Ok).await;
-    let (order, operation) = (placed.order.order_id, placed.saga.id);
-    drop(placed);
-    assert_eq!(house.end(operation).await.status, Status::Completed);
-    assert_eq!(house.status(order).await, "pending");
+    let command = house.ordering(buyer, product, 2, Method::Ok).await;
+    let place = async |tx: &mut Transaction| {
+        let placed = place_order(&house.shop, &house.engine, tx, &command).await;
+        placed.expect("it can be placed")
+    };
+    let mut tx = house.engine.begin().await.expect("begin");
+    let never = place(&mut tx).await;
+    tx.rollback().await.expect("rolled back");
+    assert_eq!(house.stock(product).await, (10, 0));
+    let mut tx = house.engine.begin().await.expect("begin");
+    let placed = place(&mut tx).await;
+    tx.commit().await.expect("commit");
+    assert_eq!(house.end(placed.operation_id).await.status, Status::Completed);
+    assert_eq!(house.status(placed.order.order_id).await, "pending");
+    assert_eq!(house.live(never.order.order_id), 0, "nobody was asked for its money");
+    let never = inspect::summary(house.pool(), never.operation_id).await.expect("readable");
+    assert!(never.is_none(), "{never:?}");
     house.close().await;
 }

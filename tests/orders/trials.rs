@@ -15,7 +15,7 @@ use stepwise_adapters::{
     mail::FileMailer,
     sandbox::{Sandbox, SandboxConfig, Timing, ledger},
 };
-use stepwise_engine::{Engine, Status, WorkerConfig, inspect, signal, testing::Trial, work};
+use stepwise_engine::{Engine, Status, WorkerConfig, inspect, testing::Trial, work};
 use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
@@ -82,8 +82,8 @@ impl Placements {
     }
 
     async fn place(&self, engine: &Engine, run: usize) -> (Placed, Uuid) {
-        let (shop, pool) = (self.shop(), engine.pool());
-        let mut tx = pool.begin().await.expect("begin");
+        let shop = self.shop();
+        let mut tx = engine.pool().begin().await.expect("begin");
         let demo = seed::demo(&shop, &mut tx).await.expect("the demo shop is there");
         let customer = &demo.customers[run % demo.customers.len()];
         let item = AddItem {
@@ -100,7 +100,7 @@ impl Placements {
             payment_method_id: customer.payment_methods[self.method],
             accepted_cart: None,
         };
-        let mut tx = pool.begin().await.expect("begin");
+        let mut tx = engine.begin().await.expect("begin");
         let placed = place_order(&shop, engine, &mut tx, &command).await.expect("placing");
         tx.commit().await.expect("commit");
         (placed, customer.customer_id)
@@ -167,10 +167,7 @@ impl Trial for Placements {
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
-        let (placed, _) = self.place(engine, run).await;
-        let id = placed.saga.id;
-        placed.saga.hand_over();
-        id
+        self.place(engine, run).await.0.operation_id
     }
 
     /// If the customer has to approve, they do, and the gateway says so.
@@ -181,8 +178,9 @@ impl Trial for Placements {
         let Some(page) = approval_page(engine.pool(), id).await else { return };
         let approved = reqwest::Client::new().post(page).body("decision=approve").send().await;
         approved.expect("the gateway answers");
-        let mut tx = engine.pool().begin().await.expect("begin");
-        signal::<PlaceOrder>(&mut tx, id, "approved", Signal::GatewayReported)
+        let mut tx = engine.begin().await.expect("begin");
+        engine
+            .signal::<PlaceOrder>(&mut tx, id, "approved", Signal::GatewayReported)
             .await
             .expect("there");
         tx.commit().await.expect("commit");
@@ -244,8 +242,7 @@ impl Cancellations {
             stop.clone().cancelled_owned(),
         ));
         let (placed, customer) = self.placements.place(&engine, run).await;
-        let (order, id) = (placed.order.order_id, placed.saga.id);
-        placed.saga.hand_over();
+        let (order, id) = (placed.order.order_id, placed.operation_id);
         let begun = Instant::now();
         let is_placed = async || {
             let found = inspect::summary(pool, id).await.expect("readable").expect("there");
@@ -285,13 +282,12 @@ impl Trial for Cancellations {
             reason: "changed my mind".to_owned(),
             actor: customer_id,
         };
-        let mut tx = engine.pool().begin().await.expect("begin");
-        let cancelling = cancel_order(&self.placements.shop(), engine, &mut tx, &command)
+        let mut tx = engine.begin().await.expect("begin");
+        let operation = cancel_order(&self.placements.shop(), engine, &mut tx, &command)
             .await
             .expect("it can be cancelled");
         tx.commit().await.expect("commit");
-        cancelling.saga.expect("begun now").hand_over();
-        cancelling.operation_id
+        operation
     }
 
     fn balances(

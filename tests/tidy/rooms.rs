@@ -29,7 +29,7 @@ const ENGINE: [(&str, &str); 15] = [
     ("bulk", "base record store instance inspect worker operate"),
     ("upkeep", "base database record store saga instance worker bulk"),
     ("run", "base database record store saga instance worker front operate upkeep"),
-    ("testing", "base record store saga instance worker front run"),
+    ("testing", "base record store saga instance worker run"),
 ];
 
 const ADAPTERS: [(&str, &str); 4] =

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::{
+    Engine,
     bulk::{self, Bulk, BulkError, Count, Item, ItemResult, Order, Summary},
     operate::Verb,
 };
@@ -121,13 +122,15 @@ pub(super) struct Plan {
 
 /// Runs a bulk command. Exit code 1 if the command is refused, 2 if there is no such bulk.
 pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Result<(), Failure> {
-    let mut tx = db.begin().await?;
+    // It knows no saga: only a plan asks one.
+    let engine = Engine::builder(db.clone()).build();
+    let mut tx = engine.begin().await?;
     let (bulk, as_json) = match command {
         Command::Plan(plan) => {
             let as_json = plan.json;
-            let planned = engine(settings, &db).await?.plan_bulk(&order(plan)?).await;
+            let planned = planner(settings, &db).await?.plan_bulk(&order(plan)?).await;
             let bulk = planned.map_err(into_failure)?;
-            let summary = bulk::summary(&db, bulk.bulk_id).await?;
+            let summary = engine.bulk_summary(bulk.bulk_id).await?;
             show(&bulk, &summary, &[], as_json);
             if bulk.left > 0 && !as_json {
                 let (id, left) = (bulk.bulk_id, bulk.left);
@@ -136,14 +139,14 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
             return Ok(());
         }
         Command::Show { id, items, after, json } => {
-            let bulk = bulk::find(&mut tx, id).await?;
+            let bulk = engine.bulk(id).await?;
             let bulk = bulk.ok_or_else(|| into_failure(BulkError::NotFound(id)))?;
-            let summary = bulk::summary(&db, id).await?;
-            show(&bulk, &summary, &bulk::items(&db, id, after, items.into()).await?, json);
+            let summary = engine.bulk_summary(id).await?;
+            show(&bulk, &summary, &engine.bulk_items(id, after, items.into()).await?, json);
             return Ok(());
         }
         Command::List { limit, json } => {
-            let bulks = bulk::list(&db, limit.into()).await?;
+            let bulks = engine.bulks(limit.into()).await?;
             bulks.iter().for_each(|bulk| say!("{}", line(bulk, json)));
             if bulks.is_empty() && !json {
                 say!("none");
@@ -151,10 +154,10 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
             return Ok(());
         }
         Command::Apply { id, expect, rate, by, json } => {
-            (bulk::apply(&mut tx, id, expect, rate, &by).await, json)
+            (engine.apply_bulk(&mut tx, id, expect, rate, &by).await, json)
         }
-        Command::Stop { id, by, json } => (bulk::stop(&mut tx, id, &by).await, json),
-        Command::Resume { id, rate, json } => (bulk::resume(&mut tx, id, rate).await, json),
+        Command::Stop { id, by, json } => (engine.stop_bulk(&mut tx, id, &by).await, json),
+        Command::Resume { id, rate, json } => (engine.resume_bulk(&mut tx, id, rate).await, json),
     };
     let bulk = bulk.map_err(into_failure)?;
     tx.commit().await?;
@@ -163,7 +166,7 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
 }
 
 /// An engine that only plans verbs. It calls no gateway; workers carry the verbs out.
-async fn engine(settings: &Settings, db: &PgPool) -> Result<stepwise_engine::Engine, Failure> {
+async fn planner(settings: &Settings, db: &PgPool) -> Result<Engine, Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let keys = keys::open(&folder, db).await?;

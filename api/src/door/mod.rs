@@ -24,8 +24,8 @@ use std::{sync::Arc, time::Duration};
 
 use poem::Request;
 use secrecy::SecretString;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
-use stepwise_engine::{Engine, Retry, Started};
+use sqlx::PgPool;
+use stepwise_engine::{Engine, Retry, Transaction};
 use stepwise_workflows::Shop;
 use tokio_util::sync::CancellationToken;
 
@@ -147,19 +147,19 @@ impl Door {
     }
 
     /// Begins a transaction. 503 if no connection is free in time.
-    pub async fn begin(&self) -> Result<Transaction<'static, Postgres>, Problem> {
-        Ok(self.db.begin().await?)
+    pub async fn begin(&self) -> Result<Transaction, Problem> {
+        Ok(Transaction::from(self.db.begin().await?))
     }
 
-    /// Runs one command in a transaction: takes the key, calls `act`, stores the answer and commits; then drives the saga that the command has
-    /// started. A problem rolls everything back. A command that lost a race (deadlock, serialization) is run again, three times at most.
+    /// Runs one command in a transaction: takes the key, calls `act`, stores the answer and commits. A problem rolls everything back. A command
+    /// that lost a race (deadlock, serialization) is run again, three times at most.
     ///
     /// Cost besides `act`: begin and commit; if a key was sent, one round trip to take the key and one to store the
     /// answer.
     pub async fn command<const STATUS: u16, T>(
         &self,
         ask: Ask<'_>,
-        act: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<STATUS, T>, Problem> + Clone,
+        act: impl AsyncFnOnce(&mut Transaction) -> Result<Reply<STATUS, T>, Problem> + Clone,
     ) -> Result<Reply<STATUS, T>, Problem> {
         let mut races = 0;
         loop {
@@ -177,20 +177,16 @@ impl Door {
                     races += 1;
                     tokio::time::sleep(RACES.delay(races)).await;
                 }
-                Ok(mut reply) => {
-                    reply.began.take().into_iter().for_each(Started::hand_over);
-                    return Ok(reply);
-                }
-                Err(problem) => return Err(problem),
+                done => return done,
             }
         }
     }
 
     async fn answer<const STATUS: u16, T>(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut Transaction,
         ask: &Ask<'_>,
-        act: impl AsyncFnOnce(&mut PgConnection) -> Result<Reply<STATUS, T>, Problem>,
+        act: impl AsyncFnOnce(&mut Transaction) -> Result<Reply<STATUS, T>, Problem>,
     ) -> Result<Reply<STATUS, T>, Problem> {
         let Some(key) = ask.key else { return act(tx).await };
         let scope = Scope::new(&ask.who, ask.operation, key, ask.path, &ask.fingerprint);

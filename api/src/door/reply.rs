@@ -14,7 +14,6 @@ use poem_openapi::{
     registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, MetaSchemaRef, Registry},
     types::{ToJSON, Type},
 };
-use stepwise_engine::Started;
 use uuid::Uuid;
 
 use super::{caller::Caller, idempotency::Answer, personal};
@@ -23,8 +22,6 @@ use super::{caller::Caller, idempotency::Answer, personal};
 pub struct Reply<const STATUS: u16, T> {
     /// The answer for the client.
     pub answer: Answer,
-    /// The saga that the command has started. It is driven once the command is committed.
-    pub began: Option<Started>,
     replayed: bool,
     shape: PhantomData<fn() -> T>,
 }
@@ -47,7 +44,7 @@ impl<const STATUS: u16, T: ToJSON> Reply<STATUS, T> {
         let body = body.to_json_string().into_bytes();
         let body = if STATUS == 204 { Vec::new() } else { body };
         let answer = Answer { status: STATUS, location: None, etag: None, body, customer_id: None };
-        Self { answer, began: None, replayed: false, shape: PhantomData }
+        Self { answer, replayed: false, shape: PhantomData }
     }
 }
 
@@ -56,27 +53,20 @@ impl Gone {
     pub fn gone() -> Self {
         let body = Vec::new();
         let answer = Answer { status: 204, location: None, etag: None, body, customer_id: None };
-        Self { answer, began: None, replayed: false, shape: PhantomData }
+        Self { answer, replayed: false, shape: PhantomData }
     }
 }
 
 impl<const STATUS: u16, T> Reply<STATUS, T> {
     /// An answer that repeats an earlier one.
     pub fn replayed(answer: Answer) -> Self {
-        Self { answer, began: None, replayed: true, shape: PhantomData }
+        Self { answer, replayed: true, shape: PhantomData }
     }
 
     /// Sets `Location`, the address of the new resource.
     #[must_use]
     pub fn at(mut self, location: String) -> Self {
         self.answer.location = Some(location);
-        self
-    }
-
-    /// Adds the saga that the command has started.
-    #[must_use]
-    pub fn began(mut self, saga: Option<Started>) -> Self {
-        self.began = saga;
         self
     }
 

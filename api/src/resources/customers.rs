@@ -120,10 +120,10 @@ impl Customers {
         by.door
             .command(ask, async |tx| {
                 let registering = start::register(shop, engine, tx, prepared);
-                let (customer, mail) = registering.await.map_err(not_registered)?;
+                let customer = registering.await.map_err(not_registered)?;
                 let customer_id = customer.customer_id;
                 let reply = Created::new(&CustomerShape::from(customer));
-                Ok(reply.at("/v1/me".to_owned()).about(customer_id).began(Some(mail)))
+                Ok(reply.at("/v1/me".to_owned()).about(customer_id))
             })
             .await
     }

@@ -16,7 +16,7 @@ use stepwise_workflows::{
     },
     sagas::{
         self,
-        commands::{self, CancelOrderError, Cancellation, PlaceOrderError, Placed},
+        commands::{self, CancelOrderError, PlaceOrderError, Placed},
     },
 };
 use uuid::Uuid;
@@ -203,9 +203,9 @@ impl Orders {
         let accepted = door
             .command(ask, async |tx| {
                 let placed = commands::place_order(&door.shop, &door.engine, tx, &command);
-                let Placed { order, saga } = placed.await.map_err(not_placed)?;
-                let operation = OperationShape::begun(saga.id, SAGA_PLACE, order.order_id);
-                Ok(operation.accepted(&by).began(Some(saga)))
+                let Placed { order, operation_id } = placed.await.map_err(not_placed)?;
+                let operation = OperationShape::begun(operation_id, SAGA_PLACE, order.order_id);
+                Ok(operation.accepted(&by))
             })
             .await?;
         operations::wait(door, &by, accepted, prefer.0).await
@@ -232,9 +232,9 @@ impl Orders {
         let accepted = door
             .command(ask, async |tx| {
                 let cancelled = commands::cancel_order(&door.shop, &door.engine, tx, &command);
-                let Cancellation { operation_id, saga } = cancelled.await.map_err(not_cancelled)?;
+                let operation_id = cancelled.await.map_err(not_cancelled)?;
                 let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
-                Ok(operation.accepted(&by).began(saga))
+                Ok(operation.accepted(&by))
             })
             .await?;
         operations::wait(door, &by, accepted, prefer.0).await

@@ -106,7 +106,7 @@ impl Webhooks {
             .map_err(not_believed)?;
         let Some(event) = event else { return Ok(taken()) };
         let mut tx = by.door.begin().await?;
-        let reception = receive(&mut tx, &event).await.map_err(not_signalled)?;
+        let reception = receive(&by.door.engine, &mut tx, &event).await.map_err(not_signalled)?;
         tx.commit().await?;
         match reception {
             Reception::Signalled | Reception::Nothing => Ok(taken()),

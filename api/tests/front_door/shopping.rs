@@ -312,6 +312,7 @@ async fn the_catalogue_refuses_with_the_code_of_what_is_wrong() {
         ("name", json!(""), refusal(422, "invalid_name")),
         ("name", json!("x".repeat(201)), refusal(422, "invalid_name")),
         ("price", price("0.00", "USD"), refusal(422, "invalid_price")),
+        ("price", price("-1.00", "USD"), refusal(422, "invalid_price")),
         ("price", price("0.001", "USD"), refusal(422, "invalid_price")),
         ("price", price("1e3", "USD"), refusal(422, "invalid_price")),
         ("price", price("9.99", "EUR"), refusal(422, "invalid_price")),

@@ -10,7 +10,7 @@ use std::{error::Error, sync::Arc, time::Duration};
 use saga::{Seat, Signal};
 use sqlx::PgPool;
 use steps::{Bank, TABLES, Workshop};
-use stepwise_engine::{Engine, Start, WorkerConfig, inspect, signal, work};
+use stepwise_engine::{Engine, Start, WorkerConfig, inspect, work};
 use tokio::sync::oneshot;
 
 #[tokio::main]
@@ -31,15 +31,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Start it in a transaction of yours. Its first tx steps run in there, too.
     let guest = format!("guest-{}", uuid::Uuid::now_v7());
-    let mut tx = pool.begin().await?;
-    let started = engine.start::<Seat>(&mut tx, Start::new(&guest, guest.clone())).await?;
+    let mut tx = engine.begin().await?;
+    let id = engine.start::<Seat>(&mut tx, Start::new(&guest, guest.clone())).await?.id;
     tx.commit().await?;
-    let id = started.id;
-    started.hand_over();
 
     // The host answers, perhaps before the bank does. The signal's id makes it safe to send it twice.
-    let mut tx = pool.begin().await?;
-    let answer = signal::<Seat>(&mut tx, id, "host-1", Signal::Confirms).await?;
+    let mut tx = engine.begin().await?;
+    let answer = engine.signal::<Seat>(&mut tx, id, "host-1", Signal::Confirms).await?;
     tx.commit().await?;
     println!("the host confirms: {answer:?}");
 

@@ -1,8 +1,8 @@
 //! One verb over many instances: planned first, then applied as it was planned.
 //!
 //! A **plan** ([`Engine::plan_bulk`]) asks what the verb would do to every open instance that passes a filter, and stores the answers as **items**:
-//! the next step, what is taken back, or why the verb is refused. It locks and changes no instance. A person reads it ([`summary`], [`items`]) and
-//! starts it by its id, repeating the number of instances that will be changed ([`apply`]).
+//! the next step, what is taken back, or why the verb is refused. It locks and changes no instance. A person reads it ([`Engine::bulk_summary`], [`Engine::bulk_items`]) and
+//! starts it by its id, repeating the number of instances that will be changed ([`Engine::apply_bulk`]).
 //!
 //! The promises:
 //! - Only what was planned is done. If an instance has had a commit since, or the verb would now do something else, its item is `moved_on`. An item
@@ -10,7 +10,7 @@
 //! - Each item is done once or not at all: its result is in the commit of its verb.
 //! - It needs no caller: workers apply it in their rounds, one at a time, by the lock on the bulk's row. A worker that dies leaves nothing half
 //!   done, and another continues.
-//! - All workers together do at most the given number of items per second. [`stop`] holds from its commit on.
+//! - All workers together do at most the given number of items per second. [`Engine::stop_bulk`] holds from its commit on.
 //! - An item that the database refuses is tried five times; then it is `failed`, with the reason. It delays no other.
 
 mod advance;
@@ -32,14 +32,14 @@ use crate::{
     inspect::Filter,
     instance::verb::{Outlook, Refusal, Verb},
     store::wake::{ROUND, WAKE_CHANNEL},
+    worker::engine::Engine,
 };
+
+use self::read::find;
 
 pub(crate) use self::advance::advance;
 
-pub use self::read::{Count, Summary, find, items, list, summary};
-
-#[cfg(doc)]
-use crate::worker::engine::Engine;
+pub use self::read::{Count, Summary};
 
 /// The most items that a plan may have.
 pub const MOST_ITEMS: i64 = 100_000;
@@ -116,7 +116,7 @@ pub struct Bulk {
     pub moved_on: i32,
     /// How many the database refused.
     pub failed: i32,
-    /// How many are still to be done: the number that [`apply`] wants repeated.
+    /// How many are still to be done: the number that [`Engine::apply_bulk`] wants repeated.
     pub left: i32,
     /// Items per second at most.
     pub per_second: Option<i32>,
@@ -205,105 +205,114 @@ impl From<Refused> for BulkError {
     }
 }
 
-/// Starts a plan with the caller's commit: `expect` is its [`Bulk::left`], `per_second` how many items are done per second at most.
-///
-/// Round trips: 3.
-///
-/// # Errors
-/// [`BulkError`].
-pub async fn apply(
-    tx: &mut PgConnection,
-    id: Uuid,
-    expect: u32,
-    per_second: u16,
-    by: &str,
-) -> Result<Bulk, BulkError> {
-    limits::check_person(by, "")?;
-    let bulk = locked(tx, id, Status::Planned).await?;
-    if i64::from(bulk.left) != i64::from(expect) {
-        return Err(BulkError::WrongCount { expected: expect, left: bulk.left });
-    }
-    if by.trim().is_empty() {
-        return Err(BulkError::NoReason);
-    }
-    if per_second == 0 {
-        return Err(BulkError::NoRate);
-    }
-    sqlx::query(
-        "-- name: apply bulk
-        with applied as (
-            update saga.bulk set applied_by = $3, per_second = $4, started_at = clock_timestamp(), next_at = clock_timestamp(),
-                status = case when $5 then 'done' else 'running' end, ended_at = case when $5 then clock_timestamp() end
-            where shard = $1 and bulk_id = $2
-            returning 1
+impl Engine {
+    /// Starts a plan with the caller's commit: `expect` is its [`Bulk::left`], `per_second` how many items are done per second at most.
+    ///
+    /// Round trips: 3.
+    ///
+    /// # Errors
+    /// [`BulkError`].
+    pub async fn apply_bulk(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        expect: u32,
+        per_second: u16,
+        by: &str,
+    ) -> Result<Bulk, BulkError> {
+        limits::check_person(by, "")?;
+        let bulk = locked(tx, id, Status::Planned).await?;
+        if i64::from(bulk.left) != i64::from(expect) {
+            return Err(BulkError::WrongCount { expected: expect, left: bulk.left });
+        }
+        if by.trim().is_empty() {
+            return Err(BulkError::NoReason);
+        }
+        if per_second == 0 {
+            return Err(BulkError::NoRate);
+        }
+        sqlx::query(
+            "-- name: apply bulk
+            with applied as (
+                update saga.bulk set applied_by = $3, per_second = $4, started_at = clock_timestamp(), next_at = clock_timestamp(),
+                    status = case when $5 then 'done' else 'running' end, ended_at = case when $5 then clock_timestamp() end
+                where shard = $1 and bulk_id = $2
+                returning 1
+            )
+            select pg_notify($6, $7) from applied",
         )
-        select pg_notify($6, $7) from applied",
-    )
-    .bind(shard_in(id))
-    .bind(id)
-    .bind(by)
-    .bind(i32::from(per_second))
-    .bind(bulk.left == 0)
-    .bind(WAKE_CHANNEL)
-    .bind(ROUND)
-    .execute(&mut *tx)
-    .await?;
-    find(tx, id).await?.ok_or(BulkError::NotFound(id))
-}
-
-/// Stops a running bulk: from the caller's commit on, none of its items is done. Waits for the items that are being done. Round trips: 3.
-///
-/// # Errors
-/// [`BulkError`].
-pub async fn stop(tx: &mut PgConnection, id: Uuid, by: &str) -> Result<Bulk, BulkError> {
-    limits::check_person(by, "")?;
-    locked(tx, id, Status::Running).await?;
-    if by.trim().is_empty() {
-        return Err(BulkError::NoReason);
+        .bind(shard_in(id))
+        .bind(id)
+        .bind(by)
+        .bind(i32::from(per_second))
+        .bind(bulk.left == 0)
+        .bind(WAKE_CHANNEL)
+        .bind(ROUND)
+        .execute(&mut *tx)
+        .await?;
+        find(tx, id).await?.ok_or(BulkError::NotFound(id))
     }
-    sqlx::query(
-        "-- name: stop bulk
-        update saga.bulk set status = 'stopped', stopped_by = $3 where shard = $1 and bulk_id = $2",
-    )
-    .bind(shard_in(id))
-    .bind(id)
-    .bind(by)
-    .execute(&mut *tx)
-    .await?;
-    find(tx, id).await?.ok_or(BulkError::NotFound(id))
-}
 
-/// Resumes a stopped bulk with the caller's commit, at another rate if one is given. Round trips: 3.
-///
-/// # Errors
-/// [`BulkError`].
-pub async fn resume(
-    tx: &mut PgConnection,
-    id: Uuid,
-    per_second: Option<u16>,
-) -> Result<Bulk, BulkError> {
-    locked(tx, id, Status::Stopped).await?;
-    if per_second == Some(0) {
-        return Err(BulkError::NoRate);
-    }
-    sqlx::query(
-        "-- name: resume bulk
-        with resumed as (
-            update saga.bulk set status = 'running', per_second = coalesce($3, per_second),
-                next_at = greatest(next_at, clock_timestamp())
-            where shard = $1 and bulk_id = $2
-            returning 1
+    /// Stops a running bulk: from the caller's commit on, none of its items is done. Waits for the items that are being done. Round trips: 3.
+    ///
+    /// # Errors
+    /// [`BulkError`].
+    pub async fn stop_bulk(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        by: &str,
+    ) -> Result<Bulk, BulkError> {
+        limits::check_person(by, "")?;
+        locked(tx, id, Status::Running).await?;
+        if by.trim().is_empty() {
+            return Err(BulkError::NoReason);
+        }
+        sqlx::query(
+            "-- name: stop bulk
+            update saga.bulk set status = 'stopped', stopped_by = $3 where shard = $1 and bulk_id = $2",
         )
-        select pg_notify($4, $5) from resumed",
-    )
-    .bind(shard_in(id))
-    .bind(id)
-    .bind(per_second.map(i32::from))
-    .bind(WAKE_CHANNEL)
-    .bind(ROUND)
-    .execute(&mut *tx)
-    .await?;
-    find(tx, id).await?.ok_or(BulkError::NotFound(id))
+        .bind(shard_in(id))
+        .bind(id)
+        .bind(by)
+        .execute(&mut *tx)
+        .await?;
+        find(tx, id).await?.ok_or(BulkError::NotFound(id))
+    }
+
+    /// Resumes a stopped bulk with the caller's commit, at another rate if one is given. Round trips: 3.
+    ///
+    /// # Errors
+    /// [`BulkError`].
+    pub async fn resume_bulk(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        per_second: Option<u16>,
+    ) -> Result<Bulk, BulkError> {
+        locked(tx, id, Status::Stopped).await?;
+        if per_second == Some(0) {
+            return Err(BulkError::NoRate);
+        }
+        sqlx::query(
+            "-- name: resume bulk
+            with resumed as (
+                update saga.bulk set status = 'running', per_second = coalesce($3, per_second),
+                    next_at = greatest(next_at, clock_timestamp())
+                where shard = $1 and bulk_id = $2
+                returning 1
+            )
+            select pg_notify($4, $5) from resumed",
+        )
+        .bind(shard_in(id))
+        .bind(id)
+        .bind(per_second.map(i32::from))
+        .bind(WAKE_CHANNEL)
+        .bind(ROUND)
+        .execute(&mut *tx)
+        .await?;
+        find(tx, id).await?.ok_or(BulkError::NotFound(id))
+    }
 }
 
 async fn locked(tx: &mut PgConnection, id: Uuid, is: Status) -> Result<Bulk, BulkError> {

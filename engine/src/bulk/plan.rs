@@ -19,7 +19,7 @@ use crate::{
 const PAGE: usize = 500;
 
 impl Engine {
-    /// Plans a verb for the open instances that pass a filter; [`super::apply`] starts it.
+    /// Plans a verb for the open instances that pass a filter; [`Engine::apply_bulk`] starts it.
     ///
     /// All instances are seen as of one moment, without a lock. Round trips: 6, and 2 to 5 per 500 instances. Row operations: 1 an instance.
     ///

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Bulk, Item};
-use crate::{base::id::shard_in, instance::verb::Refusal};
+use crate::{base::id::shard_in, instance::verb::Refusal, worker::engine::Engine};
 
 macro_rules! bulk_columns {
     () => {
@@ -15,11 +15,8 @@ macro_rules! bulk_columns {
     };
 }
 
-/// One bulk as it stands. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn find(tx: &mut PgConnection, id: Uuid) -> Result<Option<Bulk>, sqlx::Error> {
+/// [`Engine::bulk`], as a transaction sees it.
+pub(super) async fn find(tx: &mut PgConnection, id: Uuid) -> Result<Option<Bulk>, sqlx::Error> {
     sqlx::query_as(concat!(
         "-- name: find bulk\nselect ",
         bulk_columns!(),
@@ -28,49 +25,6 @@ pub async fn find(tx: &mut PgConnection, id: Uuid) -> Result<Option<Bulk>, sqlx:
     .bind(shard_in(id))
     .bind(id)
     .fetch_optional(tx)
-    .await
-}
-
-/// The newest bulks. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn list(pool: &PgPool, limit: i64) -> Result<Vec<Bulk>, sqlx::Error> {
-    sqlx::query_as(concat!(
-        "-- name: list bulks\nselect ",
-        bulk_columns!(),
-        " from saga.bulk order by created_at desc, bulk_id desc limit $1"
-    ))
-    .bind(limit)
-    .fetch_all(pool)
-    .await
-}
-
-/// A page of a bulk's items, in the order of (shard, id), after an instance (of the page before). Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn items(
-    pool: &PgPool,
-    id: Uuid,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Item>, sqlx::Error> {
-    sqlx::query_as(
-        "-- name: items of bulk
-        select m.saga_id, m.name, m.seq, m.outlook, m.refusal, m.result, m.error, m.done_at
-        from generate_series(coalesce($2::integer, 0), 63) as s(shard), lateral (
-            select * from saga.bulk_item o
-            where o.shard = s.shard and o.bulk_id = $1
-                and o.saga_id > case when s.shard = $2 then $3 else '00000000-0000-0000-0000-000000000000' end
-            order by o.saga_id limit $4) m
-        order by m.shard, m.saga_id limit $4",
-    )
-    .bind(id)
-    .bind(after.map(|id| i32::from(shard_in(id))))
-    .bind(after)
-    .bind(limit)
-    .fetch_all(pool)
     .await
 }
 
@@ -101,30 +55,83 @@ pub struct Summary {
     pub errors: Vec<Count>,
 }
 
-/// Sums a bulk up. Reads all its items. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn summary(pool: &PgPool, id: Uuid) -> Result<Summary, sqlx::Error> {
-    let counted: Vec<(String, String, i64)> =
-        sqlx::query_as(SUM_UP).bind(id).fetch_all(pool).await?;
-    let mut summary = Summary::default();
-    for (about, what, count) in counted {
-        let column = match about.as_str() {
-            "status" => &mut summary.statuses,
-            "next" => &mut summary.next,
-            "undo" => &mut summary.undoes,
-            "refusal" => &mut summary.refusals,
-            "error" => &mut summary.errors,
-            _ => {
-                summary.past_pivot = count;
-                continue;
-            }
-        };
-        let what = if about == "refusal" { in_words(what) } else { what };
-        column.push(Count { what, count });
+impl Engine {
+    /// One bulk as it stands. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn bulk(&self, id: Uuid) -> Result<Option<Bulk>, sqlx::Error> {
+        find(&mut *self.pool().acquire().await?, id).await
     }
-    Ok(summary)
+
+    /// The newest bulks. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn bulks(&self, limit: i64) -> Result<Vec<Bulk>, sqlx::Error> {
+        sqlx::query_as(concat!(
+            "-- name: list bulks\nselect ",
+            bulk_columns!(),
+            " from saga.bulk order by created_at desc, bulk_id desc limit $1"
+        ))
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await
+    }
+
+    /// A page of a bulk's items, in the order of (shard, id), after an instance (of the page before). Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn bulk_items(
+        &self,
+        id: Uuid,
+        after: Option<Uuid>,
+        limit: i64,
+    ) -> Result<Vec<Item>, sqlx::Error> {
+        sqlx::query_as(
+            "-- name: items of bulk
+            select m.saga_id, m.name, m.seq, m.outlook, m.refusal, m.result, m.error, m.done_at
+            from generate_series(coalesce($2::integer, 0), 63) as s(shard), lateral (
+                select * from saga.bulk_item o
+                where o.shard = s.shard and o.bulk_id = $1
+                    and o.saga_id > case when s.shard = $2 then $3 else '00000000-0000-0000-0000-000000000000' end
+                order by o.saga_id limit $4) m
+            order by m.shard, m.saga_id limit $4",
+        )
+        .bind(id)
+        .bind(after.map(|id| i32::from(shard_in(id))))
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.pool())
+        .await
+    }
+
+    /// Sums a bulk up. Reads all its items. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn bulk_summary(&self, id: Uuid) -> Result<Summary, sqlx::Error> {
+        let counted: Vec<(String, String, i64)> =
+            sqlx::query_as(SUM_UP).bind(id).fetch_all(self.pool()).await?;
+        let mut summary = Summary::default();
+        for (about, what, count) in counted {
+            let column = match about.as_str() {
+                "status" => &mut summary.statuses,
+                "next" => &mut summary.next,
+                "undo" => &mut summary.undoes,
+                "refusal" => &mut summary.refusals,
+                "error" => &mut summary.errors,
+                _ => {
+                    summary.past_pivot = count;
+                    continue;
+                }
+            };
+            let what = if about == "refusal" { in_words(what) } else { what };
+            column.push(Count { what, count });
+        }
+        Ok(summary)
+    }
 }
 
 fn in_words(refusal: String) -> String {

@@ -26,17 +26,101 @@ use crate::{
     worker::engine::Engine,
 };
 
-/// Gives an instance a signal, once per `signal_id`.
-///
-/// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
-/// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
-/// An instance that this process cannot read, above all one that a newer version of the saga has advanced, keeps the signal, unread, for a
-/// process that can.
-/// Round trips: 3, and 2 where signals are kept. Row operations: 3 (instance, journal, signal).
-///
-/// # Errors
-/// [`SignalError`].
-pub async fn signal<S: Saga>(
+impl Engine {
+    /// Gives an instance a signal, once per `signal_id`.
+    ///
+    /// Lock the rows of the domain first: this locks the instance's row, the last in the lock order, until the caller's
+    /// transaction ends. While an attempt is in flight a signal may only stay or unwind; anything else is kept or refused.
+    /// An instance that this process cannot read, above all one that a newer version of the saga has advanced, keeps the signal, unread, for a
+    /// process that can.
+    /// Round trips: 3, and 2 where signals are kept. Row operations: 3 (instance, journal, signal).
+    ///
+    /// # Errors
+    /// [`SignalError`].
+    pub async fn signal<S: Saga>(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        signal_id: &str,
+        signal: S::Signal,
+    ) -> Result<Answer, SignalError> {
+        give::<S>(tx, id, signal_id, signal).await
+    }
+
+    /// Gives the signal to every open instance of the saga about that subject, in the order of their ids; each takes it once per
+    /// `signal_id`. A child lives on its parent's shard and is signalled by its id.
+    ///
+    /// Round trips: 1, and those of [`Engine::signal`] for each.
+    ///
+    /// # Errors
+    /// [`SignalError`]; the caller rolls back.
+    pub async fn signal_all<S: Saga>(
+        &self,
+        tx: &mut PgConnection,
+        subject: &str,
+        signal_id: &str,
+        signal: S::Signal,
+    ) -> Result<Vec<(Uuid, Answer)>, SignalError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "-- name: open about subject
+            select saga_id from saga.instance
+            where shard = $1 and subject = $2 and name = $3 and ended_at is null order by saga_id",
+        )
+        .bind(shard_of(subject))
+        .bind(subject)
+        .bind(S::NAME)
+        .fetch_all(&mut *tx)
+        .await?;
+        let mut answers = Vec::with_capacity(ids.len());
+        for id in ids {
+            answers.push((id, give::<S>(tx, id, signal_id, signal.clone()).await?));
+        }
+        Ok(answers)
+    }
+
+    /// What an instance remembers and how it stands, ended ones included; `None` if there is no such instance of that saga. Round trips: 1.
+    ///
+    /// # Errors
+    /// [`SignalError::Unreadable`] when its stored data does not fit, the database's.
+    pub async fn state<S: Saga>(
+        &self,
+        id: Uuid,
+    ) -> Result<Option<(Status, S::State)>, SignalError> {
+        let row = store::instance(self.pool(), shard_in(id), id).await?;
+        let Some(row) = row.filter(|row| row.name == S::NAME) else { return Ok(None) };
+        let instance = read::<S>(row)?;
+        Ok(Some((instance.status, instance.state)))
+    }
+
+    /// Unwinds an instance of any saga of this engine, unless it is past its pivot: [`CallOff`] tells.
+    ///
+    /// Lock the rows of the domain first, as for [`Engine::signal`]. An attempt in flight is settled before the first undo.
+    /// Round trips: 2. Row operations: 2 (instance, journal).
+    ///
+    /// # Errors
+    /// [`SignalError`].
+    pub async fn cancel(
+        &self,
+        tx: &mut PgConnection,
+        id: Uuid,
+        why: &str,
+    ) -> Result<CallOff, SignalError> {
+        limits::check_reason(why)?;
+        let row =
+            store::lock_instance(tx, shard_in(id), id).await?.ok_or(SignalError::NotFound(id))?;
+        let (called_off, commit) = self
+            .call_off(row, CalledOff::Cancelled(why.to_owned()))
+            .map_err(|error| SignalError::Unreadable { id, why: error.to_string() })?;
+        if let Some(commit) = commit {
+            write_own(tx, &commit).await?;
+            wake_workers(tx, std::slice::from_ref(&commit)).await?;
+        }
+        Ok(called_off)
+    }
+}
+
+/// [`Engine::signal`].
+pub(crate) async fn give<S: Saga>(
     tx: &mut PgConnection,
     id: Uuid,
     signal_id: &str,
@@ -86,78 +170,6 @@ pub async fn signal<S: Saga>(
     debug_assert!(written, "the row is locked");
     wake_workers(tx, std::slice::from_ref(&commit)).await?;
     Ok(answer)
-}
-
-/// Gives the signal to every open instance of the saga about that subject, in the order of their ids; each takes it once per
-/// `signal_id`. A child lives on its parent's shard and is signalled by its id.
-///
-/// Round trips: 1, and those of [`signal`] for each.
-///
-/// # Errors
-/// [`SignalError`]; the caller rolls back.
-pub async fn signal_all<S: Saga>(
-    tx: &mut PgConnection,
-    subject: &str,
-    signal_id: &str,
-    given: S::Signal,
-) -> Result<Vec<(Uuid, Answer)>, SignalError> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
-        "-- name: open about subject
-        select saga_id from saga.instance
-        where shard = $1 and subject = $2 and name = $3 and ended_at is null order by saga_id",
-    )
-    .bind(shard_of(subject))
-    .bind(subject)
-    .bind(S::NAME)
-    .fetch_all(&mut *tx)
-    .await?;
-    let mut answers = Vec::with_capacity(ids.len());
-    for id in ids {
-        answers.push((id, signal::<S>(tx, id, signal_id, given.clone()).await?));
-    }
-    Ok(answers)
-}
-
-impl Engine {
-    /// What an instance remembers and how it stands, ended ones included; `None` if there is no such instance of that saga. Round trips: 1.
-    ///
-    /// # Errors
-    /// [`SignalError::Unreadable`] when its stored data does not fit, the database's.
-    pub async fn state<S: Saga>(
-        &self,
-        id: Uuid,
-    ) -> Result<Option<(Status, S::State)>, SignalError> {
-        let row = store::instance(self.pool(), shard_in(id), id).await?;
-        let Some(row) = row.filter(|row| row.name == S::NAME) else { return Ok(None) };
-        let instance = read::<S>(row)?;
-        Ok(Some((instance.status, instance.state)))
-    }
-
-    /// Unwinds an instance of any saga of this engine, unless it is past its pivot: [`CallOff`] tells.
-    ///
-    /// Lock the rows of the domain first, as for [`signal`]. An attempt in flight is settled before the first undo.
-    /// Round trips: 2. Row operations: 2 (instance, journal).
-    ///
-    /// # Errors
-    /// [`SignalError`].
-    pub async fn cancel(
-        &self,
-        tx: &mut PgConnection,
-        id: Uuid,
-        why: &str,
-    ) -> Result<CallOff, SignalError> {
-        limits::check_reason(why)?;
-        let row =
-            store::lock_instance(tx, shard_in(id), id).await?.ok_or(SignalError::NotFound(id))?;
-        let (called_off, commit) = self
-            .call_off(row, CalledOff::Cancelled(why.to_owned()))
-            .map_err(|error| SignalError::Unreadable { id, why: error.to_string() })?;
-        if let Some(commit) = commit {
-            write_own(tx, &commit).await?;
-            wake_workers(tx, std::slice::from_ref(&commit)).await?;
-        }
-        Ok(called_off)
-    }
 }
 
 /// What of a row is needed to keep a signal without reading the rest.

@@ -1,8 +1,9 @@
 //! Starting instances inside the caller's transaction.
 
-use std::sync::Arc;
+use std::{ops::DerefMut, sync::Arc};
 
 use sqlx::PgConnection;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use crate::{
@@ -12,18 +13,20 @@ use crate::{
         limits::{Limit, Refused, Unstorable},
         status::Status,
     },
+    front::transaction::{HandOver, Transaction},
     instance::{Instance, Pending, birth::unborn},
     record::commit::Birth,
     saga::{Saga, start::Start, steps::StepError},
-    store::birth::{insert, is_already_open},
+    store::birth::{insert, insert_unless_open, is_already_open},
     worker::{
+        drives::Begins,
         engine::Engine,
         held::{Held, Position},
         shift::Shift,
     },
 };
 
-/// Why an instance could not be started. The caller's transaction is to be rolled back.
+/// Why an instance could not be started. Nothing remains of the start, and the transaction goes on, unless the database says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An instance of that name, subject and start key is open.
@@ -49,7 +52,7 @@ pub enum StartError {
     /// A step of the first chain failed.
     #[error("the first chain failed: {0}")]
     Step(#[from] StepError),
-    /// The database failed.
+    /// The database failed. The transaction is to be rolled back.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
 }
@@ -80,20 +83,17 @@ impl From<Refused> for StartError {
     }
 }
 
-/// A started instance. It becomes real with the caller's commit; hand it over then ([`Started::hand_over`]) to have it driven at once.
-/// If it is dropped instead, the worker's sweep finds it within about 4 seconds.
-#[must_use = "hand it over after the commit"]
+/// A started instance. It becomes real with the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
     /// The instance's id.
     pub id: Uuid,
     /// How far the first chain got.
     pub status: Status,
-    shift: Option<Arc<Shift>>,
-    held: Option<Held>,
-    queued: bool,
 }
 
 /// What became of [`Engine::start_once`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Once {
     /// It is started.
     Now(Started),
@@ -101,28 +101,25 @@ pub enum Once {
     Before(Uuid),
 }
 
-impl Started {
-    /// Drives it here and now, if this process runs a worker that had room. Call it after the commit.
-    pub fn hand_over(self) {
-        match (self.shift, self.held) {
-            (Some(shift), Some(held)) => shift.hand(held),
-            (Some(shift), None) if self.queued => shift.round.notify_one(),
-            _ => {}
-        }
-    }
-}
+/// A savepoint before a start that may fail after it has written something.
+const BEFORE: &str = "-- name: before a start\nsavepoint before_a_start";
+
+const UNDO: &str =
+    "-- name: undo a start\nrollback to savepoint before_a_start; release savepoint before_a_start";
+
+const KEEP: &str = "-- name: keep a start\nrelease savepoint before_a_start";
 
 impl Engine {
     /// Starts one instance. Its first chain runs in `tx`; nothing remains of it if the caller rolls back.
     ///
-    /// Round trips: 1 (and those of the first chain's steps). Row operations: 2 (instance, journal), 1 more if its first activity
-    /// declares an effect. It is the last row lock to take ([`crate`] has the lock order).
+    /// Round trips: 1. If the start runs a first chain or begins with children: 2 more, and those of the chain's steps. Row operations: 2 (instance,
+    /// journal), 1 more if its first activity declares an effect. It is the last row lock to take ([`crate`] has the lock order).
     ///
     /// # Errors
-    /// [`StartError`].
+    /// [`StartError`]; nothing remains of the start.
     pub async fn start<S: Saga>(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut Transaction<impl DerefMut<Target = PgConnection>>,
         start: Start<S::Input>,
     ) -> Result<Started, StartError> {
         let mut started = self.start_many::<S>(tx, vec![start]).await?;
@@ -135,16 +132,16 @@ impl Engine {
     /// Round trips: 2, and those of [`Engine::start`] if it starts one.
     ///
     /// # Errors
-    /// [`StartError`].
+    /// [`StartError`]; nothing remains of the start.
     pub async fn start_once<S: Saga>(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut Transaction<impl DerefMut<Target = PgConnection>>,
         start: Start<S::Input>,
     ) -> Result<Once, StartError> {
         start.check()?;
         sqlx::query("-- name: lock start\nselect pg_advisory_xact_lock(hashtextextended($1, 0))")
             .bind(format!("{}/{}/{}", S::NAME, start.subject, start.start_key))
-            .execute(&mut *tx)
+            .execute(&mut **tx)
             .await?;
         let earlier: Option<Uuid> = sqlx::query_scalar(
             "-- name: started before
@@ -155,7 +152,7 @@ impl Engine {
         .bind(&start.subject)
         .bind(S::NAME)
         .bind(&start.start_key)
-        .fetch_optional(&mut *tx)
+        .fetch_optional(&mut **tx)
         .await?;
         match earlier {
             Some(id) => Ok(Once::Before(id)),
@@ -163,92 +160,137 @@ impl Engine {
         }
     }
 
-    /// Starts many in one round trip per 1,000; 2 row operations each.
+    /// Starts many. Round trips: 2, and 1 per 1,000. Row operations: 2 each.
     ///
     /// # Errors
     /// [`StartError`]; none is started then.
     pub async fn start_many<S: Saga>(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut Transaction<impl DerefMut<Target = PgConnection>>,
         starts: Vec<Start<S::Input>>,
     ) -> Result<Vec<Started>, StartError> {
-        let shift = self.shift();
-        let mut instances = Vec::with_capacity(starts.len());
-        let mut births = Vec::with_capacity(starts.len());
-        let mut places = Vec::with_capacity(starts.len());
-        for start in &starts {
-            start.check()?;
-            let mut instance = self.begin::<S>(tx, start).await?;
-            let place = match &shift {
-                Some(shift)
-                    if !instance.parks()
-                        && start.queue_key.is_none()
-                        && !shift.is_paused(S::NAME) =>
-                {
-                    shift.place()
-                }
-                _ => None,
-            };
-            if place.is_none() && !instance.parks() {
-                instance.release();
-            }
-            let owner = place.as_ref().and(shift.as_ref()).map(|shift| shift.lease.worker_id);
-            let commit = instance.commit();
-            commit.check()?;
-            births.push(Birth {
-                name: S::NAME,
-                commit,
-                options: start.options(),
-                parent: None,
-                owner,
-            });
-            instances.push(instance);
-            places.push(place);
-        }
-        let notify = shift.is_none()
-            && births.iter().any(|birth| {
-                birth.commit.wake.delay().is_some() || birth.options.queue_key.is_some()
-            });
-        insert(tx, &births, notify).await.map_err(|error| already_open::<S>(error, &starts))?;
-        Ok(instances
-            .into_iter()
-            .zip(places)
-            .zip(&starts)
-            .map(|((mut instance, place), start)| {
-                instance.committed();
-                let (id, status) = (instance.id, instance.status);
-                let held = place.zip(shift.as_ref()).map(|(place, shift)| Held {
-                    id,
-                    name: S::NAME,
-                    position: Position::Born(instance),
-                    place,
-                    reserved: shift.reserve(id),
-                });
-                let queued = start.queue_key.is_some() && status == Status::Running;
-                Started { id, status, shift: shift.clone(), held, queued }
-            })
-            .collect())
-    }
-
-    async fn begin<S: Saga>(
-        &self,
-        tx: &mut PgConnection,
-        start: &Start<S::Input>,
-    ) -> Result<Box<Instance<S>>, StartError> {
         let begins = self.begins::<S>().ok_or(StartError::Unknown(S::NAME))?;
-        let mut instance = unborn::<S>(shard_of(&start.subject), start)
-            .map_err(|forbidden| StartError::Broken(forbidden.to_string()))?;
-        if matches!(instance.pending, Pending::Run { .. }) {
-            begins.chain(tx, &mut instance).await?;
+        let mut starting = Starting { begins: &**begins, shift: self.shift(), born: Vec::new() };
+        for start in starts {
+            starting.decide(start)?;
         }
-        Ok(instance)
+        if starting.is_one_row() {
+            starting.write_one(tx).await?;
+        } else {
+            sqlx::raw_sql(BEFORE).execute(&mut **tx).await?;
+            if let Err(error) = starting.write_all(tx).await {
+                sqlx::raw_sql(UNDO).execute(&mut **tx).await?;
+                return Err(error);
+            }
+            sqlx::raw_sql(KEEP).execute(&mut **tx).await?;
+        }
+        Ok(starting.handed_to(&mut tx.started))
     }
 }
 
-fn already_open<S: Saga>(error: sqlx::Error, starts: &[Start<S::Input>]) -> StartError {
-    if !is_already_open(&error) {
-        return error.into();
+/// Instances of one saga that are being started.
+struct Starting<'a, S: Saga> {
+    begins: &'a dyn Begins<S>,
+    /// The worker of this process, if it runs one.
+    shift: Option<Arc<Shift>>,
+    born: Vec<Newborn<S>>,
+}
+
+struct Newborn<S: Saga> {
+    start: Start<S::Input>,
+    instance: Box<Instance<S>>,
+    /// Where the worker of this process has room for it.
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl<S: Saga> Starting<'_, S> {
+    /// The first decision. Pure.
+    fn decide(&mut self, start: Start<S::Input>) -> Result<(), StartError> {
+        start.check()?;
+        let instance = unborn::<S>(shard_of(&start.subject), &start)
+            .map_err(|forbidden| StartError::Broken(forbidden.to_string()))?;
+        self.born.push(Newborn { start, instance, place: None });
+        Ok(())
     }
-    let subject = starts.first().map(|start| start.subject.clone()).unwrap_or_default();
-    StartError::AlreadyOpen { saga: S::NAME, subject }
+
+    /// Is it one row, which is written with all that belongs to it or not at all?
+    fn is_one_row(&self) -> bool {
+        let [Newborn { instance, .. }] = &self.born[..] else { return false };
+        !matches!(instance.pending, Pending::Run { .. }) && !instance.family.is_needed()
+    }
+
+    async fn write_one(&mut self, tx: &mut PgConnection) -> Result<(), StartError> {
+        let births = self.births()?;
+        if insert_unless_open(tx, &births[0], self.notifies(&births)).await? {
+            return Ok(());
+        }
+        Err(self.already_open())
+    }
+
+    async fn write_all(&mut self, tx: &mut PgConnection) -> Result<(), StartError> {
+        for Newborn { instance, .. } in &mut self.born {
+            if matches!(instance.pending, Pending::Run { .. }) {
+                self.begins.chain(tx, instance).await?;
+            }
+        }
+        let births = self.births()?;
+        insert(tx, &births, self.notifies(&births)).await.map_err(|error| {
+            if is_already_open(&error) { self.already_open() } else { error.into() }
+        })
+    }
+
+    fn births(&mut self) -> Result<Vec<Birth>, StartError> {
+        let Self { shift, born, .. } = self;
+        born.iter_mut().map(|newborn| newborn.birth(shift.as_deref())).collect()
+    }
+
+    /// Are workers of other processes to be woken?
+    fn notifies(&self, births: &[Birth]) -> bool {
+        let waits = |birth: &Birth| {
+            birth.commit.wake.delay().is_some() || birth.options.queue_key.is_some()
+        };
+        self.shift.is_none() && births.iter().any(waits)
+    }
+
+    fn already_open(&self) -> StartError {
+        let subject = self.born.first().map(|one| one.start.subject.clone()).unwrap_or_default();
+        StartError::AlreadyOpen { saga: S::NAME, subject }
+    }
+
+    /// They are written.
+    fn handed_to(self, hand_over: &mut HandOver) -> Vec<Started> {
+        let Self { shift, born, .. } = self;
+        let each = born.into_iter().map(|Newborn { start, mut instance, place }| {
+            instance.committed();
+            let (id, status) = (instance.id, instance.status);
+            if let Some(shift) = &shift {
+                if let Some(place) = place {
+                    let (name, reserved) = (S::NAME, shift.reserve(id));
+                    let position = Position::Born(instance);
+                    hand_over.hold(shift, Held { id, name, position, place, reserved });
+                } else if start.queue_key.is_some() && status == Status::Running {
+                    hand_over.queue(shift);
+                }
+            }
+            Started { id, status }
+        });
+        each.collect()
+    }
+}
+
+impl<S: Saga> Newborn<S> {
+    /// As it is written: held by the worker of this process if that has room, else due for any.
+    fn birth(&mut self, shift: Option<&Shift>) -> Result<Birth, StartError> {
+        let Self { start, instance, place } = self;
+        let is_driven = !instance.parks() && start.queue_key.is_none();
+        let shift = shift.filter(|shift| is_driven && !shift.is_paused(S::NAME));
+        *place = shift.and_then(Shift::place);
+        if place.is_none() && !instance.parks() {
+            instance.release();
+        }
+        let commit = instance.commit();
+        commit.check()?;
+        let owner = place.as_ref().and(shift).map(|shift| shift.lease.worker_id);
+        Ok(Birth { name: S::NAME, commit, options: start.options(), parent: None, owner })
+    }
 }

@@ -234,7 +234,7 @@ impl<S: Saga> Instance<S> {
         self.pending = Pending::Event { no: self.seq, event };
     }
 
-    /// Offers the kept signals in the order of their arrival, as live ones are offered ([`crate::signal()`]): a state that waits takes
+    /// Offers the kept signals in the order of their arrival, as live ones are offered ([`crate::Engine::signal`]): a state that waits takes
     /// whatever the saga takes, a busy one only what stays or unwinds. An instance that has ended or unwinds takes none.
     pub(crate) fn take_early(&mut self) {
         let mut at = 0;

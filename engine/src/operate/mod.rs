@@ -49,7 +49,7 @@ pub(crate) struct Wanted {
 impl Engine {
     /// Applies a person's instruction, once per [`Instruction::id`].
     ///
-    /// Lock the rows of the domain first, as for [`crate::signal`]; what a verb that ends the instance or answers for an undo gives back is
+    /// Lock the rows of the domain first, as for [`Engine::signal`]; what a verb that ends the instance or answers for an undo gives back is
     /// locked here. Round trips: 4 to 8, 4 to 8 more for a verb that may give something back, and those of its tx undos. Row operations: 3
     /// (instance, journal, the instruction's id), more where effects are waived or a notice is written.
     ///

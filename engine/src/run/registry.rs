@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     base::id::shard_of,
-    front::signal::signal,
+    front::signal::give,
     instance::{
         Instance,
         birth::unborn,
@@ -102,20 +102,22 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
     fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()> {
         let steps = self.steps.clone();
         Box::pin(async move {
-            let instance = match position {
+            let row = match position {
                 Position::Born(instance) => match instance.downcast::<Instance<S>>() {
-                    Ok(instance) => instance,
+                    Ok(instance) => return advance::drive(shift, steps, instance).await,
                     Err(_) => unreachable!("started under the name of another saga"),
                 },
-                Position::Row(row) => {
-                    let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
-                    match shift.load::<S>(*row).await {
-                        Ok(instance) => instance,
-                        Err(error) => return give_up_unreadable(&shift, &fence, &error).await,
-                    }
-                }
+                Position::Row(row) => row,
+                Position::Unread(id) => match shift.row_of_started(id).await {
+                    Some(row) => row,
+                    None => return,
+                },
             };
-            advance::drive(shift, steps, instance).await;
+            let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
+            match shift.load::<S>(*row).await {
+                Ok(instance) => advance::drive(shift, steps, instance).await,
+                Err(error) => give_up_unreadable(&shift, &fence, &error).await,
+            }
         })
     }
 
@@ -192,7 +194,7 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
         Box::pin(async move {
             let given = upcast::signal::<S>(version, stored)
                 .map_err(|misfit| SignalError::Unreadable { id, why: misfit.to_string() })?;
-            signal::<S>(tx, id, signal_id, given).await
+            give::<S>(tx, id, signal_id, given).await
         })
     }
 

@@ -109,7 +109,7 @@ pub trait DoneBy<I>: StepTable {
 pub enum Done<T: StepTable> {
     /// The engine did it.
     Step(T),
-    /// The caller did it, in the transaction that started the instance ([`To::caller_did`]).
+    /// The caller did it, in the transaction that started the instance ([`crate::saga::To::caller_did`]).
     Caller(T::CallerStep),
 }
 

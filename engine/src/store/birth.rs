@@ -24,14 +24,14 @@ const BATCH: usize = 1_000;
 /// Round trips: 1 per 1,000 instances (and generation). Row operations: 2 each, 1 more for an effect.
 ///
 /// # Errors
-/// The database's; [`is_already_open`] tells one apart.
+/// The database's; [`is_already_open`] tells one apart. All of them abort the transaction.
 pub(crate) async fn insert(
     tx: &mut PgConnection,
     births: &[Birth],
     notify: bool,
 ) -> Result<(), sqlx::Error> {
     for batch in births.chunks(BATCH) {
-        insert_batch(tx, batch, notify).await?;
+        write(tx, INSERT, batch, notify).await?;
         let families =
             batch.iter().filter_map(|birth| Some((birth, birth.commit.family.as_deref()?)));
         for (birth, family) in families {
@@ -40,6 +40,20 @@ pub(crate) async fn insert(
         }
     }
     Ok(())
+}
+
+/// Inserts one instance whose first decision starts no others; false, and nothing is written, if one is open already. The transaction goes on
+/// in either case. Round trips: 1. Row operations: 2, 1 more for an effect.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn insert_unless_open(
+    tx: &mut PgConnection,
+    birth: &Birth,
+    notify: bool,
+) -> Result<bool, sqlx::Error> {
+    debug_assert!(birth.commit.family.is_none(), "a refused child would abort the transaction");
+    Ok(write(tx, INSERT_UNLESS_OPEN, std::slice::from_ref(birth), notify).await? == 1)
 }
 
 /// A birth as the statement takes it: the row type `saga.birth`.
@@ -80,24 +94,31 @@ impl Newborn<'_> {
     }
 }
 
-async fn insert_batch(
+/// Answers 1 if the births were inserted.
+async fn write(
     tx: &mut PgConnection,
+    statement: &'static str,
     births: &[Birth],
     notify: bool,
-) -> Result<(), sqlx::Error> {
+) -> Result<u64, sqlx::Error> {
     let queued = births.iter().any(|birth| birth.options.queue_key.is_some());
-    sqlx::query(INSERT)
+    let written = sqlx::query(statement)
         .bind(births.iter().map(Newborn).collect::<Vec<_>>())
         .bind(commit::entries(births.iter().map(|birth| &birth.commit), 0))
         .bind(notify.then_some(WAKE_CHANNEL))
         .bind(if queued { ROUND } else { "" })
         .bind(build::made_at())
         .execute(tx)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(written.rows_affected())
 }
 
-const INSERT: &str = "-- name: start instances
+macro_rules! insert_sql {
+    ($name:literal, $conflict:literal) => {
+        concat!(
+            "-- name: ",
+            $name,
+            "
 with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
 newborn as materialized (select * from unnest($1::saga.birth[])),
 born as (
@@ -112,15 +133,29 @@ born as (
         case when b.waiting_on is null or b.waiting_on = 'parent' then c.real end, b.parent_id, b.parent_step, b.held,
         b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept, $5
     from newborn b, clock c, lateral (select b.queue_key is not null and b.status = 'running' as queued) q
+    ",
+            $conflict,
+            "
+    returning 1
 ),
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, next, undo, epoch)
     select j.shard, j.saga_id, j.seq, c.real, j.kind, j.event, j.step_no, j.next, j.undo, j.epoch
-    from unnest($2::saga.entry[]) j, clock c
+    from unnest($2::saga.entry[]) j, clock c where exists (select from born)
 ),
 intended as (
     insert into saga.effect (shard, saga_id, step_no, kind, amount, currency, status, at)
     select b.shard, b.saga_id, b.intent_no, b.intent_kind, b.intent_amount::numeric, b.intent_currency, 'intent', c.real
-    from newborn b, clock c where b.intent_no is not null
+    from newborn b, clock c where b.intent_no is not null and exists (select from born)
 )
-select pg_notify($3, $4) where $3 is not null";
+select case when $3 is not null then pg_notify($3, $4)::text end from born limit 1"
+        )
+    };
+}
+
+const INSERT: &str = insert_sql!("start instances", "");
+
+const INSERT_UNLESS_OPEN: &str = insert_sql!(
+    "start an instance",
+    "on conflict (shard, name, subject, start_key) where status not in ('completed', 'unwound', 'abandoned') do nothing"
+);

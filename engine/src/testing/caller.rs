@@ -3,23 +3,20 @@
 use uuid::Uuid;
 
 use crate::{
-    front::signal,
     instance::signal::Answer,
     saga::{Saga, start::Start},
     worker::engine::Engine,
 };
 
-/// Starts an instance in a transaction of its own and hands it over.
+/// Starts an instance in a transaction of its own.
 ///
 /// # Panics
 /// When it cannot be started.
 pub async fn start<S: Saga>(engine: &Engine, start: Start<S::Input>) -> Uuid {
-    let mut tx = engine.pool().begin().await.expect("the database is there");
+    let mut tx = engine.begin().await.expect("the database is there");
     let started = engine.start::<S>(&mut tx, start).await.expect("it can be started");
     tx.commit().await.expect("the database is there");
-    let id = started.id;
-    started.hand_over();
-    id
+    started.id
 }
 
 /// Gives an instance a signal in a transaction of its own.
@@ -32,8 +29,8 @@ pub async fn signal<S: Saga>(
     signal_id: &str,
     given: S::Signal,
 ) -> Answer {
-    let mut tx = engine.pool().begin().await.expect("the database is there");
-    let answer = signal::signal::<S>(&mut tx, id, signal_id, given).await;
+    let mut tx = engine.begin().await.expect("the database is there");
+    let answer = engine.signal::<S>(&mut tx, id, signal_id, given).await;
     tx.commit().await.expect("the database is there");
     answer.expect("it can be signalled")
 }

@@ -5,7 +5,7 @@
 //! A saga, its table, what does its steps, its signal:
 //! ```
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -17,15 +17,15 @@
 //! fn engine(pool: sqlx::PgPool) -> Engine {
 //!     Engine::builder(pool).saga::<Ticket, _>(Desk).build()
 //! }
-//! async fn returns(tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
-//!     drop(signal::<Ticket>(tx, id, "returned", Signal::Returned).await);
+//! async fn returns(engine: &Engine, tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
+//!     drop(engine.signal::<Ticket>(tx, id, "returned", Signal::Returned).await);
 //! }
 //! ```
 //!
 //! A step without a decided way back:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy),
@@ -38,7 +38,7 @@
 //! A call that does not say how an unknown outcome is settled:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -51,7 +51,7 @@
 //! A pivot with an undo:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).pivot().undo_tx(sell),
@@ -64,7 +64,7 @@
 //! What the caller does, without a way back:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -78,7 +78,7 @@
 //! A declared undo that nobody wrote:
 //! ```compile_fail,E0046
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell_again),
@@ -92,7 +92,7 @@
 //! A call that is written as a tx step:
 //! ```compile_fail,E0053
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -106,7 +106,7 @@
 //! A step of the caller that the engine is to do:
 //! ```compile_fail,E0308
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -120,7 +120,7 @@
 //! An outcome that is sent as a signal:
 //! ```compile_fail,E0308
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -128,15 +128,15 @@
 //! #     }
 //! # }
 //! # saga!(Ticket, State, Event, Signal, Step::Buy);
-//! async fn returns(tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
-//!     drop(signal::<Ticket>(tx, id, "returned", Event::Bought).await);
+//! async fn returns(engine: &Engine, tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
+//!     drop(engine.signal::<Ticket>(tx, id, "returned", Event::Bought).await);
 //! }
 //! ```
 //!
 //! A signal that is another saga's:
 //! ```compile_fail,E0308
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -145,15 +145,15 @@
 //! # }
 //! # saga!(Ticket, State, Event, Signal, Step::Buy);
 //! # signals! { pub enum OtherSignal as OtherEvent { Returned => refuse } }
-//! async fn returns(tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
-//!     drop(signal::<Ticket>(tx, id, "returned", OtherSignal::Returned).await);
+//! async fn returns(engine: &Engine, tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
+//!     drop(engine.signal::<Ticket>(tx, id, "returned", OtherSignal::Returned).await);
 //! }
 //! ```
 //!
 //! A value that does the steps of another saga:
 //! ```compile_fail,E0277
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -170,7 +170,7 @@
 //! A saga whose steps answer another saga's event:
 //! ```compile_fail,E0271
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -184,7 +184,7 @@
 //! A key that an author makes:
 //! ```compile_fail,E0451
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! fn key(id: uuid::Uuid) -> Key {
 //!     Key { saga_id: id, step_no: 1, undo: false, anew: None }
 //! }
@@ -193,7 +193,7 @@
 //! A state that cannot be written down:
 //! ```compile_fail,E0277
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -206,7 +206,7 @@
 //! A step with a field that cannot be written down:
 //! ```compile_fail,E0277
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy(what: Unwritable) => tx(buy).undo_tx(sell),
@@ -221,7 +221,7 @@
 //! A saga, its table, what does its steps, its signal:
 //! ```
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -233,15 +233,15 @@
 //! fn engine(pool: sqlx::PgPool) -> Engine {
 //!     Engine::builder(pool).saga::<Ticket, _>(Desk).build()
 //! }
-//! async fn returns(tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
-//!     drop(signal::<Ticket>(tx, id, "returned", Signal::Returned).await);
+//! async fn returns(engine: &Engine, tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
+//!     drop(engine.signal::<Ticket>(tx, id, "returned", Signal::Returned).await);
 //! }
 //! ```
 //!
 //! A step without a decided way back:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy),
@@ -254,7 +254,7 @@
 //! A call that does not say how an unknown outcome is settled:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -267,7 +267,7 @@
 //! A pivot with an undo:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).pivot().undo_tx(sell),
@@ -280,7 +280,7 @@
 //! What the caller does, without a way back:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -294,7 +294,7 @@
 //! A declared undo that nobody wrote:
 //! ```compile_fail,E0046
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell_again),
@@ -308,7 +308,7 @@
 //! A call that is written as a tx step:
 //! ```compile_fail,E0053
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -322,7 +322,7 @@
 //! A step of the caller that the engine is to do:
 //! ```compile_fail,E0308
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy => tx(buy).undo_tx(sell),
@@ -336,7 +336,7 @@
 //! An outcome that is sent as a signal:
 //! ```compile_fail,E0308
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -344,15 +344,15 @@
 //! #     }
 //! # }
 //! # saga!(Ticket, State, Event, Signal, Step::Buy);
-//! async fn returns(tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
-//!     drop(signal::<Ticket>(tx, id, "returned", Event::Bought).await);
+//! async fn returns(engine: &Engine, tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
+//!     drop(engine.signal::<Ticket>(tx, id, "returned", Event::Bought).await);
 //! }
 //! ```
 //!
 //! A signal that is another saga's:
 //! ```compile_fail,E0308
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -361,15 +361,15 @@
 //! # }
 //! # saga!(Ticket, State, Event, Signal, Step::Buy);
 //! # signals! { pub enum OtherSignal as OtherEvent { Returned => refuse } }
-//! async fn returns(tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
-//!     drop(signal::<Ticket>(tx, id, "returned", OtherSignal::Returned).await);
+//! async fn returns(engine: &Engine, tx: &mut sqlx::PgConnection, id: uuid::Uuid) {
+//!     drop(engine.signal::<Ticket>(tx, id, "returned", OtherSignal::Returned).await);
 //! }
 //! ```
 //!
 //! A value that does the steps of another saga:
 //! ```compile_fail,E0277
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -386,7 +386,7 @@
 //! A saga whose steps answer another saga's event:
 //! ```compile_fail,E0271
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -400,7 +400,7 @@
 //! A key that an author makes:
 //! ```compile_fail,E0451
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! fn key(id: uuid::Uuid) -> Key {
 //!     Key { saga_id: id, step_no: 1, undo: false, anew: None }
 //! }
@@ -409,7 +409,7 @@
 //! A state that cannot be written down:
 //! ```compile_fail,E0277
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! # steps! {
 //! #     pub enum Step done by Desks -> Event, undone for String {
 //! #         Buy => tx(buy).undo_tx(sell),
@@ -422,7 +422,7 @@
 //! A step with a field that cannot be written down:
 //! ```compile_fail,E0277
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
-//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signal, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
+//! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
 //! steps! {
 //!     pub enum Step done by Desks -> Event, undone for String {
 //!         Buy(what: Unwritable) => tx(buy).undo_tx(sell),

@@ -53,7 +53,7 @@ pub trait Trial: Sync {
         builder
     }
 
-    /// Starts run number `run`: in a transaction of its own, about a subject of its own, handed over.
+    /// Starts run number `run`: in a transaction of its own, about a subject of its own.
     fn start(&self, engine: &Engine, run: usize) -> impl Future<Output = Uuid>;
 
     /// What the outside does to the instance meanwhile (signals, a clock that moves), until it ends: it may end sooner than the story

@@ -2,7 +2,7 @@
 //!
 //! The wait is a row of `saga.end_wait`, written in the waiter's own transaction. Workers look at the awaited instance's row, so no code
 //! that ends an instance (a step, an undo, a deadline, a person's verb) has to think of those who wait for it, and none can forget them.
-//! The signal is given once ([`crate::signal()`]); the waiter then looks for itself how the other one has ended.
+//! The signal is given once ([`Engine::signal`]); the waiter then looks for itself how the other one has ended.
 
 use sqlx::{Connection as _, FromRow, PgConnection};
 use uuid::Uuid;
@@ -15,41 +15,44 @@ use crate::{
     },
     instance::signal::SignalError,
     saga::Saga,
-    worker::shift::Shift,
+    worker::{engine::Engine, shift::Shift},
 };
 
-/// Signals `waiter`, an instance of `S`, once the instance `awaited` has ended (`completed`, `unwound` or `abandoned`); at once if it has ended
-/// already or does not exist. The wait is written with the caller's commit. A waiter that has ended by then is left alone.
-///
-/// The signal comes within a second of the end, usually within milliseconds. Round trips: 1. Row operations: 1, and 1 to take it away.
-///
-/// # Errors
-/// The database's; [`sqlx::Error::Encode`] for a signal or an id that cannot be stored.
-pub async fn signal_at_end<S: Saga>(
-    tx: &mut PgConnection,
-    awaited: Uuid,
-    waiter: Uuid,
-    signal_id: &str,
-    signal: &S::Signal,
-) -> Result<(), sqlx::Error> {
-    limits::check_name("signal id", signal_id)?;
-    let signal = json(signal);
-    limits::check_event(signal.text().map_err(Refused::from)?.len()).map_err(Refused::from)?;
-    sqlx::query(
-        "-- name: wait for an end
-        insert into saga.end_wait (shard, saga_id, waiter_id, signal_id, saga, version, event)
-        values ($1, $2, $3, $4, $5, $6, $7::jsonb) on conflict do nothing",
-    )
-    .bind(shard_in(awaited))
-    .bind(awaited)
-    .bind(waiter)
-    .bind(signal_id)
-    .bind(S::NAME)
-    .bind(S::VERSION.cast_signed())
-    .bind(JsonText(&signal))
-    .execute(tx)
-    .await
-    .map(|_| ())
+impl Engine {
+    /// Signals `waiter`, an instance of `S`, once the instance `awaited` has ended (`completed`, `unwound` or `abandoned`); at once if it has ended
+    /// already or does not exist. The wait is written with the caller's commit. A waiter that has ended by then is left alone.
+    ///
+    /// The signal comes within a second of the end, usually within milliseconds. Round trips: 1. Row operations: 1, and 1 to take it away.
+    ///
+    /// # Errors
+    /// The database's; [`sqlx::Error::Encode`] for a signal or an id that cannot be stored.
+    pub async fn signal_at_end<S: Saga>(
+        &self,
+        tx: &mut PgConnection,
+        awaited: Uuid,
+        waiter: Uuid,
+        signal_id: &str,
+        signal: &S::Signal,
+    ) -> Result<(), sqlx::Error> {
+        limits::check_name("signal id", signal_id)?;
+        let signal = json(signal);
+        limits::check_event(signal.text().map_err(Refused::from)?.len()).map_err(Refused::from)?;
+        sqlx::query(
+            "-- name: wait for an end
+            insert into saga.end_wait (shard, saga_id, waiter_id, signal_id, saga, version, event)
+            values ($1, $2, $3, $4, $5, $6, $7::jsonb) on conflict do nothing",
+        )
+        .bind(shard_in(awaited))
+        .bind(awaited)
+        .bind(waiter)
+        .bind(signal_id)
+        .bind(S::NAME)
+        .bind(S::VERSION.cast_signed())
+        .bind(JsonText(&signal))
+        .execute(tx)
+        .await
+        .map(|_| ())
+    }
 }
 
 /// Is it time to signal the waiter of a row `w` of `saga.end_wait`, for sagas `$1`?

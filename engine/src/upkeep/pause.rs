@@ -124,13 +124,18 @@ impl Engine {
         .await?;
         Ok(resumed.rows_affected() == 1)
     }
+
+    /// The sagas that are paused now, with who did it and why. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn paused(&self) -> Result<Vec<Paused>, sqlx::Error> {
+        paused(self.pool()).await
+    }
 }
 
-/// The sagas that are paused now, with who did it and why. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn paused(pool: &PgPool) -> Result<Vec<Paused>, sqlx::Error> {
+/// [`Engine::paused`].
+pub(crate) async fn paused(pool: &PgPool) -> Result<Vec<Paused>, sqlx::Error> {
     sqlx::query_as(
         "-- name: inspect paused
         select name, paused_at, paused_by, why from saga.kind_pause where resumed_at is null order by name",

@@ -13,11 +13,12 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     base::{id::shard_of, limits},
     store::wake::{ROUND, WAKE_CHANNEL},
+    worker::engine::Engine,
 };
 
 /// How many instances may run. If both limits are given, both hold; without a limit, all may run.
@@ -63,83 +64,89 @@ impl Quota {
     }
 }
 
-/// Sets the quota of a saga with the caller's commit, in place of the one before; [`Quota::default`] removes it. Instances that are admitted stay
-/// admitted. Round trips: 1.
-///
-/// # Errors
-/// The database's; it refuses a rate of no starts or no time. [`sqlx::Error::Encode`] for a key that cannot be stored.
-pub async fn set_quota(
-    tx: &mut PgConnection,
-    saga: &str,
-    scope: Scope<'_>,
-    quota: Quota,
-) -> Result<(), sqlx::Error> {
-    let (scope, key) = match scope {
-        Scope::Saga => ("saga", ""),
-        Scope::EachKey => ("each key", ""),
-        Scope::Key(key) => ("key", key),
-    };
-    let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    limits::check_name("name of the saga", saga)?;
-    limits::check_name("queue key", key)?;
-    sqlx::query(
-        "-- name: set quota
-        with quota as (
-            select $5::integer as at_once, $6::integer as starts, $7 * interval '1 ms' as per
-        ),
-        lifted as (
-            delete from saga.quota o using quota q
-            where o.shard = $1 and o.name = $2 and o.scope = $3 and o.queue_key = $4 and q.at_once is null and q.starts is null
-        ),
-        set as (
-            insert into saga.quota (shard, name, scope, queue_key, at_once, starts, per)
-            select $1, $2, $3, $4, q.at_once, q.starts, q.per from quota q where q.at_once is not null or q.starts is not null
-            on conflict (shard, name, scope, queue_key) do update
-            set at_once = excluded.at_once, starts = excluded.starts, per = excluded.per
-        )
-        select pg_notify($8, $9)",
-    )
-    .bind(shard_of(saga))
-    .bind(saga)
-    .bind(scope)
-    .bind(key)
-    .bind(quota.at_once.map(number))
-    .bind(quota.rate.map(|rate| number(rate.starts)))
-    .bind(quota.rate.map(|rate| limits::ms(rate.per)))
-    .bind(WAKE_CHANNEL)
-    .bind(ROUND)
-    .execute(tx)
-    .await
-    .map(|_| ())
-}
-
 /// (scope, at once, starts, milliseconds).
 type QuotaRow = (String, Option<i32>, Option<i32>, Option<i64>);
 
-/// The quota that holds for a queue key of a saga (its own, else that for each), and that of the saga as a whole. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn quotas(pool: &PgPool, saga: &str, key: &str) -> Result<(Quota, Quota), sqlx::Error> {
-    let rows: Vec<QuotaRow> = sqlx::query_as(
-        "-- name: inspect quotas
-        select scope, at_once, starts, (extract(epoch from per) * 1000)::bigint from saga.quota
-        where shard = $1 and name = $2 and (scope <> 'key' or queue_key = $3)",
-    )
-    .bind(shard_of(saga))
-    .bind(saga)
-    .bind(key)
-    .fetch_all(pool)
-    .await?;
-    let of = |scope: &str| {
-        let (_, at_once, starts, ms) = rows.iter().find(|row| row.0 == scope)?;
-        let rate = starts.zip(*ms).map(|(starts, ms)| Rate {
-            starts: starts.unsigned_abs(),
-            per: Duration::from_millis(ms.unsigned_abs()),
-        });
-        Some(Quota { at_once: at_once.map(i32::unsigned_abs), rate })
-    };
-    Ok((of("key").or_else(|| of("each key")).unwrap_or_default(), of("saga").unwrap_or_default()))
+impl Engine {
+    /// Sets the quota of a saga with the caller's commit, in place of the one before; [`Quota::default`] removes it. Instances that are admitted
+    /// stay admitted. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's; it refuses a rate of no starts or no time. [`sqlx::Error::Encode`] for a key that cannot be stored.
+    pub async fn set_quota(
+        &self,
+        tx: &mut PgConnection,
+        saga: &str,
+        scope: Scope<'_>,
+        quota: Quota,
+    ) -> Result<(), sqlx::Error> {
+        let (scope, key) = match scope {
+            Scope::Saga => ("saga", ""),
+            Scope::EachKey => ("each key", ""),
+            Scope::Key(key) => ("key", key),
+        };
+        let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        limits::check_name("name of the saga", saga)?;
+        limits::check_name("queue key", key)?;
+        sqlx::query(
+            "-- name: set quota
+            with quota as (
+                select $5::integer as at_once, $6::integer as starts, $7 * interval '1 ms' as per
+            ),
+            lifted as (
+                delete from saga.quota o using quota q
+                where o.shard = $1 and o.name = $2 and o.scope = $3 and o.queue_key = $4 and q.at_once is null and q.starts is null
+            ),
+            set as (
+                insert into saga.quota (shard, name, scope, queue_key, at_once, starts, per)
+                select $1, $2, $3, $4, q.at_once, q.starts, q.per from quota q where q.at_once is not null or q.starts is not null
+                on conflict (shard, name, scope, queue_key) do update
+                set at_once = excluded.at_once, starts = excluded.starts, per = excluded.per
+            )
+            select pg_notify($8, $9)",
+        )
+        .bind(shard_of(saga))
+        .bind(saga)
+        .bind(scope)
+        .bind(key)
+        .bind(quota.at_once.map(number))
+        .bind(quota.rate.map(|rate| number(rate.starts)))
+        .bind(quota.rate.map(|rate| limits::ms(rate.per)))
+        .bind(WAKE_CHANNEL)
+        .bind(ROUND)
+        .execute(tx)
+        .await
+        .map(|_| ())
+    }
+
+    /// The quota that holds for a queue key of a saga (its own, else that for each), and that of the saga as a whole. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn quotas(&self, saga: &str, key: &str) -> Result<(Quota, Quota), sqlx::Error> {
+        let rows: Vec<QuotaRow> = sqlx::query_as(
+            "-- name: inspect quotas
+            select scope, at_once, starts, (extract(epoch from per) * 1000)::bigint from saga.quota
+            where shard = $1 and name = $2 and (scope <> 'key' or queue_key = $3)",
+        )
+        .bind(shard_of(saga))
+        .bind(saga)
+        .bind(key)
+        .fetch_all(self.pool())
+        .await?;
+        let of = |scope: &str| {
+            let (_, at_once, starts, ms) = rows.iter().find(|row| row.0 == scope)?;
+            let rate = starts.zip(*ms).map(|(starts, ms)| Rate {
+                starts: starts.unsigned_abs(),
+                per: Duration::from_millis(ms.unsigned_abs()),
+            });
+            Some(Quota { at_once: at_once.map(i32::unsigned_abs), rate })
+        };
+        Ok((
+            of("key").or_else(|| of("each key")).unwrap_or_default(),
+            of("saga").unwrap_or_default(),
+        ))
+    }
 }
 
 /// How many queue keys one statement looks at.

@@ -13,7 +13,7 @@ use crate::{
     base::id::SHARDS,
     database::{self, Failure, Waits, trouble::Trouble, within},
     store::notice,
-    worker::{config::Retention, lane::PLANNER, shift::Shift},
+    worker::{config::Retention, engine::Engine, lane::PLANNER, shift::Shift},
 };
 
 /// How much was removed.
@@ -59,12 +59,19 @@ async fn keep(pool: &PgPool, retention: Retention) -> Result<Retained, sqlx::Err
     retain(pool, retention).await
 }
 
-/// Removes everything that is older than the retention. One process does so at a time; another one does nothing meanwhile. It waits 200 ms at most
-/// for the lock of the whole journal; a partition that could not be dropped is dropped the next time.
-///
-/// # Errors
-/// The database's.
-pub async fn retain(pool: &PgPool, retention: Retention) -> Result<Retained, sqlx::Error> {
+impl Engine {
+    /// Removes everything that is older than the retention. One process does so at a time; another one does nothing meanwhile. It waits 200 ms at
+    /// most for the lock of the whole journal; a partition that could not be dropped is dropped the next time.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn retain(&self, retention: Retention) -> Result<Retained, sqlx::Error> {
+        retain(self.pool(), retention).await
+    }
+}
+
+/// [`Engine::retain`].
+async fn retain(pool: &PgPool, retention: Retention) -> Result<Retained, sqlx::Error> {
     let options = pool.connect_options().as_ref().clone();
     let mut connection = database::connect(options, Waits::HOUSEKEEPING).await?;
     within(STATEMENT, connection.execute(PLANNER)).await?;

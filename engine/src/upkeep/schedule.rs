@@ -14,8 +14,8 @@
 //! ticks in an interval goes on through both.
 //!
 //! A tick whose instance cannot be started (its input does not fit the saga any more, the database refuses it) stays due, with the
-//! error shown in [`list`], until a process can start it. It keeps no other schedule waiting. A tick that is left out (it was missed, or an
-//! earlier instance is open) is shown in [`list`] too, with the reason: the newest one.
+//! error shown in [`Engine::schedules`], until a process can start it. It keeps no other schedule waiting. A tick that is left out (it was missed, or an
+//! earlier instance is open) is shown in [`Engine::schedules`] too, with the reason: the newest one.
 
 mod fire;
 
@@ -270,84 +270,96 @@ impl Engine {
         .await?;
         Ok(())
     }
-}
 
-/// Pauses a schedule with the caller's commit; false if there is none or it is paused. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn pause(tx: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-    let paused = sqlx::query(
-        "-- name: pause schedule
-        update saga.schedule set paused = true, next_at = null where shard = $1 and name = $2 and not paused",
-    )
-    .bind(shard_of(name))
-    .bind(name)
-    .execute(tx)
-    .await?;
-    Ok(paused.rows_affected() == 1)
-}
+    /// Pauses a schedule with the caller's commit; false if there is none or it is paused. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn pause_schedule(
+        &self,
+        tx: &mut PgConnection,
+        name: &str,
+    ) -> Result<bool, sqlx::Error> {
+        let paused = sqlx::query(
+            "-- name: pause schedule
+            update saga.schedule set paused = true, next_at = null where shard = $1 and name = $2 and not paused",
+        )
+        .bind(shard_of(name))
+        .bind(name)
+        .execute(tx)
+        .await?;
+        Ok(paused.rows_affected() == 1)
+    }
 
-/// Resumes a schedule from now on, with the caller's commit; false if there is none or it is not paused. Round trips: 3.
-///
-/// # Errors
-/// [`ScheduleError`], when its expression or zone cannot be read by this process.
-pub async fn resume(tx: &mut PgConnection, name: &str) -> Result<bool, ScheduleError> {
-    let paused: Option<(String, String, DateTime<Utc>)> = sqlx::query_as(
-        "-- name: lock paused schedule
-        select cron, zone, saga.now() from saga.schedule where shard = $1 and name = $2 and paused for update",
-    )
-    .bind(shard_of(name))
-    .bind(name)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some((cron, zone, now)) = paused else { return Ok(false) };
-    let next = Ticks::of(&cron, &zone)?.after(now).ok_or(ScheduleError::Never(cron))?;
-    sqlx::query(
-        "-- name: resume schedule
-        update saga.schedule set paused = false, next_at = $3 where shard = $1 and name = $2",
-    )
-    .bind(shard_of(name))
-    .bind(name)
-    .bind(next)
-    .execute(tx)
-    .await?;
-    Ok(true)
-}
+    /// Resumes a schedule from now on, with the caller's commit; false if there is none or it is not paused. Round trips: 3.
+    ///
+    /// # Errors
+    /// [`ScheduleError`], when its expression or zone cannot be read by this process.
+    pub async fn resume_schedule(
+        &self,
+        tx: &mut PgConnection,
+        name: &str,
+    ) -> Result<bool, ScheduleError> {
+        let paused: Option<(String, String, DateTime<Utc>)> = sqlx::query_as(
+            "-- name: lock paused schedule
+            select cron, zone, saga.now() from saga.schedule where shard = $1 and name = $2 and paused for update",
+        )
+        .bind(shard_of(name))
+        .bind(name)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some((cron, zone, now)) = paused else { return Ok(false) };
+        let next = Ticks::of(&cron, &zone)?.after(now).ok_or(ScheduleError::Never(cron))?;
+        sqlx::query(
+            "-- name: resume schedule
+            update saga.schedule set paused = false, next_at = $3 where shard = $1 and name = $2",
+        )
+        .bind(shard_of(name))
+        .bind(name)
+        .bind(next)
+        .execute(tx)
+        .await?;
+        Ok(true)
+    }
 
-/// Removes a schedule with the caller's commit; false if there is none. What it started goes on. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn remove(tx: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-    let removed = sqlx::query(
-        "-- name: remove schedule\ndelete from saga.schedule where shard = $1 and name = $2",
-    )
-    .bind(shard_of(name))
-    .bind(name)
-    .execute(tx)
-    .await?;
-    Ok(removed.rows_affected() == 1)
-}
+    /// Removes a schedule with the caller's commit; false if there is none. What it started goes on. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn remove_schedule(
+        &self,
+        tx: &mut PgConnection,
+        name: &str,
+    ) -> Result<bool, sqlx::Error> {
+        let removed = sqlx::query(
+            "-- name: remove schedule\ndelete from saga.schedule where shard = $1 and name = $2",
+        )
+        .bind(shard_of(name))
+        .bind(name)
+        .execute(tx)
+        .await?;
+        Ok(removed.rows_affected() == 1)
+    }
 
-/// All schedules by name. Round trips: 1.
-///
-/// # Errors
-/// The database's.
-pub async fn list(tx: &mut PgConnection) -> Result<Vec<Listed>, sqlx::Error> {
-    sqlx::query_as(concat!(
-        "-- name: list schedules
-            select name, saga, cron, zone, ",
-        readable_time!("next_at"),
-        " as next_at, ",
-        readable_time!("last_at"),
-        " as last_at, last_saga_id, last_error, ",
-        readable_time!("left_out_at"),
-        " as left_out_at, left_out_why
-            from saga.schedule order by name"
-    ))
-    .fetch_all(tx)
-    .await
+    /// All schedules by name. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn schedules(&self) -> Result<Vec<Listed>, sqlx::Error> {
+        sqlx::query_as(concat!(
+            "-- name: list schedules
+                select name, saga, cron, zone, ",
+            readable_time!("next_at"),
+            " as next_at, ",
+            readable_time!("last_at"),
+            " as last_at, last_saga_id, last_error, ",
+            readable_time!("left_out_at"),
+            " as left_out_at, left_out_why
+                from saga.schedule order by name"
+        ))
+        .fetch_all(self.pool())
+        .await
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(crate) trait Drives: Send + Sync {
         watched: &Watched,
         reference: Option<String>,
     ) -> Result<Commit, Unreadable>;
-    /// Gives an instance the signal that is stored with this version as this JSON ([`signal()`]).
+    /// Gives an instance the signal that is stored with this version as this JSON ([`crate::Engine::signal`]).
     fn signal<'a>(
         &'a self,
         tx: &'a mut PgConnection,

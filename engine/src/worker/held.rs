@@ -24,8 +24,10 @@ pub(crate) struct Held {
 pub(crate) enum Position {
     /// It was claimed: its row.
     Row(Box<Row>),
-    /// Born here: a `Box<Instance<S>>` of the saga with that name.
+    /// Born here, and committed: a `Box<Instance<S>>` of the saga with that name.
     Born(Box<dyn std::any::Any + Send>),
+    /// Born here in a transaction that may have been rolled back: its row is to be read.
+    Unread(Uuid),
 }
 
 impl Position {
@@ -33,7 +35,7 @@ impl Position {
     pub(crate) fn epoch(&self) -> i32 {
         match self {
             Self::Row(row) => row.epoch,
-            Self::Born(_) => 1,
+            Self::Born(_) | Self::Unread(_) => 1,
         }
     }
 }

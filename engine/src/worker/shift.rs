@@ -278,6 +278,19 @@ impl Shift {
             self.hint.notify_one();
         }
     }
+
+    /// The row of an instance that was started here; `None` if it is not there (its transaction was rolled back, or has not ended yet) or not ours.
+    pub(crate) async fn row_of_started(&self, id: Uuid) -> Option<Box<Row>> {
+        let epoch = Position::Unread(id).epoch();
+        let is_ours = |row: &Row| row.epoch == epoch && row.owner == Some(self.lease.worker_id);
+        match in_time(store::instance(&self.pool, shard_in(id), id)).await {
+            Ok(row) => row.filter(is_ours).map(Box::new),
+            Err(error) => {
+                tracing::warn!(saga_id = %id, %error, "left to the sweep");
+                None
+            }
+        }
+    }
 }
 
 impl Shift {

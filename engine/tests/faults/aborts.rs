@@ -71,7 +71,7 @@ async fn has_ended(stage: &Stage, id: Uuid) -> bool {
 
 async fn a_trip(stage: &Stage, run: usize) -> Uuid {
     let id = start::<Trip>(&stage.engine, &stage.log, &format!("trip {run}"), ()).await;
-    give::<Trip>(&stage.pool, id, "note", trip::Signal::Note).await.expect("it is there");
+    give::<Trip>(&stage.engine, id, "note", trip::Signal::Note).await.expect("it is there");
     stage.log.lock().expect("plain data").started.last_mut().expect("this one").noted = 1;
     id
 }
@@ -80,7 +80,7 @@ async fn a_purchase(stage: &Stage, run: usize) -> Uuid {
     let purchase = format!("purchase {run}");
     let input = purchase::Input { purchase: purchase.clone(), item: 0 };
     let id = start::<Purchase>(&stage.engine, &stage.log, &purchase, input).await;
-    give::<Purchase>(&stage.pool, id, "approved", purchase::Signal::Approved)
+    give::<Purchase>(&stage.engine, id, "approved", purchase::Signal::Approved)
         .await
         .expect("it is there");
     id

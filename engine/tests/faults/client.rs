@@ -12,7 +12,7 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use sqlx::PgPool;
-use stepwise_engine::{Answer, Engine, Saga, SignalError, Start, signal};
+use stepwise_engine::{Answer, Engine, Saga, SignalError, Start};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -126,7 +126,7 @@ impl Client {
                 let id = start::<Purchase>(&self.engine, &self.log, &purchase, input).await;
                 let tells = purchase_signals(self.random.random_range(0..100), cancels);
                 busy.spawn(tell::<Purchase>(
-                    self.engine.pool().clone(),
+                    self.engine.clone(),
                     self.log.clone(),
                     id,
                     tells,
@@ -136,13 +136,7 @@ impl Client {
                 let id = start::<Trip>(&self.engine, &self.log, &format!("trip-{n}"), ()).await;
                 let cancels = cancels && self.pace.cancels_trips;
                 let tells = trip_signals(self.random.random_range(0..100), cancels);
-                busy.spawn(tell::<Trip>(
-                    self.engine.pool().clone(),
-                    self.log.clone(),
-                    id,
-                    tells,
-                    seed,
-                ));
+                busy.spawn(tell::<Trip>(self.engine.clone(), self.log.clone(), id, tells, seed));
             }
             tokio::time::sleep(self.pace.pause).await;
         }
@@ -186,12 +180,10 @@ pub(crate) async fn start<S: Saga>(
 ) -> Uuid {
     let id = loop {
         let started: Result<Uuid, stepwise_engine::StartError> = async {
-            let mut tx = engine.pool().begin().await?;
+            let mut tx = engine.begin().await?;
             let started = engine.start::<S>(&mut tx, Start::new(subject, input.clone())).await?;
             tx.commit().await?;
-            let id = started.id;
-            started.hand_over();
-            Ok(id)
+            Ok(started.id)
         }
         .await;
         match started {
@@ -226,7 +218,7 @@ async fn find(pool: &PgPool, subject: &str) -> Option<Uuid> {
 
 /// Gives the signals at random moments, each as often as told.
 async fn tell<S: Saga>(
-    pool: PgPool,
+    engine: Engine,
     log: Arc<Mutex<Log>>,
     id: Uuid,
     tells: Vec<Tell<S::Signal>>,
@@ -239,7 +231,7 @@ async fn tell<S: Saga>(
         for _ in 0..times {
             // Until it is answered: a lost commit is a reason to send it once more.
             loop {
-                match give::<S>(&pool, id, signal_id, sent.clone()).await {
+                match give::<S>(&engine, id, signal_id, sent.clone()).await {
                     Ok(answer) => {
                         let mut log = log.lock().expect("plain data");
                         log.counts.duplicates += usize::from(answer == Answer::Duplicate);
@@ -268,13 +260,13 @@ async fn tell<S: Saga>(
 
 /// Gives a signal once.
 pub(crate) async fn give<S: Saga>(
-    pool: &PgPool,
+    engine: &Engine,
     id: Uuid,
     signal_id: &str,
     sent: S::Signal,
 ) -> Result<Answer, SignalError> {
-    let mut tx = pool.begin().await?;
-    let answer = signal::<S>(&mut tx, id, signal_id, sent).await?;
+    let mut tx = engine.begin().await?;
+    let answer = engine.signal::<S>(&mut tx, id, signal_id, sent).await?;
     tx.commit().await?;
     Ok(answer)
 }

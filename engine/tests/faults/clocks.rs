@@ -52,11 +52,11 @@ async fn live_by(stage: &Stage, clock: &str, skew_s: f64) -> i64 {
     let begun = Instant::now();
     // The library looks at the file once a second.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let mut tx = stage.pool.begin().await.expect("the database is there");
+    let mut tx = stage.engine.begin().await.expect("the database is there");
     let starts = (0..50)
         .map(|n| Start::new(format!("nap {clock} {n}"), Duration::from_millis(20 * n)))
         .collect();
-    drop(stage.engine.start_many::<Nap>(&mut tx, starts).await.expect("they can be started"));
+    stage.engine.start_many::<Nap>(&mut tx, starts).await.expect("they can be started");
     tx.commit().await.expect("the database is there");
     tokio::time::sleep(Duration::from_millis(size(1_500, 60_000))).await;
     sqlx::query_scalar(SKEWED)

@@ -32,9 +32,9 @@ async fn crossed<const CAREFUL: bool>(pairs: usize, items: i32) -> i64 {
             starts.push(Start::new(subject, (items, Duration::ZERO)));
         }
     }
-    let mut tx = stage.pool.begin().await.expect("the database is there");
+    let mut tx = stage.engine.begin().await.expect("the database is there");
     let started = stage.engine.start_many::<Basket<CAREFUL>>(&mut tx, starts).await;
-    drop(started.expect("they can be started"));
+    started.expect("they can be started");
     tx.commit().await.expect("the database is there");
     let workers = ["one", "two", "three"].map(|name| stage.worker(name));
     stage.quiet().await;

@@ -28,7 +28,7 @@ enum Ill {
 }
 
 async fn start(stage: &Stage, subject: &str, ill: Option<Ill>) -> Uuid {
-    let mut tx = stage.pool.begin().await.expect("the database is there");
+    let mut tx = stage.engine.begin().await.expect("the database is there");
     let started = stage
         .engine
         .start::<Trip>(&mut tx, Start::new(subject, ()))
@@ -50,7 +50,6 @@ async fn start(stage: &Stage, subject: &str, ill: Option<Ill>) -> Uuid {
         None => {}
     }
     tx.commit().await.expect("the database is there");
-    drop(started);
     id
 }
 

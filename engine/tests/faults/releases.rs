@@ -47,7 +47,7 @@ async fn write_letters(stage: &mut Stage, time: Duration, releases: &[(&Engine, 
             };
             if stage.random.random_range(0..10) == 0 {
                 // Applied, refused or kept for who knows the version: all are answers.
-                give::<Letter<OLD>>(&stage.pool, id, "cancel", Signal::Cancel)
+                give::<Letter<OLD>>(engine, id, "cancel", Signal::Cancel)
                     .await
                     .expect("the database is there");
             }

@@ -1,6 +1,6 @@
 //! Signals to all about a subject, what an instance remembers, starts that may be repeated, and who is claimed first.
 
-use stepwise_engine::{Answer, Once, Priority, Start, Status, signal_all};
+use stepwise_engine::{Answer, Once, Priority, Start, Status};
 use uuid::Uuid;
 
 use crate::{
@@ -14,7 +14,7 @@ async fn a_signal_reaches_every_open_instance_about_a_subject_once() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let mut ids = Vec::new();
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     for key in ["a", "b", "c"] {
         let start = Start::new("meter", 0).key(key);
         ids.push(world.engine.start::<Counter>(&mut tx, start).await.expect("it starts").id);
@@ -24,7 +24,8 @@ async fn a_signal_reaches_every_open_instance_about_a_subject_once() {
     tx.commit().await.expect("the database is there");
     for expected in [Answer::Applied, Answer::Duplicate] {
         let mut tx = world.pool.begin().await.expect("the database is there");
-        let answers = signal_all::<Counter>(&mut tx, "meter", "tick", Signal::Counted).await;
+        let answers =
+            world.engine.signal_all::<Counter>(&mut tx, "meter", "tick", Signal::Counted).await;
         tx.commit().await.expect("the database is there");
         let answers = answers.expect("they can be signalled");
         assert_eq!(answers, ids.iter().map(|id| (*id, expected)).collect::<Vec<_>>());
@@ -56,13 +57,12 @@ async fn of_starts_that_are_repeated_at_the_same_time_and_after_the_end_there_is
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let start = async || {
-        let mut tx = world.pool.begin().await.expect("the database is there");
+        let mut tx = world.engine.begin().await.expect("the database is there");
         let once = world.engine.start_once::<Five>(&mut tx, Start::new("one", ())).await;
         tx.commit().await.expect("the database is there");
         match once.expect("it can be started") {
             Once::Now(started) => {
                 let id = started.id;
-                started.hand_over();
                 (true, id)
             }
             Once::Before(id) => (false, id),
@@ -81,13 +81,13 @@ async fn of_starts_that_are_repeated_at_the_same_time_and_after_the_end_there_is
 #[tokio::test]
 async fn what_is_urgent_overtakes_a_backlog_and_what_is_not_is_not_starved() {
     let world = World::new().await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     // Due for longer than a class is ahead of the next.
     let old =
         world.engine.start::<Five>(&mut tx, Start::new("old", ()).priority(Priority::Low)).await;
     let old = old.expect("it starts").id;
     let starts = (0..40).map(|n| Start::new(format!("normal-{n}"), ())).collect();
-    drop(world.engine.start_many::<Five>(&mut tx, starts).await.expect("they start"));
+    world.engine.start_many::<Five>(&mut tx, starts).await.expect("they start");
     let urgent = Start::new("urgent", ()).priority(Priority::High);
     let urgent = world.engine.start::<Five>(&mut tx, urgent).await.expect("it starts").id;
     tx.commit().await.expect("the database is there");

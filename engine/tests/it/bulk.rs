@@ -5,7 +5,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use sqlx::PgConnection;
 use stepwise_engine::{
     Start, Status,
     bulk::{self, Bulk, BulkError, Count, Item, ItemResult, Order as BulkOrder},
@@ -38,13 +37,16 @@ pub(crate) async fn plan(world: &World, verb: Verb, filter: Filter) -> Bulk {
 pub(crate) async fn apply(world: &World, bulk: &Bulk, per_second: u16) {
     let expect = bulk.left.unsigned_abs();
     let mut tx = world.pool.begin().await.expect("the database is there");
-    bulk::apply(&mut tx, bulk.bulk_id, expect, per_second, "bob").await.expect("it can be started");
+    world
+        .engine
+        .apply_bulk(&mut tx, bulk.bulk_id, expect, per_second, "bob")
+        .await
+        .expect("it can be started");
     tx.commit().await.expect("the database is there");
 }
 
 pub(crate) async fn find(world: &World, id: Uuid) -> Bulk {
-    let mut open = world.pool.acquire().await.expect("the database is there");
-    bulk::find(&mut open, id).await.expect("the database is there").expect("it was planned")
+    world.engine.bulk(id).await.expect("the database is there").expect("it was planned")
 }
 
 pub(crate) async fn until(
@@ -71,7 +73,7 @@ pub(crate) async fn done(world: &World, id: Uuid) -> Bulk {
 pub(crate) async fn items(world: &World, id: Uuid) -> Vec<Item> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
-        let page = bulk::items(&world.pool, id, after, 7).await.expect("the database is there");
+        let page = world.engine.bulk_items(id, after, 7).await.expect("the database is there");
         let Some(last) = page.last() else { return all };
         after = Some(last.saga_id);
         all.extend(page);
@@ -138,7 +140,7 @@ async fn stuck_undos(world: &World, number: usize) -> Vec<Uuid> {
 }
 
 pub(crate) async fn waiting_jobs(world: &World, number: usize) {
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let starts = (0..number).map(|n| Start::new(format!("job {n}"), JobInput::Wait)).collect();
     world.engine.start_many::<Job>(&mut tx, starts).await.expect("they can be started");
     tx.commit().await.expect("the database is there");
@@ -168,7 +170,7 @@ async fn a_plan_says_what_would_be_done_and_writes_nothing_to_any_instance() {
         (bulk.status, bulk.items, bulk.refused, bulk.left),
         (bulk::Status::Planned, 5, 2, 3)
     );
-    let summary = bulk::summary(&world.pool, bulk.bulk_id).await.expect("the database is there");
+    let summary = world.engine.bulk_summary(bulk.bulk_id).await.expect("the database is there");
     assert_eq!(counts(&summary.statuses), [("unwinding", 3)]);
     assert_eq!(counts(&summary.next), [("cancel Confirm", 3)]);
     assert_eq!(
@@ -191,7 +193,7 @@ async fn a_plan_says_what_would_be_done_and_writes_nothing_to_any_instance() {
     }
     let retry =
         plan(&world, Verb::Retry, Filter { status: Some(Status::Stuck), ..of("order") }).await;
-    let summary = bulk::summary(&world.pool, retry.bulk_id).await.expect("the database is there");
+    let summary = world.engine.bulk_summary(retry.bulk_id).await.expect("the database is there");
     assert_eq!((retry.items, summary.past_pivot), (2, 2), "these only go forward");
     let none = plan(&world, Verb::Retry, of("unheard of")).await;
     assert_eq!(none.items, 0);
@@ -313,7 +315,7 @@ async fn what_would_come_out_differently_than_planned_has_moved_on_too() {
 
 async fn error_of(world: &World, id: Uuid, expect: u32, per_second: u16, by: &str) -> BulkError {
     let mut tx = world.pool.begin().await.expect("the database is there");
-    bulk::apply(&mut tx, id, expect, per_second, by).await.expect_err("it is refused")
+    world.engine.apply_bulk(&mut tx, id, expect, per_second, by).await.expect_err("it is refused")
 }
 
 #[tokio::test]
@@ -337,9 +339,8 @@ async fn a_bulk_without_a_reason_of_too_many_or_of_another_count_is_refused() {
     assert!(matches!(error_of(&world, id, 5, 10, " ").await, BulkError::NoReason));
     let nowhere = Uuid::now_v7();
     assert!(matches!(error_of(&world, nowhere, 5, 10, "bob").await, BulkError::NotFound(_)));
-    let mut tx: sqlx::Transaction<'_, _> = world.pool.begin().await.expect("the database is there");
-    let open: &mut PgConnection = &mut tx;
-    let refused = bulk::stop(open, id, "bob").await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let refused = world.engine.stop_bulk(&mut tx, id, "bob").await;
     assert!(
         matches!(&refused, Err(BulkError::WrongStatus(is)) if *is == bulk::Status::Planned),
         "{refused:?}"
@@ -364,8 +365,8 @@ async fn a_bulk_that_ended_long_ago_is_removed_with_its_items() {
         finished: std::time::Duration::from_secs(3_600),
         ..stepwise_engine::Retention::default()
     };
-    stepwise_engine::retain(&world.pool, retention).await.expect("the database is there");
-    let left = bulk::list(&world.pool, 10).await.expect("the database is there");
+    world.engine.retain(retention).await.expect("the database is there");
+    let left = world.engine.bulks(10).await.expect("the database is there");
     assert_eq!(left.iter().map(|bulk| bulk.bulk_id).collect::<Vec<_>>(), [kept.bulk_id]);
     assert_eq!(
         bulk_count(&world, "-- name: test items\nselect count(*) from saga.bulk_item").await,

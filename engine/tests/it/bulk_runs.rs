@@ -2,7 +2,7 @@
 
 use stepwise_engine::{
     Engine,
-    bulk::{self, ItemResult, Status},
+    bulk::{ItemResult, Status},
     operate::Verb,
 };
 use uuid::Uuid;
@@ -44,7 +44,7 @@ async fn a_stopped_bulk_touches_nothing_until_it_is_resumed() {
     apply(&world, &bulk, 50).await;
     until(&world, bulk.bulk_id, "some progress", |bulk| bulk.applied > 5).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let stopped = bulk::stop(&mut tx, bulk.bulk_id, "cyd").await.expect("it runs");
+    let stopped = world.engine.stop_bulk(&mut tx, bulk.bulk_id, "cyd").await.expect("it runs");
     tx.commit().await.expect("the database is there");
     assert_eq!((stopped.status, stopped.stopped_by.as_deref()), (Status::Stopped, Some("cyd")));
     // Another bulk shows that rounds went on.
@@ -56,7 +56,7 @@ async fn a_stopped_bulk_touches_nothing_until_it_is_resumed() {
     let still = find(&world, bulk.bulk_id).await;
     assert_eq!((still.applied, still.left), (stopped.applied, stopped.left));
     let mut tx = world.pool.begin().await.expect("the database is there");
-    bulk::resume(&mut tx, bulk.bulk_id, Some(2_000)).await.expect("it is stopped");
+    world.engine.resume_bulk(&mut tx, bulk.bulk_id, Some(2_000)).await.expect("it is stopped");
     tx.commit().await.expect("the database is there");
     assert_eq!(done(&world, bulk.bulk_id).await.applied, 200);
     worker.stop().await;

@@ -86,12 +86,11 @@ async fn a_child_may_not_pass_a_pivot_while_its_parent_may_take_it_back() {
     let world = World::new().await;
     let engine = engine(&world);
     let worker = work_on(&engine, quick()).await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = engine.begin().await.expect("the database is there");
     let started = engine.start::<Careless>(&mut tx, Start::new("careless", ())).await;
     let started = started.expect("it can be started");
     tx.commit().await.expect("the database is there");
     let parent = started.id;
-    started.hand_over();
     let mut stuck = None;
     eventually("the child to wait for a person", async || {
         stuck = sqlx::query_as::<_, (String, bool)>(

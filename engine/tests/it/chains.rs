@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stepwise_engine::{Answer, CallOff, Start, StartError, Status, testing::Clock};
+use stepwise_engine::{Answer, CallOff, Start, StartError, Status, Transaction, testing::Clock};
 
 use crate::{
     odd::{self, Odd},
@@ -20,7 +20,7 @@ fn input(order: &str) -> Input {
 async fn a_chain_of_16_tx_steps_is_allowed_and_one_of_17_is_not() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let started = world
         .engine
         .start::<Odd>(&mut tx, Start::new("16", odd::Input::Chain(16)))
@@ -28,7 +28,7 @@ async fn a_chain_of_16_tx_steps_is_allowed_and_one_of_17_is_not() {
         .expect("16 are allowed");
     assert_eq!(started.status, Status::Completed, "the caller learns how far it got");
     tx.commit().await.expect("the database is there");
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let refused = world.engine.start::<Odd>(&mut tx, Start::new("17", odd::Input::Chain(17))).await;
     let Err(refused) = refused else { panic!("17 are too many") };
     assert!(refused.to_string().contains("more than 16"), "{refused}");
@@ -44,52 +44,19 @@ async fn a_chain_of_16_tx_steps_is_allowed_and_one_of_17_is_not() {
 }
 
 #[tokio::test]
-async fn a_start_in_a_transaction_that_rolls_back_leaves_nothing() {
-    let world = World::new().await;
-    let worker = world.worker(quick()).await;
-    // Not asked of the engine: its claimer holds some places while it looks for work.
-    let room = quick().room;
-    let mut tx = world.pool.begin().await.expect("the database is there");
-    let started = world
-        .engine
-        .start::<Order>(&mut tx, Start::new("never", input("never")))
-        .await
-        .expect("it can be started");
-    tx.rollback().await.expect("the database is there");
-    // A caller that hands over what it has rolled back: the first step may be called, nothing is ever written.
-    started.hand_over();
-    crate::world::eventually("the place to be free again", async || world.engine.room() == room)
-        .await;
-    let left: i64 = sqlx::query_scalar(
-        "-- name: test left
-        select (select count(*) from saga.instance) + (select count(*) from saga.journal)
-            + (select count(*) from saga.effect) + (select count(*) from test.orders)",
-    )
-    .fetch_one(&world.pool)
-    .await
-    .expect("the database is there");
-    assert_eq!(left, 0);
-    let id = world.start::<Order>("never", input("never")).await;
-    assert_eq!(world.ended(id).await.status, "completed");
-    worker.stop().await;
-    world.close().await;
-}
-
-#[tokio::test]
 async fn a_start_whose_first_chain_is_refused_ends_at_once_and_can_be_rolled_back() {
     let world = World::new().await;
     sqlx::query("-- name: test sell out\nupdate test.stock set on_hand = 0")
         .execute(&world.pool)
         .await
         .expect("the database is there");
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let started = world
         .engine
         .start::<Order>(&mut tx, Start::new("sold out", input("sold out")))
         .await
         .expect("a refusal is no error");
     assert_eq!(started.status, Status::Unwound);
-    drop(started);
     tx.rollback().await.expect("the database is there");
     world.close().await;
 }
@@ -99,15 +66,17 @@ async fn an_instance_that_was_never_handed_over_is_driven_within_a_few_seconds()
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut joined = Transaction::over(&mut tx);
     let started = world
         .engine
-        .start::<Five>(&mut tx, Start::new("dropped", ()))
+        .start::<Five>(&mut joined, Start::new("dropped", ()))
         .await
         .expect("it can be started");
+    let joined = joined.hand_over_later();
     tx.commit().await.expect("the database is there");
-    let (id, begun) = (started.id, Instant::now());
-    drop(started);
-    assert_eq!(world.ended(id).await.status, "completed");
+    drop(joined);
+    let begun = Instant::now();
+    assert_eq!(world.ended(started.id).await.status, "completed");
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     worker.stop().await;
     world.close().await;
@@ -119,20 +88,15 @@ async fn a_subject_has_one_open_instance_unless_start_keys_tell_them_apart() {
     let worker = world.worker(quick()).await;
     let gate = world.provider.hold("do-1");
     let id = world.start::<Five>("one", ()).await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let second = world.engine.start::<Five>(&mut tx, Start::new("one", ())).await;
     assert!(
         matches!(&second, Err(StartError::AlreadyOpen { saga: "five", subject }) if subject == "one")
     );
-    drop(second);
-    tx.rollback().await.expect("the database is there");
-    let mut tx = world.pool.begin().await.expect("the database is there");
     let keyed = Start { start_key: "second".into(), ..Start::new("one", ()) };
     let keyed = world.engine.start::<Five>(&mut tx, keyed).await.expect("another key");
     tx.commit().await.expect("the database is there");
-    let other = keyed.id;
-    keyed.hand_over();
-    assert_eq!(world.ended(other).await.status, "completed");
+    assert_eq!(world.ended(keyed.id).await.status, "completed");
     gate.add_permits(1);
     assert_eq!(world.ended(id).await.status, "completed");
     let again = world.start::<Five>("one", ()).await;
@@ -223,7 +187,7 @@ async fn two_chains_that_really_deadlock_both_end() {
         .execute(&mut *tx)
         .await
         .expect("a superuser may");
-    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "note", Signal::Noted).await;
+    let answer = world.engine.signal::<Order>(&mut tx, id, "note", Signal::Noted).await;
     assert_eq!(answer.expect("it is there"), Answer::Applied);
     gate.add_permits(1);
     sqlx::query("-- name: test cross\nselect from test.orders where id = 'crossed' for update")
@@ -328,16 +292,14 @@ async fn a_start_by_a_process_without_a_worker_is_driven_by_another() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let elsewhere = engine(world.pool.clone(), &world.provider);
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = elsewhere.begin().await.expect("the database is there");
     let started = elsewhere
         .start_many::<Five>(&mut tx, vec![Start::new("a", ()), Start::new("b", ())])
         .await
         .expect("they can be started");
     tx.commit().await.expect("the database is there");
     for started in started {
-        let id = started.id;
-        started.hand_over();
-        assert_eq!(world.ended(id).await.status, "completed");
+        assert_eq!(world.ended(started.id).await.status, "completed");
     }
     worker.stop().await;
     world.close().await;

@@ -89,7 +89,7 @@ impl Counting for CounterSteps {}
 async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to_it() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let hour = Duration::from_secs(3_600);
     let start = Start::new("meter", 10).key("second").tag("site", "north").within(hour);
     let first = world.engine.start::<Counter>(&mut tx, start).await.expect("it can be started").id;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use stepwise_engine::{
     Quota, Scope, Start, WorkerConfig,
     notice::{self, Kind},
-    set_quota,
     testing::Clock,
 };
 use uuid::Uuid;
@@ -116,7 +115,11 @@ async fn a_deadline_takes_a_queued_instance_out_of_its_queue() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    set_quota(&mut tx, "job", Scope::EachKey, Quota::at_once(0)).await.expect("a quota");
+    world
+        .engine
+        .set_quota(&mut tx, "job", Scope::EachKey, Quota::at_once(0))
+        .await
+        .expect("a quota");
     tx.commit().await.expect("the database is there");
     let start = Start::new("queued", Input::Work).queued("closed").within(HOUR);
     let id = world.start_with::<Job>(start).await;
@@ -173,12 +176,11 @@ async fn a_deadline_of_what_cannot_be_read_is_told_once_and_kept_for_who_can() {
     let old = work_on(&world.old, quick()).await;
     let mut ids = Vec::new();
     for subject in ["misfit", "panic", "fine"] {
-        let mut tx = world.pool.begin().await.expect("the database is there");
+        let mut tx = world.old.begin().await.expect("the database is there");
         let start = Start::new(subject, subject.to_owned()).within(HOUR);
         let started = world.old.start::<v1::Parcel>(&mut tx, start).await.expect("new");
         tx.commit().await.expect("the database is there");
         ids.push(started.id);
-        started.hand_over();
     }
     for id in &ids {
         world.until(*id, "signal").await;

@@ -12,7 +12,7 @@ use crate::{
 
 /// Started where nobody drives it: it is claimed, and ends.
 async fn ends_claimed(world: &World, elsewhere: &Engine, n: usize) {
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = elsewhere.begin().await.expect("the database is there");
     let started = elsewhere.start::<Five>(&mut tx, Start::new(format!("{n}"), ())).await;
     let id = started.expect("it can be started").id;
     tx.commit().await.expect("the database is there");

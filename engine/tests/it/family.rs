@@ -266,13 +266,11 @@ impl Trial for Families {
         }
         let name = |name: &str| Todo::new(format!("{name}-{run}"));
         let whole = name("whole").with([name("a").with([name("inner")]), name("b")]);
-        let mut tx = engine.pool().begin().await.expect("the database is there");
+        let mut tx = engine.begin().await.expect("the database is there");
         let start = stepwise_engine::Start::new(whole.name.clone(), whole);
         let started = engine.start::<Root>(&mut tx, start).await.expect("it can be started");
         tx.commit().await.expect("the database is there");
-        let id = started.id;
-        started.hand_over();
-        id
+        started.id
     }
 
     async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {

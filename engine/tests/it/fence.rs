@@ -112,7 +112,7 @@ impl Drop for Other {
 async fn faults_after_a_pause(without_fence: bool) -> Vec<String> {
     let world = World::new().await;
     let other = Other::start(&world, without_fence);
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let started = world
         .engine
         .start::<Five>(&mut tx, Start::new("paused", ()))
@@ -285,7 +285,7 @@ async fn what_a_worker_owns_but_does_not_drive_is_taken_up_as_there_is_room() {
     let worker = world.worker(WorkerConfig { room: 4, ..quick() }).await;
     let without_worker = engine(world.pool.clone(), &world.provider);
     let starts = (0..10).map(|n| Start::new(format!("adrift {n}"), ())).collect();
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = without_worker.begin().await.expect("the database is there");
     let started =
         without_worker.start_many::<Five>(&mut tx, starts).await.expect("they can be started");
     sqlx::query(

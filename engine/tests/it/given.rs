@@ -11,7 +11,6 @@ use stepwise_engine::{
     inspect::Filter,
     operate::{Instruction, Operated, Refusal, Verb},
     outbox::{self, Message, PublishError},
-    set_quota, signal_at_end,
 };
 use uuid::Uuid;
 
@@ -76,7 +75,7 @@ async fn a_bulk_or_a_pause_of_which_something_cannot_be_stored_is_refused() {
     assert!(matches!(refused, Err(BulkError::Unstorable(_))), "{refused:?}");
     let planned = world.engine.plan_bulk(&order("ann", "why", "job")).await.expect("it is one");
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let refused = bulk::apply(&mut tx, planned.bulk_id, 0, 10, NUL).await;
+    let refused = world.engine.apply_bulk(&mut tx, planned.bulk_id, 0, 10, NUL).await;
     assert!(matches!(refused, Err(BulkError::Unstorable(_))), "{refused:?}");
     for (by, why) in [(NUL, "why"), ("ann", NUL)] {
         let refused = world.engine.pause(&mut tx, "job", by, why).await;
@@ -94,14 +93,16 @@ async fn a_bulk_or_a_pause_of_which_something_cannot_be_stored_is_refused() {
 async fn a_name_or_a_message_that_cannot_be_stored_is_refused() {
     let world = World::new().await;
     let id = world.start::<Job>("named", Input::Wait).await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
-    let refused = set_quota(&mut tx, "job", Scope::Key(NUL), Quota::at_once(1)).await;
+    let mut tx = world.engine.begin().await.expect("the database is there");
+    let refused = world.engine.set_quota(&mut tx, "job", Scope::Key(NUL), Quota::at_once(1)).await;
     assert!(refused.as_ref().is_err_and(is_nul), "{refused:?}");
     for (source, message) in [(NUL, "1"), ("partner", NUL)] {
         let refused = inbox::first_time(&mut tx, source, message).await;
         assert!(refused.as_ref().is_err_and(is_nul), "{refused:?}");
     }
-    let refused = signal_at_end::<Job>(&mut tx, Uuid::now_v7(), id, NUL, &job::Signal::Go).await;
+    let at_end =
+        world.engine.signal_at_end::<Job>(&mut tx, Uuid::now_v7(), id, NUL, &job::Signal::Go);
+    let refused = at_end.await;
     assert!(refused.as_ref().is_err_and(is_nul), "{refused:?}");
     let refused = world.engine.cancel(&mut tx, id, NUL).await;
     assert!(matches!(refused, Err(SignalError::Unstorable(Unstorable::Nul("reason")))));
@@ -128,7 +129,8 @@ async fn no_time_is_beyond_the_range_of_the_database() {
     let world = World::new().await;
     let mut tx = world.pool.begin().await.expect("the database is there");
     for per in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX) * 86_400)] {
-        set_quota(&mut tx, "job", Scope::Saga, Quota::rate(1, per)).await.expect("it is a rate");
+        let quota = Quota::rate(1, per);
+        world.engine.set_quota(&mut tx, "job", Scope::Saga, quota).await.expect("it is a rate");
     }
     inbox::forget(&world.pool, Duration::MAX).await.expect("nothing is so old");
     tx.commit().await.expect("the database is there");

@@ -11,13 +11,12 @@ use crate::{
 /// Runs so many instances to their end, `together` at a time.
 async fn run_many(world: &World, count: usize, together: usize) {
     for batch in 0..count.div_ceil(together) {
-        let mut tx = world.pool.begin().await.expect("the database is there");
+        let mut tx = world.engine.begin().await.expect("the database is there");
         let starts = (0..together).map(|n| Start::new(format!("{batch}-{n}"), ())).collect();
         let started =
             world.engine.start_many::<Five>(&mut tx, starts).await.expect("they can be started");
-        tx.commit().await.expect("the database is there");
         let mut ends = started.iter().map(|one| world.engine.watch(one.id)).collect::<Vec<_>>();
-        started.into_iter().for_each(|started| started.hand_over());
+        tx.commit().await.expect("the database is there");
         for end in &mut ends {
             end.changed().await.expect("the engine is there");
         }

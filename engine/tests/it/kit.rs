@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Answer, Done, Engine, Start, Status, signal,
+    Answer, Done, Engine, Start, Status,
     testing::{
         Asks, Sample, Samples, Trial, explore, survives_every_crash, unwinds_from_every_step, walk,
     },
@@ -192,16 +192,14 @@ impl Trial for Orders {
             self.provider.script("confirm", vec![behaviour.clone(); 2]);
         }
         let order = format!("order-{run}");
-        let mut tx = engine.pool().begin().await.expect("the database is there");
+        let mut tx = engine.begin().await.expect("the database is there");
         let input = Input { order: order.clone(), notify: true };
         let started = engine
             .start::<Order>(&mut tx, Start::new(order, input))
             .await
             .expect("it can be started");
         tx.commit().await.expect("the database is there");
-        let id = started.id;
-        started.hand_over();
-        id
+        started.id
     }
 
     async fn play(&self, engine: &Engine, id: Uuid) {
@@ -214,7 +212,7 @@ impl Trial for Orders {
             .await;
         }
         let mut tx = engine.pool().begin().await.expect("the database is there");
-        signal::<Order>(&mut tx, id, "the signal", sent.clone()).await.expect("it is there");
+        engine.signal::<Order>(&mut tx, id, "the signal", sent.clone()).await.expect("it is there");
         tx.commit().await.expect("the database is there");
     }
 

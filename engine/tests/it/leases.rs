@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
-use stepwise_engine::{Start, WorkerConfig};
+use stepwise_engine::{HandOver, Start, Transaction, WorkerConfig};
 use uuid::Uuid;
 
 use crate::{
@@ -16,8 +16,7 @@ const LEASE: Duration = Duration::from_secs(2);
 /// An instance as a worker left it that drove it.
 async fn owned_by(world: &World, owner: Uuid) -> Uuid {
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let start = Start::new(Uuid::now_v7().to_string(), Input::Work);
-    let id = world.engine.start::<Job>(&mut tx, start).await.expect("it can be started").id;
+    let id = begun(world, &mut tx, &Uuid::now_v7().to_string()).await.0;
     sqlx::query(
         "-- name: test own\nupdate saga.instance set owner = $2, wake_at = null where saga_id = $1",
     )
@@ -28,6 +27,14 @@ async fn owned_by(world: &World, owner: Uuid) -> Uuid {
     .expect("the row is this transaction's");
     tx.commit().await.expect("the database is there");
     id
+}
+
+/// An instance that is started in a transaction which its caller commits.
+async fn begun(world: &World, tx: &mut PgConnection, subject: &str) -> (Uuid, HandOver) {
+    let mut joined = Transaction::over(tx);
+    let start = Start::new(subject, Input::Work);
+    let started = world.engine.start::<Job>(&mut joined, start).await.expect("it can be started");
+    (started.id, joined.hand_over_later())
 }
 
 /// The lease of another worker, which runs out after that many seconds.
@@ -146,16 +153,13 @@ async fn an_owner_without_a_lease_is_found_like_a_dead_one_within_a_lease() {
     let world = World::new().await;
     let worker = world.worker(WorkerConfig { lease: LEASE, ..quick() }).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let start = Start::new("forgotten", Input::Work);
-    let started = world.engine.start::<Job>(&mut tx, start).await.expect("it can be started");
-    let id = started.id;
+    let id = begun(&world, &mut tx, "forgotten").await.0;
     sqlx::query("-- name: test forget\ndelete from saga.worker")
         .execute(&world.pool)
         .await
         .expect("the database is there");
     tx.commit().await.expect("the database is there");
     let committed = Instant::now();
-    drop(started);
     assert_eq!(world.ended(id).await.status, "completed");
     // Its own worker finds out that its lease is gone by its next renewal, and the next look is a third of a lease after that.
     assert!(committed.elapsed() < LEASE + Duration::from_secs(2), "{:?}", committed.elapsed());
@@ -189,13 +193,9 @@ async fn a_start_that_is_handed_over_late_is_driven_once() {
     gate.add_permits(1);
     let worker = world.worker(quick()).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let mut start = async |subject: &str| {
-        let start = Start::new(subject, Input::Work);
-        world.engine.start::<Job>(&mut tx, start).await.expect("it can be started")
-    };
-    let (late, dropped) = (start("late").await, start("dropped").await);
+    let (id, late) = begun(&world, &mut tx, "late").await;
+    let (other, dropped) = begun(&world, &mut tx, "dropped").await;
     tx.commit().await.expect("the database is there");
-    let (id, other) = (late.id, dropped.id);
     drop(dropped);
     assert_eq!(world.ended(other).await.status, "completed", "the sweep has found it");
     let calls = |id: Uuid| {
@@ -203,7 +203,7 @@ async fn a_start_that_is_handed_over_late_is_driven_once() {
         calls.into_iter().filter(|call| call.key.starts_with(&id.to_string())).count()
     };
     assert_eq!(calls(id), 0, "it is still its caller's");
-    late.hand_over();
+    late.after_commit();
     assert_eq!(world.ended(id).await.status, "completed");
     assert_eq!((calls(id), world.see(id).await.epoch), (1, 1));
     worker.stop().await;

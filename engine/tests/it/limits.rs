@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{
     Answer, Engine, Key, Limit, Next, Outcome, Saga, SignalError, Start, StartError, Unexpected,
     limits::{EVENT_BYTES, JOURNAL_LENGTH, KEPT_SIGNALS, POSITION_BYTES, SIGNALLED_LENGTH},
-    signal, signals, stay, steps,
+    signals, stay, steps,
     testing::{Sample, Samples, explore},
     to,
 };
@@ -113,18 +113,16 @@ async fn world() -> (World, Engine) {
     (world, engine)
 }
 
-async fn start(world: &World, engine: &Engine, input: Input) -> Result<Uuid, StartError> {
-    let mut tx = world.pool.begin().await.expect("the database is there");
+async fn start(engine: &Engine, input: Input) -> Result<Uuid, StartError> {
+    let mut tx = engine.begin().await.expect("the database is there");
     let started = engine.start::<Glutton>(&mut tx, Start::new("g", input)).await?;
     tx.commit().await.expect("the database is there");
-    let id = started.id;
-    started.hand_over();
-    Ok(id)
+    Ok(started.id)
 }
 
-async fn tell(world: &World, id: Uuid, name: &str, sent: Signal) -> Result<Answer, SignalError> {
-    let mut tx = world.pool.begin().await.expect("the database is there");
-    let answer = signal::<Glutton>(&mut tx, id, name, sent).await?;
+async fn tell(engine: &Engine, id: Uuid, name: &str, sent: Signal) -> Result<Answer, SignalError> {
+    let mut tx = engine.begin().await.expect("the database is there");
+    let answer = engine.signal::<Glutton>(&mut tx, id, name, sent).await?;
     tx.commit().await.expect("the database is there");
     Ok(answer)
 }
@@ -145,7 +143,7 @@ async fn set(world: &World, id: Uuid, kept: i16, seq: i32) {
 async fn a_position_that_grows_too_large_is_stuck_with_a_reason() {
     let (world, engine) = world().await;
     let worker = work_on(&engine, quick()).await;
-    let id = start(&world, &engine, Input::Do(Does::Grow)).await.expect("new");
+    let id = start(&engine, Input::Do(Does::Grow)).await.expect("new");
     let seen = world.ended(id).await;
     let why = seen.last_error.expect("a reason");
     assert_eq!(seen.status, "stuck");
@@ -159,13 +157,13 @@ async fn a_position_that_grows_too_large_is_stuck_with_a_reason() {
 async fn an_input_or_a_signal_that_is_too_large_is_refused_and_leaves_nothing() {
     let (world, engine) = world().await;
     let too_much = "x".repeat(EVENT_BYTES);
-    let refused = start(&world, &engine, Input::Eat(too_much.clone())).await;
+    let refused = start(&engine, Input::Eat(too_much.clone())).await;
     assert!(matches!(refused, Err(StartError::OverLimit(Limit::Event(_)))), "{:?}", refused.err());
     let half = "x".repeat(EVENT_BYTES * 3 / 4);
-    let refused = start(&world, &engine, Input::Eat(half)).await;
+    let refused = start(&engine, Input::Eat(half)).await;
     assert!(matches!(refused, Err(StartError::OverLimit(Limit::Position(_)))));
-    let id = start(&world, &engine, Input::Wait).await.expect("nothing of that subject is open");
-    let refused = tell(&world, id, "big", Signal::Note(too_much)).await;
+    let id = start(&engine, Input::Wait).await.expect("nothing of that subject is open");
+    let refused = tell(&engine, id, "big", Signal::Note(too_much)).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::Event(_)))));
     assert_eq!(world.see(id).await.seq, 1);
     world.close().await;
@@ -174,23 +172,23 @@ async fn an_input_or_a_signal_that_is_too_large_is_refused_and_leaves_nothing() 
 #[tokio::test]
 async fn who_sends_one_signal_more_than_may_be_kept_is_told() {
     let (world, engine) = world().await;
-    let id = start(&world, &engine, Input::Wait).await.expect("new");
+    let id = start(&engine, Input::Wait).await.expect("new");
     set(&world, id, KEPT_SIGNALS - 1, 1).await;
-    assert!(matches!(tell(&world, id, "last", Signal::Later).await, Ok(Answer::Kept)));
-    let refused = tell(&world, id, "more", Signal::Later).await;
+    assert!(matches!(tell(&engine, id, "last", Signal::Later).await, Ok(Answer::Kept)));
+    let refused = tell(&engine, id, "more", Signal::Later).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::KeptSignals))));
-    assert!(matches!(tell(&world, id, "last", Signal::Later).await, Ok(Answer::Duplicate)));
+    assert!(matches!(tell(&engine, id, "last", Signal::Later).await, Ok(Answer::Duplicate)));
     world.close().await;
 }
 
 #[tokio::test]
 async fn senders_cannot_use_up_the_journal_that_an_instance_needs_for_itself() {
     let (world, engine) = world().await;
-    let id = start(&world, &engine, Input::Wait).await.expect("new");
+    let id = start(&engine, Input::Wait).await.expect("new");
     set(&world, id, 0, SIGNALLED_LENGTH - 1).await;
     let note = || Signal::Note(String::new());
-    assert!(matches!(tell(&world, id, "last", note()).await, Ok(Answer::Applied)));
-    let refused = tell(&world, id, "more", note()).await;
+    assert!(matches!(tell(&engine, id, "last", note()).await, Ok(Answer::Applied)));
+    let refused = tell(&engine, id, "more", note()).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::Journal))));
     assert_eq!(world.see(id).await.seq, SIGNALLED_LENGTH, "nothing of it was written");
     world.close().await;
@@ -199,15 +197,15 @@ async fn senders_cannot_use_up_the_journal_that_an_instance_needs_for_itself() {
 #[tokio::test]
 async fn an_instance_with_too_long_a_journal_is_stuck_and_told_to_begin_anew() {
     let (world, engine) = world().await;
-    let waits = start(&world, &engine, Input::Wait).await.expect("new");
+    let waits = start(&engine, Input::Wait).await.expect("new");
     set(&world, waits, 0, JOURNAL_LENGTH).await;
-    let refused = tell(&world, waits, "n", Signal::Note(String::new())).await;
+    let refused = tell(&engine, waits, "n", Signal::Note(String::new())).await;
     assert!(matches!(refused, Err(SignalError::OverLimit(Limit::Journal))));
     sqlx::query("-- name: test another subject\nupdate saga.instance set start_key = 'w'")
         .execute(&world.pool)
         .await
         .expect("the database is there");
-    let spins = start(&world, &engine, Input::Do(Does::Spin)).await.expect("new");
+    let spins = start(&engine, Input::Do(Does::Spin)).await.expect("new");
     set(&world, spins, 0, JOURNAL_LENGTH).await;
     let worker = work_on(&engine, quick()).await;
     let seen = world.ended(spins).await;
@@ -222,7 +220,7 @@ async fn an_instance_with_too_long_a_journal_is_stuck_and_told_to_begin_anew() {
 async fn a_saga_that_goes_round_without_ever_waiting_is_stuck() {
     let (world, engine) = world().await;
     let worker = work_on(&engine, quick()).await;
-    let id = start(&world, &engine, Input::Do(Does::Spin)).await.expect("new");
+    let id = start(&engine, Input::Do(Does::Spin)).await.expect("new");
     // A thousand commits of one instance, one after the other: a busy machine needs longer than other tests wait.
     let begun = Instant::now();
     while world.see(id).await.status == "running" {

@@ -5,7 +5,6 @@ use std::{collections::BTreeMap, time::Duration};
 use stepwise_engine::{
     Priority, Quota, Scope, Start,
     inspect::{self, Filter},
-    set_quota,
 };
 use uuid::Uuid;
 
@@ -29,7 +28,11 @@ fn tags<const N: usize>(tags: [(&str, &str); N]) -> BTreeMap<String, String> {
 async fn instances_are_found_by_tags_and_priority_and_show_what_they_were_started_with() {
     let world = World::new().await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    set_quota(&mut tx, "job", Scope::EachKey, Quota::at_once(0)).await.expect("a quota");
+    world
+        .engine
+        .set_quota(&mut tx, "job", Scope::EachKey, Quota::at_once(0))
+        .await
+        .expect("a quota");
     tx.commit().await.expect("the database is there");
     let day = Duration::from_secs(86_400);
     let start = |subject: &str| Start::new(subject, Input::Wait);

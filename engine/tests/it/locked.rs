@@ -120,7 +120,7 @@ async fn claims_that_find_locked_rows_only_do_not_spin() {
     let quiet = rate(&world.pool, over).await;
     let mut lock = world.pool.begin().await.expect("the database is there");
     let mut ids = Vec::new();
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     for n in 0..ROWS {
         let start = Start::new(format!("due {n}"), Input::Sleep);
         ids.push(world.engine.start::<Job>(&mut tx, start).await.expect("it can be started").id);

@@ -45,6 +45,7 @@ mod refused;
 mod retain;
 mod schedules;
 mod signals;
+mod starting;
 mod stops;
 mod tables;
 mod tasks;

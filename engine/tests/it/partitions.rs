@@ -181,12 +181,12 @@ async fn a_start_that_waits_while_the_partition_of_its_rows_is_attached_may_be_r
     run(&world, format!("drop table saga.{today}")).await;
     let making = make_today(&world).await;
     let starting = async {
-        let mut tx = world.pool.begin().await.expect("the database is there");
+        let mut tx = world.engine.begin().await.expect("the database is there");
         let start = Start::new("waits", ());
         world.engine.start::<Five>(&mut tx, start).await.map(|started| started.id)
     };
     let ending = async {
-        waits_for_default(&world, "start instances").await;
+        waits_for_default(&world, "start an instance").await;
         making.commit().await.expect("ours");
     };
     let (started, ()) = tokio::join!(starting, ending);

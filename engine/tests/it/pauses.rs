@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stepwise_engine::{Answer, PauseError, WorkerConfig, pause::paused};
+use stepwise_engine::{Answer, PauseError, WorkerConfig};
 
 use crate::{
     job::{Input, Job, Signal},
@@ -78,7 +78,7 @@ async fn a_pause_is_seen_by_a_worker_that_begins_later_and_within_a_second_by_on
     })
     .await;
     assert!(begun.elapsed() < Duration::from_millis(1_200), "{:?}", begun.elapsed());
-    let seen = paused(&world.pool).await.expect("the database is there");
+    let seen = world.engine.paused().await.expect("the database is there");
     assert_eq!(
         seen.iter().map(|p| [&p.name, &p.paused_by, &p.why]).collect::<Vec<_>>(),
         [["job", "ada", "the provider is ill"]]

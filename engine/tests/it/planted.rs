@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::PgPool;
 use stepwise_engine::{
-    Engine, Start, Status, migrations, signal,
+    Engine, Start, Status, migrations,
     testing::{Database, Trial, explore, unwinds_from_every_step},
 };
 use uuid::Uuid;
@@ -122,21 +122,19 @@ impl<const BUG: u8> Trial for Trips<BUG> {
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let trip = format!("trip-{run}");
-        let mut tx = engine.pool().begin().await.expect("the database is there");
+        let mut tx = engine.begin().await.expect("the database is there");
         let started = engine
             .start::<Trip<BUG>>(&mut tx, Start::new(trip.clone(), trip))
             .await
             .expect("it can be started");
         tx.commit().await.expect("the database is there");
-        let id = started.id;
-        started.hand_over();
-        id
+        started.id
     }
 
     async fn play(&self, engine: &Engine, id: Uuid) {
         let mut tx = engine.pool().begin().await.expect("the database is there");
         // It may come early: it is kept then.
-        signal::<Trip<BUG>>(&mut tx, id, "nod", Signal::Nod).await.expect("it is there");
+        engine.signal::<Trip<BUG>>(&mut tx, id, "nod", Signal::Nod).await.expect("it is there");
         tx.commit().await.expect("the database is there");
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use rand::RngExt as _;
 use stepwise_engine::{
-    Answer, Priority, Quota, Scope, Start, set_quota,
+    Answer, Priority, Quota, Scope, Start,
     testing::{Clock, Seed},
 };
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::{
 
 async fn quota(world: &World, scope: Scope<'_>, quota: Quota) {
     let mut tx = world.pool.begin().await.expect("the database is there");
-    set_quota(&mut tx, "job", scope, quota).await.expect("it is allowed");
+    world.engine.set_quota(&mut tx, "job", scope, quota).await.expect("it is allowed");
     tx.commit().await.expect("the database is there");
 }
 

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rand::RngExt as _;
-use sqlx::PgPool;
-use stepwise_engine::{Answer, signal, testing::Seed};
+use stepwise_engine::{Answer, Engine, testing::Seed};
 use uuid::Uuid;
 
 use crate::{
@@ -22,8 +21,8 @@ enum Told {
 }
 
 /// The command: domain row first, instance last.
-async fn cancel(pool: &PgPool, order: &str, id: Uuid) -> Told {
-    let mut tx = pool.begin().await.expect("the database is there");
+async fn cancel(engine: &Engine, order: &str, id: Uuid) -> Told {
+    let mut tx = engine.begin().await.expect("the database is there");
     let status: String = sqlx::query_scalar(
         "-- name: test cancel\nselect status from test.orders where id = $1 for update",
     )
@@ -33,7 +32,8 @@ async fn cancel(pool: &PgPool, order: &str, id: Uuid) -> Told {
     .expect("the order is there");
     let told = match status.as_str() {
         "placing" => {
-            match signal::<Order>(&mut tx, id, "cancel", Signal::CancelRequested)
+            match engine
+                .signal::<Order>(&mut tx, id, "cancel", Signal::CancelRequested)
                 .await
                 .expect("it can be signalled")
             {
@@ -61,10 +61,10 @@ async fn a_cancel_raced_200_times_against_the_placement_is_either_told_placed_or
             let input = Input { order: order.clone(), notify: false };
             let id = world.start::<Order>(&order, input).await;
             let offset = Duration::from_micros(random.random_range(0..12_000));
-            let pool = world.pool.clone();
+            let engine = world.engine.clone();
             racing.spawn(async move {
                 tokio::time::sleep(offset).await;
-                let told = cancel(&pool, &order, id).await;
+                let told = cancel(&engine, &order, id).await;
                 (order, id, told)
             });
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stepwise_engine::{Answer, Retained, Retention, retain};
+use stepwise_engine::{Answer, Retained, Retention};
 use uuid::Uuid;
 
 use crate::{
@@ -58,13 +58,13 @@ async fn an_instance_whose_journal_was_dropped_while_it_slept_still_unwinds_ever
     assert!(rows > 3);
     let keep = Retention { journal: DAY * 30, finished: DAY };
     let begun = std::time::Instant::now();
-    let gone = retain(&world.pool, keep).await.expect("the database is there");
+    let gone = world.engine.retain(keep).await.expect("the database is there");
     assert_eq!(gone, Retained::default());
     assert!(begun.elapsed() < Duration::from_secs(5), "nobody waits long for the whole journal");
     reading.commit().await.expect("the database is there");
 
-    assert_eq!(retain(&world.pool, ALL).await.expect("there"), Retained::default());
-    let gone = retain(&world.pool, keep).await.expect("the database is there");
+    assert_eq!(world.engine.retain(ALL).await.expect("there"), Retained::default());
+    let gone = world.engine.retain(keep).await.expect("the database is there");
     assert_eq!(gone, Retained { partitions: 1, instances: 0 });
     assert_eq!(world.journal(id).await, []);
 
@@ -141,9 +141,9 @@ async fn finished_instances_go_with_all_that_is_theirs_unless_somebody_may_still
     .execute(&world.pool)
     .await
     .expect("the database is there");
-    assert_eq!(retain(&world.pool, ALL).await.expect("there"), Retained::default());
+    assert_eq!(world.engine.retain(ALL).await.expect("there"), Retained::default());
     let keep = Retention { finished: Duration::ZERO, ..ALL };
-    let gone = retain(&world.pool, keep).await.expect("the database is there");
+    let gone = world.engine.retain(keep).await.expect("the database is there");
     let expected = ended.iter().filter(|id| !watched.contains(id)).count() + 1;
     assert_eq!(gone, Retained { partitions: 0, instances: expected as u64 });
     assert!(!exists(&world, plain).await && world.effects(plain).await.is_empty());

@@ -45,13 +45,11 @@ async fn keys(world: &World) -> Vec<String> {
 }
 
 async fn list(world: &World) -> Vec<schedule::Listed> {
-    let mut tx = world.pool.begin().await.expect("the database is there");
-    schedule::list(&mut tx).await.expect("the database is there")
+    world.engine.schedules().await.expect("the database is there")
 }
 
 async fn next_at(world: &World) -> Option<DateTime<Utc>> {
-    let mut tx = world.pool.begin().await.expect("the database is there");
-    schedule::list(&mut tx).await.expect("the database is there")[0].next_at
+    world.engine.schedules().await.expect("the database is there")[0].next_at
 }
 
 /// Waits until every tick so far is decided.
@@ -274,24 +272,24 @@ async fn a_paused_schedule_has_no_ticks_and_owes_none_and_a_removed_one_is_gone(
     put(&world, &hourly(Input::Nothing)).await.expect("it is one");
     assert_eq!(next_at(&world).await, before, "the same again changes nothing");
     let mut tx = world.pool.begin().await.expect("the database is there");
-    assert!(schedule::pause(&mut tx, "hourly").await.expect("the database is there"));
-    assert!(!schedule::pause(&mut tx, "hourly").await.expect("the database is there"));
+    assert!(world.engine.pause_schedule(&mut tx, "hourly").await.expect("the database is there"));
+    assert!(!world.engine.pause_schedule(&mut tx, "hourly").await.expect("the database is there"));
     tx.commit().await.expect("the database is there");
     put(&world, &hourly(Input::Nothing)).await.expect("it is one");
     assert_eq!(next_at(&world).await, None, "putting it again does not resume it");
     Clock::of(&world.pool).advance(5 * HOUR).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    assert!(schedule::resume(&mut tx, "hourly").await.expect("it reads"));
-    assert!(!schedule::resume(&mut tx, "hourly").await.expect("it reads"));
+    assert!(world.engine.resume_schedule(&mut tx, "hourly").await.expect("it reads"));
+    assert!(!world.engine.resume_schedule(&mut tx, "hourly").await.expect("it reads"));
     tx.commit().await.expect("the database is there");
     past_the_hour(&world, 1).await;
     decided(&world).await;
     assert_eq!(keys(&world).await.len(), 1, "only the tick after it was resumed");
     let mut tx = world.pool.begin().await.expect("the database is there");
-    assert!(schedule::remove(&mut tx, "hourly").await.expect("the database is there"));
-    assert!(!schedule::remove(&mut tx, "hourly").await.expect("the database is there"));
-    assert!(schedule::list(&mut tx).await.expect("the database is there").is_empty());
+    assert!(world.engine.remove_schedule(&mut tx, "hourly").await.expect("the database is there"));
+    assert!(!world.engine.remove_schedule(&mut tx, "hourly").await.expect("the database is there"));
     tx.commit().await.expect("the database is there");
+    assert!(list(&world).await.is_empty());
     worker.stop().await;
     world.close().await;
 }
@@ -328,8 +326,7 @@ async fn a_schedule_whose_start_the_database_refuses_says_so_and_keeps_nothing_e
     past_the_hour(&world, 1).await;
     let worker = world.worker(quick()).await;
     let error = async |name: &str| {
-        let mut tx = world.pool.begin().await.expect("the database is there");
-        let listed = schedule::list(&mut tx).await.expect("the database is there");
+        let listed = world.engine.schedules().await.expect("the database is there");
         listed.into_iter().find(|one| one.name == name).expect("it is put").last_error
     };
     let started = async |name| keys(&world).await.iter().any(|key| key.starts_with(name));

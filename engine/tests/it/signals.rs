@@ -82,7 +82,7 @@ async fn a_signal_in_a_transaction_that_rolls_back_never_came() {
     let id = awaiting_approval(&world, "rolled back").await;
     let before = world.see(id).await;
     let mut tx = world.pool.begin().await.expect("the database is there");
-    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "no", Signal::CancelRequested).await;
+    let answer = world.engine.signal::<Order>(&mut tx, id, "no", Signal::CancelRequested).await;
     assert_eq!(answer.expect("it is there"), Answer::Applied);
     tx.rollback().await.expect("the database is there");
     assert_eq!(world.see(id).await.seq, before.seq);
@@ -143,7 +143,7 @@ async fn a_repeated_signal_and_the_driver_that_takes_the_first_one_do_not_deadlo
         .expect("the database is there")
     })
     .await;
-    let answer = stepwise_engine::signal::<Order>(&mut tx, id, "yes", Signal::Approved).await;
+    let answer = world.engine.signal::<Order>(&mut tx, id, "yes", Signal::Approved).await;
     assert_eq!(answer.expect("nobody waits in a circle"), Answer::Duplicate);
     tx.commit().await.expect("the database is there");
     assert_eq!(world.ended(id).await.status, "completed");

@@ -57,7 +57,7 @@ async fn a_graceful_stop_finishes_what_is_in_flight_and_releases_the_rest_withou
 async fn a_start_in_a_transaction_that_outlives_its_worker_is_found_by_the_next() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let started = world
         .engine
         .start::<Five>(&mut tx, Start::new("outlives", ()))
@@ -66,7 +66,6 @@ async fn a_start_in_a_transaction_that_outlives_its_worker_is_found_by_the_next(
     worker.stop().await;
     tx.commit().await.expect("the database is there");
     let id = started.id;
-    started.hand_over();
     assert!(world.see(id).await.owner.is_some(), "it names the worker that has gone");
     let worker = world.worker(quick()).await;
     assert_eq!(world.ended(id).await.status, "completed");
@@ -86,7 +85,7 @@ async fn five_hundred_instances_end_exactly_once_while_backends_are_terminated_2
         let subjects = (0..50).map(|n| format!("{batch}-{n}")).collect::<Vec<_>>();
         loop {
             let born: Option<Vec<_>> = async {
-                let mut tx = world.pool.begin().await.ok()?;
+                let mut tx = world.engine.begin().await.ok()?;
                 let starts = subjects
                     .iter()
                     .map(|order| {
@@ -102,7 +101,6 @@ async fn five_hundred_instances_end_exactly_once_while_backends_are_terminated_2
             terminate_one(&mut admin).await;
             if let Some(started) = born {
                 ids.extend(started.iter().map(|started| started.id));
-                started.into_iter().for_each(|started| started.hand_over());
                 break;
             }
             let there: i64 = sqlx::query_scalar(
@@ -193,14 +191,13 @@ async fn without_notifications_polling_finds_work_within_about_a_second() {
     let mute = PgPoolOptions::new().connect_lazy_with(mute);
     let elsewhere = engine(mute.clone(), &world.provider);
     for n in 0..3 {
-        let mut tx = mute.begin().await.expect("the database is there");
+        let mut tx = elsewhere.begin().await.expect("the database is there");
         let started = elsewhere
             .start::<Five>(&mut tx, Start::new(format!("unheard {n}"), ()))
             .await
             .expect("it can be started");
         tx.commit().await.expect("the database is there");
         let (id, begun) = (started.id, Instant::now());
-        drop(started);
         assert_eq!(world.ended(id).await.status, "completed");
         assert!(begun.elapsed() < Duration::from_millis(1_500), "{:?}", begun.elapsed());
     }

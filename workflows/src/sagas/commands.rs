@@ -5,8 +5,7 @@
 
 use sqlx::PgConnection;
 use stepwise_engine::{
-    Answer, Engine, Saga as _, SignalError, Start, StartError, Started, inspect, signal,
-    signal_at_end,
+    Answer, Engine, Saga as _, SignalError, Start, StartError, Transaction, inspect,
 };
 use uuid::Uuid;
 
@@ -23,12 +22,12 @@ use crate::{
     shop::Shop,
 };
 
-/// A placement that has begun. Hand `saga` over after the commit.
+/// A placement that has begun.
 pub struct Placed {
     /// The order, `placing`.
     pub order: Placing,
-    /// Its saga; the operation's id is the instance's.
-    pub saga: Started,
+    /// The operation: the instance that ends it.
+    pub operation_id: Uuid,
 }
 
 /// Why an order is not being placed.
@@ -47,7 +46,7 @@ pub enum PlaceOrderError {
 pub async fn place_order(
     shop: &Shop,
     engine: &Engine,
-    tx: &mut PgConnection,
+    tx: &mut Transaction,
     command: &place::PlaceOrder,
 ) -> Result<Placed, PlaceOrderError> {
     let order = place::begin(shop, tx, command).await?;
@@ -58,16 +57,8 @@ pub async fn place_order(
         patience: Patience::from(shop.config.placement_patience),
     };
     let start = Start::new(order.order_id.to_string(), placement);
-    let saga = engine.start::<PlaceOrder>(tx, start).await?;
-    Ok(Placed { order, saga })
-}
-
-/// A cancellation: begun now, or the one that was begun before.
-pub struct Cancellation {
-    /// The operation.
-    pub operation_id: Uuid,
-    /// Its saga if it was started now. Hand it over after the commit.
-    pub saga: Option<Started>,
+    let operation_id = engine.start::<PlaceOrder>(tx, start).await?.id;
+    Ok(Placed { order, operation_id })
 }
 
 /// Why an order is not cancelled.
@@ -91,13 +82,14 @@ impl From<sqlx::Error> for CancelOrderError {
 }
 
 /// Decides under the order row's lock. A placed order is cancelled for good and its money given back; one that is still being
-/// placed is told to unwind, and this operation ends with it; one that is cancelled already gets the same answer again.
+/// placed is told to unwind, and this operation ends with it; one that is cancelled already gets the same answer again. Answers the operation: the
+/// instance that ends it.
 pub async fn cancel_order(
     shop: &Shop,
     engine: &Engine,
-    tx: &mut PgConnection,
+    tx: &mut Transaction,
     command: &cancel::CancelOrder,
-) -> Result<Cancellation, CancelOrderError> {
+) -> Result<Uuid, CancelOrderError> {
     let order = command.order_id;
     let input = match cancel::begin(shop, tx, command).await? {
         Cancelling::Refund(back) => match GiveBack::of(order, back) {
@@ -106,19 +98,19 @@ pub async fn cancel_order(
         },
         Cancelling::AlreadyCancelled => return earlier(tx, order, OrderStatus::Cancelled).await,
         Cancelling::SignalPlacement => {
-            return match tell_placement(tx, order).await? {
+            return match tell_placement(engine, tx, order).await? {
                 Some(placement) => await_placement(engine, tx, order, placement).await,
                 None => earlier(tx, order, OrderStatus::Placing).await,
             };
         }
     };
-    let saga = engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?;
-    Ok(Cancellation { operation_id: saga.id, saga: Some(saga) })
+    Ok(engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?.id)
 }
 
 /// Signals the placement, and returns its id if a saga must wait for its end. `None`: an earlier cancellation waits already, or the placement unwinds
 /// for another reason.
 async fn tell_placement(
+    engine: &Engine,
     tx: &mut PgConnection,
     order: Uuid,
 ) -> Result<Option<Uuid>, CancelOrderError> {
@@ -126,7 +118,7 @@ async fn tell_placement(
     let placement = inspect::latest_about(tx, PlaceOrder::NAME, &subject).await?;
     let Some(placement) = placement else { return Ok(None) };
     let (id, cancel) = (placement.saga_id, place_order::Signal::CancelRequested);
-    let awaited = match signal::<PlaceOrder>(tx, id, "cancel-requested", cancel).await? {
+    let awaited = match engine.signal::<PlaceOrder>(tx, id, "cancel-requested", cancel).await? {
         Answer::Applied | Answer::Kept => true,
         // It has ended, but its order is still `placing`.
         Answer::Refused => placement.is_final(),
@@ -138,15 +130,15 @@ async fn tell_placement(
 /// Starts the saga that waits for the end of the placement, however that ends.
 async fn await_placement(
     engine: &Engine,
-    tx: &mut PgConnection,
+    tx: &mut Transaction,
     order: Uuid,
     placement: Uuid,
-) -> Result<Cancellation, CancelOrderError> {
+) -> Result<Uuid, CancelOrderError> {
     let input = cancel_order::Input::PlacementUnwinds(order);
-    let saga = engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?;
+    let id = engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?.id;
     let ended = cancel_order::Signal::PlacementEnded;
-    signal_at_end::<CancelOrder>(tx, placement, saga.id, "placement-ended", &ended).await?;
-    Ok(Cancellation { operation_id: saga.id, saga: Some(saga) })
+    engine.signal_at_end::<CancelOrder>(tx, placement, id, "placement-ended", &ended).await?;
+    Ok(id)
 }
 
 /// The earlier operation that has cancelled the order, or is doing so.
@@ -154,9 +146,9 @@ async fn earlier(
     tx: &mut PgConnection,
     order: Uuid,
     status: OrderStatus,
-) -> Result<Cancellation, CancelOrderError> {
+) -> Result<Uuid, CancelOrderError> {
     match inspect::latest_about(tx, CancelOrder::NAME, &order.to_string()).await? {
-        Some(earlier) => Ok(Cancellation { operation_id: earlier.saga_id, saga: None }),
+        Some(earlier) => Ok(earlier.saga_id),
         // It is unwinding for a reason of its own.
         None => Err(CancelOrderRefusal::InvalidStatusTransition(status).into()),
     }

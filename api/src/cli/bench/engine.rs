@@ -35,10 +35,9 @@ pub(super) async fn leave_waiting(pool: &PgPool, instances: usize) -> anyhow::Re
     for first in (0..instances).step_by(STARTED_TOGETHER) {
         let count = STARTED_TOGETHER.min(instances - first);
         let subjects = (0..count).map(|_| Start::new(Uuid::now_v7().to_string(), ())).collect();
-        let mut tx = pool.begin().await?;
-        let started = engine.start_many::<Five<false>>(&mut tx, subjects).await?;
+        let mut tx = engine.begin().await?;
+        engine.start_many::<Five<false>>(&mut tx, subjects).await?;
         tx.commit().await?;
-        drop(started);
     }
     Ok(())
 }
@@ -93,10 +92,9 @@ impl Running {
                 let _permit = permit;
                 let subjects =
                     (0..count).map(|_| Start::new(Uuid::now_v7().to_string(), ())).collect();
-                let mut tx = engine.pool().begin().await?;
-                let started = engine.start_many::<Five<EFFECTS>>(&mut tx, subjects).await?;
+                let mut tx = engine.begin().await?;
+                engine.start_many::<Five<EFFECTS>>(&mut tx, subjects).await?;
                 tx.commit().await?;
-                started.into_iter().for_each(stepwise_engine::Started::hand_over);
                 anyhow::Ok(())
             });
         }
@@ -183,13 +181,12 @@ impl Running {
 
 async fn one(engine: &Engine) -> anyhow::Result<Duration> {
     let begun = Instant::now();
-    let mut tx = engine.pool().begin().await?;
+    let mut tx = engine.begin().await?;
     let started =
         engine.start::<Five<false>>(&mut tx, Start::new(Uuid::now_v7().to_string(), ())).await?;
     let id = started.id;
     let mut ended = engine.watch(id);
     tx.commit().await?;
-    started.hand_over();
     ended.changed().await?;
     let took = begun.elapsed();
     let end = inspect::summary(engine.pool(), id).await?.context("it is gone")?;

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use hdrhistogram::Histogram;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sqlx::PgPool;
-use stepwise_engine::{Engine, Start, Started, WorkerConfig, signal, work};
+use stepwise_engine::{Engine, Start, WorkerConfig, work};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -72,12 +72,10 @@ impl Varying {
     async fn start_together(&self, lives: &[Life]) -> anyhow::Result<Vec<Uuid>> {
         let starts =
             lives.iter().map(|life| Start::new(Uuid::now_v7().to_string(), life.clone())).collect();
-        let mut tx = self.engine.pool().begin().await?;
+        let mut tx = self.engine.begin().await?;
         let started = self.engine.start_many::<Varied>(&mut tx, starts).await?;
         tx.commit().await?;
-        let ids = started.iter().map(|started| started.id).collect();
-        started.into_iter().for_each(Started::hand_over);
-        Ok(ids)
+        Ok(started.iter().map(|started| started.id).collect())
     }
 
     async fn reaction(&mut self) -> anyhow::Result<(Uuid, Instant)> {
@@ -182,8 +180,8 @@ pub(super) async fn signals(ground: &Ground, rate: u32, seconds: u32) -> anyhow:
     for id in waiting {
         ticks.tick().await;
         let begun = Instant::now();
-        let mut tx = ground.pool.begin().await?;
-        signal::<Varied>(&mut tx, id, "poke", Signal::Poked).await?;
+        let mut tx = varying.engine.begin().await?;
+        varying.engine.signal::<Varied>(&mut tx, id, "poke", Signal::Poked).await?;
         tx.commit().await?;
         let (who, at) = varying.reaction().await?;
         ensure!(who == id, "another instance reacted");

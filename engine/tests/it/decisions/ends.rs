@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stepwise_engine::{Start, new_id, operate::Verb, shard_of, signal_at_end, testing::Clock};
+use stepwise_engine::{Start, new_id, operate::Verb, shard_of, testing::Clock};
 use uuid::Uuid;
 
 use crate::{
@@ -14,16 +14,16 @@ use crate::{
 
 /// A job that waits until `awaited` has ended.
 async fn waiter(world: &World, name: &str, awaited: Uuid) -> Uuid {
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut tx = world.engine.begin().await.expect("the database is there");
     let start = Start::new(format!("waiter of {name}"), Input::Wait);
     let started = world.engine.start::<Job>(&mut tx, start).await.expect("it can be started");
-    signal_at_end::<Job>(&mut tx, awaited, started.id, "ended", &Signal::Go)
+    world
+        .engine
+        .signal_at_end::<Job>(&mut tx, awaited, started.id, "ended", &Signal::Go)
         .await
         .expect("the database is there");
     tx.commit().await.expect("the database is there");
-    let id = started.id;
-    started.hand_over();
-    id
+    started.id
 }
 
 async fn waits(world: &World) -> i64 {

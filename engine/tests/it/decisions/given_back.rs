@@ -132,7 +132,7 @@ async fn a_verb_takes_the_locks_of_the_domain_before_that_of_the_instance() {
     })
     .await;
     // As the shop does: the order's row first, the instance's last.
-    let kept = stepwise_engine::signal::<Order>(&mut tx, id, "cancel", Signal::CancelRequested);
+    let kept = world.engine.signal::<Order>(&mut tx, id, "cancel", Signal::CancelRequested);
     let kept = tokio::time::timeout(Duration::from_secs(10), kept).await.expect("no circle");
     assert_eq!(kept.expect("it is there"), Answer::Kept);
     tx.commit().await.expect("the database is there");

@@ -6,7 +6,7 @@
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use stepwise_engine::{Saga as _, SignalError, WaitingOn, inbox, inspect, signal};
+use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inbox, inspect};
 use uuid::Uuid;
 
 use super::{PlaceOrder, Signal};
@@ -48,6 +48,7 @@ impl Misfit {
 /// # Errors
 /// The database's or the engine's; the gateway sends the event again.
 pub async fn receive(
+    engine: &Engine,
     tx: &mut PgConnection,
     event: &GatewayEvent,
 ) -> Result<Reception, SignalError> {
@@ -75,10 +76,11 @@ pub async fn receive(
     if status != "placing" || !decides {
         return Ok(Reception::Nothing);
     }
-    tell(tx, event, order).await
+    tell(engine, tx, event, order).await
 }
 
 async fn tell(
+    engine: &Engine,
     tx: &mut PgConnection,
     event: &GatewayEvent,
     order: Uuid,
@@ -92,7 +94,7 @@ async fn tell(
     if !inbox::first_time(tx, "gateway", &event.id).await? {
         return Ok(Reception::Nothing);
     }
-    signal::<PlaceOrder>(tx, placement.saga_id, &event.id, Signal::GatewayReported).await?;
+    engine.signal::<PlaceOrder>(tx, placement.saga_id, &event.id, Signal::GatewayReported).await?;
     Ok(Reception::Signalled)
 }
 

@@ -1,7 +1,6 @@
 //! How the saga starts: with the registration of a customer, in one transaction.
 
-use sqlx::PgConnection;
-use stepwise_engine::{Engine, Start, StartError, Started};
+use stepwise_engine::{Engine, Start, StartError, Transaction};
 
 use super::VerifyEmail;
 use crate::{
@@ -27,11 +26,11 @@ pub enum RegisterError {
 pub async fn register(
     shop: &Shop,
     engine: &Engine,
-    tx: &mut PgConnection,
+    tx: &mut Transaction,
     prepared: Prepared,
-) -> Result<(CustomerView, Started), RegisterError> {
+) -> Result<CustomerView, RegisterError> {
     let customer = register_customer(shop, tx, prepared).await?.customer;
     let id = customer.customer_id;
-    let saga = engine.start::<VerifyEmail>(tx, Start::new(id.to_string(), id)).await?;
-    Ok((customer, saga))
+    engine.start::<VerifyEmail>(tx, Start::new(id.to_string(), id)).await?;
+    Ok(customer)
 }

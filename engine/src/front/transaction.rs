@@ -1,0 +1,179 @@
+//! The transaction in which instances are started: its commit hands them to the worker of this process.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
+
+use sqlx::{PgConnection, Postgres};
+
+use crate::worker::{
+    engine::Engine,
+    held::{Held, Position},
+    shift::Shift,
+};
+
+/// A transaction in which instances may be started. It derefs to the connection, for everything else that is done in it.
+///
+/// [`Engine::begin`] begins one, and [`From`] makes one of a transaction that was begun on another pool. [`Transaction::commit`] hands what was started
+/// in it to the worker of this process, if there is one. Nothing is handed over when it is rolled back or dropped. A caller whose transaction is
+/// committed by somebody else wraps its connection with [`Transaction::over`] for a while.
+///
+/// ```
+/// # use stepwise_engine::*;
+/// # async fn f<S: Saga>(engine: &Engine, start: Start<S::Input>) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut tx = engine.begin().await?;
+/// sqlx::query("insert into invoice default values").execute(&mut *tx).await?;
+/// let started = engine.start::<S>(&mut tx, start).await?;
+/// tx.commit().await?; // both, or neither; the instance is driven now
+/// # let _ = started.id; Ok(()) }
+/// ```
+///
+/// Roll back to a savepoint with the nested transactions of `sqlx` and [`Transaction::over`], not with SQL text: the commit does not see text.
+pub struct Transaction<C = Begun> {
+    connection: C,
+    pub(super) started: HandOver,
+}
+
+/// A transaction that its [`Transaction`] ends.
+pub struct Begun(sqlx::Transaction<'static, Postgres>);
+
+/// The instances that were started in a transaction that its caller commits.
+///
+/// If it is dropped, or the process runs no worker, other workers or the sweep of this one find the instances within about 4 seconds.
+#[derive(Default)]
+#[must_use = "call `after_commit` once the transaction is committed"]
+pub struct HandOver {
+    held: Vec<(Arc<Shift>, Held)>,
+    /// The worker that may admit those that wait in a queue.
+    queues: Option<Arc<Shift>>,
+}
+
+/// It fails where a statement of the transaction had failed before: Postgres answers `commit` then without an error, although it rolls back. The empty
+/// transaction that it begins in the same round trip is the one that `sqlx` ends.
+const COMMIT: &str = "-- name: commit\nselect; commit and chain";
+
+impl Engine {
+    /// Begins a transaction on the engine's pool. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
+        self.pool().begin().await.map(Transaction::from)
+    }
+}
+
+impl From<sqlx::Transaction<'static, Postgres>> for Transaction {
+    fn from(begun: sqlx::Transaction<'static, Postgres>) -> Self {
+        Self { connection: Begun(begun), started: HandOver::default() }
+    }
+}
+
+impl Transaction {
+    /// Commits, then has the worker of this process, if there is one, drive at once what was started. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's; also where a statement had failed after a start and the failure was passed over, so that nothing can be
+    /// committed. Nothing is handed over then. If it is not known whether the commit was done (the connection was lost), a worker finds what was
+    /// started within about 4 seconds.
+    pub async fn commit(self) -> Result<(), sqlx::Error> {
+        let Self { connection: Begun(mut tx), started } = self;
+        if started.held.is_empty() {
+            tx.commit().await?;
+        } else {
+            sqlx::raw_sql(COMMIT).execute(&mut *tx).await?;
+            // Its failure would be that of an empty transaction.
+            tokio::spawn(async move { tx.commit().await });
+        }
+        started.drive();
+        Ok(())
+    }
+
+    /// Rolls back; nothing remains of what was started. Round trips: 1.
+    ///
+    /// # Errors
+    /// The database's; the transaction is rolled back all the same.
+    pub async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.connection.0.rollback().await
+    }
+}
+
+impl<'c> Transaction<&'c mut PgConnection> {
+    /// Over the connection of a caller that has begun a transaction and commits it itself.
+    ///
+    /// ```
+    /// # use stepwise_engine::*;
+    /// # async fn f<S: Saga>(engine: &Engine, pool: &sqlx::PgPool, start: Start<S::Input>) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut tx = pool.begin().await?;
+    /// let mut joined = Transaction::over(&mut tx);
+    /// engine.start::<S>(&mut joined, start).await?;
+    /// let started = joined.hand_over_later();
+    /// tx.commit().await?;
+    /// started.after_commit();
+    /// # Ok(()) }
+    /// ```
+    pub fn over(connection: &'c mut PgConnection) -> Self {
+        Self { connection, started: HandOver::default() }
+    }
+
+    /// The instances that were started in it, for after the caller's commit.
+    pub fn hand_over_later(self) -> HandOver {
+        self.started
+    }
+}
+
+impl HandOver {
+    /// Has the worker of this process, if there is one, drive at once what was started. Each instance is read first, so that one whose transaction was
+    /// rolled back calls nothing outside.
+    pub fn after_commit(mut self) {
+        for (_, held) in &mut self.held {
+            held.position = Position::Unread(held.id);
+        }
+        self.drive();
+    }
+
+    pub(super) fn hold(&mut self, shift: &Arc<Shift>, held: Held) {
+        self.held.push((shift.clone(), held));
+    }
+
+    pub(super) fn queue(&mut self, shift: &Arc<Shift>) {
+        self.queues = Some(shift.clone());
+    }
+
+    fn drive(self) {
+        for (shift, held) in self.held {
+            shift.hand(held);
+        }
+        if let Some(shift) = self.queues {
+            shift.round.notify_one();
+        }
+    }
+}
+
+impl Deref for Begun {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Begun {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
+    }
+}
+
+impl<C: Deref<Target = PgConnection>> Deref for Transaction<C> {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.connection
+    }
+}
+
+impl<C: DerefMut<Target = PgConnection>> DerefMut for Transaction<C> {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+}
