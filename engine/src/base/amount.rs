@@ -37,7 +37,7 @@ pub struct Currency([u8; 3]);
 /// Why something is no amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAmount {
-    /// What moves is counted without a sign; the kind of an effect says in which direction.
+    /// An amount that moves is counted without a sign; the kind of an effect says in which direction.
     #[error("an amount is not negative")]
     Negative,
     /// Not three capital letters.

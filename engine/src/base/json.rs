@@ -117,7 +117,7 @@ pub(crate) fn check_text(what: &'static str, text: &str) -> Result<(), Unstorabl
     if text.contains('\0') { Err(Unstorable::Nul(what)) } else { Ok(()) }
 }
 
-/// What a person gives is stored as it is, or not at all.
+/// A text that a person gives is stored as it is, or not at all.
 ///
 /// # Errors
 /// [`Unstorable`].

@@ -43,9 +43,9 @@ pub struct Summary {
     pub version: i16,
     /// What it is about.
     pub subject: String,
-    /// Where it stands.
+    /// Its status.
     pub status: Status,
-    /// What it waits on; none when final.
+    /// The reason why it waits; none when it has ended.
     pub waiting_on: Option<WaitingOn>,
     /// The step, timer or signal it waits for.
     pub pending: Value,
@@ -102,7 +102,7 @@ pub struct Details {
 pub struct Entry {
     /// Raised by each commit.
     pub seq: i32,
-    /// What the row is about.
+    /// The subject of the row.
     pub kind: JournalKind,
     /// What happened.
     pub event: Option<Value>,
@@ -135,7 +135,7 @@ pub struct EffectEntry {
     pub amount: Option<Amount>,
     /// The provider's reference of its taking back, or what a person gave as evidence.
     pub undo_reference: Option<String>,
-    /// What is known of it.
+    /// The state of the effect as far as it is known.
     pub status: EffectStatus,
     /// When it was intended.
     pub at: DateTime<Utc>,

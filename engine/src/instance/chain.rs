@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// So many errors that do not pass by themselves are needed, however long a chain has been failing, to get its instance stuck.
+/// The number of errors that do not pass by themselves after which a chain gets its instance stuck, however long it has been failing.
 const LASTING: i16 = 5;
 
 impl<S: Saga> Instance<S> {

@@ -36,7 +36,7 @@ impl Instruction {
     /// Can it be followed at all, whatever the instance?
     ///
     /// # Errors
-    /// Who wants it or why is missing, or something of it cannot be stored.
+    /// The person or the reason is missing, or a part of it cannot be stored.
     pub(crate) fn check(&self) -> Result<(), Refusal> {
         if self.by.trim().is_empty() || self.reason.trim().is_empty() {
             return Err(Refusal::NoReason);

@@ -19,7 +19,7 @@ macro_rules! columns {
                 past_pivot: bool = "past_pivot",
                 /// Failed attempts at the pending step.
                 attempt: i16 = "attempt",
-                /// So many times the provider answered that the pending step was not done.
+                /// The number of times that the provider answered that the pending step was not done.
                 answers: i16 = "unknowns",
                 /// The pending call may have been done: the provider is asked first.
                 unsettled: bool = "unsettled",
@@ -28,7 +28,7 @@ macro_rules! columns {
                 last_error: Option<String> = "last_error",
             }
             only read {
-                /// Whose child it is.
+                /// The instance whose child it is.
                 parent: Option<Uuid> = "i.parent_id",
                 /// The parent may still take it back.
                 held: bool = "i.held",

@@ -13,11 +13,11 @@ pub struct Child(pub(crate) Box<dyn FnOnce(Parent) -> Result<Birth, Forbidden> +
 /// How the children that a transition started have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Joined {
-    /// So many reached their end. Their undos are kept until the parent passes its pivot or completes.
+    /// The number that reached their end. Their undos are kept until the parent passes its pivot or completes.
     pub completed: u32,
-    /// So many took everything back.
+    /// The number that took everything back.
     pub unwound: u32,
-    /// So many were given up by a person.
+    /// The number that were given up by a person.
     pub abandoned: u32,
 }
 

@@ -23,10 +23,10 @@ pub enum PauseError {
     /// This engine has no saga of that name.
     #[error("{0} is not registered with this engine")]
     Unknown(String),
-    /// Who wants it, or why, is too long.
+    /// The name of the person, or the reason, is too long.
     #[error(transparent)]
     OverLimit(#[from] Limit),
-    /// Who wants it, or why, holds NUL.
+    /// The name of the person, or the reason, holds NUL.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
     /// The database failed.

@@ -1,4 +1,4 @@
-//! What people and callers give is stored as they gave it, or refused at the call: their transaction stays of use.
+//! A value that a person or a caller gives is stored as it was given, or refused at the call: their transaction stays of use.
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ pub struct LockedOrder {
     pub customer_id: Uuid,
     /// The cart it is made of.
     pub cart_id: Uuid,
-    /// Where it stands.
+    /// Its status.
     #[sqlx(try_from = "String")]
     pub status: OrderStatus,
     /// The sum of the quantities.

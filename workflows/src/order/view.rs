@@ -44,7 +44,7 @@ pub struct OrderView {
     pub order_number: String,
     /// The customer.
     pub customer_id: Uuid,
-    /// Where it stands.
+    /// Its status.
     pub status: String,
     /// Its lines.
     pub line_items: Vec<LineItem>,
@@ -82,7 +82,7 @@ pub struct OrderView {
 pub struct PaymentSummary {
     /// The payment.
     pub id: Uuid,
-    /// Where it stands.
+    /// Its status.
     pub status: String,
     /// The amount.
     pub amount: Money,

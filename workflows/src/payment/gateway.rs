@@ -269,7 +269,7 @@ pub struct Authorization {
     pub order_id: Option<Uuid>,
     /// The amount that was asked for.
     pub amount: Money,
-    /// Where it stands.
+    /// Its status.
     pub status: AuthorizationStatus,
 }
 
