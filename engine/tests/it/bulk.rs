@@ -11,7 +11,6 @@ use stepwise_engine::{
     inspect::Filter,
     operate::{Outlook, Refusal, Verb},
 };
-use tracing::{Event as Told, Metadata, Subscriber, span};
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +18,7 @@ use crate::{
     order::{Input, Order},
     plain::{Five, Signal},
     provider::Behaviour,
+    statements::Statements,
     world::{World, ann, eventually, quick},
 };
 
@@ -373,31 +373,6 @@ async fn a_bulk_that_ended_long_ago_is_removed_with_its_items() {
         3
     );
     world.close().await;
-}
-
-/// Counts the statements that the driver sends from this thread.
-struct Statements(Arc<AtomicUsize>);
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, _: &Told<'_>) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ mod retain;
 mod schedules;
 mod signals;
 mod starting;
+mod statements;
 mod stops;
 mod tables;
 mod tasks;

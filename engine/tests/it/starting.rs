@@ -7,7 +7,7 @@ use std::sync::{
 
 use sqlx::PgConnection;
 use stepwise_engine::{HandOver, Saga, Start, StartError, Started, Status, Transaction};
-use tracing::{Event, Metadata, Subscriber, instrument::WithSubscriber as _, span};
+use tracing::instrument::WithSubscriber as _;
 use uuid::Uuid;
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     order::{Input, Order},
     plain::Five,
     provider::Behaviour,
+    statements::Statements,
     tasks::{Leaf, Root, Todo},
     world::{World, eventually, quick},
 };
@@ -247,31 +248,6 @@ async fn of_two_who_start_the_same_at_the_same_time_the_second_waits_and_may_go_
         assert_eq!(second.is_ok(), !commits, "{second:?}");
     }
     world.close().await;
-}
-
-/// Counts the statements of whatever it is told about.
-struct Statements(Arc<AtomicUsize>);
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Relaxed);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 #[tokio::test]
