@@ -1,13 +1,12 @@
 //! The contract: a saga is a pure function of (state, event).
 //!
-//! Nothing here does I/O. A [`Saga`] says what to do next; its table of steps ([`crate::steps!`]) says which method does each step and which
-//! one takes it back. Its whole position is one JSON value (state, pending step, open undos), so a deploy can only change data, never lose
-//! a place in code.
-//! State, events and steps carry ids and amounts, never personal data.
+//! Nothing here does I/O. A [`Saga`] says what to do next, one step at a time. Its table of steps ([`crate::steps!`]) says which method does each step
+//! and which one takes it back. The whole position of an instance is data (state, pending step, open undos), so a deploy can change data but never
+//! lose a place in code. State, events and steps carry ids and amounts, never personal data.
 //!
 //! This folder is what an author of a saga sees: the trait here, what a transition decides ([`next`](crate::Next)), the table of steps
 //! ([`table`](crate::StepTable), [`steps`](crate::Outcome)), signals ([`signals`](crate::Signals)), starting ([`start`](crate::Start)) and children
-//! ([`child`](crate::Child)). It uses the engine's plain data and nothing else; every other folder may use it.
+//! ([`child`](crate::Child)). It uses the engine's plain data and nothing else.
 
 pub(crate) mod called_off;
 pub(crate) mod child;
@@ -42,41 +41,41 @@ use crate::saga::{
 pub trait Saga: Sized + Send + Sync + 'static {
     /// Its name in SQL, logs, API and docs; fixed for life.
     const NAME: &'static str;
-    /// Raised when the meaning of stored data changes.
+    /// The version of its stored data. Raise it when the meaning of stored data changes, and write [`Saga::upcast`].
     const VERSION: u16 = 1;
-    /// What an instance is started with.
+    /// The input of a start.
     type Input: Payload;
-    /// What an instance remembers.
+    /// The memory of an instance. Name its variants after what the instance waits for.
     type State: Payload;
-    /// What can happen to it: outcomes, timers, signals.
+    /// Everything that can happen to it: outcomes, timers, signals.
     type Event: Payload;
-    /// What can be sent to it. Make it with [`crate::signals!`]; [`Never`] for a saga that takes no signals.
+    /// The events that a caller may send. Make them with [`crate::signals!`]; [`Never`] is for a saga that takes no signals.
     type Signal: Signals<Self::Event>;
-    /// What it does. Make it with [`crate::steps!`].
+    /// The steps that it can ask for. Make them with [`crate::steps!`].
     type Step: StepTable<Event = Self::Event, Reason = Self::Reason>;
-    /// Why it unwinds; every undo receives it. A `String` needs nothing more.
+    /// The reason why it unwinds; every undo receives it. A `String` will do.
     type Reason: Payload + From<CalledOff<Self::Step>>;
 
-    /// So much business time after it got stuck, operators are told once more ([`crate::store::notice`]).
+    /// Operators get a second notice when an instance has been stuck for so long, in business time ([`crate::notice`]).
     const ESCALATE_AFTER: Duration = Duration::from_secs(3_600);
 
-    /// The first transition.
+    /// Decides the first transition.
     fn start(input: Self::Input) -> Next<Self>;
 
-    /// Every other transition. An event that this state does not expect is a bug (the instance gets `stuck`) unless it
-    /// came as a signal, which is then kept or refused ([`Signals::early`]).
+    /// Decides every other transition. An event that this state does not expect is a bug, and the instance gets `stuck`. If the event came as a
+    /// signal, the signal is kept or refused instead ([`Signals::early`]).
     ///
     /// # Errors
     /// [`Unexpected`] when the state has no transition for the event.
     fn on(state: Self::State, event: Self::Event) -> Result<Next<Self>, Unexpected>;
 
-    /// What happened when all children of a transition have ended ([`To::children`]). A saga that has children says it.
+    /// Turns the end of the last child ([`To::children`]) into an event. A saga with children must write it: the instance gets `stuck` without an event.
     fn joined(_ends: &Joined) -> Option<Self::Event> {
         None
     }
 
-    /// Brings stored data of version `from` to the shape of version `from + 1`; the engine goes on from there until it is of this one.
-    /// Default: there is no way, and an instance of an earlier version gets `stuck`. `docs/changing-code.md` tells what needs one.
+    /// Converts stored data of version `from` to the shape of version `from + 1`. The engine repeats this until the data has the present version.
+    /// Default: nothing can be converted, and an instance of an earlier version gets `stuck`. `docs/changing-code.md` tells which changes need it.
     ///
     /// # Errors
     /// [`UpcastError`], which becomes the reason of a stuck instance.
@@ -84,19 +83,19 @@ pub trait Saga: Sized + Send + Sync + 'static {
         Err(UpcastError::Missing { from, part })
     }
 
-    /// Do the other undos wait when the undo of this step cannot be done? Default: they wait for an operator, because what comes before may
-    /// depend on it.
+    /// Says whether the other open undos wait when the undo of this step cannot be done. Default: they wait for an operator, because earlier
+    /// steps may depend on this one.
     fn on_failed_undo(_done: &Done<Self::Step>) -> Rest {
         Rest::Waits
     }
 
-    /// The event that stands for a step which an operator skips. Default: the step must not be skipped.
+    /// The event that takes the place of a step's outcome when an operator skips the step. Default: the step cannot be skipped.
     fn skipped(_step: &Self::Step) -> Option<Self::Event> {
         None
     }
 }
 
-/// What states, events, steps and reasons must be: plain data that can be written down and read again.
+/// Plain data that can be stored and read again, as inputs, states, events, steps and reasons must be.
 pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Payload for T {}

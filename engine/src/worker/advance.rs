@@ -1,8 +1,8 @@
-//! The one loop body: what a worker does with an instance that it holds.
+//! The one loop body: how a worker drives an instance that it owns.
 //!
-//! Do the one thing it waits for, apply the fact, commit behind the fence; again, until it parks, ends or belongs to somebody else. A
-//! commit that misses (a signal came, another epoch, a lost connection) is never repeated blindly: the row is read again and the
-//! fact applied to what it says now.
+//! The worker does the one thing that the instance waits for, applies the fact, and commits behind the fence. It does so again until the instance
+//! parks, ends or belongs to another worker. A commit that misses (a signal came, the row was locked, the connection was lost) is never repeated
+//! blindly: the row is read again, and the fact is applied to the row as it is now. [`Committed`] says how a commit can turn out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,8 +29,8 @@ use crate::{
 
 /// Drives one instance as far as it can go.
 ///
-/// A step costs 1 shared round trip and 1 shared commit ([`crate::worker::lane`]); a chain of tx steps a transaction of its own:
-/// begin, the steps' statements, 1 for all bookkeeping, commit.
+/// A call costs 1 round trip and 1 commit, both shared with other instances ([`crate::worker::lane`]). A chain of tx steps costs a transaction of its
+/// own: begin, the steps' statements, 1 for all bookkeeping (2 with kept signals), commit.
 pub(crate) async fn drive<S: Saga, P: Performer<S>>(
     shift: Arc<Shift>,
     steps: Arc<P>,
@@ -42,7 +42,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
     loop {
         let task = instance.task();
         let committed = match task {
-            // Kept before anybody could offer them, as by a process that did not know the saga's version.
+            // Takes kept signals that nobody has offered yet, as those kept by a process that could not read the row.
             _ if instance.offer_early() => in_transaction(&shift, &*steps, instance, None).await,
             Task::Park => return give_back_idle(&shift, instance).await,
             _ if shift.is_stopping()
@@ -55,7 +55,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
             Task::Run | Task::UndoRun => in_transaction(&shift, &*steps, instance, None).await,
             task => match act(&shift, &*steps, &instance, task).await {
                 Ok(fact) => settle(&shift, &*steps, instance, &fact).await,
-                // The database is away: the lease or the sweep brings it back.
+                // The instance stays owned. The sweep of this worker, or of another one once the lease has run out, continues it.
                 Err(error) => {
                     return tracing::warn!(saga_id = %instance.id, %error, "the database is away; the sweep continues the instance");
                 }
@@ -76,7 +76,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
     }
 }
 
-/// Does what it waits for, outside any transaction of its own.
+/// Does what the instance waits for, outside any transaction of the instance's commits.
 async fn act<S: Saga, P: Performer<S>>(
     shift: &Shift,
     steps: &P,
@@ -114,7 +114,8 @@ async fn act<S: Saga, P: Performer<S>>(
     Ok(Fact { no, started_at, what, failing: Duration::ZERO })
 }
 
-/// Applies the fact and commits, on ever newer versions of the row, until it is durable or moot.
+/// Applies the fact and commits it. If the commit misses, the same fact is applied to the row as it is then, until the fact is durable or the
+/// instance does not wait for it any more.
 async fn settle<S: Saga, P: Performer<S>>(
     shift: &Shift,
     steps: &P,

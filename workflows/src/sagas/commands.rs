@@ -26,7 +26,7 @@ use crate::{
 pub struct Placed {
     /// The order, `placing`.
     pub order: Placing,
-    /// The operation: the instance that ends it.
+    /// The operation: the instance of [`PlaceOrder`] that goes on with the order.
     pub operation_id: Uuid,
 }
 
@@ -81,9 +81,9 @@ impl From<sqlx::Error> for CancelOrderError {
     }
 }
 
-/// Decides under the order row's lock. A placed order is cancelled for good and its money given back; one that is still being
-/// placed is told to unwind, and this operation ends with it; one that is cancelled already gets the same answer again. Answers the operation: the
-/// instance that ends it.
+/// Decides under the lock of the order's row. A placed order is cancelled at once, and a saga gives its money back. The placement of an order that is
+/// still being placed is told to unwind, and a saga waits for its end. An order that is cancelled already gets the same answer again. Returns the
+/// operation: the instance of that saga.
 pub async fn cancel_order(
     shop: &Shop,
     engine: &Engine,
@@ -120,7 +120,7 @@ async fn tell_placement(
     let (id, cancel) = (placement.saga_id, place_order::Signal::CancelRequested);
     let awaited = match engine.signal::<PlaceOrder>(tx, id, "cancel-requested", cancel).await? {
         Answer::Applied | Answer::Kept => true,
-        // It has ended, but its order is still `placing`.
+        // The placement has ended, but its order is still `placing`.
         Answer::Refused => placement.is_final(),
         Answer::Duplicate => false,
     };
@@ -149,7 +149,7 @@ async fn earlier(
 ) -> Result<Uuid, CancelOrderError> {
     match inspect::latest_about(tx, CancelOrder::NAME, &order.to_string()).await? {
         Some(earlier) => Ok(earlier.saga_id),
-        // It is unwinding for a reason of its own.
+        // The placement unwinds for a reason of its own.
         None => Err(CancelOrderRefusal::InvalidStatusTransition(status).into()),
     }
 }

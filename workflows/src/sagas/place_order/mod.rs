@@ -2,7 +2,8 @@
 //!
 //! The command reserves the stock in its own transaction, which also starts the saga ([`super::commands::place_order`]). Then:
 //! 1. `Create` opens an authorization at the gateway. It moves no money. The next commit stores its reference.
-//! 2. `Confirm` reserves the money under that reference. For PayPal and 3-D Secure the customer must approve first, and `Ask` finds out.
+//! 2. `Confirm` reserves the money under that reference. For PayPal and 3-D Secure the customer must approve first; `Ask` finds out
+//!    whether they have.
 //! 3. `PlaceOrder` makes the order `pending`. It is the pivot. It runs under the lock of the order's row, where a cancellation is decided too, so
 //!    exactly one of them wins.
 //!
@@ -56,16 +57,16 @@ steps! {
             order: Uuid,
             /// The gateway's reference of the authorization.
             reference: Reference,
-            /// Our key.
+            /// The key under which `Confirm` reserved the money.
             key: String,
         } => tx(place).pivot(),
     }
-    /// The step that the command has done in the transaction that starts the saga.
+    /// The step that the command has done in the transaction that starts the saga, and two undos that rows of version 1 still hold.
     #[derive(PartialEq, Eq)]
     pub enum CallerStep done by the caller {
         /// The cart's stock is reserved and the order written.
         ReserveStock(order: Uuid) => undo_tx(release_stock),
-        /// The undo of Create as version 1 recorded it. It can go when the gate finds no instance of version 1 any more.
+        /// The undo of Create as version 1 recorded it. It can go when [`stepwise_engine::Gate`] finds no instance of version 1 any more.
         Cancel(order: Uuid) => undo_call(cancel_of_version_1),
         /// The undo of Confirm as version 1 recorded it. It can go with that of Create.
         Void(order: Uuid, reference: Reference) => undo_call(void_of_version_1),
@@ -73,16 +74,16 @@ steps! {
 }
 
 signals! {
-    /// The signals.
+    /// The signals, and what happens to one that comes before the saga waits for it.
     pub enum Signal as Event {
-        /// The gateway says (webhook) that the authorization has changed. Kept, since it may come before the answer that makes the saga wait for it.
+        /// The gateway says (webhook) that the authorization has changed. It may come before the answer that makes the saga wait for it.
         GatewayReported => keep,
-        /// The customer cancels.
+        /// The customer cancels. Every state before the end takes it, also while a call is in flight.
         CancelRequested => refuse,
     }
 }
 
-/// The definition.
+/// The saga that places an order.
 pub struct PlaceOrder;
 
 impl Saga for PlaceOrder {
@@ -142,7 +143,7 @@ impl Saga for PlaceOrder {
         })
     }
 
-    /// The data of version 1 has not changed its form, except for its undos.
+    /// Version 1 named an undo, `ReleaseStock`, and not the step that it takes back. Its other data can be read as it is.
     fn upcast(_: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
         Ok(match (part, json.get("ReleaseStock")) {
             (Part::CallerStep, Some(order)) => json!({ "ReserveStock": order }),

@@ -28,7 +28,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// With the shop's gateway; `pool` is only read.
+    /// Calls the gateway of this shop. `pool` serves reads outside any transaction.
     #[must_use]
     pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
         Self { shop, pool }
