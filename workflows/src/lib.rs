@@ -9,7 +9,7 @@
 //! that start them or send them a signal. No aggregate knows a saga.
 //!
 //! All row locks are taken in one order, everywhere:
-//! customer < cart < order < payment < inventory (by product, then variant) < saga instance.
+//! idempotency key < customer < cart < order < payment < product < inventory (by product, then variant) < saga instance.
 //! A customer's row is locked `for share` by each of that customer's commands, and `for update`
 //! only by erasure, which freezes the account first.
 //!

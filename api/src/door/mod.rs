@@ -27,6 +27,7 @@ use secrecy::SecretString;
 use sqlx::PgPool;
 use stepwise_engine::{Engine, Retry, Transaction};
 use stepwise_workflows::Shop;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -46,6 +47,9 @@ const RACES: Retry = Retry { base: Duration::from_millis(10), cap: Duration::fro
 
 /// How often a command that lost a race is run again.
 const MOST_RACES: i16 = 3;
+
+/// How many log-ins use the database at the same moment.
+const LOG_INS: usize = 2;
 
 /// The state that all handlers share.
 pub struct Door {
@@ -69,6 +73,7 @@ pub struct Door {
     pub limits: Limits,
     /// Cursor signing.
     pub cursors: Cursors,
+    log_ins: Semaphore,
 }
 
 /// The settings of the front door.
@@ -143,7 +148,14 @@ impl Door {
             webhook_secrets: settings.webhook_secrets,
             limits: Limits::new(settings.rates, secret.clone()),
             cursors: Cursors::new(secret),
+            log_ins: Semaphore::new(LOG_INS),
         })
+    }
+
+    /// Waits until a log-in may use the database: two at a time, so that sixty which come at the same moment neither take the connections of
+    /// customers who order, nor make the pool open new ones, which are slow at first. Not to be held while a password is compared.
+    pub async fn turn_to_log_in(&self) -> SemaphorePermit<'_> {
+        self.log_ins.acquire().await.expect("it is never closed")
     }
 
     /// Begins a transaction. 503 if no connection is free in time.

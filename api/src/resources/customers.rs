@@ -161,6 +161,7 @@ impl Customers {
         let LogIn { email, password, guest_cart_id } = &body.value;
         let (door, shop) = (&by.door, &by.door.shop);
         door.limits.attempt("log in", by.address)?;
+        let turn = door.turn_to_log_in().await;
         let earlier = by.token_hash;
         let account =
             session::look_up(&door.db, email, earlier.as_ref().map(|hash| &hash[..])).await?;
@@ -171,7 +172,8 @@ impl Customers {
         {
             return Err(too_many(wait));
         }
-        // Compare the password without holding a connection.
+        // Compare the password without holding a connection or a turn.
+        drop(turn);
         let proven = match account.check(shop, password).await {
             Ok(proven) => proven,
             Err(refusal) => {
@@ -183,6 +185,7 @@ impl Customers {
                 return Err(not_logged_in(refusal));
             }
         };
+        let _turn = door.turn_to_log_in().await;
         let mut tx = door.begin().await?;
         let opened = session::open(shop, &mut tx, proven).await;
         let LoggedIn { customer_id, token, expires_at } = opened.map_err(not_logged_in)?;
