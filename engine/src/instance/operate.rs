@@ -15,7 +15,9 @@ use crate::{
         task::{Fact, Task, What},
         unwind::{How, OpenUndo, Taken},
         upcast,
-        verb::{Decided, GiveBack, Instruction, Outlook, Outside, Refusal, Subject, Verb},
+        verb::{
+            Decided, GiveBack, Instruction, Outlook, Outside, Refusal, Subject, Verb, WrongStatus,
+        },
     },
     record::{
         notice::Kind,
@@ -74,22 +76,22 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
 impl<S: Saga> Instance<S> {
     /// Is the verb allowed for an instance in this status?
     fn may(&self, verb: &Verb, owned: bool) -> Result<(), Refusal> {
-        let is = |what: &str| Err(Refusal::WrongStatus(what.to_owned()));
+        let is = |status: WrongStatus| Err(Refusal::WrongStatus(status));
         if self.status.is_final() {
-            return is(self.status.as_str());
+            return is(self.status.into());
         }
         match verb {
             Verb::Cancel => Ok(()),
-            Verb::Pause if self.status.needs_operator() => is(self.status.as_str()),
-            Verb::Pause if self.progress.ended => is("at its end, waiting for its parent"),
+            Verb::Pause if self.status.needs_operator() => is(self.status.into()),
+            Verb::Pause if self.progress.ended => is(WrongStatus::AtItsEnd),
             Verb::Pause => Ok(()),
             Verb::Resume if self.status == Status::Paused => Ok(()),
             Verb::HandOver { .. } if self.status.needs_operator() => Ok(()),
-            Verb::Resume | Verb::HandOver { .. } => is(self.status.as_str()),
-            _ if self.status == Status::Paused => is("paused"),
+            Verb::Resume | Verb::HandOver { .. } => is(self.status.into()),
+            _ if self.status == Status::Paused => is(WrongStatus::Paused),
             _ if self.status == Status::Stuck => Ok(()),
             // A running instance may be between two attempts.
-            _ if owned => is("being driven"),
+            _ if owned => is(WrongStatus::BeingDriven),
             _ if self.progress.attempt > 0 || self.progress.unsettled => Ok(()),
             _ => Err(Refusal::NothingFailed),
         }
@@ -131,7 +133,7 @@ impl<S: Saga> Instance<S> {
             Verb::Resume => self.go_on(),
             Verb::Cancel => {
                 if self.reason.is_some() {
-                    return Err(Refusal::WrongStatus("unwinding".to_owned()));
+                    return Err(Refusal::WrongStatus(WrongStatus::Unwinding));
                 }
                 let why = CalledOff::Cancelled(order.reason.clone());
                 if self.call_off(why, owned) == CallOff::PastPivot {
@@ -260,7 +262,7 @@ impl<S: Saga> Instance<S> {
         match &self.pending {
             // No other step can replace it while the instance unwinds; its outcome can only be recorded.
             Pending::Run { .. } | Pending::Call { .. } if self.reason.is_some() => {
-                Err(Refusal::WrongStatus("unwinding".to_owned()))
+                Err(Refusal::WrongStatus(WrongStatus::Unwinding))
             }
             Pending::Run { .. } => Ok(()),
             Pending::Call { step, .. } if self.progress.unsettled && leaves_a_trace(step) => {

@@ -9,6 +9,7 @@ use crate::{
         json,
         limits::{self, Refused},
         status::Status,
+        words::words,
     },
     record::row::Row,
 };
@@ -130,7 +131,7 @@ pub enum Refusal {
     NoReason,
     /// The verb is not allowed for an instance in this status.
     #[error("it is {0}")]
-    WrongStatus(String),
+    WrongStatus(WrongStatus),
     /// The instance is past its pivot, and only goes forward.
     #[error("it is past its pivot: nothing is taken back any more")]
     PastPivot,
@@ -164,6 +165,47 @@ pub enum Refusal {
         /// Its seq now.
         seq: i32,
     },
+}
+
+words! {
+    /// The status in which a verb is not allowed, finer than [`Status`].
+    pub enum WrongStatus {
+        /// It goes forward.
+        Running = "running",
+        /// It is being taken back.
+        Unwinding = "unwinding",
+        /// An operator has paused it.
+        Paused = "paused",
+        /// It needs a person.
+        Stuck = "stuck",
+        /// It has reached its end.
+        Completed = "completed",
+        /// Everything was taken back.
+        Unwound = "unwound",
+        /// A person has given it up.
+        Abandoned = "abandoned",
+        /// A worker is driving it.
+        BeingDriven = "being driven",
+        /// It has done its work, and its parent may still take it back.
+        AtItsEnd = "at its end, waiting for its parent",
+        ..
+        /// A status of a newer build. It is only read.
+        Other
+    }
+}
+
+impl From<Status> for WrongStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Running => Self::Running,
+            Status::Unwinding => Self::Unwinding,
+            Status::Paused => Self::Paused,
+            Status::Stuck => Self::Stuck,
+            Status::Completed => Self::Completed,
+            Status::Unwound => Self::Unwound,
+            Status::Abandoned => Self::Abandoned,
+        }
+    }
 }
 
 /// The instance after a verb, and what comes next.
@@ -204,4 +246,25 @@ pub(crate) struct GiveBack {
     pub(crate) undos: Vec<String>,
     /// Why the instance unwinds or ends.
     pub(crate) reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_status_is_shown_and_stored_as_the_word_of_the_status() {
+        for word in ["running", "unwinding", "paused", "stuck", "completed", "unwound", "abandoned"]
+        {
+            let status: Status = word.parse().expect("it is a status");
+            assert_eq!(WrongStatus::from(status).as_str(), word);
+        }
+        let refusal = Refusal::WrongStatus(WrongStatus::BeingDriven);
+        assert_eq!(refusal.to_string(), "it is being driven");
+        let stored = serde_json::json!({ "wrong_status": "being driven" });
+        assert_eq!(serde_json::to_value(&refusal).ok(), Some(stored));
+        let newer = serde_json::json!({ "wrong_status": "being moved" });
+        let read = serde_json::from_value::<Refusal>(newer).expect("a newer word is kept");
+        assert_eq!(read.to_string(), "it is being moved");
+    }
 }

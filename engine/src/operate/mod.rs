@@ -24,7 +24,7 @@ use crate::{
 };
 
 pub(crate) use self::{give_back::give_back, subjects::look};
-pub use crate::instance::verb::{Instruction, Outlook, Outside, Refusal, Verb};
+pub use crate::instance::verb::{Instruction, Outlook, Outside, Refusal, Verb, WrongStatus};
 
 /// The result of an instruction.
 #[derive(Debug, Clone, PartialEq, Eq)]

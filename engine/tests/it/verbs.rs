@@ -5,7 +5,7 @@ mod unwinding;
 use serde_json::{Value, json};
 use stepwise_engine::{
     notice::{self, Kind},
-    operate::{Instruction, Operated, Outside, Refusal, Verb},
+    operate::{Instruction, Operated, Outside, Refusal, Verb, WrongStatus},
     testing::Clock,
 };
 use uuid::Uuid;
@@ -257,11 +257,11 @@ async fn what_is_being_driven_is_left_to_its_driver_unless_it_is_paused() {
     let gate = world.provider.hold("insure");
     let id = world.start::<Journey>("driven", ()).await;
     world.asked("insure", 1).await;
-    let driven = Refusal::WrongStatus("being driven".to_owned());
+    let driven = Refusal::WrongStatus(WrongStatus::BeingDriven);
     assert_eq!(refused(world.operate(id, &ann(Verb::Skip)).await), driven);
     assert_eq!(refused(world.operate(id, &ann(Verb::Retry)).await), driven);
     applied(&world.operate(id, &ann(Verb::Pause)).await);
-    let paused = Refusal::WrongStatus("paused".to_owned());
+    let paused = Refusal::WrongStatus(WrongStatus::Paused);
     assert_eq!(refused(world.operate(id, &ann(Verb::Retry)).await), paused);
     gate.add_permits(1);
     applied(&world.operate(id, &ann(Verb::Resume)).await);
@@ -309,7 +309,7 @@ async fn who_hands_over_leaves_a_list_of_what_is_left_and_the_instance_has_ended
         (&Kind::HandedOver, "to finance, by ann: it is mended")
     );
     let refusal = refused(world.operate(id, &ann(Verb::Retry)).await);
-    assert_eq!(refusal, Refusal::WrongStatus("abandoned".to_owned()));
+    assert_eq!(refusal, Refusal::WrongStatus(WrongStatus::Abandoned));
     worker.stop().await;
     world.close().await;
 }
@@ -391,7 +391,7 @@ async fn what_cannot_be_done_is_refused_with_the_reason_and_nothing_is_written()
     let which = Instruction { undo: Some(99), ..ann(Verb::Skip) };
     assert_eq!(refused(world.operate(past, &which).await), Refusal::NothingFailed);
     let unpaused = refused(world.operate(past, &ann(Verb::Resume)).await);
-    assert_eq!(unpaused, Refusal::WrongStatus("stuck".to_owned()));
+    assert_eq!(unpaused, Refusal::WrongStatus(WrongStatus::Stuck));
     assert_eq!(refused(world.operate(Uuid::now_v7(), &ann(Verb::Retry)).await), Refusal::NotFound);
     sqlx::query("-- name: test newer\nupdate saga.instance set version = 9 where saga_id = $1")
         .bind(past)

@@ -3,7 +3,7 @@
 use serde_json::json;
 use stepwise_engine::{
     Answer,
-    operate::{Instruction, Outside, Refusal, Verb},
+    operate::{Instruction, Outside, Refusal, Verb, WrongStatus},
 };
 use uuid::Uuid;
 
@@ -79,7 +79,7 @@ async fn nothing_takes_the_place_of_a_step_in_doubt_while_it_unwinds() {
     let id = in_doubt(&world, "in its place").await;
     let seq = world.see(id).await.seq;
     let edit = Verb::EditAndRetry(json!({ "Step": 4 }));
-    let unwinding = Refusal::WrongStatus("unwinding".to_owned());
+    let unwinding = Refusal::WrongStatus(WrongStatus::Unwinding);
     assert_eq!(refused(world.operate(id, &ann(edit)).await), unwinding);
     assert_eq!(refused(world.operate(id, &ann(Verb::Skip)).await), Refusal::NotSkippable);
     assert_eq!(world.see(id).await.seq, seq, "nothing was written");
