@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::{
     Engine,
-    bulk::{self, Bulk, BulkError, Count, Item, ItemResult, Order, Summary},
+    bulk::{self, Bulk, BulkError, Count, Item, ItemResult, Order, Stored, Summary},
     operate::Verb,
 };
 use stepwise_workflows::sagas;
@@ -208,15 +208,13 @@ fn line(bulk: &Bulk, json: bool) -> String {
     if json {
         return as_json(bulk).to_string();
     }
+    let verb = match &bulk.verb {
+        Stored::Known(verb) => verb.name().to_owned(),
+        Stored::Unknown(json) => format!("unknown: {json}"),
+    };
     format!(
         "{}  {:<10}  {:<8}  {} of {} left  {}: {}",
-        bulk.bulk_id,
-        bulk.verb.name(),
-        bulk.status,
-        bulk.left,
-        bulk.items,
-        bulk.planned_by,
-        bulk.reason
+        bulk.bulk_id, verb, bulk.status, bulk.left, bulk.items, bulk.planned_by, bulk.reason
     )
 }
 
@@ -247,7 +245,11 @@ fn show(bulk: &Bulk, summary: &Summary, items: &[Item], json: bool) {
     }
     for item in items {
         let outlook = item.outlook.as_ref().map(|outlook| as_json(outlook).to_string());
-        let why = item.refusal.as_ref().map(ToString::to_string).or(item.error.clone());
+        let why = item.refusal.as_ref().map(|refusal| match refusal {
+            Stored::Known(refusal) => refusal.to_string(),
+            Stored::Unknown(json) => json.to_string(),
+        });
+        let why = why.or(item.error.clone());
         say!(
             "{}  {:<12}  {:<8}  {}",
             item.saga_id,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use sqlx::{Connection as _, FromRow, PgConnection, types::Json};
 use uuid::Uuid;
 
-use super::ItemResult;
+use super::{ItemResult, Stored};
 use crate::{
     instance::verb::{Instruction, Outlook, Refusal, Verb},
     operate::{Operated, Wanted},
@@ -26,13 +26,13 @@ const PACE: Duration = Duration::from_millis(100);
 const TRIES: i16 = 5;
 
 /// Locks the row of the bulk whose turn it is, so that no other process applies it meanwhile. Up to 250 ms of its rate that were not used are made up
-/// for. A bulk with nothing left for the sagas of this process is left to other processes.
+/// for. A bulk with nothing left for the sagas of this process is left to other processes, and so are those of `$3`.
 const TAKE: &str = "-- name: take bulk
 with known as (select * from unnest($1::text[], $2::smallint[]) as k(name, version))
 select b.shard, b.bulk_id, b.verb, b.planned_by, b.reason,
     1 + floor(greatest(0, extract(epoch from least(clock_timestamp() - b.next_at, interval '250 ms'))) * b.per_second)::bigint as places
 from saga.bulk b
-where b.status = 'running' and b.next_at <= clock_timestamp()
+where b.status = 'running' and b.next_at <= clock_timestamp() and b.bulk_id <> all($3)
     and exists (select from saga.bulk_item m where m.bulk_id = b.bulk_id and m.result is null
         and exists (select from known k where k.name = m.name and k.version >= m.version))
 order by b.next_at limit 1
@@ -79,25 +79,46 @@ from counted n, saga.bulk o, lateral (
     select o.items = o.applied + o.refused + o.moved_on + o.failed + n.done as ended) e
 where b.shard = $1 and b.bulk_id = $2 and o.shard = b.shard and o.bulk_id = b.bulk_id";
 
-/// A bulk that this process applies.
+/// A running bulk whose row is locked, as it is stored.
 #[derive(FromRow)]
-struct Taken {
+struct BulkRow {
     shard: i16,
     bulk_id: Uuid,
     #[sqlx(json)]
-    verb: Verb,
+    verb: Stored<Verb>,
     planned_by: String,
     reason: String,
     places: i64,
 }
 
+/// An item as it is stored.
 #[derive(FromRow)]
-struct Item {
+struct ItemRow {
     shard: i16,
     saga_id: Uuid,
     seq: i32,
     tries: i16,
     #[sqlx(json)]
+    outlook: Stored<Outlook>,
+}
+
+/// A bulk that this process applies.
+struct Taken {
+    shard: i16,
+    bulk_id: Uuid,
+    /// The verb, by the person who planned it. Each item is an instance of its own.
+    order: Instruction,
+    /// How many items may be done at once.
+    places: usize,
+    /// The next items, in the order of their instances.
+    items: Vec<Item>,
+}
+
+struct Item {
+    shard: i16,
+    saga_id: Uuid,
+    seq: i32,
+    tries: i16,
     outlook: Outlook,
 }
 
@@ -114,7 +135,7 @@ struct Done {
 /// Does the next items of the bulk whose turn it is. Returns how long to wait before the next look.
 ///
 /// Lock order: the bulk's row, then instances by (shard, id). Round trips: 10 to 15 per 100 items, and those that single instances need
-/// for their families and kept signals. Row operations: 1 an item beside those of its verb.
+/// for their families and kept signals; 4 or 5 for a bulk that is left to a newer build. Row operations: 1 an item beside those of its verb.
 ///
 /// # Errors
 /// The database's: nothing of it was done, or (connection lost) all of it.
@@ -123,30 +144,69 @@ pub(crate) async fn advance(
     connection: &mut PgConnection,
     known: &Kinds,
 ) -> Result<Duration, sqlx::Error> {
-    let mut tx = connection.begin().await?;
-    let taken: Option<Taken> = sqlx::query_as(TAKE)
-        .bind(&known.names)
-        .bind(&known.versions)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(bulk) = taken else {
-        tx.rollback().await?;
-        return Ok(PACE);
+    let mut left_to_newer = Vec::new();
+    loop {
+        let mut tx = connection.begin().await?;
+        let row: Option<BulkRow> = sqlx::query_as(TAKE)
+            .bind(&known.names)
+            .bind(&known.versions)
+            .bind(&left_to_newer)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(row) = row else {
+            tx.rollback().await?;
+            return Ok(PACE);
+        };
+        let id = row.bulk_id;
+        let Some(bulk) = read(&mut tx, row, known).await? else {
+            // Its row is locked no longer than that: a process of the newer build may be waiting for it.
+            tx.rollback().await?;
+            shift.bulks_of_newer.begin(&format_args!("a newer build planned {id}"));
+            left_to_newer.push(id);
+            continue;
+        };
+        let gets_on = bulk.items.iter().any(|item| item.tries == 0);
+        let done = do_all(shift, &mut tx, &bulk).await?;
+        book(&mut tx, &bulk, &done, gets_on).await?;
+        tx.commit().await?;
+        return Ok(if bulk.places == CHUNK { Duration::ZERO } else { PACE });
+    }
+}
+
+/// Reads the next items of a bulk; `None` if a newer build planned what this build cannot read.
+async fn read(
+    tx: &mut PgConnection,
+    row: BulkRow,
+    known: &Kinds,
+) -> Result<Option<Taken>, sqlx::Error> {
+    let BulkRow { shard, bulk_id, verb, planned_by, reason, places } = row;
+    let Stored::Known(verb) = verb else { return Ok(None) };
+    let order = Instruction {
+        id: bulk_id.to_string(),
+        by: planned_by,
+        reason,
+        verb,
+        undo: None,
+        seq: None,
     };
-    let places = usize::try_from(bulk.places).unwrap_or(1).min(CHUNK);
-    let mut items: Vec<Item> = sqlx::query_as(NEXT)
-        .bind(bulk.bulk_id)
+    let places = usize::try_from(places).unwrap_or(1).min(CHUNK);
+    let rows: Vec<ItemRow> = sqlx::query_as(NEXT)
+        .bind(bulk_id)
         .bind(&known.names)
         .bind(&known.versions)
         .bind(places as i64)
-        .fetch_all(&mut *tx)
+        .fetch_all(tx)
         .await?;
+    let items = rows.into_iter().map(|row| {
+        let ItemRow { shard, saga_id, seq, tries, outlook } = row;
+        match outlook {
+            Stored::Known(outlook) => Some(Item { shard, saga_id, seq, tries, outlook }),
+            Stored::Unknown(_) => None,
+        }
+    });
+    let Some(mut items) = items.collect::<Option<Vec<_>>>() else { return Ok(None) };
     items.sort_by_key(|item| (item.shard, item.saga_id));
-    let gets_on = items.iter().any(|item| item.tries == 0);
-    let done = do_all(shift, &mut tx, &bulk, &items).await?;
-    book(&mut tx, &bulk, &done, gets_on).await?;
-    tx.commit().await?;
-    Ok(if places == CHUNK { Duration::ZERO } else { PACE })
+    Ok(Some(Taken { shard, bulk_id, order, places, items }))
 }
 
 /// Does all items at once, or one after the other if the database refuses that.
@@ -154,15 +214,14 @@ async fn do_all(
     shift: &Shift,
     tx: &mut PgConnection,
     bulk: &Taken,
-    items: &[Item],
 ) -> Result<Vec<Done>, sqlx::Error> {
-    match try_all(shift, tx, bulk, items).await {
+    match try_all(shift, tx, &bulk.order, &bulk.items).await {
         Err(sqlx::Error::Database(_)) => {}
         tried => return tried,
     }
-    let mut all = Vec::with_capacity(items.len());
-    for item in items {
-        match try_all(shift, tx, bulk, std::slice::from_ref(item)).await {
+    let mut all = Vec::with_capacity(bulk.items.len());
+    for item in &bulk.items {
+        match try_all(shift, tx, &bulk.order, std::slice::from_ref(item)).await {
             Ok(done) => all.extend(done),
             Err(sqlx::Error::Database(error)) => all.push(item.not_done(error.to_string())),
             Err(error) => return Err(error),
@@ -175,11 +234,11 @@ async fn do_all(
 async fn try_all(
     shift: &Shift,
     tx: &mut PgConnection,
-    bulk: &Taken,
+    order: &Instruction,
     items: &[Item],
 ) -> Result<Vec<Done>, sqlx::Error> {
     let mut save = tx.begin().await?;
-    let tried = operate(shift, &mut save, bulk, items).await;
+    let tried = operate(shift, &mut save, order, items).await;
     match tried {
         Ok(_) => save.commit().await?,
         Err(_) => save.rollback().await?,
@@ -190,12 +249,11 @@ async fn try_all(
 async fn operate(
     shift: &Shift,
     tx: &mut PgConnection,
-    bulk: &Taken,
+    order: &Instruction,
     items: &[Item],
 ) -> Result<Vec<Done>, sqlx::Error> {
-    let order = bulk.instruction();
     if order.verb.may_give_back() {
-        return one_by_one(shift, tx, &order, items).await;
+        return one_by_one(shift, tx, order, items).await;
     }
     let rows: Vec<Row> = sqlx::query_as(LOCK)
         .bind(items.iter().map(|item| item.shard).collect::<Vec<_>>())
@@ -207,7 +265,7 @@ async fn operate(
         let item = by_id.get(&row.saga_id)?;
         Some(Wanted { row, seq: Some(item.seq), planned: Some(item.outlook.clone()) })
     });
-    let operated = shift.engine.operate_all(tx, &order, wanted.collect()).await?;
+    let operated = shift.engine.operate_all(tx, order, wanted.collect()).await?;
     let mut operated = operated.into_iter().collect::<HashMap<_, _>>();
     let done = items.iter().map(|item| match operated.remove(&item.saga_id) {
         Some(operated) => item.done(operated),
@@ -231,19 +289,6 @@ async fn one_by_one(
         all.push(item.done(operated));
     }
     Ok(all)
-}
-
-impl Taken {
-    fn instruction(&self) -> Instruction {
-        Instruction {
-            id: self.bulk_id.to_string(),
-            by: self.planned_by.clone(),
-            reason: self.reason.clone(),
-            verb: self.verb.clone(),
-            undo: None,
-            seq: None,
-        }
-    }
 }
 
 impl Item {

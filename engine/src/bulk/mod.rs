@@ -11,11 +11,14 @@
 //! - It needs no caller: workers apply it in their rounds, one at a time, by the lock on the bulk's row. A worker that dies leaves nothing half
 //!   done, and another continues.
 //! - All workers together do at most the given number of items per second. [`Engine::stop_bulk`] holds from its commit on.
+//! - A bulk that a newer build planned with a verb that this build does not know is listed ([`Stored::Unknown`]) and can be stopped; it is applied by
+//!   workers that know the verb.
 //! - An item that the database refuses is tried five times; then it is `failed`, with the reason. It delays no other.
 
 mod advance;
 mod plan;
 mod read;
+mod stored;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -39,7 +42,10 @@ use self::read::find;
 
 pub(crate) use self::advance::advance;
 
-pub use self::read::{Count, Summary};
+pub use self::{
+    read::{Count, Summary},
+    stored::Stored,
+};
 
 /// The most items that a plan may have.
 pub const MOST_ITEMS: i64 = 100_000;
@@ -97,7 +103,7 @@ pub struct Bulk {
     pub bulk_id: Uuid,
     /// The verb.
     #[sqlx(json)]
-    pub verb: Verb,
+    pub verb: Stored<Verb>,
     /// The person who planned it.
     pub planned_by: String,
     /// Why.
@@ -144,10 +150,10 @@ pub struct Item {
     pub seq: i32,
     /// The effect of the verb, by the plan. `None` if the plan refused it.
     #[sqlx(json(nullable))]
-    pub outlook: Option<Outlook>,
+    pub outlook: Option<Stored<Outlook>>,
     /// Why it was not done.
     #[sqlx(json(nullable))]
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<Stored<Refusal>>,
     /// Its result; none while it is still to be done.
     pub result: Option<ItemResult>,
     /// The error of the database at the last try.
@@ -188,12 +194,24 @@ pub enum BulkError {
     /// A bulk in this status does not allow it.
     #[error("it is {0}")]
     WrongStatus(Status),
+    /// A newer build planned it, and this one cannot read its verb; a newer build can start and resume it.
+    #[error("this build does not know its verb, {0}: use a newer one")]
+    UnknownVerb(Value),
     /// With a rate of 0 it would never end.
     #[error("at least 1 per second")]
     NoRate,
     /// The database failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+impl Bulk {
+    fn knows_its_verb(&self) -> Result<(), BulkError> {
+        match &self.verb {
+            Stored::Known(_) => Ok(()),
+            Stored::Unknown(json) => Err(BulkError::UnknownVerb(json.clone())),
+        }
+    }
 }
 
 impl From<Refused> for BulkError {
@@ -222,6 +240,7 @@ impl Engine {
     ) -> Result<Bulk, BulkError> {
         limits::check_person(by, "")?;
         let bulk = locked(tx, id, Status::Planned).await?;
+        bulk.knows_its_verb()?;
         if i64::from(bulk.left) != i64::from(expect) {
             return Err(BulkError::WrongCount { expected: expect, left: bulk.left });
         }
@@ -290,7 +309,7 @@ impl Engine {
         id: Uuid,
         per_second: Option<u16>,
     ) -> Result<Bulk, BulkError> {
-        locked(tx, id, Status::Stopped).await?;
+        locked(tx, id, Status::Stopped).await?.knows_its_verb()?;
         if per_second == Some(0) {
             return Err(BulkError::NoRate);
         }

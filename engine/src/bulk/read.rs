@@ -1,7 +1,6 @@
 //! Reading bulks.
 
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -135,7 +134,7 @@ impl Engine {
 }
 
 fn in_words(refusal: String) -> String {
-    let known = serde_json::from_str::<Value>(&refusal).and_then(serde_json::from_value::<Refusal>);
+    let known = serde_json::from_str::<Refusal>(&refusal);
     known.map_or(refusal, |refusal| refusal.to_string())
 }
 

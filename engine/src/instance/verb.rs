@@ -49,9 +49,9 @@ impl Instruction {
     }
 }
 
-/// The verbs.
+/// The verbs. One with a field that this build does not know is not read, since its meaning is not known here either.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
     /// Try again now, with all attempts: what it is stuck at, or what would be tried again later.
     Retry,

@@ -117,6 +117,7 @@ async fn go(
         }
     }
     if !seen.bulks {
+        shift.bulks_of_newer.end();
         return Ok(None);
     }
     all_in_time(bulk::advance(shift, connection, &known)).await.map(Some)

@@ -72,6 +72,8 @@ pub(crate) struct Shift {
     pub(crate) stop: CancellationToken,
     /// Of all drivers that read their rows again.
     pub(crate) reading: Trouble,
+    /// Running bulks that this build cannot read.
+    pub(crate) bulks_of_newer: Trouble,
 }
 
 /// The parts with which a shift begins, beside its [`WorkerConfig`].
@@ -110,6 +112,7 @@ impl Shift {
             child_ended: AtomicBool::new(false),
             stop: with.stop,
             reading: Trouble::new("instances cannot be read; trying again"),
+            bulks_of_newer: Trouble::new("bulks are left to workers of a newer build"),
         })
     }
 

@@ -1,8 +1,9 @@
 //! While a bulk runs: once each, at its rate, whoever dies.
 
+use serde_json::json;
 use stepwise_engine::{
     Engine,
-    bulk::{ItemResult, Status},
+    bulk::{BulkError, ItemResult, Status, Stored},
     operate::Verb,
 };
 use uuid::Uuid;
@@ -165,5 +166,96 @@ async fn items_of_a_saga_that_a_worker_does_not_know_are_left_to_one_that_does()
     assert_eq!(done(&world, jobs.bulk_id).await.applied, 3);
     other.stop().await;
     worker.stop().await;
+    world.close().await;
+}
+
+/// Stores the verb of a bulk, and the refusal and the outlook of one item each, as a newer build may.
+async fn planned_by_newer(world: &World, id: Uuid, verb: &serde_json::Value) {
+    sqlx::query(
+        "-- name: test newer bulk
+        with item as (select saga_id, row_number() over (order by saga_id) as n from saga.bulk_item where bulk_id = $1),
+        refused as (
+            update saga.bulk_item m set outlook = null, refusal = '{\"too_cold\": 4}', result = 'refused'
+            from item where m.bulk_id = $1 and m.saga_id = item.saga_id and item.n = 1
+        ),
+        planned as (
+            update saga.bulk_item m set outlook = m.outlook || '{\"status\": \"frozen\"}'
+            from item where m.bulk_id = $1 and m.saga_id = item.saga_id and item.n = 2
+        )
+        update saga.bulk set verb = $2, refused = 1 where bulk_id = $1",
+    )
+    .bind(id)
+    .bind(verb)
+    .execute(&world.pool)
+    .await
+    .expect("the database is there");
+}
+
+#[tokio::test]
+async fn a_bulk_that_a_newer_build_planned_is_listed_and_left_to_that_build() {
+    let world = World::new().await;
+    waiting_jobs(&world, 3).await;
+    world.start::<Five>("five", ()).await;
+    // A verb that this build does not know, one with more than it knows of it, and one of which it cannot read an item.
+    let verbs = [
+        json!({ "freeze": { "degrees": -4 } }),
+        json!({ "hand_over": { "to": "finance", "until": "monday" } }),
+        json!("pause"),
+    ];
+    let mut newer = Vec::new();
+    for verb in &verbs {
+        let bulk = plan(&world, Verb::Pause, of("job")).await;
+        apply(&world, &bulk, 1_000).await;
+        planned_by_newer(&world, bulk.bulk_id, verb).await;
+        newer.push(bulk.bulk_id);
+    }
+    let ours = plan(&world, Verb::Pause, of("five")).await;
+    apply(&world, &ours, 1_000).await;
+    let worker = world.worker(quick()).await;
+    assert_eq!(done(&world, ours.bulk_id).await.applied, 1, "it came after all the others");
+
+    let listed = world.engine.bulks(10).await.expect("the list can be read");
+    assert_eq!(listed.len(), 4);
+    let shown = listed.iter().filter_map(|bulk| match &bulk.verb {
+        Stored::Known(_) => None,
+        Stored::Unknown(json) => Some(json),
+    });
+    assert_eq!(shown.collect::<Vec<_>>(), [&verbs[1], &verbs[0]], "as it is stored");
+    for id in newer {
+        let bulk = find(&world, id).await;
+        assert_eq!((bulk.status, bulk.applied, bulk.left), (Status::Running, 0, 2), "{bulk:?}");
+        let items = items(&world, id).await;
+        let refusals = items.iter().filter_map(|item| item.refusal.clone()).collect::<Vec<_>>();
+        assert_eq!(refusals, [Stored::Unknown(json!({ "too_cold": 4 }))]);
+        let unread =
+            |item: &&stepwise_engine::bulk::Item| matches!(item.outlook, Some(Stored::Unknown(_)));
+        assert_eq!(items.iter().filter(unread).count(), 1);
+        let summary = world.engine.bulk_summary(id).await.expect("it can be summed up");
+        assert_eq!(summary.refusals[0].what, "{\"too_cold\": 4}");
+    }
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_bulk_with_an_unknown_verb_can_be_stopped_but_not_started_or_resumed() {
+    let world = World::new().await;
+    waiting_jobs(&world, 3).await;
+    let id = plan(&world, Verb::Pause, of("job")).await.bulk_id;
+    planned_by_newer(&world, id, &json!("freeze")).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let refused = world.engine.apply_bulk(&mut tx, id, 2, 10, "bob").await;
+    assert!(matches!(refused, Err(BulkError::UnknownVerb(_))), "{refused:?}");
+    sqlx::query("-- name: test started\nupdate saga.bulk set status = 'running', per_second = 1, next_at = now()")
+        .execute(&mut *tx)
+        .await
+        .expect("the database is there");
+    let stopped = world.engine.stop_bulk(&mut tx, id, "bob").await.expect("it can be stopped");
+    assert_eq!(stopped.status, Status::Stopped);
+    let refused = world.engine.resume_bulk(&mut tx, id, None).await;
+    let why = refused.map(|bulk| bulk.status).map_err(|error| error.to_string());
+    let says = "this build does not know its verb, \"freeze\": use a newer one";
+    assert_eq!(why, Err(says.to_owned()));
+    tx.rollback().await.expect("the database is there");
     world.close().await;
 }

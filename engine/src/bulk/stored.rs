@@ -1,0 +1,26 @@
+//! What a row holds as JSON, which a newer build may have written.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A value that is stored as JSON. A newer build may have written what this one has no type for; the JSON is then shown as it is, so that one row
+/// keeps no list from being read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Stored<T> {
+    /// This build can read it.
+    Known(T),
+    /// A newer build wrote it. It is only shown.
+    Unknown(Value),
+}
+
+impl<T> Stored<T> {
+    /// The value, if this build can read it.
+    #[must_use]
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}
