@@ -170,7 +170,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tx.commit().await?;
     println!("{ROWS} children and their parent started in {:.1?}", begun.elapsed());
 
-    let import = engine.settled(id, Duration::from_secs(600)).await?.ok_or("it was started")?;
+    let import =
+        engine.wait_for_end(id, Duration::from_secs(600)).await?.ok_or("it was started")?;
     let took = begun.elapsed();
     let report = "select completed, failed from post.report order by at desc limit 1";
     let (completed, failed): (i64, i64) = sqlx::query_as(report).fetch_one(&pool).await?;

@@ -152,7 +152,7 @@ async fn travel(engine: &Engine, city: &str) -> Result<(), Box<dyn Error>> {
     let id = engine.start::<Trip>(&mut tx, Start::new(city, city.to_owned())).await?.id;
     tx.commit().await?;
 
-    engine.settled(id, Duration::from_secs(30)).await?;
+    engine.wait_for_end(id, Duration::from_secs(30)).await?;
     let trip = inspect::details(engine.pool(), id).await?.ok_or("it was started")?;
     println!("it is {}; the ledger of its effects outside:", trip.summary.status);
     for effect in trip.effects {

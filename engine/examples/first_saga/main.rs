@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tx.commit().await?;
     println!("the host confirms: {answer:?}");
 
-    let seat = engine.settled(id, Duration::from_secs(30)).await?.ok_or("it was started")?;
+    let seat = engine.wait_for_end(id, Duration::from_secs(30)).await?.ok_or("it was started")?;
     println!("it is {}; the bank has {} cents", seat.status, bank.balance(id));
     let seat = inspect::details(&pool, id).await?.ok_or("it was started")?;
     for entry in seat.journal {

@@ -139,7 +139,7 @@ pub struct EffectEntry {
     pub status: EffectStatus,
     /// When it was intended.
     pub at: DateTime<Utc>,
-    /// When it was settled.
+    /// When its status last changed; none while it is only intended.
     pub settled_at: Option<DateTime<Utc>>,
 }
 

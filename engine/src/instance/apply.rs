@@ -120,7 +120,7 @@ impl<S: Saga> Instance<S> {
                 let mut entry =
                     Entry::new(if again { JournalKind::Event } else { JournalKind::Timer }, event);
                 entry.step_no = Some(fact.no);
-                self.settled();
+                self.clear_pending();
                 self.react(entry, event.clone());
             }
             What::NotDone(cause) => self.failed(fact, Failure::NotDone, cause),
@@ -133,11 +133,11 @@ impl<S: Saga> Instance<S> {
                 self.drop_call(fact.no);
             }
             What::Undone(reference) => {
-                self.settle(fact.no, EffectStatus::Undone, reference.clone());
+                self.set_effect(fact.no, EffectStatus::Undone, reference.clone());
                 self.undid(fact, reference);
             }
             What::NothingToUndo => {
-                self.settle(fact.no, EffectStatus::Refuted, None);
+                self.set_effect(fact.no, EffectStatus::Refuted, None);
                 self.undid(fact, &None);
             }
             What::NotUndone(cause) => self.failed_undo(fact, Failure::NotDone, cause),
@@ -181,10 +181,10 @@ impl<S: Saga> Instance<S> {
         match effect {
             Effect::None => {}
             Effect::Confirmed(reference) => {
-                self.settle(fact.no, EffectStatus::Confirmed, Some(reference.clone()))
+                self.set_effect(fact.no, EffectStatus::Confirmed, Some(reference.clone()))
             }
             Effect::Refuted => {
-                self.settle(fact.no, EffectStatus::Refuted, None);
+                self.set_effect(fact.no, EffectStatus::Refuted, None);
                 self.forget_undo(fact.no);
             }
         }
@@ -195,7 +195,7 @@ impl<S: Saga> Instance<S> {
             if pivot {
                 return self.leave_to_person("was done after unwinding had been decided");
             }
-            self.settled();
+            self.clear_pending();
             self.end_if_nothing_is_open();
             return;
         }
@@ -206,7 +206,7 @@ impl<S: Saga> Instance<S> {
             return;
         }
         let entry = self.entry(JournalKind::Outcome, fact, event);
-        self.settled();
+        self.clear_pending();
         self.react(entry, event.clone());
     }
 
@@ -281,7 +281,7 @@ impl<S: Saga> Instance<S> {
     fn leave_to_person(&mut self, how: &str) {
         let Pending::Call { no, .. } = self.pending else { return };
         let why = format!("step {no}, which cannot be taken back, {how}");
-        self.settled();
+        self.clear_pending();
         let undo = OpenUndo::new(no, Taken::Person);
         self.undos.push(OpenUndo { failed: Some(why.clone()), ..undo });
         self.stick(why);
@@ -291,14 +291,14 @@ impl<S: Saga> Instance<S> {
     fn joined(&mut self, fact: &Fact<S::Event>, ends: &Joined) {
         let entry = self.entry(JournalKind::Children, fact, ends);
         if self.status == Status::Unwinding {
-            self.settled();
+            self.clear_pending();
             self.close_next_undo();
             self.note(entry);
             return self.end_if_nothing_is_open();
         }
         match S::joined(ends) {
             Some(event) => {
-                self.settled();
+                self.clear_pending();
                 self.react(entry, event);
             }
             None => {
@@ -311,7 +311,7 @@ impl<S: Saga> Instance<S> {
     fn undid(&mut self, fact: &Fact<S::Event>, reference: &Option<String>) {
         let entry = self.entry(JournalKind::Undo, fact, reference);
         self.close_next_undo();
-        self.settled();
+        self.clear_pending();
         self.note(entry);
         self.end_if_nothing_is_open();
     }
@@ -395,10 +395,10 @@ impl<S: Saga> Instance<S> {
         }
         self.watch_call();
         if !self.progress.unsettled {
-            self.settle(no, EffectStatus::Refuted, None);
+            self.set_effect(no, EffectStatus::Refuted, None);
             self.forget_undo(no);
         }
-        self.settled();
+        self.clear_pending();
         self.end_if_nothing_is_open();
     }
 
@@ -446,7 +446,7 @@ impl<S: Saga> Instance<S> {
         }
         let reason = CalledOff::GaveUp(step.clone()).into();
         self.watch_call();
-        self.settled();
+        self.clear_pending();
         if self.status == Status::Running {
             self.begin_unwinding(reason);
         } else {
@@ -480,10 +480,10 @@ impl<S: Saga> Instance<S> {
         }
         self.progress.attempt = self.progress.attempt.saturating_add(1);
         self.watch_call();
-        self.settle(fact.no, EffectStatus::Refuted, None);
+        self.set_effect(fact.no, EffectStatus::Refuted, None);
         self.forget_undo(fact.no);
         self.note(self.entry(JournalKind::Probe, fact, &"never seen"));
-        self.settled();
+        self.clear_pending();
         self.end_if_nothing_is_open();
         Applied::Commit
     }

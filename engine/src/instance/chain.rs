@@ -28,7 +28,7 @@ impl<S: Saga> Instance<S> {
     ) -> Result<(), StepError> {
         self.ran(no, Done::Step(step))
             .map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
-        self.settled();
+        self.clear_pending();
         let mut entry = Entry::new(JournalKind::Tx, &event);
         entry.step_no = Some(no);
         let next = on::<S>(self.state.clone(), event).map_err(StepError::Broken)?;
@@ -45,7 +45,7 @@ impl<S: Saga> Instance<S> {
         self.close_next_undo();
         let mut entry = Entry::of(JournalKind::Undo, open.shown());
         entry.step_no = Some(open.no);
-        self.settled();
+        self.clear_pending();
         self.note(entry);
     }
 }

@@ -36,7 +36,7 @@ impl<S: Saga> Instance<S> {
             version: S::VERSION as i16,
             family: self.family.is_needed().then(|| Box::new(std::mem::take(&mut self.family))),
             journal: std::mem::take(&mut self.journal),
-            settle: self.settle.take(),
+            effect_change: self.effect_change.take(),
             undone: std::mem::take(&mut self.undone),
             taken: std::mem::take(&mut self.taken),
             refuses_kept,

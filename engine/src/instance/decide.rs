@@ -11,7 +11,7 @@ use crate::{
     },
     instance::{Entry, Instance, Pending, unwind::OpenUndo},
     record::{
-        commit::{JournalRow, Settle, Wake},
+        commit::{EffectChange, JournalRow, Wake},
         notice::{Kind, Tell},
         words::{EffectStatus, JournalKind},
     },
@@ -94,7 +94,7 @@ impl<S: Saga> Instance<S> {
     }
 
     /// Clears the pending step or wait, because its outcome is known or it was never tried.
-    pub(crate) fn settled(&mut self) {
+    pub(crate) fn clear_pending(&mut self) {
         self.pending = Pending::Nothing;
         self.fresh();
     }
@@ -131,11 +131,16 @@ impl<S: Saga> Instance<S> {
         }
     }
 
-    /// Sets what the next commit records in the ledger.
-    pub(crate) fn settle(&mut self, step_no: i32, status: EffectStatus, reference: Option<String>) {
+    /// Makes the next commit give the effect of this step another status in the ledger.
+    pub(crate) fn set_effect(
+        &mut self,
+        step_no: i32,
+        status: EffectStatus,
+        reference: Option<String>,
+    ) {
         // Foreign text, like JSON: NUL would fail the batch.
         let reference = reference.map(|text| text.replace('\0', "\u{fffd}"));
-        self.settle = Some(Settle { step_no, status, reference });
+        self.effect_change = Some(EffectChange { step_no, status, reference });
     }
 
     /// Makes the instance stuck.

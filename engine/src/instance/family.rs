@@ -126,8 +126,8 @@ impl<S: Saga> Instance<S> {
         {
             self.watch_call();
             self.forget_undo(no);
-            self.settle(no, EffectStatus::Refuted, None);
-            self.settled();
+            self.set_effect(no, EffectStatus::Refuted, None);
+            self.clear_pending();
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::{
         waits::{Failing, failing_for_ms},
     },
     record::{
-        commit::{Family, Intent, JournalRow, Settle, Wake},
+        commit::{EffectChange, Family, Intent, JournalRow, Wake},
         notice::Tell,
         progress::Progress,
         row::Row,
@@ -93,7 +93,7 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) taken: Vec<String>,
     /// Collected since the last commit.
     journal: Vec<JournalRow>,
-    pub(crate) settle: Option<Settle>,
+    pub(crate) effect_change: Option<EffectChange>,
     /// Steps whose effects tx undos have taken back.
     pub(crate) undone: Vec<i32>,
     pub(crate) intent: Option<Intent>,
@@ -161,7 +161,7 @@ impl<S: Saga> Instance<S> {
             early: VecDeque::new(),
             taken: Vec::new(),
             journal: Vec::new(),
-            settle: None,
+            effect_change: None,
             undone: Vec::new(),
             intent: None,
             wake: Wake::Never,

@@ -162,7 +162,7 @@ impl<S: Saga> Instance<S> {
             let given_up = || CalledOff::Cancelled(why.to_owned()).into();
             self.reason = Some(kept.unwrap_or_else(given_up));
         }
-        self.settled();
+        self.clear_pending();
         self.forget_undos();
         self.status = Status::Abandoned;
         back
@@ -228,8 +228,8 @@ impl<S: Saga> Instance<S> {
     ) -> Option<OpenUndo<S>> {
         let open = self.undos.remove(at);
         let in_tx = open.how() == How::InTx;
-        self.settle(open.no, if in_tx { EffectStatus::Undone } else { status }, reference);
-        self.settled();
+        self.set_effect(open.no, if in_tx { EffectStatus::Undone } else { status }, reference);
+        self.clear_pending();
         self.go_on();
         in_tx.then_some(open)
     }
@@ -240,7 +240,7 @@ impl<S: Saga> Instance<S> {
         let Some(at) = self.failed_at(undo)? else {
             let step = fits("step", step)?;
             self.leave_out()?;
-            self.settled();
+            self.clear_pending();
             self.await_step(no, step);
             return Ok(());
         };
@@ -253,7 +253,7 @@ impl<S: Saga> Instance<S> {
         }
         let open = &mut self.undos[at];
         (open.taken, open.failed, open.replaced_by) = (Taken::Done(done), None, Some(no));
-        self.settled();
+        self.clear_pending();
         Ok(())
     }
 
@@ -271,7 +271,7 @@ impl<S: Saga> Instance<S> {
             Pending::Call { no, .. } => {
                 let no = *no;
                 self.forget_undo(no);
-                self.settle(no, EffectStatus::Refuted, None);
+                self.set_effect(no, EffectStatus::Refuted, None);
                 Ok(())
             }
             _ => Err(Refusal::NothingFailed),
@@ -301,10 +301,10 @@ impl<S: Saga> Instance<S> {
             match outside {
                 Some(Outside::Nothing) => {
                     self.forget_undo(no);
-                    self.settle(no, EffectStatus::Refuted, None);
+                    self.set_effect(no, EffectStatus::Refuted, None);
                 }
                 Some(Outside::Stands(reference)) => {
-                    self.settle(no, EffectStatus::Confirmed, Some(reference.clone()));
+                    self.set_effect(no, EffectStatus::Confirmed, Some(reference.clone()));
                 }
                 None => {}
             }
@@ -347,7 +347,7 @@ impl<S: Saga> Instance<S> {
 
     /// Gives the saga an event from an operator. An event that the saga does not expect is refused, and the instance is not stuck for it.
     fn hear(&mut self, event: S::Event) -> Result<(), Refusal> {
-        self.settled();
+        self.clear_pending();
         let next = on::<S>(self.state.clone(), event.clone()).map_err(Refusal::DoesNotFit)?;
         self.status = Status::Running;
         self.decide(Entry::new(JournalKind::Outcome, &event), next)

@@ -284,9 +284,9 @@ impl<S: Saga> Instance<S> {
     }
 
     /// The reference that the next commit gives to the effect of this step.
-    pub(crate) fn settled_reference(&self, no: i32) -> Option<&String> {
-        let settle = self.settle.as_ref().filter(|settle| settle.step_no == no)?;
-        settle.reference.as_ref().filter(|_| settle.status == EffectStatus::Confirmed)
+    pub(crate) fn new_reference(&self, no: i32) -> Option<&String> {
+        let change = self.effect_change.as_ref().filter(|change| change.step_no == no)?;
+        change.reference.as_ref().filter(|_| change.status == EffectStatus::Confirmed)
     }
 
     /// Passes the pivot: from now on nothing is taken back.
@@ -302,7 +302,7 @@ impl<S: Saga> Instance<S> {
     /// Begins to unwind: from now on only undos run. If none is open, the instance has ended. A call that is still pending is asked about first.
     pub(crate) fn begin_unwinding(&mut self, reason: S::Reason) {
         if !matches!(self.pending, Pending::Call { .. }) {
-            self.settled();
+            self.clear_pending();
         }
         self.reason = Some(reason);
         self.status = if self.undos.is_empty() && matches!(self.pending, Pending::Nothing) {
@@ -368,7 +368,7 @@ impl<S: Saga> Instance<S> {
         match rest {
             Rest::Waits => self.stick(why),
             Rest::GoesOn => {
-                self.settled();
+                self.clear_pending();
                 self.end_if_nothing_is_open();
             }
         }

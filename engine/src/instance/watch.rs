@@ -33,7 +33,7 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn reopen(&mut self, no: i32, done: Done<S::Step>, reference: Option<String>) {
         let mut entry = Entry::new(JournalKind::LateEffect, &reference);
         entry.step_no = Some(no);
-        self.settle(no, EffectStatus::Confirmed, reference);
+        self.set_effect(no, EffectStatus::Confirmed, reference);
         (self.status, self.progress.ended) = (Status::Unwinding, false);
         self.note(entry);
         // The undo gets a key of its own: under the key of an undo that found nothing, the provider would give the same answer.

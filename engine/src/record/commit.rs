@@ -120,9 +120,9 @@ pub(crate) struct Intent {
     pub(crate) amount: Option<Amount>,
 }
 
-/// What became of a ledger row.
+/// The new status of a ledger row.
 #[derive(Debug, Clone)]
-pub(crate) struct Settle {
+pub(crate) struct EffectChange {
     pub(crate) step_no: i32,
     pub(crate) status: EffectStatus,
     /// The provider's: of the effect, or of its taking back.
@@ -152,7 +152,7 @@ pub(crate) struct Commit {
     pub(crate) version: i16,
     /// Never empty; more than one only for a chain of tx steps, which commits alone.
     pub(crate) journal: Vec<JournalRow>,
-    pub(crate) settle: Option<Settle>,
+    pub(crate) effect_change: Option<EffectChange>,
     /// Steps whose effects were taken back by tx undos; written by [`crate::store::family::write_own`].
     pub(crate) undone: Vec<i32>,
     /// Early signals that it took, by id; written by [`crate::store::family::write_own`].
@@ -193,7 +193,7 @@ impl Commit {
 
     /// Does it show that driving the instance does not end the process?
     pub(crate) fn clears(&self) -> bool {
-        self.journal.iter().any(|row| row.kind.is_settled())
+        self.journal.iter().any(|row| row.kind.shows_progress())
     }
 }
 

@@ -54,8 +54,8 @@ words! {
 }
 
 impl JournalKind {
-    /// Does it show that driving the instance does not end the process? A step or undo was settled; a mere attempt was not.
-    pub(crate) fn is_settled(&self) -> bool {
+    /// Does it show that driving the instance does not end the process? A step or an undo was finished; a mere attempt shows nothing.
+    pub(crate) fn shows_progress(&self) -> bool {
         matches!(
             self,
             Self::Outcome | Self::Tx | Self::Timer | Self::Undo | Self::Settled | Self::Children

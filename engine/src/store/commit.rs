@@ -61,10 +61,10 @@ impl Member<'_> {
             .encode(commit.progress.ended)?
             .encode(commit.version)?
             .encode(commit.clears())?;
-        let settle = commit.settle.as_ref();
-        row.encode(settle.map(|settle| settle.step_no))?
-            .encode(settle.map(|settle| settle.status.as_str()))?
-            .encode(settle.and_then(|settle| settle.reference.as_deref()))?;
+        let effect = commit.effect_change.as_ref();
+        row.encode(effect.map(|effect| effect.step_no))?
+            .encode(effect.map(|effect| effect.status.as_str()))?
+            .encode(effect.and_then(|effect| effect.reference.as_deref()))?;
         write_intent(commit.intent.as_ref(), row)?;
         write_journal(&commit.journal[0], row)
     }
@@ -220,7 +220,7 @@ written as (
         ended_at = case when f.ended then coalesce(i.ended_at, c.real) end, version = f.version,
         queued = q.queued, suspect = i.suspect and not f.clears, build = $3,
         deaths = case when f.clears then 0 else i.deaths end, updated_at = c.real,
-        -- Since the first failed attempt at the step that it tries now: a settled step is another one.
+        -- Since the first failed attempt at the step that it tries now: after a step is finished, it tries another.
         failing_since = case when f.attempt = 0 then null when i.attempt = 0 or f.clears then c.now
             else coalesce(i.failing_since, c.now) end,
         slow = i.slow and f.attempt > 0 and not f.clears
@@ -230,7 +230,7 @@ written as (
     where i.shard = f.shard and i.saga_id = f.saga_id
     returning i.saga_id, f.epoch
 ),
-settled as (
+effect_changed as (
     update saga.effect e set status = f.settle_status, settled_at = c.real,
         reference = case when f.settle_status = 'undone' then e.reference else coalesce(f.settle_reference, e.reference) end,
         undo_reference = case when f.settle_status = 'undone' then f.settle_reference else e.undo_reference end

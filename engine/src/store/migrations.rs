@@ -105,7 +105,7 @@ pub async fn verify(pool: &PgPool) -> Result<(), MigrationError> {
 pub async fn run(migrator: &Migrator, pool: &PgPool) -> Result<(), MigrationError> {
     match verify_set(migrator, pool).await {
         Err(MigrationError::Behind { .. }) => {}
-        settled => return settled,
+        verified => return verified,
     }
     // Detached: a failed run leaves its lock on the session, which must then not go back to the pool.
     let mut connection = pool.acquire().await?.detach();

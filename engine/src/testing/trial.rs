@@ -105,7 +105,7 @@ pub(super) async fn must_balance<T: Trial>(
     }
 }
 
-/// The effects of an instance that has ended are settled; of one that was unwound none stands.
+/// Of an instance that has ended, every effect is known; of one that was unwound, none stands.
 async fn ledger_balances(pool: &PgPool, id: Uuid, status: Status) -> Result<(), String> {
     if !status.is_final() {
         return Ok(());

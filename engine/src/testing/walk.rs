@@ -182,7 +182,7 @@ impl<S: Saga> Walk<S> {
     /// When it asks for no activity.
     #[track_caller]
     pub fn fails(&mut self) -> &mut Self {
-        self.settle(What::NotDone(Cause::new("it failed")))
+        self.answer_call(What::NotDone(Cause::new("it failed")))
     }
 
     /// Nobody knows what became of the attempt (or the probe could not find out).
@@ -191,7 +191,7 @@ impl<S: Saga> Walk<S> {
     /// When it asks for no activity.
     #[track_caller]
     pub fn stays_unknown(&mut self) -> &mut Self {
-        self.settle(What::Unknown(Cause::new("no answer")))
+        self.answer_call(What::Unknown(Cause::new("no answer")))
     }
 
     /// A probe finds that the provider never acted, and none of its late effects came while they were waited for.
@@ -202,7 +202,7 @@ impl<S: Saga> Walk<S> {
     pub fn was_never_seen(&mut self) -> &mut Self {
         // The waiting is over.
         self.instance.progress.timer_due = true;
-        self.settle(What::NeverSeen)
+        self.answer_call(What::NeverSeen)
     }
 
     /// The activity fails until its deadline, and is given up.
@@ -222,7 +222,7 @@ impl<S: Saga> Walk<S> {
     }
 
     #[track_caller]
-    fn settle(&mut self, what: What<S::Event>) -> &mut Self {
+    fn answer_call(&mut self, what: What<S::Event>) -> &mut Self {
         let Pending::Call { no, .. } = self.instance.pending else {
             panic!("it asks for {:?}, not for an activity", self.asks())
         };
@@ -241,7 +241,7 @@ impl<S: Saga> Walk<S> {
     }
 
     pub(super) fn try_signal(&mut self, signal: &S::Signal) -> Result<Answer, String> {
-        // Somebody may be at the call just now: it is settled first.
+        // Somebody may be at the call just now: its outcome is found out first.
         let answer = offer(&mut self.instance, true, signal).map_err(|error| error.to_string())?;
         match answer {
             Answer::Kept => self.instance.early.push_back((json(signal), signal.clone())),
@@ -301,7 +301,7 @@ impl<S: Saga> Walk<S> {
         Ok(())
     }
 
-    /// The last open undo is done. An activity that is still pending is settled first, as surely not done.
+    /// The last open undo is done. An activity that is still pending is answered first, as surely not done.
     ///
     /// # Panics
     /// When it is not unwinding.
@@ -405,7 +405,7 @@ impl<S: Saga> Walk<S> {
     fn apply(&mut self, no: i32, what: What<S::Event>) {
         let fact = Fact { no, started_at: DateTime::UNIX_EPOCH, what, failing: Duration::ZERO };
         let applied = self.instance.apply(&fact);
-        debug_assert!(applied != Applied::Moot, "what it asks for is what was settled");
+        debug_assert!(applied != Applied::Moot, "what it asks for is what was answered");
     }
 
     /// As if it were durable.
@@ -424,10 +424,10 @@ impl<S: Saga> Walk<S> {
         {
             self.ledger.insert(intent.step_no, (name(step), intent.kind));
         }
-        if let Some(settle) =
-            commit.settle.filter(|settle| settle.status != EffectStatus::Confirmed)
+        if let Some(change) =
+            commit.effect_change.filter(|change| change.status != EffectStatus::Confirmed)
         {
-            self.ledger.remove(&settle.step_no);
+            self.ledger.remove(&change.step_no);
         }
         self.ledger.retain(|no, _| !commit.undone.contains(no));
         if self.instance.progress.past_pivot {

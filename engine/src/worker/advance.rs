@@ -54,7 +54,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
             _ if !shift.holds_lease() => return,
             Task::Run | Task::UndoRun => in_transaction(&shift, &*steps, instance, None).await,
             task => match act(&shift, &*steps, &instance, task).await {
-                Ok(fact) => settle(&shift, &*steps, instance, &fact).await,
+                Ok(fact) => make_durable(&shift, &*steps, instance, &fact).await,
                 // The instance stays owned. The sweep of this worker, or of another one once the lease has run out, continues it.
                 Err(error) => {
                     return tracing::warn!(saga_id = %instance.id, %error, "the database is away; the sweep continues the instance");
@@ -116,7 +116,7 @@ async fn act<S: Saga, P: Performer<S>>(
 
 /// Applies the fact and commits it. If the commit misses, the same fact is applied to the row as it is then, until the fact is durable or the
 /// instance does not wait for it any more.
-async fn settle<S: Saga, P: Performer<S>>(
+async fn make_durable<S: Saga, P: Performer<S>>(
     shift: &Shift,
     steps: &P,
     mut instance: Box<Instance<S>>,

@@ -76,7 +76,7 @@ pub(crate) async fn undo<S: Saga, P: Performer<S>>(
         }
         let written = references.as_ref().and_then(|known| known.get(&open.no));
         // The effect of the answer that led here may still be unwritten: this transaction writes it, later.
-        let reference = instance.settled_reference(open.no).or(written).cloned();
+        let reference = instance.new_reference(open.no).or(written).cloned();
         let undoing = open.undoing(instance.id, reference, reason.clone());
         guarded(steps.undo_in_tx(tx, done, &undoing)).await?;
         instance.unstepped(&open);

@@ -37,7 +37,7 @@ pub(crate) async fn look(
     for watched in due {
         let shift = shift.clone();
         shift.clone().beside(async move {
-            if let Err(error) = settle(&shift, &watched).await {
+            if let Err(error) = probe(&shift, &watched).await {
                 // One line for each watch. It is probed again, less and less often.
                 if let Watched { saga_id, step_no, attempt: 1, .. } = watched {
                     tracing::warn!(%saga_id, step_no, %error, "a watched effect could not be probed; it is probed again later");
@@ -48,7 +48,8 @@ pub(crate) async fn look(
     Ok(())
 }
 
-pub(crate) async fn settle(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
+/// Asks the provider about one watched effect. An effect that is found reopens its instance.
+pub(crate) async fn probe(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
     let Some(kind) = shift.engine.kind(&watched.name) else { return Ok(()) };
     let found = if watched.look { kind.find(watched).await? } else { Found::Nothing };
     if let Found::Effect(reference) = found {

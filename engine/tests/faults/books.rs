@@ -337,7 +337,7 @@ fn undone_in_reverse(lines: &[Line], faults: &mut Vec<String>) {
     }
 }
 
-/// I10: seq without gap, epoch never down, at most one settled outcome a step.
+/// I10: seq without gap, epoch never down, at most one outcome a step.
 fn legal_journal(seen: &Seen, journal: &[Entry], faults: &mut Vec<String>) {
     let seqs: Vec<_> = journal.iter().map(|entry| entry.seq).collect();
     if seqs != (1..=seen.seq).collect::<Vec<_>>() {

@@ -136,7 +136,7 @@ async fn faults_after_a_pause(without_fence: bool) -> Vec<String> {
     eventually("the sleeper to have acted", async || {
         let acted = |line: &Line| line.op == "do-2" && line.key.ends_with("-2");
         provider.lines().iter().filter(|line| acted(line)).count() == 1
-            && settled(&world.pool, without_fence, id).await
+            && has_tried(&world.pool, without_fence, id).await
     })
     .await;
     fourth.add_permits(1);
@@ -155,7 +155,7 @@ async fn faults_after_a_pause(without_fence: bool) -> Vec<String> {
 }
 
 /// Has the woken worker tried its commit? With the fence it has noticed; without, it has written.
-async fn settled(pool: &PgPool, without_fence: bool, id: Uuid) -> bool {
+async fn has_tried(pool: &PgPool, without_fence: bool, id: Uuid) -> bool {
     let renewed: bool = sqlx::query_scalar(
         "-- name: test renewed
         select count(*) = 2 from saga.worker where lease_until > clock_timestamp()",

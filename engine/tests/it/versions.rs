@@ -273,7 +273,8 @@ async fn what_waits_for_a_version_is_seen_like_any_other() {
     assert_eq!(listed[0].wake_at, None, "it is due never");
     let shown = inspect::details(&world.pool, id).await.expect("readable").expect("it is there");
     assert_eq!(shown.summary.waiting_on, Some(WaitingOn::Version));
-    let waited = world.old.settled(id, Duration::ZERO).await.expect("readable").expect("there");
+    let waited =
+        world.old.wait_for_end(id, Duration::ZERO).await.expect("readable").expect("there");
     assert_eq!((waited.status, waited.wake_at), (Status::Running, None));
     old.stop().await;
     world.close().await;

@@ -40,7 +40,7 @@ const STATEMENT: Duration = Duration::from_secs(5);
 /// After so long without a refusal, the log says that messages are taken again.
 const TAKEN_AGAIN: Duration = Duration::from_secs(60);
 
-type Settled = (Head, Result<Accepted, Rejection>);
+type Answered = (Head, Result<Accepted, Rejection>);
 
 /// The first waiting message of a subject.
 #[derive(Debug, sqlx::FromRow)]
@@ -66,7 +66,7 @@ pub(super) struct Publishing {
     holding: Arc<Holding>,
     health: RelayHealth,
     queue: VecDeque<Head>,
-    in_flight: JoinSet<Settled>,
+    in_flight: JoinSet<Answered>,
     confirmed: Vec<Confirmed>,
     rejected: Vec<(Outgoing, String)>,
     /// Subjects whose message has been read from the table and not been marked there yet.
@@ -133,16 +133,16 @@ impl Publishing {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(settled) = self.in_flight.join_next() => self.settle(settled).await,
+                Some(answered) = self.in_flight.join_next() => self.take_answers(answered).await,
                 () = tokio::time::sleep_until(nap) => self.write().await,
                 _ = hints.changed() => self.look_soon(),
             }
         }
         let enough = Instant::now() + self.settings.drain;
-        while let Ok(Some(settled)) =
+        while let Ok(Some(answered)) =
             tokio::time::timeout_at(enough, self.in_flight.join_next()).await
         {
-            self.settle(settled).await;
+            self.take_answers(answered).await;
         }
         self.write().await;
     }
@@ -252,21 +252,21 @@ impl Publishing {
     }
 
     /// Takes one answer and all others that have arrived, and writes them by one commit.
-    async fn settle(&mut self, first: Result<Settled, tokio::task::JoinError>) {
+    async fn take_answers(&mut self, first: Result<Answered, tokio::task::JoinError>) {
         // Messages that were handed over together are often answered together.
         tokio::task::yield_now().await;
         let mut next = Some(first);
-        while let Some(settled) = next {
+        while let Some(answered) = next {
             // An error means that a task was aborted: then everything ends.
-            if let Ok(settled) = settled {
-                self.sort(settled);
+            if let Ok(answered) = answered {
+                self.sort(answered);
             }
             next = self.in_flight.try_join_next();
         }
         self.write().await;
     }
 
-    fn sort(&mut self, (Head { message, tries }, answer): Settled) {
+    fn sort(&mut self, (Head { message, tries }, answer): Answered) {
         match answer {
             Ok(accepted) => {
                 self.backoff = SHORTEST_PAUSE;

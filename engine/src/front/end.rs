@@ -11,12 +11,12 @@ use crate::{
 };
 
 impl Engine {
-    /// Waits until an instance has ended or needs a person, `patience` at most, and answers what it is then; `None`: there is no such
+    /// Waits until an instance has ended or needs a person, `patience` at most, and returns it as it is then; `None` if there is no such
     /// instance. It looks at once when the instance ends in this process, and once a second in any case. Round trips: 1 each look.
     ///
     /// # Errors
     /// The database's.
-    pub async fn settled(
+    pub async fn wait_for_end(
         &self,
         id: Uuid,
         patience: Duration,
@@ -25,14 +25,14 @@ impl Engine {
         let mut ended = self.watch(id);
         loop {
             let summary = inspect::summary(self.pool(), id).await?;
-            let settled = summary
+            let over = summary
                 .as_ref()
                 .is_none_or(|seen| seen.status.is_final() || seen.status.needs_operator());
-            if settled || Instant::now() >= until {
+            if over || Instant::now() >= until {
                 return Ok(summary);
             }
             let look = until.min(Instant::now() + Duration::from_secs(1));
-            // In time or not: the row tells.
+            // Whether it was told or the time is over, the row decides.
             let _ = timeout_at(look, ended.changed()).await;
         }
     }
