@@ -108,7 +108,10 @@ pub use instance::{
     signal::{Answer, SignalError},
 };
 pub use messages::{inbox, outbox};
-pub use record::words::{EffectStatus, JournalKind};
+pub use record::{
+    kinds::SagaVersion,
+    words::{EffectStatus, JournalKind},
+};
 pub use run::{quarantine, work::work};
 #[doc(hidden)]
 pub use saga::table::parts;

@@ -210,7 +210,7 @@ pub(super) fn refuse(found: &[Mismatch]) -> Result<(), Failure> {
     Err(Failure::version(format!(
         "this version of the program cannot continue {all} open sagas: {} of {} version {} ({}){more}; run the version that started \
          them, or a newer one that knows them, until they have ended",
-        first.count, first.name, first.version, first.why
+        first.count, first.saga.name, first.saga.version, first.why
     )))
 }
 

@@ -34,8 +34,8 @@ pub(super) async fn check(settings: &Settings, args: Args) -> Result<(), Failure
         let all = found.iter().map(as_json).collect::<Vec<_>>();
         say!("{}", json!({ "fits": found.is_empty(), "mismatches": all }));
     } else {
-        for Mismatch { name, version, why, count, samples } in &found {
-            say!("{count} of {name} version {version}: {why}");
+        for Mismatch { saga, why, count, samples } in &found {
+            say!("{count} of {} version {}: {why}", saga.name, saga.version);
             samples.iter().for_each(|id| say!("  {id}"));
         }
     }
@@ -46,6 +46,6 @@ pub(super) async fn check(settings: &Settings, args: Args) -> Result<(), Failure
     Ok(())
 }
 
-fn as_json(Mismatch { name, version, why, count, samples }: &Mismatch) -> Value {
-    json!({ "kind": name, "version": version, "why": why, "count": count, "samples": samples })
+fn as_json(Mismatch { saga, why, count, samples }: &Mismatch) -> Value {
+    json!({ "kind": saga.name, "version": saga.version, "why": why, "count": count, "samples": samples })
 }

@@ -69,7 +69,7 @@ impl Engine {
         let asked = order.instruction(id);
         let planned = look(tx, rows, &order.verb).await?.into_iter().map(|subject| {
             let row = &subject.row;
-            let is = (row.saga_id, row.name.clone(), row.version, row.seq);
+            let is = (row.saga_id, row.saga.clone(), row.seq);
             (is, self.decide(subject, &asked).map(|decided| decided.outlook))
         });
         let planned = planned.collect::<Vec<_>>();
@@ -88,8 +88,8 @@ impl Engine {
         .bind(id)
         .bind(planned.iter().map(|((id, ..), _)| shard_in(*id)).collect::<Vec<_>>())
         .bind(planned.iter().map(|((id, ..), _)| *id).collect::<Vec<_>>())
-        .bind(planned.iter().map(|((_, name, ..), _)| name.as_str()).collect::<Vec<_>>())
-        .bind(planned.iter().map(|((_, _, version, _), _)| *version).collect::<Vec<_>>())
+        .bind(planned.iter().map(|((_, saga, _), _)| saga.name.as_str()).collect::<Vec<_>>())
+        .bind(planned.iter().map(|((_, saga, _), _)| saga.version).collect::<Vec<_>>())
         .bind(planned.iter().map(|((.., seq), _)| *seq).collect::<Vec<_>>())
         .bind(outlooks.collect::<Vec<_>>())
         .bind(refusals)

@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::{
@@ -18,7 +18,10 @@ use crate::{
         Instance,
         upcast::{self, Misfit},
     },
-    record::row::{Row, row_columns},
+    record::{
+        kinds::SagaVersion,
+        row::{Row, row_columns},
+    },
     saga::{Saga, start::Start},
     store,
 };
@@ -32,8 +35,17 @@ const NAMED: usize = 5;
 /// A kept signal: its id, its event as JSON, the version that stored it.
 type Kept = (String, String, i16);
 
-/// A watched effect: the saga, the instance, the version that stored it, activity and undo as JSON.
-type Watched = (String, Uuid, i16, String, String);
+#[derive(FromRow)]
+struct Watched {
+    saga_id: Uuid,
+    /// That stored it.
+    #[sqlx(flatten)]
+    saga: SagaVersion,
+    /// The step that was called, as JSON.
+    activity: String,
+    /// As JSON.
+    undo: String,
+}
 
 struct Kind {
     version: u16,
@@ -51,10 +63,8 @@ pub struct Gate {
 /// Open instances, watched effects or schedules that cannot be gone on with, all for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// Their saga.
-    pub name: String,
     /// The version that wrote them last; of a schedule, whose input has none, the one that this binary knows, or 0.
-    pub version: i16,
+    pub saga: SagaVersion,
     /// Why they cannot be continued.
     pub why: String,
     /// How many there are.
@@ -117,16 +127,18 @@ impl Gate {
             .await?;
             let last = page.len() < PAGE;
             if let Some(row) = page.last() {
-                after = (row.shard, row.name.clone(), row.subject.clone(), row.start_key.clone());
+                after =
+                    (row.shard, row.saga.name.clone(), row.subject.clone(), row.start_key.clone());
             }
             for row in page {
                 let kept = match row.progress.kept {
                     0 => Vec::new(),
                     _ => store::early_signals(pool, row.shard, row.saga_id).await?,
                 };
-                let (id, name, version) = (row.saga_id, row.name.clone(), row.version);
-                let Some(why) = self.misfit(row, &kept) else { continue };
-                found.add(name, version, why, Some(id));
+                let (id, saga) = (row.saga_id, row.saga.clone());
+                let why = self.asked(&saga, |kind| (kind.reads)(row, &kept));
+                let Some(why) = why else { continue };
+                found.add(saga, why, Some(id));
             }
             if last {
                 return Ok(found.0.into_values().collect());
@@ -143,10 +155,10 @@ impl Gate {
         .fetch_all(pool)
         .await?;
         for watched in watches {
-            let why = self.asked(&watched.0, watched.2, |kind| (kind.reads_watch)(&watched));
+            let why = self.asked(&watched.saga, |kind| (kind.reads_watch)(&watched));
             if let Some(why) = why {
-                let (name, id, version, ..) = watched;
-                found.add(name, version, format!("a watched effect: {why}"), Some(id));
+                let Watched { saga, saga_id, .. } = watched;
+                found.add(saga, format!("a watched effect: {why}"), Some(saga_id));
             }
         }
         Ok(())
@@ -158,32 +170,26 @@ impl Gate {
                 .fetch_all(pool)
                 .await?;
         for (schedule, saga, start) in schedules {
-            let why = self.asked(&saga, 0, |kind| (kind.starts)(start));
+            let version = self.kinds.get(saga.as_str()).map_or(0, |kind| kind.version);
+            let saga = SagaVersion { name: saga, version: version.cast_signed() };
+            let why = self.asked(&saga, |kind| (kind.starts)(start));
             if let Some(why) = why {
-                let version = self.kinds.get(saga.as_str()).map_or(0, |kind| kind.version);
-                let why = format!("schedule {schedule}: {why}");
-                found.add(saga, version.cast_signed(), why, None);
+                found.add(saga, format!("schedule {schedule}: {why}"), None);
             }
         }
         Ok(())
     }
 
-    fn misfit(&self, row: Row, kept: &[Kept]) -> Option<String> {
-        let (name, version) = (row.name.clone(), row.version);
-        self.asked(&name, version, |kind| (kind.reads)(row, kept))
-    }
-
-    /// Why the saga of that name cannot read what that version of it has stored.
+    /// Why this binary cannot read what that version of a saga has stored.
     fn asked<E: Display>(
         &self,
-        name: &str,
-        version: i16,
+        saga: &SagaVersion,
         reads: impl FnOnce(&Kind) -> Result<(), E>,
     ) -> Option<String> {
-        let Some(kind) = self.kinds.get(name) else {
+        let Some(kind) = self.kinds.get(saga.name.as_str()) else {
             return Some("this binary does not know the saga".to_owned());
         };
-        if version.cast_unsigned() > kind.version {
+        if saga.version.cast_unsigned() > kind.version {
             return Some(format!("this binary knows versions up to {} only", kind.version));
         }
         match catch_unwind(AssertUnwindSafe(|| reads(kind))) {
@@ -196,13 +202,12 @@ impl Gate {
 
 /// Mismatches by saga, version and reason.
 #[derive(Default)]
-struct Found(BTreeMap<(String, i16, String), Mismatch>);
+struct Found(BTreeMap<(SagaVersion, String), Mismatch>);
 
 impl Found {
-    fn add(&mut self, name: String, version: i16, why: String, sample: Option<Uuid>) {
-        let mismatch = self.0.entry((name.clone(), version, why.clone())).or_insert(Mismatch {
-            name,
-            version,
+    fn add(&mut self, saga: SagaVersion, why: String, sample: Option<Uuid>) {
+        let mismatch = self.0.entry((saga.clone(), why.clone())).or_insert(Mismatch {
+            saga,
             why,
             count: 0,
             samples: Vec::new(),
@@ -220,9 +225,10 @@ fn reason(misfit: &impl Display) -> String {
     why.split(" at line ").next().unwrap_or(&why).to_owned()
 }
 
-fn reads_watch<S: Saga>((_, _, version, activity, undo): &Watched) -> Result<(), Misfit> {
-    upcast::step::<S>(*version, activity)?;
-    upcast::watched::<S>(*version, activity, undo).map(|_| ())
+fn reads_watch<S: Saga>(watched: &Watched) -> Result<(), Misfit> {
+    let Watched { saga, activity, undo, .. } = watched;
+    upcast::step::<S>(saga.version, activity)?;
+    upcast::watched::<S>(saga.version, activity, undo).map(|_| ())
 }
 
 fn starts<S: Saga>(start: Value) -> Result<(), String> {

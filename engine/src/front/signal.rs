@@ -87,7 +87,7 @@ impl Engine {
         id: Uuid,
     ) -> Result<Option<(Status, S::State)>, SignalError> {
         let row = store::instance(self.pool(), shard_in(id), id).await?;
-        let Some(row) = row.filter(|row| row.name == S::NAME) else { return Ok(None) };
+        let Some(row) = row.filter(|row| row.saga.name == S::NAME) else { return Ok(None) };
         let instance = read::<S>(row)?;
         Ok(Some((instance.status, instance.state)))
     }
@@ -128,7 +128,7 @@ pub(crate) async fn give<S: Saga>(
 ) -> Result<Answer, SignalError> {
     let row = store::lock_instance(tx, shard_in(id), id)
         .await?
-        .filter(|row| row.name == S::NAME)
+        .filter(|row| row.saga.name == S::NAME)
         .ok_or(SignalError::NotFound(id))?;
     limits::check_name("signal id", signal_id)?;
     let json = json(&signal);

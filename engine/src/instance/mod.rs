@@ -182,12 +182,10 @@ impl<S: Saga> Instance<S> {
     }
 
     fn read(mut row: Row) -> Result<Self, Misfit> {
-        match row.version.cmp(&S::VERSION.cast_signed()) {
+        match row.saga.version.cmp(&S::VERSION.cast_signed()) {
             Ordering::Equal => {}
             Ordering::Less => row = upcast::row::<S>(row)?,
-            Ordering::Greater => {
-                return Err(Misfit::Unknown { name: row.name, version: row.version });
-            }
+            Ordering::Greater => return Err(Misfit::Unknown(row.saga)),
         }
         let state = upcast::read("state", &row.state)?;
         Ok(Self {

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::{
     base::{build, limits::Unstorable},
+    record::kinds::SagaVersion,
     record::row::Row,
     saga::{
         Done, Saga,
@@ -32,8 +33,8 @@ pub(crate) enum Unreadable {
 /// Why this binary cannot read stored data.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Misfit {
-    #[error("version {version} of {name} is not known here")]
-    Unknown { name: String, version: i16 },
+    #[error("{0} is not known here")]
+    Unknown(SagaVersion),
     #[error("the stored {part} does not fit: {error}")]
     Json { part: &'static str, error: serde_json::Error },
     #[error(transparent)]
@@ -48,7 +49,7 @@ impl Misfit {
     /// The same for a row that this build wrote last.
     pub(crate) fn of_build(self, build: i64) -> Self {
         match self {
-            Self::Unknown { .. } | Self::OfNewerBuild(_) => self,
+            Self::Unknown(_) | Self::OfNewerBuild(_) => self,
             misfit if build > build::made_at() => Self::OfNewerBuild(misfit.to_string()),
             misfit => misfit,
         }
@@ -91,7 +92,7 @@ pub(crate) fn watched<S: Saga>(
 
 /// The row of an earlier version with its JSON in the shape of this one.
 pub(crate) fn row<S: Saga>(mut row: Row) -> Result<Row, Misfit> {
-    let from = row.version.cast_unsigned();
+    let from = row.saga.version.cast_unsigned();
     row.state = up::<S>(from, Part::State, read("state", &row.state)?)?.to_string();
     if let Some(reason) = &mut row.reason {
         *reason = up::<S>(from, Part::Reason, read("reason", reason)?)?.to_string();
@@ -114,7 +115,7 @@ pub(crate) fn row<S: Saga>(mut row: Row) -> Result<Row, Misfit> {
         }
     }
     row.undos = Value::Array(undos).to_string();
-    row.version = S::VERSION.cast_signed();
+    row.saga.version = S::VERSION.cast_signed();
     Ok(row)
 }
 

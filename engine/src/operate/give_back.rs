@@ -33,7 +33,7 @@ impl Engine {
         let Some(row) = store::instance(&mut *tx, shard_in(id), id).await? else {
             return Ok(Ok(None));
         };
-        let (seq, name, subject) = (row.seq, row.name.clone(), row.subject.clone());
+        let (seq, name, subject) = (row.seq, row.saga.name.clone(), row.subject.clone());
         let Some(kind) = self.kind(&name) else { return Ok(Ok(None)) };
         let mut looked = look(tx, vec![row], &order.verb).await?;
         let decided = looked.pop().map(|seen| self.decide(seen, order));

@@ -161,8 +161,8 @@ impl Engine {
         if order.seq.is_some_and(|seq| seq != row.seq) {
             return Err(Refusal::MovedOn { seq: row.seq });
         }
-        let Some(kind) = self.kind(&row.name) else {
-            return Err(Refusal::Unreadable(format!("{} is not known here", row.name)));
+        let Some(kind) = self.kind(&row.saga.name) else {
+            return Err(Refusal::Unreadable(format!("{} is not known here", row.saga.name)));
         };
         // The saga's code may panic. That must not affect the other instances of a bulk.
         catch_unwind(AssertUnwindSafe(|| kind.operate(subject, order)))

@@ -5,7 +5,10 @@ use uuid::Uuid;
 
 use crate::{
     base::status::Status,
-    record::progress::{Columns, Progress},
+    record::{
+        kinds::SagaVersion,
+        progress::{Columns, Progress},
+    },
 };
 
 /// JSON stays text here; [`crate::instance::Instance::from_row`] gives it types.
@@ -14,8 +17,8 @@ pub(crate) struct Row {
     pub(crate) progress: Progress,
     pub(crate) shard: i16,
     pub(crate) saga_id: Uuid,
-    pub(crate) name: String,
-    pub(crate) version: i16,
+    /// That wrote it last.
+    pub(crate) saga: SagaVersion,
     pub(crate) subject: String,
     pub(crate) start_key: String,
     pub(crate) status: Status,
@@ -55,8 +58,7 @@ impl FromRow<'_, PgRow> for Row {
             progress: Progress::read(&mut columns)?,
             shard: columns.take()?,
             saga_id: columns.take()?,
-            name: columns.take()?,
-            version: columns.take()?,
+            saga: SagaVersion { name: columns.take()?, version: columns.take()? },
             subject: columns.take()?,
             start_key: columns.take()?,
             status: columns.take()?,

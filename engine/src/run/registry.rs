@@ -154,7 +154,7 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
 
     fn find<'a>(&'a self, watched: &'a Watched) -> BoxFuture<'a, Result<Found, Unreadable>> {
         Box::pin(async move {
-            let step = upcast::step::<S>(watched.version, &watched.activity)?;
+            let step = upcast::step::<S>(watched.saga.version, &watched.activity)?;
             let probe = Task::Probe { no: watched.step_no, step };
             let fact = perform::<S, P>(&self.steps, watched.saga_id, probe, None).await;
             Ok(match fact.what {
@@ -175,7 +175,7 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
         watched: &Watched,
         reference: Option<String>,
     ) -> Result<Commit, Unreadable> {
-        let (version, step) = (watched.version, &watched.activity);
+        let (version, step) = (watched.saga.version, &watched.activity);
         let done = upcast::watched::<S>(version, step, &watched.undo)?;
         let mut instance = Instance::<S>::from_row(row)?;
         instance.reopen(watched.step_no, done, reference);

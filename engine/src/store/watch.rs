@@ -3,7 +3,10 @@
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use crate::{base::json::JsonText, record::commit::Commit};
+use crate::{
+    base::json::JsonText,
+    record::{commit::Commit, kinds::SagaVersion},
+};
 
 /// A watch whose time to look has come.
 #[derive(Debug, Clone, FromRow)]
@@ -11,11 +14,11 @@ pub(crate) struct Watched {
     pub(crate) shard: i16,
     pub(crate) saga_id: Uuid,
     pub(crate) step_no: i32,
-    /// Of the saga that stored the step.
-    pub(crate) version: i16,
+    /// That stored the step.
+    #[sqlx(flatten)]
+    pub(crate) saga: SagaVersion,
     pub(crate) activity: String,
     pub(crate) undo: String,
-    pub(crate) name: String,
     /// The watch has lasted long enough, and its instance has ended: this look is the last, if it tells.
     pub(crate) over: bool,
     /// The instance has unwound and its ledger says that there is nothing.

@@ -14,6 +14,7 @@ use crate::{
         limits::{self, Refused},
     },
     instance::signal::SignalError,
+    record::kinds::SagaVersion,
     saga::Saga,
     worker::{engine::Engine, shift::Shift},
 };
@@ -79,7 +80,7 @@ with taken as (
 )
 delete from saga.end_wait w using taken
 where w.shard = $1 and w.saga_id = $2 and w.waiter_id = $3 and w.signal_id = $4
-returning w.saga, w.version, w.event::text, w.next_at is not null as failed_before";
+returning w.saga as name, w.version, w.event::text, w.next_at is not null as failed_before";
 
 /// A wait that is over, by its key.
 #[derive(FromRow)]
@@ -92,8 +93,9 @@ struct Due {
 
 #[derive(FromRow)]
 struct Wait {
-    saga: String,
-    version: i16,
+    /// That the waiter is of, and that stored the signal.
+    #[sqlx(flatten)]
+    saga: SagaVersion,
     event: String,
     failed_before: bool,
 }
@@ -131,8 +133,8 @@ async fn tell_one(
         .fetch_optional(&mut *tx)
         .await?;
     let Some(wait) = wait else { return tx.rollback().await };
-    let Some(kind) = shift.engine.kind(&wait.saga) else { return tx.rollback().await };
-    let stored = (wait.version, wait.event.as_str());
+    let Some(kind) = shift.engine.kind(&wait.saga.name) else { return tx.rollback().await };
+    let stored = (wait.saga.version, wait.event.as_str());
     match kind.signal(&mut tx, due.waiter_id, &due.signal_id, stored).await {
         Ok(_) | Err(SignalError::NotFound(_)) => tx.commit().await,
         Err(error) => {

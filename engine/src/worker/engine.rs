@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use crate::{
     instance::upcast::{Misfit, Unreadable},
-    record::{kinds::Kinds, row::Row},
+    record::{
+        kinds::{Kinds, SagaVersion},
+        row::Row,
+    },
     saga::{CalledOff, Saga},
     worker::{
         drives::{Begins, CalledOffRow, Drives},
@@ -85,8 +88,9 @@ impl Engine {
 
     /// The names and versions of its sagas.
     #[must_use]
-    pub fn kinds(&self) -> Vec<(&'static str, i16)> {
-        self.inner.kinds.values().map(|kind| (kind.name(), kind.version())).collect()
+    pub fn kinds(&self) -> Vec<SagaVersion<&'static str>> {
+        let kinds = self.inner.kinds.values();
+        kinds.map(|kind| SagaVersion { name: kind.name(), version: kind.version() }).collect()
     }
 
     /// The same as statements take them.
@@ -104,9 +108,9 @@ impl Engine {
         row: Row,
         why: CalledOff<Infallible>,
     ) -> Result<CalledOffRow, Unreadable> {
-        match self.kind(&row.name) {
-            Some(kind) if kind.version() >= row.version => kind.call_off(row, why),
-            _ => Err(Misfit::Unknown { name: row.name, version: row.version }.into()),
+        match self.kind(&row.saga.name) {
+            Some(kind) if kind.version() >= row.saga.version => kind.call_off(row, why),
+            _ => Err(Misfit::Unknown(row.saga).into()),
         }
     }
 

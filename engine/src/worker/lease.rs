@@ -88,6 +88,7 @@ impl Lease {
 /// Writes the lease row of a new worker.
 pub(crate) async fn register(engine: &Engine, config: &WorkerConfig) -> Result<Lease, sqlx::Error> {
     let lease = Lease::begin(Uuid::now_v7(), config.lease, Instant::now());
+    let kinds = engine.kinds().into_iter().map(|kind| (kind.name, kind.version));
     let registered = sqlx::query(
         "-- name: register worker
         with freed as (
@@ -98,7 +99,7 @@ pub(crate) async fn register(engine: &Engine, config: &WorkerConfig) -> Result<L
     )
     .bind(lease.worker_id)
     .bind(&config.name)
-    .bind(Json(engine.kinds()))
+    .bind(Json(kinds.collect::<Vec<_>>()))
     .bind(config.sole)
     .bind(lease.lasts_ms())
     .bind(build::made_at())

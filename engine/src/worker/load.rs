@@ -14,7 +14,7 @@ use crate::{
 pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unreadable) {
     let (pool, id) = (&shift.pool, fence.id);
     let given_up = match error {
-        Unreadable::Stored(misfit @ (Misfit::Unknown { .. } | Misfit::OfNewerBuild(_))) => {
+        Unreadable::Stored(misfit @ (Misfit::Unknown(_) | Misfit::OfNewerBuild(_))) => {
             tracing::info!(saga_id = %id, %error, "an instance waits for a worker that can read it");
             let unread_by = matches!(misfit, Misfit::OfNewerBuild(_)).then(build::made_at);
             in_time(store::leave(pool, fence, unread_by)).await

@@ -146,7 +146,7 @@ impl Shift {
 
     /// The sagas that are driven here now.
     pub(crate) fn driven(&self) -> Kinds {
-        self.engine.kinds().into_iter().filter(|(name, _)| !self.is_paused(name)).collect()
+        self.engine.kinds().into_iter().filter(|kind| !self.is_paused(kind.name)).collect()
     }
 
     /// The lease row is gone: other workers have taken everything over.
@@ -243,7 +243,7 @@ impl Shift {
             let _ = pen.send(Penned { reserved: self.reserve(row.saga_id), _place: place });
             return;
         }
-        match self.engine.kind(&row.name) {
+        match self.engine.kind(&row.saga.name) {
             Some(kind) => self.hand(Held {
                 id: row.saga_id,
                 name: kind.name(),
@@ -251,7 +251,7 @@ impl Shift {
                 position: Position::Row(Box::new(row)),
                 place,
             }),
-            None => tracing::error!(saga = row.name, "claimed an instance of an unknown saga"),
+            None => tracing::error!(saga = row.saga.name, "claimed an instance of an unknown saga"),
         }
     }
 

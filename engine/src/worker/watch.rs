@@ -50,7 +50,7 @@ pub(crate) async fn look(
 
 /// Asks the provider about one watched effect. An effect that is found reopens its instance.
 pub(crate) async fn probe(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
-    let Some(kind) = shift.engine.kind(&watched.name) else { return Ok(()) };
+    let Some(kind) = shift.engine.kind(&watched.saga.name) else { return Ok(()) };
     let found = if watched.look { kind.find(watched).await? } else { Found::Nothing };
     if let Found::Effect(reference) = found {
         let reopening = async {
