@@ -1,5 +1,6 @@
 //! What a reader may rely on in every source file.
 
+mod examples;
 mod faults;
 mod rooms;
 

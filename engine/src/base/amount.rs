@@ -31,6 +31,15 @@ pub struct Amount {
 }
 
 /// A currency by its ISO 4217 code: three capital letters.
+///
+/// ```
+/// use stepwise_engine::{Amount, Currency, InvalidAmount};
+///
+/// let francs: Currency = "CHF".parse()?;
+/// assert_eq!(Amount::new("5.50".parse()?, francs)?.to_string(), "5.50 CHF");
+/// assert_eq!(Currency::new("chf"), Err(InvalidAmount::Currency));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 3]);
 

@@ -3,6 +3,13 @@
 use sqlx::{Error, error::DatabaseError, postgres::PgDatabaseError};
 
 /// What an error of the database says about trying again.
+///
+/// ```
+/// use stepwise_engine::database::Failure;
+///
+/// assert!(Failure::of(&sqlx::Error::PoolTimedOut).is_worth_retrying());
+/// assert!(!Failure::of(&sqlx::Error::ColumnNotFound("price".to_owned())).is_worth_retrying());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
     /// The transaction lost a race: a deadlock or a serialization failure; or a partition or a column came while it was under way. Run again as a
@@ -25,13 +32,6 @@ pub enum Failure {
 
 impl Failure {
     /// Judges an error.
-    ///
-    /// ```
-    /// use stepwise_engine::database::Failure;
-    ///
-    /// assert!(Failure::of(&sqlx::Error::PoolTimedOut).is_worth_retrying());
-    /// assert!(!Failure::of(&sqlx::Error::ColumnNotFound("price".to_owned())).is_worth_retrying());
-    /// ```
     #[must_use]
     pub fn of(error: &Error) -> Self {
         match error {

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 
 /// The class of an instance: workers claim a higher class first when many instances are due. No instance starves: instances of a higher class
 /// overtake it only if they are due at most [`Priority::HEAD_START`] later.
+///
+/// ```
+/// use stepwise_engine::{Priority, Start};
+///
+/// let refund = Start::new("order 7", 7).priority(Priority::High);
+/// assert!(refund.priority != Priority::default());
+/// assert_eq!(refund.priority.as_str(), "high");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {

@@ -54,6 +54,25 @@ pub const MOST_ITEMS: i64 = 100_000;
 pub const PER_SECOND: u16 = 100;
 
 /// An order for a bulk: the verb, the instances, the person and the reason.
+///
+/// ```
+/// # use stepwise_engine::*;
+/// use stepwise_engine::{bulk::{Bulk, Order, PER_SECOND}, inspect::Filter, operate::Verb};
+///
+/// # async fn f(engine: &Engine) -> Result<(), Box<dyn std::error::Error>> {
+/// let order = Order {
+///     verb: Verb::Retry,
+///     by: "ann".to_owned(),
+///     reason: "the bank answers again".to_owned(),
+///     filter: Filter { status: Some(Status::Stuck), ..Filter::default() },
+/// };
+/// let Bulk { bulk_id, left, refused, .. } = engine.plan_bulk(&order).await?;
+/// println!("{left} would be tried again, {refused} would not");
+/// let mut tx = engine.begin().await?;
+/// engine.apply_bulk(&mut tx, bulk_id, left.unsigned_abs(), PER_SECOND, "ann").await?;
+/// tx.commit().await?; // from now on workers apply it
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Order {
     /// The verb.

@@ -37,6 +37,18 @@ pub struct Count {
 }
 
 /// The sums of a plan. Steps are counted by name, without their fields; the 100 most frequent each.
+///
+/// ```
+/// use stepwise_engine::{Engine, bulk::{Count, Summary}};
+///
+/// # async fn f(engine: &Engine, bulk: uuid::Uuid) -> Result<(), sqlx::Error> {
+/// let Summary { refusals, past_pivot, .. } = engine.bulk_summary(bulk).await?;
+/// println!("{past_pivot} only go forward");
+/// for Count { what, count } in refusals {
+///     println!("{count} are left alone: {what}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {

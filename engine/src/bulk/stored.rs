@@ -5,6 +5,17 @@ use serde_json::Value;
 
 /// A value that is stored as JSON. A newer build may have written what this one has no type for; the JSON is then shown as it is, so that one row
 /// keeps no list from being read.
+///
+/// ```
+/// use stepwise_engine::{bulk::Stored, operate::Verb};
+///
+/// let stored: Stored<Verb> = serde_json::from_str(r#""retry""#)?;
+/// assert_eq!(stored.known(), Some(&Verb::Retry));
+///
+/// let newer: Stored<Verb> = serde_json::from_str(r#"{"freeze": {"degrees": -4}}"#)?;
+/// assert!(matches!(newer, Stored::Unknown(json) if json["freeze"]["degrees"] == -4));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Stored<T> {

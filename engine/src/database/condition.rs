@@ -16,6 +16,18 @@ use crate::base::failure::Failure;
 const WORTH_A_LINE: Duration = Duration::from_millis(500);
 
 /// The condition of the database.
+///
+/// ```
+/// use stepwise_engine::database::{self, Condition};
+///
+/// fn may_take_orders() -> bool {
+///     database::condition() == Condition::Good
+/// }
+/// assert!(may_take_orders(), "no connection of this process has met trouble");
+///
+/// database::note(&sqlx::Error::Protocol("the server is gone".to_owned()));
+/// assert_eq!(database::condition(), Condition::Away);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Condition {
     /// It takes reads and writes.

@@ -57,6 +57,18 @@ const SUSPICION: Duration = Duration::from_secs(15);
 const READ_ONLY_AGE: Duration = Duration::from_secs(1);
 
 /// How long a session may wait before the server ends the statement or the session.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::database::{self, Waits};
+///
+/// # async fn f() -> Result<sqlx::PgPool, sqlx::Error> {
+/// // For a page that must not wait: it shows an older figure instead.
+/// let waits = Waits { statement: Duration::from_millis(200), ..Waits::USUAL };
+/// let options = "postgres://localhost/shop".parse()?;
+/// let pool = database::pool(options, waits, 2, Duration::from_millis(200));
+/// # Ok(pool) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waits {
     /// For a lock.

@@ -11,6 +11,19 @@ use crate::database;
 
 /// Work that may fail again and again for long. A loop that tries again and again calls [`begin`](Self::begin) after each failure and
 /// [`end`](Self::end) after each success; the log gets one line when the trouble begins and one when it is over.
+///
+/// ```
+/// use stepwise_engine::Trouble;
+///
+/// static TROUBLE: Trouble = Trouble::new("the stock cannot be counted; trying again");
+///
+/// for counted in [Err("no answer"), Err("no answer"), Ok(3)] {
+///     match counted {
+///         Ok(_) => TROUBLE.end(), // logs that it works again
+///         Err(why) => TROUBLE.begin(&why), // logs the first failure only
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Trouble {
     what: &'static str,

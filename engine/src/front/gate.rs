@@ -55,6 +55,19 @@ struct Kind {
 }
 
 /// The sagas that a binary knows.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+/// # async fn f(pool: &sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+/// let misfits = Gate::new().knows::<Seat>().check(pool).await?;
+/// for Mismatch { saga, why, count, .. } in &misfits {
+///     println!("{count} of {saga} cannot be continued: {why}");
+/// }
+/// assert!(misfits.is_empty(), "do not deploy this binary");
+/// # Ok(()) }
+/// ```
 #[derive(Default)]
 pub struct Gate {
     kinds: BTreeMap<&'static str, Kind>,

@@ -84,6 +84,22 @@ impl From<Refused> for StartError {
 }
 
 /// A started instance. It becomes real with the commit.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+/// # async fn f(engine: &Engine) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut tx = engine.begin().await?;
+/// let Started { id, status } = engine.start::<Seat>(&mut tx, Start::new("guest 7", 7)).await?;
+/// if status == Status::Unwinding {
+///     tx.rollback().await?; // no seat is free: as if nobody had asked
+/// } else {
+///     tx.commit().await?;
+///     println!("follow it by its id, {id}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
     /// The instance's id.
@@ -93,6 +109,22 @@ pub struct Started {
 }
 
 /// What became of [`Engine::start_once`].
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+/// # async fn f(engine: &Engine) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut tx = engine.begin().await?;
+/// let start = Start::new("guest 7", 7).key("request 40f1");
+/// let id = match engine.start_once::<Seat>(&mut tx, start).await? {
+///     Once::Now(started) => started.id,
+///     Once::Before(id) => id, // the same request was sent twice
+/// };
+/// tx.commit().await?;
+/// # let _ = id;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Once {
     /// It is started.

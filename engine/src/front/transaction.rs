@@ -36,11 +36,42 @@ pub struct Transaction<C = Begun> {
 }
 
 /// A transaction that its [`Transaction`] ends.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+///
+/// /// Starts a seat in the transaction of a larger command, which commits it.
+/// async fn start_seat(engine: &Engine, tx: &mut Transaction<Begun>) -> Result<Started, StartError> {
+///     engine.start::<Seat>(tx, Start::new("guest 7", 7)).await
+/// }
+/// ```
 pub struct Begun(sqlx::Transaction<'static, Postgres>);
 
 /// The instances that were started in a transaction that its caller commits.
 ///
 /// If it is dropped, or the process runs no worker, other workers or the sweep of this one find the instances within about 4 seconds.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+/// use sqlx::{Connection as _, PgConnection};
+///
+/// async fn start_seat(engine: &Engine, tx: &mut PgConnection) -> Result<HandOver, StartError> {
+///     let mut joined = Transaction::over(tx);
+///     engine.start::<Seat>(&mut joined, Start::new("guest 7", 7)).await?;
+///     Ok(joined.hand_over_later())
+/// }
+///
+/// # async fn f(engine: &Engine, connection: &mut PgConnection) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut tx = connection.begin().await?;
+/// let started = start_seat(engine, &mut tx).await?;
+/// tx.commit().await?;
+/// started.after_commit();
+/// # Ok(()) }
+/// ```
 #[derive(Default)]
 #[must_use = "call `after_commit` once the transaction is committed"]
 pub struct HandOver {

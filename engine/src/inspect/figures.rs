@@ -6,6 +6,15 @@
 use sqlx::{FromRow, PgPool};
 
 /// How an installation is. Counts end at 10,000.
+///
+/// ```
+/// use stepwise_engine::figures::Figures;
+///
+/// # async fn f(pool: &sqlx::PgPool) -> Result<bool, sqlx::Error> {
+/// let Figures { stuck, workers, oldest_due_s, .. } = Figures::read(pool).await?;
+/// let is_well = stuck == 0 && workers > 0 && oldest_due_s < 60.0;
+/// # Ok(is_well) }
+/// ```
 #[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct Figures {
     /// Instances that need a person.

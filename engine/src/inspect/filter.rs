@@ -13,6 +13,23 @@ use crate::base::{
 };
 
 /// Which instances a list shows, newest first, or a [bulk](crate::bulk) is about: those that fit everything given.
+///
+/// ```
+/// use stepwise_engine::{Status, inspect::{self, Filter}};
+///
+/// # async fn f(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+/// let stuck = Filter {
+///     name: Some("seat".to_owned()),
+///     status: Some(Status::Stuck),
+///     tags: [("room".to_owned(), "12".to_owned())].into(),
+///     limit: 50,
+///     ..Filter::default()
+/// };
+/// let page = inspect::list(pool, &stuck).await?;
+/// let next = Filter { before: page.last().map(|last| last.saga_id), ..stuck };
+/// # inspect::list(pool, &next).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Filter {
     /// Only this saga.

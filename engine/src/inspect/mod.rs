@@ -33,6 +33,16 @@ pub use self::{
 };
 
 /// An instance as a list shows it.
+///
+/// ```
+/// use stepwise_engine::inspect::{self, Summary};
+///
+/// # async fn f(pool: &sqlx::PgPool, id: uuid::Uuid) -> Result<(), sqlx::Error> {
+/// if let Some(Summary { subject, status, last_error, .. }) = inspect::summary(pool, id).await? {
+///     println!("{subject} is {status}: {}", last_error.unwrap_or_default());
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, FromRow)]
 pub struct Summary {
     /// Its id; an API's operation id.
@@ -79,6 +89,21 @@ pub struct Summary {
 }
 
 /// An instance with all that was committed of it.
+///
+/// ```
+/// use stepwise_engine::inspect::{self, Details};
+///
+/// # async fn f(pool: &sqlx::PgPool, id: uuid::Uuid) -> Result<(), sqlx::Error> {
+/// if let Some(Details { journal, effects, .. }) = inspect::details(pool, id).await? {
+///     for entry in journal {
+///         println!("{:>4} {} {}", entry.seq, entry.kind, entry.event.unwrap_or_default());
+///     }
+///     for effect in effects {
+///         println!("{} is {}, under the key {}", effect.kind, effect.status, effect.key());
+///     }
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Details {
     /// As in lists.

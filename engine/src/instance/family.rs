@@ -133,6 +133,20 @@ impl<S: Saga> Instance<S> {
 }
 
 /// The result of calling an instance off.
+///
+/// ```
+/// # use stepwise_engine::*;
+/// # async fn f(engine: &Engine, order: uuid::Uuid) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut tx = engine.begin().await?;
+/// let answer = match engine.cancel(&mut tx, order, "the customer has changed their mind").await? {
+///     CallOff::Begun => "everything is being taken back",
+///     CallOff::PastPivot => "it is too late: return the goods instead",
+///     CallOff::Ended => "it has ended already",
+/// };
+/// tx.commit().await?;
+/// # let _ = answer;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallOff {
     /// It unwinds, now or already before.

@@ -14,6 +14,18 @@ use crate::{
 };
 
 /// The result of a signal. The caller learns it at once; it is true when the caller commits.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Answer, testing::walk};
+///
+/// let mut seat = walk::<Seat>(7);
+/// assert_eq!(seat.signal(Signal::Confirms), Answer::Kept, "no state waits for it yet");
+/// assert_eq!(seat.signal(Signal::Declines), Answer::Refused, "this one is not kept");
+/// seat.answers(Event::Held).answers(Event::Paid);
+/// assert!(matches!(seat.state(), State::Admitting), "the kept signal was taken");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// The instance took it.

@@ -15,6 +15,29 @@ use crate::{
 };
 
 /// One thing that a person wants done to one instance.
+///
+/// ```
+/// # use stepwise_engine::*;
+/// use stepwise_engine::operate::{Instruction, Operated, Verb};
+///
+/// # async fn f(engine: &Engine, stuck: uuid::Uuid) -> Result<(), Box<dyn std::error::Error>> {
+/// let retry = Instruction {
+///     id: "ticket 4711".to_owned(), // the same request sent twice is applied once
+///     by: "ann".to_owned(),
+///     reason: "the bank answers again".to_owned(),
+///     verb: Verb::Retry,
+///     undo: None,
+///     seq: None,
+/// };
+/// let mut tx = engine.begin().await?;
+/// match engine.operate(&mut tx, stuck, &retry).await? {
+///     Operated::Applied(outlook) => println!("next it does {:?}", outlook.next),
+///     Operated::Repeated => println!("it was done before"),
+///     Operated::Refused(refusal) => println!("not done: {refusal}"),
+/// }
+/// tx.commit().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Instruction {
     /// The same for each repetition of a request, so that it is applied once.
@@ -50,6 +73,20 @@ impl Instruction {
 }
 
 /// The verbs. One with a field that this build does not know is not read, since its meaning is not known here either.
+///
+/// ```
+/// use serde_json::json;
+/// use stepwise_engine::operate::{Outside, Verb};
+///
+/// let charged_by_hand = Verb::MarkDone {
+///     evidence: "ticket 4711".to_owned(),
+///     event: Some(json!("Paid")), // the saga's own event
+///     outside: Some(Outside::Stands("ch_17".to_owned())),
+/// };
+/// assert_eq!(charged_by_hand.name(), "mark_done");
+/// assert_eq!(serde_json::to_value(Verb::Retry)?, json!("retry"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
@@ -209,6 +246,16 @@ impl From<Status> for WrongStatus {
 }
 
 /// The instance after a verb, and what comes next.
+///
+/// ```
+/// use stepwise_engine::operate::{Operated, Outlook};
+///
+/// fn warning(operated: &Operated) -> Option<String> {
+///     let Operated::Applied(Outlook { undoes, past_pivot: false, .. }) = operated else { return None };
+///     (!undoes.is_empty()).then(|| format!("this takes back: {}", undoes.join(", ")))
+/// }
+/// assert_eq!(warning(&Operated::Repeated), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outlook {
     /// Its status.

@@ -3,6 +3,34 @@
 use std::{convert::Infallible, fmt::Debug};
 
 /// Why an instance unwinds without having decided it.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use serde::{Deserialize, Serialize};
+/// use stepwise_engine::CalledOff;
+///
+/// /// Why a placement unwinds, as the shop wants to tell its customer.
+/// #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+/// enum Reason {
+///     SoldOut,
+///     BankIsAway,
+///     Cancelled(String),
+/// }
+///
+/// impl From<CalledOff<Step>> for Reason {
+///     fn from(why: CalledOff<Step>) -> Self {
+///         match why {
+///             CalledOff::GaveUp(Step::Charge) => Self::BankIsAway,
+///             CalledOff::Cancelled(why) => Self::Cancelled(why),
+///             other => Self::Cancelled(String::from(other)),
+///         }
+///     }
+/// }
+///
+/// assert_eq!(Reason::from(CalledOff::GaveUp(Step::Charge)), Reason::BankIsAway);
+/// assert_eq!(Reason::from(CalledOff::Deadline), Reason::Cancelled("its deadline passed".to_owned()));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CalledOff<T> {
     /// This step, a call, could not be done within its terms.

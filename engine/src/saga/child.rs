@@ -8,9 +8,38 @@ use crate::{
 };
 
 /// A child that a transition starts ([`crate::saga::To::children`]). Several children of one saga and subject need start keys.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+///
+/// /// A group of guests gets a seat each; all of them, or none.
+/// fn seats<Group: Saga<State = u32>>(guests: &[u32]) -> Next<Group> {
+///     // One subject, so each child needs a start key.
+///     let seat = |guest: &u32| Child::of::<Seat>(Start::new("group 4", *guest).key(guest.to_string()));
+///     to(guests.len() as u32).children(guests.iter().map(seat).collect())
+/// }
+/// ```
 pub struct Child(pub(crate) Box<dyn FnOnce(Parent) -> Result<Birth, Forbidden> + Send>);
 
 /// How the children that a transition started have ended.
+///
+/// ```
+/// use stepwise_engine::Joined;
+///
+/// #[derive(Debug, PartialEq)]
+/// enum Event { AllSeated, SomeWithout(u32) }
+///
+/// /// As a group's `Saga::joined` may say it.
+/// fn joined(ends: &Joined) -> Option<Event> {
+///     let without = ends.unwound + ends.abandoned;
+///     Some(if without == 0 { Event::AllSeated } else { Event::SomeWithout(without) })
+/// }
+///
+/// let ends = Joined { completed: 3, unwound: 1, abandoned: 0 };
+/// assert_eq!(joined(&ends), Some(Event::SomeWithout(1)));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Joined {
     /// The number that reached their end. Their undos are kept until the parent passes its pivot or completes.

@@ -38,6 +38,50 @@ use crate::saga::{
 };
 
 /// A definition: a durable state machine about one subject.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use stepwise_engine::*;
+///
+/// struct Refund;
+///
+/// steps! {
+///     enum Step done by RefundSteps -> Event, undone for String {
+///         PayBack(order: u32) => call(pay_back, Terms::effect("refund")).repeatable().pivot(),
+///     }
+/// }
+///
+/// #[derive(Serialize, Deserialize, Clone, Debug)]
+/// enum State { PayingBack, PaidBack }
+///
+/// #[derive(Serialize, Deserialize, Clone, Debug)]
+/// enum Event { PaidBack }
+///
+/// impl Saga for Refund {
+///     const NAME: &'static str = "refund";
+///     type Input = u32;
+///     type State = State;
+///     type Event = Event;
+///     type Signal = Never;
+///     type Step = Step;
+///     type Reason = String;
+///
+///     fn start(order: u32) -> Next<Self> {
+///         to(State::PayingBack).run(Step::PayBack(order))
+///     }
+///
+///     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
+///         match (state, event) {
+///             (State::PayingBack, Event::PaidBack) => Ok(to(State::PaidBack).done()),
+///             (state, event) => Err(Unexpected::new(&state, &event)),
+///         }
+///     }
+/// }
+///
+/// let mut refund = testing::walk::<Refund>(7);
+/// refund.stays_unknown().answers(Event::PaidBack); // the call is repeated under its key
+/// assert_eq!(refund.status(), Status::Completed);
+/// ```
 pub trait Saga: Sized + Send + Sync + 'static {
     /// Its name in SQL, logs, API and docs; fixed for life.
     const NAME: &'static str;
@@ -96,11 +140,36 @@ pub trait Saga: Sized + Send + Sync + 'static {
 }
 
 /// Plain data that can be stored and read again, as inputs, states, events, steps and reasons must be.
+///
+/// ```
+/// use serde::{Deserialize, Serialize};
+/// use stepwise_engine::Payload;
+///
+/// /// Ids and amounts, no names: what is stored is seen by operators.
+/// #[derive(Serialize, Deserialize, Clone, Debug)]
+/// struct Booking { seat: u32, guest: u32 }
+///
+/// fn stored(payload: &impl Payload) -> String {
+///     serde_json::to_string(payload).expect("plain data")
+/// }
+/// assert_eq!(stored(&Booking { seat: 3, guest: 7 }), r#"{"seat":3,"guest":7}"#);
+/// ```
 pub trait Payload: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static> Payload for T {}
 
 /// The state has no transition for the event.
+///
+/// ```
+/// use stepwise_engine::Unexpected;
+///
+/// #[derive(Debug)] enum State { Paying }
+/// #[derive(Debug)] enum Event { Admitted }
+///
+/// // The last arm of `Saga::on`; an operator reads it as the reason why the instance is stuck.
+/// let bug = Unexpected::new(&State::Paying, &Event::Admitted);
+/// assert_eq!(bug.to_string(), "Admitted is not expected in Paying");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{event} is not expected in {state}")]
 pub struct Unexpected {

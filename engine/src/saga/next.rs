@@ -5,6 +5,20 @@ use std::time::Duration;
 use crate::saga::{Saga, child::Child, table::StepTable};
 
 /// What a transition decides: the new state and what to wait for in it.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Next, to, unwind};
+///
+/// /// Part of `Saga::on`: every transition ends in one of these.
+/// fn paid(declined: bool) -> Next<Seat> {
+///     if declined {
+///         return unwind("the charge is declined"); // takes back what was done, last first
+///     }
+///     to(State::AwaitingHost).wait()
+/// }
+/// ```
 pub struct Next<S: Saga> {
     pub(crate) state: Option<S::State>,
     pub(crate) by_caller: Vec<CallerStep<S>>,
@@ -40,6 +54,20 @@ pub fn unwind<S: Saga>(reason: impl Into<S::Reason>) -> Next<S> {
 }
 
 /// A state to go to, before it is said what to do there.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use std::time::Duration;
+/// use stepwise_engine::{Next, saga::To, to};
+///
+/// const DAY: Duration = Duration::from_secs(24 * 3_600);
+///
+/// fn await_host() -> Next<Seat> {
+///     let to: To<Seat> = to(State::AwaitingHost);
+///     to.or_after(3 * DAY, Event::Host(Signal::Declines)) // silence is an answer, too
+/// }
+/// ```
 pub struct To<S: Saga> {
     state: S::State,
     by_caller: Vec<CallerStep<S>>,

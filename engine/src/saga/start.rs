@@ -13,6 +13,19 @@ use crate::{
 };
 
 /// One instance to start.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::{Priority, Start};
+///
+/// let start = Start::new("guest 7", 7) // the subject, and the saga's input
+///     .key("morning") // the guest may book another seat for the evening
+///     .tag("room", "12")
+///     .priority(Priority::High)
+///     .within(Duration::from_secs(3 * 86_400)) // then it is taken back
+///     .queued("room 12"); // waits for its turn under the room's quota
+/// assert_eq!(start.tags["room"], "12");
+/// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Start<I> {
     /// The subject.

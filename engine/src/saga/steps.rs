@@ -9,6 +9,22 @@ use crate::base::failure::Failure;
 /// The idempotency key of one step, or of its undo. Only the engine makes one.
 ///
 /// It is the same for every attempt. Print it and give it to the provider: `{instance}-{step number}`, with `-undo` behind it for the undo.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Cause, Key, Outcome};
+///
+/// /// What the provider is asked for. It acts once per key, however often it is asked.
+/// async fn charge(http: &Bank, key: &Key) -> Outcome<Event> {
+///     match http.post("/charges", &[("Idempotency-Key", key.to_string())]).await {
+///         Ok(reference) => Outcome::confirmed(Event::Paid, reference),
+///         Err(silence) => Outcome::Unknown(Cause::new(silence)),
+///     }
+/// }
+/// # struct Bank;
+/// # impl Bank { async fn post(&self, _: &str, _: &[(&str, String)]) -> Result<String, String> { Err(String::new()) } }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
     saga_id: Uuid,
@@ -48,6 +64,25 @@ impl fmt::Display for Key {
 }
 
 /// What an undo is told about the step that it takes back.
+///
+/// ```
+/// use stepwise_engine::{Undoing, Undone};
+///
+/// async fn refund(bank: &Bank, undoing: &Undoing<String>) -> Undone {
+///     // The answer to the charge may never have come: then it is found by the key under which it was made.
+///     let charge = match &undoing.reference {
+///         Some(reference) => Some(reference.clone()),
+///         None => bank.find(&undoing.step_key.to_string()).await,
+///     };
+///     let Some(charge) = charge else { return Undone::Nothing };
+///     bank.refund(&charge, &undoing.key.to_string(), &undoing.reason).await
+/// }
+/// # struct Bank;
+/// # impl Bank {
+/// #     async fn find(&self, _: &str) -> Option<String> { None }
+/// #     async fn refund(&self, _: &str, _: &str, _: &str) -> Undone { Undone::Nothing }
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Undoing<R> {
@@ -62,6 +97,24 @@ pub struct Undoing<R> {
 }
 
 /// The outcome of an attempt.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Cause, Outcome};
+///
+/// /// What a bank's answer means.
+/// fn outcome(status: Option<u16>) -> Outcome<Event> {
+///     match status {
+///         Some(200) => Outcome::confirmed(Event::Paid, "ch_17"),
+///         Some(402) => Outcome::refuted(Event::Declined), // a refusal is an event of the saga
+///         Some(429) => Outcome::NotDone(Cause::new("the bank is busy")), // tried again
+///         Some(_) => Outcome::AnsweredNo(Cause::new("the bank cannot do it now")),
+///         None => Outcome::Unknown(Cause::new("no answer")), // it may have charged: the bank is asked
+///     }
+/// }
+/// assert!(matches!(outcome(None), Outcome::Unknown(_)));
+/// ```
 #[derive(Debug)]
 pub enum Outcome<E> {
     /// It answered; `effect` tells what the ledger records.
@@ -99,6 +152,16 @@ impl<E> Outcome<E> {
 }
 
 /// What an answer means for the ledger.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Effect, Outcome};
+///
+/// let charged = Outcome::confirmed(Event::Paid, "ch_17");
+/// let Outcome::Answered { effect, .. } = charged else { unreachable!() };
+/// assert_eq!(effect, Effect::Confirmed("ch_17".to_owned()), "the ledger has the bank's reference");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// The step declares none.
@@ -110,6 +173,23 @@ pub enum Effect {
 }
 
 /// The answer of a probe: what became of an attempt.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Cause, Effect, Probe};
+///
+/// /// The bank was asked for the charge of a key.
+/// fn found(charge: Result<Option<(&str, bool)>, String>) -> Probe<Event> {
+///     match charge {
+///         Ok(Some((reference, true))) => Probe::confirmed(Event::Paid, reference),
+///         Ok(Some((_, false))) => Probe::Answered { event: Event::Declined, effect: Effect::Refuted },
+///         Ok(None) => Probe::NotHappened, // the charge is made again, under its key
+///         Err(why) => Probe::Unknown(Cause::new(why)), // the bank is asked again
+///     }
+/// }
+/// assert!(matches!(found(Ok(None)), Probe::NotHappened));
+/// ```
 #[derive(Debug)]
 pub enum Probe<E> {
     /// The outcome is known after all.
@@ -133,6 +213,21 @@ impl<E> Probe<E> {
 }
 
 /// The outcome of an undo.
+///
+/// ```
+/// use stepwise_engine::{Cause, Undone};
+///
+/// /// What a bank's answer to a refund means.
+/// fn refunded(status: Option<u16>) -> Undone {
+///     match status {
+///         Some(200) => Undone::Undone(Some("re_4".to_owned())),
+///         Some(404) => Undone::Nothing, // there is no such charge
+///         Some(409) => Undone::Impossible(Cause::new("the charge is disputed")), // a person decides
+///         _ => Undone::NotDone(Cause::new("no answer")), // tried again, under the same key
+///     }
+/// }
+/// assert!(matches!(refunded(Some(404)), Undone::Nothing));
+/// ```
 #[derive(Debug)]
 pub enum Undone {
     /// Taken back; the provider's reference of the taking back, if it gives one.
@@ -150,6 +245,13 @@ pub enum Undone {
 }
 
 /// Why something did not work, in words for an operator. Carries no personal data.
+///
+/// ```
+/// use stepwise_engine::Cause;
+///
+/// let page = "<h1>Bad gateway</h1>".repeat(1_000);
+/// assert_eq!(Cause::new(page).to_string().len(), 500, "the journal keeps the beginning");
+/// ```
 #[derive(Debug, Clone)]
 pub struct Cause(String);
 

@@ -13,6 +13,15 @@ use crate::saga::{
 };
 
 /// Where a step is done.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Kind, StepTable};
+///
+/// assert_eq!(Step::Hold(7).kind(), Kind::Tx);
+/// assert_eq!(Step::Charge.kind(), Kind::Call);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// In the transition's own transaction.
@@ -22,6 +31,16 @@ pub enum Kind {
 }
 
 /// How a step is taken back, with the name of the method that does it.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{StepTable, WayBack};
+///
+/// assert_eq!(Step::Hold(7).way_back(), WayBack::InTx("release"));
+/// assert_eq!(Step::Charge.way_back(), WayBack::ByCall("refund"));
+/// assert_eq!(Step::Admit.way_back(), WayBack::Pivot);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WayBack {
     /// By this method, in a transaction.
@@ -35,6 +54,19 @@ pub enum WayBack {
 }
 
 /// The steps of a saga, made by [`crate::steps!`]: what its table says about each.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{StepTable, amount};
+///
+/// /// Does the step move money?
+/// fn moves_money(step: &impl StepTable) -> bool {
+///     step.terms().effect.is_some_and(|effect| effect.amount.is_some())
+/// }
+/// assert!(moves_money(&Step::Charge) && !moves_money(&Step::Admit));
+/// assert!(Step::Charge.has_probe(), "the bank is asked about an unknown outcome");
+/// ```
 pub trait StepTable: Payload {
     /// The events that the steps return.
     type Event: Payload;
@@ -66,6 +98,20 @@ pub trait StepTable: Payload {
 }
 
 /// The steps of this table can be done by a value of type `I`: it implements the trait that the table names after `done by`.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{DoneBy, Engine, Saga};
+///
+/// /// An engine for one saga, whatever it is, and the value that does its steps.
+/// fn engine<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static>(pool: sqlx::PgPool, by: I) -> Engine {
+///     Engine::builder(pool).saga::<S, I>(by).build()
+/// }
+/// # fn f(pool: sqlx::PgPool) {
+/// let engine = engine::<Seat, _>(pool, Workshop);
+/// # }
+/// ```
 pub trait DoneBy<I>: StepTable {
     /// Takes the row locks of a chain before its first step runs.
     fn lock(
@@ -104,6 +150,21 @@ pub trait DoneBy<I>: StepTable {
 }
 
 /// A step that an undo takes back.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Done, Rest};
+///
+/// /// As `Saga::on_failed_undo` may say it: a refund that fails keeps the seat from nobody.
+/// fn on_failed_undo(done: &Done<Step>) -> Rest {
+///     match done {
+///         Done::Step(Step::Charge) => Rest::GoesOn,
+///         Done::Step(_) | Done::Caller(_) => Rest::Waits,
+///     }
+/// }
+/// assert_eq!(on_failed_undo(&Done::Step(Step::Charge)), Rest::GoesOn);
+/// ```
 #[derive(Serialize, Deserialize, Debug, Clone)]
 #[serde(bound = "", rename_all = "snake_case")]
 pub enum Done<T: StepTable> {

@@ -10,6 +10,19 @@ use crate::base::amount::Amount;
 ///
 /// A call, its probe and its undo are tried until their deadline, not a number of times: a provider that is away for a while must
 /// not decide what becomes of the business.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::{Retry, Terms, amount};
+///
+/// let charge = Terms {
+///     timeout: Duration::from_secs(3),
+///     retry: Retry { cap: Duration::from_secs(10), ..Retry::default() },
+///     within: Duration::from_secs(600), // then the charge is given up, and the saga unwinds
+///     ..Terms::effect("charge").amount(amount!(25.00 EUR))
+/// };
+/// assert!(charge.effect.is_some(), "it has a row in the ledger before the bank is called");
+/// ```
 #[derive(Debug, Clone)]
 pub struct Terms {
     /// What it does outside, for the ledger; `None` if it moves nothing.
@@ -36,6 +49,15 @@ pub struct Terms {
 }
 
 /// What a call changes outside.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{EffectKind, StepTable, amount};
+///
+/// let Some(EffectKind { kind, amount }) = Step::Charge.terms().effect else { unreachable!() };
+/// assert_eq!((kind, amount), ("charge", Some(amount!(25.00 EUR))));
+/// ```
 #[derive(Debug, Clone)]
 pub struct EffectKind {
     /// For example `authorization`.
@@ -46,6 +68,15 @@ pub struct EffectKind {
 
 /// How long is waited after a failed attempt: half to all (at random) of `base * 2^(attempt-1)`, at most `cap`, and not beyond the
 /// step's deadline. How often it is tried is not limited.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::Retry;
+///
+/// let retry = Retry { base: Duration::from_secs(1), cap: Duration::from_secs(8) };
+/// assert!(retry.delay(3) <= Duration::from_secs(4), "1, 2, 4 s, or up to half less");
+/// assert!(retry.delay(30) <= retry.cap);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Retry {
     /// The first delay.

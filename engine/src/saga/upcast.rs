@@ -3,6 +3,25 @@
 use std::fmt;
 
 /// A kind of stored data. Steps stand in what is pending and in open undos, events in armed timers.
+///
+/// ```
+/// use serde_json::{Value, json};
+/// use stepwise_engine::{Part, UpcastError};
+///
+/// /// As `Saga::upcast` of version 2, which calls a guest by a number, may say it.
+/// fn upcast(from: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
+///     match (from, part, &json["Hold"]) {
+///         (1, Part::Step, Value::String(guest)) => {
+///             let number = guest.parse::<u32>().map_err(|_| UpcastError::Unfit(guest.clone()))?;
+///             Ok(json!({ "Hold": number }))
+///         }
+///         (1, ..) => Ok(json),
+///         _ => Err(UpcastError::Missing { from, part }),
+///     }
+/// }
+/// assert_eq!(upcast(1, Part::Step, json!({ "Hold": "7" })), Ok(json!({ "Hold": 7 })));
+/// assert!(upcast(1, Part::Step, json!({ "Hold": "ann" })).is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// [`Saga::State`](crate::Saga::State).

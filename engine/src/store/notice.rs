@@ -18,6 +18,20 @@ pub use crate::record::notice::Kind;
 pub const CHANNEL: &str = "saga_notice";
 
 /// What a person should see, as it is read.
+///
+/// ```
+/// use stepwise_engine::notice::{self, Kind, Notice};
+///
+/// # async fn f(pool: &sqlx::PgPool, mut place: i64) -> Result<(), sqlx::Error> {
+/// for Notice { place: at, kind, saga, why, .. } in notice::after(pool, place, 100).await? {
+///     if kind == Kind::Stuck {
+///         println!("a {saga} needs a person: {why}");
+///     }
+///     place = at; // keep it: go on from here the next time
+/// }
+/// # let _ = place;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct Notice {
     /// Its place: give the newest one to [`after`] to go on from here. Places are never given twice; some may be missing.

@@ -7,6 +7,19 @@ use sqlx::PgPool;
 use crate::store::wake::WAKE_CHANNEL;
 
 /// The business clock of a database (`saga.now()`): timers, retries and every business time follow it, leases and time-outs do not.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use std::time::Duration;
+/// use stepwise_engine::{Engine, testing::Clock};
+///
+/// # async fn f(engine: &Engine, seat: uuid::Uuid) -> Result<(), sqlx::Error> {
+/// // The host says nothing for three days, which takes a test no time.
+/// Clock::of(engine.pool()).advance(Duration::from_secs(3 * 86_400)).await;
+/// engine.wait_for_end(seat, Duration::from_secs(10)).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Clock {
     pool: PgPool,

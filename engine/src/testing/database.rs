@@ -23,6 +23,19 @@ const CONNECTIONS: u32 = 20;
 
 /// A database of one's own. Dropped by [`Database::close`], or as well as possible when it goes out
 /// of scope (a failed test).
+///
+/// ```
+/// use stepwise_engine::{migrations::migrations, testing::Database};
+///
+/// # async fn f() -> Result<(), sqlx::Error> {
+/// let database = Database::fresh(&[migrations()]).await;
+/// let open: i64 = sqlx::query_scalar("select count(*) from saga.instance")
+///     .fetch_one(database.pool())
+///     .await?;
+/// assert_eq!(open, 0, "no other test works here");
+/// database.close().await;
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Database {
     name: String,

@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use super::{
+    asks::Asks,
     diagram::Diagram,
     golden::Stored,
     samples::{Map, Sample, Samples},
-    walk::{Asks, Walk, name, walk},
+    walk::{Walk, name, walk},
 };
 use crate::{
     base::{json::shown as json, status::Status},

@@ -21,6 +21,7 @@
 //! Deliberately absent: a mock of Postgres or of the engine. What stands between a trial and the engine are the saga's own steps,
 //! wrapped; the engine has no switch for it.
 
+mod asks;
 mod caller;
 mod clock;
 mod crash;
@@ -39,6 +40,8 @@ mod stored;
 mod trial;
 mod unwind;
 mod walk;
+
+pub use asks::Asks;
 
 pub use caller::{signal, start};
 
@@ -60,4 +63,4 @@ pub use trial::Trial;
 
 pub use unwind::{Unwound, unwinds_from_every_step};
 
-pub use walk::{Asks, Walk, walk};
+pub use walk::{Walk, walk};

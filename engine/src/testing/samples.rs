@@ -6,6 +6,32 @@ use super::{golden::Stored, walk::name};
 use crate::{base::status::Status, saga::Saga};
 
 /// What may happen to a saga, by samples that stand for all the rest.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::testing::{Sample, Samples, explore};
+///
+/// impl Samples for Seat {
+///     fn inputs() -> Vec<u32> {
+///         vec![7]
+///     }
+///
+///     fn outcomes(step: &Step) -> Vec<Sample<Event>> {
+///         match step {
+///             Step::Hold(_) => vec![Sample::done(Event::Held), Sample::refused(Event::Full)],
+///             Step::Charge => vec![Sample::done(Event::Paid), Sample::refused(Event::Declined)],
+///             Step::Admit => vec![Sample::done(Event::Admitted)],
+///         }
+///     }
+///
+///     fn signals() -> Vec<Signal> {
+///         vec![Signal::Confirms, Signal::Declines]
+///     }
+/// }
+///
+/// explore::<Seat>().assert_sound();
+/// ```
 pub trait Samples: Saga {
     /// What it may be started with.
     fn inputs() -> Vec<Self::Input>;
@@ -31,6 +57,17 @@ pub trait Samples: Saga {
 }
 
 /// One outcome of a step.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::testing::Sample;
+///
+/// /// How a charge may turn out, as `Samples::outcomes` says it.
+/// fn outcomes() -> Vec<Sample<Event>> {
+///     vec![Sample::done(Event::Paid), Sample::refused(Event::Declined)]
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Sample<E> {
     pub(super) event: E,
@@ -51,6 +88,19 @@ impl<E> Sample<E> {
 }
 
 /// What exploring found.
+///
+/// ```
+/// # mod seat {
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs"));
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat_samples.rs"));
+/// # }
+/// # use seat::*;
+/// # use stepwise_engine::{*, testing::*};
+/// let map: Map = explore::<Seat>();
+/// assert_eq!(map.faults, Vec::<String>::new());
+/// assert!(map.ends.contains(&Status::Completed) && map.ends.contains(&Status::Unwound));
+/// assert!(map.diagram().contains("stateDiagram"));
+/// ```
 #[derive(Debug)]
 pub struct Map {
     /// What is wrong, in words; empty for a sound saga.

@@ -5,6 +5,15 @@ use std::fmt;
 use rand::{SeedableRng as _, rngs::StdRng};
 
 /// The seed of a random run: `STEPWISE_SEED` if that is set, else a new one. It is printed, so that a failed run says how it is replayed.
+///
+/// ```
+/// use rand::RngExt as _;
+/// use stepwise_engine::testing::Seed;
+///
+/// let seed = Seed::new(); // prints it: set the variable to run the same again
+/// let lines: u32 = seed.rng().random_range(1..=5);
+/// assert_eq!(lines, seed.rng().random_range(1..=5), "{seed} decides");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seed(u64);
 

@@ -28,6 +28,47 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A saga with its outside world, run many times. The outside (a scripted provider, its book) must live in the trial: it
 /// survives a crash, as the real one does.
+///
+/// ```
+/// # mod seat {
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs"));
+/// #     include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat_samples.rs"));
+/// # }
+/// # use seat::*;
+/// # use stepwise_engine::{*, testing::*};
+/// use uuid::Uuid;
+///
+/// struct Confirmed;
+///
+/// impl Trial for Confirmed {
+///     type Saga = Seat;
+///     type Services = Workshop;
+///
+///     fn services(&self, _: sqlx::PgPool) -> Workshop {
+///         Workshop
+///     }
+///
+///     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+///         start::<Seat>(engine, Start::new(format!("guest {run}"), 7)).await
+///     }
+///
+///     async fn play(&self, engine: &Engine, id: Uuid) {
+///         signal::<Seat>(engine, id, "host-1", Signal::Confirms).await;
+///     }
+///
+///     async fn balances(&self, _: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+///         // Compare the domain's tables and the bank's book here.
+///         if status == Status::Stuck { Err(format!("{id} needs a person")) } else { Ok(()) }
+///     }
+/// }
+///
+/// # fn test() {
+/// let Survived { at, refused, .. } = survives_every_crash(&Confirmed);
+/// println!("{} kinds of crash points, and {refused} refused commits, were survived", at.len());
+/// let Unwound { points, .. } = unwinds_from_every_step(&Confirmed);
+/// assert!(points.iter().any(|point| point == "cancelled after Charge"));
+/// # }
+/// ```
 pub trait Trial: Sync {
     /// The saga on trial.
     type Saga: Samples + Saga<Step: DoneBy<Self::Services>>;

@@ -12,6 +12,7 @@ use std::{
 
 use chrono::DateTime;
 
+use super::asks::Asks;
 use crate::{
     base::{json::shown as json, status::Status},
     instance::{
@@ -32,42 +33,20 @@ use crate::{
     },
 };
 
-/// What an instance asks for, or waits for.
-pub enum Asks<S: Saga> {
-    /// To do this tx step.
-    Run(S::Step),
-    /// To do this call.
-    Call(S::Step),
-    /// To take this back, by the method that its table names.
-    Undo(Done<S::Step>),
-    /// To call off the children that a step started.
-    CallOffChildren,
-    /// For its children to end.
-    Children,
-    /// For a signal; if none comes within the time, for this event.
-    Wait(Option<(Duration, S::Event)>),
-    /// For a person.
-    Person,
-    /// For nothing: it has ended.
-    Nothing,
-}
-
-impl<S: Saga> Debug for Asks<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Run(step) => write!(f, "run {step:?}"),
-            Self::Call(step) => write!(f, "call {step:?}"),
-            Self::Undo(done) => write!(f, "{} {done:?}", done.undo_name()),
-            Self::CallOffChildren => f.write_str("call off its children"),
-            Self::Children => f.write_str("wait for its children"),
-            Self::Wait(until) => write!(f, "wait {until:?}"),
-            Self::Person => f.write_str("a person"),
-            Self::Nothing => f.write_str("nothing"),
-        }
-    }
-}
-
 /// One instance in memory.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{Status, testing::{Walk, walk}};
+///
+/// let mut seat: Walk<Seat> = walk(7);
+/// seat.answers(Event::Held).stays_unknown(); // the bank does not answer ...
+/// seat.refuses(Event::Declined); // ... is asked, and has declined
+/// seat.takes_all_back();
+/// assert_eq!(seat.status(), Status::Unwound);
+/// assert_eq!(seat.steps(), ["Hold", "Charge", "release"]);
+/// ```
 pub struct Walk<S: Saga> {
     pub(super) instance: Instance<S>,
     timer: Option<Duration>,

@@ -44,6 +44,19 @@ impl From<Refused> for PauseError {
 }
 
 /// A saga that is paused.
+///
+/// ```
+/// use stepwise_engine::{Engine, pause::Paused};
+///
+/// # async fn f(engine: &Engine) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut tx = engine.begin().await?;
+/// engine.pause(&mut tx, "seat", "ann", "the bank moves house").await?;
+/// tx.commit().await?; // no worker takes another step of a seat
+/// for Paused { name, paused_by, why, .. } in engine.paused().await? {
+///     println!("{name} was paused by {paused_by}: {why}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, FromRow)]
 pub struct Paused {
     /// The saga.

@@ -22,6 +22,22 @@ use crate::{
 };
 
 /// How many instances may run. If both limits are given, both hold; without a limit, all may run.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::{Engine, Quota, Rate, Scope};
+///
+/// # async fn f(engine: &Engine) -> Result<(), sqlx::Error> {
+/// let mut tx = engine.begin().await?;
+/// // 100 imports at the same time, of one customer only one, and of the large one ten an hour.
+/// engine.set_quota(&mut tx, "import", Scope::Saga, Quota::at_once(100)).await?;
+/// engine.set_quota(&mut tx, "import", Scope::EachKey, Quota::at_once(1)).await?;
+/// let hourly = Rate { starts: 10, per: Duration::from_secs(3_600) };
+/// let large = Quota { rate: Some(hourly), ..Quota::at_once(2) };
+/// engine.set_quota(&mut tx, "import", Scope::Key("customer 7"), large).await?;
+/// tx.commit().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Quota {
     /// How many instances may be admitted and not ended.

@@ -17,6 +17,15 @@ use crate::{
 };
 
 /// How much was removed.
+///
+/// ```
+/// use stepwise_engine::{Engine, Retained, Retention};
+///
+/// # async fn f(engine: &Engine) -> Result<(), sqlx::Error> {
+/// let Retained { partitions, instances } = engine.retain(Retention::default()).await?;
+/// println!("{partitions} days of the journal and {instances} instances were removed");
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retained {
     /// Partitions of the journal.

@@ -43,6 +43,26 @@ pub(crate) use fire::fire;
 const ON_TIME: Duration = Duration::seconds(30);
 
 /// An instance per tick.
+///
+/// ```
+/// # use stepwise_engine::*;
+/// use serde_json::json;
+///
+/// # async fn f(engine: &Engine) -> Result<(), Box<dyn std::error::Error>> {
+/// let nightly = Schedule {
+///     name: "nightly".to_owned(),
+///     saga: "report".to_owned(),
+///     cron: "30 2 * * *".to_owned(),
+///     zone: "Europe/Berlin".to_owned(),
+///     start: Start::new("shop", json!({ "days": 1 })),
+///     catch_up: CatchUp::One, // after a night without workers, one report is enough
+///     overlap: Overlap::Skip,
+/// };
+/// let mut tx = engine.begin().await?;
+/// engine.put_schedule(&mut tx, &nightly).await?;
+/// tx.commit().await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Schedule {
     /// Its own name; unique.

@@ -9,6 +9,19 @@ use uuid::Uuid;
 use crate::worker::hooks::Hooks;
 
 /// How a worker works. `Default` suits two cores.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::{Retention, WorkerConfig};
+///
+/// let config = WorkerConfig {
+///     name: std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned()),
+///     lease: Duration::from_secs(10), // another worker takes over sooner, and less patience with the database
+///     retention: Retention { journal: Duration::from_secs(30 * 86_400), ..Retention::default() },
+///     ..WorkerConfig::default()
+/// };
+/// assert!(config.drain > config.lease);
+/// ```
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// Shown to operators.
@@ -52,6 +65,22 @@ impl Default for WorkerConfig {
 }
 
 /// How a worker starts the child processes in which suspects are driven.
+///
+/// ```
+/// use stepwise_engine::{WorkerConfig, quarantine::Quarantine};
+/// use tokio::process::Command;
+///
+/// let config = WorkerConfig {
+///     // The program itself, whose `quarantined` command calls `quarantine::quarantined`.
+///     quarantine: Some(Quarantine::by(|| {
+///         let mut child = Command::new("/usr/local/bin/shop");
+///         child.arg("quarantined");
+///         child
+///     })),
+///     ..WorkerConfig::default()
+/// };
+/// # let _ = config;
+/// ```
 #[derive(Clone)]
 pub struct Quarantine(pub(crate) Arc<dyn Fn() -> Command + Send + Sync>);
 
@@ -84,6 +113,15 @@ impl Sentence {
 }
 
 /// How long finished work is kept, in real time.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::Retention;
+///
+/// const DAY: Duration = Duration::from_secs(86_400);
+/// let ten_years_of_orders = Retention { finished: 10 * 365 * DAY, ..Retention::default() };
+/// assert_eq!(ten_years_of_orders.journal, 90 * DAY, "it is not needed to continue an instance");
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
     /// The journal, by whole days.

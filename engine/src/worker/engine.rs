@@ -25,6 +25,26 @@ use crate::{
 };
 
 /// Starts and signals instances, inside the caller's transactions; [`crate::work`] drives them. Cheap to clone.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+/// # async fn f(pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::builder(pool).saga::<Seat, _>(Workshop).build();
+/// let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+/// let working = tokio::spawn(work(engine.clone(), WorkerConfig::default(), stop));
+///
+/// let mut tx = engine.begin().await?;
+/// let seat = engine.start::<Seat>(&mut tx, Start::new("guest 7", 7)).await?;
+/// tx.commit().await?; // durable: it ends, whatever dies
+///
+/// let mut tx = engine.begin().await?;
+/// engine.signal::<Seat>(&mut tx, seat.id, "host-1", Signal::Confirms).await?;
+/// tx.commit().await?;
+/// working.await??;
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<Inner>,
@@ -40,6 +60,22 @@ struct Inner {
 }
 
 /// Collects the sagas of an engine.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// # use stepwise_engine::*;
+///
+/// /// The sagas of this program, each with the value that does its steps.
+/// fn sagas(builder: EngineBuilder) -> EngineBuilder {
+///     builder.saga::<Seat, _>(Workshop)
+/// }
+///
+/// # async fn f(pool: sqlx::PgPool) {
+/// let engine = sagas(Engine::builder(pool)).build();
+/// assert_eq!(engine.kinds(), [SagaVersion { name: "seat", version: 1 }]);
+/// # }
+/// ```
 pub struct EngineBuilder {
     pool: PgPool,
     kinds: HashMap<&'static str, Arc<dyn Drives>>,

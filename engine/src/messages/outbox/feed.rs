@@ -24,6 +24,25 @@ pub(super) fn hint() {
 }
 
 /// The published messages of an installation. Cheap to clone.
+///
+/// ```
+/// use stepwise_engine::outbox::{Feed, FeedError, Position, Published};
+///
+/// /// Shows the next messages, and returns the position to go on from.
+/// async fn show(feed: &Feed, mut from: Position) -> Result<Position, FeedError> {
+///     for Published { message, position } in feed.after(&from).await? {
+///         println!("{} of {}: {}", message.kind, message.subject, message.data);
+///         from = position;
+///     }
+///     Ok(from)
+/// }
+///
+/// # async fn f(pool: sqlx::PgPool) -> Result<(), FeedError> {
+/// let feed = Feed::new(pool);
+/// let read = show(&feed, feed.oldest().await?).await?;
+/// println!("go on from {read}");
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Feed {
     pool: PgPool,
@@ -39,6 +58,18 @@ pub struct Published {
 }
 
 /// How far a reader has read. Opaque text for others: letters, digits and dots.
+///
+/// ```
+/// use stepwise_engine::outbox::{Feed, FeedError, Position};
+///
+/// /// The position that an HTTP client gives as `Last-Event-ID`; without one it sees only what comes from now on.
+/// async fn resume(feed: &Feed, last_event_id: Option<&str>) -> Result<Position, FeedError> {
+///     match last_event_id {
+///         Some(text) => text.parse(),
+///         None => feed.newest().await,
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position([i64; SHARDS as usize]);
 

@@ -8,6 +8,23 @@ use std::{
 use tokio::time::Instant;
 
 /// Reads how a relay is, from outside and at any time. Cheap to clone; outlives the relay.
+///
+/// ```
+/// use stepwise_engine::outbox::{Relay, RelayHealth, RelayReport, RelayState};
+///
+/// fn is_ready(relay: &RelayHealth) -> Result<(), String> {
+///     let RelayReport { state, restarts, .. } = relay.report();
+///     match state {
+///         RelayState::Working => Ok(()),
+///         RelayState::Hindered { reason } => Err(format!("{reason} (restarted {restarts} times)")),
+///         RelayState::Stopped => Err("it does not run".to_owned()),
+///     }
+/// }
+/// # fn f(relay: Relay) {
+/// let health = relay.health(); // before the relay runs: that consumes it
+/// # is_ready(&health).ok();
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RelayHealth {
     lease: Duration,

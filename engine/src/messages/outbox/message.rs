@@ -8,6 +8,18 @@ use super::{PublishError, ROUTING_KEY_BYTES};
 use crate::base::{id::shard_of, json::check_text};
 
 /// A fact for others, to be written by [`publish`](super::publish).
+///
+/// ```
+/// use serde_json::json;
+/// use stepwise_engine::outbox::{self, Message};
+///
+/// # async fn f(tx: &mut sqlx::PgConnection) -> Result<(), outbox::PublishError> {
+/// // The second fact about this order; the counter stands on the order's own row.
+/// let message = Message::new("shop.order.placed.v1", "/shop/order", "order 7", 2, json!({ "lines": 3 }))
+///     .because("checkout 40f1", "request 9d2e");
+/// outbox::publish(tx, &message).await?; // it exists exactly if the transaction commits
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
     /// Names the message on every copy ever sent.

@@ -103,6 +103,17 @@ pub fn hint() {
 }
 
 /// The messages that wait to be published.
+///
+/// ```
+/// use stepwise_engine::outbox;
+///
+/// # async fn f(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+/// let outbox::Lag { messages, oldest_s, failing } = outbox::lag(pool).await?;
+/// if oldest_s > 60.0 {
+///     println!("{messages} messages wait, the oldest for {oldest_s:.0} s; {failing} were refused");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lag {
     /// Messages waiting, counted up to 10,000.
@@ -141,6 +152,17 @@ pub async fn failing(pool: &PgPool, limit: i64) -> Result<Vec<Failing>, sqlx::Er
 }
 
 /// The published messages that some partner did not get, among those that are still kept.
+///
+/// ```
+/// use stepwise_engine::outbox::{self, FeedTroubles};
+///
+/// # async fn f(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+/// let FeedTroubles { refused, refused_reason, .. } = outbox::feed_troubles(pool).await?;
+/// if let Some(reason) = refused_reason {
+///     println!("{refused} messages did not reach every partner; the last one: {reason}");
+/// }
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FeedTroubles {
     /// Messages of which a partner's queue did not take its copy.

@@ -7,6 +7,29 @@ use super::Outgoing;
 
 /// Carries messages to others. The relay keeps up to a window of calls open at the same time, never
 /// two of one subject.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use stepwise_engine::outbox::{Accepted, Outgoing, Publisher, PublisherState, Rejection};
+///
+/// /// Prints messages that are not too long.
+/// struct Printer;
+///
+/// #[async_trait]
+/// impl Publisher for Printer {
+///     async fn publish(&self, message: &Outgoing) -> Result<Accepted, Rejection> {
+///         if message.data.len() > 1_000 {
+///             return Err(Rejection::Refused { reason: "it is over 1,000 bytes".to_owned() });
+///         }
+///         println!("{} {}", message.kind, message.data);
+///         Ok(Accepted::ByAll)
+///     }
+///
+///     fn state(&self) -> PublisherState {
+///         PublisherState::Connected
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait Publisher: Send + Sync {
     /// Returns when the other side has stored the message durably. Must end by itself within seconds,

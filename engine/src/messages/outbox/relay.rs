@@ -55,6 +55,23 @@ impl Default for RelaySettings {
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Publishes what the outbox holds, for as long as [`Relay::run`] runs.
+///
+/// ```
+/// use std::sync::Arc;
+/// use stepwise_engine::outbox::{Embedded, Relay, RelaySettings};
+/// use tokio_util::sync::CancellationToken;
+///
+/// # async fn f(pool: sqlx::PgPool) -> Result<(), tokio::task::JoinError> {
+/// // No broker: messages go to the feed. One window of messages is enough for it.
+/// let settings = RelaySettings { window: 16, ..RelaySettings::default() };
+/// let relay = Relay::new(pool, Arc::new(Embedded), settings);
+/// let stop = CancellationToken::new();
+/// let running = tokio::spawn(relay.run(stop.clone()));
+/// // ... until the process is told to end:
+/// stop.cancel();
+/// running.await?;
+/// # Ok(()) }
+/// ```
 pub struct Relay {
     pool: PgPool,
     publisher: Arc<dyn Publisher>,

@@ -11,6 +11,21 @@ const STATEMENT: Duration = Duration::from_secs(3);
 
 /// Remembers which exchanges were declared at a broker. If one is missing later, somebody has deleted
 /// it. Declaring it again by itself would hide that partners have lost their bindings.
+///
+/// ```
+/// use stepwise_engine::outbox::{DeclaredTopologies, Standing};
+///
+/// /// May a broker's exchanges be declared without asking anybody?
+/// async fn may_declare(known: &DeclaredTopologies, broker: &str) -> Result<bool, sqlx::Error> {
+///     Ok(match known.standing(broker).await? {
+///         Standing::Unknown | Standing::Declared => true,
+///         Standing::Destroyed { what } => {
+///             println!("somebody has deleted {what}: partners have lost what they had bound to it");
+///             false
+///         }
+///     })
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct DeclaredTopologies {
     pool: PgPool,
