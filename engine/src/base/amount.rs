@@ -70,7 +70,7 @@ macro_rules! amount {
 }
 
 impl Amount {
-    /// So much of that currency.
+    /// An amount of that currency.
     ///
     /// # Errors
     /// [`InvalidAmount::Negative`].

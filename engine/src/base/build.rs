@@ -1,4 +1,4 @@
-//! Which build of the program this process runs.
+//! The build of the program that this process runs.
 
 use std::{sync::OnceLock, time::UNIX_EPOCH};
 

@@ -2,7 +2,7 @@
 
 use sqlx::{Error, error::DatabaseError, postgres::PgDatabaseError};
 
-/// What an error of the database says about trying again.
+/// The kind of an error of the database, by which a caller knows whether trying again helps.
 ///
 /// ```
 /// use stepwise_engine::database::Failure;

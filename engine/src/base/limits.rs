@@ -44,7 +44,7 @@ pub const LOOP_COMMITS: i32 = 1_000;
 /// See [`LOOP_COMMITS`].
 pub const LOOP_WINDOW: Duration = Duration::from_secs(60);
 
-/// Which limit would be passed.
+/// The limit that would be passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Limit {
     /// See [`POSITION_BYTES`].
@@ -89,7 +89,7 @@ pub(crate) enum Refused {
     Unstorable(#[from] Unstorable),
 }
 
-/// Where the database is asked for nothing else, the cause of an error of sqlx: it could not be sent.
+/// For calls whose only errors are the database's: the value could not be sent.
 impl From<Refused> for sqlx::Error {
     fn from(refused: Refused) -> Self {
         match refused {

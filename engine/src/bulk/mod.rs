@@ -11,8 +11,8 @@
 //! - It needs no caller: workers apply it in their rounds, one at a time, by the lock on the bulk's row. A worker that dies leaves nothing half
 //!   done, and another continues.
 //! - All workers together do at most the given number of items per second. [`Engine::stop_bulk`] holds from its commit on.
-//! - A bulk that a newer build planned with a verb that this build does not know is listed ([`Stored::Unknown`]) and can be stopped; it is applied by
-//!   workers that know the verb.
+//! - If a newer build has planned a verb, or an item, that this build cannot read, the bulk is listed ([`Stored::Unknown`]) and can be stopped, and
+//!   delays no other. Only workers that can read it apply it.
 //! - An item that the database refuses is tried five times; then it is `failed`, with the reason. It delays no other.
 
 mod advance;
@@ -86,7 +86,7 @@ pub struct Order {
 }
 
 words! {
-    /// How far a bulk is.
+    /// The progress of a bulk.
     pub enum Status {
         /// Nothing is done until somebody starts it.
         Planned = "planned",
@@ -100,15 +100,15 @@ words! {
 }
 
 words! {
-    /// What became of an item.
+    /// The result of an item.
     pub enum ItemResult {
         /// The verb was followed.
         Applied = "applied",
-        /// It was refused, by the plan or later.
+        /// The verb was refused, in the plan or when it was applied.
         Refused = "refused",
-        /// The instance was not as planned any more, and was left alone.
+        /// The instance had changed since the plan, and was left alone.
         MovedOn = "moved_on",
-        /// The database would not have it.
+        /// The database refused it five times.
         Failed = "failed",
     }
 }
@@ -125,17 +125,17 @@ pub struct Bulk {
     pub verb: Stored<Verb>,
     /// The person who planned it.
     pub planned_by: String,
-    /// Why.
+    /// The reason that the person gave.
     pub reason: String,
     /// The filter.
     pub filter: Value,
-    /// How far it is.
+    /// Its progress.
     pub status: Status,
-    /// How many instances it is about.
+    /// The number of its instances.
     pub items: i32,
     /// How many had the verb applied.
     pub applied: i32,
-    /// How many were refused, by the plan or later.
+    /// How many were refused, in the plan or when the verb was applied.
     pub refused: i32,
     /// How many had changed since the plan, and were left alone.
     pub moved_on: i32,
@@ -149,7 +149,7 @@ pub struct Bulk {
     pub created_at: DateTime<Utc>,
     /// The person who started it.
     pub applied_by: Option<String>,
-    /// When.
+    /// When it was started.
     pub started_at: Option<DateTime<Utc>>,
     /// The person who stopped it last.
     pub stopped_by: Option<String>,
@@ -190,10 +190,10 @@ pub enum BulkError {
     /// The verb, the reason or the name cannot be stored, or is too long.
     #[error("{0}")]
     DoesNotFit(Refusal),
-    /// The name of who wants it is too long.
+    /// The name of the person is too long.
     #[error(transparent)]
     OverLimit(#[from] Limit),
-    /// The filter, or the name of who wants it, holds NUL.
+    /// The filter, or the name of the person, holds NUL.
     #[error(transparent)]
     Unstorable(#[from] Unstorable),
     /// Too many instances pass the filter.

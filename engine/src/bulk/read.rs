@@ -14,7 +14,7 @@ macro_rules! bulk_columns {
     };
 }
 
-/// [`Engine::bulk`], as a transaction sees it.
+/// Reads one bulk as a transaction sees it ([`Engine::bulk`]).
 pub(super) async fn find(tx: &mut PgConnection, id: Uuid) -> Result<Option<Bulk>, sqlx::Error> {
     sqlx::query_as(concat!(
         "-- name: find bulk\nselect ",
@@ -27,16 +27,16 @@ pub(super) async fn find(tx: &mut PgConnection, id: Uuid) -> Result<Option<Bulk>
     .await
 }
 
-/// The number of items of one kind.
+/// A number of items that have the same step, status or reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Count {
-    /// A step, a status, a reason.
+    /// The step, status or reason.
     pub what: String,
-    /// How many.
+    /// The number of items.
     pub count: i64,
 }
 
-/// The sums of a plan. Steps are counted by name, without their fields; the 100 most frequent each.
+/// The sums of a plan. Steps are counted by name, without their fields. Each list has the 100 most frequent entries, most frequent first.
 ///
 /// ```
 /// use stepwise_engine::{Engine, bulk::{Count, Summary}};
@@ -52,22 +52,22 @@ pub struct Count {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
-    /// How instances would stand.
+    /// The statuses that instances would have.
     pub statuses: Vec<Count>,
-    /// The steps that would run next, and how often.
+    /// The steps that would run next.
     pub next: Vec<Count>,
-    /// How many only go forward from there.
+    /// The number of instances that would be past their pivot.
     pub past_pivot: i64,
-    /// The steps that would be taken back, and how often.
+    /// The steps that would be taken back.
     pub undoes: Vec<Count>,
-    /// Why instances are not touched: by the plan, or when their turn came.
+    /// The reasons why the verb was refused, in the plan or when it was applied.
     pub refusals: Vec<Count>,
-    /// The errors of the database.
+    /// The errors of the database, at the last try of each item.
     pub errors: Vec<Count>,
 }
 
 impl Engine {
-    /// One bulk as it stands. Round trips: 1.
+    /// Reads one bulk; `None` if there is none with this id. Round trips: 1.
     ///
     /// # Errors
     /// The database's.
@@ -75,7 +75,7 @@ impl Engine {
         find(&mut *self.pool().acquire().await?, id).await
     }
 
-    /// The newest bulks. Round trips: 1.
+    /// Reads the newest bulks, newest first, at most `limit`. Round trips: 1.
     ///
     /// # Errors
     /// The database's.
@@ -90,7 +90,8 @@ impl Engine {
         .await
     }
 
-    /// A page of a bulk's items, in the order of (shard, id), after an instance (of the page before). Round trips: 1.
+    /// Reads a page of a bulk's items, at most `limit`, in the order of their instances' shards and ids. `after` is the last instance of the page
+    /// before; `None` reads the first page. Round trips: 1.
     ///
     /// # Errors
     /// The database's.
@@ -118,7 +119,7 @@ impl Engine {
         .await
     }
 
-    /// Sums a bulk up. Reads all its items. Round trips: 1.
+    /// Sums up all items of a bulk. Round trips: 1. Rows read: all its items.
     ///
     /// # Errors
     /// The database's.
@@ -145,12 +146,14 @@ impl Engine {
     }
 }
 
+/// The sentence of a stored refusal; its JSON if this build does not know it.
 fn in_words(refusal: String) -> String {
     let known = serde_json::from_str::<Refusal>(&refusal);
     known.map_or(refusal, |refusal| refusal.to_string())
 }
 
-/// The name of a step that is written with its fields, such as `Pay { order: .. }`.
+/// Counts the items of a bulk by status, step, refusal and error. A step is stored with its fields, such as `Pay { order: .. }`; only its name is
+/// counted.
 const SUM_UP: &str = r"-- name: sum bulk up
 with item as (
     select m.outlook, m.refusal, m.error from generate_series(0, 63) as s(shard)

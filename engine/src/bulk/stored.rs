@@ -1,4 +1,4 @@
-//! What a row holds as JSON, which a newer build may have written.
+//! Values that a row holds as JSON, and that a newer build may have written.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

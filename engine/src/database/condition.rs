@@ -85,7 +85,7 @@ pub fn suspect() {
     KNOWN.lock().unwrap_or_else(PoisonError::into_inner).trouble = Some(Instant::now());
 }
 
-/// What an error says about the database. `None`: the error is about the statement.
+/// The condition of the database by an error that it gave. `None`: the error is about the statement.
 fn condition_of(error: &sqlx::Error) -> Option<Condition> {
     match Failure::of(error) {
         Failure::ReadOnly => Some(Condition::ReadOnly),

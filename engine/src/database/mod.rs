@@ -7,7 +7,7 @@
 //! A [`pool`] hands out no connection that was lost while it was idle, and leaves a server that has become read-only. For that it tests a connection
 //! that has been idle for a moment, or that was opened before the last trouble ([`condition`]).
 //!
-//! What an error says about trying again is judged by [`Failure::of`]. All code that opens a connection, waits for an answer
+//! [`Failure::of`] judges from an error whether trying again helps. All code that opens a connection, waits for an answer
 //! or tries again uses this room.
 
 mod condition;

@@ -26,10 +26,10 @@ use crate::{
     store,
 };
 
-/// So many instances are read by one round trip.
+/// The number of instances that one round trip reads.
 const PAGE: usize = 1_000;
 
-/// So many instances of each mismatch are named.
+/// The number of instances of each mismatch that are named.
 const NAMED: usize = 5;
 
 /// A kept signal: its id, its event as JSON, the version that stored it.
@@ -38,12 +38,12 @@ type Kept = (String, String, i16);
 #[derive(FromRow)]
 struct Watched {
     saga_id: Uuid,
-    /// That stored it.
+    /// The version that stored it.
     #[sqlx(flatten)]
     saga: SagaVersion,
     /// The step that was called, as JSON.
     activity: String,
-    /// As JSON.
+    /// The undo, as JSON.
     undo: String,
 }
 

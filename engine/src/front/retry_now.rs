@@ -1,16 +1,16 @@
-//! Making what waits for its next attempt due at once, because whoever did not answer is back.
+//! Makes instances that wait for their next attempt due at once, because the provider that did not answer is back.
 
 use std::time::Duration;
 
 use crate::{store::wake::WAKE_CHANNEL, worker::engine::Engine};
 
-/// So many instances become due with each statement; a literal there, for the planner.
+/// The number of instances that each statement makes due. The statement has it as a literal, for the planner.
 const BATCH: i64 = 256;
 
 /// They become due, at random, within so much time: a provider that has just come back is not to be run over.
 const SPREAD: Duration = Duration::from_millis(250);
 
-/// The index says what is due when; no more of it is read than the longest usual wait between attempts. What waits for a late effect
+/// The index says what is due when; no more of it is read than the longest usual wait between attempts. An instance that waits for a late effect
 /// has a timer, and goes on waiting.
 const RETRY_NOW: &str = "-- name: retry now
 with waiting as materialized (
@@ -32,8 +32,8 @@ impl Engine {
     /// Makes the instances of these sagas that wait for their next attempt due now, instead of at the end of their wait: call it when
     /// a provider is known to answer again. Reaches waits of up to a minute, which is as long as [`crate::Retry::default`] waits.
     ///
-    /// They become due at random, about a thousand a second. Several processes may call it at once: who is due already is left alone.
-    /// Answers how many there were. Round trips: 1 for each 256 instances. Row operations: 1 an instance.
+    /// They become due at random, about a thousand a second. Several processes may call it at once: an instance that is due already is left alone.
+    /// Returns how many there were. Round trips: 1 for each 256 instances. Row operations: 1 an instance.
     ///
     /// # Errors
     /// The database's.

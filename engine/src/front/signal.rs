@@ -78,7 +78,7 @@ impl Engine {
         Ok(answers)
     }
 
-    /// What an instance remembers and how it stands, ended ones included; `None` if there is no such instance of that saga. Round trips: 1.
+    /// The state and the status of an instance, also of one that has ended; `None` if there is no such instance of that saga. Round trips: 1.
     ///
     /// # Errors
     /// [`SignalError::Unreadable`] when its stored data does not fit, the database's.
@@ -172,7 +172,7 @@ pub(crate) async fn give<S: Saga>(
     Ok(answer)
 }
 
-/// What of a row is needed to keep a signal without reading the rest.
+/// The columns of a row that are needed to keep a signal without reading the rest.
 struct Unread {
     shard: i16,
     saga_id: Uuid,

@@ -108,7 +108,7 @@ pub struct Started {
     pub status: Status,
 }
 
-/// What became of [`Engine::start_once`].
+/// The result of [`Engine::start_once`].
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
@@ -231,7 +231,7 @@ struct Starting<'a, S: Saga> {
 struct Newborn<S: Saga> {
     start: Start<S::Input>,
     instance: Box<Instance<S>>,
-    /// Where the worker of this process has room for it.
+    /// Its place in the worker of this process, if that has room.
     place: Option<OwnedSemaphorePermit>,
 }
 
@@ -311,7 +311,7 @@ impl<S: Saga> Starting<'_, S> {
 }
 
 impl<S: Saga> Newborn<S> {
-    /// As it is written: held by the worker of this process if that has room, else due for any.
+    /// The rows to write: held by the worker of this process if that has room, else due for any worker.
     fn birth(&mut self, shift: Option<&Shift>) -> Result<Birth, StartError> {
         let Self { start, instance, place } = self;
         let is_driven = !instance.parks() && start.queue_key.is_none();

@@ -1,4 +1,4 @@
-//! Two questions whose answer should be nothing: who is forgotten, and what was left standing outside.
+//! Two checks that should find nothing: for forgotten instances, and for effects that were left standing outside.
 
 use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
@@ -18,9 +18,9 @@ pub struct Forgotten {
     pub saga_id: Uuid,
     /// The saga's name.
     pub name: String,
-    /// What it waits on.
+    /// The thing that it waits on.
     pub waiting_on: Option<WaitingOn>,
-    /// What is missing.
+    /// The part that is missing.
     pub why: String,
 }
 

@@ -1,4 +1,4 @@
-//! Which instances are meant: what a list shows, what is done to many at once.
+//! Filters: the instances that a list shows, or that a bulk is about.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::base::{
     status::{Status, WaitingOn},
 };
 
-/// Which instances a list shows, newest first, or a [bulk](crate::bulk) is about: those that fit everything given.
+/// Selects the instances that a list shows, newest first, or that a [bulk](crate::bulk) is about: those that fit everything given.
 ///
 /// ```
 /// use stepwise_engine::{Status, inspect::{self, Filter}};

@@ -51,7 +51,7 @@ pub struct Summary {
     pub name: String,
     /// The version that wrote it last.
     pub version: i16,
-    /// What it is about.
+    /// The subject that it is about.
     pub subject: String,
     /// Its status.
     pub status: Status,
@@ -63,20 +63,20 @@ pub struct Summary {
     pub reason: Option<Value>,
     /// Failed tries of the pending step.
     pub attempt: i16,
-    /// What the last one said.
+    /// The error of the last one.
     pub last_error: Option<String>,
-    /// When it is due next, in business time; none while it waits for a version, which is for ever.
+    /// When it is due next, in business time; none while it waits for a version, since nobody knows how long that takes.
     pub wake_at: Option<DateTime<Utc>>,
-    /// What is claimed first.
+    /// Its class among due instances.
     #[sqlx(try_from = "i16")]
     pub priority: Priority,
-    /// By which operators find it.
+    /// Names and values by which operators find it.
     #[sqlx(json)]
     pub tags: BTreeMap<String, String>,
     /// The instance that started it.
     #[sqlx(rename = "parent_id")]
     pub parent: Option<Uuid>,
-    /// When it is called off, in business time. What is later than 9999 is shown as its last day.
+    /// When it is called off, in business time. A time after 9999 is shown as the last day of that year.
     pub deadline_at: Option<DateTime<Utc>>,
     /// It waits or waited its turn among those of this key.
     pub queue_key: Option<String>,
@@ -108,7 +108,7 @@ pub struct Summary {
 pub struct Details {
     /// As in lists.
     pub summary: Summary,
-    /// What it remembers.
+    /// The state that it remembers.
     pub state: Value,
     /// Open undos, oldest first: what unwinding would still take back, last first.
     pub undos: Value,
@@ -129,7 +129,7 @@ pub struct Entry {
     pub seq: i32,
     /// The subject of the row.
     pub kind: JournalKind,
-    /// What happened.
+    /// The event that happened.
     pub event: Option<Value>,
     /// The step it happened to.
     pub step_no: Option<i32>,
@@ -137,7 +137,7 @@ pub struct Entry {
     pub attempt: Option<i16>,
     /// When the attempt began.
     pub started_at: Option<DateTime<Utc>>,
-    /// What was decided.
+    /// The decision.
     pub next: Option<Value>,
     /// The undo recorded with it.
     pub undo: Option<Value>,
@@ -339,7 +339,7 @@ impl Summary {
         self.waiting_on.is_none()
     }
 
-    /// What it waits on, with what belongs to it: which activity and since when, until when, why.
+    /// The thing that it waits on as JSON, with its details: the activity and since when, or until when, or why.
     #[must_use]
     pub fn waiting_on(&self) -> Option<Value> {
         let kind = self.waiting_on?;

@@ -48,7 +48,7 @@ pub struct Instruction {
     pub reason: String,
     /// The verb.
     pub verb: Verb,
-    /// Which failed undo, by the step that it takes back; needed where several failed.
+    /// The failed undo that is meant, by the number of the step that it takes back. Needed if several undos failed.
     #[serde(default)]
     pub undo: Option<i32>,
     /// The seq that the instance must still have. If it has changed since the person looked at it, nothing is done.
@@ -110,8 +110,8 @@ pub enum Verb {
     /// Leave out a failed undo (its effect is waived), or a forward step for which the saga says what stands for it
     /// ([`crate::Saga::skipped`]). A failed tx undo is not left out but done now.
     Skip,
-    /// Give the instance up: it ends `abandoned`. What it holds in our own database is given back by its tx undos, in the verb's transaction;
-    /// its live effects outside are waived, and what is left to do there is somebody else's.
+    /// Give the instance up: it ends `abandoned`. Its tx undos release what it holds in our own database, in the verb's transaction. Its live
+    /// effects outside are waived: the person who takes over deals with them.
     HandOver {
         /// The person or team that takes over.
         to: String,
@@ -187,7 +187,7 @@ pub enum Refusal {
     /// The step or event given does not fit the saga.
     #[error("that does not fit: {0}")]
     DoesNotFit(String),
-    /// A tx undo fails, so what the instance has reserved in our database would stay reserved for ever.
+    /// A tx undo fails, so that the instance's reservations in our database would never be released.
     #[error("what it holds cannot be given back: {0}; put that right first")]
     StillHeld(String),
     /// It has children that have not ended: deal with those first.

@@ -54,7 +54,7 @@ impl Engine {
     /// (instance, journal, the instruction's id), more where effects are waived or a notice is written.
     ///
     /// # Errors
-    /// The database's. What cannot be done is [`Operated::Refused`].
+    /// The database's. An instruction that cannot be followed is [`Operated::Refused`], no error.
     pub async fn operate(
         &self,
         tx: &mut PgConnection,
@@ -67,8 +67,8 @@ impl Engine {
         }
     }
 
-    /// The same, by the outlook that was planned if there is one. What the verb gives back is done before the instance's row is locked, which
-    /// is last in the lock order; should the row have moved on by then, all of it is rolled back and done again.
+    /// The same, by the planned outlook if there is one. The tx undos of the verb run before the instance's row is locked, since that lock is the
+    /// last in the lock order. If the row has moved on by then, all of it is rolled back and done again.
     pub(crate) async fn operate_one(
         &self,
         tx: &mut PgConnection,

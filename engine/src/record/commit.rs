@@ -1,4 +1,4 @@
-//! What one transition writes: plain data. [`crate::instance`] decides it, [`crate::store`] writes it.
+//! The writes of one transition, as plain data. [`crate::instance`] decides it, [`crate::store`] writes it.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub(crate) struct Birth {
     pub(crate) owner: Option<Uuid>,
 }
 
-/// Whose child an instance is.
+/// The parent of an instance.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Parent {
     pub(crate) shard: i16,
@@ -61,7 +61,7 @@ pub(crate) enum Wake {
     Keep,
     /// By nobody: it is being driven, waits for a signal or an operator, or has ended.
     Never,
-    /// At once, by whoever has room.
+    /// At once, by any worker with room.
     Now,
     /// For the next attempt.
     Retry(Duration),
@@ -146,7 +146,7 @@ pub(crate) struct Commit {
     pub(crate) reason: Option<Json>,
     pub(crate) progress: Progress,
     pub(crate) wake: Wake,
-    /// The owner lets go of it.
+    /// The owner releases it.
     pub(crate) release: bool,
     /// The version of its saga whose data this is.
     pub(crate) version: i16,
@@ -176,7 +176,7 @@ impl Commit {
     /// Can all of it be written, and what it does to others?
     ///
     /// # Errors
-    /// What cannot, and why.
+    /// The part that cannot be stored, and the reason.
     pub(crate) fn check_storable(&self) -> Result<(), Unstorable> {
         let row = [Some(&self.state), Some(&self.pending), Some(&self.undos), self.reason.as_ref()];
         let journal = self.journal.iter();
@@ -197,7 +197,7 @@ impl Commit {
     }
 }
 
-/// What a commit does to other instances than its own.
+/// The changes of a commit to other instances than its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Family {
     /// Its children, or the instance that goes on in its place.

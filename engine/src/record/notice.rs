@@ -1,4 +1,4 @@
-//! What a person should see, as a commit carries it.
+//! Notices for people, as a commit carries them.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ words! {
     }
 }
 
-/// What a commit tells.
+/// A notice that a commit writes.
 #[derive(Debug, Clone)]
 pub(crate) struct Tell {
     pub(crate) kind: Kind,

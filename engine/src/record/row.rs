@@ -17,7 +17,7 @@ pub(crate) struct Row {
     pub(crate) progress: Progress,
     pub(crate) shard: i16,
     pub(crate) saga_id: Uuid,
-    /// That wrote it last.
+    /// The version that wrote it last.
     pub(crate) saga: SagaVersion,
     pub(crate) subject: String,
     pub(crate) start_key: String,
@@ -30,7 +30,7 @@ pub(crate) struct Row {
     pub(crate) seq: i32,
     pub(crate) owner: Option<Uuid>,
     pub(crate) suspect: bool,
-    /// That wrote it last ([`crate::base::build`]).
+    /// The build that wrote it last ([`crate::base::build`]).
     pub(crate) build: i64,
     /// How long the pending step has been failing, in milliseconds of business time.
     pub(crate) failing_ms: Option<i64>,

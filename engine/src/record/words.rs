@@ -3,7 +3,7 @@
 use crate::base::words::words;
 
 words! {
-    /// What a journal row is about.
+    /// The subject of a journal row.
     pub enum JournalKind {
         /// The instance was started.
         Start = "start",
@@ -13,7 +13,7 @@ words! {
         Tx = "tx",
         /// A timer fired.
         Timer = "timer",
-        /// The saga was asked again about what had happened.
+        /// The saga was asked again about an event that it had not been able to take.
         Event = "event",
         /// A signal was applied.
         Signal = "signal",
@@ -25,7 +25,7 @@ words! {
         Attempt = "attempt",
         /// The provider was asked and has not acted.
         Probe = "probe",
-        /// What had happened outside was found out after the instance had begun to unwind.
+        /// An unknown outcome was settled after the instance had begun to unwind.
         Settled = "settled",
         /// A step was taken back.
         Undo = "undo",
@@ -45,7 +45,7 @@ words! {
         Operator = "operator",
         /// It needs a person.
         Stuck = "stuck",
-        /// Its worker let go of it.
+        /// Its worker released it.
         Released = "released",
         ..
         /// A kind of a newer build. It is only read.
@@ -64,7 +64,7 @@ impl JournalKind {
 }
 
 words! {
-    /// What is known of an effect in the ledger.
+    /// The status of an effect in the ledger, as far as it is known.
     pub enum EffectStatus {
         /// Its step was decided; nobody knows yet whether it stands outside.
         Intent = "intent",

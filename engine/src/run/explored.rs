@@ -1,4 +1,4 @@
-//! Which sagas this process has explored, and whether it demands that.
+//! The sagas that this process has explored, and whether it demands that.
 
 use std::{
     any::TypeId,
@@ -26,7 +26,7 @@ pub(crate) fn demand() {
     explored().demanded = true;
 }
 
-/// That saga was explored in this process. What was found is for the test to judge.
+/// Remembers that this process has explored a saga. The test judges what was found.
 pub(crate) fn remember<S: Saga>(has_pivot: bool) {
     let mut known = explored();
     known.sagas.push(TypeId::of::<S>());

@@ -1,4 +1,4 @@
-//! Where an application meets a worker: registering sagas, running a worker until it is told to stop, running one in quarantine.
+//! The calls by which an application runs a worker: registering sagas, running a worker until it is told to stop, running one in quarantine.
 //!
 //! It starts every loop of [`crate::worker`] and [`crate::upkeep`], and may use all rooms but [`crate::testing`].
 

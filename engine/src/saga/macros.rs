@@ -30,7 +30,7 @@
 /// steps answer, the type after `undone for` is [`crate::Saga::Reason`].
 ///
 /// A row is `Name(field: Type, ..) => what.how_an_unknown_outcome_is_settled.what_takes_it_back,` (or `Name { field: Type, .. }`, or `Name`):
-/// - `tx(method)`: done in the transition's own transaction. What it writes is committed exactly once, though it may run more than once and
+/// - `tx(method)`: done in the transition's own transaction. Its writes are committed exactly once, though it may run more than once and
 ///   roll back. A refusal is an event; an error rolls back and is tried again.
 /// - `call(method)` or `call(method, terms)`: done outside any transaction, at least once, always under the same [`crate::Key`]. The
 ///   [`crate::Terms`] are an expression over the row's fields. A call says how an unknown outcome is settled: `.probe(method)` asks the provider,

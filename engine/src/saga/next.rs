@@ -1,10 +1,10 @@
-//! What a transition decides: the next state, and what the instance does or waits for in it.
+//! The decision of a transition: the next state, and the step that the instance does or the event that it waits for there.
 
 use std::time::Duration;
 
 use crate::saga::{Saga, child::Child, table::StepTable};
 
-/// What a transition decides: the new state and what to wait for in it.
+/// The decision of a transition: the new state, and what the instance does or waits for in it.
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
@@ -25,7 +25,7 @@ pub struct Next<S: Saga> {
     pub(crate) then: Then<S>,
 }
 
-/// What a caller does in the transaction that starts an instance of `S`.
+/// A step that a caller does in the transaction that starts an instance of `S`.
 pub(crate) type CallerStep<S> = <<S as Saga>::Step as StepTable>::CallerStep;
 
 pub(crate) enum Then<S: Saga> {

@@ -1,4 +1,4 @@
-//! What a caller may send to an instance. [`crate::signals!`] writes a saga's own type of it.
+//! Signals: the events that a caller may send to an instance. [`crate::signals!`] writes a saga's own type of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub trait Signals<E>: Payload {
     /// The event that [`Saga::on`](crate::Saga::on) receives for it.
     fn event(self) -> E;
 
-    /// What happens to the signal when the present state does not take it.
+    /// The fate of the signal when the present state does not take it.
     fn early(&self) -> Early;
 }
 
@@ -41,7 +41,7 @@ impl<E> Signals<E> for Never {
     }
 }
 
-/// What becomes of a signal that its state does not take.
+/// The fate of a signal that the present state does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Early {
     /// It is kept until a state takes it.

@@ -1,4 +1,4 @@
-//! What the methods that do a saga's steps receive and answer: keys, outcomes, errors.
+//! The arguments and results of the methods that do a saga's steps: keys, outcomes, errors.
 
 use std::{fmt, time::Duration};
 
@@ -63,7 +63,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// What an undo is told about the step that it takes back.
+/// The data that an undo gets about the step that it takes back.
 ///
 /// ```
 /// use stepwise_engine::{Undoing, Undone};
@@ -121,7 +121,7 @@ pub enum Outcome<E> {
     Answered {
         /// The event for the saga.
         event: E,
-        /// What stands outside now.
+        /// The effect that stands outside now.
         effect: Effect,
     },
     /// Surely nothing happened, and the provider has not decided anything: the connection was refused, it is busy or closed, we could
@@ -151,7 +151,7 @@ impl<E> Outcome<E> {
     }
 }
 
-/// What an answer means for the ledger.
+/// The meaning of an answer for the ledger.
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
@@ -196,7 +196,7 @@ pub enum Probe<E> {
     Answered {
         /// The event for the saga.
         event: E,
-        /// What stands outside now.
+        /// The effect that stands outside now.
         effect: Effect,
     },
     /// The provider has not acted (yet); the same attempt may be repeated under the same key.

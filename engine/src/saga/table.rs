@@ -1,4 +1,4 @@
-//! What the table of a saga's steps says: the pure half, which the engine records and [`crate::testing::explore`] looks at, and the half that
+//! The table of a saga's steps: the pure half, which the engine records and [`crate::testing::explore`] looks at, and the half that
 //! does the steps. [`crate::steps!`] writes both; nobody implements them by hand.
 
 use std::{fmt::Debug, future::Future};
@@ -12,7 +12,7 @@ use crate::saga::{
     terms::Terms,
 };
 
-/// Where a step is done.
+/// The place where a step is done.
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
@@ -199,7 +199,7 @@ impl<T: StepTable> Done<T> {
     }
 }
 
-/// What the other undos do when one cannot be done.
+/// The behaviour of the other undos when one cannot be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
     /// They wait until a person has dealt with it.
@@ -208,7 +208,7 @@ pub enum Rest {
     GoesOn,
 }
 
-/// What the macros of this crate write into other crates.
+/// The code that the macros of this crate write into other crates.
 #[doc(hidden)]
 pub mod parts {
     pub use sqlx::PgConnection;

@@ -25,7 +25,7 @@ use crate::base::amount::Amount;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// What it does outside, for the ledger; `None` if it moves nothing.
+    /// The effect that it has outside, for the ledger; `None` if it moves nothing.
     pub effect: Option<EffectKind>,
     /// After this long an attempt counts as [`crate::Outcome::Unknown`].
     pub timeout: Duration,
@@ -48,7 +48,7 @@ pub struct Terms {
     pub watch: Option<Duration>,
 }
 
-/// What a call changes outside.
+/// The effect of a call outside.
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }

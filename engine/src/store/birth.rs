@@ -16,7 +16,7 @@ pub(crate) fn is_already_open(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|e| e.constraint()) == Some("one_open_instance_per_subject")
 }
 
-/// So many instances are inserted by one statement at most.
+/// The most instances that one statement inserts.
 const BATCH: usize = 1_000;
 
 /// Inserts instances, and those that their own first decisions start.

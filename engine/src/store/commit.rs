@@ -1,8 +1,8 @@
 //! Making transitions durable: one statement for many instances, fenced by (epoch, seq).
 //!
 //! Row operations: 2 a member (update the instance, insert one journal row), 1 more for a declared effect and 1 more for
-//! settling it. Round trips and commits: 1 per batch. Who is not in the answer was not written at all: its row has another epoch
-//! or seq, or somebody holds its lock; the driver re-reads it.
+//! its new status. Round trips and commits: 1 per batch. A member that is not in the answer was not written at all: its row has another
+//! epoch or seq, or somebody holds its lock. Its driver reads the row again.
 
 use std::collections::HashSet;
 
@@ -19,10 +19,10 @@ use crate::{
     store::{self, notice, watch},
 };
 
-/// What the statement does about its members' rows.
+/// The behaviour of the statement towards rows that somebody has locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// It leaves out whose row is locked: nobody holds up a batch.
+    /// It leaves out an instance whose row is locked, so that no lock delays a batch.
     Skipping,
     /// It waits for the row (for a caller that holds the locks of its own transaction anyway).
     Waiting,
@@ -31,7 +31,7 @@ pub(crate) enum Mode {
     Unfenced,
 }
 
-/// Who was written: (id, epoch), since a batch may hold an instance's owner and the one it was taken from.
+/// The members that were written, as (id, epoch), since a batch may hold an instance's owner and the one it was taken from.
 pub(crate) type WrittenMembers = HashSet<(Uuid, i32)>;
 
 /// A member as the statement takes it: the row type `saga.transition`, with the first of its journal rows.
@@ -156,7 +156,7 @@ pub(crate) async fn write(
     Ok(written)
 }
 
-/// What members have beside their rows, which is rare.
+/// Writes the parts of members beside their rows, which are rare.
 async fn write_rare(
     tx: &mut PgConnection,
     batch: &[Commit],

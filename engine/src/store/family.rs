@@ -70,7 +70,7 @@ async fn let_go(tx: &mut PgConnection, shard: i16, id: Uuid) -> Result<(), sqlx:
     .map(|_| ())
 }
 
-/// What the successor has from its predecessor: its place in a family, its deadline, its signals of late.
+/// Gives the successor what it has from its predecessor: the place in a family, the deadline, the signals of late.
 async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: succeed
@@ -105,7 +105,7 @@ async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<()
     .map(|_| ())
 }
 
-/// Makes ended children final whose parents have let go, up to 500; answers how many. Theirs are let go with them.
+/// Makes ended children final whose parents no longer hold them, up to 500, and returns how many. Their own children are released with them.
 pub(crate) const RELEASE_CHILDREN: &str = "-- name: release children
 with parent as materialized (select shard, saga_id from saga.child_release limit 16 for update skip locked),
 child as materialized (

@@ -67,7 +67,7 @@ pub(crate) async fn lock_instance(
     .await
 }
 
-/// Marks a row that this worker holds as stuck, without reading it; operators are told, and once more after an hour. What was called may have
+/// Marks a row that this worker holds as stuck, without reading it; operators are told, and once more after an hour. A call in flight may have
 /// been done. A row that has moved on since it was read is left as it is: the sweep finds that nobody drives it, and has it read again.
 pub(crate) async fn stick(pool: &PgPool, fence: &Fence, why: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
@@ -102,8 +102,8 @@ pub(crate) async fn stick(pool: &PgPool, fence: &Fence, why: &str) -> Result<(),
     .map(|_| ())
 }
 
-/// Lets go of a row that this worker holds and cannot read, for one that can. Builds up to `unread_by`, if given, leave it alone from now on. What was
-/// in flight is asked for there.
+/// Releases a row that this worker holds and cannot read, for a worker that can. Builds up to `unread_by`, if given, leave it alone from now on. The
+/// next driver asks the provider about a call in flight.
 pub(crate) async fn leave(
     pool: &PgPool,
     fence: &Fence,

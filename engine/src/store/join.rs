@@ -20,8 +20,8 @@ pub(crate) async fn expect_children(
     .map(|_| ())
 }
 
-/// Wakes the parents whose last child has ended, up to 64; each at most once, whoever asks. Who is locked by somebody is left for the
-/// next time.
+/// Wakes the parents whose last child has ended, up to 64; each at most once, however many workers ask. A parent whose row is locked is left for
+/// the next time.
 /// Row operations: 2 per parent.
 pub(crate) const WAKE_JOINED: &str = "-- name: wake joined parents
 with joined as materialized (

@@ -54,7 +54,7 @@ pub enum MigrationError {
         table: String,
         /// The version that failed.
         version: i64,
-        /// What the database said.
+        /// The error of the database.
         source: sqlx::Error,
     },
     /// The database could not be asked.

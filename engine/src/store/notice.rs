@@ -1,7 +1,7 @@
-//! Notices: what a person should see, written by the very commit that makes it so.
+//! Notices: messages for operators, written by the very commit that causes them.
 //!
 //! Nothing is lost and nobody who writes waits: a notice is written without a place, and readers, one after the other, give places to
-//! those that have none yet. Whoever sees a place therefore sees all before it, however late their transactions were committed.
+//! those that have none yet. A reader that sees a place therefore sees all places before it, however late their transactions were committed.
 //! The channel [`CHANNEL`] is a hint, for latency only; [`after`] alone finds everything.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub use crate::record::notice::Kind;
 /// `LISTEN` on it to learn at once that there is something to read. No payload.
 pub const CHANNEL: &str = "saga_notice";
 
-/// What a person should see, as it is read.
+/// A message for operators about one instance.
 ///
 /// ```
 /// use stepwise_engine::notice::{self, Kind, Notice};

@@ -58,7 +58,8 @@ pub(crate) async fn refuse_kept_signals(
     .map(|_| ())
 }
 
-/// Raises the seq of a locked row for a signal that nobody here can offer to it; `kept`: wakes it, if it waits, for one who can.
+/// Raises the seq of a locked row for a signal that this process cannot offer to it. If the signal is kept and the instance waits, it is
+/// woken for a process that can.
 pub(crate) async fn note_signal(
     tx: &mut PgConnection,
     shard: i16,

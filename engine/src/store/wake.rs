@@ -7,7 +7,7 @@ use crate::record::commit::Commit;
 /// A start or a signal in a process without a worker says that something is due.
 pub(crate) const WAKE_CHANNEL: &str = "saga_wake";
 
-/// What it says when a round should be gone at once; nothing else is said.
+/// The payload that asks workers for a round at once. There is no other payload.
 pub(crate) const ROUND: &str = "round";
 
 pub(crate) async fn wake_workers(

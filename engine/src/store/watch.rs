@@ -14,7 +14,7 @@ pub(crate) struct Watched {
     pub(crate) shard: i16,
     pub(crate) saga_id: Uuid,
     pub(crate) step_no: i32,
-    /// That stored the step.
+    /// The version that stored the step.
     #[sqlx(flatten)]
     pub(crate) saga: SagaVersion,
     pub(crate) activity: String,
@@ -53,8 +53,8 @@ pub(crate) async fn insert(tx: &mut PgConnection, members: &[&Commit]) -> Result
     .map(|_| ())
 }
 
-/// Whoever looks has 30 s before another may; then twice as long each time, up to an hour. The provider is asked
-/// only about what has unwound; a watch waits for that, however long it takes.
+/// After a look, no other worker looks for 30 s; then for twice as long each time, up to an hour. The provider is asked only about instances that
+/// have unwound. A watch waits for that, however long it takes.
 pub(crate) const DUE: &str = "-- name: look at watched effects
 with known as (select * from unnest($1::text[], $2::smallint[]) as k(name, version)),
 due as materialized (

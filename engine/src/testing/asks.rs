@@ -1,10 +1,10 @@
-//! What the instance of a walk asks for.
+//! The requests of an instance that is walked.
 
 use std::{fmt::Debug, time::Duration};
 
 use crate::saga::{Done, Saga};
 
-/// What an instance asks for, or waits for.
+/// The step that an instance asks for, or the event that it waits for.
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }

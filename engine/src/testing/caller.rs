@@ -1,4 +1,4 @@
-//! What a caller of the engine does, each in a transaction of its own.
+//! The calls of a caller of the engine, each in a transaction of its own.
 
 use uuid::Uuid;
 

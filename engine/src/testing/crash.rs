@@ -28,7 +28,7 @@ use crate::{
     },
 };
 
-/// What was survived.
+/// The crashes that were survived.
 #[derive(Debug)]
 pub struct Survived {
     /// How many crash points of each kind there were.

@@ -1,8 +1,8 @@
 //! The whole graph of a saga, walked from the outcomes that its steps may have.
 //!
 //! Every position that the samples can lead to is visited, in memory, by the code that moves instances in production: each outcome of
-//! each step, each signal in each state, each timer, each activity given up, each undo. What would get an instance stuck, leave it
-//! waiting for nothing, keep it from ever ending, lose a signal or leave an effect standing, is found here and not by a customer.
+//! each step, each signal in each state, each timer, each activity given up, each undo. A fault is found here, and not by a
+//! customer: it would get an instance stuck, leave it waiting for nothing, keep it from ever ending, lose a signal or leave an effect standing.
 //! Each fault says what to do. A state that no path reaches is none. Time-outs, crashes and lost commits are not walked: they
 //! change no position (see [`crate::testing::survives_every_crash`]).
 
@@ -73,7 +73,7 @@ pub fn explore<S: Samples>() -> Map {
     }
 }
 
-/// Where the diagram shows a position.
+/// The box in which the diagram shows a position.
 pub(super) fn place<S: Samples>(walk: &Walk<S>) -> String {
     match walk.status() {
         Status::Running => S::name(walk.state()),
@@ -90,17 +90,17 @@ pub(super) struct Explorer<S: Samples> {
     pub(super) faults: Vec<String>,
     pub(super) told: HashSet<String>,
     pub(super) heard: Heard,
-    /// What unwinds at once: the step and its event, by name.
+    /// The outcomes that unwind at once: the step and its event, by name.
     refusals: HashSet<(String, String)>,
     diagram: Diagram,
     /// The sagas of its children that it may still take back.
     held: BTreeSet<&'static str>,
     has_pivot: bool,
-    /// What the rows of instances hold.
+    /// The data that rows of instances hold.
     stored: Stored,
 }
 
-/// What became of signals (as JSON), wherever they came.
+/// The signals (as JSON) that were taken or kept in any position.
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) taken: HashSet<String>,

@@ -29,7 +29,7 @@ impl Stored {
         self.0.entry(part).or_default().insert(json(value));
     }
 
-    /// What the row of an instance holds.
+    /// The data that rows of instances hold.
     pub(super) fn see<S: Samples>(&mut self, instance: &Instance<S>) {
         self.add(Part::State, &instance.state);
         if let Some(reason) = &instance.reason {

@@ -25,7 +25,7 @@ use crate::{
     worker::{engine::Engine, perform::Performer},
 };
 
-/// What is done to one run; steps and undos are counted as they are first asked for.
+/// The meddling with one run; steps and undos are counted as they are first asked for.
 pub(super) struct Plan<E> {
     /// The instance is made to unwind at this step, in this way.
     pub(super) unwind: Option<(usize, Way<E>)>,
@@ -76,7 +76,7 @@ pub(super) struct Asked<S: Saga> {
     pub(super) in_start: bool,
     /// Nothing is taken back any more.
     pub(super) past_pivot: bool,
-    /// What tells it from others of the run: the same when it is tried again.
+    /// A text that tells it from others of the run, and is the same when it is tried again.
     same: String,
 }
 
@@ -101,7 +101,7 @@ struct Run<S: Saga> {
     /// It is to be cancelled as soon as it waits or asks for the next step.
     cancel_next: bool,
     unwound: bool,
-    /// So much time passes before the next attempt: a step that is to be given up is not tried for a day.
+    /// The time that passes before the next attempt: a step that is to be given up is not tried for a day.
     passes: Duration,
     /// Done once under this key, with this reference; nobody has heard of it.
     unheard: HashMap<String, Option<String>>,
@@ -125,7 +125,7 @@ impl<S: Saga> Run<S> {
     }
 }
 
-/// What became of a run.
+/// The result of a run.
 pub(super) struct Meddled<S: Saga> {
     pub(super) asked: Vec<Asked<S>>,
     /// Was the plan carried out?
@@ -261,7 +261,7 @@ impl<S: Samples> Meddler<S> {
         self.run().unheard.insert(key.to_string(), reference);
     }
 
-    /// What is heard at last must be what was done first.
+    /// Checks that the answer which is heard at last is that of the first time.
     fn heard(&self, key: &Key, reference: Option<&str>) {
         let mut run = self.run();
         let Some(Some(first)) = run.unheard.remove(&key.to_string()) else { return };

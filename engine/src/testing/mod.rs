@@ -1,7 +1,7 @@
 //! Tools for tests of sagas and of everything built on the engine. Applications use them too: ask for the cargo feature `testing` under
 //! `[dev-dependencies]`. No program that serves anybody is built with it.
 //!
-//! What a saga can be wrong in, and what finds it, from the quickest to the most thorough:
+//! Faults that a saga can have, and the tools that find them, from the quickest to the most thorough:
 //!
 //! 1. The compiler: a step without its way back, an undo that nobody wrote, another saga's signal, data that cannot be written down.
 //! 2. [`walk`]: a story in memory, by the engine's own pure half. Microseconds; for what the business wants.
@@ -18,8 +18,8 @@
 //! [`start`] and [`signal`] do what a caller does, each in a transaction of its own. [`Database`] gives each test a database of its own; a process that has made one registers no saga that was not explored
 //! ([`crate::EngineBuilder::explored`] does both). [`Clock`] moves business time, [`Seed`] makes a random run one that can be repeated.
 //!
-//! Deliberately absent: a mock of Postgres or of the engine. What stands between a trial and the engine are the saga's own steps,
-//! wrapped; the engine has no switch for it.
+//! Deliberately absent: a mock of Postgres or of the engine. A trial meddles by wrapping the saga's own steps;
+//! the engine has no switch for it.
 
 mod asks;
 mod caller;

@@ -1,6 +1,6 @@
-//! What the compiler refuses, tried by doctests (that is all that this file is for). Each differs from the first one, which compiles, in
-//! one line; so it is that line which is refused. (The error codes are for readers: a stable compiler does not compare them. What the macros
-//! say is compared by `tests/it/words.rs`.)
+//! Programs that the compiler refuses, tried by doctests (that is all that this file is for). Each differs from the first one, which compiles, in
+//! one line; so it is that line which is refused. (The error codes are for readers: a stable compiler does not compare them. `tests/it/words.rs` compares
+//! the words of the macros.)
 //!
 //! A saga, its table, what does its steps, its signal:
 //! ```
@@ -61,7 +61,7 @@
 //! # saga!(Ticket, State, Event, Signal, Step::Buy);
 //! ```
 //!
-//! What the caller does, without a way back:
+//! A step of the caller without a way back:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
 //! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};
@@ -214,9 +214,9 @@
 //! }
 //! ```
 
-//! What the compiler refuses, tried by doctests (that is all that this file is for). Each differs from the first one, which compiles, in
-//! one line; so it is that line which is refused. (The error codes are for readers: a stable compiler does not compare them. What the macros
-//! say is compared by `tests/it/words.rs`.)
+//! Programs that the compiler refuses, tried by doctests (that is all that this file is for). Each differs from the first one, which compiles, in
+//! one line; so it is that line which is refused. (The error codes are for readers: a stable compiler does not compare them. `tests/it/words.rs` compares
+//! the words of the macros.)
 //!
 //! A saga, its table, what does its steps, its signal:
 //! ```
@@ -277,7 +277,7 @@
 //! # saga!(Ticket, State, Event, Signal, Step::Buy);
 //! ```
 //!
-//! What the caller does, without a way back:
+//! A step of the caller without a way back:
 //! ```compile_fail
 //! # #[macro_use] mod ticket { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/ticket.rs")); }
 //! # use {ticket::*, serde::{Deserialize, Serialize}, stepwise_engine::{steps, signals, Done, Engine, Key, Never, Outcome, Probe, StepError, Terms, Undoing, Undone}};

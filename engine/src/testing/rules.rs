@@ -1,4 +1,4 @@
-//! What exploring refuses, and what it says should be done instead.
+//! The rules of exploring, and the advice for each that is broken.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,7 +24,7 @@ impl<S: Samples> Explorer<S> {
         }
     }
 
-    /// What would get an instance stuck.
+    /// A decision that would get an instance stuck.
     pub(super) fn not_allowed(&mut self, when: &str, why: &str) {
         let advice = if why == Forbidden::UnwindAfterPivot.to_string() {
             "go on another way from there, or ask before the pivot (a tx pivot is passed by its commit, also when it refuses)"
@@ -50,7 +50,7 @@ impl<S: Samples> Explorer<S> {
         }
     }
 
-    /// What the engine stores, it must be able to read.
+    /// The engine must be able to read what it stores.
     pub(super) fn must_read_back(&mut self, walk: &Walk<S>) {
         for (part, why) in stored::unreadable(&walk.instance) {
             self.cannot_be_stored(&format!("the {part} in {}", place(walk)), &why);
@@ -83,7 +83,7 @@ impl<S: Samples> Explorer<S> {
         ));
     }
 
-    /// What stands outside when everything was taken back was forgotten.
+    /// An effect that stands outside when everything was taken back was forgotten.
     pub(super) fn must_balance(&mut self, walk: &Walk<S>) {
         if walk.status() != Status::Unwound {
             return;

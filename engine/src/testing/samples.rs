@@ -1,11 +1,11 @@
-//! What may happen to a saga, by samples, and what exploring found.
+//! Samples of what may happen to a saga, and the result of exploring it.
 
 use std::collections::HashSet;
 
 use super::{golden::Stored, walk::name};
 use crate::{base::status::Status, saga::Saga};
 
-/// What may happen to a saga, by samples that stand for all the rest.
+/// Samples of what may happen to a saga, which stand for all the rest.
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
@@ -33,7 +33,7 @@ use crate::{base::status::Status, saga::Saga};
 /// explore::<Seat>().assert_sound();
 /// ```
 pub trait Samples: Saga {
-    /// What it may be started with.
+    /// Inputs that it may be started with.
     fn inputs() -> Vec<Self::Input>;
 
     /// How a step may turn out. Show every refusal as [`Sample::refused`]: what explores and tries
@@ -45,7 +45,7 @@ pub trait Samples: Saga {
         Vec::new()
     }
 
-    /// What tells two states apart that the saga treats differently. Override it where a state counts or carries free text.
+    /// A text that differs for two states that the saga treats differently. Override it where a state counts or carries free text.
     fn position(state: &Self::State) -> String {
         format!("{state:?}")
     }
@@ -87,7 +87,7 @@ impl<E> Sample<E> {
     }
 }
 
-/// What exploring found.
+/// The result of exploring a saga.
 ///
 /// ```
 /// # mod seat {
@@ -103,13 +103,13 @@ impl<E> Sample<E> {
 /// ```
 #[derive(Debug)]
 pub struct Map {
-    /// What is wrong, in words; empty for a sound saga.
+    /// The faults, in words; empty for a sound saga.
     pub faults: Vec<String>,
     /// How instances may end.
     pub ends: Vec<Status>,
     /// How many positions there are.
     pub positions: usize,
-    /// What unwinds at once: the step and its event, by name.
+    /// The outcomes that unwind at once: the step and its event, by name.
     pub(super) refusals: HashSet<(String, String)>,
     pub(super) diagram: String,
     pub(super) stored: Stored,

@@ -1,4 +1,4 @@
-//! What makes a random run one that can be run again.
+//! Seeds, which make a random run one that can be run again.
 
 use std::fmt;
 

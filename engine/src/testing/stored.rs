@@ -1,4 +1,4 @@
-//! What is stored must be read back as the same.
+//! Checks that stored data is read back as the same.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -23,7 +23,7 @@ impl<S: Saga> Instance<S> {
     }
 }
 
-/// What of an instance's row could not be stored, or not be read again: each part with the reason.
+/// The parts of an instance's row that could not be stored, or not be read again, each with the reason.
 pub(super) fn unreadable<S: Saga>(instance: &Instance<S>) -> Vec<(&'static str, String)> {
     let pending = match &instance.pending {
         Pending::Run { step, .. } | Pending::Call { step, .. } => reads_back(step),
@@ -48,7 +48,7 @@ pub(super) fn unreadable<S: Saga>(instance: &Instance<S>) -> Vec<(&'static str, 
 /// left out when it is written.
 ///
 /// # Errors
-/// What differs.
+/// The difference.
 pub(super) fn reads_back<T: Payload>(value: &T) -> Result<(), String> {
     let (text, read) = json_reads_back(value)?;
     let (was, is) = (format!("{value:?}"), format!("{read:?}"));

@@ -73,7 +73,7 @@ pub trait Trial: Sync {
     /// The saga on trial.
     type Saga: Samples + Saga<Step: DoneBy<Self::Services>>;
 
-    /// What does its steps.
+    /// The value that does its steps.
     type Services: Send + Sync + 'static;
 
     /// The migrations of the trial's database. Default: the engine's.
@@ -97,8 +97,8 @@ pub trait Trial: Sync {
     /// Starts run number `run`: in a transaction of its own, about a subject of its own.
     fn start(&self, engine: &Engine, run: usize) -> impl Future<Output = Uuid>;
 
-    /// What the outside does to the instance meanwhile (signals, a clock that moves), until it ends: it may end sooner than the story
-    /// goes. After a crash it is done again, so give signals fixed ids.
+    /// Does what the outside does to the instance meanwhile (signals, a clock that moves), until it ends: it may end before the story is
+    /// over. After a crash it is done again, so give signals fixed ids.
     fn play(&self, _engine: &Engine, _id: Uuid) -> impl Future<Output = ()> {
         async {}
     }
@@ -107,7 +107,7 @@ pub trait Trial: Sync {
     /// outside; the engine's own ledger has been looked at.
     ///
     /// # Errors
-    /// What does not, in words.
+    /// The books that do not balance, in words.
     fn balances(
         &self,
         engine: &Engine,

@@ -25,12 +25,12 @@ use crate::{
     worker::{config::WorkerConfig, engine::Engine, perform::Services},
 };
 
-/// What was tried, in words: `cancelled after Charge`, `Charge repeated`.
+/// The ways back that were tried, in words: `cancelled after Charge`, `Charge repeated`.
 #[derive(Debug)]
 pub struct Unwound {
-    /// Where, and how, an instance was made to unwind.
+    /// The points at which, and the ways in which, an instance was made to unwind.
     pub points: Vec<String>,
-    /// What was done twice.
+    /// The steps and undos that were done twice.
     pub repeated: Vec<String>,
 }
 

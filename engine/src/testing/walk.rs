@@ -1,8 +1,7 @@
 //! Stories without a database: a saga walked through in memory, by the code that moves it in production.
 //!
-//! A walk stands in for the outside: it says how the step that the instance asks for turned out. What the saga decides, which undos are
-//! open, what a signal is answered, whether a timer still counts, is decided by the engine's own pure half, so a story that reads
-//! well here happens so on Postgres too.
+//! A walk stands in for the outside: it says how the step that the instance asks for turned out. The engine's own pure half applies it:
+//! it asks the saga, keeps the open undos, answers signals and counts timers. So a story that holds here happens so on Postgres too.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -84,7 +83,7 @@ pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
 }
 
 impl<S: Saga> Walk<S> {
-    /// What it asks for now.
+    /// The step that it asks for now, or the event that it waits for.
     pub fn asks(&self) -> Asks<S> {
         match (self.instance.status, &self.instance.pending) {
             (status, _) if status.is_final() => Asks::Nothing,
@@ -371,7 +370,7 @@ impl<S: Saga> Walk<S> {
         self.instance.progress.last_error.as_deref()
     }
 
-    /// What the open undos take back, oldest first; children are left out.
+    /// The steps that the open undos take back, oldest first; children are left out.
     pub fn open_undos(&self) -> Vec<Done<S::Step>> {
         self.instance.undos.iter().filter_map(OpenUndo::done).cloned().collect()
     }
@@ -452,7 +451,7 @@ impl<S: Saga> Walk<S> {
         at(self) == at(other)
     }
 
-    /// What tells positions apart; `state` does it for states.
+    /// A text that tells positions apart; `state` does it for states.
     pub(super) fn position(&self, state: String) -> String {
         let instance = &self.instance;
         let early = instance.early.iter().map(|(_, signal)| json(signal)).collect::<Vec<_>>();

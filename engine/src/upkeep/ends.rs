@@ -93,7 +93,7 @@ struct Due {
 
 #[derive(FromRow)]
 struct Wait {
-    /// That the waiter is of, and that stored the signal.
+    /// The waiter's saga, at the version that stored the signal.
     #[sqlx(flatten)]
     saga: SagaVersion,
     event: String,

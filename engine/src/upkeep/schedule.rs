@@ -9,9 +9,9 @@
 //! becomes of them. A paused schedule has no ticks, so none is missed meanwhile. [`Overlap::Skip`] leaves out a tick while an
 //! instance that this schedule started is open.
 //!
-//! Where the clocks go forward, a fixed time that does not exist that day (02:30) ticks at the first moment that does (03:00), and what
-//! ticks in an interval leaves out what does not exist. Where they go back, a fixed time ticks once, at its first occurrence, and what
-//! ticks in an interval goes on through both.
+//! On a day on which the clocks go forward, a fixed time that does not exist (02:30) ticks at the first moment that does (03:00), and a schedule
+//! that ticks in an interval leaves out the times that do not exist. On a day on which they go back, a fixed time ticks once, at its first
+//! occurrence, and a schedule that ticks in an interval goes on through both.
 //!
 //! A tick whose instance cannot be started (its input does not fit the saga any more, the database refuses it) stays due, with the
 //! error shown in [`Engine::schedules`], until a process can start it. It keeps no other schedule waiting. A tick that is left out (it was missed, or an
@@ -75,13 +75,13 @@ pub struct Schedule {
     pub zone: String,
     /// The input of each instance, as JSON.
     pub start: Start<Value>,
-    /// What becomes of ticks that were missed.
+    /// The fate of ticks that were missed.
     pub catch_up: CatchUp,
-    /// What becomes of a tick while an earlier instance is open.
+    /// The fate of a tick while an earlier instance is open.
     pub overlap: Overlap,
 }
 
-/// What becomes of ticks that were missed.
+/// The fate of ticks that were missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatchUp {
     /// They are left out.
@@ -92,7 +92,7 @@ pub enum CatchUp {
     All(u16),
 }
 
-/// What becomes of a tick while an earlier instance of the schedule is open.
+/// The fate of a tick while an earlier instance of the schedule is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overlap {
     /// It starts another.
@@ -342,7 +342,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// Removes a schedule with the caller's commit; false if there is none. What it started goes on. Round trips: 1.
+    /// Removes a schedule with the caller's commit; false if there is none. Its instances go on. Round trips: 1.
     ///
     /// # Errors
     /// The database's.

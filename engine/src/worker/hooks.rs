@@ -1,4 +1,4 @@
-//! Where tests of the engine get in: stop a worker dead at a site, leave the fence out.
+//! The switches of the engine's own tests: stop a worker dead at a site, leave the fence out.
 //!
 //! The switches exist with the cargo feature `testing` only. A build without it has nothing that could be switched, and does nothing at a site.
 
@@ -54,7 +54,7 @@ pub struct Hooks {
     pub stops_at: Option<Arc<dyn Fn(Site) -> bool + Send + Sync>>,
     /// Asked before a transition's own transaction commits; `true` has the database refuse it, once, as in a deadlock.
     pub refuses_commit: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
-    /// Sabotage: commits of a lane do not test (epoch, seq), and who was taken over is not noticed. Tests of the fence must fail.
+    /// Sabotage: commits of a lane do not test (epoch, seq), and an instance that was taken over is not noticed. Tests of the fence must fail.
     pub without_fence: bool,
     /// Sabotage: a step is given up after so many attempts, whoever did not answer. Tests of outages must fail.
     pub gives_up_after: Option<i16>,

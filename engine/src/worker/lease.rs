@@ -1,4 +1,4 @@
-//! A worker's lease: one row per process, renewed on a connection of its own so that a full pool never looks like a death.
+//! A worker's lease: one row per process. It is renewed on a connection of its own, so that a full pool never looks like a dead worker.
 
 use std::{
     sync::{
@@ -17,34 +17,36 @@ use crate::{
     worker::{config::WorkerConfig, engine::Engine, shift::Shift},
 };
 
-/// The lease of a worker as its own process sees it: when it was last renewed, and since when without a gap. By the monotonic clock.
+/// The lease of a worker as its own process sees it: the time of the last renewal, and the time since which renewals had no gap. Both are times of
+/// the monotonic clock.
 ///
-/// A lease that ran out means that its worker has died, unless the database was away for longer than a lease: then every lease has run out, and
-/// the others are about to renew theirs. A worker therefore judges nobody until it has itself been in contact with the database for
-/// one whole lease: after its start, and again after each gap in its renewals.
+/// If a lease has run out, its worker has died. There is one exception: if the database was away for longer than a lease, all leases have run out, and
+/// living workers are about to renew theirs. So a worker takes over from others only after it has been in contact with the database for one whole
+/// lease, after its start and after each gap in its renewals.
 pub(crate) struct Lease {
     pub(crate) worker_id: Uuid,
     lasts: Duration,
     times: RwLock<Times>,
-    /// Its row is gone: others have taken everything over.
+    /// True once its row is gone: other workers have taken over its instances.
     is_lost: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
 struct Times {
     renewed_at: Instant,
+    /// From this time on the worker may take over from others, if it holds its own lease.
     judges_from: Instant,
 }
 
 impl Lease {
-    /// The lease was taken by a statement that was sent at `asked`.
+    /// A lease whose row was written by a statement that was sent at `asked`.
     fn begin(worker_id: Uuid, lasts: Duration, asked: Instant) -> Self {
         let times = Times { renewed_at: asked, judges_from: asked + lasts };
         Self { worker_id, lasts, times: RwLock::new(times), is_lost: AtomicBool::new(false) }
     }
 
-    /// The lease was renewed by a statement that was sent at `asked`. Renewals are a third of a lease apart; where it was more than half of one,
-    /// the database may have been away for so long that others lost their leases.
+    /// Notes a renewal by a statement that was sent at `asked`. Renewals are a third of a lease apart. If the last one is more than half a lease
+    /// ago, the database may have been away for so long that other workers lost their leases: that is a gap.
     fn renewed(&self, asked: Instant) {
         let mut times = self.times.write().unwrap_or_else(PoisonError::into_inner);
         if asked.duration_since(times.renewed_at) > self.lasts / 2 {
@@ -57,7 +59,7 @@ impl Lease {
         *self.times.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long it lasts after a renewal.
+    /// The time for which a renewal holds.
     pub(crate) fn lasts(&self) -> Duration {
         self.lasts
     }
@@ -67,19 +69,20 @@ impl Lease {
         i64::try_from(self.lasts.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// The row is gone.
+    /// Notes that the row is gone.
     pub(crate) fn lose(&self) {
         self.is_lost.store(true, Ordering::Relaxed);
     }
 
-    /// Does the worker still hold it? One that slept through its lease starts nothing new; commits are fenced in any case.
+    /// Whether the worker still holds its lease. A worker that was frozen for longer than its lease starts nothing new. Its commits are fenced in any
+    /// case.
     pub(crate) fn is_held(&self) -> bool {
         !self.is_lost.load(Ordering::Relaxed)
             && self.times().renewed_at + self.lasts > Instant::now()
     }
 
-    /// May this worker take a lease that ran out for a death? Not while it has no lease itself: then the database was away, and the others
-    /// are about to renew as well.
+    /// Whether this worker may conclude from a lease that ran out that its owner has died. It may not while it has no lease itself: then the database
+    /// was away, and the other workers are about to renew their leases as well.
     pub(crate) fn may_judge(&self) -> bool {
         self.is_held() && self.times().judges_from <= Instant::now()
     }
@@ -108,8 +111,8 @@ pub(crate) async fn register(engine: &Engine, config: &WorkerConfig) -> Result<L
     Ok(lease)
 }
 
-/// Renews every third of the lease until aborted, and does nothing else: nothing may hold it up. An outage is waited out: while it lasts
-/// nobody else can take over either.
+/// Renews the lease every third of its time, until aborted. It does nothing else, so that nothing delays it. It waits for the end of an outage of the
+/// database, during which no other worker can take over either.
 pub(crate) async fn renew(shift: Arc<Shift>) {
     let mut connection: Option<PgConnection> = None;
     let mut ticks = tokio::time::interval(shift.lease.lasts() / 3);
@@ -156,8 +159,8 @@ async fn renew_once(
     Ok(in_time(renewing).await?.rows_affected() == 1)
 }
 
-/// After a drain: whatever could not be released is free at once. The row stays for a while: a start in a transaction still open
-/// may name this worker as its owner, and is found by the row.
+/// Ends the lease after a drain, so that other workers take over at once what could not be released. The row stays for a while: a transaction that is
+/// still open may have started an instance that names this worker as its owner, and the sweep finds that instance by the row.
 pub(crate) async fn sign_off(shift: &Shift) {
     let signing = sqlx::query(
         "-- name: sign worker off

@@ -1,8 +1,8 @@
 //! One process at work: it holds a lease, claims instances that are due, drives each to where it waits, and commits every transition.
 //!
 //! One transition is followed through [`claim`], [`advance`], [`perform`], [`crate::instance::apply`], [`durable`], [`lane`] (or a transaction of its
-//! own) and [`crate::store::commit`]. It reaches a saga by [`drives::Drives`], which [`crate::run`] implements. What it does beside driving is
-//! in [`crate::upkeep`], which it does not know.
+//! own) and [`crate::store::commit`]. It reaches a saga by [`drives::Drives`], which [`crate::run`] implements. The work of a process beside driving is
+//! in [`crate::upkeep`], which this room does not know.
 
 pub(crate) mod advance;
 pub(crate) mod back_off;

@@ -53,7 +53,7 @@ pub struct Feed {
 pub struct Published {
     /// The message.
     pub message: Outgoing,
-    /// Where to go on after it.
+    /// The position to go on from after it.
     pub position: Position,
 }
 

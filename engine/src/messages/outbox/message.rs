@@ -30,7 +30,7 @@ pub struct Message {
     pub sequence: i64,
     /// The kind of event, versioned: `shop.order.placed.v1`.
     pub kind: String,
-    /// Where a broker sends it; [`Message::new`] takes the kind.
+    /// The key by which a broker routes it; [`Message::new`] takes the kind.
     pub routing_key: String,
     /// The sender, as a path: `/stepwise/order`.
     pub source: String,

@@ -44,7 +44,7 @@ pub trait Publisher: Send + Sync {
     async fn attend(&self) {}
 }
 
-/// Which receivers have got a published message.
+/// The receivers that have got a published message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Accepted {
     /// All receivers that have asked for it.

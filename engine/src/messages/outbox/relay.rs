@@ -80,7 +80,7 @@ pub struct Relay {
     health: RelayHealth,
 }
 
-/// Which task has ended.
+/// The task that has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Task {
     Publishing,

@@ -1,4 +1,4 @@
-//! Which exchanges were declared at a broker.
+//! The exchanges that were declared at a broker.
 
 use std::time::Duration;
 
