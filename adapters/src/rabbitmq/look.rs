@@ -7,7 +7,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use uuid::Uuid;
 
-use super::session::{self, Address, Answer, Parcel, RabbitError};
+use super::error::{self, RabbitError};
+use super::session::{self, Address, Answer, Parcel};
 use super::topology::{self, Topology};
 
 /// The time limit of the whole check.
@@ -35,7 +36,7 @@ pub(super) async fn look(
         if let Some(topology) = topology {
             topology::check(&connection, topology, &at).await?;
         }
-        let failed = |error: lapin::Error| session::unreachable(&at, &error);
+        let failed = |error: lapin::Error| error::unreachable(&at, &error);
         let channel = session::confirming(&connection).await.map_err(failed)?;
         let queue = format!("stepwise.look.{}", Uuid::now_v7().simple());
         let options = QueueDeclareOptions {
@@ -69,5 +70,5 @@ pub(super) async fn look(
         };
         Err(RabbitError::Unreachable { at: at.clone(), reason })
     };
-    tokio::time::timeout(LOOK, looking).await.unwrap_or_else(|_| Err(session::mute(&at)))
+    tokio::time::timeout(LOOK, looking).await.unwrap_or_else(|_| Err(error::mute(&at)))
 }

@@ -15,6 +15,7 @@
 //! new channel is enough. While the broker blocks the connection (memory or disk alarm), nothing is sent, because
 //! it would only fill the socket's buffer.
 
+mod error;
 mod look;
 mod session;
 mod topology;
@@ -36,8 +37,9 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+pub use error::RabbitError;
 pub use look::Looked;
-pub use session::{Address, RabbitError};
+pub use session::Address;
 use session::{Answer, Opening, Parcel, Session};
 pub use topology::Topology;
 

@@ -13,7 +13,7 @@ use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
-use super::session::{RabbitError, unreachable};
+use super::error::{RabbitError, unreachable};
 
 /// The size of a segment of the archive, in bytes. Retention drops whole segments, so small segments make it exact.
 const SEGMENT_BYTES: i64 = 50_000_000;

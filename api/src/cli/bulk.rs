@@ -17,7 +17,7 @@ use super::{
     folder::Folder,
     keys,
     output::say,
-    saga::Which,
+    selection::Which,
     settings::Settings,
     shop::{self, GatewayAddress},
 };

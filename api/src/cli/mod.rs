@@ -24,6 +24,7 @@ mod parts;
 mod quarantine;
 mod relay;
 mod saga;
+mod selection;
 mod serve;
 pub mod settings;
 mod shop;
