@@ -10,7 +10,7 @@ use stepwise_adapters::{
     mail::FileMailer,
     sandbox::{Sandbox, SandboxConfig, SandboxMethod, Timing, ledger},
 };
-use stepwise_engine::{Engine, WorkerConfig, inspect, testing::Database};
+use stepwise_engine::{Engine, Starts, WorkerConfig, inspect, testing::Database};
 use stepwise_workflows::{
     Config, Shop,
     cart::{AddItem, add_item},
@@ -26,6 +26,7 @@ use stepwise_workflows::{
     payment::gateway::MethodToken,
     product::{CreateProduct, activate_product, create_product},
     sagas::commands::{CancelOrderError, cancel_order, place_order},
+    shop::{Actor, Cause, Context, cause::KeyRole},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ use uuid::Uuid;
 
 use crate::money;
 
-const ADMIN: Uuid = Uuid::nil();
+const ADMIN: Actor = Actor::Key(KeyRole::Admin, Uuid::nil());
 
 /// The shop, its database and its gateway. End it with [`House::close`].
 pub struct House {
@@ -103,11 +104,19 @@ impl House {
             WorkerConfig { name: "house".to_owned(), ..WorkerConfig::default() },
             stop.clone().cancelled_owned(),
         ));
-        let mut tx = db.pool().begin().await.expect("begin");
+        let mut tx = engine.begin().await.expect("begin");
+        let cause = Cause::of_request(ADMIN, Uuid::now_v7(), None);
+        let mut ctx = Context::new(&shop, &engine, &mut tx, cause);
         let category =
-            create_category(&mut tx, "Things", None).await.expect("a category").category_id;
+            create_category(&mut ctx, "Things", None).await.expect("a category").category_id;
         tx.commit().await.expect("commit");
         Self { db, shop, engine, gateway_url, folder, stop, gateway, worker, category }
+    }
+
+    /// The context of a command that this actor gives in that transaction.
+    pub fn context<'a>(&'a self, tx: &'a mut impl Starts, actor: Actor) -> Context<'a> {
+        let cause = Cause::of_request(actor, Uuid::now_v7(), None);
+        Context::new(&self.shop, &self.engine, tx, cause)
     }
 
     /// Connections to its database.
@@ -135,26 +144,25 @@ impl House {
 
     /// A product on sale at 10.00 with that many on hand.
     pub async fn product(&self, on_hand: i32) -> Uuid {
-        let mut tx = self.pool().begin().await.expect("begin");
+        let mut tx = self.engine.begin().await.expect("begin");
         let command = CreateProduct {
             name: "Thing".to_owned(),
             description: "One of many".to_owned(),
             price: Money::from_minor(1_000, Currency::USD).expect("money"),
             category_id: self.category,
-            created_by: ADMIN,
         };
-        let product =
-            create_product(&self.shop, &mut tx, command).await.expect("a product").product_id;
-        activate_product(&mut tx, product).await.expect("active");
+        let mut ctx = self.context(&mut tx, ADMIN);
+        let product = create_product(&mut ctx, command).await.expect("a product").product_id;
+        activate_product(&mut ctx, product).await.expect("active");
         let item = Item { product_id: product, variant_id: None };
-        set_inventory_quantity(&mut tx, item, on_hand, "delivery", ADMIN).await.expect("stock");
+        set_inventory_quantity(&mut ctx, item, on_hand, "delivery").await.expect("stock");
         tx.commit().await.expect("commit");
         product
     }
 
     /// A verified customer with an address.
     pub async fn buyer(&self) -> Buyer {
-        let mut tx = self.pool().begin().await.expect("begin");
+        let mut tx = self.engine.begin().await.expect("begin");
         let prepared = prepare(
             &self.shop,
             RegisterCustomer {
@@ -170,10 +178,10 @@ impl House {
         )
         .await
         .expect("acceptable");
-        let registered =
-            register_customer(&self.shop, &mut tx, prepared).await.expect("registered");
+        let mut ctx = self.context(&mut tx, Actor::Anyone);
+        let registered = register_customer(&mut ctx, prepared).await.expect("registered");
         let id = registered.customer.customer_id;
-        verify_customer_email(&self.shop, &mut tx, registered.verification_token.expose())
+        verify_customer_email(&mut ctx, registered.verification_token.expose())
             .await
             .expect("verified");
         let address = AddShippingAddress {
@@ -185,10 +193,8 @@ impl House {
             country: "US".to_owned(),
             recipient_name: "Ada Byron".to_owned(),
         };
-        let address = add_shipping_address(&self.shop, &mut tx, &address)
-            .await
-            .expect("an address")
-            .address_id;
+        let address =
+            add_shipping_address(&mut ctx, &address).await.expect("an address").address_id;
         tx.commit().await.expect("commit");
         Buyer { id, address }
     }
@@ -201,10 +207,11 @@ impl House {
         quantity: i32,
         method: SandboxMethod,
     ) -> PlaceOrder {
-        let mut tx = self.pool().begin().await.expect("begin");
+        let mut tx = self.engine.begin().await.expect("begin");
         let item =
             AddItem { customer_id: buyer.id, product_id: product, variant_id: None, quantity };
-        add_item(&self.shop, &mut tx, &item).await.expect("in the cart");
+        let mut ctx = self.context(&mut tx, Actor::Customer(buyer.id));
+        add_item(&mut ctx, &item).await.expect("in the cart");
         let paying = AddPaymentMethod {
             customer_id: buyer.id,
             token: MethodToken(method.token()),
@@ -212,7 +219,7 @@ impl House {
             last4: "4242".to_owned(),
         };
         let paying =
-            add_payment_method(&mut tx, &paying).await.expect("a method").payment_method_id;
+            add_payment_method(&mut ctx, &paying).await.expect("a method").payment_method_id;
         tx.commit().await.expect("commit");
         PlaceOrder {
             customer_id: buyer.id,
@@ -232,8 +239,8 @@ impl House {
     ) -> (Uuid, Uuid) {
         let command = self.ordering(buyer, product, quantity, method).await;
         let mut tx = self.engine.begin().await.expect("begin");
-        let placed =
-            place_order(&self.shop, &self.engine, &mut tx, &command).await.expect("placing");
+        let mut ctx = self.context(&mut tx, Actor::Customer(buyer.id));
+        let placed = place_order(&mut ctx, &command).await.expect("placing");
         tx.commit().await.expect("commit");
         (placed.order.order_id, placed.operation_id)
     }
@@ -245,9 +252,9 @@ impl House {
             order_id: order,
             reason: "changed my mind".to_owned(),
             customer_id: Some(buyer.id),
-            actor: buyer.id,
         };
-        let operation = cancel_order(&self.shop, &self.engine, &mut tx, &command).await?;
+        let operation =
+            cancel_order(&mut self.context(&mut tx, Actor::Customer(buyer.id)), &command).await?;
         tx.commit().await?;
         Ok(operation)
     }

@@ -9,10 +9,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 use stepwise_engine::{
-    Cause, Child, Engine, Joined, Key, Never, Next, Outcome, Saga, Start, StepError, Unexpected,
-    WorkerConfig, steps, to, unwind, work,
+    Cause, Child, Engine, Joined, Key, Never, Next, Outcome, Saga, Start, StepError, StepTx,
+    Unexpected, WorkerConfig, steps, to, unwind, work,
 };
 use tokio::sync::oneshot;
 
@@ -132,11 +132,11 @@ impl Checking for Post {
 }
 
 impl Reporting for Post {
-    async fn report(&self, tx: &mut PgConnection, ends: &Joined) -> Result<Event, StepError> {
+    async fn report(&self, tx: &mut StepTx<'_>, ends: &Joined) -> Result<Event, StepError> {
         sqlx::query("insert into post.report (completed, failed) values ($1, $2)")
             .bind(i64::from(ends.completed))
             .bind(i64::from(ends.unwound))
-            .execute(tx)
+            .execute(&mut **tx)
             .await?;
         Ok(Event::Reported)
     }

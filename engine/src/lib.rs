@@ -100,7 +100,7 @@ pub use database::trouble::Trouble;
 pub use front::{
     gate::{Gate, Mismatch},
     start::{Once, StartError, Started},
-    transaction::{Begun, HandOver, Transaction},
+    transaction::{Begun, Transaction},
 };
 pub use inspect::figures;
 pub use instance::{
@@ -121,7 +121,7 @@ pub use saga::{
     start::Start,
     stay,
     steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone},
-    table::{DoneBy, Kind, StepTable, WayBack},
+    table::{Kind, StepTable, WayBack},
     terms::{EffectKind, Retry, Terms},
     to, unwind,
     upcast::{Part, UpcastError},
@@ -142,4 +142,7 @@ pub use worker::hooks;
 pub use worker::{
     config::{Retention, WorkerConfig},
     engine::{Engine, EngineBuilder},
+    hand_over::{HandOver, Starts},
+    perform::DoneBy,
+    step_tx::StepTx,
 };

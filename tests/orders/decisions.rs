@@ -23,6 +23,7 @@ use stepwise_workflows::{
             webhook::{self, Reception},
         },
     },
+    shop::Actor,
 };
 use uuid::Uuid;
 
@@ -94,10 +95,11 @@ async fn report(house: &House, reference: &Reference) -> Reception {
 
 /// The buyer's cart can be changed again.
 async fn cart_is_open(house: &House, buyer: Buyer, product: Uuid) -> bool {
-    let mut tx = house.pool().begin().await.expect("begin");
+    let mut tx = house.engine.begin().await.expect("begin");
     let item =
         AddItem { customer_id: buyer.id, product_id: product, variant_id: None, quantity: 1 };
-    let added = add_item(&house.shop, &mut tx, &item).await.is_ok();
+    let mut ctx = house.context(&mut tx, Actor::Customer(buyer.id));
+    let added = add_item(&mut ctx, &item).await.is_ok();
     tx.rollback().await.expect("rollback");
     added
 }
@@ -236,9 +238,9 @@ async fn an_order_that_was_placed_although_a_cancellation_was_accepted_is_cancel
         order_id: order,
         reason: "changed my mind".to_owned(),
         customer_id: Some(buyer.id),
-        actor: buyer.id,
     };
-    let begun = cancel::begin(&house.shop, &mut tx, &command).await.expect("accepted");
+    let mut ctx = house.context(&mut tx, Actor::Customer(buyer.id));
+    let begun = cancel::begin(&mut ctx, &command).await.expect("accepted");
     assert_eq!(begun, Cancelling::SignalPlacement);
     let input = cancel_order::Input::PlacementUnwinds(order);
     let start = Start::new(order.to_string(), input);

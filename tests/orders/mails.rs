@@ -12,6 +12,7 @@ use stepwise_workflows::{
     Shop,
     customer::register::{RegisterCustomer, VerifyRefusal, prepare, verify_customer_email},
     sagas::verify_email::{self, VerifyEmail, start::register},
+    shop::{Actor, Cause, Context},
 };
 use uuid::Uuid;
 
@@ -29,7 +30,9 @@ async fn registers(shop: &Shop, engine: &Engine, email: &str) -> Uuid {
     };
     let prepared = prepare(shop, command).await.expect("acceptable");
     let mut tx = engine.begin().await.expect("begin");
-    let customer = register(shop, engine, &mut tx, prepared).await.expect("registered");
+    let cause = Cause::of_request(Actor::Anyone, Uuid::now_v7(), None);
+    let mut ctx = Context::new(shop, engine, &mut tx, cause);
+    let customer = register(&mut ctx, prepared).await.expect("registered");
     let subject = customer.customer_id.to_string();
     let mail = inspect::latest_about(&mut tx, VerifyEmail::NAME, &subject).await.expect("readable");
     tx.commit().await.expect("commit");
@@ -72,12 +75,13 @@ async fn a_mail_that_could_not_be_sent_comes_later_with_a_token_that_is_valid_th
     assert_eq!(house.end(id).await.status, Status::Completed);
     let [token] = &tokens(&mail, "ada@example.com")[..] else { panic!("one mail") };
     house.later(20 * HOUR).await;
-    let mut db = house.pool().acquire().await.expect("a connection");
-    let verified = verify_customer_email(&house.shop, &mut db, token).await.expect("valid");
+    let mut tx = house.engine.begin().await.expect("begin");
+    let mut ctx = house.context(&mut tx, Actor::Anyone);
+    let verified = verify_customer_email(&mut ctx, token).await.expect("valid");
     assert!(verified.email_verified);
-    let again = verify_customer_email(&house.shop, &mut db, token).await;
+    let again = verify_customer_email(&mut ctx, token).await;
     assert!(matches!(again, Err(VerifyRefusal::InvalidToken)), "it works once: {again:?}");
-    drop(db);
+    drop(tx);
     house.close().await;
 }
 
@@ -118,9 +122,11 @@ impl Trial for Registrations {
                 .map_err(|e| e.to_string())?;
         let tokens = tokens(&self.0.mail(), &email);
         let [token] = &tokens[..] else { return Err(format!("{} mails", tokens.len())) };
-        let mut db = engine.pool().acquire().await.map_err(|e| e.to_string())?;
-        verify_customer_email(&self.0.shop(), &mut db, token).await.map_err(|e| e.to_string())?;
-        Ok(())
+        let (shop, mut tx) = (self.0.shop(), engine.begin().await.map_err(|e| e.to_string())?);
+        let cause = Cause::of_request(Actor::Anyone, Uuid::now_v7(), None);
+        let mut ctx = Context::new(&shop, engine, &mut tx, cause);
+        verify_customer_email(&mut ctx, token).await.map_err(|e| e.to_string())?;
+        tx.commit().await.map_err(|e| e.to_string())
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
 use stepwise_engine::{Status, Transaction, WaitingOn, inspect};
 use stepwise_tests::House;
-use stepwise_workflows::sagas::commands::place_order;
+use stepwise_workflows::{sagas::commands::place_order, shop::Actor};
 
 /// Of the gateway's client.
 const PATIENCE: Duration = Duration::from_millis(900);
@@ -191,7 +191,7 @@ async fn a_placement_that_is_rolled_back_leaves_nothing_behind() {
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     let command = house.ordering(buyer, product, 2, Method::Ok).await;
     let place = async |tx: &mut Transaction| {
-        let placed = place_order(&house.shop, &house.engine, tx, &command).await;
+        let placed = place_order(&mut house.context(tx, Actor::Customer(buyer.id)), &command).await;
         placed.expect("it can be placed")
     };
     let mut tx = house.engine.begin().await.expect("begin");

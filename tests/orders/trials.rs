@@ -27,6 +27,7 @@ use stepwise_workflows::{
         place_order::{self, PlaceOrder, Signal},
     },
     seed,
+    shop::{Actor, Cause, Context},
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +84,7 @@ impl Placements {
 
     async fn place(&self, engine: &Engine, run: usize) -> (Placed, Uuid) {
         let shop = self.shop();
-        let mut tx = engine.pool().begin().await.expect("begin");
+        let mut tx = engine.begin().await.expect("begin");
         let demo = seed::demo(&shop, &mut tx).await.expect("the demo shop is there");
         let customer = &demo.customers[run % demo.customers.len()];
         let item = AddItem {
@@ -92,7 +93,11 @@ impl Placements {
             variant_id: None,
             quantity: 2,
         };
-        add_item(&shop, &mut tx, &item).await.expect("in the cart");
+        let actor = Actor::Customer(customer.customer_id);
+        let cause = Cause::of_request(actor, Uuid::now_v7(), None);
+        add_item(&mut Context::new(&shop, engine, &mut tx, cause.clone()), &item)
+            .await
+            .expect("in the cart");
         tx.commit().await.expect("commit");
         let command = place::PlaceOrder {
             customer_id: customer.customer_id,
@@ -101,7 +106,9 @@ impl Placements {
             accepted_cart: None,
         };
         let mut tx = engine.begin().await.expect("begin");
-        let placed = place_order(&shop, engine, &mut tx, &command).await.expect("placing");
+        let placed = place_order(&mut Context::new(&shop, engine, &mut tx, cause), &command)
+            .await
+            .expect("placing");
         tx.commit().await.expect("commit");
         (placed, customer.customer_id)
     }
@@ -280,10 +287,11 @@ impl Trial for Cancellations {
             order_id,
             customer_id: Some(customer_id),
             reason: "changed my mind".to_owned(),
-            actor: customer_id,
         };
         let mut tx = engine.begin().await.expect("begin");
-        let operation = cancel_order(&self.placements.shop(), engine, &mut tx, &command)
+        let shop = self.placements.shop();
+        let cause = Cause::of_request(Actor::Customer(customer_id), Uuid::now_v7(), None);
+        let operation = cancel_order(&mut Context::new(&shop, engine, &mut tx, cause), &command)
             .await
             .expect("it can be cancelled");
         tx.commit().await.expect("commit");

@@ -4,8 +4,11 @@ use std::{collections::HashMap, sync::Arc, sync::Mutex};
 
 use async_trait::async_trait;
 use rust_decimal::Decimal;
-use sqlx::PgConnection;
-use stepwise_engine::testing::Database;
+use sqlx::{
+    PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use stepwise_engine::{Engine, Transaction, testing::Database};
 use uuid::Uuid;
 
 use crate::{
@@ -16,7 +19,8 @@ use crate::{
     },
     privacy::{CustomerKey, KeyStore, KeyStoreError},
     shop::{
-        Shop,
+        Actor, Cause, Context, Shop,
+        cause::KeyRole,
         config::Config,
         mail::{Mail, MailError, Mailer},
     },
@@ -31,6 +35,24 @@ pub(crate) async fn database() -> Database {
 /// A shop by the default decisions, without an outside world.
 pub(crate) fn shop() -> Shop {
     Shop::new(Config::default(), Arc::new(Keys::default()), Arc::new(Closed), Arc::new(Closed))
+}
+
+/// The context of a command that the shop itself gives, in that transaction.
+pub(crate) fn ctx<'a>(shop: &'a Shop, tx: &'a mut PgConnection) -> Context<'a> {
+    context(shop, tx, Actor::System)
+}
+
+/// The same by an admin.
+pub(crate) fn ctx_by<'a>(shop: &'a Shop, tx: &'a mut PgConnection, admin: Uuid) -> Context<'a> {
+    context(shop, tx, Actor::Key(KeyRole::Admin, admin))
+}
+
+/// Leaks the engine and what is started: a test is short.
+fn context<'a>(shop: &'a Shop, tx: &'a mut PgConnection, actor: Actor) -> Context<'a> {
+    let pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
+    let engine: &Engine = Box::leak(Box::new(Engine::builder(pool).build()));
+    let tx = Box::leak(Box::new(Transaction::over(tx)));
+    Context::new(shop, engine, tx, Cause::of_request(actor, Uuid::now_v7(), None))
 }
 
 /// Keys in memory.

@@ -21,7 +21,7 @@ use poem_openapi::{
 };
 use uuid::Uuid;
 
-use super::{Door, problem::Problem, tokens::token_hash};
+use super::{Door, incoming::Incoming, problem::Problem, tokens::token_hash};
 
 /// The longest token that is looked up. Longer ones are invalid.
 const TOKEN_LIMIT: usize = 200;
@@ -140,6 +140,8 @@ pub struct Anyone {
     pub address: Option<IpAddr>,
     /// The SHA-256 of a token that was sent although none is needed. The token has not been looked up.
     pub token_hash: Option<[u8; 32]>,
+    /// The part of a cause that the request brings along.
+    pub incoming: Incoming,
 }
 
 impl<'a> ApiExtractor<'a> for Anyone {
@@ -154,7 +156,8 @@ impl<'a> ApiExtractor<'a> for Anyone {
     ) -> poem::Result<Self> {
         let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
         let token_hash = bearer(request).ok().map(token_hash);
-        Ok(Self { door: Arc::clone(Door::of(request)), address, token_hash })
+        let (door, incoming) = (Arc::clone(Door::of(request)), Incoming::of(request));
+        Ok(Self { door, address, token_hash, incoming })
     }
 }
 

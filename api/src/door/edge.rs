@@ -20,7 +20,7 @@ use stepwise_engine::database;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::{Door, prefer, problem::Problem, unread::Unread};
+use super::{Door, incoming::Incoming, prefer, problem::Problem, unread::Unread};
 
 /// How long a request may take, not counting the wait that it asks for with `Prefer`.
 const REQUEST: Duration = Duration::from_secs(12);
@@ -146,12 +146,14 @@ impl<E: Endpoint> Endpoint for Edge<E> {
     type Output = Response;
 
     async fn call(&self, mut request: Request) -> poem::Result<Response> {
-        let request_id = Uuid::now_v7().to_string();
+        let id = Uuid::now_v7();
+        let request_id = id.to_string();
         let path = request.uri().path().to_owned();
         let method = request.method().clone();
         let began = Instant::now();
         let span = tracing::info_span!("request", request_id, %method, path = clipped(&path));
         request.set_data(Arc::clone(&self.door));
+        request.set_data(Incoming::read(id, &request));
         let unread = Unread::share(&mut request);
 
         let answer = async {

@@ -20,7 +20,10 @@ use sqlx::{PgConnection, Row};
 use stepwise_workflows::privacy::{self, CustomerKey, KeyStore, KeyStoreError};
 use uuid::Uuid;
 
-use super::problem::{FieldError, Problem};
+use super::{
+    incoming::Incoming,
+    problem::{FieldError, Problem},
+};
 
 /// How long an answer is kept.
 const KEPT: &str = "72 hours";
@@ -35,6 +38,8 @@ pub struct Key<const REQUIRED: bool> {
     pub key: Option<String>,
     /// The request's path. Two requests with different paths are different requests.
     pub path: String,
+    /// The part of the cause that the request brings along.
+    pub incoming: Incoming,
 }
 
 /// A key that the request must have.
@@ -82,7 +87,8 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for Key<REQUIRED> {
             (Some(one), None) => Some(read_key(one)?),
             (Some(_), Some(_)) => return Err(invalid_key().into()),
         };
-        Ok(Self { key, path: request.original_uri().path().to_owned() })
+        let path = request.original_uri().path().to_owned();
+        Ok(Self { key, path, incoming: Incoming::of(request) })
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod edge;
 pub mod idempotency;
+pub mod incoming;
 pub mod json;
 pub mod limits;
 pub mod matching;
@@ -26,7 +27,7 @@ use poem::Request;
 use secrecy::SecretString;
 use sqlx::PgPool;
 use stepwise_engine::{Engine, Retry, Transaction};
-use stepwise_workflows::Shop;
+use stepwise_workflows::shop::{Actor, Cause, Context, Shop};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +92,7 @@ pub struct DoorSettings {
 pub struct Ask<'a> {
     operation: &'static str,
     who: String,
+    cause: Cause,
     key: Option<&'a str>,
     path: &'a str,
     fingerprint: [u8; 32],
@@ -99,13 +101,15 @@ pub struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// A request by `caller` for `operation` (its operationId) under `key`.
     pub fn new<const R: bool>(operation: &'static str, caller: &Caller, key: &'a Key<R>) -> Self {
-        Self { who: caller.key(), ..Self::by_anyone(operation, key) }
+        let cause = key.incoming.cause(caller.actor());
+        Self { who: caller.key(), cause, ..Self::by_anyone(operation, key) }
     }
 
     /// A request for an operation that needs no caller.
     pub fn by_anyone<const R: bool>(operation: &'static str, key: &'a Key<R>) -> Self {
+        let cause = key.incoming.cause(Actor::Anyone);
         let (path, key) = (key.path.as_str(), key.key.as_deref());
-        Self { operation, who: "anyone".to_owned(), key, path, fingerprint: [0; 32] }
+        Self { operation, who: "anyone".to_owned(), cause, key, path, fingerprint: [0; 32] }
     }
 
     /// Adds the body's fingerprint.
@@ -163,6 +167,11 @@ impl Door {
         Ok(Transaction::from(self.db.begin().await?))
     }
 
+    /// The context of a command in this transaction.
+    pub fn context<'a>(&'a self, tx: &'a mut Transaction, cause: Cause) -> Context<'a> {
+        Context::new(&self.shop, &self.engine, tx, cause)
+    }
+
     /// Runs one command in a transaction: takes the key, calls `act`, stores the answer and commits. A problem rolls everything back. A command
     /// that lost a race (deadlock, serialization) is run again, three times at most.
     ///
@@ -171,7 +180,7 @@ impl Door {
     pub async fn command<const STATUS: u16, T>(
         &self,
         ask: Ask<'_>,
-        act: impl AsyncFnOnce(&mut Transaction) -> Result<Reply<STATUS, T>, Problem> + Clone,
+        act: impl AsyncFnOnce(&mut Context<'_>) -> Result<Reply<STATUS, T>, Problem> + Clone,
     ) -> Result<Reply<STATUS, T>, Problem> {
         let mut races = 0;
         loop {
@@ -198,16 +207,17 @@ impl Door {
         &self,
         tx: &mut Transaction,
         ask: &Ask<'_>,
-        act: impl AsyncFnOnce(&mut Transaction) -> Result<Reply<STATUS, T>, Problem>,
+        act: impl AsyncFnOnce(&mut Context<'_>) -> Result<Reply<STATUS, T>, Problem>,
     ) -> Result<Reply<STATUS, T>, Problem> {
-        let Some(key) = ask.key else { return act(tx).await };
+        let mut ctx = self.context(tx, ask.cause.clone());
+        let Some(key) = ask.key else { return act(&mut ctx).await };
         let scope = Scope::new(&ask.who, ask.operation, key, ask.path, &ask.fingerprint);
-        if let Some(answer) = idempotency::take(tx, &scope).await? {
+        if let Some(answer) = idempotency::take(&mut ctx, &scope).await? {
             return Ok(Reply::replayed(idempotency::unseal(&*self.shop.keys, answer).await?));
         }
-        let reply = act(tx).await?;
+        let reply = act(&mut ctx).await?;
         let kept = idempotency::seal(&*self.shop.keys, &reply.answer).await?;
-        idempotency::store(tx, &scope, &kept).await?;
+        idempotency::store(&mut ctx, &scope, &kept).await?;
         Ok(reply)
     }
 }

@@ -2,9 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{Object, OpenApi, param::Path};
-use stepwise_workflows::cart::{
-    self, AddItem, AddItemRefusal, CartItemView, CartView, ChangeCartRefusal, ItemOf, MergeRefusal,
-    RemovedItemView,
+use stepwise_workflows::{
+    cart::{
+        self, AddItem, AddItemRefusal, CartItemView, CartView, ChangeCartRefusal, ItemOf,
+        MergeRefusal, RemovedItemView,
+    },
+    shop::Actor,
 };
 use uuid::Uuid;
 
@@ -168,7 +171,8 @@ impl Carts {
     async fn create_guest(&self, by: Anyone) -> Result<Created<GuestCartShape>, Problem> {
         by.door.limits.attempt("guest cart", by.address)?;
         let mut tx = by.door.begin().await?;
-        let guest = cart::create_guest_cart(&mut tx).await?;
+        let cause = by.incoming.cause(Actor::Anyone);
+        let guest = cart::create_guest_cart(&mut by.door.context(&mut tx, cause)).await?;
         tx.commit().await?;
         let (customer_id, cart_id) = (guest.customer_id, guest.cart_id);
         let token = guest.token.expose().to_owned();
@@ -209,8 +213,8 @@ impl Carts {
         let command = AddItem { customer_id, product_id, variant_id, quantity };
         let ask = Ask::new("addItemToCart", &by, &key).with(&body);
         by.door
-            .command(ask, async |tx| {
-                let added = cart::add_item(&by.door.shop, tx, &command).await.map_err(not_added)?;
+            .command(ask, async |ctx| {
+                let added = cart::add_item(ctx, &command).await.map_err(not_added)?;
                 let (etag, capped) = (added.cart.etag.clone(), Some(added.capped));
                 let cart = CartShape { capped, ..added.cart.into() };
                 Ok(Done::new(&cart).tagged(etag))
@@ -235,9 +239,9 @@ impl Carts {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         let ask = Ask::new("updateCartItemQuantity", &by, &key).with(&body);
         by.door
-            .command(ask, async |tx| {
+            .command(ask, async |ctx| {
                 let quantity = body.value.quantity;
-                let updated = cart::update_item_quantity(&by.door.shop, tx, of, quantity);
+                let updated = cart::update_item_quantity(ctx, of, quantity);
                 Ok(shown(updated.await.map_err(not_changed)?))
             })
             .await
@@ -258,8 +262,8 @@ impl Carts {
     ) -> Result<Done<CartShape>, Problem> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         by.door
-            .command(Ask::new("removeItemFromCart", &by, &key), async |tx| {
-                let removed = cart::remove_item(&by.door.shop, tx, of);
+            .command(Ask::new("removeItemFromCart", &by, &key), async |ctx| {
+                let removed = cart::remove_item(ctx, of);
                 Ok(shown(removed.await.map_err(not_changed)?))
             })
             .await
@@ -280,8 +284,8 @@ impl Carts {
     ) -> Result<Done<CartShape>, Problem> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         by.door
-            .command(Ask::new("restoreCartItem", &by, &key), async |tx| {
-                let restored = cart::restore_item(&by.door.shop, tx, of);
+            .command(Ask::new("restoreCartItem", &by, &key), async |ctx| {
+                let restored = cart::restore_item(ctx, of);
                 Ok(shown(restored.await.map_err(not_changed)?))
             })
             .await
@@ -296,8 +300,8 @@ impl Carts {
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
     ) -> Result<Done<CartShape>, Problem> {
         by.door
-            .command(Ask::new("clearCart", &by, &key), async |tx| {
-                let cleared = cart::clear_cart(&by.door.shop, tx, by.id, cart_id.0);
+            .command(Ask::new("clearCart", &by, &key), async |ctx| {
+                let cleared = cart::clear_cart(ctx, by.id, cart_id.0);
                 Ok(shown(cleared.await.map_err(not_changed)?))
             })
             .await
@@ -320,8 +324,8 @@ impl Carts {
         let guest_cart_id = body.value.guest_cart_id;
         let ask = Ask::new("mergeGuestCart", &by, &key).with(&body);
         by.door
-            .command(ask, async |tx| {
-                let merged = cart::merge_guest_cart(&by.door.shop, tx, guest_cart_id, customer_id);
+            .command(ask, async |ctx| {
+                let merged = cart::merge_guest_cart(ctx, guest_cart_id, customer_id);
                 Ok(shown(merged.await.map_err(not_merged)?))
             })
             .await

@@ -168,11 +168,10 @@ impl Catalogue {
         let ask = Ask::new("createProduct", &by, &key).with(&body);
         let CreateProduct { name, description, price, category_id } = body.value;
         let price = price.read("/price", "invalid_price")?;
-        let command =
-            product::CreateProduct { name, description, price, category_id, created_by: by.id };
+        let command = product::CreateProduct { name, description, price, category_id };
         by.door
-            .command(ask, async |tx| {
-                let created = product::create_product(&by.door.shop, tx, command);
+            .command(ask, async |ctx| {
+                let created = product::create_product(ctx, command);
                 let product = created.await.map_err(not_created)?;
                 let (at, version) =
                     (format!("/v1/products/{}", product.product_id), product.version);
@@ -202,11 +201,10 @@ impl Catalogue {
             price,
             description,
             expected_version,
-            updated_by: by.id,
         };
         by.door
-            .command(ask, async |tx| {
-                let updated = product::update_product(&by.door.shop, tx, command);
+            .command(ask, async |ctx| {
+                let updated = product::update_product(ctx, command);
                 Ok(shown(updated.await.map_err(not_updated)?))
             })
             .await
@@ -221,8 +219,8 @@ impl Catalogue {
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Gone, Problem> {
         by.door
-            .command(Ask::new("deleteProduct", &by, &key), async |tx| {
-                product::delete_product(tx, product_id.0, by.id).await.map_err(not_switched)?;
+            .command(Ask::new("deleteProduct", &by, &key), async |ctx| {
+                product::delete_product(ctx, product_id.0).await.map_err(not_switched)?;
                 Ok(Gone::gone())
             })
             .await
@@ -241,9 +239,9 @@ impl Catalogue {
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Done<ProductShape>, Problem> {
         by.door
-            .command(Ask::new("activateProduct", &by, &key), async |tx| {
-                product::activate_product(tx, product_id.0).await.map_err(not_switched)?;
-                known(tx, product_id.0).await
+            .command(Ask::new("activateProduct", &by, &key), async |ctx| {
+                product::activate_product(ctx, product_id.0).await.map_err(not_switched)?;
+                known(ctx, product_id.0).await
             })
             .await
     }
@@ -261,9 +259,9 @@ impl Catalogue {
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Done<ProductShape>, Problem> {
         by.door
-            .command(Ask::new("deactivateProduct", &by, &key), async |tx| {
-                product::deactivate_product(tx, product_id.0).await.map_err(not_switched)?;
-                known(tx, product_id.0).await
+            .command(Ask::new("deactivateProduct", &by, &key), async |ctx| {
+                product::deactivate_product(ctx, product_id.0).await.map_err(not_switched)?;
+                known(ctx, product_id.0).await
             })
             .await
     }
@@ -284,10 +282,10 @@ impl Catalogue {
         let ask = Ask::new("addProductVariant", &by, &key).with(&body);
         let AddProductVariant { name, price } = body.value;
         let price = price.map(|price| price.read("/price", "invalid_price")).transpose()?;
-        let (shop, id) = (&by.door.shop, product_id.0);
+        let id = product_id.0;
         by.door
-            .command(ask, async |tx| {
-                let added = product::add_product_variant(shop, tx, id, &name, price, by.id);
+            .command(ask, async |ctx| {
+                let added = product::add_product_variant(ctx, id, &name, price);
                 let product = added.await.map_err(not_updated)?;
                 let version = product.version;
                 let reply = Created::new(&ProductShape::from(product));
@@ -339,8 +337,8 @@ impl Catalogue {
         let ask = Ask::new("createCategory", &by, &key).with(&body);
         let CreateCategory { name, parent_category_id } = &body.value;
         by.door
-            .command(ask, async |tx| {
-                let created = category::create_category(tx, name, *parent_category_id);
+            .command(ask, async |ctx| {
+                let created = category::create_category(ctx, name, *parent_category_id);
                 let category = CategoryShape::from(created.await.map_err(no_category)?);
                 let at = format!("/v1/products?categoryId={}", category.category_id);
                 Ok(Created::new(&category).at(at))

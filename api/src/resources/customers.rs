@@ -11,7 +11,10 @@ use stepwise_workflows::{
         session::{self, LogInRefusal, LoggedIn},
     },
     sagas::verify_email::start::{self, RegisterError},
-    shop::password::{InvalidPassword, PoolError},
+    shop::{
+        Actor,
+        password::{InvalidPassword, PoolError},
+    },
 };
 use uuid::Uuid;
 
@@ -113,13 +116,13 @@ impl Customers {
         let ask = Ask::by_anyone("registerCustomer", &key).with(&body);
         let RegisterCustomer { email, password, first_name, last_name } = body.value;
         let command = register::RegisterCustomer { email, password, first_name, last_name };
-        let (shop, engine) = (&by.door.shop, &by.door.engine);
+        let shop = &by.door.shop;
         // Hash the password before taking a connection.
         let prepared = register::prepare(shop, command).await;
         let prepared = prepared.map_err(|refusal| not_registered(refusal.into()))?;
         by.door
-            .command(ask, async |tx| {
-                let registering = start::register(shop, engine, tx, prepared);
+            .command(ask, async |ctx| {
+                let registering = start::register(ctx, prepared);
                 let customer = registering.await.map_err(not_registered)?;
                 let customer_id = customer.customer_id;
                 let reply = Created::new(&CustomerShape::from(customer));
@@ -140,8 +143,8 @@ impl Customers {
         let ask = Ask::by_anyone("verifyCustomerEmail", &key).with(&body);
         let token = &body.value.verification_token;
         by.door
-            .command(ask, async |tx| {
-                let verified = register::verify_customer_email(&by.door.shop, tx, token);
+            .command(ask, async |ctx| {
+                let verified = register::verify_customer_email(ctx, token);
                 let customer = verified.await.map_err(not_verified)?;
                 let customer_id = customer.customer_id;
                 Ok(Done::new(&CustomerShape::from(customer)).about(customer_id))
@@ -190,7 +193,9 @@ impl Customers {
         let opened = session::open(shop, &mut tx, proven).await;
         let LoggedIn { customer_id, token, expires_at } = opened.map_err(not_logged_in)?;
         if let Some(guest_cart_id) = guest_cart_id {
-            let merged = cart::merge_guest_cart(shop, &mut tx, *guest_cart_id, customer_id);
+            let cause = by.incoming.cause(Actor::Customer(customer_id));
+            let mut ctx = door.context(&mut tx, cause);
+            let merged = cart::merge_guest_cart(&mut ctx, *guest_cart_id, customer_id);
             match merged.await {
                 // A guest cart that no longer exists must not prevent the log-in.
                 Ok(_) | Err(MergeRefusal::GuestCartNotFound) => {}

@@ -160,8 +160,8 @@ impl Inventory {
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("setInventoryQuantity", &by, &key).with(&body);
         by.door
-            .command(ask, async |tx| {
-                let set = commands::set_inventory_quantity(tx, item, *quantity, reason, by.id);
+            .command(ask, async |ctx| {
+                let set = commands::set_inventory_quantity(ctx, item, *quantity, reason);
                 Ok(Done::new(&set.await.map_err(refused)?.into()))
             })
             .await
@@ -180,8 +180,8 @@ impl Inventory {
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("adjustInventory", &by, &key).with(&body);
         by.door
-            .command(ask, async |tx| {
-                let adjusted = commands::adjust_inventory(tx, item, *adjustment, reason, by.id);
+            .command(ask, async |ctx| {
+                let adjusted = commands::adjust_inventory(ctx, item, *adjustment, reason);
                 Ok(Done::new(&adjusted.await.map_err(refused)?.into()))
             })
             .await
@@ -204,8 +204,8 @@ impl Inventory {
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("reserveInventory", &by, &key).with(&body);
         by.door
-            .command(ask, async |tx| {
-                let reserved = commands::reserve_inventory(tx, item, *quantity, *order_id, by.id);
+            .command(ask, async |ctx| {
+                let reserved = commands::reserve_inventory(ctx, item, *quantity, *order_id);
                 Ok(Done::new(&reserved.await.map_err(refused)?.into()))
             })
             .await
@@ -228,8 +228,8 @@ impl Inventory {
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("releaseInventory", &by, &key).with(&body);
         by.door
-            .command(ask, async |tx| {
-                let released = commands::release_inventory(tx, item, *quantity, reason, by.id);
+            .command(ask, async |ctx| {
+                let released = commands::release_inventory(ctx, item, *quantity, reason);
                 Ok(Done::new(&released.await.map_err(refused)?.into()))
             })
             .await

@@ -201,8 +201,8 @@ impl Orders {
         let ask = Ask::new("placeOrder", &by, &key).with(&body);
         let door = &by.door;
         let accepted = door
-            .command(ask, async |tx| {
-                let placed = commands::place_order(&door.shop, &door.engine, tx, &command);
+            .command(ask, async |ctx| {
+                let placed = commands::place_order(ctx, &command);
                 let Placed { order, operation_id } = placed.await.map_err(not_placed)?;
                 let operation = OperationShape::begun(operation_id, SAGA_PLACE, order.order_id);
                 Ok(operation.accepted(&by))
@@ -225,13 +225,12 @@ impl Orders {
             order_id: order_id.0,
             reason: body.value.reason.clone(),
             customer_id: by.own_customer(),
-            actor: by.id,
         };
         let ask = Ask::new("cancelOrder", &by, &key).with(&body);
         let door = &by.door;
         let accepted = door
-            .command(ask, async |tx| {
-                let cancelled = commands::cancel_order(&door.shop, &door.engine, tx, &command);
+            .command(ask, async |ctx| {
+                let cancelled = commands::cancel_order(ctx, &command);
                 let operation_id = cancelled.await.map_err(not_cancelled)?;
                 let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
                 Ok(operation.accepted(&by))

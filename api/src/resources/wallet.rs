@@ -141,8 +141,8 @@ impl Wallet {
             recipient_name,
         };
         by.door
-            .command(ask, async |tx| {
-                let added = address::add_shipping_address(&by.door.shop, tx, &command);
+            .command(ask, async |ctx| {
+                let added = address::add_shipping_address(ctx, &command);
                 let added = AddressShape::from(added.await.map_err(address_refused)?);
                 let at = format!("/v1/customers/{customer_id}/addresses/{}", added.address_id);
                 Ok(Created::new(&added).at(at).about(customer_id))
@@ -178,8 +178,8 @@ impl Wallet {
     ) -> Result<Gone, Problem> {
         let customer_id = by.acts_for(customer_id.0)?;
         by.door
-            .command(Ask::new("removeAddress", &by, &key), async |tx| {
-                let removed = address::remove_address(tx, customer_id, address_id.0);
+            .command(Ask::new("removeAddress", &by, &key), async |ctx| {
+                let removed = address::remove_address(ctx, customer_id, address_id.0);
                 removed.await.map_err(address_refused)?;
                 Ok(Gone::gone())
             })
@@ -205,8 +205,8 @@ impl Wallet {
         let command =
             method::AddPaymentMethod { customer_id, token: MethodToken(token), brand, last4 };
         by.door
-            .command(ask, async |tx| {
-                let added = method::add_payment_method(tx, &command);
+            .command(ask, async |ctx| {
+                let added = method::add_payment_method(ctx, &command);
                 let added = MethodShape::from(added.await.map_err(method_refused)?);
                 let id = added.payment_method_id;
                 let at = format!("/v1/customers/{customer_id}/payment-methods/{id}");
@@ -247,8 +247,8 @@ impl Wallet {
     ) -> Result<Gone, Problem> {
         let customer_id = by.acts_for(customer_id.0)?;
         by.door
-            .command(Ask::new("removePaymentMethod", &by, &key), async |tx| {
-                let removed = method::remove_payment_method(tx, customer_id, method_id.0);
+            .command(Ask::new("removePaymentMethod", &by, &key), async |ctx| {
+                let removed = method::remove_payment_method(ctx, customer_id, method_id.0);
                 removed.await.map_err(method_refused)?;
                 Ok(Gone::gone())
             })

@@ -5,8 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use sqlx::PgConnection;
-use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, Undoing, Undone};
+use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing, Undone};
 use uuid::Uuid;
 
 use super::saga::{Event, SeatSteps};
@@ -21,24 +20,24 @@ pub(crate) struct Workshop(pub(crate) Arc<Bank>);
 
 impl SeatSteps for Workshop {
     /// In the transition's own transaction. A refusal is an event; an error rolls back, and the step is tried again.
-    async fn hold(&self, tx: &mut PgConnection, guest: &String) -> Result<Event, StepError> {
+    async fn hold(&self, tx: &mut StepTx<'_>, guest: &String) -> Result<Event, StepError> {
         let held = sqlx::query(
             "update workshop.seat set guest = $1 where no =
                 (select no from workshop.seat where guest is null order by no limit 1 for update skip locked)",
         );
-        let held = held.bind(guest).execute(tx).await?.rows_affected() == 1;
+        let held = held.bind(guest).execute(&mut **tx).await?.rows_affected() == 1;
         Ok(if held { Event::Held } else { Event::Full })
     }
 
     /// It runs also where `hold` refused, so it takes back only what is there.
     async fn release(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         guest: &String,
         _: &Undoing<String>,
     ) -> Result<(), StepError> {
         let release = sqlx::query("update workshop.seat set guest = null where guest = $1");
-        release.bind(guest).execute(tx).await?;
+        release.bind(guest).execute(&mut **tx).await?;
         Ok(())
     }
 
@@ -69,9 +68,9 @@ impl SeatSteps for Workshop {
         }
     }
 
-    async fn admit(&self, tx: &mut PgConnection, guest: &String) -> Result<Event, StepError> {
+    async fn admit(&self, tx: &mut StepTx<'_>, guest: &String) -> Result<Event, StepError> {
         let admit = sqlx::query("update workshop.seat set admitted = true where guest = $1");
-        admit.bind(guest).execute(tx).await?;
+        admit.bind(guest).execute(&mut **tx).await?;
         Ok(Event::Admitted)
     }
 }

@@ -14,7 +14,7 @@ pub const POSITION_BYTES: usize = 256 * 1024;
 /// One input or signal, as JSON.
 pub const EVENT_BYTES: usize = 256 * 1024;
 
-/// A subject, start key, queue key or signal id, or the name or value of a tag.
+/// A subject, start key, queue key or signal id, the name or value of a tag, or what led to a start.
 pub const NAME_BYTES: usize = 512;
 
 /// A reason that a person gives.

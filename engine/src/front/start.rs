@@ -1,6 +1,6 @@
 //! Starting instances inside the caller's transaction.
 
-use std::{ops::DerefMut, sync::Arc};
+use std::sync::Arc;
 
 use sqlx::PgConnection;
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,14 +13,15 @@ use crate::{
         limits::{Limit, Refused, Unstorable},
         status::Status,
     },
-    front::transaction::{HandOver, Transaction},
     instance::{Instance, Pending, birth::unborn},
     record::commit::Birth,
     saga::{Saga, start::Start, steps::StepError},
     store::birth::{insert, insert_unless_open, is_already_open},
     worker::{
+        chain::Place,
         drives::Begins,
         engine::Engine,
+        hand_over::{HandOver, Starts},
         held::{Held, Position},
         shift::Shift,
     },
@@ -151,7 +152,7 @@ impl Engine {
     /// [`StartError`]; nothing remains of the start.
     pub async fn start<S: Saga>(
         &self,
-        tx: &mut Transaction<impl DerefMut<Target = PgConnection>>,
+        tx: &mut impl Starts,
         start: Start<S::Input>,
     ) -> Result<Started, StartError> {
         let mut started = self.start_many::<S>(tx, vec![start]).await?;
@@ -167,13 +168,13 @@ impl Engine {
     /// [`StartError`]; nothing remains of the start.
     pub async fn start_once<S: Saga>(
         &self,
-        tx: &mut Transaction<impl DerefMut<Target = PgConnection>>,
+        tx: &mut impl Starts,
         start: Start<S::Input>,
     ) -> Result<Once, StartError> {
         start.check()?;
         sqlx::query("-- name: lock start\nselect pg_advisory_xact_lock(hashtextextended($1, 0))")
             .bind(format!("{}/{}/{}", S::NAME, start.subject, start.start_key))
-            .execute(&mut **tx)
+            .execute(&mut *tx.parts().0)
             .await?;
         let earlier: Option<Uuid> = sqlx::query_scalar(
             "-- name: started before
@@ -184,7 +185,7 @@ impl Engine {
         .bind(&start.subject)
         .bind(S::NAME)
         .bind(&start.start_key)
-        .fetch_optional(&mut **tx)
+        .fetch_optional(&mut *tx.parts().0)
         .await?;
         match earlier {
             Some(id) => Ok(Once::Before(id)),
@@ -198,30 +199,36 @@ impl Engine {
     /// [`StartError`]; none is started then.
     pub async fn start_many<S: Saga>(
         &self,
-        tx: &mut Transaction<impl DerefMut<Target = PgConnection>>,
+        tx: &mut impl Starts,
         starts: Vec<Start<S::Input>>,
     ) -> Result<Vec<Started>, StartError> {
         let begins = self.begins::<S>().ok_or(StartError::Unknown(S::NAME))?;
-        let mut starting = Starting { begins: &**begins, shift: self.shift(), born: Vec::new() };
+        let (tx, hand_over) = tx.parts();
+        let mut starting =
+            Starting { engine: self, begins: &**begins, shift: self.shift(), born: Vec::new() };
         for start in starts {
             starting.decide(start)?;
         }
         if starting.is_one_row() {
             starting.write_one(tx).await?;
         } else {
-            sqlx::raw_sql(BEFORE).execute(&mut **tx).await?;
-            if let Err(error) = starting.write_all(tx).await {
-                sqlx::raw_sql(UNDO).execute(&mut **tx).await?;
+            sqlx::raw_sql(BEFORE).execute(&mut *tx).await?;
+            // What a chain starts is undone with the chain.
+            let mut of_chains = HandOver::default();
+            if let Err(error) = starting.write_all(tx, &mut of_chains).await {
+                sqlx::raw_sql(UNDO).execute(&mut *tx).await?;
                 return Err(error);
             }
-            sqlx::raw_sql(KEEP).execute(&mut **tx).await?;
+            sqlx::raw_sql(KEEP).execute(&mut *tx).await?;
+            hand_over.add(of_chains);
         }
-        Ok(starting.handed_to(&mut tx.started))
+        Ok(starting.handed_to(hand_over))
     }
 }
 
 /// Instances of one saga that are being started.
 struct Starting<'a, S: Saga> {
+    engine: &'a Engine,
     begins: &'a dyn Begins<S>,
     /// The worker of this process, if it runs one.
     shift: Option<Arc<Shift>>,
@@ -259,10 +266,15 @@ impl<S: Saga> Starting<'_, S> {
         Err(self.already_open())
     }
 
-    async fn write_all(&mut self, tx: &mut PgConnection) -> Result<(), StartError> {
+    async fn write_all(
+        &mut self,
+        tx: &mut PgConnection,
+        started: &mut HandOver,
+    ) -> Result<(), StartError> {
         for Newborn { instance, .. } in &mut self.born {
             if matches!(instance.pending, Pending::Run { .. }) {
-                self.begins.chain(tx, instance).await?;
+                let place = Place { tx: &mut *tx, started: &mut *started, engine: self.engine };
+                self.begins.chain(place, instance).await?;
             }
         }
         let births = self.births()?;

@@ -1,16 +1,12 @@
 //! The transaction in which instances are started: its commit hands them to the worker of this process.
 
-use std::{
-    ops::{Deref, DerefMut},
-    sync::Arc,
-};
+use std::ops::{Deref, DerefMut};
 
 use sqlx::{PgConnection, Postgres};
 
 use crate::worker::{
     engine::Engine,
-    held::{Held, Position},
-    shift::Shift,
+    hand_over::{HandOver, Starts},
 };
 
 /// A transaction in which instances may be started. It derefs to the connection, for everything else that is done in it.
@@ -32,7 +28,7 @@ use crate::worker::{
 /// Roll back to a savepoint with the nested transactions of `sqlx` and [`Transaction::over`], not with SQL text: the commit does not see text.
 pub struct Transaction<C = Begun> {
     connection: C,
-    pub(super) started: HandOver,
+    started: HandOver,
 }
 
 /// A transaction that its [`Transaction`] ends.
@@ -48,37 +44,6 @@ pub struct Transaction<C = Begun> {
 /// }
 /// ```
 pub struct Begun(sqlx::Transaction<'static, Postgres>);
-
-/// The instances that were started in a transaction that its caller commits.
-///
-/// If it is dropped, or the process runs no worker, other workers or the sweep of this one find the instances within about 4 seconds.
-///
-/// ```
-/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
-/// # use seat::*;
-/// # use stepwise_engine::*;
-/// use sqlx::{Connection as _, PgConnection};
-///
-/// async fn start_seat(engine: &Engine, tx: &mut PgConnection) -> Result<HandOver, StartError> {
-///     let mut joined = Transaction::over(tx);
-///     engine.start::<Seat>(&mut joined, Start::new("guest 7", 7)).await?;
-///     Ok(joined.hand_over_later())
-/// }
-///
-/// # async fn f(engine: &Engine, connection: &mut PgConnection) -> Result<(), Box<dyn std::error::Error>> {
-/// let mut tx = connection.begin().await?;
-/// let started = start_seat(engine, &mut tx).await?;
-/// tx.commit().await?;
-/// started.after_commit();
-/// # Ok(()) }
-/// ```
-#[derive(Default)]
-#[must_use = "call `after_commit` once the transaction is committed"]
-pub struct HandOver {
-    held: Vec<(Arc<Shift>, Held)>,
-    /// The worker that may admit those that wait in a queue.
-    queues: Option<Arc<Shift>>,
-}
 
 /// It fails where a statement of the transaction had failed before: Postgres answers `commit` then without an error, although it rolls back. The empty
 /// transaction that it begins in the same round trip is the one that `sqlx` ends.
@@ -109,7 +74,7 @@ impl Transaction {
     /// started within about 4 seconds.
     pub async fn commit(self) -> Result<(), sqlx::Error> {
         let Self { connection: Begun(mut tx), started } = self;
-        if started.held.is_empty() {
+        if started.is_empty() {
             tx.commit().await?;
         } else {
             sqlx::raw_sql(COMMIT).execute(&mut *tx).await?;
@@ -153,34 +118,6 @@ impl<'c> Transaction<&'c mut PgConnection> {
     }
 }
 
-impl HandOver {
-    /// Has the worker of this process, if there is one, drive at once what was started. Each instance is read first, so that one whose transaction was
-    /// rolled back calls nothing outside.
-    pub fn after_commit(mut self) {
-        for (_, held) in &mut self.held {
-            held.position = Position::Unread(held.id);
-        }
-        self.drive();
-    }
-
-    pub(super) fn hold(&mut self, shift: &Arc<Shift>, held: Held) {
-        self.held.push((shift.clone(), held));
-    }
-
-    pub(super) fn queue(&mut self, shift: &Arc<Shift>) {
-        self.queues = Some(shift.clone());
-    }
-
-    fn drive(self) {
-        for (shift, held) in self.held {
-            shift.hand(held);
-        }
-        if let Some(shift) = self.queues {
-            shift.round.notify_one();
-        }
-    }
-}
-
 impl Deref for Begun {
     type Target = PgConnection;
 
@@ -206,5 +143,11 @@ impl<C: Deref<Target = PgConnection>> Deref for Transaction<C> {
 impl<C: DerefMut<Target = PgConnection>> DerefMut for Transaction<C> {
     fn deref_mut(&mut self) -> &mut PgConnection {
         &mut self.connection
+    }
+}
+
+impl<C: DerefMut<Target = PgConnection> + Send> Starts for Transaction<C> {
+    fn parts(&mut self) -> (&mut PgConnection, &mut HandOver) {
+        (&mut self.connection, &mut self.started)
     }
 }

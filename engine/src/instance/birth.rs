@@ -44,6 +44,7 @@ pub(crate) fn unborn<S: Saga>(
     let state = next.state.take().ok_or(Forbidden::StartsByUnwinding(S::NAME))?;
     let mut instance =
         Box::new(Instance::<S>::unborn(shard, new_id(shard), start.subject.clone(), state));
+    instance.progress.because.clone_from(&start.because);
     instance.decide(Entry::new(JournalKind::Start, &start.input), next)?;
     Ok(instance)
 }

@@ -33,7 +33,10 @@ impl<S: Saga> Instance<S> {
         let holds = !self.progress.past_pivot;
         let parent = Parent { shard: self.shard, id: self.id, step_no: no, holds };
         for Child(born) in children {
-            self.family.births.push(born(parent)?);
+            let mut birth = born(parent)?;
+            let because = &mut birth.options.because;
+            *because = because.take().or_else(|| self.progress.because.clone());
+            self.family.births.push(birth);
         }
         if holds {
             self.undos.push(OpenUndo::new(no, Taken::Children));
@@ -64,7 +67,8 @@ impl<S: Saga> Instance<S> {
         if !self.undos.is_empty() {
             return Err(Forbidden::AnewWithOpenUndos);
         }
-        let start = Start::new(self.subject.clone(), input).key(self.start_key.clone());
+        let mut start = Start::new(self.subject.clone(), input).key(self.start_key.clone());
+        start.because.clone_from(&self.progress.because);
         let mut successor = unborn::<S>(self.shard, &start)?;
         successor.progress.held = self.progress.held;
         successor.progress.kept = self.progress.kept;

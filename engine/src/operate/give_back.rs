@@ -12,7 +12,13 @@ use crate::{
     operate::look,
     saga::{Saga, steps::StepError},
     store,
-    worker::{chain::guarded, engine::Engine, perform::Performer},
+    worker::{
+        chain::{Place, guarded},
+        engine::Engine,
+        hand_over::HandOver,
+        perform::Performer,
+        step_tx::{About, StepTx},
+    },
 };
 
 impl Engine {
@@ -34,13 +40,17 @@ impl Engine {
             return Ok(Ok(None));
         };
         let (seq, name, subject) = (row.seq, row.saga.name.clone(), row.subject.clone());
+        let because = row.progress.because.clone();
         let Some(kind) = self.kind(&name) else { return Ok(Ok(None)) };
         let mut looked = look(tx, vec![row], &order.verb).await?;
         let decided = looked.pop().map(|seen| self.decide(seen, order));
         // A refusal is decided again on the locked row.
         let Some(Ok(decided)) = decided else { return Ok(Ok(None)) };
         let Some(back) = decided.back else { return Ok(Ok(None)) };
-        match kind.give_back(tx, &subject, &back).await {
+        // Workers find what the undos start: the caller commits, and nobody hands it over.
+        let mut started = HandOver::default();
+        let place = Place { tx, started: &mut started, engine: self };
+        match kind.give_back(place, &subject, because.as_deref(), &back).await {
             Ok(()) => Ok(Ok(Some(seq))),
             Err(StepError::Broken(why)) => Ok(Err(Refusal::StillHeld(why))),
             Err(StepError::Database(error)) => Err(error),
@@ -55,10 +65,12 @@ impl Engine {
 /// The first one's that cannot be done.
 pub(crate) async fn give_back<S: Saga, P: Performer<S>>(
     steps: &P,
-    tx: &mut PgConnection,
+    place: Place<'_>,
     subject: &str,
+    because: Option<&str>,
     back: &GiveBack,
 ) -> Result<(), StepError> {
+    let Place { tx, started, engine } = place;
     let unfit = |error: serde_json::Error| StepError::Broken(error.to_string());
     let reason: S::Reason = serde_json::from_str(&back.reason).map_err(unfit)?;
     guarded(steps.lock(tx, subject)).await?;
@@ -67,11 +79,13 @@ pub(crate) async fn give_back<S: Saga, P: Performer<S>>(
         let open: OpenUndo<S> = serde_json::from_str(undo).map_err(unfit)?;
         let Some(done) = open.done() else { continue };
         if open.effect && references.is_none() {
-            references = Some(store::references(tx, shard_in(back.id), back.id).await?);
+            references = Some(store::references(&mut *tx, shard_in(back.id), back.id).await?);
         }
         let reference = references.as_ref().and_then(|known| known.get(&open.no)).cloned();
         let undoing = open.undoing(back.id, reference, reason.clone());
-        guarded(steps.undo_in_tx(tx, done, &undoing)).await?;
+        let about = About { id: back.id, subject, because, is_undo: true };
+        let mut tx = StepTx { connection: &mut *tx, started: &mut *started, engine, about };
+        guarded(steps.undo_in_tx(&mut tx, done, &undoing)).await?;
     }
     Ok(())
 }

@@ -30,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) tags: Option<String>,
     pub(crate) deadline: Option<Duration>,
     pub(crate) queue_key: Option<String>,
+    pub(crate) because: Option<String>,
 }
 
 /// An instance that is about to be inserted.

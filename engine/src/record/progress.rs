@@ -38,6 +38,8 @@ macro_rules! columns {
                 in_queue: bool = "i.queue_key is not null",
                 // What `saga.now()` says is written out in hot statements: its body would be planned again for each.
                 timer_due: bool = "coalesce(i.timer_at <= (select now() + c.offset_by from saga.clock c), false)",
+                /// The text with which it was started, or else its parent ([`crate::Start::because`]).
+                because: Option<String> = "i.because",
                 /// Operators were told that the pending step takes long.
                 slow: bool = "i.slow",
             }

@@ -34,16 +34,16 @@ use crate::{
         CalledOff, Saga,
         start::Start,
         steps::{Effect, StepError},
-        table::DoneBy,
     },
     store::watch::Watched,
     worker::{
-        advance, chain,
+        advance,
+        chain::{self, Place},
         drives::{Begins, CalledOffRow, Drives, Found},
         engine::EngineBuilder,
         held::Position,
         load::give_up_unreadable,
-        perform::{Performer, Services, perform},
+        perform::{DoneBy, Performer, Services, perform},
         shift::Shift,
     },
 };
@@ -200,11 +200,12 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
 
     fn give_back<'a>(
         &'a self,
-        tx: &'a mut PgConnection,
+        place: Place<'a>,
         subject: &'a str,
+        because: Option<&'a str>,
         back: &'a GiveBack,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(operate::give_back::<S, P>(&self.steps, tx, subject, back))
+        Box::pin(operate::give_back::<S, P>(&self.steps, place, subject, because, back))
     }
 
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
@@ -215,9 +216,9 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
 impl<S: Saga, P: Performer<S>> Begins<S> for Registered<S, P> {
     fn chain<'a>(
         &'a self,
-        tx: &'a mut PgConnection,
+        mut place: Place<'a>,
         instance: &'a mut Instance<S>,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(chain::run(&*self.steps, tx, instance))
+        Box::pin(async move { chain::run(&*self.steps, &mut place, instance).await })
     }
 }

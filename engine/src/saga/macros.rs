@@ -4,7 +4,7 @@
 ///
 /// ```
 /// # use serde::{Deserialize, Serialize};
-/// # use stepwise_engine::{Key, Outcome, Probe, StepError, Terms, Undoing, Undone, steps};
+/// # use stepwise_engine::{Key, Outcome, Probe, StepError, StepTx, Terms, Undoing, Undone, steps};
 /// # #[derive(Serialize, Deserialize, Clone, Debug)] pub enum Event { Held, Paid, Admitted }
 /// # type Guest = String;
 /// steps! {
@@ -15,14 +15,13 @@
 ///     }
 /// }
 /// # struct Workshop;
-/// # use sqlx::PgConnection;
 /// impl SeatSteps for Workshop {
-///     async fn hold(&self, tx: &mut PgConnection, guest: &Guest) -> Result<Event, StepError> { Ok(Event::Held) }
-///     async fn release(&self, tx: &mut PgConnection, guest: &Guest, undoing: &Undoing<String>) -> Result<(), StepError> { Ok(()) }
+///     async fn hold(&self, tx: &mut StepTx<'_>, guest: &Guest) -> Result<Event, StepError> { Ok(Event::Held) }
+///     async fn release(&self, tx: &mut StepTx<'_>, guest: &Guest, undoing: &Undoing<String>) -> Result<(), StepError> { Ok(()) }
 ///     async fn charge(&self, key: &Key) -> Outcome<Event> { Outcome::confirmed(Event::Paid, "ch_1") }
 ///     async fn find_charge(&self, key: &Key) -> Probe<Event> { Probe::NotHappened }
 ///     async fn refund(&self, undoing: &Undoing<String>) -> Undone { Undone::Nothing }
-///     async fn admit(&self, tx: &mut PgConnection, guest: &Guest) -> Result<Event, StepError> { Ok(Event::Admitted) }
+///     async fn admit(&self, tx: &mut StepTx<'_>, guest: &Guest) -> Result<Event, StepError> { Ok(Event::Admitted) }
 /// }
 /// ```
 ///
@@ -39,7 +38,7 @@
 ///   the other kind. The undo of a tx step that refused runs too: it takes back only what is there.
 /// - `.no_undo()`: nothing is to be taken back. `.pivot()`: the saga only goes forward after this step.
 ///
-/// Methods receive the row's fields by reference, undos also an [`crate::Undoing`]. A panic in a tx method gets the instance `stuck`; in a call, a
+/// Methods receive the row's fields by reference, tx methods also the transaction ([`crate::StepTx`]), undos an [`crate::Undoing`]. A panic in a tx method gets the instance `stuck`; in a call, a
 /// probe or its undo it is an unknown outcome, and the third one gives the step up. The trait has one more method, `lock`, which takes all row
 /// locks of a chain of tx steps before the first of them runs, in the lock order; it locks nothing unless you write it.
 ///
@@ -130,7 +129,7 @@ macro_rules! steps {
             async fn lock(by: &I, tx: &mut $crate::parts::PgConnection, subject: &str) -> Result<(), $crate::StepError> {
                 $Trait::lock(by, tx, subject).await
             }
-            async fn run(&self, by: &I, tx: &mut $crate::parts::PgConnection) -> Result<$Event, $crate::StepError> {
+            async fn run(&self, by: &I, tx: &mut $crate::StepTx<'_>) -> Result<$Event, $crate::StepError> {
                 let _ = (by, &tx);
                 $crate::__row!(select self { $(Self::$Name $(($($f),+))? $({ $($nf),+ })? => {
                     $($(let _ = $f;)+)? $($(let _ = $nf;)+)?
@@ -151,7 +150,7 @@ macro_rules! steps {
                     $crate::__row!(probe $Trait by key [$($($f),+)? $($($nf),+)?] $($part($($arg)*))+)
                 })* })
             }
-            async fn undo_in_tx(done: &$crate::Done<Self>, by: &I, tx: &mut $crate::parts::PgConnection,
+            async fn undo_in_tx(done: &$crate::Done<Self>, by: &I, tx: &mut $crate::StepTx<'_>,
                 undoing: &$crate::Undoing<$Reason>) -> Result<(), $crate::StepError> {
                 let _ = (by, &tx, undoing);
                 match done {
@@ -226,7 +225,7 @@ macro_rules! __row {
     (methods ($E:ty, $R:ty) $N:ident $fs:tt) => {};
     (methods ($E:ty, $R:ty) $N:ident [$($f:ident: $t:ty),*] tx($m:ident) $($rest:tt)*) => {
         #[doc = concat!("Does `", stringify!($N), "` in the transition's transaction.")]
-        fn $m(&self, tx: &mut $crate::parts::PgConnection $(, $f: &$t)*)
+        fn $m(&self, tx: &mut $crate::StepTx<'_> $(, $f: &$t)*)
             -> impl ::core::future::Future<Output = Result<$E, $crate::StepError>> + Send;
         $crate::__row!(methods ($E, $R) $N [$($f: $t),*] $($rest)*);
     };
@@ -244,7 +243,7 @@ macro_rules! __row {
     };
     (methods ($E:ty, $R:ty) $N:ident [$($f:ident: $t:ty),*] undo_tx($m:ident) $($rest:tt)*) => {
         #[doc = concat!("Takes `", stringify!($N), "` back, in a transaction.")]
-        fn $m(&self, tx: &mut $crate::parts::PgConnection $(, $f: &$t)*, undoing: &$crate::Undoing<$R>)
+        fn $m(&self, tx: &mut $crate::StepTx<'_> $(, $f: &$t)*, undoing: &$crate::Undoing<$R>)
             -> impl ::core::future::Future<Output = Result<(), $crate::StepError>> + Send;
     };
     (methods ($E:ty, $R:ty) $N:ident [$($f:ident: $t:ty),*] undo_call($m:ident $(, $terms:expr)?) $($rest:tt)*) => {

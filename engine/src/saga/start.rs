@@ -42,6 +42,9 @@ pub struct Start<I> {
     pub deadline: Option<Duration>,
     /// It waits its turn among those of its saga and this key ([`crate::Quota`]).
     pub queue_key: Option<String>,
+    /// What led to it, in the author's form, which the engine does not read ([`Start::because`]). No personal data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 impl<I> Start<I> {
@@ -55,6 +58,7 @@ impl<I> Start<I> {
             tags: BTreeMap::new(),
             deadline: None,
             queue_key: None,
+            because: None,
         }
     }
 
@@ -93,14 +97,22 @@ impl<I> Start<I> {
         self
     }
 
+    /// With what led to it. The instance's tx steps read it ([`crate::StepTx::because`]); its children and its successor inherit it unless they
+    /// have one of their own.
+    #[must_use]
+    pub fn because(mut self, because: impl Into<String>) -> Self {
+        self.because = Some(because.into());
+        self
+    }
+
     /// The same with another input.
     pub(crate) fn try_map<J, E>(
         self,
         input: impl FnOnce(I) -> Result<J, E>,
     ) -> Result<Start<J>, E> {
-        let Self { subject, start_key, priority, tags, deadline, queue_key, .. } = self;
+        let Self { subject, start_key, priority, tags, deadline, queue_key, because, .. } = self;
         let input = input(self.input)?;
-        Ok(Start { subject, start_key, input, priority, tags, deadline, queue_key })
+        Ok(Start { subject, start_key, input, priority, tags, deadline, queue_key, because })
     }
 
     /// May an instance be found by these names, and wait so long?
@@ -115,6 +127,7 @@ impl<I> Start<I> {
             limits::check_name("tag", name)?;
             limits::check_name("tag", value)
         })?;
+        limits::check_name("because", self.because.as_deref().unwrap_or_default())?;
         Ok(limits::check_wait(self.deadline.unwrap_or_default())?)
     }
 
@@ -127,6 +140,7 @@ impl<I> Start<I> {
             tags: (!self.tags.is_empty()).then(|| crate::base::json::shown(&self.tags)),
             deadline: self.deadline,
             queue_key: self.queue_key.clone(),
+            because: self.because.clone(),
         }
     }
 }

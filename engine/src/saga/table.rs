@@ -1,16 +1,10 @@
-//! The table of a saga's steps: the pure half, which the engine records and [`crate::testing::explore`] looks at, and the half that
-//! does the steps. [`crate::steps!`] writes both; nobody implements them by hand.
+//! What the table of a saga's steps says: the pure half, which the engine records and [`crate::testing::explore`] looks at. The half that does the
+//! steps is [`crate::DoneBy`]. [`crate::steps!`] writes both; nobody implements them by hand.
 
-use std::{fmt::Debug, future::Future};
+use std::fmt::Debug;
 
+use crate::saga::{Payload, terms::Terms};
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
-
-use crate::saga::{
-    Payload,
-    steps::{Key, Outcome, Probe, StepError, Undoing, Undone},
-    terms::Terms,
-};
 
 /// The place where a step is done.
 ///
@@ -95,58 +89,6 @@ pub trait StepTable: Payload {
 
     /// The terms of that undo, if it is a call.
     fn caller_undo_terms(step: &Self::CallerStep) -> Terms;
-}
-
-/// The steps of this table can be done by a value of type `I`: it implements the trait that the table names after `done by`.
-///
-/// ```
-/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
-/// # use seat::*;
-/// use stepwise_engine::{DoneBy, Engine, Saga};
-///
-/// /// An engine for one saga, whatever it is, and the value that does its steps.
-/// fn engine<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static>(pool: sqlx::PgPool, by: I) -> Engine {
-///     Engine::builder(pool).saga::<S, I>(by).build()
-/// }
-/// # fn f(pool: sqlx::PgPool) {
-/// let engine = engine::<Seat, _>(pool, Workshop);
-/// # }
-/// ```
-pub trait DoneBy<I>: StepTable {
-    /// Takes the row locks of a chain before its first step runs.
-    fn lock(
-        by: &I,
-        tx: &mut PgConnection,
-        subject: &str,
-    ) -> impl Future<Output = Result<(), StepError>> + Send;
-
-    /// Runs a tx step.
-    fn run(
-        &self,
-        by: &I,
-        tx: &mut PgConnection,
-    ) -> impl Future<Output = Result<Self::Event, StepError>> + Send;
-
-    /// Makes one attempt at a call.
-    fn call(&self, by: &I, key: &Key) -> impl Future<Output = Outcome<Self::Event>> + Send;
-
-    /// Asks what became of an attempt.
-    fn probe(&self, by: &I, key: &Key) -> impl Future<Output = Probe<Self::Event>> + Send;
-
-    /// Takes a step back in a transaction.
-    fn undo_in_tx(
-        done: &Done<Self>,
-        by: &I,
-        tx: &mut PgConnection,
-        undoing: &Undoing<Self::Reason>,
-    ) -> impl Future<Output = Result<(), StepError>> + Send;
-
-    /// Takes a step back by a call.
-    fn undo_by_call(
-        done: &Done<Self>,
-        by: &I,
-        undoing: &Undoing<Self::Reason>,
-    ) -> impl Future<Output = Undone> + Send;
 }
 
 /// A step that an undo takes back.

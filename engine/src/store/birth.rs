@@ -56,10 +56,10 @@ pub(crate) async fn insert_unless_open(
     Ok(write(tx, INSERT_UNLESS_OPEN, std::slice::from_ref(birth), notify).await? == 1)
 }
 
-/// A birth as the statement takes it: the row type `saga.birth`.
+/// A birth as the statement takes it: the row type `saga.newborn`.
 struct Newborn<'a>(&'a Birth);
 
-row_type!(Newborn, "saga.birth");
+row_type!(Newborn, "saga.newborn");
 
 impl Newborn<'_> {
     fn write(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
@@ -90,7 +90,9 @@ impl Newborn<'_> {
             .encode(options.tags.as_deref())?
             .encode(options.deadline.map(limits::ms))?
             .encode(options.queue_key.as_deref())?;
-        commit::write_intent(commit.intent.as_ref(), row)
+        commit::write_intent(commit.intent.as_ref(), row)?;
+        row.encode(options.because.as_deref())?;
+        Ok(())
     }
 }
 
@@ -120,18 +122,18 @@ macro_rules! insert_sql {
             $name,
             "
 with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
-newborn as materialized (select * from unnest($1::saga.birth[])),
+newborn as materialized (select * from unnest($1::saga.newborn[])),
 born as (
     insert into saga.instance (shard, saga_id, name, version, subject, start_key, status, waiting_on, state, pending, undos,
         reason, past_pivot, epoch, seq, owner, wake_at, timer_at, created_at, updated_at, ended_at, parent_id, parent_step, held,
-        priority, tags, deadline_at, queue_key, queued, kept, build)
+        priority, tags, deadline_at, queue_key, queued, kept, build, because)
     select b.shard, b.saga_id, b.name, b.version, b.subject, b.start_key, b.status,
         case when q.queued then 'worker' else b.waiting_on end, b.state, b.pending, b.undos,
         b.reason, b.past_pivot, 1, b.seq, b.owner,
         case when b.wake > 1 and not q.queued then c.now + b.delay_ms * interval '1 ms' end,
         case when b.wake = 3 then c.now + b.delay_ms * interval '1 ms' end, c.real, c.real,
         case when b.waiting_on is null or b.waiting_on = 'parent' then c.real end, b.parent_id, b.parent_step, b.held,
-        b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept, $5
+        b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept, $5, b.because
     from newborn b, clock c, lateral (select b.queue_key is not null and b.status = 'running' as queued) q
     ",
             $conflict,

@@ -5,7 +5,11 @@ use uuid::Uuid;
 use crate::{
     instance::signal::Answer,
     saga::{Saga, start::Start},
-    worker::engine::Engine,
+    worker::{
+        engine::Engine,
+        hand_over::Starts,
+        step_tx::{About, StepTx},
+    },
 };
 
 /// Starts an instance in a transaction of its own.
@@ -17,6 +21,13 @@ pub async fn start<S: Saga>(engine: &Engine, start: Start<S::Input>) -> Uuid {
     let started = engine.start::<S>(&mut tx, start).await.expect("it can be started");
     tx.commit().await.expect("the database is there");
     started.id
+}
+
+/// The transaction of a tx step of an instance that is not there, to call a method of a saga's steps by itself.
+pub fn step<'a>(engine: &'a Engine, tx: &'a mut impl Starts, subject: &'a str) -> StepTx<'a> {
+    let (connection, started) = tx.parts();
+    let about = About { id: Uuid::nil(), subject, because: None, is_undo: false };
+    StepTx { connection, started, engine, about }
 }
 
 /// Gives an instance a signal in a transaction of its own.

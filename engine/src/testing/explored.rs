@@ -5,8 +5,8 @@
 
 use super::{explore::explore, samples::Samples};
 use crate::{
-    saga::{Saga, table::DoneBy},
-    worker::engine::EngineBuilder,
+    saga::Saga,
+    worker::{engine::EngineBuilder, perform::DoneBy},
 };
 
 impl EngineBuilder {

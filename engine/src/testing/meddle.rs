@@ -22,7 +22,7 @@ use crate::{
         steps::{Cause, Effect, Key, Outcome, Probe, StepError, Undoing, Undone},
         table::{StepTable, WayBack},
     },
-    worker::{engine::Engine, perform::Performer},
+    worker::{engine::Engine, hand_over::HandOver, perform::Performer, step_tx::StepTx},
 };
 
 /// The meddling with one run; steps and undos are counted as they are first asked for.
@@ -300,7 +300,7 @@ impl<S: Samples, P: Performer<S>> Performer<S> for Meddling<S, P> {
         self.steps.lock(tx, subject).await
     }
 
-    async fn run(&self, tx: &mut PgConnection, step: &S::Step) -> Result<S::Event, StepError> {
+    async fn run(&self, tx: &mut StepTx<'_>, step: &S::Step) -> Result<S::Event, StepError> {
         let meddler = &self.meddler;
         let instance = meddler.instance().await;
         let nth = meddler.count(Asked {
@@ -320,8 +320,15 @@ impl<S: Samples, P: Performer<S>> Performer<S> for Meddling<S, P> {
             _ => {}
         }
         if meddler.repeats(nth) {
-            let mut rolled_back = tx.begin().await?;
-            self.steps.run(&mut rolled_back, step).await?;
+            let StepTx { connection, engine, about, .. } = &mut *tx;
+            let (mut rolled_back, mut started) = (connection.begin().await?, HandOver::default());
+            let mut first = StepTx {
+                connection: &mut rolled_back,
+                started: &mut started,
+                engine,
+                about: *about,
+            };
+            self.steps.run(&mut first, step).await?;
             rolled_back.rollback().await?;
         }
         self.steps.run(tx, step).await
@@ -329,14 +336,21 @@ impl<S: Samples, P: Performer<S>> Performer<S> for Meddling<S, P> {
 
     async fn undo_in_tx(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         done: &Done<S::Step>,
         undoing: &Undoing<S::Reason>,
     ) -> Result<(), StepError> {
         let nth = self.meddler.count(undo(done.clone(), undoing));
         if self.meddler.repeats(nth) {
-            let mut rolled_back = tx.begin().await?;
-            self.steps.undo_in_tx(&mut rolled_back, done, undoing).await?;
+            let StepTx { connection, engine, about, .. } = &mut *tx;
+            let (mut rolled_back, mut started) = (connection.begin().await?, HandOver::default());
+            let mut first = StepTx {
+                connection: &mut rolled_back,
+                started: &mut started,
+                engine,
+                about: *about,
+            };
+            self.steps.undo_in_tx(&mut first, done, undoing).await?;
             rolled_back.rollback().await?;
         }
         self.steps.undo_in_tx(tx, done, undoing).await

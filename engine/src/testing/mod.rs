@@ -43,7 +43,7 @@ mod walk;
 
 pub use asks::Asks;
 
-pub use caller::{signal, start};
+pub use caller::{signal, start, step};
 
 pub use clock::Clock;
 

@@ -15,11 +15,11 @@ use super::samples::Samples;
 use crate::{
     base::{id::shard_in, status::Status},
     record::row::Row,
-    saga::{Saga, table::DoneBy},
+    saga::Saga,
     store::{self, migrations::migrations},
     worker::{
         engine::{Engine, EngineBuilder},
-        perform::Performer,
+        perform::{DoneBy, Performer},
     },
 };
 

@@ -21,7 +21,7 @@ use crate::{
     },
     saga::{CalledOff, Saga, start::Start, steps::StepError},
     store::watch::Watched,
-    worker::{held::Position, shift::Shift},
+    worker::{chain::Place, held::Position, shift::Shift},
 };
 
 /// A registered saga without its types, for a worker.
@@ -56,8 +56,9 @@ pub(crate) trait Drives: Send + Sync {
     /// Runs the tx undos that a verb asks for, in the caller's transaction. The instance's row is not locked yet.
     fn give_back<'a>(
         &'a self,
-        tx: &'a mut PgConnection,
+        place: Place<'a>,
         subject: &'a str,
+        because: Option<&'a str>,
         back: &'a GiveBack,
     ) -> BoxFuture<'a, Result<(), StepError>>;
     /// Applies a person's instruction to a locked row. The caller writes the commit in the same transaction.
@@ -71,7 +72,7 @@ pub(crate) type CalledOffRow = (CallOff, Option<Commit>);
 pub(crate) trait Begins<S: Saga>: Send + Sync {
     fn chain<'a>(
         &'a self,
-        tx: &'a mut PgConnection,
+        place: Place<'a>,
         instance: &'a mut Instance<S>,
     ) -> BoxFuture<'a, Result<(), StepError>>;
 }

@@ -19,8 +19,8 @@ use crate::{
     saga::{Saga, steps::StepError, terms::Retry},
     store::{self, family::write_own},
     worker::{
-        back_off, chain, family, hooks::Site, lane::Written, load::give_up_unreadable,
-        perform::Performer, shift::Shift,
+        back_off, chain, family, hand_over::HandOver, hooks::Site, lane::Written,
+        load::give_up_unreadable, perform::Performer, shift::Shift,
     },
 };
 
@@ -129,9 +129,11 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
 ) -> Committed<S> {
     let done = async {
         let mut tx = shift.pool.begin().await?;
+        let mut started = HandOver::default();
+        let mut place = chain::Place { tx: &mut tx, started: &mut started, engine: &shift.engine };
         match instance.task() {
-            Task::Run => chain::run(steps, &mut tx, &mut instance).await?,
-            Task::UndoRun => chain::undo(steps, &mut tx, &mut instance).await?,
+            Task::Run => chain::run(steps, &mut place, &mut instance).await?,
+            Task::UndoRun => chain::undo(steps, &mut place, &mut instance).await?,
             _ => {}
         }
         let commit = instance.commit();
@@ -142,6 +144,7 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
         }
         shift.hooks.before_commit(&mut tx).await?;
         tx.commit().await?;
+        started.drive();
         shift.hooks.at(Site::AfterCommit).await;
         Ok(Some(commit))
     };

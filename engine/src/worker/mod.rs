@@ -15,6 +15,7 @@ pub(crate) mod due;
 pub(crate) mod durable;
 pub(crate) mod engine;
 pub(crate) mod family;
+pub(crate) mod hand_over;
 pub(crate) mod held;
 #[doc(hidden)]
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "only tests reach it"))]
@@ -25,5 +26,6 @@ pub(crate) mod load;
 pub(crate) mod perform;
 pub(crate) mod quarantine;
 pub(crate) mod shift;
+pub(crate) mod step_tx;
 pub(crate) mod unknown;
 pub(crate) mod watch;

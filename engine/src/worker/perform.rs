@@ -12,9 +12,62 @@ use crate::{
     saga::{
         Done, Saga,
         steps::{Cause, Key, Outcome, Probe, StepError, Undoing, Undone},
-        table::{DoneBy, StepTable},
+        table::StepTable,
     },
+    worker::step_tx::StepTx,
 };
+
+/// The steps of this table can be done by a value of type `I`: it implements the trait that the table names after `done by`.
+///
+/// ```
+/// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }
+/// # use seat::*;
+/// use stepwise_engine::{DoneBy, Engine, Saga};
+///
+/// /// An engine for one saga, whatever it is, and the value that does its steps.
+/// fn engine<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static>(pool: sqlx::PgPool, by: I) -> Engine {
+///     Engine::builder(pool).saga::<S, I>(by).build()
+/// }
+/// # fn f(pool: sqlx::PgPool) {
+/// let engine = engine::<Seat, _>(pool, Workshop);
+/// # }
+/// ```
+pub trait DoneBy<I>: StepTable {
+    /// Takes the row locks of a chain before its first step runs.
+    fn lock(
+        by: &I,
+        tx: &mut PgConnection,
+        subject: &str,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Runs a tx step.
+    fn run(
+        &self,
+        by: &I,
+        tx: &mut StepTx<'_>,
+    ) -> impl Future<Output = Result<Self::Event, StepError>> + Send;
+
+    /// Makes one attempt at a call.
+    fn call(&self, by: &I, key: &Key) -> impl Future<Output = Outcome<Self::Event>> + Send;
+
+    /// Asks what became of an attempt.
+    fn probe(&self, by: &I, key: &Key) -> impl Future<Output = Probe<Self::Event>> + Send;
+
+    /// Takes a step back in a transaction.
+    fn undo_in_tx(
+        done: &Done<Self>,
+        by: &I,
+        tx: &mut StepTx<'_>,
+        undoing: &Undoing<Self::Reason>,
+    ) -> impl Future<Output = Result<(), StepError>> + Send;
+
+    /// Takes a step back by a call.
+    fn undo_by_call(
+        done: &Done<Self>,
+        by: &I,
+        undoing: &Undoing<Self::Reason>,
+    ) -> impl Future<Output = Undone> + Send;
+}
 
 /// Does the steps of `S`. The engine is generic over this, so that the test kit can stand between it and a saga's own methods.
 pub(crate) trait Performer<S: Saga>: Send + Sync + 'static {
@@ -26,7 +79,7 @@ pub(crate) trait Performer<S: Saga>: Send + Sync + 'static {
 
     fn run(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         step: &S::Step,
     ) -> impl Future<Output = Result<S::Event, StepError>> + Send;
 
@@ -36,7 +89,7 @@ pub(crate) trait Performer<S: Saga>: Send + Sync + 'static {
 
     fn undo_in_tx(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         done: &Done<S::Step>,
         undoing: &Undoing<S::Reason>,
     ) -> impl Future<Output = Result<(), StepError>> + Send;
@@ -56,7 +109,7 @@ impl<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static> Performer<S> for Servic
         S::Step::lock(&self.0, tx, subject).await
     }
 
-    async fn run(&self, tx: &mut PgConnection, step: &S::Step) -> Result<S::Event, StepError> {
+    async fn run(&self, tx: &mut StepTx<'_>, step: &S::Step) -> Result<S::Event, StepError> {
         step.run(&self.0, tx).await
     }
 
@@ -70,7 +123,7 @@ impl<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static> Performer<S> for Servic
 
     async fn undo_in_tx(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         done: &Done<S::Step>,
         undoing: &Undoing<S::Reason>,
     ) -> Result<(), StepError> {

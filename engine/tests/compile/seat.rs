@@ -2,9 +2,8 @@
 // host confirms.
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    Key, Next, Outcome, Probe, Saga, StepError, Terms, Undoing, Undone, Unexpected, amount,
+    Key, Next, Outcome, Probe, Saga, StepError, StepTx, Terms, Undoing, Undone, Unexpected, amount,
     signals, steps, to, unwind,
 };
 
@@ -70,13 +69,13 @@ impl Saga for Seat {
 pub struct Workshop;
 
 impl SeatSteps for Workshop {
-    async fn hold(&self, _: &mut PgConnection, _: &u32) -> Result<Event, StepError> {
+    async fn hold(&self, _: &mut StepTx<'_>, _: &u32) -> Result<Event, StepError> {
         Ok(Event::Held)
     }
 
     async fn release(
         &self,
-        _: &mut PgConnection,
+        _: &mut StepTx<'_>,
         _: &u32,
         _: &Undoing<String>,
     ) -> Result<(), StepError> {
@@ -95,7 +94,7 @@ impl SeatSteps for Workshop {
         Undone::Undone(None)
     }
 
-    async fn admit(&self, _: &mut PgConnection) -> Result<Event, StepError> {
+    async fn admit(&self, _: &mut StepTx<'_>) -> Result<Event, StepError> {
         Ok(Event::Admitted)
     }
 }

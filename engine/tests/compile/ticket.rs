@@ -61,11 +61,11 @@ macro_rules! desk {
         pub struct Desk;
 
         impl Desks for Desk {
-            async fn buy(&self, _: &mut sqlx::PgConnection) -> Result<Event, StepError> {
+            async fn buy(&self, _: &mut stepwise_engine::StepTx<'_>) -> Result<Event, StepError> {
                 Ok(Event::Bought)
             }
 
-            async fn sell(&self, _: &mut sqlx::PgConnection, _: &Undoing<String>) -> Result<(), StepError> {
+            async fn sell(&self, _: &mut stepwise_engine::StepTx<'_>, _: &Undoing<String>) -> Result<(), StepError> {
                 Ok(())
             }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    Never, Next, Saga, StepError, Unexpected, steps,
+    Never, Next, Saga, StepError, StepTx, Unexpected, steps,
     testing::{Sample, Samples},
     to,
 };
@@ -98,7 +98,7 @@ impl Baskets for BasketSteps {
         Ok(())
     }
 
-    async fn take(&self, tx: &mut PgConnection, items: &Items) -> Result<Event, StepError> {
+    async fn take(&self, tx: &mut StepTx<'_>, items: &Items) -> Result<Event, StepError> {
         for item in [items.0, items.1] {
             sqlx::query(
                 "-- name: test take
@@ -106,7 +106,7 @@ impl Baskets for BasketSteps {
                 select pg_sleep(0.002) from taken",
             )
             .bind(item)
-            .execute(&mut *tx)
+            .execute(&mut **tx)
             .await?;
         }
         Ok(Event::Taken)

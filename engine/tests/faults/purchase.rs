@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::PgConnection;
 use stepwise_engine::{
-    Cause, Effect, Key, Next, Outcome, Probe, Saga, StepError, Terms, Undoing, Undone, Unexpected,
-    amount, outbox, signals, stay, steps,
+    Cause, Effect, Key, Next, Outcome, Probe, Saga, StepError, StepTx, Terms, Undoing, Undone,
+    Unexpected, amount, outbox, signals, stay, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -232,7 +232,7 @@ impl Purchases for PurchaseSteps {
 
     async fn reserve(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         purchase: &String,
         item: &i32,
     ) -> Result<Event, StepError> {
@@ -245,14 +245,14 @@ impl Purchases for PurchaseSteps {
         )
         .bind(purchase)
         .bind(item)
-        .execute(tx)
+        .execute(&mut **tx)
         .await?;
         Ok(if reserved.rows_affected() == 1 { E::Reserved } else { E::OutOfStock })
     }
 
     async fn release(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         purchase: &String,
         _: &i32,
         undoing: &Undoing<String>,
@@ -264,7 +264,7 @@ impl Purchases for PurchaseSteps {
         )
         .bind(purchase)
         .bind(&undoing.reason)
-        .execute(tx)
+        .execute(&mut **tx)
         .await?;
         Ok(())
     }
@@ -298,7 +298,7 @@ impl Purchases for PurchaseSteps {
         self.cancel_created(undoing).await
     }
 
-    async fn place(&self, tx: &mut PgConnection, purchase: &String) -> Result<Event, StepError> {
+    async fn place(&self, tx: &mut StepTx<'_>, purchase: &String) -> Result<Event, StepError> {
         let placed = sqlx::query(
             "-- name: test place
             with placed as (
@@ -307,7 +307,7 @@ impl Purchases for PurchaseSteps {
             update test.stock s set reserved = reserved - 1, on_hand = on_hand - 1 from placed p where p.item = s.item",
         )
         .bind(purchase)
-        .execute(&mut *tx)
+        .execute(&mut **tx)
         .await?;
         if placed.rows_affected() != 1 {
             return Err(StepError::Broken(format!("{purchase} cannot be placed")));

@@ -3,10 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    CalledOff, Done, Key, Never, Next, Outcome, Rest, Retry, Saga, StepError, Terms, Undoing,
-    Undone, Unexpected, steps,
+    CalledOff, Done, Key, Never, Next, Outcome, Rest, Retry, Saga, StepError, StepTx, Terms,
+    Undoing, Undone, Unexpected, steps,
     testing::{Sample, Samples},
     to, unwind,
 };
@@ -149,7 +148,7 @@ impl Journeys for JourneySteps {
         self.ask("deposit", key, Event::Deposited).await
     }
 
-    async fn give_back(&self, tx: &mut PgConnection, _: &Undoing<Reason>) -> Result<(), StepError> {
+    async fn give_back(&self, tx: &mut StepTx<'_>, _: &Undoing<Reason>) -> Result<(), StepError> {
         Ok(self.0.in_tx("return", tx).await?)
     }
 
@@ -157,7 +156,7 @@ impl Journeys for JourneySteps {
         self.ask("check", key, Event::Checked).await
     }
 
-    async fn issue(&self, _: &mut PgConnection) -> Result<Event, StepError> {
+    async fn issue(&self, _: &mut StepTx<'_>) -> Result<Event, StepError> {
         Ok(Event::Issued)
     }
 

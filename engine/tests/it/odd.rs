@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
-    CalledOff, Key, Next, Outcome, Retry, Saga, StepError, Terms, Undoing, Undone, Unexpected,
+    CalledOff, Key, Next, Outcome, Retry, Saga, StepError, StepTx, Terms, Undoing, Undone,
+    Unexpected,
     limits::POSITION_BYTES,
     signals, steps,
     testing::{Sample, Samples},
@@ -126,7 +126,7 @@ impl OddSteps {
 }
 
 impl Oddities for OddSteps {
-    async fn link(&self, tx: &mut PgConnection) -> Result<Event, StepError> {
+    async fn link(&self, tx: &mut StepTx<'_>) -> Result<Event, StepError> {
         self.0.in_tx("link", tx).await?;
         Ok(Event::Linked)
     }

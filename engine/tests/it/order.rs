@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    CalledOff, Key, Next, Outcome, Probe, Saga, StepError, Terms, Undoing, Undone, Unexpected,
-    amount, signals, stay, steps, to, unwind,
+    CalledOff, Key, Next, Outcome, Probe, Saga, StepError, StepTx, Terms, Undoing, Undone,
+    Unexpected, amount, signals, stay, steps, to, unwind,
 };
 
 use crate::provider::{Answer, Provider, cause, quick};
@@ -211,7 +211,7 @@ impl Ordering for OrderSteps {
         Ok(())
     }
 
-    async fn reserve(&self, tx: &mut PgConnection, order: &String) -> Result<Event, StepError> {
+    async fn reserve(&self, tx: &mut StepTx<'_>, order: &String) -> Result<Event, StepError> {
         let reserved = sqlx::query(
             "-- name: test reserve
             with taken as (
@@ -220,14 +220,14 @@ impl Ordering for OrderSteps {
             insert into test.orders (id, status) select $1, 'placing' from taken",
         )
         .bind(order)
-        .execute(tx)
+        .execute(&mut **tx)
         .await?;
         Ok(if reserved.rows_affected() == 1 { E::Reserved } else { E::OutOfStock })
     }
 
     async fn release(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         order: &String,
         undoing: &Undoing<Reason>,
     ) -> Result<(), StepError> {
@@ -239,7 +239,7 @@ impl Ordering for OrderSteps {
         )
         .bind(order)
         .bind(format!("{:?}", undoing.reason).to_lowercase())
-        .execute(tx)
+        .execute(&mut **tx)
         .await?;
         Ok(())
     }
@@ -277,14 +277,14 @@ impl Ordering for OrderSteps {
         self.cancel_created(undoing).await
     }
 
-    async fn place(&self, tx: &mut PgConnection, order: &String) -> Result<Event, StepError> {
+    async fn place(&self, tx: &mut StepTx<'_>, order: &String) -> Result<Event, StepError> {
         self.0.in_tx("place", tx).await?;
         let placed = sqlx::query(
             "-- name: test place
             update test.orders set status = 'placed' where id = $1 and status = 'placing'",
         )
         .bind(order)
-        .execute(tx)
+        .execute(&mut **tx)
         .await?;
         if placed.rows_affected() == 1 {
             Ok(E::Placed)

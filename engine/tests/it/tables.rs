@@ -4,11 +4,10 @@
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
 use stepwise_engine::{
     Done, DoneBy, Engine, Key, Kind, Never, Next, Outcome, Probe, Saga, Start, StepError,
-    StepTable, Terms, Undoing, Undone, Unexpected, WayBack, steps,
-    testing::{Sample, Samples},
+    StepTable, StepTx, Terms, Undoing, Undone, Unexpected, WayBack, steps,
+    testing::{Sample, Samples, step},
     to, unwind,
 };
 use tracing::{Event as Told, Metadata, Subscriber, field, span};
@@ -111,7 +110,7 @@ impl Crossing for Desk {
 
     async fn give_up(
         &self,
-        _: &mut PgConnection,
+        _: &mut StepTx<'_>,
         what: &String,
         undoing: &Undoing<String>,
     ) -> Result<(), StepError> {
@@ -119,7 +118,7 @@ impl Crossing for Desk {
         Ok(())
     }
 
-    async fn note(&self, _: &mut PgConnection, _: &String) -> Result<Event, StepError> {
+    async fn note(&self, _: &mut StepTx<'_>, _: &String) -> Result<Event, StepError> {
         Ok(Event::Noted)
     }
 
@@ -138,7 +137,7 @@ impl Crossing for Desk {
 
     async fn release(
         &self,
-        _: &mut PgConnection,
+        _: &mut StepTx<'_>,
         what: &String,
         undoing: &Undoing<String>,
     ) -> Result<(), StepError> {
@@ -235,7 +234,8 @@ async fn the_dispatch_of_a_table_does_nothing_for_a_step_of_another_kind() {
     unwound(&world, &desk).await;
     let undoing = desk.0.lock().expect("plain data").drain(..).next().expect("it has unwound").1;
     let (book, note) = (Step::Book("seat".to_owned()), Step::Note("a note".to_owned()));
-    let mut tx = world.pool.begin().await.expect("the database is there");
+    let mut begun = world.engine.begin().await.expect("the database is there");
+    let mut tx = step(&world.engine, &mut begun, "nobody");
     assert!(matches!(book.run(&desk, &mut tx).await, Err(StepError::Broken(_))));
     assert!(matches!(note.call(&desk, &undoing.key).await, Outcome::NotDone(_)));
     assert!(matches!(book.probe(&desk, &undoing.key).await, Probe::Unknown(_)));
@@ -244,7 +244,7 @@ async fn the_dispatch_of_a_table_does_nothing_for_a_step_of_another_kind() {
     assert!(matches!(undone, Err(StepError::Broken(_))));
     assert!(matches!(Step::undo_by_call(&booked, &desk, &undoing).await, Undone::Impossible(_)));
     assert!(desk.0.lock().expect("plain data").is_empty());
-    tx.rollback().await.expect("the database is there");
+    begun.rollback().await.expect("the database is there");
     world.close().await;
 }
 

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    Cause, Key, Next, Outcome, Saga, StepError, Terms, Undoing, Undone, Unexpected, amount,
+    Cause, Key, Next, Outcome, Saga, StepError, StepTx, Terms, Undoing, Undone, Unexpected, amount,
     signals, stay, steps,
     testing::{Sample, Samples},
     to, unwind,
@@ -214,7 +214,7 @@ async fn book_seat(tx: &mut PgConnection, trip: &str) -> Result<(), sqlx::Error>
 }
 
 impl Tripping for TripSteps {
-    async fn book(&self, tx: &mut PgConnection, trip: &String) -> Result<Event, StepError> {
+    async fn book(&self, tx: &mut StepTx<'_>, trip: &String) -> Result<Event, StepError> {
         if self.bug == bug::OWN_TRANSACTION {
             book_seat(&mut *self.pool.acquire().await?, trip).await?;
         } else {
@@ -225,13 +225,13 @@ impl Tripping for TripSteps {
 
     async fn unbook(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         trip: &String,
         _: &Undoing<String>,
     ) -> Result<(), StepError> {
         let unbooked = sqlx::query("-- name: test unbook\ndelete from test.seat where trip = $1")
             .bind(trip)
-            .execute(tx)
+            .execute(&mut **tx)
             .await?;
         if self.bug == bug::UNDO_NEEDS_THE_STEP && unbooked.rows_affected() == 0 {
             return Err(StepError::Broken("there is no seat".to_owned()));
@@ -274,7 +274,7 @@ impl Tripping for TripSteps {
         self.charge(key).await
     }
 
-    async fn issue(&self, _: &mut PgConnection, _: &String) -> Result<Event, StepError> {
+    async fn issue(&self, _: &mut StepTx<'_>, _: &String) -> Result<Event, StepError> {
         Ok(E::Issued)
     }
 }

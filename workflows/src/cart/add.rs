@@ -8,7 +8,7 @@ use super::{CartView, lock, view::view};
 use crate::{
     events::{self, DomainEvent},
     money::Money,
-    shop::Shop,
+    shop::Context,
 };
 
 /// The command.
@@ -81,22 +81,21 @@ struct Found {
 
 /// Puts more of a product into the cart, as many as are available. 5 round trips.
 pub async fn add_item(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: &AddItem,
 ) -> Result<AddedItem, AddItemRefusal> {
-    let (most_per_line, most_lines) = (shop.config.most_per_line, shop.config.most_lines);
+    let (most_per_line, most_lines) = (ctx.shop.config.most_per_line, ctx.shop.config.most_lines);
     let invalid = || AddItemRefusal::InvalidQuantity { most_per_line, most_lines };
     if !(1..=most_per_line).contains(&command.quantity) {
         return Err(invalid());
     }
-    let cart = lock::of_customer(tx, command.customer_id)
+    let cart = lock::of_customer(ctx, command.customer_id)
         .await?
         .ok_or(AddItemRefusal::CustomerNotFound)?;
     if cart.checkout_order_id.is_some() {
         return Err(AddItemRefusal::CheckoutInProgress);
     }
-    let (found, available) = find(tx, cart.cart_id, command).await?;
+    let (found, available) = find(ctx, cart.cart_id, command).await?;
     if found.quantity == 0 && found.lines >= i64::try_from(most_lines).unwrap_or(i64::MAX) {
         return Err(invalid());
     }
@@ -105,19 +104,19 @@ pub async fn add_item(
     let added = quantity - found.quantity;
     // What lay in the cart before is never taken out, even if less is available now.
     if added > 0 {
-        put(tx, cart.cart_id, command, quantity, found.price).await?;
+        put(ctx, cart.cart_id, command, quantity, found.price).await?;
         let told = DomainEvent::ItemAddedToCart {
             cart_id: cart.cart_id,
             customer_id: cart.customer_id,
             product_id: command.product_id,
             variant_id: command.variant_id,
             quantity: added,
-            unit_price: Money::stored(found.price, shop.config.currency.code())?,
+            unit_price: Money::stored(found.price, ctx.shop.config.currency.code())?,
             added_at: cart.now,
         };
-        events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+        events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
     }
-    Ok(AddedItem { cart: view(shop, tx, cart.cart_id).await?, capped: quantity < wanted })
+    Ok(AddedItem { cart: view(ctx.shop, ctx, cart.cart_id).await?, capped: quantity < wanted })
 }
 
 async fn find(

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     events::{self, DomainEvent},
     money::Money,
-    shop::Shop,
+    shop::{Context, Shop},
 };
 
 /// Which item of whose cart.
@@ -68,19 +68,18 @@ struct Item {
 
 /// Sets how many of an item are wanted; 0 removes it. 5 round trips.
 pub async fn update_item_quantity(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     of: ItemOf,
     quantity: i32,
 ) -> Result<CartView, ChangeCartRefusal> {
-    let most_per_line = shop.config.most_per_line;
+    let most_per_line = ctx.shop.config.most_per_line;
     if !(0..=most_per_line).contains(&quantity) {
         return Err(ChangeCartRefusal::InvalidQuantity { most_per_line });
     }
-    let cart = locked(tx, of.customer_id, of.cart_id).await?;
-    let item = find(shop, tx, of, false).await?;
+    let cart = locked(ctx, of.customer_id, of.cart_id).await?;
+    let item = find(ctx.shop, ctx, of, false).await?;
     if quantity == 0 {
-        return removed(shop, tx, &cart, of, &item).await;
+        return removed(ctx, &cart, of, &item).await;
     }
     // Fewer than before is always allowed, even if still more than can be had now.
     if quantity > item.quantity && quantity > item.available {
@@ -99,7 +98,7 @@ pub async fn update_item_quantity(
         .bind(cart.cart_id)
         .bind(of.cart_item_id)
         .bind(quantity)
-        .execute(&mut *tx)
+        .execute(&mut **ctx)
         .await?;
         let told = DomainEvent::CartItemQuantityUpdated {
             cart_id: cart.cart_id,
@@ -109,25 +108,20 @@ pub async fn update_item_quantity(
             new_quantity: quantity,
             updated_at: cart.now,
         };
-        events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+        events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
     }
-    Ok(view(shop, tx, cart.cart_id).await?)
+    Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
 /// Takes an item out; it can be taken back for ten minutes. 5 round trips.
-pub async fn remove_item(
-    shop: &Shop,
-    tx: &mut PgConnection,
-    of: ItemOf,
-) -> Result<CartView, ChangeCartRefusal> {
-    let cart = locked(tx, of.customer_id, of.cart_id).await?;
-    let item = find(shop, tx, of, false).await?;
-    removed(shop, tx, &cart, of, &item).await
+pub async fn remove_item(ctx: &mut Context<'_>, of: ItemOf) -> Result<CartView, ChangeCartRefusal> {
+    let cart = locked(ctx, of.customer_id, of.cart_id).await?;
+    let item = find(ctx.shop, ctx, of, false).await?;
+    removed(ctx, &cart, of, &item).await
 }
 
 async fn removed(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     cart: &LockedCart,
     of: ItemOf,
     item: &Item,
@@ -146,8 +140,8 @@ async fn removed(
     )
     .bind(cart.cart_id)
     .bind(of.cart_item_id)
-    .bind(shop.config.restore_within.as_secs_f64())
-    .execute(&mut *tx)
+    .bind(ctx.shop.config.restore_within.as_secs_f64())
+    .execute(&mut **ctx)
     .await?;
     let told = DomainEvent::ItemRemovedFromCart {
         cart_id: cart.cart_id,
@@ -155,20 +149,19 @@ async fn removed(
         variant_id: item.variant_id,
         removed_at: cart.now,
     };
-    events::record(tx, &[told.at(cart.event_count + 1)]).await?;
-    Ok(view(shop, tx, cart.cart_id).await?)
+    events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+    Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
 /// Takes back an item removed in the last ten minutes, as many as are available now; the same
 /// product put in meanwhile is added to. 5 round trips.
 pub async fn restore_item(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     of: ItemOf,
 ) -> Result<CartView, ChangeCartRefusal> {
-    let cart = locked(tx, of.customer_id, of.cart_id).await?;
-    let item = find(shop, tx, of, true).await?;
-    let most = item.available.min(shop.config.most_per_line);
+    let cart = locked(ctx, of.customer_id, of.cart_id).await?;
+    let item = find(ctx.shop, ctx, of, true).await?;
+    let most = item.available.min(ctx.shop.config.most_per_line);
     let quantity = item.quantity.saturating_add(item.again).min(most);
     let added = quantity - item.again;
     if added <= 0 {
@@ -197,7 +190,7 @@ pub async fn restore_item(
     .bind(item.product_id)
     .bind(item.variant_id)
     .bind(quantity)
-    .execute(&mut *tx)
+    .execute(&mut **ctx)
     .await?;
     let told = DomainEvent::ItemAddedToCart {
         cart_id: cart.cart_id,
@@ -205,21 +198,20 @@ pub async fn restore_item(
         product_id: item.product_id,
         variant_id: item.variant_id,
         quantity: added,
-        unit_price: Money::stored(item.price, shop.config.currency.code())?,
+        unit_price: Money::stored(item.price, ctx.shop.config.currency.code())?,
         added_at: cart.now,
     };
-    events::record(tx, &[told.at(cart.event_count + 1)]).await?;
-    Ok(view(shop, tx, cart.cart_id).await?)
+    events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+    Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
 /// Empties the cart for good. 4 round trips; an empty one stays as it is.
 pub async fn clear_cart(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     customer_id: Uuid,
     cart_id: Uuid,
 ) -> Result<CartView, ChangeCartRefusal> {
-    let cart = locked(tx, customer_id, cart_id).await?;
+    let cart = locked(ctx, customer_id, cart_id).await?;
     let cleared: i64 = sqlx::query_scalar(
         "-- cart: clear
         with cleared as (
@@ -234,7 +226,7 @@ pub async fn clear_cart(
         select items from counted",
     )
     .bind(cart.cart_id)
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut **ctx)
     .await?;
     if cleared > 0 {
         let told = DomainEvent::CartCleared {
@@ -243,9 +235,9 @@ pub async fn clear_cart(
             reason: "cleared_by_customer",
             cleared_at: cart.now,
         };
-        events::record(tx, &[told.at(cart.event_count + 1)]).await?;
+        events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
     }
-    Ok(view(shop, tx, cart.cart_id).await?)
+    Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
 /// The caller's own cart, locked and open for changes.

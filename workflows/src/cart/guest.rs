@@ -3,7 +3,10 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::customer::{Token, token_hash};
+use crate::{
+    customer::{Token, token_hash},
+    shop::Context,
+};
 
 /// A new guest with an empty cart.
 #[derive(Debug, Clone)]
@@ -17,7 +20,7 @@ pub struct Guest {
 }
 
 /// Makes a guest with an empty cart. 1 round trip.
-pub async fn create_guest_cart(tx: &mut PgConnection) -> Result<Guest, sqlx::Error> {
+pub async fn create_guest_cart(ctx: &mut Context<'_>) -> Result<Guest, sqlx::Error> {
     let guest =
         Guest { customer_id: Uuid::now_v7(), cart_id: Uuid::now_v7(), token: Token::draw() };
     sqlx::query(
@@ -29,7 +32,7 @@ pub async fn create_guest_cart(tx: &mut PgConnection) -> Result<Guest, sqlx::Err
     .bind(guest.cart_id)
     .bind(guest.customer_id)
     .bind(guest.token.hash())
-    .execute(tx)
+    .execute(&mut **ctx)
     .await?;
     Ok(guest)
 }

@@ -8,7 +8,7 @@ use super::{CartView, lock, view::view};
 use crate::{
     customer::is_active,
     events::{self, DomainEvent, MergedItem},
-    shop::Shop,
+    shop::{Context, Shop},
 };
 
 /// Why carts were not merged.
@@ -44,15 +44,14 @@ struct Line {
 /// Moves the guest's items into the customer's cart, capped to stock, and closes the guest's cart.
 /// Both carts are locked in the order of their ids. 7 round trips, whatever the number of items.
 pub async fn merge_guest_cart(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     guest_cart_id: Uuid,
     customer_id: Uuid,
 ) -> Result<CartView, MergeRefusal> {
-    if !is_active(tx, customer_id).await? {
+    if !is_active(ctx, customer_id).await? {
         return Err(MergeRefusal::CustomerNotFound);
     }
-    lock::create(tx, customer_id).await?;
+    lock::create(ctx, customer_id).await?;
     #[derive(sqlx::FromRow)]
     struct Cart {
         cart_id: Uuid,
@@ -73,7 +72,7 @@ pub async fn merge_guest_cart(
     )
     .bind(guest_cart_id)
     .bind(customer_id)
-    .fetch_all(&mut *tx)
+    .fetch_all(&mut **ctx)
     .await?;
     let is_there = carts.iter().any(|cart| cart.cart_id == guest_cart_id && cart.is_guests);
     let cart = carts.iter().find(|cart| cart.customer_id == customer_id);
@@ -81,9 +80,9 @@ pub async fn merge_guest_cart(
     if cart.checkout_order_id.is_some() {
         return Err(MergeRefusal::CheckoutInProgress);
     }
-    let lines = lines(tx, guest_cart_id, cart.cart_id).await?;
-    let merged = capped(shop, &lines);
-    write(tx, guest_cart_id, cart.cart_id, &lines, &merged).await?;
+    let lines = lines(ctx, guest_cart_id, cart.cart_id).await?;
+    let merged = capped(ctx.shop, &lines);
+    write(ctx, guest_cart_id, cart.cart_id, &lines, &merged).await?;
     let told = DomainEvent::CartMerged {
         cart_id: cart.cart_id,
         guest_cart_id,
@@ -91,8 +90,8 @@ pub async fn merge_guest_cart(
         merged_items: merged,
         merged_at: cart.now,
     };
-    events::record(tx, &[told.at(cart.event_count + 1)]).await?;
-    Ok(view(shop, tx, cart.cart_id).await?)
+    events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+    Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
 /// The guest's items, each with what the customer has of it.

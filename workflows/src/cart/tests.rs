@@ -5,7 +5,7 @@ use crate::{
     Shop,
     money::Currency,
     seed::bulk::{CrowdCustomer, crowd},
-    testing::{database, pass, product, shop, story},
+    testing::{ctx, database, pass, product, shop, story},
 };
 
 async fn customer(shop: &Shop, connection: &mut PgConnection) -> CrowdCustomer {
@@ -49,33 +49,34 @@ async fn what_is_added_is_capped_to_what_is_available_and_totals_follow() {
     let mut db = database.pool().acquire().await.expect("a connection");
     let me = customer(&shop, &mut db).await.customer_id;
     let (cup, none) = (product(&mut db, 1500, 5).await, product(&mut db, 1500, 0).await);
-    let added = add_item(&shop, &mut db, &adding(me, cup, 3)).await.expect("added");
+    let added = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 3)).await.expect("added");
     assert!(!added.capped);
     assert_eq!(quantities(&added.cart), [(cup, 3)]);
     assert_eq!(added.cart.subtotal.to_string(), "45.00 USD");
     assert_eq!(added.cart.shipping_cost.to_string(), "5.99 USD");
-    let added = add_item(&shop, &mut db, &adding(me, cup, 3)).await.expect("added");
+    let added = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 3)).await.expect("added");
     assert!(added.capped);
     assert_eq!(quantities(&added.cart), [(cup, 5)]);
     assert_eq!((added.cart.item_count, added.cart.items[0].available), (5, 5));
     assert_eq!(added.cart.shipping_cost.to_string(), "0.00 USD", "free from 50.00");
-    let added = add_item(&shop, &mut db, &adding(me, cup, 1)).await.expect("nothing to add");
+    let added =
+        add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 1)).await.expect("nothing to add");
     assert!(added.capped);
     let events = story(&mut db, added.cart.cart_id).await;
     assert_eq!(events, ["ItemAddedToCart", "ItemAddedToCart"], "nothing added, nothing told");
 
-    let refused = add_item(&shop, &mut db, &adding(me, none, 1)).await;
+    let refused = add_item(&mut ctx(&shop, &mut db), &adding(me, none, 1)).await;
     assert!(matches!(refused, Err(AddItemRefusal::OutOfStock)), "{refused:?}");
-    let refused = add_item(&shop, &mut db, &adding(me, Uuid::now_v7(), 1)).await;
+    let refused = add_item(&mut ctx(&shop, &mut db), &adding(me, Uuid::now_v7(), 1)).await;
     assert!(matches!(refused, Err(AddItemRefusal::ProductNotFound)), "{refused:?}");
-    let refused = add_item(&shop, &mut db, &adding(Uuid::now_v7(), cup, 1)).await;
+    let refused = add_item(&mut ctx(&shop, &mut db), &adding(Uuid::now_v7(), cup, 1)).await;
     assert!(matches!(refused, Err(AddItemRefusal::CustomerNotFound)), "{refused:?}");
     for quantity in [0, -1, 1000, i32::MAX] {
-        let refused = add_item(&shop, &mut db, &adding(me, cup, quantity)).await;
+        let refused = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, quantity)).await;
         assert!(matches!(refused, Err(AddItemRefusal::InvalidQuantity { .. })), "{refused:?}");
     }
     run(&mut db, "update shop.product set status = 'inactive'").await;
-    let refused = add_item(&shop, &mut db, &adding(me, cup, 1)).await;
+    let refused = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 1)).await;
     assert!(matches!(refused, Err(AddItemRefusal::ProductInactive)), "{refused:?}");
     drop(db);
     database.close().await;
@@ -87,20 +88,20 @@ async fn a_product_with_variants_is_put_in_as_one_of_them() {
     let mut db = database.pool().acquire().await.expect("a connection");
     let me = customer(&shop, &mut db).await.customer_id;
     let shirt = product(&mut db, 1500, 0).await;
-    let admin = Uuid::now_v7();
     let price = Money::from_minor(1700, Currency::USD).expect("a small amount");
-    let view = crate::product::add_product_variant(&shop, &mut db, shirt, "XL", Some(price), admin)
-        .await
-        .expect("added");
+    let view =
+        crate::product::add_product_variant(&mut ctx(&shop, &mut db), shirt, "XL", Some(price))
+            .await
+            .expect("added");
     let variant_id = Some(view.variants[0].variant_id);
     run(&mut db, "update shop.inventory set on_hand = 3 where variant_id is not null").await;
-    let refused = add_item(&shop, &mut db, &adding(me, shirt, 1)).await;
+    let refused = add_item(&mut ctx(&shop, &mut db), &adding(me, shirt, 1)).await;
     assert!(matches!(refused, Err(AddItemRefusal::VariantRequired)), "{refused:?}");
     let unknown = AddItem { variant_id: Some(Uuid::now_v7()), ..adding(me, shirt, 1) };
-    let refused = add_item(&shop, &mut db, &unknown).await;
+    let refused = add_item(&mut ctx(&shop, &mut db), &unknown).await;
     assert!(matches!(refused, Err(AddItemRefusal::ProductNotFound)), "{refused:?}");
     let command = AddItem { variant_id, ..adding(me, shirt, 2) };
-    let added = add_item(&shop, &mut db, &command).await.expect("added");
+    let added = add_item(&mut ctx(&shop, &mut db), &command).await.expect("added");
     let line = &added.cart.items[0];
     assert_eq!((line.name.as_str(), line.variant_id, line.available), ("Thing, XL", variant_id, 3));
     assert_eq!(line.line_total.to_string(), "34.00 USD");
@@ -115,29 +116,29 @@ async fn a_quantity_is_changed_within_stock_and_zero_removes_the_item() {
     let me = customer(&shop, &mut db).await.customer_id;
     let stranger = customer(&shop, &mut db).await.customer_id;
     let cup = product(&mut db, 1500, 5).await;
-    let cart = add_item(&shop, &mut db, &adding(me, cup, 3)).await.expect("added").cart;
+    let cart = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 3)).await.expect("added").cart;
     let of = item(&cart, 0);
-    let changed = update_item_quantity(&shop, &mut db, of, 5).await.expect("changed");
+    let changed = update_item_quantity(&mut ctx(&shop, &mut db), of, 5).await.expect("changed");
     assert_eq!(quantities(&changed), [(cup, 5)]);
     assert_ne!(changed.etag, cart.etag);
-    let refused = update_item_quantity(&shop, &mut db, of, 6).await;
+    let refused = update_item_quantity(&mut ctx(&shop, &mut db), of, 6).await;
     assert!(
         matches!(refused, Err(ChangeCartRefusal::QuantityExceedsStock { available: 5 })),
         "{refused:?}"
     );
-    let refused = update_item_quantity(&shop, &mut db, of, -1).await;
+    let refused = update_item_quantity(&mut ctx(&shop, &mut db), of, -1).await;
     assert!(matches!(refused, Err(ChangeCartRefusal::InvalidQuantity { .. })), "{refused:?}");
     let foreign = ItemOf { customer_id: stranger, ..of };
-    let refused = update_item_quantity(&shop, &mut db, foreign, 1).await;
+    let refused = update_item_quantity(&mut ctx(&shop, &mut db), foreign, 1).await;
     assert!(matches!(refused, Err(ChangeCartRefusal::CartNotFound)), "{refused:?}");
     let unknown = ItemOf { cart_item_id: Uuid::now_v7(), ..of };
-    let refused = update_item_quantity(&shop, &mut db, unknown, 1).await;
+    let refused = update_item_quantity(&mut ctx(&shop, &mut db), unknown, 1).await;
     assert!(matches!(refused, Err(ChangeCartRefusal::ItemNotInCart)), "{refused:?}");
-    let removed = update_item_quantity(&shop, &mut db, of, 0).await.expect("removed");
+    let removed = update_item_quantity(&mut ctx(&shop, &mut db), of, 0).await.expect("removed");
     assert!(removed.items.is_empty());
     let events = story(&mut db, cart.cart_id).await;
     assert_eq!(events, ["ItemAddedToCart", "CartItemQuantityUpdated", "ItemRemovedFromCart"]);
-    let refused = remove_item(&shop, &mut db, of).await;
+    let refused = remove_item(&mut ctx(&shop, &mut db), of).await;
     assert!(matches!(refused, Err(ChangeCartRefusal::ItemNotInCart)), "{refused:?}");
     drop(db);
     database.close().await;
@@ -149,29 +150,29 @@ async fn a_removed_item_can_be_taken_back_for_ten_minutes() {
     let mut db = database.pool().acquire().await.expect("a connection");
     let me = customer(&shop, &mut db).await.customer_id;
     let (cup, pan) = (product(&mut db, 1500, 5).await, product(&mut db, 900, 9).await);
-    add_item(&shop, &mut db, &adding(me, cup, 3)).await.expect("added");
-    let cart = add_item(&shop, &mut db, &adding(me, pan, 1)).await.expect("added").cart;
+    add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 3)).await.expect("added");
+    let cart = add_item(&mut ctx(&shop, &mut db), &adding(me, pan, 1)).await.expect("added").cart;
     let (cups, pans) = (item(&cart, 0), item(&cart, 1));
-    let removed = remove_item(&shop, &mut db, cups).await.expect("removed");
+    let removed = remove_item(&mut ctx(&shop, &mut db), cups).await.expect("removed");
     assert_eq!(quantities(&removed), [(pan, 1)]);
     assert_eq!(removed.removed_items.len(), 1);
     pass(&mut db, 599.0).await;
-    let back = restore_item(&shop, &mut db, cups).await.expect("taken back");
+    let back = restore_item(&mut ctx(&shop, &mut db), cups).await.expect("taken back");
     assert_eq!(quantities(&back), [(cup, 3), (pan, 1)]);
 
     // Put in again meanwhile: both together, as many as there are.
-    remove_item(&shop, &mut db, cups).await.expect("removed");
-    add_item(&shop, &mut db, &adding(me, cup, 4)).await.expect("added");
-    let back = restore_item(&shop, &mut db, cups).await.expect("taken back");
+    remove_item(&mut ctx(&shop, &mut db), cups).await.expect("removed");
+    add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 4)).await.expect("added");
+    let back = restore_item(&mut ctx(&shop, &mut db), cups).await.expect("taken back");
     let mut now = quantities(&back);
     now.sort_unstable();
     let mut wanted = [(cup, 5), (pan, 1)];
     wanted.sort_unstable();
     assert_eq!(now, wanted);
 
-    remove_item(&shop, &mut db, pans).await.expect("removed");
+    remove_item(&mut ctx(&shop, &mut db), pans).await.expect("removed");
     pass(&mut db, 601.0).await;
-    let refused = restore_item(&shop, &mut db, pans).await;
+    let refused = restore_item(&mut ctx(&shop, &mut db), pans).await;
     assert!(matches!(refused, Err(ChangeCartRefusal::ItemNotInCart)), "{refused:?}");
     let cart = get_cart(&shop, &mut db, me).await.expect("read").expect("there is one");
     assert!(cart.removed_items.is_empty());
@@ -186,9 +187,10 @@ async fn a_cleared_cart_is_empty_for_good_and_that_is_told_once() {
     let mut db = database.pool().acquire().await.expect("a connection");
     let me = customer(&shop, &mut db).await.customer_id;
     let cup = product(&mut db, 1500, 5).await;
-    let cart = add_item(&shop, &mut db, &adding(me, cup, 3)).await.expect("added").cart;
+    let cart = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 3)).await.expect("added").cart;
     for _ in 0..2 {
-        let cleared = clear_cart(&shop, &mut db, me, cart.cart_id).await.expect("cleared");
+        let cleared =
+            clear_cart(&mut ctx(&shop, &mut db), me, cart.cart_id).await.expect("cleared");
         assert!(cleared.items.is_empty() && cleared.removed_items.is_empty());
         assert_eq!(cleared.shipping_cost.to_string(), "0.00 USD");
     }
@@ -207,18 +209,19 @@ async fn a_guests_cart_is_merged_into_the_customers_capped_to_stock_and_then_clo
         product(&mut db, 900, 9).await,
         product(&mut db, 800, 2).await,
     );
-    let guest = create_guest_cart(&mut db).await.expect("a guest");
+    let guest = create_guest_cart(&mut ctx(&shop, &mut db)).await.expect("a guest");
     let of_token = guest_of_token(&mut db, guest.token.expose()).await.expect("asked");
     assert_eq!(of_token, Some(guest.customer_id));
     assert_eq!(guest_of_token(&mut db, "wrong").await.expect("asked"), None);
     for (product, quantity) in [(cup, 4), (pan, 2), (gone, 1)] {
         let command = adding(guest.customer_id, product, quantity);
-        add_item(&shop, &mut db, &command).await.expect("added");
+        add_item(&mut ctx(&shop, &mut db), &command).await.expect("added");
     }
-    add_item(&shop, &mut db, &adding(me, cup, 3)).await.expect("added");
+    add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 3)).await.expect("added");
     run(&mut db, "update shop.product set status = 'inactive' where price = 8").await;
 
-    let merged = merge_guest_cart(&shop, &mut db, guest.cart_id, me).await.expect("merged");
+    let merged =
+        merge_guest_cart(&mut ctx(&shop, &mut db), guest.cart_id, me).await.expect("merged");
     assert_eq!(quantities(&merged), [(cup, 5), (pan, 2)]);
     assert_eq!(story(&mut db, merged.cart_id).await, ["ItemAddedToCart", "CartMerged"]);
     let events = crate::events::of_aggregate(&mut db, merged.cart_id).await.expect("read");
@@ -231,11 +234,11 @@ async fn a_guests_cart_is_merged_into_the_customers_capped_to_stock_and_then_clo
     assert_eq!(capped, [true, false, true]);
 
     assert_eq!(guest_of_token(&mut db, guest.token.expose()).await.expect("asked"), None);
-    let refused = add_item(&shop, &mut db, &adding(guest.customer_id, pan, 1)).await;
+    let refused = add_item(&mut ctx(&shop, &mut db), &adding(guest.customer_id, pan, 1)).await;
     assert!(matches!(refused, Err(AddItemRefusal::CustomerNotFound)), "{refused:?}");
-    let again = merge_guest_cart(&shop, &mut db, guest.cart_id, me).await;
+    let again = merge_guest_cart(&mut ctx(&shop, &mut db), guest.cart_id, me).await;
     assert!(matches!(again, Err(MergeRefusal::GuestCartNotFound)), "{again:?}");
-    let customers = merge_guest_cart(&shop, &mut db, merged.cart_id, me).await;
+    let customers = merge_guest_cart(&mut ctx(&shop, &mut db), merged.cart_id, me).await;
     assert!(matches!(customers, Err(MergeRefusal::GuestCartNotFound)), "{customers:?}");
     drop(db);
     database.close().await;
@@ -253,7 +256,7 @@ async fn changes_of_one_cart_at_once_are_all_kept() {
             let (shop, pool) = (shop.clone(), database.pool().clone());
             tokio::spawn(async move {
                 let mut tx = pool.begin().await?;
-                add_item(&shop, &mut tx, &adding(me, cup, 1)).await?;
+                add_item(&mut ctx(&shop, &mut tx), &adding(me, cup, 1)).await?;
                 Ok::<_, AddItemRefusal>(tx.commit().await?)
             })
         })

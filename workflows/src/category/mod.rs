@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     events::{self, DomainEvent},
+    shop::Context,
     text::{self, BadField},
 };
 
@@ -52,7 +53,7 @@ pub enum CreateCategoryRefusal {
 
 /// Creates a category. 2 round trips, 3 with a parent.
 pub async fn create_category(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     name: &str,
     parent_category_id: Option<Uuid>,
 ) -> Result<CategoryView, CreateCategoryRefusal> {
@@ -65,7 +66,7 @@ pub async fn create_category(
                 select depth from shop.category where category_id = $1",
             )
             .bind(parent)
-            .fetch_optional(&mut *tx)
+            .fetch_optional(&mut **ctx)
             .await?;
             i32::from(above.ok_or(CreateCategoryRefusal::ParentNotFound)?) + 1
         }
@@ -84,7 +85,7 @@ pub async fn create_category(
     .bind(parent_category_id)
     .bind(&name)
     .bind(i16::try_from(depth).unwrap_or(i16::MAX))
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut **ctx)
     .await
     .map_err(|error| match error.as_database_error().and_then(|error| error.constraint()) {
         Some("a_category_name_is_unique") => CreateCategoryRefusal::NameNotUnique,
@@ -97,7 +98,7 @@ pub async fn create_category(
         depth,
         created_at: category.created_at,
     };
-    events::record(tx, &[told.at(1)]).await?;
+    events::record(ctx, &[told.at(1)]).await?;
     Ok(category)
 }
 

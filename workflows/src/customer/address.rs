@@ -9,7 +9,7 @@ use super::is_active;
 use crate::{
     events::{self, DomainEvent, Sealed},
     privacy::KeyStoreError,
-    shop::{Shop, config::Config},
+    shop::{Context, config::Config},
     text::{self, BadField},
 };
 
@@ -85,12 +85,11 @@ pub enum AddressRefusal {
 
 /// Saves an address. 2 round trips.
 pub async fn add_shipping_address(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: &AddShippingAddress,
 ) -> Result<AddressView, AddressRefusal> {
     let (customer_id, address_id) = (command.customer_id, Uuid::now_v7());
-    let address = checked(&shop.config, command, address_id)?;
+    let address = checked(&ctx.shop.config, command, address_id)?;
     let written: Option<(i64, DateTime<Utc>)> = sqlx::query_as(
         "-- address: add
         with owner as (
@@ -113,10 +112,10 @@ pub async fn add_shipping_address(
     .bind(&address.state)
     .bind(&address.postal_code)
     .bind(&address.country)
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **ctx)
     .await?;
     let (n, created_at) = written.ok_or(AddressRefusal::CustomerNotFound)?;
-    let key = shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
+    let key = ctx.shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
     let sealed = |field, value: &str| Sealed::new(&key, customer_id, field, &value);
     let told = DomainEvent::ShippingAddressAdded {
         customer_id,
@@ -127,7 +126,7 @@ pub async fn add_shipping_address(
         postal_code: sealed("postalCode", &address.postal_code),
         country: address.country.clone(),
     };
-    events::record(tx, &[told.at(n)]).await?;
+    events::record(ctx, &[told.at(n)]).await?;
     Ok(AddressView { created_at, ..address })
 }
 
@@ -191,11 +190,11 @@ pub async fn list_addresses(
 
 /// Removes an address; orders that go there keep their copy. 2 round trips.
 pub async fn remove_address(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     customer_id: Uuid,
     address_id: Uuid,
 ) -> Result<(), AddressRefusal> {
-    if !is_active(tx, customer_id).await? {
+    if !is_active(ctx, customer_id).await? {
         return Err(AddressRefusal::CustomerNotFound);
     }
     let removed = sqlx::query(
@@ -205,7 +204,7 @@ pub async fn remove_address(
     )
     .bind(address_id)
     .bind(customer_id)
-    .execute(tx)
+    .execute(&mut **ctx)
     .await?;
     if removed.rows_affected() == 0 { Err(AddressRefusal::AddressNotFound) } else { Ok(()) }
 }

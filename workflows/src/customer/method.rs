@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::is_active;
 use crate::{
     payment::gateway::MethodToken,
+    shop::Context,
     text::{self, BadField, BadText},
 };
 
@@ -69,7 +70,7 @@ pub enum PaymentMethodRefusal {
 
 /// Saves a payment method. 1 round trip.
 pub async fn add_payment_method(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: &AddPaymentMethod,
 ) -> Result<PaymentMethodView, PaymentMethodRefusal> {
     let token = text::field("token", &command.token.0, 255)?;
@@ -105,7 +106,7 @@ pub async fn add_payment_method(
     .bind(token)
     .bind(brand)
     .bind(last4)
-    .fetch_optional(tx)
+    .fetch_optional(&mut **ctx)
     .await?;
     saved.ok_or(PaymentMethodRefusal::CustomerNotFound)
 }
@@ -143,11 +144,11 @@ pub(crate) async fn token(
 
 /// Removes a payment method; a payment that was made with it stays as it is. 2 round trips.
 pub async fn remove_payment_method(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     customer_id: Uuid,
     payment_method_id: Uuid,
 ) -> Result<(), PaymentMethodRefusal> {
-    if !is_active(tx, customer_id).await? {
+    if !is_active(ctx, customer_id).await? {
         return Err(PaymentMethodRefusal::CustomerNotFound);
     }
     let removed = sqlx::query(
@@ -157,7 +158,7 @@ pub async fn remove_payment_method(
     )
     .bind(payment_method_id)
     .bind(customer_id)
-    .execute(tx)
+    .execute(&mut **ctx)
     .await?;
     if removed.rows_affected() == 0 {
         Err(PaymentMethodRefusal::PaymentMethodNotFound)

@@ -4,7 +4,6 @@
 //! [`crate::sagas::verify_email::start::register`].
 
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{CustomerView, Token, email, token_hash, verification};
@@ -12,7 +11,7 @@ use crate::{
     events::{self, DomainEvent, Sealed},
     privacy::KeyStoreError,
     shop::{
-        Shop,
+        Context, Shop,
         password::{InvalidPassword, Password, PoolError},
     },
     text::{self, BadField},
@@ -88,8 +87,7 @@ pub async fn prepare(shop: &Shop, command: RegisterCustomer) -> Result<Prepared,
 
 /// Opens an account, unverified, of which no mail tells. The key is kept before anything is locked. 3 round trips.
 pub async fn register_customer(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     prepared: Prepared,
 ) -> Result<Registered, RegisterRefusal> {
     let Prepared { email, password_hash, first_name, last_name } = prepared;
@@ -98,13 +96,13 @@ pub async fn register_customer(
         select exists (select from shop.customer where email = $1)",
     )
     .bind(&email)
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut **ctx)
     .await?;
     if is_taken {
         return Err(RegisterRefusal::EmailAlreadyRegistered);
     }
     let customer_id = Uuid::now_v7();
-    let key = shop.keys.create(customer_id).await?;
+    let key = ctx.shop.keys.create(customer_id).await?;
     let verification_token = verification::token(&key, customer_id);
     let created_at: DateTime<Utc> = sqlx::query_scalar(
         "-- customer: register
@@ -125,8 +123,8 @@ pub async fn register_customer(
     .bind(&first_name)
     .bind(&last_name)
     .bind(verification_token.hash())
-    .bind(shop.config.verification_lifetime.as_secs_f64())
-    .fetch_one(&mut *tx)
+    .bind(ctx.shop.config.verification_lifetime.as_secs_f64())
+    .fetch_one(&mut **ctx)
     .await
     .map_err(taken_meanwhile)?;
     let told = DomainEvent::CustomerRegistered {
@@ -136,7 +134,7 @@ pub async fn register_customer(
         last_name: Sealed::new(&key, customer_id, "lastName", &last_name),
         created_at,
     };
-    events::record(tx, &[told.at(1)]).await?;
+    events::record(ctx, &[told.at(1)]).await?;
     let email_verified = false;
     let customer =
         CustomerView { customer_id, email, email_verified, first_name, last_name, created_at };
@@ -171,8 +169,7 @@ pub enum VerifyRefusal {
 /// Marks the address as verified; from now on orders can be placed. The token works once.
 /// 3 round trips.
 pub async fn verify_customer_email(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     token: &str,
 ) -> Result<CustomerView, VerifyRefusal> {
     #[derive(sqlx::FromRow)]
@@ -195,7 +192,7 @@ pub async fn verify_customer_email(
         for no key update of c",
     )
     .bind(token_hash(token))
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **ctx)
     .await?;
     let found = found.filter(|found| !found.is_used).ok_or(VerifyRefusal::InvalidToken)?;
     if found.is_expired {
@@ -215,17 +212,17 @@ pub async fn verify_customer_email(
         from used where c.customer_id = used.customer_id",
     )
     .bind(token_hash(token))
-    .execute(&mut *tx)
+    .execute(&mut **ctx)
     .await?;
     if verified.rows_affected() == 0 {
         return Err(VerifyRefusal::InvalidToken);
     }
-    let key = shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
+    let key = ctx.shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
     let told = DomainEvent::CustomerEmailVerified {
         customer_id,
         email: Sealed::new(&key, customer_id, "email", &found.customer.email),
         verified_at: found.now,
     };
-    events::record(tx, &[told.at(found.event_count + 1)]).await?;
+    events::record(ctx, &[told.at(found.event_count + 1)]).await?;
     Ok(CustomerView { email_verified: true, ..found.customer })
 }

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     payment::gateway::MethodToken,
     shop::password::InvalidPassword,
-    testing::{database, pass, shop, story},
+    testing::{ctx, database, pass, shop, story},
 };
 
 const PASSWORD: &str = "violet tram over nine bridges";
@@ -38,7 +38,7 @@ async fn register_customer(
     command: RegisterCustomer,
 ) -> Result<Registered, RegisterRefusal> {
     let prepared = register::prepare(shop, command).await?;
-    register::register_customer(shop, tx, prepared).await
+    register::register_customer(&mut ctx(shop, tx), prepared).await
 }
 
 async fn log_in(
@@ -133,13 +133,13 @@ async fn the_token_from_the_mail_verifies_the_address_once_within_a_day() {
     let mut off = token.clone().into_bytes();
     off[0] ^= 1;
     let off = String::from_utf8_lossy(&off).into_owned();
-    let refused = verify_customer_email(&shop, &mut db, &off).await;
+    let refused = verify_customer_email(&mut ctx(&shop, &mut db), &off).await;
     assert!(matches!(refused, Err(VerifyRefusal::InvalidToken)), "{refused:?}");
     pass(&mut db, 23.9 * HOUR).await;
-    let verified = verify_customer_email(&shop, &mut db, &token).await.expect("verified");
+    let verified = verify_customer_email(&mut ctx(&shop, &mut db), &token).await.expect("verified");
     assert!(verified.email_verified);
     assert!(verification::recipient(&mut *db, id).await.expect("read").is_none(), "proved");
-    let refused = verify_customer_email(&shop, &mut db, &token).await;
+    let refused = verify_customer_email(&mut ctx(&shop, &mut db), &token).await;
     assert!(matches!(refused, Err(VerifyRefusal::InvalidToken)), "it works once");
     let events = story(&mut db, verified.customer_id).await;
     assert_eq!(events, ["CustomerRegistered", "CustomerEmailVerified"]);
@@ -147,7 +147,8 @@ async fn the_token_from_the_mail_verifies_the_address_once_within_a_day() {
     let grace = RegisterCustomer { email: "grace@example.org".to_owned(), ..ada() };
     let late = register_customer(&shop, &mut db, grace).await.expect("registered");
     pass(&mut db, 24.0 * HOUR).await;
-    let refused = verify_customer_email(&shop, &mut db, late.verification_token.expose()).await;
+    let refused =
+        verify_customer_email(&mut ctx(&shop, &mut db), late.verification_token.expose()).await;
     assert!(matches!(refused, Err(VerifyRefusal::TokenExpired)), "{refused:?}");
     drop(db);
     database.close().await;
@@ -226,41 +227,43 @@ async fn addresses_are_domestic_and_belong_to_their_customer() {
     let mut db = database.pool().acquire().await.expect("a connection");
     let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
     let id = id.customer_id;
-    let saved = add_shipping_address(&shop, &mut db, &address(id)).await.expect("saved");
+    let saved = add_shipping_address(&mut ctx(&shop, &mut db), &address(id)).await.expect("saved");
     assert_eq!((saved.state.as_str(), saved.country.as_str()), ("CA", "US"));
     assert_eq!(list_addresses(&mut db, id).await.expect("read"), std::slice::from_ref(&saved));
     let long = AddShippingAddress { postal_code: "94103-1234".to_owned(), ..address(id) };
-    add_shipping_address(&shop, &mut db, &long).await.expect("saved");
+    add_shipping_address(&mut ctx(&shop, &mut db), &long).await.expect("saved");
 
     for postal_code in ["9410", "94103-12", "ABCDE", "94103 1234", "٩٤١٠٣"] {
         let bad = AddShippingAddress { postal_code: postal_code.to_owned(), ..address(id) };
-        let refused = add_shipping_address(&shop, &mut db, &bad).await;
+        let refused = add_shipping_address(&mut ctx(&shop, &mut db), &bad).await;
         assert!(matches!(refused, Err(AddressRefusal::InvalidPostalCode)), "{refused:?}");
     }
     let bad = AddShippingAddress { country: "DE".to_owned(), ..address(id) };
-    let refused = add_shipping_address(&shop, &mut db, &bad).await;
+    let refused = add_shipping_address(&mut ctx(&shop, &mut db), &bad).await;
     assert!(matches!(refused, Err(AddressRefusal::CountryNotSupported(_))), "{refused:?}");
     let bad = AddShippingAddress { state: "ZZ".to_owned(), ..address(id) };
-    let refused = add_shipping_address(&shop, &mut db, &bad).await;
+    let refused = add_shipping_address(&mut ctx(&shop, &mut db), &bad).await;
     assert!(matches!(refused, Err(AddressRefusal::InvalidState)), "{refused:?}");
     let bad = AddShippingAddress { city: String::new(), ..address(id) };
-    let refused = add_shipping_address(&shop, &mut db, &bad).await;
+    let refused = add_shipping_address(&mut ctx(&shop, &mut db), &bad).await;
     assert!(
         matches!(&refused, Err(AddressRefusal::InvalidField(bad)) if bad.field == "city"),
         "{refused:?}"
     );
-    let refused = add_shipping_address(&shop, &mut db, &address(Uuid::now_v7())).await;
+    let refused = add_shipping_address(&mut ctx(&shop, &mut db), &address(Uuid::now_v7())).await;
     assert!(matches!(refused, Err(AddressRefusal::CustomerNotFound)), "{refused:?}");
 
     let events = story(&mut db, id).await;
     assert_eq!(events, ["CustomerRegistered", "ShippingAddressAdded", "ShippingAddressAdded"]);
     let stranger = RegisterCustomer { email: "grace@example.org".to_owned(), ..ada() };
     let stranger = register_customer(&shop, &mut db, stranger).await.expect("registered");
-    let refused = remove_address(&mut db, stranger.customer.customer_id, saved.address_id).await;
+    let refused =
+        remove_address(&mut ctx(&shop, &mut db), stranger.customer.customer_id, saved.address_id)
+            .await;
     assert!(matches!(refused, Err(AddressRefusal::AddressNotFound)), "{refused:?}");
-    remove_address(&mut db, id, saved.address_id).await.expect("removed");
+    remove_address(&mut ctx(&shop, &mut db), id, saved.address_id).await.expect("removed");
     assert_eq!(list_addresses(&mut db, id).await.expect("read").len(), 1);
-    let refused = remove_address(&mut db, id, saved.address_id).await;
+    let refused = remove_address(&mut ctx(&shop, &mut db), id, saved.address_id).await;
     assert!(matches!(refused, Err(AddressRefusal::AddressNotFound)), "{refused:?}");
     drop(db);
     database.close().await;
@@ -278,7 +281,7 @@ async fn a_payment_method_is_a_token_and_never_a_card_number() {
         brand: "visa".to_owned(),
         last4: "4242".to_owned(),
     };
-    let saved = add_payment_method(&mut db, &method).await.expect("saved");
+    let saved = add_payment_method(&mut ctx(&shop, &mut db), &method).await.expect("saved");
     assert_eq!((saved.kind.as_str(), saved.last4.as_deref()), ("card", Some("4242")));
     assert_eq!(
         list_payment_methods(&mut db, id).await.expect("read"),
@@ -286,23 +289,25 @@ async fn a_payment_method_is_a_token_and_never_a_card_number() {
     );
     let card = MethodToken("4242424242424242".to_owned());
     let bad = AddPaymentMethod { token: card, ..method.clone() };
-    let refused = add_payment_method(&mut db, &bad).await;
+    let refused = add_payment_method(&mut ctx(&shop, &mut db), &bad).await;
     assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidField(_))), "{refused:?}");
     let bad = AddPaymentMethod { token: MethodToken("pm x".to_owned()), ..method.clone() };
-    let refused = add_payment_method(&mut db, &bad).await;
+    let refused = add_payment_method(&mut ctx(&shop, &mut db), &bad).await;
     assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidToken)), "{refused:?}");
     for last4 in ["424", "42424", "abcd"] {
         let bad = AddPaymentMethod { last4: last4.to_owned(), ..method.clone() };
-        let refused = add_payment_method(&mut db, &bad).await;
+        let refused = add_payment_method(&mut ctx(&shop, &mut db), &bad).await;
         assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidLast4)), "{refused:?}");
     }
     let bad = AddPaymentMethod { brand: "Visa!".to_owned(), ..method.clone() };
-    let refused = add_payment_method(&mut db, &bad).await;
+    let refused = add_payment_method(&mut ctx(&shop, &mut db), &bad).await;
     assert!(matches!(refused, Err(PaymentMethodRefusal::InvalidBrand)), "{refused:?}");
     let bad = AddPaymentMethod { customer_id: Uuid::now_v7(), ..method };
-    let refused = add_payment_method(&mut db, &bad).await;
+    let refused = add_payment_method(&mut ctx(&shop, &mut db), &bad).await;
     assert!(matches!(refused, Err(PaymentMethodRefusal::CustomerNotFound)), "{refused:?}");
-    remove_payment_method(&mut db, id, saved.payment_method_id).await.expect("removed");
+    remove_payment_method(&mut ctx(&shop, &mut db), id, saved.payment_method_id)
+        .await
+        .expect("removed");
     assert!(list_payment_methods(&mut db, id).await.expect("read").is_empty());
     drop(db);
     database.close().await;

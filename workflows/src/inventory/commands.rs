@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{Movement, MovementKind, Stock, Time, lock_one, write};
 use crate::{
     events,
+    shop::Context,
     text::{self, BadField},
 };
 
@@ -66,33 +67,31 @@ pub enum InventoryRefusal {
 
 /// Sets what is on hand. 4 round trips.
 pub async fn set_inventory_quantity(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     item: Item,
     quantity: i32,
     reason: &str,
-    user: Uuid,
 ) -> Result<Stock, InventoryRefusal> {
     let reason = text::field("reason", reason, 500)?;
     if quantity < 0 {
         return Err(InventoryRefusal::NegativeQuantity);
     }
-    let (stock, now) = locked(tx, item).await?;
+    let (stock, now) = locked(ctx, item).await?;
     if quantity < stock.reserved {
         return Err(InventoryRefusal::BelowReserved { reserved: stock.reserved });
     }
-    moved(tx, stock, MovementKind::Set(quantity), user, reason, None, now).await
+    moved(ctx, stock, MovementKind::Set(quantity), reason, None, now).await
 }
 
 /// Changes what is on hand by a delta. 4 round trips.
 pub async fn adjust_inventory(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     item: Item,
     adjustment: i32,
     reason: &str,
-    user: Uuid,
 ) -> Result<Stock, InventoryRefusal> {
     let reason = text::field("reason", reason, 500)?;
-    let (stock, now) = locked(tx, item).await?;
+    let (stock, now) = locked(ctx, item).await?;
     match stock.on_hand.checked_add(adjustment) {
         Some(on_hand) if on_hand >= stock.reserved => {}
         _ => {
@@ -100,22 +99,21 @@ pub async fn adjust_inventory(
             return Err(InventoryRefusal::NegativeStock { on_hand, reserved });
         }
     }
-    moved(tx, stock, MovementKind::Adjust(adjustment), user, reason, None, now).await
+    moved(ctx, stock, MovementKind::Adjust(adjustment), reason, None, now).await
 }
 
 /// Reserves stock for an order by hand; it adds to what was reserved by hand for that order before.
 /// 5 round trips.
 pub async fn reserve_inventory(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     item: Item,
     quantity: i32,
     order_id: Uuid,
-    user: Uuid,
 ) -> Result<Stock, InventoryRefusal> {
     if quantity < 1 {
         return Err(InventoryRefusal::NegativeQuantity);
     }
-    let (stock, now) = locked(tx, item).await?;
+    let (stock, now) = locked(ctx, item).await?;
     if quantity > stock.available() {
         return Err(InventoryRefusal::InsufficientStock { available: stock.available() });
     }
@@ -129,26 +127,25 @@ pub async fn reserve_inventory(
     .bind(order_id)
     .bind(stock.inventory_id)
     .bind(quantity)
-    .execute(&mut *tx)
+    .execute(&mut **ctx)
     .await?;
     let (kind, reason) = (MovementKind::ReserveByHand(quantity), "reserved by hand".to_owned());
-    moved(tx, stock, kind, user, reason, Some(order_id), now).await
+    moved(ctx, stock, kind, reason, Some(order_id), now).await
 }
 
 /// Gives back what was reserved by hand, oldest reservation first; never what an order's placement
 /// holds. 5 round trips.
 pub async fn release_inventory(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     item: Item,
     quantity: i32,
     reason: &str,
-    user: Uuid,
 ) -> Result<Stock, InventoryRefusal> {
     let reason = text::field("reason", reason, 500)?;
     if quantity < 1 {
         return Err(InventoryRefusal::NegativeQuantity);
     }
-    let (stock, now) = locked(tx, item).await?;
+    let (stock, now) = locked(ctx, item).await?;
     let reserved: i64 = sqlx::query_scalar(
         "-- inventory: release by hand
         with held as materialized (
@@ -171,12 +168,12 @@ pub async fn release_inventory(
     )
     .bind(stock.inventory_id)
     .bind(quantity)
-    .fetch_one(&mut *tx)
+    .fetch_one(&mut **ctx)
     .await?;
     if reserved < i64::from(quantity) {
         return Err(InventoryRefusal::QuantityExceedsReserved { reserved });
     }
-    moved(tx, stock, MovementKind::ReleaseByHand(quantity), user, reason, None, now).await
+    moved(ctx, stock, MovementKind::ReleaseByHand(quantity), reason, None, now).await
 }
 
 /// The stock, locked, of a product that was not deleted.
@@ -197,17 +194,17 @@ async fn locked(tx: &mut PgConnection, item: Item) -> Result<(Stock, Time), Inve
 }
 
 async fn moved(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     before: Stock,
     kind: MovementKind,
-    actor: Uuid,
     reason: String,
     order_id: Option<Uuid>,
     now: Time,
 ) -> Result<Stock, InventoryRefusal> {
+    let actor = ctx.cause.actor.id();
     let movement = Movement { before, kind, actor, reason, order_id };
-    let told = write(tx, std::slice::from_ref(&movement), now).await?;
-    events::record(tx, &told).await?;
+    let told = write(ctx, std::slice::from_ref(&movement), now).await?;
+    events::record(ctx, &told).await?;
     let (on_hand, reserved) = movement.after();
     let event_count = told.last().map_or(movement.before.event_count, |last| last.n);
     Ok(Stock { on_hand, reserved, event_count, ..movement.before })

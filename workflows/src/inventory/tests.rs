@@ -7,7 +7,7 @@ use super::{
     },
     *,
 };
-use crate::testing::{database, product, stock, story};
+use crate::testing::{ctx_by, database, product, shop, stock, story};
 
 fn of(product_id: Uuid) -> Item {
     Item { product_id, variant_id: None }
@@ -19,26 +19,34 @@ async fn inventory_of(connection: &mut PgConnection, product: Uuid) -> Uuid {
 
 #[tokio::test]
 async fn stock_is_set_and_adjusted_and_never_goes_below_what_is_reserved() {
-    let database = database().await;
+    let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");
     let (cup, user) = (product(&mut db, 1000, 0).await, Uuid::now_v7());
-    let set = set_inventory_quantity(&mut db, of(cup), 10, "delivered", user).await.expect("set");
+    let set = set_inventory_quantity(&mut ctx_by(&shop, &mut db, user), of(cup), 10, "delivered")
+        .await
+        .expect("set");
     assert_eq!((set.on_hand, set.reserved), (10, 0));
-    let more = adjust_inventory(&mut db, of(cup), 5, "found", user).await.expect("adjusted");
+    let more = adjust_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 5, "found")
+        .await
+        .expect("adjusted");
     assert_eq!(more.on_hand, 15);
-    reserve_inventory(&mut db, of(cup), 8, Uuid::now_v7(), user).await.expect("reserved");
+    reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 8, Uuid::now_v7())
+        .await
+        .expect("reserved");
 
-    let refused = set_inventory_quantity(&mut db, of(cup), -1, "x", user).await;
+    let refused = set_inventory_quantity(&mut ctx_by(&shop, &mut db, user), of(cup), -1, "x").await;
     assert!(matches!(refused, Err(InventoryRefusal::NegativeQuantity)), "{refused:?}");
-    let refused = set_inventory_quantity(&mut db, of(cup), 7, "x", user).await;
+    let refused = set_inventory_quantity(&mut ctx_by(&shop, &mut db, user), of(cup), 7, "x").await;
     assert!(matches!(refused, Err(InventoryRefusal::BelowReserved { reserved: 8 })), "{refused:?}");
     for delta in [-8, -16, i32::MIN, i32::MAX] {
-        let refused = adjust_inventory(&mut db, of(cup), delta, "x", user).await;
+        let refused =
+            adjust_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), delta, "x").await;
         assert!(matches!(refused, Err(InventoryRefusal::NegativeStock { .. })), "{refused:?}");
     }
-    let refused = set_inventory_quantity(&mut db, of(Uuid::now_v7()), 1, "x", user).await;
+    let refused =
+        set_inventory_quantity(&mut ctx_by(&shop, &mut db, user), of(Uuid::now_v7()), 1, "x").await;
     assert!(matches!(refused, Err(InventoryRefusal::ProductNotFound)), "{refused:?}");
-    let refused = adjust_inventory(&mut db, of(cup), 1, "", user).await;
+    let refused = adjust_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 1, "").await;
     assert!(matches!(refused, Err(InventoryRefusal::InvalidReason(_))), "{refused:?}");
 
     assert_eq!(stock(&mut db, cup).await, (15, 8, 8));
@@ -59,14 +67,16 @@ async fn stock_is_set_and_adjusted_and_never_goes_below_what_is_reserved() {
 
 #[tokio::test]
 async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
-    let database = database().await;
+    let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");
     let (cup, user) = (product(&mut db, 1000, 10).await, Uuid::now_v7());
     let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
     for (order, quantity) in [(first, 2), (second, 3), (first, 1)] {
-        reserve_inventory(&mut db, of(cup), quantity, order, user).await.expect("reserved");
+        reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), quantity, order)
+            .await
+            .expect("reserved");
     }
-    let refused = reserve_inventory(&mut db, of(cup), 5, second, user).await;
+    let refused = reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 5, second).await;
     assert!(
         matches!(refused, Err(InventoryRefusal::InsufficientStock { available: 4 })),
         "{refused:?}"
@@ -83,14 +93,16 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
     let told = write(&mut db, &[movement], now).await.expect("written");
     crate::events::record(&mut db, &told).await.expect("recorded");
     assert_eq!(stock(&mut db, cup).await, (10, 10, 10));
-    let refused = release_inventory(&mut db, of(cup), 7, "expired", user).await;
+    let refused = release_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 7, "expired").await;
     assert!(
         matches!(refused, Err(InventoryRefusal::QuantityExceedsReserved { reserved: 6 })),
         "{refused:?}"
     );
     assert_eq!(stock(&mut db, cup).await, (10, 10, 10), "a refusal changes nothing");
 
-    release_inventory(&mut db, of(cup), 4, "expired", user).await.expect("released");
+    release_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 4, "expired")
+        .await
+        .expect("released");
     assert_eq!(stock(&mut db, cup).await, (10, 6, 6));
     let left: Vec<(Uuid, i32)> =
         sqlx::query_as("select order_id, quantity from shop.reservation where source = 'manual'")
@@ -98,7 +110,9 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
             .await
             .expect("read");
     assert_eq!(left, [(second, 2)]);
-    release_inventory(&mut db, of(cup), 2, "expired", user).await.expect("released");
+    release_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 2, "expired")
+        .await
+        .expect("released");
     assert_eq!(stock(&mut db, cup).await, (10, 4, 4));
     drop(db);
     database.close().await;
@@ -106,11 +120,13 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
 
 #[tokio::test]
 async fn low_and_no_stock_are_told_once_for_each_crossing() {
-    let database = database().await;
+    let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");
     let (cup, user) = (product(&mut db, 1000, 10).await, Uuid::now_v7());
     for delta in [-5, -1, -1, -3, 6, -2] {
-        adjust_inventory(&mut db, of(cup), delta, "sold", user).await.expect("adjusted");
+        adjust_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), delta, "sold")
+            .await
+            .expect("adjusted");
     }
     let inventory = inventory_of(&mut db, cup).await;
     let alerts = crate::events::of_aggregate(&mut db, inventory).await.expect("read");

@@ -19,7 +19,7 @@ use crate::{
     money::Money,
     payment::{PaymentState, gateway::Reference},
     privacy::KeyStoreError,
-    shop::Shop,
+    shop::{Context, Shop},
     text::{self, BadField},
 };
 
@@ -32,8 +32,6 @@ pub struct CancelOrder {
     pub reason: String,
     /// The customer who asks; only their own orders are found. `None`: an admin asks.
     pub customer_id: Option<Uuid>,
-    /// The actor for the audit: the id of the customer, the admin or the key.
-    pub actor: Uuid,
 }
 
 /// The result of a cancellation that is not refused.
@@ -98,23 +96,22 @@ pub enum CancelOrderRefusal {
 /// order and the void or refund asked for; record OrderCancelled. While placing 2: only the reason is
 /// noted, and the caller signals the placement.
 pub async fn begin(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: &CancelOrder,
 ) -> Result<Cancelling, CancelOrderRefusal> {
     let reason = text::field("reason", &command.reason, 500)?;
-    let order = lock_order(tx, command.order_id)
+    let order = lock_order(ctx, command.order_id)
         .await?
         .filter(|order| command.customer_id.is_none_or(|caller| caller == order.customer_id))
         .ok_or(CancelOrderRefusal::OrderNotFound)?;
     match order.status {
         OrderStatus::Pending | OrderStatus::Confirmed => {
-            let reason = sealed(shop, order.customer_id, &reason).await?;
-            Ok(Cancelling::Refund(cancel(tx, &order, reason, command.actor).await?))
+            let reason = sealed(ctx.shop, order.customer_id, &reason).await?;
+            Ok(Cancelling::Refund(cancel(ctx, &order, reason).await?))
         }
         OrderStatus::Placing => {
-            let reason = sealed(shop, order.customer_id, &reason).await?;
-            note_reason(tx, order.order_id, &reason).await?;
+            let reason = sealed(ctx.shop, order.customer_id, &reason).await?;
+            note_reason(ctx, order.order_id, &reason).await?;
             Ok(Cancelling::SignalPlacement)
         }
         OrderStatus::Cancelled => Ok(Cancelling::AlreadyCancelled),
@@ -139,7 +136,7 @@ pub enum AfterPlacement {
 /// Looks, under the order's lock, what became of an order whose placement has ended. One that was left `placing` is cancelled
 /// here: nobody else would end it. `None`: there is no such order. 2 round trips, and those of [`release`] if it is cancelled.
 pub async fn after_placement(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order_id: Uuid,
     voided: Option<&Voided>,
 ) -> Result<Option<AfterPlacement>, sqlx::Error> {
@@ -150,9 +147,9 @@ pub async fn after_placement(
         where customer_id = (select customer_id from shop."order" where order_id = $1) for share"#,
     )
     .bind(order_id)
-    .execute(&mut *tx)
+    .execute(&mut **ctx)
     .await?;
-    Ok(match release::release(tx, order_id, &Ending::Cancelled, voided).await? {
+    Ok(match release::release(ctx, order_id, &Ending::Cancelled, voided).await? {
         Release::NotFound => None,
         Release::Released | Release::NotPlacing(OrderStatus::Cancelled) => {
             Some(AfterPlacement::Cancelled)
@@ -172,16 +169,16 @@ pub async fn after_placement(
 /// Cancels a placed order for the reason that was noted while it was being placed. `None`: it cannot be cancelled, or nobody has asked
 /// for it. 6 round trips.
 pub async fn cancel_as_asked(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order_id: Uuid,
 ) -> Result<Option<MoneyBack>, sqlx::Error> {
-    let Some(order) = lock_order(tx, order_id).await? else { return Ok(None) };
+    let Some(order) = lock_order(ctx, order_id).await? else { return Ok(None) };
     let (OrderStatus::Pending | OrderStatus::Confirmed, Some(reason)) =
         (order.status, order.cancel_reason.clone())
     else {
         return Ok(None);
     };
-    cancel(tx, &order, Sealed::from_text(reason), order.customer_id).await.map(Some)
+    cancel(ctx, &order, Sealed::from_text(reason)).await.map(Some)
 }
 
 /// Free text may name anybody, so it is sealed before it is written anywhere.
@@ -208,14 +205,13 @@ async fn note_reason(
 }
 
 async fn cancel(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order: &LockedOrder,
     reason: Sealed,
-    actor: Uuid,
 ) -> Result<MoneyBack, sqlx::Error> {
     let order_id = order.order_id;
     let back = money_back(order)?;
-    give_back(tx, order_id, actor, "order_cancelled").await?;
+    give_back(ctx, order_id, "order_cancelled").await?;
     sqlx::query(
         r#"-- cancel: write
         with asked as (
@@ -238,7 +234,7 @@ async fn cancel(
     })
     .bind(back.amount.amount())
     .bind(back.amount.currency().code())
-    .execute(&mut *tx)
+    .execute(&mut **ctx)
     .await?;
     let told = DomainEvent::OrderCancelled {
         order_id,
@@ -249,7 +245,7 @@ async fn cancel(
         cancelled_at: order.now,
     }
     .at(order.event_count + 1);
-    events::record(tx, &[told]).await?;
+    events::record(ctx, &[told]).await?;
     Ok(back)
 }
 
@@ -282,11 +278,11 @@ pub struct Refunded {
 /// RefundProcessedNotification. Answers false, and changes nothing, when that was told before or
 /// there is no such order. 4 round trips: lock order and payment; write them; record; publish.
 pub async fn refunded(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order_id: Uuid,
     refund: &Refunded,
 ) -> Result<bool, sqlx::Error> {
-    let Some(order) = lock_order(tx, order_id).await? else { return Ok(false) };
+    let Some(order) = lock_order(ctx, order_id).await? else { return Ok(false) };
     let (OrderStatus::Cancelled, Some(reason)) = (order.status, order.cancel_reason.clone()) else {
         return Ok(false);
     };
@@ -295,7 +291,7 @@ pub async fn refunded(
         PaymentState::Captured | PaymentState::PartiallyRefunded => PaymentState::Refunded,
         _ => return Ok(false),
     };
-    given_back(tx, &order, state, refund).await?;
+    given_back(ctx, &order, state, refund).await?;
     let (customer_id, refund_id) = (order.customer_id, refund.refund_id.clone());
     let told = DomainEvent::PaymentRefunded {
         payment_id: order.payment_id,
@@ -305,7 +301,7 @@ pub async fn refunded(
         refunded_at: order.now,
     }
     .at(order.payment_event_count + 1);
-    events::record(tx, &[told]).await?;
+    events::record(ctx, &[told]).await?;
     let cancelled = Notification::OrderCancelled(OrderCancelledNotification {
         order_id,
         order_number: order.order_number.clone(),
@@ -323,7 +319,7 @@ pub async fn refunded(
         .into_iter()
         .zip(order.published_count + 1..)
         .map(|(notification, sequence)| Publication { subject: order_id, sequence, notification });
-    integration::publish(tx, &publications.collect::<Vec<_>>()).await?;
+    integration::publish(ctx, &publications.collect::<Vec<_>>()).await?;
     Ok(true)
 }
 

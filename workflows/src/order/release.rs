@@ -12,6 +12,7 @@ use crate::{
     integration::{self, Notification, PaymentFailedNotification, Publication},
     inventory::{self, Movement, MovementKind},
     payment::{PaymentFailure, PaymentState},
+    shop::Context,
 };
 
 /// Why an order is not placed after all, which decides how it ends.
@@ -73,12 +74,12 @@ pub enum Release {
 /// PaymentFailedNotification: lock cart, order and payment; lock stock by (product, variant); write
 /// stock and audit; write the rest (with the authorization and its void, if there were some); record InventoryReleased.
 pub async fn release(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order_id: Uuid,
     ending: &Ending,
     voided: Option<&Voided>,
 ) -> Result<Release, sqlx::Error> {
-    let Some(placement) = lock_placement(tx, order_id).await? else {
+    let Some(placement) = lock_placement(ctx, order_id).await? else {
         return Ok(Release::NotFound);
     };
     let order = placement.order;
@@ -86,9 +87,9 @@ pub async fn release(
         return Ok(Release::NotPlacing(order.status));
     }
     let reason = if ending.failure().is_some() { "payment_failed" } else { "order_cancelled" };
-    give_back(tx, order_id, order.customer_id, reason).await?;
+    give_back(ctx, order_id, reason).await?;
     let failure = ending.failure().map(PaymentFailure::code);
-    write(tx, &order, ending, voided).await?;
+    write(ctx, &order, ending, voided).await?;
     if let Some(failure) = failure {
         let notification = Notification::PaymentFailed(PaymentFailedNotification {
             order_id,
@@ -97,7 +98,7 @@ pub async fn release(
             failure_reason: failure.to_owned(),
         });
         let sequence = order.published_count + 1;
-        integration::publish(tx, &[Publication { subject: order_id, sequence, notification }])
+        integration::publish(ctx, &[Publication { subject: order_id, sequence, notification }])
             .await?;
     }
     Ok(Release::Released)
@@ -157,15 +158,15 @@ async fn write(
 /// Releases the stock that the order's placement has reserved, and records it. The caller has locked the
 /// order's row. 3 round trips; 1 if nothing is reserved.
 pub(super) async fn give_back(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order_id: Uuid,
-    actor: Uuid,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
-    let held = inventory::lock_held_by(tx, order_id).await?;
+    let held = inventory::lock_held_by(ctx, order_id).await?;
     let Some(now) = held.first().map(|held| held.now) else {
         return Ok(());
     };
+    let actor = ctx.cause.actor.id();
     let movements: Vec<Movement> = held
         .into_iter()
         .map(|held| Movement {
@@ -176,6 +177,6 @@ pub(super) async fn give_back(
             order_id: Some(order_id),
         })
         .collect();
-    let told = inventory::write(tx, &movements, now).await?;
-    events::record(tx, &told).await
+    let told = inventory::write(ctx, &movements, now).await?;
+    events::record(ctx, &told).await
 }

@@ -14,7 +14,7 @@ use crate::{
     cart::{self, AddItem, CartView, ChangeCartRefusal},
     payment::{PaymentFailure, gateway::Reason, store::transactions_of},
     seed::bulk::{CrowdCustomer, crowd},
-    testing::{database, product, shop, stock, story},
+    testing::{ctx, database, product, shop, stock, story},
 };
 
 mod cancelling;
@@ -33,7 +33,7 @@ async fn put(shop: &Shop, tx: &mut PgConnection, customer: &CrowdCustomer, items
             variant_id: None,
             quantity: *quantity,
         };
-        cart::add_item(shop, tx, &command).await.expect("put into the cart");
+        cart::add_item(&mut ctx(shop, tx), &command).await.expect("put into the cart");
     }
 }
 
@@ -61,7 +61,7 @@ async fn place(
 ) -> Result<Placing, PlaceOrderRefusal> {
     use sqlx::Connection as _;
     let mut tx = connection.begin().await?;
-    let placing = begin(shop, &mut tx, command).await?;
+    let placing = begin(&mut ctx(shop, &mut tx), command).await?;
     tx.commit().await?;
     Ok(placing)
 }
@@ -119,7 +119,9 @@ async fn an_order_that_is_paid_for_is_pending_and_its_cart_empty() {
     assert_eq!(stock(&mut db, cup).await, (10, 2, 2));
     assert_eq!(stock(&mut db, pan).await, (4, 1, 1));
 
-    let done = complete(&mut db, placing.order_id, &authorized(&placing)).await.expect("done");
+    let done = complete(&mut ctx(&shop, &mut db), placing.order_id, &authorized(&placing))
+        .await
+        .expect("done");
     assert_eq!(done, Completion::Placed);
     let order = view(&shop, &mut db, placing.order_id).await;
     assert_eq!((order.status.as_str(), order.payment.status.as_str()), ("pending", "authorized"));
@@ -139,7 +141,9 @@ async fn an_order_that_is_paid_for_is_pending_and_its_cart_empty() {
     assert_eq!((moves[0].kind.as_str(), moves[0].state.as_str()), ("authorize", "succeeded"));
     assert_eq!(moves[0].key.as_deref(), Some("instance-2"));
 
-    let again = complete(&mut db, placing.order_id, &authorized(&placing)).await.expect("asked");
+    let again = complete(&mut ctx(&shop, &mut db), placing.order_id, &authorized(&placing))
+        .await
+        .expect("asked");
     assert_eq!(again, Completion::NotPlacing(OrderStatus::Pending));
     drop(db);
     database.close().await;
@@ -155,7 +159,8 @@ async fn an_order_that_is_not_paid_for_fails_and_gives_everything_back() {
     let placing = place(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
 
     let ending = Ending::Failed(PaymentFailure::Declined(Reason::new("insufficient_funds")));
-    let released = release(&mut db, placing.order_id, &ending, None).await.expect("released");
+    let released =
+        release(&mut ctx(&shop, &mut db), placing.order_id, &ending, None).await.expect("released");
     assert_eq!(released, Release::Released);
     let order = view(&shop, &mut db, placing.order_id).await;
     assert_eq!((order.status.as_str(), order.payment.status.as_str()), ("failed", "declined"));
@@ -170,9 +175,12 @@ async fn an_order_that_is_not_paid_for_fails_and_gives_everything_back() {
     assert_eq!(moves[0].state, "failed");
     assert_eq!(moves[0].reason.as_deref(), Some("insufficient_funds"));
 
-    let again = release(&mut db, placing.order_id, &ending, None).await.expect("asked");
+    let again =
+        release(&mut ctx(&shop, &mut db), placing.order_id, &ending, None).await.expect("asked");
     assert_eq!(again, Release::NotPlacing(OrderStatus::Failed));
-    let late = complete(&mut db, placing.order_id, &authorized(&placing)).await.expect("asked");
+    let late = complete(&mut ctx(&shop, &mut db), placing.order_id, &authorized(&placing))
+        .await
+        .expect("asked");
     assert_eq!(late, Completion::NotPlacing(OrderStatus::Failed));
     place(&shop, &mut db, &ordering(&buyer)).await.expect("the cart can be ordered again");
     drop(db);
@@ -288,20 +296,20 @@ async fn while_an_order_is_placed_its_cart_refuses_changes_and_a_second_order() 
             if order_id == placing.order_id));
     let cart = cart_of(&shop, &mut db, &buyer).await;
     assert_eq!(cart.checkout_order_id, Some(placing.order_id));
-    let cleared = cart::clear_cart(&shop, &mut db, buyer.customer_id, cart.cart_id).await;
+    let cleared = cart::clear_cart(&mut ctx(&shop, &mut db), buyer.customer_id, cart.cart_id).await;
     assert!(matches!(cleared, Err(ChangeCartRefusal::CheckoutInProgress)));
     let of = cart::ItemOf {
         customer_id: buyer.customer_id,
         cart_id: cart.cart_id,
         cart_item_id: cart.items[0].cart_item_id,
     };
-    let removed = cart::remove_item(&shop, &mut db, of).await;
+    let removed = cart::remove_item(&mut ctx(&shop, &mut db), of).await;
     assert!(matches!(removed, Err(ChangeCartRefusal::CheckoutInProgress)));
-    let changed = cart::update_item_quantity(&shop, &mut db, of, 2).await;
+    let changed = cart::update_item_quantity(&mut ctx(&shop, &mut db), of, 2).await;
     assert!(matches!(changed, Err(ChangeCartRefusal::CheckoutInProgress)));
     let command =
         AddItem { customer_id: buyer.customer_id, product_id: cup, variant_id: None, quantity: 1 };
-    let added = cart::add_item(&shop, &mut db, &command).await;
+    let added = cart::add_item(&mut ctx(&shop, &mut db), &command).await;
     assert!(matches!(added, Err(cart::AddItemRefusal::CheckoutInProgress)));
     drop(db);
     database.close().await;
@@ -312,7 +320,6 @@ fn cancelling(order: Uuid, buyer: &CrowdCustomer) -> CancelOrder {
         order_id: order,
         reason: "ordered by mistake".to_owned(),
         customer_id: Some(buyer.customer_id),
-        actor: buyer.customer_id,
     }
 }
 
@@ -360,7 +367,9 @@ async fn orders_are_listed_newest_first_page_by_page_and_only_ones_own() {
     for _ in 0..3 {
         put(&shop, &mut db, &buyer, &[(cup, 1)]).await;
         let placing = place(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
-        complete(&mut db, placing.order_id, &authorized(&placing)).await.expect("done");
+        complete(&mut ctx(&shop, &mut db), placing.order_id, &authorized(&placing))
+            .await
+            .expect("done");
         placed.insert(0, placing.order_id);
     }
     let mine = Some(buyer.customer_id);
@@ -385,16 +394,18 @@ async fn no_personal_data_of_an_order_is_kept_in_plain() {
     let cup = product(&mut db, 1000, 10).await;
     put(&shop, &mut db, &buyer, &[(cup, 1)]).await;
     let placing = place(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
-    complete(&mut db, placing.order_id, &authorized(&placing)).await.expect("done");
+    complete(&mut ctx(&shop, &mut db), placing.order_id, &authorized(&placing))
+        .await
+        .expect("done");
     let command =
         CancelOrder { reason: "Canary died".into(), ..cancelling(placing.order_id, &buyer) };
-    cancel::begin(&shop, &mut db, &command).await.expect("begun");
+    cancel::begin(&mut ctx(&shop, &mut db), &command).await.expect("begun");
     let refund = Refunded {
         refund_id: "re_1".to_owned(),
         amount: placing.total_amount,
         key: "instance-1".to_owned(),
     };
-    cancel::refunded(&mut db, placing.order_id, &refund).await.expect("told");
+    cancel::refunded(&mut ctx(&shop, &mut db), placing.order_id, &refund).await.expect("told");
     let found: i64 = sqlx::query_scalar(
         r#"-- test: canaries
         select (select count(*) from shop."order" o where o::text ilike '%canary%')

@@ -11,7 +11,7 @@ use super::{ProductView, get_product};
 use crate::{
     events::{self, Change, DomainEvent},
     money::Money,
-    shop::Shop,
+    shop::{Context, Shop},
     text::{self, BadField},
 };
 
@@ -29,8 +29,6 @@ pub struct CreateProduct {
     pub price: Money,
     /// Where it belongs.
     pub category_id: Uuid,
-    /// The actor.
-    pub created_by: Uuid,
 }
 
 /// Why a product was refused.
@@ -55,18 +53,18 @@ pub enum CreateProductRefusal {
 
 /// Creates a product, as a draft, with an empty inventory. 3 round trips.
 pub async fn create_product(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: CreateProduct,
 ) -> Result<ProductView, CreateProductRefusal> {
     let name =
         text::field("name", &command.name, 200).map_err(CreateProductRefusal::InvalidName)?;
     let description =
         description(&command.description).map_err(CreateProductRefusal::InvalidDescription)?;
-    if !is_price(shop, command.price) {
+    if !is_price(ctx.shop, command.price) {
         return Err(CreateProductRefusal::InvalidPrice);
     }
     let (product_id, category_id) = (Uuid::now_v7(), command.category_id);
+    let created_by = ctx.cause.actor.id();
     let created_at = sqlx::query_scalar(
         "-- product: create
         with created as (
@@ -87,10 +85,10 @@ pub async fn create_product(
     .bind(description)
     .bind(command.price.amount())
     .bind(command.price.currency().code())
-    .bind(command.created_by)
+    .bind(created_by)
     .bind(Uuid::now_v7())
-    .bind(shop.config.low_stock_threshold)
-    .fetch_one(&mut *tx)
+    .bind(ctx.shop.config.low_stock_threshold)
+    .fetch_one(&mut **ctx)
     .await
     .map_err(|error| match constraint(&error) {
         Some("a_product_has_a_known_category") => CreateProductRefusal::CategoryNotFound,
@@ -102,11 +100,11 @@ pub async fn create_product(
         price: command.price,
         category_id,
         status: "draft",
-        created_by: command.created_by,
+        created_by,
         created_at,
     };
-    events::record(tx, &[told.at(1)]).await?;
-    get_product(tx, product_id)
+    events::record(ctx, &[told.at(1)]).await?;
+    get_product(ctx, product_id)
         .await?
         .ok_or(CreateProductRefusal::Database(sqlx::Error::RowNotFound))
 }
@@ -138,8 +136,6 @@ pub struct UpdateProduct {
     pub description: Option<String>,
     /// The version the caller has seen (`If-Match`).
     pub expected_version: Option<i64>,
-    /// The actor.
-    pub updated_by: Uuid,
 }
 
 /// Why a product was not changed.
@@ -170,17 +166,16 @@ pub enum UpdateProductRefusal {
 
 /// Changes what is given and logs what that changed. 4 round trips; 2 where nothing changes.
 pub async fn update_product(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: UpdateProduct,
 ) -> Result<ProductView, UpdateProductRefusal> {
     let product_id = command.product_id;
     let name = command.name.map(|name| text::field("name", &name, 200)).transpose()?;
     let description = command.description.map(|text| description(&text)).transpose()?;
-    if command.price.is_some_and(|price| !is_price(shop, price)) {
+    if command.price.is_some_and(|price| !is_price(ctx.shop, price)) {
         return Err(UpdateProductRefusal::InvalidPrice);
     }
-    let before = locked(tx, product_id).await?;
+    let before = locked(ctx, product_id).await?;
     if command.expected_version.is_some_and(|expected| expected != before.version) {
         return Err(UpdateProductRefusal::VersionMismatch);
     }
@@ -209,14 +204,14 @@ pub async fn update_product(
         .bind(name)
         .bind(description)
         .bind(command.price.map(Money::amount))
-        .execute(&mut *tx)
+        .execute(&mut **ctx)
         .await?;
-        let (updated_by, updated_at) = (command.updated_by, before.now);
+        let (updated_by, updated_at) = (ctx.cause.actor.id(), before.now);
         let told =
             DomainEvent::ProductUpdated { product_id, changed_fields, updated_by, updated_at };
-        events::record(tx, &[told.at(before.event_count + 1)]).await?;
+        events::record(ctx, &[told.at(before.event_count + 1)]).await?;
     }
-    get_product(tx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
+    get_product(ctx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
 }
 
 #[derive(sqlx::FromRow)]
@@ -247,18 +242,16 @@ async fn locked(tx: &mut PgConnection, product_id: Uuid) -> Result<Locked, Updat
 /// Adds a variant with an empty inventory; `price` of its own or, without one, the product's. The
 /// first variant takes the place of the product itself, which must have no stock left. 5 round trips.
 pub async fn add_product_variant(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     product_id: Uuid,
     name: &str,
     price: Option<Money>,
-    user: Uuid,
 ) -> Result<ProductView, UpdateProductRefusal> {
     let name = text::field("name", name, 200)?;
-    if price.is_some_and(|price| !is_price(shop, price)) {
+    if price.is_some_and(|price| !is_price(ctx.shop, price)) {
         return Err(UpdateProductRefusal::InvalidPrice);
     }
-    let before = locked(tx, product_id).await?;
+    let before = locked(ctx, product_id).await?;
     if !before.has_variants {
         let has_stock: bool = sqlx::query_scalar(
             "-- product: has it stock of its own
@@ -268,7 +261,7 @@ pub async fn add_product_variant(
             ) own",
         )
         .bind(product_id)
-        .fetch_one(&mut *tx)
+        .fetch_one(&mut **ctx)
         .await?;
         if has_stock {
             return Err(UpdateProductRefusal::StockWithoutVariant);
@@ -294,8 +287,8 @@ pub async fn add_product_variant(
     .bind(&name)
     .bind(price.map(Money::amount))
     .bind(Uuid::now_v7())
-    .bind(shop.config.low_stock_threshold)
-    .execute(&mut *tx)
+    .bind(ctx.shop.config.low_stock_threshold)
+    .execute(&mut **ctx)
     .await
     .map_err(|error| match constraint(&error) {
         Some("a_variant_name_is_unique_in_its_product") => {
@@ -308,9 +301,9 @@ pub async fn add_product_variant(
     let told = DomainEvent::ProductUpdated {
         product_id,
         changed_fields: BTreeMap::from([("variants", change)]),
-        updated_by: user,
+        updated_by: ctx.cause.actor.id(),
         updated_at: before.now,
     };
-    events::record(tx, &[told.at(before.event_count + 1)]).await?;
-    get_product(tx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
+    events::record(ctx, &[told.at(before.event_count + 1)]).await?;
+    get_product(ctx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
 }

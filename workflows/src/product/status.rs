@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::events::{self, DomainEvent};
+use crate::{
+    events::{self, DomainEvent},
+    shop::Context,
+};
 
 /// Why a product's status was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -22,22 +25,22 @@ pub enum ProductStatusRefusal {
 
 /// Puts a draft or inactive product on sale. 2 round trips.
 pub async fn activate_product(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     product_id: Uuid,
 ) -> Result<(), ProductStatusRefusal> {
-    let (n, activated_at) = change(tx, product_id, &["draft", "inactive"], "active").await?;
+    let (n, activated_at) = change(ctx, product_id, &["draft", "inactive"], "active").await?;
     let told = DomainEvent::ProductActivated { product_id, activated_at };
-    Ok(events::record(tx, &[told.at(n)]).await?)
+    Ok(events::record(ctx, &[told.at(n)]).await?)
 }
 
 /// Takes an active product off sale; carts show that it cannot be had. 2 round trips.
 pub async fn deactivate_product(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     product_id: Uuid,
 ) -> Result<(), ProductStatusRefusal> {
-    let (n, deactivated_at) = change(tx, product_id, &["active"], "inactive").await?;
+    let (n, deactivated_at) = change(ctx, product_id, &["active"], "inactive").await?;
     let told = DomainEvent::ProductDeactivated { product_id, deactivated_at };
-    Ok(events::record(tx, &[told.at(n)]).await?)
+    Ok(events::record(ctx, &[told.at(n)]).await?)
 }
 
 async fn change(
@@ -73,9 +76,8 @@ async fn change(
 
 /// Deletes a product softly: it leaves the catalogue; old orders keep naming it. 2 round trips.
 pub async fn delete_product(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     product_id: Uuid,
-    deleted_by: Uuid,
 ) -> Result<(), ProductStatusRefusal> {
     let deleted: Option<(i64, DateTime<Utc>)> = sqlx::query_as(
         "-- product: delete
@@ -85,9 +87,10 @@ pub async fn delete_product(
         returning event_count, deleted_at",
     )
     .bind(product_id)
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **ctx)
     .await?;
     let (n, deleted_at) = deleted.ok_or(ProductStatusRefusal::ProductNotFound)?;
+    let deleted_by = ctx.cause.actor.id();
     let told = DomainEvent::ProductDeleted { product_id, deleted_by, deleted_at };
-    Ok(events::record(tx, &[told.at(n)]).await?)
+    Ok(events::record(ctx, &[told.at(n)]).await?)
 }

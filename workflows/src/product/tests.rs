@@ -7,7 +7,7 @@ use crate::{
     category::create_category,
     inventory::commands::{InventoryRefusal, Item, set_inventory_quantity},
     money::{Currency, Money},
-    testing::{database, shop, story},
+    testing::{ctx, database, shop, story},
 };
 
 fn usd(cents: i64) -> Money {
@@ -15,8 +15,8 @@ fn usd(cents: i64) -> Money {
 }
 
 async fn skillet(shop: &Shop, tx: &mut PgConnection) -> ProductView {
-    let category = create_category(tx, "Kitchen", None).await.expect("created");
-    create_product(shop, tx, creating(category.category_id)).await.expect("created")
+    let category = create_category(&mut ctx(shop, tx), "Kitchen", None).await.expect("created");
+    create_product(&mut ctx(shop, tx), creating(category.category_id)).await.expect("created")
 }
 
 fn creating(category_id: Uuid) -> CreateProduct {
@@ -25,19 +25,11 @@ fn creating(category_id: Uuid) -> CreateProduct {
         description: "Cast iron.\nHeavy.".to_owned(),
         price: usd(4499),
         category_id,
-        created_by: Uuid::now_v7(),
     }
 }
 
 fn changing(product_id: Uuid) -> UpdateProduct {
-    UpdateProduct {
-        product_id,
-        name: None,
-        price: None,
-        description: None,
-        expected_version: None,
-        updated_by: Uuid::now_v7(),
-    }
+    UpdateProduct { product_id, name: None, price: None, description: None, expected_version: None }
 }
 
 #[tokio::test]
@@ -50,16 +42,16 @@ async fn a_product_is_created_as_a_draft_with_an_empty_inventory() {
     let category = product.category_id;
     for name in ["", " ", "x\u{0}", &"x".repeat(201)] {
         let bad = CreateProduct { name: name.to_owned(), ..creating(category) };
-        let refused = create_product(&shop, &mut db, bad).await;
+        let refused = create_product(&mut ctx(&shop, &mut db), bad).await;
         assert!(matches!(refused, Err(CreateProductRefusal::InvalidName(_))), "{refused:?}");
     }
     let euros = Money::from_minor(100, "EUR".parse().expect("a currency")).expect("valid");
     for price in [usd(0), usd(100_000_000), euros] {
         let bad = CreateProduct { price, ..creating(category) };
-        let refused = create_product(&shop, &mut db, bad).await;
+        let refused = create_product(&mut ctx(&shop, &mut db), bad).await;
         assert!(matches!(refused, Err(CreateProductRefusal::InvalidPrice)), "{refused:?}");
     }
-    let refused = create_product(&shop, &mut db, creating(Uuid::now_v7())).await;
+    let refused = create_product(&mut ctx(&shop, &mut db), creating(Uuid::now_v7())).await;
     assert!(matches!(refused, Err(CreateProductRefusal::CategoryNotFound)), "{refused:?}");
     drop(db);
     database.close().await;
@@ -77,23 +69,23 @@ async fn an_update_changes_what_is_given_and_logs_what_changed() {
         expected_version: Some(product.version),
         ..changing(id)
     };
-    let updated = update_product(&shop, &mut db, command.clone()).await.expect("updated");
+    let updated = update_product(&mut ctx(&shop, &mut db), command.clone()).await.expect("updated");
     assert_eq!((updated.price, &updated.description), (usd(3999), &product.description));
-    let refused = update_product(&shop, &mut db, command).await;
+    let refused = update_product(&mut ctx(&shop, &mut db), command).await;
     assert!(matches!(refused, Err(UpdateProductRefusal::VersionMismatch)), "{refused:?}");
-    let same = update_product(&shop, &mut db, changing(id)).await.expect("nothing to do");
+    let same = update_product(&mut ctx(&shop, &mut db), changing(id)).await.expect("nothing to do");
     assert_eq!(same.version, updated.version);
     assert_eq!(story(&mut db, id).await, ["ProductCreated", "ProductUpdated"]);
     let told = crate::events::of_aggregate(&mut db, id).await.expect("read");
     let wanted = serde_json::json!({"price": {"old": usd(4499), "new": usd(3999)}});
     assert_eq!(told[1].payload["changedFields"], wanted, "the name was the same");
     let bad = UpdateProduct { price: Some(usd(0)), ..changing(id) };
-    let refused = update_product(&shop, &mut db, bad).await;
+    let refused = update_product(&mut ctx(&shop, &mut db), bad).await;
     assert!(matches!(refused, Err(UpdateProductRefusal::InvalidPrice)), "{refused:?}");
     let bad = UpdateProduct { name: Some(String::new()), ..changing(id) };
-    let refused = update_product(&shop, &mut db, bad).await;
+    let refused = update_product(&mut ctx(&shop, &mut db), bad).await;
     assert!(matches!(refused, Err(UpdateProductRefusal::InvalidData(_))), "{refused:?}");
-    let refused = update_product(&shop, &mut db, changing(Uuid::now_v7())).await;
+    let refused = update_product(&mut ctx(&shop, &mut db), changing(Uuid::now_v7())).await;
     assert!(matches!(refused, Err(UpdateProductRefusal::ProductNotFound)), "{refused:?}");
     drop(db);
     database.close().await;
@@ -104,21 +96,21 @@ async fn a_product_goes_on_and_off_sale_and_is_deleted_softly() {
     let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");
     let id = skillet(&shop, &mut db).await.product_id;
-    let refused = deactivate_product(&mut db, id).await;
+    let refused = deactivate_product(&mut ctx(&shop, &mut db), id).await;
     assert!(matches!(refused, Err(ProductStatusRefusal::InvalidStatusTransition)), "a draft");
     assert!(list_products(&mut db, None, true, None, 10).await.expect("read").is_empty());
-    activate_product(&mut db, id).await.expect("activated");
+    activate_product(&mut ctx(&shop, &mut db), id).await.expect("activated");
     assert_eq!(list_products(&mut db, None, true, None, 10).await.expect("read").len(), 1);
-    let refused = activate_product(&mut db, id).await;
+    let refused = activate_product(&mut ctx(&shop, &mut db), id).await;
     assert!(matches!(refused, Err(ProductStatusRefusal::InvalidStatusTransition)), "{refused:?}");
-    deactivate_product(&mut db, id).await.expect("deactivated");
-    activate_product(&mut db, id).await.expect("activated again");
-    delete_product(&mut db, id, Uuid::now_v7()).await.expect("deleted");
+    deactivate_product(&mut ctx(&shop, &mut db), id).await.expect("deactivated");
+    activate_product(&mut ctx(&shop, &mut db), id).await.expect("activated again");
+    delete_product(&mut ctx(&shop, &mut db), id).await.expect("deleted");
     assert!(get_product(&mut db, id).await.expect("read").is_none());
     for refused in [
-        activate_product(&mut db, id).await,
-        deactivate_product(&mut db, id).await,
-        delete_product(&mut db, id, Uuid::now_v7()).await,
+        activate_product(&mut ctx(&shop, &mut db), id).await,
+        deactivate_product(&mut ctx(&shop, &mut db), id).await,
+        delete_product(&mut ctx(&shop, &mut db), id).await,
     ] {
         assert!(matches!(refused, Err(ProductStatusRefusal::ProductNotFound)), "{refused:?}");
     }
@@ -140,26 +132,26 @@ async fn a_product_goes_on_and_off_sale_and_is_deleted_softly() {
 async fn variants_have_stock_of_their_own_and_the_product_has_none_beside_them() {
     let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");
-    let (id, admin) = (skillet(&shop, &mut db).await.product_id, Uuid::now_v7());
+    let id = skillet(&shop, &mut db).await.product_id;
     let product = Item { product_id: id, variant_id: None };
-    set_inventory_quantity(&mut db, product, 3, "delivered", admin).await.expect("set");
-    let refused = add_product_variant(&shop, &mut db, id, "24 cm", None, admin).await;
+    set_inventory_quantity(&mut ctx(&shop, &mut db), product, 3, "delivered").await.expect("set");
+    let refused = add_product_variant(&mut ctx(&shop, &mut db), id, "24 cm", None).await;
     assert!(matches!(refused, Err(UpdateProductRefusal::StockWithoutVariant)), "{refused:?}");
-    set_inventory_quantity(&mut db, product, 0, "moved", admin).await.expect("set");
-    add_product_variant(&shop, &mut db, id, "24 cm", None, admin).await.expect("added");
-    let view = add_product_variant(&shop, &mut db, id, "28 cm", Some(usd(5499)), admin)
+    set_inventory_quantity(&mut ctx(&shop, &mut db), product, 0, "moved").await.expect("set");
+    add_product_variant(&mut ctx(&shop, &mut db), id, "24 cm", None).await.expect("added");
+    let view = add_product_variant(&mut ctx(&shop, &mut db), id, "28 cm", Some(usd(5499)))
         .await
         .expect("added");
     let shown: Vec<_> = view.variants.iter().map(|v| (v.name.as_str(), v.price)).collect();
     assert_eq!(shown, [("24 cm", usd(4499)), ("28 cm", usd(5499))]);
-    let refused = set_inventory_quantity(&mut db, product, 3, "delivered", admin).await;
+    let refused = set_inventory_quantity(&mut ctx(&shop, &mut db), product, 3, "delivered").await;
     assert!(matches!(refused, Err(InventoryRefusal::VariantRequired)), "{refused:?}");
     let variant = Item { product_id: id, variant_id: Some(view.variants[1].variant_id) };
-    set_inventory_quantity(&mut db, variant, 3, "delivered", admin).await.expect("set");
+    set_inventory_quantity(&mut ctx(&shop, &mut db), variant, 3, "delivered").await.expect("set");
     let view = get_product(&mut db, id).await.expect("read").expect("there is one");
     assert_eq!((view.available, view.variants[1].available), (3, 3));
     // Another name is needed: the constraint ends this transaction, so it is the last thing asked.
-    let refused = add_product_variant(&shop, &mut db, id, "24 CM", None, admin).await;
+    let refused = add_product_variant(&mut ctx(&shop, &mut db), id, "24 CM", None).await;
     assert!(matches!(refused, Err(UpdateProductRefusal::VariantNameNotUnique)), "{refused:?}");
     drop(db);
     database.close().await;

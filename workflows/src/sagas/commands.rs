@@ -3,10 +3,7 @@
 //! Both commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
 //! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
 
-use sqlx::PgConnection;
-use stepwise_engine::{
-    Answer, Engine, Saga as _, SignalError, Start, StartError, Transaction, inspect,
-};
+use stepwise_engine::{Answer, Saga as _, SignalError, Start, StartError, inspect};
 use uuid::Uuid;
 
 use super::{
@@ -19,7 +16,7 @@ use crate::{
         cancel::{self, CancelOrderRefusal, Cancelling},
         place::{self, PlaceOrderRefusal, Placing},
     },
-    shop::Shop,
+    shop::Context,
 };
 
 /// A placement that has begun.
@@ -44,20 +41,18 @@ pub enum PlaceOrderError {
 /// Reserves the stock, writes the order, and starts the saga that authorizes the payment. 6 round trips, whatever the number of lines: 5 of
 /// [`place::begin`], and the start.
 pub async fn place_order(
-    shop: &Shop,
-    engine: &Engine,
-    tx: &mut Transaction,
+    ctx: &mut Context<'_>,
     command: &place::PlaceOrder,
 ) -> Result<Placed, PlaceOrderError> {
-    let order = place::begin(shop, tx, command).await?;
+    let order = place::begin(ctx, command).await?;
     let placement = Placement {
         order: order.order_id,
         payment_method: order.payment_method_id,
         amount: order.total_amount,
-        patience: Patience::from(shop.config.placement_patience),
+        patience: Patience::from(ctx.shop.config.placement_patience),
     };
     let start = Start::new(order.order_id.to_string(), placement);
-    let operation_id = engine.start::<PlaceOrder>(tx, start).await?.id;
+    let operation_id = ctx.start::<PlaceOrder>(start).await?.id;
     Ok(Placed { order, operation_id })
 }
 
@@ -85,40 +80,37 @@ impl From<sqlx::Error> for CancelOrderError {
 /// still being placed is told to unwind, and a saga waits for its end. An order that is cancelled already gets the same answer again. Returns the
 /// operation: the instance of that saga.
 pub async fn cancel_order(
-    shop: &Shop,
-    engine: &Engine,
-    tx: &mut Transaction,
+    ctx: &mut Context<'_>,
     command: &cancel::CancelOrder,
 ) -> Result<Uuid, CancelOrderError> {
     let order = command.order_id;
-    let input = match cancel::begin(shop, tx, command).await? {
+    let input = match cancel::begin(ctx, command).await? {
         Cancelling::Refund(back) => match GiveBack::of(order, back) {
             Some((amount, back)) => cancel_order::Input::GiveBack(amount, back),
             None => cancel_order::Input::NothingToGiveBack(order),
         },
-        Cancelling::AlreadyCancelled => return earlier(tx, order, OrderStatus::Cancelled).await,
+        Cancelling::AlreadyCancelled => return earlier(ctx, order, OrderStatus::Cancelled).await,
         Cancelling::SignalPlacement => {
-            return match tell_placement(engine, tx, order).await? {
-                Some(placement) => await_placement(engine, tx, order, placement).await,
-                None => earlier(tx, order, OrderStatus::Placing).await,
+            return match tell_placement(ctx, order).await? {
+                Some(placement) => await_placement(ctx, order, placement).await,
+                None => earlier(ctx, order, OrderStatus::Placing).await,
             };
         }
     };
-    Ok(engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?.id)
+    Ok(ctx.start::<CancelOrder>(Start::new(order.to_string(), input)).await?.id)
 }
 
 /// Signals the placement, and returns its id if a saga must wait for its end. `None`: an earlier cancellation waits already, or the placement unwinds
 /// for another reason.
 async fn tell_placement(
-    engine: &Engine,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order: Uuid,
 ) -> Result<Option<Uuid>, CancelOrderError> {
     let subject = order.to_string();
-    let placement = inspect::latest_about(tx, PlaceOrder::NAME, &subject).await?;
+    let placement = inspect::latest_about(ctx, PlaceOrder::NAME, &subject).await?;
     let Some(placement) = placement else { return Ok(None) };
     let (id, cancel) = (placement.saga_id, place_order::Signal::CancelRequested);
-    let awaited = match engine.signal::<PlaceOrder>(tx, id, "cancel-requested", cancel).await? {
+    let awaited = match ctx.signal::<PlaceOrder>(id, "cancel-requested", cancel).await? {
         Answer::Applied | Answer::Kept => true,
         // The placement has ended, but its order is still `placing`.
         Answer::Refused => placement.is_final(),
@@ -129,25 +121,25 @@ async fn tell_placement(
 
 /// Starts the saga that waits for the end of the placement, however that ends.
 async fn await_placement(
-    engine: &Engine,
-    tx: &mut Transaction,
+    ctx: &mut Context<'_>,
     order: Uuid,
     placement: Uuid,
 ) -> Result<Uuid, CancelOrderError> {
     let input = cancel_order::Input::PlacementUnwinds(order);
-    let id = engine.start::<CancelOrder>(tx, Start::new(order.to_string(), input)).await?.id;
+    let id = ctx.start::<CancelOrder>(Start::new(order.to_string(), input)).await?.id;
     let ended = cancel_order::Signal::PlacementEnded;
-    engine.signal_at_end::<CancelOrder>(tx, placement, id, "placement-ended", &ended).await?;
+    let engine = ctx.engine;
+    engine.signal_at_end::<CancelOrder>(ctx, placement, id, "placement-ended", &ended).await?;
     Ok(id)
 }
 
 /// The earlier operation that has cancelled the order, or is doing so.
 async fn earlier(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order: Uuid,
     status: OrderStatus,
 ) -> Result<Uuid, CancelOrderError> {
-    match inspect::latest_about(tx, CancelOrder::NAME, &order.to_string()).await? {
+    match inspect::latest_about(ctx, CancelOrder::NAME, &order.to_string()).await? {
         Some(earlier) => Ok(earlier.saga_id),
         // The placement unwinds for a reason of its own.
         None => Err(CancelOrderRefusal::InvalidStatusTransition(status).into()),

@@ -1,12 +1,16 @@
 //! The shop that commands run in: its owner's decisions, and its ports to the outside world.
 
+pub mod cause;
 pub mod config;
+pub mod context;
 pub mod mail;
 pub mod password;
 
 use std::{fmt, sync::Arc};
 
+pub use cause::{Actor, Cause};
 use config::Config;
+pub use context::Context;
 use mail::Mailer;
 use password::PasswordPool;
 

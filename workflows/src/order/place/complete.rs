@@ -10,6 +10,7 @@ use crate::{
         OrderStatus,
         store::{LockedOrder, LockedPlacement, lock_placement},
     },
+    shop::Context,
 };
 
 /// The authorization at the payment gateway.
@@ -36,19 +37,19 @@ pub enum Completion {
 /// and payment in this order; write them; record PaymentAuthorized, OrderPlaced and CartCleared;
 /// publish OrderPlacedNotification. 4 row operations, 3 events, 1 message, and the cart's items.
 pub async fn complete(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     order_id: Uuid,
     authorized: &Authorized,
 ) -> Result<Completion, sqlx::Error> {
-    let Some(placement) = lock_placement(tx, order_id).await? else {
+    let Some(placement) = lock_placement(ctx, order_id).await? else {
         return Ok(Completion::NotFound);
     };
     let order = &placement.order;
     if order.status != OrderStatus::Placing {
         return Ok(Completion::NotPlacing(order.status));
     }
-    write(tx, order, authorized).await?;
-    events::record(tx, &told(&placement, authorized)?).await?;
+    write(ctx, order, authorized).await?;
+    events::record(ctx, &told(&placement, authorized)?).await?;
     let notification = Notification::OrderPlaced(OrderPlacedNotification {
         order_id,
         order_number: order.order_number.clone(),
@@ -58,7 +59,7 @@ pub async fn complete(
     });
     let publication =
         Publication { subject: order_id, sequence: order.published_count + 1, notification };
-    integration::publish(tx, &[publication]).await?;
+    integration::publish(ctx, &[publication]).await?;
     Ok(Completion::Placed)
 }
 

@@ -115,8 +115,8 @@ pub(super) struct Line {
 
 /// The cart's lines with their stock, locked by (product, variant). 1 round trip.
 pub(super) async fn lines(
-    tx: &mut PgConnection,
     shop: &Shop,
+    tx: &mut PgConnection,
     checkout: &Checkout,
 ) -> Result<Vec<Line>, PlaceOrderRefusal> {
     #[derive(sqlx::FromRow)]

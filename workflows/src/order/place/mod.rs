@@ -5,7 +5,6 @@ mod complete;
 mod lock;
 mod write;
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 pub use complete::{Authorized, Completion, complete};
@@ -16,7 +15,7 @@ use crate::{
     inventory::{self, Movement, MovementKind},
     money::Money,
     privacy::KeyStoreError,
-    shop::Shop,
+    shop::Context,
 };
 
 /// The command.
@@ -140,12 +139,11 @@ pub struct RaisedPrice {
 /// (product, variant); write order, lines, payment and cart; write stock, reservations and audit;
 /// record events. 5 + 6 a line row operations.
 pub async fn begin(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: &PlaceOrder,
 ) -> Result<Placing, PlaceOrderRefusal> {
-    let checkout = lock::cart(tx, command).await?;
-    let lines = lock::lines(tx, shop, &checkout).await?;
+    let checkout = lock::cart(ctx, command).await?;
+    let lines = lock::lines(ctx.shop, ctx, &checkout).await?;
     refuse_short_lines(&lines)?;
     if !is_accepted(command, &checkout, &lines) {
         // Raised prices are a more precise refusal than a changed cart.
@@ -154,19 +152,20 @@ pub async fn begin(
             return Err(PlaceOrderRefusal::CartChanged);
         }
     }
-    let order = write::order(shop, tx, command, &checkout, &lines).await?;
+    let order = write::order(ctx, command, &checkout, &lines).await?;
+    let actor = ctx.cause.actor.id();
     let movements: Vec<Movement> = lines
         .into_iter()
         .map(|line| Movement {
             before: line.stock,
             kind: MovementKind::ReserveForPlacement(line.item.quantity),
-            actor: command.customer_id,
+            actor,
             reason: "order placed".to_owned(),
             order_id: Some(order.order_id),
         })
         .collect();
-    let told = inventory::write(tx, &movements, checkout.now).await?;
-    events::record(tx, &told).await?;
+    let told = inventory::write(ctx, &movements, checkout.now).await?;
+    events::record(ctx, &told).await?;
     Ok(order)
 }
 

@@ -1,6 +1,5 @@
 //! The rows that placing an order writes: order, lines, payment and cart.
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -11,24 +10,23 @@ use crate::{
     events::Sealed,
     order::{number, pricing},
     privacy::KeyStoreError,
-    shop::Shop,
+    shop::Context,
 };
 
 /// Writes order, lines, payment and cart by one statement, again while the number drawn is taken.
 pub(super) async fn order(
-    shop: &Shop,
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     command: &PlaceOrder,
     checkout: &Checkout,
     lines: &[Line],
 ) -> Result<Placing, PlaceOrderRefusal> {
     let customer_id = command.customer_id;
-    let key = shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
+    let key = ctx.shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
     let address = Sealed::new(&key, customer_id, "shippingAddress", &checkout.address);
     let mut by_cart: Vec<&Line> = lines.iter().collect();
     by_cart.sort_by_key(|line| line.index);
     let totals = pricing::totals(
-        &shop.config,
+        &ctx.shop.config,
         by_cart.iter().map(|line| line.item.line_total),
         &checkout.address.state,
     )
@@ -53,7 +51,7 @@ pub(super) async fn order(
             .bind(totals.shipping_cost.amount())
             .bind(totals.tax.amount())
             .bind(totals.total_amount.amount())
-            .bind(shop.config.currency.code())
+            .bind(ctx.shop.config.currency.code())
             .bind(address.as_text())
             .bind(by_cart.iter().map(|line| line.item.product_id).collect::<Vec<_>>())
             .bind(by_cart.iter().map(|line| line.item.variant_id).collect::<Vec<_>>())
@@ -63,7 +61,7 @@ pub(super) async fn order(
             .bind(command.payment_method_id)
             .bind(&checkout.method)
             .bind(Uuid::now_v7())
-            .execute(&mut *tx)
+            .execute(&mut **ctx)
             .await?;
         is_written = written.rows_affected() == 1;
     }

@@ -11,11 +11,11 @@ async fn a_cancelled_order_gives_its_stock_back_at_once_and_its_money_after() {
     put(&shop, &mut db, &buyer, &[(cup, 3)]).await;
     let placing = place(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
     let order = placing.order_id;
-    complete(&mut db, order, &authorized(&placing)).await.expect("done");
+    complete(&mut ctx(&shop, &mut db), order, &authorized(&placing)).await.expect("done");
 
-    let foreign = cancel::begin(&shop, &mut db, &cancelling(order, &other)).await;
+    let foreign = cancel::begin(&mut ctx(&shop, &mut db), &cancelling(order, &other)).await;
     assert!(matches!(foreign, Err(CancelOrderRefusal::OrderNotFound)), "{foreign:?}");
-    let begun = cancel::begin(&shop, &mut db, &cancelling(order, &buyer)).await;
+    let begun = cancel::begin(&mut ctx(&shop, &mut db), &cancelling(order, &buyer)).await;
     let Ok(Cancelling::Refund(back)) = begun else { panic!("{begun:?}") };
     assert_eq!(back.amount, placing.total_amount);
     assert!(matches!(&back.how, HowBack::Void(by) if by.0 == format!("pi_{}", placing.payment_id)));
@@ -25,7 +25,7 @@ async fn a_cancelled_order_gives_its_stock_back_at_once_and_its_money_after() {
         (cancelled.status.as_str(), cancelled.payment.status.as_str()),
         ("cancelled", "authorized")
     );
-    let again = cancel::begin(&shop, &mut db, &cancelling(order, &buyer)).await;
+    let again = cancel::begin(&mut ctx(&shop, &mut db), &cancelling(order, &buyer)).await;
     assert!(matches!(again, Ok(Cancelling::AlreadyCancelled)), "{again:?}");
 
     let refund = Refunded {
@@ -33,8 +33,11 @@ async fn a_cancelled_order_gives_its_stock_back_at_once_and_its_money_after() {
         amount: back.amount,
         key: "instance-1".to_owned(),
     };
-    assert!(cancel::refunded(&mut db, order, &refund).await.expect("told"));
-    assert!(!cancel::refunded(&mut db, order, &refund).await.expect("asked"), "told once");
+    assert!(cancel::refunded(&mut ctx(&shop, &mut db), order, &refund).await.expect("told"));
+    assert!(
+        !cancel::refunded(&mut ctx(&shop, &mut db), order, &refund).await.expect("asked"),
+        "told once"
+    );
     assert_eq!(view(&shop, &mut db, order).await.payment.status, "voided");
     assert_eq!(story(&mut db, order).await, ["OrderPlaced", "OrderCancelled"]);
     assert_eq!(story(&mut db, placing.payment_id).await, ["PaymentAuthorized", "PaymentRefunded"]);
@@ -60,16 +63,16 @@ async fn an_order_cancelled_while_it_is_placed_ends_cancelled_without_a_word_to_
     put(&shop, &mut db, &buyer, &[(cup, 3)]).await;
     let placing = place(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
     let order = placing.order_id;
-    let begun = cancel::begin(&shop, &mut db, &cancelling(order, &buyer)).await;
+    let begun = cancel::begin(&mut ctx(&shop, &mut db), &cancelling(order, &buyer)).await;
     assert!(matches!(begun, Ok(Cancelling::SignalPlacement)), "{begun:?}");
     assert_eq!(view(&shop, &mut db, order).await.status, "placing", "the placement decides");
-    release(&mut db, order, &Ending::Cancelled, None).await.expect("released");
+    release(&mut ctx(&shop, &mut db), order, &Ending::Cancelled, None).await.expect("released");
     let ended = view(&shop, &mut db, order).await;
     assert_eq!((ended.status.as_str(), ended.payment.status.as_str()), ("cancelled", "voided"));
     assert_eq!(stock(&mut db, cup).await, (10, 0, 0));
     assert!(told(&mut db, order).await.is_empty());
     assert!(story(&mut db, order).await.is_empty());
-    let again = cancel::begin(&shop, &mut db, &cancelling(order, &buyer)).await;
+    let again = cancel::begin(&mut ctx(&shop, &mut db), &cancelling(order, &buyer)).await;
     assert!(matches!(again, Ok(Cancelling::AlreadyCancelled)), "{again:?}");
     drop(db);
     database.close().await;
@@ -90,7 +93,7 @@ async fn an_order_that_is_on_its_way_or_failed_cannot_be_cancelled() {
             .execute(&mut *db)
             .await
             .expect("changed");
-        let refused = cancel::begin(&shop, &mut db, &cancelling(order, &buyer)).await;
+        let refused = cancel::begin(&mut ctx(&shop, &mut db), &cancelling(order, &buyer)).await;
         match refused {
             Err(CancelOrderRefusal::AlreadyShipped) => assert!(is_shipped, "{status}"),
             Err(CancelOrderRefusal::InvalidStatusTransition(OrderStatus::Failed)) => {
@@ -100,7 +103,7 @@ async fn an_order_that_is_on_its_way_or_failed_cannot_be_cancelled() {
         }
     }
     let blank = CancelOrder { reason: " ".to_owned(), ..cancelling(order, &buyer) };
-    let refused = cancel::begin(&shop, &mut db, &blank).await;
+    let refused = cancel::begin(&mut ctx(&shop, &mut db), &blank).await;
     assert!(matches!(refused, Err(CancelOrderRefusal::InvalidReason(_))), "{refused:?}");
     drop(db);
     database.close().await;

@@ -124,20 +124,28 @@ async fn whole_life(
     let order = placing.order_id;
     let mut tx = pool.begin().await?;
     if n % 4 < 2 {
-        release(&mut tx, order, &Ending::Failed(PaymentFailure::ApprovalExpired), None).await?;
+        release(
+            &mut ctx(&shop, &mut tx),
+            order,
+            &Ending::Failed(PaymentFailure::ApprovalExpired),
+            None,
+        )
+        .await?;
     } else {
-        complete(&mut tx, order, &authorized(&placing)).await?;
+        complete(&mut ctx(&shop, &mut tx), order, &authorized(&placing)).await?;
     }
     tx.commit().await?;
     let mut tx = pool.begin().await?;
     match n % 4 {
         2 => {
-            cancel::begin(shop, &mut tx, &cancelling(order, buyer)).await.expect("cancelled");
+            cancel::begin(&mut ctx(shop, &mut tx), &cancelling(order, buyer))
+                .await
+                .expect("cancelled");
         }
         0 => {
             let item = Item { product_id: product, variant_id: None };
             for delta in [1, -1] {
-                adjust_inventory(&mut tx, item, delta, "counted", buyer.customer_id)
+                adjust_inventory(&mut ctx(&shop, &mut tx), item, delta, "counted")
                     .await
                     .expect("adjusted");
             }
@@ -158,17 +166,21 @@ async fn cancelling_and_completing_at_once_are_decided_one_after_the_other() {
         let placing = place(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
         let pool = database.pool().clone();
         let completing = {
-            let pool = pool.clone();
+            let (pool, shop) = (pool.clone(), std::sync::Arc::clone(&shop));
             tokio::spawn(async move {
                 let mut tx = pool.begin().await.expect("a transaction");
-                let done = complete(&mut tx, placing.order_id, &authorized(&placing)).await;
+                let done =
+                    complete(&mut ctx(&shop, &mut tx), placing.order_id, &authorized(&placing))
+                        .await;
                 tx.commit().await.expect("committed");
                 done
             })
         };
         let cancelled = {
             let mut tx = pool.begin().await.expect("a transaction");
-            let begun = cancel::begin(&shop, &mut tx, &cancelling(placing.order_id, &buyer)).await;
+            let begun =
+                cancel::begin(&mut ctx(&shop, &mut tx), &cancelling(placing.order_id, &buyer))
+                    .await;
             tx.commit().await.expect("committed");
             begun.expect("not refused")
         };

@@ -55,21 +55,23 @@ async fn round_trips_do_not_depend_on_the_number_of_lines() {
         put(&shop, &mut db, &buyer, &products[..lines]).await;
 
         taken();
-        let placing = begin(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
+        let placing = begin(&mut ctx(&shop, &mut db), &ordering(&buyer)).await.expect("it begins");
         assert_eq!(taken(), 5, "begin, {lines} lines");
-        complete(&mut db, placing.order_id, &authorized(&placing)).await.expect("done");
+        complete(&mut ctx(&shop, &mut db), placing.order_id, &authorized(&placing))
+            .await
+            .expect("done");
         assert_eq!(taken(), 4, "complete, {lines} lines");
         let command = cancelling(placing.order_id, &buyer);
-        let begun = cancel::begin(&shop, &mut db, &command).await.expect("begun");
+        let begun = cancel::begin(&mut ctx(&shop, &mut db), &command).await.expect("begun");
         assert!(matches!(begun, Cancelling::Refund(_)));
         assert_eq!(taken(), 6, "cancel, {lines} lines");
 
         put(&shop, &mut db, &buyer, &products[..lines]).await;
         taken();
-        let placing = begin(&shop, &mut db, &ordering(&buyer)).await.expect("it begins");
+        let placing = begin(&mut ctx(&shop, &mut db), &ordering(&buyer)).await.expect("it begins");
         assert_eq!(taken(), 5, "begin, {lines} lines");
         let ending = Ending::Failed(PaymentFailure::Unsupported);
-        release(&mut db, placing.order_id, &ending, None).await.expect("released");
+        release(&mut ctx(&shop, &mut db), placing.order_id, &ending, None).await.expect("released");
         assert_eq!(taken(), 6, "release, {lines} lines");
     }
     drop(db);

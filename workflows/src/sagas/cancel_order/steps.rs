@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlx::PgConnection;
-use stepwise_engine::{Cause, Key, Outcome, StepError};
+use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
 use uuid::Uuid;
 
 use super::{CancelOrderSteps, Event, GiveBack};
@@ -12,7 +11,7 @@ use crate::{
     order::cancel::{self, AfterPlacement, HowBack, MoneyBack, Refunded},
     payment::gateway::{Cancellation, GatewayError, Refund},
     sagas::place_order,
-    shop::Shop,
+    shop::{Context, Shop},
 };
 
 /// Does the steps of [`super::CancelOrder`].
@@ -48,9 +47,10 @@ impl GiveBack {
 }
 
 impl CancelOrderSteps for Steps {
-    async fn look(&self, tx: &mut PgConnection, order: &Uuid) -> Result<Event, StepError> {
+    async fn look(&self, tx: &mut StepTx<'_>, order: &Uuid) -> Result<Event, StepError> {
         let voided = place_order::voided::voided(tx, *order).await?;
-        match cancel::after_placement(tx, *order, voided.as_ref()).await? {
+        let mut ctx = Context::of_step(&self.shop, tx);
+        match cancel::after_placement(&mut ctx, *order, voided.as_ref()).await? {
             Some(AfterPlacement::Cancelled) => Ok(Event::OrderCancelled),
             Some(AfterPlacement::Failed) => Ok(Event::OrderFailed),
             Some(AfterPlacement::Placed) => Ok(Event::OrderPlaced),
@@ -59,8 +59,10 @@ impl CancelOrderSteps for Steps {
         }
     }
 
-    async fn cancel(&self, tx: &mut PgConnection, order: &Uuid) -> Result<Event, StepError> {
-        let Some(back) = cancel::cancel_as_asked(tx, *order).await? else {
+    async fn cancel(&self, tx: &mut StepTx<'_>, order: &Uuid) -> Result<Event, StepError> {
+        let Some(back) =
+            cancel::cancel_as_asked(&mut Context::of_step(&self.shop, tx), *order).await?
+        else {
             return Err(StepError::Broken(format!("order {order} cannot be cancelled")));
         };
         Ok(match GiveBack::of(*order, back) {
@@ -100,14 +102,15 @@ impl CancelOrderSteps for Steps {
 
     async fn record_refund(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         order: &Uuid,
         amount: &Money,
         refund_id: &String,
         key: &String,
     ) -> Result<Event, StepError> {
         let refunded = Refunded { refund_id: refund_id.clone(), amount: *amount, key: key.clone() };
-        if cancel::refunded(tx, *order, &refunded).await? {
+        let mut ctx = Context::of_step(&self.shop, tx);
+        if cancel::refunded(&mut ctx, *order, &refunded).await? {
             Ok(Event::Recorded)
         } else {
             Err(StepError::Broken(format!("order {order} has no money that could come back")))

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sqlx::{PgConnection, PgPool};
-use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, Undoing, Undone};
+use sqlx::PgPool;
+use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing, Undone};
 use uuid::Uuid;
 
 use super::{
@@ -18,7 +18,7 @@ use crate::{
         release::{self, Ending, Release},
     },
     payment::gateway::{Charge, Reason as GatewayReason, Reference},
-    shop::Shop,
+    shop::{Context, Shop},
 };
 
 /// Does the steps of [`super::PlaceOrder`].
@@ -96,13 +96,13 @@ impl PlaceOrderSteps for Steps {
 
     async fn place(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         order: &Uuid,
         reference: &Reference,
         key: &String,
     ) -> Result<Event, StepError> {
         let authorized = Authorized { authorization_id: reference.0.clone(), key: key.clone() };
-        match place::complete(tx, *order, &authorized).await? {
+        match place::complete(&mut Context::of_step(&self.shop, tx), *order, &authorized).await? {
             Completion::Placed => Ok(Event::OrderPlaced),
             other => Err(StepError::Broken(format!("order {order} cannot be placed: {other:?}"))),
         }
@@ -110,7 +110,7 @@ impl PlaceOrderSteps for Steps {
 
     async fn release_stock(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut StepTx<'_>,
         order: &Uuid,
         undoing: &Undoing<Reason>,
     ) -> Result<(), StepError> {
@@ -119,7 +119,8 @@ impl PlaceOrderSteps for Steps {
             Reason::Cancelled => Ending::Cancelled,
         };
         let voided = super::voided::voided(tx, *order).await?;
-        match release::release(tx, *order, &ending, voided.as_ref()).await? {
+        let mut ctx = Context::of_step(&self.shop, tx);
+        match release::release(&mut ctx, *order, &ending, voided.as_ref()).await? {
             // The transaction that ended the order has released its stock as well.
             Release::Released
             | Release::NotPlacing(OrderStatus::Failed | OrderStatus::Cancelled) => Ok(()),

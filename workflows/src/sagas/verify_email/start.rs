@@ -1,6 +1,6 @@
 //! How the saga starts: with the registration of a customer, in one transaction.
 
-use stepwise_engine::{Engine, Start, StartError, Transaction};
+use stepwise_engine::{Start, StartError};
 
 use super::VerifyEmail;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
         CustomerView,
         register::{Prepared, RegisterRefusal, register_customer},
     },
-    shop::Shop,
+    shop::Context,
 };
 
 /// Why a registration failed.
@@ -24,13 +24,11 @@ pub enum RegisterError {
 
 /// Opens an account, unverified, and starts the saga that sends the verification mail. 4 round trips.
 pub async fn register(
-    shop: &Shop,
-    engine: &Engine,
-    tx: &mut Transaction,
+    ctx: &mut Context<'_>,
     prepared: Prepared,
 ) -> Result<CustomerView, RegisterError> {
-    let customer = register_customer(shop, tx, prepared).await?.customer;
+    let customer = register_customer(ctx, prepared).await?.customer;
     let id = customer.customer_id;
-    engine.start::<VerifyEmail>(tx, Start::new(id.to_string(), id)).await?;
+    ctx.start::<VerifyEmail>(Start::new(id.to_string(), id)).await?;
     Ok(customer)
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use sqlx::{PgConnection, PgPool};
-use stepwise_engine::{Cause, Key, Outcome, StepError};
+use sqlx::PgPool;
+use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
 use uuid::Uuid;
 
 use super::{Event, VerifyEmailSteps};
@@ -51,7 +51,7 @@ impl VerifyEmailSteps for Steps {
         }
     }
 
-    async fn prolong(&self, tx: &mut PgConnection, customer: &Uuid) -> Result<Event, StepError> {
+    async fn prolong(&self, tx: &mut StepTx<'_>, customer: &Uuid) -> Result<Event, StepError> {
         verification::prolong(tx, *customer, self.shop.config.verification_lifetime).await?;
         Ok(Event::TokenProlonged)
     }
