@@ -44,6 +44,38 @@ CREATE TYPE saga.entry AS (
 	next json,
 	undo json
 );
+CREATE TYPE saga.newborn AS (
+	shard smallint,
+	saga_id uuid,
+	name text,
+	version smallint,
+	subject text,
+	start_key text,
+	status text,
+	waiting_on text,
+	state json,
+	pending json,
+	undos json,
+	reason json,
+	past_pivot boolean,
+	kept smallint,
+	seq integer,
+	owner uuid,
+	wake smallint,
+	delay_ms bigint,
+	parent_id uuid,
+	parent_step integer,
+	held boolean,
+	priority smallint,
+	tags text,
+	deadline_ms bigint,
+	queue_key text,
+	intent_no integer,
+	intent_kind text,
+	intent_amount text,
+	intent_currency text,
+	because text
+);
 CREATE TYPE saga.transition AS (
 	shard smallint,
 	saga_id uuid,
@@ -151,6 +183,13 @@ CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS inter
         else 0
     end * interval '1 second'
 $$;
+CREATE FUNCTION shop.refuse_change_of_event() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception 'a domain event is never changed or deleted'
+        using errcode = 'restrict_violation', constraint = 'domain_events_are_append_only';
+end $$;
 CREATE TABLE shop.idempotency (
     scope_hash bytea NOT NULL,
     operation text NOT NULL,
@@ -284,7 +323,8 @@ CREATE TABLE saga.feed (
     causation text,
     traceparent text,
     happened_at timestamp with time zone NOT NULL,
-    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    type_sequence bigint
 )
 WITH (autovacuum_vacuum_insert_scale_factor='0.05');
 CREATE TABLE saga.feed_trouble (
@@ -343,6 +383,7 @@ CREATE TABLE saga.instance (
     slow boolean DEFAULT false NOT NULL,
     build bigint,
     unread_by bigint,
+    because text,
     CONSTRAINT a_priority_is_high_normal_or_low CHECK (((priority >= 0) AND (priority <= 2))),
     CONSTRAINT an_open_instance_has_a_reason_to_wake CHECK (
 CASE
@@ -368,6 +409,7 @@ ALTER TABLE ONLY saga.instance ALTER COLUMN reason SET STATISTICS 0;
 ALTER TABLE ONLY saga.instance ALTER COLUMN last_error SET STATISTICS 0;
 ALTER TABLE ONLY saga.instance ALTER COLUMN failing_since SET STATISTICS 0;
 ALTER TABLE ONLY saga.instance ALTER COLUMN slow SET STATISTICS 0;
+ALTER TABLE ONLY saga.instance ALTER COLUMN because SET STATISTICS 0;
 COMMENT ON COLUMN saga.instance.unknowns IS 'Answers of the provider that the pending step was not done. Releases before 0012 counted unknown outcomes here.';
 CREATE TABLE saga.join_wait (
     shard smallint NOT NULL,
@@ -451,6 +493,7 @@ CREATE TABLE saga.outbox (
     tries integer DEFAULT 0 NOT NULL,
     next_try_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     error text,
+    type_sequence bigint,
     CONSTRAINT a_sequence_starts_at_one CHECK ((sequence > 0))
 )
 WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='500', autovacuum_vacuum_cost_delay='0');
@@ -631,9 +674,19 @@ CREATE TABLE shop.domain_event (
     name text NOT NULL,
     payload jsonb NOT NULL,
     recorded_at timestamp with time zone NOT NULL,
+    version smallint DEFAULT 1 NOT NULL,
+    actor text,
+    correlation uuid,
+    causation uuid,
+    saga_id uuid,
     CONSTRAINT an_aggregate_is_known CHECK ((aggregate = ANY (ARRAY['Customer'::text, 'Cart'::text, 'Order'::text, 'Product'::text, 'Inventory'::text, 'Category'::text, 'Payment'::text])))
 );
 COMMENT ON COLUMN shop.domain_event.payload IS 'The fields of the catalogue; a personal one is {"sealed": "..."} under the customer''s key.';
+COMMENT ON COLUMN shop.domain_event.version IS 'The version of the payload''s form in the catalogue.';
+COMMENT ON COLUMN shop.domain_event.actor IS 'The actor: customer:<id>, admin:<id>, service:<id>, system and so on; null: recorded before this column.';
+COMMENT ON COLUMN shop.domain_event.correlation IS 'The same for everything that one request leads to: the id of the request, or of the saga that no request has started.';
+COMMENT ON COLUMN shop.domain_event.causation IS 'The request or the event that led to this one.';
+COMMENT ON COLUMN shop.domain_event.saga_id IS 'The saga whose step recorded it.';
 CREATE TABLE shop.door_secret (
     name text NOT NULL,
     secret bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL
@@ -704,6 +757,7 @@ CREATE TABLE shop."order" (
     published_count bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    published_types jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT an_order_status_is_known CHECK ((status = ANY (ARRAY['placing'::text, 'pending'::text, 'confirmed'::text, 'shipped'::text, 'delivered'::text, 'cancelled'::text, 'failed'::text]))),
     CONSTRAINT the_total_is_the_sum_of_its_parts CHECK ((total_amount = ((subtotal + shipping_cost) + tax)))
 )
@@ -711,6 +765,7 @@ WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_
 COMMENT ON COLUMN shop."order".payment_id IS 'The payment in force; an earlier one may have lapsed.';
 COMMENT ON COLUMN shop."order".shipping_address IS 'Sealed under the customer''s key.';
 COMMENT ON COLUMN shop."order".cancel_reason IS 'Sealed under the customer''s key: it is free text.';
+COMMENT ON COLUMN shop."order".published_types IS 'By type the number of integration events about this order so far.';
 CREATE TABLE shop.order_line (
     order_id uuid NOT NULL,
     line_no smallint NOT NULL,
@@ -1013,6 +1068,8 @@ CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
 CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
 CREATE INDEX verification_token_by_customer ON shop.verification_token USING btree (customer_id);
 ALTER INDEX saga.journal_pkey ATTACH PARTITION saga.journal_default_pkey;
+CREATE TRIGGER domain_events_are_append_only BEFORE DELETE OR UPDATE ON shop.domain_event FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_event();
+CREATE TRIGGER domain_events_are_not_truncated BEFORE TRUNCATE ON shop.domain_event FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_event();
 ALTER TABLE ONLY shop.category
     ADD CONSTRAINT a_category_has_a_known_parent FOREIGN KEY (parent_category_id) REFERENCES shop.category(category_id);
 ALTER TABLE ONLY shop.order_line

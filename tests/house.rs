@@ -96,6 +96,7 @@ impl House {
             Arc::new(FileKeyStore::open(&folder.join("keys")).expect("keys")),
             Arc::new(StripeGateway::new(config).expect("a client")),
             Arc::new(FileMailer::new(&folder.join("mail")).expect("mail")),
+            stepwise_workflows::reactions::of_event,
         ));
         stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, db.pool().clone());

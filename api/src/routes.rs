@@ -17,9 +17,17 @@ use crate::{
         problem::Problem,
     },
     resources::{
-        carts::Carts, catalogue::Catalogue, customers::Customers, events::Events,
-        inventory::Inventory, operations::Operations, operators::Operators, orders::Orders,
-        system::System, wallet::Wallet, webhooks::Webhooks,
+        carts::Carts,
+        catalogue::Catalogue,
+        customers::Customers,
+        events::{Events, Schemas},
+        inventory::Inventory,
+        operations::Operations,
+        operators::Operators,
+        orders::Orders,
+        system::System,
+        wallet::Wallet,
+        webhooks::Webhooks,
     },
 };
 
@@ -34,7 +42,7 @@ fn operations() -> impl OpenApi + 'static {
         (Catalogue, Inventory),
         (Orders, Operations),
         Operators,
-        (Webhooks, Events),
+        (Webhooks, Events, Schemas),
         System,
     )
 }

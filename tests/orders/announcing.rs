@@ -48,19 +48,19 @@ async fn a_partner_receives_an_order_placed_and_cancelled_in_order_as_cloud_even
         assert_eq!(event["specversion"], "1.0");
         received.push((
             event["type"].as_str().unwrap_or_default().to_owned(),
-            event["sequence"].as_u64(),
+            event["sequence"].as_str().unwrap_or_default().to_owned(),
             event["data"].clone(),
         ));
         message.ack(BasicAckOptions::default()).await.expect("acknowledged");
     }
     let kinds: Vec<_> =
-        received.iter().map(|(kind, sequence, _)| (kind.as_str(), *sequence)).collect();
+        received.iter().map(|(kind, sequence, _)| (kind.as_str(), sequence.as_str())).collect();
     assert_eq!(
         kinds,
         [
-            ("shop.order.placed.v1", Some(1)),
-            ("shop.order.cancelled.v1", Some(2)),
-            ("shop.payment.refund-processed.v1", Some(3))
+            ("shop.order.placed.v1", "0000000001"),
+            ("shop.order.cancelled.v1", "0000000002"),
+            ("shop.payment.refund-processed.v1", "0000000003")
         ]
     );
     assert_eq!(
@@ -94,7 +94,7 @@ impl Partner {
             archive: format!("{name}.archive"),
             ..Topology::default()
         };
-        let envelopes = Envelopes::new(Arc::clone(&house.shop.keys));
+        let envelopes = Envelopes::new(Arc::clone(&house.shop.keys), &house.shop.config.base_url);
         let address = url.parse().expect("an address");
         let declared = DeclaredTopologies::new(house.pool().clone());
         let publisher = RabbitPublisher::new(address, envelopes, topology, declared);

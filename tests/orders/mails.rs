@@ -10,8 +10,10 @@ use stepwise_engine::{
 use stepwise_tests::House;
 use stepwise_workflows::{
     Shop,
-    customer::register::{RegisterCustomer, VerifyRefusal, prepare, verify_customer_email},
-    sagas::verify_email::{self, VerifyEmail, start::register},
+    customer::register::{
+        RegisterCustomer, VerifyRefusal, prepare, register_customer, verify_customer_email,
+    },
+    sagas::verify_email::{self, VerifyEmail},
     shop::{Actor, Cause, Context},
 };
 use uuid::Uuid;
@@ -32,8 +34,8 @@ async fn registers(shop: &Shop, engine: &Engine, email: &str) -> Uuid {
     let mut tx = engine.begin().await.expect("begin");
     let cause = Cause::of_request(Actor::Anyone, Uuid::now_v7(), None);
     let mut ctx = Context::new(shop, engine, &mut tx, cause);
-    let customer = register(&mut ctx, prepared).await.expect("registered");
-    let subject = customer.customer_id.to_string();
+    let registered = register_customer(&mut ctx, prepared).await.expect("registered");
+    let subject = registered.customer.customer_id.to_string();
     let mail = inspect::latest_about(&mut tx, VerifyEmail::NAME, &subject).await.expect("readable");
     tx.commit().await.expect("commit");
     mail.expect("it sends the mail").saga_id

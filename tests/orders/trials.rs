@@ -79,6 +79,7 @@ impl Placements {
             Arc::new(FileKeyStore::open(&self.folder.join("keys")).expect("keys")),
             Arc::new(StripeGateway::new(config).expect("a client")),
             Arc::new(FileMailer::new(&self.folder.join("mail")).expect("mail")),
+            stepwise_workflows::reactions::of_event,
         ))
     }
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 /// Longer functions, each with the reason why it is one thing.
-const LONG: [(&str, &str); 2] = [
+const LONG: [(&str, &str); 3] = [
+    ("of_event", "one page has a line for every event"),
     (
         "a_batch_with_a_fenced_a_locked_and_a_poisonous_member_writes_the_others_at_once",
         "one story in one transaction",

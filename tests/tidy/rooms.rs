@@ -45,25 +45,26 @@ const API: [(&str, &str); 7] = [
     ("cli", "door monitor readiness routes server"),
 ];
 
-const WORKFLOWS: [(&str, &str); 18] = [
+const WORKFLOWS: [(&str, &str); 19] = [
     ("text", ""),
     ("privacy", ""),
     ("money", ""),
     ("migrations", ""),
     ("cloud_event", "privacy"),
     ("payment", "money"),
-    ("shop", "money payment privacy"),
     ("events", "money privacy"),
     ("integration", "events money"),
-    ("category", "events text"),
-    ("inventory", "events text"),
+    ("shop", "events integration money payment privacy"),
+    ("category", "events shop text"),
+    ("inventory", "events shop text"),
     ("customer", "events payment privacy shop text"),
     ("product", "events money shop text"),
     ("cart", "customer events money shop"),
     ("order", "cart events integration inventory money payment privacy shop text"),
     ("sagas", "customer money order payment shop"),
+    ("reactions", "events integration sagas shop"),
     ("seed", "customer privacy shop"),
-    ("testing", "events migrations money payment privacy shop"),
+    ("testing", "events migrations money payment privacy reactions sagas shop"),
 ];
 
 type Imports = BTreeMap<String, BTreeMap<String, String>>;

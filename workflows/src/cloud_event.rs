@@ -18,8 +18,8 @@ use crate::privacy::{self, CustomerKey, KeyStore, KeyStoreError};
 /// The media type of a CloudEvent in JSON.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// The schema of a type is named by this and the type.
-const SCHEMAS: &str = "urn:stepwise:schema:";
+/// The front door serves the schema of a type under this path and the type.
+pub const SCHEMAS: &str = "/schemas/";
 
 /// One CloudEvent. Serializes to its JSON form; absent attributes are left out, `data` is not.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -40,10 +40,15 @@ pub struct CloudEvent {
     pub time: DateTime<Utc>,
     /// Always `application/json`.
     pub datacontenttype: &'static str,
-    /// Names the schema of `data`.
+    /// The address of the JSON schema of `data`.
     pub dataschema: String,
-    /// 1, 2, 3 … per subject: a gap shows a loss, a repetition a copy.
-    pub sequence: i64,
+    /// 1, 2, 3 … per subject, as ten digits, so that texts sort like numbers: a gap shows a loss, a repetition a copy.
+    pub sequence: String,
+    /// Always `Integer`: how to read `sequence`.
+    pub sequencetype: &'static str,
+    /// The same per subject and type, for those who receive some types only. Absent in messages of releases that did not count it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub typesequence: Option<String>,
     /// The id that all events of one process have in common.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlationid: Option<String>,
@@ -92,6 +97,7 @@ impl EnvelopeError {
 #[derive(Clone)]
 pub struct Envelopes {
     keys: Arc<dyn KeyStore>,
+    base_url: Arc<str>,
     shows_personal: bool,
 }
 
@@ -102,9 +108,9 @@ impl std::fmt::Debug for Envelopes {
 }
 
 impl Envelopes {
-    /// Opens with the keys of this store.
-    pub fn new(keys: Arc<dyn KeyStore>) -> Self {
-        Self { keys, shows_personal: true }
+    /// Opens with the keys of this store. The front door at `base_url` serves the schemas.
+    pub fn new(keys: Arc<dyn KeyStore>, base_url: &str) -> Self {
+        Self { keys, base_url: base_url.trim_end_matches('/').into(), shows_personal: true }
     }
 
     /// For readers who may not see personal data: what is sealed becomes `***`.
@@ -129,12 +135,14 @@ impl Envelopes {
             specversion: "1.0",
             id: message.message_id,
             source: message.source.clone(),
-            dataschema: format!("{SCHEMAS}{}", message.kind),
+            dataschema: format!("{}{SCHEMAS}{}", self.base_url, message.kind),
             kind: message.kind.clone(),
             subject: message.subject.clone(),
             time: message.happened_at,
             datacontenttype: "application/json",
-            sequence: message.sequence,
+            sequence: ten_digits(message.sequence),
+            sequencetype: "Integer",
+            typesequence: message.type_sequence.map(ten_digits),
             correlationid: message.correlation.clone(),
             causationid: message.causation.clone(),
             traceparent: message.traceparent.clone(),
@@ -182,6 +190,10 @@ fn masked(value: &Value) -> Value {
         Value::Array(values) => values.iter().map(masked).collect(),
         plain => plain.clone(),
     }
+}
+
+fn ten_digits(sequence: i64) -> String {
+    format!("{sequence:010}")
 }
 
 fn rfc3339<S: serde::Serializer>(time: &DateTime<Utc>, to: S) -> Result<S::Ok, S::Error> {

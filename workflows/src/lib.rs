@@ -1,8 +1,9 @@
 //! The shop: customers, catalogue, inventory, carts, orders and payments.
 //!
 //! Every module is one aggregate with its rules, its commands and its SQL side by side. A command
-//! is a function over `&mut PgConnection`: the caller owns the transaction, so that a command, the
-//! saga it starts and the caller's idempotency record are one commit. A refusal is a value of the
+//! is a function over `&mut Context` ([`shop::Context`]): the caller's transaction, the shop, the
+//! engine, business time and the cause. The caller owns the transaction, so that a command, the saga
+//! it starts and the caller's idempotency record are one commit. A refusal is a value of the
 //! command's own error enum; `Database` in it is a surprise.
 //!
 //! `sagas` stands above the aggregates and uses them: the long-running processes, and the commands
@@ -15,8 +16,8 @@
 //!
 //! Business times come from `saga.now()` in SQL, never from the process's clock, so that tests
 //! move time for everyone at once. What has happened is recorded as domain events in the same
-//! transaction (`events`), numbered per aggregate without gaps; what partners may know is
-//! published through the engine's outbox (`integration`).
+//! transaction (`events`), numbered per aggregate without gaps; what follows from an event stands in
+//! `reactions`; what partners may know is published through the engine's outbox (`integration`).
 //!
 //! Personal data is plain only in the customer's own tables. Everywhere else (domain events,
 //! orders, outbox) it is sealed under the customer's key, which lives outside the database.
@@ -36,6 +37,7 @@ pub mod order;
 pub mod payment;
 pub mod privacy;
 pub mod product;
+pub mod reactions;
 pub mod sagas;
 pub mod seed;
 pub mod shop;

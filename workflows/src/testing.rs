@@ -1,6 +1,9 @@
 //! Shared by the shop's own tests: a database, doors that need no outside world, a few rows.
 
-use std::{collections::HashMap, sync::Arc, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, Once},
+};
 
 use async_trait::async_trait;
 use rust_decimal::Decimal;
@@ -34,25 +37,34 @@ pub(crate) async fn database() -> Database {
 
 /// A shop by the default decisions, without an outside world.
 pub(crate) fn shop() -> Shop {
-    Shop::new(Config::default(), Arc::new(Keys::default()), Arc::new(Closed), Arc::new(Closed))
+    let (keys, reactions) = (Arc::new(Keys::default()), crate::reactions::of_event);
+    Shop::new(Config::default(), keys, Arc::new(Closed), Arc::new(Closed), reactions)
 }
 
 /// The context of a command that the shop itself gives, in that transaction.
 pub(crate) fn ctx<'a>(shop: &'a Shop, tx: &'a mut PgConnection) -> Context<'a> {
-    context(shop, tx, Actor::System)
+    ctx_because(shop, tx, &Cause::of_system(Uuid::now_v7()))
 }
 
 /// The same by an admin.
 pub(crate) fn ctx_by<'a>(shop: &'a Shop, tx: &'a mut PgConnection, admin: Uuid) -> Context<'a> {
-    context(shop, tx, Actor::Key(KeyRole::Admin, admin))
+    let actor = Actor::Key(KeyRole::Admin, admin);
+    ctx_because(shop, tx, &Cause::of_request(actor, Uuid::now_v7(), None))
 }
 
-/// Leaks the engine and what is started: a test is short.
-fn context<'a>(shop: &'a Shop, tx: &'a mut PgConnection, actor: Actor) -> Context<'a> {
+/// The same for a cause. Leaks the engine and what is started: a test is short.
+pub(crate) fn ctx_because<'a>(
+    shop: &'a Shop,
+    tx: &'a mut PgConnection,
+    cause: &Cause,
+) -> Context<'a> {
     let pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
-    let engine: &Engine = Box::leak(Box::new(Engine::builder(pool).build()));
+    static EXPLORED: Once = Once::new();
+    EXPLORED.call_once(crate::sagas::explore);
+    let known = Arc::new(self::shop());
+    let engine: &Engine = Box::leak(Box::new(crate::sagas::engine(&known, pool)));
     let tx = Box::leak(Box::new(Transaction::over(tx)));
-    Context::new(shop, engine, tx, Cause::of_request(actor, Uuid::now_v7(), None))
+    Context::new(shop, engine, tx, cause.clone())
 }
 
 /// Keys in memory.

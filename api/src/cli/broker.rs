@@ -28,16 +28,17 @@ pub(super) fn address(settings: &Settings) -> Result<Option<Address>, Failure> {
 
 /// Opens the publisher. If the broker is away or its exchange was destroyed, the process starts without it and events wait.
 /// If the broker refuses this program for good, this fails, because waiting would not help. `db` records what was
-/// declared.
+/// declared. Partners find the schemas of events at `base_url`.
 pub(super) async fn open(
     address: Option<Address>,
     keys: Arc<dyn KeyStore>,
     db: PgPool,
+    base_url: &str,
 ) -> Result<Broker, Failure> {
     let Some(address) = address else {
         return Ok(Broker { publisher: Arc::new(Embedded), is_rabbit: false });
     };
-    let publisher = publisher(address, keys, db);
+    let publisher = publisher(address, keys, db, base_url);
     match publisher.connect().await {
         Ok(()) => {}
         Err(error @ (RabbitError::Unreachable { .. } | RabbitError::Memory(_))) => {
@@ -57,7 +58,7 @@ pub(super) async fn look(
     keys: Arc<dyn KeyStore>,
     db: PgPool,
 ) -> Result<String, Failure> {
-    match publisher(address, keys, db).look().await {
+    match publisher(address, keys, db, "").look().await {
         Ok(Looked::Takes) => Ok("takes events".to_owned()),
         Ok(Looked::TakesOnceDeclared) => {
             Ok("takes events once the first relay has declared the exchange".to_owned())
@@ -72,11 +73,16 @@ pub(super) async fn declare(
     keys: Arc<dyn KeyStore>,
     db: PgPool,
 ) -> Result<(), Failure> {
-    publisher(address, keys, db).declare().await.map_err(refused)
+    publisher(address, keys, db, "").declare().await.map_err(refused)
 }
 
-fn publisher(address: Address, keys: Arc<dyn KeyStore>, db: PgPool) -> RabbitPublisher {
-    let (envelopes, declared) = (Envelopes::new(keys), DeclaredTopologies::new(db));
+fn publisher(
+    address: Address,
+    keys: Arc<dyn KeyStore>,
+    db: PgPool,
+    base_url: &str,
+) -> RabbitPublisher {
+    let (envelopes, declared) = (Envelopes::new(keys, base_url), DeclaredTopologies::new(db));
     RabbitPublisher::new(address, envelopes, Topology::default(), declared)
 }
 

@@ -7,7 +7,9 @@ use futures::StreamExt;
 use stepwise_engine::outbox::{Feed, FeedError};
 use stepwise_workflows::cloud_event::Envelopes;
 
-use super::{Failure, Shutdown, database, folder::Folder, keys, output::say, settings::Settings};
+use super::{
+    Failure, Shutdown, database, folder::Folder, keys, output::say, parts, settings::Settings,
+};
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -40,7 +42,8 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let shutdown = Shutdown::on_signal()?;
     let folder = Folder::open(&settings.data_dir)?;
     let db = database::connect(settings, 2).await?;
-    let envelopes = Envelopes::new(Arc::new(keys::open(&folder, &db).await?));
+    let envelopes =
+        Envelopes::new(Arc::new(keys::open(&folder, &db).await?), &parts::shop_url(settings));
     let feed = Feed::new(db);
     let position = match from {
         From::Oldest => feed.oldest().await,

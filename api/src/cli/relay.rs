@@ -11,7 +11,7 @@ use super::{
     folder::Folder,
     keys,
     output::say,
-    parts::{ENOUGH, Monitoring, Parts},
+    parts::{ENOUGH, Monitoring, Parts, shop_url},
     settings::Settings,
 };
 use crate::{monitor::Monitor, readiness::Readiness};
@@ -47,7 +47,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     database.watch();
     let keys = Arc::new(keys::open(&folder, &database.keys_pool()).await?);
     let pool = database.relay_pool();
-    let broker = broker::open(address, keys, pool.clone()).await?;
+    let broker = broker::open(address, keys, pool.clone(), &shop_url(settings)).await?;
     let mut parts = Parts::new(shutdown.token());
     let relay = parts.relay(pool, Arc::clone(&broker.publisher));
     let mut readiness = Readiness::default().with_relay(relay);

@@ -85,6 +85,12 @@ pub(super) fn open(
         ..Config::default()
     };
     let gateway = Breaker::before(Arc::new(gateway));
-    let shop = Shop::new(config, Arc::new(keys), Arc::new(gateway.clone()), Arc::new(mailer));
+    let shop = Shop::new(
+        config,
+        Arc::new(keys),
+        Arc::new(gateway.clone()),
+        Arc::new(mailer),
+        stepwise_workflows::reactions::of_event,
+    );
     Ok((Arc::new(shop), gateway))
 }

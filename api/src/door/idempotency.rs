@@ -16,8 +16,11 @@ use poem_openapi::{
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
 use sha2::{Digest, Sha256};
-use sqlx::{PgConnection, Row};
-use stepwise_workflows::privacy::{self, CustomerKey, KeyStore, KeyStoreError};
+use sqlx::Row;
+use stepwise_workflows::{
+    privacy::{self, CustomerKey, KeyStore, KeyStoreError},
+    shop::Context,
+};
 use uuid::Uuid;
 
 use super::{
@@ -195,20 +198,21 @@ async fn key_for(
     Ok(Some((customer_id, key)))
 }
 
-/// Locks the key for this transaction, and returns the stored answer if there is one.
+/// Locks the key for this transaction, and returns the stored answer if there is one. The same statement tells the context business time.
 ///
 /// # Errors
 /// 409 `request_in_flight` while another request with this key runs, 422 `idempotency_key_reused` if the key was used for another request.
-pub async fn take(tx: &mut PgConnection, scope: &Scope) -> Result<Option<Answer>, Problem> {
+pub async fn take(ctx: &mut Context<'_>, scope: &Scope) -> Result<Option<Answer>, Problem> {
     let row = sqlx::query(
         "-- idempotency_take
-        select scope_hash, customer_id, fingerprint, status, location, etag, body
+        select scope_hash, customer_id, fingerprint, status, location, etag, body,
+               saga.now() as now
         from shop.take_idempotency_key($1, $2, $3::text::interval)",
     )
     .bind(scope.lock_id())
     .bind(&scope.hash[..])
     .bind(KEPT)
-    .fetch_optional(tx)
+    .fetch_optional(&mut **ctx)
     .await?;
     let Some(row) = row else {
         return Err(Problem::conflict(
@@ -217,6 +221,7 @@ pub async fn take(tx: &mut PgConnection, scope: &Scope) -> Result<Option<Answer>
         )
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
     };
+    ctx.learn_now(row.try_get("now")?);
     if row.try_get::<Option<Vec<u8>>, _>("scope_hash")?.is_none() {
         return Ok(None);
     }
@@ -236,12 +241,14 @@ pub async fn take(tx: &mut PgConnection, scope: &Scope) -> Result<Option<Answer>
 }
 
 /// Stores the answer in the transaction of its effect. Replaces an expired answer of the same key.
-pub async fn store(tx: &mut PgConnection, scope: &Scope, answer: &Answer) -> Result<(), Problem> {
+pub async fn store(ctx: &mut Context<'_>, scope: &Scope, answer: &Answer) -> Result<(), Problem> {
+    let now = ctx.now().await?;
     sqlx::query(
         "-- idempotency_store
         insert into shop.idempotency
-            (scope_hash, operation, customer_id, fingerprint, status, location, etag, body)
-        values ($1, $2, $3, $4, $5, $6, $7, $8)
+            (scope_hash, operation, customer_id, fingerprint, status, location, etag, body,
+             created_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         on conflict (scope_hash) do update set
             customer_id = excluded.customer_id, fingerprint = excluded.fingerprint,
             status = excluded.status, location = excluded.location, etag = excluded.etag,
@@ -255,7 +262,8 @@ pub async fn store(tx: &mut PgConnection, scope: &Scope, answer: &Answer) -> Res
     .bind(&answer.location)
     .bind(&answer.etag)
     .bind(&answer.body)
-    .execute(tx)
+    .bind(now)
+    .execute(&mut **ctx)
     .await?;
     Ok(())
 }

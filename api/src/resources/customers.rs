@@ -10,7 +10,6 @@ use stepwise_workflows::{
         register::{self, RegisterRefusal, VerifyRefusal},
         session::{self, LogInRefusal, LoggedIn},
     },
-    sagas::verify_email::start::{self, RegisterError},
     shop::{
         Actor,
         password::{InvalidPassword, PoolError},
@@ -18,11 +17,7 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::{
-    Group,
-    carts::not_merged,
-    shapes::{bad_field, not_started},
-};
+use super::{Group, carts::not_merged, shapes::bad_field};
 use crate::door::{
     Ask,
     caller::{Anyone, By, CustomerOnly},
@@ -119,11 +114,11 @@ impl Customers {
         let shop = &by.door.shop;
         // Hash the password before taking a connection.
         let prepared = register::prepare(shop, command).await;
-        let prepared = prepared.map_err(|refusal| not_registered(refusal.into()))?;
+        let prepared = prepared.map_err(not_registered)?;
         by.door
             .command(ask, async |ctx| {
-                let registering = start::register(ctx, prepared);
-                let customer = registering.await.map_err(not_registered)?;
+                let registering = register::register_customer(ctx, prepared);
+                let customer = registering.await.map_err(not_registered)?.customer;
                 let customer_id = customer.customer_id;
                 let reply = Created::new(&CustomerShape::from(customer));
                 Ok(reply.at("/v1/me".to_owned()).about(customer_id))
@@ -233,12 +228,8 @@ pub fn unknown_customer() -> Problem {
     Problem::not_found("customer_not_found", "There is no such customer.")
 }
 
-fn not_registered(error: RegisterError) -> Problem {
+fn not_registered(refusal: RegisterRefusal) -> Problem {
     use RegisterRefusal as R;
-    let refusal = match error {
-        RegisterError::Refused(refusal) => refusal,
-        RegisterError::Start(error) => return not_started(error),
-    };
     let why = refusal.to_string();
     match refusal {
         R::EmailAlreadyRegistered => Problem::conflict("email_already_registered", why),

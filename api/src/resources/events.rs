@@ -15,7 +15,7 @@ use futures::{
 use poem::{http::StatusCode, web::sse::Event};
 use poem_openapi::{
     Enum, Object, OpenApi,
-    param::{Header, Query},
+    param::{Header, Path, Query},
     payload::EventStream,
     registry::{MetaSchemaRef, Registry},
     types::{Any, ToJSON, Type},
@@ -25,13 +25,17 @@ use stepwise_engine::{
     Trouble,
     outbox::{Feed, FeedError, Position, Published},
 };
-use stepwise_workflows::cloud_event::{CloudEvent, Envelopes};
+use stepwise_workflows::{
+    cloud_event::{CloudEvent, Envelopes},
+    integration::Notification,
+};
 use uuid::Uuid;
 
 use super::Group;
 use crate::door::{
-    caller::{By, EventReader, Role},
+    caller::{Anyone, By, EventReader, Role},
     problem::Problem,
+    reply::Done,
 };
 
 /// The operations about integration events.
@@ -67,8 +71,12 @@ struct CloudEventShape {
     time: DateTime<Utc>,
     datacontenttype: String,
     dataschema: String,
-    /// 1, 2, 3, ... per subject, without gaps.
-    sequence: i64,
+    /// 1, 2, 3, ... per subject, without gaps, as ten digits.
+    sequence: String,
+    /// Always `Integer`.
+    sequencetype: String,
+    /// The same per subject and type.
+    typesequence: Option<String>,
     correlationid: Option<String>,
     causationid: Option<String>,
     traceparent: Option<String>,
@@ -92,6 +100,8 @@ impl CloudEventShape {
             datacontenttype: event.datacontenttype.to_owned(),
             dataschema: event.dataschema,
             sequence: event.sequence,
+            sequencetype: event.sequencetype.to_owned(),
+            typesequence: event.typesequence,
             correlationid: event.correlationid,
             causationid: event.causationid,
             traceparent: event.traceparent,
@@ -202,7 +212,8 @@ impl Events {
         };
         // Read once before the stream begins, because an error can then still be answered with a status.
         feed.after(&position).await.map_err(not_readable)?;
-        let mut envelopes = Envelopes::new(by.door.shop.keys.clone());
+        let mut envelopes =
+            Envelopes::new(by.door.shop.keys.clone(), &by.door.shop.config.base_url);
         if by.role == Role::Service {
             envelopes = envelopes.masked();
         }
@@ -234,6 +245,26 @@ impl Events {
             }
         });
         Ok(sent.keep_alive(Duration::from_secs(15)))
+    }
+}
+
+/// The operations about the forms of events.
+pub struct Schemas;
+
+#[OpenApi(prefix_path = "/schemas", tag = "Group::Webhooks")]
+impl Schemas {
+    /// Get the JSON schema of the data of one type of event, which `dataschema` names.
+    #[oai(path = "/:type", method = "get", operation_id = "getEventSchema")]
+    async fn get(
+        &self,
+        _by: Anyone,
+        /// Such as `shop.order.placed.v1`.
+        #[oai(name = "type")]
+        kind: Path<String>,
+    ) -> Result<Done<Any<Value>>, Problem> {
+        let schema = Notification::schema(&kind.0);
+        let unknown = || Problem::not_found("schema_not_found", "There is no such type of event.");
+        Ok(Done::new(&Any(schema.ok_or_else(unknown)?)))
     }
 }
 

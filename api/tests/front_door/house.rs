@@ -155,7 +155,13 @@ impl House {
         let folder = Folder::new();
         let keys = FileKeyStore::open(&folder.0.join(".stepwise/keys")).expect("a writable folder");
         let keys = Arc::new(keys);
-        let shop = Arc::new(Shop::new(Config::default(), keys, gateway, Arc::clone(&mail) as _));
+        let shop = Arc::new(Shop::new(
+            Config::default(),
+            keys,
+            gateway,
+            Arc::clone(&mail) as _,
+            stepwise_workflows::reactions::of_event,
+        ));
         stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, database.pool().clone());
         let door_settings = DoorSettings {

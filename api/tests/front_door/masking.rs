@@ -38,7 +38,7 @@ fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
     let readable = paths.filter(|(_, methods)| methods.get("get").is_some());
     readable
         .flat_map(|(path, _)| {
-            let mut filled = vec![path.clone()];
+            let mut filled = vec![path.replace("{type}", "shop.order.placed.v1")];
             for (name, id) in ids {
                 let with =
                     |path: &String| path.replacen(&format!("{{{name}}}"), &id.to_string(), 1);

@@ -73,7 +73,17 @@ async fn an_order_is_placed_paid_and_told_of() {
     };
     let event: Value = serde_json::from_str(field("data:")).expect("JSON");
     assert_eq!(event["type"], "shop.order.placed.v1");
-    assert_eq!((&event["subject"], &event["sequence"]), (&order["id"], &json!(1)));
+    let first = json!("0000000001");
+    assert_eq!((&event["subject"], &event["sequence"]), (&order["id"], &first));
+    assert_eq!((&event["typesequence"], &event["sequencetype"]), (&first, &json!("Integer")));
+    let schema = event["dataschema"].as_str().expect("an address");
+    let path = &schema[schema.find("/schemas/").expect("of a schema")..];
+    let schema = send(house.get(path)).await.is(200).json();
+    let fields: Vec<_> = event["data"].as_object().expect("an object").keys().collect();
+    let known: Vec<_> = schema["properties"].as_object().expect("an object").keys().collect();
+    assert_eq!(fields, known);
+    let unknown = send(house.get("/schemas/shop.order.placed.v9")).await;
+    assert_eq!(unknown.problem(), refusal(404, "schema_not_found"));
     assert_eq!(event["data"]["orderNumber"], order["orderNumber"]);
     assert_eq!(event["data"]["itemCount"], 2);
     let again = house.get("/v1/events/stream?from=newest").bearer_auth(&key);

@@ -25,7 +25,7 @@ impl Subscriber {
 
     fn take(&mut self, position: &str, event: &Value) {
         let text = |name: &str| event[name].as_str().expect("a text").to_owned();
-        let sequence = event["sequence"].as_u64().expect("a number");
+        let sequence = text("sequence").parse().expect("ten digits");
         self.received.push(Event {
             subject: text("subject"),
             sequence,

@@ -213,7 +213,7 @@ impl Engine {
             starting.write_one(tx).await?;
         } else {
             sqlx::raw_sql(BEFORE).execute(&mut *tx).await?;
-            // What a chain starts is undone with the chain.
+            // The instances that a chain starts are undone with the chain.
             let mut of_chains = HandOver::default();
             if let Err(error) = starting.write_all(tx, &mut of_chains).await {
                 sqlx::raw_sql(UNDO).execute(&mut *tx).await?;

@@ -42,7 +42,7 @@ pub struct Start<I> {
     pub deadline: Option<Duration>,
     /// It waits its turn among those of its saga and this key ([`crate::Quota`]).
     pub queue_key: Option<String>,
-    /// What led to it, in the author's form, which the engine does not read ([`Start::because`]). No personal data.
+    /// The cause of the start, in the author's form, which the engine does not read ([`Start::because`]). No personal data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<String>,
 }
@@ -97,7 +97,7 @@ impl<I> Start<I> {
         self
     }
 
-    /// With what led to it. The instance's tx steps read it ([`crate::StepTx::because`]); its children and its successor inherit it unless they
+    /// With its cause. The instance's tx steps read it ([`crate::StepTx::because`]); its children and its successor inherit it unless they
     /// have one of their own.
     #[must_use]
     pub fn because(mut self, because: impl Into<String>) -> Self {

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Where a chain runs: its transaction, and what is started in that.
+/// The place where a chain runs: its transaction, and the instances that are started in it.
 pub(crate) struct Place<'a> {
     pub(crate) tx: &'a mut PgConnection,
     pub(crate) started: &'a mut HandOver,

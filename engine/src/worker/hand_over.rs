@@ -1,4 +1,4 @@
-//! What a transaction has started, until its commit hands it to the worker of this process.
+//! The instances that a transaction has started, until its commit hands them to the worker of this process.
 
 use std::sync::Arc;
 

@@ -92,6 +92,6 @@ impl DerefMut for StepTx<'_> {
 
 impl Starts for StepTx<'_> {
     fn parts(&mut self) -> (&mut PgConnection, &mut HandOver) {
-        (self.connection, self.started)
+        (&mut *self.connection, &mut *self.started)
     }
 }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod audit;
+mod because;
 mod builds;
 mod bulk;
 mod bulk_runs;

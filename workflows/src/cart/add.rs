@@ -4,9 +4,13 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{CartView, lock, view::view};
+use super::{
+    CartView,
+    lock::{self, LockedCart},
+    view::view,
+};
 use crate::{
-    events::{self, DomainEvent},
+    events::{DomainEvent, Told, tell},
     money::Money,
     shop::Context,
 };
@@ -92,6 +96,7 @@ pub async fn add_item(
     let cart = lock::of_customer(ctx, command.customer_id)
         .await?
         .ok_or(AddItemRefusal::CustomerNotFound)?;
+    ctx.learn_now(cart.now);
     if cart.checkout_order_id.is_some() {
         return Err(AddItemRefusal::CheckoutInProgress);
     }
@@ -104,8 +109,7 @@ pub async fn add_item(
     let added = quantity - found.quantity;
     // What lay in the cart before is never taken out, even if less is available now.
     if added > 0 {
-        put(ctx, cart.cart_id, command, quantity, found.price).await?;
-        let told = DomainEvent::ItemAddedToCart {
+        let told = tell([DomainEvent::ItemAddedToCart {
             cart_id: cart.cart_id,
             customer_id: cart.customer_id,
             product_id: command.product_id,
@@ -113,8 +117,9 @@ pub async fn add_item(
             quantity: added,
             unit_price: Money::stored(found.price, ctx.shop.config.currency.code())?,
             added_at: cart.now,
-        };
-        events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+        }]);
+        put(ctx, &cart, command, quantity, found.price, &told).await?;
+        ctx.record(told.after(cart.event_count)).await?;
     }
     Ok(AddedItem { cart: view(ctx.shop, ctx, cart.cart_id).await?, capped: quantity < wanted })
 }
@@ -160,32 +165,35 @@ async fn find(
 
 /// Writes the item's new quantity and price. 1 round trip.
 async fn put(
-    tx: &mut PgConnection,
-    cart_id: Uuid,
+    ctx: &mut Context<'_>,
+    cart: &LockedCart,
     command: &AddItem,
     quantity: i32,
     price: Decimal,
+    told: &Told,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- cart: put in
         with touched as (
-            update shop.cart set version = version + 1, event_count = event_count + 1,
-                last_activity_at = saga.now()
+            update shop.cart set version = version + 1, event_count = event_count + $7,
+                last_activity_at = $8
             where cart_id = $1
         )
         insert into shop.cart_item
             (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)
-        values ($2, $1, $3, $4, $5, $6, saga.now())
+        values ($2, $1, $3, $4, $5, $6, $8)
         on conflict (cart_id, product_id, variant_id) where removed_at is null
         do update set quantity = excluded.quantity, unit_price = excluded.unit_price",
     )
-    .bind(cart_id)
+    .bind(cart.cart_id)
     .bind(Uuid::now_v7())
     .bind(command.product_id)
     .bind(command.variant_id)
     .bind(quantity)
     .bind(price)
-    .execute(tx)
+    .bind(told.count())
+    .bind(cart.now)
+    .execute(&mut **ctx)
     .await?;
     Ok(())
 }

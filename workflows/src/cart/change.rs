@@ -10,7 +10,7 @@ use super::{
     view::view,
 };
 use crate::{
-    events::{self, DomainEvent},
+    events::{DomainEvent, tell},
     money::Money,
     shop::{Context, Shop},
 };
@@ -86,11 +86,19 @@ pub async fn update_item_quantity(
         return Err(ChangeCartRefusal::QuantityExceedsStock { available: item.available });
     }
     if quantity != item.quantity {
+        let told = tell([DomainEvent::CartItemQuantityUpdated {
+            cart_id: cart.cart_id,
+            cart_item_id: of.cart_item_id,
+            product_id: item.product_id,
+            old_quantity: item.quantity,
+            new_quantity: quantity,
+            updated_at: cart.now,
+        }]);
         sqlx::query(
             "-- cart: change a quantity
             with touched as (
-                update shop.cart set version = version + 1, event_count = event_count + 1,
-                    last_activity_at = saga.now()
+                update shop.cart set version = version + 1, event_count = event_count + $4,
+                    last_activity_at = $5
                 where cart_id = $1
             )
             update shop.cart_item set quantity = $3 where cart_item_id = $2",
@@ -98,17 +106,11 @@ pub async fn update_item_quantity(
         .bind(cart.cart_id)
         .bind(of.cart_item_id)
         .bind(quantity)
+        .bind(told.count())
+        .bind(cart.now)
         .execute(&mut **ctx)
         .await?;
-        let told = DomainEvent::CartItemQuantityUpdated {
-            cart_id: cart.cart_id,
-            cart_item_id: of.cart_item_id,
-            product_id: item.product_id,
-            old_quantity: item.quantity,
-            new_quantity: quantity,
-            updated_at: cart.now,
-        };
-        events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+        ctx.record(told.after(cart.event_count)).await?;
     }
     Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
@@ -126,30 +128,32 @@ async fn removed(
     of: ItemOf,
     item: &Item,
 ) -> Result<CartView, ChangeCartRefusal> {
-    sqlx::query(
-        "-- cart: take out
-        with touched as (
-            update shop.cart set version = version + 1, event_count = event_count + 1,
-                last_activity_at = saga.now()
-            where cart_id = $1
-        ), forgotten as (
-            delete from shop.cart_item
-            where cart_id = $1 and removed_at <= saga.now() - make_interval(secs => $3)
-        )
-        update shop.cart_item set removed_at = saga.now() where cart_item_id = $2",
-    )
-    .bind(cart.cart_id)
-    .bind(of.cart_item_id)
-    .bind(ctx.shop.config.restore_within.as_secs_f64())
-    .execute(&mut **ctx)
-    .await?;
-    let told = DomainEvent::ItemRemovedFromCart {
+    let told = tell([DomainEvent::ItemRemovedFromCart {
         cart_id: cart.cart_id,
         product_id: item.product_id,
         variant_id: item.variant_id,
         removed_at: cart.now,
-    };
-    events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+    }]);
+    sqlx::query(
+        "-- cart: take out
+        with touched as (
+            update shop.cart set version = version + 1, event_count = event_count + $4,
+                last_activity_at = $5
+            where cart_id = $1
+        ), forgotten as (
+            delete from shop.cart_item
+            where cart_id = $1 and removed_at <= $5 - make_interval(secs => $3)
+        )
+        update shop.cart_item set removed_at = $5 where cart_item_id = $2",
+    )
+    .bind(cart.cart_id)
+    .bind(of.cart_item_id)
+    .bind(ctx.shop.config.restore_within.as_secs_f64())
+    .bind(told.count())
+    .bind(cart.now)
+    .execute(&mut **ctx)
+    .await?;
+    ctx.record(told.after(cart.event_count)).await?;
     Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
@@ -167,11 +171,20 @@ pub async fn restore_item(
     if added <= 0 {
         return Err(ChangeCartRefusal::QuantityExceedsStock { available: item.available });
     }
+    let told = tell([DomainEvent::ItemAddedToCart {
+        cart_id: cart.cart_id,
+        customer_id: cart.customer_id,
+        product_id: item.product_id,
+        variant_id: item.variant_id,
+        quantity: added,
+        unit_price: Money::stored(item.price, ctx.shop.config.currency.code())?,
+        added_at: cart.now,
+    }]);
     sqlx::query(
         "-- cart: take back
         with touched as (
-            update shop.cart set version = version + 1, event_count = event_count + 1,
-                last_activity_at = saga.now()
+            update shop.cart set version = version + 1, event_count = event_count + $6,
+                last_activity_at = $7
             where cart_id = $1
         ), again as (
             update shop.cart_item set quantity = $5
@@ -190,18 +203,11 @@ pub async fn restore_item(
     .bind(item.product_id)
     .bind(item.variant_id)
     .bind(quantity)
+    .bind(told.count())
+    .bind(cart.now)
     .execute(&mut **ctx)
     .await?;
-    let told = DomainEvent::ItemAddedToCart {
-        cart_id: cart.cart_id,
-        customer_id: cart.customer_id,
-        product_id: item.product_id,
-        variant_id: item.variant_id,
-        quantity: added,
-        unit_price: Money::stored(item.price, ctx.shop.config.currency.code())?,
-        added_at: cart.now,
-    };
-    events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+    ctx.record(told.after(cart.event_count)).await?;
     Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
@@ -212,6 +218,12 @@ pub async fn clear_cart(
     cart_id: Uuid,
 ) -> Result<CartView, ChangeCartRefusal> {
     let cart = locked(ctx, customer_id, cart_id).await?;
+    let told = tell([DomainEvent::CartCleared {
+        cart_id: cart.cart_id,
+        customer_id,
+        reason: "cleared_by_customer",
+        cleared_at: cart.now,
+    }]);
     let cleared: i64 = sqlx::query_scalar(
         "-- cart: clear
         with cleared as (
@@ -219,37 +231,34 @@ pub async fn clear_cart(
         ), counted as (
             select count(*) as items from cleared
         ), touched as (
-            update shop.cart set version = version + 1, event_count = event_count + 1,
-                last_activity_at = saga.now()
+            update shop.cart set version = version + 1, event_count = event_count + $2,
+                last_activity_at = $3
             from counted where cart_id = $1 and items > 0
         )
         select items from counted",
     )
     .bind(cart.cart_id)
+    .bind(told.count())
+    .bind(cart.now)
     .fetch_one(&mut **ctx)
     .await?;
     if cleared > 0 {
-        let told = DomainEvent::CartCleared {
-            cart_id: cart.cart_id,
-            customer_id,
-            reason: "cleared_by_customer",
-            cleared_at: cart.now,
-        };
-        events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+        ctx.record(told.after(cart.event_count)).await?;
     }
     Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
 /// The caller's own cart, locked and open for changes.
 async fn locked(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     customer_id: Uuid,
     cart_id: Uuid,
 ) -> Result<LockedCart, ChangeCartRefusal> {
-    let cart = lock::of_customer(tx, customer_id)
+    let cart = lock::of_customer(ctx, customer_id)
         .await?
         .filter(|cart| cart.cart_id == cart_id)
         .ok_or(ChangeCartRefusal::CartNotFound)?;
+    ctx.learn_now(cart.now);
     match cart.checkout_order_id {
         Some(_) => Err(ChangeCartRefusal::CheckoutInProgress),
         None => Ok(cart),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{CartView, lock, view::view};
 use crate::{
     customer::is_active,
-    events::{self, DomainEvent, MergedItem},
+    events::{DomainEvent, MergedItem, Told, tell},
     shop::{Context, Shop},
 };
 
@@ -80,17 +80,18 @@ pub async fn merge_guest_cart(
     if cart.checkout_order_id.is_some() {
         return Err(MergeRefusal::CheckoutInProgress);
     }
+    ctx.learn_now(cart.now);
     let lines = lines(ctx, guest_cart_id, cart.cart_id).await?;
     let merged = capped(ctx.shop, &lines);
-    write(ctx, guest_cart_id, cart.cart_id, &lines, &merged).await?;
-    let told = DomainEvent::CartMerged {
+    let told = tell([DomainEvent::CartMerged {
         cart_id: cart.cart_id,
         guest_cart_id,
         customer_id,
-        merged_items: merged,
+        merged_items: merged.clone(),
         merged_at: cart.now,
-    };
-    events::record(ctx, &[told.at(cart.event_count + 1)]).await?;
+    }]);
+    write(ctx, guest_cart_id, cart.cart_id, &lines, &merged, &told).await?;
+    ctx.record(told.after(cart.event_count)).await?;
     Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
@@ -140,12 +141,14 @@ fn capped(shop: &Shop, lines: &[Line]) -> Vec<MergedItem> {
 }
 
 async fn write(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     guest_cart_id: Uuid,
     cart_id: Uuid,
     lines: &[Line],
     merged: &[MergedItem],
+    told: &Told,
 ) -> Result<(), sqlx::Error> {
+    let now = ctx.now().await?;
     let kept: Vec<(&Line, &MergedItem)> =
         lines.iter().zip(merged).filter(|(_, item)| item.quantity > 0).collect();
     sqlx::query(
@@ -155,13 +158,13 @@ async fn write(
         ), closed as (
             update shop.cart set merged_into = $2, version = version + 1 where cart_id = $1
         ), touched as (
-            update shop.cart set version = version + 1, event_count = event_count + 1,
-                last_activity_at = saga.now()
+            update shop.cart set version = version + 1, event_count = event_count + $8,
+                last_activity_at = $9
             where cart_id = $2
         )
         insert into shop.cart_item
             (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)
-        select m.cart_item_id, $2, m.product_id, m.variant_id, m.quantity, m.price, saga.now()
+        select m.cart_item_id, $2, m.product_id, m.variant_id, m.quantity, m.price, $9
         from unnest($3::uuid[], $4::uuid[], $5::uuid[], $6::int[], $7::numeric[])
             as m (cart_item_id, product_id, variant_id, quantity, price)
         on conflict (cart_id, product_id, variant_id) where removed_at is null
@@ -174,7 +177,9 @@ async fn write(
     .bind(kept.iter().map(|(_, item)| item.variant_id).collect::<Vec<_>>())
     .bind(kept.iter().map(|(_, item)| item.quantity).collect::<Vec<_>>())
     .bind(kept.iter().map(|(line, _)| line.price).collect::<Vec<_>>())
-    .execute(tx)
+    .bind(told.count())
+    .bind(now)
+    .execute(&mut **ctx)
     .await?;
     Ok(())
 }

@@ -5,9 +5,9 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::is_active;
+use super::{is_active, lock};
 use crate::{
-    events::{self, DomainEvent, Sealed},
+    events::{DomainEvent, Sealed, tell},
     privacy::KeyStoreError,
     shop::{Context, config::Config},
     text::{self, BadField},
@@ -83,26 +83,35 @@ pub enum AddressRefusal {
     Database(#[from] sqlx::Error),
 }
 
-/// Saves an address. 2 round trips.
+/// Saves an address. 3 round trips.
 pub async fn add_shipping_address(
     ctx: &mut Context<'_>,
     command: &AddShippingAddress,
 ) -> Result<AddressView, AddressRefusal> {
     let (customer_id, address_id) = (command.customer_id, Uuid::now_v7());
     let address = checked(&ctx.shop.config, command, address_id)?;
-    let written: Option<(i64, DateTime<Utc>)> = sqlx::query_as(
+    let counter = lock(ctx, customer_id).await?.ok_or(AddressRefusal::CustomerNotFound)?;
+    let created_at = ctx.now().await?;
+    let key = ctx.shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
+    let sealed = |field, value: &str| Sealed::new(&key, customer_id, field, &value);
+    let told = tell([DomainEvent::ShippingAddressAdded {
+        customer_id,
+        address_id,
+        street: sealed("street", &address.street),
+        city: sealed("city", &address.city),
+        state: sealed("state", &address.state),
+        postal_code: sealed("postalCode", &address.postal_code),
+        country: address.country.clone(),
+    }]);
+    sqlx::query(
         "-- address: add
         with owner as (
-            update shop.customer set event_count = event_count + 1
-            where customer_id = $1 and frozen_at is null
-            returning customer_id, event_count
-        ), saved as (
-            insert into shop.shipping_address
-                (address_id, customer_id, recipient_name, street, city, state, postal_code,
-                 country, created_at)
-            select $2, customer_id, $3, $4, $5, $6, $7, $8, saga.now() from owner
+            update shop.customer set event_count = event_count + $9 where customer_id = $1
         )
-        select event_count, saga.now() from owner",
+        insert into shop.shipping_address
+            (address_id, customer_id, recipient_name, street, city, state, postal_code, country,
+             created_at)
+        values ($2, $1, $3, $4, $5, $6, $7, $8, $10)",
     )
     .bind(customer_id)
     .bind(address_id)
@@ -112,21 +121,11 @@ pub async fn add_shipping_address(
     .bind(&address.state)
     .bind(&address.postal_code)
     .bind(&address.country)
-    .fetch_optional(&mut **ctx)
+    .bind(told.count())
+    .bind(created_at)
+    .execute(&mut **ctx)
     .await?;
-    let (n, created_at) = written.ok_or(AddressRefusal::CustomerNotFound)?;
-    let key = ctx.shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
-    let sealed = |field, value: &str| Sealed::new(&key, customer_id, field, &value);
-    let told = DomainEvent::ShippingAddressAdded {
-        customer_id,
-        address_id,
-        street: sealed("street", &address.street),
-        city: sealed("city", &address.city),
-        state: sealed("state", &address.state),
-        postal_code: sealed("postalCode", &address.postal_code),
-        country: address.country.clone(),
-    };
-    events::record(ctx, &[told.at(n)]).await?;
+    ctx.record(told.after(counter)).await?;
     Ok(AddressView { created_at, ..address })
 }
 

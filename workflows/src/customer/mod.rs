@@ -22,6 +22,8 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use crate::shop::Context;
+
 /// A customer as they see themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
 #[serde(rename_all = "camelCase")]
@@ -69,6 +71,26 @@ pub(crate) async fn is_active(
     .fetch_optional(tx)
     .await?;
     Ok(found.is_some())
+}
+
+/// Locks a customer who is to be changed, and returns the number of their last domain event. `None`: unknown, frozen or erased.
+/// 1 round trip.
+pub(crate) async fn lock(
+    ctx: &mut Context<'_>,
+    customer_id: Uuid,
+) -> Result<Option<i64>, sqlx::Error> {
+    let locked: Option<(i64, DateTime<Utc>)> = sqlx::query_as(
+        "-- customer: lock
+        select event_count, saga.now() from shop.customer
+        where customer_id = $1 and frozen_at is null for no key update",
+    )
+    .bind(customer_id)
+    .fetch_optional(&mut **ctx)
+    .await?;
+    Ok(locked.map(|(counter, now)| {
+        ctx.learn_now(now);
+        counter
+    }))
 }
 
 /// A secret of 256 bits that opens something. Shown once, to its owner.

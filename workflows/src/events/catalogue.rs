@@ -12,15 +12,20 @@ use crate::money::Money;
 
 type Time = DateTime<Utc>;
 
-/// Declares the events: a name, the aggregate with the field that holds its id, and the payload.
+/// The version of the payloads' form. The catalogue has 1.0 for every event.
+pub const VERSION: i16 = 1;
+
+/// Declares the events: a name, the aggregate with the field that holds its id, and the payload. After `beside` stands what is known
+/// when the event happens and not part of its payload: reactions read it, and it is not kept.
 macro_rules! events {
-    ($($name:ident of $aggregate:ident($id:ident) { $($field:ident: $type:ty),* $(,)? })*) => {
+    ($($name:ident of $aggregate:ident($id:ident) { $($field:ident: $type:ty),* $(,)? }
+        $(, beside { $($known:ident: $known_type:ty),* $(,)? })?)*) => {
         /// What has happened in the shop. The catalogue explains each event and field.
         #[derive(Debug, Clone, Serialize)]
         #[serde(untagged, rename_all_fields = "camelCase")]
         #[expect(missing_docs, reason = "the catalogue documents events and fields")]
         pub enum DomainEvent {
-            $($name { $($field: $type),* },)*
+            $($name { $($field: $type,)* $($(#[serde(skip)] $known: $known_type),*)? },)*
         }
 
         impl DomainEvent {
@@ -40,6 +45,15 @@ macro_rules! events {
                 $((stringify!($name), stringify!($aggregate),
                     &[$((stringify!($field), stringify!($type))),*]),)*
             ];
+
+            /// One of each.
+            #[cfg(test)]
+            pub(crate) fn samples() -> Vec<Self> {
+                use super::samples::Sample;
+                vec![$(Self::$name {
+                    $($field: Sample::sample(),)* $($($known: Sample::sample()),*)?
+                },)*]
+            }
         }
     };
 }
@@ -97,7 +111,7 @@ events! {
     OrderCancelled of Order(order_id) {
         order_id: Uuid, order_number: String, customer_id: Uuid, reason: Sealed,
         line_items: Vec<LineItem>, cancelled_at: Time,
-    }
+    }, beside { refund_amount: Money }
 
     ProductCreated of Product(product_id) {
         product_id: Uuid, name: String, price: Money, category_id: Uuid, status: &'static str,
@@ -148,7 +162,7 @@ events! {
     PaymentRefunded of Payment(payment_id) {
         payment_id: Uuid, order_id: Uuid, refund_amount: Money, refund_id: String,
         refunded_at: Time,
-    }
+    }, beside { customer_id: Uuid }
 }
 
 impl DomainEvent {

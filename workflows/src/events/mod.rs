@@ -1,13 +1,16 @@
 //! Domain events: what has happened in the shop, in the words of the catalogue.
 //!
-//! An event is recorded in the transaction that makes it true. Its number `n` is a counter on the
-//! aggregate's own row, raised by the very statement that changes the row: numbers of one aggregate
-//! have no gaps and no doubles (a primary key says so), and counting costs no row operation.
+//! An event is recorded in the transaction that makes it true ([`crate::shop::Context::record`]). Its number `n` is a counter on
+//! the aggregate's own row, raised by the very statement that changes the row: numbers of one aggregate have no gaps and no
+//! doubles (a primary key says so), and counting costs no row operation. Events are never changed or deleted; a trigger
+//! refuses it.
 //!
 //! A personal field has the type [`Sealed`]: it cannot be written in plain. It is ciphertext under
 //! the customer's key wherever events are kept or copied.
 
 mod catalogue;
+#[cfg(test)]
+mod samples;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
@@ -15,7 +18,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use catalogue::{Aggregate, Change, DomainEvent, LineItem, MergedItem};
+pub use catalogue::{Aggregate, Change, DomainEvent, LineItem, MergedItem, VERSION};
 
 use crate::privacy::{self, CustomerKey};
 
@@ -57,6 +60,12 @@ impl Sealed {
     }
 }
 
+/// Events of one aggregate that one statement makes true. The statement raises the counter on the aggregate's row by their
+/// [`count`](Told::count), and the counter numbers them: the list is the only place that says how many they are.
+#[derive(Debug, Clone)]
+#[must_use = "record them"]
+pub struct Told(Vec<DomainEvent>);
+
 /// An event with its number in its aggregate.
 #[derive(Debug, Clone)]
 pub struct Numbered {
@@ -66,46 +75,27 @@ pub struct Numbered {
     pub event: DomainEvent,
 }
 
-impl DomainEvent {
-    /// Gives the event its number: the counter on its aggregate's row.
-    pub fn at(self, n: i64) -> Numbered {
-        Numbered { n, event: self }
-    }
+/// Events of one aggregate, in their order.
+pub fn tell(events: impl IntoIterator<Item = DomainEvent>) -> Told {
+    Told(events.into_iter().collect())
 }
 
-/// Records events in the caller's transaction. 1 round trip, 1 row operation an event.
-pub async fn record(tx: &mut PgConnection, events: &[Numbered]) -> Result<(), sqlx::Error> {
-    if events.is_empty() {
-        return Ok(());
+impl Told {
+    /// By how much the statement raises the aggregate's counter.
+    pub fn count(&self) -> i64 {
+        i64::try_from(self.0.len()).unwrap_or(i64::MAX)
     }
-    let (mut aggregate_ids, mut numbers, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut aggregates, mut names, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
-    for Numbered { n, event } in events {
-        let (aggregate, aggregate_id) = event.aggregate();
-        aggregate_ids.push(aggregate_id);
-        numbers.push(*n);
-        ids.push(Uuid::now_v7());
-        aggregates.push(aggregate.name());
-        names.push(event.name());
-        payloads.push(event.payload());
+
+    /// Numbers them from the counter of the locked row, as it was before the statement; 0 for a new row.
+    pub fn after(self, counter: i64) -> Vec<Numbered> {
+        (counter + 1..).zip(self.0).map(|(n, event)| Numbered { n, event }).collect()
     }
-    sqlx::query(
-        "-- events: record
-        insert into shop.domain_event
-            (aggregate_id, n, event_id, aggregate, name, payload, recorded_at)
-        select e.aggregate_id, e.n, e.event_id, e.aggregate, e.name, e.payload, saga.now()
-        from unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::jsonb[])
-            as e (aggregate_id, n, event_id, aggregate, name, payload)",
-    )
-    .bind(aggregate_ids)
-    .bind(numbers)
-    .bind(ids)
-    .bind(aggregates)
-    .bind(names)
-    .bind(payloads)
-    .execute(tx)
-    .await?;
-    Ok(())
+
+    /// Numbers them up to the counter that the statement has returned.
+    pub fn up_to(self, counter: i64) -> Vec<Numbered> {
+        let before = counter - self.count();
+        self.after(before)
+    }
 }
 
 /// An event as it was recorded.
@@ -121,6 +111,16 @@ pub struct Recorded {
     pub payload: Value,
     /// When it was recorded, business time.
     pub recorded_at: DateTime<Utc>,
+    /// The version of the payload's form.
+    pub version: i16,
+    /// The actor: `customer:…`, `admin:…`, `system`. `None` for events that were recorded before actors were.
+    pub actor: Option<String>,
+    /// The request, or else the saga, that it belongs to.
+    pub correlation: Option<Uuid>,
+    /// The request or the event that led to it.
+    pub causation: Option<Uuid>,
+    /// The saga whose step recorded it.
+    pub saga_id: Option<Uuid>,
 }
 
 /// Everything that has happened to one aggregate, oldest first.
@@ -130,7 +130,8 @@ pub async fn of_aggregate(
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     sqlx::query_as(
         "-- events: of an aggregate
-        select n, event_id, name, payload, recorded_at
+        select n, event_id, name, payload, recorded_at, version, actor, correlation, causation,
+               saga_id
         from shop.domain_event where aggregate_id = $1 order by n",
     )
     .bind(aggregate_id)

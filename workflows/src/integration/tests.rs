@@ -3,50 +3,8 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{money::Currency, privacy::CustomerKey};
 
-/// One of each, with the catalogue's name.
-fn samples() -> Vec<(&'static str, Notification)> {
-    let (id, money) = (Uuid::now_v7(), Money::zero(Currency::USD));
-    let reason = Sealed::new(&CustomerKey::random(), id, "reason", &"changed my mind");
-    vec![
-        (
-            "OrderPlacedNotification",
-            Notification::OrderPlaced(OrderPlacedNotification {
-                order_id: id,
-                order_number: "ORD-20260101-ABCDEF".into(),
-                customer_id: id,
-                total_amount: money,
-                item_count: 1,
-            }),
-        ),
-        (
-            "OrderCancelledNotification",
-            Notification::OrderCancelled(OrderCancelledNotification {
-                order_id: id,
-                order_number: "ORD-20260101-ABCDEF".into(),
-                customer_id: id,
-                reason,
-                refund_amount: money,
-            }),
-        ),
-        (
-            "PaymentFailedNotification",
-            Notification::PaymentFailed(PaymentFailedNotification {
-                order_id: id,
-                customer_id: id,
-                amount: money,
-                failure_reason: "insufficient_funds".into(),
-            }),
-        ),
-        (
-            "RefundProcessedNotification",
-            Notification::RefundProcessed(RefundProcessedNotification {
-                order_id: id,
-                customer_id: id,
-                refund_amount: money,
-                refund_id: "re_1".into(),
-            }),
-        ),
-    ]
+fn keys(object: &Value) -> BTreeSet<&str> {
+    object.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
 #[test]
@@ -55,19 +13,46 @@ fn every_notification_has_exactly_the_catalogues_payload_and_routing_key() {
         serde_json::from_str(include_str!("../../../tests/fixtures/catalog.json"))
             .expect("the catalogue is JSON");
     let listed = catalogue["integration_events"].as_array().expect("a list");
-    for (name, notification) in samples() {
-        let wanted = listed.iter().find(|event| event["name"] == name).expect("it is listed");
+    for (name, kind) in Notification::ALL {
+        let wanted = listed.iter().find(|event| event["name"] == *name).expect("it is listed");
         let fields: BTreeSet<_> = wanted["payload"]
             .as_array()
             .expect("a list")
             .iter()
             .filter_map(Value::as_str)
             .collect();
-        let payload = notification.payload();
-        let ours: BTreeSet<_> =
-            payload.as_object().expect("an object").keys().map(String::as_str).collect();
-        assert_eq!(ours, fields, "{name}");
-        assert_eq!(wanted["routing_key"], notification.kind(), "{name}");
-        assert_eq!(wanted["cloudevent_type"], notification.kind(), "{name}");
+        let schema = Notification::schema(kind).expect("it has a schema");
+        assert_eq!(keys(&schema["properties"]), fields, "{name}");
+        assert_eq!(schema["title"], *name);
+        assert_eq!(wanted["routing_key"], *kind, "{name}");
+        assert_eq!(wanted["cloudevent_type"], *kind, "{name}");
     }
+    assert_eq!(Notification::schema("shop.order.placed.v2"), None);
+}
+
+#[test]
+fn a_payload_has_the_fields_of_its_schema_and_says_for_whom_it_is_sealed() {
+    let (order_id, customer_id) = (Uuid::now_v7(), Uuid::now_v7());
+    let cancelled = Notification::OrderCancelled {
+        order_id,
+        order_number: "ORD-20260101-ABCDEF".into(),
+        customer_id,
+        reason: Sealed::new(&CustomerKey::random(), customer_id, "reason", &"changed my mind"),
+        refund_amount: Money::zero(Currency::USD),
+    };
+    let schema = Notification::schema(cancelled.kind()).expect("it has one");
+    assert_eq!(keys(&cancelled.payload()), keys(&schema["properties"]));
+    assert_eq!(schema["type"], serde_json::json!(["object", "null"]), "null after erasure");
+    assert_eq!(schema["properties"]["reason"]["type"], "string", "partners get it open");
+    assert_eq!(cancelled.sealed_for(), Some(customer_id));
+    assert_eq!(cancelled.subject(), Subject::Order(order_id));
+    let failed = Notification::PaymentFailed {
+        order_id,
+        customer_id,
+        amount: Money::zero(Currency::USD),
+        failure_reason: "insufficient_funds".into(),
+    };
+    assert_eq!(failed.sealed_for(), None);
+    assert_eq!(failed.source(), "/stepwise/payment");
+    assert_eq!(Notification::schema(failed.kind()).expect("it has one")["type"], "object");
 }

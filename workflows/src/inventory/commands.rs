@@ -1,11 +1,9 @@
 //! setInventoryQuantity, adjustInventory, reserveInventory, releaseInventory.
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Movement, MovementKind, Stock, Time, lock_one, write};
+use super::{Movement, MovementKind, Stock, lock_one, write};
 use crate::{
-    events,
     shop::Context,
     text::{self, BadField},
 };
@@ -76,11 +74,11 @@ pub async fn set_inventory_quantity(
     if quantity < 0 {
         return Err(InventoryRefusal::NegativeQuantity);
     }
-    let (stock, now) = locked(ctx, item).await?;
+    let stock = locked(ctx, item).await?;
     if quantity < stock.reserved {
         return Err(InventoryRefusal::BelowReserved { reserved: stock.reserved });
     }
-    moved(ctx, stock, MovementKind::Set(quantity), reason, None, now).await
+    moved(ctx, stock, MovementKind::Set(quantity), reason, None).await
 }
 
 /// Changes what is on hand by a delta. 4 round trips.
@@ -91,7 +89,7 @@ pub async fn adjust_inventory(
     reason: &str,
 ) -> Result<Stock, InventoryRefusal> {
     let reason = text::field("reason", reason, 500)?;
-    let (stock, now) = locked(ctx, item).await?;
+    let stock = locked(ctx, item).await?;
     match stock.on_hand.checked_add(adjustment) {
         Some(on_hand) if on_hand >= stock.reserved => {}
         _ => {
@@ -99,7 +97,7 @@ pub async fn adjust_inventory(
             return Err(InventoryRefusal::NegativeStock { on_hand, reserved });
         }
     }
-    moved(ctx, stock, MovementKind::Adjust(adjustment), reason, None, now).await
+    moved(ctx, stock, MovementKind::Adjust(adjustment), reason, None).await
 }
 
 /// Reserves stock for an order by hand; it adds to what was reserved by hand for that order before.
@@ -113,24 +111,26 @@ pub async fn reserve_inventory(
     if quantity < 1 {
         return Err(InventoryRefusal::NegativeQuantity);
     }
-    let (stock, now) = locked(ctx, item).await?;
+    let stock = locked(ctx, item).await?;
     if quantity > stock.available() {
         return Err(InventoryRefusal::InsufficientStock { available: stock.available() });
     }
+    let now = ctx.now().await?;
     sqlx::query(
         "-- inventory: reserve by hand
         insert into shop.reservation as r (order_id, inventory_id, source, quantity, created_at)
-        values ($1, $2, 'manual', $3, saga.now())
+        values ($1, $2, 'manual', $3, $4)
         on conflict (order_id, inventory_id, source)
         do update set quantity = r.quantity + excluded.quantity",
     )
     .bind(order_id)
     .bind(stock.inventory_id)
     .bind(quantity)
+    .bind(now)
     .execute(&mut **ctx)
     .await?;
     let (kind, reason) = (MovementKind::ReserveByHand(quantity), "reserved by hand".to_owned());
-    moved(ctx, stock, kind, reason, Some(order_id), now).await
+    moved(ctx, stock, kind, reason, Some(order_id)).await
 }
 
 /// Gives back what was reserved by hand, oldest reservation first; never what an order's placement
@@ -145,7 +145,7 @@ pub async fn release_inventory(
     if quantity < 1 {
         return Err(InventoryRefusal::NegativeQuantity);
     }
-    let (stock, now) = locked(ctx, item).await?;
+    let stock = locked(ctx, item).await?;
     let reserved: i64 = sqlx::query_scalar(
         "-- inventory: release by hand
         with held as materialized (
@@ -173,24 +173,28 @@ pub async fn release_inventory(
     if reserved < i64::from(quantity) {
         return Err(InventoryRefusal::QuantityExceedsReserved { reserved });
     }
-    moved(ctx, stock, MovementKind::ReleaseByHand(quantity), reason, None, now).await
+    moved(ctx, stock, MovementKind::ReleaseByHand(quantity), reason, None).await
 }
 
 /// The stock, locked, of a product that was not deleted.
-async fn locked(tx: &mut PgConnection, item: Item) -> Result<(Stock, Time), InventoryRefusal> {
+async fn locked(ctx: &mut Context<'_>, item: Item) -> Result<Stock, InventoryRefusal> {
     let has_variants: Option<bool> = sqlx::query_scalar(
         "-- inventory: is there such a product
         select has_variants from shop.product where product_id = $1 and deleted_at is null",
     )
     .bind(item.product_id)
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut **ctx)
     .await?;
     match (has_variants, item.variant_id) {
         (None, _) => return Err(InventoryRefusal::ProductNotFound),
         (Some(true), None) => return Err(InventoryRefusal::VariantRequired),
         _ => {}
     }
-    lock_one(tx, item.product_id, item.variant_id).await?.ok_or(InventoryRefusal::ProductNotFound)
+    let (stock, now) = lock_one(ctx, item.product_id, item.variant_id)
+        .await?
+        .ok_or(InventoryRefusal::ProductNotFound)?;
+    ctx.learn_now(now);
+    Ok(stock)
 }
 
 async fn moved(
@@ -199,13 +203,12 @@ async fn moved(
     kind: MovementKind,
     reason: String,
     order_id: Option<Uuid>,
-    now: Time,
 ) -> Result<Stock, InventoryRefusal> {
     let actor = ctx.cause.actor.id();
     let movement = Movement { before, kind, actor, reason, order_id };
-    let told = write(ctx, std::slice::from_ref(&movement), now).await?;
-    events::record(ctx, &told).await?;
+    let told = write(ctx, std::slice::from_ref(&movement)).await?;
     let (on_hand, reserved) = movement.after();
     let event_count = told.last().map_or(movement.before.event_count, |last| last.n);
+    ctx.record(told).await?;
     Ok(Stock { on_hand, reserved, event_count, ..movement.before })
 }

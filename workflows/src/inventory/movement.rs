@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Stock, Time};
-use crate::events::{DomainEvent, Numbered};
+use crate::events::{DomainEvent, Told, tell};
 
 /// A change of a locked stock, ready to be written.
 #[derive(Debug, Clone)]
@@ -71,8 +71,8 @@ impl Movement {
         }
     }
 
-    /// The events, numbered: the change itself, then the alerts that it causes.
-    pub fn events(&self, now: Time) -> Vec<Numbered> {
+    /// The events: the change itself, then the alerts that it causes.
+    pub fn events(&self, now: Time) -> Told {
         let Stock { inventory_id, product_id, low_stock_threshold: threshold, .. } = self.before;
         let (on_hand, reserved) = self.after();
         let (was, is) = (self.before.available(), on_hand - reserved);
@@ -89,7 +89,7 @@ impl Movement {
         if was > 0 && is == 0 {
             events.push(DomainEvent::OutOfStock { inventory_id, product_id, triggered_at: now });
         }
-        (self.before.event_count + 1..).zip(events).map(|(n, event)| event.at(n)).collect()
+        tell(events)
     }
 
     fn event(&self, now: Time) -> DomainEvent {

@@ -4,15 +4,15 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Movement, Stock, Time};
-use crate::events::Numbered;
+use crate::{events::Numbered, shop::Context};
 
 /// Writes changes of stocks that the caller has locked: stock, audit, and what placements hold.
 /// Returns the events to record. 1 round trip, 2 to 3 row operations a change.
 pub async fn write(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     movements: &[Movement],
-    now: Time,
 ) -> Result<Vec<Numbered>, sqlx::Error> {
+    let now = ctx.now().await?;
     let mut events = Vec::with_capacity(movements.len());
     let (mut ids, mut on_hands, mut reserveds) = (Vec::new(), Vec::new(), Vec::new());
     let (mut helds, mut numbers, mut counts) = (Vec::new(), Vec::new(), Vec::new());
@@ -26,12 +26,12 @@ pub async fn write(
         reserveds.push(reserved);
         helds.push(movement.held());
         numbers.push(movement.before.event_count + 1);
-        counts.push(told.last().map_or(movement.before.event_count, |last| last.n));
+        counts.push(told.count());
         words.push(movement.word());
         actors.push(movement.actor);
         reasons.push(movement.reason.as_str());
         orders.push(movement.order_id);
-        events.extend(told);
+        events.extend(told.after(movement.before.event_count));
     }
     sqlx::query(
         "-- inventory: write changes
@@ -39,17 +39,17 @@ pub async fn write(
             select c.*, i.on_hand as on_hand_before, i.reserved as reserved_before
             from unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[],
                         $7::text[], $8::uuid[], $9::text[], $10::uuid[])
-                as c (inventory_id, on_hand, reserved, held, n, event_count,
+                as c (inventory_id, on_hand, reserved, held, n, told,
                       word, actor, reason, order_id)
             join shop.inventory i using (inventory_id)
         ), written as (
             update shop.inventory i
-            set on_hand = c.on_hand, reserved = c.reserved, event_count = c.event_count,
-                updated_at = saga.now()
+            set on_hand = c.on_hand, reserved = c.reserved, event_count = i.event_count + c.told,
+                updated_at = $11
             from change c where i.inventory_id = c.inventory_id
         ), held as (
             insert into shop.reservation (order_id, inventory_id, source, quantity, created_at)
-            select order_id, inventory_id, 'placement', held, saga.now()
+            select order_id, inventory_id, 'placement', held, $11
             from change where held > 0
         ), freed as (
             delete from shop.reservation r using change c
@@ -60,7 +60,7 @@ pub async fn write(
             (inventory_id, n, change, actor, reason, order_id, on_hand_before, on_hand_after,
              reserved_before, reserved_after, changed_at)
         select inventory_id, n, word, actor, reason, order_id, on_hand_before, on_hand,
-               reserved_before, reserved, saga.now()
+               reserved_before, reserved, $11
         from change",
     )
     .bind(ids)
@@ -73,7 +73,8 @@ pub async fn write(
     .bind(actors)
     .bind(reasons)
     .bind(orders)
-    .execute(tx)
+    .bind(now)
+    .execute(&mut **ctx)
     .await?;
     Ok(events)
 }
@@ -86,8 +87,6 @@ pub struct Held {
     pub stock: Stock,
     /// How much of it is held.
     pub quantity: i32,
-    /// Business time of the transaction.
-    pub now: Time,
 }
 
 /// Locks the stocks that the order's placement holds, with how much of each. The caller holds the
@@ -96,7 +95,7 @@ pub async fn lock_held_by(tx: &mut PgConnection, order_id: Uuid) -> Result<Vec<H
     sqlx::query_as(
         "-- inventory: lock what an order holds
         select i.inventory_id, i.product_id, i.variant_id, i.on_hand, i.reserved,
-               i.low_stock_threshold, i.event_count, r.quantity, saga.now() as now
+               i.low_stock_threshold, i.event_count, r.quantity
         from shop.reservation r join shop.inventory i using (inventory_id)
         where r.order_id = $1 and r.source = 'placement'
         order by i.product_id, i.variant_id nulls first

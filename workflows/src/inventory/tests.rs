@@ -82,7 +82,7 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
         "{refused:?}"
     );
     // What a placement holds is not for release by hand.
-    let (held, now) = lock_one(&mut db, cup, None).await.expect("read").expect("there is one");
+    let (held, _) = lock_one(&mut db, cup, None).await.expect("read").expect("there is one");
     let movement = Movement {
         before: held,
         kind: MovementKind::ReserveForPlacement(4),
@@ -90,8 +90,9 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
         reason: "order placed".to_owned(),
         order_id: Some(Uuid::now_v7()),
     };
-    let told = write(&mut db, &[movement], now).await.expect("written");
-    crate::events::record(&mut db, &told).await.expect("recorded");
+    let mut placing = ctx_by(&shop, &mut db, user);
+    let told = write(&mut placing, &[movement]).await.expect("written");
+    placing.record(told).await.expect("recorded");
     assert_eq!(stock(&mut db, cup).await, (10, 10, 10));
     let refused = release_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 7, "expired").await;
     assert!(

@@ -12,10 +12,7 @@ use super::{
     store::{LockedOrder, lock_order},
 };
 use crate::{
-    events::{self, DomainEvent, Sealed},
-    integration::{
-        self, Notification, OrderCancelledNotification, Publication, RefundProcessedNotification,
-    },
+    events::{DomainEvent, Sealed, Told, tell},
     money::Money,
     payment::{PaymentState, gateway::Reference},
     privacy::KeyStoreError,
@@ -92,8 +89,9 @@ pub enum CancelOrderRefusal {
 
 /// Decides a cancellation under the lock of the order's row. A pending or confirmed order is
 /// cancelled at once and its stock freed: from here on there is no way back. 6 round trips: lock
-/// customer, order and payment; lock stock; write stock and audit; record InventoryReleased; write
-/// order and the void or refund asked for; record OrderCancelled. While placing 2: only the reason is
+/// customer, order and payment; lock stock; write stock and audit; write order and the void or refund
+/// asked for; record InventoryReleased and OrderCancelled, and count the message; publish
+/// OrderCancelledNotification. While placing 2: only the reason is
 /// noted, and the caller signals the placement.
 pub async fn begin(
     ctx: &mut Context<'_>,
@@ -211,16 +209,26 @@ async fn cancel(
 ) -> Result<MoneyBack, sqlx::Error> {
     let order_id = order.order_id;
     let back = money_back(order)?;
-    give_back(ctx, order_id, "order_cancelled").await?;
+    ctx.learn_now(order.now);
+    let released = give_back(ctx, order_id, "order_cancelled").await?;
+    let told = tell([DomainEvent::OrderCancelled {
+        order_id,
+        order_number: order.order_number.clone(),
+        customer_id: order.customer_id,
+        reason: reason.clone(),
+        line_items: order.line_items().to_vec(),
+        cancelled_at: order.now,
+        refund_amount: back.amount,
+    }]);
     sqlx::query(
         r#"-- cancel: write
         with asked as (
             insert into shop.payment_transaction
                 (transaction_id, payment_id, kind, state, amount, currency, requested_at)
-            select $3, $4, $5, 'requested', $6, $7, saga.now() where $5 is not null
+            select $3, $4, $5, 'requested', $6, $7, $9 where $5 is not null
         )
         update shop."order" set status = 'cancelled', cancel_reason = $2, version = version + 1,
-            event_count = event_count + 1, updated_at = saga.now()
+            event_count = event_count + $8, updated_at = $9
         where order_id = $1"#,
     )
     .bind(order_id)
@@ -234,18 +242,11 @@ async fn cancel(
     })
     .bind(back.amount.amount())
     .bind(back.amount.currency().code())
+    .bind(told.count())
+    .bind(order.now)
     .execute(&mut **ctx)
     .await?;
-    let told = DomainEvent::OrderCancelled {
-        order_id,
-        order_number: order.order_number.clone(),
-        customer_id: order.customer_id,
-        reason,
-        line_items: order.line_items().to_vec(),
-        cancelled_at: order.now,
-    }
-    .at(order.event_count + 1);
-    events::record(ctx, &[told]).await?;
+    ctx.record(released.into_iter().chain(told.after(order.event_count))).await?;
     Ok(back)
 }
 
@@ -274,85 +275,64 @@ pub struct Refunded {
     pub key: String,
 }
 
-/// Tells that a cancelled order's money is back: PaymentRefunded, OrderCancelledNotification and
-/// RefundProcessedNotification. Answers false, and changes nothing, when that was told before or
-/// there is no such order. 4 round trips: lock order and payment; write them; record; publish.
+/// Tells that a cancelled order's money is back: PaymentRefunded, and RefundProcessedNotification that follows from
+/// it. Answers false, and changes nothing, when that was told before or there is no such order. 4 round trips: lock
+/// order and payment; write them; record, and count the message; publish.
 pub async fn refunded(
     ctx: &mut Context<'_>,
     order_id: Uuid,
     refund: &Refunded,
 ) -> Result<bool, sqlx::Error> {
     let Some(order) = lock_order(ctx, order_id).await? else { return Ok(false) };
-    let (OrderStatus::Cancelled, Some(reason)) = (order.status, order.cancel_reason.clone()) else {
+    if order.status != OrderStatus::Cancelled {
         return Ok(false);
-    };
+    }
     let state = match order.payment_state {
         PaymentState::Authorized => PaymentState::Voided,
         PaymentState::Captured | PaymentState::PartiallyRefunded => PaymentState::Refunded,
         _ => return Ok(false),
     };
-    given_back(ctx, &order, state, refund).await?;
-    let (customer_id, refund_id) = (order.customer_id, refund.refund_id.clone());
-    let told = DomainEvent::PaymentRefunded {
+    ctx.learn_now(order.now);
+    let told = tell([DomainEvent::PaymentRefunded {
         payment_id: order.payment_id,
         order_id,
         refund_amount: refund.amount,
-        refund_id: refund_id.clone(),
+        refund_id: refund.refund_id.clone(),
         refunded_at: order.now,
-    }
-    .at(order.payment_event_count + 1);
-    events::record(ctx, &[told]).await?;
-    let cancelled = Notification::OrderCancelled(OrderCancelledNotification {
-        order_id,
-        order_number: order.order_number.clone(),
-        customer_id,
-        reason: Sealed::from_text(reason),
-        refund_amount: refund.amount,
-    });
-    let processed = Notification::RefundProcessed(RefundProcessedNotification {
-        order_id,
-        customer_id,
-        refund_amount: refund.amount,
-        refund_id,
-    });
-    let publications = [cancelled, processed]
-        .into_iter()
-        .zip(order.published_count + 1..)
-        .map(|(notification, sequence)| Publication { subject: order_id, sequence, notification });
-    integration::publish(ctx, &publications.collect::<Vec<_>>()).await?;
+        customer_id: order.customer_id,
+    }]);
+    given_back(ctx, &order, state, refund, &told).await?;
+    ctx.record(told.after(order.payment_event_count)).await?;
     Ok(true)
 }
 
-/// Settles the void or refund of a cancelled order; the caller holds order and payment. The order
-/// counts the two notifications that follow. 1 round trip, 3 row operations.
+/// Settles the void or refund of a cancelled order; the caller holds order and payment. 1 round trip, 2 row operations.
 async fn given_back(
     tx: &mut PgConnection,
     order: &LockedOrder,
     state: PaymentState,
     refund: &Refunded,
+    told: &Told,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         r#"-- payment: given back
-        with told as (
-            update shop."order" set published_count = published_count + 2,
-                updated_at = saga.now()
-            where order_id = $1
-        ), moved as (
+        with moved as (
             update shop.payment_transaction
-            set state = 'succeeded', reference = $5, key = $6, settled_at = saga.now()
-            where payment_id = $2 and kind in ('void', 'refund') and settled_at is null
+            set state = 'succeeded', reference = $4, key = $5, settled_at = $7
+            where payment_id = $1 and kind in ('void', 'refund') and settled_at is null
         )
-        update shop.payment set state = $3, event_count = event_count + 1,
-            refunded_amount = refunded_amount + case when $3 = 'refunded' then $4 else 0 end,
-            updated_at = saga.now()
-        where payment_id = $2"#,
+        update shop.payment set state = $2, event_count = event_count + $6,
+            refunded_amount = refunded_amount + case when $2 = 'refunded' then $3 else 0 end,
+            updated_at = $7
+        where payment_id = $1"#,
     )
-    .bind(order.order_id)
     .bind(order.payment_id)
     .bind(state.as_str())
     .bind(refund.amount.amount())
     .bind(&refund.refund_id)
     .bind(&refund.key)
+    .bind(told.count())
+    .bind(order.now)
     .execute(tx)
     .await?;
     Ok(())

@@ -8,8 +8,8 @@ use super::{
     store::{LockedOrder, lock_placement},
 };
 use crate::{
-    events,
-    integration::{self, Notification, PaymentFailedNotification, Publication},
+    events::Numbered,
+    integration::Notification,
     inventory::{self, Movement, MovementKind},
     payment::{PaymentFailure, PaymentState},
     shop::Context,
@@ -72,7 +72,8 @@ pub enum Release {
 /// Gives back the stock of an order that is being placed, opens its cart and ends it. There was no
 /// OrderPlaced, so there is no OrderCancelled. 5 round trips, one more to publish
 /// PaymentFailedNotification: lock cart, order and payment; lock stock by (product, variant); write
-/// stock and audit; write the rest (with the authorization and its void, if there were some); record InventoryReleased.
+/// stock and audit; write the rest (with the authorization and its void, if there were some); record
+/// InventoryReleased and count the message.
 pub async fn release(
     ctx: &mut Context<'_>,
     order_id: Uuid,
@@ -86,21 +87,20 @@ pub async fn release(
     if order.status != OrderStatus::Placing {
         return Ok(Release::NotPlacing(order.status));
     }
+    ctx.learn_now(order.now);
     let reason = if ending.failure().is_some() { "payment_failed" } else { "order_cancelled" };
-    give_back(ctx, order_id, reason).await?;
-    let failure = ending.failure().map(PaymentFailure::code);
+    let told = give_back(ctx, order_id, reason).await?;
     write(ctx, &order, ending, voided).await?;
-    if let Some(failure) = failure {
-        let notification = Notification::PaymentFailed(PaymentFailedNotification {
+    let failed = match ending.failure() {
+        None => None,
+        Some(failure) => Some(Notification::PaymentFailed {
             order_id,
             customer_id: order.customer_id,
             amount: order.paid_amount()?,
-            failure_reason: failure.to_owned(),
-        });
-        let sequence = order.published_count + 1;
-        integration::publish(ctx, &[Publication { subject: order_id, sequence, notification }])
-            .await?;
-    }
+            failure_reason: failure.code().to_owned(),
+        }),
+    };
+    ctx.record_and_publish(told, failed).await?;
     Ok(Release::Released)
 }
 
@@ -116,14 +116,14 @@ async fn write(
         r#"-- release: end the order
         with ended as (
             update shop."order" set status = $4, failure_reason = $6, version = version + 1,
-                published_count = published_count + $7, updated_at = saga.now()
+                updated_at = $7
             where order_id = $1
         ), paid as (
             update shop.payment set state = $5, failure_reason = $6, authorization_id = $8,
-                updated_at = saga.now()
+                updated_at = $7
             where payment_id = $2
         ), moved as (
-            update shop.payment_transaction set settled_at = saga.now(), reference = $8, key = $9,
+            update shop.payment_transaction set settled_at = $7, reference = $8, key = $9,
                 state = case when $8 is null then 'failed' else 'succeeded' end,
                 reason = case when $8 is null then coalesce($6, 'order_cancelled') end
             where payment_id = $2 and kind = 'authorize' and settled_at is null
@@ -133,7 +133,7 @@ async fn write(
                 (transaction_id, payment_id, kind, state, amount, currency, key, reference,
                  requested_at, settled_at)
             select $10, payment_id, 'void', 'succeeded', amount, currency, $11, $8,
-                   saga.now(), saga.now()
+                   $7, $7
             from moved where $8 is not null
         )
         update shop.cart set checkout_order_id = null, version = version + 1
@@ -145,7 +145,7 @@ async fn write(
     .bind(ending.status().as_str())
     .bind(state.as_str())
     .bind(failure)
-    .bind(i64::from(failure.is_some()))
+    .bind(order.now)
     .bind(voided.map(|voided| &voided.authorization_id))
     .bind(voided.map(|voided| &voided.key))
     .bind(Uuid::now_v7())
@@ -155,17 +155,14 @@ async fn write(
     Ok(())
 }
 
-/// Releases the stock that the order's placement has reserved, and records it. The caller has locked the
-/// order's row. 3 round trips; 1 if nothing is reserved.
+/// Releases the stock that the order's placement has reserved. The caller has locked the order's row, and
+/// records the events. 2 round trips; 1 if nothing is reserved.
 pub(super) async fn give_back(
     ctx: &mut Context<'_>,
     order_id: Uuid,
     reason: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<Vec<Numbered>, sqlx::Error> {
     let held = inventory::lock_held_by(ctx, order_id).await?;
-    let Some(now) = held.first().map(|held| held.now) else {
-        return Ok(());
-    };
     let actor = ctx.cause.actor.id();
     let movements: Vec<Movement> = held
         .into_iter()
@@ -177,6 +174,8 @@ pub(super) async fn give_back(
             order_id: Some(order_id),
         })
         .collect();
-    let told = inventory::write(ctx, &movements, now).await?;
-    events::record(ctx, &told).await
+    if movements.is_empty() {
+        return Ok(Vec::new());
+    }
+    inventory::write(ctx, &movements).await
 }

@@ -35,8 +35,6 @@ pub struct LockedOrder {
     pub cancel_reason: Option<String>,
     /// The number of its last domain event.
     pub event_count: i64,
-    /// The sequence of its last integration event.
-    pub published_count: i64,
     /// When it was begun.
     pub created_at: DateTime<Utc>,
     /// The payment in force.
@@ -99,7 +97,7 @@ macro_rules! columns {
     () => {
         "select o.order_id, o.order_number, o.customer_id, o.cart_id, o.status, o.item_count,
                o.subtotal, o.shipping_cost, o.tax, o.total_amount, o.currency,
-               o.shipping_address, o.cancel_reason, o.event_count, o.published_count,
+               o.shipping_address, o.cancel_reason, o.event_count,
                o.created_at, o.payment_id, p.state as payment_state, p.method,
                p.authorization_id, p.amount as paid_amount, p.refunded_amount,
                p.event_count as payment_event_count, saga.now() as now, lines.line_items"

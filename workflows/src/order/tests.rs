@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod cancelling;
+mod causes;
 mod races;
 mod round_trips;
 

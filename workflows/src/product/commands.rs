@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde_json::json;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{ProductView, get_product};
 use crate::{
-    events::{self, Change, DomainEvent},
+    events::{Change, DomainEvent, tell},
     money::Money,
     shop::{Context, Shop},
     text::{self, BadField},
@@ -51,7 +50,7 @@ pub enum CreateProductRefusal {
     Database(#[from] sqlx::Error),
 }
 
-/// Creates a product, as a draft, with an empty inventory. 3 round trips.
+/// Creates a product, as a draft, with an empty inventory. 3 round trips besides business time.
 pub async fn create_product(
     ctx: &mut Context<'_>,
     command: CreateProduct,
@@ -65,19 +64,27 @@ pub async fn create_product(
     }
     let (product_id, category_id) = (Uuid::now_v7(), command.category_id);
     let created_by = ctx.cause.actor.id();
-    let created_at = sqlx::query_scalar(
+    let created_at = ctx.now().await?;
+    let told = tell([DomainEvent::ProductCreated {
+        product_id,
+        name: name.clone(),
+        price: command.price,
+        category_id,
+        status: "draft",
+        created_by,
+        created_at,
+    }]);
+    sqlx::query(
         "-- product: create
         with created as (
             insert into shop.product
                 (product_id, category_id, name, description, price, currency, status,
                  event_count, created_by, created_at, updated_at)
-            values ($1, $2, $3, $4, $5, $6, 'draft', 1, $7, saga.now(), saga.now())
+            values ($1, $2, $3, $4, $5, $6, 'draft', $10, $7, $11, $11)
             returning product_id, created_at
-        ), stock as (
-            insert into shop.inventory (inventory_id, product_id, low_stock_threshold, updated_at)
-            select $8, product_id, $9, created_at from created
         )
-        select created_at from created",
+        insert into shop.inventory (inventory_id, product_id, low_stock_threshold, updated_at)
+        select $8, product_id, $9, created_at from created",
     )
     .bind(product_id)
     .bind(category_id)
@@ -88,22 +95,15 @@ pub async fn create_product(
     .bind(created_by)
     .bind(Uuid::now_v7())
     .bind(ctx.shop.config.low_stock_threshold)
-    .fetch_one(&mut **ctx)
+    .bind(told.count())
+    .bind(created_at)
+    .execute(&mut **ctx)
     .await
     .map_err(|error| match constraint(&error) {
         Some("a_product_has_a_known_category") => CreateProductRefusal::CategoryNotFound,
         _ => CreateProductRefusal::Database(error),
     })?;
-    let told = DomainEvent::ProductCreated {
-        product_id,
-        name,
-        price: command.price,
-        category_id,
-        status: "draft",
-        created_by,
-        created_at,
-    };
-    events::record(ctx, &[told.at(1)]).await?;
+    ctx.record(told.after(0)).await?;
     get_product(ctx, product_id)
         .await?
         .ok_or(CreateProductRefusal::Database(sqlx::Error::RowNotFound))
@@ -192,24 +192,30 @@ pub async fn update_product(
         changed_fields.insert("price", Change { old: json!(old_price), new: json!(new) });
     }
     if !changed_fields.is_empty() {
+        let (updated_by, updated_at) = (ctx.cause.actor.id(), before.now);
+        let told = tell([DomainEvent::ProductUpdated {
+            product_id,
+            changed_fields,
+            updated_by,
+            updated_at,
+        }]);
         sqlx::query(
             "-- product: update
             update shop.product
             set name = coalesce($2, name), description = coalesce($3, description),
                 price = coalesce($4, price), version = version + 1,
-                event_count = event_count + 1, updated_at = saga.now()
+                event_count = event_count + $5, updated_at = $6
             where product_id = $1",
         )
         .bind(product_id)
         .bind(name)
         .bind(description)
         .bind(command.price.map(Money::amount))
+        .bind(told.count())
+        .bind(updated_at)
         .execute(&mut **ctx)
         .await?;
-        let (updated_by, updated_at) = (ctx.cause.actor.id(), before.now);
-        let told =
-            DomainEvent::ProductUpdated { product_id, changed_fields, updated_by, updated_at };
-        events::record(ctx, &[told.at(before.event_count + 1)]).await?;
+        ctx.record(told.after(before.event_count)).await?;
     }
     get_product(ctx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
 }
@@ -226,7 +232,7 @@ struct Locked {
     now: chrono::DateTime<chrono::Utc>,
 }
 
-async fn locked(tx: &mut PgConnection, product_id: Uuid) -> Result<Locked, UpdateProductRefusal> {
+async fn locked(ctx: &mut Context<'_>, product_id: Uuid) -> Result<Locked, UpdateProductRefusal> {
     let locked: Option<Locked> = sqlx::query_as(
         "-- product: lock
         select name, description, price, currency, has_variants, version, event_count,
@@ -234,9 +240,11 @@ async fn locked(tx: &mut PgConnection, product_id: Uuid) -> Result<Locked, Updat
         from shop.product where product_id = $1 and deleted_at is null for no key update",
     )
     .bind(product_id)
-    .fetch_optional(tx)
+    .fetch_optional(&mut **ctx)
     .await?;
-    locked.ok_or(UpdateProductRefusal::ProductNotFound)
+    let locked = locked.ok_or(UpdateProductRefusal::ProductNotFound)?;
+    ctx.learn_now(locked.now);
+    Ok(locked)
 }
 
 /// Adds a variant with an empty inventory; `price` of its own or, without one, the product's. The
@@ -268,18 +276,26 @@ pub async fn add_product_variant(
         }
     }
     let variant_id = Uuid::now_v7();
+    let added = json!({ "variantId": variant_id, "name": name, "price": price });
+    let change = Change { old: serde_json::Value::Null, new: added };
+    let told = tell([DomainEvent::ProductUpdated {
+        product_id,
+        changed_fields: BTreeMap::from([("variants", change)]),
+        updated_by: ctx.cause.actor.id(),
+        updated_at: before.now,
+    }]);
     sqlx::query(
         "-- product: add a variant
         with variant as (
             insert into shop.product_variant (variant_id, product_id, name, price, created_at)
-            values ($2, $1, $3, $4, saga.now())
+            values ($2, $1, $3, $4, $8)
         ), stock as (
             insert into shop.inventory
                 (inventory_id, product_id, variant_id, low_stock_threshold, updated_at)
-            values ($5, $1, $2, $6, saga.now())
+            values ($5, $1, $2, $6, $8)
         )
         update shop.product set has_variants = true, version = version + 1,
-            event_count = event_count + 1, updated_at = saga.now()
+            event_count = event_count + $7, updated_at = $8
         where product_id = $1",
     )
     .bind(product_id)
@@ -288,6 +304,8 @@ pub async fn add_product_variant(
     .bind(price.map(Money::amount))
     .bind(Uuid::now_v7())
     .bind(ctx.shop.config.low_stock_threshold)
+    .bind(told.count())
+    .bind(before.now)
     .execute(&mut **ctx)
     .await
     .map_err(|error| match constraint(&error) {
@@ -296,14 +314,6 @@ pub async fn add_product_variant(
         }
         _ => UpdateProductRefusal::Database(error),
     })?;
-    let added = json!({ "variantId": variant_id, "name": name, "price": price });
-    let change = Change { old: serde_json::Value::Null, new: added };
-    let told = DomainEvent::ProductUpdated {
-        product_id,
-        changed_fields: BTreeMap::from([("variants", change)]),
-        updated_by: ctx.cause.actor.id(),
-        updated_at: before.now,
-    };
-    events::record(ctx, &[told.at(before.event_count + 1)]).await?;
+    ctx.record(told.after(before.event_count)).await?;
     get_product(ctx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
 }

@@ -1,11 +1,9 @@
 //! activateProduct, deactivateProduct, deleteProduct.
 
-use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    events::{self, DomainEvent},
+    events::{DomainEvent, Told, tell},
     shop::Context,
 };
 
@@ -23,74 +21,79 @@ pub enum ProductStatusRefusal {
     Database(#[from] sqlx::Error),
 }
 
-/// Puts a draft or inactive product on sale. 2 round trips.
+/// Puts a draft or inactive product on sale. 2 round trips besides business time.
 pub async fn activate_product(
     ctx: &mut Context<'_>,
     product_id: Uuid,
 ) -> Result<(), ProductStatusRefusal> {
-    let (n, activated_at) = change(ctx, product_id, &["draft", "inactive"], "active").await?;
-    let told = DomainEvent::ProductActivated { product_id, activated_at };
-    Ok(events::record(ctx, &[told.at(n)]).await?)
+    let activated_at = ctx.now().await?;
+    let told = tell([DomainEvent::ProductActivated { product_id, activated_at }]);
+    change(ctx, product_id, &["draft", "inactive"], "active", told).await
 }
 
-/// Takes an active product off sale; carts show that it cannot be had. 2 round trips.
+/// Takes an active product off sale; carts show that it cannot be had. 2 round trips besides business time.
 pub async fn deactivate_product(
     ctx: &mut Context<'_>,
     product_id: Uuid,
 ) -> Result<(), ProductStatusRefusal> {
-    let (n, deactivated_at) = change(ctx, product_id, &["active"], "inactive").await?;
-    let told = DomainEvent::ProductDeactivated { product_id, deactivated_at };
-    Ok(events::record(ctx, &[told.at(n)]).await?)
+    let deactivated_at = ctx.now().await?;
+    let told = tell([DomainEvent::ProductDeactivated { product_id, deactivated_at }]);
+    change(ctx, product_id, &["active"], "inactive", told).await
 }
 
 async fn change(
-    tx: &mut PgConnection,
+    ctx: &mut Context<'_>,
     product_id: Uuid,
     from: &[&str],
     to: &str,
-) -> Result<(i64, DateTime<Utc>), ProductStatusRefusal> {
-    let changed: Option<(bool, Option<i64>, DateTime<Utc>)> = sqlx::query_as(
+    told: Told,
+) -> Result<(), ProductStatusRefusal> {
+    let now = ctx.now().await?;
+    let changed: Option<Option<i64>> = sqlx::query_scalar(
         "-- product: change status
         with found as materialized (
             select product_id, status from shop.product
             where product_id = $1 and deleted_at is null for no key update
         ), changed as (
             update shop.product p set status = $3, version = version + 1,
-                event_count = event_count + 1, updated_at = saga.now()
+                event_count = event_count + $4, updated_at = $5
             from found f where p.product_id = f.product_id and f.status = any($2)
             returning p.event_count
         )
-        select true, (select event_count from changed), saga.now() from found",
+        select (select event_count from changed) from found",
     )
     .bind(product_id)
     .bind(from)
     .bind(to)
-    .fetch_optional(tx)
+    .bind(told.count())
+    .bind(now)
+    .fetch_optional(&mut **ctx)
     .await?;
-    match changed {
-        None => Err(ProductStatusRefusal::ProductNotFound),
-        Some((_, None, _)) => Err(ProductStatusRefusal::InvalidStatusTransition),
-        Some((_, Some(n), at)) => Ok((n, at)),
-    }
+    let counter = changed
+        .ok_or(ProductStatusRefusal::ProductNotFound)?
+        .ok_or(ProductStatusRefusal::InvalidStatusTransition)?;
+    Ok(ctx.record(told.up_to(counter)).await?)
 }
 
-/// Deletes a product softly: it leaves the catalogue; old orders keep naming it. 2 round trips.
+/// Deletes a product softly: it leaves the catalogue; old orders keep naming it. 2 round trips besides business time.
 pub async fn delete_product(
     ctx: &mut Context<'_>,
     product_id: Uuid,
 ) -> Result<(), ProductStatusRefusal> {
-    let deleted: Option<(i64, DateTime<Utc>)> = sqlx::query_as(
+    let (deleted_by, deleted_at) = (ctx.cause.actor.id(), ctx.now().await?);
+    let told = tell([DomainEvent::ProductDeleted { product_id, deleted_by, deleted_at }]);
+    let counter: Option<i64> = sqlx::query_scalar(
         "-- product: delete
-        update shop.product set deleted_at = saga.now(), version = version + 1,
-            event_count = event_count + 1, updated_at = saga.now()
+        update shop.product set deleted_at = $2, version = version + 1,
+            event_count = event_count + $3, updated_at = $2
         where product_id = $1 and deleted_at is null
-        returning event_count, deleted_at",
+        returning event_count",
     )
     .bind(product_id)
+    .bind(deleted_at)
+    .bind(told.count())
     .fetch_optional(&mut **ctx)
     .await?;
-    let (n, deleted_at) = deleted.ok_or(ProductStatusRefusal::ProductNotFound)?;
-    let deleted_by = ctx.cause.actor.id();
-    let told = DomainEvent::ProductDeleted { product_id, deleted_by, deleted_at };
-    Ok(events::record(ctx, &[told.at(n)]).await?)
+    let counter = counter.ok_or(ProductStatusRefusal::ProductNotFound)?;
+    Ok(ctx.record(told.up_to(counter)).await?)
 }

@@ -1,4 +1,4 @@
-//! Why something happens in the shop: who acts, which request or operation it belongs to, and what came before it.
+//! The cause of what happens in the shop: who acts, which request or operation it belongs to, and what came before it.
 //!
 //! The front door makes the cause of a command from its request. A saga is started with the cause of what starts it, and its tx steps get that cause
 //! back. So every event, audit row and message says why it came about, and no author of a command or saga does anything for it.

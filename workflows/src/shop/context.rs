@@ -21,7 +21,7 @@ pub struct Context<'a> {
     pub shop: &'a Shop,
     /// The engine.
     pub engine: &'a Engine,
-    /// Who acts, and why.
+    /// The cause: the actor, and why.
     pub cause: Cause,
     now: Option<DateTime<Utc>>,
 }
@@ -57,11 +57,6 @@ impl<'a> Context<'a> {
     /// Business time, as a statement of this transaction has returned it.
     pub fn learn_now(&mut self, now: DateTime<Utc>) {
         self.now = Some(now);
-    }
-
-    /// Business time, if it is known without asking.
-    pub(crate) fn known_now(&self) -> Option<DateTime<Utc>> {
-        self.now
     }
 
     /// Starts a saga, which inherits the cause. Cost: [`Engine::start`].
@@ -104,6 +99,6 @@ impl DerefMut for Context<'_> {
 
 impl Starts for Context<'_> {
     fn parts(&mut self) -> (&mut PgConnection, &mut HandOver) {
-        (self.connection, self.started)
+        (&mut *self.connection, &mut *self.started)
     }
 }

@@ -5,6 +5,8 @@ pub mod config;
 pub mod context;
 pub mod mail;
 pub mod password;
+pub mod reaction;
+mod record;
 
 use std::{fmt, sync::Arc};
 
@@ -13,6 +15,7 @@ use config::Config;
 pub use context::Context;
 use mail::Mailer;
 use password::PasswordPool;
+use reaction::Reactions;
 
 use crate::{payment::gateway::PaymentGateway, privacy::KeyStore};
 
@@ -28,6 +31,8 @@ pub struct Shop {
     pub mailer: Arc<dyn Mailer>,
     /// Hashes passwords, two at a time.
     pub passwords: PasswordPool,
+    /// Says what follows from an event: [`crate::reactions::of_event`], which knows the sagas, as no aggregate does.
+    pub(crate) reactions: Reactions,
 }
 
 impl Shop {
@@ -37,8 +42,9 @@ impl Shop {
         keys: Arc<dyn KeyStore>,
         gateway: Arc<dyn PaymentGateway>,
         mailer: Arc<dyn Mailer>,
+        reactions: Reactions,
     ) -> Self {
-        Self { config, keys, gateway, mailer, passwords: PasswordPool::default() }
+        Self { config, keys, gateway, mailer, passwords: PasswordPool::default(), reactions }
     }
 }
 

@@ -83,7 +83,7 @@ impl Stage {
             keep: Duration::from_secs(3600),
         };
         let address: Address = url.parse().expect("an AMQP address");
-        let envelopes = Envelopes::new(Arc::new(NoKeys));
+        let envelopes = Envelopes::new(Arc::new(NoKeys), "http://shop.test");
         let declared = DeclaredTopologies::new(database.pool().clone());
         let publisher = RabbitPublisher::new(address, envelopes, topology.clone(), declared);
         let publisher = Arc::new(publisher);

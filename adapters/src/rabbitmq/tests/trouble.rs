@@ -109,7 +109,7 @@ async fn a_wrong_address_is_told_in_its_own_words() {
     let database = Database::fresh(&[migrations()]).await;
     let connect = async |url: String| {
         let address: Address = url.parse().expect("an address");
-        let envelopes = Envelopes::new(Arc::new(NoKeys));
+        let envelopes = Envelopes::new(Arc::new(NoKeys), "http://shop.test");
         let declared = DeclaredTopologies::new(database.pool().clone());
         let publisher = RabbitPublisher::new(address, envelopes, Topology::default(), declared);
         publisher.connect().await.expect_err("it must not connect")
@@ -136,7 +136,7 @@ async fn an_archive_with_other_settings_is_told_so() {
     let topology = Topology { keep: Duration::from_secs(60), ..stage.topology.clone() };
     let address: Address = amqp_url().parse().expect("an address");
     let declared = DeclaredTopologies::new(stage.pool().clone());
-    let envelopes = Envelopes::new(Arc::new(NoKeys));
+    let envelopes = Envelopes::new(Arc::new(NoKeys), "http://shop.test");
     let other = RabbitPublisher::new(address, envelopes, topology, declared);
     let refused = other.declare().await.expect_err("the archive exists with another retention");
     assert!(matches!(refused, RabbitError::Topology { .. }), "{refused}");

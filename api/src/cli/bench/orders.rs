@@ -104,6 +104,7 @@ impl Running {
                 String::new().into(),
             ))?),
             Arc::new(FileMailer::new(&folder.join("mail"))?),
+            stepwise_workflows::reactions::of_event,
         );
         let mut tx = ground.pool.begin().await?;
         let crowd = bulk::crowd(&shop, &mut tx, CROWD, CROWD).await?;

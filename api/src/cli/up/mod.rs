@@ -123,7 +123,8 @@ impl Ground {
         database.verify_sagas().await?;
         database.watch();
         let keys = keys::open(&site.folder, &database.keys_pool()).await?;
-        let broker = broker::open(broker, Arc::new(keys.clone()), database.broker_pool()).await?;
+        let (pool, url) = (database.broker_pool(), &site.base_url);
+        let broker = broker::open(broker, Arc::new(keys.clone()), pool, url).await?;
         if cluster.is_some() {
             // Only this `up` uses the cluster, so the holders of these leases are dead.
             let pool = database.relay_pool();

@@ -125,7 +125,7 @@ impl Feed {
              from unnest($1::smallint[], $2::bigint[]) as seen (shard, n)
              join saga.outbox_shard lease on lease.shard = seen.shard and lease.feed_n > seen.n
              cross join lateral (
-                 select shard, n, subject, sequence, message_id, kind, routing_key, source,
+                 select shard, n, subject, sequence, type_sequence, message_id, kind, routing_key, source,
                      data::text as data, sealed_for, correlation, causation, traceparent,
                      happened_at
                  from saga.feed

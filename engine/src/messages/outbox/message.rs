@@ -28,6 +28,8 @@ pub struct Message {
     pub subject: String,
     /// 1, 2, 3 … per subject, without gaps: a counter on the subject's own row.
     pub sequence: i64,
+    /// The same per subject and kind, if it is counted: it shows gaps to those who receive some kinds only.
+    pub type_sequence: Option<i64>,
     /// The kind of event, versioned: `shop.order.placed.v1`.
     pub kind: String,
     /// The key by which a broker routes it; [`Message::new`] takes the kind.
@@ -60,6 +62,7 @@ impl Message {
             id: Uuid::now_v7(),
             subject: subject.into(),
             sequence,
+            type_sequence: None,
             routing_key: kind.clone(),
             kind,
             source: source.into(),
@@ -123,6 +126,8 @@ pub struct Outgoing {
     pub subject: String,
     /// See [`Message::sequence`].
     pub sequence: i64,
+    /// See [`Message::type_sequence`].
+    pub type_sequence: Option<i64>,
     /// See [`Message::id`].
     pub message_id: Uuid,
     /// See [`Message::kind`].

@@ -23,15 +23,16 @@ pub(super) async fn insert(tx: &mut PgConnection, messages: &[Message]) -> Resul
     sqlx::query(
         "-- outbox: publish
          with written as (
-             insert into saga.outbox (shard, subject, sequence, message_id, kind, routing_key,
+             insert into saga.outbox (shard, subject, sequence, type_sequence, message_id, kind,
+                 routing_key,
                  source, data, sealed_for, correlation, causation, traceparent, happened_at)
-             select shard, subject, sequence, message_id, kind, routing_key,
+             select shard, subject, sequence, type_sequence, message_id, kind, routing_key,
                  source, data::json, sealed_for, correlation, causation, traceparent, saga.now()
              from unnest($1::smallint[], $2::text[], $3::bigint[], $4::uuid[], $5::text[],
                  $6::text[], $7::text[], $8::text[], $9::uuid[], $10::text[], $11::text[],
-                 $12::text[])
+                 $12::text[], $13::bigint[])
                  as message (shard, subject, sequence, message_id, kind, routing_key,
-                     source, data, sealed_for, correlation, causation, traceparent)
+                     source, data, sealed_for, correlation, causation, traceparent, type_sequence)
          )
          select pg_notify('saga_outbox', '') from saga.outbox_relay
          where asleep and alive_until > clock_timestamp()",
@@ -48,6 +49,7 @@ pub(super) async fn insert(tx: &mut PgConnection, messages: &[Message]) -> Resul
     .bind(all(messages, |m| m.correlation.as_deref()))
     .bind(all(messages, |m| m.causation.as_deref()))
     .bind(all(messages, |m| m.traceparent.as_deref()))
+    .bind(all(messages, |m| m.type_sequence))
     .execute(tx)
     .await?;
     Ok(())
@@ -62,7 +64,8 @@ pub(super) async fn heads(pool: &PgPool, shards: &[i16]) -> Result<Vec<Head>, sq
          from unnest($1::smallint[]) as held (shard)
          cross join lateral (
              select first.* from (
-                 select distinct on (subject) shard, subject, sequence, message_id, kind,
+                 select distinct on (subject) shard, subject, sequence, type_sequence, message_id,
+                     kind,
                      routing_key, source, data::text as data, sealed_for, correlation, causation,
                      traceparent, happened_at, tries, next_try_at
                  from saga.outbox
@@ -127,9 +130,10 @@ pub(super) async fn mark_published(
              insert into saga.feed_trouble (shard, n, kind, reason)
              select shard, n, 'refused', refusal from taken where refusal is not null
          )
-         insert into saga.feed (shard, n, subject, sequence, message_id, kind, routing_key, source,
+         insert into saga.feed (shard, n, subject, sequence, type_sequence, message_id, kind,
+             routing_key, source,
              data, sealed_for, correlation, causation, traceparent, happened_at)
-         select shard, n, subject, sequence, message_id, kind, routing_key, source,
+         select shard, n, subject, sequence, type_sequence, message_id, kind, routing_key, source,
              data, sealed_for, correlation, causation, traceparent, happened_at
          from taken
          returning message_id",

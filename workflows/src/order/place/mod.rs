@@ -11,7 +11,7 @@ pub use complete::{Authorized, Completion, complete};
 use lock::{Checkout, Line};
 
 use crate::{
-    cart, events,
+    cart,
     inventory::{self, Movement, MovementKind},
     money::Money,
     privacy::KeyStoreError,
@@ -143,6 +143,7 @@ pub async fn begin(
     command: &PlaceOrder,
 ) -> Result<Placing, PlaceOrderRefusal> {
     let checkout = lock::cart(ctx, command).await?;
+    ctx.learn_now(checkout.now);
     let lines = lock::lines(ctx.shop, ctx, &checkout).await?;
     refuse_short_lines(&lines)?;
     if !is_accepted(command, &checkout, &lines) {
@@ -164,8 +165,8 @@ pub async fn begin(
             order_id: Some(order.order_id),
         })
         .collect();
-    let told = inventory::write(ctx, &movements, checkout.now).await?;
-    events::record(ctx, &told).await?;
+    let told = inventory::write(ctx, &movements).await?;
+    ctx.record(told).await?;
     Ok(order)
 }
 

@@ -61,6 +61,7 @@ pub(super) async fn order(
             .bind(command.payment_method_id)
             .bind(&checkout.method)
             .bind(Uuid::now_v7())
+            .bind(checkout.now)
             .execute(&mut **ctx)
             .await?;
         is_written = written.rows_affected() == 1;
@@ -75,7 +76,7 @@ const WRITE_ORDER: &str = r#"-- place: write the order
              subtotal, shipping_cost, tax, total_amount, currency, shipping_address,
              created_at, updated_at)
         values ($1, $2, $3, $4, $5, 'placing', $6, $7, $8, $9, $10, $11, $12,
-                saga.now(), saga.now())
+                $21, $21)
         on conflict on constraint an_order_number_is_unique do nothing
         returning order_id, cart_id, payment_id, customer_id, total_amount, currency, created_at
     ), lines as (

@@ -1,6 +1,6 @@
 //! Sending a new customer the mail that proves their address.
 //!
-//! The saga starts in the registration's own transaction. So neither a crash nor a mail system that is away can lose the mail: it is sent when the
+//! The saga follows from the event of the registration ([`crate::reactions`]), in its transaction. So neither a crash nor a mail system that is away can lose the mail: it is sent when the
 //! mail system is back. The account stays in any case, so the registration is the pivot and the saga only goes forward. If the mail cannot be sent
 //! for a week, an operator decides. The token in the mail is made from the customer's key at each attempt ([`crate::customer::verification`]), so no
 //! state has it. A token that would soon expire is prolonged before the mail is sent.
@@ -10,7 +10,6 @@
 
 #[cfg(feature = "testing")]
 mod samples;
-pub mod start;
 pub mod steps;
 #[cfg(test)]
 mod tests;

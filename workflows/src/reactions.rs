@@ -1,0 +1,138 @@
+//! Reactions: each domain event with the consequences for each consumer that the catalogue names.
+//!
+//! The compiler asks for a line when an event is added. Everything here is written in the event's own transaction ([`crate::shop::Context::record`]):
+//! a bounded number of rows, a message for partners, or a saga where there may be much to do. The consumers of the catalogue are parts of this one
+//! program, so most of them have been served by the transaction already; the line says by what.
+//!
+//! The event's own row is what the audit and the operators' pages read, whatever else follows.
+
+use stepwise_engine::Start;
+
+use crate::{
+    events::DomainEvent,
+    integration::Notification as Message,
+    sagas::verify_email::VerifyEmail,
+    shop::reaction::{
+        Consumer::{self, *},
+        Reaction::{self, Nothing, Tell},
+    },
+};
+
+/// The consequences of the event, consumer by consumer.
+#[must_use]
+pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
+    use DomainEvent as E;
+    match event {
+        E::CustomerRegistered { customer_id, .. } => {
+            let start = Start::new(customer_id.to_string(), *customer_id);
+            vec![(Email, Reaction::start::<VerifyEmail>(start))]
+        }
+        E::CustomerEmailVerified { .. } => vec![(Customer, Nothing("the customer's row has it"))],
+        E::ShippingAddressAdded { .. } => vec![(Customer, Nothing("the address is saved"))],
+        E::CustomerDataErased { .. } => vec![(Audit, Nothing("the event's own row"))],
+
+        E::ItemAddedToCart { .. }
+        | E::CartItemQuantityUpdated { .. }
+        | E::ItemRemovedFromCart { .. }
+        | E::CartCleared { .. }
+        | E::CartMerged { .. } => vec![(Cart, Nothing("totals are made when the cart is read"))],
+        E::CartExpired { .. } => vec![(Notification, Nothing("nobody is told of it yet"))],
+
+        E::OrderPlaced {
+            order_id, order_number, customer_id, total_amount, line_items, ..
+        } => {
+            let placed = Message::OrderPlaced {
+                order_id: *order_id,
+                order_number: order_number.clone(),
+                customer_id: *customer_id,
+                total_amount: *total_amount,
+                item_count: line_items.iter().map(|line| line.quantity).sum(),
+            };
+            vec![
+                (Inventory, Nothing("the stock was reserved when the placement began")),
+                (Email, Tell(placed)),
+                (Payment, Nothing("the payment was authorized before")),
+            ]
+        }
+        E::OrderConfirmed { .. } => vec![(Order, Nothing("the order's row has it"))],
+        E::OrderShipped { .. } => vec![
+            (Email, Nothing("partners are not told of it yet")),
+            (Inventory, Nothing("the stock is deducted by the same transaction")),
+        ],
+        E::OrderDelivered { .. } => vec![(Email, Nothing("the catalogue has no message of it"))],
+        E::OrderCancelled {
+            order_id, order_number, customer_id, reason, refund_amount, ..
+        } => {
+            let cancelled = Message::OrderCancelled {
+                order_id: *order_id,
+                order_number: order_number.clone(),
+                customer_id: *customer_id,
+                reason: reason.clone(),
+                refund_amount: *refund_amount,
+            };
+            vec![
+                (Inventory, Nothing("the stock is released by the same transaction")),
+                (Payment, Nothing("the saga that cancels gives the money back")),
+                (Email, Tell(cancelled)),
+            ]
+        }
+
+        E::ProductCreated { .. } => vec![
+            (Inventory, Nothing("the product has an empty inventory from the start")),
+            (Catalog, Nothing("the product's row is the catalogue")),
+        ],
+        E::ProductUpdated { .. } => vec![
+            (Cart, Nothing("carts show the prices of the moment")),
+            (Catalog, Nothing("the product's row is the catalogue")),
+        ],
+        E::ProductDeleted { .. } => vec![
+            (Cart, Nothing("carts show that it cannot be had")),
+            (Inventory, Nothing("its stock stays as it was counted")),
+        ],
+        E::ProductActivated { .. } => {
+            vec![(Catalog, Nothing("the product's row is the catalogue"))]
+        }
+        E::ProductDeactivated { .. } => vec![
+            (Cart, Nothing("carts show that it cannot be had")),
+            (Catalog, Nothing("the product's row is the catalogue")),
+        ],
+
+        E::InventoryQuantitySet { .. }
+        | E::InventoryAdjusted { .. }
+        | E::InventoryDeducted { .. } => {
+            vec![(Inventory, Nothing("the stock's row and its audit have it"))]
+        }
+        E::InventoryReserved { .. } | E::InventoryReleased { .. } => {
+            vec![(Order, Nothing("the transaction that changes the order changes the stock"))]
+        }
+        E::LowStockAlert { .. } => vec![
+            (Notification, Nothing("partners are not told of it yet")),
+            (Admin, Nothing("the event's own row")),
+        ],
+        E::OutOfStock { .. } => vec![
+            (Cart, Nothing("carts show how many can be had")),
+            (Catalog, Nothing("the catalogue shows how many can be had")),
+            (Notification, Nothing("partners are not told of it yet")),
+        ],
+
+        E::CategoryCreated { .. } => {
+            vec![(Catalog, Nothing("the category's row is the catalogue"))]
+        }
+
+        E::PaymentAuthorized { .. } => {
+            vec![(Order, Nothing("the same transaction makes the order pending"))]
+        }
+        E::PaymentRefunded { order_id, customer_id, refund_amount, refund_id, .. } => {
+            let refunded = Message::RefundProcessed {
+                order_id: *order_id,
+                customer_id: *customer_id,
+                refund_amount: *refund_amount,
+                refund_id: refund_id.clone(),
+            };
+            vec![(Order, Nothing("the order shows its payment")), (Email, Tell(refunded))]
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
