@@ -6,8 +6,8 @@
 //!
 //! A request passes `door::edge` (id, span, panics, unknown methods and parameters), then the
 //! argument types of its handler (caller, key, path, strict JSON), then `Door::command`, which owns
-//! the transaction. One `match` per resource maps a command's refusals to problems. It has no wildcard,
-//! so a new refusal does not compile until it has a status.
+//! the transaction. A command's refusals become problems by their own declaration
+//! (`stepwise_workflows::refusal`), so a new refusal does not compile until it has a kind and a code.
 //!
 //! Deliberately absent: business rules, the shop's SQL and sagas. They are in `workflows`.
 

@@ -15,7 +15,7 @@ fn survives(trial: &impl Trial, end: Status, at_least: usize) {
 }
 
 #[test]
-fn a_placement_survives_a_crash_at_every_point() {
+pub(crate) fn a_placement_survives_a_crash_at_every_point() {
     // Two calls and their commits alone are 8 points.
     survives(&Placements::paid_by("ok"), Status::Completed, 8);
 }
@@ -31,6 +31,6 @@ fn a_placement_that_waits_for_its_approval_survives_a_crash_at_every_point() {
 }
 
 #[test]
-fn a_cancellation_survives_a_crash_at_every_point() {
+pub(crate) fn a_cancellation_survives_a_crash_at_every_point() {
     survives(&Cancellations::new(), Status::Completed, 5);
 }

@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
     Engine, Saga as _, Status, inspect,
-    testing::{Trial, survives_every_crash},
+    testing::{Trial, survives_every_crash, unwinds_from_every_step},
 };
 use stepwise_tests::House;
 use stepwise_workflows::{
@@ -133,7 +133,14 @@ impl Trial for Registrations {
 }
 
 #[test]
-fn a_verification_mail_survives_a_crash_at_every_point() {
+pub(crate) fn a_verification_mail_has_no_way_back_and_may_be_repeated() {
+    let unwound = unwinds_from_every_step(&Registrations(Placements::paid_by("ok")));
+    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
+    assert_eq!(unwound.repeated, ["Send repeated"]);
+}
+
+#[test]
+pub(crate) fn a_verification_mail_survives_a_crash_at_every_point() {
     let survived = survives_every_crash(&Registrations(Placements::paid_by("ok")));
     assert_eq!(survived.ends, [Status::Completed]);
     let points: usize = survived.at.values().sum();

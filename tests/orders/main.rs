@@ -4,6 +4,7 @@ mod announcing;
 mod cancelling;
 mod crashes;
 mod decisions;
+mod listed;
 mod mails;
 mod placing;
 mod recorded;

@@ -5,7 +5,7 @@ use stepwise_engine::testing::unwinds_from_every_step;
 use crate::trials::{Cancellations, Placements};
 
 #[test]
-fn a_placement_unwinds_from_every_step() {
+pub(crate) fn a_placement_unwinds_from_every_step() {
     let unwound = unwinds_from_every_step(&Placements::paid_by("ok"));
     assert_eq!(
         unwound.points,
@@ -55,7 +55,7 @@ fn a_placement_that_waits_for_its_approval_unwinds_from_every_step() {
 }
 
 #[test]
-fn a_cancellation_has_no_way_back_and_may_be_repeated() {
+pub(crate) fn a_cancellation_has_no_way_back_and_may_be_repeated() {
     let unwound = unwinds_from_every_step(&Cancellations::new());
     assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
     assert_eq!(unwound.repeated, ["Void repeated", "RecordRefund repeated"]);

@@ -38,6 +38,7 @@ pub mod payment;
 pub mod privacy;
 pub mod product;
 pub mod reactions;
+pub mod refusal;
 pub mod sagas;
 pub mod seed;
 pub mod shop;

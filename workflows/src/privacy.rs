@@ -21,6 +21,8 @@ use chacha20poly1305::{KeyInit, XChaCha20Poly1305, XNonce};
 use secrecy::{ExposeSecret, SecretBox};
 use uuid::Uuid;
 
+use crate::refusal::{Declared, Declares, Kind, Refusal, Refused, Surprise};
+
 /// Bytes of a customer's key.
 pub const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -65,6 +67,43 @@ pub enum KeyStoreError {
     /// The storage failed; try again.
     #[error("the key store cannot be read or written: {0}")]
     Storage(#[from] std::io::Error),
+}
+
+/// The customer is unknown, because the key is destroyed when the customer is erased.
+const ERASED: Declared = Declared {
+    kind: Kind::NotFound,
+    code: "customer_not_found",
+    pointer: None,
+    sentence: "There is no such customer.",
+};
+
+/// The key store is away for now.
+const AWAY: Declared = Declared {
+    kind: Kind::Unavailable,
+    code: "key_store_unavailable",
+    pointer: None,
+    sentence: "The key store is unavailable at the moment.",
+};
+
+impl Declares for KeyStoreError {
+    fn declared() -> Vec<Declared> {
+        vec![ERASED, AWAY]
+    }
+}
+
+impl Refusal for KeyStoreError {
+    fn refused(self) -> Result<Refused, Surprise> {
+        match self {
+            Self::Destroyed => Ok(ERASED.into()),
+            Self::Storage(error) => {
+                tracing::error!(%error, "the key store failed");
+                Ok(AWAY.into())
+            }
+            error @ (Self::Missing(_) | Self::Damaged(_)) => {
+                Err(Surprise::Broken(format!("a customer's data cannot be read: {error}")))
+            }
+        }
+    }
 }
 
 /// A customer's key. Does not show in logs and is wiped from memory with its last copy.

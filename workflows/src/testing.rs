@@ -3,15 +3,17 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, Once},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use rust_decimal::Decimal;
-use sqlx::{
-    PgConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+use sqlx::{PgConnection, postgres::PgConnectOptions};
+use stepwise_engine::{
+    Engine, Transaction,
+    database::{Waits, pool},
+    testing::Database,
 };
-use stepwise_engine::{Engine, Transaction, testing::Database};
 use uuid::Uuid;
 
 use crate::{
@@ -58,7 +60,8 @@ pub(crate) fn ctx_because<'a>(
     tx: &'a mut PgConnection,
     cause: &Cause,
 ) -> Context<'a> {
-    let pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
+    let nowhere = PgConnectOptions::new();
+    let pool = pool(nowhere, Waits::USUAL, 1, Duration::from_secs(1));
     static EXPLORED: Once = Once::new();
     EXPLORED.call_once(crate::sagas::explore);
     let known = Arc::new(self::shop());

@@ -6,21 +6,25 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-/// Why a text was refused. Never holds the text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BadText {
-    /// Nothing but white space.
-    #[error("must not be empty")]
-    Missing,
-    /// More than this many characters.
-    #[error("must have at most {0} characters")]
-    TooLong(usize),
-    /// A control character or a mark that turns the direction of writing.
-    #[error("must not contain control characters")]
-    ControlCharacter,
-    /// 13 to 19 digits that pass the check of card numbers.
-    #[error("must not contain a card number")]
-    CardNumber,
+use crate::refusal::{Declared, Declares, Refusal, Refused, Surprise, refusals};
+
+refusals! {
+    /// Why a text was refused. Never holds the text.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+    pub enum BadText {
+        /// Nothing but white space.
+        #[error("must not be empty")]
+        Missing => Unprocessable "missing_field",
+        /// More than this many characters.
+        #[error("must have at most {0} characters")]
+        TooLong(usize) => Unprocessable "too_long",
+        /// A control character or a mark that turns the direction of writing.
+        #[error("must not contain control characters")]
+        ControlCharacter => Unprocessable "invalid_character",
+        /// 13 to 19 digits that pass the check of card numbers.
+        #[error("must not contain a card number")]
+        CardNumber => Unprocessable "card_number_not_accepted",
+    }
 }
 
 /// A field of a command and what is wrong with its text.
@@ -31,6 +35,19 @@ pub struct BadField {
     pub field: &'static str,
     /// The problem.
     pub problem: BadText,
+}
+
+impl Declares for BadField {
+    fn declared() -> Vec<Declared> {
+        BadText::declared()
+    }
+}
+
+impl Refusal for BadField {
+    fn refused(self) -> Result<Refused, Surprise> {
+        let Refused { kind, code, .. } = self.problem.refused()?;
+        Ok(Refused::new(kind, code, self.to_string()).at(format!("/{}", self.field)))
+    }
 }
 
 /// One line of at least one and at most `most` characters.

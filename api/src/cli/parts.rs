@@ -9,7 +9,7 @@ use stepwise_engine::{
     Engine, Trouble, WorkerConfig, database,
     outbox::{Publisher, Relay, RelayHealth, RelaySettings},
 };
-use stepwise_workflows::sagas::CALL_THE_GATEWAY;
+use stepwise_workflows::sagas;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -71,7 +71,7 @@ impl Parts {
                 Trouble::new("sagas that wait for the payment gateway cannot be retried yet");
             while line.changed().await.is_ok() {
                 while line.borrow_and_update().takes_writes() {
-                    match engine.retry_now(&CALL_THE_GATEWAY).await {
+                    match engine.retry_now(&sagas::calling_the_gateway()).await {
                         Ok(sagas) => {
                             trouble.end();
                             tracing::info!(

@@ -111,14 +111,10 @@ policies! {
     StockKeeper: [Admin, Service], "inventory:write";
     /// Callers who may read stock.
     StockReader: [Admin, Operator, Viewer, Service], "inventory:read";
-    /// Callers who may move money.
-    Cashier: [Admin, Service], "payments:write";
     /// Callers who may see products that are not on sale.
     CatalogueKeeper: [Admin, Operator, Viewer];
     /// Callers who may read sagas and other operational data.
     ViewerUp: [Viewer, Operator, Admin];
-    /// Callers who may act on sagas.
-    OperatorUp: [Operator, Admin];
     /// Callers who may read the integration events.
     EventReader: [Service, Admin], "events:read";
 }

@@ -12,18 +12,8 @@ use super::problem::Problem;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(pub Option<String>);
 
-impl IfMatch {
-    /// 412 if the resource's current tag differs from the one that the client sent.
-    pub fn check(&self, tag: &str) -> Result<(), Problem> {
-        match &self.0 {
-            Some(seen) if seen != tag => Err(changed()),
-            _ => Ok(()),
-        }
-    }
-}
-
 /// The problem of a changed resource: 412.
-pub fn changed() -> Problem {
+fn changed() -> Problem {
     Problem::new(
         StatusCode::PRECONDITION_FAILED,
         "precondition_failed",

@@ -1,8 +1,8 @@
 //! The conventions that all operations share: callers, idempotency, problems, pages, limits.
 //!
 //! A handler is about ten lines long. The types of its arguments parse the request. [`Door::command`] opens the
-//! transaction, answers a repeated request, runs the command, stores the answer and commits. One `match` per
-//! resource maps refusals to problems.
+//! transaction, answers a repeated request, runs the command, stores the answer and commits. A
+//! refusal becomes a problem by the command's own declaration.
 
 pub mod caller;
 pub mod edge;
@@ -17,6 +17,7 @@ pub mod page;
 pub mod personal;
 pub mod prefer;
 pub mod problem;
+pub mod refuses;
 pub mod reply;
 pub mod tokens;
 pub mod unread;
@@ -177,11 +178,11 @@ impl Door {
     ///
     /// Cost besides `act`: begin and commit; if a key was sent, one round trip to take the key and one to store the
     /// answer.
-    pub async fn command<const STATUS: u16, T>(
+    pub async fn command<const STATUS: u16, T, E: From<Problem>>(
         &self,
         ask: Ask<'_>,
         act: impl AsyncFnOnce(&mut Context<'_>) -> Result<Reply<STATUS, T>, Problem> + Clone,
-    ) -> Result<Reply<STATUS, T>, Problem> {
+    ) -> Result<Reply<STATUS, T>, E> {
         let mut races = 0;
         loop {
             let mut tx = self.begin().await?;
@@ -198,7 +199,7 @@ impl Door {
                     races += 1;
                     tokio::time::sleep(RACES.delay(races)).await;
                 }
-                done => return done,
+                done => return done.map_err(E::from),
             }
         }
     }

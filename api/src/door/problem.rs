@@ -17,7 +17,7 @@ use poem_openapi::{
     types::{ToJSON, Type},
 };
 use stepwise_engine::database::{self, Condition, Failure};
-use stepwise_workflows::privacy::KeyStoreError;
+use stepwise_workflows::refusal::{Kind, Refusal, Refused, Surprise};
 
 /// An error: status, stable code, a sentence, and the places in the request that are wrong.
 #[derive(Debug, Clone)]
@@ -300,14 +300,54 @@ fn title(code: &str) -> String {
     }
 }
 
-/// An unexpected error of the database. If the database is away, read-only or overloaded, 503; the request may be repeated. Every other error
-/// is a bug: 500. Only SQLSTATE and constraint are logged, because messages can quote values.
-impl From<sqlx::Error> for Problem {
-    fn from(error: sqlx::Error) -> Self {
+/// A refusal, by its declaration. A surprise is logged, and answered without its cause.
+impl<R: Refusal> From<R> for Problem {
+    fn from(refusal: R) -> Self {
+        Self::of(refusal.refused())
+    }
+}
+
+/// The status of each kind of refusal.
+pub fn status_of(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::PaymentRequired => StatusCode::PAYMENT_REQUIRED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Changed => StatusCode::PRECONDITION_FAILED,
+        Kind::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+impl Problem {
+    /// The problem of a refusal or a surprise.
+    pub fn of(told: Result<Refused, Surprise>) -> Self {
+        match told {
+            Ok(Refused { kind, code, detail, fields }) => {
+                let errors = fields
+                    .into_iter()
+                    .map(|field| FieldError::new(field.pointer, code, field.detail));
+                let problem =
+                    Self::new(status_of(kind), code, detail).with_errors(errors.collect());
+                if kind == Kind::Unavailable { problem.retry_after_s(1) } else { problem }
+            }
+            Err(Surprise::Database(error)) => Self::of_database(&error),
+            Err(Surprise::Broken(why)) => {
+                tracing::error!(why, "a command failed");
+                Self::internal()
+            }
+        }
+    }
+
+    /// An unexpected error of the database. If the database is away, read-only or overloaded, 503; the request may be repeated. Every other error
+    /// is a bug: 500. Only SQLSTATE and constraint are logged, because messages can quote values.
+    fn of_database(error: &sqlx::Error) -> Self {
         let unavailable = || {
             Self::unavailable("database_unavailable", "The database is unavailable at the moment.")
         };
-        if database::note(&error) {
+        if database::note(error) {
             // `database` logs this once when it begins and once when it ends, not for each request.
             return match database::condition() {
                 Condition::ReadOnly => Self::unavailable(
@@ -317,10 +357,10 @@ impl From<sqlx::Error> for Problem {
                 Condition::Good | Condition::Away => unavailable(),
             };
         }
-        match Failure::of(&error) {
+        match Failure::of(error) {
             // Everything was rolled back, so the command can be run again.
             Failure::LostRace => {
-                tracing::warn!(sqlstate = sqlstate(&error), "the transaction lost a race");
+                tracing::warn!(sqlstate = sqlstate(error), "the transaction lost a race");
                 Self::unavailable(
                     LOST_RACE,
                     "The request conflicted with another one; send it again.",
@@ -328,16 +368,16 @@ impl From<sqlx::Error> for Problem {
             }
             // Another transaction held a lock for longer than a request may wait.
             Failure::Locked => {
-                tracing::warn!(sqlstate = sqlstate(&error), "a lock was not free in time");
+                tracing::warn!(sqlstate = sqlstate(error), "a lock was not free in time");
                 Self::unavailable(
                     "busy",
                     "Another request has locked the same data; send the request again.",
                 )
             }
             Failure::Overloaded | Failure::ReadOnly | Failure::Away => {
-                match &error {
+                match error {
                     sqlx::Error::Database(_) => {
-                        let sqlstate = sqlstate(&error);
+                        let sqlstate = sqlstate(error);
                         tracing::warn!(sqlstate, "the database could not answer in time");
                     }
                     _ => tracing::warn!(%error, "no connection to the database was free in time"),
@@ -345,7 +385,7 @@ impl From<sqlx::Error> for Problem {
                 unavailable()
             }
             Failure::Schema | Failure::Refused => {
-                log_bug(&error);
+                log_bug(error);
                 Self::internal()
             }
         }
@@ -369,32 +409,6 @@ fn log_bug(error: &sqlx::Error) {
             tracing::error!(column = %index, "a column could not be decoded");
         }
         other => tracing::error!(kind = kind_of(other), "unexpected database error"),
-    }
-}
-
-/// An error of the key store. An erased customer is unknown (404); a key store that is away is temporary (503).
-impl From<KeyStoreError> for Problem {
-    fn from(error: KeyStoreError) -> Self {
-        match error {
-            KeyStoreError::Destroyed => {
-                Self::not_found("customer_not_found", "There is no such customer.")
-            }
-            KeyStoreError::Storage(error) => {
-                tracing::error!(%error, "the key store failed");
-                Self::unavailable(
-                    "key_store_unavailable",
-                    "The key store is unavailable at the moment.",
-                )
-            }
-            KeyStoreError::Missing(_) => {
-                tracing::error!(%error, "a customer's data cannot be read");
-                Self::internal()
-            }
-            KeyStoreError::Damaged(what) => {
-                tracing::error!(what, "the key store is damaged");
-                Self::internal()
-            }
-        }
     }
 }
 

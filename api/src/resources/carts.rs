@@ -7,17 +7,19 @@ use stepwise_workflows::{
         self, AddItem, AddItemRefusal, CartItemView, CartView, ChangeCartRefusal, ItemOf,
         MergeRefusal, RemovedItemView,
     },
+    customer::UnknownCustomer,
     shop::Actor,
 };
 use uuid::Uuid;
 
-use super::{Group, customers::unknown_customer, shapes::MoneyShape};
+use super::{Group, shapes::MoneyShape};
 use crate::door::{
     Ask,
     caller::{Anyone, By, CustomerOnly, CustomerOrGuest},
     idempotency::OptionalKey,
     json::Body,
     problem::Problem,
+    refuses::Refuses,
     reply::{Created, Done},
 };
 
@@ -186,13 +188,13 @@ impl Carts {
         &self,
         by: By<CustomerOrGuest>,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
-    ) -> Result<Done<CartShape>, Problem> {
+    ) -> Result<Done<CartShape>, Refuses<UnknownCustomer>> {
         let customer_id = by.acts_for(customer_id.0)?;
         // If the customer has no cart yet, reading it creates it.
         let mut tx = by.door.begin().await?;
         let cart = cart::get_cart(&by.door.shop, &mut tx, customer_id).await?;
         tx.commit().await?;
-        Ok(shown(cart.ok_or_else(unknown_customer)?))
+        Ok(shown(cart.ok_or(UnknownCustomer::NotFound)?))
     }
 
     /// Add an item to the cart.
@@ -207,14 +209,14 @@ impl Carts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddItemToCart>,
-    ) -> Result<Done<CartShape>, Problem> {
+    ) -> Result<Done<CartShape>, Refuses<AddItemRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let AddItemToCart { product_id, variant_id, quantity } = body.value;
         let command = AddItem { customer_id, product_id, variant_id, quantity };
         let ask = Ask::new("addItemToCart", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
-                let added = cart::add_item(ctx, &command).await.map_err(not_added)?;
+                let added = cart::add_item(ctx, &command).await?;
                 let (etag, capped) = (added.cart.etag.clone(), Some(added.capped));
                 let cart = CartShape { capped, ..added.cart.into() };
                 Ok(Done::new(&cart).tagged(etag))
@@ -235,14 +237,14 @@ impl Carts {
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
         body: Body<UpdateCartItemQuantity>,
-    ) -> Result<Done<CartShape>, Problem> {
+    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         let ask = Ask::new("updateCartItemQuantity", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
                 let quantity = body.value.quantity;
                 let updated = cart::update_item_quantity(ctx, of, quantity);
-                Ok(shown(updated.await.map_err(not_changed)?))
+                Ok(shown(updated.await?))
             })
             .await
     }
@@ -259,12 +261,12 @@ impl Carts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
-    ) -> Result<Done<CartShape>, Problem> {
+    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         by.door
             .command(Ask::new("removeItemFromCart", &by, &key), async |ctx| {
                 let removed = cart::remove_item(ctx, of);
-                Ok(shown(removed.await.map_err(not_changed)?))
+                Ok(shown(removed.await?))
             })
             .await
     }
@@ -281,12 +283,12 @@ impl Carts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
-    ) -> Result<Done<CartShape>, Problem> {
+    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         by.door
             .command(Ask::new("restoreCartItem", &by, &key), async |ctx| {
                 let restored = cart::restore_item(ctx, of);
-                Ok(shown(restored.await.map_err(not_changed)?))
+                Ok(shown(restored.await?))
             })
             .await
     }
@@ -298,11 +300,11 @@ impl Carts {
         by: By<CustomerOrGuest>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
-    ) -> Result<Done<CartShape>, Problem> {
+    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
         by.door
             .command(Ask::new("clearCart", &by, &key), async |ctx| {
                 let cleared = cart::clear_cart(ctx, by.id, cart_id.0);
-                Ok(shown(cleared.await.map_err(not_changed)?))
+                Ok(shown(cleared.await?))
             })
             .await
     }
@@ -319,14 +321,14 @@ impl Carts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<MergeGuestCart>,
-    ) -> Result<Done<CartShape>, Problem> {
+    ) -> Result<Done<CartShape>, Refuses<MergeRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let guest_cart_id = body.value.guest_cart_id;
         let ask = Ask::new("mergeGuestCart", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
                 let merged = cart::merge_guest_cart(ctx, guest_cart_id, customer_id);
-                Ok(shown(merged.await.map_err(not_merged)?))
+                Ok(shown(merged.await?))
             })
             .await
     }
@@ -334,44 +336,4 @@ impl Carts {
 
 fn item_of(by: &By<CustomerOrGuest>, cart_id: Uuid, cart_item_id: Uuid) -> ItemOf {
     ItemOf { customer_id: by.id, cart_id, cart_item_id }
-}
-
-fn not_added(refusal: AddItemRefusal) -> Problem {
-    use AddItemRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::CustomerNotFound => unknown_customer(),
-        R::ProductNotFound => Problem::not_found("product_not_found", why),
-        R::ProductInactive => Problem::conflict("product_inactive", why),
-        R::VariantRequired => Problem::field("/variantId", "variant_required", why),
-        R::OutOfStock => Problem::conflict("out_of_stock", why),
-        R::InvalidQuantity { .. } => Problem::field("/quantity", "invalid_quantity", why),
-        R::CheckoutInProgress => Problem::conflict("checkout_in_progress", why),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn not_changed(refusal: ChangeCartRefusal) -> Problem {
-    use ChangeCartRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::CartNotFound => Problem::not_found("cart_not_found", why),
-        R::ItemNotInCart => Problem::not_found("item_not_in_cart", why),
-        R::QuantityExceedsStock { .. } => Problem::conflict("quantity_exceeds_stock", why),
-        R::InvalidQuantity { .. } => Problem::field("/quantity", "invalid_quantity", why),
-        R::CheckoutInProgress => Problem::conflict("checkout_in_progress", why),
-        R::Database(error) => error.into(),
-    }
-}
-
-/// The problem of a guest cart that cannot be merged.
-pub fn not_merged(refusal: MergeRefusal) -> Problem {
-    use MergeRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::GuestCartNotFound => Problem::not_found("guest_cart_not_found", why),
-        R::CustomerNotFound => unknown_customer(),
-        R::CheckoutInProgress => Problem::conflict("checkout_in_progress", why),
-        R::Database(error) => error.into(),
-    }
 }

@@ -9,24 +9,22 @@ use sqlx::PgConnection;
 use stepwise_workflows::{
     category::{self, CategoryView, CreateCategoryRefusal},
     product::{
-        self, CreateProductRefusal, ProductStatusRefusal, ProductView, UpdateProductRefusal,
-        VariantView,
+        self, CreateProductRefusal, ProductStatusRefusal, ProductView, UnknownProduct,
+        UpdateProductRefusal, VariantView,
     },
 };
 use uuid::Uuid;
 
-use super::{
-    Group,
-    shapes::{MoneyShape, bad_field},
-};
+use super::{Group, shapes::MoneyShape};
 use crate::door::{
     Ask,
     caller::{AdminOnly, Anyone, By, CatalogueKeeper, Visitor},
     idempotency::OptionalKey,
     json::Body,
-    matching::{IfMatch, changed},
+    matching::IfMatch,
     page::{self, Page},
     problem::Problem,
+    refuses::Refuses,
     reply::{Created, Done, Gone},
 };
 
@@ -164,7 +162,7 @@ impl Catalogue {
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<CreateProduct>,
-    ) -> Result<Created<ProductShape>, Problem> {
+    ) -> Result<Created<ProductShape>, Refuses<CreateProductRefusal>> {
         let ask = Ask::new("createProduct", &by, &key).with(&body);
         let CreateProduct { name, description, price, category_id } = body.value;
         let price = price.read("/price", "invalid_price")?;
@@ -172,7 +170,7 @@ impl Catalogue {
         by.door
             .command(ask, async |ctx| {
                 let created = product::create_product(ctx, command);
-                let product = created.await.map_err(not_created)?;
+                let product = created.await?;
                 let (at, version) =
                     (format!("/v1/products/{}", product.product_id), product.version);
                 Ok(Created::new(&ProductShape::from(product)).at(at).tagged(version))
@@ -189,7 +187,7 @@ impl Catalogue {
         #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<UpdateProduct>,
-    ) -> Result<Done<ProductShape>, Problem> {
+    ) -> Result<Done<ProductShape>, Refuses<UpdateProductRefusal>> {
         let ask = Ask::new("updateProduct", &by, &key).with(&body);
         let UpdateProduct { name, price, description } = body.value;
         let price = price.map(|price| price.read("/price", "invalid_data")).transpose()?;
@@ -205,7 +203,7 @@ impl Catalogue {
         by.door
             .command(ask, async |ctx| {
                 let updated = product::update_product(ctx, command);
-                Ok(shown(updated.await.map_err(not_updated)?))
+                Ok(shown(updated.await?))
             })
             .await
     }
@@ -217,10 +215,10 @@ impl Catalogue {
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Gone, Problem> {
+    ) -> Result<Gone, Refuses<ProductStatusRefusal>> {
         by.door
             .command(Ask::new("deleteProduct", &by, &key), async |ctx| {
-                product::delete_product(ctx, product_id.0).await.map_err(not_switched)?;
+                product::delete_product(ctx, product_id.0).await?;
                 Ok(Gone::gone())
             })
             .await
@@ -237,10 +235,10 @@ impl Catalogue {
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Done<ProductShape>, Problem> {
+    ) -> Result<Done<ProductShape>, Refuses<ProductStatusRefusal>> {
         by.door
             .command(Ask::new("activateProduct", &by, &key), async |ctx| {
-                product::activate_product(ctx, product_id.0).await.map_err(not_switched)?;
+                product::activate_product(ctx, product_id.0).await?;
                 known(ctx, product_id.0).await
             })
             .await
@@ -257,10 +255,10 @@ impl Catalogue {
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Done<ProductShape>, Problem> {
+    ) -> Result<Done<ProductShape>, Refuses<ProductStatusRefusal>> {
         by.door
             .command(Ask::new("deactivateProduct", &by, &key), async |ctx| {
-                product::deactivate_product(ctx, product_id.0).await.map_err(not_switched)?;
+                product::deactivate_product(ctx, product_id.0).await?;
                 known(ctx, product_id.0).await
             })
             .await
@@ -278,7 +276,7 @@ impl Catalogue {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<AddProductVariant>,
-    ) -> Result<Created<ProductShape>, Problem> {
+    ) -> Result<Created<ProductShape>, Refuses<UpdateProductRefusal>> {
         let ask = Ask::new("addProductVariant", &by, &key).with(&body);
         let AddProductVariant { name, price } = body.value;
         let price = price.map(|price| price.read("/price", "invalid_price")).transpose()?;
@@ -286,7 +284,7 @@ impl Catalogue {
         by.door
             .command(ask, async |ctx| {
                 let added = product::add_product_variant(ctx, id, &name, price);
-                let product = added.await.map_err(not_updated)?;
+                let product = added.await?;
                 let version = product.version;
                 let reply = Created::new(&ProductShape::from(product));
                 Ok(reply.at(format!("/v1/products/{id}")).tagged(version))
@@ -300,11 +298,11 @@ impl Catalogue {
         &self,
         visitor: Visitor<CatalogueKeeper>,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Done<ProductShape>, Problem> {
+    ) -> Result<Done<ProductShape>, Refuses<UnknownProduct>> {
         let mut db = visitor.door.db.acquire().await?;
         let product = product::get_product(&mut db, product_id.0).await?;
         let visible = product.filter(|p| visitor.trusted || p.status == "active");
-        Ok(shown(visible.ok_or_else(unknown_product)?))
+        Ok(shown(visible.ok_or(UnknownProduct::NotFound)?))
     }
 
     /// List products. Only staff see products that are not on sale.
@@ -333,13 +331,13 @@ impl Catalogue {
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<CreateCategory>,
-    ) -> Result<Created<CategoryShape>, Problem> {
+    ) -> Result<Created<CategoryShape>, Refuses<CreateCategoryRefusal>> {
         let ask = Ask::new("createCategory", &by, &key).with(&body);
         let CreateCategory { name, parent_category_id } = &body.value;
         by.door
             .command(ask, async |ctx| {
                 let created = category::create_category(ctx, name, *parent_category_id);
-                let category = CategoryShape::from(created.await.map_err(no_category)?);
+                let category = CategoryShape::from(created.await?);
                 let at = format!("/v1/products?categoryId={}", category.category_id);
                 Ok(Created::new(&category).at(at))
             })
@@ -364,57 +362,5 @@ impl Catalogue {
 }
 
 async fn known(tx: &mut PgConnection, product_id: Uuid) -> Result<Done<ProductShape>, Problem> {
-    Ok(shown(product::get_product(tx, product_id).await?.ok_or_else(unknown_product)?))
-}
-
-fn unknown_product() -> Problem {
-    Problem::not_found("product_not_found", "There is no such product.")
-}
-
-fn not_created(refusal: CreateProductRefusal) -> Problem {
-    use CreateProductRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::InvalidName(_) => Problem::field("/name", "invalid_name", why),
-        R::InvalidDescription(bad) => bad_field(bad),
-        R::InvalidPrice => Problem::field("/price", "invalid_price", why),
-        R::CategoryNotFound => Problem::not_found("category_not_found", why),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn not_updated(refusal: UpdateProductRefusal) -> Problem {
-    use UpdateProductRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::ProductNotFound => unknown_product(),
-        R::InvalidData(bad) => Problem::field(&format!("/{}", bad.field), "invalid_data", why),
-        R::InvalidPrice => Problem::field("/price", "invalid_data", why),
-        R::VersionMismatch => changed(),
-        R::VariantNameNotUnique => Problem::conflict("name_not_unique", why),
-        R::StockWithoutVariant => Problem::conflict("stock_without_variant", why),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn not_switched(refusal: ProductStatusRefusal) -> Problem {
-    use ProductStatusRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::ProductNotFound => unknown_product(),
-        R::InvalidStatusTransition => Problem::conflict("invalid_status_transition", why),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn no_category(refusal: CreateCategoryRefusal) -> Problem {
-    use CreateCategoryRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::InvalidName(bad) => bad_field(bad),
-        R::NameNotUnique => Problem::conflict("name_not_unique", why),
-        R::ParentNotFound => Problem::not_found("parent_not_found", why),
-        R::MaxNestingExceeded => Problem::field("/parentCategoryId", "max_nesting_exceeded", why),
-        R::Database(error) => error.into(),
-    }
+    Ok(shown(product::get_product(tx, product_id).await?.ok_or(UnknownProduct::NotFound)?))
 }

@@ -1,23 +1,19 @@
 //! Customers' accounts: registration, verification, log-in and log-out.
 
 use chrono::{DateTime, Utc};
-use poem::http::StatusCode;
 use poem_openapi::{Object, OpenApi};
 use stepwise_workflows::{
     cart::{self, MergeRefusal},
     customer::{
-        self, CustomerView, attempts,
+        self, CustomerView, UnknownCustomer, attempts,
         register::{self, RegisterRefusal, VerifyRefusal},
         session::{self, LogInRefusal, LoggedIn},
     },
-    shop::{
-        Actor,
-        password::{InvalidPassword, PoolError},
-    },
+    shop::{Actor, password::PoolError},
 };
 use uuid::Uuid;
 
-use super::{Group, carts::not_merged, shapes::bad_field};
+use super::Group;
 use crate::door::{
     Ask,
     caller::{Anyone, By, CustomerOnly},
@@ -25,6 +21,7 @@ use crate::door::{
     json::Body,
     limits::too_many,
     problem::Problem,
+    refuses::Refuses,
     reply::{Created, Done, Gone},
 };
 
@@ -106,19 +103,18 @@ impl Customers {
         by: Anyone,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<RegisterCustomer>,
-    ) -> Result<Created<CustomerShape>, Problem> {
+    ) -> Result<Created<CustomerShape>, Refuses<RegisterRefusal>> {
         by.door.limits.attempt("register", by.address)?;
         let ask = Ask::by_anyone("registerCustomer", &key).with(&body);
         let RegisterCustomer { email, password, first_name, last_name } = body.value;
         let command = register::RegisterCustomer { email, password, first_name, last_name };
         let shop = &by.door.shop;
         // Hash the password before taking a connection.
-        let prepared = register::prepare(shop, command).await;
-        let prepared = prepared.map_err(not_registered)?;
+        let prepared = register::prepare(shop, command).await?;
         by.door
             .command(ask, async |ctx| {
                 let registering = register::register_customer(ctx, prepared);
-                let customer = registering.await.map_err(not_registered)?.customer;
+                let customer = registering.await?.customer;
                 let customer_id = customer.customer_id;
                 let reply = Created::new(&CustomerShape::from(customer));
                 Ok(reply.at("/v1/me".to_owned()).about(customer_id))
@@ -133,14 +129,14 @@ impl Customers {
         by: Anyone,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<VerifyCustomerEmail>,
-    ) -> Result<Done<CustomerShape>, Problem> {
+    ) -> Result<Done<CustomerShape>, Refuses<VerifyRefusal>> {
         by.door.limits.attempt("verify", by.address)?;
         let ask = Ask::by_anyone("verifyCustomerEmail", &key).with(&body);
         let token = &body.value.verification_token;
         by.door
             .command(ask, async |ctx| {
                 let verified = register::verify_customer_email(ctx, token);
-                let customer = verified.await.map_err(not_verified)?;
+                let customer = verified.await?;
                 let customer_id = customer.customer_id;
                 Ok(Done::new(&CustomerShape::from(customer)).about(customer_id))
             })
@@ -155,7 +151,7 @@ impl Customers {
         &self,
         by: Anyone,
         body: Body<LogIn>,
-    ) -> Result<Created<SessionShape>, Problem> {
+    ) -> Result<Created<SessionShape>, Refuses<(LogInRefusal, MergeRefusal)>> {
         let LogIn { email, password, guest_cart_id } = &body.value;
         let (door, shop) = (&by.door, &by.door.shop);
         door.limits.attempt("log in", by.address)?;
@@ -168,7 +164,7 @@ impl Customers {
         if let Some(scopes) = &scopes
             && let Some(wait) = attempts::count(&door.db, scopes).await?
         {
-            return Err(too_many(wait));
+            return Err(too_many(wait).into());
         }
         // Compare the password without holding a connection or a turn.
         drop(turn);
@@ -180,13 +176,13 @@ impl Customers {
                 {
                     attempts::uncount(&door.db, scopes).await?;
                 }
-                return Err(not_logged_in(refusal));
+                return Err(refusal.into());
             }
         };
         let _turn = door.turn_to_log_in().await;
         let mut tx = door.begin().await?;
         let opened = session::open(shop, &mut tx, proven).await;
-        let LoggedIn { customer_id, token, expires_at } = opened.map_err(not_logged_in)?;
+        let LoggedIn { customer_id, token, expires_at } = opened?;
         if let Some(guest_cart_id) = guest_cart_id {
             let cause = by.incoming.cause(Actor::Customer(customer_id));
             let mut ctx = door.context(&mut tx, cause);
@@ -194,7 +190,7 @@ impl Customers {
             match merged.await {
                 // A guest cart that no longer exists must not prevent the log-in.
                 Ok(_) | Err(MergeRefusal::GuestCartNotFound) => {}
-                Err(refusal) => return Err(not_merged(refusal)),
+                Err(refusal) => return Err(refusal.into()),
             }
         }
         if let Some(scopes) = &scopes {
@@ -216,61 +212,12 @@ impl Customers {
 
     /// Get the caller's own account.
     #[oai(path = "/me", method = "get", operation_id = "getMe")]
-    async fn me(&self, by: By<CustomerOnly>) -> Result<Done<CustomerShape>, Problem> {
+    async fn me(
+        &self,
+        by: By<CustomerOnly>,
+    ) -> Result<Done<CustomerShape>, Refuses<UnknownCustomer>> {
         let mut db = by.door.db.acquire().await?;
         let customer = customer::get_customer(&mut db, by.id).await?;
-        Ok(Done::new(&customer.ok_or_else(unknown_customer)?.into()))
-    }
-}
-
-/// The problem of an unknown customer: 404 `customer_not_found`.
-pub fn unknown_customer() -> Problem {
-    Problem::not_found("customer_not_found", "There is no such customer.")
-}
-
-fn not_registered(refusal: RegisterRefusal) -> Problem {
-    use RegisterRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::EmailAlreadyRegistered => Problem::conflict("email_already_registered", why),
-        R::InvalidEmail(_) => Problem::field("/email", "invalid_email", why),
-        R::InvalidPassword(
-            InvalidPassword::TooShort | InvalidPassword::TooLong | InvalidPassword::Guessable,
-        ) => Problem::field("/password", "invalid_password", why),
-        R::InvalidName(bad) => bad_field(bad),
-        R::Passwords(error) => no_password(error),
-        R::Keys(error) => error.into(),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn not_verified(refusal: VerifyRefusal) -> Problem {
-    use VerifyRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::InvalidToken => Problem::field("/verificationToken", "invalid_token", why),
-        R::TokenExpired => Problem::field("/verificationToken", "token_expired", why),
-        R::Keys(error) => error.into(),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn not_logged_in(refusal: LogInRefusal) -> Problem {
-    use LogInRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::InvalidCredentials => Problem::new(StatusCode::UNAUTHORIZED, "invalid_credentials", why),
-        R::Passwords(error) => no_password(error),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn no_password(error: PoolError) -> Problem {
-    match error {
-        PoolError::Busy => Problem::unavailable("passwords_busy", error.to_string()),
-        PoolError::Failed => {
-            tracing::error!("cannot hash a password");
-            Problem::internal()
-        }
+        Ok(Done::new(&customer.ok_or(UnknownCustomer::NotFound)?.into()))
     }
 }

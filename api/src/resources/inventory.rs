@@ -6,19 +6,19 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use stepwise_workflows::inventory::{
-    self, AuditRow, Stock,
+    self, AuditRow, Stock, UnknownProduct,
     commands::{self, InventoryRefusal, Item},
 };
 use uuid::Uuid;
 
-use super::{Group, shapes::bad_field};
+use super::Group;
 use crate::door::{
     Ask,
     caller::{By, StockKeeper, StockReader},
     idempotency::{OptionalKey, RequiredKey},
     json::Body,
     page::{self, Page},
-    problem::Problem,
+    refuses::Refuses,
     reply::Done,
 };
 
@@ -155,14 +155,14 @@ impl Inventory {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<SetInventoryQuantity>,
-    ) -> Result<Done<StockShape>, Problem> {
+    ) -> Result<Done<StockShape>, Refuses<InventoryRefusal>> {
         let SetInventoryQuantity { variant_id, quantity, reason } = &body.value;
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("setInventoryQuantity", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
                 let set = commands::set_inventory_quantity(ctx, item, *quantity, reason);
-                Ok(Done::new(&set.await.map_err(refused)?.into()))
+                Ok(Done::new(&set.await?.into()))
             })
             .await
     }
@@ -175,14 +175,14 @@ impl Inventory {
         #[oai(name = "Idempotency-Key")] key: RequiredKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<AdjustInventory>,
-    ) -> Result<Done<StockShape>, Problem> {
+    ) -> Result<Done<StockShape>, Refuses<InventoryRefusal>> {
         let AdjustInventory { variant_id, adjustment, reason } = &body.value;
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("adjustInventory", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
                 let adjusted = commands::adjust_inventory(ctx, item, *adjustment, reason);
-                Ok(Done::new(&adjusted.await.map_err(refused)?.into()))
+                Ok(Done::new(&adjusted.await?.into()))
             })
             .await
     }
@@ -199,14 +199,14 @@ impl Inventory {
         #[oai(name = "Idempotency-Key")] key: RequiredKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<ReserveInventory>,
-    ) -> Result<Done<StockShape>, Problem> {
+    ) -> Result<Done<StockShape>, Refuses<InventoryRefusal>> {
         let ReserveInventory { variant_id, quantity, order_id } = &body.value;
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("reserveInventory", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
                 let reserved = commands::reserve_inventory(ctx, item, *quantity, *order_id);
-                Ok(Done::new(&reserved.await.map_err(refused)?.into()))
+                Ok(Done::new(&reserved.await?.into()))
             })
             .await
     }
@@ -223,14 +223,14 @@ impl Inventory {
         #[oai(name = "Idempotency-Key")] key: RequiredKey,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<ReleaseInventory>,
-    ) -> Result<Done<StockShape>, Problem> {
+    ) -> Result<Done<StockShape>, Refuses<InventoryRefusal>> {
         let ReleaseInventory { variant_id, quantity, reason } = &body.value;
         let item = Item { product_id: product_id.0, variant_id: *variant_id };
         let ask = Ask::new("releaseInventory", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
                 let released = commands::release_inventory(ctx, item, *quantity, reason);
-                Ok(Done::new(&released.await.map_err(refused)?.into()))
+                Ok(Done::new(&released.await?.into()))
             })
             .await
     }
@@ -241,11 +241,11 @@ impl Inventory {
         &self,
         by: By<StockReader>,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Done<Stocks>, Problem> {
+    ) -> Result<Done<Stocks>, Refuses<UnknownProduct>> {
         let mut db = by.door.db.acquire().await?;
         let stocks = inventory::stock_of(&mut db, product_id.0).await?;
         if stocks.is_empty() {
-            return Err(refused(InventoryRefusal::ProductNotFound));
+            return Err(UnknownProduct::NotFound.into());
         }
         Ok(Done::new(&Stocks { items: stocks.into_iter().map(Into::into).collect() }))
     }
@@ -263,7 +263,7 @@ impl Inventory {
         #[oai(name = "variantId")] variant_id: Query<Option<Uuid>>,
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
-    ) -> Result<Done<Page<ChangeShape>>, Problem> {
+    ) -> Result<Done<Page<ChangeShape>>, Refuses<UnknownProduct>> {
         let limit = page::limit(limit.0)?;
         let list = format!("inventory/{}/{:?}", product_id.0, variant_id.0);
         let before: Option<i64> = by.door.cursors.open(&list, cursor.0.as_deref())?;
@@ -272,26 +272,10 @@ impl Inventory {
         let stock = stocks
             .iter()
             .find(|stock| stock.variant_id == variant_id.0)
-            .ok_or_else(|| refused(InventoryRefusal::ProductNotFound))?;
+            .ok_or(UnknownProduct::NotFound)?;
         let rows =
             inventory::audit_of(&mut db, stock.inventory_id, before, page::fetch_count(limit));
         let page = by.door.cursors.page(&list, limit, rows.await?, |row| row.n, Into::into);
         Ok(Done::new(&page))
-    }
-}
-
-fn refused(refusal: InventoryRefusal) -> Problem {
-    use InventoryRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::ProductNotFound => Problem::not_found("product_not_found", why),
-        R::VariantRequired => Problem::field("/variantId", "variant_required", why),
-        R::NegativeQuantity => Problem::field("/quantity", "negative_quantity", why),
-        R::NegativeStock { .. } => Problem::conflict("negative_stock", why),
-        R::BelowReserved { .. } => Problem::conflict("below_reserved", why),
-        R::InsufficientStock { .. } => Problem::conflict("insufficient_stock", why),
-        R::QuantityExceedsReserved { .. } => Problem::conflict("quantity_exceeds_reserved", why),
-        R::InvalidReason(bad) => bad_field(bad),
-        R::Database(error) => error.into(),
     }
 }

@@ -1,4 +1,4 @@
-//! The API's resources, one file each: request and response types, handlers, and the `match` that maps refusals to problems.
+//! The API's resources, one file each: request and response types, and handlers.
 
 pub mod carts;
 pub mod catalogue;

@@ -1,6 +1,7 @@
 //! Operations: the long-running work of a command, from the first 202 to its end.
 //!
-//! An operation is an instance of a saga as its caller sees it. A request that waits for the end reads the instance by
+//! An operation is an instance of a saga as its caller sees it. The saga itself declares what that is
+//! ([`sagas::ShopSaga`]), so no saga is named here. A request that waits for the end reads the instance by
 //! primary key now and then. If the instance ends in this process, the engine wakes the request at once; the
 //! reads are needed only for instances that end in another process.
 
@@ -18,15 +19,12 @@ use poem_openapi::{
 };
 use serde_json::{Value, json};
 use stepwise_engine::{
-    Saga as _, Status, WaitingOn,
+    Status, WaitingOn,
     inspect::{self, Summary},
 };
 use stepwise_workflows::{
     order,
-    sagas::{
-        cancel_order::{self, CancelOrder},
-        place_order::{self, PlaceOrder},
-    },
+    sagas::{self, About},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -80,6 +78,17 @@ struct Action {
     /// The page to which the customer must go. Only the customer sees this link, because anyone who opens it can approve.
     url: OwnersOnly<String>,
     expires_at: Option<DateTime<Utc>>,
+}
+
+impl From<sagas::Action> for Action {
+    fn from(action: sagas::Action) -> Self {
+        match action {
+            sagas::Action::ApprovePayment { url, expires_at } => {
+                let url = OwnersOnly::new(url);
+                Self { kind: "approve_payment".to_owned(), url, expires_at }
+            }
+        }
+    }
 }
 
 impl OperationShape {
@@ -175,9 +184,13 @@ async fn settled(door: &Door, id: Uuid, until: Instant) -> Result<Option<Summary
     let mut ended = door.engine.watch(id);
     loop {
         let summary = inspect::summary(&door.db, id).await?;
-        let settled = summary.filter(|saga| status(saga) != "running" || awaits_customer(saga));
-        if settled.is_some() || Instant::now() >= until {
-            return Ok(settled);
+        if let Some(saga) = summary
+            && (status(&saga) != "running" || action(door, &saga).await?.is_some())
+        {
+            return Ok(Some(saga));
+        }
+        if Instant::now() >= until {
+            return Ok(None);
         }
         tokio::select! {
             // An error means that there will be no wake-up: then wait for the time to pass.
@@ -195,25 +208,21 @@ struct Seen {
 }
 
 /// Reads what the caller may see of an instance. `None` if it belongs to another customer. 1 round trip,
-/// 1 more while a customer must act.
+/// 5 more while the instance waits with a time limit.
 async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>, Problem> {
-    let about_order = [PlaceOrder::NAME, CancelOrder::NAME].contains(&saga.name.as_str());
-    let order = match saga.subject.parse::<Uuid>() {
-        Ok(order_id) if about_order => {
+    let about = sagas::named(&saga.name).map_or(About::NoResource, |listed| listed.about());
+    let order = match (about, saga.subject.parse::<Uuid>()) {
+        (About::Order, Ok(order_id)) => {
             let mut db = door.db.acquire().await?;
             order::get_order(&door.shop, &mut db, order_id, caller.own_customer()).await?
         }
-        _ => None,
+        (About::NoResource, _) | (About::Order, Err(_)) => None,
     };
     let is_staff = !matches!(caller.role, Role::Customer | Role::Guest);
     if order.is_none() && !is_staff {
         return Ok(None);
     }
-    let mut action = None;
-    if awaits_customer(&saga) {
-        let details = inspect::details(&door.db, saga.saga_id).await?;
-        action = details.and_then(|details| approval(&details.state));
-    }
+    let action = action(door, &saga).await?;
     let status = status(&saga);
     let refusal = (status == "failed").then(|| refusal(&saga));
     let order = order.filter(|_| status == "succeeded").map(OrderShape::from);
@@ -253,62 +262,27 @@ fn status(saga: &Summary) -> &'static str {
     }
 }
 
-fn awaits_customer(saga: &Summary) -> bool {
-    saga.name == PlaceOrder::NAME
-        && saga.status == Status::Running
+/// The action that the customer must take now. Only an instance that waits with a time limit is asked for one.
+async fn action(door: &Door, saga: &Summary) -> Result<Option<Action>, Problem> {
+    let waits = saga.status == Status::Running
         && saga.waiting_on != Some(WaitingOn::Worker)
-        && saga.pending.pointer("/timer").is_some()
-}
-
-fn approval(state: &Value) -> Option<Action> {
-    match serde_json::from_value(state.clone()).ok()? {
-        place_order::State::AwaitingApproval { url, expires_at, .. } => {
-            let url = OwnersOnly::new(url);
-            Some(Action { kind: "approve_payment".to_owned(), url, expires_at })
-        }
-        _ => None,
-    }
+        && saga.pending.pointer("/timer").is_some();
+    let Some(listed) = sagas::named(&saga.name).filter(|_| waits) else { return Ok(None) };
+    let details = inspect::details(&door.db, saga.saga_id).await?;
+    Ok(details.and_then(|details| listed.action(details.state)).map(Action::from))
 }
 
 /// The reason why an operation failed, as the problem that its command would have returned.
 fn refusal(saga: &Summary) -> Problem {
-    use place_order::Reason;
-    if saga.name == CancelOrder::NAME && saga.status != Status::Abandoned {
-        return not_cancelled(saga);
-    }
-    let reason = saga.reason.clone().and_then(|reason| serde_json::from_value(reason).ok());
-    match reason {
-        _ if saga.status == Status::Abandoned => Problem::conflict(
+    if saga.status == Status::Abandoned {
+        return Problem::conflict(
             "operation_abandoned",
             "An operator has ended this operation; ask the shop about its result.",
-        ),
-        Some(Reason::PaymentFailed(why)) => Problem::new(
-            poem::http::StatusCode::PAYMENT_REQUIRED,
-            "payment_failed",
-            format!("The payment was not authorized ({}); nothing was charged.", why.code()),
-        ),
-        Some(Reason::Cancelled) => {
-            Problem::conflict("order_cancelled", "The order was cancelled while it was placed.")
-        }
-        None => Problem::conflict("operation_failed", "The operation was undone."),
+        );
     }
-}
-
-/// The reason why an order was not cancelled although the cancellation was accepted while the order was being placed.
-fn not_cancelled(saga: &Summary) -> Problem {
-    use cancel_order::Reason;
-    let reason = saga.reason.clone().and_then(|reason| serde_json::from_value(reason).ok());
-    match reason {
-        Some(Reason::OrderFailed) => Problem::conflict(
-            "invalid_status_transition",
-            "The order had failed before it could be cancelled; nothing was charged.",
-        ),
-        Some(Reason::OrderShipped) => {
-            Problem::conflict("already_shipped", "The order was already shipped.")
-        }
-        Some(Reason::GaveUp) | None => {
-            Problem::conflict("operation_failed", "The operation was undone.")
-        }
+    match sagas::named(&saga.name) {
+        Some(listed) => Problem::of(listed.refused(saga.reason.clone())),
+        None => Problem::conflict("operation_failed", "The operation was undone."),
     }
 }
 

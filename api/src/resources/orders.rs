@@ -1,7 +1,6 @@
 //! Orders: clients place, read and cancel them.
 
 use chrono::{DateTime, Utc};
-use poem::http::StatusCode;
 use poem_openapi::{
     Object, OpenApi,
     param::{Path, Query},
@@ -10,13 +9,12 @@ use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     events::LineItem,
     order::{
-        self, Address, OrderView, PaymentSummary, ReadOrderError,
-        cancel::{self, CancelOrderRefusal},
-        place::{self, Missing, PlaceOrderRefusal},
+        self, Address, OrderView, PaymentSummary, ReadOrderError, UnknownOrder, cancel, place,
     },
     sagas::{
-        self,
+        cancel_order,
         commands::{self, CancelOrderError, PlaceOrderError, Placed},
+        place_order,
     },
 };
 use uuid::Uuid;
@@ -24,23 +22,24 @@ use uuid::Uuid;
 use super::{
     Group,
     operations::{self, Begun, OperationShape},
-    shapes::{MoneyShape, bad_field, not_signalled, not_started},
+    shapes::MoneyShape,
 };
 use crate::door::{
     Ask,
     caller::{By, CustomerOrAdmin},
     idempotency::RequiredKey,
     json::Body,
-    matching::{IfMatch, changed},
+    matching::IfMatch,
     page::{self, Page},
     personal::Personal,
     prefer::Prefer,
-    problem::{FieldError, Problem},
+    problem::Problem,
+    refuses::Refuses,
     reply::Done,
 };
 
-const SAGA_PLACE: &str = sagas::place_order::PlaceOrder::NAME;
-const SAGA_CANCEL: &str = sagas::cancel_order::CancelOrder::NAME;
+const SAGA_PLACE: &str = place_order::PlaceOrder::NAME;
+const SAGA_CANCEL: &str = cancel_order::CancelOrder::NAME;
 
 /// The operations about orders.
 pub struct Orders;
@@ -188,7 +187,7 @@ impl Orders {
         #[oai(name = "Prefer")] prefer: Prefer,
         #[oai(name = "If-Match")] cart: IfMatch,
         body: Body<PlaceOrder>,
-    ) -> Result<Begun<201>, Problem> {
+    ) -> Result<Begun<201>, Refuses<(PlaceOrderError, place_order::Reason)>> {
         let PlaceOrder { customer_id, shipping_address_id, payment_method_id } = body.value;
         let customer_id = by.acts_for(customer_id)?;
         let accepted_cart = cart.0;
@@ -200,15 +199,15 @@ impl Orders {
         };
         let ask = Ask::new("placeOrder", &by, &key).with(&body);
         let door = &by.door;
-        let accepted = door
+        let accepted: Result<_, Problem> = door
             .command(ask, async |ctx| {
                 let placed = commands::place_order(ctx, &command);
-                let Placed { order, operation_id } = placed.await.map_err(not_placed)?;
+                let Placed { order, operation_id } = placed.await?;
                 let operation = OperationShape::begun(operation_id, SAGA_PLACE, order.order_id);
                 Ok(operation.accepted(&by))
             })
-            .await?;
-        operations::wait(door, &by, accepted, prefer.0).await
+            .await;
+        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
     }
 
     /// Cancel an order before it is shipped. The customer gets the money back.
@@ -220,7 +219,7 @@ impl Orders {
         #[oai(name = "Prefer")] prefer: Prefer,
         #[oai(name = "orderId")] order_id: Path<Uuid>,
         body: Body<CancelOrder>,
-    ) -> Result<Begun<200>, Problem> {
+    ) -> Result<Begun<200>, Refuses<(CancelOrderError, cancel_order::Reason)>> {
         let command = cancel::CancelOrder {
             order_id: order_id.0,
             reason: body.value.reason.clone(),
@@ -228,15 +227,15 @@ impl Orders {
         };
         let ask = Ask::new("cancelOrder", &by, &key).with(&body);
         let door = &by.door;
-        let accepted = door
+        let accepted: Result<_, Problem> = door
             .command(ask, async |ctx| {
                 let cancelled = commands::cancel_order(ctx, &command);
-                let operation_id = cancelled.await.map_err(not_cancelled)?;
+                let operation_id = cancelled.await?;
                 let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
                 Ok(operation.accepted(&by))
             })
-            .await?;
-        operations::wait(door, &by, accepted, prefer.0).await
+            .await;
+        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
     }
 
     /// Get an order.
@@ -245,10 +244,10 @@ impl Orders {
         &self,
         by: By<CustomerOrAdmin>,
         #[oai(name = "orderId")] order_id: Path<Uuid>,
-    ) -> Result<Done<OrderShape>, Problem> {
+    ) -> Result<Done<OrderShape>, Refuses<(UnknownOrder, ReadOrderError)>> {
         let mut db = by.door.db.acquire().await?;
         let order = order::get_order(&by.door.shop, &mut db, order_id.0, by.own_customer()).await?;
-        let order = order.ok_or_else(unknown_order)?;
+        let order = order.ok_or(UnknownOrder::NotFound)?;
         let version = order.version;
         Ok(Done::to(&by, &OrderShape::from(order)).tagged(version))
     }
@@ -260,7 +259,7 @@ impl Orders {
         by: By<CustomerOrAdmin>,
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
-    ) -> Result<Done<Page<OrderShape>>, Problem> {
+    ) -> Result<Done<Page<OrderShape>>, Refuses<ReadOrderError>> {
         let (limit, list) = (page::limit(limit.0)?, format!("orders/{}", by.key()));
         let before = by.door.cursors.open(&list, cursor.0.as_deref())?;
         let mut db = by.door.db.acquire().await?;
@@ -268,71 +267,5 @@ impl Orders {
         let rows =
             order::list_orders(&by.door.shop, &mut db, by.own_customer(), before, count).await?;
         Ok(Done::to(&by, &by.door.cursors.page(&list, limit, rows, |row| row.id, Into::into)))
-    }
-}
-
-/// The problem of an unknown order: 404 `order_not_found`.
-pub fn unknown_order() -> Problem {
-    Problem::not_found("order_not_found", "There is no such order.")
-}
-
-fn not_placed(error: PlaceOrderError) -> Problem {
-    use PlaceOrderRefusal as R;
-    let refusal = match error {
-        PlaceOrderError::Refused(refusal) => refusal,
-        PlaceOrderError::Start(error) => return not_started(error),
-    };
-    let why = refusal.to_string();
-    match refusal {
-        R::NotFound(Missing::Customer) => Problem::not_found("customer_not_found", why),
-        R::NotFound(Missing::Address) => Problem::not_found("address_not_found", why),
-        R::NotFound(Missing::PaymentMethod) => Problem::not_found("payment_method_not_found", why),
-        R::EmailNotVerified => Problem::new(StatusCode::FORBIDDEN, "email_not_verified", why),
-        R::CartEmpty => Problem::conflict("cart_empty", why),
-        R::CheckoutInProgress { .. } => Problem::conflict("checkout_in_progress", why),
-        R::OutOfStock(lines) => {
-            let errors = lines.iter().map(|line| {
-                let detail = format!("asked {}, available {}", line.asked, line.available);
-                FieldError::new(format!("/items/{}", line.index), "out_of_stock", detail)
-            });
-            Problem::conflict("out_of_stock", why).with_errors(errors.collect())
-        }
-        R::PriceChanged(prices) => {
-            let errors = prices.iter().map(|price| {
-                let detail = format!("was {}, is {}", price.old, price.new);
-                FieldError::new(format!("/items/{}", price.index), "price_changed", detail)
-            });
-            Problem::conflict("price_changed", why).with_errors(errors.collect())
-        }
-        R::CartChanged => changed(),
-        R::Keys(error) => error.into(),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn not_cancelled(error: CancelOrderError) -> Problem {
-    use CancelOrderRefusal as R;
-    let refusal = match error {
-        CancelOrderError::Refused(refusal) => refusal,
-        CancelOrderError::Start(error) => return not_started(error),
-        CancelOrderError::Signal(error) => return not_signalled(error),
-    };
-    let why = refusal.to_string();
-    match refusal {
-        R::OrderNotFound => unknown_order(),
-        R::AlreadyShipped => Problem::conflict("already_shipped", why),
-        R::InvalidStatusTransition(_) => Problem::conflict("invalid_status_transition", why),
-        R::InvalidReason(bad) => bad_field(bad),
-        R::Keys(error) => error.into(),
-        R::Database(error) => error.into(),
-    }
-}
-
-impl From<ReadOrderError> for Problem {
-    fn from(error: ReadOrderError) -> Self {
-        match error {
-            ReadOrderError::Keys(error) => error.into(),
-            ReadOrderError::Database(error) => error.into(),
-        }
     }
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use poem_openapi::{Object, OpenApi, param::Path};
 use stepwise_workflows::{
     customer::{
+        UnknownCustomer,
         address::{self, AddressRefusal, AddressView},
         method::{self, PaymentMethodRefusal, PaymentMethodView},
     },
@@ -11,13 +12,13 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::{Group, customers::unknown_customer, shapes::bad_field};
+use super::Group;
 use crate::door::{
     Ask,
     caller::{By, CustomerOnly},
     idempotency::OptionalKey,
     json::Body,
-    problem::Problem,
+    refuses::Refuses,
     reply::{Created, Done, Gone},
 };
 
@@ -126,7 +127,7 @@ impl Wallet {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddShippingAddress>,
-    ) -> Result<Created<AddressShape>, Problem> {
+    ) -> Result<Created<AddressShape>, Refuses<AddressRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let ask = Ask::new("addShippingAddress", &by, &key).with(&body);
         let AddShippingAddress { recipient_name, street, city, state, postal_code, country } =
@@ -143,7 +144,7 @@ impl Wallet {
         by.door
             .command(ask, async |ctx| {
                 let added = address::add_shipping_address(ctx, &command);
-                let added = AddressShape::from(added.await.map_err(address_refused)?);
+                let added = AddressShape::from(added.await?);
                 let at = format!("/v1/customers/{customer_id}/addresses/{}", added.address_id);
                 Ok(Created::new(&added).at(at).about(customer_id))
             })
@@ -156,7 +157,7 @@ impl Wallet {
         &self,
         by: By<CustomerOnly>,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
-    ) -> Result<Done<Addresses>, Problem> {
+    ) -> Result<Done<Addresses>, Refuses<UnknownCustomer>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let mut db = by.door.db.acquire().await?;
         let items = address::list_addresses(&mut db, customer_id).await?;
@@ -175,12 +176,12 @@ impl Wallet {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         #[oai(name = "addressId")] address_id: Path<Uuid>,
-    ) -> Result<Gone, Problem> {
+    ) -> Result<Gone, Refuses<AddressRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
         by.door
             .command(Ask::new("removeAddress", &by, &key), async |ctx| {
                 let removed = address::remove_address(ctx, customer_id, address_id.0);
-                removed.await.map_err(address_refused)?;
+                removed.await?;
                 Ok(Gone::gone())
             })
             .await
@@ -198,7 +199,7 @@ impl Wallet {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddPaymentMethod>,
-    ) -> Result<Created<MethodShape>, Problem> {
+    ) -> Result<Created<MethodShape>, Refuses<PaymentMethodRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let ask = Ask::new("addPaymentMethod", &by, &key).with(&body);
         let AddPaymentMethod { token, brand, last4 } = body.value;
@@ -207,7 +208,7 @@ impl Wallet {
         by.door
             .command(ask, async |ctx| {
                 let added = method::add_payment_method(ctx, &command);
-                let added = MethodShape::from(added.await.map_err(method_refused)?);
+                let added = MethodShape::from(added.await?);
                 let id = added.payment_method_id;
                 let at = format!("/v1/customers/{customer_id}/payment-methods/{id}");
                 Ok(Created::new(&added).at(at).about(customer_id))
@@ -225,7 +226,7 @@ impl Wallet {
         &self,
         by: By<CustomerOnly>,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
-    ) -> Result<Done<Methods>, Problem> {
+    ) -> Result<Done<Methods>, Refuses<UnknownCustomer>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let mut db = by.door.db.acquire().await?;
         let items = method::list_payment_methods(&mut db, customer_id).await?;
@@ -244,43 +245,14 @@ impl Wallet {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         #[oai(name = "paymentMethodId")] method_id: Path<Uuid>,
-    ) -> Result<Gone, Problem> {
+    ) -> Result<Gone, Refuses<PaymentMethodRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
         by.door
             .command(Ask::new("removePaymentMethod", &by, &key), async |ctx| {
                 let removed = method::remove_payment_method(ctx, customer_id, method_id.0);
-                removed.await.map_err(method_refused)?;
+                removed.await?;
                 Ok(Gone::gone())
             })
             .await
-    }
-}
-
-fn address_refused(refusal: AddressRefusal) -> Problem {
-    use AddressRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::CustomerNotFound => unknown_customer(),
-        R::AddressNotFound => Problem::not_found("address_not_found", why),
-        R::CountryNotSupported(_) => Problem::field("/country", "country_not_supported", why),
-        R::InvalidState => Problem::field("/state", "invalid_state", why),
-        R::InvalidPostalCode => Problem::field("/postalCode", "invalid_postal_code", why),
-        R::InvalidField(bad) => bad_field(bad),
-        R::Keys(error) => error.into(),
-        R::Database(error) => error.into(),
-    }
-}
-
-fn method_refused(refusal: PaymentMethodRefusal) -> Problem {
-    use PaymentMethodRefusal as R;
-    let why = refusal.to_string();
-    match refusal {
-        R::CustomerNotFound => unknown_customer(),
-        R::PaymentMethodNotFound => Problem::not_found("payment_method_not_found", why),
-        R::InvalidToken => Problem::field("/token", "invalid_token", why),
-        R::InvalidBrand => Problem::field("/brand", "invalid_brand", why),
-        R::InvalidLast4 => Problem::field("/last4", "invalid_last4", why),
-        R::InvalidField(bad) => bad_field(bad),
-        R::Database(error) => error.into(),
     }
 }

@@ -12,7 +12,7 @@ use poem_openapi::{
 use stepwise_adapters::gateway::webhook::{self, SIGNATURE_HEADER, WebhookRefusal};
 use stepwise_workflows::sagas::place_order::webhook::{Reception, receive};
 
-use super::{Group, shapes::not_signalled};
+use super::Group;
 use crate::door::{
     caller::Anyone,
     json,
@@ -106,7 +106,7 @@ impl Webhooks {
             .map_err(not_believed)?;
         let Some(event) = event else { return Ok(taken()) };
         let mut tx = by.door.begin().await?;
-        let reception = receive(&by.door.engine, &mut tx, &event).await.map_err(not_signalled)?;
+        let reception = receive(&by.door.engine, &mut tx, &event).await?;
         tx.commit().await?;
         match reception {
             Reception::Signalled | Reception::Nothing => Ok(taken()),

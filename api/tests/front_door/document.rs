@@ -1,6 +1,10 @@
 //! Compares the OpenAPI document with the catalogue of commands, and with its committed copy.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use serde_json::Value;
 
@@ -71,6 +75,54 @@ fn a_command_takes_exactly_the_fields_the_catalogue_names() {
         assert_eq!(taken, wanted, "{id}");
     }
     assert!(seen > 0, "the document has none of the catalogue's commands");
+}
+
+/// The codes that an operation's answer of a status may have.
+fn codes(operation: &Value, status: &str) -> BTreeSet<String> {
+    let schema = &operation["responses"][status]["content"]["application/problem+json"]["schema"];
+    let codes = schema["allOf"][1]["properties"]["code"]["enum"].as_array();
+    codes.into_iter().flatten().filter_map(|code| code.as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_command_lists_each_failure_of_the_catalogue_under_its_status() {
+    let (document, catalogue) = (document(), catalogue());
+    let mut seen = 0;
+    for (id, operation) in operations(&document) {
+        let commands = catalogue["commands"].as_array().expect("commands");
+        let Some(command) = commands.iter().find(|c| c["operationId"] == id.as_str()) else {
+            continue;
+        };
+        for failure in command["failures"].as_array().expect("failures") {
+            seen += 1;
+            let code = failure["code"].as_str().expect("a code");
+            let listed = codes(&operation, &failure["status"].to_string());
+            assert!(listed.contains(code), "{id}: {failure} is not among {listed:?}");
+        }
+    }
+    assert!(seen > 20, "only {seen} failures were compared");
+}
+
+#[test]
+fn a_listed_failure_has_an_example_and_a_code_has_the_same_status_everywhere() {
+    let mut status_of = BTreeMap::new();
+    for (id, operation) in operations(&document()) {
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let listed = codes(&operation, status);
+            if listed.is_empty() {
+                continue;
+            }
+            let example = &response["content"]["application/problem+json"]["schema"]["example"];
+            assert_eq!(example["status"].to_string(), *status, "{id}");
+            assert!(listed.contains(example["code"].as_str().unwrap_or_default()), "{id}");
+            assert!(example["detail"].as_str().is_some_and(|text| !text.contains('{')), "{id}");
+            for code in listed {
+                let known = status_of.entry(code.clone()).or_insert_with(|| status.clone());
+                assert_eq!(known, status, "{id}: {code}");
+            }
+        }
+    }
+    assert!(status_of.len() > 20, "{status_of:?}");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Access keys: which callers are admitted, and the answers to those who are not.
 
+use stepwise::door::tokens::token_hash;
 use uuid::Uuid;
 
-use crate::house::{House, refusal, send};
+use crate::{
+    house::{Answer, House, refusal, send},
+    shopper::Shopper,
+};
 
 const GUARDED: &str = "/v1/admin/sagas";
 
@@ -74,6 +78,43 @@ async fn an_expired_key_says_so_and_a_revoked_one_is_dead_within_a_second() {
         .expect("ok");
     let answer = send(house.get(GUARDED).bearer_auth(&key)).await;
     assert_eq!(answer.problem(), refusal(401, "token_expired"));
+    house.close().await;
+}
+
+/// Asks whose token it is, after business time has passed. This process does not remember the answer of before.
+async fn later(shopper: &Shopper<'_>, hours: f64) -> Answer {
+    sqlx::query("update saga.clock set offset_by = offset_by + make_interval(secs => $1)")
+        .bind(hours * 3_600.0)
+        .execute(shopper.house.database.pool())
+        .await
+        .expect("the clock moves");
+    shopper.house.door.callers.forget(&token_hash(&shopper.token));
+    shopper.get("/v1/me").await
+}
+
+#[tokio::test]
+async fn a_session_ends_by_idleness_by_age_and_with_a_frozen_account() {
+    let house = House::open().await;
+    let shopper = Shopper::unverified(&house).await;
+    for _ in 0..3 {
+        later(&shopper, 11.0).await.is(200);
+    }
+    let idle = later(&shopper, 12.1).await;
+    assert_eq!(idle.problem(), refusal(401, "token_expired"), "nobody used it for 12 hours");
+
+    let shopper = Shopper::unverified(&house).await;
+    for _ in 0..65 {
+        later(&shopper, 11.0).await.is(200);
+    }
+    assert_eq!(later(&shopper, 6.0).await.problem(), refusal(401, "token_expired"), "30 days old");
+
+    let shopper = Shopper::unverified(&house).await;
+    later(&shopper, 0.0).await.is(200);
+    sqlx::query("update shop.customer set frozen_at = saga.now()")
+        .execute(house.database.pool())
+        .await
+        .expect("frozen");
+    assert_eq!(later(&shopper, 0.0).await.problem(), refusal(401, "token_invalid"));
     house.close().await;
 }
 

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use stepwise::door::tokens::token_hash;
 use uuid::Uuid;
 
 use crate::{
@@ -277,6 +278,9 @@ async fn a_guest_shops_with_a_token_and_takes_the_cart_along_when_logging_in() {
     let merged = json!({"guestCartId": guest["cartId"]});
     let answer = shopper.post("/v1/customers/{me}/cart/merge", &merged).await;
     assert_eq!(answer.problem(), refusal(404, "guest_cart_not_found"));
+    house.door.callers.forget(&token_hash(&token));
+    let guest = send(house.post(&items, &body).bearer_auth(&token)).await;
+    assert_eq!(guest.problem(), refusal(401, "token_invalid"), "the guest's token is used up");
     house.close().await;
 }
 

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     events::{DomainEvent, Told, tell},
     money::Money,
+    refusal::refusals,
     shop::Context,
 };
 
@@ -37,38 +38,40 @@ pub struct AddedItem {
     pub capped: bool,
 }
 
-/// Why nothing was put in.
-#[derive(Debug, thiserror::Error)]
-pub enum AddItemRefusal {
-    /// Unknown, being erased, or a guest whose cart was merged.
-    #[error("there is no such customer")]
-    CustomerNotFound,
-    /// No such product, or no such variant of it.
-    #[error("there is no such product or variant")]
-    ProductNotFound,
-    /// It is not on sale.
-    #[error("the product is not on sale")]
-    ProductInactive,
-    /// The product has variants and none was named.
-    #[error("the product has variants: name one")]
-    VariantRequired,
-    /// None are available.
-    #[error("the product is out of stock")]
-    OutOfStock,
-    /// Less than 1, more than a line takes, or more lines than a cart takes.
-    #[error("a cart takes 1 to {most_per_line} of a product and {most_lines} lines")]
-    InvalidQuantity {
-        /// The most of one product.
-        most_per_line: i32,
-        /// The most lines.
-        most_lines: usize,
-    },
-    /// An order is being placed from this cart.
-    #[error("an order is being placed from this cart")]
-    CheckoutInProgress,
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why nothing was put in.
+    #[derive(Debug, thiserror::Error)]
+    pub enum AddItemRefusal {
+        /// Unknown, being erased, or a guest whose cart was merged.
+        #[error("There is no such customer.")]
+        CustomerNotFound => NotFound "customer_not_found",
+        /// No such product, or no such variant of it.
+        #[error("there is no such product or variant")]
+        ProductNotFound => NotFound "product_not_found",
+        /// It is not on sale.
+        #[error("the product is not on sale")]
+        ProductInactive => Conflict "product_inactive",
+        /// The product has variants and none was named.
+        #[error("the product has variants: name one")]
+        VariantRequired => Unprocessable "variant_required" at "/variantId",
+        /// None are available.
+        #[error("the product is out of stock")]
+        OutOfStock => Conflict "out_of_stock",
+        /// Less than 1, more than a line takes, or more lines than a cart takes.
+        #[error("a cart takes 1 to {most_per_line} of a product and {most_lines} lines")]
+        InvalidQuantity {
+            /// The most of one product.
+            most_per_line: i32,
+            /// The most lines.
+            most_lines: usize,
+        } => Unprocessable "invalid_quantity" at "/quantity",
+        /// An order is being placed from this cart.
+        #[error("an order is being placed from this cart")]
+        CheckoutInProgress => Conflict "checkout_in_progress",
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 #[derive(sqlx::FromRow)]

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     events::{DomainEvent, tell},
     money::Money,
+    refusal::refusals,
     shop::{Context, Shop},
 };
 
@@ -26,33 +27,35 @@ pub struct ItemOf {
     pub cart_item_id: Uuid,
 }
 
-/// Why a cart was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeCartRefusal {
-    /// It is unknown or belongs to another customer.
-    #[error("there is no such cart")]
-    CartNotFound,
-    /// Not in this cart; restoring: not removed in the last ten minutes.
-    #[error("there is no such item in this cart")]
-    ItemNotInCart,
-    /// More than are available.
-    #[error("only {available} are available")]
-    QuantityExceedsStock {
-        /// How many can be had.
-        available: i32,
-    },
-    /// Negative, or more than a line takes.
-    #[error("a cart takes 0 to {most_per_line} of a product")]
-    InvalidQuantity {
-        /// The most of one product.
-        most_per_line: i32,
-    },
-    /// An order is being placed from this cart.
-    #[error("an order is being placed from this cart")]
-    CheckoutInProgress,
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a cart was not changed.
+    #[derive(Debug, thiserror::Error)]
+    pub enum ChangeCartRefusal {
+        /// It is unknown or belongs to another customer.
+        #[error("there is no such cart")]
+        CartNotFound => NotFound "cart_not_found",
+        /// Not in this cart; restoring: not removed in the last ten minutes.
+        #[error("there is no such item in this cart")]
+        ItemNotInCart => NotFound "item_not_in_cart",
+        /// More than are available.
+        #[error("only {available} are available")]
+        QuantityExceedsStock {
+            /// How many can be had.
+            available: i32,
+        } => Conflict "quantity_exceeds_stock",
+        /// Negative, or more than a line takes.
+        #[error("a cart takes 0 to {most_per_line} of a product")]
+        InvalidQuantity {
+            /// The most of one product.
+            most_per_line: i32,
+        } => Unprocessable "invalid_quantity" at "/quantity",
+        /// An order is being placed from this cart.
+        #[error("an order is being placed from this cart")]
+        CheckoutInProgress => Conflict "checkout_in_progress",
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 #[derive(sqlx::FromRow)]

@@ -1,12 +1,8 @@
 //! Guests: a cart, an id and a token, without an account.
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{
-    customer::{Token, token_hash},
-    shop::Context,
-};
+use crate::{customer::Token, shop::Context};
 
 /// A new guest with an empty cart.
 #[derive(Debug, Clone)]
@@ -35,18 +31,4 @@ pub async fn create_guest_cart(ctx: &mut Context<'_>) -> Result<Guest, sqlx::Err
     .execute(&mut **ctx)
     .await?;
     Ok(guest)
-}
-
-/// The guest whose cart the token opens, as a customer id. `None`: there is none, or the cart was merged.
-pub async fn guest_of_token(
-    connection: &mut PgConnection,
-    token: &str,
-) -> Result<Option<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- cart: guest of a token
-        select customer_id from shop.cart where guest_token_hash = $1 and merged_into is null",
-    )
-    .bind(token_hash(token))
-    .fetch_optional(connection)
-    .await
 }

@@ -8,24 +8,27 @@ use super::{CartView, lock, view::view};
 use crate::{
     customer::is_active,
     events::{DomainEvent, MergedItem, Told, tell},
+    refusal::refusals,
     shop::{Context, Shop},
 };
 
-/// Why carts were not merged.
-#[derive(Debug, thiserror::Error)]
-pub enum MergeRefusal {
-    /// No such guest cart, or it was merged before.
-    #[error("there is no such guest cart")]
-    GuestCartNotFound,
-    /// Unknown, or the account is being erased.
-    #[error("there is no such customer")]
-    CustomerNotFound,
-    /// An order is being placed from the customer's cart.
-    #[error("an order is being placed from this cart")]
-    CheckoutInProgress,
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why carts were not merged.
+    #[derive(Debug, thiserror::Error)]
+    pub enum MergeRefusal {
+        /// No such guest cart, or it was merged before.
+        #[error("there is no such guest cart")]
+        GuestCartNotFound => NotFound "guest_cart_not_found",
+        /// Unknown, or the account is being erased.
+        #[error("There is no such customer.")]
+        CustomerNotFound => NotFound "customer_not_found",
+        /// An order is being placed from the customer's cart.
+        #[error("an order is being placed from this cart")]
+        CheckoutInProgress => Conflict "checkout_in_progress",
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 #[derive(sqlx::FromRow)]

@@ -23,7 +23,7 @@ pub use add::{AddItem, AddItemRefusal, AddedItem, add_item};
 pub use change::{
     ChangeCartRefusal, ItemOf, clear_cart, remove_item, restore_item, update_item_quantity,
 };
-pub use guest::{Guest, create_guest_cart, guest_of_token};
+pub use guest::{Guest, create_guest_cart};
 pub use merge::{MergeRefusal, merge_guest_cart};
 pub use view::{CartItemView, CartView, RemovedItemView, get_cart};
 

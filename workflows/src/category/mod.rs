@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     events::{DomainEvent, tell},
+    refusal::refusals,
     shop::Context,
     text::{self, BadField},
 };
@@ -31,24 +32,26 @@ pub struct CategoryView {
     pub created_at: DateTime<Utc>,
 }
 
-/// Why a category was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum CreateCategoryRefusal {
-    /// The name is missing or not fit to be kept.
-    #[error(transparent)]
-    InvalidName(#[from] BadField),
-    /// Another category has the name, perhaps in another case.
-    #[error("another category has this name")]
-    NameNotUnique,
-    /// No such parent.
-    #[error("there is no such parent category")]
-    ParentNotFound,
-    /// The parent is on the lowest level.
-    #[error("categories nest at most {DEEPEST} deep")]
-    MaxNestingExceeded,
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a category was refused.
+    #[derive(Debug, thiserror::Error)]
+    pub enum CreateCategoryRefusal {
+        /// The name is missing or not fit to be kept.
+        #[error(transparent)]
+        InvalidName(#[from] BadField),
+        /// Another category has the name, perhaps in another case.
+        #[error("another category has this name")]
+        NameNotUnique => Conflict "name_not_unique",
+        /// No such parent.
+        #[error("there is no such parent category")]
+        ParentNotFound => NotFound "parent_not_found",
+        /// The parent is on the lowest level.
+        #[error("categories nest at most {DEEPEST} deep")]
+        MaxNestingExceeded => Unprocessable "max_nesting_exceeded" at "/parentCategoryId",
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Creates a category. 2 round trips besides business time, 3 with a parent.

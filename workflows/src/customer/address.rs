@@ -9,6 +9,7 @@ use super::{is_active, lock};
 use crate::{
     events::{DomainEvent, Sealed, tell},
     privacy::KeyStoreError,
+    refusal::refusals,
     shop::{Context, config::Config},
     text::{self, BadField},
 };
@@ -54,33 +55,35 @@ pub struct AddressView {
     pub created_at: DateTime<Utc>,
 }
 
-/// Why an address was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum AddressRefusal {
-    /// Unknown, or the account is being erased.
-    #[error("there is no such customer")]
-    CustomerNotFound,
-    /// No such address of this customer.
-    #[error("there is no such address")]
-    AddressNotFound,
-    /// Not the country the shop ships to.
-    #[error("the shop ships to {0} only")]
-    CountryNotSupported(String),
-    /// Not a state of that country.
-    #[error("not a state code such as CA")]
-    InvalidState,
-    /// Not a ZIP or ZIP+4.
-    #[error("not a postal code such as 94103 or 94103-1234")]
-    InvalidPostalCode,
-    /// A field is missing or not fit to be kept.
-    #[error(transparent)]
-    InvalidField(#[from] BadField),
-    /// The customer's key cannot be had.
-    #[error(transparent)]
-    Keys(#[from] KeyStoreError),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why an address was refused.
+    #[derive(Debug, thiserror::Error)]
+    pub enum AddressRefusal {
+        /// Unknown, or the account is being erased.
+        #[error("There is no such customer.")]
+        CustomerNotFound => NotFound "customer_not_found",
+        /// No such address of this customer.
+        #[error("there is no such address")]
+        AddressNotFound => NotFound "address_not_found",
+        /// Not the country the shop ships to.
+        #[error("the shop ships to {0} only")]
+        CountryNotSupported(String) => Unprocessable "country_not_supported" at "/country",
+        /// Not a state of that country.
+        #[error("not a state code such as CA")]
+        InvalidState => Unprocessable "invalid_state" at "/state",
+        /// Not a ZIP or ZIP+4.
+        #[error("not a postal code such as 94103 or 94103-1234")]
+        InvalidPostalCode => Unprocessable "invalid_postal_code" at "/postalCode",
+        /// A field is missing or not fit to be kept.
+        #[error(transparent)]
+        InvalidField(#[from] BadField),
+        /// The customer's key cannot be had.
+        #[error(transparent)]
+        Keys(#[from] KeyStoreError),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Saves an address. 3 round trips.

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::is_active;
 use crate::{
     payment::gateway::MethodToken,
+    refusal::refusals,
     shop::Context,
     text::{self, BadField, BadText},
 };
@@ -42,30 +43,32 @@ pub struct PaymentMethodView {
     pub created_at: DateTime<Utc>,
 }
 
-/// Why a payment method was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum PaymentMethodRefusal {
-    /// Unknown, or the account is being erased.
-    #[error("there is no such customer")]
-    CustomerNotFound,
-    /// No such method of this customer.
-    #[error("there is no such payment method")]
-    PaymentMethodNotFound,
-    /// Not a gateway's token: 3 to 255 letters, digits, `_` and `-`.
-    #[error("not a payment gateway's token such as pm_1N8f")]
-    InvalidToken,
-    /// Not a brand such as `visa`.
-    #[error("not a card brand such as visa")]
-    InvalidBrand,
-    /// Not four digits.
-    #[error("not the last four digits of a card")]
-    InvalidLast4,
-    /// A field is missing or holds what must never be kept, such as a card number.
-    #[error(transparent)]
-    InvalidField(#[from] BadField),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a payment method was refused.
+    #[derive(Debug, thiserror::Error)]
+    pub enum PaymentMethodRefusal {
+        /// Unknown, or the account is being erased.
+        #[error("There is no such customer.")]
+        CustomerNotFound => NotFound "customer_not_found",
+        /// No such method of this customer.
+        #[error("there is no such payment method")]
+        PaymentMethodNotFound => NotFound "payment_method_not_found",
+        /// Not a gateway's token: 3 to 255 letters, digits, `_` and `-`.
+        #[error("not a payment gateway's token such as pm_1N8f")]
+        InvalidToken => Unprocessable "invalid_token" at "/token",
+        /// Not a brand such as `visa`.
+        #[error("not a card brand such as visa")]
+        InvalidBrand => Unprocessable "invalid_brand" at "/brand",
+        /// Not four digits.
+        #[error("not the last four digits of a card")]
+        InvalidLast4 => Unprocessable "invalid_last4" at "/last4",
+        /// A field is missing or holds what must never be kept, such as a card number.
+        #[error(transparent)]
+        InvalidField(#[from] BadField),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Saves a payment method. 1 round trip.

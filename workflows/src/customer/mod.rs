@@ -22,7 +22,7 @@ use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::shop::Context;
+use crate::{refusal::refusals, shop::Context};
 
 /// A customer as they see themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
@@ -40,6 +40,16 @@ pub struct CustomerView {
     pub last_name: String,
     /// When they registered.
     pub created_at: DateTime<Utc>,
+}
+
+refusals! {
+    /// Why a customer is not shown.
+    #[derive(Debug, thiserror::Error)]
+    pub enum UnknownCustomer {
+        /// Unknown, being erased, or somebody else.
+        #[error("There is no such customer.")]
+        NotFound => NotFound "customer_not_found",
+    }
 }
 
 /// A customer who is not being erased. `None`: unknown, frozen or erased. 1 round trip.

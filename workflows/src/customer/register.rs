@@ -7,6 +7,7 @@ use super::{CustomerView, Token, email, token_hash, verification};
 use crate::{
     events::{DomainEvent, Sealed, tell},
     privacy::KeyStoreError,
+    refusal::refusals,
     shop::{
         Context, Shop,
         password::{InvalidPassword, Password, PoolError},
@@ -36,30 +37,32 @@ pub struct Registered {
     pub verification_token: Token,
 }
 
-/// Why a registration was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum RegisterRefusal {
-    /// The address has an account.
-    #[error("the email address is registered already")]
-    EmailAlreadyRegistered,
-    /// Not an address.
-    #[error(transparent)]
-    InvalidEmail(#[from] email::InvalidEmail),
-    /// Too short, too long or guessable.
-    #[error(transparent)]
-    InvalidPassword(#[from] InvalidPassword),
-    /// A name is missing or not fit to be kept.
-    #[error(transparent)]
-    InvalidName(#[from] BadField),
-    /// Too many passwords are being hashed.
-    #[error(transparent)]
-    Passwords(#[from] PoolError),
-    /// The customer's key could not be kept.
-    #[error(transparent)]
-    Keys(#[from] KeyStoreError),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a registration was refused.
+    #[derive(Debug, thiserror::Error)]
+    pub enum RegisterRefusal {
+        /// The address has an account.
+        #[error("the email address is registered already")]
+        EmailAlreadyRegistered => Conflict "email_already_registered",
+        /// Not an address.
+        #[error(transparent)]
+        InvalidEmail(#[from] email::InvalidEmail) => Unprocessable "invalid_email" at "/email",
+        /// Too short, too long or guessable.
+        #[error(transparent)]
+        InvalidPassword(#[from] InvalidPassword) => Unprocessable "invalid_password" at "/password",
+        /// A name is missing or not fit to be kept.
+        #[error(transparent)]
+        InvalidName(#[from] BadField),
+        /// Too many passwords are being hashed.
+        #[error(transparent)]
+        Passwords(#[from] PoolError),
+        /// The customer's key could not be kept.
+        #[error(transparent)]
+        Keys(#[from] KeyStoreError),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// A registration that is acceptable, with its password hashed.
@@ -148,21 +151,23 @@ fn taken_meanwhile(error: sqlx::Error) -> RegisterRefusal {
     }
 }
 
-/// Why a verification was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyRefusal {
-    /// Unknown, or used before.
-    #[error("the token is not valid")]
-    InvalidToken,
-    /// Older than 24 hours.
-    #[error("the token has expired")]
-    TokenExpired,
-    /// The customer's key cannot be had.
-    #[error(transparent)]
-    Keys(#[from] KeyStoreError),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a verification was refused.
+    #[derive(Debug, thiserror::Error)]
+    pub enum VerifyRefusal {
+        /// Unknown, or used before.
+        #[error("the token is not valid")]
+        InvalidToken => Unprocessable "invalid_token" at "/verificationToken",
+        /// Older than 24 hours.
+        #[error("the token has expired")]
+        TokenExpired => Unprocessable "token_expired" at "/verificationToken",
+        /// The customer's key cannot be had.
+        #[error(transparent)]
+        Keys(#[from] KeyStoreError),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Marks the address as verified; from now on orders can be placed. The token works once.

@@ -1,4 +1,4 @@
-//! logIn, logOut, and who a session token belongs to.
+//! logIn and logOut. Who a token belongs to is asked where the tokens of all callers are looked up, at the front door.
 //!
 //! Logging in is three calls, so that no connection is held while the password is compared:
 //! [`look_up`], [`Account::check`], [`open`].
@@ -7,8 +7,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::{Token, email, token_hash};
-use crate::shop::{Shop, password::PoolError};
+use super::{Token, email};
+use crate::{
+    refusal::refusals,
+    shop::{Shop, password::PoolError},
+};
 
 /// A new session.
 #[derive(Debug, Clone)]
@@ -21,18 +24,20 @@ pub struct LoggedIn {
     pub expires_at: DateTime<Utc>,
 }
 
-/// Why a log-in was refused. It does not tell which of address and password was wrong.
-#[derive(Debug, thiserror::Error)]
-pub enum LogInRefusal {
-    /// No such account, or not its password.
-    #[error("email address or password is wrong")]
-    InvalidCredentials,
-    /// Too many passwords are being checked.
-    #[error(transparent)]
-    Passwords(#[from] PoolError),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a log-in was refused. It does not tell which of address and password was wrong.
+    #[derive(Debug, thiserror::Error)]
+    pub enum LogInRefusal {
+        /// No such account, or not its password.
+        #[error("email address or password is wrong")]
+        InvalidCredentials => Unauthenticated "invalid_credentials",
+        /// Too many passwords are being checked.
+        #[error(transparent)]
+        Passwords(#[from] PoolError),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// The account of an email address with which somebody wants to log in, if there is one.
@@ -111,60 +116,11 @@ pub async fn open(
     Ok(LoggedIn { customer_id, token, expires_at })
 }
 
-/// Ends a session at once; false: there was none.
-pub async fn log_out(tx: &mut PgConnection, token: &str) -> Result<bool, sqlx::Error> {
-    end(tx, &token_hash(token)).await
-}
-
-/// The same, for who has only the token's SHA-256.
+/// Ends the session of the token with this SHA-256; false: there was none.
 pub async fn end(tx: &mut PgConnection, token_hash: &[u8]) -> Result<bool, sqlx::Error> {
     let ended = sqlx::query("-- session: end\ndelete from shop.session where token_hash = $1")
         .bind(token_hash)
         .execute(tx)
         .await?;
     Ok(ended.rows_affected() == 1)
-}
-
-/// The session that a token belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Session {
-    /// It belongs to this customer.
-    Of(Uuid),
-    /// It was valid once: not used for too long, or too old.
-    Expired,
-    /// It was never valid, or was revoked, or its account is being erased.
-    Unknown,
-}
-
-/// Finds whose token it is, and keeps the session alive. 1 round trip; a row is written at most
-/// every ten minutes.
-pub async fn authenticate(
-    shop: &Shop,
-    connection: &mut PgConnection,
-    token: &str,
-) -> Result<Session, sqlx::Error> {
-    let found: Option<(Uuid, bool)> = sqlx::query_as(
-        "-- session: whose
-        with found as materialized (
-            select s.token_hash, s.customer_id, s.last_seen_at, saga.now() as now,
-                   s.expires_at > saga.now()
-                       and s.last_seen_at > saga.now() - make_interval(secs => $2) as is_valid
-            from shop.session s join shop.customer c using (customer_id)
-            where s.token_hash = $1 and c.frozen_at is null
-        ), seen as (
-            update shop.session s set last_seen_at = f.now from found f
-            where s.token_hash = f.token_hash and f.is_valid
-              and f.last_seen_at < f.now - interval '10 minutes'
-        )
-        select customer_id, is_valid from found",
-    )
-    .bind(token_hash(token))
-    .bind(shop.config.session_idle.as_secs_f64())
-    .fetch_optional(connection)
-    .await?;
-    Ok(match found {
-        Some((customer_id, true)) => Session::Of(customer_id),
-        Some((_, false)) => Session::Expired,
-        None => Session::Unknown,
-    })
 }

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::{Movement, MovementKind, Stock, lock_one, write};
 use crate::{
+    refusal::refusals,
     shop::Context,
     text::{self, BadField},
 };
@@ -17,50 +18,52 @@ pub struct Item {
     pub variant_id: Option<Uuid>,
 }
 
-/// Why an inventory command was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum InventoryRefusal {
-    /// No such product, or no such variant of it, or it was deleted.
-    #[error("there is no such product or variant")]
-    ProductNotFound,
-    /// The product has variants and none was named.
-    #[error("the product has variants: name one")]
-    VariantRequired,
-    /// A quantity below what is allowed (setting: below 0; reserving, releasing: below 1).
-    #[error("the quantity is too small")]
-    NegativeQuantity,
-    /// The adjustment would leave fewer on hand than none, or than are reserved.
-    #[error("{on_hand} are on hand and {reserved} reserved: the change would go below that")]
-    NegativeStock {
-        /// On hand now.
-        on_hand: i32,
-        /// Reserved now.
-        reserved: i32,
-    },
-    /// Setting fewer on hand than are reserved.
-    #[error("{reserved} are reserved: fewer cannot be on hand")]
-    BelowReserved {
-        /// Reserved now.
-        reserved: i32,
-    },
-    /// Fewer are available than are to be reserved.
-    #[error("only {available} are available")]
-    InsufficientStock {
-        /// Available now.
-        available: i32,
-    },
-    /// More are to be released than were reserved by hand.
-    #[error("only {reserved} are reserved by hand")]
-    QuantityExceedsReserved {
-        /// Reserved by hand now.
-        reserved: i64,
-    },
-    /// The reason is missing or not fit to be kept.
-    #[error(transparent)]
-    InvalidReason(#[from] BadField),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why an inventory command was refused.
+    #[derive(Debug, thiserror::Error)]
+    pub enum InventoryRefusal {
+        /// No such product, or no such variant of it, or it was deleted.
+        #[error("there is no such product or variant")]
+        ProductNotFound => NotFound "product_not_found",
+        /// The product has variants and none was named.
+        #[error("the product has variants: name one")]
+        VariantRequired => Unprocessable "variant_required" at "/variantId",
+        /// A quantity below what is allowed (setting: below 0; reserving, releasing: below 1).
+        #[error("the quantity is too small")]
+        NegativeQuantity => Unprocessable "negative_quantity" at "/quantity",
+        /// The adjustment would leave fewer on hand than none, or than are reserved.
+        #[error("{on_hand} are on hand and {reserved} reserved: the change would go below that")]
+        NegativeStock {
+            /// On hand now.
+            on_hand: i32,
+            /// Reserved now.
+            reserved: i32,
+        } => Conflict "negative_stock",
+        /// Setting fewer on hand than are reserved.
+        #[error("{reserved} are reserved: fewer cannot be on hand")]
+        BelowReserved {
+            /// Reserved now.
+            reserved: i32,
+        } => Conflict "below_reserved",
+        /// Fewer are available than are to be reserved.
+        #[error("only {available} are available")]
+        InsufficientStock {
+            /// Available now.
+            available: i32,
+        } => Conflict "insufficient_stock",
+        /// More are to be released than were reserved by hand.
+        #[error("only {reserved} are reserved by hand")]
+        QuantityExceedsReserved {
+            /// Reserved by hand now.
+            reserved: i64,
+        } => Conflict "quantity_exceeds_reserved",
+        /// The reason is missing or not fit to be kept.
+        #[error(transparent)]
+        InvalidReason(#[from] BadField),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Sets what is on hand. 4 round trips.

@@ -17,6 +17,18 @@ use uuid::Uuid;
 pub use movement::{Movement, MovementKind};
 pub use store::{AuditRow, Held, audit_of, lock_held_by, lock_one, stock_of, write};
 
+use crate::refusal::refusals;
+
+refusals! {
+    /// Why no stock is shown.
+    #[derive(Debug, thiserror::Error)]
+    pub enum UnknownProduct {
+        /// No such product, or no such variant of it.
+        #[error("there is no such product or variant")]
+        NotFound => NotFound "product_not_found",
+    }
+}
+
 /// The stock of a product, or of one of its variants.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct Stock {

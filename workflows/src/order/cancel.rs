@@ -16,6 +16,7 @@ use crate::{
     money::Money,
     payment::{PaymentState, gateway::Reference},
     privacy::KeyStoreError,
+    refusal::refusals,
     shop::{Context, Shop},
     text::{self, BadField},
 };
@@ -64,27 +65,29 @@ pub enum HowBack {
     Nothing,
 }
 
-/// Why an order cannot be cancelled.
-#[derive(Debug, thiserror::Error)]
-pub enum CancelOrderRefusal {
-    /// It is unknown or belongs to another customer.
-    #[error("there is no such order")]
-    OrderNotFound,
-    /// It is on its way, or has arrived.
-    #[error("the order was shipped already")]
-    AlreadyShipped,
-    /// It has ended otherwise.
-    #[error("an order that is {0} cannot be cancelled")]
-    InvalidStatusTransition(OrderStatus),
-    /// The reason is missing or not fit to be kept.
-    #[error(transparent)]
-    InvalidReason(#[from] BadField),
-    /// The customer's key cannot be had.
-    #[error(transparent)]
-    Keys(#[from] KeyStoreError),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why an order cannot be cancelled.
+    #[derive(Debug, thiserror::Error)]
+    pub enum CancelOrderRefusal {
+        /// It is unknown or belongs to another customer.
+        #[error("There is no such order.")]
+        OrderNotFound => NotFound "order_not_found",
+        /// It is on its way, or has arrived.
+        #[error("the order was shipped already")]
+        AlreadyShipped => Conflict "already_shipped",
+        /// It has ended otherwise.
+        #[error("an order that is {0} cannot be cancelled")]
+        InvalidStatusTransition(OrderStatus) => Conflict "invalid_status_transition",
+        /// The reason is missing or not fit to be kept.
+        #[error(transparent)]
+        InvalidReason(#[from] BadField),
+        /// The customer's key cannot be had.
+        #[error(transparent)]
+        Keys(#[from] KeyStoreError),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Decides a cancellation under the lock of the order's row. A pending or confirmed order is

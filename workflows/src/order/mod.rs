@@ -20,6 +20,18 @@ use std::{fmt, str::FromStr};
 
 pub use view::{Address, OrderView, PaymentSummary, ReadOrderError, get_order, list_orders};
 
+use crate::refusal::refusals;
+
+refusals! {
+    /// Why an order is not shown.
+    #[derive(Debug, thiserror::Error)]
+    pub enum UnknownOrder {
+        /// Unknown, or somebody else's.
+        #[error("There is no such order.")]
+        NotFound => NotFound "order_not_found",
+    }
+}
+
 /// Where an order stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum OrderStatus {

@@ -13,6 +13,7 @@ use crate::{
     money::Money,
     payment::PaymentState,
     privacy::KeyStoreError,
+    refusal::refusals,
     shop::Shop,
 };
 
@@ -90,15 +91,17 @@ pub struct PaymentSummary {
     pub refunded_amount: Money,
 }
 
-/// Why orders could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadOrderError {
-    /// The customer's key cannot be had.
-    #[error(transparent)]
-    Keys(#[from] KeyStoreError),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why orders could not be read.
+    #[derive(Debug, thiserror::Error)]
+    pub enum ReadOrderError {
+        /// The customer's key cannot be had.
+        #[error(transparent)]
+        Keys(#[from] KeyStoreError),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// The columns and tables of [`Row`].

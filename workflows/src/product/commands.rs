@@ -10,6 +10,7 @@ use super::{ProductView, get_product};
 use crate::{
     events::{Change, DomainEvent, tell},
     money::Money,
+    refusal::{Field, refusals},
     shop::{Context, Shop},
     text::{self, BadField},
 };
@@ -30,24 +31,26 @@ pub struct CreateProduct {
     pub category_id: Uuid,
 }
 
-/// Why a product was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum CreateProductRefusal {
-    /// Missing, longer than 200 characters, or not fit to be kept.
-    #[error(transparent)]
-    InvalidName(BadField),
-    /// Too long or not fit to be kept.
-    #[error(transparent)]
-    InvalidDescription(BadField),
-    /// Below 0.01, a million or more, or not in the shop's currency.
-    #[error("a price is at least 0.01 and below 1,000,000, in the currency of the shop")]
-    InvalidPrice,
-    /// No such category.
-    #[error("there is no such category")]
-    CategoryNotFound,
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a product was refused.
+    #[derive(Debug, thiserror::Error)]
+    pub enum CreateProductRefusal {
+        /// Missing, longer than 200 characters, or not fit to be kept.
+        #[error(transparent)]
+        InvalidName(BadField) => Unprocessable "invalid_name" at "/name",
+        /// Too long or not fit to be kept.
+        #[error(transparent)]
+        InvalidDescription(BadField),
+        /// Below 0.01, a million or more, or not in the shop's currency.
+        #[error("a price is at least 0.01 and below 1,000,000, in the currency of the shop")]
+        InvalidPrice => Unprocessable "invalid_price" at "/price",
+        /// No such category.
+        #[error("there is no such category")]
+        CategoryNotFound => NotFound "category_not_found",
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Creates a product, as a draft, with an empty inventory. 3 round trips besides business time.
@@ -138,30 +141,36 @@ pub struct UpdateProduct {
     pub expected_version: Option<i64>,
 }
 
-/// Why a product was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum UpdateProductRefusal {
-    /// Unknown or deleted.
-    #[error("there is no such product")]
-    ProductNotFound,
-    /// A text is missing, too long or not fit to be kept.
-    #[error(transparent)]
-    InvalidData(#[from] BadField),
-    /// Below 0.01, a million or more, or not in the shop's currency.
-    #[error("a price is at least 0.01 and below 1,000,000, in the currency of the shop")]
-    InvalidPrice,
-    /// It was changed since the caller saw it.
-    #[error("the product was changed meanwhile")]
-    VersionMismatch,
-    /// Another variant of the product has the name.
-    #[error("another variant of this product has this name")]
-    VariantNameNotUnique,
-    /// A first variant, while the product itself still has stock that no variant would own.
-    #[error("set the stock of the product to 0 before it gets variants")]
-    StockWithoutVariant,
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a product was not changed.
+    #[derive(Debug, thiserror::Error)]
+    pub enum UpdateProductRefusal {
+        /// Unknown or deleted.
+        #[error("There is no such product.")]
+        ProductNotFound => NotFound "product_not_found",
+        /// A text is missing, too long or not fit to be kept.
+        #[error(transparent)]
+        InvalidData(#[from] BadField) => Unprocessable "invalid_data" with wrong_field,
+        /// Below 0.01, a million or more, or not in the shop's currency.
+        #[error("a price is at least 0.01 and below 1,000,000, in the currency of the shop")]
+        InvalidPrice => Unprocessable "invalid_data" at "/price",
+        /// It was changed since the caller saw it.
+        #[error("The resource has changed since you read it; read it again and use the new ETag.")]
+        VersionMismatch => Changed "precondition_failed",
+        /// Another variant of the product has the name.
+        #[error("another variant of this product has this name")]
+        VariantNameNotUnique => Conflict "name_not_unique",
+        /// A first variant, while the product itself still has stock that no variant would own.
+        #[error("set the stock of the product to 0 before it gets variants")]
+        StockWithoutVariant => Conflict "stock_without_variant",
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
+}
+
+fn wrong_field(bad: &BadField) -> Vec<Field> {
+    vec![Field { pointer: format!("/{}", bad.field).into(), detail: bad.to_string() }]
 }
 
 /// Changes what is given and logs what that changed. 4 round trips; 2 where nothing changes.

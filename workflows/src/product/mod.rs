@@ -19,5 +19,17 @@ pub use commands::{
 pub use status::{ProductStatusRefusal, activate_product, deactivate_product, delete_product};
 pub use view::{ProductView, VariantView, get_product, list_products};
 
+use crate::refusal::refusals;
+
+refusals! {
+    /// Why a product is not shown.
+    #[derive(Debug, thiserror::Error)]
+    pub enum UnknownProduct {
+        /// Unknown, deleted, or not on sale.
+        #[error("There is no such product.")]
+        NotFound => NotFound "product_not_found",
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,21 +4,24 @@ use uuid::Uuid;
 
 use crate::{
     events::{DomainEvent, Told, tell},
+    refusal::refusals,
     shop::Context,
 };
 
-/// Why a product's status was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ProductStatusRefusal {
-    /// Unknown or deleted.
-    #[error("there is no such product")]
-    ProductNotFound,
-    /// It is already so, or (deactivating) it is still a draft.
-    #[error("the product's status does not allow this")]
-    InvalidStatusTransition,
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why a product's status was not changed.
+    #[derive(Debug, thiserror::Error)]
+    pub enum ProductStatusRefusal {
+        /// Unknown or deleted.
+        #[error("There is no such product.")]
+        ProductNotFound => NotFound "product_not_found",
+        /// It is already so, or (deactivating) it is still a draft.
+        #[error("the product's status does not allow this")]
+        InvalidStatusTransition => Conflict "invalid_status_transition",
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
 /// Puts a draft or inactive product on sale. 2 round trips besides business time.

@@ -16,6 +16,7 @@ use crate::{
         cancel::{self, CancelOrderRefusal, Cancelling},
         place::{self, PlaceOrderRefusal, Placing},
     },
+    refusal::refusals,
     shop::Context,
 };
 
@@ -27,15 +28,17 @@ pub struct Placed {
     pub operation_id: Uuid,
 }
 
-/// Why an order is not being placed.
-#[derive(Debug, thiserror::Error)]
-pub enum PlaceOrderError {
-    /// The command is refused.
-    #[error(transparent)]
-    Refused(#[from] PlaceOrderRefusal),
-    /// The saga could not be started.
-    #[error(transparent)]
-    Start(#[from] StartError),
+refusals! {
+    /// Why an order is not being placed.
+    #[derive(Debug, thiserror::Error)]
+    pub enum PlaceOrderError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] PlaceOrderRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
 }
 
 /// Reserves the stock, writes the order, and starts the saga that authorizes the payment. 6 round trips, whatever the number of lines: 5 of
@@ -56,18 +59,20 @@ pub async fn place_order(
     Ok(Placed { order, operation_id })
 }
 
-/// Why an order is not cancelled.
-#[derive(Debug, thiserror::Error)]
-pub enum CancelOrderError {
-    /// The command is refused.
-    #[error(transparent)]
-    Refused(#[from] CancelOrderRefusal),
-    /// The saga could not be started.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The placement could not be signalled.
-    #[error(transparent)]
-    Signal(#[from] SignalError),
+refusals! {
+    /// Why an order is not cancelled.
+    #[derive(Debug, thiserror::Error)]
+    pub enum CancelOrderError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] CancelOrderRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+        /// The placement could not be signalled.
+        #[error(transparent)]
+        Signal(#[from] SignalError),
+    }
 }
 
 impl From<sqlx::Error> for CancelOrderError {

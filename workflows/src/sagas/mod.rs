@@ -1,50 +1,50 @@
-//! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done. The commands that start
-//! sagas and send them signals are here too, since they use both the aggregates and the sagas.
+//! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done, `operation.rs` what a client
+//! sees of it. The commands that start sagas and send them signals are here too, since they use both the aggregates and the sagas.
 
 pub mod cancel_order;
 pub mod commands;
 pub mod place_order;
+mod shop_saga;
+#[cfg(test)]
+mod tests;
 pub mod verify_email;
 
 use std::sync::Arc;
 
 use sqlx::PgPool;
-#[cfg(feature = "testing")]
-use stepwise_engine::testing;
-use stepwise_engine::{Engine, Gate, Saga as _};
+use stepwise_engine::{Engine, Gate};
+
+pub use shop_saga::{About, Action, Listed, ShopSaga};
 
 use crate::shop::Shop;
 
-/// The gate before a deploy: it finds open instances that this program could not continue. It knows the sagas of [`engine`].
+/// All sagas of the shop. A line here registers the saga, and puts it before the deploy gate, the tests of all sagas, and those who read operations.
+pub const SAGAS: &[&dyn Listed] =
+    &[&place_order::PlaceOrder, &cancel_order::CancelOrder, &verify_email::VerifyEmail];
+
+/// The saga of that name. `None`: this program does not know it.
 #[must_use]
-pub fn gate() -> Gate {
-    Gate::new()
-        .knows::<place_order::PlaceOrder>()
-        .knows::<cancel_order::CancelOrder>()
-        .knows::<verify_email::VerifyEmail>()
+pub fn named(name: &str) -> Option<&'static dyn Listed> {
+    SAGAS.iter().copied().find(|saga| saga.name() == name)
 }
 
-/// The sagas that call the payment gateway: those that may go on when it answers again.
-pub const CALL_THE_GATEWAY: [&str; 2] =
-    [place_order::PlaceOrder::NAME, cancel_order::CancelOrder::NAME];
+/// The gate before a deploy: it finds open instances that this program could not continue.
+#[must_use]
+pub fn gate() -> Gate {
+    SAGAS.iter().fold(Gate::new(), |gate, saga| saga.add_to_gate(gate))
+}
+
+/// The names of the sagas that call the payment gateway: those that may go on when it answers again.
+#[must_use]
+pub fn calling_the_gateway() -> Vec<&'static str> {
+    SAGAS.iter().filter(|saga| saga.calls_gateway()).map(|saga| saga.name()).collect()
+}
 
 /// An engine that knows every saga of the shop, on a migrated database.
 #[must_use]
 pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
-    let engine = Engine::builder(pool.clone())
-        .saga::<place_order::PlaceOrder, _>(place_order::steps::Steps::new(
-            shop.clone(),
-            pool.clone(),
-        ))
-        .saga::<cancel_order::CancelOrder, _>(cancel_order::steps::Steps::new(shop.clone()))
-        .saga::<verify_email::VerifyEmail, _>(verify_email::steps::Steps::new(shop.clone(), pool))
-        .build();
-    debug_assert_eq!(
-        engine.kinds().len(),
-        gate().kinds(),
-        "the gate knows every saga of the engine"
-    );
-    engine
+    let engine = Engine::builder(pool.clone());
+    SAGAS.iter().fold(engine, |engine, saga| saga.add_to_engine(engine, shop, &pool)).build()
 }
 
 /// For tests: explores every saga of the shop, which must be sound. Without it a test makes no [`engine`].
@@ -53,7 +53,7 @@ pub fn engine(shop: &Arc<Shop>, pool: PgPool) -> Engine {
 /// When a saga has faults, each in words.
 #[cfg(feature = "testing")]
 pub fn explore() {
-    testing::explore::<place_order::PlaceOrder>().assert_sound();
-    testing::explore::<cancel_order::CancelOrder>().assert_sound();
-    testing::explore::<verify_email::VerifyEmail>().assert_sound();
+    for saga in SAGAS {
+        saga.explore().assert_sound();
+    }
 }

@@ -20,6 +20,8 @@ use argon2::{
 use tokio::sync::oneshot;
 use unicode_normalization::UnicodeNormalization;
 
+use crate::refusal::refusals;
+
 /// The most hashes computed at the same time, on a machine of 16 cores or more: each takes 19 MiB and
 /// a core for some 20 ms. Smaller machines compute one for every four cores.
 const AT_ONCE: usize = 4;
@@ -253,15 +255,17 @@ pub struct PasswordPool {
 /// One hash to compute. It sends its own answer, or none if the caller does not wait any more.
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Why a password was not hashed or compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PoolError {
-    /// Too many are waiting: come back in a second.
-    #[error("too many passwords are being checked: try again in a second")]
-    Busy,
-    /// The hash could not be computed: no memory, no random numbers, or a stored hash is damaged.
-    #[error("a password could not be hashed")]
-    Failed,
+refusals! {
+    /// Why a password was not hashed or compared.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+    pub enum PoolError {
+        /// Too many are waiting: come back in a second.
+        #[error("too many passwords are being checked: try again in a second")]
+        Busy => Unavailable "passwords_busy",
+        /// The hash could not be computed: no memory, no random numbers, or a stored hash is damaged.
+        #[error("a password could not be hashed")]
+        Failed,
+    }
 }
 
 impl Default for PasswordPool {

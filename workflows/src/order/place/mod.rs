@@ -15,6 +15,7 @@ use crate::{
     inventory::{self, Movement, MovementKind},
     money::Money,
     privacy::KeyStoreError,
+    refusal::{Field, refusals},
     shop::Context,
 };
 
@@ -47,59 +48,56 @@ pub struct Placing {
     pub total_amount: Money,
 }
 
-/// Why an order cannot be placed. Nothing is left behind once the transaction is rolled back.
-#[derive(Debug, thiserror::Error)]
-pub enum PlaceOrderRefusal {
-    /// It is unknown or belongs to another customer, or the account is being erased.
-    #[error("there is no such {0}")]
-    NotFound(Missing),
-    /// The customer has not verified their email address.
-    #[error("the email address is not verified")]
-    EmailNotVerified,
-    /// Nothing lies in the cart.
-    #[error("the cart is empty")]
-    CartEmpty,
-    /// Another order is being placed from this cart.
-    #[error("an order is being placed from this cart")]
-    CheckoutInProgress {
-        /// That order.
-        order_id: Uuid,
-    },
-    /// Some lines cannot be had in the quantity asked for.
-    #[error("{} items are not available in the quantity asked for", .0.len())]
-    OutOfStock(Vec<ShortLine>),
-    /// Some prices rose since the items were put into the cart.
-    #[error("{} prices have risen since the items were put into the cart", .0.len())]
-    PriceChanged(Vec<RaisedPrice>),
-    /// The cart is not the one that the customer has seen.
-    #[error("the cart has changed since it was looked at")]
-    CartChanged,
-    /// The customer's key cannot be had.
-    #[error(transparent)]
-    Keys(#[from] KeyStoreError),
-    /// A surprise.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+refusals! {
+    /// Why an order cannot be placed. Nothing is left behind once the transaction is rolled back.
+    #[derive(Debug, thiserror::Error)]
+    pub enum PlaceOrderRefusal {
+        /// It is unknown or belongs to another customer, or the account is being erased.
+        #[error(transparent)]
+        NotFound(Missing),
+        /// The customer has not verified their email address.
+        #[error("the email address is not verified")]
+        EmailNotVerified => Forbidden "email_not_verified",
+        /// Nothing lies in the cart.
+        #[error("the cart is empty")]
+        CartEmpty => Conflict "cart_empty",
+        /// Another order is being placed from this cart.
+        #[error("an order is being placed from this cart")]
+        CheckoutInProgress {
+            /// That order.
+            order_id: Uuid,
+        } => Conflict "checkout_in_progress",
+        /// Some lines cannot be had in the quantity asked for.
+        #[error("{} items are not available in the quantity asked for", .0.len())]
+        OutOfStock(Vec<ShortLine>) => Conflict "out_of_stock" with short_lines,
+        /// Some prices rose since the items were put into the cart.
+        #[error("{} prices have risen since the items were put into the cart", .0.len())]
+        PriceChanged(Vec<RaisedPrice>) => Conflict "price_changed" with raised_prices,
+        /// The cart is not the one that the customer has seen.
+        #[error("The resource has changed since you read it; read it again and use the new ETag.")]
+        CartChanged => Changed "precondition_failed",
+        /// The customer's key cannot be had.
+        #[error(transparent)]
+        Keys(#[from] KeyStoreError),
+        /// A surprise.
+        #[error(transparent)]
+        Database(#[from] sqlx::Error),
+    }
 }
 
-/// The thing that does not exist or does not belong to the customer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing {
-    /// The customer.
-    Customer,
-    /// The shipping address.
-    Address,
-    /// The payment method.
-    PaymentMethod,
-}
-
-impl std::fmt::Display for Missing {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Customer => "customer",
-            Self::Address => "shipping address",
-            Self::PaymentMethod => "payment method",
-        })
+refusals! {
+    /// The thing that does not exist or does not belong to the customer.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+    pub enum Missing {
+        /// The customer.
+        #[error("there is no such customer")]
+        Customer => NotFound "customer_not_found",
+        /// The shipping address.
+        #[error("there is no such shipping address")]
+        Address => NotFound "address_not_found",
+        /// The payment method.
+        #[error("there is no such payment method")]
+        PaymentMethod => NotFound "payment_method_not_found",
     }
 }
 
@@ -131,6 +129,22 @@ pub struct RaisedPrice {
     pub old: Money,
     /// The price now.
     pub new: Money,
+}
+
+fn short_lines(lines: &[ShortLine]) -> Vec<Field> {
+    let fields = lines.iter().map(|line| Field {
+        pointer: format!("/items/{}", line.index).into(),
+        detail: format!("asked {}, available {}", line.asked, line.available),
+    });
+    fields.collect()
+}
+
+fn raised_prices(prices: &[RaisedPrice]) -> Vec<Field> {
+    let fields = prices.iter().map(|price| Field {
+        pointer: format!("/items/{}", price.index).into(),
+        detail: format!("was {}, is {}", price.old, price.new),
+    });
+    fields.collect()
 }
 
 /// Reserves stock and writes the order, `placing`, with its payment, `authorizing`; the cart refuses

@@ -7,6 +7,7 @@
 //!   cancellation is an operation of its own. Then it looks at the order, because the placement may have failed for another reason, been ended by an
 //!   operator, or been placed before the signal came.
 
+mod operation;
 #[cfg(feature = "testing")]
 mod samples;
 pub mod steps;
@@ -22,7 +23,7 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use crate::{money::Money, payment::gateway::Reference};
+use crate::{money::Money, payment::gateway::Reference, refusal::refusals};
 
 /// How long the gateway knows a key of ours. Under a key it knows, the same call acts once; later a repeated call could act a second time. So
 /// giving money back is tried for as long as that, and then a person decides.
@@ -135,15 +136,20 @@ fn moving(kind: &'static str, amount: &Money) -> Terms {
     Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, ..terms }
 }
 
-/// Why the order is not cancelled. Nothing is to be taken back then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reason {
-    /// The order had failed for another reason.
-    OrderFailed,
-    /// The order was on its way.
-    OrderShipped,
-    /// The gateway could not be made to give the money back (only asked for before the pivot, which is passed at the start).
-    GaveUp,
+refusals! {
+    /// Why the order is not cancelled although the cancellation had been accepted. Nothing is to be taken back then.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+    pub enum Reason {
+        /// The order had failed for another reason.
+        #[error("The order had failed before it could be cancelled; nothing was charged.")]
+        OrderFailed => Conflict "invalid_status_transition",
+        /// The order was on its way.
+        #[error("The order was already shipped.")]
+        OrderShipped => Conflict "already_shipped",
+        /// The gateway could not be made to give the money back (only asked for before the pivot, which is passed at the start).
+        #[error("The operation was undone.")]
+        GaveUp => Conflict "operation_failed",
+    }
 }
 
 impl From<CalledOff<Step>> for Reason {

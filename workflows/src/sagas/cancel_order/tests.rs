@@ -1,8 +1,8 @@
-//! Stories of a cancellation, and its whole graph.
+//! Stories of a cancellation.
 
 use stepwise_engine::{
     Answer, Status,
-    testing::{Asks, explore, golden, walk},
+    testing::{Asks, walk},
 };
 use uuid::Uuid;
 
@@ -58,16 +58,4 @@ fn an_order_that_was_placed_all_the_same_is_cancelled_and_its_money_given_back()
     order.answers(given_back()).answers(E::Recorded);
     assert_eq!(order.status(), Status::Completed);
     assert_eq!(order.steps(), ["Look", "Cancel", "Void", "RecordRefund"]);
-}
-
-#[test]
-fn exploring_finds_every_way_sound_and_draws_them() {
-    let map = explore::<CancelOrder>();
-    map.assert_sound();
-    map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sagas/cancel-order.md"));
-}
-
-#[test]
-fn what_any_version_has_stored_can_still_be_read() {
-    golden::<CancelOrder>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/cancel-order"));
 }

@@ -22,6 +22,7 @@ pub(super) mod voided;
 pub mod webhook;
 
 mod answers;
+mod operation;
 mod placement;
 
 use std::time::Duration;

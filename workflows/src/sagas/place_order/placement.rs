@@ -11,6 +11,7 @@ use super::Step;
 use crate::{
     money::Money,
     payment::{PaymentFailure, gateway::Reference},
+    refusal::refusals,
 };
 
 /// The order that is being placed, and how it is paid: the input.
@@ -128,13 +129,17 @@ pub enum Event {
     OrderPlaced,
 }
 
-/// Why the order is not placed after all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reason {
-    /// The payment failed: the order ends `failed`.
-    PaymentFailed(PaymentFailure),
-    /// The customer cancelled: the order ends `cancelled`.
-    Cancelled,
+refusals! {
+    /// Why the order is not placed after all.
+    #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+    pub enum Reason {
+        /// The payment failed: the order ends `failed`.
+        #[error("The payment was not authorized ({}); nothing was charged.", .0.code())]
+        PaymentFailed(PaymentFailure) => PaymentRequired "payment_failed",
+        /// The customer cancelled: the order ends `cancelled`.
+        #[error("The order was cancelled while it was placed.")]
+        Cancelled => Conflict "order_cancelled",
+    }
 }
 
 impl From<CalledOff<Step>> for Reason {

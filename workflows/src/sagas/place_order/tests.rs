@@ -1,8 +1,8 @@
-//! Stories of a placement, and its whole graph.
+//! Stories of a placement.
 
 use stepwise_engine::{
     Answer, Done, Status,
-    testing::{Asks, Walk, explore, golden, walk},
+    testing::{Asks, Walk, walk},
 };
 
 use super::{
@@ -104,16 +104,4 @@ fn a_gateway_that_never_answers_is_asked_and_then_given_up() {
     order.stays_unknown().was_never_seen().is_given_up().takes_all_back();
     assert_eq!(order.reason(), Some(&Reason::PaymentFailed(PaymentFailure::GatewayError)));
     assert_eq!(order.status(), Status::Unwound);
-}
-
-#[test]
-fn exploring_finds_every_way_sound_and_draws_them() {
-    let map = explore::<PlaceOrder>();
-    map.assert_sound();
-    map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sagas/place-order.md"));
-}
-
-#[test]
-fn what_any_version_has_stored_can_still_be_read() {
-    golden::<PlaceOrder>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/place-order"));
 }

@@ -8,6 +8,7 @@
 //! Deliberately absent: the address, the name and the token (states hold the customer's id), and sending the mail once more because the
 //! customer asks for it.
 
+mod operation;
 #[cfg(feature = "testing")]
 mod samples;
 pub mod steps;

@@ -1,9 +1,6 @@
-//! Stories of a verification mail, and its whole graph.
+//! Stories of a verification mail.
 
-use stepwise_engine::{
-    Status,
-    testing::{explore, golden, walk},
-};
+use stepwise_engine::{Status, testing::walk};
 use uuid::Uuid;
 
 use super::{Event as E, VerifyEmail};
@@ -27,16 +24,4 @@ fn a_mail_that_cannot_be_sent_for_a_week_needs_a_person() {
     let mut mail = walk::<VerifyEmail>(Uuid::nil());
     mail.is_given_up();
     assert_eq!(mail.status(), Status::Stuck);
-}
-
-#[test]
-fn exploring_finds_every_way_sound_and_draws_them() {
-    let map = explore::<VerifyEmail>();
-    map.assert_sound();
-    map.assert_drawn_in(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/sagas/verify-email.md"));
-}
-
-#[test]
-fn what_any_version_has_stored_can_still_be_read() {
-    golden::<VerifyEmail>(concat!(env!("CARGO_MANIFEST_DIR"), "/golden/verify-email"));
 }

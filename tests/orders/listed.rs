@@ -1,0 +1,39 @@
+//! Every saga of the shop is on trial: one test unwinds it from every step, another crashes it at every point.
+
+use stepwise_engine::Saga as _;
+use stepwise_workflows::sagas::{
+    SAGAS, cancel_order::CancelOrder, place_order::PlaceOrder, verify_email::VerifyEmail,
+};
+
+use crate::{crashes, mails, unwinding};
+
+/// The sagas, each with its two tests.
+const TRIED: [(&str, [fn(); 2]); 3] = [
+    (
+        PlaceOrder::NAME,
+        [
+            unwinding::a_placement_unwinds_from_every_step,
+            crashes::a_placement_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        CancelOrder::NAME,
+        [
+            unwinding::a_cancellation_has_no_way_back_and_may_be_repeated,
+            crashes::a_cancellation_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        VerifyEmail::NAME,
+        [
+            mails::a_verification_mail_has_no_way_back_and_may_be_repeated,
+            mails::a_verification_mail_survives_a_crash_at_every_point,
+        ],
+    ),
+];
+
+#[test]
+fn every_saga_in_the_list_of_the_shop_is_on_trial() {
+    let listed: Vec<_> = SAGAS.iter().map(|saga| saga.name()).collect();
+    assert_eq!(TRIED.map(|(saga, _)| saga), listed[..]);
+}
