@@ -1,11 +1,11 @@
-//! A placement and a cancellation survive a crash at every point: before and after every claim, call and commit.
+//! A placement, a shipment and a cancellation survive a crash at every point: before and after every claim, call and commit.
 
 use stepwise_engine::{
     Status,
     testing::{Trial, survives_every_crash},
 };
 
-use crate::trials::{Cancellations, Placements};
+use crate::trials::{Cancellations, Placements, Shipments};
 
 fn survives(trial: &impl Trial, end: Status, at_least: usize) {
     let survived = survives_every_crash(trial);
@@ -33,4 +33,9 @@ fn a_placement_that_waits_for_its_approval_survives_a_crash_at_every_point() {
 #[test]
 pub(crate) fn a_cancellation_survives_a_crash_at_every_point() {
     survives(&Cancellations::new(), Status::Completed, 5);
+}
+
+#[test]
+pub(crate) fn a_shipment_survives_a_crash_at_every_point() {
+    survives(&Shipments::new(), Status::Completed, 5);
 }

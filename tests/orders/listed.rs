@@ -2,18 +2,26 @@
 
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
-    SAGAS, cancel_order::CancelOrder, place_order::PlaceOrder, verify_email::VerifyEmail,
+    SAGAS, cancel_order::CancelOrder, place_order::PlaceOrder, ship_order::ShipOrder,
+    verify_email::VerifyEmail,
 };
 
 use crate::{crashes, mails, unwinding};
 
 /// The sagas, each with its two tests.
-const TRIED: [(&str, [fn(); 2]); 3] = [
+const TRIED: [(&str, [fn(); 2]); 4] = [
     (
         PlaceOrder::NAME,
         [
             unwinding::a_placement_unwinds_from_every_step,
             crashes::a_placement_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        ShipOrder::NAME,
+        [
+            unwinding::a_shipment_is_called_off_until_its_money_is_taken,
+            crashes::a_shipment_survives_a_crash_at_every_point,
         ],
     ),
     (

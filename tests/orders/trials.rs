@@ -20,14 +20,15 @@ use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
     cart::{AddItem, add_item},
-    order::{cancel, place},
+    order::{cancel, confirm_order, place, ship},
     sagas::{
         cancel_order::{self, CancelOrder},
-        commands::{Placed, cancel_order, place_order},
+        commands::{Placed, cancel_order, place_order, ship_order},
         place_order::{self, PlaceOrder, Signal},
+        ship_order::{self, ShipOrder},
     },
     seed,
-    shop::{Actor, Cause, Context},
+    shop::{Actor, Cause, Context, cause::KeyRole},
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -114,6 +115,33 @@ impl Placements {
         (placed, customer.customer_id)
     }
 
+    /// Places an order, with a worker that knows nothing else, and tells its customer.
+    async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
+        let engine = Engine::builder(pool.clone())
+            .explored::<PlaceOrder, _>(self.services(pool.clone()))
+            .build();
+        let stop = CancellationToken::new();
+        let worker = tokio::spawn(work(
+            engine.clone(),
+            WorkerConfig { name: "placing".to_owned(), ..WorkerConfig::default() },
+            stop.clone().cancelled_owned(),
+        ));
+        let (placed, customer) = self.place(&engine, run).await;
+        let (order, id) = (placed.order.order_id, placed.operation_id);
+        let begun = Instant::now();
+        let is_placed = async || {
+            let found = inspect::summary(pool, id).await.expect("readable").expect("there");
+            found.status == Status::Completed
+        };
+        while !is_placed().await {
+            assert!(begun.elapsed() < Duration::from_secs(20), "order {order} is not placed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        stop.cancel();
+        worker.await.expect("no panic").expect("the database was there");
+        (order, customer)
+    }
+
     /// The order is `ends`, and has so many live authorizations; all stock that is reserved belongs to orders.
     pub(crate) async fn check(
         &self,
@@ -138,7 +166,7 @@ impl Placements {
         let live = live.get(&order).map_or(0, Vec::len);
         let (reserved, held): (i64, i64) = sqlx::query_as(
             r#"select (select sum(reserved) from shop.inventory)::bigint,
-                (select coalesce(sum(item_count), 0) from shop."order" where status = 'pending')::bigint"#,
+                (select coalesce(sum(item_count), 0) from shop."order" where status in ('pending', 'confirmed'))::bigint"#,
         )
         .fetch_one(engine.pool())
         .await
@@ -237,33 +265,6 @@ impl Cancellations {
     pub(crate) fn new() -> Self {
         Self { placements: Placements::paid_by("ok") }
     }
-
-    /// Places an order, with a worker that knows nothing else, and tells its customer.
-    async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
-        let engine = Engine::builder(pool.clone())
-            .explored::<PlaceOrder, _>(self.placements.services(pool.clone()))
-            .build();
-        let stop = CancellationToken::new();
-        let worker = tokio::spawn(work(
-            engine.clone(),
-            WorkerConfig { name: "placing".to_owned(), ..WorkerConfig::default() },
-            stop.clone().cancelled_owned(),
-        ));
-        let (placed, customer) = self.placements.place(&engine, run).await;
-        let (order, id) = (placed.order.order_id, placed.operation_id);
-        let begun = Instant::now();
-        let is_placed = async || {
-            let found = inspect::summary(pool, id).await.expect("readable").expect("there");
-            found.status == Status::Completed
-        };
-        while !is_placed().await {
-            assert!(begun.elapsed() < Duration::from_secs(20), "order {order} is not placed");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        stop.cancel();
-        worker.await.expect("no panic").expect("the database was there");
-        (order, customer)
-    }
 }
 
 impl Trial for Cancellations {
@@ -283,7 +284,7 @@ impl Trial for Cancellations {
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
-        let (order_id, customer_id) = self.placed(engine.pool(), run).await;
+        let (order_id, customer_id) = self.placements.placed(engine.pool(), run).await;
         let command = cancel::CancelOrder {
             order_id,
             customer_id: Some(customer_id),
@@ -306,5 +307,53 @@ impl Trial for Cancellations {
         _: Status,
     ) -> impl Future<Output = Result<(), String>> {
         self.placements.check(engine, id, "cancelled", 0)
+    }
+}
+
+/// Shipments of orders that were placed and confirmed.
+pub(crate) struct Shipments {
+    placements: Placements,
+}
+
+impl Shipments {
+    pub(crate) fn new() -> Self {
+        Self { placements: Placements::paid_by("ok") }
+    }
+}
+
+impl Trial for Shipments {
+    type Saga = ShipOrder;
+    type Services = ship_order::steps::Steps;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        self.placements.migrations()
+    }
+
+    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
+        self.placements.prepare(pool)
+    }
+
+    fn services(&self, _: PgPool) -> ship_order::steps::Steps {
+        ship_order::steps::Steps::new(self.placements.shop())
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let (order_id, _) = self.placements.placed(engine.pool(), run).await;
+        let shop = self.placements.shop();
+        let admin = Actor::Key(KeyRole::Admin, Uuid::now_v7());
+        let cause = Cause::of_request(admin, Uuid::now_v7(), None);
+        let mut tx = engine.begin().await.expect("begin");
+        let mut ctx = Context::new(&shop, engine, &mut tx, cause);
+        confirm_order(&mut ctx, order_id).await.expect("it can be confirmed");
+        let (tracking_number, carrier) = ("1Z999".to_owned(), "UPS".to_owned());
+        let command = ship::ShipOrder { order_id, tracking_number, carrier };
+        let operation = ship_order(&mut ctx, &command).await.expect("it can be shipped");
+        tx.commit().await.expect("commit");
+        operation
+    }
+
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let ends = if status == Status::Completed { "shipped" } else { "confirmed" };
+        self.placements.check(engine, id, ends, 1).await
     }
 }

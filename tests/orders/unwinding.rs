@@ -1,8 +1,8 @@
-//! A placement unwinds from every step; a cancellation only goes forward. Whatever either does may be done twice.
+//! A placement unwinds from every step, a shipment until its money is taken; a cancellation only goes forward. Whatever either does may be done twice.
 
 use stepwise_engine::testing::unwinds_from_every_step;
 
-use crate::trials::{Cancellations, Placements};
+use crate::trials::{Cancellations, Placements, Shipments};
 
 #[test]
 pub(crate) fn a_placement_unwinds_from_every_step() {
@@ -59,4 +59,14 @@ pub(crate) fn a_cancellation_has_no_way_back_and_may_be_repeated() {
     let unwound = unwinds_from_every_step(&Cancellations::new());
     assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
     assert_eq!(unwound.repeated, ["Void repeated", "RecordRefund repeated"]);
+}
+
+#[test]
+pub(crate) fn a_shipment_is_called_off_until_its_money_is_taken() {
+    let unwound = unwinds_from_every_step(&Shipments::new());
+    assert_eq!(unwound.points, ["cancelled before Capture", "Capture refuses by Refused"]);
+    assert_eq!(
+        unwound.repeated,
+        ["Capture repeated", "Ship repeated", "withdraw repeated, an undo"]
+    );
 }

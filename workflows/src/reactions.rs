@@ -55,10 +55,21 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
             ]
         }
         E::OrderConfirmed { .. } => vec![(Order, Nothing("the order's row has it"))],
-        E::OrderShipped { .. } => vec![
-            (Email, Nothing("partners are not told of it yet")),
-            (Inventory, Nothing("the stock is deducted by the same transaction")),
-        ],
+        E::OrderShipped {
+            order_id, order_number, tracking_number, carrier, customer_id, ..
+        } => {
+            let shipped = Message::OrderShipped {
+                order_id: *order_id,
+                order_number: order_number.clone(),
+                customer_id: *customer_id,
+                tracking_number: tracking_number.clone(),
+                carrier: carrier.clone(),
+            };
+            vec![
+                (Email, Tell(shipped)),
+                (Inventory, Nothing("the stock is deducted by the same transaction")),
+            ]
+        }
         E::OrderDelivered { .. } => vec![(Email, Nothing("the catalogue has no message of it"))],
         E::OrderCancelled {
             order_id, order_number, customer_id, reason, refund_amount, ..

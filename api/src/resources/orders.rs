@@ -1,4 +1,4 @@
-//! Orders: clients place, read and cancel them.
+//! Orders: customers place, read and cancel them; admins confirm, ship and deliver them.
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{
@@ -9,13 +9,15 @@ use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     events::LineItem,
     order::{
-        self, Address, OrderView, PaymentSummary, ReadOrderError, UnknownOrder, cancel, place,
+        self, Address, ConfirmOrderRefusal, DeliverOrderRefusal, Happened, OrderView,
+        PaymentSummary, ReadOrderError, UnknownOrder, cancel, place, ship,
     },
     sagas::{
         cancel_order,
-        commands::{self, CancelOrderError, PlaceOrderError, Placed},
-        place_order,
+        commands::{self, CancelOrderError, PlaceOrderError, Placed, ShipOrderError},
+        place_order, ship_order,
     },
+    shop::Context,
 };
 use uuid::Uuid;
 
@@ -26,8 +28,8 @@ use super::{
 };
 use crate::door::{
     Ask,
-    caller::{By, CustomerOrAdmin},
-    idempotency::RequiredKey,
+    caller::{AdminOnly, By, Caller, CustomerOrAdmin},
+    idempotency::{OptionalKey, RequiredKey},
     json::Body,
     matching::IfMatch,
     page::{self, Page},
@@ -39,6 +41,7 @@ use crate::door::{
 };
 
 const SAGA_PLACE: &str = place_order::PlaceOrder::NAME;
+const SAGA_SHIP: &str = ship_order::ShipOrder::NAME;
 const SAGA_CANCEL: &str = cancel_order::CancelOrder::NAME;
 
 /// The operations about orders.
@@ -175,6 +178,41 @@ struct CancelOrder {
     reason: String,
 }
 
+/// A request to ship an order.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct ShipOrder {
+    /// The carrier's number of the parcel, at most 100 characters.
+    tracking_number: String,
+    /// The carrier, at most 100 characters.
+    carrier: String,
+}
+
+/// The history of an order.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct OrderTimeline {
+    /// Oldest first.
+    items: Vec<TimelineItem>,
+}
+
+/// Something that has happened to an order or to its payment.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct TimelineItem {
+    at: DateTime<Utc>,
+    /// `OrderPlaced`, `OrderConfirmed`, `OrderShipped`, `OrderDelivered`, `OrderCancelled`, `PaymentAuthorized` or `PaymentRefunded`.
+    event: String,
+    /// The kind of actor: `customer`, `admin`, `service` or `system`.
+    actor: Option<String>,
+}
+
+impl From<Happened> for TimelineItem {
+    fn from(Happened { at, event, actor }: Happened) -> Self {
+        Self { at, event, actor }
+    }
+}
+
 #[OpenApi(prefix_path = "/v1/orders", tag = "Group::Orders")]
 impl Orders {
     /// Place an order for the content of the cart. 8 round trips besides begin and commit: 2 for the key, 6 for the
@@ -238,6 +276,66 @@ impl Orders {
         Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
     }
 
+    /// Confirm a pending order: it is taken on for fulfilment. 6 round trips besides begin and commit with a key.
+    #[oai(path = "/:orderId/confirm", method = "post", operation_id = "confirmOrder")]
+    async fn confirm(
+        &self,
+        by: By<AdminOnly>,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "orderId")] order_id: Path<Uuid>,
+    ) -> Result<Done<OrderShape>, Refuses<(ConfirmOrderRefusal, ReadOrderError)>> {
+        by.door
+            .command(Ask::new("confirmOrder", &by, &key), async |ctx| {
+                order::confirm_order(ctx, order_id.0).await?;
+                changed(ctx, &by, order_id.0).await
+            })
+            .await
+    }
+
+    /// Ship a confirmed order: the money is taken, the stock deducted, and partners are told. Meanwhile the order cannot be cancelled. If the
+    /// money cannot be taken, the order stays confirmed. 5 round trips besides begin and commit with a key.
+    #[oai(path = "/:orderId/ship", method = "post", operation_id = "shipOrder")]
+    async fn ship(
+        &self,
+        by: By<AdminOnly>,
+        #[oai(name = "Idempotency-Key")] key: RequiredKey,
+        #[oai(name = "Prefer")] prefer: Prefer,
+        #[oai(name = "orderId")] order_id: Path<Uuid>,
+        body: Body<ShipOrder>,
+    ) -> Result<Begun<200>, Refuses<(ShipOrderError, ship_order::Reason)>> {
+        let command = ship::ShipOrder {
+            order_id: order_id.0,
+            tracking_number: body.value.tracking_number.clone(),
+            carrier: body.value.carrier.clone(),
+        };
+        let ask = Ask::new("shipOrder", &by, &key).with(&body);
+        let door = &by.door;
+        let accepted: Result<_, Problem> = door
+            .command(ask, async |ctx| {
+                let operation_id = commands::ship_order(ctx, &command).await?;
+                let operation = OperationShape::begun(operation_id, SAGA_SHIP, order_id.0);
+                Ok(operation.accepted(&by))
+            })
+            .await;
+        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+    }
+
+    /// Note that a shipped order has been delivered. 6 round trips besides begin and commit with a key.
+    #[oai(path = "/:orderId/deliver", method = "post", operation_id = "deliverOrder")]
+    async fn deliver(
+        &self,
+        by: By<AdminOnly>,
+        #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "orderId")] order_id: Path<Uuid>,
+    ) -> Result<Done<OrderShape>, Refuses<(DeliverOrderRefusal, ReadOrderError)>> {
+        by.door
+            .command(Ask::new("deliverOrder", &by, &key), async |ctx| {
+                order::deliver_order(ctx, order_id.0).await?;
+                changed(ctx, &by, order_id.0).await
+            })
+            .await
+    }
+
     /// Get an order.
     #[oai(path = "/:orderId", method = "get", operation_id = "getOrder")]
     async fn get(
@@ -250,6 +348,19 @@ impl Orders {
         let order = order.ok_or(UnknownOrder::NotFound)?;
         let version = order.version;
         Ok(Done::to(&by, &OrderShape::from(order)).tagged(version))
+    }
+
+    /// Get everything that has happened to an order and to its payment, oldest first. An order that is being placed has no history yet.
+    #[oai(path = "/:orderId/timeline", method = "get", operation_id = "getOrderTimeline")]
+    async fn timeline(
+        &self,
+        by: By<CustomerOrAdmin>,
+        #[oai(name = "orderId")] order_id: Path<Uuid>,
+    ) -> Result<Done<OrderTimeline>, Refuses<UnknownOrder>> {
+        let mut db = by.door.db.acquire().await?;
+        let happened = order::get_order_timeline(&mut db, order_id.0, by.own_customer()).await?;
+        let items = happened.ok_or(UnknownOrder::NotFound)?.into_iter().map(Into::into).collect();
+        Ok(Done::new(&OrderTimeline { items }))
     }
 
     /// List orders, newest first. A customer gets their own orders, an admin gets all.
@@ -268,4 +379,16 @@ impl Orders {
             order::list_orders(&by.door.shop, &mut db, by.own_customer(), before, count).await?;
         Ok(Done::to(&by, &by.door.cursors.page(&list, limit, rows, |row| row.id, Into::into)))
     }
+}
+
+/// An order after a command of an admin. 1 round trip.
+async fn changed(
+    ctx: &mut Context<'_>,
+    by: &Caller,
+    order_id: Uuid,
+) -> Result<Done<OrderShape>, Problem> {
+    let order = order::get_order(ctx.shop, ctx, order_id, None).await?;
+    let order = order.ok_or(UnknownOrder::NotFound)?;
+    let (customer_id, version) = (order.customer_id, order.version);
+    Ok(Done::to(by, &OrderShape::from(order)).about(customer_id).tagged(version))
 }

@@ -7,6 +7,7 @@ mod connections;
 mod conventions;
 mod cost;
 mod document;
+mod fulfilment;
 mod guessing;
 mod house;
 mod inventory;

@@ -38,12 +38,14 @@ fn the_readme_shows_the_lines_that_up_prints() {
 }
 
 #[tokio::test]
-async fn the_lines_of_the_readme_end_in_a_placed_an_announced_and_a_cancelled_order() {
+async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_delivered_order() {
     let site = Site::new();
     let up = site.up(&[]).await;
     let said = run(&site, &format!("{}\necho \"ORDER=$ORDER\"", blocks()[0])).await;
     let lines: Vec<&str> = said.lines().collect();
-    let [cart, placed, order, sagas, event, cancelled, id] = lines[..] else {
+    let [cart, placed, order, sagas, event, cancelled, _, confirmed, shipped, delivered, id] =
+        lines[..]
+    else {
         panic!("each answer has a line of its own: {said}");
     };
     assert!(cart.contains("\"quantity\":2"), "{cart}");
@@ -54,7 +56,14 @@ async fn the_lines_of_the_readme_end_in_a_placed_an_announced_and_a_cancelled_or
         "{sagas}"
     );
     assert!(event.contains("shop.order.placed.v1"), "the event came: {event}");
-    assert!(cancelled.contains("\"status\":\"cancelled\""), "{cancelled}");
+    for (order, status) in [
+        (cancelled, "cancelled"),
+        (confirmed, "confirmed"),
+        (shipped, "shipped"),
+        (delivered, "delivered"),
+    ] {
+        assert!(order.contains(&format!("\"status\":\"{status}\"")), "{order}");
+    }
     let order = id.strip_prefix("ORDER=").expect("there is an order");
     let (status, order) = up.get(&up.token("admin"), &format!("/v1/orders/{order}")).await;
     assert_eq!((status, order["status"].as_str()), (200, Some("cancelled")), "{order}");

@@ -104,7 +104,7 @@ events! {
     OrderShipped of Order(order_id) {
         order_id: Uuid, order_number: String, tracking_number: String, carrier: String,
         shipped_at: Time,
-    }
+    }, beside { customer_id: Uuid }
     OrderDelivered of Order(order_id) {
         order_id: Uuid, order_number: String, delivered_at: Time,
     }

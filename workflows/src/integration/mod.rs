@@ -100,6 +100,20 @@ notifications! {
         item_count: i32,
     }
 
+    /// An order is on its way.
+    OrderShipped "shop.order.shipped.v1" from "/stepwise/order" about Order(order_id) {
+        /// The order.
+        order_id: Uuid,
+        /// Its number for people.
+        order_number: String,
+        /// The customer.
+        customer_id: Uuid,
+        /// The carrier's number of the parcel.
+        tracking_number: String,
+        /// The carrier.
+        carrier: String,
+    }
+
     /// An order was cancelled.
     OrderCancelled "shop.order.cancelled.v1" from "/stepwise/order" about Order(order_id)
         sealed for customer_id {

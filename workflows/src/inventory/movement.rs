@@ -31,6 +31,8 @@ pub enum MovementKind {
     ReserveForPlacement(i32),
     /// An order's placement releases so many.
     ReleaseFromPlacement(i32),
+    /// An order that is shipped takes so many, which its placement had reserved.
+    DeductForShipment(i32),
     /// A person reserves so many; the caller writes the reservation.
     ReserveByHand(i32),
     /// A person releases so many; the caller writes the reservations.
@@ -49,6 +51,7 @@ impl Movement {
             }
             MovementKind::ReleaseFromPlacement(quantity)
             | MovementKind::ReleaseByHand(quantity) => (on_hand, reserved - quantity),
+            MovementKind::DeductForShipment(quantity) => (on_hand - quantity, reserved - quantity),
         }
     }
 
@@ -56,7 +59,8 @@ impl Movement {
     pub(super) fn held(&self) -> i32 {
         match self.kind {
             MovementKind::ReserveForPlacement(quantity) => quantity,
-            MovementKind::ReleaseFromPlacement(quantity) => -quantity,
+            MovementKind::ReleaseFromPlacement(quantity)
+            | MovementKind::DeductForShipment(quantity) => -quantity,
             _ => 0,
         }
     }
@@ -68,6 +72,7 @@ impl Movement {
             MovementKind::Adjust(_) => "adjusted",
             MovementKind::ReserveForPlacement(_) | MovementKind::ReserveByHand(_) => "reserved",
             MovementKind::ReleaseFromPlacement(_) | MovementKind::ReleaseByHand(_) => "released",
+            MovementKind::DeductForShipment(_) => "deducted",
         }
     }
 
@@ -130,6 +135,13 @@ impl Movement {
                 quantity,
                 reason,
                 released_at: now,
+            },
+            MovementKind::DeductForShipment(quantity) => DomainEvent::InventoryDeducted {
+                inventory_id,
+                product_id,
+                quantity,
+                order_id: self.order_id.expect("stock is deducted for an order"),
+                deducted_at: now,
             },
         }
     }

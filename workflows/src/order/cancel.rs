@@ -72,8 +72,8 @@ refusals! {
         /// It is unknown or belongs to another customer.
         #[error("There is no such order.")]
         OrderNotFound => NotFound "order_not_found",
-        /// It is on its way, or has arrived.
-        #[error("the order was shipped already")]
+        /// It is being shipped, on its way, or has arrived.
+        #[error("the order is being shipped, or was shipped already")]
         AlreadyShipped => Conflict "already_shipped",
         /// It has ended otherwise.
         #[error("an order that is {0} cannot be cancelled")]
@@ -105,6 +105,9 @@ pub async fn begin(
         .await?
         .filter(|order| command.customer_id.is_none_or(|caller| caller == order.customer_id))
         .ok_or(CancelOrderRefusal::OrderNotFound)?;
+    if order.is_being_shipped() {
+        return Err(CancelOrderRefusal::AlreadyShipped);
+    }
     match order.status {
         OrderStatus::Pending | OrderStatus::Confirmed => {
             let reason = sealed(ctx.shop, order.customer_id, &reason).await?;
@@ -130,7 +133,7 @@ pub enum AfterPlacement {
     Failed,
     /// It was placed and can be cancelled.
     Placed,
-    /// It was placed and is on its way already.
+    /// It was placed, and is being shipped or on its way already.
     Shipped,
 }
 
@@ -156,7 +159,11 @@ pub async fn after_placement(
             Some(AfterPlacement::Cancelled)
         }
         Release::NotPlacing(OrderStatus::Pending | OrderStatus::Confirmed) => {
-            Some(AfterPlacement::Placed)
+            let order = lock_order(ctx, order_id).await?;
+            Some(match order.is_some_and(|order| order.is_being_shipped()) {
+                true => AfterPlacement::Shipped,
+                false => AfterPlacement::Placed,
+            })
         }
         Release::NotPlacing(OrderStatus::Shipped | OrderStatus::Delivered) => {
             Some(AfterPlacement::Shipped)
@@ -173,7 +180,8 @@ pub async fn cancel_as_asked(
     ctx: &mut Context<'_>,
     order_id: Uuid,
 ) -> Result<Option<MoneyBack>, sqlx::Error> {
-    let Some(order) = lock_order(ctx, order_id).await? else { return Ok(None) };
+    let order = lock_order(ctx, order_id).await?.filter(|order| !order.is_being_shipped());
+    let Some(order) = order else { return Ok(None) };
     let (OrderStatus::Pending | OrderStatus::Confirmed, Some(reason)) =
         (order.status, order.cancel_reason.clone())
     else {

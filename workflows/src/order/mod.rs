@@ -5,19 +5,26 @@
 //! stock is reserved then and its cart is locked. Whether it is placed or cancelled is decided
 //! under the lock of its own row: the first one wins.
 //!
-//! Placing and cancelling are sagas. Here are their halves that only touch the database:
-//! [`place`] (begin, complete, release) and [`cancel`] (begin, refunded).
+//! Placing, shipping and cancelling are sagas. Here are their halves that only touch the database:
+//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw) and [`cancel`] (begin, refunded).
 
 pub mod cancel;
+mod confirm;
+mod deliver;
 mod number;
 pub mod place;
 pub mod pricing;
 pub mod release;
+pub mod ship;
 pub mod store;
+mod timeline;
 mod view;
 
 use std::{fmt, str::FromStr};
 
+pub use confirm::{ConfirmOrderRefusal, confirm_order};
+pub use deliver::{DeliverOrderRefusal, deliver_order};
+pub use timeline::{Happened, get_order_timeline};
 pub use view::{Address, OrderView, PaymentSummary, ReadOrderError, get_order, list_orders};
 
 use crate::refusal::refusals;

@@ -33,6 +33,10 @@ pub struct LockedOrder {
     pub shipping_address: String,
     /// Sealed under the customer's key.
     pub cancel_reason: Option<String>,
+    /// The carrier's number. Where the order is `confirmed`, the order is being shipped.
+    pub tracking_number: Option<String>,
+    /// The carrier.
+    pub carrier: Option<String>,
     /// The number of its last domain event.
     pub event_count: i64,
     /// When it was begun.
@@ -86,6 +90,11 @@ impl LockedOrder {
         Money::stored(self.refunded_amount, &self.currency)
     }
 
+    /// Whether its money is being taken, so that it can be shipped.
+    pub fn is_being_shipped(&self) -> bool {
+        self.status == OrderStatus::Confirmed && self.tracking_number.is_some()
+    }
+
     /// The lines, as events show them.
     pub fn line_items(&self) -> &[LineItem] {
         &self.line_items.0
@@ -97,7 +106,7 @@ macro_rules! columns {
     () => {
         "select o.order_id, o.order_number, o.customer_id, o.cart_id, o.status, o.item_count,
                o.subtotal, o.shipping_cost, o.tax, o.total_amount, o.currency,
-               o.shipping_address, o.cancel_reason, o.event_count,
+               o.shipping_address, o.cancel_reason, o.tracking_number, o.carrier, o.event_count,
                o.created_at, o.payment_id, p.state as payment_state, p.method,
                p.authorization_id, p.amount as paid_amount, p.refunded_amount,
                p.event_count as payment_event_count, saga.now() as now, lines.line_items"

@@ -21,6 +21,7 @@ mod cancelling;
 mod causes;
 mod races;
 mod round_trips;
+mod shipping;
 
 async fn customer(shop: &Shop, connection: &mut PgConnection) -> CrowdCustomer {
     crowd(shop, connection, 1, 0).await.expect("a customer").customers.remove(0)

@@ -110,7 +110,8 @@ macro_rules! view {
         concat!(
             r#"select o.order_id, o.order_number, o.customer_id, o.status, o.subtotal,
                    o.shipping_cost, o.tax, o.total_amount, o.currency, o.shipping_address,
-                   o.tracking_number, o.carrier, o.created_at, o.updated_at, o.version,
+                   case when o.status <> 'confirmed' then o.tracking_number end as tracking_number,
+                   case when o.status <> 'confirmed' then o.carrier end as carrier, o.created_at, o.updated_at, o.version,
                    p.payment_id, p.state as payment_state, p.amount, p.refunded_amount,
                    lines.line_items
             from shop."order" o join shop.payment p using (payment_id), "#,

@@ -1,6 +1,6 @@
-//! How an order starts, and how it is cancelled.
+//! How an order starts, how it is shipped, and how it is cancelled.
 //!
-//! Both commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
+//! The commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
 //! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
 
 use stepwise_engine::{Answer, Saga as _, SignalError, Start, StartError, inspect};
@@ -9,12 +9,14 @@ use uuid::Uuid;
 use super::{
     cancel_order::{self, CancelOrder, GiveBack},
     place_order::{self, Patience, PlaceOrder, Placement},
+    ship_order::{ShipOrder, Shipment},
 };
 use crate::{
     order::{
         OrderStatus,
         cancel::{self, CancelOrderRefusal, Cancelling},
         place::{self, PlaceOrderRefusal, Placing},
+        ship::{self, ShipOrderRefusal},
     },
     refusal::refusals,
     shop::Context,
@@ -57,6 +59,44 @@ pub async fn place_order(
     let start = Start::new(order.order_id.to_string(), placement);
     let operation_id = ctx.start::<PlaceOrder>(start).await?.id;
     Ok(Placed { order, operation_id })
+}
+
+refusals! {
+    /// Why an order is not shipped.
+    #[derive(Debug, thiserror::Error)]
+    pub enum ShipOrderError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] ShipOrderRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
+}
+
+/// Marks a confirmed order as being shipped, and starts the saga that takes the money and ships it. Answers the operation: the instance that ends
+/// it. 3 round trips: 2 of [`ship::begin`], and the start.
+pub async fn ship_order(
+    ctx: &mut Context<'_>,
+    command: &ship::ShipOrder,
+) -> Result<Uuid, ShipOrderError> {
+    let order = command.order_id;
+    let begun = match ship::begin(ctx, command).await {
+        // An operator has ended the saga that was to ship it: this one takes its place.
+        Err(ShipOrderRefusal::BeingShipped) if has_ended(ctx, order).await? => {
+            ship::withdraw(ctx, order, "handed_over").await.map_err(ShipOrderRefusal::from)?;
+            ship::begin(ctx, command).await
+        }
+        begun => begun,
+    };
+    let ship::Shipping { reference, amount } = begun?;
+    let start = Start::new(order.to_string(), Shipment { order, reference, amount });
+    Ok(ctx.start::<ShipOrder>(start).await?.id)
+}
+
+async fn has_ended(ctx: &mut Context<'_>, order: Uuid) -> Result<bool, ShipOrderRefusal> {
+    let shipment = inspect::latest_about(ctx, ShipOrder::NAME, &order.to_string()).await?;
+    Ok(shipment.is_none_or(|shipment| shipment.is_final()))
 }
 
 refusals! {

@@ -4,6 +4,7 @@
 pub mod cancel_order;
 pub mod commands;
 pub mod place_order;
+pub mod ship_order;
 mod shop_saga;
 #[cfg(test)]
 mod tests;
@@ -19,8 +20,12 @@ pub use shop_saga::{About, Action, Listed, ShopSaga};
 use crate::shop::Shop;
 
 /// All sagas of the shop. A line here registers the saga, and puts it before the deploy gate, the tests of all sagas, and those who read operations.
-pub const SAGAS: &[&dyn Listed] =
-    &[&place_order::PlaceOrder, &cancel_order::CancelOrder, &verify_email::VerifyEmail];
+pub const SAGAS: &[&dyn Listed] = &[
+    &place_order::PlaceOrder,
+    &ship_order::ShipOrder,
+    &cancel_order::CancelOrder,
+    &verify_email::VerifyEmail,
+];
 
 /// The saga of that name. `None`: this program does not know it.
 #[must_use]

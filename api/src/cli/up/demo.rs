@@ -124,6 +124,7 @@ impl Demo {
             ("ADDRESS", customer.shipping_address_id.to_string()),
             ("METHOD", customer.payment_methods["ok"].to_string()),
             ("PRODUCT", self.product_ids.first().map(Uuid::to_string).unwrap_or_default()),
+            ("ADMIN", self.tokens.admin.clone()),
             ("OPERATOR", self.tokens.operator.clone()),
             ("SERVICE", self.tokens.service.clone()),
             ("STEPWISE_PID", std::process::id().to_string()),

@@ -20,3 +20,10 @@ curl -sN --max-time 5 "$SHOP/v1/events/stream" -H "Authorization: Bearer $SERVIC
 
 # cancel it: the authorization is voided, the stock goes back
 curl -sS -w '\n' "$SHOP/v1/orders/$ORDER/cancel" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY" -H "Prefer: wait=10" --json '{"reason":"changed my mind"}'
+
+# a second order: an admin confirms and ships it, which takes the money and the stock, and notes its delivery
+curl -sS -w '\n' "$SHOP/v1/customers/$CUSTOMER/cart/items" -H "Authorization: Bearer $TOKEN" --json "{\"productId\":\"$PRODUCT\",\"quantity\":1}"
+SECOND=$(curl -sS "$SHOP/v1/orders" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY-2" -H "Prefer: wait=10" --json "$BODY" | sed 's/.*,"id":"\([^"]*\)","lineItems".*/\1/')
+curl -sS -w '\n' -X POST "$SHOP/v1/orders/$SECOND/confirm" -H "Authorization: Bearer $ADMIN"
+curl -sS -w '\n' "$SHOP/v1/orders/$SECOND/ship" -H "Authorization: Bearer $ADMIN" -H "Idempotency-Key: $KEY-3" -H "Prefer: wait=10" --json '{"trackingNumber":"1Z999","carrier":"UPS"}'
+curl -sS -w '\n' -X POST "$SHOP/v1/orders/$SECOND/deliver" -H "Authorization: Bearer $ADMIN"

@@ -1,0 +1,67 @@
+//! How an order is shipped: the gateway takes the money, and SQL does the rest.
+
+use std::sync::Arc;
+
+use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx, Undoing};
+use uuid::Uuid;
+
+use super::{Event, Reason, ShipOrderSteps, Shipment};
+use crate::{
+    order::ship,
+    payment::gateway::{Capture, GatewayError},
+    shop::{Context, Shop},
+};
+
+/// Does the steps of [`super::ShipOrder`].
+pub struct Steps {
+    shop: Arc<Shop>,
+}
+
+impl Steps {
+    /// With the shop's gateway.
+    #[must_use]
+    pub fn new(shop: Arc<Shop>) -> Self {
+        Self { shop }
+    }
+}
+
+impl ShipOrderSteps for Steps {
+    async fn capture(&self, key: &Key, shipment: &Shipment) -> Outcome<Event> {
+        let Shipment { reference, amount, .. } = shipment;
+        let key = key.to_string();
+        match self.shop.gateway.capture(&key, reference, *amount).await {
+            Ok(Capture::Captured { amount: taken }) if taken == *amount => {
+                Outcome::confirmed(Event::Captured(key), reference.0.clone())
+            }
+            Ok(Capture::Captured { amount: taken }) => Outcome::AnsweredNo(Cause::new(
+                format_args!("{taken} were taken before, instead of {amount}"),
+            )),
+            Ok(Capture::Refused(why)) => Outcome::refuted(Event::Refused(why)),
+            Err(GatewayError::NotDone(trouble)) => Outcome::NotDone(Cause::new(trouble)),
+            Err(GatewayError::Unknown(trouble)) => Outcome::Unknown(Cause::new(trouble)),
+        }
+    }
+
+    async fn ship(
+        &self,
+        tx: &mut StepTx<'_>,
+        order: &Uuid,
+        key: &String,
+    ) -> Result<Event, StepError> {
+        if ship::complete(&mut Context::of_step(&self.shop, tx), *order, key).await? {
+            Ok(Event::Shipped)
+        } else {
+            Err(StepError::Broken(format!("order {order} is not being shipped")))
+        }
+    }
+
+    async fn withdraw(
+        &self,
+        tx: &mut StepTx<'_>,
+        order: &Uuid,
+        undoing: &Undoing<Reason>,
+    ) -> Result<(), StepError> {
+        let mut ctx = Context::of_step(&self.shop, tx);
+        Ok(ship::withdraw(&mut ctx, *order, undoing.reason.code()).await?)
+    }
+}
