@@ -691,6 +691,13 @@ CREATE TABLE shop.door_secret (
     name text NOT NULL,
     secret bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL
 );
+CREATE TABLE shop.gateway_event_count (
+    kind text NOT NULL,
+    events bigint NOT NULL,
+    last_event_id text NOT NULL,
+    last_at timestamp with time zone NOT NULL
+);
+COMMENT ON TABLE shop.gateway_event_count IS 'Events of the payment gateway that concern no payment of this shop, by the gateway''s name of their kind.';
 CREATE TABLE shop.inventory (
     inventory_id uuid NOT NULL,
     product_id uuid NOT NULL,
@@ -782,14 +789,15 @@ CREATE TABLE shop.parked_gateway_event (
     event_id text NOT NULL,
     why text NOT NULL,
     kind text NOT NULL,
-    reference text NOT NULL,
+    reference text,
     order_id uuid,
-    amount numeric(16,3) NOT NULL,
-    currency text NOT NULL,
-    happened_at timestamp with time zone NOT NULL,
+    amount numeric(16,3),
+    currency text,
+    happened_at timestamp with time zone,
     parked_at timestamp with time zone NOT NULL,
-    CONSTRAINT a_misfit_is_known CHECK ((why = ANY (ARRAY['unknown_payment'::text, 'other_amount'::text])))
+    CONSTRAINT a_misfit_is_known CHECK ((why = ANY (ARRAY['unknown_payment'::text, 'other_amount'::text, 'unreadable'::text, 'contradicts_our_books'::text, 'refund_failed'::text, 'dispute'::text])))
 );
+COMMENT ON TABLE shop.parked_gateway_event IS 'Events of the payment gateway that a person must look at. The row is deleted once that is done.';
 CREATE TABLE shop.payment (
     payment_id uuid NOT NULL,
     order_id uuid NOT NULL,
@@ -836,11 +844,11 @@ CREATE TABLE shop.payment_transaction (
     reason text,
     requested_at timestamp with time zone NOT NULL,
     settled_at timestamp with time zone,
-    CONSTRAINT a_move_of_money_is_known CHECK ((kind = ANY (ARRAY['authorize'::text, 'capture'::text, 'void'::text, 'refund'::text]))),
+    CONSTRAINT a_move_of_money_is_known CHECK ((kind = ANY (ARRAY['authorize'::text, 'capture'::text, 'void'::text, 'refund'::text, 'dispute'::text]))),
     CONSTRAINT a_transaction_state_is_known CHECK ((state = ANY (ARRAY['requested'::text, 'succeeded'::text, 'failed'::text, 'unknown'::text])))
 )
 WITH (fillfactor='80');
-COMMENT ON COLUMN shop.payment_transaction.key IS 'The idempotency key the provider was given; known once the move is settled.';
+COMMENT ON COLUMN shop.payment_transaction.key IS 'The idempotency key the provider was given; known once the move is settled. Null: the shop did not ask for this move.';
 CREATE TABLE shop.product (
     product_id uuid NOT NULL,
     category_id uuid NOT NULL,
@@ -995,6 +1003,8 @@ ALTER TABLE ONLY shop.domain_event
     ADD CONSTRAINT domain_event_pkey PRIMARY KEY (aggregate_id, n);
 ALTER TABLE ONLY shop.door_secret
     ADD CONSTRAINT door_secret_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY shop.gateway_event_count
+    ADD CONSTRAINT gateway_event_count_pkey PRIMARY KEY (kind);
 ALTER TABLE ONLY shop.idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (scope_hash);
 ALTER TABLE ONLY shop.inventory_audit

@@ -26,7 +26,7 @@ use stepwise_workflows::{
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        PaymentGateway, Reference, Refund, Trouble,
+        MadeRefund, PaymentGateway, Reference, Refund, Trouble,
     },
 };
 use tokio::{
@@ -325,6 +325,10 @@ impl PaymentGateway for Breaker {
         reference: &Reference,
     ) -> Result<Option<Refund>, GatewayError> {
         self.call(Kind::Read, self.core.gateway.find_refund(key, reference)).await
+    }
+
+    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        self.call(Kind::Read, self.core.gateway.refunds(reference)).await
     }
 }
 

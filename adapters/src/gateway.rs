@@ -1,16 +1,25 @@
 //! The payment gateway over the Stripe API: PaymentIntents with manual capture, and refunds.
 //!
-//! Each call is one form-encoded request, with the engine's key as `Idempotency-Key`. The client retries nothing:
-//! the engine decides whether to repeat a call or to look up its outcome. For that the client classifies failures.
-//! These certainly had no effect: a connection that was never made, 401, 403, 429, and a 503 with `Retry-After`.
-//! These have an unknown outcome: a time-out, a connection lost after sending, any other 5xx, an answer that cannot
-//! be parsed, and 409 (an earlier request with the same key is still running). Other 4xx are the gateway's decision
-//! and become values.
+//! Each call is one form-encoded request, with the engine's key as `Idempotency-Key` and a fixed `Stripe-Version`. The
+//! client retries nothing: the engine decides whether to repeat a call or to look up its outcome. For that the client
+//! classifies failures.
+//! - Certainly without effect: a connection that was never made, 401, 403, 429, a 409 because the object is locked, a 503
+//!   with `Retry-After`, and a 4xx that says that the request itself is wrong (an unknown parameter, a key that was used
+//!   with other parameters).
+//! - Of unknown outcome: a time-out, a connection lost after sending, any other 5xx, 424, an answer that cannot be parsed,
+//!   and a 409 because an earlier request with the same key is still running.
+//! - Other 4xx are the gateway's decision and become values.
+//!
+//! Stripe stores the answer of each key for a day, a 500 included. So a stored 5xx says nothing about this attempt, and the
+//! request is sent again under a key derived from the first. Nothing acts twice by that: an authorization is confirmed, captured
+//! and voided once by its own status, and a refund is looked for by our key in its metadata before it is made. That
+//! look-up also protects a refund that is repeated when Stripe has forgotten its key.
 //!
 //! The order's id and the engine's key are in the metadata, and [`PaymentGateway::find_by_key`] searches for
 //! them. Stripe's search may lag behind by a minute, so a "not found" is not final.
 //!
-//! Deliberately absent: the rest of the API. Webhooks are in [`webhook`].
+//! Deliberately absent: the rest of the API. Payment methods are used as their tokens came, without a customer at Stripe
+//! that they are attached to. Webhooks are in [`webhook`].
 
 use std::time::Duration;
 
@@ -20,7 +29,7 @@ use secrecy::{ExposeSecret, SecretString};
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
     Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation,
-    GatewayError, PaymentGateway, Reason, Reference, Refund, Trouble,
+    GatewayError, MadeRefund, PaymentGateway, Reason, Reference, Refund, Trouble,
 };
 use uuid::Uuid;
 
@@ -36,6 +45,15 @@ mod tests;
 /// The maximum size of an answer, in bytes.
 const ANSWER_BYTES: usize = 256 * 1024;
 
+/// The maximum number of pages of refunds that are read for one authorization, 100 refunds each.
+const REFUND_PAGES: usize = 10;
+
+/// The version of Stripe's API that this client speaks, whatever the account's default is.
+pub const API_VERSION: &str = "2025-08-27.basil";
+
+/// The maximum number of keys under which a request is sent while each has a stored server error.
+const KEYS: u32 = 4;
+
 /// The gateway's address, the key for it, and the time-outs.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
@@ -43,6 +61,8 @@ pub struct GatewayConfig {
     pub base_url: Url,
     /// The secret API key.
     pub api_key: SecretString,
+    /// The address to which customers return after an approval. By default the shop's, at its default port.
+    pub return_url: Url,
     /// The time-out of a whole call. 5 s by default.
     pub timeout: Duration,
     /// The time-out for connecting. 1 s by default.
@@ -56,6 +76,7 @@ impl GatewayConfig {
         Self {
             base_url,
             api_key,
+            return_url: Url::parse("http://127.0.0.1:8080/").expect("a constant address"),
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(1),
         }
@@ -68,6 +89,7 @@ pub struct StripeGateway {
     client: Client,
     base_url: Url,
     api_key: SecretString,
+    return_url: Url,
 }
 
 /// An answer of the gateway, before each operation interprets it.
@@ -76,7 +98,16 @@ enum Answer<T> {
     Refused(Box<Failure>),
 }
 
+/// The result of sending a request.
+enum Sent<T> {
+    Answer(Answer<T>),
+    /// A server error that the gateway has stored for this key, with its status.
+    Stored(u16),
+}
+
 type Form<'a> = [(&'a str, &'a str)];
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl StripeGateway {
     /// Creates the client. Does not connect yet.
@@ -85,7 +116,8 @@ impl StripeGateway {
             tls::http_client(config.base_url.as_str(), config.connect_timeout, config.timeout)
                 .pool_max_idle_per_host(256)
                 .build()?;
-        Ok(Self { client, base_url: config.base_url, api_key: config.api_key })
+        let GatewayConfig { base_url, api_key, return_url, .. } = config;
+        Ok(Self { client, base_url, api_key, return_url })
     }
 
     async fn post<T: serde::de::DeserializeOwned>(
@@ -94,11 +126,18 @@ impl StripeGateway {
         key: &str,
         form: &Form<'_>,
     ) -> Result<Answer<T>, GatewayError> {
-        let key = header::HeaderValue::from_str(key)
-            .map_err(|_| GatewayError::NotDone(Trouble::Misconfigured(400)))?;
-        let request =
-            self.request(Method::POST, path, &[]).header("idempotency-key", key).form(form);
-        self.send(request).await
+        let mut stored = 500;
+        for n in 1..=KEYS {
+            let key = if n == 1 { key.to_owned() } else { format!("{key}.{n}") };
+            let key = header::HeaderValue::from_str(&key)
+                .map_err(|_| GatewayError::NotDone(Trouble::Misconfigured(400)))?;
+            let request = self.request(Method::POST, path, &[]).header(IDEMPOTENCY_KEY, key);
+            match self.send(request.form(form)).await? {
+                Sent::Stored(status) => stored = status,
+                Sent::Answer(answer) => return Ok(answer),
+            }
+        }
+        Err(GatewayError::Unknown(Trouble::ServerError(stored)))
     }
 
     async fn get<T: serde::de::DeserializeOwned>(
@@ -107,11 +146,12 @@ impl StripeGateway {
         query: &Form<'_>,
     ) -> Result<Option<T>, GatewayError> {
         match self.send(self.request(Method::GET, path, query)).await? {
-            Answer::Done(object) => Ok(Some(object)),
-            Answer::Refused(failure) if failure.status == 404 => Ok(None),
-            Answer::Refused(failure) => {
+            Sent::Answer(Answer::Done(object)) => Ok(Some(object)),
+            Sent::Answer(Answer::Refused(failure)) if failure.status == 404 => Ok(None),
+            Sent::Answer(Answer::Refused(failure)) => {
                 Err(GatewayError::NotDone(Trouble::Misconfigured(failure.status)))
             }
+            Sent::Stored(status) => Err(GatewayError::Unknown(Trouble::ServerError(status))),
         }
     }
 
@@ -122,20 +162,25 @@ impl StripeGateway {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        self.client.request(method, url).bearer_auth(self.api_key.expose_secret())
+        self.client
+            .request(method, url)
+            .bearer_auth(self.api_key.expose_secret())
+            .header("stripe-version", API_VERSION)
     }
 
     async fn send<T: serde::de::DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
-    ) -> Result<Answer<T>, GatewayError> {
+    ) -> Result<Sent<T>, GatewayError> {
         let response = request.send().await.map_err(|error| lost(&error))?;
         let status = response.status();
         let says_when = response.headers().contains_key(header::RETRY_AFTER);
+        let is_stored =
+            response.headers().get("idempotent-replayed").is_some_and(|is| is == "true");
         let body = read(response).await?;
         match status {
             status if status.is_success() => serde_json::from_slice(&body)
-                .map(Answer::Done)
+                .map(|object| Sent::Answer(Answer::Done(object)))
                 .map_err(|_| GatewayError::Unknown(Trouble::Garbled)),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 Err(GatewayError::NotDone(Trouble::Misconfigured(status.as_u16())))
@@ -146,10 +191,19 @@ impl StripeGateway {
             StatusCode::SERVICE_UNAVAILABLE if says_when => {
                 Err(GatewayError::NotDone(Trouble::Unavailable(status.as_u16())))
             }
-            StatusCode::CONFLICT => Err(GatewayError::Unknown(Trouble::InFlight)),
+            StatusCode::CONFLICT => match Failure::read(status.as_u16(), &body) {
+                Some(failure) if failure.is_lock() => {
+                    Err(GatewayError::NotDone(Trouble::Unavailable(status.as_u16())))
+                }
+                _ => Err(GatewayError::Unknown(Trouble::InFlight)),
+            },
+            StatusCode::FAILED_DEPENDENCY => {
+                Err(GatewayError::Unknown(Trouble::ServerError(status.as_u16())))
+            }
             status if status.is_client_error() => Failure::read(status.as_u16(), &body)
-                .map(|failure| Answer::Refused(Box::new(failure)))
+                .map(|failure| Sent::Answer(Answer::Refused(Box::new(failure))))
                 .ok_or(GatewayError::Unknown(Trouble::Garbled)),
+            status if is_stored => Ok(Sent::Stored(status.as_u16())),
             status => Err(GatewayError::Unknown(Trouble::ServerError(status.as_u16()))),
         }
     }
@@ -158,6 +212,37 @@ impl StripeGateway {
     async fn intent(&self, reference: &Reference) -> Result<Option<Intent>, GatewayError> {
         let path = ["v1", "payment_intents", &reference.0];
         self.get(&path, &[("expand[]", "latest_charge")]).await
+    }
+
+    /// The authorization as it is, if the refusal says that its status does not allow what was asked for.
+    async fn as_it_is(
+        &self,
+        failure: &mut Failure,
+        reference: &Reference,
+    ) -> Result<Option<Intent>, GatewayError> {
+        match failure.take_intent() {
+            Some(intent) => Ok(Some(intent)),
+            None if failure.is_about_status() => self.intent(reference).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Reads all refunds of an authorization, page by page.
+    async fn list_refunds(&self, reference: &Reference) -> Result<Vec<RefundObject>, GatewayError> {
+        let mut all: Vec<RefundObject> = Vec::new();
+        for _ in 0..REFUND_PAGES {
+            let last = all.last().map(|refund| refund.id.clone());
+            let mut query = vec![("payment_intent", reference.0.as_str()), ("limit", "100")];
+            query.extend(last.as_deref().map(|id| ("starting_after", id)));
+            let page = self.get::<List<RefundObject>>(&["v1", "refunds"], &query).await?;
+            let Some(List { data, has_more }) = page else { return Ok(all) };
+            let ends = !has_more || data.is_empty();
+            all.extend(data);
+            if ends {
+                return Ok(all);
+            }
+        }
+        Err(GARBLED)
     }
 
     async fn post_refund(
@@ -188,6 +273,7 @@ impl PaymentGateway for StripeGateway {
             ("amount", minor.as_str()),
             ("currency", &currency),
             ("payment_method", &charge.method.0),
+            ("payment_method_types[]", "card"),
             ("capture_method", "manual"),
             ("metadata[orderId]", &order_id),
             ("metadata[key]", key),
@@ -204,12 +290,13 @@ impl PaymentGateway for StripeGateway {
         reference: &Reference,
     ) -> Result<Confirmation, GatewayError> {
         let path = ["v1", "payment_intents", &reference.0, "confirm"];
-        let intent = match self.post::<Intent>(&path, key, &[]).await? {
+        let form = [("return_url", self.return_url.as_str())];
+        let intent = match self.post::<Intent>(&path, key, &form).await? {
             Answer::Done(intent) => intent,
             Answer::Refused(failure) if failure.is_card_error() => {
                 return Ok(wire::declined(failure.decline()));
             }
-            Answer::Refused(mut failure) => match failure.take_intent() {
+            Answer::Refused(mut failure) => match self.as_it_is(&mut failure, reference).await? {
                 // It was confirmed, cancelled or captured before: its status is the answer.
                 Some(intent) => intent,
                 None => return Ok(Confirmation::Declined(failure.reason()?)),
@@ -294,7 +381,8 @@ impl PaymentGateway for StripeGateway {
             .await?
         {
             Answer::Done(intent) => intent,
-            Answer::Refused(mut failure) => match failure.take_intent() {
+            Answer::Refused(mut failure) => match self.as_it_is(&mut failure, reference).await? {
+                // It was captured before, under whatever key.
                 Some(intent) if intent.is_captured() => intent,
                 _ => return Ok(Capture::Refused(failure.reason()?)),
             },
@@ -309,7 +397,15 @@ impl PaymentGateway for StripeGateway {
         reference: &Reference,
         amount: Money,
     ) -> Result<Refund, GatewayError> {
-        self.post_refund(key, reference, amount).await
+        // Stripe forgets a key after a day and would then refund a second time, so it is asked by our own reference first.
+        match self.find_refund(key, reference).await {
+            Ok(Some(made)) => Ok(made),
+            Ok(None) => self.post_refund(key, reference, amount).await,
+            // A question without an answer has changed nothing.
+            Err(GatewayError::NotDone(trouble) | GatewayError::Unknown(trouble)) => {
+                Err(GatewayError::NotDone(trouble))
+            }
+        }
     }
 
     async fn find_refund(
@@ -317,14 +413,16 @@ impl PaymentGateway for StripeGateway {
         key: &str,
         reference: &Reference,
     ) -> Result<Option<Refund>, GatewayError> {
-        let query = [("payment_intent", reference.0.as_str()), ("limit", "100")];
-        let Some(list) = self.get::<List<RefundObject>>(&["v1", "refunds"], &query).await? else {
-            return Ok(None);
-        };
-        match list.data.into_iter().find(|refund| refund.key() == Some(key)) {
+        let made = self.list_refunds(reference).await?;
+        match made.into_iter().find(|refund| refund.key() == Some(key)) {
             Some(refund) => refund.into_refund().map(Some).ok_or(GARBLED),
             None => Ok(None),
         }
+    }
+
+    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        let made = self.list_refunds(reference).await?;
+        made.into_iter().map(|refund| refund.into_made().ok_or(GARBLED)).collect()
     }
 }
 

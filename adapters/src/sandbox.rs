@@ -1,9 +1,9 @@
 //! A sandbox payment gateway for trials and tests, with a process and a ledger of its own and Stripe's API.
 //!
-//! It implements the subset of the API that [`crate::gateway`] uses and moves no real money. It misbehaves on demand: the
-//! payment method's token chooses how (see [`SandboxMethod`]), and it always happens on the confirm, where money would
-//! move. Every decision is a line of the [`ledger`], which is on the disk before the answer is sent. After a restart,
-//! kill -9 included, the gateway continues from these lines.
+//! It implements the subset of the API that [`crate::gateway`] uses, as strictly as Stripe: it refuses unknown parameters, forgets
+//! keys after a day and lets authorizations lapse after a week. It moves no real money. It misbehaves on demand: the payment method's
+//! token chooses how, and on which operation (see [`SandboxMethod`]). Every decision is a line of the [`ledger`], which is on the disk
+//! before the answer is sent. After a restart, kill -9 included, the gateway continues from these lines.
 //!
 //! The gateway shares nothing with the shop, so its ledger is an independent witness: it shows what a real gateway would
 //! have done with a customer's money.
@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::book::{Ask, Book, Decision, Intent, Refusal};
+use self::book::{Ask, Book, Decision, Intent, Refusal, Subject};
 use self::ledger::writer::{Closed, Durable, Writer};
 use self::ledger::{Line, LineResult, Op};
 pub use self::method::SandboxMethod;
@@ -40,6 +40,8 @@ mod approval;
 mod book;
 pub mod ledger;
 mod method;
+mod misbehave;
+mod params;
 mod server;
 mod webhooks;
 mod wire;
@@ -63,19 +65,23 @@ pub struct SandboxConfig {
     pub public_url: Option<String>,
     /// The settings of webhooks. `None` for no webhooks.
     pub webhooks: Option<WebhookConfig>,
-    /// The waits of the methods that misbehave.
+    /// The waits of the methods that misbehave, and what the gateway forgets by itself.
     pub timing: Timing,
 }
 
-/// The waits of the methods that misbehave.
+/// The waits of the methods that misbehave, and what the gateway forgets by itself.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
     /// The time after which `slow` answers. 2 s by default.
     pub slow: Duration,
-    /// The time from the caller's giving up to the act of `actsLate`. 10 s by default.
+    /// The time from the caller's giving up to the act of `actsLate`, and from accepting a refund to settling it. 10 s by default.
     pub acts_late: Duration,
     /// The time after which a connection without an answer is ended. 120 s by default.
     pub hold: Duration,
+    /// The time for which an idempotency key is remembered. 24 h by default.
+    pub keys: Duration,
+    /// The time after which reserved money that nobody captured is released. 7 days by default.
+    pub authorization: Duration,
 }
 
 impl Default for Timing {
@@ -84,6 +90,8 @@ impl Default for Timing {
             slow: Duration::from_secs(2),
             acts_late: Duration::from_secs(10),
             hold: Duration::from_secs(120),
+            keys: Duration::from_hours(24),
+            authorization: Duration::from_hours(7 * 24),
         }
     }
 }
@@ -130,6 +138,8 @@ impl Sandbox {
         let gateway = Arc::clone(&self.gateway);
         let closing = gateway.closing.clone();
         gateway.tell_again(&self.approvals);
+        let acts = Arc::clone(&gateway).act_by_itself();
+        gateway.tasks.spawn(gateway.closing.clone().run_until_cancelled_owned(acts));
         let served = server::run(self.listener, self.gateway, async move {
             shutdown.await;
             closing.cancel();
@@ -164,7 +174,7 @@ struct Ledgered {
     book: Book,
     /// The ledger's writer. `None` once the ledger is closed.
     writer: Option<Writer>,
-    /// The keys of confirms that will act later.
+    /// The requests that will act later.
     late: HashSet<String>,
 }
 
@@ -190,7 +200,7 @@ impl Gateway {
     /// Rebuilds the gateway's state from its ledger. Also returns the latest approvals.
     fn open(config: SandboxConfig, address: SocketAddr) -> io::Result<(Self, Vec<(u64, Line)>)> {
         let (writer, durable, lines) = Writer::open(&config.ledger)?;
-        let mut book = Book::default();
+        let mut book = Book::new(span(config.timing.keys));
         let mut approvals = Vec::new();
         let recent = Utc::now() - APPROVALS_AGAIN;
         for (number, line) in (1..).zip(lines) {
@@ -254,8 +264,10 @@ impl Gateway {
         };
         let number = writer.as_mut().ok_or(Stopped::Closed)?.append(&line)?;
         book.apply(&line, number).expect("what was decided from the book fits into it");
+        book.note(ask);
         let intent = book.intent(&line.reference).expect("it was just applied");
-        self.tell(intent, &line, number);
+        let twice = book.method(ask) == Some(SandboxMethod::Twice);
+        self.tell(intent, &line, number, if twice { 2 } else { 1 });
         let reference = Arc::clone(&intent.reference);
         Ok((Done { reference, result: line.result }, number))
     }
@@ -272,14 +284,45 @@ impl Gateway {
         shown
     }
 
-    fn tell(&self, intent: &Intent, line: &Line, number: u64) {
+    /// Lets authorizations lapse and settles pending refunds, when it is time.
+    async fn act_by_itself(self: Arc<Self>) {
+        let Timing { acts_late, authorization, .. } = self.timing;
+        let shortest = acts_late.min(authorization) / 4;
+        let pause = shortest.clamp(Duration::from_millis(10), Duration::from_secs(1));
+        loop {
+            tokio::time::sleep(pause).await;
+            let mut acts = Vec::new();
+            {
+                let (mut state, now) = (self.state(), Utc::now());
+                while let Some(reference) = state.book.lapsed(now - span(authorization)) {
+                    acts.push((Op::Expire, reference, "".into()));
+                }
+                while let Some((reference, key)) = state.book.unsettled(now - span(acts_late)) {
+                    acts.push((Op::Settle, reference, key));
+                }
+            }
+            for (op, reference, key) in acts {
+                let subject = Subject::Refund(&reference);
+                let ask = Ask { op, key: &key, subject, amount: None, fingerprint: None };
+                // A refusal: it was captured, voided or settled meanwhile.
+                let _done = self.commit(&ask).await;
+            }
+        }
+    }
+
+    fn tell(&self, intent: &Intent, line: &Line, number: u64, copies: usize) {
         let Some(webhooks) = &self.webhooks else { return };
         let Some(kind) = webhooks.kind(line.result) else { return };
-        let twice = line.op == Op::Confirm && intent.method == SandboxMethod::Twice;
-        let copies = if twice { 2 } else { 1 };
         match line.result {
-            LineResult::Refunded => {
+            LineResult::Refunded | LineResult::RefundPending => {
                 webhooks.tell(kind, number, line.at, wire::charge(intent), copies);
+            }
+            LineResult::RefundSettled | LineResult::RefundFailed => {
+                let made = intent.refunds.iter().rposition(|made| *made.key == *line.key);
+                if let Some(index) = made {
+                    let refund = wire::refund(intent, index, &intent.refunds[index]);
+                    webhooks.tell(kind, number, line.at, refund, copies);
+                }
             }
             result => {
                 let object = self.view(true).intent(intent, Some(result));
@@ -292,8 +335,14 @@ impl Gateway {
         let state = self.state();
         for (number, line) in lines {
             if let Some(intent) = state.book.intent(&line.reference) {
-                self.tell(intent, line, *number);
+                self.tell(intent, line, *number, 1);
             }
         }
     }
+}
+
+/// A time of the configuration, as the book counts it; a hundred years at most.
+fn span(time: Duration) -> TimeDelta {
+    let most = TimeDelta::days(36_500);
+    TimeDelta::from_std(time).map_or(most, |span| span.min(most))
 }

@@ -14,13 +14,13 @@ use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
     cart::{AddItem, add_item},
     order::cancel::{self, CancelOrderRefusal, Cancelling},
-    payment::gateway::{GatewayEvent, GatewayEventKind, Reference},
+    payment::gateway::{GatewayEvent, GatewayEventKind, News, Reference},
     sagas::{
         cancel_order::{self, CancelOrder},
         commands::CancelOrderError,
         place_order::{
             APPROVAL,
-            webhook::{self, Reception},
+            webhook::{self, Look, Reception},
         },
     },
     shop::Actor,
@@ -82,15 +82,17 @@ async fn report(house: &House, reference: &Reference) -> Reception {
     let found = house.shop.gateway.find(reference).await.expect("it answers").expect("it is known");
     let event = GatewayEvent {
         id: format!("evt_{}", reference.0),
-        at: Utc::now(),
-        kind: GatewayEventKind::Authorized,
-        authorization: found,
+        name: "payment_intent.amount_capturable_updated".to_owned(),
+        at: Some(Utc::now()),
+        news: News::Authorization(GatewayEventKind::Authorized, found),
     };
     let mut tx = house.pool().begin().await.expect("begin");
-    let received =
-        webhook::receive(&house.engine, &mut tx, &event).await.expect("it can be received");
+    let looked = webhook::look(&house.engine, &mut tx, &event).await.expect("it can be received");
     tx.commit().await.expect("commit");
-    received
+    match looked {
+        Look::Done(received) => received,
+        Look::Ask(question) => panic!("the books say something else: {question:?}"),
+    }
 }
 
 /// The buyer's cart can be changed again.

@@ -20,7 +20,7 @@ use crate::{
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        PaymentGateway, Reference, Refund, Trouble,
+        MadeRefund, PaymentGateway, Reference, Refund, Trouble,
     },
     privacy::{CustomerKey, KeyStore, KeyStoreError},
     shop::{
@@ -139,6 +139,10 @@ impl PaymentGateway for Closed {
     }
 
     async fn find_refund(&self, _: &str, _: &Reference) -> Result<Option<Refund>, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         Err(UNREACHABLE)
     }
 }

@@ -78,6 +78,10 @@ impl PaymentGateway for Scripted {
     async fn find_refund(&self, _: &str, _: &Reference) -> Result<Option<Refund>, GatewayError> {
         unreachable!("only creations are called here")
     }
+
+    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        unreachable!("only creations are called here")
+    }
 }
 
 fn charge(method: &str) -> Charge {

@@ -1,14 +1,13 @@
-use std::time::Instant;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
-use stepwise_workflows::money::Currency;
-use stepwise_workflows::payment::gateway::{AuthorizationStatus, GatewayEventKind, MethodToken};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use stepwise_workflows::payment::gateway::{
+    AuthorizationStatus, DisputeStatus, GatewayEvent, GatewayEventKind, News, RefundStatus,
+};
 
 use super::webhook::{WebhookRefusal, receive, sign, verify};
 use super::*;
+
+mod calls;
 
 fn secret(text: &str) -> SecretString {
     text.into()
@@ -80,109 +79,111 @@ fn a_header_that_is_not_a_signature_is_refused_before_the_body_is_read() {
         assert_eq!(refused, Err(WebhookRefusal::NotSigned), "{header}");
     }
     assert_eq!(receive(None, b"{}", &secrets, now()), Err(WebhookRefusal::NotSigned));
-    let unreadable =
-        receive(Some(&sign(b"not json", &secrets, now())), b"not json", &secrets, now());
-    assert_eq!(unreadable, Err(WebhookRefusal::Unreadable));
+}
+
+fn read(body: &str) -> GatewayEvent {
+    let secrets = [secret("whsec_1")];
+    let signature = sign(body.as_bytes(), &secrets, now());
+    receive(Some(&signature), body.as_bytes(), &secrets, now()).expect("genuine")
+}
+
+const CAPTURED: &str = r#"{"id":"evt_2","created":1764000000,"type":"payment_intent.succeeded","data":
+    {"object":{"id":"pi_1","amount":4999,"amount_received":4000,"currency":"usd",
+    "status":"succeeded","latest_charge":"ch_1",
+    "metadata":{"orderId":"01970000-0000-7000-8000-000000000001"}}}}"#;
+
+#[test]
+fn an_event_about_an_authorization_is_read() {
+    let event = read(CAPTURED);
+    assert_eq!((&*event.id, &*event.name), ("evt_2", "payment_intent.succeeded"));
+    assert_eq!(event.at, Some(now()));
+    let News::Authorization(GatewayEventKind::Captured, found) = event.news else {
+        panic!("{event:?}")
+    };
+    assert_eq!(found.amount.to_string(), "49.99 USD");
+    let AuthorizationStatus::Captured { captured, .. } = found.status else { panic!("captured") };
+    assert_eq!(captured.minor(), 4000);
+    let News::Authorization(_, yen) = read(&CAPTURED.replace("usd", "jpy")).news else {
+        panic!("read")
+    };
+    assert_eq!(yen.amount.to_string(), "4999 JPY");
+}
+
+const CHARGE: &str = r#"{"id":"ch_1","payment_intent":"pi_1","amount":4999,"amount_captured":4999,
+    "amount_refunded":1000,"currency":"usd","metadata":{}}"#;
+const REFUND: &str = r#"{"id":"re_1","payment_intent":"pi_1","amount":1000,"currency":"usd",
+    "status":"failed","failure_reason":"lost_or_stolen_card","metadata":{"key":"k"}}"#;
+
+fn news(kind: &str, object: &str) -> News {
+    read(&format!(r#"{{"id":"evt","created":1,"type":"{kind}","data":{{"object":{object}}}}}"#))
+        .news
 }
 
 #[test]
-fn events_are_read_and_those_about_other_things_are_left() {
-    let secrets = [secret("whsec_1")];
-    let read = |body: &str| {
-        receive(Some(&sign(body.as_bytes(), &secrets, now())), body.as_bytes(), &secrets, now())
+fn events_about_charges_refunds_and_disputes_are_read() {
+    let News::Authorization(GatewayEventKind::Refunded, found) = news("charge.refunded", CHARGE)
+    else {
+        panic!("a refund")
     };
-    let other = r#"{"id":"evt_1","created":1,"type":"customer.created","data":{"object":{}}}"#;
-    assert_eq!(read(other), Ok(None));
-    let intent = r#"{"id":"evt_2","created":1764000000,"type":"payment_intent.succeeded","data":
-        {"object":{"id":"pi_1","amount":4999,"amount_received":4000,"currency":"usd",
-        "status":"succeeded","latest_charge":"ch_1",
-        "metadata":{"orderId":"01970000-0000-7000-8000-000000000001"}}}}"#;
-    let event = read(intent).expect("genuine").expect("about an authorization");
-    assert_eq!((event.kind, &*event.id), (GatewayEventKind::Captured, "evt_2"));
-    assert_eq!(event.authorization.amount.to_string(), "49.99 USD");
-    let AuthorizationStatus::Captured { captured, .. } = event.authorization.status else {
-        panic!("captured")
+    let AuthorizationStatus::Captured { refunded, .. } = found.status else { panic!("captured") };
+    assert_eq!(refunded.minor(), 1000);
+    let News::Authorization(GatewayEventKind::Cancelled, found) = news("charge.expired", CHARGE)
+    else {
+        panic!("lapsed")
     };
-    assert_eq!(captured.minor(), 4000);
-    let yen = intent.replace("usd", "jpy");
-    let event = read(&yen).expect("genuine").expect("about an authorization");
-    assert_eq!(event.authorization.amount.to_string(), "4999 JPY");
-    for broken in [intent.replace("4999", "\"x\""), intent.replace("usd", "us"), "{}".to_owned()] {
-        assert_eq!(read(&broken), Err(WebhookRefusal::Unreadable));
+    assert_eq!(found.status, AuthorizationStatus::Cancelled);
+    for kind in ["charge.refund.updated", "refund.created", "refund.updated", "refund.failed"] {
+        let News::Refund { authorization, refund } = news(kind, REFUND) else { panic!("{kind}") };
+        assert_eq!((&*authorization.0, &*refund.reference.0), ("pi_1", "re_1"));
+        assert_eq!(refund.status, RefundStatus::Failed(Reason::new("lost_or_stolen_card")));
+        assert_eq!(refund.key.as_deref(), Some("k"));
+    }
+    for (status, expected) in [
+        ("needs_response", DisputeStatus::Open),
+        ("won", DisputeStatus::Won),
+        ("lost", DisputeStatus::Lost),
+    ] {
+        let dispute = format!(
+            r#"{{"id":"dp_1","payment_intent":"pi_1","amount":4999,"currency":"usd","status":"{status}"}}"#
+        );
+        let news = news("charge.dispute.updated", &dispute);
+        assert!(matches!(news, News::Dispute { status, .. } if status == expected), "{news:?}");
     }
 }
 
-/// A gateway that reads one request, answers these bytes and closes the connection.
-async fn answering(answer: &'static [u8]) -> StripeGateway {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("http://{}", listener.local_addr().expect("bound"));
-    tokio::spawn(async move {
-        while let Ok((mut connection, _)) = listener.accept().await {
-            let mut request = [0; 4096];
-            let _ = connection.read(&mut request).await;
-            let _ = connection.write_all(answer).await;
-        }
-    });
-    let config = GatewayConfig::new(url.parse().expect("a URL"), "sk".into());
-    StripeGateway::new(GatewayConfig { timeout: Duration::from_millis(500), ..config })
-        .expect("made")
-}
-
-fn charge() -> Charge {
-    Charge {
-        order_id: Uuid::now_v7(),
-        amount: Money::from_minor(1, Currency::USD).expect("small"),
-        method: MethodToken("pm_1".into()),
+#[test]
+fn events_about_other_things_are_of_no_concern() {
+    for (kind, object) in [
+        ("customer.created", "{}"),
+        ("charge.succeeded", CHARGE),
+        ("charge.refunded", &*CHARGE.replace("\"pi_1\"", "null")),
+        ("charge.refund.updated", &*REFUND.replace("\"pi_1\"", "null")),
+    ] {
+        assert_eq!(news(kind, object), News::NoConcern, "{kind}");
     }
 }
 
-#[tokio::test]
-async fn only_what_surely_did_nothing_may_be_repeated_without_asking() {
-    use Trouble::{Garbled, InFlight, Misconfigured, ServerError, Unavailable};
-
-    type Expected = fn(&GatewayError) -> bool;
-    let cases: [(&'static [u8], Expected); 9] = [
-        (b"", |e| matches!(e, GatewayError::Unknown(Trouble::ConnectionLost))),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{", |e| {
-            matches!(e, GatewayError::Unknown(Trouble::ConnectionLost))
-        }),
-        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]", |e| {
-            matches!(e, GatewayError::Unknown(Garbled))
-        }),
-        (b"HTTP/1.1 500 E\r\ncontent-length: 0\r\n\r\n", |e| {
-            matches!(e, GatewayError::Unknown(ServerError(500)))
-        }),
-        (b"HTTP/1.1 503 E\r\ncontent-length: 0\r\n\r\n", |e| {
-            matches!(e, GatewayError::Unknown(ServerError(503)))
-        }),
-        (b"HTTP/1.1 503 E\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n", |e| {
-            matches!(e, GatewayError::NotDone(Unavailable(503)))
-        }),
-        (b"HTTP/1.1 429 E\r\ncontent-length: 0\r\n\r\n", |e| {
-            matches!(e, GatewayError::NotDone(Unavailable(429)))
-        }),
-        (b"HTTP/1.1 401 E\r\ncontent-length: 0\r\n\r\n", |e| {
-            matches!(e, GatewayError::NotDone(Misconfigured(401)))
-        }),
-        (b"HTTP/1.1 409 E\r\ncontent-length: 0\r\n\r\n", |e| {
-            matches!(e, GatewayError::Unknown(InFlight))
-        }),
-    ];
-    for (answer, expected) in cases {
-        let error = answering(answer).await.create("k", &charge()).await.expect_err("no answer");
-        assert!(expected(&error), "{error} for {}", String::from_utf8_lossy(answer));
+#[test]
+fn an_event_of_any_shape_is_recorded_with_an_id_that_can_be_stored() {
+    for broken in [
+        CAPTURED.replace("4999", "\"x\""),
+        CAPTURED.replace("usd", "us"),
+        CAPTURED.replace("\"succeeded\",", "\"a_new_one\","),
+        CAPTURED.replace("4999", "9223372036854775807"),
+    ] {
+        let event = read(&broken);
+        assert_eq!((&*event.id, event.news), ("evt_2", News::Unreadable), "{broken}");
     }
-}
-
-#[tokio::test]
-async fn an_answer_without_end_is_not_waited_for_nor_kept() {
-    let mut endless = b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n".to_vec();
-    endless.resize(400 * 1024, b' ');
-    let gateway = answering(endless.leak()).await;
-    let start = Instant::now();
-    let error = gateway.create("k", &charge()).await.expect_err("too long");
-    assert!(matches!(error, GatewayError::Unknown(Trouble::Garbled)), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(2));
+    for body in ["", "{", "[]", "7", "{\"id\":1}", "{\"type\":{}}", "\u{feff}{}"] {
+        let event = read(body);
+        assert_eq!(event.news, News::Unreadable, "{body}");
+        assert!(event.id.starts_with("sha256:") && event.id.len() == 71, "{}", event.id);
+        assert_eq!(read(body).id, event.id, "copies have the same id");
+    }
+    let strange = r#"{"id":"evt\u0000\u001bX","created":8210266876799,"type":"strange\u0000.kind","data":null}"#;
+    let event = read(&strange.replace('X', &"x".repeat(100_000)));
+    assert_eq!((event.id.len(), event.id.contains(char::is_control)), (255, false));
+    assert_eq!((&*event.name, event.at), ("strange.kind", None));
 }
 
 #[test]

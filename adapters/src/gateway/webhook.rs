@@ -3,14 +3,17 @@
 //! Header `Stripe-Signature: t=<unix seconds>,v1=<hex>[,v1=<hex>…]`; each `v1` is HMAC-SHA256 over
 //! `t`, a dot and the raw body under one secret. During a rotation both sides may use two.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
-use sha2::Sha256;
-use stepwise_workflows::payment::gateway::{GatewayEvent, GatewayEventKind};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use stepwise_workflows::payment::gateway::{
+    AuthorizationStatus, GatewayEvent, GatewayEventKind, News,
+};
 
-use super::wire::{Charge, Intent};
+use super::wire::{Charge, Dispute, Intent, RefundObject};
 
 /// The header that carries the signature.
 pub const SIGNATURE_HEADER: &str = "stripe-signature";
@@ -18,6 +21,10 @@ pub const SIGNATURE_HEADER: &str = "stripe-signature";
 pub const TOLERANCE_S: i64 = 300;
 /// The maximum number of signatures and secrets that are compared, so that a stranger's request costs little.
 const AT_MOST: usize = 8;
+/// The maximum length of an event's id.
+const ID_CHARS: usize = 255;
+/// The maximum length of the name of an event's kind.
+const NAME_CHARS: usize = 64;
 
 /// The reason why a webhook is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,23 +38,20 @@ pub enum WebhookRefusal {
     /// The webhook was signed too long ago (it may be a replay), or in the future. 401.
     #[error("the signature is too old or from the future")]
     OutOfTime,
-    /// The signature is valid, but this version cannot read the event.
-    #[error("the event cannot be read")]
-    Unreadable,
 }
 
 /// Verifies the body's signature against any of `secrets`, in constant time, and reads the event.
 ///
-/// `now` is the system's time, not the shop's, because the sender signs with its own clock. An event that does not
-/// concern an authorization is `Ok(None)`.
+/// `now` is the system's time, not the shop's, because the sender signs with its own clock. Whatever the body is, a
+/// valid signature makes it an event: see [`News::NoConcern`] and [`News::Unreadable`].
 pub fn receive(
     signature: Option<&str>,
     body: &[u8],
     secrets: &[SecretString],
     now: DateTime<Utc>,
-) -> Result<Option<GatewayEvent>, WebhookRefusal> {
+) -> Result<GatewayEvent, WebhookRefusal> {
     verify(signature, body, secrets, now)?;
-    read(body)
+    Ok(read(body))
 }
 
 /// Verifies the signature alone.
@@ -109,41 +113,90 @@ fn parse(header: &str) -> Option<(i64, Vec<[u8; 32]>)> {
     (!signatures.is_empty()).then_some((time?, signatures))
 }
 
-fn read(body: &[u8]) -> Result<Option<GatewayEvent>, WebhookRefusal> {
-    #[derive(Deserialize)]
-    struct Envelope {
-        id: String,
-        created: i64,
-        #[serde(rename = "type")]
-        kind: String,
-        data: Data,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        object: serde_json::Value,
-    }
-
-    let envelope: Envelope =
-        serde_json::from_slice(body).map_err(|_| WebhookRefusal::Unreadable)?;
-    let object = envelope.data.object;
-    let (kind, authorization) = match envelope.kind.as_str() {
-        "charge.refunded" => {
-            let charge: Option<Charge> = serde_json::from_value(object).ok();
-            (GatewayEventKind::Refunded, charge.and_then(Charge::into_authorization))
-        }
-        kind if kind.starts_with("payment_intent.") => {
-            let intent: Option<Intent> = serde_json::from_value(object).ok();
-            (kind_of(kind), intent.and_then(Intent::into_authorization))
-        }
-        _ => return Ok(None),
-    };
-    let at = DateTime::from_timestamp(envelope.created, 0).ok_or(WebhookRefusal::Unreadable)?;
-    let authorization = authorization.ok_or(WebhookRefusal::Unreadable)?;
-    Ok(Some(GatewayEvent { id: envelope.id, at, kind, authorization }))
+/// The parts of an event that are the same for all kinds. Each is optional, because an event that lacks one is still recorded.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Envelope {
+    id: Value,
+    created: Value,
+    #[serde(rename = "type")]
+    kind: Value,
+    data: Value,
 }
 
-fn kind_of(kind: &str) -> GatewayEventKind {
-    match kind {
+fn read(body: &[u8]) -> GatewayEvent {
+    let mut envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
+    let id = clean(&envelope.id, ID_CHARS)
+        .unwrap_or_else(|| format!("sha256:{}", hex::encode(Sha256::digest(body))));
+    let Some(name) = clean(&envelope.kind, NAME_CHARS) else {
+        return GatewayEvent {
+            id,
+            name: "unreadable".to_owned(),
+            at: None,
+            news: News::Unreadable,
+        };
+    };
+    let at = envelope.created.as_i64().and_then(|at| DateTime::from_timestamp(at, 0));
+    let at = at.filter(|at| (1970..10_000).contains(&at.year()));
+    let object = envelope.data.get_mut("object").map(Value::take).unwrap_or_default();
+    let news = news(&name, object);
+    GatewayEvent { id, name, at, news }
+}
+
+/// The text without what Postgres and logs do not take, cut to its maximum length. `None` if nothing is left.
+fn clean(value: &Value, most: usize) -> Option<String> {
+    let text: String = value.as_str()?.chars().filter(|c| !c.is_control()).take(most).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+fn news(name: &str, object: Value) -> News {
+    let news = match name {
+        "charge.refunded" => charge(object, GatewayEventKind::Refunded),
+        "charge.captured" => charge(object, GatewayEventKind::Captured),
+        "charge.expired" => charge(object, GatewayEventKind::Cancelled),
+        "charge.refund.updated" | "refund.created" | "refund.updated" | "refund.failed" => {
+            let refund: Option<RefundObject> = typed(object);
+            match refund {
+                // A refund of a charge that was made without an authorization is not one of ours.
+                Some(refund) if refund.payment_intent.is_none() => Some(News::NoConcern),
+                refund => refund.and_then(RefundObject::into_news),
+            }
+        }
+        name if name.starts_with("charge.dispute.") => {
+            let dispute: Option<Dispute> = typed(object);
+            match dispute {
+                Some(dispute) if dispute.payment_intent.is_none() => Some(News::NoConcern),
+                dispute => dispute.and_then(Dispute::into_news),
+            }
+        }
+        name if name.starts_with("payment_intent.") => {
+            let intent: Option<Intent> = typed(object);
+            let authorization = intent.and_then(Intent::into_authorization);
+            authorization.map(|authorization| News::Authorization(kind_of(name), authorization))
+        }
+        _ => Some(News::NoConcern),
+    };
+    news.unwrap_or(News::Unreadable)
+}
+
+fn charge(object: Value, kind: GatewayEventKind) -> Option<News> {
+    let charge: Charge = typed(object)?;
+    if charge.payment_intent.is_none() {
+        return Some(News::NoConcern);
+    }
+    let mut authorization = charge.into_authorization()?;
+    if kind == GatewayEventKind::Cancelled {
+        authorization.status = AuthorizationStatus::Cancelled;
+    }
+    Some(News::Authorization(kind, authorization))
+}
+
+fn typed<T: DeserializeOwned>(object: Value) -> Option<T> {
+    serde_json::from_value(object).ok()
+}
+
+fn kind_of(name: &str) -> GatewayEventKind {
+    match name {
         "payment_intent.amount_capturable_updated" => GatewayEventKind::Authorized,
         "payment_intent.payment_failed" => GatewayEventKind::Declined,
         "payment_intent.requires_action" => GatewayEventKind::ApprovalRequired,

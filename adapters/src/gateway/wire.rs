@@ -4,7 +4,8 @@ use chrono::DateTime;
 use serde::Deserialize;
 use stepwise_workflows::money::{Currency, Money};
 use stepwise_workflows::payment::gateway::{
-    Approval, Authorization, AuthorizationStatus, Confirmation, Reason, Reference, Refund,
+    Approval, Authorization, AuthorizationStatus, Confirmation, DisputeStatus, MadeRefund, News,
+    Reason, Reference, Refund, RefundStatus,
 };
 use uuid::Uuid;
 
@@ -68,7 +69,8 @@ pub(super) struct Charge {
 /// A Refund.
 #[derive(Debug, Deserialize)]
 pub(super) struct RefundObject {
-    id: String,
+    pub(super) id: String,
+    pub(super) payment_intent: Option<String>,
     amount: i64,
     currency: String,
     status: Option<String>,
@@ -77,9 +79,21 @@ pub(super) struct RefundObject {
     failure_reason: Option<String>,
 }
 
+/// A Dispute.
+#[derive(Debug, Deserialize)]
+pub(super) struct Dispute {
+    id: String,
+    pub(super) payment_intent: Option<String>,
+    amount: i64,
+    currency: String,
+    status: String,
+}
+
 #[derive(Debug, Deserialize)]
 pub(super) struct List<T> {
     pub(super) data: Vec<T>,
+    #[serde(default)]
+    pub(super) has_more: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -112,9 +126,33 @@ impl Failure {
         self.error.kind.as_deref() == Some("card_error")
     }
 
-    /// Whether this client is at fault: the key was used for another request, or the request is invalid.
+    /// Whether this client is at fault, not the payment: the key was used for another request, or the request is invalid.
     pub(super) fn is_about_us(&self) -> bool {
+        let code = self.error.code.as_deref().unwrap_or_default();
         self.error.kind.as_deref() == Some("idempotency_error")
+            || code.starts_with("parameter_")
+            || matches!(
+                code,
+                "url_invalid"
+                    | "api_key_expired"
+                    | "livemode_mismatch"
+                    | "platform_api_key_expired"
+                    | "secret_key_required"
+                    | "testmode_charges_only"
+            )
+    }
+
+    /// Whether another request or process holds the object. The request was not begun.
+    pub(super) fn is_lock(&self) -> bool {
+        self.error.code.as_deref() == Some("lock_timeout")
+    }
+
+    /// Whether the object's status does not allow what was asked for.
+    pub(super) fn is_about_status(&self) -> bool {
+        matches!(
+            self.error.code.as_deref(),
+            Some("payment_intent_unexpected_state" | "charge_already_captured")
+        )
     }
 
     pub(super) fn decline(&self) -> Reason {
@@ -211,14 +249,19 @@ impl Intent {
 
 impl Charge {
     /// The authorization behind a refunded charge.
+    /// Stripe shows a voided charge as refunded and not captured.
     pub(super) fn into_authorization(self) -> Option<Authorization> {
+        let status = match (self.amount_captured, self.amount_refunded) {
+            (0, 1..) => AuthorizationStatus::Cancelled,
+            (captured, refunded) => AuthorizationStatus::Captured {
+                captured: money(captured, &self.currency)?,
+                refunded: money(refunded, &self.currency)?,
+            },
+        };
         Some(Authorization {
             order_id: self.metadata.order_id(),
             amount: money(self.amount, &self.currency)?,
-            status: AuthorizationStatus::Captured {
-                captured: money(self.amount_captured, &self.currency)?,
-                refunded: money(self.amount_refunded, &self.currency)?,
-            },
+            status,
             reference: Reference(self.payment_intent?),
         })
     }
@@ -229,16 +272,53 @@ impl RefundObject {
         self.metadata.key.as_deref()
     }
 
-    /// Converts the refund. A pending refund was accepted; the gateway completes it.
+    /// The answer to the request that made the refund.
     pub(super) fn into_refund(self) -> Option<Refund> {
-        Some(match self.status.as_deref() {
-            Some("failed" | "canceled") => Refund::Refused(Reason::new(
-                self.failure_reason.as_deref().unwrap_or("refund_failed"),
-            )),
-            _ => Refund::Refunded {
-                amount: money(self.amount, &self.currency)?,
-                reference: Reference(self.id),
-            },
+        let MadeRefund { reference, amount, status, .. } = self.into_made()?;
+        Some(match status {
+            RefundStatus::Succeeded => Refund::Refunded { reference, amount },
+            RefundStatus::Pending => Refund::Pending { reference, amount },
+            RefundStatus::Failed(reason) => Refund::Refused(reason),
+        })
+    }
+
+    pub(super) fn into_made(self) -> Option<MadeRefund> {
+        let status = match self.status.as_deref() {
+            Some("succeeded") => RefundStatus::Succeeded,
+            Some(ended @ ("failed" | "canceled")) => {
+                RefundStatus::Failed(Reason::new(self.failure_reason.as_deref().unwrap_or(ended)))
+            }
+            // `pending`, `requires_action`, and no status: it is accepted, and not done yet.
+            _ => RefundStatus::Pending,
+        };
+        Some(MadeRefund {
+            amount: money(self.amount, &self.currency)?,
+            reference: Reference(self.id),
+            status,
+            key: self.metadata.key.filter(|key| !key.is_empty()),
+        })
+    }
+
+    /// The content of an event about this refund. `None` if its money cannot be read or nothing was authorized.
+    pub(super) fn into_news(mut self) -> Option<News> {
+        let authorization = Reference(self.payment_intent.take()?);
+        Some(News::Refund { authorization, refund: self.into_made()? })
+    }
+}
+
+impl Dispute {
+    /// The content of an event about this dispute. `None` if its money cannot be read or nothing was authorized.
+    pub(super) fn into_news(self) -> Option<News> {
+        let status = match self.status.as_str() {
+            "won" | "warning_closed" | "prevented" => DisputeStatus::Won,
+            "lost" => DisputeStatus::Lost,
+            _ => DisputeStatus::Open,
+        };
+        Some(News::Dispute {
+            authorization: Reference(self.payment_intent?),
+            amount: money(self.amount, &self.currency)?,
+            reference: Reference(self.id),
+            status,
         })
     }
 }

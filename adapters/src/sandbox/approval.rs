@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use super::Gateway;
 use super::book::{Ask, Refusal, Status, Subject};
 use super::ledger::Op;
-use super::server::form;
+use super::params::form;
 
 /// `GET /sandbox/approve/{reference}`
 pub(super) async fn show(
@@ -62,7 +62,7 @@ pub(super) async fn decide(
         }
     };
     let subject = Subject::Approval { reference: &reference, granted };
-    let ask = Ask { op: Op::Approve, key: "", subject, amount: None };
+    let ask = Ask { op: Op::Approve, key: "", subject, amount: None, fingerprint: None };
     match gateway.commit(&ask).await {
         // The payment was decided before or voided; the page says so.
         Ok(_) | Err(super::Stopped::Refused(Refusal::State)) => {

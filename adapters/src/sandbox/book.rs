@@ -3,20 +3,29 @@
 //! [`Book::decide`] decides which line is to be written. Only [`Book::apply`] changes the book, for new lines and for
 //! those read at a start.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rust_decimal::Decimal;
 use stepwise_workflows::money::Money;
 
 use super::ledger::{Line, LineResult, Op};
-use super::method::SandboxMethod;
+use super::method::{Behaviour, SandboxMethod};
 
-#[derive(Default)]
 pub(super) struct Book {
     intents: HashMap<Arc<str>, Intent>,
     keys: HashMap<Box<str>, KeyUse>,
+    /// The authorizations by the keys under which they were created, however old.
+    created: HashMap<Box<str>, Arc<str>>,
+    /// The behaviour of operations for every authorization, until it is switched off.
+    pub(super) switched: HashMap<Op, SandboxMethod>,
+    /// Reserved money by the time since when it is reserved, oldest first.
+    reserved: VecDeque<(DateTime<Utc>, Arc<str>)>,
+    /// Refunds that were accepted and are to be settled, with their keys, oldest first.
+    pending: VecDeque<(DateTime<Utc>, Arc<str>, Box<str>)>,
+    /// The time for which a key is remembered.
+    keys_live: TimeDelta,
 }
 
 /// An authorization.
@@ -24,12 +33,14 @@ pub(super) struct Intent {
     pub(super) reference: Arc<str>,
     pub(super) order_id: Box<str>,
     pub(super) key: Box<str>,
-    pub(super) method: SandboxMethod,
+    pub(super) behaviour: Behaviour,
     pub(super) amount: Money,
     pub(super) created_at: DateTime<Utc>,
     pub(super) status: Status,
     /// Whether money was ever reserved.
     pub(super) confirmed: bool,
+    /// Whether it was cancelled because it lapsed.
+    pub(super) expired: bool,
     pub(super) captured: Money,
     pub(super) refunds: Vec<RefundMade>,
     /// The number of its last line.
@@ -40,6 +51,14 @@ pub(super) struct RefundMade {
     pub(super) key: Box<str>,
     pub(super) amount: Money,
     pub(super) at: DateTime<Utc>,
+    pub(super) status: RefundStatus,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RefundStatus {
+    Pending,
+    Succeeded,
+    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +78,13 @@ struct KeyUse {
     reference: Arc<str>,
     amount: Money,
     result: LineResult,
+    at: DateTime<Utc>,
+    /// Of the request's address and parameters. `None`: not known since a restart.
+    fingerprint: Option<u64>,
 }
 
 /// A request.
+#[derive(Clone, Copy)]
 pub(super) struct Ask<'a> {
     pub(super) op: Op,
     /// The idempotency key; empty if there is none.
@@ -69,15 +92,20 @@ pub(super) struct Ask<'a> {
     pub(super) subject: Subject<'a>,
     /// The amount, if the operation has one. `None` for the whole amount.
     pub(super) amount: Option<Money>,
+    /// Of the request's address and parameters. `None` if it did not come over the API.
+    pub(super) fingerprint: Option<u64>,
 }
 
 /// The subject of a request.
+#[derive(Clone, Copy)]
 pub(super) enum Subject<'a> {
     New {
-        method: SandboxMethod,
+        behaviour: Behaviour,
         order_id: &'a str,
     },
     Reference(&'a str),
+    /// The refund of this authorization whose key the request has.
+    Refund(&'a str),
     /// The customer's decision on an approval.
     Approval {
         reference: &'a str,
@@ -104,39 +132,84 @@ pub(super) enum Refusal {
     State,
     /// The amount is zero, or more than is left.
     Amount,
+    /// The issuer said no.
+    Declined,
 }
 
 impl Book {
+    /// An empty book that remembers keys for so long.
+    pub(super) fn new(keys_live: TimeDelta) -> Self {
+        Self {
+            intents: HashMap::new(),
+            keys: HashMap::new(),
+            created: HashMap::new(),
+            switched: HashMap::new(),
+            reserved: VecDeque::new(),
+            pending: VecDeque::new(),
+            keys_live,
+        }
+    }
+
     pub(super) fn intent(&self, reference: &str) -> Option<&Intent> {
         self.intents.get(reference)
     }
 
     /// The authorization created under `key`.
     pub(super) fn created_under(&self, key: &str) -> Option<&Intent> {
-        let used = self.keys.get(key).filter(|used| used.op == Op::Create)?;
-        self.intents.get(&used.reference)
+        self.intents.get(self.created.get(key)?)
     }
 
-    /// Whether `key` was used already.
-    pub(super) fn knows_key(&self, key: &str) -> bool {
-        self.keys.contains_key(key)
+    /// The behaviour of a request. `None`: there is no such authorization.
+    pub(super) fn method(&self, ask: &Ask<'_>) -> Option<SandboxMethod> {
+        let behaviour = match ask.subject {
+            Subject::New { behaviour, .. } => behaviour,
+            Subject::Reference(reference)
+            | Subject::Refund(reference)
+            | Subject::Approval { reference, .. } => self.intents.get(reference)?.behaviour,
+        };
+        Some(self.switched.get(&ask.op).copied().unwrap_or_else(|| behaviour.of(ask.op)))
+    }
+
+    /// The next authorization that has been reserving money since `until` or longer. Each is answered once.
+    pub(super) fn lapsed(&mut self, until: DateTime<Utc>) -> Option<Arc<str>> {
+        let (_, reference) = self.reserved.pop_front_if(|(since, _)| *since <= until)?;
+        Some(reference)
+    }
+
+    /// The next refund that has been pending since `until` or longer, with its key. Each is answered once.
+    pub(super) fn unsettled(&mut self, until: DateTime<Utc>) -> Option<(Arc<str>, Box<str>)> {
+        let (_, reference, key) = self.pending.pop_front_if(|(since, ..)| *since <= until)?;
+        Some((reference, key))
     }
 
     pub(super) fn decide(&self, ask: &Ask<'_>, at: DateTime<Utc>) -> Decision {
-        if let Some(used) = self.keys.get(ask.key) {
+        let used = self.keys.get(ask.key).filter(|used| at - used.at < self.keys_live);
+        // The gateway's own acts have no keys.
+        if let Some(used) = used.filter(|_| !matches!(ask.op, Op::Expire | Op::Settle)) {
             return if self.is_same(used, ask) {
                 Decision::Again(Arc::clone(&used.reference), used.result)
             } else {
                 Decision::Refuse(Refusal::KeyReused)
             };
         }
-        let (intent, granted) = match ask.subject {
-            Subject::New { method, order_id } => return self.create(ask, method, order_id, at),
-            Subject::Reference(reference) => (self.intents.get(reference), true),
-            Subject::Approval { reference, granted } => (self.intents.get(reference), granted),
+        let (reference, granted) = match ask.subject {
+            Subject::New { behaviour, order_id } => {
+                return self.create(ask, behaviour, order_id, at);
+            }
+            Subject::Reference(reference) | Subject::Refund(reference) => (reference, true),
+            Subject::Approval { reference, granted } => (reference, granted),
         };
-        let Some(intent) = intent else { return Decision::Refuse(Refusal::Unknown) };
-        match intent.next(ask.op, ask.amount, granted) {
+        let (Some(intent), Some(method)) = (self.intents.get(reference), self.method(ask)) else {
+            return Decision::Refuse(Refusal::Unknown);
+        };
+        let next = match ask.op {
+            Op::Settle => {
+                let on = Ask { op: Op::Refund, ..*ask };
+                intent.settle(ask.key, self.method(&on))
+            }
+            op => intent.next(op, method, ask.amount, granted),
+        };
+        match next {
             Ok((result, amount)) => Decision::Write(Line {
                 at,
                 op: ask.op,
@@ -154,7 +227,7 @@ impl Book {
     fn create(
         &self,
         ask: &Ask<'_>,
-        method: SandboxMethod,
+        behaviour: Behaviour,
         order_id: &str,
         at: DateTime<Utc>,
     ) -> Decision {
@@ -166,7 +239,7 @@ impl Book {
             at,
             op: Op::Create,
             key: ask.key.to_owned(),
-            reference: format!("pi_{}_{unique}", method.name()),
+            reference: format!("pi_{}_{unique}", behaviour.name()),
             order_id: order_id.to_owned(),
             amount: amount.amount(),
             currency: amount.currency(),
@@ -175,17 +248,28 @@ impl Book {
     }
 
     fn is_same(&self, used: &KeyUse, ask: &Ask<'_>) -> bool {
+        if let (Some(first), Some(second)) = (used.fingerprint, ask.fingerprint) {
+            return first == second;
+        }
         let same_amount = ask.amount.is_none_or(|amount| amount == used.amount);
         let same_subject = match ask.subject {
-            Subject::New { method, order_id } => self
-                .intents
-                .get(&used.reference)
-                .is_some_and(|intent| intent.method == method && &*intent.order_id == order_id),
-            Subject::Reference(reference) | Subject::Approval { reference, .. } => {
-                &*used.reference == reference
+            Subject::New { behaviour, order_id } => {
+                self.intents.get(&used.reference).is_some_and(|intent| {
+                    intent.behaviour == behaviour && &*intent.order_id == order_id
+                })
             }
+            Subject::Reference(reference)
+            | Subject::Refund(reference)
+            | Subject::Approval { reference, .. } => &*used.reference == reference,
         };
         used.op == ask.op && same_amount && same_subject
+    }
+
+    /// Notes what the request was whose line was just applied, so that another request under its key is told apart.
+    pub(super) fn note(&mut self, ask: &Ask<'_>) {
+        if let (Some(used), Some(_)) = (self.keys.get_mut(ask.key), ask.fingerprint) {
+            used.fingerprint = ask.fingerprint;
+        }
     }
 
     /// Applies line `number`. `None` if the line contradicts earlier lines.
@@ -194,18 +278,26 @@ impl Book {
         if line.op == Op::Create {
             let reference: Arc<str> = line.reference.as_str().into();
             let intent = Intent::new(line, Arc::clone(&reference), amount, number)?;
+            if !line.key.is_empty() {
+                self.created.insert(line.key.as_str().into(), Arc::clone(&reference));
+            }
             self.intents.insert(reference, intent);
         }
         let intent = self.intents.get_mut(line.reference.as_str())?;
         intent.take(line, amount);
         intent.line = number;
-        if !line.key.is_empty() {
-            let used = KeyUse {
-                op: line.op,
-                reference: Arc::clone(&intent.reference),
-                amount,
-                result: line.result,
-            };
+        let reference = Arc::clone(&intent.reference);
+        match line.result {
+            LineResult::Confirmed => self.reserved.push_back((line.at, Arc::clone(&reference))),
+            LineResult::RefundPending => {
+                let key = line.key.as_str().into();
+                self.pending.push_back((line.at, Arc::clone(&reference), key));
+            }
+            _ => {}
+        }
+        if !line.key.is_empty() && line.op != Op::Settle {
+            let (op, result, at) = (line.op, line.result, line.at);
+            let used = KeyUse { op, reference, amount, result, at, fingerprint: None };
             self.keys.insert(line.key.as_str().into(), used);
         }
         Some(())
@@ -215,7 +307,7 @@ impl Book {
 impl Intent {
     fn new(line: &Line, reference: Arc<str>, amount: Money, number: u64) -> Option<Self> {
         Some(Self {
-            method: SandboxMethod::from_reference(&reference)?,
+            behaviour: Behaviour::from_reference(&reference)?,
             reference,
             order_id: line.order_id.as_str().into(),
             key: line.key.as_str().into(),
@@ -223,36 +315,62 @@ impl Intent {
             created_at: line.at,
             status: Status::Created,
             confirmed: false,
+            expired: false,
             captured: Money::zero(amount.currency()),
             refunds: Vec::new(),
             line: number,
         })
     }
 
-    /// The result that `op` would have now, and its amount.
+    /// The result that `op` would have now if it behaves like `method`, and its amount.
     fn next(
         &self,
         op: Op,
+        method: SandboxMethod,
         amount: Option<Money>,
         granted: bool,
     ) -> Result<(LineResult, Money), Refusal> {
         let whole = |result| Ok((result, self.amount));
         match (op, self.status) {
-            (Op::Confirm, Status::Created) => whole(self.method.result()),
+            (Op::Confirm, Status::Created) => whole(method.result()),
             // This refusal is recorded, because it shows that cancelling the reference works.
             (Op::Confirm, Status::Cancelled) => whole(LineResult::RefusedCancelled),
             (Op::Approve, Status::ApprovalRequired) if granted => whole(LineResult::Confirmed),
             (Op::Approve, Status::ApprovalRequired) => whole(LineResult::Declined),
             (Op::Cancel, Status::Captured | Status::Cancelled) => Err(Refusal::State),
             (Op::Cancel, _) => whole(LineResult::Cancelled),
+            (Op::Expire, Status::Authorized) => whole(LineResult::Expired),
+            (Op::Capture, Status::Authorized) | (Op::Refund, Status::Captured)
+                if method == SandboxMethod::Declined =>
+            {
+                Err(Refusal::Declined)
+            }
             (Op::Capture, Status::Authorized) => within(amount.unwrap_or(self.amount), self.amount)
                 .map(|a| (LineResult::Captured, a)),
             (Op::Refund, Status::Captured) => {
                 let left = self.captured.minus(self.refunded()).ok_or(Refusal::Amount)?;
-                within(amount.unwrap_or(left), left).map(|a| (LineResult::Refunded, a))
+                let result = match method {
+                    SandboxMethod::Pending | SandboxMethod::Fails => LineResult::RefundPending,
+                    _ => LineResult::Refunded,
+                };
+                within(amount.unwrap_or(left), left).map(|a| (result, a))
             }
             _ => Err(Refusal::State),
         }
+    }
+
+    /// The end of the pending refund under `key`, and its amount.
+    fn settle(
+        &self,
+        key: &str,
+        method: Option<SandboxMethod>,
+    ) -> Result<(LineResult, Money), Refusal> {
+        let is_it = |made: &&RefundMade| made.status == RefundStatus::Pending && &*made.key == key;
+        let made = self.refunds.iter().find(is_it).ok_or(Refusal::State)?;
+        Ok(match method {
+            Some(SandboxMethod::Fails) => (LineResult::RefundFailed, made.amount),
+            _ => (LineResult::RefundSettled, made.amount),
+        })
     }
 
     fn take(&mut self, line: &Line, amount: Money) {
@@ -271,17 +389,39 @@ impl Intent {
                 self.status = Status::Captured;
                 self.captured = amount;
             }
-            LineResult::Refunded => {
-                let refund = RefundMade { key: line.key.as_str().into(), amount, at: line.at };
-                self.refunds.push(refund);
+            LineResult::Expired => {
+                self.status = Status::Cancelled;
+                self.expired = true;
             }
+            LineResult::Refunded => self.refund(line, amount, RefundStatus::Succeeded),
+            LineResult::RefundPending => self.refund(line, amount, RefundStatus::Pending),
+            LineResult::RefundSettled => self.settled(&line.key, RefundStatus::Succeeded),
+            LineResult::RefundFailed => self.settled(&line.key, RefundStatus::Failed),
         }
     }
 
-    /// The refunded amount.
+    fn refund(&mut self, line: &Line, amount: Money, status: RefundStatus) {
+        self.refunds.push(RefundMade {
+            key: line.key.as_str().into(),
+            amount,
+            at: line.at,
+            status,
+        });
+    }
+
+    fn settled(&mut self, key: &str, status: RefundStatus) {
+        let is_it =
+            |made: &&mut RefundMade| made.status == RefundStatus::Pending && &*made.key == key;
+        if let Some(made) = self.refunds.iter_mut().find(is_it) {
+            made.status = status;
+        }
+    }
+
+    /// The refunded amount, with what is pending.
     pub(super) fn refunded(&self) -> Money {
         let zero = Money::zero(self.amount.currency());
-        self.refunds.iter().fold(zero, |sum, refund| sum.plus(refund.amount).unwrap_or(sum))
+        let made = self.refunds.iter().filter(|made| made.status != RefundStatus::Failed);
+        made.fold(zero, |sum, refund| sum.plus(refund.amount).unwrap_or(sum))
     }
 }
 

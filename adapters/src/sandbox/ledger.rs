@@ -54,6 +54,10 @@ pub enum Op {
     Capture,
     /// Give money back.
     Refund,
+    /// Release money that was reserved too long. The gateway's own act.
+    Expire,
+    /// Complete a pending refund, or fail it. The gateway's own act, under the refund's key.
+    Settle,
 }
 
 /// The result of an operation.
@@ -78,6 +82,14 @@ pub enum LineResult {
     Captured,
     /// Money was given back.
     Refunded,
+    /// The reserved money was released, because nobody captured it in time.
+    Expired,
+    /// A refund was accepted.
+    RefundPending,
+    /// An accepted refund was done.
+    RefundSettled,
+    /// An accepted refund failed: the money stays taken.
+    RefundFailed,
 }
 
 impl Line {
@@ -141,10 +153,12 @@ pub fn authorizations(lines: &[Line]) -> BTreeMap<String, Booked> {
         });
         match line.result {
             LineResult::Confirmed => entry.confirmed = true,
-            LineResult::Cancelled => entry.cancelled = true,
+            LineResult::Cancelled | LineResult::Expired => entry.cancelled = true,
             LineResult::Captured => entry.captured += line.amount,
-            LineResult::Refunded => entry.refunded += line.amount,
+            LineResult::Refunded | LineResult::RefundPending => entry.refunded += line.amount,
+            LineResult::RefundFailed => entry.refunded -= line.amount,
             LineResult::Created
+            | LineResult::RefundSettled
             | LineResult::Declined
             | LineResult::Unsupported
             | LineResult::ApprovalRequired
@@ -163,7 +177,7 @@ pub struct Move {
     pub kind: String,
     /// The shop's idempotency key; empty if the customer approved.
     pub key: String,
-    /// The authorization's reference.
+    /// The authorization's reference; for a refund its own.
     pub reference: String,
     /// The amount.
     pub amount: Decimal,
@@ -172,19 +186,42 @@ pub struct Move {
 }
 
 /// The movements of money in `lines`, sorted. Opening or declining an authorization moves no money, nor does cancelling one that was never confirmed.
+/// A refund that failed has moved none either.
 #[must_use]
 pub fn moves(lines: &[Line]) -> Vec<Move> {
     let mut reserved = BTreeSet::new();
-    let mut moves = Vec::new();
+    let mut refunds: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut pending: Vec<(&str, &str, String)> = Vec::new();
+    let mut moves: Vec<Move> = Vec::new();
     for line in lines {
+        let mut reference = line.reference.clone();
         let kind = match line.result {
             LineResult::Confirmed => {
                 reserved.insert(&line.reference);
                 "authorize"
             }
             LineResult::Cancelled if reserved.contains(&line.reference) => "void",
+            LineResult::Expired => "void",
             LineResult::Captured => "capture",
-            LineResult::Refunded => "refund",
+            LineResult::Refunded | LineResult::RefundPending => {
+                let made = refunds.entry(&line.reference).or_default();
+                reference = refund_id(&line.reference, *made);
+                *made += 1;
+                if line.result == LineResult::RefundPending {
+                    pending.push((&line.reference, &line.key, reference.clone()));
+                }
+                "refund"
+            }
+            LineResult::RefundSettled | LineResult::RefundFailed => {
+                let is_it = |(of, key, _): &(&str, &str, String)| {
+                    (*of, *key) == (line.reference.as_str(), line.key.as_str())
+                };
+                let settled = pending.iter().position(is_it).map(|at| pending.remove(at));
+                if let (Some((.., id)), LineResult::RefundFailed) = (settled, line.result) {
+                    moves.retain(|made| made.reference != id);
+                }
+                continue;
+            }
             LineResult::Cancelled
             | LineResult::Created
             | LineResult::Declined
@@ -196,13 +233,19 @@ pub fn moves(lines: &[Line]) -> Vec<Move> {
             order_id: line.order_id.clone(),
             kind: kind.to_owned(),
             key: line.key.clone(),
-            reference: line.reference.clone(),
+            reference,
             amount: line.amount,
             currency: line.currency.code().to_owned(),
         });
     }
     moves.sort();
     moves
+}
+
+/// The id of an authorization's refund, counted from 0.
+pub(super) fn refund_id(authorization: &str, index: usize) -> String {
+    let unique = authorization.rsplit('_').next().unwrap_or_default();
+    format!("re_{}_{unique}", index + 1)
 }
 
 /// The live authorizations of each order, by the order's id; orders without one are absent.

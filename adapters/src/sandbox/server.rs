@@ -1,6 +1,5 @@
-//! The gateway's routes, and the misbehaviour of each method on its confirm.
+//! The gateway's routes.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -14,28 +13,24 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
-use rust_decimal::Decimal;
 use secrecy::ExposeSecret;
-use stepwise_workflows::money::{Currency, Money};
+use stepwise_workflows::money::Money;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
-use url::form_urlencoded;
 
-use super::book::{Ask, Intent, Refusal, Status, Subject};
+use super::book::{Ask, Intent, Refusal, Subject};
 use super::ledger::{LineResult, Op};
-use super::method::SandboxMethod;
+use super::method::{Behaviour, SandboxMethod};
+use super::misbehave::perform;
+use super::params::{self, Fields, Wrong};
 use super::wire::{self, ListObject};
 use super::{Done, Gateway, Stopped, approval};
+use crate::gateway::API_VERSION;
 
 /// The maximum length of a request's body. Clients of this subset send nothing longer.
 const BODY_BYTES: usize = 32 * 1024;
-/// The maximum length of an idempotency key, the same as Stripe's.
-const KEY_BYTES: usize = 255;
-const ORDER_ID_BYTES: usize = 64;
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 type Shared = State<Arc<Gateway>>;
-type Fields = HashMap<String, String>;
 
 /// Serves requests until `shutdown`, then lets running requests end.
 pub(super) async fn run(
@@ -68,13 +63,14 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .merge(pages)
         .route("/sandbox/down", post(go_down))
         .route("/sandbox/up", post(come_up))
+        .route("/sandbox/misbehave", post(misbehave))
         .route("/sandbox/health", get(health))
         .fallback(async || missing())
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(gateway)
 }
 
-/// Refuses requests while the gateway is switched off, and requests without the key.
+/// Refuses requests while the gateway is switched off, requests without the API key, and those for another version of the API.
 async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
     if gateway.is_down() {
         return closed_for_now();
@@ -84,6 +80,10 @@ async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response
     if !bool::from(token.ct_eq(gateway.api_key.expose_secret().as_bytes())) {
         let (kind, code) = ("invalid_request_error", "api_key_invalid");
         return wire::error(StatusCode::UNAUTHORIZED, kind, code, "Invalid API key provided.");
+    }
+    let version = request.headers().get("stripe-version");
+    if version.is_some_and(|version| version != API_VERSION) {
+        return Wrong("api_version_invalid").into_response();
     }
     next.run(request).await
 }
@@ -106,29 +106,33 @@ async fn health(State(gateway): Shared) -> Response {
     Json(serde_json::json!({ "up": !gateway.is_down() })).into_response()
 }
 
-async fn create(State(gateway): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    let fields = form(&body);
-    let Some(key) = key(&headers) else { return bad_request("idempotency_key_invalid") };
-    let Some(amount) = amount(&fields, "amount").zip(currency(&fields)) else {
-        return bad_request("parameter_invalid_integer");
-    };
-    let Ok(amount) = Money::from_minor(amount.0, amount.1) else {
-        return bad_request("amount_too_large");
-    };
+async fn create(
+    State(gateway): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Wrong> {
+    let known = [
+        "amount",
+        "currency",
+        "capture_method",
+        "payment_method",
+        "payment_method_types[]",
+        "metadata",
+        "expand[]",
+    ];
+    let fields = params::only(&body, &known)?;
+    let key = params::key(&headers, &fields)?;
+    let amount = params::money(&fields)?;
     if fields.get("capture_method").map(String::as_str) != Some("manual") {
-        return bad_request("parameter_unsupported");
+        return Err(Wrong("parameter_unsupported"));
     }
+    params::one_of(&fields, "payment_method_types[]", &["card"])?;
     let token = fields.get("payment_method").map(String::as_str).unwrap_or_default();
-    let Some(method) = SandboxMethod::from_token(token) else {
-        return bad_request("resource_missing");
-    };
-    let order_id = fields.get("metadata[orderId]").map(String::as_str).unwrap_or_default();
-    if order_id.len() > ORDER_ID_BYTES || order_id.contains(char::is_control) {
-        return bad_request("metadata_invalid");
-    }
-    let subject = Subject::New { method, order_id };
-    let ask = Ask { op: Op::Create, key, subject, amount: Some(amount) };
-    answer(&gateway, &ask, &fields).await
+    let behaviour = Behaviour::from_token(token).ok_or(Wrong("resource_missing"))?;
+    let subject = Subject::New { behaviour, order_id: params::order_id(&fields)? };
+    let fingerprint = Some(params::fingerprint("create", &fields));
+    let ask = Ask { op: Op::Create, key, subject, amount: Some(amount), fingerprint };
+    Ok(perform(&gateway, &ask, &fields).await)
 }
 
 async fn confirm(
@@ -136,49 +140,15 @@ async fn confirm(
     Path(reference): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let fields = form(&body);
-    let Some(key) = key(&headers) else { return bad_request("idempotency_key_invalid") };
-    let ask = Ask { op: Op::Confirm, key, subject: Subject::Reference(&reference), amount: None };
-    match misbehaving(&gateway, &reference, key) {
-        None | Some(SandboxMethod::Ok) => answer(&gateway, &ask, &fields).await,
-        Some(SandboxMethod::Slow) => {
-            let answer = answer(&gateway, &ask, &fields).await;
-            pause(&gateway, gateway.timing.slow).await;
-            answer
-        }
-        Some(SandboxMethod::TimeoutAfter) => {
-            // The result is in the ledger; the caller must not learn it.
-            let _unsaid = answer(&gateway, &ask, &fields).await;
-            never(&gateway).await
-        }
-        Some(SandboxMethod::ActsLate) => {
-            let Some(_late) = Late::begin(&gateway, &reference, key) else {
-                return in_flight();
-            };
-            never(&gateway).await
-        }
-        Some(_) => never(&gateway).await,
+) -> Result<Response, Wrong> {
+    let fields = params::only(&body, &["return_url", "expand[]"])?;
+    params::address(&fields, "return_url")?;
+    let ask = about(Op::Confirm, &reference, params::key(&headers, &fields)?, None, &fields);
+    let needs_approval = gateway.state().book.method(&ask) == Some(SandboxMethod::Challenge);
+    if needs_approval && !fields.contains_key("return_url") {
+        return Err(Wrong("parameter_missing"));
     }
-}
-
-/// The misbehaviour of a confirm. `None` if it behaves. `ActsLate` and `TimeoutBefore` behave if the outcome is already
-/// decided: the authorization was cancelled, or the late act has happened.
-fn misbehaving(gateway: &Gateway, reference: &str, key: &str) -> Option<SandboxMethod> {
-    let state = gateway.state();
-    let intent = state.book.intent(reference)?;
-    match intent.method {
-        method @ (SandboxMethod::Slow | SandboxMethod::TimeoutAfter) => Some(method),
-        method @ (SandboxMethod::ActsLate | SandboxMethod::TimeoutBefore) => {
-            let open = intent.status == Status::Created && !state.book.knows_key(key);
-            open.then_some(method)
-        }
-        SandboxMethod::Ok
-        | SandboxMethod::Declined
-        | SandboxMethod::Unsupported
-        | SandboxMethod::Twice
-        | SandboxMethod::Challenge => None,
-    }
+    Ok(perform(&gateway, &ask, &fields).await)
 }
 
 async fn cancel(
@@ -186,10 +156,12 @@ async fn cancel(
     Path(reference): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let Some(key) = key(&headers) else { return bad_request("idempotency_key_invalid") };
-    let ask = Ask { op: Op::Cancel, key, subject: Subject::Reference(&reference), amount: None };
-    answer(&gateway, &ask, &form(&body)).await
+) -> Result<Response, Wrong> {
+    let fields = params::only(&body, &["cancellation_reason", "expand[]"])?;
+    let reasons = ["abandoned", "duplicate", "fraudulent", "requested_by_customer"];
+    params::one_of(&fields, "cancellation_reason", &reasons)?;
+    let ask = about(Op::Cancel, &reference, params::key(&headers, &fields)?, None, &fields);
+    Ok(perform(&gateway, &ask, &fields).await)
 }
 
 async fn capture(
@@ -197,71 +169,79 @@ async fn capture(
     Path(reference): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Response {
-    let fields = form(&body);
-    let Some(key) = key(&headers) else { return bad_request("idempotency_key_invalid") };
-    let amount = match part(&gateway, &reference, &fields, "amount_to_capture") {
-        Ok(amount) => amount,
-        Err(code) => return bad_request(code),
-    };
-    let ask = Ask { op: Op::Capture, key, subject: Subject::Reference(&reference), amount };
-    answer(&gateway, &ask, &fields).await
+) -> Result<Response, Wrong> {
+    let fields = params::only(&body, &["amount_to_capture", "expand[]"])?;
+    let key = params::key(&headers, &fields)?;
+    let amount = params::part(&gateway, &reference, &fields, "amount_to_capture")?;
+    let ask = about(Op::Capture, &reference, key, amount, &fields);
+    Ok(perform(&gateway, &ask, &fields).await)
 }
 
-async fn refund(State(gateway): Shared, headers: HeaderMap, body: Bytes) -> Response {
-    let fields = form(&body);
-    let Some(key) = key(&headers) else { return bad_request("idempotency_key_invalid") };
-    let Some(reference) = fields.get("payment_intent") else {
-        return bad_request("parameter_missing");
-    };
-    let amount = match part(&gateway, reference, &fields, "amount") {
-        Ok(amount) => amount,
-        Err(code) => return bad_request(code),
-    };
-    let ask = Ask { op: Op::Refund, key, subject: Subject::Reference(reference), amount };
-    match gateway.commit(&ask).await {
-        Ok(done) => {
-            let made = gateway.state().book.intent(&done.reference).and_then(|intent| {
-                // Without a key, the newest is found.
-                let index = intent.refunds.iter().rposition(|made| &*made.key == key)?;
-                Some(wire::refund(intent, index, &intent.refunds[index]))
-            });
-            made.map_or_else(missing, |refund| Json(refund).into_response())
-        }
-        Err(stopped) => refuse(&gateway, reference, stopped),
-    }
+async fn refund(
+    State(gateway): Shared,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Wrong> {
+    let fields = params::only(&body, &["payment_intent", "amount", "reason", "metadata"])?;
+    let key = params::key(&headers, &fields)?;
+    let reasons = ["duplicate", "fraudulent", "requested_by_customer"];
+    params::one_of(&fields, "reason", &reasons)?;
+    let reference = fields.get("payment_intent").ok_or(Wrong("parameter_missing"))?;
+    let amount = params::part(&gateway, reference, &fields, "amount")?;
+    let ask = about(Op::Refund, reference, key, amount, &fields);
+    Ok(perform(&gateway, &ask, &fields).await)
 }
 
-async fn refunds(State(gateway): Shared, RawQuery(query): RawQuery) -> Response {
-    let fields = form(query.unwrap_or_default().as_bytes());
+fn about<'a>(
+    op: Op,
+    reference: &'a str,
+    key: &'a str,
+    amount: Option<Money>,
+    fields: &Fields,
+) -> Ask<'a> {
+    let path = format!("{op:?} {reference}");
+    let fingerprint = Some(params::fingerprint(&path, fields));
+    Ask { op, key, subject: Subject::Reference(reference), amount, fingerprint }
+}
+
+async fn refunds(State(gateway): Shared, RawQuery(query): RawQuery) -> Result<Response, Wrong> {
+    let known = ["payment_intent", "limit", "starting_after"];
+    let fields = params::only(query.unwrap_or_default().as_bytes(), &known)?;
+    let limit = params::limit(&fields)?;
     let reference = fields.get("payment_intent").map(String::as_str).unwrap_or_default();
-    let data = gateway
-        .read(reference, |intent| {
-            let intent = intent?;
-            let made = intent.refunds.iter().enumerate().rev();
-            Some(made.map(|(index, made)| wire::refund(intent, index, made)).collect())
-        })
-        .await;
-    list(data.unwrap_or_default(), "list", "/v1/refunds")
+    let made = gateway.read(reference, |intent| {
+        let intent = intent?;
+        let made = intent.refunds.iter().enumerate().rev();
+        Some(made.map(|(index, made)| wire::refund(intent, index, made)).collect::<Vec<_>>())
+    });
+    let mut made = made.await.unwrap_or_default();
+    if let Some(after) = fields.get("starting_after") {
+        let at = made.iter().position(|refund| refund.id == *after);
+        made.drain(..=at.ok_or(Wrong("resource_missing"))?);
+    }
+    let has_more = made.len() > limit;
+    made.truncate(limit);
+    Ok(list(made, has_more, "list", "/v1/refunds"))
 }
 
 async fn retrieve(
     State(gateway): Shared,
     Path(reference): Path<String>,
     RawQuery(query): RawQuery,
-) -> Response {
-    let view = gateway.view(expands(&form(query.unwrap_or_default().as_bytes())));
+) -> Result<Response, Wrong> {
+    let fields = params::only(query.unwrap_or_default().as_bytes(), &["expand[]"])?;
+    let view = gateway.view(params::expands(&fields));
     let object = gateway.read(&reference, |intent| Some(view.intent(intent?, None))).await;
-    object.map_or_else(missing, |object| Json(object).into_response())
+    Ok(object.map_or_else(missing, |object| Json(object).into_response()))
 }
 
 /// Searches by `metadata['key']`, and by `metadata['orderId']` if that is also given.
-async fn search(State(gateway): Shared, RawQuery(query): RawQuery) -> Response {
-    let fields = form(query.unwrap_or_default().as_bytes());
+async fn search(State(gateway): Shared, RawQuery(query): RawQuery) -> Result<Response, Wrong> {
+    let known = ["query", "limit", "expand[]"];
+    let fields = params::only(query.unwrap_or_default().as_bytes(), &known)?;
+    params::limit(&fields)?;
     let query = fields.get("query").map(String::as_str).unwrap_or_default();
-    let Some(key) = quoted(query, "metadata['key']:'") else {
-        return bad_request("parameter_invalid_string");
-    };
+    let key = quoted(query, "metadata['key']:'").ok_or(Wrong("parameter_invalid_string"))?;
     let order_id = quoted(query, "metadata['orderId']:'");
     let is_wanted =
         |intent: &&Intent| order_id.as_deref().is_none_or(|wanted| *wanted == *intent.order_id);
@@ -271,25 +251,61 @@ async fn search(State(gateway): Shared, RawQuery(query): RawQuery) -> Response {
     };
     let mut data = Vec::new();
     if let Some(reference) = reference {
-        let view = gateway.view(expands(&fields));
+        let view = gateway.view(params::expands(&fields));
         data.extend(gateway.read(&reference, |intent| Some(view.intent(intent?, None))).await);
     }
-    list(data, "search_result", "/v1/payment_intents/search")
+    Ok(list(data, false, "search_result", "/v1/payment_intents/search"))
 }
 
-/// Executes an operation and returns the authorization.
-async fn answer(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
-    let reference = match ask.subject {
-        Subject::Reference(reference) | Subject::Approval { reference, .. } => reference,
-        Subject::New { .. } => "",
+/// `POST /sandbox/misbehave`: `on` an operation every authorization behaves like `method`, until `method` is `ok`.
+async fn misbehave(State(gateway): Shared, body: Bytes) -> Result<StatusCode, Wrong> {
+    let fields = params::only(&body, &["on", "method"])?;
+    let given = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
+    let on = match given("on") {
+        "create" => Op::Create,
+        "confirm" => Op::Confirm,
+        "capture" => Op::Capture,
+        "void" => Op::Cancel,
+        "refund" => Op::Refund,
+        _ => return Err(Wrong("parameter_invalid_string")),
     };
+    let method = SandboxMethod::named(given("method")).filter(|method| method.suits(on));
+    let method = method.ok_or(Wrong("parameter_invalid_string"))?;
+    let mut state = gateway.state();
+    match method {
+        SandboxMethod::Ok => state.book.switched.remove(&on),
+        method => state.book.switched.insert(on, method),
+    };
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Executes an operation and shows what it was about: the refund, or the authorization.
+pub(super) async fn respond(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
+    if ask.op == Op::Refund { made(gateway, ask).await } else { answer(gateway, ask, fields).await }
+}
+
+async fn made(gateway: &Gateway, ask: &Ask<'_>) -> Response {
+    let done = match gateway.commit(ask).await {
+        Ok(done) => done,
+        Err(stopped) => return refuse(gateway, ask, stopped),
+    };
+    let made = gateway.state().book.intent(&done.reference).and_then(|intent| {
+        // Without a key, the newest is found.
+        let index = intent.refunds.iter().rposition(|made| &*made.key == ask.key)?;
+        Some(wire::refund(intent, index, &intent.refunds[index]))
+    });
+    made.map_or_else(missing, |refund| Json(refund).into_response())
+}
+
+/// Executes an operation and shows the authorization.
+async fn answer(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
     let Done { reference, result } = match gateway.commit(ask).await {
         Ok(done) => done,
-        Err(stopped) => return refuse(gateway, reference, stopped),
+        Err(stopped) => return refuse(gateway, ask, stopped),
     };
     let state = gateway.state();
     let Some(intent) = state.book.intent(&reference) else { return missing() };
-    let object = gateway.view(expands(fields)).intent(intent, Some(result));
+    let object = gateway.view(params::expands(fields)).intent(intent, Some(result));
     drop(state);
     match result {
         LineResult::Declined | LineResult::Unsupported => wire::card_refused(result, object),
@@ -298,103 +314,19 @@ async fn answer(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
     }
 }
 
-fn refuse(gateway: &Gateway, reference: &str, stopped: Stopped) -> Response {
+fn refuse(gateway: &Gateway, ask: &Ask<'_>, stopped: Stopped) -> Response {
     let refusal = match stopped {
         Stopped::Refused(refusal) => refusal,
         Stopped::Closed => return out_of_order(),
     };
     let state = gateway.state();
-    let intent = match refusal {
-        Refusal::State => state.book.intent(reference),
-        Refusal::KeyReused | Refusal::Unknown | Refusal::Amount => None,
+    let intent = match (refusal, &ask.subject) {
+        (Refusal::State | Refusal::Declined, Subject::Reference(reference)) => {
+            state.book.intent(reference)
+        }
+        _ => None,
     };
     wire::refused(refusal, intent.map(|intent| gateway.view(false).intent(intent, None)))
-}
-
-/// A confirm that acts some time after its caller has given up. The caller's giving up drops this value.
-struct Late {
-    gateway: Arc<Gateway>,
-    reference: String,
-    key: String,
-}
-
-impl Late {
-    /// Registers a late confirm. `None` if one with this key is already registered.
-    fn begin(gateway: &Arc<Gateway>, reference: &str, key: &str) -> Option<Self> {
-        let fresh = gateway.state().late.insert(format!("{reference} {key}"));
-        fresh.then(|| Self {
-            gateway: Arc::clone(gateway),
-            reference: reference.to_owned(),
-            key: key.to_owned(),
-        })
-    }
-}
-
-impl Drop for Late {
-    fn drop(&mut self) {
-        let (gateway, closing) = (Arc::clone(&self.gateway), self.gateway.closing.clone());
-        let (reference, key) = (std::mem::take(&mut self.reference), std::mem::take(&mut self.key));
-        let act = async move {
-            tokio::time::sleep(gateway.timing.acts_late).await;
-            let subject = Subject::Reference(&reference);
-            let ask = Ask { op: Op::Confirm, key: &key, subject, amount: None };
-            // The caller has gone, so the result is only in the ledger.
-            let _unheard = gateway.commit(&ask).await;
-            gateway.state().late.remove(&format!("{reference} {key}"));
-        };
-        self.gateway.tasks.spawn(closing.run_until_cancelled_owned(act));
-    }
-}
-
-/// Keeps the connection open without an answer until the caller gives up. When the gateway stops, or after a long wait,
-/// it answers with an error that does not tell the outcome.
-async fn never(gateway: &Gateway) -> Response {
-    pause(gateway, gateway.timing.hold).await;
-    out_of_order()
-}
-
-async fn pause(gateway: &Gateway, time: std::time::Duration) {
-    gateway.closing.run_until_cancelled(tokio::time::sleep(time)).await;
-}
-
-fn key(headers: &HeaderMap) -> Option<&str> {
-    let key = headers.get(IDEMPOTENCY_KEY).map_or(Ok(""), |value| value.to_str()).ok()?;
-    (key.len() <= KEY_BYTES).then_some(key)
-}
-
-/// Form fields and query parameters. If a name is given twice, the last value counts.
-pub(super) fn form(body: &[u8]) -> Fields {
-    form_urlencoded::parse(body).into_owned().collect()
-}
-
-fn amount(fields: &Fields, name: &str) -> Option<i64> {
-    fields.get(name)?.parse().ok().filter(|minor| *minor >= 0)
-}
-
-fn currency(fields: &Fields) -> Option<Currency> {
-    fields.get("currency")?.to_ascii_uppercase().parse().ok()
-}
-
-/// A part of the authorization's amount. `None` for all of it.
-fn part(
-    gateway: &Gateway,
-    reference: &str,
-    fields: &Fields,
-    name: &str,
-) -> Result<Option<Money>, &'static str> {
-    if !fields.contains_key(name) {
-        return Ok(None);
-    }
-    let minor = amount(fields, name).ok_or("parameter_invalid_integer")?;
-    let state = gateway.state();
-    // If the authorization is unknown, its currency does not matter: the request is refused.
-    let currency = state.book.intent(reference).map_or(Currency::USD, |i| i.amount.currency());
-    let money = Money::from_minor(minor, currency).map_err(|_| "amount_too_large")?;
-    (money.amount() > Decimal::ZERO).then_some(Some(money)).ok_or("parameter_invalid_integer")
-}
-
-fn expands(fields: &Fields) -> bool {
-    fields.get("expand[]").is_some_and(|what| what == "latest_charge")
 }
 
 /// The text between `start` and the next unescaped quote.
@@ -411,13 +343,20 @@ fn quoted(query: &str, start: &str) -> Option<String> {
     }
 }
 
-fn list<T: serde::Serialize>(data: Vec<T>, object: &'static str, url: &'static str) -> Response {
-    Json(ListObject { object, data, has_more: false, url }).into_response()
+fn list<T: serde::Serialize>(
+    data: Vec<T>,
+    has_more: bool,
+    object: &'static str,
+    url: &'static str,
+) -> Response {
+    Json(ListObject { object, data, has_more, url }).into_response()
 }
 
-fn bad_request(code: &'static str) -> Response {
-    let message = "A parameter is missing, malformed or out of range.";
-    wire::error(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
+impl IntoResponse for Wrong {
+    fn into_response(self) -> Response {
+        let message = "A parameter is missing, unknown, malformed or out of range.";
+        wire::error(StatusCode::BAD_REQUEST, "invalid_request_error", self.0, message)
+    }
 }
 
 fn missing() -> Response {
@@ -425,7 +364,7 @@ fn missing() -> Response {
     wire::error(StatusCode::NOT_FOUND, kind, code, "There is no such object.")
 }
 
-fn in_flight() -> Response {
+pub(super) fn in_flight() -> Response {
     let (kind, code) = ("idempotency_error", "idempotency_key_in_use");
     wire::error(StatusCode::CONFLICT, kind, code, "A request with this key is still running.")
 }
@@ -437,7 +376,7 @@ fn closed_for_now() -> Response {
     ([(header::RETRY_AFTER, "1")], answer).into_response()
 }
 
-fn out_of_order() -> Response {
+pub(super) fn out_of_order() -> Response {
     let (kind, code) = ("api_error", "internal");
     let message = "Whether anything was done is not known.";
     wire::error(StatusCode::INTERNAL_SERVER_ERROR, kind, code, message)

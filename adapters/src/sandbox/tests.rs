@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use stepwise_workflows::money::{Currency, Money};
 use stepwise_workflows::payment::gateway::{
     AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-    MethodToken, PaymentGateway, Reference, Refund, Trouble,
+    MethodToken, PaymentGateway, Reference, Refund, RefundStatus, Trouble,
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -18,6 +18,7 @@ use crate::testing::Folder;
 mod faults;
 mod hooks;
 mod process;
+mod strict;
 
 const API_KEY: &str = "sk_sandbox_test";
 
@@ -26,6 +27,7 @@ struct Running {
     folder: Folder,
     address: SocketAddr,
     webhooks: Option<WebhookConfig>,
+    timing: Timing,
     stop: CancellationToken,
     task: Option<JoinHandle<io::Result<()>>>,
 }
@@ -40,11 +42,25 @@ impl Running {
             folder: Folder::new(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             webhooks,
+            timing: Timing {
+                slow: Duration::from_millis(300),
+                acts_late: Duration::from_millis(300),
+                hold: Duration::from_secs(30),
+                ..Timing::default()
+            },
             stop: CancellationToken::new(),
             task: None,
         };
         running.start_again().await;
         running
+    }
+
+    /// Starts again with another timing.
+    async fn with(mut self, timing: impl FnOnce(&mut Timing)) -> Self {
+        self.stop().await;
+        timing(&mut self.timing);
+        self.start_again().await;
+        self
     }
 
     fn config(&self) -> SandboxConfig {
@@ -54,11 +70,7 @@ impl Running {
             api_key: API_KEY.into(),
             public_url: None,
             webhooks: self.webhooks.clone(),
-            timing: Timing {
-                slow: Duration::from_millis(300),
-                acts_late: Duration::from_millis(300),
-                hold: Duration::from_secs(30),
-            },
+            timing: self.timing,
         }
     }
 
@@ -424,6 +436,17 @@ async fn strange_requests_are_refused_and_leave_nothing_behind() {
         ("payment_method", "pm_sandbox_nonsense"),
         ("payment_method", "\u{0}"),
         ("metadata[orderId]", "two\nlines"),
+        ("metadata[key]", "another than the header's"),
+        ("amount", "+4999"),
+        ("amount", "49.99"),
+        ("amount", " 4999"),
+        ("currency", "USD"),
+        ("currency", "xyz"),
+        ("payment_method_types[]", "paypal"),
+        ("automatic_payment_methods[enabled]", "true"),
+        ("return_url", "https://shop.example"),
+        ("expand[]", "customer"),
+        ("amout", "4999"),
     ] {
         let mut form: Vec<_> = good.into_iter().filter(|(n, _)| *n != name).collect();
         form.push((name, value));

@@ -104,9 +104,11 @@ impl Webhooks {
             LineResult::Confirmed => "payment_intent.amount_capturable_updated",
             LineResult::Declined | LineResult::Unsupported => "payment_intent.payment_failed",
             LineResult::ApprovalRequired => "payment_intent.requires_action",
-            LineResult::Cancelled => "payment_intent.canceled",
+            LineResult::Cancelled | LineResult::Expired => "payment_intent.canceled",
             LineResult::Captured => "payment_intent.succeeded",
-            LineResult::Refunded => "charge.refunded",
+            LineResult::Refunded | LineResult::RefundPending => "charge.refunded",
+            LineResult::RefundSettled => "refund.updated",
+            LineResult::RefundFailed => "refund.failed",
             LineResult::Created | LineResult::RefusedCancelled => return None,
         };
         (self.only.is_empty() || self.only.iter().any(|only| only == kind)).then_some(kind)

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use stepwise_workflows::money::Money;
 
-use super::book::{Intent, RefundMade, Refusal, Status};
-use super::ledger::LineResult;
+use super::book::{Intent, RefundMade, RefundStatus, Refusal, Status};
+use super::ledger::{LineResult, refund_id};
 
 #[derive(Serialize)]
 pub(super) struct IntentObject {
@@ -16,6 +16,7 @@ pub(super) struct IntentObject {
     amount: i64,
     amount_capturable: i64,
     amount_received: i64,
+    cancellation_reason: Option<&'static str>,
     capture_method: &'static str,
     created: i64,
     currency: String,
@@ -25,13 +26,15 @@ pub(super) struct IntentObject {
     metadata: Metadata,
     next_action: Option<NextAction>,
     payment_method: String,
+    payment_method_types: [&'static str; 1],
     status: &'static str,
 }
 
 #[derive(Serialize)]
 struct Metadata {
-    #[serde(rename = "orderId")]
+    #[serde(rename = "orderId", skip_serializing_if = "String::is_empty")]
     order_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     key: String,
 }
 
@@ -72,7 +75,7 @@ pub(super) struct ChargeObject {
 
 #[derive(Serialize)]
 pub(super) struct RefundObject {
-    id: String,
+    pub(super) id: String,
     object: &'static str,
     amount: i64,
     created: i64,
@@ -80,6 +83,8 @@ pub(super) struct RefundObject {
     metadata: Metadata,
     payment_intent: String,
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_reason: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +128,7 @@ impl View<'_> {
             amount,
             amount_capturable: if is(Status::Authorized) { amount } else { 0 },
             amount_received: if is(Status::Captured) { minor(intent.captured) } else { 0 },
+            cancellation_reason: (is(Status::Cancelled) && intent.expired).then_some("automatic"),
             capture_method: "manual",
             created: intent.created_at.timestamp(),
             currency: currency(intent.amount),
@@ -142,7 +148,8 @@ impl View<'_> {
                     url: format!("{}/sandbox/approve/{}", self.public_url, intent.reference),
                 },
             }),
-            payment_method: intent.method.token(),
+            payment_method: intent.behaviour.token(),
+            payment_method_types: ["card"],
             status: match status {
                 Status::Created => "requires_confirmation",
                 Status::ApprovalRequired => "requires_action",
@@ -180,14 +187,19 @@ pub(super) fn charge(intent: &Intent) -> ChargeObject {
 
 pub(super) fn refund(intent: &Intent, index: usize, made: &RefundMade) -> RefundObject {
     RefundObject {
-        id: format!("re_{}_{}", index + 1, unique(intent)),
+        id: refund_id(&intent.reference, index),
         object: "refund",
         amount: minor(made.amount),
         created: made.at.timestamp(),
         currency: currency(made.amount),
         metadata: metadata(intent, &made.key),
         payment_intent: intent.reference.to_string(),
-        status: "succeeded",
+        status: match made.status {
+            RefundStatus::Pending => "pending",
+            RefundStatus::Succeeded => "succeeded",
+            RefundStatus::Failed => "failed",
+        },
+        failure_reason: (made.status == RefundStatus::Failed).then_some("lost_or_stolen_card"),
     }
 }
 
@@ -212,6 +224,13 @@ pub(super) fn card_refused(result: LineResult, intent: IntentObject) -> Response
 /// The error response for a refusal. `intent` is its authorization, if there is one.
 pub(super) fn refused(refusal: Refusal, intent: Option<IntentObject>) -> Response {
     let (status, kind, code, message) = match refusal {
+        Refusal::Declined => {
+            let error = ErrorObject {
+                payment_intent: intent.map(Box::new),
+                ..card_error(Status::Declined)
+            };
+            return answer_error(StatusCode::PAYMENT_REQUIRED, error);
+        }
         Refusal::KeyReused => (
             StatusCode::BAD_REQUEST,
             "idempotency_error",
@@ -271,9 +290,14 @@ fn status_after(result: LineResult) -> Option<Status> {
         LineResult::Declined => Status::Declined,
         LineResult::Unsupported => Status::Unsupported,
         LineResult::ApprovalRequired => Status::ApprovalRequired,
-        LineResult::Cancelled | LineResult::RefusedCancelled => Status::Cancelled,
+        LineResult::Cancelled | LineResult::RefusedCancelled | LineResult::Expired => {
+            Status::Cancelled
+        }
         LineResult::Captured => Status::Captured,
-        LineResult::Refunded => return None,
+        LineResult::Refunded
+        | LineResult::RefundPending
+        | LineResult::RefundSettled
+        | LineResult::RefundFailed => return None,
     })
 }
 

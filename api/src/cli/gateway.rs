@@ -9,6 +9,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::OpenOptionsExt,
     path::PathBuf,
+    time::Duration,
 };
 
 use clap::Args as ClapArgs;
@@ -36,6 +37,24 @@ pub(super) struct Args {
     /// File of the ledger [default: gateway-ledger.jsonl in the data directory]
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
+    /// Seconds for which an idempotency key is remembered [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    forget_keys_after: Option<u32>,
+    /// Seconds after which reserved money that nobody captured is released [default: 604800]
+    #[arg(long, value_name = "SECONDS")]
+    release_after: Option<u32>,
+}
+
+impl Args {
+    fn timing(&self) -> Timing {
+        let usual = Timing::default();
+        let or = |given: Option<u32>, usual| given.map_or(usual, |s| Duration::from_secs(s.into()));
+        Timing {
+            keys: or(self.forget_keys_after, usual.keys),
+            authorization: or(self.release_after, usual.authorization),
+            ..usual
+        }
+    }
 }
 
 /// The file in which a running gateway publishes its process and address.
@@ -113,6 +132,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let secrets = folder.secrets()?;
     let key = settings.gateway_key.clone().unwrap_or_else(|| secrets.gateway_key.into());
     let secret = settings.webhook_secret.clone().unwrap_or_else(|| secrets.webhook_secret.into());
+    let timing = args.timing();
     let webhooks_to = match args.webhooks_to {
         Some(url) => url,
         None => format!("{}{WEBHOOK_PATH}", parts::shop_url(settings))
@@ -130,7 +150,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             secrets: vec![secret.clone()],
             events: Vec::new(),
         }),
-        timing: Timing::default(),
+        timing,
     };
     let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let noted = Note::read(&folder).map(|note| note.address);

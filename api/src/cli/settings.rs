@@ -71,6 +71,9 @@ pub struct Options {
         hide_env_values = true
     )]
     webhook_secret: Option<String>,
+    /// Address to which customers return after they have approved a payment [default: the shop's address]
+    #[arg(long, global = true, env = "STEPWISE_RETURN_URL", value_name = "URL")]
+    return_url: Option<String>,
     /// Folder for everything that the program writes [default: .stepwise]
     #[arg(long, global = true, env = "STEPWISE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -133,6 +136,7 @@ struct File {
     gateway_url: Option<String>,
     gateway_key: Option<String>,
     webhook_secret: Option<String>,
+    return_url: Option<String>,
     data_dir: Option<PathBuf>,
     plain_network: Option<bool>,
     host: Option<String>,
@@ -159,6 +163,8 @@ pub struct Settings {
     pub gateway_key: Option<SecretString>,
     /// The secret that signs the gateway's webhooks, unless it is the sandbox's secret.
     pub webhook_secret: Option<SecretString>,
+    /// The address to which customers return after an approval, unless it is the shop's.
+    pub return_url: Option<String>,
     /// The folder for everything that the program writes.
     pub data_dir: PathBuf,
     /// Whether connections to other machines may go without TLS.
@@ -197,6 +203,7 @@ impl Options {
             gateway_url: self.gateway_url.or(file.gateway_url),
             gateway_key: self.gateway_key.or(file.gateway_key).map(Into::into),
             webhook_secret: self.webhook_secret.or(file.webhook_secret).map(Into::into),
+            return_url: self.return_url.or(file.return_url),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".stepwise".into()),
             plain_network: self.plain_network || file.plain_network.unwrap_or(false),
             host: self.host.or(file.host).unwrap_or_else(|| "127.0.0.1".into()),
@@ -218,10 +225,11 @@ impl Options {
 
 impl Settings {
     fn check(self) -> Result<Self, Failure> {
-        let schemes: [(&str, &Option<String>, &[&str]); 3] = [
+        let schemes: [(&str, &Option<String>, &[&str]); 4] = [
             ("database-url", &self.database_url, &["postgres", "postgresql"]),
             ("amqp-url", &self.amqp_url, &["amqp", "amqps"]),
             ("gateway-url", &self.gateway_url, &["http", "https"]),
+            ("return-url", &self.return_url, &["http", "https"]),
         ];
         for (name, value, known) in schemes {
             let scheme = value.as_deref().map(|url| url.split_once("://").map_or("", |(s, _)| s));

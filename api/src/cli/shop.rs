@@ -77,7 +77,14 @@ pub(super) fn open(
         |what: &'static str| move |error: &dyn std::fmt::Display| Failure::failed(what, error);
     let mailer = FileMailer::new(&folder.join("mail"))
         .map_err(|error| cannot("cannot write mail into the data directory")(&error))?;
-    let gateway = StripeGateway::new(GatewayConfig::new(gateway.0.clone(), key))
+    let mut config = GatewayConfig::new(gateway.0.clone(), key);
+    // A command of an operator has no address of a shop, and asks no customer to approve anything.
+    let shop = Some(base_url).filter(|url| !url.is_empty());
+    if let Some(url) = settings.return_url.as_deref().or(shop) {
+        config.return_url = Url::parse(url)
+            .map_err(|error| cannot("cannot use the address to which customers return")(&error))?;
+    }
+    let gateway = StripeGateway::new(config)
         .map_err(|error| cannot("cannot prepare calls to the payment gateway")(&error))?;
     let config = Config {
         base_url: base_url.to_owned(),

@@ -19,9 +19,11 @@ use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaSecurityScheme, Registry},
 };
+use sha2::{Digest, Sha256};
+use stepwise_workflows::shop::{Actor, cause::KeyRole};
 use uuid::Uuid;
 
-use super::{Door, incoming::Incoming, problem::Problem, tokens::token_hash};
+use super::{Door, incoming::Incoming, problem::Problem};
 
 /// The longest token that is looked up. Longer ones are invalid.
 const TOKEN_LIMIT: usize = 200;
@@ -56,7 +58,24 @@ pub struct Caller {
     pub token_hash: [u8; 32],
 }
 
+/// SHA-256 of a token. Only this hash is stored and compared.
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
 impl Caller {
+    /// The caller as the actor of a command.
+    pub fn actor(&self) -> Actor {
+        match self.role {
+            Role::Customer => Actor::Customer(self.id),
+            Role::Guest => Actor::Guest(self.id),
+            Role::Viewer => Actor::Key(KeyRole::Viewer, self.id),
+            Role::Operator => Actor::Key(KeyRole::Operator, self.id),
+            Role::Admin => Actor::Key(KeyRole::Admin, self.id),
+            Role::Service => Actor::Key(KeyRole::Service, self.id),
+        }
+    }
+
     /// The caller as text, unique over all kinds. Rate limits and idempotency keys use it.
     pub fn key(&self) -> String {
         format!("{:?}:{}", self.role, self.id)

@@ -1,13 +1,8 @@
 //! The part of a cause that a request brings along: its id and its trace parent.
 
 use poem::Request;
-use stepwise_workflows::shop::{
-    Actor, Cause,
-    cause::{KeyRole, TraceParent},
-};
+use stepwise_workflows::shop::{Actor, Cause, cause::TraceParent};
 use uuid::Uuid;
-
-use super::caller::{Caller, Role};
 
 /// The id of a request, and the trace that it belongs to. The edge puts it into every request.
 #[derive(Debug, Clone)]
@@ -35,19 +30,5 @@ impl Incoming {
     /// The cause of what the request does for this actor.
     pub fn cause(&self, actor: Actor) -> Cause {
         Cause::of_request(actor, self.id, self.traceparent.clone())
-    }
-}
-
-impl Caller {
-    /// The caller as the actor of a command.
-    pub fn actor(&self) -> Actor {
-        match self.role {
-            Role::Customer => Actor::Customer(self.id),
-            Role::Guest => Actor::Guest(self.id),
-            Role::Viewer => Actor::Key(KeyRole::Viewer, self.id),
-            Role::Operator => Actor::Key(KeyRole::Operator, self.id),
-            Role::Admin => Actor::Key(KeyRole::Admin, self.id),
-            Role::Service => Actor::Key(KeyRole::Service, self.id),
-        }
     }
 }

@@ -9,6 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use poem::Response;
 use sqlx::PgPool;
 use stepwise_engine::figures::Figures;
+use stepwise_workflows::sagas::place_order::webhook::parked_events;
 
 use crate::readiness::{PartState, Readiness, Report};
 
@@ -36,13 +37,20 @@ pub async fn response(db: &PgPool, readiness: &Readiness) -> Response {
 
 async fn text(db: &PgPool, readiness: &Readiness) -> String {
     let mut text = start().map(PrometheusHandle::render).unwrap_or_default();
-    let (figures, report) =
-        tokio::join!(tokio::time::timeout(PATIENCE, Figures::read(db)), readiness.report());
-    let figures = figures.ok().and_then(Result::ok);
+    let (figures, parked, report) = tokio::join!(
+        tokio::time::timeout(PATIENCE, Figures::read(db)),
+        tokio::time::timeout(PATIENCE, parked_events(db)),
+        readiness.report()
+    );
+    let (figures, parked) = (figures.ok().and_then(Result::ok), parked.ok().and_then(Result::ok));
     let is_up = if figures.is_some() { 1.0 } else { 0.0 };
     gauge(&mut text, "stepwise_database_up", "Whether the database answers", &[("", is_up)]);
     for (name, help, value) in figures.iter().flat_map(Figures::gauges) {
         gauge(&mut text, name, help, &[("", value)]);
+    }
+    if let Some(parked) = parked {
+        let help = "Events of the payment gateway that need a person";
+        gauge(&mut text, "stepwise_gateway_events_parked", help, &[("", parked as f64)]);
     }
     let Report { worker, relay, gateway, broker } = report;
     let parts = [("worker", worker), ("relay", relay), ("gateway", gateway), ("broker", broker)];

@@ -10,14 +10,13 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sha2::{Digest, Sha256};
 use sqlx::{PgPool, Row, postgres::PgRow};
 use stepwise_engine::database::{self, Condition, in_time};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{
-    caller::{Caller, Role, unauthorized},
+    caller::{Caller, Role, token_hash, unauthorized},
     problem::Problem,
 };
 
@@ -25,11 +24,6 @@ use super::{
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// The maximum number of cached lookups.
 const REMEMBERED: usize = 50_000;
-
-/// SHA-256 of a token. Only this hash is stored and compared.
-pub fn token_hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
-}
 
 /// The result of a lookup.
 #[derive(Debug, Clone)]

@@ -10,11 +10,17 @@ use poem_openapi::{
     types::Type,
 };
 use stepwise_adapters::gateway::webhook::{self, SIGNATURE_HEADER, WebhookRefusal};
-use stepwise_workflows::sagas::place_order::webhook::{Reception, receive};
+use stepwise_workflows::{
+    payment::gateway::{GatewayError, GatewayEvent},
+    sagas::place_order::webhook::{Look, Reception, ask, conclude, look},
+    shop::{Actor, Context},
+};
 
 use super::Group;
 use crate::door::{
+    Door,
     caller::Anyone,
+    incoming::Incoming,
     json,
     problem::Problem,
     reply::{Reply, described},
@@ -25,9 +31,13 @@ pub struct Webhooks;
 
 /// The receipt of an event.
 #[derive(Debug, Object)]
+#[oai(skip_serializing_if_is_none)]
 struct Received {
-    /// `received`, or `parked` if the event matches no payment and was stored for a person.
+    /// `received`; `ignored` if the event concerns no payment of this shop; `parked` if it was stored for a person.
     status: String,
+    /// For a parked event, the reason: `unknown_payment`, `other_amount`, `unreadable`, `contradicts_our_books`,
+    /// `refund_failed` or `dispute`.
+    reason: Option<String>,
 }
 
 /// 200 for an event that was received, 202 for one that was parked.
@@ -60,6 +70,7 @@ impl ApiResponse for Reaction {
 struct Signed {
     body: Vec<u8>,
     signature: Option<String>,
+    incoming: Incoming,
 }
 
 impl<'a> ApiExtractor<'a> for Signed {
@@ -90,7 +101,8 @@ impl<'a> ApiExtractor<'a> for Signed {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let signature = request.header(SIGNATURE_HEADER).map(str::to_owned);
-        Ok(Self { body: json::read(body).await?, signature })
+        let incoming = Incoming::of(request);
+        Ok(Self { body: json::read(body).await?, signature, incoming })
     }
 }
 
@@ -104,35 +116,82 @@ impl Webhooks {
         let secrets = &by.door.webhook_secrets;
         let event = webhook::receive(sent.signature.as_deref(), &sent.body, secrets, now)
             .map_err(not_believed)?;
-        let Some(event) = event else { return Ok(taken()) };
-        let mut tx = by.door.begin().await?;
-        let reception = receive(&by.door.engine, &mut tx, &event).await?;
-        tx.commit().await?;
+        let reception = taken_in(&by.door, &sent.incoming, &event).await?;
+        metrics::counter!("stepwise_gateway_events_total", "outcome" => outcome(reception))
+            .increment(1);
         match reception {
-            Reception::Signalled | Reception::Nothing => Ok(taken()),
-            Reception::Parked(_) => {
-                Ok(Reaction::Parked(Reply::new(&Received { status: "parked".to_owned() })))
-            }
+            Reception::Signalled | Reception::Applied | Reception::Nothing => Ok(taken("received")),
+            Reception::NoConcern => Ok(taken("ignored")),
+            Reception::Parked(why) => Ok(Reaction::Parked(Reply::new(&Received {
+                status: "parked".to_owned(),
+                reason: Some(why.as_str().to_owned()),
+            }))),
+            Reception::Later => Err(Problem::unavailable(
+                "payment_in_progress",
+                "A move of this payment is under way. Send the event again later.",
+            )),
+            Reception::Full => Err(Problem::unavailable(
+                "too_many_parked_events",
+                "Too many events wait for an operator. Send this one again later.",
+            )),
         }
     }
 }
 
-fn taken() -> Reaction {
-    Reaction::Taken(Reply::new(&Received { status: "received".to_owned() }))
+/// Takes an event in: compares it with the books, asks the gateway if they differ, and applies the answer.
+async fn taken_in(
+    door: &Door,
+    incoming: &Incoming,
+    event: &GatewayEvent,
+) -> Result<Reception, Problem> {
+    let mut tx = door.begin().await?;
+    let looked = look(&door.engine, &mut tx, event).await?;
+    tx.commit().await?;
+    let question = match looked {
+        Look::Done(reception) => return Ok(reception),
+        Look::Ask(question) => question,
+    };
+    let truth = ask(&*door.shop.gateway, &question).await.map_err(not_answered)?;
+    let mut tx = door.begin().await?;
+    // The shop acts: an event is a hint, and its sender is no actor of ours.
+    let cause = incoming.cause(Actor::System);
+    let mut ctx = Context::new(&door.shop, &door.engine, &mut tx, cause);
+    let reception = conclude(&mut ctx, event, &question, &truth).await?;
+    tx.commit().await?;
+    Ok(reception)
+}
+
+fn taken(status: &str) -> Reaction {
+    Reaction::Taken(Reply::new(&Received { status: status.to_owned(), reason: None }))
+}
+
+/// The label of the metric.
+fn outcome(reception: Reception) -> &'static str {
+    match reception {
+        Reception::Signalled | Reception::Applied => "applied",
+        Reception::Nothing => "known",
+        Reception::Later => "later",
+        Reception::NoConcern => "no_concern",
+        Reception::Parked(why) => why.as_str(),
+        Reception::Full => "full",
+    }
+}
+
+/// The event says something new, and the gateway cannot be asked about it now: it is to send the event again.
+fn not_answered(error: GatewayError) -> Problem {
+    tracing::warn!(%error, "cannot ask the payment gateway about its event");
+    Problem::unavailable(
+        "gateway_unavailable",
+        "The payment gateway cannot be asked about this event. Send it again later.",
+    )
 }
 
 fn not_believed(refusal: WebhookRefusal) -> Problem {
     let why = refusal.to_string();
-    match refusal {
-        WebhookRefusal::NotSigned => {
-            Problem::new(StatusCode::UNAUTHORIZED, "signature_missing", why)
-        }
-        WebhookRefusal::WrongSignature => {
-            Problem::new(StatusCode::UNAUTHORIZED, "signature_invalid", why)
-        }
-        WebhookRefusal::OutOfTime => {
-            Problem::new(StatusCode::UNAUTHORIZED, "signature_expired", why)
-        }
-        WebhookRefusal::Unreadable => Problem::unprocessable("unreadable_event", why),
-    }
+    let code = match refusal {
+        WebhookRefusal::NotSigned => "signature_missing",
+        WebhookRefusal::WrongSignature => "signature_invalid",
+        WebhookRefusal::OutOfTime => "signature_expired",
+    };
+    Problem::new(StatusCode::UNAUTHORIZED, code, why)
 }

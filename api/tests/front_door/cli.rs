@@ -157,7 +157,7 @@ async fn a_token_is_made_shown_once_and_revoked() {
     assert_eq!(code, 0, "{stderr}");
     let (code, _, _) = run(&folder, &["token", "revoke", id], &env).await;
     assert_eq!(code, 2, "there is nothing left to revoke");
-    house.door.callers.forget(&stepwise::door::tokens::token_hash(token));
+    house.door.callers.forget(&stepwise::door::caller::token_hash(token));
     let refused = house.door.callers.look_up(token).await.expect_err("revoked");
     assert_eq!(refused.code(), "token_invalid");
     house.close().await;

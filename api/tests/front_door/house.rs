@@ -37,6 +37,9 @@ use crate::{
 /// The secret with which the gateway signs its webhooks in these tests.
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
 
+/// The key of the sandbox gateway in these tests.
+const GATEWAY_KEY: &str = "sk_sandbox";
+
 /// A running front door.
 pub(crate) struct House {
     pub(crate) database: Database,
@@ -44,6 +47,8 @@ pub(crate) struct House {
     pub(crate) mail: Arc<Letters>,
     pub(crate) base: String,
     pub(crate) client: reqwest::Client,
+    /// The address of the sandbox gateway; empty without one.
+    pub(crate) gateway: String,
     /// The data directory with the customers' keys, for the command line.
     pub(crate) folder: Folder,
     stop: CancellationToken,
@@ -125,9 +130,10 @@ impl House {
     pub(crate) async fn open_working() -> Self {
         let (listener, base) = listen().await;
         let stop = CancellationToken::new();
-        let gateway = sandbox(&base, &stop).await;
+        let (gateway, address) = sandbox(&base, &stop).await;
         let (gateway, settings) = (Arc::new(gateway), ServerSettings::default());
         let house = Self::build(Rates::OFF, listener, base, gateway, settings, stop.clone()).await;
+        let house = Self { gateway: address, ..house };
         let engine = house.door.engine.clone();
         let stopped = stop.clone().cancelled_owned();
         tokio::spawn(stepwise_engine::work(engine, WorkerConfig::default(), stopped));
@@ -173,7 +179,8 @@ impl House {
         let door = Door::open(db, shop, engine, door_settings, readiness, stop.clone()).await;
         let door = Arc::new(door.expect("a fresh database has its secrets"));
         tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), settings));
-        Self { database, door, mail, base, client: client(), folder, stop }
+        let gateway = String::new();
+        Self { database, door, mail, base, client: client(), gateway, folder, stop }
     }
 
     pub(crate) async fn close(self) {
@@ -192,6 +199,12 @@ impl House {
 
     pub(crate) fn post(&self, path: &str, body: &Value) -> RequestBuilder {
         self.ask(Method::POST, path).json(body)
+    }
+
+    /// Sends a request to the sandbox gateway, as somebody does who is not the shop.
+    pub(crate) async fn outside(&self, path: &str, form: &[(&str, &str)]) -> Answer {
+        let request = self.client.post(format!("{}{path}", self.gateway)).form(form);
+        send(request.bearer_auth(GATEWAY_KEY)).await
     }
 
     /// Creates an access key of this role.
@@ -222,12 +235,12 @@ fn client() -> reqwest::Client {
     builder.build().expect("a plain client")
 }
 
-/// Starts the sandbox and returns a client for it.
-async fn sandbox(shop: &str, stop: &CancellationToken) -> StripeGateway {
+/// Starts the sandbox. Returns a client for it, and its address.
+async fn sandbox(shop: &str, stop: &CancellationToken) -> (StripeGateway, String) {
     drop(client());
     let folder = std::env::temp_dir().join(format!("stepwise-door-{}", Uuid::now_v7().simple()));
     std::fs::create_dir(&folder).expect("the temporary directory is writable");
-    let api_key = SecretString::from("sk_sandbox");
+    let api_key = SecretString::from(GATEWAY_KEY);
     let sandbox = Sandbox::bind(SandboxConfig {
         listen: ([127, 0, 0, 1], 0).into(),
         ledger: folder.join("ledger.jsonl"),
@@ -242,7 +255,7 @@ async fn sandbox(shop: &str, stop: &CancellationToken) -> StripeGateway {
     })
     .await
     .expect("a free port and a new ledger");
-    let url = format!("http://{}", sandbox.address()).parse().expect("an address");
+    let address = format!("http://{}", sandbox.address());
     let stop = stop.clone();
     tokio::spawn(async move {
         let served = sandbox.serve(stop.cancelled_owned()).await;
@@ -250,5 +263,6 @@ async fn sandbox(shop: &str, stop: &CancellationToken) -> StripeGateway {
         let _ = std::fs::remove_dir_all(folder);
         served
     });
-    StripeGateway::new(GatewayConfig::new(url, api_key)).expect("a client")
+    let url = address.parse().expect("an address");
+    (StripeGateway::new(GatewayConfig::new(url, api_key)).expect("a client"), address)
 }

@@ -1,6 +1,6 @@
 //! Access keys: which callers are admitted, and the answers to those who are not.
 
-use stepwise::door::tokens::token_hash;
+use stepwise::door::caller::token_hash;
 use uuid::Uuid;
 
 use crate::{

@@ -6,7 +6,7 @@ use stepwise_workflows::{
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        PaymentGateway, Reference, Refund, Trouble,
+        MadeRefund, PaymentGateway, Reference, Refund, Trouble,
     },
     shop::mail::{Mail, MailError, Mailer},
 };
@@ -66,6 +66,9 @@ impl PaymentGateway for Nobody {
         nobody()
     }
     async fn find_refund(&self, _: &str, _: &Reference) -> Result<Option<Refund>, GatewayError> {
+        nobody()
+    }
+    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         nobody()
     }
 }

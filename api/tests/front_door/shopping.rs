@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use stepwise::door::tokens::token_hash;
+use stepwise::door::caller::token_hash;
 use uuid::Uuid;
 
 use crate::{

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use stepwise_adapters::gateway::webhook::{SIGNATURE_HEADER, sign};
 use uuid::Uuid;
 
-use crate::house::{Answer, House, WEBHOOK_SECRET, refusal, send};
+use crate::{
+    house::{Answer, House, WEBHOOK_SECRET, refusal, send},
+    shopper::{Shopper, id, product},
+};
 
 const PATH: &str = "/v1/webhooks/gateway";
 
@@ -57,30 +60,281 @@ async fn what_is_not_signed_by_the_gateway_is_not_even_read() {
     house.close().await;
 }
 
+/// Sends an event with a valid signature.
+async fn told(house: &House, body: &str) -> Answer {
+    let signature = sign(body.as_bytes(), &[WEBHOOK_SECRET.to_owned().into()], now());
+    sent(house, body, Some(signature)).await
+}
+
+/// The parked events: id, reason and order.
+async fn parked(house: &House) -> Vec<(String, String, Option<Uuid>)> {
+    sqlx::query_as(
+        "select event_id, why, order_id from shop.parked_gateway_event order by parked_at, event_id",
+    )
+    .fetch_all(house.database.pool())
+    .await
+    .expect("read")
+}
+
 #[tokio::test]
 async fn an_event_about_a_payment_nobody_knows_is_parked_once() {
     let house = House::open().await;
-    let body = event(Uuid::now_v7()).to_string();
-    let signature = || Some(sign(body.as_bytes(), &[WEBHOOK_SECRET.to_owned().into()], now()));
+    let order = Uuid::now_v7();
+    let body = event(order).to_string();
     for _ in 0..2 {
-        let answer = sent(&house, &body, signature()).await;
-        assert_eq!(answer.is(202).json()["status"], "parked");
+        let answer = told(&house, &body).await.is(202).json();
+        assert_eq!(answer, json!({"status": "parked", "reason": "unknown_payment"}));
     }
-    let parked: i64 = sqlx::query_scalar("select count(*) from shop.parked_gateway_event")
-        .fetch_one(house.database.pool())
-        .await
-        .expect("a count");
-    assert_eq!(parked, 1);
+    let parked = parked(&house).await;
+    assert_eq!(parked.len(), 1);
+    assert_eq!((&*parked[0].1, parked[0].2), ("unknown_payment", Some(order)));
     house.close().await;
 }
 
 #[tokio::test]
-async fn what_is_signed_and_unreadable_is_422() {
+async fn an_event_of_any_shape_is_parked_or_counted_and_none_is_refused() {
     let house = House::open().await;
-    for body in ["", "{", "[]", "{\"id\":1}"] {
-        let signature = sign(body.as_bytes(), &[WEBHOOK_SECRET.to_owned().into()], now());
-        let answer = sent(&house, body, Some(signature)).await;
-        assert_eq!(answer.problem(), refusal(422, "unreadable_event"), "{body}");
+    let nul = r#"{"id":"evt_\u0000x","type":"payment_intent.\u0000new","data":{"object":{"id":"\u0000"}}}"#;
+    let mut new_status = event(Uuid::now_v7());
+    new_status["data"]["object"]["status"] = "requires_something_new".into();
+    let new_status = new_status.to_string();
+    for body in ["", "{", "[]", "{\"id\":1}", nul, &*new_status] {
+        for _ in 0..2 {
+            let answer = told(&house, body).await.is(202).json();
+            assert_eq!(answer["reason"], "unreadable", "{body}");
+        }
     }
+    assert_eq!(parked(&house).await.len(), 6);
+    let mut nul = event(Uuid::now_v7());
+    nul["data"]["object"]["id"] = "pi_\u{0}".into();
+    assert_eq!(told(&house, &nul.to_string()).await.is(202).json()["reason"], "unknown_payment");
+
+    // Of another kind, or about a payment that another shop of this account has made.
+    let mut foreign = event(Uuid::now_v7());
+    foreign["data"]["object"]["metadata"] = json!({});
+    let other =
+        json!({"id": "evt_c", "created": 1, "type": "customer.created", "data": {"object": {}}});
+    for body in [&foreign, &other, &other] {
+        assert_eq!(
+            told(&house, &body.to_string()).await.is(200).json(),
+            json!({"status": "ignored"})
+        );
+    }
+    let counted: Vec<(String, i64, String)> = sqlx::query_as(
+        "select kind, events, last_event_id from shop.gateway_event_count order by kind",
+    )
+    .fetch_all(house.database.pool())
+    .await
+    .expect("read");
+    let foreign = foreign["id"].as_str().expect("a text").to_owned();
+    let expected = [
+        ("customer.created".to_owned(), 2, "evt_c".to_owned()),
+        ("payment_intent.amount_capturable_updated".to_owned(), 1, foreign),
+    ];
+    assert_eq!(counted, expected);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn the_gateway_keeps_events_while_ten_thousand_wait_for_a_person() {
+    let house = House::open().await;
+    let pool = house.database.pool();
+    sqlx::query(
+        "insert into shop.parked_gateway_event (event_id, why, kind, parked_at)
+        select n::text, 'unreadable', 'new', now() from generate_series(1, 10000) n",
+    )
+    .execute(pool)
+    .await
+    .expect("written");
+    let body = event(Uuid::now_v7()).to_string();
+    let refused = told(&house, &body).await;
+    assert_eq!(refused.problem(), refusal(503, "too_many_parked_events"));
+    assert!(!refused.header("retry-after").is_empty());
+    let delete = "delete from shop.parked_gateway_event where event_id = '7'";
+    sqlx::query(delete).execute(pool).await.expect("deleted");
+    for _ in 0..2 {
+        told(&house, &body).await.is(202);
+    }
+    house.close().await;
+}
+
+/// A placed order and what the gateway knows it by.
+struct Placed<'h> {
+    shopper: Shopper<'h>,
+    order: Uuid,
+    reference: String,
+    total: String,
+}
+
+impl<'h> Placed<'h> {
+    async fn new(house: &'h House, product: Uuid) -> Self {
+        let shopper = Shopper::new(house).await;
+        shopper.add(product, 1).await.is(200);
+        let body = shopper.order(shopper.address().await, shopper.method("ok").await);
+        let placed = shopper.place(&body, 15).await.is(201).json();
+        let order = id(&placed["id"]);
+        let reference: Option<String> =
+            sqlx::query_scalar("select authorization_id from shop.payment where order_id = $1")
+                .bind(order)
+                .fetch_one(house.database.pool())
+                .await
+                .expect("it has a payment");
+        let total = placed["totalAmount"]["amount"].as_str().expect("an amount").to_owned();
+        Self { shopper, order, reference: reference.expect("it is authorized"), total }
+    }
+
+    async fn payment(&self) -> Value {
+        self.shopper.get(&format!("/v1/orders/{}", self.order)).await.is(200).json()["payment"]
+            .clone()
+    }
+
+    /// Waits until the payment is in this state, with this much given back.
+    async fn is(&self, state: &str, refunded: &str) {
+        let look = async {
+            loop {
+                let payment = self.payment().await;
+                if payment["status"] == state && payment["refundedAmount"]["amount"] == refunded {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(10), look).await;
+        assert!(reached.is_ok(), "not {state} with {refunded} back: {}", self.payment().await);
+    }
+
+    /// Kind, state, key and amount of every move but the authorization.
+    async fn moves(&self) -> Vec<(String, String, Option<String>, String)> {
+        sqlx::query_as(
+            "select t.kind, t.state, t.key, round(t.amount, 2)::text
+            from shop.payment_transaction t join shop.payment p using (payment_id)
+            where p.order_id = $1 and t.kind <> 'authorize' order by t.transaction_id",
+        )
+        .bind(self.order)
+        .fetch_all(self.shopper.house.database.pool())
+        .await
+        .expect("read")
+    }
+
+    /// An event about this payment, as the gateway would send it.
+    fn event(&self, kind: &str, status: &str) -> Value {
+        let minor: i64 = self.total.replace('.', "").parse().expect("cents");
+        let taken = if status == "succeeded" { minor } else { 0 };
+        json!({
+            "id": format!("evt_{}", Uuid::now_v7().simple()), "object": "event",
+            "created": 1_795_000_000, "type": kind,
+            "data": {"object": {
+                "id": self.reference, "object": "payment_intent", "amount": minor,
+                "amount_received": taken, "currency": "usd", "status": status,
+                "metadata": {"orderId": self.order},
+            }},
+        })
+    }
+}
+
+fn moved(kind: &str, amount: &str) -> (String, String, Option<String>, String) {
+    (kind.to_owned(), "succeeded".to_owned(), None, amount.to_owned())
+}
+
+#[tokio::test]
+async fn what_the_gateway_did_without_the_shop_is_on_the_payment_and_in_the_books_once() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 5).await;
+    let lapsed = Placed::new(&house, thing).await;
+    let intent = |placed: &Placed<'_>| format!("/v1/payment_intents/{}", placed.reference);
+    house.outside(&format!("{}/cancel", intent(&lapsed)), &[]).await.is(200);
+    lapsed.is("voided", "0.00").await;
+    assert_eq!(lapsed.moves().await, [moved("void", &lapsed.total)]);
+
+    let taken = Placed::new(&house, thing).await;
+    house.outside(&format!("{}/capture", intent(&taken)), &[]).await.is(200);
+    taken.is("captured", "0.00").await;
+    let refund = [("payment_intent", &*taken.reference), ("amount", "400")];
+    house.outside("/v1/refunds", &refund).await.is(200);
+    taken.is("partially_refunded", "4.00").await;
+    house.outside("/v1/refunds", &refund[..1]).await.is(200);
+    taken.is("refunded", &taken.total).await;
+    let moves = taken.moves().await;
+    assert_eq!((&moves[0], &moves[1]), (&moved("capture", &taken.total), &moved("refund", "4.00")));
+    assert_eq!(moves.len(), 3);
+
+    // Late events and copies say nothing new. An order without money can be cancelled.
+    for (placed, kind, status) in [
+        (&lapsed, "payment_intent.amount_capturable_updated", "requires_capture"),
+        (&lapsed, "payment_intent.canceled", "canceled"),
+        (&taken, "payment_intent.amount_capturable_updated", "requires_capture"),
+        (&taken, "payment_intent.succeeded", "succeeded"),
+    ] {
+        let event = placed.event(kind, status).to_string();
+        for _ in 0..2 {
+            assert_eq!(told(&house, &event).await.is(200).json(), json!({"status": "received"}));
+        }
+    }
+    lapsed.is("voided", "0.00").await;
+    taken.is("refunded", &taken.total).await;
+    assert_eq!((lapsed.moves().await.len(), taken.moves().await), (1, moves));
+    assert!(parked(&house).await.is_empty());
+    lapsed.shopper.cancel(lapsed.order, 15).await.is(200);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_event_that_the_gateway_does_not_confirm_changes_nothing_and_is_parked() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let placed = Placed::new(&house, product(&house, &admin, "10.00", 5).await).await;
+    let mut event = placed.event("payment_intent.canceled", "canceled");
+    // While the gateway cannot be asked, it keeps the event.
+    house.outside("/sandbox/down", &[]).await.is(204);
+    let kept = told(&house, &event.to_string()).await;
+    assert_eq!(kept.problem(), refusal(503, "gateway_unavailable"));
+    house.outside("/sandbox/up", &[]).await.is(204);
+    // The payment is found by its reference, even without our metadata.
+    event["data"]["object"]["metadata"] = json!({});
+    let captured = placed.event("payment_intent.succeeded", "succeeded");
+    for event in [&event, &captured] {
+        for _ in 0..2 {
+            let answer = told(&house, &event.to_string()).await.is(202).json();
+            assert_eq!(answer["reason"], "contradicts_our_books");
+        }
+    }
+    let parked = parked(&house).await;
+    assert_eq!(parked.len(), 2);
+    assert!(parked.iter().all(|(_, _, order)| *order == Some(placed.order)), "{parked:?}");
+    placed.is("authorized", "0.00").await;
+    assert!(placed.moves().await.is_empty());
+    let mut other = placed.event("payment_intent.canceled", "canceled");
+    other["data"]["object"]["amount"] = 1.into();
+    assert_eq!(told(&house, &other.to_string()).await.is(202).json()["reason"], "other_amount");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_dispute_is_in_the_books_and_needs_a_person() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let placed = Placed::new(&house, product(&house, &admin, "10.00", 5).await).await;
+    let dispute = |kind: &str, status: &str| {
+        json!({
+            "id": format!("evt_{kind}_{status}"), "created": 1_795_000_000,
+            "type": format!("charge.dispute.{kind}"),
+            "data": {"object": {"id": "dp_1", "object": "dispute", "amount": 700, "currency": "usd",
+                "payment_intent": placed.reference, "status": status}},
+        })
+        .to_string()
+    };
+    for (kind, status, answer) in [
+        ("created", "needs_response", 202),
+        ("updated", "under_review", 200),
+        ("closed", "lost", 202),
+        ("created", "needs_response", 200),
+    ] {
+        told(&house, &dispute(kind, status)).await.is(answer);
+    }
+    assert_eq!(placed.moves().await, [moved("dispute", "7.00")]);
+    let parked = parked(&house).await;
+    let reasons: Vec<_> = parked.iter().map(|(_, why, order)| (&**why, *order)).collect();
+    assert_eq!(reasons, [("dispute", Some(placed.order)), ("dispute", Some(placed.order))]);
     house.close().await;
 }

@@ -133,7 +133,12 @@ async fn doctor_names_what_was_set_aside_what_is_stuck_and_what_fits_no_payment(
     }
     assert_eq!(wrong(&lines).len(), 3, "{lines:?}");
     let metrics = up.metrics().await;
-    for line in ["stepwise_feed_set_aside 1", "stepwise_feed_refused 2", "stepwise_sagas_stuck 1"] {
+    for line in [
+        "stepwise_feed_set_aside 1",
+        "stepwise_feed_refused 2",
+        "stepwise_sagas_stuck 1",
+        "stepwise_gateway_events_parked 1",
+    ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
     // A partner whose last refusal was an hour ago is no fault any more; an event that was set aside waits for a person.

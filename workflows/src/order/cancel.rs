@@ -284,10 +284,12 @@ pub struct Refunded {
     pub amount: Money,
     /// The idempotency key the gateway was given.
     pub key: String,
+    /// Whether the money had been taken, as the gateway says. Our books may not have it yet.
+    pub captured: bool,
 }
 
 /// Tells that a cancelled order's money is back: PaymentRefunded, and RefundProcessedNotification that follows from
-/// it. Answers false, and changes nothing, when that was told before or there is no such order. 4 round trips: lock
+/// it. Tells nothing when that was told before, or was done outside of the shop. False: there is no such cancelled order. 4 round trips: lock
 /// order and payment; write them; record, and count the message; publish.
 pub async fn refunded(
     ctx: &mut Context<'_>,
@@ -299,8 +301,15 @@ pub async fn refunded(
         return Ok(false);
     }
     let state = match order.payment_state {
-        PaymentState::Authorized => PaymentState::Voided,
-        PaymentState::Captured | PaymentState::PartiallyRefunded => PaymentState::Refunded,
+        PaymentState::Authorized if !refund.captured => PaymentState::Voided,
+        // Given back outside of the shop meanwhile, and told then.
+        PaymentState::Voided | PaymentState::Refunded => {
+            settle_nothing(ctx, &order).await?;
+            return Ok(true);
+        }
+        PaymentState::Authorized | PaymentState::Captured | PaymentState::PartiallyRefunded => {
+            PaymentState::Refunded
+        }
         _ => return Ok(false),
     };
     ctx.learn_now(order.now);
@@ -317,7 +326,22 @@ pub async fn refunded(
     Ok(true)
 }
 
-/// Settles the void or refund of a cancelled order; the caller holds order and payment. 1 round trip, 2 row operations.
+/// Settles the void or refund that was asked for and that somebody outside of the shop was faster with.
+async fn settle_nothing(tx: &mut PgConnection, order: &LockedOrder) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- payment: given back outside
+        update shop.payment_transaction set state = 'failed', reason = 'done_outside', settled_at = $2
+        where payment_id = $1 and kind in ('void', 'refund') and settled_at is null",
+    )
+    .bind(order.payment_id)
+    .bind(order.now)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Settles the void or refund of a cancelled order; the caller holds order and payment. A void that met captured money was a refund, and the capture
+/// comes into the books before it. 1 round trip, 2 or 3 row operations.
 async fn given_back(
     tx: &mut PgConnection,
     order: &LockedOrder,
@@ -327,9 +351,15 @@ async fn given_back(
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
         r#"-- payment: given back
-        with moved as (
+        with taken as (
+            insert into shop.payment_transaction
+                (transaction_id, payment_id, kind, state, amount, currency, reference, requested_at, settled_at)
+            select $8, payment_id, 'capture', 'succeeded', amount, currency, authorization_id, $7, $7
+            from shop.payment where payment_id = $1 and state = 'authorized' and $2 = 'refunded'
+        ), moved as (
             update shop.payment_transaction
-            set state = 'succeeded', reference = $4, key = $5, settled_at = $7
+            set state = 'succeeded', reference = $4, key = $5, settled_at = $7,
+                kind = case when $2 = 'refunded' then 'refund' else kind end
             where payment_id = $1 and kind in ('void', 'refund') and settled_at is null
         )
         update shop.payment set state = $2, event_count = event_count + $6,
@@ -344,6 +374,7 @@ async fn given_back(
     .bind(&refund.key)
     .bind(told.count())
     .bind(order.now)
+    .bind(Uuid::now_v7())
     .execute(tx)
     .await?;
     Ok(())

@@ -12,6 +12,7 @@ pub mod cancel;
 mod confirm;
 mod deliver;
 mod number;
+pub mod outside;
 pub mod place;
 pub mod pricing;
 pub mod release;

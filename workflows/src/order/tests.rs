@@ -19,6 +19,7 @@ use crate::{
 
 mod cancelling;
 mod causes;
+mod outside;
 mod races;
 mod round_trips;
 mod shipping;
@@ -406,6 +407,7 @@ async fn no_personal_data_of_an_order_is_kept_in_plain() {
         refund_id: "re_1".to_owned(),
         amount: placing.total_amount,
         key: "instance-1".to_owned(),
+        captured: false,
     };
     cancel::refunded(&mut ctx(&shop, &mut db), placing.order_id, &refund).await.expect("told");
     let found: i64 = sqlx::query_scalar(

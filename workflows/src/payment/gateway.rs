@@ -57,7 +57,8 @@ pub trait PaymentGateway: Send + Sync {
         amount: Money,
     ) -> Result<Capture, GatewayError>;
 
-    /// Gives back `amount` of what was captured. The key tells one partial refund from the next.
+    /// Gives back `amount` of what was captured. The key tells one partial refund from the next: however late the call
+    /// is repeated, also when the provider has forgotten the key, a refund that was made under it is answered, not made again.
     async fn refund(
         &self,
         key: &str,
@@ -71,6 +72,9 @@ pub trait PaymentGateway: Send + Sync {
         key: &str,
         reference: &Reference,
     ) -> Result<Option<Refund>, GatewayError>;
+
+    /// All refunds of this authorization, in no particular order; none if the gateway does not know it. Changes nothing.
+    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError>;
 }
 
 /// Why a call has no answer; what the engine needs to know is which of the two it is.
@@ -215,8 +219,15 @@ pub enum Capture {
 /// Answer to [`PaymentGateway::refund`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refund {
-    /// Given back (or accepted by the gateway, which then does it).
+    /// Given back.
     Refunded {
+        /// The gateway's id of the refund.
+        reference: Reference,
+        /// How much.
+        amount: Money,
+    },
+    /// Accepted by the gateway, which gives it back later. If that fails, a [`GatewayEvent`] says so.
+    Pending {
         /// The gateway's id of the refund.
         reference: Reference,
         /// How much.
@@ -224,6 +235,30 @@ pub enum Refund {
     },
     /// Not given back under this key.
     Refused(Reason),
+}
+
+/// A refund as the gateway knows it, whoever asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeRefund {
+    /// The gateway's id of the refund.
+    pub reference: Reference,
+    /// How much.
+    pub amount: Money,
+    /// Its status.
+    pub status: RefundStatus,
+    /// Our key; `None`: not asked for by us.
+    pub key: Option<String>,
+}
+
+/// The status of a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefundStatus {
+    /// Accepted, and not done yet.
+    Pending,
+    /// Given back.
+    Succeeded,
+    /// Not given back after all: the money is the shop's again.
+    Failed(Reason),
 }
 
 /// The gateway's word for a refusal (`insufficient_funds`): lower case, digits and `_`, at most 64.
@@ -302,17 +337,57 @@ pub enum AuthorizationStatus {
 /// An event that the gateway sent on its own (webhook), after its signature was verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayEvent {
-    /// The gateway's id of the event: copies carry the same.
+    /// The gateway's id of the event, at most 255 characters: copies carry the same. For an event without an id, one made from its content.
     pub id: String,
-    /// When it happened, by the gateway's clock.
-    pub at: DateTime<Utc>,
-    /// The kind.
-    pub kind: GatewayEventKind,
-    /// The authorization, as it was at that moment.
-    pub authorization: Authorization,
+    /// The gateway's name for what happened (`payment_intent.canceled`), at most 64 characters.
+    pub name: String,
+    /// When it happened, by the gateway's clock; `None`: the event does not say.
+    pub at: Option<DateTime<Utc>>,
+    /// The content.
+    pub news: News,
 }
 
-/// The kind of a [`GatewayEvent`].
+/// The content of a [`GatewayEvent`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// An authorization has changed: the kind of change, and the authorization as it was at that moment.
+    Authorization(GatewayEventKind, Authorization),
+    /// A refund was made, or has changed.
+    Refund {
+        /// The authorization whose money is given back.
+        authorization: Reference,
+        /// The refund as it was at that moment.
+        refund: MadeRefund,
+    },
+    /// The customer's bank disputes a payment, or has decided a dispute.
+    Dispute {
+        /// The authorization whose money is disputed.
+        authorization: Reference,
+        /// The gateway's id of the dispute.
+        reference: Reference,
+        /// The disputed amount.
+        amount: Money,
+        /// The decision so far.
+        status: DisputeStatus,
+    },
+    /// Of a kind that tells this shop nothing.
+    NoConcern,
+    /// Of a kind that concerns payments, or of no kind at all, in a shape that this version cannot read.
+    Unreadable,
+}
+
+/// The status of a dispute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DisputeStatus {
+    /// Not decided.
+    Open,
+    /// The money stays with the shop.
+    Won,
+    /// The money went back to the customer.
+    Lost,
+}
+
+/// The kind of change of an authorization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GatewayEventKind {

@@ -10,13 +10,13 @@ use uuid::Uuid;
 pub struct Transaction {
     /// Its own id.
     pub transaction_id: Uuid,
-    /// `authorize`, `capture`, `void` or `refund`.
+    /// `authorize`, `capture`, `void`, `refund` or `dispute`.
     pub kind: String,
     /// `requested`, `succeeded`, `failed` or `unknown`.
     pub state: String,
     /// How much, in the payment's currency.
     pub amount: Decimal,
-    /// The key the provider was given.
+    /// The key the provider was given; `None`: not settled yet, or not asked for by this shop.
     pub key: Option<String>,
     /// The provider's reference.
     pub reference: Option<String>,

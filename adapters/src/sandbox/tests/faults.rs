@@ -1,5 +1,6 @@
 //! The misbehaviour of each method, and a gateway that is away.
 
+use super::super::method::Behaviour;
 use super::*;
 
 const TIMED_OUT: Trouble = Trouble::TimedOut;
@@ -199,11 +200,31 @@ async fn a_method_nobody_knows_is_refused_for_good() {
 #[test]
 fn every_method_is_chosen_by_its_token_with_or_without_a_suffix() {
     for method in SandboxMethod::ALL {
-        assert_eq!(SandboxMethod::from_token(&method.token()), Some(method));
-        let suffixed = format!("{}_customer_7", method.token());
-        assert_eq!(SandboxMethod::from_token(&suffixed), Some(method));
+        for token in [method.token(), format!("{}_customer_7", method.token())] {
+            let behaviour = Behaviour::from_token(&token).expect("a token");
+            let on = match method {
+                SandboxMethod::Pending | SandboxMethod::Fails => Op::Refund,
+                _ => Op::Confirm,
+            };
+            assert_eq!(behaviour.of(on), method);
+            assert_eq!(behaviour.token(), method.token());
+        }
+        for on in [Op::Create, Op::Capture, Op::Cancel, Op::Refund] {
+            let Some(token) = method.token_on(on) else { continue };
+            let behaviour = Behaviour::from_token(&token).expect("a token");
+            assert_eq!((behaviour.of(on), behaviour.of(Op::Confirm)), (method, SandboxMethod::Ok));
+        }
     }
-    for token in ["", "ok", "pm_sandbox_", "pm_sandbox_OK", "pm_card_visa"] {
-        assert_eq!(SandboxMethod::from_token(token), None, "{token}");
+    for token in [
+        "",
+        "ok",
+        "pm_sandbox_",
+        "pm_sandbox_OK",
+        "pm_card_visa",
+        "pm_sandbox_OnCapture",
+        "pm_sandbox_challengeOnRefund",
+        "pm_sandbox_failsOnCapture",
+    ] {
+        assert_eq!(Behaviour::from_token(token), None, "{token}");
     }
 }

@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
-use stepwise_workflows::payment::gateway::{GatewayEvent, GatewayEventKind};
+use stepwise_workflows::payment::gateway::{Authorization, GatewayEvent, GatewayEventKind, News};
 
 use super::*;
 use crate::gateway::webhook;
@@ -52,11 +52,19 @@ async fn take(State(shop): State<Shop>, headers: HeaderMap, body: Bytes) -> Stat
     }
     let signature = headers.get(webhook::SIGNATURE_HEADER).and_then(|value| value.to_str().ok());
     match webhook::receive(signature, &body, &[SECRET.into()], Utc::now()) {
-        Ok(Some(event)) => {
+        Ok(event) => {
             shop.events.lock().expect("no test panics with it").push(event);
             StatusCode::OK
         }
-        _ => StatusCode::UNAUTHORIZED,
+        Err(_) => StatusCode::UNAUTHORIZED,
+    }
+}
+
+/// The change of an authorization that an event tells.
+fn change(event: &GatewayEvent) -> (GatewayEventKind, &Authorization) {
+    match &event.news {
+        News::Authorization(kind, authorization) => (*kind, authorization),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -69,11 +77,12 @@ async fn every_change_is_told_by_a_signed_webhook() {
     let reference = confirmed(&gateway, &charge).await;
     let mut told = shop.receives(1).await;
     let event = told.remove(0);
-    assert_eq!(event.kind, GatewayEventKind::Authorized);
-    assert_eq!(event.authorization.reference, reference);
-    assert_eq!(event.authorization.order_id, Some(charge.order_id));
-    assert_eq!(event.authorization.amount, charge.amount);
-    assert_eq!(event.authorization.status, AuthorizationStatus::Authorized);
+    let (kind, authorization) = change(&event);
+    assert_eq!(kind, GatewayEventKind::Authorized);
+    assert_eq!(authorization.reference, reference);
+    assert_eq!(authorization.order_id, Some(charge.order_id));
+    assert_eq!(authorization.amount, charge.amount);
+    assert_eq!(authorization.status, AuthorizationStatus::Authorized);
     gateway.capture("t", &reference, usd(49_99)).await.expect("answered");
     gateway.refund("r", &reference, usd(9_99)).await.expect("answered");
     let other = created(&gateway, "k2", &charge_of(SandboxMethod::Declined, 1_00)).await;
@@ -83,14 +92,15 @@ async fn every_change_is_told_by_a_signed_webhook() {
         .receives(5)
         .await
         .into_iter()
-        .map(|event| (format!("{:?}", event.kind), event))
+        .filter(|event| matches!(event.news, News::Authorization(..)))
+        .map(|event| (format!("{:?}", change(&event).0), event))
         .collect();
     assert_eq!(
         told.keys().map(String::as_str).collect::<Vec<_>>(),
         ["Authorized", "Cancelled", "Captured", "Declined", "Refunded"]
     );
     assert_eq!(
-        told["Refunded"].authorization.status,
+        change(&told["Refunded"]).1.status,
         AuthorizationStatus::Captured { captured: usd(49_99), refunded: usd(9_99) }
     );
 }
@@ -133,8 +143,8 @@ async fn a_shop_that_is_away_hears_of_an_approval_after_a_restart_too() {
     sandbox.webhooks = Some(there);
     sandbox.start_again().await;
     let told = shop.receives(1).await;
-    assert_eq!(told[0].kind, GatewayEventKind::Authorized);
-    assert_eq!(told[0].authorization.reference, reference);
+    assert_eq!(change(&told[0]).0, GatewayEventKind::Authorized);
+    assert_eq!(change(&told[0]).1.reference, reference);
 }
 
 #[tokio::test]
@@ -147,6 +157,32 @@ async fn only_the_events_asked_for_are_sent() {
     let reference = confirmed(&gateway, &charge(SandboxMethod::Ok)).await;
     gateway.cancel("v", &reference).await.expect("answered");
     let told = shop.receives(1).await;
-    assert_eq!(told[0].kind, GatewayEventKind::Cancelled);
+    assert_eq!(change(&told[0]).0, GatewayEventKind::Cancelled);
     assert_eq!(told.len(), 1);
+}
+
+#[tokio::test]
+async fn a_lapse_and_a_refund_that_fails_are_told() {
+    let shop = Shop::default();
+    let sandbox = Running::start_with(Some(shop.listen().await)).await;
+    let gateway = sandbox.client();
+    let failing = created(&gateway, "k", &charge(SandboxMethod::Fails)).await;
+    gateway.confirm("c", &failing).await.expect("answered");
+    gateway.capture("t", &failing, usd(49_99)).await.expect("answered");
+    gateway.refund("r", &failing, usd(9_99)).await.expect("answered");
+    let failed = |event: &GatewayEvent| {
+        let News::Refund { authorization, refund } = &event.news else { return false };
+        assert_eq!((authorization, refund.key.as_deref()), (&failing, Some("r")));
+        matches!(refund.status, RefundStatus::Failed(_))
+    };
+    eventually("the failure", async || shop.events().iter().any(failed)).await;
+
+    let sandbox = sandbox.with(|timing| timing.authorization = Duration::from_millis(200)).await;
+    let lapsing = created(&sandbox.client(), "k2", &charge(SandboxMethod::Ok)).await;
+    sandbox.client().confirm("c2", &lapsing).await.expect("answered");
+    let lapsed = |event: &GatewayEvent| match &event.news {
+        News::Authorization(GatewayEventKind::Cancelled, found) => found.reference == lapsing,
+        _ => false,
+    };
+    eventually("the lapse", async || shop.events().iter().any(lapsed)).await;
 }

@@ -132,11 +132,11 @@ fn relays(figures: &Figures) -> Finding {
     )
 }
 
-/// Checks the gateway's events that match no payment in the database.
+/// Checks the gateway's events that wait for a person.
 async fn parked(db: &PgPool) -> Finding {
     let asked = sqlx::query_as(
         "-- name: doctor parked
-        select count(*), (array_agg(format('%s %s of %s: %s', kind, event_id, reference, why)))[:$1]
+        select count(*), (array_agg(format('%s %s of %s: %s', kind, event_id, coalesce(reference, 'nothing that can be read'), why)))[:$1]
         from (select * from shop.parked_gateway_event order by parked_at limit 10000) p",
     );
     let asked = asked.bind(i32::try_from(NAMED).unwrap_or(1)).fetch_one(db).await;
@@ -147,10 +147,10 @@ async fn parked(db: &PgPool) -> Finding {
                 "webhooks",
                 parked == 0,
                 such_as(
-                    format!("{parked} events of the gateway match no payment"),
+                    format!("{parked} events of the gateway need a person"),
                     &named.unwrap_or_default(),
                 ),
-                "read shop.parked_gateway_event and clear them up with the provider",
+                "see \"Events of the gateway\" in docs/operating.md",
             )
         }
         Err(error) => Finding::fail("webhooks", Failure::from(error).to_string()),

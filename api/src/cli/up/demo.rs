@@ -15,7 +15,10 @@ use super::{
     super::{Failure, broker::Broker, database::Database, gateway::LEDGER, shop::GatewayAddress},
     Site,
 };
-use crate::door::tokens::{NewKey, make_key, token_hash};
+use crate::door::{
+    caller::token_hash,
+    tokens::{NewKey, make_key},
+};
 
 const FILE: &str = "demo.json";
 /// A file of shell variables: the first customer, everything needed to place an order, and this process's id (for killing it).

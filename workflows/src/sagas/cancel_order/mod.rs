@@ -121,6 +121,9 @@ steps! {
             refund_id: String,
             /// Our key.
             key: String,
+            /// Was it taken before, and not only reserved? Absent in what earlier builds have stored: then the books tell.
+            #[serde(default)]
+            captured: bool,
         } => tx(record_refund).no_undo(),
     }
     /// The step that the command has done in the transaction that starts the saga, unless the order was being placed then.
@@ -203,9 +206,11 @@ impl Saga for CancelOrder {
                     amount,
                     refund_id,
                     key,
+                    captured: back.captured,
                 })
             }
             (S::GivingBack(amount, back), E::Captured) => {
+                let back = GiveBack { captured: true, ..back };
                 to(S::GivingBack(amount, back.clone())).run(Step::Refund(amount, back))
             }
             (S::Recording(order), E::Recorded) => to(S::Cancelled(order)).done(),

@@ -89,7 +89,8 @@ impl CancelOrderSteps for Steps {
     async fn refund(&self, key: &Key, amount: &Money, back: &GiveBack) -> Outcome<Event> {
         let key = key.to_string();
         match self.shop.gateway.refund(&key, &back.reference, *amount).await {
-            Ok(Refund::Refunded { reference, amount }) => {
+            // The gateway completes a pending refund. If that fails, its webhook corrects the books.
+            Ok(Refund::Refunded { reference, amount } | Refund::Pending { reference, amount }) => {
                 let event = Event::GivenBack(amount, reference.0.clone(), key);
                 Outcome::confirmed(event, reference.0)
             }
@@ -107,8 +108,10 @@ impl CancelOrderSteps for Steps {
         amount: &Money,
         refund_id: &String,
         key: &String,
+        captured: &bool,
     ) -> Result<Event, StepError> {
-        let refunded = Refunded { refund_id: refund_id.clone(), amount: *amount, key: key.clone() };
+        let (refund_id, key) = (refund_id.clone(), key.clone());
+        let refunded = Refunded { refund_id, amount: *amount, key, captured: *captured };
         let mut ctx = Context::of_step(&self.shop, tx);
         if cancel::refunded(&mut ctx, *order, &refunded).await? {
             Ok(Event::Recorded)

@@ -1,35 +1,73 @@
 //! Events that the gateway sends on its own: hints to ask the gateway, never the last word.
 //!
-//! The most common event is the echo of a confirm that was answered anyway; it costs one read. Only a placement that waits for its customer's
-//! approval, or for an operator, gets a signal, once per event id, and then asks the gateway itself. An event that does not fit our books is kept for
-//! an operator.
+//! No event is dropped. It is applied, or parked with its reason for an operator, or counted as of no concern. [`look`] decides which by one
+//! read of our books:
+//! - The most common event is the echo of a call that was answered anyway. The books say the same already, so nothing is written.
+//! - A placement that waits for its customer's approval, or for an operator, gets a signal, once per event id, and asks the gateway itself.
+//! - If the books say something else, the caller asks the gateway, outside any transaction, and [`conclude`] applies the answer to the payment. So
+//!   copies of an event and events in a wrong order change nothing.
 
 use rust_decimal::Decimal;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inbox, inspect};
 use uuid::Uuid;
 
 use super::{PlaceOrder, Signal};
-use crate::payment::gateway::{GatewayEvent, GatewayEventKind};
+use crate::{
+    order::outside::{self, Applied, Truth},
+    payment::{
+        PaymentState,
+        gateway::{
+            AuthorizationStatus, GatewayError, GatewayEvent, GatewayEventKind, MadeRefund, News,
+            PaymentGateway, Reference, RefundStatus,
+        },
+    },
+    shop::Context,
+};
+
+/// The maximum number of parked events. Beyond it the gateway keeps further ones and sends them again.
+pub const PARKED_AT_MOST: i64 = 10_000;
+
+/// The maximum number of kinds of events that are counted separately.
+const KINDS_AT_MOST: i64 = 500;
+
+/// The maximum length of a reference that is stored.
+const REFERENCE_CHARS: usize = 255;
 
 /// The result of an event whose signature is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reception {
     /// The placement got a signal.
     Signalled,
+    /// The payment was brought into agreement with the gateway.
+    Applied,
     /// The event says nothing new, or a copy of it was received before.
     Nothing,
-    /// The event is about an unknown payment or another amount: it is kept for an operator.
+    /// A saga is about to book a move of this payment, and the event says more than that move: the gateway is to send it again.
+    Later,
+    /// The event concerns no payment of this shop. It is counted.
+    NoConcern,
+    /// The event is kept for an operator.
     Parked(Misfit),
+    /// The event should be parked, but [`PARKED_AT_MOST`] events wait for an operator already. Nothing was stored.
+    Full,
 }
 
-/// How an event does not fit our books.
+/// Why an event is kept for an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Misfit {
-    /// The order is unknown.
+    /// The event names an order that is unknown.
     UnknownPayment,
-    /// The order is known, but its amount is another one.
+    /// The payment is known, but its amount is another one.
     OtherAmount,
+    /// This version cannot read the event.
+    Unreadable,
+    /// The gateway's word cannot follow from what our books say, or the gateway does not confirm its own event.
+    ContradictsOurBooks,
+    /// A refund that our books counted has failed. The books are corrected, but the customer does not have the money.
+    RefundFailed,
+    /// The customer's bank disputes the payment, or has decided the dispute. It is in the books.
+    Dispute,
 }
 
 impl Misfit {
@@ -39,44 +77,288 @@ impl Misfit {
         match self {
             Self::UnknownPayment => "unknown_payment",
             Self::OtherAmount => "other_amount",
+            Self::Unreadable => "unreadable",
+            Self::ContradictsOurBooks => "contradicts_our_books",
+            Self::RefundFailed => "refund_failed",
+            Self::Dispute => "dispute",
         }
     }
 }
 
-/// Takes an event in, in the caller's transaction. Round trips: 1 for an echo, 3 to park, 6 to signal.
+/// The next thing to do about an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// It is done.
+    Done(Reception),
+    /// Ask the gateway about this payment ([`ask`]), then [`conclude`].
+    Ask(Question),
+}
+
+/// A payment about which the gateway and our books may disagree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    order: Uuid,
+    reference: Reference,
+    /// Whether the order is paid by this authorization, as far as our books know.
+    is_booked: bool,
+}
+
+/// The payment of an event, as our books have it.
+#[derive(sqlx::FromRow)]
+struct Known {
+    order_id: Uuid,
+    status: String,
+    is_in_force: bool,
+    authorization_id: Option<String>,
+    #[sqlx(try_from = "String")]
+    state: PaymentState,
+    amount: Decimal,
+    currency: String,
+    refunded_amount: Decimal,
+    /// The kinds of moves that a saga has asked for and not settled yet.
+    asked: Vec<String>,
+    /// The state of the refund that the event is about.
+    refund_state: Option<String>,
+}
+
+/// Compares an event with our books, in the caller's transaction. Round trips: 1 for an echo, 2 to count or to ask, 3 to park, 6 to signal.
 ///
 /// # Errors
 /// The database's or the engine's; the gateway sends the event again.
-pub async fn receive(
+pub async fn look(
     engine: &Engine,
     tx: &mut PgConnection,
     event: &GatewayEvent,
-) -> Result<Reception, SignalError> {
-    let Some(order) = event.authorization.order_id else {
-        return park(tx, event, Misfit::UnknownPayment).await;
+) -> Result<Look, SignalError> {
+    let (reference, order_id) = match &event.news {
+        News::NoConcern => return Ok(Look::Done(count(tx, event).await?)),
+        News::Unreadable => {
+            return Ok(Look::Done(park(tx, event, Misfit::Unreadable, None).await?));
+        }
+        News::Authorization(_, found) => (&found.reference, found.order_id),
+        News::Refund { authorization, .. } | News::Dispute { authorization, .. } => {
+            (authorization, None)
+        }
     };
-    let known: Option<(String, Decimal, String)> = sqlx::query_as(
-        r#"-- webhook: read order
-        select status, total_amount, currency from shop."order" where order_id = $1"#,
+    let Some(known) = read(tx, reference, order_id, &event.news).await? else {
+        let reception = match order_id {
+            Some(_) => park(tx, event, Misfit::UnknownPayment, None).await?,
+            // Neither our reference nor our metadata: another shop's payment.
+            None => count(tx, event).await?,
+        };
+        return Ok(Look::Done(reception));
+    };
+    let order = known.order_id;
+    Ok(Look::Done(match decide(&known, &event.news) {
+        Decision::Nothing => Reception::Nothing,
+        Decision::Later => Reception::Later,
+        Decision::Signal => tell(engine, tx, event, order).await?,
+        Decision::Park(why) => park(tx, event, why, Some(order)).await?,
+        Decision::Ask => {
+            let is_booked = known.pays_with(reference);
+            return Ok(Look::Ask(Question { order, reference: reference.clone(), is_booked }));
+        }
+        Decision::BookDispute => dispute(tx, event, order).await?,
+    }))
+}
+
+/// Asks the gateway about the payment. Outside any transaction.
+///
+/// # Errors
+/// The gateway's; it sends the event again.
+pub async fn ask(gateway: &dyn PaymentGateway, question: &Question) -> Result<Truth, GatewayError> {
+    let authorization = gateway.find(&question.reference).await?;
+    let is_taken =
+        |found: &AuthorizationStatus| matches!(found, AuthorizationStatus::Captured { .. });
+    let refunds = match &authorization {
+        Some(found) if is_taken(&found.status) => gateway.refunds(&question.reference).await?,
+        _ => Vec::new(),
+    };
+    Ok(Truth { authorization, refunds })
+}
+
+/// Applies the gateway's answer to the payment. Round trips: 3 to 7.
+///
+/// # Errors
+/// The database's; the gateway sends the event again.
+pub async fn conclude(
+    ctx: &mut Context<'_>,
+    event: &GatewayEvent,
+    question: &Question,
+    truth: &Truth,
+) -> Result<Reception, sqlx::Error> {
+    let order = Some(question.order);
+    let contradicts = Misfit::ContradictsOurBooks;
+    if !question.is_booked {
+        return match holds_money(truth) {
+            true => park(ctx, event, contradicts, order).await,
+            false => Ok(Reception::Nothing),
+        };
+    }
+    let applied = outside::apply(ctx, question.order, truth).await?;
+    match applied {
+        Some(Applied::Later) => Ok(Reception::Later),
+        None | Some(Applied::Contradicts) => park(ctx, event, contradicts, order).await,
+        Some(Applied::RefundFailed) => park(ctx, event, Misfit::RefundFailed, order).await,
+        Some(Applied::Corrected) => Ok(Reception::Applied),
+        Some(Applied::Agrees) if is_confirmed(&event.news, truth) => Ok(Reception::Nothing),
+        Some(Applied::Agrees) => park(ctx, event, contradicts, order).await,
+    }
+}
+
+impl Known {
+    fn pays_with(&self, reference: &Reference) -> bool {
+        self.is_in_force && self.authorization_id.as_deref() == Some(&*reference.0)
+    }
+
+    fn asks_for(&self, kind: &str) -> bool {
+        self.asked.iter().any(|asked| asked == kind)
+    }
+}
+
+enum Decision {
+    Nothing,
+    Later,
+    Signal,
+    Ask,
+    BookDispute,
+    Park(Misfit),
+}
+
+/// Whether an event says something that our books do not say. Pure.
+fn decide(known: &Known, news: &News) -> Decision {
+    use AuthorizationStatus as A;
+    use GatewayEventKind as K;
+    use PaymentState as P;
+
+    let (kind, found) = match news {
+        News::Authorization(kind, found) => (kind, found),
+        News::Refund { refund, .. } => return decide_refund(known, refund),
+        News::Dispute { .. } => return Decision::BookDispute,
+        News::NoConcern | News::Unreadable => return Decision::Nothing,
+    };
+    if found.amount.amount() != known.amount || found.amount.currency().code() != known.currency {
+        return Decision::Park(Misfit::OtherAmount);
+    }
+    if known.status == "placing" {
+        return match kind {
+            K::Authorized | K::Declined | K::Cancelled | K::Captured => Decision::Signal,
+            K::ApprovalRequired | K::Refunded | K::Other => Decision::Nothing,
+        };
+    }
+    if !known.pays_with(&found.reference) {
+        // Money under an authorization that our books do not have, or have given up.
+        return match found.status {
+            A::Authorized | A::Captured { .. } => Decision::Ask,
+            _ => Decision::Nothing,
+        };
+    }
+    match (known.state, &found.status) {
+        // Our own void or capture, whose answer its saga is about to book.
+        (P::Authorized, A::Cancelled) if known.asks_for("void") => Decision::Nothing,
+        (P::Authorized, A::Captured { captured, refunded }) if known.asks_for("capture") => {
+            let is_ours = captured.amount() == known.amount && refunded.amount().is_zero();
+            if is_ours { Decision::Nothing } else { Decision::Later }
+        }
+        (P::Authorized, A::Cancelled | A::Captured { .. })
+        | (P::Captured | P::PartiallyRefunded | P::Refunded, A::Cancelled)
+        | (P::Voided | P::Declined, A::Authorized | A::Captured { .. }) => Decision::Ask,
+        (P::Captured | P::PartiallyRefunded | P::Refunded, A::Captured { refunded, .. })
+            if refunded.amount() > known.refunded_amount =>
+        {
+            Decision::Ask
+        }
+        _ => Decision::Nothing,
+    }
+}
+
+fn decide_refund(known: &Known, refund: &MadeRefund) -> Decision {
+    match (known.refund_state.as_deref(), &refund.status) {
+        (Some("succeeded"), RefundStatus::Succeeded | RefundStatus::Pending)
+        | (Some("failed"), _) => Decision::Nothing,
+        // Our own refund, whose answer its saga is about to book.
+        (None, _)
+            if refund.key.is_some() && (known.asks_for("refund") || known.asks_for("void")) =>
+        {
+            match refund.status {
+                RefundStatus::Failed(_) => Decision::Later,
+                RefundStatus::Succeeded | RefundStatus::Pending => Decision::Nothing,
+            }
+        }
+        _ => Decision::Ask,
+    }
+}
+
+/// Whether the gateway, when it was asked, says what its event has said. A refund that has failed since explains every difference in amounts.
+fn is_confirmed(news: &News, truth: &Truth) -> bool {
+    use AuthorizationStatus as A;
+
+    let Some(found) = &truth.authorization else { return false };
+    match news {
+        News::Authorization(_, told) => match (&told.status, &found.status) {
+            (A::Cancelled, now) => *now == A::Cancelled,
+            (A::Captured { refunded: told, .. }, A::Captured { refunded: now, .. }) => {
+                let failed =
+                    truth.refunds.iter().any(|r| matches!(r.status, RefundStatus::Failed(_)));
+                told.amount() <= now.amount() || failed
+            }
+            (A::Captured { .. }, _) => false,
+            _ => true,
+        },
+        // The release of a void is shown as a refund as well.
+        News::Refund { refund, .. } => {
+            found.status == A::Cancelled
+                || truth.refunds.iter().any(|made| made.reference == refund.reference)
+        }
+        News::Dispute { .. } | News::NoConcern | News::Unreadable => true,
+    }
+}
+
+/// Whether a customer's money is reserved or taken under the authorization.
+fn holds_money(truth: &Truth) -> bool {
+    match truth.authorization.as_ref().map(|found| &found.status) {
+        Some(AuthorizationStatus::Authorized) => true,
+        Some(AuthorizationStatus::Captured { captured, refunded }) => {
+            refunded.amount() < captured.amount()
+        }
+        _ => false,
+    }
+}
+
+/// The payment with this reference of the gateway, or else the payment in force of the order that the event names.
+async fn read(
+    tx: &mut PgConnection,
+    reference: &Reference,
+    order_id: Option<Uuid>,
+    news: &News,
+) -> Result<Option<Known>, sqlx::Error> {
+    let refund = match news {
+        News::Refund { refund, .. } => Some(refund),
+        _ => None,
+    };
+    sqlx::query_as(
+        r#"-- webhook: read payment
+        with candidate as (
+            select payment_id from shop.payment where authorization_id = $1
+            union all
+            select payment_id from shop."order" where order_id = $2
+        )
+        select o.order_id, o.status, p.payment_id = o.payment_id as is_in_force, p.authorization_id, p.state, p.amount,
+               p.currency, p.refunded_amount,
+               array(select t.kind from shop.payment_transaction t
+                     where t.payment_id = p.payment_id and t.settled_at is null) as asked,
+               (select t.state from shop.payment_transaction t
+                where t.payment_id = p.payment_id and t.kind = 'refund' and (t.reference = $3 or t.key = $4)
+                limit 1) as refund_state
+        from candidate join shop.payment p using (payment_id) join shop."order" o using (order_id)
+        order by p.authorization_id = $1 desc nulls last limit 1"#,
     )
-    .bind(order)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let Some((status, amount, currency)) = known else {
-        return park(tx, event, Misfit::UnknownPayment).await;
-    };
-    let told = event.authorization.amount;
-    if told.amount() != amount || told.currency().code() != currency {
-        return park(tx, event, Misfit::OtherAmount).await;
-    }
-    let decides = matches!(
-        event.kind,
-        GatewayEventKind::Authorized | GatewayEventKind::Declined | GatewayEventKind::Cancelled
-    );
-    if status != "placing" || !decides {
-        return Ok(Reception::Nothing);
-    }
-    tell(engine, tx, event, order).await
+    .bind(plain(&reference.0))
+    .bind(order_id)
+    .bind(refund.map(|refund| plain(&refund.reference.0)))
+    .bind(refund.and_then(|refund| refund.key.as_deref()).map(plain))
+    .fetch_optional(tx)
+    .await
 }
 
 async fn tell(
@@ -98,30 +380,113 @@ async fn tell(
     Ok(Reception::Signalled)
 }
 
+/// Books a dispute, and keeps the event for a person if it says something new.
+async fn dispute(
+    tx: &mut PgConnection,
+    event: &GatewayEvent,
+    order: Uuid,
+) -> Result<Reception, sqlx::Error> {
+    let News::Dispute { reference, amount, status, .. } = &event.news else {
+        return Ok(Reception::Nothing);
+    };
+    let reference = Reference(plain(&reference.0));
+    match outside::dispute(tx, order, &reference, *amount, *status).await? {
+        true => park(tx, event, Misfit::Dispute, Some(order)).await,
+        false => Ok(Reception::Nothing),
+    }
+}
+
 async fn park(
     tx: &mut PgConnection,
     event: &GatewayEvent,
     why: Misfit,
-) -> Result<Reception, SignalError> {
-    tracing::warn!(
-        event = event.id,
-        why = why.as_str(),
-        "a gateway event does not fit our books; it is parked"
-    );
-    sqlx::query(
+    order: Option<Uuid>,
+) -> Result<Reception, sqlx::Error> {
+    let (reference, order_id, amount) = match &event.news {
+        News::Authorization(_, found) => {
+            (Some(&found.reference), order.or(found.order_id), Some(found.amount))
+        }
+        News::Refund { authorization, refund } => (Some(authorization), order, Some(refund.amount)),
+        News::Dispute { authorization, amount, .. } => (Some(authorization), order, Some(*amount)),
+        News::NoConcern | News::Unreadable => (None, order, None),
+    };
+    let currency = amount.map(|amount| amount.currency());
+    let parked = sqlx::query(
         "-- webhook: park
+        with parked as (
+            select count(*) as events from (select from shop.parked_gateway_event limit $9) p
+        )
         insert into shop.parked_gateway_event (event_id, why, kind, reference, order_id, amount, currency, happened_at, parked_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, saga.now()) on conflict do nothing",
+        select $1, $2, $3, $4, $5, $6, $7, $8, saga.now() from parked where events < $9
+        on conflict do nothing",
     )
     .bind(&event.id)
     .bind(why.as_str())
-    .bind(format!("{:?}", event.kind))
-    .bind(&event.authorization.reference.0)
-    .bind(event.authorization.order_id)
-    .bind(event.authorization.amount.amount())
-    .bind(event.authorization.amount.currency().code())
+    .bind(&event.name)
+    .bind(reference.map(|reference| plain(&reference.0)))
+    .bind(order_id)
+    .bind(amount.map(|amount| amount.amount()))
+    .bind(currency.as_ref().map(|currency| currency.code()))
     .bind(event.at)
+    .bind(PARKED_AT_MOST)
+    .execute(&mut *tx)
+    .await?;
+    if parked.rows_affected() == 0 && !is_parked(tx, &event.id).await? {
+        tracing::error!(event = event.id, why = why.as_str(), "too many gateway events are parked");
+        return Ok(Reception::Full);
+    }
+    tracing::warn!(
+        event = event.id,
+        kind = event.name,
+        why = why.as_str(),
+        "a gateway event needs a person; it is parked"
+    );
+    Ok(Reception::Parked(why))
+}
+
+async fn is_parked(tx: &mut PgConnection, event_id: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- webhook: is parked
+        select exists (select from shop.parked_gateway_event where event_id = $1)",
+    )
+    .bind(event_id)
+    .fetch_one(tx)
+    .await
+}
+
+/// Counts an event that concerns no payment of this shop.
+async fn count(tx: &mut PgConnection, event: &GatewayEvent) -> Result<Reception, sqlx::Error> {
+    sqlx::query(
+        "-- webhook: count
+        insert into shop.gateway_event_count as counted (kind, events, last_event_id, last_at)
+        select case when exists (select from shop.gateway_event_count where kind = $1)
+                      or (select count(*) from shop.gateway_event_count) < $3
+                    then $1 else 'other' end, 1, $2, saga.now()
+        on conflict (kind) do update set events = counted.events + 1,
+            last_event_id = excluded.last_event_id, last_at = excluded.last_at",
+    )
+    .bind(&event.name)
+    .bind(&event.id)
+    .bind(KINDS_AT_MOST)
     .execute(tx)
     .await?;
-    Ok(Reception::Parked(why))
+    Ok(Reception::NoConcern)
+}
+
+/// The number of parked events, for the gauge of operators.
+///
+/// # Errors
+/// The database's.
+pub async fn parked_events(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- webhook: parked events
+        select count(*) from shop.parked_gateway_event",
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// A text of the gateway without what Postgres does not take, cut to its maximum length.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(REFERENCE_CHARS).collect()
 }

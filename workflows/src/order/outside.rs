@@ -1,0 +1,315 @@
+//! Money that the gateway moved without being asked by this shop: an authorization that lapsed, a capture or a refund by hand at the provider,
+//! a refund that failed days later, a dispute.
+//!
+//! The gateway's word is the truth. An event only says that something has changed; [`apply`] takes what the gateway answers when it is
+//! asked, so copies of events and events in a wrong order change nothing. A move that the shop has asked for itself is left to the saga that
+//! asked for it.
+
+use rust_decimal::Decimal;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::store::{LockedOrder, lock_order};
+use crate::{
+    events::{DomainEvent, Told, tell},
+    money::Money,
+    payment::{
+        PaymentState,
+        gateway::{
+            Authorization, AuthorizationStatus, DisputeStatus, MadeRefund, Reference, RefundStatus,
+        },
+        store::{Transaction, transactions_of},
+    },
+    shop::Context,
+};
+
+/// The result of comparing a payment with the gateway's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// The books say the same, or a saga of ours is about to make them say so.
+    Agrees,
+    /// The books were corrected.
+    Corrected,
+    /// The books were corrected: a refund that they counted has failed, so its money did not reach the customer.
+    RefundFailed,
+    /// The books say something that the gateway's word cannot follow from. Nothing was changed.
+    Contradicts,
+    /// A saga of ours is about to book a move, and the gateway's word says more. Nothing was changed; ask again later.
+    Later,
+}
+
+/// The gateway's answer to the question about an authorization.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Truth {
+    /// The authorization; `None`: the gateway does not know it.
+    pub authorization: Option<Authorization>,
+    /// All of its refunds.
+    pub refunds: Vec<MadeRefund>,
+}
+
+/// Brings the payment in force of an order into agreement with the gateway. `None`: there is no such order. 2 round trips, 1 to 4 more to correct.
+pub async fn apply(
+    ctx: &mut Context<'_>,
+    order_id: Uuid,
+    truth: &Truth,
+) -> Result<Option<Applied>, sqlx::Error> {
+    use AuthorizationStatus as A;
+    use PaymentState as P;
+
+    let Some(order) = lock_order(ctx, order_id).await? else { return Ok(None) };
+    ctx.learn_now(order.now);
+    let Some(authorization) = &truth.authorization else { return Ok(Some(Applied::Contradicts)) };
+    let booked = transactions_of(ctx, order.payment_id).await?;
+    let asked = |kind: &str| booked.iter().any(|row| row.kind == kind && row.settled_at.is_none());
+    Ok(Some(match (order.payment_state, &authorization.status) {
+        (P::Authorizing, _)
+        | (P::Authorized, A::Authorized)
+        | (
+            P::Voided | P::Declined,
+            A::Cancelled
+            | A::Declined(_)
+            | A::Unsupported
+            | A::Created
+            | A::Processing
+            | A::ApprovalRequired(_),
+        ) => Applied::Agrees,
+        (P::Authorized, A::Cancelled) if asked("void") => Applied::Agrees,
+        (P::Authorized, A::Cancelled) => {
+            let moved = Moved::outside("void", order.paid_amount()?, &authorization.reference);
+            book(ctx, &order, &moved).await?;
+            set(ctx, &order, P::Voided, order.refunded_amount()?, &tell([])).await?;
+            Applied::Corrected
+        }
+        (P::Authorized, A::Captured { captured, .. }) if asked("capture") => {
+            let is_ours = *captured == order.paid_amount()? && truth.refunds.is_empty();
+            if is_ours { Applied::Agrees } else { Applied::Later }
+        }
+        (P::Authorized, A::Captured { captured, .. }) => {
+            let moved = Moved::outside("capture", *captured, &authorization.reference);
+            book(ctx, &order, &moved).await?;
+            set(ctx, &order, P::Captured, order.refunded_amount()?, &tell([])).await?;
+            match refunds(ctx, &order, &booked, *captured, &truth.refunds).await? {
+                Applied::Agrees => Applied::Corrected,
+                applied => applied,
+            }
+        }
+        (P::Captured | P::PartiallyRefunded | P::Refunded, A::Captured { captured, .. }) => {
+            refunds(ctx, &order, &booked, *captured, &truth.refunds).await?
+        }
+        _ => Applied::Contradicts,
+    }))
+}
+
+/// Books every refund that the books do not have, and every failure of one that they have.
+async fn refunds(
+    ctx: &mut Context<'_>,
+    order: &LockedOrder,
+    booked: &[Transaction],
+    captured: Money,
+    made: &[MadeRefund],
+) -> Result<Applied, sqlx::Error> {
+    let rows = || booked.iter().filter(|row| row.kind == "refund");
+    let is_asked = booked
+        .iter()
+        .any(|row| matches!(&*row.kind, "refund" | "void") && row.settled_at.is_none());
+    let fails = |refund: &MadeRefund| matches!(refund.status, RefundStatus::Failed(_));
+    let is_booked = |refund: &MadeRefund| rows().any(|row| row.key == refund.key);
+    if is_asked && made.iter().any(|made| made.key.is_some() && fails(made) && !is_booked(made)) {
+        return Ok(Applied::Later);
+    }
+    let (mut back, mut told, mut applied) =
+        (order.refunded_amount()?.amount(), Vec::new(), Applied::Agrees);
+    for refund in made {
+        let is_it = |row: &&Transaction| {
+            row.reference.as_deref() == Some(&*refund.reference.0)
+                || (row.key.is_some() && row.key == refund.key)
+        };
+        let row = rows().find(is_it);
+        match (row.map(|row| &*row.state), &refund.status) {
+            // Its saga books it.
+            (None, _) if refund.key.is_some() && is_asked => {}
+            (None, RefundStatus::Failed(reason)) => {
+                let moved = Moved { reason: Some(reason.as_str()), ..Moved::refund(refund) };
+                book(ctx, order, &Moved { state: "failed", ..moved }).await?;
+                applied = applied.or(Applied::Corrected);
+            }
+            (None, RefundStatus::Succeeded | RefundStatus::Pending) => {
+                book(ctx, order, &Moved::refund(refund)).await?;
+                back += refund.amount.amount();
+                told.push(given_back(order, refund));
+                applied = applied.or(Applied::Corrected);
+            }
+            (Some("succeeded"), RefundStatus::Failed(reason)) => {
+                fail(ctx, row.map(|row| row.transaction_id), reason.as_str()).await?;
+                back -= refund.amount.amount();
+                applied = Applied::RefundFailed;
+            }
+            _ => {}
+        }
+    }
+    if applied == Applied::Agrees {
+        return Ok(applied);
+    }
+    let back = back.clamp(Decimal::ZERO, order.paid_amount()?.amount());
+    let state = match back {
+        back if back.is_zero() => PaymentState::Captured,
+        back if back < captured.amount() => PaymentState::PartiallyRefunded,
+        _ => PaymentState::Refunded,
+    };
+    let currency = captured.currency();
+    let back = Money::stored(back, currency.code())?;
+    let told = tell(told);
+    set(ctx, order, state, back, &told).await?;
+    ctx.record(told.after(order.payment_event_count)).await?;
+    Ok(applied)
+}
+
+impl Applied {
+    /// A failed refund is said, whatever else was corrected.
+    fn or(self, other: Self) -> Self {
+        if self == Self::RefundFailed { self } else { other }
+    }
+}
+
+/// A row of the books.
+#[derive(Clone, Copy)]
+struct Moved<'a> {
+    kind: &'a str,
+    state: &'a str,
+    amount: Money,
+    reference: &'a Reference,
+    key: Option<&'a str>,
+    reason: Option<&'a str>,
+}
+
+impl<'a> Moved<'a> {
+    fn outside(kind: &'a str, amount: Money, reference: &'a Reference) -> Self {
+        Self { kind, state: "succeeded", amount, reference, key: None, reason: None }
+    }
+
+    /// A pending refund counts as done, because the gateway has accepted it. If it fails, the gateway says so.
+    fn refund(refund: &'a MadeRefund) -> Self {
+        let moved = Self::outside("refund", refund.amount, &refund.reference);
+        Self { key: refund.key.as_deref(), ..moved }
+    }
+}
+
+async fn book(
+    tx: &mut PgConnection,
+    order: &LockedOrder,
+    moved: &Moved<'_>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- payment: book what the gateway did by itself
+        insert into shop.payment_transaction (transaction_id, payment_id, kind, state, amount, currency, key, reference,
+            reason, requested_at, settled_at)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, saga.now(), saga.now())",
+    )
+    .bind(Uuid::now_v7())
+    .bind(order.payment_id)
+    .bind(moved.kind)
+    .bind(moved.state)
+    .bind(moved.amount.amount())
+    .bind(moved.amount.currency().code())
+    .bind(moved.key)
+    .bind(&moved.reference.0)
+    .bind(moved.reason)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn fail(tx: &mut PgConnection, row: Option<Uuid>, reason: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- payment: a refund has failed after all
+        update shop.payment_transaction set state = 'failed', reason = $2, settled_at = saga.now()
+        where transaction_id = $1",
+    )
+    .bind(row)
+    .bind(reason)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Sets the payment's state and what was given back of it.
+async fn set(
+    tx: &mut PgConnection,
+    order: &LockedOrder,
+    state: PaymentState,
+    refunded: Money,
+    told: &Told,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- payment: as the gateway says
+        update shop.payment set state = $2, refunded_amount = $3, event_count = event_count + $4,
+            updated_at = $5
+        where payment_id = $1",
+    )
+    .bind(order.payment_id)
+    .bind(state.as_str())
+    .bind(refunded.amount())
+    .bind(told.count())
+    .bind(order.now)
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+fn given_back(order: &LockedOrder, refund: &MadeRefund) -> DomainEvent {
+    DomainEvent::PaymentRefunded {
+        payment_id: order.payment_id,
+        order_id: order.order_id,
+        refund_amount: refund.amount,
+        refund_id: refund.reference.0.clone(),
+        refunded_at: order.now,
+        customer_id: order.customer_id,
+    }
+}
+
+/// Books a dispute of the order's payment, or what has been decided about it. Answers whether that is new. 2 round trips.
+pub async fn dispute(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    reference: &Reference,
+    amount: Money,
+    status: DisputeStatus,
+) -> Result<bool, sqlx::Error> {
+    if lock_order(tx, order_id).await?.is_none() {
+        return Ok(false);
+    }
+    let state = match status {
+        DisputeStatus::Open => "requested",
+        DisputeStatus::Lost => "succeeded",
+        DisputeStatus::Won => "failed",
+    };
+    let done = sqlx::query(
+        r#"-- payment: book a dispute
+        with paid as (
+            select payment_id from shop."order" where order_id = $1
+        ), known as (
+            select transaction_id, settled_at from shop.payment_transaction t join paid using (payment_id)
+            where t.kind = 'dispute' and t.reference = $3
+        ), decided as (
+            update shop.payment_transaction t set state = $4, settled_at = saga.now()
+            from known where t.transaction_id = known.transaction_id and known.settled_at is null and $4 <> 'requested'
+            returning 1
+        ), opened as (
+            insert into shop.payment_transaction (transaction_id, payment_id, kind, state, amount, currency, reference,
+                requested_at, settled_at)
+            select $2, payment_id, 'dispute', $4, $5, $6, $3, saga.now(), case when $4 <> 'requested' then saga.now() end
+            from paid where not exists (select from known)
+            returning 1
+        )
+        select from decided union all select from opened"#,
+    )
+    .bind(order_id)
+    .bind(Uuid::now_v7())
+    .bind(&reference.0)
+    .bind(state)
+    .bind(amount.amount())
+    .bind(amount.currency().code())
+    .fetch_optional(tx)
+    .await?;
+    Ok(done.is_some())
+}
