@@ -24,7 +24,7 @@ const ENGINE: [(&str, &str); 15] = [
     ("instance", "base record saga"),
     ("inspect", "base record saga"),
     ("worker", "base database record store saga instance"),
-    ("front", "base record store saga instance inspect worker"),
+    ("front", "base database record store saga instance inspect worker"),
     ("operate", "base record store saga instance worker"),
     ("bulk", "base record store instance inspect worker operate"),
     ("upkeep", "base database record store saga instance worker bulk"),

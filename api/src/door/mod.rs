@@ -27,7 +27,7 @@ use std::{sync::Arc, time::Duration};
 use poem::Request;
 use secrecy::SecretString;
 use sqlx::PgPool;
-use stepwise_engine::{Engine, Retry, Transaction};
+use stepwise_engine::{Engine, Retry, Transaction, database};
 use stepwise_workflows::shop::{Actor, Cause, Context, Shop};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
@@ -165,7 +165,7 @@ impl Door {
 
     /// Begins a transaction. 503 if no connection is free in time.
     pub async fn begin(&self) -> Result<Transaction, Problem> {
-        Ok(Transaction::from(self.db.begin().await?))
+        Ok(Transaction::from(database::begin(&self.db).await?))
     }
 
     /// The context of a command in this transaction.

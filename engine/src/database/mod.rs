@@ -19,8 +19,8 @@ mod watch;
 use std::{future::Future, io, pin::pin, time::Duration};
 
 use sqlx::{
-    Connection as _, PgConnection, PgPool,
-    pool::PoolConnectionMetadata,
+    Connection as _, Executor as _, PgConnection, PgPool, Postgres, SqlSafeStr as _,
+    pool::{PoolConnection, PoolConnectionMetadata},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -198,18 +198,65 @@ pub fn pool(
         .connect_lazy_with(bounded(options, waits))
 }
 
+/// Begins a transaction for statements that find their rows by a key. Round trips: 1; it is also the test whether the connection lives, so there is
+/// no other. If it does not, the transaction begins on another connection.
+///
+/// # Errors
+/// The database's; none is free within the pool's patience.
+pub async fn begin(pool: &PgPool) -> Result<sqlx::Transaction<'static, Postgres>, sqlx::Error> {
+    let connection = UNTESTED.scope((), pool.acquire()).await?;
+    if let Ok(begun) = begin_on(connection).await {
+        return Ok(begun);
+    }
+    begin_on(pool.acquire().await?).await
+}
+
+/// If it fails or is given up, nobody knows whether the connection is in a transaction: it is tested before it is used again.
+async fn begin_on(
+    connection: PoolConnection<Postgres>,
+) -> Result<sqlx::Transaction<'static, Postgres>, sqlx::Error> {
+    let begin = sqlx::Transaction::begin(connection, Some(BEGIN.into_sql_str()));
+    let mut begin = pin!(within(SIGN_OF_LIFE, begin));
+    // Declared later, so it is dropped before the connection goes back to its pool.
+    let unfinished = Unfinished;
+    let begun = begin.as_mut().await?;
+    std::mem::forget(unfinished);
+    Ok(begun)
+}
+
+/// Its drop makes pools test their connections.
+struct Unfinished;
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        suspect();
+    }
+}
+
+/// A statement is planned once for each connection, whatever its parameters, and by an index: planning takes as long as executing it. It may have been
+/// planned while its tables were empty, hence no sequential scan. Where there is no index, that counts as expensive, which must not start the compiler.
+const BEGIN: &str = "-- name: begin
+begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; set local jit = off";
+
+tokio::task_local! {
+    /// The caller notices by itself that a connection is lost.
+    static UNTESTED: ();
+}
+
 /// Tests a new connection. One to a read-only server is accepted, since it can still read.
 async fn look_at_new(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     within(CONNECT, condition::ask(connection)).await.map(|_| ())
 }
 
-/// Whether an idle connection may be handed out. Round trips: none for one that was used a moment ago, unless there has been trouble since; then 1.
+/// Whether an idle connection may be handed out. Round trips: none for one that was used a moment ago or that its caller tests ([`begin`]), unless
+/// there has been trouble since; then 1.
 async fn is_of_use(
     connection: &mut PgConnection,
     meta: PoolConnectionMetadata,
 ) -> Result<bool, sqlx::Error> {
     if condition::has_been_good_for(meta.idle_for) {
-        return Ok(meta.idle_for < FRESH || lives(connection).await);
+        let is_tested_later = UNTESTED.try_with(|()| ()).is_ok();
+        return Ok(is_tested_later || meta.idle_for < FRESH || lives(connection).await);
     }
     let writable = within(SIGN_OF_LIFE, condition::ask(connection)).await;
     Ok(writable.is_ok_and(|writable| writable || meta.age < READ_ONLY_AGE))
@@ -219,8 +266,14 @@ async fn lives(connection: &mut PgConnection) -> bool {
     within(SIGN_OF_LIFE, connection.ping()).await.is_ok()
 }
 
+/// Whether the connection answers and is in no transaction. One whose caller was cancelled while it began is rolled back; where a statement of it had
+/// failed, the connection is of no use.
+async fn is_idle(connection: &mut PgConnection) -> bool {
+    within(SIGN_OF_LIFE, connection.execute("-- name: is idle\nbegin; rollback")).await.is_ok()
+}
+
 /// Whether a connection may go back to its pool, which would otherwise wait for it without a limit. Round trips: none, unless there
 /// is or was trouble.
 async fn may_be_kept(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    Ok(condition::has_been_good_for(SUSPICION) || lives(connection).await)
+    Ok(condition::has_been_good_for(SUSPICION) || is_idle(connection).await)
 }

@@ -4,9 +4,12 @@ use std::ops::{Deref, DerefMut};
 
 use sqlx::{PgConnection, Postgres};
 
-use crate::worker::{
-    engine::Engine,
-    hand_over::{HandOver, Starts},
+use crate::{
+    database,
+    worker::{
+        engine::Engine,
+        hand_over::{HandOver, Starts},
+    },
 };
 
 /// A transaction in which instances may be started. It derefs to the connection, for everything else that is done in it.
@@ -50,12 +53,13 @@ pub struct Begun(sqlx::Transaction<'static, Postgres>);
 const COMMIT: &str = "-- name: commit\nselect; commit and chain";
 
 impl Engine {
-    /// Begins a transaction on the engine's pool. Round trips: 1.
+    /// Begins a transaction on the engine's pool, for statements that find their rows by a key: they are planned once, and without sequential scans.
+    /// For lists and sums begin one on the pool, and make a [`Transaction`] of it by [`From`]. Round trips: 1.
     ///
     /// # Errors
     /// The database's.
     pub async fn begin(&self) -> Result<Transaction, sqlx::Error> {
-        self.pool().begin().await.map(Transaction::from)
+        database::begin(self.pool()).await.map(Transaction::from)
     }
 }
 

@@ -128,7 +128,7 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     fact: Option<&Fact<S::Event>>,
 ) -> Committed<S> {
     let done = async {
-        let mut tx = shift.pool.begin().await?;
+        let mut tx = database::begin(&shift.pool).await?;
         let mut started = HandOver::default();
         let mut place = chain::Place { tx: &mut tx, started: &mut started, engine: &shift.engine };
         match instance.task() {
@@ -235,7 +235,7 @@ async fn own_failed<S: Saga>(
         return in_lane(shift, fresh, fact).await;
     }
     let parks = fresh.parks();
-    match alone(shift, &mut fresh).await {
+    match all_in_time(alone(shift, &mut fresh)).await {
         Ok(true) if parks => Committed::Lost,
         Ok(true) => Committed::Yes(fresh),
         Ok(false) => reread(shift, instance, None).await,
@@ -268,7 +268,7 @@ async fn again<S: Saga>(
 /// Commits the instance and what the commit does to others, in a transaction of its own. Returns false if the fence did not hold.
 async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<bool, StepError> {
     let commit = instance.commit();
-    let mut tx = shift.pool.begin().await?;
+    let mut tx = database::begin(&shift.pool).await?;
     if !write_own(&mut tx, &commit).await? {
         return Ok(false);
     }
