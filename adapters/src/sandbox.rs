@@ -36,6 +36,7 @@ pub use self::method::SandboxMethod;
 pub use self::webhooks::WebhookConfig;
 use self::webhooks::Webhooks;
 
+mod answer;
 mod approval;
 mod book;
 pub mod ledger;

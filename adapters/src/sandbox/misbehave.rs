@@ -6,11 +6,11 @@ use std::time::Duration;
 use axum::response::Response;
 
 use super::Gateway;
+use super::answer::{in_flight, out_of_order, respond};
 use super::book::{Ask, Decision, Subject};
 use super::ledger::{LineResult, Op};
 use super::method::SandboxMethod;
 use super::params::Fields;
-use super::server::{in_flight, out_of_order, respond};
 
 /// Executes an operation, in the way in which it behaves.
 pub(super) async fn perform(gateway: &Arc<Gateway>, ask: &Ask<'_>, fields: &Fields) -> Response {

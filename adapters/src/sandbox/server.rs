@@ -18,13 +18,14 @@ use stepwise_workflows::money::Money;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
-use super::book::{Ask, Intent, Refusal, Subject};
-use super::ledger::{LineResult, Op};
+use super::answer::missing;
+use super::book::{Ask, Intent, Subject};
+use super::ledger::Op;
 use super::method::{Behaviour, SandboxMethod};
 use super::misbehave::perform;
 use super::params::{self, Fields, Wrong};
 use super::wire::{self, ListObject};
-use super::{Done, Gateway, Stopped, approval};
+use super::{Gateway, approval};
 use crate::gateway::API_VERSION;
 
 /// The maximum length of a request's body. Clients of this subset send nothing longer.
@@ -279,56 +280,6 @@ async fn misbehave(State(gateway): Shared, body: Bytes) -> Result<StatusCode, Wr
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Executes an operation and shows what it was about: the refund, or the authorization.
-pub(super) async fn respond(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
-    if ask.op == Op::Refund { made(gateway, ask).await } else { answer(gateway, ask, fields).await }
-}
-
-async fn made(gateway: &Gateway, ask: &Ask<'_>) -> Response {
-    let done = match gateway.commit(ask).await {
-        Ok(done) => done,
-        Err(stopped) => return refuse(gateway, ask, stopped),
-    };
-    let made = gateway.state().book.intent(&done.reference).and_then(|intent| {
-        // Without a key, the newest is found.
-        let index = intent.refunds.iter().rposition(|made| &*made.key == ask.key)?;
-        Some(wire::refund(intent, index, &intent.refunds[index]))
-    });
-    made.map_or_else(missing, |refund| Json(refund).into_response())
-}
-
-/// Executes an operation and shows the authorization.
-async fn answer(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
-    let Done { reference, result } = match gateway.commit(ask).await {
-        Ok(done) => done,
-        Err(stopped) => return refuse(gateway, ask, stopped),
-    };
-    let state = gateway.state();
-    let Some(intent) = state.book.intent(&reference) else { return missing() };
-    let object = gateway.view(params::expands(fields)).intent(intent, Some(result));
-    drop(state);
-    match result {
-        LineResult::Declined | LineResult::Unsupported => wire::card_refused(result, object),
-        LineResult::RefusedCancelled => wire::refused(Refusal::State, Some(object)),
-        _ => Json(object).into_response(),
-    }
-}
-
-fn refuse(gateway: &Gateway, ask: &Ask<'_>, stopped: Stopped) -> Response {
-    let refusal = match stopped {
-        Stopped::Refused(refusal) => refusal,
-        Stopped::Closed => return out_of_order(),
-    };
-    let state = gateway.state();
-    let intent = match (refusal, &ask.subject) {
-        (Refusal::State | Refusal::Declined, Subject::Reference(reference)) => {
-            state.book.intent(reference)
-        }
-        _ => None,
-    };
-    wire::refused(refusal, intent.map(|intent| gateway.view(false).intent(intent, None)))
-}
-
 /// The text between `start` and the next unescaped quote.
 fn quoted(query: &str, start: &str) -> Option<String> {
     let (_, rest) = query.split_once(start)?;
@@ -359,25 +310,9 @@ impl IntoResponse for Wrong {
     }
 }
 
-fn missing() -> Response {
-    let (kind, code) = ("invalid_request_error", "resource_missing");
-    wire::error(StatusCode::NOT_FOUND, kind, code, "There is no such object.")
-}
-
-pub(super) fn in_flight() -> Response {
-    let (kind, code) = ("idempotency_error", "idempotency_key_in_use");
-    wire::error(StatusCode::CONFLICT, kind, code, "A request with this key is still running.")
-}
-
 fn closed_for_now() -> Response {
     let (kind, code) = ("api_error", "closed");
     let message = "The sandbox is switched off; nothing was done.";
     let answer = wire::error(StatusCode::SERVICE_UNAVAILABLE, kind, code, message);
     ([(header::RETRY_AFTER, "1")], answer).into_response()
-}
-
-pub(super) fn out_of_order() -> Response {
-    let (kind, code) = ("api_error", "internal");
-    let message = "Whether anything was done is not known.";
-    wire::error(StatusCode::INTERNAL_SERVER_ERROR, kind, code, message)
 }

@@ -7,6 +7,7 @@ pub mod events;
 pub mod inventory;
 pub mod operations;
 pub mod operators;
+mod order_shape;
 pub mod orders;
 pub mod shapes;
 pub mod system;

@@ -29,7 +29,7 @@ use stepwise_workflows::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Group, orders::OrderShape};
+use super::{Group, order_shape::OrderShape};
 use crate::door::{
     Door,
     caller::{By, Caller, OperationReader, Role},

@@ -21,7 +21,9 @@ use uuid::Uuid;
 
 use super::{
     Accepted, Outgoing, Publisher, PublisherState, Rejection, RelaySettings, WRITTEN, feed,
-    health::RelayHealth, lease::Holding, store,
+    health::RelayHealth,
+    lease::Holding,
+    store::{self, Confirmed, Head},
 };
 use crate::database::{trouble::Trouble, within};
 
@@ -41,22 +43,6 @@ const STATEMENT: Duration = Duration::from_secs(5);
 const TAKEN_AGAIN: Duration = Duration::from_secs(60);
 
 type Answered = (Head, Result<Accepted, Rejection>);
-
-/// The first waiting message of a subject.
-#[derive(Debug, sqlx::FromRow)]
-pub(super) struct Head {
-    #[sqlx(flatten)]
-    pub(super) message: Outgoing,
-    /// How often it was not taken.
-    pub(super) tries: i32,
-}
-
-/// A message that was published.
-pub(super) struct Confirmed {
-    pub(super) message: Outgoing,
-    /// Why a receiver did not take its copy, if one did not.
-    pub(super) refusal: Option<String>,
-}
 
 pub(super) struct Publishing {
     pool: PgPool,

@@ -5,14 +5,26 @@ use std::collections::BTreeMap;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::{
-    Failing, FeedTroubles, Lag, Message, Outgoing,
-    lease::Epochs,
-    publishing::{Confirmed, Head},
-};
+use super::{Failing, FeedTroubles, Lag, Message, Outgoing, lease::Epochs};
 
 /// The channel on which a sleeping relay is woken.
 pub(super) const WAKE: &str = "saga_outbox";
+
+/// The first waiting message of a subject.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Head {
+    #[sqlx(flatten)]
+    pub(super) message: Outgoing,
+    /// How often it was not taken.
+    pub(super) tries: i32,
+}
+
+/// A message that was published.
+pub(super) struct Confirmed {
+    pub(super) message: Outgoing,
+    /// Why a receiver did not take its copy, if one did not.
+    pub(super) refusal: Option<String>,
+}
 
 /// 1 row operation a message, 1 round trip. Notifies only while a relay sleeps, because a notification
 /// takes a lock on the whole database at commit.

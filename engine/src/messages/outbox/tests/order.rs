@@ -109,9 +109,8 @@ async fn a_mark_under_an_old_epoch_moves_nothing() {
     let current = lease::take(pool, owner, Duration::from_secs(60)).await.expect("taken back");
     let current = current.epochs;
     let id = heads[0].message.message_id;
-    let heads = heads
-        .into_iter()
-        .map(|head| publishing::Confirmed { message: head.message, refusal: None });
+    let heads =
+        heads.into_iter().map(|head| store::Confirmed { message: head.message, refusal: None });
     let heads: Vec<_> = heads.collect();
 
     let moved = store::mark_published(pool, owner, &old, &heads).await.expect("mark");
