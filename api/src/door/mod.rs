@@ -53,6 +53,9 @@ const MOST_RACES: i16 = 3;
 /// How many log-ins use the database at the same moment.
 const LOG_INS: usize = 2;
 
+/// How long a log-in waits for its turn.
+const LOG_IN_TURN: Duration = Duration::from_secs(2);
+
 /// The state that all handlers share.
 pub struct Door {
     /// The pool of the API. Its acquire time-out turns a lost database into a 503.
@@ -158,9 +161,16 @@ impl Door {
     }
 
     /// Waits until a log-in may use the database: two at a time, so that sixty which come at the same moment neither take the connections of
-    /// customers who order, nor make the pool open new ones, which are slow at first. Not to be held while a password is compared.
-    pub async fn turn_to_log_in(&self) -> SemaphorePermit<'_> {
-        self.log_ins.acquire().await.expect("it is never closed")
+    /// customers who order, nor make the pool open new ones, which are slow at first. Not to be held while a password is compared. 503 if its turn does
+    /// not come in time, which is so when the database does not answer.
+    pub async fn turn_to_log_in(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        match tokio::time::timeout(LOG_IN_TURN, self.log_ins.acquire()).await {
+            Ok(turn) => Ok(turn.expect("it is never closed")),
+            Err(_) => Err(Problem::unavailable(
+                "passwords_busy",
+                "Too many customers log in at this moment. Try again in a second.",
+            )),
+        }
     }
 
     /// Begins a transaction. 503 if no connection is free in time.

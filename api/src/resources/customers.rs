@@ -155,7 +155,7 @@ impl Customers {
         let LogIn { email, password, guest_cart_id } = &body.value;
         let (door, shop) = (&by.door, &by.door.shop);
         door.limits.attempt("log in", by.address)?;
-        let turn = door.turn_to_log_in().await;
+        let turn = door.turn_to_log_in().await?;
         let earlier = by.token_hash;
         let account =
             session::look_up(&door.db, email, earlier.as_ref().map(|hash| &hash[..])).await?;
@@ -174,12 +174,13 @@ impl Customers {
                 if let (LogInRefusal::Passwords(PoolError::Busy), Some(scopes)) =
                     (&refusal, &scopes)
                 {
+                    let _turn = door.turn_to_log_in().await?;
                     attempts::uncount(&door.db, scopes).await?;
                 }
                 return Err(refusal.into());
             }
         };
-        let _turn = door.turn_to_log_in().await;
+        let _turn = door.turn_to_log_in().await?;
         let mut tx = door.begin().await?;
         let opened = session::open(shop, &mut tx, proven).await;
         let LoggedIn { customer_id, token, expires_at } = opened?;
