@@ -151,8 +151,10 @@ async fn trouble_that_lasts_is_logged_when_it_begins_and_when_it_ends() {
         assert_eq!((log.matches(line).count(), log.matches(&ended).count()), (2, 1), "{log}");
     }
     let log = site.log();
-    let troubles = log.lines().filter(|line| line.contains(r#""WARN""#)).count();
-    assert!(troubles <= 4, "one line for each thing that cannot be done: {log}");
+    // What is wrong at the start is said then, and may include these two tables.
+    let said_later = |line: &&str| !line.contains("this installation has a fault");
+    let troubles = log.lines().filter(|line| line.contains(r#""WARN""#)).filter(said_later).count();
+    assert!(troubles <= 3, "one line for each thing that cannot be done: {log}");
     kill("TERM", &worker.id().expect("it runs").to_string());
     assert!(worker.wait().await.expect("ours").success());
     server.close().await;
