@@ -8,8 +8,11 @@ use stepwise_workflows::sagas::{
 
 use crate::{crashes, mails, unwinding};
 
-/// The sagas, each with its two tests.
-const TRIED: [(&str, [fn(); 2]); 4] = [
+/// A saga with its two tests.
+type Tried = (&'static str, [fn(); 2]);
+
+/// All sagas.
+const TRIED: [Tried; 4] = [
     (
         PlaceOrder::NAME,
         [

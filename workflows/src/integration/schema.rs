@@ -50,12 +50,11 @@ impl Schema for Sealed {
     }
 }
 
+/// The name of a field, and what makes the schema of its type.
+type Field = (&'static str, fn() -> Value);
+
 /// The schema of the data of one type. Data about a person who was erased is null.
-pub(super) fn of_data(
-    name: &str,
-    fields: &[(&str, fn() -> Value)],
-    is_about_a_person: bool,
-) -> Value {
+pub(super) fn of_data(name: &str, fields: &[Field], is_about_a_person: bool) -> Value {
     let properties: Map<String, Value> =
         fields.iter().map(|(name, schema)| (camel_case(name), schema())).collect();
     let required: Vec<&String> = properties.keys().collect();

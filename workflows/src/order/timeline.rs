@@ -25,7 +25,8 @@ pub async fn get_order_timeline(
     order_id: Uuid,
     customer_id: Option<Uuid>,
 ) -> Result<Option<Vec<Happened>>, sqlx::Error> {
-    let rows: Vec<(Option<DateTime<Utc>>, Option<String>, Option<String>)> = sqlx::query_as(
+    type Row = (Option<DateTime<Utc>>, Option<String>, Option<String>);
+    let rows: Vec<Row> = sqlx::query_as(
         r#"-- order: timeline
         select e.recorded_at, e.name, split_part(e.actor, ':', 1)
         from shop."order" o

@@ -125,14 +125,14 @@ async fn whole_life(
     let mut tx = pool.begin().await?;
     if n % 4 < 2 {
         release(
-            &mut ctx(&shop, &mut tx),
+            &mut ctx(shop, &mut tx),
             order,
             &Ending::Failed(PaymentFailure::ApprovalExpired),
             None,
         )
         .await?;
     } else {
-        complete(&mut ctx(&shop, &mut tx), order, &authorized(&placing)).await?;
+        complete(&mut ctx(shop, &mut tx), order, &authorized(&placing)).await?;
     }
     tx.commit().await?;
     let mut tx = pool.begin().await?;
@@ -145,7 +145,7 @@ async fn whole_life(
         0 => {
             let item = Item { product_id: product, variant_id: None };
             for delta in [1, -1] {
-                adjust_inventory(&mut ctx(&shop, &mut tx), item, delta, "counted")
+                adjust_inventory(&mut ctx(shop, &mut tx), item, delta, "counted")
                     .await
                     .expect("adjusted");
             }
