@@ -132,6 +132,10 @@ fn events_about_charges_refunds_and_disputes_are_read() {
         panic!("lapsed")
     };
     assert_eq!(found.status, AuthorizationStatus::Cancelled);
+    // Stripe tells of a void in this way as well.
+    let voided = CHARGE.replace("captured\":4999", "captured\":0").replace("1000", "4999");
+    let News::Authorization(_, found) = news("charge.refunded", &voided) else { panic!("a void") };
+    assert_eq!(found.status, AuthorizationStatus::Cancelled);
     for kind in ["charge.refund.updated", "refund.created", "refund.updated", "refund.failed"] {
         let News::Refund { authorization, refund } = news(kind, REFUND) else { panic!("{kind}") };
         assert_eq!((&*authorization.0, &*refund.reference.0), ("pi_1", "re_1"));

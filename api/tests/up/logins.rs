@@ -82,7 +82,9 @@ async fn shop_beside_log_ins(up: &Up, account: &Value) -> (Vec<Duration>, usize)
 /// Has the front door open all its connections. In a debug build each of them takes long, because it proves its password with thousands of hashes.
 async fn open_connections(up: &Up) {
     let mut undisturbed = 0;
+    let deadline = Instant::now() + Duration::from_secs(60);
     while undisturbed < 5 {
+        assert!(Instant::now() < deadline, "the connections are not open after a minute");
         let each = (0..3 * 20).map(async |nth| {
             let customer = &up.demo["customers"][nth % SHOPPERS];
             let text = |name: &str| customer[name].as_str().expect("a text");

@@ -1,4 +1,4 @@
-//! What the table of a saga's steps says: the pure half, which the engine records and [`crate::testing::explore`] looks at. The half that does the
+//! The pure half of the table of a saga's steps, which the engine records and [`crate::testing::explore`] looks at. The half that does the
 //! steps is [`crate::DoneBy`]. [`crate::steps!`] writes both; nobody implements them by hand.
 
 use std::fmt::Debug;

@@ -97,7 +97,7 @@ pub async fn begin(
         with asked as (
             insert into shop.payment_transaction
                 (transaction_id, payment_id, kind, state, amount, currency, requested_at)
-            -- What was captured at the provider by hand is in the books already.
+            -- A capture by hand at the provider is in the books already.
             select $4, $5, 'capture', 'requested', $6, $7, $8 where $9
         )
         update shop."order" set tracking_number = $2, carrier = $3, version = version + 1,

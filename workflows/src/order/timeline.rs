@@ -42,7 +42,7 @@ pub async fn get_order_timeline(
     if rows.is_empty() {
         return Ok(None);
     }
-    // What has no event is a row without one.
+    // An order or a payment without events is one row of nulls.
     let happened = rows
         .into_iter()
         .filter_map(|(at, event, actor)| Some(Happened { at: at?, event: event?, actor }));

@@ -231,7 +231,7 @@ async fn a_pending_refund_is_settled_or_fails_later_and_the_ledger_says_which() 
         assert_eq!(refunded, usd(9_99));
         references.push(reference);
     }
-    // What is pending is settled after a restart, too.
+    // Pending refunds are settled after a restart, too.
     let sandbox = sandbox.with(|timing| timing.acts_late = Duration::from_millis(300)).await;
     let made =
         async |n: usize| gateway.refunds(&references[n]).await.expect("answered").remove(0).status;

@@ -151,7 +151,7 @@ async fn trouble_that_lasts_is_logged_when_it_begins_and_when_it_ends() {
         assert_eq!((log.matches(line).count(), log.matches(&ended).count()), (2, 1), "{log}");
     }
     let log = site.log();
-    // What is wrong at the start is said then, and may include these two tables.
+    // A worker says at its start which faults it finds, and these two tables may be among them.
     let said_later = |line: &&str| !line.contains("this installation has a fault");
     let troubles = log.lines().filter(|line| line.contains(r#""WARN""#)).filter(said_later).count();
     assert!(troubles <= 3, "one line for each thing that cannot be done: {log}");

@@ -107,6 +107,29 @@ async fn an_order_whose_money_is_refused_stays_confirmed_and_may_be_shipped_or_c
 }
 
 #[tokio::test]
+async fn an_order_whose_shipment_was_ended_by_a_person_is_shipped_anew_and_one_under_way_is_not() {
+    use crate::sagas::commands::{ShipOrderError, ship_order};
+
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let (_, _, placing) = ordered(&shop, &mut db).await;
+    let order = placing.order_id;
+    confirm_order(&mut ctx(&shop, &mut db), order).await.expect("confirmed");
+    // The mark of a shipment that does not run any more.
+    ship::begin(&mut ctx(&shop, &mut db), &shipping(order)).await.expect("it begins");
+    ship_order(&mut ctx(&shop, &mut db), &shipping(order)).await.expect("a new one runs");
+    let twice = ship_order(&mut ctx(&shop, &mut db), &shipping(order)).await;
+    let refused = matches!(twice, Err(ShipOrderError::Refused(ShipOrderRefusal::BeingShipped)));
+    assert!(refused, "{twice:?}");
+    let moves = transactions_of(&mut db, placing.payment_id).await.expect("read");
+    let moves: Vec<_> = moves.iter().map(|m| (m.kind.as_str(), m.state.as_str())).collect();
+    let expected = [("authorize", "succeeded"), ("capture", "failed"), ("capture", "requested")];
+    assert_eq!(moves, expected);
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
 async fn an_order_goes_only_with_a_tracking_number_a_carrier_and_reserved_money() {
     let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");

@@ -1,4 +1,4 @@
-//! What a client sees of a shipment: the order, and the reason why it is not shipped.
+//! A client sees of a shipment the order, and the reason why it is not shipped.
 
 use std::sync::Arc;
 
