@@ -8,7 +8,7 @@ use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
     mail::FileMailer,
-    sandbox::{Sandbox, SandboxConfig, SandboxMethod, Timing, ledger},
+    sandbox::{Sandbox, SandboxConfig, Timing, ledger},
 };
 use stepwise_engine::{Engine, Starts, WorkerConfig, inspect, testing::Database};
 use stepwise_workflows::{
@@ -49,7 +49,7 @@ pub struct House {
     folder: PathBuf,
     stop: CancellationToken,
     gateway: JoinHandle<std::io::Result<()>>,
-    worker: JoinHandle<Result<(), sqlx::Error>>,
+    worker: Option<(CancellationToken, JoinHandle<Result<(), sqlx::Error>>)>,
     category: Uuid,
 }
 
@@ -100,11 +100,13 @@ impl House {
         ));
         stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, db.pool().clone());
+        let dismissed = stop.child_token();
         let worker = tokio::spawn(stepwise_engine::work(
             engine.clone(),
             WorkerConfig { name: "house".to_owned(), ..WorkerConfig::default() },
-            stop.clone().cancelled_owned(),
+            dismissed.clone().cancelled_owned(),
         ));
+        let worker = Some((dismissed, worker));
         let mut tx = engine.begin().await.expect("begin");
         let cause = Cause::of_request(ADMIN, Uuid::now_v7(), None);
         let mut ctx = Context::new(&shop, &engine, &mut tx, cause);
@@ -206,7 +208,7 @@ impl House {
         buyer: Buyer,
         product: Uuid,
         quantity: i32,
-        method: SandboxMethod,
+        method: impl Into<MethodToken>,
     ) -> PlaceOrder {
         let mut tx = self.engine.begin().await.expect("begin");
         let item =
@@ -215,7 +217,7 @@ impl House {
         add_item(&mut ctx, &item).await.expect("in the cart");
         let paying = AddPaymentMethod {
             customer_id: buyer.id,
-            token: MethodToken(method.token()),
+            token: method.into(),
             brand: "visa".to_owned(),
             last4: "4242".to_owned(),
         };
@@ -236,7 +238,7 @@ impl House {
         buyer: Buyer,
         product: Uuid,
         quantity: i32,
-        method: SandboxMethod,
+        method: impl Into<MethodToken>,
     ) -> (Uuid, Uuid) {
         let command = self.ordering(buyer, product, quantity, method).await;
         let mut tx = self.engine.begin().await.expect("begin");
@@ -244,6 +246,14 @@ impl House {
         let placed = place_order(&mut ctx, &command).await.expect("placing");
         tx.commit().await.expect("commit");
         (placed.order.order_id, placed.operation_id)
+    }
+
+    /// Switches the gateway `down` or `up`.
+    pub async fn gateway(&self, switch: &str) {
+        let url = format!("{}/sandbox/{switch}", self.gateway_url);
+        let request = reqwest::Client::new().post(url).bearer_auth("sk_test");
+        let answer = request.send().await.expect("the gateway listens");
+        assert!(answer.status().is_success(), "{answer:?}");
     }
 
     /// Asks to cancel, as the customer.
@@ -366,10 +376,18 @@ impl House {
         self.shut().await;
     }
 
+    /// Stops the worker. Sagas stand still unless the test has a worker of its own.
+    pub async fn dismiss_worker(&mut self) {
+        if let Some((dismissed, worker)) = self.worker.take() {
+            dismissed.cancel();
+            worker.await.expect("the worker did not panic").expect("the worker ended well");
+        }
+    }
+
     /// Stops worker and gateway and drops the database, without a look at the books: somebody else's money was moved by hand.
-    pub async fn shut(self) {
+    pub async fn shut(mut self) {
         self.stop.cancel();
-        self.worker.await.expect("the worker did not panic").expect("the worker ended well");
+        self.dismiss_worker().await;
         self.gateway.await.expect("the gateway did not panic").expect("the gateway ended well");
         self.db.close().await;
         std::fs::remove_dir_all(&self.folder).expect("the folder goes");

@@ -1,5 +1,7 @@
 //! The payment methods of the sandbox, each of which behaves or misbehaves in one way, on one operation.
 
+use stepwise_workflows::payment::gateway::MethodToken;
+
 use super::ledger::{LineResult, Op};
 
 /// A way to behave.
@@ -115,6 +117,13 @@ impl SandboxMethod {
             | Self::Pending
             | Self::Fails => LineResult::Confirmed,
         }
+    }
+}
+
+/// The token that chooses the method on its usual operation.
+impl From<SandboxMethod> for MethodToken {
+    fn from(method: SandboxMethod) -> Self {
+        Self(method.token())
     }
 }
 

@@ -69,7 +69,7 @@ steps! {
     #[derive(PartialEq, Eq)]
     pub enum Step done by ShipOrderSteps -> Event, undone for Reason {
         /// Take the reserved money. Repeating it under its key takes it once.
-        Capture(shipment: Shipment) => call(capture, taking(shipment)).repeatable().pivot(),
+        Capture(shipment: Shipment) => call(capture, taking(shipment)).probe(find).pivot(),
         /// Deduct the stock, and note that the order is on its way.
         Ship(order: Uuid, key: String) => tx(ship).no_undo(),
     }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx, Undoing};
+use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing};
 use uuid::Uuid;
 
 use super::{Event, Reason, ShipOrderSteps, Shipment};
 use crate::{
+    money::Money,
     order::ship,
-    payment::gateway::{Capture, GatewayError},
+    payment::gateway::{AuthorizationStatus, Capture, GatewayError},
     shop::{Context, Shop},
 };
 
@@ -28,17 +29,34 @@ impl Steps {
 impl ShipOrderSteps for Steps {
     async fn capture(&self, key: &Key, shipment: &Shipment) -> Outcome<Event> {
         let Shipment { reference, amount, .. } = shipment;
-        let key = key.to_string();
-        match self.shop.gateway.capture(&key, reference, *amount).await {
+        match self.shop.gateway.capture(&key.to_string(), reference, *amount).await {
             Ok(Capture::Captured { amount: taken }) if taken == *amount => {
-                Outcome::confirmed(Event::Captured(key), reference.0.clone())
+                Outcome::confirmed(Event::Captured(key.to_string()), reference.0.clone())
             }
-            Ok(Capture::Captured { amount: taken }) => Outcome::AnsweredNo(Cause::new(
-                format_args!("{taken} were taken before, instead of {amount}"),
-            )),
+            Ok(Capture::Captured { amount: taken }) => {
+                Outcome::AnsweredNo(other_amount(taken, shipment))
+            }
             Ok(Capture::Refused(why)) => Outcome::refuted(Event::Refused(why)),
             Err(GatewayError::NotDone(trouble)) => Outcome::NotDone(Cause::new(trouble)),
             Err(GatewayError::Unknown(trouble)) => Outcome::Unknown(Cause::new(trouble)),
+        }
+    }
+
+    async fn find(&self, key: &Key, shipment: &Shipment) -> Probe<Event> {
+        let status = match self.shop.gateway.find(&shipment.reference).await {
+            Ok(Some(found)) => found.status,
+            Ok(None) => return Probe::NotHappened,
+            Err(error) => return Probe::Unknown(Cause::new(error)),
+        };
+        match status {
+            AuthorizationStatus::Captured { captured, .. } if captured == shipment.amount => {
+                Probe::confirmed(Event::Captured(key.to_string()), shipment.reference.0.clone())
+            }
+            AuthorizationStatus::Captured { captured, .. } => {
+                Probe::Unknown(other_amount(captured, shipment))
+            }
+            // The repeated call is told why, if the money can no longer be taken.
+            _ => Probe::NotHappened,
         }
     }
 
@@ -64,4 +82,8 @@ impl ShipOrderSteps for Steps {
         let mut ctx = Context::of_step(&self.shop, tx);
         Ok(ship::withdraw(&mut ctx, *order, undoing.reason.code()).await?)
     }
+}
+
+fn other_amount(taken: Money, shipment: &Shipment) -> Cause {
+    Cause::new(format_args!("{taken} were taken before, instead of {}", shipment.amount))
 }
