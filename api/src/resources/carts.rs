@@ -12,7 +12,7 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::{Group, shapes::MoneyShape};
+use super::{Group, answer::answer, shapes::MoneyShape};
 use crate::door::{
     Ask,
     caller::{Anyone, By, CustomerOnly, CustomerOrGuest},
@@ -53,55 +53,58 @@ struct MergeGuestCart {
     guest_cart_id: Uuid,
 }
 
-/// A cart with its totals. Tax is added when the order is placed, because it depends on the address.
-#[derive(Debug, Object)]
-#[oai(rename = "Cart", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct CartShape {
-    cart_id: Uuid,
-    customer_id: Uuid,
-    items: Vec<ItemShape>,
-    /// Removed items that can still be restored.
-    removed_items: Vec<RemovedShape>,
-    /// The sum of the quantities.
-    item_count: i32,
-    /// The sum of the lines' amounts.
-    subtotal: MoneyShape,
-    shipping_cost: MoneyShape,
-    /// The order that is being placed from this cart. Until that has ended, the cart refuses changes.
-    checkout_order_id: Option<Uuid>,
-    /// Whether the quantity was reduced because no more are available.
-    capped: Option<bool>,
+answer! {
+    /// A cart with its totals. Tax is added when the order is placed, because it depends on the address.
+    #[oai(rename = "Cart", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct CartShape from cart: CartView {
+        cart_id: Uuid,
+        customer_id: Uuid,
+        items: Vec<ItemShape>,
+        /// Removed items that can still be restored.
+        removed_items: Vec<RemovedShape>,
+        /// The sum of the quantities.
+        item_count: i32,
+        /// The sum of the lines' amounts.
+        subtotal: MoneyShape,
+        shipping_cost: MoneyShape,
+        /// The order that is being placed from this cart. Until that has ended, the cart refuses changes.
+        checkout_order_id: Option<Uuid>,
+        /// Whether the quantity was reduced because no more are available.
+        capped: Option<bool> = None,
+    }
 }
 
-/// One line of a cart.
-#[derive(Debug, Object)]
-#[oai(rename = "CartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct ItemShape {
-    cart_item_id: Uuid,
-    product_id: Uuid,
-    variant_id: Option<Uuid>,
-    name: String,
-    quantity: i32,
-    /// The current price of one unit.
-    unit_price: MoneyShape,
-    /// The price of one unit when the item was added.
-    price_when_added: MoneyShape,
-    line_total: MoneyShape,
-    /// The quantity that is available now.
-    available: i32,
+answer! {
+    /// One line of a cart.
+    #[oai(rename = "CartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct ItemShape from item: CartItemView {
+        cart_item_id: Uuid,
+        product_id: Uuid,
+        variant_id: Option<Uuid>,
+        name: String,
+        quantity: i32,
+        /// The current price of one unit.
+        unit_price: MoneyShape,
+        /// The price of one unit when the item was added.
+        price_when_added: MoneyShape,
+        line_total: MoneyShape,
+        /// The quantity that is available now.
+        available: i32,
+    }
 }
 
-/// An item that was removed from a cart.
-#[derive(Debug, Object)]
-#[oai(rename = "RemovedCartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct RemovedShape {
-    cart_item_id: Uuid,
-    product_id: Uuid,
-    variant_id: Option<Uuid>,
-    name: String,
-    quantity: i32,
-    /// The time until which it can be restored.
-    restorable_until: DateTime<Utc>,
+answer! {
+    /// An item that was removed from a cart.
+    #[oai(rename = "RemovedCartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct RemovedShape from item: RemovedItemView {
+        cart_item_id: Uuid,
+        product_id: Uuid,
+        variant_id: Option<Uuid>,
+        name: String,
+        quantity: i32,
+        /// The time until which it can be restored.
+        restorable_until: DateTime<Utc>,
+    }
 }
 
 /// A guest's cart and the token that gives access to it.
@@ -113,51 +116,6 @@ struct GuestCartShape {
     cart_id: Uuid,
     /// Send it as `Authorization: Bearer`. It cannot be shown again.
     token: String,
-}
-
-impl From<CartView> for CartShape {
-    fn from(cart: CartView) -> Self {
-        Self {
-            cart_id: cart.cart_id,
-            customer_id: cart.customer_id,
-            items: cart.items.into_iter().map(Into::into).collect(),
-            removed_items: cart.removed_items.into_iter().map(Into::into).collect(),
-            item_count: cart.item_count,
-            subtotal: cart.subtotal.into(),
-            shipping_cost: cart.shipping_cost.into(),
-            checkout_order_id: cart.checkout_order_id,
-            capped: None,
-        }
-    }
-}
-
-impl From<CartItemView> for ItemShape {
-    fn from(item: CartItemView) -> Self {
-        Self {
-            cart_item_id: item.cart_item_id,
-            product_id: item.product_id,
-            variant_id: item.variant_id,
-            name: item.name,
-            quantity: item.quantity,
-            unit_price: item.unit_price.into(),
-            price_when_added: item.price_when_added.into(),
-            line_total: item.line_total.into(),
-            available: item.available,
-        }
-    }
-}
-
-impl From<RemovedItemView> for RemovedShape {
-    fn from(item: RemovedItemView) -> Self {
-        Self {
-            cart_item_id: item.cart_item_id,
-            product_id: item.product_id,
-            variant_id: item.variant_id,
-            name: item.name,
-            quantity: item.quantity,
-            restorable_until: item.restorable_until,
-        }
-    }
 }
 
 /// The answer of every operation that returns a cart.

@@ -15,7 +15,7 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::{Group, shapes::MoneyShape};
+use super::{Group, answer::answer, shapes::MoneyShape};
 use crate::door::{
     Ask,
     caller::{AdminOnly, Anyone, By, CatalogueKeeper, Visitor},
@@ -62,33 +62,35 @@ struct AddProductVariant {
     price: Option<MoneyShape>,
 }
 
-/// A product.
-#[derive(Debug, Object)]
-#[oai(rename = "Product", rename_all = "camelCase")]
-struct ProductShape {
-    product_id: Uuid,
-    name: String,
-    description: String,
-    price: MoneyShape,
-    category_id: Uuid,
-    /// `draft`, `active` or `inactive`.
-    status: String,
-    /// The quantity that can be ordered, of all variants together.
-    available: i32,
-    /// The product's variants. If there are any, an order must name one.
-    variants: Vec<VariantShape>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
+answer! {
+    /// A product.
+    #[oai(rename = "Product", rename_all = "camelCase")]
+    struct ProductShape from product: ProductView {
+        product_id: Uuid,
+        name: String,
+        description: String,
+        price: MoneyShape,
+        category_id: Uuid,
+        /// `draft`, `active` or `inactive`.
+        status: String,
+        /// The quantity that can be ordered, of all variants together.
+        available: i32,
+        /// The product's variants. If there are any, an order must name one.
+        variants: Vec<VariantShape>,
+        created_at: DateTime<Utc>,
+        updated_at: DateTime<Utc>,
+    }
 }
 
-/// A variant of a product.
-#[derive(Debug, Object)]
-#[oai(rename = "ProductVariant", rename_all = "camelCase")]
-struct VariantShape {
-    variant_id: Uuid,
-    name: String,
-    price: MoneyShape,
-    available: i32,
+answer! {
+    /// A variant of a product.
+    #[oai(rename = "ProductVariant", rename_all = "camelCase")]
+    struct VariantShape from variant: VariantView {
+        variant_id: Uuid,
+        name: String,
+        price: MoneyShape,
+        available: i32,
+    }
 }
 
 /// A new category.
@@ -101,50 +103,16 @@ struct CreateCategory {
     parent_category_id: Option<Uuid>,
 }
 
-/// A category.
-#[derive(Debug, Object)]
-#[oai(rename = "Category", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct CategoryShape {
-    category_id: Uuid,
-    name: String,
-    parent_category_id: Option<Uuid>,
-    /// 1 to 3.
-    depth: i32,
-    created_at: DateTime<Utc>,
-}
-
-impl From<ProductView> for ProductShape {
-    fn from(product: ProductView) -> Self {
-        Self {
-            product_id: product.product_id,
-            name: product.name,
-            description: product.description,
-            price: product.price.into(),
-            category_id: product.category_id,
-            status: product.status,
-            available: product.available,
-            variants: product.variants.into_iter().map(Into::into).collect(),
-            created_at: product.created_at,
-            updated_at: product.updated_at,
-        }
-    }
-}
-
-impl From<VariantView> for VariantShape {
-    fn from(variant: VariantView) -> Self {
-        Self {
-            variant_id: variant.variant_id,
-            name: variant.name,
-            price: variant.price.into(),
-            available: variant.available,
-        }
-    }
-}
-
-impl From<CategoryView> for CategoryShape {
-    fn from(category: CategoryView) -> Self {
-        let CategoryView { category_id, name, parent_category_id, depth, created_at } = category;
-        Self { category_id, name, parent_category_id, depth, created_at }
+answer! {
+    /// A category.
+    #[oai(rename = "Category", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct CategoryShape from category: CategoryView {
+        category_id: Uuid,
+        name: String,
+        parent_category_id: Option<Uuid>,
+        /// 1 to 3.
+        depth: i32,
+        created_at: DateTime<Utc>,
     }
 }
 

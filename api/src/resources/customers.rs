@@ -13,7 +13,7 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::Group;
+use super::{Group, answer::answer};
 use crate::door::{
     Ask,
     caller::{Anyone, By, CustomerOnly},
@@ -58,29 +58,17 @@ struct LogIn {
     guest_cart_id: Option<Uuid>,
 }
 
-/// A customer's own account.
-#[derive(Debug, Object)]
-#[oai(rename = "Customer", rename_all = "camelCase")]
-struct CustomerShape {
-    customer_id: Uuid,
-    email: String,
-    first_name: String,
-    last_name: String,
-    /// Whether the email address is verified. The customer can place orders only after that.
-    email_verified: bool,
-    created_at: DateTime<Utc>,
-}
-
-impl From<CustomerView> for CustomerShape {
-    fn from(customer: CustomerView) -> Self {
-        Self {
-            customer_id: customer.customer_id,
-            email: customer.email,
-            first_name: customer.first_name,
-            last_name: customer.last_name,
-            email_verified: customer.email_verified,
-            created_at: customer.created_at,
-        }
+answer! {
+    /// A customer's own account.
+    #[oai(rename = "Customer", rename_all = "camelCase")]
+    struct CustomerShape from customer: CustomerView {
+        customer_id: Uuid,
+        email: String,
+        first_name: String,
+        last_name: String,
+        /// Whether the email address is verified. The customer can place orders only after that.
+        email_verified: bool,
+        created_at: DateTime<Utc>,
     }
 }
 

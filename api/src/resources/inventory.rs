@@ -11,7 +11,7 @@ use stepwise_workflows::inventory::{
 };
 use uuid::Uuid;
 
-use super::Group;
+use super::{Group, answer::answer};
 use crate::door::{
     Ask,
     caller::{By, StockKeeper, StockReader},
@@ -77,32 +77,20 @@ struct ReleaseInventory {
     reason: String,
 }
 
-/// The stock of a product or of one of its variants.
-#[derive(Debug, Object)]
-#[oai(rename = "Stock", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct StockShape {
-    product_id: Uuid,
-    variant_id: Option<Uuid>,
-    /// The quantity on hand.
-    on_hand: i32,
-    /// The reserved quantity.
-    reserved: i32,
-    /// The available quantity: on hand and not reserved.
-    available: i32,
-    /// The stock is low if fewer than this are available.
-    low_stock_threshold: i32,
-}
-
-impl From<Stock> for StockShape {
-    fn from(stock: Stock) -> Self {
-        Self {
-            product_id: stock.product_id,
-            variant_id: stock.variant_id,
-            on_hand: stock.on_hand,
-            reserved: stock.reserved,
-            available: stock.available(),
-            low_stock_threshold: stock.low_stock_threshold,
-        }
+answer! {
+    /// The stock of a product or of one of its variants.
+    #[oai(rename = "Stock", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct StockShape from stock: Stock {
+        product_id: Uuid,
+        variant_id: Option<Uuid>,
+        /// The quantity on hand.
+        on_hand: i32,
+        /// The reserved quantity.
+        reserved: i32,
+        /// The available quantity: on hand and not reserved.
+        available: i32 = stock.available(),
+        /// The stock is low if fewer than this are available.
+        low_stock_threshold: i32,
     }
 }
 
@@ -112,36 +100,21 @@ struct Stocks {
     items: Vec<StockShape>,
 }
 
-/// One change of a stock.
-#[derive(Debug, Object)]
-#[oai(rename = "StockChange", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct ChangeShape {
-    /// `set`, `adjusted`, `reserved`, `released` or `deducted`.
-    change: String,
-    /// The caller who made the change.
-    actor: Uuid,
-    reason: String,
-    order_id: Option<Uuid>,
-    on_hand_before: i32,
-    on_hand_after: i32,
-    reserved_before: i32,
-    reserved_after: i32,
-    changed_at: DateTime<Utc>,
-}
-
-impl From<AuditRow> for ChangeShape {
-    fn from(row: AuditRow) -> Self {
-        Self {
-            change: row.change,
-            actor: row.actor,
-            reason: row.reason,
-            order_id: row.order_id,
-            on_hand_before: row.on_hand_before,
-            on_hand_after: row.on_hand_after,
-            reserved_before: row.reserved_before,
-            reserved_after: row.reserved_after,
-            changed_at: row.changed_at,
-        }
+answer! {
+    /// One change of a stock.
+    #[oai(rename = "StockChange", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct ChangeShape from row: AuditRow {
+        /// `set`, `adjusted`, `reserved`, `released` or `deducted`.
+        change: String,
+        /// The caller who made the change.
+        actor: Uuid,
+        reason: String,
+        order_id: Option<Uuid>,
+        on_hand_before: i32,
+        on_hand_after: i32,
+        reserved_before: i32,
+        reserved_after: i32,
+        changed_at: DateTime<Utc>,
     }
 }
 

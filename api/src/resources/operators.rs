@@ -17,7 +17,7 @@ use stepwise_engine::{
 use stepwise_workflows::events::{self, Recorded};
 use uuid::Uuid;
 
-use super::Group;
+use super::{Group, answer::answer};
 use crate::door::{
     caller::{By, ViewerUp},
     page::{self, Page},
@@ -234,29 +234,18 @@ impl From<&Entry> for JournalShape {
     }
 }
 
-/// A domain event of the shop.
-#[derive(Debug, Object)]
-#[oai(rename = "RecordedEvent", rename_all = "camelCase")]
-struct RecordedShape {
-    id: Uuid,
-    /// 1, 2, 3, ... per subject, without gaps.
-    sequence: i64,
-    /// Its name in the catalogue: `OrderCreated`.
-    name: String,
-    /// The data that the catalogue defines for this event. Personal data is sealed.
-    data: Any<Value>,
-    at: DateTime<Utc>,
-}
-
-impl From<Recorded> for RecordedShape {
-    fn from(event: Recorded) -> Self {
-        Self {
-            id: event.event_id,
-            sequence: event.n,
-            name: event.name,
-            data: masked(event.payload),
-            at: event.recorded_at,
-        }
+answer! {
+    /// A domain event of the shop.
+    #[oai(rename = "RecordedEvent", rename_all = "camelCase")]
+    struct RecordedShape from event: Recorded {
+        id: Uuid = event.event_id,
+        /// 1, 2, 3, ... per subject, without gaps.
+        sequence: i64 = event.n,
+        /// Its name in the catalogue: `OrderCreated`.
+        name: String,
+        /// The data that the catalogue defines for this event. Personal data is sealed.
+        data: Any<Value> = masked(event.payload),
+        at: DateTime<Utc> = event.recorded_at,
     }
 }
 
@@ -290,33 +279,20 @@ struct EffectShape {
     settled_at: Option<DateTime<Utc>>,
 }
 
-/// A worker process.
-#[derive(Debug, Object)]
-#[oai(rename = "Worker", rename_all = "camelCase")]
-struct WorkerShape {
-    id: Uuid,
-    name: String,
-    /// The sagas that the worker can drive, with their versions.
-    kinds: Any<Value>,
-    started_at: DateTime<Utc>,
-    /// The end of the worker's lease on its instances.
-    lease_until: DateTime<Utc>,
-    alive: bool,
-    /// The number of instances that the worker holds.
-    holds: i64,
-}
-
-impl From<WorkerRow> for WorkerShape {
-    fn from(row: WorkerRow) -> Self {
-        Self {
-            id: row.worker_id,
-            name: row.name,
-            kinds: Any(row.kinds),
-            started_at: row.started_at,
-            lease_until: row.lease_until,
-            alive: row.alive,
-            holds: row.holds,
-        }
+answer! {
+    /// A worker process.
+    #[oai(rename = "Worker", rename_all = "camelCase")]
+    struct WorkerShape from row: WorkerRow {
+        id: Uuid = row.worker_id,
+        name: String,
+        /// The sagas that the worker can drive, with their versions.
+        kinds: Any<Value> = Any(row.kinds),
+        started_at: DateTime<Utc>,
+        /// The end of the worker's lease on its instances.
+        lease_until: DateTime<Utc>,
+        alive: bool,
+        /// The number of instances that the worker holds.
+        holds: i64,
     }
 }
 

@@ -3,6 +3,7 @@
 use poem_openapi::Object;
 use stepwise_workflows::money::{InvalidMoney, Money};
 
+use super::answer::Show;
 use crate::door::problem::Problem;
 
 /// An amount of money.
@@ -20,6 +21,12 @@ pub struct MoneyShape {
 impl From<Money> for MoneyShape {
     fn from(money: Money) -> Self {
         Self { amount: money.amount().to_string(), currency: money.currency().to_string() }
+    }
+}
+
+impl Show<MoneyShape> for Money {
+    fn show(self) -> MoneyShape {
+        self.into()
     }
 }
 
