@@ -5,6 +5,7 @@
 //! provider's reference. Unknown is a state, settled by asking the provider, never by guessing.
 
 pub mod gateway;
+pub mod paypal;
 pub mod store;
 
 use std::{fmt, str::FromStr};

@@ -131,7 +131,9 @@ pub async fn look(
     event: &GatewayEvent,
 ) -> Result<Look, SignalError> {
     let (reference, order_id) = match &event.news {
-        News::NoConcern => return Ok(Look::Done(count(tx, event).await?)),
+        News::Approval { .. } | News::NoConcern => {
+            return Ok(Look::Done(count(tx, event).await?));
+        }
         News::Unreadable => {
             return Ok(Look::Done(park(tx, event, Misfit::Unreadable, None).await?));
         }
@@ -235,7 +237,7 @@ fn decide(known: &Known, news: &News) -> Decision {
         News::Authorization(kind, found) => (kind, found),
         News::Refund { refund, .. } => return decide_refund(known, refund),
         News::Dispute { .. } => return Decision::BookDispute,
-        News::NoConcern | News::Unreadable => return Decision::Nothing,
+        News::Approval { .. } | News::NoConcern | News::Unreadable => return Decision::Nothing,
     };
     if found.amount.amount() != known.amount || found.amount.currency().code() != known.currency {
         return Decision::Park(Misfit::OtherAmount);
@@ -310,7 +312,7 @@ fn is_confirmed(news: &News, truth: &Truth) -> bool {
             found.status == A::Cancelled
                 || truth.refunds.iter().any(|made| made.reference == refund.reference)
         }
-        News::Dispute { .. } | News::NoConcern | News::Unreadable => true,
+        News::Dispute { .. } | News::Approval { .. } | News::NoConcern | News::Unreadable => true,
     }
 }
 
@@ -408,6 +410,7 @@ async fn park(
         }
         News::Refund { authorization, refund } => (Some(authorization), order, Some(refund.amount)),
         News::Dispute { authorization, amount, .. } => (Some(authorization), order, Some(*amount)),
+        News::Approval { reference, .. } => (Some(reference), order, None),
         News::NoConcern | News::Unreadable => (None, order, None),
     };
     let currency = amount.map(|amount| amount.currency());
