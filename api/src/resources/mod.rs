@@ -9,6 +9,7 @@ pub mod operations;
 pub mod operators;
 mod order_shape;
 pub mod orders;
+pub mod paypal;
 pub mod shapes;
 pub mod system;
 pub mod wallet;

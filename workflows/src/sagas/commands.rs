@@ -1,4 +1,4 @@
-//! How an order starts, how it is shipped, and how it is cancelled.
+//! How an order starts, how it is shipped, how it is cancelled, and how a payment at PayPal is approved.
 //!
 //! The commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
 //! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
@@ -8,10 +8,12 @@ use uuid::Uuid;
 
 use super::{
     cancel_order::{self, CancelOrder, GiveBack},
+    paypal_approval::{self, PayPalApproval},
     place_order::{self, Patience, PlaceOrder, Placement},
     ship_order::{ShipOrder, Shipment},
 };
 use crate::{
+    customer::paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
     order::{
         OrderStatus,
         cancel::{self, CancelOrderRefusal, Cancelling},
@@ -189,4 +191,38 @@ async fn earlier(
         // The placement unwinds for a reason of its own.
         None => Err(CancelOrderRefusal::InvalidStatusTransition(status).into()),
     }
+}
+
+refusals! {
+    /// Why no approval is asked for at PayPal.
+    #[derive(Debug, thiserror::Error)]
+    pub enum InitiatePayPalError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] InitiatePayPalRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
+}
+
+/// A payment method that its customer is to approve at PayPal.
+pub struct Initiated {
+    /// The payment method.
+    pub payment_method_id: Uuid,
+    /// The operation: the instance of [`PayPalApproval`] that makes the method usable.
+    pub operation_id: Uuid,
+}
+
+/// Adds a payment method that cannot be used yet, and starts the saga that has its customer approve it. 3 round trips: 2 of
+/// [`paypal::begin`], and the start.
+pub async fn initiate_paypal(
+    ctx: &mut Context<'_>,
+    command: &InitiatePayPal,
+) -> Result<Initiated, InitiatePayPalError> {
+    let payment_method_id = paypal::begin(ctx, command).await?;
+    let input = paypal_approval::Input::Open(payment_method_id);
+    let start = Start::new(payment_method_id.to_string(), input);
+    let operation_id = ctx.start::<PayPalApproval>(start).await?.id;
+    Ok(Initiated { payment_method_id, operation_id })
 }

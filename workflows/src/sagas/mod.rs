@@ -3,6 +3,7 @@
 
 pub mod cancel_order;
 pub mod commands;
+pub mod paypal_approval;
 pub mod place_order;
 pub mod ship_order;
 mod shop_saga;
@@ -24,6 +25,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &place_order::PlaceOrder,
     &ship_order::ShipOrder,
     &cancel_order::CancelOrder,
+    &paypal_approval::PayPalApproval,
     &verify_email::VerifyEmail,
 ];
 
