@@ -32,8 +32,14 @@ const ENGINE: [(&str, &str); 15] = [
     ("testing", "base record store saga instance worker run"),
 ];
 
-const ADAPTERS: [(&str, &str); 4] =
-    [("tls", ""), ("gateway", "tls"), ("rabbitmq", "tls"), ("sandbox", "gateway tls")];
+const ADAPTERS: [(&str, &str); 6] = [
+    ("tls", ""),
+    ("provider", "tls"),
+    ("gateway", "provider"),
+    ("paypal", "gateway provider"),
+    ("rabbitmq", "tls"),
+    ("sandbox", "gateway paypal tls"),
+];
 
 const API: [(&str, &str); 7] = [
     ("readiness", ""),

@@ -149,6 +149,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             url: webhooks_to.clone(),
             secrets: vec![secret.clone()],
             events: Vec::new(),
+            paypal: None,
         }),
         timing,
     };

@@ -250,6 +250,7 @@ async fn sandbox(shop: &str, stop: &CancellationToken) -> (StripeGateway, String
             url: format!("{shop}/v1/webhooks/gateway").parse().expect("an address"),
             secrets: vec![WEBHOOK_SECRET.to_owned().into()],
             events: Vec::new(),
+            paypal: None,
         }),
         timing: Timing::default(),
     })
