@@ -13,7 +13,8 @@ use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
     mail::FileMailer,
-    sandbox::{Sandbox, SandboxConfig, Timing, ledger},
+    paypal::{PayPal, PayPalConfig, Providers},
+    sandbox::{PAYPAL_CLIENT_ID, Sandbox, SandboxConfig, Timing, ledger},
 };
 use stepwise_engine::{Engine, Status, WorkerConfig, inspect, testing::Trial, work};
 use stepwise_tests::money;
@@ -75,13 +76,18 @@ impl Placements {
             self.gateway_url.parse().expect("a URL"),
             "sk_test".to_owned().into(),
         );
-        Arc::new(Shop::new(
+        let url = self.gateway_url.parse().expect("a URL");
+        let paypal = PayPalConfig::new(url, PAYPAL_CLIENT_ID, "sk_test".to_owned().into());
+        let paypal = Arc::new(PayPal::new(paypal).expect("a client"));
+        let cards = Arc::new(StripeGateway::new(config).expect("a client"));
+        let shop = Shop::new(
             Config::default(),
             Arc::new(FileKeyStore::open(&self.folder.join("keys")).expect("keys")),
-            Arc::new(StripeGateway::new(config).expect("a client")),
+            Arc::new(Providers::new(cards, paypal.clone())),
             Arc::new(FileMailer::new(&self.folder.join("mail")).expect("mail")),
             stepwise_workflows::reactions::of_event,
-        ))
+        );
+        Arc::new(shop.with_paypal(paypal))
     }
 
     async fn place(&self, engine: &Engine, run: usize) -> (Placed, Uuid) {

@@ -14,6 +14,8 @@ mod inventory;
 mod keys;
 mod masking;
 mod ordering;
+mod paypal;
+mod paypal_trouble;
 mod ports;
 mod races;
 mod repeats;

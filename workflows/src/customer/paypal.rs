@@ -373,3 +373,6 @@ pub(crate) async fn referred_to(
     .fetch_optional(tx)
     .await
 }
+
+#[cfg(test)]
+mod tests;
