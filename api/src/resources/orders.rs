@@ -272,7 +272,7 @@ impl Orders {
     }
 }
 
-/// Has PayPal asked whether the customer has approved the method after all: its webhook may be late or lost.
+/// Makes the saga of the method's approval ask PayPal, whose webhook may be late or lost.
 async fn ask_paypal(door: &Door, payment_method_id: Uuid) -> Result<(), Problem> {
     let mut tx = door.begin().await?;
     let id = format!("order-refused-{}", Uuid::now_v7());

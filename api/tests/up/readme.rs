@@ -39,7 +39,7 @@ fn the_readme_shows_the_lines_that_up_prints() {
 
 #[tokio::test]
 async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_delivered_order_and_one_paid_at_paypal()
-{
+ {
     let site = Site::new();
     let up = site.up(&[]).await;
     let said = run(&site, &format!("{}\necho \"ORDER=$ORDER\"", blocks()[0])).await;

@@ -29,9 +29,8 @@ pub(crate) const KIND: &str = "paypal";
 /// How many approvals of one customer may be pending at the same time.
 pub const PENDING_AT_MOST: i64 = 5;
 
-/// How long PayPal holds an approval for an order: 3 hours
-/// (<https://developer.paypal.com/api/rest/integration/orders-api/>).
-const HELD_S: f64 = 3.0 * 3_600.0;
+/// How long PayPal keeps an order that nobody completes: 3 hours (<https://github.com/paypal/Checkout-PHP-SDK/issues/84>).
+const KEPT_S: f64 = 3.0 * 3_600.0;
 
 /// The maximum length of an address.
 const URL_CHARS: usize = 2_000;
@@ -266,7 +265,7 @@ pub(crate) async fn time_left(
     Ok(offered.map(|offered| offered.left()))
 }
 
-/// Makes the method usable, once. One that is given back by an order keeps its time. 1 round trip.
+/// Makes the method usable, once, while PayPal keeps the approval. 1 round trip.
 pub(crate) async fn approve(
     tx: &mut PgConnection,
     payment_method_id: Uuid,
@@ -275,11 +274,11 @@ pub(crate) async fn approve(
         "-- paypal: approve
         update shop.paypal_approval
         set state = 'approved', order_id = null,
-            expires_at = case when state = 'pending' then saga.now() + make_interval(secs => $2) else expires_at end
+            expires_at = created_at + make_interval(secs => $2)
         where payment_method_id = $1 and state in ('pending', 'used')",
     )
     .bind(payment_method_id)
-    .bind(HELD_S)
+    .bind(KEPT_S)
     .execute(tx)
     .await?;
     Ok(())
@@ -363,13 +362,13 @@ pub(crate) async fn used_by(
 /// The method whose approval has this reference. 1 round trip.
 pub(crate) async fn referred_to(
     tx: &mut PgConnection,
-    reference: &Reference,
+    reference: &str,
 ) -> Result<Option<Uuid>, sqlx::Error> {
     sqlx::query_scalar(
         "-- paypal: referred to
         select payment_method_id from shop.payment_method where kind = 'paypal' and token = $1",
     )
-    .bind(&reference.0)
+    .bind(reference)
     .fetch_optional(tx)
     .await
 }

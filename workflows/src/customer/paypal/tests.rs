@@ -58,7 +58,7 @@ async fn of_many_orders_at_once_one_is_paid_with_a_method_that_pays_once() {
 }
 
 #[tokio::test]
-async fn a_method_pays_exactly_its_amount_in_its_time_and_is_given_back_with_the_rest_of_it() {
+async fn a_method_pays_exactly_its_amount_in_its_time_and_is_given_back_for_the_rest_of_it() {
     let database = database().await;
     let method = approved(database.pool()).await;
     let mut db = database.pool().acquire().await.expect("a connection");
@@ -71,9 +71,9 @@ async fn a_method_pays_exactly_its_amount_in_its_time_and_is_given_back_with_the
     pay(&mut db, method, order, usd(2_744)).await.expect("paid");
     let reference = Reference(format!("paypal:{method}"));
     assert_eq!(used_by(&mut db, order).await.expect("read"), Some((method, reference.clone())));
-    assert_eq!(referred_to(&mut db, &reference).await.expect("read"), Some(method));
+    assert_eq!(referred_to(&mut db, &reference.0).await.expect("read"), Some(method));
 
-    pass(&mut db, HELD_S - 60.0).await;
+    pass(&mut db, KEPT_S - 60.0).await;
     approve(&mut db, method).await.expect("given back");
     pay(&mut db, method, order, usd(2_744)).await.expect("paid");
     approve(&mut db, method).await.expect("given back");

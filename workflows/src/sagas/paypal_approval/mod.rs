@@ -12,6 +12,7 @@
 //!
 //! Deliberately absent: the amount and the addresses of the shop's pages. They are in the method's row, which the calls read.
 
+pub(super) mod give_back;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;

@@ -5,9 +5,25 @@ use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inspect};
 use uuid::Uuid;
 
 use super::{PayPalApproval, Signal};
+use crate::{customer::paypal, sagas::place_order::webhook::Reception};
 
-/// Has PayPal asked about the approval of a method, if a customer is still to give it. The news has this id. False: nobody waits for the answer, or
-/// PayPal is being asked. 2 round trips, 3 more to signal.
+/// Makes the saga of the approval with this reference ask PayPal. `None`: it is not an approval of this shop. 1 round trip more than [`ask_again`].
+///
+/// # Errors
+/// The database's or the engine's.
+pub async fn report(
+    engine: &Engine,
+    tx: &mut PgConnection,
+    reference: &str,
+    id: &str,
+) -> Result<Option<Reception>, SignalError> {
+    let Some(method) = paypal::referred_to(tx, reference).await? else { return Ok(None) };
+    let is_asking = ask_again(engine, tx, method, id).await?;
+    Ok(Some(if is_asking { Reception::Signalled } else { Reception::Nothing }))
+}
+
+/// Makes the saga of a pending approval ask PayPal, because of news with this id. False: the saga has ended, or is asking already. 1 round trip,
+/// and those of a signal.
 ///
 /// # Errors
 /// The database's or the engine's.

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::{
-    Cause, Key, Outcome, Probe, Start, StartError, StepError, StepTx, Undoing, Undone,
-};
+use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing, Undone};
 use uuid::Uuid;
 
 use super::{
@@ -13,14 +11,14 @@ use super::{
     answers::{asked, closed, confirmed, created, found, refused, released},
 };
 use crate::{
-    customer::{method, paypal},
+    customer::method,
     order::{
         OrderStatus,
         place::{self, Authorized, Completion},
         release::{self, Ending, Release},
     },
     payment::gateway::{Charge, Reason as GatewayReason, Reference},
-    sagas::paypal_approval::{Input, PayPalApproval},
+    sagas::paypal_approval::give_back::give_back,
     shop::{Context, Shop},
 };
 
@@ -124,7 +122,7 @@ impl PlaceOrderSteps for Steps {
         let voided = super::voided::voided(tx, *order).await?;
         let mut ctx = Context::of_step(&self.shop, tx);
         match release::release(&mut ctx, *order, &ending, voided.as_ref()).await? {
-            Release::Released => give_back_method(&mut ctx, *order).await,
+            Release::Released => give_back(&mut ctx, *order).await,
             // The transaction that ended the order has released its stock as well.
             Release::NotPlacing(OrderStatus::Failed | OrderStatus::Cancelled) => Ok(()),
             other => Err(StepError::Broken(format!("order {order} cannot be released: {other:?}"))),
@@ -142,16 +140,5 @@ impl PlaceOrderSteps for Steps {
         undoing: &Undoing<Reason>,
     ) -> Undone {
         self.release(reference, undoing).await
-    }
-}
-
-/// Asks PayPal whether the one-time method of an order that is not placed can pay another one. 1 round trip, and the start if there is one.
-async fn give_back_method(ctx: &mut Context<'_>, order: Uuid) -> Result<(), StepError> {
-    let Some((method, reference)) = paypal::used_by(ctx, order).await? else { return Ok(()) };
-    let start = Start::new(method.to_string(), Input::GiveBack(method, reference));
-    match ctx.start::<PayPalApproval>(start).await {
-        Ok(_) => Ok(()),
-        Err(StartError::Database(error)) => Err(error.into()),
-        Err(refused) => Err(StepError::Broken(refused.to_string())),
     }
 }

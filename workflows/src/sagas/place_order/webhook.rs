@@ -14,7 +14,6 @@ use uuid::Uuid;
 
 use super::{PlaceOrder, Signal};
 use crate::{
-    customer::paypal,
     order::outside::{self, Applied, Truth},
     payment::{
         PaymentState,
@@ -23,7 +22,7 @@ use crate::{
             PaymentGateway, Reference, RefundStatus,
         },
     },
-    sagas::paypal_approval::webhook::ask_again,
+    sagas::paypal_approval::webhook::report,
     shop::Context,
 };
 
@@ -135,7 +134,9 @@ pub async fn look(
     let (reference, order_id) = match &event.news {
         News::NoConcern => return Ok(Look::Done(count(tx, event).await?)),
         News::Approval { reference, .. } => {
-            return Ok(Look::Done(approval(engine, tx, event, reference).await?));
+            let told = report(engine, tx, &plain(&reference.0), &event.id).await?;
+            let Some(told) = told else { return Ok(Look::Done(count(tx, event).await?)) };
+            return Ok(Look::Done(told));
         }
         News::Unreadable => {
             return Ok(Look::Done(park(tx, event, Misfit::Unreadable, None).await?));
@@ -364,22 +365,6 @@ async fn read(
     .bind(refund.and_then(|refund| refund.key.as_deref()).map(plain))
     .fetch_optional(tx)
     .await
-}
-
-/// Has PayPal asked about an approval of this shop.
-async fn approval(
-    engine: &Engine,
-    tx: &mut PgConnection,
-    event: &GatewayEvent,
-    reference: &Reference,
-) -> Result<Reception, SignalError> {
-    match paypal::referred_to(tx, &Reference(plain(&reference.0))).await? {
-        None => Ok(count(tx, event).await?),
-        Some(method) => match ask_again(engine, tx, method, &event.id).await? {
-            true => Ok(Reception::Signalled),
-            false => Ok(Reception::Nothing),
-        },
-    }
 }
 
 async fn tell(
