@@ -8,5 +8,6 @@ mod listed;
 mod mails;
 mod placing;
 mod recorded;
+mod refunding;
 mod trials;
 mod unwinding;

@@ -16,6 +16,7 @@ mod masking;
 mod ordering;
 mod ports;
 mod races;
+mod refunds;
 mod repeats;
 mod shopper;
 mod shopping;

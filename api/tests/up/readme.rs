@@ -43,8 +43,20 @@ async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_
     let up = site.up(&[]).await;
     let said = run(&site, &format!("{}\necho \"ORDER=$ORDER\"", blocks()[0])).await;
     let lines: Vec<&str> = said.lines().collect();
-    let [cart, placed, order, sagas, event, cancelled, _, confirmed, shipped, delivered, id] =
-        lines[..]
+    let [
+        cart,
+        placed,
+        order,
+        sagas,
+        event,
+        cancelled,
+        _,
+        confirmed,
+        shipped,
+        delivered,
+        refunded,
+        id,
+    ] = lines[..]
     else {
         panic!("each answer has a line of its own: {said}");
     };
@@ -64,6 +76,7 @@ async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_
     ] {
         assert!(order.contains(&format!("\"status\":\"{status}\"")), "{order}");
     }
+    assert!(refunded.contains("\"status\":\"partially_refunded\""), "{refunded}");
     let order = id.strip_prefix("ORDER=").expect("there is an order");
     let (status, order) = up.get(&up.token("admin"), &format!("/v1/orders/{order}")).await;
     assert_eq!((status, order["status"].as_str()), (200, Some("cancelled")), "{order}");

@@ -3,7 +3,9 @@
 
 pub mod cancel_order;
 pub mod commands;
+mod giving_back;
 pub mod place_order;
+pub mod refund_payment;
 pub mod ship_order;
 mod shop_saga;
 #[cfg(test)]
@@ -24,6 +26,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &place_order::PlaceOrder,
     &ship_order::ShipOrder,
     &cancel_order::CancelOrder,
+    &refund_payment::RefundPayment,
     &verify_email::VerifyEmail,
 ];
 

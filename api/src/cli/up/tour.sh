@@ -27,3 +27,6 @@ SECOND=$(curl -sS "$SHOP/v1/orders" -H "Authorization: Bearer $TOKEN" -H "Idempo
 curl -sS -w '\n' -X POST "$SHOP/v1/orders/$SECOND/confirm" -H "Authorization: Bearer $ADMIN"
 curl -sS -w '\n' "$SHOP/v1/orders/$SECOND/ship" -H "Authorization: Bearer $ADMIN" -H "Idempotency-Key: $KEY-3" -H "Prefer: wait=10" --json '{"trackingNumber":"1Z999","carrier":"UPS"}'
 curl -sS -w '\n' -X POST "$SHOP/v1/orders/$SECOND/deliver" -H "Authorization: Bearer $ADMIN"
+
+# give back a part of what was taken for it
+curl -sS -w '\n' "$SHOP/v1/payments/refunds" -H "Authorization: Bearer $ADMIN" -H "Idempotency-Key: $KEY-4" -H "Prefer: wait=10" --json "{\"orderId\":\"$SECOND\",\"amount\":{\"amount\":\"1.00\",\"currency\":\"USD\"}}"
