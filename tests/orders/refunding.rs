@@ -1,9 +1,12 @@
 //! Giving money back, for each way the gateway can behave, and whoever took it. [`House::close`] compares the books row for row.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use stepwise_adapters::sandbox::SandboxMethod as Method;
-use stepwise_engine::{Status, WaitingOn, inspect::Summary};
+use stepwise_adapters::sandbox::{
+    SandboxMethod as Method,
+    ledger::{self, LineResult},
+};
+use stepwise_engine::{Status, WaitingOn, inspect::Summary, operate::Verb};
 use stepwise_tests::House;
 use stepwise_workflows::{
     order::refund::RefundPaymentRefusal, sagas::commands::RefundPaymentError,
@@ -154,6 +157,39 @@ async fn a_refund_outlasts_a_gateway_that_is_away_for_less_than_a_day_and_fails_
 }
 
 #[tokio::test]
+async fn a_refund_that_may_have_been_made_is_never_called_failed_and_is_made_once() {
+    let house = House::open(PATIENCE).await;
+    let order = shipped(&house, Method::Ok).await;
+    house.outside("/sandbox/misbehave", &[("on", "refund"), ("method", "timeoutAfter")]).await;
+    let operation = house.refund(order, 10_00).await.expect("accepted");
+    let is_made = || {
+        let lines = ledger::read(&house.ledger()).expect("the ledger can be read");
+        lines.iter().any(|line| line.result == LineResult::Refunded)
+    };
+    let patience = Instant::now() + Duration::from_secs(10);
+    while !is_made() {
+        assert!(Instant::now() < patience, "the gateway does not refund");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // It is made, and the gateway is away before it could say so, for more than a day.
+    house.outside("/sandbox/down", &[]).await;
+    let retries = |seen: &Summary| seen.waiting_on == Some(WaitingOn::Retry) && seen.attempt > 1;
+    house.until(operation, "a failed attempt", retries).await;
+    house.later(Duration::from_secs(25 * 3_600)).await;
+    house.until(operation, "stuck", |seen| seen.status == Status::Stuck).await;
+    let (state, back, moves) = books(&house, order).await;
+    let expected = texts(&["capture succeeded 3817", "refund requested 1000"]);
+    assert_eq!((&*state, back, moves), ("captured", 0, expected));
+    house.outside("/sandbox/up", &[]).await;
+    must(&house, operation, Verb::Retry).await;
+    assert_eq!(house.end(operation).await.status, Status::Completed);
+    let (state, back, moves) = books(&house, order).await;
+    let expected = texts(&["capture succeeded 3817", "refund succeeded 1000"]);
+    assert_eq!((&*state, back, moves), ("partially_refunded", 10_00, expected));
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_refund_that_was_handed_over_to_a_person_keeps_no_money_from_the_next_one() {
     let house = House::open(PATIENCE).await;
     let order = shipped(&house, Method::Ok).await;
@@ -162,6 +198,7 @@ async fn a_refund_that_was_handed_over_to_a_person_keeps_no_money_from_the_next_
     let handed_over = house.refund(order, 30_00).await.expect("accepted");
     house.until(handed_over, "a failed attempt", retries).await;
     let running = house.refund(order, 5_00).await.expect("accepted");
+    must(&house, handed_over, Verb::Pause).await;
     must(&house, handed_over, hand_over()).await;
     assert_eq!(house.end(handed_over).await.status, Status::Abandoned);
     let late = house.refund(order, 38_17).await;

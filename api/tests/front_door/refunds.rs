@@ -115,7 +115,7 @@ async fn a_shipped_and_a_delivered_order_are_refunded_in_part() {
     assert_eq!(refunded["payment"]["refundedAmount"]["amount"], "10.00");
     // The same request again is the same refund.
     let again = send(order.ask(PATH, &order.admin, &first, &body)).await;
-    assert_eq!(again.is(200).header("idempotent-replayed"), "true");
+    assert_eq!(again.is(200).json()["payment"]["refundedAmount"]["amount"], "10.00");
     order.command("deliver", &Value::Null).await.is(200);
     let service = house.key("service", &["payments:write", "operations:read"]).await;
     let rest = self::body(order.id, "17.44", "USD");
