@@ -3,7 +3,7 @@
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
     SAGAS, cancel_order::CancelOrder, paypal_approval::PayPalApproval, place_order::PlaceOrder,
-    ship_order::ShipOrder, verify_email::VerifyEmail,
+    refund_payment::RefundPayment, ship_order::ShipOrder, verify_email::VerifyEmail,
 };
 
 use crate::{approvals, crashes, mails, unwinding};
@@ -12,7 +12,7 @@ use crate::{approvals, crashes, mails, unwinding};
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 5] = [
+const TRIED: [Tried; 6] = [
     (
         PlaceOrder::NAME,
         [
@@ -32,6 +32,13 @@ const TRIED: [Tried; 5] = [
         [
             unwinding::a_cancellation_has_no_way_back_and_may_be_repeated,
             crashes::a_cancellation_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        RefundPayment::NAME,
+        [
+            unwinding::a_refund_is_called_off_until_the_money_is_back,
+            crashes::a_refund_survives_a_crash_at_every_point,
         ],
     ),
     (

@@ -9,5 +9,6 @@ mod listed;
 mod mails;
 mod placing;
 mod recorded;
+mod refunding;
 mod trials;
 mod unwinding;

@@ -18,6 +18,7 @@ mod paypal;
 mod paypal_trouble;
 mod ports;
 mod races;
+mod refunds;
 mod repeats;
 mod shopper;
 mod shopping;

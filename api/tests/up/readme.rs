@@ -55,6 +55,7 @@ async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_
         confirmed,
         shipped,
         delivered,
+        refunded,
         _,
         approved,
         paid,
@@ -79,6 +80,7 @@ async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_
     ] {
         assert!(order.contains(&format!("\"status\":\"{status}\"")), "{order}");
     }
+    assert!(refunded.contains("\"status\":\"partially_refunded\""), "{refunded}");
     assert_eq!(approved, "\"status\":\"succeeded\"");
     assert!(paid.contains("\"status\":\"pending\""), "the order is paid at PayPal: {paid}");
     let order = id.strip_prefix("ORDER=").expect("there is an order");

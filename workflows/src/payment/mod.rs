@@ -50,6 +50,13 @@ impl PaymentState {
     }
 }
 
+impl PaymentState {
+    /// Whether its money was taken, and perhaps given back since.
+    pub fn is_taken(self) -> bool {
+        matches!(self, Self::Captured | Self::PartiallyRefunded | Self::Refunded)
+    }
+}
+
 impl fmt::Display for PaymentState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -28,6 +28,9 @@ curl -sS -w '\n' -X POST "$SHOP/v1/orders/$SECOND/confirm" -H "Authorization: Be
 curl -sS -w '\n' "$SHOP/v1/orders/$SECOND/ship" -H "Authorization: Bearer $ADMIN" -H "Idempotency-Key: $KEY-3" -H "Prefer: wait=10" --json '{"trackingNumber":"1Z999","carrier":"UPS"}'
 curl -sS -w '\n' -X POST "$SHOP/v1/orders/$SECOND/deliver" -H "Authorization: Bearer $ADMIN"
 
+# give back a part of what was taken for it
+curl -sS -w '\n' "$SHOP/v1/payments/refunds" -H "Authorization: Bearer $ADMIN" -H "Idempotency-Key: $KEY-4" -H "Prefer: wait=10" --json "{\"orderId\":\"$SECOND\",\"amount\":{\"amount\":\"1.00\",\"currency\":\"USD\"}}"
+
 # the same with PayPal: ask for an approval of that total, approve it as the customer does at PayPal's page, and order with it
 curl -sS -w '\n' "$SHOP/v1/customers/$CUSTOMER/cart/items" -H "Authorization: Bearer $TOKEN" --json "{\"productId\":\"$PRODUCT\",\"quantity\":1}"
 TOTAL=$(curl -sS "$SHOP/v1/orders/$SECOND" -H "Authorization: Bearer $TOKEN" | sed 's/.*"totalAmount":\({[^}]*}\).*/\1/')
