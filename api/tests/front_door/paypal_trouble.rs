@@ -177,7 +177,7 @@ async fn an_approval_that_nobody_gives_or_uses_in_time_expires() {
     later(&house, 1_801.0).await;
     let failed = checkout.until(opened.operation, "failed").await;
     assert_eq!(failed["problem"]["code"], "approval_expired");
-    assert_eq!(failed["problem"]["status"], 409);
+    assert_eq!(failed["problem"]["status"], 402);
     checkout.is(opened.method, "expired").await;
     let late = checkout.place(opened.method).await;
     assert_eq!(late.problem(), refusal(409, "payment_method_expired"));

@@ -171,7 +171,7 @@ refusals! {
         ServiceError => GatewayFailed "paypal_service_error",
         /// The customer did not approve in time, or PayPal no longer holds the approval.
         #[error("The payment was not approved at PayPal in time; nothing was charged.")]
-        Expired => Conflict "approval_expired",
+        Expired => PaymentRequired "approval_expired",
     }
 }
 
