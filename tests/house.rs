@@ -22,10 +22,15 @@ use stepwise_workflows::{
     },
     inventory::commands::{Item, set_inventory_quantity},
     money::{Currency, Money},
-    order::{cancel::CancelOrder, get_order, place::PlaceOrder},
+    order::{
+        cancel::CancelOrder, confirm_order, get_order, place::PlaceOrder, refund::RefundPayment,
+        ship::ShipOrder,
+    },
     payment::gateway::MethodToken,
     product::{CreateProduct, activate_product, create_product},
-    sagas::commands::{CancelOrderError, cancel_order, place_order},
+    sagas::commands::{
+        CancelOrderError, RefundPaymentError, cancel_order, place_order, refund_payment, ship_order,
+    },
     shop::{Actor, Cause, Context, cause::KeyRole},
 };
 use tokio::task::JoinHandle;
@@ -268,6 +273,45 @@ impl House {
             cancel_order(&mut self.context(&mut tx, Actor::Customer(buyer.id)), &command).await?;
         tx.commit().await?;
         Ok(operation)
+    }
+
+    /// Confirms and ships an order, as an admin. Answers the operation that takes its money.
+    pub async fn ship(&self, order_id: Uuid) -> Uuid {
+        let mut tx = self.engine.begin().await.expect("begin");
+        let mut ctx = self.context(&mut tx, ADMIN);
+        confirm_order(&mut ctx, order_id).await.expect("it can be confirmed");
+        let (tracking_number, carrier) = ("1Z999".to_owned(), "UPS".to_owned());
+        let command = ShipOrder { order_id, tracking_number, carrier };
+        let operation = ship_order(&mut ctx, &command).await.expect("it can be shipped");
+        tx.commit().await.expect("commit");
+        operation
+    }
+
+    /// Asks for a refund of so many cents, as an admin.
+    pub async fn refund(&self, order_id: Uuid, cents: i64) -> Result<Uuid, RefundPaymentError> {
+        let mut tx = self.engine.begin().await.expect("begin");
+        let amount = Money::from_minor(cents, Currency::USD).expect("money");
+        let command = RefundPayment { order_id, amount };
+        let operation = refund_payment(&mut self.context(&mut tx, ADMIN), &command).await?;
+        tx.commit().await.expect("commit");
+        Ok(operation)
+    }
+
+    /// Sends a request to the gateway, as somebody does who is not the shop.
+    pub async fn outside(&self, path: &str, form: &[(&str, &str)]) {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.gateway_url));
+        let answer = request.bearer_auth("sk_test").form(form).send().await;
+        let answer = answer.expect("the gateway answers");
+        assert!(answer.status().is_success(), "{path}: {answer:?}");
+    }
+
+    /// The gateway's reference of the order's authorization.
+    pub async fn reference(&self, order: Uuid) -> String {
+        sqlx::query_scalar("select authorization_id from shop.payment where order_id = $1")
+            .bind(order)
+            .fetch_one(self.pool())
+            .await
+            .expect("it is authorized")
     }
 
     /// Waits until the instance is as `is` wants it.

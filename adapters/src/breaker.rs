@@ -44,8 +44,9 @@ const QUESTION: Duration = Duration::from_secs(2);
 /// The first pause between two calls of the breaker, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
 
-/// A reference that no payment has. A gateway that works answers that it does not know it; cancelling it changes nothing.
-const NOBODYS: &str = "pi_is_anybody_there";
+/// References that no payment has, at Stripe and at PayPal. A gateway that works answers that it does not know it; cancelling it changes
+/// nothing.
+const NOBODYS: (&str, &str) = ("pi_is_anybody_there", "paypal:0ISANYBODYTHERE0");
 
 /// Whether a call only reads or may change something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,6 +92,10 @@ pub struct Breaker {
 
 struct Core {
     gateway: Arc<dyn PaymentGateway>,
+    /// The gateway's name in metrics and logs.
+    provider: &'static str,
+    /// A reference that no payment has.
+    nobodys: &'static str,
     /// The first pause between two calls of the breaker, and the longest.
     pauses: (Duration, Duration),
     line: watch::Sender<Line>,
@@ -103,21 +108,32 @@ struct Core {
 }
 
 impl Breaker {
-    /// Creates a breaker for this gateway. All calls to the gateway must go through the breaker.
+    /// Creates a breaker for this gateway, which takes cards. All calls to the gateway must go through the breaker.
     pub fn before(gateway: Arc<dyn PaymentGateway>) -> Self {
-        Self::with_pauses(gateway, PAUSES)
+        Self::with_pauses(gateway, ("cards", NOBODYS.0), PAUSES)
     }
 
-    fn with_pauses(gateway: Arc<dyn PaymentGateway>, pauses: (Duration, Duration)) -> Self {
+    /// Creates a breaker for PayPal, so that an outage of PayPal does not keep the shop from payments by card.
+    pub fn before_paypal(gateway: Arc<dyn PaymentGateway>) -> Self {
+        Self::with_pauses(gateway, ("paypal", NOBODYS.1), PAUSES)
+    }
+
+    fn with_pauses(
+        gateway: Arc<dyn PaymentGateway>,
+        (provider, nobodys): (&'static str, &'static str),
+        pauses: (Duration, Duration),
+    ) -> Self {
         let core = Core {
             gateway,
+            provider,
+            nobodys,
             pauses,
             line: watch::Sender::new(Line::Closed),
             unanswered_reads: AtomicU32::new(0),
             unanswered_writes: AtomicU32::new(0),
             asks: AtomicBool::new(false),
         };
-        metrics::gauge!("stepwise_gateway_answers").set(1.0);
+        core.show(1.0);
         Self { core: Arc::new(core) }
     }
 
@@ -170,6 +186,11 @@ fn is_answer<T>(outcome: &Result<T, GatewayError>) -> bool {
 }
 
 impl Core {
+    /// Sets the gauge that tells whether the gateway answers.
+    fn show(&self, answers: f64) {
+        metrics::gauge!("stepwise_gateway_answers", "provider" => self.provider).set(answers);
+    }
+
     fn unanswered(&self, kind: Kind) -> &AtomicU32 {
         match kind {
             Kind::Read => &self.unanswered_reads,
@@ -184,7 +205,7 @@ impl Core {
 
     /// Makes one call that changes nothing, and returns whether the gateway answers it.
     async fn answers(&self, kind: Kind) -> bool {
-        let nobodys = Reference(NOBODYS.to_owned());
+        let nobodys = Reference(self.nobodys.to_owned());
         let asking = async {
             match kind {
                 Kind::Read => is_answer(&self.gateway.find(&nobodys).await),
@@ -229,16 +250,21 @@ impl Core {
         }
         match (earlier, now) {
             (Line::Closed, Line::Open { only_reads, .. }) => {
-                metrics::gauge!("stepwise_gateway_answers").set(0.0);
+                self.show(0.0);
                 tracing::warn!(
+                    provider = self.provider,
                     only_reads,
                     "the payment gateway does not answer; it is not called until it does"
                 );
             }
             (Line::Open { .. }, Line::Closed) => {
-                metrics::gauge!("stepwise_gateway_answers").set(1.0);
+                self.show(1.0);
                 let away_s = since.elapsed().as_secs_f32();
-                tracing::info!(away_s, "the payment gateway answers again");
+                tracing::info!(
+                    provider = self.provider,
+                    away_s,
+                    "the payment gateway answers again"
+                );
             }
             _ => {}
         }

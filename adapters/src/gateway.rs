@@ -34,16 +34,13 @@ use stepwise_workflows::payment::gateway::{
 use uuid::Uuid;
 
 use self::wire::{Failure, Intent, List, RefundObject};
-use crate::tls;
+use crate::provider::{self, GARBLED, unasked};
 
 pub mod webhook;
 mod wire;
 
 #[cfg(test)]
 mod tests;
-
-/// The maximum size of an answer, in bytes.
-const ANSWER_BYTES: usize = 256 * 1024;
 
 /// The maximum number of pages of refunds that are read for one authorization, 100 refunds each.
 const REFUND_PAGES: usize = 10;
@@ -112,10 +109,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 impl StripeGateway {
     /// Creates the client. Does not connect yet.
     pub fn new(config: GatewayConfig) -> Result<Self, reqwest::Error> {
-        let client =
-            tls::http_client(config.base_url.as_str(), config.connect_timeout, config.timeout)
-                .pool_max_idle_per_host(256)
-                .build()?;
+        let client = provider::client(&config.base_url, config.connect_timeout, config.timeout)?;
         let GatewayConfig { base_url, api_key, return_url, .. } = config;
         Ok(Self { client, base_url, api_key, return_url })
     }
@@ -155,10 +149,8 @@ impl StripeGateway {
         }
     }
 
-    /// Path segments are escaped, so a reference from elsewhere cannot reach another endpoint.
     fn request(&self, method: Method, path: &[&str], query: &Form<'_>) -> reqwest::RequestBuilder {
-        let mut url = self.base_url.clone();
-        url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(path);
+        let mut url = provider::address(&self.base_url, path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -172,26 +164,17 @@ impl StripeGateway {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<Sent<T>, GatewayError> {
-        let response = request.send().await.map_err(|error| lost(&error))?;
-        let status = response.status();
-        let says_when = response.headers().contains_key(header::RETRY_AFTER);
-        let is_stored =
-            response.headers().get("idempotent-replayed").is_some_and(|is| is == "true");
-        let body = read(response).await?;
+        let response = provider::send(request).await?;
+        if let Some(failure) = response.failure() {
+            return Err(failure);
+        }
+        let (status, body) = (response.status, &response.body);
+        let is_stored = response.headers.get("idempotent-replayed").is_some_and(|is| is == "true");
         match status {
-            status if status.is_success() => serde_json::from_slice(&body)
-                .map(|object| Sent::Answer(Answer::Done(object)))
-                .map_err(|_| GatewayError::Unknown(Trouble::Garbled)),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(GatewayError::NotDone(Trouble::Misconfigured(status.as_u16())))
+            status if status.is_success() => {
+                response.json().map(|object| Sent::Answer(Answer::Done(object)))
             }
-            StatusCode::TOO_MANY_REQUESTS => {
-                Err(GatewayError::NotDone(Trouble::Unavailable(status.as_u16())))
-            }
-            StatusCode::SERVICE_UNAVAILABLE if says_when => {
-                Err(GatewayError::NotDone(Trouble::Unavailable(status.as_u16())))
-            }
-            StatusCode::CONFLICT => match Failure::read(status.as_u16(), &body) {
+            StatusCode::CONFLICT => match Failure::read(status.as_u16(), body) {
                 Some(failure) if failure.is_lock() => {
                     Err(GatewayError::NotDone(Trouble::Unavailable(status.as_u16())))
                 }
@@ -200,7 +183,7 @@ impl StripeGateway {
             StatusCode::FAILED_DEPENDENCY => {
                 Err(GatewayError::Unknown(Trouble::ServerError(status.as_u16())))
             }
-            status if status.is_client_error() => Failure::read(status.as_u16(), &body)
+            status if status.is_client_error() => Failure::read(status.as_u16(), body)
                 .map(|failure| Sent::Answer(Answer::Refused(Box::new(failure))))
                 .ok_or(GatewayError::Unknown(Trouble::Garbled)),
             status if is_stored => Ok(Sent::Stored(status.as_u16())),
@@ -260,8 +243,6 @@ impl StripeGateway {
         }
     }
 }
-
-const GARBLED: GatewayError = GatewayError::Unknown(Trouble::Garbled);
 
 #[async_trait]
 impl PaymentGateway for StripeGateway {
@@ -401,10 +382,7 @@ impl PaymentGateway for StripeGateway {
         match self.find_refund(key, reference).await {
             Ok(Some(made)) => Ok(made),
             Ok(None) => self.post_refund(key, reference, amount).await,
-            // A question without an answer has changed nothing.
-            Err(GatewayError::NotDone(trouble) | GatewayError::Unknown(trouble)) => {
-                Err(GatewayError::NotDone(trouble))
-            }
+            Err(error) => Err(unasked(error)),
         }
     }
 
@@ -433,27 +411,5 @@ impl Failure {
             return Err(GatewayError::NotDone(Trouble::Misconfigured(self.status)));
         }
         Ok(self.decline())
-    }
-}
-
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, GatewayError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
-        if body.len() + chunk.len() > ANSWER_BYTES {
-            return Err(GARBLED);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// Classifies an error of the connection. Only a connection that was never made certainly had no effect.
-fn lost(error: &reqwest::Error) -> GatewayError {
-    if error.is_connect() || error.is_builder() {
-        GatewayError::NotDone(Trouble::Unreachable)
-    } else if error.is_timeout() {
-        GatewayError::Unknown(Trouble::TimedOut)
-    } else {
-        GatewayError::Unknown(Trouble::ConnectionLost)
     }
 }

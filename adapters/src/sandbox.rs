@@ -1,8 +1,9 @@
-//! A sandbox payment gateway for trials and tests, with a process and a ledger of its own and Stripe's API.
+//! A sandbox payment gateway for trials and tests, with a process and a ledger of its own and the APIs of Stripe and PayPal.
 //!
-//! It implements the subset of the API that [`crate::gateway`] uses, as strictly as Stripe: it refuses unknown parameters, forgets
-//! keys after a day and lets authorizations lapse after a week. It moves no real money. It misbehaves on demand: the payment method's
-//! token chooses how, and on which operation (see [`SandboxMethod`]). Every decision is a line of the [`ledger`], which is on the disk
+//! It implements the subsets of the APIs that [`crate::gateway`] and [`crate::paypal`] use, as strictly as these: it refuses unknown
+//! parameters, forgets keys after a day and lets authorizations lapse after a week. It moves no real money. It misbehaves on demand: the
+//! payment method's token chooses how, and on which operation (see [`SandboxMethod`]). Payments at PayPal have no such token; they
+//! misbehave with all others, by `/sandbox/misbehave`. Every decision is a line of the [`ledger`], which is on the disk
 //! before the answer is sent. After a restart, kill -9 included, the gateway continues from these lines.
 //!
 //! The gateway shares nothing with the shop, so its ledger is an independent witness: it shows what a real gateway would
@@ -11,10 +12,10 @@
 //! One lock guards the book, for microseconds at a time. The wait for the disk is outside the lock, and requests that
 //! arrive at the same time share it. Cost per change: one line and a share of a write to disk.
 //!
-//! Deliberately absent: everything else that Stripe can do, and any security beyond the API key, because the gateway is
+//! Deliberately absent: everything else that the providers can do, and any security beyond the API key, because the gateway is
 //! meant for loopback and closed networks.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ use self::book::{Ask, Book, Decision, Intent, Refusal, Subject};
 use self::ledger::writer::{Closed, Durable, Writer};
 use self::ledger::{Line, LineResult, Op};
 pub use self::method::SandboxMethod;
+pub use self::paypal::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID};
 pub use self::webhooks::WebhookConfig;
 use self::webhooks::Webhooks;
 
@@ -43,6 +45,7 @@ pub mod ledger;
 mod method;
 mod misbehave;
 mod params;
+mod paypal;
 mod server;
 mod webhooks;
 mod wire;
@@ -60,7 +63,7 @@ pub struct SandboxConfig {
     pub listen: SocketAddr,
     /// The ledger file, which is created if it is missing.
     pub ledger: PathBuf,
-    /// The key that the shop must send as `Authorization: Bearer`.
+    /// The key that the shop must send as `Authorization: Bearer`. At PayPal it is the secret of the client [`PAYPAL_CLIENT_ID`].
     pub api_key: SecretString,
     /// The address at which customers reach the approval pages. `None` for the address to listen on.
     pub public_url: Option<String>,
@@ -83,6 +86,8 @@ pub struct Timing {
     pub keys: Duration,
     /// The time after which reserved money that nobody captured is released. 7 days by default.
     pub authorization: Duration,
+    /// The time for which an access token of PayPal is valid, until a restart at most. 9 h by default.
+    pub tokens: Duration,
 }
 
 impl Default for Timing {
@@ -93,6 +98,7 @@ impl Default for Timing {
             hold: Duration::from_secs(120),
             keys: Duration::from_hours(24),
             authorization: Duration::from_hours(7 * 24),
+            tokens: Duration::from_hours(9),
         }
     }
 }
@@ -163,6 +169,8 @@ struct Gateway {
     durable: Durable,
     webhooks: Option<Webhooks>,
     api_key: SecretString,
+    /// Signs the access tokens of this process.
+    token_key: [u8; 32],
     public_url: String,
     timing: Timing,
     down: AtomicBool,
@@ -177,6 +185,8 @@ struct Ledgered {
     writer: Option<Writer>,
     /// The requests that will act later.
     late: HashSet<String>,
+    /// The addresses to which customers return from the approval pages of PayPal, by reference. Forgotten at a restart.
+    returns: HashMap<String, paypal::Returns>,
 }
 
 /// The result of a request: the authorization's reference and what happened to it.
@@ -216,11 +226,17 @@ impl Gateway {
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let webhooks = config
             .webhooks
-            .map(|config| Webhooks::start(config, durable.clone(), &closing, &tasks))
+            .map(|hooks| Webhooks::start(hooks, &config.api_key, durable.clone(), &closing, &tasks))
             .transpose()
             .map_err(io::Error::other)?;
         let gateway = Self {
-            state: Mutex::new(Ledgered { book, writer: Some(writer), late: HashSet::new() }),
+            state: Mutex::new(Ledgered {
+                book,
+                writer: Some(writer),
+                late: HashSet::new(),
+                returns: HashMap::new(),
+            }),
+            token_key: rand::random(),
             durable,
             webhooks,
             api_key: config.api_key,
@@ -313,6 +329,12 @@ impl Gateway {
 
     fn tell(&self, intent: &Intent, line: &Line, number: u64, copies: usize) {
         let Some(webhooks) = &self.webhooks else { return };
+        if intent.is_paypal() {
+            if let Some(event) = paypal::event(&self.public_url, intent, line, number) {
+                webhooks.tell_of_paypal(&event, number, copies);
+            }
+            return;
+        }
         let Some(kind) = webhooks.kind(line.result) else { return };
         match line.result {
             LineResult::Refunded | LineResult::RefundPending => {

@@ -1,11 +1,11 @@
-//! A placement, a shipment and a cancellation survive a crash at every point: before and after every claim, call and commit.
+//! A placement, a shipment, a cancellation and a refund survive a crash at every point: before and after every claim, call and commit.
 
 use stepwise_engine::{
     Status,
     testing::{Trial, survives_every_crash},
 };
 
-use crate::trials::{Cancellations, Placements, Shipments};
+use crate::trials::{Cancellations, Placements, Refunds, Shipments};
 
 fn survives(trial: &impl Trial, end: Status, at_least: usize) {
     let survived = survives_every_crash(trial);
@@ -38,4 +38,9 @@ pub(crate) fn a_cancellation_survives_a_crash_at_every_point() {
 #[test]
 pub(crate) fn a_shipment_survives_a_crash_at_every_point() {
     survives(&Shipments::new(), Status::Completed, 5);
+}
+
+#[test]
+pub(crate) fn a_refund_survives_a_crash_at_every_point() {
+    survives(&Refunds::new(), Status::Completed, 5);
 }

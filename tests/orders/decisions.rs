@@ -44,12 +44,12 @@ async fn operate(house: &House, id: Uuid, verb: Verb) -> Operated {
     operated
 }
 
-async fn must(house: &House, id: Uuid, verb: Verb) {
+pub(crate) async fn must(house: &House, id: Uuid, verb: Verb) {
     let operated = operate(house, id, verb).await;
     assert!(matches!(operated, Operated::Applied(_)), "{operated:?}");
 }
 
-fn hand_over() -> Verb {
+pub(crate) fn hand_over() -> Verb {
     Verb::HandOver { to: "finance".to_owned() }
 }
 

@@ -2,17 +2,17 @@
 
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
-    SAGAS, cancel_order::CancelOrder, place_order::PlaceOrder, ship_order::ShipOrder,
-    verify_email::VerifyEmail,
+    SAGAS, cancel_order::CancelOrder, paypal_approval::PayPalApproval, place_order::PlaceOrder,
+    refund_payment::RefundPayment, ship_order::ShipOrder, verify_email::VerifyEmail,
 };
 
-use crate::{crashes, mails, unwinding};
+use crate::{approvals, crashes, mails, unwinding};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 4] = [
+const TRIED: [Tried; 6] = [
     (
         PlaceOrder::NAME,
         [
@@ -32,6 +32,20 @@ const TRIED: [Tried; 4] = [
         [
             unwinding::a_cancellation_has_no_way_back_and_may_be_repeated,
             crashes::a_cancellation_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        RefundPayment::NAME,
+        [
+            unwinding::a_refund_is_called_off_until_the_money_is_back,
+            crashes::a_refund_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        PayPalApproval::NAME,
+        [
+            approvals::an_approval_unwinds_from_every_step,
+            approvals::an_approval_survives_a_crash_at_every_point,
         ],
     ),
     (

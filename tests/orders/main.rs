@@ -1,6 +1,7 @@
 //! Orders (and mails) through engine, gateway and Postgres: every way a payment can go, every moment of a cancellation.
 
 mod announcing;
+mod approvals;
 mod cancelling;
 mod crashes;
 mod decisions;
@@ -8,6 +9,7 @@ mod listed;
 mod mails;
 mod placing;
 mod recorded;
+mod refunding;
 mod sequences;
 mod trials;
 mod unwinding;

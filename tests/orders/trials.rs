@@ -13,18 +13,21 @@ use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
     mail::FileMailer,
-    sandbox::{Sandbox, SandboxConfig, Timing, ledger},
+    paypal::{PayPal, PayPalConfig, Providers},
+    sandbox::{PAYPAL_CLIENT_ID, Sandbox, SandboxConfig, Timing, ledger},
 };
-use stepwise_engine::{Engine, Status, WorkerConfig, inspect, testing::Trial, work};
+use stepwise_engine::{Engine, EngineBuilder, Status, WorkerConfig, inspect, testing::Trial, work};
 use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
     cart::{AddItem, add_item},
-    order::{cancel, confirm_order, place, ship},
+    money::{Currency, Money},
+    order::{cancel, confirm_order, place, refund, ship},
     sagas::{
         cancel_order::{self, CancelOrder},
-        commands::{Placed, cancel_order, place_order, ship_order},
+        commands::{Placed, cancel_order, place_order, refund_payment, ship_order},
         place_order::{self, PlaceOrder, Signal},
+        refund_payment::{self, RefundPayment},
         ship_order::{self, ShipOrder},
     },
     seed,
@@ -75,13 +78,18 @@ impl Placements {
             self.gateway_url.parse().expect("a URL"),
             "sk_test".to_owned().into(),
         );
-        Arc::new(Shop::new(
+        let url = self.gateway_url.parse().expect("a URL");
+        let paypal = PayPalConfig::new(url, PAYPAL_CLIENT_ID, "sk_test".to_owned().into());
+        let paypal = Arc::new(PayPal::new(paypal).expect("a client"));
+        let cards = Arc::new(StripeGateway::new(config).expect("a client"));
+        let shop = Shop::new(
             Config::default(),
             Arc::new(FileKeyStore::open(&self.folder.join("keys")).expect("keys")),
-            Arc::new(StripeGateway::new(config).expect("a client")),
+            Arc::new(Providers::new(cards, paypal.clone())),
             Arc::new(FileMailer::new(&self.folder.join("mail")).expect("mail")),
             stepwise_workflows::reactions::of_event,
-        ))
+        );
+        Arc::new(shop.with_paypal(paypal))
     }
 
     async fn place(&self, engine: &Engine, run: usize) -> (Placed, Uuid) {
@@ -115,31 +123,56 @@ impl Placements {
         (placed, customer.customer_id)
     }
 
-    /// Places an order, with a worker that knows nothing else, and tells its customer.
-    async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
-        let engine = Engine::builder(pool.clone())
-            .explored::<PlaceOrder, _>(self.services(pool.clone()))
-            .build();
+    /// Does something with a worker that knows these sagas and nothing else, until the operation has succeeded.
+    async fn worked<T>(
+        &self,
+        engine: EngineBuilder,
+        begin: impl AsyncFnOnce(&Engine) -> (T, Uuid),
+    ) -> T {
+        let engine = engine.build();
         let stop = CancellationToken::new();
         let worker = tokio::spawn(work(
             engine.clone(),
-            WorkerConfig { name: "placing".to_owned(), ..WorkerConfig::default() },
+            WorkerConfig { name: "before".to_owned(), ..WorkerConfig::default() },
             stop.clone().cancelled_owned(),
         ));
-        let (placed, customer) = self.place(&engine, run).await;
-        let (order, id) = (placed.order.order_id, placed.operation_id);
-        let begun = Instant::now();
-        let is_placed = async || {
-            let found = inspect::summary(pool, id).await.expect("readable").expect("there");
-            found.status == Status::Completed
+        let (begun, id) = begin(&engine).await;
+        let since = Instant::now();
+        let is_done = async || {
+            let found = inspect::summary(engine.pool(), id).await.expect("readable");
+            found.expect("there").status == Status::Completed
         };
-        while !is_placed().await {
-            assert!(begun.elapsed() < Duration::from_secs(20), "order {order} is not placed");
+        while !is_done().await {
+            assert!(since.elapsed() < Duration::from_secs(20), "{id} has not succeeded");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         stop.cancel();
         worker.await.expect("no panic").expect("the database was there");
-        (order, customer)
+        begun
+    }
+
+    /// Places an order and tells its customer.
+    async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
+        let engine =
+            Engine::builder(pool.clone()).explored::<PlaceOrder, _>(self.services(pool.clone()));
+        let begin = async |engine: &Engine| {
+            let (placed, customer) = self.place(engine, run).await;
+            ((placed.order.order_id, customer), placed.operation_id)
+        };
+        self.worked(engine, begin).await
+    }
+
+    /// Confirms a placed order and asks to ship it. Answers the operation.
+    async fn ship(&self, engine: &Engine, order_id: Uuid) -> Uuid {
+        let shop = self.shop();
+        let mut tx = engine.begin().await.expect("begin");
+        let mut ctx = Context::new(&shop, engine, &mut tx, by_admin());
+        confirm_order(&mut ctx, order_id).await.expect("it can be confirmed");
+        let (tracking_number, carrier) = ("1Z999".to_owned(), "UPS".to_owned());
+        let command = ship::ShipOrder { order_id, tracking_number, carrier };
+        let operation = ship_order(&mut ctx, &command).await.expect("it can be shipped");
+        tx.commit().await.expect("commit");
+        operation
     }
 
     /// The order is `ends`, and has so many live authorizations; all stock that is reserved belongs to orders.
@@ -179,6 +212,10 @@ impl Placements {
         }
         money::agrees(engine.pool(), &self.folder.join("ledger.jsonl")).await
     }
+}
+
+fn by_admin() -> Cause {
+    Cause::of_request(Actor::Key(KeyRole::Admin, Uuid::now_v7()), Uuid::now_v7(), None)
 }
 
 impl Trial for Placements {
@@ -339,21 +376,81 @@ impl Trial for Shipments {
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let (order_id, _) = self.placements.placed(engine.pool(), run).await;
-        let shop = self.placements.shop();
-        let admin = Actor::Key(KeyRole::Admin, Uuid::now_v7());
-        let cause = Cause::of_request(admin, Uuid::now_v7(), None);
-        let mut tx = engine.begin().await.expect("begin");
-        let mut ctx = Context::new(&shop, engine, &mut tx, cause);
-        confirm_order(&mut ctx, order_id).await.expect("it can be confirmed");
-        let (tracking_number, carrier) = ("1Z999".to_owned(), "UPS".to_owned());
-        let command = ship::ShipOrder { order_id, tracking_number, carrier };
-        let operation = ship_order(&mut ctx, &command).await.expect("it can be shipped");
-        tx.commit().await.expect("commit");
-        operation
+        self.placements.ship(engine, order_id).await
     }
 
     async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
         let ends = if status == Status::Completed { "shipped" } else { "confirmed" };
         self.placements.check(engine, id, ends, 1).await
+    }
+}
+
+/// Refunds of a part of what was taken for orders that were shipped.
+pub(crate) struct Refunds {
+    placements: Placements,
+}
+
+impl Refunds {
+    pub(crate) fn new() -> Self {
+        Self { placements: Placements::paid_by("ok") }
+    }
+}
+
+impl Trial for Refunds {
+    type Saga = RefundPayment;
+    type Services = refund_payment::steps::Steps;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        self.placements.migrations()
+    }
+
+    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
+        self.placements.prepare(pool)
+    }
+
+    fn services(&self, _: PgPool) -> refund_payment::steps::Steps {
+        refund_payment::steps::Steps::new(self.placements.shop())
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let (order_id, _) = self.placements.placed(engine.pool(), run).await;
+        let shop = self.placements.shop();
+        let shipping = Engine::builder(engine.pool().clone())
+            .explored::<ShipOrder, _>(ship_order::steps::Steps::new(shop.clone()));
+        let ship = async |engine: &Engine| ((), self.placements.ship(engine, order_id).await);
+        self.placements.worked(shipping, ship).await;
+        let amount = Money::from_minor(10_00, Currency::USD).expect("10 dollars are an amount");
+        let command = refund::RefundPayment { order_id, amount };
+        let mut tx = engine.begin().await.expect("begin");
+        let operation =
+            refund_payment(&mut Context::new(&shop, engine, &mut tx, by_admin()), &command)
+                .await
+                .expect("it can be refunded");
+        tx.commit().await.expect("commit");
+        operation
+    }
+
+    /// Nobody else's refund is open, and the payment's balance is the sum of its refunds.
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let found = inspect::summary(engine.pool(), id).await.map_err(|e| e.to_string())?;
+        let order = found.ok_or("it is gone")?.subject;
+        let (state, refunded, rows): (String, i64, String) = sqlx::query_as(
+            "select p.state, (p.refunded_amount * 100)::bigint, string_agg(t.state, ' ')
+            from shop.payment p join shop.payment_transaction t using (payment_id)
+            where p.order_id = $1::uuid and t.kind = 'refund' group by p.payment_id",
+        )
+        .bind(&order)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|e| e.to_string())?;
+        let is = (state.as_str(), refunded, rows.as_str());
+        let expected = match status {
+            Status::Completed => ("partially_refunded", 10_00, "succeeded"),
+            _ => ("captured", 0, "failed"),
+        };
+        if is != expected {
+            return Err(format!("the payment is {is:?} and should be {expected:?}"));
+        }
+        self.placements.check(engine, id, "shipped", 1).await
     }
 }

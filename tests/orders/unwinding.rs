@@ -1,8 +1,9 @@
-//! A placement unwinds from every step, a shipment until its money is taken; a cancellation only goes forward. Whatever either does may be done twice.
+//! A placement unwinds from every step, a shipment until its money is taken, a refund until the money is back; a cancellation only goes forward.
+//! Whatever either does may be done twice.
 
 use stepwise_engine::testing::unwinds_from_every_step;
 
-use crate::trials::{Cancellations, Placements, Shipments};
+use crate::trials::{Cancellations, Placements, Refunds, Shipments};
 
 #[test]
 pub(crate) fn a_placement_unwinds_from_every_step() {
@@ -68,5 +69,15 @@ pub(crate) fn a_shipment_is_called_off_until_its_money_is_taken() {
     assert_eq!(
         unwound.repeated,
         ["Capture repeated", "Ship repeated", "withdraw repeated, an undo"]
+    );
+}
+
+#[test]
+pub(crate) fn a_refund_is_called_off_until_the_money_is_back() {
+    let unwound = unwinds_from_every_step(&Refunds::new());
+    assert_eq!(unwound.points, ["cancelled before Refund", "Refund refuses by Refused"]);
+    assert_eq!(
+        unwound.repeated,
+        ["Refund repeated", "Record repeated", "withdraw repeated, an undo"]
     );
 }

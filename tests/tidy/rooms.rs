@@ -32,8 +32,14 @@ const ENGINE: [(&str, &str); 15] = [
     ("testing", "base record store saga instance worker run"),
 ];
 
-const ADAPTERS: [(&str, &str); 4] =
-    [("tls", ""), ("gateway", "tls"), ("rabbitmq", "tls"), ("sandbox", "gateway tls")];
+const ADAPTERS: [(&str, &str); 6] = [
+    ("tls", ""),
+    ("provider", "tls"),
+    ("gateway", "provider"),
+    ("paypal", "gateway provider"),
+    ("rabbitmq", "tls"),
+    ("sandbox", "gateway paypal tls"),
+];
 
 const API: [(&str, &str); 7] = [
     ("readiness", ""),
@@ -58,10 +64,10 @@ const WORKFLOWS: [(&str, &str); 20] = [
     ("shop", "events integration money payment privacy refusal"),
     ("category", "events refusal shop text"),
     ("inventory", "events refusal shop text"),
-    ("customer", "events payment privacy refusal shop text"),
+    ("customer", "events money payment privacy refusal shop text"),
     ("product", "events money refusal shop text"),
     ("cart", "customer events money refusal shop"),
-    ("order", "cart events integration inventory money payment privacy refusal shop text"),
+    ("order", "cart customer events integration inventory money payment privacy refusal shop text"),
     ("sagas", "customer money order payment refusal shop"),
     ("reactions", "events integration sagas shop"),
     ("seed", "customer privacy shop"),

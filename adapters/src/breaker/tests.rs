@@ -62,7 +62,7 @@ impl PaymentGateway for Scripted {
     }
 
     async fn cancel(&self, _: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
-        assert_eq!(reference.0, NOBODYS, "the breaker cancels nothing real");
+        assert_eq!(reference.0, NOBODYS.0, "the breaker cancels nothing real");
         self.questions.fetch_add(1, Relaxed);
         self.writes(Cancellation::NotFound)
     }
@@ -95,7 +95,7 @@ fn charge(method: &str) -> Charge {
 #[tokio::test]
 async fn a_gateway_that_is_down_is_spared_and_called_again_when_it_answers() {
     let gateway = Arc::new(Scripted::default());
-    let breaker = Breaker::with_pauses(gateway.clone(), QUICK);
+    let breaker = Breaker::with_pauses(gateway.clone(), ("cards", NOBODYS.0), QUICK);
     let mut line = breaker.line();
     gateway.silent.store(true, Relaxed);
     for _ in 0..SUSPICIOUS {
@@ -138,7 +138,7 @@ async fn a_card_that_never_answers_opens_nothing() {
 #[tokio::test]
 async fn a_gateway_that_answers_reads_only_is_spared_until_it_takes_writes() {
     let gateway = Arc::new(Scripted::default());
-    let breaker = Breaker::with_pauses(gateway.clone(), QUICK);
+    let breaker = Breaker::with_pauses(gateway.clone(), ("cards", NOBODYS.0), QUICK);
     let mut line = breaker.line();
     gateway.fails_writes.store(true, Relaxed);
     let known = Reference("pi".to_owned());
@@ -163,7 +163,7 @@ async fn a_gateway_that_answers_reads_only_is_spared_until_it_takes_writes() {
 #[tokio::test]
 async fn a_gateway_that_answers_writes_only_is_spared_look_ups_only() {
     let gateway = Arc::new(Scripted::default());
-    let breaker = Breaker::with_pauses(gateway.clone(), QUICK);
+    let breaker = Breaker::with_pauses(gateway.clone(), ("cards", NOBODYS.0), QUICK);
     let mut line = breaker.line();
     gateway.fails_reads.store(true, Relaxed);
     let known = Reference("pi".to_owned());

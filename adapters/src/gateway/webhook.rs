@@ -126,9 +126,8 @@ struct Envelope {
 
 fn read(body: &[u8]) -> GatewayEvent {
     let mut envelope: Envelope = serde_json::from_slice(body).unwrap_or_default();
-    let id = clean(&envelope.id, ID_CHARS)
-        .unwrap_or_else(|| format!("sha256:{}", hex::encode(Sha256::digest(body))));
-    let Some(name) = clean(&envelope.kind, NAME_CHARS) else {
+    let id = event_id(&envelope.id, body);
+    let Some(name) = event_name(&envelope.kind) else {
         return GatewayEvent {
             id,
             name: "unreadable".to_owned(),
@@ -141,6 +140,17 @@ fn read(body: &[u8]) -> GatewayEvent {
     let object = envelope.data.get_mut("object").map(Value::take).unwrap_or_default();
     let news = news(&name, object);
     GatewayEvent { id, name, at, news }
+}
+
+/// An event's id that can be stored, or one made from the event's content if it has none.
+pub(crate) fn event_id(value: &Value, body: &[u8]) -> String {
+    clean(value, ID_CHARS)
+        .unwrap_or_else(|| format!("sha256:{}", hex::encode(Sha256::digest(body))))
+}
+
+/// The name of an event's kind that can be stored. `None` if it has none.
+pub(crate) fn event_name(value: &Value) -> Option<String> {
+    clean(value, NAME_CHARS)
 }
 
 /// The text without what Postgres and logs do not take, cut to its maximum length. `None` if nothing is left.

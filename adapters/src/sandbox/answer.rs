@@ -7,11 +7,33 @@ use axum::response::{IntoResponse, Response};
 use super::book::{Ask, Refusal, Subject};
 use super::ledger::{LineResult, Op};
 use super::params::{self, Fields};
-use super::{Done, Gateway, Stopped, wire};
+use super::{Done, Gateway, Stopped, paypal, wire};
+
+/// The API in whose format a request is answered.
+#[derive(Clone, Copy)]
+pub(super) enum Format<'a> {
+    /// Stripe's, with the parameters of the request.
+    Stripe(&'a Fields),
+    PayPal,
+}
+
+impl Format<'_> {
+    /// The answer to a request whose key has another request running.
+    pub(super) fn in_flight(self) -> Response {
+        match self {
+            Self::Stripe(_) => in_flight(),
+            Self::PayPal => paypal::in_flight(),
+        }
+    }
+}
 
 /// Executes an operation and shows what it was about: the refund, or the authorization.
-pub(super) async fn respond(gateway: &Gateway, ask: &Ask<'_>, fields: &Fields) -> Response {
-    if ask.op == Op::Refund { made(gateway, ask).await } else { answer(gateway, ask, fields).await }
+pub(super) async fn respond(gateway: &Gateway, ask: &Ask<'_>, format: Format<'_>) -> Response {
+    match format {
+        Format::PayPal => paypal::respond(gateway, ask).await,
+        Format::Stripe(_) if ask.op == Op::Refund => made(gateway, ask).await,
+        Format::Stripe(fields) => answer(gateway, ask, fields).await,
+    }
 }
 
 async fn made(gateway: &Gateway, ask: &Ask<'_>) -> Response {
@@ -64,7 +86,7 @@ pub(super) fn missing() -> Response {
     wire::error(StatusCode::NOT_FOUND, kind, code, "There is no such object.")
 }
 
-pub(super) fn in_flight() -> Response {
+fn in_flight() -> Response {
     let (kind, code) = ("idempotency_error", "idempotency_key_in_use");
     wire::error(StatusCode::CONFLICT, kind, code, "A request with this key is still running.")
 }

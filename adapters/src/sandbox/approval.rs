@@ -1,15 +1,17 @@
-//! The page on which the customer approves a payment. It stands for 3-D Secure.
+//! The page on which the customer approves a payment. It stands for 3-D Secure and for PayPal's page, which sends the customer back to
+//! the shop.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 
 use super::Gateway;
 use super::book::{Ask, Refusal, Status, Subject};
 use super::ledger::Op;
 use super::params::form;
+use crate::paypal::PREFIX;
 
 /// `GET /sandbox/approve/{reference}`
 pub(super) async fn show(
@@ -32,6 +34,9 @@ pub(super) async fn show(
                     }
                     Status::Declined => {
                         page(StatusCode::OK, "Declined. You can go back to the shop.", false)
+                    }
+                    Status::Created if intent.is_paypal() => {
+                        page(StatusCode::OK, "Approved. You can go back to the shop.", false)
                     }
                     Status::Created | Status::Unsupported | Status::Cancelled => page(
                         StatusCode::CONFLICT,
@@ -61,9 +66,14 @@ pub(super) async fn decide(
             );
         }
     };
+    // Whoever does not approve at PayPal leaves without a decision.
+    if !granted && reference.starts_with(PREFIX) {
+        return back(&gateway, &reference, false).await;
+    }
     let subject = Subject::Approval { reference: &reference, granted };
     let ask = Ask { op: Op::Approve, key: "", subject, amount: None, fingerprint: None };
     match gateway.commit(&ask).await {
+        Ok(_) if reference.starts_with(PREFIX) => back(&gateway, &reference, true).await,
         // The payment was decided before or voided; the page says so.
         Ok(_) | Err(super::Stopped::Refused(Refusal::State)) => {
             show(State(gateway), Path(reference)).await
@@ -74,6 +84,20 @@ pub(super) async fn decide(
         Err(super::Stopped::Closed) => {
             page(StatusCode::INTERNAL_SERVER_ERROR, "The gateway is out of order.", false)
         }
+    }
+}
+
+/// Sends the customer back to the shop, as PayPal does. After a restart the address is not known any more, and the page is shown instead.
+async fn back(gateway: &Arc<Gateway>, reference: &str, granted: bool) -> Response {
+    let returns = gateway.state().returns.get(reference).cloned();
+    let url = returns.map(|returns| if granted { returns.approved } else { returns.cancelled });
+    match url.and_then(|url| url.parse::<url::Url>().ok()) {
+        Some(mut url) => {
+            let order = reference.strip_prefix(PREFIX).unwrap_or_default();
+            url.query_pairs_mut().append_pair("token", order);
+            Redirect::to(url.as_str()).into_response()
+        }
+        None => show(State(Arc::clone(gateway)), Path(reference.to_owned())).await,
     }
 }
 
@@ -91,7 +115,8 @@ fn page(status: StatusCode, text: &str, asks: bool) -> Response {
     );
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; form-action 'self'"),
+        // Without `form-action`, because that would also forbid to send the customer back to the shop.
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
     ];
     (status, headers, html).into_response()
 }

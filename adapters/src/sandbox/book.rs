@@ -12,6 +12,7 @@ use stepwise_workflows::money::Money;
 
 use super::ledger::{Line, LineResult, Op};
 use super::method::{Behaviour, SandboxMethod};
+use crate::paypal::PREFIX;
 
 pub(super) struct Book {
     intents: HashMap<Arc<str>, Intent>,
@@ -103,6 +104,15 @@ pub(super) enum Subject<'a> {
         behaviour: Behaviour,
         order_id: &'a str,
     },
+    /// A new authorization at PayPal, which the customer must approve first.
+    PayPal,
+    /// An approved authorization at PayPal, and the order for which it is used.
+    Named {
+        reference: &'a str,
+        order_id: &'a str,
+    },
+    /// An authorization under which nothing was reserved.
+    Unreserved(&'a str),
     Reference(&'a str),
     /// The refund of this authorization whose key the request has.
     Refund(&'a str),
@@ -154,6 +164,12 @@ impl Book {
         self.intents.get(reference)
     }
 
+    /// The reference of the authorization at PayPal that was opened under `key`.
+    pub(super) fn opened_under(&self, key: &str) -> Option<&str> {
+        let used = self.keys.get(key).filter(|used| used.op == Op::Create)?;
+        Some(&*used.reference)
+    }
+
     /// The authorization created under `key`.
     pub(super) fn created_under(&self, key: &str) -> Option<&Intent> {
         self.intents.get(self.created.get(key)?)
@@ -163,9 +179,10 @@ impl Book {
     pub(super) fn method(&self, ask: &Ask<'_>) -> Option<SandboxMethod> {
         let behaviour = match ask.subject {
             Subject::New { behaviour, .. } => behaviour,
-            Subject::Reference(reference)
-            | Subject::Refund(reference)
-            | Subject::Approval { reference, .. } => self.intents.get(reference)?.behaviour,
+            subject => match subject.reference() {
+                Some(reference) => self.intents.get(reference)?.behaviour,
+                None => Behaviour::USUAL,
+            },
         };
         Some(self.switched.get(&ask.op).copied().unwrap_or_else(|| behaviour.of(ask.op)))
     }
@@ -192,22 +209,24 @@ impl Book {
                 Decision::Refuse(Refusal::KeyReused)
             };
         }
-        let (reference, granted) = match ask.subject {
-            Subject::New { behaviour, order_id } => {
-                return self.create(ask, behaviour, order_id, at);
-            }
-            Subject::Reference(reference) | Subject::Refund(reference) => (reference, true),
-            Subject::Approval { reference, granted } => (reference, granted),
-        };
+        let Some(reference) = ask.subject.reference() else { return create(ask, at) };
         let (Some(intent), Some(method)) = (self.intents.get(reference), self.method(ask)) else {
             return Decision::Refuse(Refusal::Unknown);
         };
-        let next = match ask.op {
-            Op::Settle => {
+        let mut order_id = &*intent.order_id;
+        let next = match (ask.op, ask.subject) {
+            (Op::Settle, _) => {
                 let on = Ask { op: Op::Refund, ..*ask };
                 intent.settle(ask.key, self.method(&on))
             }
-            op => intent.next(op, method, ask.amount, granted),
+            (_, Subject::Named { order_id: given, .. }) if intent.status == Status::Created => {
+                order_id = given;
+                Ok((LineResult::Created, intent.amount))
+            }
+            (_, Subject::Named { .. }) => Err(Refusal::State),
+            (_, Subject::Unreserved(_)) if intent.confirmed => Err(Refusal::State),
+            (op, Subject::Approval { granted, .. }) => intent.next(op, method, ask.amount, granted),
+            (op, _) => intent.next(op, method, ask.amount, true),
         };
         match next {
             Ok((result, amount)) => Decision::Write(Line {
@@ -215,7 +234,7 @@ impl Book {
                 op: ask.op,
                 key: ask.key.to_owned(),
                 reference: intent.reference.to_string(),
-                order_id: intent.order_id.to_string(),
+                order_id: order_id.to_owned(),
                 amount: amount.amount(),
                 currency: amount.currency(),
                 result,
@@ -224,43 +243,18 @@ impl Book {
         }
     }
 
-    fn create(
-        &self,
-        ask: &Ask<'_>,
-        behaviour: Behaviour,
-        order_id: &str,
-        at: DateTime<Utc>,
-    ) -> Decision {
-        let Some(amount) = ask.amount.filter(|amount| amount.amount() > Decimal::ZERO) else {
-            return Decision::Refuse(Refusal::Amount);
-        };
-        let unique = uuid::Uuid::now_v7().simple();
-        Decision::Write(Line {
-            at,
-            op: Op::Create,
-            key: ask.key.to_owned(),
-            reference: format!("pi_{}_{unique}", behaviour.name()),
-            order_id: order_id.to_owned(),
-            amount: amount.amount(),
-            currency: amount.currency(),
-            result: LineResult::Created,
-        })
-    }
-
     fn is_same(&self, used: &KeyUse, ask: &Ask<'_>) -> bool {
         if let (Some(first), Some(second)) = (used.fingerprint, ask.fingerprint) {
             return first == second;
         }
         let same_amount = ask.amount.is_none_or(|amount| amount == used.amount);
+        let intent = self.intents.get(&used.reference);
         let same_subject = match ask.subject {
-            Subject::New { behaviour, order_id } => {
-                self.intents.get(&used.reference).is_some_and(|intent| {
-                    intent.behaviour == behaviour && &*intent.order_id == order_id
-                })
-            }
-            Subject::Reference(reference)
-            | Subject::Refund(reference)
-            | Subject::Approval { reference, .. } => &*used.reference == reference,
+            Subject::New { behaviour, order_id } => intent.is_some_and(|intent| {
+                intent.behaviour == behaviour && &*intent.order_id == order_id
+            }),
+            Subject::PayPal => intent.is_some_and(Intent::is_paypal),
+            subject => subject.reference() == Some(&*used.reference),
         };
         used.op == ask.op && same_amount && same_subject
     }
@@ -275,10 +269,13 @@ impl Book {
     /// Applies line `number`. `None` if the line contradicts earlier lines.
     pub(super) fn apply(&mut self, line: &Line, number: u64) -> Option<()> {
         let amount = line.money()?;
-        if line.op == Op::Create {
+        let known = self.intents.get_mut(line.reference.as_str());
+        if let (Op::Create, Some(intent)) = (line.op, known) {
+            intent.order_id = line.order_id.as_str().into();
+        } else if line.op == Op::Create {
             let reference: Arc<str> = line.reference.as_str().into();
             let intent = Intent::new(line, Arc::clone(&reference), amount, number)?;
-            if !line.key.is_empty() {
+            if !line.key.is_empty() && !intent.is_paypal() {
                 self.created.insert(line.key.as_str().into(), Arc::clone(&reference));
             }
             self.intents.insert(reference, intent);
@@ -304,7 +301,50 @@ impl Book {
     }
 }
 
+/// The line that opens a new authorization.
+fn create(ask: &Ask<'_>, at: DateTime<Utc>) -> Decision {
+    let Some(amount) = ask.amount.filter(|amount| amount.amount() > Decimal::ZERO) else {
+        return Decision::Refuse(Refusal::Amount);
+    };
+    let unique = uuid::Uuid::now_v7().simple();
+    let (reference, order_id, result) = match ask.subject {
+        Subject::New { behaviour, order_id } => {
+            (format!("pi_{}_{unique}", behaviour.name()), order_id, LineResult::Created)
+        }
+        _ => (format!("{PREFIX}{unique:X}"), "", LineResult::ApprovalRequired),
+    };
+    Decision::Write(Line {
+        at,
+        op: Op::Create,
+        key: ask.key.to_owned(),
+        reference,
+        order_id: order_id.to_owned(),
+        amount: amount.amount(),
+        currency: amount.currency(),
+        result,
+    })
+}
+
+impl<'a> Subject<'a> {
+    /// The authorization. `None`: it is new.
+    pub(super) fn reference(self) -> Option<&'a str> {
+        match self {
+            Self::New { .. } | Self::PayPal => None,
+            Self::Reference(reference)
+            | Self::Refund(reference)
+            | Self::Unreserved(reference)
+            | Self::Named { reference, .. }
+            | Self::Approval { reference, .. } => Some(reference),
+        }
+    }
+}
+
 impl Intent {
+    /// Whether it is an authorization at PayPal.
+    pub(super) fn is_paypal(&self) -> bool {
+        self.reference.starts_with(PREFIX)
+    }
+
     fn new(line: &Line, reference: Arc<str>, amount: Money, number: u64) -> Option<Self> {
         Some(Self {
             behaviour: Behaviour::from_reference(&reference)?,
@@ -335,6 +375,9 @@ impl Intent {
             (Op::Confirm, Status::Created) => whole(method.result()),
             // This refusal is recorded, because it shows that cancelling the reference works.
             (Op::Confirm, Status::Cancelled) => whole(LineResult::RefusedCancelled),
+            (Op::Approve, Status::ApprovalRequired) if granted && self.is_paypal() => {
+                whole(LineResult::Approved)
+            }
             (Op::Approve, Status::ApprovalRequired) if granted => whole(LineResult::Confirmed),
             (Op::Approve, Status::ApprovalRequired) => whole(LineResult::Declined),
             (Op::Cancel, Status::Captured | Status::Cancelled) => Err(Refusal::State),
@@ -375,7 +418,7 @@ impl Intent {
 
     fn take(&mut self, line: &Line, amount: Money) {
         match line.result {
-            LineResult::Created => self.status = Status::Created,
+            LineResult::Created | LineResult::Approved => self.status = Status::Created,
             LineResult::Confirmed => {
                 self.status = Status::Authorized;
                 self.confirmed = true;

@@ -13,6 +13,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize, Serializer};
 use stepwise_workflows::money::{Currency, Money};
 
+use crate::paypal::PREFIX;
+
 pub(super) mod writer;
 
 /// One line: an operation of the gateway, or its refusal of a late one.
@@ -42,7 +44,7 @@ pub struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// Open an authorization. Moves no money.
+    /// Open an authorization, or name the order for which an approved one is used. Moves no money.
     Create,
     /// Reserve the money.
     Confirm,
@@ -74,6 +76,8 @@ pub enum LineResult {
     Unsupported,
     /// The customer must approve first.
     ApprovalRequired,
+    /// The customer has approved. Nothing is reserved yet.
+    Approved,
     /// A confirm came after the cancellation. Nothing was reserved.
     RefusedCancelled,
     /// The authorization was voided.
@@ -151,6 +155,9 @@ pub fn authorizations(lines: &[Line]) -> BTreeMap<String, Booked> {
             captured: Decimal::ZERO,
             refunded: Decimal::ZERO,
         });
+        if line.op == Op::Create {
+            entry.order_id.clone_from(&line.order_id);
+        }
         match line.result {
             LineResult::Confirmed => entry.confirmed = true,
             LineResult::Cancelled | LineResult::Expired => entry.cancelled = true,
@@ -162,6 +169,7 @@ pub fn authorizations(lines: &[Line]) -> BTreeMap<String, Booked> {
             | LineResult::Declined
             | LineResult::Unsupported
             | LineResult::ApprovalRequired
+            | LineResult::Approved
             | LineResult::RefusedCancelled => {}
         }
     }
@@ -227,6 +235,7 @@ pub fn moves(lines: &[Line]) -> Vec<Move> {
             | LineResult::Declined
             | LineResult::Unsupported
             | LineResult::ApprovalRequired
+            | LineResult::Approved
             | LineResult::RefusedCancelled => continue,
         };
         moves.push(Move {
@@ -244,6 +253,9 @@ pub fn moves(lines: &[Line]) -> Vec<Move> {
 
 /// The id of an authorization's refund, counted from 0.
 pub(super) fn refund_id(authorization: &str, index: usize) -> String {
+    if let Some(order) = authorization.strip_prefix(PREFIX) {
+        return format!("{order}R{}", index + 1);
+    }
     let unique = authorization.rsplit('_').next().unwrap_or_default();
     format!("re_{}_{unique}", index + 1)
 }

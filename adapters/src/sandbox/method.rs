@@ -3,6 +3,7 @@
 use stepwise_workflows::payment::gateway::MethodToken;
 
 use super::ledger::{LineResult, Op};
+use crate::paypal::PREFIX;
 
 /// A way to behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,8 +150,14 @@ impl Behaviour {
         Self::from_tail(token.strip_prefix("pm_sandbox_")?)
     }
 
-    /// The behaviour of a reference, which consists of `pi_`, the name, `_` and the unique part.
+    /// The behaviour of a payment whose method has no token.
+    pub(super) const USUAL: Self = Self { method: SandboxMethod::Ok, on: Op::Confirm };
+
+    /// The behaviour of a reference, which consists of `pi_`, the name, `_` and the unique part. One of PayPal has none of its own.
     pub(super) fn from_reference(reference: &str) -> Option<Self> {
+        if reference.starts_with(PREFIX) {
+            return Some(Self::USUAL);
+        }
         Self::from_tail(reference.strip_prefix("pi_")?)
     }
 

@@ -6,28 +6,27 @@ use std::time::Duration;
 use axum::response::Response;
 
 use super::Gateway;
-use super::answer::{in_flight, out_of_order, respond};
+use super::answer::{Format, out_of_order, respond};
 use super::book::{Ask, Decision, Subject};
 use super::ledger::{LineResult, Op};
-use super::method::SandboxMethod;
-use super::params::Fields;
+use super::method::{Behaviour, SandboxMethod};
 
 /// Executes an operation, in the way in which it behaves.
-pub(super) async fn perform(gateway: &Arc<Gateway>, ask: &Ask<'_>, fields: &Fields) -> Response {
+pub(super) async fn perform(gateway: &Arc<Gateway>, ask: &Ask<'_>, format: Format<'_>) -> Response {
     match misbehaving(gateway, ask) {
-        None => respond(gateway, ask, fields).await,
+        None => respond(gateway, ask, format).await,
         Some(SandboxMethod::Slow) => {
-            let answer = respond(gateway, ask, fields).await;
+            let answer = respond(gateway, ask, format).await;
             pause(gateway, gateway.timing.slow).await;
             answer
         }
         Some(SandboxMethod::TimeoutAfter) => {
             // The result is in the ledger; the caller must not learn it.
-            let _unsaid = respond(gateway, ask, fields).await;
+            let _unsaid = respond(gateway, ask, format).await;
             never(gateway).await
         }
         Some(SandboxMethod::ActsLate) => {
-            let Some(_late) = Late::begin(gateway, ask) else { return in_flight() };
+            let Some(_late) = Late::begin(gateway, ask) else { return format.in_flight() };
             never(gateway).await
         }
         Some(_) => never(gateway).await,
@@ -68,43 +67,54 @@ struct Late {
 struct Request {
     op: Op,
     key: String,
-    reference: String,
-    order_id: String,
-    behaviour: Option<super::method::Behaviour>,
+    subject: Kept,
     amount: Option<stepwise_workflows::money::Money>,
     fingerprint: Option<u64>,
 }
 
+/// The subject of a request that outlives its connection.
+enum Kept {
+    New { behaviour: Behaviour, order_id: String },
+    PayPal,
+    Named { reference: String, order_id: String },
+    Unreserved(String),
+    Reference(String),
+}
+
 impl Request {
     fn of(ask: &Ask<'_>) -> Self {
-        let (reference, order_id, behaviour) = match ask.subject {
-            Subject::New { behaviour, order_id } => ("", order_id, Some(behaviour)),
+        let subject = match ask.subject {
+            Subject::New { behaviour, order_id } => {
+                Kept::New { behaviour, order_id: order_id.to_owned() }
+            }
+            Subject::PayPal => Kept::PayPal,
+            Subject::Named { reference, order_id } => {
+                Kept::Named { reference: reference.to_owned(), order_id: order_id.to_owned() }
+            }
+            Subject::Unreserved(reference) => Kept::Unreserved(reference.to_owned()),
             Subject::Reference(reference)
             | Subject::Approval { reference, .. }
-            | Subject::Refund(reference) => (reference, "", None),
+            | Subject::Refund(reference) => Kept::Reference(reference.to_owned()),
         };
-        Self {
-            op: ask.op,
-            key: ask.key.to_owned(),
-            reference: reference.to_owned(),
-            order_id: order_id.to_owned(),
-            behaviour,
-            amount: ask.amount,
-            fingerprint: ask.fingerprint,
-        }
+        let Ask { op, amount, fingerprint, .. } = *ask;
+        Self { op, key: ask.key.to_owned(), subject, amount, fingerprint }
     }
 
     fn ask(&self) -> Ask<'_> {
-        let subject = match self.behaviour {
-            Some(behaviour) => Subject::New { behaviour, order_id: &self.order_id },
-            None => Subject::Reference(&self.reference),
+        let subject = match &self.subject {
+            Kept::New { behaviour, order_id } => Subject::New { behaviour: *behaviour, order_id },
+            Kept::PayPal => Subject::PayPal,
+            Kept::Named { reference, order_id } => Subject::Named { reference, order_id },
+            Kept::Unreserved(reference) => Subject::Unreserved(reference),
+            Kept::Reference(reference) => Subject::Reference(reference),
         };
         let Self { op, amount, fingerprint, .. } = *self;
         Ask { op, key: &self.key, subject, amount, fingerprint }
     }
 
     fn name(&self) -> String {
-        format!("{:?} {} {}", self.op, self.reference, self.key)
+        let reference = self.ask().subject.reference().unwrap_or_default().to_owned();
+        format!("{:?} {reference} {}", self.op, self.key)
     }
 }
 

@@ -18,20 +18,21 @@ use stepwise_workflows::money::Money;
 use subtle::ConstantTimeEq;
 use tokio::net::TcpListener;
 
-use super::answer::missing;
+use super::answer::{Format, missing};
 use super::book::{Ask, Intent, Subject};
 use super::ledger::Op;
 use super::method::{Behaviour, SandboxMethod};
 use super::misbehave::perform;
 use super::params::{self, Fields, Wrong};
 use super::wire::{self, ListObject};
-use super::{Gateway, approval};
+use super::{Gateway, approval, paypal};
 use crate::gateway::API_VERSION;
+use crate::paypal::PREFIX;
 
 /// The maximum length of a request's body. Clients of this subset send nothing longer.
 const BODY_BYTES: usize = 32 * 1024;
 
-type Shared = State<Arc<Gateway>>;
+pub(super) type Shared = State<Arc<Gateway>>;
 
 /// Serves requests until `shutdown`, then lets running requests end.
 pub(super) async fn run(
@@ -61,6 +62,7 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gateway), open));
     Router::new()
         .merge(api)
+        .merge(paypal::routes(&gateway))
         .merge(pages)
         .route("/sandbox/down", post(go_down))
         .route("/sandbox/up", post(come_up))
@@ -81,6 +83,10 @@ async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response
     if !bool::from(token.ct_eq(gateway.api_key.expose_secret().as_bytes())) {
         let (kind, code) = ("invalid_request_error", "api_key_invalid");
         return wire::error(StatusCode::UNAUTHORIZED, kind, code, "Invalid API key provided.");
+    }
+    // Stripe does not know the payments at PayPal.
+    if request.uri().path().contains(PREFIX) {
+        return missing();
     }
     let version = request.headers().get("stripe-version");
     if version.is_some_and(|version| version != API_VERSION) {
@@ -133,7 +139,7 @@ async fn create(
     let subject = Subject::New { behaviour, order_id: params::order_id(&fields)? };
     let fingerprint = Some(params::fingerprint("create", &fields));
     let ask = Ask { op: Op::Create, key, subject, amount: Some(amount), fingerprint };
-    Ok(perform(&gateway, &ask, &fields).await)
+    Ok(perform(&gateway, &ask, Format::Stripe(&fields)).await)
 }
 
 async fn confirm(
@@ -149,7 +155,7 @@ async fn confirm(
     if needs_approval && !fields.contains_key("return_url") {
         return Err(Wrong("parameter_missing"));
     }
-    Ok(perform(&gateway, &ask, &fields).await)
+    Ok(perform(&gateway, &ask, Format::Stripe(&fields)).await)
 }
 
 async fn cancel(
@@ -162,7 +168,7 @@ async fn cancel(
     let reasons = ["abandoned", "duplicate", "fraudulent", "requested_by_customer"];
     params::one_of(&fields, "cancellation_reason", &reasons)?;
     let ask = about(Op::Cancel, &reference, params::key(&headers, &fields)?, None, &fields);
-    Ok(perform(&gateway, &ask, &fields).await)
+    Ok(perform(&gateway, &ask, Format::Stripe(&fields)).await)
 }
 
 async fn capture(
@@ -175,7 +181,7 @@ async fn capture(
     let key = params::key(&headers, &fields)?;
     let amount = params::part(&gateway, &reference, &fields, "amount_to_capture")?;
     let ask = about(Op::Capture, &reference, key, amount, &fields);
-    Ok(perform(&gateway, &ask, &fields).await)
+    Ok(perform(&gateway, &ask, Format::Stripe(&fields)).await)
 }
 
 async fn refund(
@@ -190,7 +196,7 @@ async fn refund(
     let reference = fields.get("payment_intent").ok_or(Wrong("parameter_missing"))?;
     let amount = params::part(&gateway, reference, &fields, "amount")?;
     let ask = about(Op::Refund, reference, key, amount, &fields);
-    Ok(perform(&gateway, &ask, &fields).await)
+    Ok(perform(&gateway, &ask, Format::Stripe(&fields)).await)
 }
 
 fn about<'a>(

@@ -15,8 +15,11 @@ use super::*;
 use crate::gateway::{GatewayConfig, StripeGateway};
 use crate::testing::Folder;
 
+mod both;
 mod faults;
 mod hooks;
+mod paypal;
+mod paypal_hooks;
 mod process;
 mod strict;
 

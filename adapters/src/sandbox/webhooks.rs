@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ledger::LineResult;
 use super::ledger::writer::Durable;
+use super::paypal;
 use crate::gateway::webhook;
 use crate::tls;
 
@@ -40,12 +41,15 @@ pub struct WebhookConfig {
     pub secrets: Vec<SecretString>,
     /// The types of events to send. Empty for all.
     pub events: Vec<String>,
+    /// The shop's endpoint for events of PayPal. `None` for none.
+    pub paypal: Option<Url>,
 }
 
 /// Queues events and delivers them.
 pub(super) struct Webhooks {
     queue: mpsc::Sender<Event>,
     only: Vec<String>,
+    has_paypal: bool,
     dropped: AtomicU64,
 }
 
@@ -54,6 +58,15 @@ pub(super) struct Event {
     /// The number of its line in the ledger. The event is sent once the line is on the disk.
     pub(super) line: u64,
     pub(super) body: Vec<u8>,
+    /// The provider whose event it is.
+    pub(super) format: EventFormat,
+}
+
+/// The provider whose event is sent: it chooses the endpoint and the signature.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventFormat {
+    Stripe,
+    PayPal,
 }
 
 #[derive(Serialize)]
@@ -76,6 +89,7 @@ impl Webhooks {
     /// Starts the senders, which end when `closing` is cancelled.
     pub(super) fn start(
         config: WebhookConfig,
+        api_key: &SecretString,
         durable: Durable,
         closing: &CancellationToken,
         tasks: &TaskTracker,
@@ -84,18 +98,19 @@ impl Webhooks {
             tls::http_client(config.url.as_str(), Duration::from_secs(1), TIMEOUT).build()?;
         let (queue, events) = mpsc::channel(WAITING_AT_MOST);
         let events = Arc::new(Mutex::new(events));
-        let only = config.events.clone();
+        let (only, has_paypal) = (config.events.clone(), config.paypal.is_some());
         let config = Arc::new(config);
         for _ in 0..SENDERS {
             let sender = Sender {
                 client: client.clone(),
                 config: Arc::clone(&config),
+                api_key: api_key.clone(),
                 durable: durable.clone(),
                 events: Arc::clone(&events),
             };
             tasks.spawn(closing.clone().run_until_cancelled_owned(sender.run()));
         }
-        Ok(Self { queue, only, dropped: AtomicU64::new(0) })
+        Ok(Self { queue, only, has_paypal, dropped: AtomicU64::new(0) })
     }
 
     /// The type of event for a result. `None` if there is none or it is not wanted.
@@ -109,7 +124,9 @@ impl Webhooks {
             LineResult::Refunded | LineResult::RefundPending => "charge.refunded",
             LineResult::RefundSettled => "refund.updated",
             LineResult::RefundFailed => "refund.failed",
-            LineResult::Created | LineResult::RefusedCancelled => return None,
+            LineResult::Created | LineResult::Approved | LineResult::RefusedCancelled => {
+                return None;
+            }
         };
         (self.only.is_empty() || self.only.iter().any(|only| only == kind)).then_some(kind)
     }
@@ -132,8 +149,21 @@ impl Webhooks {
             data: Data { object },
         };
         let body = serde_json::to_vec(&envelope).expect("strings and numbers always serialize");
+        self.queue(line, &body, EventFormat::Stripe, copies);
+    }
+
+    /// Queues an event of PayPal `copies` times, if the shop has an endpoint for it and its type is wanted.
+    pub(super) fn tell_of_paypal(&self, event: &serde_json::Value, line: u64, copies: usize) {
+        let is_wanted =
+            self.only.is_empty() || self.only.iter().any(|only| event["event_type"] == **only);
+        if self.has_paypal && is_wanted {
+            self.queue(line, event.to_string().as_bytes(), EventFormat::PayPal, copies);
+        }
+    }
+
+    fn queue(&self, line: u64, body: &[u8], format: EventFormat, copies: usize) {
         for _ in 0..copies {
-            if self.queue.try_send(Event { line, body: body.clone() }).is_err() {
+            if self.queue.try_send(Event { line, body: body.to_owned(), format }).is_err() {
                 let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
                 if dropped.is_power_of_two() {
                     tracing::warn!(dropped, "webhooks were dropped, because too many are waiting");
@@ -146,6 +176,8 @@ impl Webhooks {
 struct Sender {
     client: Client,
     config: Arc<WebhookConfig>,
+    /// Signs events of PayPal.
+    api_key: SecretString,
     durable: Durable,
     events: Arc<Mutex<mpsc::Receiver<Event>>>,
 }
@@ -162,20 +194,32 @@ impl Sender {
         }
     }
 
+    /// A request to the event's endpoint with its signature. Each attempt is signed again, because Stripe's signature is valid for five
+    /// minutes.
+    fn signed(&self, event: &Event) -> reqwest::RequestBuilder {
+        match (event.format, &self.config.paypal) {
+            (EventFormat::PayPal, Some(url)) => {
+                let signed = paypal::sign(&self.api_key, &event.body, Utc::now());
+                signed.into_iter().fold(self.client.post(url.clone()), |request, (name, value)| {
+                    request.header(name, value)
+                })
+            }
+            _ => {
+                let signature = webhook::sign(&event.body, &self.config.secrets, Utc::now());
+                let request = self.client.post(self.config.url.clone());
+                request.header(webhook::SIGNATURE_HEADER, signature)
+            }
+        }
+    }
+
     async fn deliver(&self, event: Event) {
         let mut pause = FIRST_PAUSE;
         for number in 1..=TRIES {
-            // Each attempt is signed again, because a signature is valid for five minutes.
-            let signature = webhook::sign(&event.body, &self.config.secrets, Utc::now());
             let sent = self
-                .client
-                .post(self.config.url.clone())
+                .signed(&event)
                 .header("content-type", "application/json")
-                .header(webhook::SIGNATURE_HEADER, signature)
-                .body(event.body.clone())
-                .send()
-                .await;
-            match sent {
+                .body(event.body.clone());
+            match sent.send().await {
                 Ok(response) if response.status().is_success() => return,
                 Ok(response) => {
                     tracing::debug!(line = event.line, status = %response.status(), number,

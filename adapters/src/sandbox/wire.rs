@@ -285,7 +285,7 @@ fn card_error(status: Status) -> ErrorObject {
 
 fn status_after(result: LineResult) -> Option<Status> {
     Some(match result {
-        LineResult::Created => Status::Created,
+        LineResult::Created | LineResult::Approved => Status::Created,
         LineResult::Confirmed => Status::Authorized,
         LineResult::Declined => Status::Declined,
         LineResult::Unsupported => Status::Unsupported,

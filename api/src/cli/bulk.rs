@@ -170,7 +170,7 @@ async fn planner(settings: &Settings, db: &PgPool) -> Result<Engine, Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let keys = keys::open(&folder, db).await?;
-    let (shop, _) = shop::open(settings, &folder, keys, &gateway, "")?;
+    let shop = shop::open(settings, &folder, keys, &gateway, "")?.shop;
     Ok(sagas::engine(&shop, db.clone()))
 }
 

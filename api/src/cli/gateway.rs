@@ -21,6 +21,8 @@ use super::{Failure, Shutdown, folder::Folder, parts, settings::Settings};
 
 /// The route of the front door that takes the gateway's webhooks.
 pub(super) const WEBHOOK_PATH: &str = "/v1/webhooks/gateway";
+/// The route of the front door that takes PayPal's webhooks.
+const PAYPAL_WEBHOOK_PATH: &str = "/v1/webhooks/paypal";
 /// The ledger's file in the data folder.
 pub(super) const LEDGER: &str = "gateway-ledger.jsonl";
 const NOTE: &str = "gateway.json";
@@ -31,7 +33,7 @@ pub(super) struct Args {
     /// Address to listen on [default: the address of the last start, at first a free port on 127.0.0.1]
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
-    /// URL that receives webhooks [default: the shop at --host and --port]
+    /// URL that receives webhooks [default: the shop at --host and --port]. Those of PayPal go to /v1/webhooks/paypal there
     #[arg(long, value_name = "URL")]
     webhooks_to: Option<Url>,
     /// File of the ledger [default: gateway-ledger.jsonl in the data directory]
@@ -140,6 +142,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             .map_err(|_| Failure::usage("--host is not a valid host"))?,
     };
     let ledger = args.ledger.unwrap_or_else(|| folder.join(LEDGER));
+    let paypal_webhooks_to = webhooks_to.join(PAYPAL_WEBHOOK_PATH).ok();
     let config = |listen| SandboxConfig {
         listen,
         ledger: ledger.clone(),
@@ -149,6 +152,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             url: webhooks_to.clone(),
             secrets: vec![secret.clone()],
             events: Vec::new(),
+            paypal: paypal_webhooks_to.clone(),
         }),
         timing,
     };

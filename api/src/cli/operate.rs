@@ -109,7 +109,7 @@ pub(super) async fn run(settings: &Settings, db: PgPool, command: Command) -> Re
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     // This process calls no gateway for a verb; a worker does.
     let keys = keys::open(&folder, &db).await?;
-    let (shop, _) = shop::open(settings, &folder, keys, &gateway, "")?;
+    let shop = shop::open(settings, &folder, keys, &gateway, "")?.shop;
     let engine = sagas::engine(&shop, db.clone());
     let (order, verb) = instruction(command)?;
     let (id, plan) = (order.id, order.plan);

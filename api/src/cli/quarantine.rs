@@ -40,8 +40,19 @@ pub(super) fn of(
         ("STEPWISE_DATA_DIR", settings.data_dir.clone().into_os_string()),
         ("STEPWISE_LOG", settings.log.clone().into()),
     ];
-    if let Some(key) = &settings.gateway_key {
-        environment.push(("STEPWISE_GATEWAY_KEY", key.expose_secret().into()));
+    if let Some(url) = gateway.paypal() {
+        environment.push(("STEPWISE_PAYPAL_URL", url.into()));
+    }
+    for (name, secret) in [
+        ("STEPWISE_GATEWAY_KEY", &settings.gateway_key),
+        ("STEPWISE_PAYPAL_SECRET", &settings.paypal_secret),
+    ] {
+        if let Some(secret) = secret {
+            environment.push((name, secret.expose_secret().into()));
+        }
+    }
+    if let Some(id) = &settings.paypal_client_id {
+        environment.push(("STEPWISE_PAYPAL_CLIENT_ID", id.into()));
     }
     Ok(Quarantine::by(move || {
         let mut command = Command::new(&program);
@@ -56,7 +67,8 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let database = Database::given(settings).await?;
     let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let (shop, _) = shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
+    let opened = shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
+    let shop = opened.shop;
     let engine = sagas::engine(&shop, database.engine_pool());
     quarantined(engine, WorkerConfig::default())
         .await

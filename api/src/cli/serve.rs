@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use stepwise_adapters::paypal::PayPal;
 use stepwise_engine::Engine;
 use stepwise_workflows::{Shop, sagas};
 
@@ -14,7 +15,7 @@ use super::{
     keys,
     parts::{self, ENOUGH, Parts},
     settings::Settings,
-    shop::{self, GatewayAddress},
+    shop::{self, GatewayAddress, Opened},
 };
 use crate::{
     door::{Door, DoorSettings, limits::Rates},
@@ -39,11 +40,14 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     database.verify().await?;
     database.watch();
     let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let (shop, breaker) = shop::open(settings, &folder, keys, &gateway, &base_url)?;
+    let Opened { shop, breaker, paypal } =
+        shop::open(settings, &folder, keys, &gateway, &base_url)?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let (host, port) = gateway.host_and_port();
     let readiness = Readiness::default().with_gateway(host, port).with_breaker(breaker.line());
-    let door = open_door(settings, &folder, &database, &shop, engine, readiness, &shutdown).await?;
+    let paypal = paypal.map(|(paypal, _)| paypal);
+    let door_settings = door_settings(settings, &folder, paypal)?;
+    let door = open_door(door_settings, &database, &shop, engine, readiness, &shutdown).await?;
     let mut parts = Parts::new(shutdown.token());
     parts.api(listener, door, server_settings(settings, STOP_DELAY_S));
     tracing::info!(%base_url, "the front door is open");
@@ -75,16 +79,12 @@ fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// Opens the front door of this shop and engine.
-pub(super) async fn open_door(
+/// The settings of the front door.
+pub(super) fn door_settings(
     settings: &Settings,
     folder: &Folder,
-    database: &Database,
-    shop: &Arc<Shop>,
-    engine: Engine,
-    readiness: Readiness,
-    shutdown: &Shutdown,
-) -> Result<Arc<Door>, Failure> {
+    paypal: Option<PayPal>,
+) -> Result<DoorSettings, Failure> {
     let rates = if settings.rate_limit == 0 {
         Rates::OFF
     } else {
@@ -95,7 +95,18 @@ pub(super) async fn open_door(
         None => folder.secrets()?.webhook_secret.into(),
     };
     let environment = settings.environment.clone();
-    let door_settings = DoorSettings { environment, rates, webhook_secrets: vec![secret] };
+    Ok(DoorSettings { environment, rates, webhook_secrets: vec![secret], paypal })
+}
+
+/// Opens the front door of this shop and engine.
+pub(super) async fn open_door(
+    settings: DoorSettings,
+    database: &Database,
+    shop: &Arc<Shop>,
+    engine: Engine,
+    readiness: Readiness,
+    shutdown: &Shutdown,
+) -> Result<Arc<Door>, Failure> {
     let (db, stop) = (database.api_pool(), shutdown.token());
-    Ok(Arc::new(Door::open(db, Arc::clone(shop), engine, door_settings, readiness, stop).await?))
+    Ok(Arc::new(Door::open(db, Arc::clone(shop), engine, settings, readiness, stop).await?))
 }

@@ -71,6 +71,48 @@ pub struct Options {
         hide_env_values = true
     )]
     webhook_secret: Option<String>,
+    /// Address of PayPal's API; without it `up` uses its sandbox, and other processes take no payments by PayPal if --gateway-url is given
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_PAYPAL_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    paypal_url: Option<String>,
+    /// Client id of the REST app at PayPal [default: the sandbox's]
+    #[arg(long, global = true, env = "STEPWISE_PAYPAL_CLIENT_ID", value_name = "ID")]
+    paypal_client_id: Option<String>,
+    /// Secret of the REST app at PayPal [default: the key for the payment gateway, which is the sandbox's]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_PAYPAL_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    paypal_secret: Option<String>,
+    /// PayPal's id of the webhook at /v1/webhooks/paypal [default: the sandbox's]
+    #[arg(long, global = true, env = "STEPWISE_PAYPAL_WEBHOOK_ID", value_name = "ID")]
+    paypal_webhook_id: Option<String>,
+    /// Seconds that a customer has to approve a payment at PayPal [default: 1800]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_PAYPAL_APPROVAL",
+        value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=10_800)
+    )]
+    paypal_approval: Option<u32>,
+    /// Origins to whose pages PayPal may send customers back, separated by commas: https://shop.example [default: that of --return-url]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_RETURN_ORIGINS",
+        value_name = "ORIGINS",
+        value_delimiter = ','
+    )]
+    return_origins: Option<Vec<String>>,
     /// Address to which customers return after they have approved a payment [default: the shop's address]
     #[arg(long, global = true, env = "STEPWISE_RETURN_URL", value_name = "URL")]
     return_url: Option<String>,
@@ -136,6 +178,12 @@ struct File {
     gateway_url: Option<String>,
     gateway_key: Option<String>,
     webhook_secret: Option<String>,
+    paypal_url: Option<String>,
+    paypal_client_id: Option<String>,
+    paypal_secret: Option<String>,
+    paypal_webhook_id: Option<String>,
+    paypal_approval: Option<u32>,
+    return_origins: Option<Vec<String>>,
     return_url: Option<String>,
     data_dir: Option<PathBuf>,
     plain_network: Option<bool>,
@@ -163,6 +211,18 @@ pub struct Settings {
     pub gateway_key: Option<SecretString>,
     /// The secret that signs the gateway's webhooks, unless it is the sandbox's secret.
     pub webhook_secret: Option<SecretString>,
+    /// PayPal's API, unless it is the sandbox.
+    pub paypal_url: Option<String>,
+    /// The client id at PayPal, unless it is the sandbox's.
+    pub paypal_client_id: Option<String>,
+    /// The secret at PayPal, unless it is the key for the gateway.
+    pub paypal_secret: Option<SecretString>,
+    /// PayPal's id of the webhook, unless it is the sandbox's.
+    pub paypal_webhook_id: Option<String>,
+    /// How long a customer has to approve a payment at PayPal.
+    pub paypal_approval: Duration,
+    /// The origins to whose pages PayPal may send customers back, unless it is the shop's.
+    pub return_origins: Option<Vec<String>>,
     /// The address to which customers return after an approval, unless it is the shop's.
     pub return_url: Option<String>,
     /// The folder for everything that the program writes.
@@ -203,6 +263,15 @@ impl Options {
             gateway_url: self.gateway_url.or(file.gateway_url),
             gateway_key: self.gateway_key.or(file.gateway_key).map(Into::into),
             webhook_secret: self.webhook_secret.or(file.webhook_secret).map(Into::into),
+            paypal_url: self.paypal_url.or(file.paypal_url),
+            paypal_client_id: self.paypal_client_id.or(file.paypal_client_id),
+            paypal_secret: self.paypal_secret.or(file.paypal_secret).map(Into::into),
+            paypal_webhook_id: self.paypal_webhook_id.or(file.paypal_webhook_id),
+            paypal_approval: self
+                .paypal_approval
+                .or(file.paypal_approval)
+                .map_or(Config::default().paypal_approval, |s| Duration::from_secs(s.into())),
+            return_origins: self.return_origins.or(file.return_origins),
             return_url: self.return_url.or(file.return_url),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".stepwise".into()),
             plain_network: self.plain_network || file.plain_network.unwrap_or(false),
@@ -225,10 +294,11 @@ impl Options {
 
 impl Settings {
     fn check(self) -> Result<Self, Failure> {
-        let schemes: [(&str, &Option<String>, &[&str]); 4] = [
+        let schemes: [(&str, &Option<String>, &[&str]); 5] = [
             ("database-url", &self.database_url, &["postgres", "postgresql"]),
             ("amqp-url", &self.amqp_url, &["amqp", "amqps"]),
             ("gateway-url", &self.gateway_url, &["http", "https"]),
+            ("paypal-url", &self.paypal_url, &["http", "https"]),
             ("return-url", &self.return_url, &["http", "https"]),
         ];
         for (name, value, known) in schemes {
@@ -242,15 +312,23 @@ impl Settings {
                 )));
             }
         }
-        if let Some(url) = self.gateway_url.as_deref()
-            && url.starts_with("http://")
-            && !self.plain_network
-            && !url.parse().is_ok_and(|url: reqwest::Url| is_this_machine(url.host_str()))
+        for (name, url) in [("gateway-url", &self.gateway_url), ("paypal-url", &self.paypal_url)] {
+            if let Some(url) = url.as_deref()
+                && url.starts_with("http://")
+                && !self.plain_network
+                && !url.parse().is_ok_and(|url: reqwest::Url| is_this_machine(url.host_str()))
+            {
+                return Err(Failure::usage(format!(
+                    "--{name} is http:// to another machine: the gateway's key would be sent unencrypted; use \
+                     https://, or give --plain-network if that network is private",
+                )));
+            }
+        }
+        if let Some(wrong) = self.return_origins.iter().flatten().find(|origin| !is_origin(origin))
         {
-            return Err(Failure::usage(
-                "--gateway-url is http:// to another machine: the gateway's key would be sent unencrypted; use \
-                 https://, or give --plain-network if that network is private",
-            ));
+            return Err(Failure::usage(format!(
+                "--return-origins: {wrong} is not an origin such as https://shop.example (http:// is allowed on this machine only)"
+            )));
         }
         let name = &self.environment;
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
@@ -260,6 +338,17 @@ impl Settings {
         }
         Ok(self)
     }
+}
+
+/// Whether this is an origin to which customers may be sent: `https`, or `http` on this machine.
+pub(super) fn is_origin(text: &str) -> bool {
+    let Ok(url) = text.parse::<reqwest::Url>() else { return false };
+    let is_safe = match url.scheme() {
+        "https" => true,
+        "http" => is_this_machine(url.host_str()),
+        _ => false,
+    };
+    is_safe && url.origin().ascii_serialization() == text
 }
 
 /// Whether data sent to this host stays on this machine.

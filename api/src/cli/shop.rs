@@ -3,33 +3,48 @@
 use std::sync::Arc;
 
 use reqwest::Url;
+use secrecy::SecretString;
 use stepwise_adapters::{
     breaker::Breaker,
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
     mail::FileMailer,
+    paypal::{PayPal, PayPalConfig, Providers},
+    sandbox::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID},
 };
-use stepwise_workflows::{Config, Shop};
+use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway};
 
-use super::{Failure, folder::Folder, gateway, settings::Settings};
+use super::{
+    Failure,
+    folder::Folder,
+    gateway,
+    settings::{Settings, is_origin},
+};
 
-/// The address of a payment gateway.
+/// The addresses of the payment gateways: of the one that takes cards, and of PayPal.
 #[derive(Debug, Clone)]
-pub(super) struct GatewayAddress(Url);
+pub(super) struct GatewayAddress {
+    cards: Url,
+    /// `None`: the shop takes no payments by PayPal.
+    paypal: Option<Url>,
+}
 
 impl GatewayAddress {
-    /// The address in `--gateway-url`, if that is given.
+    /// The addresses in `--gateway-url` and `--paypal-url`, if the former is given.
     pub(super) fn given(settings: &Settings) -> Result<Option<Self>, Failure> {
-        settings.gateway_url.as_deref().map(Self::parse).transpose()
+        let Some(cards) = settings.gateway_url.as_deref() else { return Ok(None) };
+        let cards = parse("--gateway-url", cards)?;
+        let paypal = settings.paypal_url.as_deref().map(|url| parse("--paypal-url", url));
+        Ok(Some(Self { cards, paypal: paypal.transpose()? }))
     }
 
-    /// The address in `--gateway-url`, or else that of the sandbox in this data folder.
+    /// The addresses that are given, or else that of the sandbox in this data folder, which is both.
     pub(super) fn given_or_noted(settings: &Settings, folder: &Folder) -> Result<Self, Failure> {
         if let Some(given) = Self::given(settings)? {
             return Ok(given);
         }
         match gateway::Note::read(folder) {
-            Some(note) => Self::parse(&note.url()),
+            Some(note) => Self::sandbox(settings, &note.url()),
             None => Err(Failure::usage(
                 "no payment gateway is given: give --gateway-url (or STEPWISE_GATEWAY_URL), or start the \
                  sandbox with `stepwise gateway` and the same --data-dir",
@@ -37,38 +52,62 @@ impl GatewayAddress {
         }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
-        match text.parse::<Url>() {
-            Ok(url) if url.has_host() => Ok(Self(url)),
-            _ => Err(Failure::usage("--gateway-url is not the address of a server")),
-        }
+    /// The address of the sandbox, which is PayPal as well unless `--paypal-url` is given.
+    pub(super) fn sandbox(settings: &Settings, url: &str) -> Result<Self, Failure> {
+        let cards = parse("--gateway-url", url)?;
+        let paypal = match settings.paypal_url.as_deref() {
+            Some(url) => parse("--paypal-url", url)?,
+            None => cards.clone(),
+        };
+        Ok(Self { cards, paypal: Some(paypal) })
     }
 
     pub(super) fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.cards.as_str()
+    }
+
+    /// The address of PayPal, if the shop takes payments by PayPal.
+    pub(super) fn paypal(&self) -> Option<&str> {
+        self.paypal.as_ref().map(Url::as_str)
     }
 
     /// Host and port, for a check whether the gateway accepts connections.
     pub(super) fn host_and_port(&self) -> (String, u16) {
-        let host = self.0.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        (host, self.0.port_or_known_default().unwrap_or(443))
+        let host = self.cards.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        (host, self.cards.port_or_known_default().unwrap_or(443))
+    }
+}
+
+fn parse(option: &str, text: &str) -> Result<Url, Failure> {
+    match text.parse::<Url>() {
+        Ok(url) if url.has_host() => Ok(url),
+        _ => Err(Failure::usage(format!("{option} is not the address of a server"))),
     }
 }
 
 impl std::fmt::Display for GatewayAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.0.as_str().trim_end_matches('/'))
+        f.write_str(self.cards.as_str().trim_end_matches('/'))
     }
 }
 
-/// Opens the shop, which calls the gateway through the breaker. Customers reach the shop at `base_url`.
+/// An open shop.
+pub(super) struct Opened {
+    pub(super) shop: Arc<Shop>,
+    /// The breaker before the gateway that takes cards.
+    pub(super) breaker: Breaker,
+    /// PayPal, if the shop takes payments by PayPal, and the breaker before it.
+    pub(super) paypal: Option<(PayPal, Breaker)>,
+}
+
+/// Opens the shop, which calls each gateway through a breaker. Customers reach the shop at `base_url`.
 pub(super) fn open(
     settings: &Settings,
     folder: &Folder,
     keys: FileKeyStore,
     gateway: &GatewayAddress,
     base_url: &str,
-) -> Result<(Arc<Shop>, Breaker), Failure> {
+) -> Result<Opened, Failure> {
     let key = match &settings.gateway_key {
         Some(key) => key.clone(),
         None => folder.secrets()?.gateway_key.into(),
@@ -77,27 +116,66 @@ pub(super) fn open(
         |what: &'static str| move |error: &dyn std::fmt::Display| Failure::failed(what, error);
     let mailer = FileMailer::new(&folder.join("mail"))
         .map_err(|error| cannot("cannot write mail into the data directory")(&error))?;
-    let mut config = GatewayConfig::new(gateway.0.clone(), key);
+    let mut config = GatewayConfig::new(gateway.cards.clone(), key.clone());
     // A command of an operator has no address of a shop, and asks no customer to approve anything.
     let shop = Some(base_url).filter(|url| !url.is_empty());
-    if let Some(url) = settings.return_url.as_deref().or(shop) {
-        config.return_url = Url::parse(url)
-            .map_err(|error| cannot("cannot use the address to which customers return")(&error))?;
+    let return_url = settings.return_url.as_deref().or(shop);
+    let return_url = return_url
+        .map(Url::parse)
+        .transpose()
+        .map_err(|error| cannot("cannot use the address to which customers return")(&error))?;
+    let return_origins = match (&settings.return_origins, &return_url) {
+        (Some(origins), _) => origins.clone(),
+        (None, Some(url)) => {
+            Vec::from_iter(Some(url.origin().ascii_serialization()).filter(|text| is_origin(text)))
+        }
+        (None, None) => Vec::new(),
+    };
+    if let Some(url) = return_url {
+        config.return_url = url;
     }
-    let gateway = StripeGateway::new(config)
+    let cards = StripeGateway::new(config)
         .map_err(|error| cannot("cannot prepare calls to the payment gateway")(&error))?;
+    let breaker = Breaker::before(Arc::new(cards));
+    let paypal = match &gateway.paypal {
+        Some(url) => Some(open_paypal(settings, url, key)?),
+        None => None,
+    };
     let config = Config {
         base_url: base_url.to_owned(),
         placement_patience: settings.placement_patience,
+        paypal_approval: settings.paypal_approval,
+        return_origins,
         ..Config::default()
     };
-    let gateway = Breaker::before(Arc::new(gateway));
-    let shop = Shop::new(
-        config,
-        Arc::new(keys),
-        Arc::new(gateway.clone()),
-        Arc::new(mailer),
-        stepwise_workflows::reactions::of_event,
-    );
-    Ok((Arc::new(shop), gateway))
+    let gateway: Arc<dyn PaymentGateway> = match &paypal {
+        Some((_, paypal)) => {
+            Arc::new(Providers::new(Arc::new(breaker.clone()), Arc::new(paypal.clone())))
+        }
+        None => Arc::new(breaker.clone()),
+    };
+    let reactions = stepwise_workflows::reactions::of_event;
+    let shop = Shop::new(config, Arc::new(keys), gateway, Arc::new(mailer), reactions);
+    let shop = match &paypal {
+        Some((paypal, _)) => shop.with_paypal(Arc::new(paypal.clone())),
+        None => shop,
+    };
+    Ok(Opened { shop: Arc::new(shop), breaker, paypal })
+}
+
+/// The client for PayPal, and the breaker before it. What the settings do not say is as the sandbox has it; `key` is the sandbox's.
+fn open_paypal(
+    settings: &Settings,
+    url: &Url,
+    key: SecretString,
+) -> Result<(PayPal, Breaker), Failure> {
+    let client_id = settings.paypal_client_id.as_deref().unwrap_or(PAYPAL_CLIENT_ID);
+    let secret = settings.paypal_secret.clone().unwrap_or(key);
+    let mut config = PayPalConfig::new(url.clone(), client_id, secret);
+    let webhook_id = settings.paypal_webhook_id.as_deref().unwrap_or(PAYPAL_WEBHOOK_ID);
+    webhook_id.clone_into(&mut config.webhook_id);
+    let paypal = PayPal::new(config)
+        .map_err(|error| Failure::failed("cannot prepare calls to PayPal", error))?;
+    let breaker = Breaker::before_paypal(Arc::new(paypal.clone()));
+    Ok((paypal, breaker))
 }

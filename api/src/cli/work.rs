@@ -13,7 +13,7 @@ use super::{
     parts::{self, ENOUGH, Monitoring, Parts},
     quarantine,
     settings::Settings,
-    shop::{self, GatewayAddress},
+    shop::{self, GatewayAddress, Opened},
 };
 
 use crate::{monitor::Monitor, readiness::Readiness};
@@ -40,8 +40,9 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     database.verify().await?;
     database.watch();
     let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let (shop, breaker) =
-        shop::open(settings, &folder, keys, &gateway, &parts::shop_url(settings))?;
+    let shop_url = parts::shop_url(settings);
+    let Opened { shop, breaker, paypal } =
+        shop::open(settings, &folder, keys, &gateway, &shop_url)?;
     let usual = WorkerConfig::default();
     let config = WorkerConfig {
         name: args.name.unwrap_or(usual.name),
@@ -63,6 +64,9 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
     parts.go_on_with_gateway(engine.clone(), &breaker);
+    if let Some((_, breaker)) = &paypal {
+        parts.go_on_with_gateway(engine.clone(), breaker);
+    }
     parts.work(engine, config);
     doctor::log_faults(settings);
     parts.run(ENOUGH).await

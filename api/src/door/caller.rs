@@ -130,6 +130,8 @@ policies! {
     StockKeeper: [Admin, Service], "inventory:write";
     /// Callers who may read stock.
     StockReader: [Admin, Operator, Viewer, Service], "inventory:read";
+    /// Callers who may move the money of payments.
+    PaymentKeeper: [Admin, Service], "payments:write";
     /// Callers who may see products that are not on sale.
     CatalogueKeeper: [Admin, Operator, Viewer];
     /// Callers who may read sagas and other operational data.

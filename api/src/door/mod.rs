@@ -27,6 +27,7 @@ use std::{sync::Arc, time::Duration};
 use poem::Request;
 use secrecy::SecretString;
 use sqlx::PgPool;
+use stepwise_adapters::paypal::PayPal;
 use stepwise_engine::{Engine, Retry, Transaction, database};
 use stepwise_workflows::shop::{Actor, Cause, Context, Shop};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -66,6 +67,8 @@ pub struct Door {
     pub engine: Engine,
     /// The secrets with which the gateway signs its webhooks.
     pub webhook_secrets: Vec<SecretString>,
+    /// Says whether PayPal has sent a webhook. `None`: the shop takes no payments by PayPal.
+    pub paypal: Option<PayPal>,
     /// The states of the other parts of this process.
     pub readiness: Readiness,
     /// Cancelled when the process is told to stop: `/readyz` answers 503, and other requests are still served.
@@ -90,6 +93,8 @@ pub struct DoorSettings {
     pub rates: Rates,
     /// The secrets with which the gateway signs its webhooks; two during a rotation.
     pub webhook_secrets: Vec<SecretString>,
+    /// PayPal, if the shop takes payments by PayPal.
+    pub paypal: Option<PayPal>,
 }
 
 /// One request for a command: the operation, the caller, the idempotency key and the fingerprint of the body.
@@ -154,6 +159,7 @@ impl Door {
             stopping,
             stop: CancellationToken::new(),
             webhook_secrets: settings.webhook_secrets,
+            paypal: settings.paypal,
             limits: Limits::new(settings.rates, secret.clone()),
             cursors: Cursors::new(secret),
             log_ins: Semaphore::new(LOG_INS),

@@ -10,6 +10,8 @@ pub mod operations;
 pub mod operators;
 mod order_shape;
 pub mod orders;
+pub mod paypal;
+pub mod refunds;
 pub mod shapes;
 pub mod system;
 pub mod wallet;
@@ -30,6 +32,8 @@ pub enum Group {
     Carts,
     /// Orders.
     Orders,
+    /// Money that was taken for orders.
+    Payments,
     /// Long-running work that a command has started.
     Operations,
     /// Reads for operators.

@@ -23,13 +23,18 @@ use stepwise_engine::{
     inspect::{self, Summary},
 };
 use stepwise_workflows::{
-    order,
+    customer::method::{self, PaymentMethodView},
+    order::{self, OrderView},
     sagas::{self, About},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Group, order_shape::OrderShape};
+use super::{
+    Group,
+    order_shape::OrderShape,
+    wallet::{self, MethodShape},
+};
 use crate::door::{
     Door,
     caller::{By, Caller, OperationReader, Role},
@@ -60,7 +65,7 @@ pub struct OperationShape {
     waiting_on: Option<Any<Value>>,
     /// The action that the customer must take.
     action: Option<Action>,
-    /// The result: the order.
+    /// The result: the order, or the payment method.
     result: Option<Any<Value>>,
     /// The reason why it failed.
     problem: Option<Any<Value>>,
@@ -124,14 +129,14 @@ fn time_in(id: Uuid) -> DateTime<Utc> {
 }
 
 /// The answer to a command that starts an operation: 202, or the result if the client waited for the end.
-pub enum Begun<const FINAL: u16> {
+pub enum Begun<const FINAL: u16, T = OrderShape> {
     /// The operation continues.
     Accepted(Reply<202, OperationShape>),
     /// The operation succeeded within the wait.
-    Ended(Reply<FINAL, OrderShape>),
+    Ended(Reply<FINAL, T>),
 }
 
-impl<const FINAL: u16> IntoResponse for Begun<FINAL> {
+impl<const FINAL: u16, T: Send> IntoResponse for Begun<FINAL, T> {
     fn into_response(self) -> Response {
         match self {
             Self::Accepted(reply) => reply.into_response(),
@@ -140,26 +145,72 @@ impl<const FINAL: u16> IntoResponse for Begun<FINAL> {
     }
 }
 
-impl<const FINAL: u16> ApiResponse for Begun<FINAL> {
+impl<const FINAL: u16, T: Type> ApiResponse for Begun<FINAL, T> {
     fn meta() -> MetaResponses {
-        let responses = vec![described::<OperationShape>(202), described::<OrderShape>(FINAL)];
+        let responses = vec![described::<OperationShape>(202), described::<T>(FINAL)];
         MetaResponses { responses }
     }
 
     fn register(registry: &mut Registry) {
         OperationShape::register(registry);
-        OrderShape::register(registry);
+        T::register(registry);
+    }
+}
+
+/// The resource that an operation is about, which is its result in the end.
+#[derive(Clone)]
+pub enum Resource {
+    /// An order.
+    Order(Box<OrderView>),
+    /// A payment method.
+    PaymentMethod(Box<PaymentMethodView>),
+}
+
+impl Resource {
+    fn address(&self) -> String {
+        match self {
+            Self::Order(order) => format!("/v1/orders/{}", order.id),
+            Self::PaymentMethod(method) => wallet::address_of(method),
+        }
+    }
+
+    fn into_json(self) -> Option<Value> {
+        match self {
+            Self::Order(order) => OrderShape::from(*order).to_json(),
+            Self::PaymentMethod(method) => MethodShape::from(*method).to_json(),
+        }
+    }
+}
+
+impl From<Resource> for Option<OrderShape> {
+    fn from(resource: Resource) -> Self {
+        match resource {
+            Resource::Order(order) => Some(OrderShape::from(*order)),
+            Resource::PaymentMethod(_) => None,
+        }
+    }
+}
+
+impl From<Resource> for Option<MethodShape> {
+    fn from(resource: Resource) -> Self {
+        match resource {
+            Resource::PaymentMethod(method) => Some(MethodShape::from(*method)),
+            Resource::Order(_) => None,
+        }
     }
 }
 
 /// Waits for the end of the `accepted` operation, if the client asked to wait. If the operation ends within
 /// the wait, returns its result. If it needs the customer first, returns 202 with the action.
-pub async fn wait<const FINAL: u16>(
+pub async fn wait<const FINAL: u16, T: ToJSON>(
     door: &Door,
     caller: &Caller,
     accepted: Reply<202, OperationShape>,
     patience: Duration,
-) -> Result<Begun<FINAL>, Problem> {
+) -> Result<Begun<FINAL, T>, Problem>
+where
+    Option<T>: From<Resource>,
+{
     let location = accepted.answer.location.as_deref().unwrap_or_default();
     let id = location.rsplit('/').next().and_then(|id| id.parse::<Uuid>().ok());
     let (Some(id), false) = (id, patience.is_zero()) else { return Ok(Begun::Accepted(accepted)) };
@@ -169,13 +220,16 @@ pub async fn wait<const FINAL: u16>(
     };
     let Some(summary) = settled else { return Ok(Begun::Accepted(accepted)) };
     let seen = see(door, caller, summary).await?.ok_or_else(unknown)?;
-    match seen {
-        Seen { order: Some(order), operation, .. } if operation.status == "succeeded" => {
-            let at = format!("/v1/orders/{}", operation.subject);
-            Ok(Begun::Ended(Reply::to(caller, &order).at(at)))
-        }
-        Seen { refusal: Some(refusal), .. } => Err(refusal),
-        Seen { operation, .. } => Ok(Begun::Accepted(operation.accepted(caller))),
+    if let Some(refusal) = seen.refusal {
+        return Err(refusal);
+    }
+    let Some(result) = seen.result else {
+        return Ok(Begun::Accepted(seen.operation.accepted(caller)));
+    };
+    let at = result.address();
+    match Option::<T>::from(result) {
+        Some(result) => Ok(Begun::Ended(Reply::to(caller, &result).at(at))),
+        None => Ok(Begun::Accepted(seen.operation.accepted(caller))),
     }
 }
 
@@ -203,29 +257,22 @@ async fn settled(door: &Door, id: Uuid, until: Instant) -> Result<Option<Summary
 /// An operation as one caller may see it, with its result if it has ended.
 struct Seen {
     operation: OperationShape,
-    order: Option<OrderShape>,
+    result: Option<Resource>,
     refusal: Option<Problem>,
 }
 
 /// Reads what the caller may see of an instance. `None` if it belongs to another customer. 1 round trip,
 /// 5 more while the instance waits with a time limit.
 async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>, Problem> {
-    let about = sagas::named(&saga.name).map_or(About::NoResource, |listed| listed.about());
-    let order = match (about, saga.subject.parse::<Uuid>()) {
-        (About::Order, Ok(order_id)) => {
-            let mut db = door.db.acquire().await?;
-            order::get_order(&door.shop, &mut db, order_id, caller.own_customer()).await?
-        }
-        (About::NoResource, _) | (About::Order, Err(_)) => None,
-    };
+    let resource = resource(door, caller, &saga).await?;
     let is_staff = !matches!(caller.role, Role::Customer | Role::Guest);
-    if order.is_none() && !is_staff {
+    if resource.is_none() && !is_staff {
         return Ok(None);
     }
     let action = action(door, &saga).await?;
     let status = status(&saga);
     let refusal = (status == "failed").then(|| refusal(&saga));
-    let order = order.filter(|_| status == "succeeded").map(OrderShape::from);
+    let result = resource.filter(|_| status == "succeeded");
     let problem = refusal.as_ref().map(|refusal| {
         let body: ProblemBody = refusal.body(&format!("/v1/operations/{}", saga.saga_id), "");
         Any(without_request(body.to_json().unwrap_or_default()))
@@ -237,12 +284,36 @@ async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>
         subject: saga.subject,
         status: status.to_owned(),
         action,
-        result: shown_to(caller, || order.as_ref().and_then(ToJSON::to_json)).map(Any),
+        result: shown_to(caller, || result.clone().and_then(Resource::into_json)).map(Any),
         problem,
         created_at: time_in(saga.saga_id),
         updated_at: saga.updated_at,
     };
-    Ok(Some(Seen { operation, order, refusal }))
+    Ok(Some(Seen { operation, result, refusal }))
+}
+
+/// The resource that an instance is about. `None` if there is none that the caller may see. 1 round trip.
+async fn resource(
+    door: &Door,
+    caller: &Caller,
+    saga: &Summary,
+) -> Result<Option<Resource>, Problem> {
+    let about = sagas::named(&saga.name).map_or(About::NoResource, |listed| listed.about());
+    let (Ok(id), own) = (saga.subject.parse::<Uuid>(), caller.own_customer()) else {
+        return Ok(None);
+    };
+    let mut db = door.db.acquire().await?;
+    Ok(match about {
+        About::NoResource => None,
+        About::Order => {
+            let order = order::get_order(&door.shop, &mut db, id, own).await?;
+            order.map(|order| Resource::Order(Box::new(order)))
+        }
+        About::PaymentMethod => {
+            let method = method::get_payment_method(&mut db, id, own).await?;
+            method.map(|method| Resource::PaymentMethod(Box::new(method)))
+        }
+    })
 }
 
 /// The problem with which an operation failed. It belongs to the operation, not to a request.

@@ -7,6 +7,7 @@ use poem_openapi::{
 };
 use stepwise_engine::Saga as _;
 use stepwise_workflows::{
+    customer::paypal::NotUsable,
     order::{
         self, ConfirmOrderRefusal, DeliverOrderRefusal, Happened, ReadOrderError, UnknownOrder,
         cancel, place, ship,
@@ -14,6 +15,7 @@ use stepwise_workflows::{
     sagas::{
         cancel_order,
         commands::{self, CancelOrderError, PlaceOrderError, Placed, ShipOrderError},
+        paypal_approval::webhook::ask_again,
         place_order, ship_order,
     },
     shop::Context,
@@ -26,7 +28,7 @@ use super::{
     order_shape::OrderShape,
 };
 use crate::door::{
-    Ask,
+    Ask, Door,
     caller::{AdminOnly, By, Caller, CustomerOrAdmin},
     idempotency::{OptionalKey, RequiredKey},
     json::Body,
@@ -129,6 +131,11 @@ impl Orders {
                 Ok(operation.accepted(&by))
             })
             .await;
+        if let Err(problem) = &accepted
+            && problem.code() == NotUsable::NOT_APPROVED
+        {
+            ask_paypal(door, payment_method_id).await?;
+        }
         Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
     }
 
@@ -263,6 +270,14 @@ impl Orders {
             order::list_orders(&by.door.shop, &mut db, by.own_customer(), before, count).await?;
         Ok(Done::to(&by, &by.door.cursors.page(&list, limit, rows, |row| row.id, Into::into)))
     }
+}
+
+/// Makes the saga of the method's approval ask PayPal, whose webhook may be late or lost.
+async fn ask_paypal(door: &Door, payment_method_id: Uuid) -> Result<(), Problem> {
+    let mut tx = door.begin().await?;
+    let id = format!("order-refused-{}", Uuid::now_v7());
+    ask_again(&door.engine, &mut tx, payment_method_id, &id).await?;
+    Ok(tx.commit().await?)
 }
 
 /// An order after a command of an admin. 1 round trip.

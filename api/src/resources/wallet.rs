@@ -12,7 +12,7 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::Group;
+use super::{Group, shapes::MoneyShape};
 use crate::door::{
     Ask,
     caller::{By, CustomerOnly},
@@ -90,25 +90,46 @@ struct AddPaymentMethod {
 /// A payment method.
 #[derive(Debug, Object)]
 #[oai(rename = "PaymentMethod", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct MethodShape {
+pub struct MethodShape {
     payment_method_id: Uuid,
     /// `card` or `paypal`.
     kind: String,
     brand: String,
     last4: Option<String>,
     created_at: DateTime<Utc>,
+    /// Of the kind `paypal`, which pays one order: `pending` (the customer is to approve), `approved`, `used` or `expired`.
+    status: Option<String>,
+    /// Of the kind `paypal`: the total of the order that it pays.
+    amount: Option<MoneyShape>,
+    /// Of the kind `paypal`: until when the customer may approve it, or use it once it is approved.
+    expires_at: Option<DateTime<Utc>>,
 }
 
 impl From<PaymentMethodView> for MethodShape {
     fn from(method: PaymentMethodView) -> Self {
+        let (status, amount, expires_at) = match method.approval {
+            Some(approval) => {
+                (Some(approval.status), Some(approval.amount.into()), approval.expires_at)
+            }
+            None => (None, None, None),
+        };
         Self {
             payment_method_id: method.payment_method_id,
             kind: method.kind,
             brand: method.brand,
             last4: method.last4,
             created_at: method.created_at,
+            status,
+            amount,
+            expires_at,
         }
     }
+}
+
+/// The address of a payment method.
+pub fn address_of(method: &PaymentMethodView) -> String {
+    let PaymentMethodView { customer_id, payment_method_id, .. } = method;
+    format!("/v1/customers/{customer_id}/payment-methods/{payment_method_id}")
 }
 
 /// All payment methods of a customer, oldest first.
@@ -208,10 +229,9 @@ impl Wallet {
         by.door
             .command(ask, async |ctx| {
                 let added = method::add_payment_method(ctx, &command);
-                let added = MethodShape::from(added.await?);
-                let id = added.payment_method_id;
-                let at = format!("/v1/customers/{customer_id}/payment-methods/{id}");
-                Ok(Created::new(&added).at(at).about(customer_id))
+                let added = added.await?;
+                let at = address_of(&added);
+                Ok(Created::new(&MethodShape::from(added)).at(at).about(customer_id))
             })
             .await
     }

@@ -9,7 +9,10 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaRequest, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
     types::Type,
 };
-use stepwise_adapters::gateway::webhook::{self, SIGNATURE_HEADER, WebhookRefusal};
+use stepwise_adapters::{
+    gateway::webhook::{self, SIGNATURE_HEADER, WebhookRefusal},
+    paypal::webhook::{NotBelieved, Transmission},
+};
 use stepwise_workflows::{
     payment::gateway::{GatewayError, GatewayEvent},
     sagas::place_order::webhook::{Look, Reception, ask, conclude, look},
@@ -66,10 +69,11 @@ impl ApiResponse for Reaction {
     }
 }
 
-/// The unparsed body of a webhook, with its signature.
+/// The unparsed body of a webhook, with its signature: that of the gateway, or that of PayPal.
 struct Signed {
     body: Vec<u8>,
     signature: Option<String>,
+    transmission: Option<Transmission>,
     incoming: Incoming,
 }
 
@@ -101,8 +105,9 @@ impl<'a> ApiExtractor<'a> for Signed {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let signature = request.header(SIGNATURE_HEADER).map(str::to_owned);
+        let transmission = Transmission::read(|name| request.header(name));
         let incoming = Incoming::of(request);
-        Ok(Self { body: json::read(body).await?, signature, incoming })
+        Ok(Self { body: json::read(body).await?, signature, transmission, incoming })
     }
 }
 
@@ -116,25 +121,46 @@ impl Webhooks {
         let secrets = &by.door.webhook_secrets;
         let event = webhook::receive(sent.signature.as_deref(), &sent.body, secrets, now)
             .map_err(not_believed)?;
-        let reception = taken_in(&by.door, &sent.incoming, &event).await?;
-        metrics::counter!("stepwise_gateway_events_total", "outcome" => outcome(reception))
-            .increment(1);
-        match reception {
-            Reception::Signalled | Reception::Applied | Reception::Nothing => Ok(taken("received")),
-            Reception::NoConcern => Ok(taken("ignored")),
-            Reception::Parked(why) => Ok(Reaction::Parked(Reply::new(&Received {
-                status: "parked".to_owned(),
-                reason: Some(why.as_str().to_owned()),
-            }))),
-            Reception::Later => Err(Problem::unavailable(
-                "payment_in_progress",
-                "A move of this payment is under way. Send the event again later.",
-            )),
-            Reception::Full => Err(Problem::unavailable(
-                "too_many_parked_events",
-                "Too many events wait for an operator. Send this one again later.",
-            )),
-        }
+        received(taken_in(&by.door, &sent.incoming, &event).await?)
+    }
+
+    /// Receive an event of PayPal. PayPal is asked whether it has sent the event.
+    #[oai(path = "/paypal", method = "post", operation_id = "receivePayPalWebhook")]
+    async fn paypal(&self, by: Anyone, sent: Signed) -> Result<Reaction, Problem> {
+        let Some(paypal) = &by.door.paypal else {
+            return Err(Problem::conflict(
+                "paypal_not_offered",
+                "This shop takes no payments by PayPal.",
+            ));
+        };
+        let event = paypal.receive(sent.transmission.as_ref(), &sent.body).await;
+        let event = event.map_err(|why| match why {
+            NotBelieved::Refused(refusal) => not_believed(refusal),
+            NotBelieved::Unasked(error) => not_answered(error),
+        })?;
+        received(taken_in(&by.door, &sent.incoming, &event).await?)
+    }
+}
+
+/// The answer to the sender of an event.
+fn received(reception: Reception) -> Result<Reaction, Problem> {
+    metrics::counter!("stepwise_gateway_events_total", "outcome" => outcome(reception))
+        .increment(1);
+    match reception {
+        Reception::Signalled | Reception::Applied | Reception::Nothing => Ok(taken("received")),
+        Reception::NoConcern => Ok(taken("ignored")),
+        Reception::Parked(why) => Ok(Reaction::Parked(Reply::new(&Received {
+            status: "parked".to_owned(),
+            reason: Some(why.as_str().to_owned()),
+        }))),
+        Reception::Later => Err(Problem::unavailable(
+            "payment_in_progress",
+            "A move of this payment is under way. Send the event again later.",
+        )),
+        Reception::Full => Err(Problem::unavailable(
+            "too_many_parked_events",
+            "Too many events wait for an operator. Send this one again later.",
+        )),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 /// The operations that deliberately need no token.
-const FOR_ANYONE: [&str; 11] = [
+const FOR_ANYONE: [&str; 12] = [
     "registerCustomer",
     "verifyCustomerEmail",
     "logIn",
@@ -18,6 +18,7 @@ const FOR_ANYONE: [&str; 11] = [
     "getProduct",
     "listCategories",
     "receiveGatewayWebhook",
+    "receivePayPalWebhook",
     "getEventSchema",
     "health",
     "ready",

@@ -17,7 +17,8 @@ use stepwise::{
 use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
-    sandbox::{Sandbox, SandboxConfig, Timing, WebhookConfig},
+    paypal::{PayPal, PayPalConfig, Providers},
+    sandbox::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID, Sandbox, SandboxConfig, Timing, WebhookConfig},
 };
 use stepwise_engine::{
     WorkerConfig,
@@ -105,14 +106,14 @@ impl House {
     /// Starts a front door without a worker, with a gateway that never answers.
     pub(crate) async fn open_with(rates: Rates) -> Self {
         let (listener, base) = listen().await;
-        let (nobody, stop) = (Arc::new(Nobody), CancellationToken::new());
+        let (nobody, stop) = (Outside::nobody(), CancellationToken::new());
         Self::build(rates, listener, base, nobody, ServerSettings::default(), stop).await
     }
 
     /// Starts a front door without a worker, with these server settings.
     pub(crate) async fn open_served(settings: ServerSettings) -> Self {
         let (listener, base) = listen().await;
-        let (nobody, stop) = (Arc::new(Nobody), CancellationToken::new());
+        let (nobody, stop) = (Outside::nobody(), CancellationToken::new());
         Self::build(Rates::OFF, listener, base, nobody, settings, stop).await
     }
 
@@ -129,10 +130,25 @@ impl House {
     /// Starts a whole shop: the sandbox gateway over HTTP with its webhooks, a worker and a relay.
     pub(crate) async fn open_working() -> Self {
         let (listener, base) = listen().await;
+        let paypal_webhooks_to = format!("{base}/v1/webhooks/paypal");
+        Self::open_working_at(listener, base, &paypal_webhooks_to).await
+    }
+
+    /// Starts a whole shop that PayPal's webhooks do not reach: they go to this address.
+    pub(crate) async fn open_without_webhooks_of_paypal(they_go_to: &str) -> Self {
+        let (listener, base) = listen().await;
+        Self::open_working_at(listener, base, they_go_to).await
+    }
+
+    async fn open_working_at(
+        listener: TcpListener,
+        base: String,
+        paypal_webhooks_to: &str,
+    ) -> Self {
         let stop = CancellationToken::new();
-        let (gateway, address) = sandbox(&base, &stop).await;
-        let (gateway, settings) = (Arc::new(gateway), ServerSettings::default());
-        let house = Self::build(Rates::OFF, listener, base, gateway, settings, stop.clone()).await;
+        let (outside, address) = sandbox(&base, paypal_webhooks_to, &stop).await;
+        let settings = ServerSettings::default();
+        let house = Self::build(Rates::OFF, listener, base, outside, settings, stop.clone()).await;
         let house = Self { gateway: address, ..house };
         let engine = house.door.engine.clone();
         let stopped = stop.clone().cancelled_owned();
@@ -147,7 +163,7 @@ impl House {
         rates: Rates,
         listener: TcpListener,
         base: String,
-        gateway: Arc<dyn PaymentGateway>,
+        outside: Outside,
         settings: ServerSettings,
         stop: CancellationToken,
     ) -> Self {
@@ -161,19 +177,25 @@ impl House {
         let folder = Folder::new();
         let keys = FileKeyStore::open(&folder.0.join(".stepwise/keys")).expect("a writable folder");
         let keys = Arc::new(keys);
-        let shop = Arc::new(Shop::new(
+        let Outside { gateway, paypal } = outside;
+        let shop = Shop::new(
             Config::default(),
             keys,
             gateway,
             Arc::clone(&mail) as _,
             stepwise_workflows::reactions::of_event,
-        ));
+        );
+        let shop = Arc::new(match paypal.clone() {
+            Some(paypal) => shop.with_paypal(Arc::new(paypal)),
+            None => shop,
+        });
         stepwise_workflows::sagas::explore();
         let engine = stepwise_workflows::sagas::engine(&shop, database.pool().clone());
         let door_settings = DoorSettings {
             environment: "test".to_owned(),
             rates,
             webhook_secrets: vec![WEBHOOK_SECRET.to_owned().into()],
+            paypal,
         };
         let readiness = Readiness::default();
         let door = Door::open(db, shop, engine, door_settings, readiness, stop.clone()).await;
@@ -235,8 +257,25 @@ fn client() -> reqwest::Client {
     builder.build().expect("a plain client")
 }
 
-/// Starts the sandbox. Returns a client for it, and its address.
-async fn sandbox(shop: &str, stop: &CancellationToken) -> (StripeGateway, String) {
+/// The payment gateways that a shop calls.
+struct Outside {
+    gateway: Arc<dyn PaymentGateway>,
+    paypal: Option<PayPal>,
+}
+
+impl Outside {
+    /// A gateway that never answers.
+    fn nobody() -> Self {
+        Self { gateway: Arc::new(Nobody), paypal: None }
+    }
+}
+
+/// Starts the sandbox. Returns the clients for it, and its address.
+async fn sandbox(
+    shop: &str,
+    paypal_webhooks_to: &str,
+    stop: &CancellationToken,
+) -> (Outside, String) {
     drop(client());
     let folder = std::env::temp_dir().join(format!("stepwise-door-{}", Uuid::now_v7().simple()));
     std::fs::create_dir(&folder).expect("the temporary directory is writable");
@@ -250,6 +289,7 @@ async fn sandbox(shop: &str, stop: &CancellationToken) -> (StripeGateway, String
             url: format!("{shop}/v1/webhooks/gateway").parse().expect("an address"),
             secrets: vec![WEBHOOK_SECRET.to_owned().into()],
             events: Vec::new(),
+            paypal: Some(paypal_webhooks_to.parse().expect("an address")),
         }),
         timing: Timing::default(),
     })
@@ -263,6 +303,11 @@ async fn sandbox(shop: &str, stop: &CancellationToken) -> (StripeGateway, String
         let _ = std::fs::remove_dir_all(folder);
         served
     });
-    let url = address.parse().expect("an address");
-    (StripeGateway::new(GatewayConfig::new(url, api_key)).expect("a client"), address)
+    let url: reqwest::Url = address.parse().expect("an address");
+    let mut config = PayPalConfig::new(url.clone(), PAYPAL_CLIENT_ID, api_key.clone());
+    PAYPAL_WEBHOOK_ID.clone_into(&mut config.webhook_id);
+    let paypal = PayPal::new(config).expect("a client");
+    let cards = StripeGateway::new(GatewayConfig::new(url, api_key)).expect("a client");
+    let gateway = Providers::new(Arc::new(cards), Arc::new(paypal.clone()));
+    (Outside { gateway: Arc::new(gateway), paypal: Some(paypal) }, address)
 }

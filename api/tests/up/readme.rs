@@ -38,13 +38,29 @@ fn the_readme_shows_the_lines_that_up_prints() {
 }
 
 #[tokio::test]
-async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_delivered_order() {
+async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_delivered_order_and_one_paid_at_paypal()
+ {
     let site = Site::new();
     let up = site.up(&[]).await;
     let said = run(&site, &format!("{}\necho \"ORDER=$ORDER\"", blocks()[0])).await;
     let lines: Vec<&str> = said.lines().collect();
-    let [cart, placed, order, sagas, event, cancelled, _, confirmed, shipped, delivered, id] =
-        lines[..]
+    let [
+        cart,
+        placed,
+        order,
+        sagas,
+        event,
+        cancelled,
+        _,
+        confirmed,
+        shipped,
+        delivered,
+        refunded,
+        _,
+        approved,
+        paid,
+        id,
+    ] = lines[..]
     else {
         panic!("each answer has a line of its own: {said}");
     };
@@ -64,6 +80,9 @@ async fn the_lines_of_the_readme_end_in_a_placed_an_announced_a_cancelled_and_a_
     ] {
         assert!(order.contains(&format!("\"status\":\"{status}\"")), "{order}");
     }
+    assert!(refunded.contains("\"status\":\"partially_refunded\""), "{refunded}");
+    assert_eq!(approved, "\"status\":\"succeeded\"");
+    assert!(paid.contains("\"status\":\"pending\""), "the order is paid at PayPal: {paid}");
     let order = id.strip_prefix("ORDER=").expect("there is an order");
     let (status, order) = up.get(&up.token("admin"), &format!("/v1/orders/{order}")).await;
     assert_eq!((status, order["status"].as_str()), (200, Some("cancelled")), "{order}");

@@ -226,6 +226,29 @@ pub async fn latest_about(
     .await
 }
 
+/// All instances of a saga about a subject that have not ended, of whatever start key; children, which live on their parents' shards, are not looked
+/// for. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn open_about(
+    tx: &mut PgConnection,
+    name: &str,
+    subject: &str,
+) -> Result<Vec<Summary>, sqlx::Error> {
+    let about: Vec<Summary> = sqlx::query_as(concat!(
+        "-- name: inspect open about\nselect ",
+        summary_columns!(),
+        " from saga.instance i where i.shard = $1 and i.subject = $2 and i.name = $3"
+    ))
+    .bind(shard_of(subject))
+    .bind(subject)
+    .bind(name)
+    .fetch_all(tx)
+    .await?;
+    Ok(about.into_iter().filter(|found| !found.is_final()).collect())
+}
+
 /// A page of instances, newest first. Round trips: 1.
 ///
 /// # Errors

@@ -1,12 +1,13 @@
 //! addPaymentMethod, listPaymentMethods, removePaymentMethod: the gateway's token, never a card.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
 use super::is_active;
 use crate::{
+    money::Money,
     payment::gateway::MethodToken,
     refusal::refusals,
     shop::Context,
@@ -27,20 +28,63 @@ pub struct AddPaymentMethod {
 }
 
 /// A saved payment method. The token is not shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaymentMethodView {
     /// The method.
     pub payment_method_id: Uuid,
+    /// The customer.
+    pub customer_id: Uuid,
     /// `card` or `paypal`.
     pub kind: String,
     /// Such as `visa`.
     pub brand: String,
     /// The last four digits; absent where there are none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last4: Option<String>,
     /// When it was saved.
     pub created_at: DateTime<Utc>,
+    /// The approval of a method of the kind `paypal`; absent for a card.
+    pub approval: Option<ApprovalView>,
+}
+
+/// A customer's approval at PayPal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalView {
+    /// `pending`, `approved`, `used` or `expired`.
+    pub status: String,
+    /// The total of the one order that the method pays.
+    pub amount: Money,
+    /// Until when the customer may approve, or an order may be paid with it. `None`: PayPal has not opened it yet.
+    pub expires_at: Option<DateTime<Utc>>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    payment_method_id: Uuid,
+    customer_id: Uuid,
+    kind: String,
+    brand: String,
+    last4: Option<String>,
+    created_at: DateTime<Utc>,
+    status: Option<String>,
+    amount: Option<Decimal>,
+    currency: Option<String>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for PaymentMethodView {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> Result<Self, sqlx::Error> {
+        let approval = match (row.status, row.amount, row.currency) {
+            (Some(status), Some(amount), Some(currency)) => {
+                let amount = Money::stored(amount, &currency)?;
+                Some(ApprovalView { status, amount, expires_at: row.expires_at })
+            }
+            _ => None,
+        };
+        let Row { payment_method_id, customer_id, kind, brand, last4, created_at, .. } = row;
+        Ok(Self { payment_method_id, customer_id, kind, brand, last4, created_at, approval })
+    }
 }
 
 refusals! {
@@ -93,7 +137,7 @@ pub async fn add_payment_method(
     if last4.len() != 4 || !last4.bytes().all(|b| b.is_ascii_digit()) {
         return Err(PaymentMethodRefusal::InvalidLast4);
     }
-    let saved: Option<PaymentMethodView> = sqlx::query_as(
+    let saved: Option<Row> = sqlx::query_as(
         "-- payment method: add
         with owner as materialized (
             select customer_id from shop.customer
@@ -102,7 +146,8 @@ pub async fn add_payment_method(
         insert into shop.payment_method
             (payment_method_id, customer_id, kind, token, brand, last4, created_at)
         select $1, customer_id, 'card', $3, $4, $5, saga.now() from owner
-        returning payment_method_id, kind, brand, last4, created_at",
+        returning payment_method_id, customer_id, kind, brand, last4, created_at, null as status,
+            null::numeric as amount, null as currency, null::timestamptz as expires_at",
     )
     .bind(Uuid::now_v7())
     .bind(command.customer_id)
@@ -111,23 +156,54 @@ pub async fn add_payment_method(
     .bind(last4)
     .fetch_optional(&mut **ctx)
     .await?;
-    saved.ok_or(PaymentMethodRefusal::CustomerNotFound)
+    Ok(saved.ok_or(PaymentMethodRefusal::CustomerNotFound)?.try_into()?)
 }
 
-/// The payment methods of a customer, oldest first.
+macro_rules! methods {
+    ($name:literal, $which:literal) => {
+        concat!(
+            "-- payment method: ",
+            $name,
+            "
+        select m.payment_method_id, m.customer_id, m.kind, m.brand, m.last4, m.created_at, a.amount, a.currency, a.expires_at,
+               case when a.state = 'approved' and a.expires_at <= saga.now() then 'expired' else a.state end as status
+        from shop.payment_method m left join shop.paypal_approval a using (payment_method_id)
+        where ",
+            $which
+        )
+    };
+}
+
+/// The payment methods of a customer, oldest first. 1 round trip.
 pub async fn list_payment_methods(
     connection: &mut PgConnection,
     customer_id: Uuid,
 ) -> Result<Vec<PaymentMethodView>, sqlx::Error> {
-    sqlx::query_as(
-        "-- payment method: list
-        select payment_method_id, kind, brand, last4, created_at
-        from shop.payment_method where customer_id = $1 and removed_at is null
-        order by payment_method_id",
-    )
+    let rows: Vec<Row> = sqlx::query_as(methods!(
+        "list",
+        "m.customer_id = $1 and m.removed_at is null order by m.payment_method_id"
+    ))
     .bind(customer_id)
     .fetch_all(connection)
-    .await
+    .await?;
+    rows.into_iter().map(PaymentMethodView::try_from).collect()
+}
+
+/// A payment method, also one that was removed. `None`: unknown, or another customer's than `customer_id`, if that is given. 1 round trip.
+pub async fn get_payment_method(
+    connection: &mut PgConnection,
+    payment_method_id: Uuid,
+    customer_id: Option<Uuid>,
+) -> Result<Option<PaymentMethodView>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(methods!(
+        "get",
+        "m.payment_method_id = $1 and m.customer_id = coalesce($2, m.customer_id)"
+    ))
+    .bind(payment_method_id)
+    .bind(customer_id)
+    .fetch_optional(connection)
+    .await?;
+    row.map(PaymentMethodView::try_from).transpose()
 }
 
 /// The gateway's token of a payment method; `None`: there is no such method, or it was removed. 1 round trip.
@@ -135,14 +211,14 @@ pub(crate) async fn token(
     db: impl PgExecutor<'_>,
     payment_method_id: Uuid,
 ) -> Result<Option<MethodToken>, sqlx::Error> {
-    let token: Option<String> = sqlx::query_scalar(
+    let token: Option<Option<String>> = sqlx::query_scalar(
         "-- payment method: token
         select token from shop.payment_method where payment_method_id = $1 and removed_at is null",
     )
     .bind(payment_method_id)
     .fetch_optional(db)
     .await?;
-    Ok(token.map(MethodToken))
+    Ok(token.flatten().map(MethodToken))
 }
 
 /// Removes a payment method; a payment that was made with it stays as it is. 2 round trips.

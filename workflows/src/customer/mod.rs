@@ -11,6 +11,7 @@ pub mod address;
 pub mod attempts;
 pub mod email;
 pub mod method;
+pub mod paypal;
 pub mod register;
 pub mod session;
 pub mod verification;

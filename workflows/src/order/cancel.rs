@@ -1,8 +1,9 @@
-//! Cancelling an order: what is decided at once ([`begin`]), and what follows once the money is back
-//! ([`refunded`]). Between them the saga voids the authorization, or refunds what was captured.
+//! Cancelling an order: what is decided at once ([`begin`]). Then a saga voids the authorization, or refunds what was captured; what follows once the
+//! money is back is in [`super::refund`].
 //! A cancellation that was accepted while the order was being placed looks what became of the order once
 //! its placement has ended ([`after_placement`]), and cancels it if it stands all the same ([`cancel_as_asked`]).
 
+use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -12,9 +13,13 @@ use super::{
     store::{LockedOrder, lock_order},
 };
 use crate::{
-    events::{DomainEvent, Sealed, Told, tell},
+    events::{DomainEvent, Sealed, tell},
     money::Money,
-    payment::{PaymentState, gateway::Reference},
+    payment::{
+        PaymentState,
+        gateway::Reference,
+        store::{Balance, Transaction, transactions_of},
+    },
     privacy::KeyStoreError,
     refusal::refusals,
     shop::{Context, Shop},
@@ -48,6 +53,8 @@ pub enum Cancelling {
 pub struct MoneyBack {
     /// The payment.
     pub payment_id: Uuid,
+    /// The row of the void or refund in the books.
+    pub row: Uuid,
     /// How much.
     pub amount: Money,
     /// How.
@@ -94,7 +101,7 @@ refusals! {
 /// cancelled at once and its stock freed: from here on there is no way back. 6 round trips: lock
 /// customer, order and payment; lock stock; write stock and audit; write order and the void or refund
 /// asked for; record InventoryReleased and OrderCancelled, and count the message; publish
-/// OrderCancelledNotification. While placing 2: only the reason is
+/// OrderCancelledNotification. One more if money was taken: read the moves. While placing 2: only the reason is
 /// noted, and the caller signals the placement.
 pub async fn begin(
     ctx: &mut Context<'_>,
@@ -175,7 +182,7 @@ pub async fn after_placement(
 }
 
 /// Cancels a placed order for the reason that was noted while it was being placed. `None`: it cannot be cancelled, or nobody has asked
-/// for it. 6 round trips.
+/// for it. 6 round trips, one more if money was taken.
 pub async fn cancel_as_asked(
     ctx: &mut Context<'_>,
     order_id: Uuid,
@@ -219,7 +226,11 @@ async fn cancel(
     reason: Sealed,
 ) -> Result<MoneyBack, sqlx::Error> {
     let order_id = order.order_id;
-    let back = money_back(order)?;
+    let moves = match order.payment_state.is_taken() {
+        true => transactions_of(ctx, order.payment_id).await?,
+        false => Vec::new(),
+    };
+    let back = money_back(order, &moves)?;
     ctx.learn_now(order.now);
     let released = give_back(ctx, order_id, "order_cancelled").await?;
     let told = tell([DomainEvent::OrderCancelled {
@@ -244,7 +255,7 @@ async fn cancel(
     )
     .bind(order_id)
     .bind(reason.as_text())
-    .bind(Uuid::now_v7())
+    .bind(back.row)
     .bind(back.payment_id)
     .bind(match back.how {
         HowBack::Void(_) => Some("void"),
@@ -261,121 +272,18 @@ async fn cancel(
     Ok(back)
 }
 
-fn money_back(order: &LockedOrder) -> Result<MoneyBack, sqlx::Error> {
+/// The money to give back: what is reserved, or what is left of what was taken. Not all that was authorized need have been taken, and a
+/// part may be back already.
+fn money_back(order: &LockedOrder, moves: &[Transaction]) -> Result<MoneyBack, sqlx::Error> {
     let paid = order.paid_amount()?;
-    let left = paid.minus(order.refunded_amount()?).unwrap_or(Money::zero(paid.currency()));
+    let left = Money::stored(Balance::of(moves).left(), paid.currency().code())?;
     let reference = order.authorization_id.clone().map(Reference);
     let (how, amount) = match (order.payment_state, reference) {
         (PaymentState::Authorized, Some(reference)) => (HowBack::Void(reference), paid),
-        (PaymentState::Captured | PaymentState::PartiallyRefunded, Some(reference)) => {
+        (state, Some(reference)) if state.is_taken() && left.amount() > Decimal::ZERO => {
             (HowBack::Refund(reference), left)
         }
         _ => (HowBack::Nothing, Money::zero(paid.currency())),
     };
-    Ok(MoneyBack { payment_id: order.payment_id, amount, how })
-}
-
-/// The money that the gateway gave back.
-#[derive(Debug, Clone)]
-pub struct Refunded {
-    /// The provider's reference of the void or the refund.
-    pub refund_id: String,
-    /// How much was released or refunded.
-    pub amount: Money,
-    /// The idempotency key the gateway was given.
-    pub key: String,
-    /// Whether the money had been taken, as the gateway says. Our books may not have it yet.
-    pub captured: bool,
-}
-
-/// Tells that a cancelled order's money is back: PaymentRefunded, and RefundProcessedNotification that follows from
-/// it. Tells nothing when that was told before, or was done outside of the shop. False: there is no such cancelled order. 4 round trips: lock
-/// order and payment; write them; record, and count the message; publish.
-pub async fn refunded(
-    ctx: &mut Context<'_>,
-    order_id: Uuid,
-    refund: &Refunded,
-) -> Result<bool, sqlx::Error> {
-    let Some(order) = lock_order(ctx, order_id).await? else { return Ok(false) };
-    if order.status != OrderStatus::Cancelled {
-        return Ok(false);
-    }
-    let state = match order.payment_state {
-        PaymentState::Authorized if !refund.captured => PaymentState::Voided,
-        // Given back outside of the shop meanwhile, and told then.
-        PaymentState::Voided | PaymentState::Refunded => {
-            settle_nothing(ctx, &order).await?;
-            return Ok(true);
-        }
-        PaymentState::Authorized | PaymentState::Captured | PaymentState::PartiallyRefunded => {
-            PaymentState::Refunded
-        }
-        _ => return Ok(false),
-    };
-    ctx.learn_now(order.now);
-    let told = tell([DomainEvent::PaymentRefunded {
-        payment_id: order.payment_id,
-        order_id,
-        refund_amount: refund.amount,
-        refund_id: refund.refund_id.clone(),
-        refunded_at: order.now,
-        customer_id: order.customer_id,
-    }]);
-    given_back(ctx, &order, state, refund, &told).await?;
-    ctx.record(told.after(order.payment_event_count)).await?;
-    Ok(true)
-}
-
-/// Settles the void or refund that was asked for and that somebody outside of the shop was faster with.
-async fn settle_nothing(tx: &mut PgConnection, order: &LockedOrder) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- payment: given back outside
-        update shop.payment_transaction set state = 'failed', reason = 'done_outside', settled_at = $2
-        where payment_id = $1 and kind in ('void', 'refund') and settled_at is null",
-    )
-    .bind(order.payment_id)
-    .bind(order.now)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Settles the void or refund of a cancelled order; the caller holds order and payment. A void that met captured money was a refund, and the capture
-/// comes into the books before it. 1 round trip, 2 or 3 row operations.
-async fn given_back(
-    tx: &mut PgConnection,
-    order: &LockedOrder,
-    state: PaymentState,
-    refund: &Refunded,
-    told: &Told,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        r#"-- payment: given back
-        with taken as (
-            insert into shop.payment_transaction
-                (transaction_id, payment_id, kind, state, amount, currency, reference, requested_at, settled_at)
-            select $8, payment_id, 'capture', 'succeeded', amount, currency, authorization_id, $7, $7
-            from shop.payment where payment_id = $1 and state = 'authorized' and $2 = 'refunded'
-        ), moved as (
-            update shop.payment_transaction
-            set state = 'succeeded', reference = $4, key = $5, settled_at = $7,
-                kind = case when $2 = 'refunded' then 'refund' else kind end
-            where payment_id = $1 and kind in ('void', 'refund') and settled_at is null
-        )
-        update shop.payment set state = $2, event_count = event_count + $6,
-            refunded_amount = refunded_amount + case when $2 = 'refunded' then $3 else 0 end,
-            updated_at = $7
-        where payment_id = $1"#,
-    )
-    .bind(order.payment_id)
-    .bind(state.as_str())
-    .bind(refund.amount.amount())
-    .bind(&refund.refund_id)
-    .bind(&refund.key)
-    .bind(told.count())
-    .bind(order.now)
-    .bind(Uuid::now_v7())
-    .execute(tx)
-    .await?;
-    Ok(())
+    Ok(MoneyBack { payment_id: order.payment_id, row: Uuid::now_v7(), amount, how })
 }

@@ -5,8 +5,8 @@
 //! stock is reserved then and its cart is locked. Whether it is placed or cancelled is decided
 //! under the lock of its own row: the first one wins.
 //!
-//! Placing, shipping and cancelling are sagas. Here are their halves that only touch the database:
-//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw) and [`cancel`] (begin, refunded).
+//! Placing, shipping, cancelling and refunding are sagas. Here are their halves that only touch the database:
+//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw), [`cancel`] (begin) and [`refund`] (begin, complete, fail).
 
 pub mod cancel;
 mod confirm;
@@ -15,6 +15,7 @@ mod number;
 pub mod outside;
 pub mod place;
 pub mod pricing;
+pub mod refund;
 pub mod release;
 pub mod ship;
 pub mod store;

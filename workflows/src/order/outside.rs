@@ -5,20 +5,22 @@
 //! asked, so copies of events and events in a wrong order change nothing. A move that the shop has asked for itself is left to the saga that
 //! asked for it.
 
-use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::store::{LockedOrder, lock_order};
+use super::{
+    refund::given_back,
+    store::{LockedOrder, lock_order},
+};
 use crate::{
-    events::{DomainEvent, Told, tell},
+    events::{Told, tell},
     money::Money,
     payment::{
         PaymentState,
         gateway::{
             Authorization, AuthorizationStatus, DisputeStatus, MadeRefund, Reference, RefundStatus,
         },
-        store::{Transaction, transactions_of},
+        store::{Balance, Transaction, transactions_of},
     },
     shop::Context,
 };
@@ -60,7 +62,7 @@ pub async fn apply(
     ctx.learn_now(order.now);
     let Some(authorization) = &truth.authorization else { return Ok(Some(Applied::Contradicts)) };
     let booked = transactions_of(ctx, order.payment_id).await?;
-    let asked = |kind: &str| booked.iter().any(|row| row.kind == kind && row.settled_at.is_none());
+    let asked = |kind: &str| booked.iter().any(|row| row.kind == kind && row.is_open());
     Ok(Some(match (order.payment_state, &authorization.status) {
         (P::Authorizing, _)
         | (P::Authorized, A::Authorized)
@@ -109,16 +111,14 @@ async fn refunds(
     made: &[MadeRefund],
 ) -> Result<Applied, sqlx::Error> {
     let rows = || booked.iter().filter(|row| row.kind == "refund");
-    let is_asked = booked
-        .iter()
-        .any(|row| matches!(&*row.kind, "refund" | "void") && row.settled_at.is_none());
+    let is_asked = booked.iter().any(|row| row.gives_back() && row.is_open());
     let fails = |refund: &MadeRefund| matches!(refund.status, RefundStatus::Failed(_));
     let is_booked = |refund: &MadeRefund| rows().any(|row| row.key == refund.key);
     if is_asked && made.iter().any(|made| made.key.is_some() && fails(made) && !is_booked(made)) {
         return Ok(Applied::Later);
     }
-    let (mut back, mut told, mut applied) =
-        (order.refunded_amount()?.amount(), Vec::new(), Applied::Agrees);
+    let mut balance = Balance { captured: captured.amount(), ..Balance::of(booked) };
+    let (mut told, mut applied) = (Vec::new(), Applied::Agrees);
     for refund in made {
         let is_it = |row: &&Transaction| {
             row.reference.as_deref() == Some(&*refund.reference.0)
@@ -135,13 +135,13 @@ async fn refunds(
             }
             (None, RefundStatus::Succeeded | RefundStatus::Pending) => {
                 book(ctx, order, &Moved::refund(refund)).await?;
-                back += refund.amount.amount();
-                told.push(given_back(order, refund));
+                balance.refunded += refund.amount.amount();
+                told.push(given_back(order, refund.amount, &refund.reference.0));
                 applied = applied.or(Applied::Corrected);
             }
             (Some("succeeded"), RefundStatus::Failed(reason)) => {
                 fail(ctx, row.map(|row| row.transaction_id), reason.as_str()).await?;
-                back -= refund.amount.amount();
+                balance.refunded -= refund.amount.amount();
                 applied = Applied::RefundFailed;
             }
             _ => {}
@@ -150,16 +150,9 @@ async fn refunds(
     if applied == Applied::Agrees {
         return Ok(applied);
     }
-    let back = back.clamp(Decimal::ZERO, order.paid_amount()?.amount());
-    let state = match back {
-        back if back.is_zero() => PaymentState::Captured,
-        back if back < captured.amount() => PaymentState::PartiallyRefunded,
-        _ => PaymentState::Refunded,
-    };
-    let currency = captured.currency();
-    let back = Money::stored(back, currency.code())?;
+    let back = Money::stored(balance.given_back(), captured.currency().code())?;
     let told = tell(told);
-    set(ctx, order, state, back, &told).await?;
+    set(ctx, order, balance.state(), back, &told).await?;
     ctx.record(told.after(order.payment_event_count)).await?;
     Ok(applied)
 }
@@ -254,17 +247,6 @@ async fn set(
     .execute(tx)
     .await?;
     Ok(())
-}
-
-fn given_back(order: &LockedOrder, refund: &MadeRefund) -> DomainEvent {
-    DomainEvent::PaymentRefunded {
-        payment_id: order.payment_id,
-        order_id: order.order_id,
-        refund_amount: refund.amount,
-        refund_id: refund.reference.0.clone(),
-        refunded_at: order.now,
-        customer_id: order.customer_id,
-    }
 }
 
 /// Books a dispute of the order's payment, or what has been decided about it. Answers whether that is new. 2 round trips.

@@ -2,10 +2,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    cancel::{self, CancelOrder, CancelOrderRefusal, Cancelling, HowBack, Refunded},
+    cancel::{self, CancelOrder, CancelOrderRefusal, Cancelling, HowBack},
     place::{
         Authorized, Completion, Missing, PlaceOrder, PlaceOrderRefusal, Placing, begin, complete,
     },
+    refund::{self, Refunded},
     release::{Ending, Release, release},
     *,
 };
@@ -21,6 +22,7 @@ mod cancelling;
 mod causes;
 mod outside;
 mod races;
+mod refunding;
 mod round_trips;
 mod shipping;
 
@@ -408,8 +410,10 @@ async fn no_personal_data_of_an_order_is_kept_in_plain() {
         amount: placing.total_amount,
         key: "instance-1".to_owned(),
         captured: false,
+        row: None,
+        taken: None,
     };
-    cancel::refunded(&mut ctx(&shop, &mut db), placing.order_id, &refund).await.expect("told");
+    refund::complete(&mut ctx(&shop, &mut db), placing.order_id, &refund).await.expect("told");
     let found: i64 = sqlx::query_scalar(
         r#"-- test: canaries
         select (select count(*) from shop."order" o where o::text ilike '%canary%')

@@ -21,6 +21,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::paypal::ApprovalStatus;
 use crate::money::Money;
 
 /// A payment gateway: it reserves, takes and gives back money.
@@ -369,6 +370,13 @@ pub enum News {
         amount: Money,
         /// The decision so far.
         status: DisputeStatus,
+    },
+    /// A customer has approved a payment at PayPal, or it can no longer be approved.
+    Approval {
+        /// Names the approval.
+        reference: Reference,
+        /// Its status at that moment.
+        status: ApprovalStatus,
     },
     /// Of a kind that tells this shop nothing.
     NoConcern,

@@ -5,6 +5,7 @@
 //! provider's reference. Unknown is a state, settled by asking the provider, never by guessing.
 
 pub mod gateway;
+pub mod paypal;
 pub mod store;
 
 use std::{fmt, str::FromStr};
@@ -46,6 +47,13 @@ impl PaymentState {
             Self::Declined => "declined",
             Self::Unknown => "unknown",
         }
+    }
+}
+
+impl PaymentState {
+    /// Whether its money was taken, and perhaps given back since.
+    pub fn is_taken(self) -> bool {
+        matches!(self, Self::Captured | Self::PartiallyRefunded | Self::Refunded)
     }
 }
 

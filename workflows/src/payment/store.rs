@@ -5,6 +5,8 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::PaymentState;
+
 /// One move of money.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct Transaction {
@@ -26,6 +28,67 @@ pub struct Transaction {
     pub requested_at: DateTime<Utc>,
     /// When it was settled.
     pub settled_at: Option<DateTime<Utc>>,
+}
+
+impl Transaction {
+    /// Whether the move is asked for and not settled yet.
+    pub fn is_open(&self) -> bool {
+        self.settled_at.is_none()
+    }
+
+    /// Whether the move gives money back, reserved or taken.
+    pub fn gives_back(&self) -> bool {
+        matches!(&*self.kind, "refund" | "void")
+    }
+}
+
+/// The sums of a payment's moves, in the payment's currency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Balance {
+    /// How much was taken.
+    pub captured: Decimal,
+    /// How much of it was given back. A refund that the gateway has accepted counts until it fails.
+    pub refunded: Decimal,
+    /// How much the shop has asked the gateway to give back, without an answer so far.
+    pub asked: Decimal,
+}
+
+impl Balance {
+    /// The sums of these moves.
+    pub fn of(moves: &[Transaction]) -> Self {
+        let mut balance = Self::default();
+        for moved in moves {
+            if moved.gives_back() && moved.is_open() {
+                balance.asked += moved.amount;
+            } else if moved.state == "succeeded" {
+                match &*moved.kind {
+                    "capture" => balance.captured += moved.amount,
+                    "refund" => balance.refunded += moved.amount,
+                    _ => {}
+                }
+            }
+        }
+        balance
+    }
+
+    /// How much can still be asked for: taken, not given back, and not asked for by anybody else.
+    pub fn left(self) -> Decimal {
+        (self.captured - self.refunded - self.asked).max(Decimal::ZERO)
+    }
+
+    /// How much was given back, at most what was taken.
+    pub fn given_back(self) -> Decimal {
+        self.refunded.clamp(Decimal::ZERO, self.captured)
+    }
+
+    /// The state of a payment whose money was taken.
+    pub fn state(self) -> PaymentState {
+        match self.given_back() {
+            none if none.is_zero() => PaymentState::Captured,
+            some if some < self.captured => PaymentState::PartiallyRefunded,
+            _ => PaymentState::Refunded,
+        }
+    }
 }
 
 /// Every move of money of a payment, oldest first.

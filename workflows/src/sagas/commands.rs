@@ -1,4 +1,4 @@
-//! How an order starts, how it is shipped, and how it is cancelled.
+//! How an order starts, how it is shipped, how it is cancelled, how its money is given back, and how a payment at PayPal is approved.
 //!
 //! The commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
 //! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
@@ -8,14 +8,18 @@ use uuid::Uuid;
 
 use super::{
     cancel_order::{self, CancelOrder, GiveBack},
+    paypal_approval::{self, PayPalApproval},
     place_order::{self, Patience, PlaceOrder, Placement},
+    refund_payment::{Refund, RefundPayment},
     ship_order::{ShipOrder, Shipment},
 };
 use crate::{
+    customer::paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
     order::{
         OrderStatus,
         cancel::{self, CancelOrderRefusal, Cancelling},
         place::{self, PlaceOrderRefusal, Placing},
+        refund::{self, RefundPaymentRefusal, Refunding},
         ship::{self, ShipOrderRefusal},
     },
     refusal::refusals,
@@ -189,4 +193,89 @@ async fn earlier(
         // The placement unwinds for a reason of its own.
         None => Err(CancelOrderRefusal::InvalidStatusTransition(status).into()),
     }
+}
+
+refusals! {
+    /// Why a payment is not refunded.
+    #[derive(Debug, thiserror::Error)]
+    pub enum RefundPaymentError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] RefundPaymentRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
+}
+
+/// Notes a refund in the books, and starts the saga that gives the money back. Several refunds of one payment may run at once. Answers the operation:
+/// the instance that ends it. 4 round trips: 3 of [`refund::begin`], and the start.
+pub async fn refund_payment(
+    ctx: &mut Context<'_>,
+    command: &refund::RefundPayment,
+) -> Result<Uuid, RefundPaymentError> {
+    let refund::RefundPayment { order_id: order, amount } = *command;
+    let begun = match refund::begin(ctx, command).await {
+        Err(RefundPaymentRefusal::RefundExceedsPayment(_))
+            if withdraw_ended(ctx, order).await? =>
+        {
+            refund::begin(ctx, command).await
+        }
+        begun => begun,
+    };
+    let Refunding { row, reference } = begun?;
+    let start = Start::new(order.to_string(), Refund { order, row, reference, amount });
+    let start = start.key(row.to_string()).tag(REFUND_ROW, row.to_string());
+    Ok(ctx.start::<RefundPayment>(start).await?.id)
+}
+
+/// The tag with the row that an instance of [`RefundPayment`] settles.
+const REFUND_ROW: &str = "refund";
+
+/// Withdraws the refunds of an order whose sagas were ended by an operator, who has decided about their money: nobody else would settle them. Whether
+/// there were some. 3 round trips.
+async fn withdraw_ended(ctx: &mut Context<'_>, order: Uuid) -> Result<bool, RefundPaymentRefusal> {
+    let subject = order.to_string();
+    let cancelling = inspect::open_about(ctx, CancelOrder::NAME, &subject).await?;
+    if !cancelling.is_empty() {
+        return Ok(false);
+    }
+    let running = inspect::open_about(ctx, RefundPayment::NAME, &subject).await?;
+    let running: Vec<Uuid> =
+        running.iter().filter_map(|saga| saga.tags.get(REFUND_ROW)?.parse().ok()).collect();
+    Ok(refund::withdraw_others(ctx, order, &running).await?)
+}
+
+refusals! {
+    /// Why no approval is asked for at PayPal.
+    #[derive(Debug, thiserror::Error)]
+    pub enum InitiatePayPalError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] InitiatePayPalRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
+}
+
+/// A payment method that its customer is to approve at PayPal.
+pub struct Initiated {
+    /// The payment method.
+    pub payment_method_id: Uuid,
+    /// The operation: the instance of [`PayPalApproval`] that makes the method usable.
+    pub operation_id: Uuid,
+}
+
+/// Adds a payment method that cannot be used yet, and starts the saga that has its customer approve it. 3 round trips: 2 of
+/// [`paypal::begin`], and the start.
+pub async fn initiate_paypal(
+    ctx: &mut Context<'_>,
+    command: &InitiatePayPal,
+) -> Result<Initiated, InitiatePayPalError> {
+    let payment_method_id = paypal::begin(ctx, command).await?;
+    let input = paypal_approval::Input::Open(payment_method_id);
+    let start = Start::new(payment_method_id.to_string(), input);
+    let operation_id = ctx.start::<PayPalApproval>(start).await?.id;
+    Ok(Initiated { payment_method_id, operation_id })
 }

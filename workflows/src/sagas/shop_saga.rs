@@ -54,6 +54,8 @@ pub enum About {
     NoResource,
     /// An order. Its customer may read the operation, and the order is the result.
     Order,
+    /// A payment method. Its customer may read the operation, and the method is the result.
+    PaymentMethod,
 }
 
 /// An action that the customer must take before an operation can go on.

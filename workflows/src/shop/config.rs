@@ -6,6 +6,8 @@ use rust_decimal::Decimal;
 
 use crate::money::{Currency, Money};
 
+const BASE_URL: &str = "http://127.0.0.1:8080";
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// The decisions. [`Config::default`] is a shop in the United States.
@@ -31,6 +33,10 @@ pub struct Config {
     pub restore_within: Duration,
     /// A placement holds stock: when the payment gateway has not answered it for so long, the order fails and the stock is free again.
     pub placement_patience: Duration,
+    /// How long a customer has to approve a payment at PayPal.
+    pub paypal_approval: Duration,
+    /// The origins of the pages to which PayPal may send customers back: `https://shop.example`.
+    pub return_origins: Vec<String>,
     /// How long a verification token is valid.
     pub verification_lifetime: Duration,
     /// A session ends when it was not used for so long.
@@ -57,10 +63,12 @@ impl Default for Config {
             most_lines: 100,
             restore_within: Duration::from_secs(600),
             placement_patience: Duration::from_secs(30 * 60),
+            paypal_approval: Duration::from_secs(30 * 60),
+            return_origins: vec![BASE_URL.to_owned()],
             verification_lifetime: 24 * HOUR,
             session_idle: 12 * HOUR,
             session_lifetime: 30 * 24 * HOUR,
-            base_url: "http://127.0.0.1:8080".to_owned(),
+            base_url: BASE_URL.to_owned(),
         }
     }
 }

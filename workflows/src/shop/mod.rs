@@ -17,7 +17,10 @@ use mail::Mailer;
 use password::PasswordPool;
 use reaction::Reactions;
 
-use crate::{payment::gateway::PaymentGateway, privacy::KeyStore};
+use crate::{
+    payment::{gateway::PaymentGateway, paypal::PayPalApprovals},
+    privacy::KeyStore,
+};
 
 /// Handed to every command. One per process, shared by reference.
 pub struct Shop {
@@ -27,6 +30,8 @@ pub struct Shop {
     pub keys: Arc<dyn KeyStore>,
     /// The payment gateway.
     pub gateway: Arc<dyn PaymentGateway>,
+    /// The approvals of customers at PayPal. `None`: the shop takes no payments by PayPal.
+    pub paypal: Option<Arc<dyn PayPalApprovals>>,
     /// The mail system.
     pub mailer: Arc<dyn Mailer>,
     /// Hashes passwords, two at a time.
@@ -44,7 +49,14 @@ impl Shop {
         mailer: Arc<dyn Mailer>,
         reactions: Reactions,
     ) -> Self {
-        Self { config, keys, gateway, mailer, passwords: PasswordPool::default(), reactions }
+        let passwords = PasswordPool::default();
+        Self { config, keys, gateway, paypal: None, mailer, passwords, reactions }
+    }
+
+    /// The same shop, which takes payments by PayPal as well. Its gateway passes those of PayPal on.
+    #[must_use]
+    pub fn with_paypal(self, paypal: Arc<dyn PayPalApprovals>) -> Self {
+        Self { paypal: Some(paypal), ..self }
     }
 }
 

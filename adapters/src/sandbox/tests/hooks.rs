@@ -32,6 +32,7 @@ impl Shop {
             url: format!("http://{address}/hooks").parse().expect("an address is a URL"),
             secrets: vec!["whsec_new".into(), SECRET.into()],
             events: Vec::new(),
+            paypal: None,
         }
     }
 

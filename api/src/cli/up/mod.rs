@@ -31,7 +31,7 @@ use super::{
     parts::{self, Parts},
     quarantine, serve,
     settings::Settings,
-    shop::{self, GatewayAddress},
+    shop::{self, GatewayAddress, Opened},
 };
 use crate::readiness::Readiness;
 
@@ -89,7 +89,7 @@ async fn with_cluster(
         None => {
             let webhooks = format!("{}{}", site.base_url, gateway::WEBHOOK_PATH);
             let process = GatewayProcess::start(&site.folder, &webhooks).await?;
-            let done = match GatewayAddress::parse(&process.url()) {
+            let done = match GatewayAddress::sandbox(site.settings, &process.url()) {
                 Ok(gateway) => run_parts(site, listener, ground, gateway).await,
                 Err(failure) => Err(failure),
             };
@@ -157,7 +157,7 @@ async fn open_parts(
 ) -> Result<Parts, Failure> {
     let Site { settings, folder, base_url, shutdown } = site;
     let Ground { database, database_url, keys, broker } = ground;
-    let (shop, breaker) = shop::open(settings, folder, keys, &gateway, base_url)?;
+    let Opened { shop, breaker, paypal } = shop::open(settings, folder, keys, &gateway, base_url)?;
     let demo = Demo::prepare(site, &database, &shop).await?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let mut parts = Parts::new(shutdown.token());
@@ -169,6 +169,9 @@ async fn open_parts(
         ..WorkerConfig::default()
     };
     parts.go_on_with_gateway(engine.clone(), &breaker);
+    if let Some((_, breaker)) = &paypal {
+        parts.go_on_with_gateway(engine.clone(), breaker);
+    }
     parts.work(engine.clone(), config);
     let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));
     let (host, port) = gateway.host_and_port();
@@ -178,8 +181,10 @@ async fn open_parts(
     if broker.is_rabbit {
         readiness = readiness.with_broker(Arc::clone(&broker.publisher));
     }
+    let paypal = paypal.map(|(paypal, _)| paypal);
+    let door_settings = serve::door_settings(settings, folder, paypal)?;
     let door =
-        serve::open_door(settings, folder, &database, &shop, engine, readiness, shutdown).await?;
+        serve::open_door(door_settings, &database, &shop, engine, readiness, shutdown).await?;
     parts.api(listener, door, serve::server_settings(settings, 0));
     demo.publish(site, &database_url, &gateway)?;
     demo.print_welcome(site, &broker);

@@ -12,6 +12,7 @@ use lock::{Checkout, Line};
 
 use crate::{
     cart,
+    customer::paypal,
     inventory::{self, Movement, MovementKind},
     money::Money,
     privacy::KeyStoreError,
@@ -76,6 +77,9 @@ refusals! {
         /// The cart is not the one that the customer has seen.
         #[error("The resource has changed since you read it; read it again and use the new ETag.")]
         CartChanged => Changed "precondition_failed",
+        /// The approval at PayPal does not pay this order.
+        #[error(transparent)]
+        PayPal(#[from] paypal::NotUsable),
         /// The customer's key cannot be had.
         #[error(transparent)]
         Keys(#[from] KeyStoreError),
@@ -151,7 +155,7 @@ fn raised_prices(prices: &[RaisedPrice]) -> Vec<Field> {
 /// changes from now on. 5 round trips whatever the number of lines (one more for each order number
 /// that was taken, one in a thousand million): lock customer and cart; lock stock in the order of
 /// (product, variant); write order, lines, payment and cart; write stock, reservations and audit;
-/// record events. 5 + 6 a line row operations.
+/// record events. 5 + 6 a line row operations. One round trip more for a method that pays once ([`paypal::pay`]).
 pub async fn begin(
     ctx: &mut Context<'_>,
     command: &PlaceOrder,
@@ -168,6 +172,9 @@ pub async fn begin(
         }
     }
     let order = write::order(ctx, command, &checkout, &lines).await?;
+    if checkout.method == paypal::KIND {
+        paypal::pay(ctx, order.payment_method_id, order.order_id, order.total_amount).await?;
+    }
     let actor = ctx.cause.actor.id();
     let movements: Vec<Movement> = lines
         .into_iter()

@@ -33,10 +33,12 @@ async fn a_cancelled_order_gives_its_stock_back_at_once_and_its_money_after() {
         amount: back.amount,
         key: "instance-1".to_owned(),
         captured: false,
+        row: Some(back.row),
+        taken: None,
     };
-    assert!(cancel::refunded(&mut ctx(&shop, &mut db), order, &refund).await.expect("told"));
+    assert!(refund::complete(&mut ctx(&shop, &mut db), order, &refund).await.expect("told"));
     // It is told once: the counts below say so.
-    assert!(cancel::refunded(&mut ctx(&shop, &mut db), order, &refund).await.expect("asked"));
+    assert!(refund::complete(&mut ctx(&shop, &mut db), order, &refund).await.expect("asked"));
     assert_eq!(view(&shop, &mut db, order).await.payment.status, "voided");
     assert_eq!(story(&mut db, order).await, ["OrderPlaced", "OrderCancelled"]);
     assert_eq!(story(&mut db, placing.payment_id).await, ["PaymentAuthorized", "PaymentRefunded"]);

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// An order of 38.17 that is placed and paid for.
-struct Paid {
-    order: Uuid,
-    payment: Uuid,
-    reference: Reference,
-    total: Money,
+pub(super) struct Paid {
+    pub(super) order: Uuid,
+    pub(super) payment: Uuid,
+    pub(super) reference: Reference,
+    pub(super) total: Money,
 }
 
-async fn paid(shop: &Shop, db: &mut PgConnection) -> (Paid, CrowdCustomer) {
+pub(super) async fn paid(shop: &Shop, db: &mut PgConnection) -> (Paid, CrowdCustomer) {
     let buyer = customer(shop, db).await;
     let cup = product(db, 1000, 10).await;
     put(shop, db, &buyer, &[(cup, 3)]).await;
@@ -33,7 +33,7 @@ async fn paid(shop: &Shop, db: &mut PgConnection) -> (Paid, CrowdCustomer) {
     (paid, buyer)
 }
 
-fn usd(cents: i64) -> Money {
+pub(super) fn usd(cents: i64) -> Money {
     Money::from_minor(cents, Currency::USD).expect("small")
 }
 
@@ -49,7 +49,7 @@ impl Paid {
     }
 
     /// The whole amount is captured, and these refunds were made.
-    fn captured(&self, refunds: &[(&str, i64, RefundStatus)]) -> Truth {
+    pub(super) fn captured(&self, refunds: &[(&str, i64, RefundStatus)]) -> Truth {
         let refunds = refunds.iter().map(|(id, cents, status)| MadeRefund {
             reference: Reference((*id).to_owned()),
             amount: usd(*cents),
@@ -61,7 +61,11 @@ impl Paid {
     }
 
     /// State, refunded amount, and the moves of money after the authorization.
-    async fn books(&self, shop: &Shop, db: &mut PgConnection) -> (String, String, Vec<String>) {
+    pub(super) async fn books(
+        &self,
+        shop: &Shop,
+        db: &mut PgConnection,
+    ) -> (String, String, Vec<String>) {
         let payment = view(shop, db, self.order).await.payment;
         let moves = transactions_of(db, self.payment).await.expect("read");
         let moves = moves.iter().skip(1).map(|m| {
@@ -72,11 +76,16 @@ impl Paid {
     }
 }
 
-async fn applied(shop: &Shop, db: &mut PgConnection, paid: &Paid, truth: &Truth) -> Applied {
+pub(super) async fn applied(
+    shop: &Shop,
+    db: &mut PgConnection,
+    paid: &Paid,
+    truth: &Truth,
+) -> Applied {
     apply(&mut ctx(shop, db), paid.order, truth).await.expect("applied").expect("there is an order")
 }
 
-fn texts(of: &[&str]) -> Vec<String> {
+pub(super) fn texts(of: &[&str]) -> Vec<String> {
     of.iter().map(|text| (*text).to_owned()).collect()
 }
 
@@ -116,8 +125,9 @@ async fn a_void_that_a_cancellation_has_asked_for_is_left_to_it() {
     assert_eq!(applied(&shop, &mut db, &paid, &paid.captured(&[])).await, Applied::Corrected);
     assert_eq!(paid.books(&shop, &mut db).await.0, "captured");
     let (refund_id, key) = ("re_1".to_owned(), "instance-1".to_owned());
-    let refund = Refunded { refund_id, amount: paid.total, key, captured: true };
-    assert!(cancel::refunded(&mut ctx(&shop, &mut db), paid.order, &refund).await.expect("told"));
+    let refund =
+        Refunded { refund_id, amount: paid.total, key, captured: true, row: None, taken: None };
+    assert!(refund::complete(&mut ctx(&shop, &mut db), paid.order, &refund).await.expect("told"));
     let (state, _, moves) = paid.books(&shop, &mut db).await;
     let expected = texts(&["refund succeeded 38.17 -", "capture succeeded 38.17 -"]);
     assert_eq!((&*state, moves), ("refunded", expected));
@@ -216,8 +226,9 @@ async fn a_void_that_meets_captured_money_is_a_refund_in_the_books_although_no_e
     let (paid, buyer) = paid(&shop, &mut db).await;
     cancel::begin(&mut ctx(&shop, &mut db), &cancelling(paid.order, &buyer)).await.expect("begun");
     let (refund_id, key) = ("re_1".to_owned(), "instance-1".to_owned());
-    let refund = Refunded { refund_id, amount: paid.total, key, captured: true };
-    assert!(cancel::refunded(&mut ctx(&shop, &mut db), paid.order, &refund).await.expect("told"));
+    let refund =
+        Refunded { refund_id, amount: paid.total, key, captured: true, row: None, taken: None };
+    assert!(refund::complete(&mut ctx(&shop, &mut db), paid.order, &refund).await.expect("told"));
     let (state, back, moves) = paid.books(&shop, &mut db).await;
     let expected = texts(&["refund succeeded 38.17 -", "capture succeeded 38.17 -"]);
     assert_eq!((&*state, &*back, moves), ("refunded", "38.17 USD", expected));
@@ -236,9 +247,7 @@ async fn a_cancellation_ends_although_somebody_gave_the_money_back_by_hand_meanw
     cancel::begin(&mut ctx(&shop, &mut db), &cancelling(paid.order, &buyer)).await.expect("begun");
     let by_hand = paid.captured(&[("re_hand", 38_17, Succeeded)]);
     assert_eq!(applied(&shop, &mut db, &paid, &by_hand).await, Applied::Corrected);
-    let (refund_id, key) = ("re_1".to_owned(), "instance-1".to_owned());
-    let refund = Refunded { refund_id, amount: paid.total, key, captured: true };
-    assert!(cancel::refunded(&mut ctx(&shop, &mut db), paid.order, &refund).await.expect("ended"));
+    refund::fail(&mut db, paid.order, None, None, refund::DONE_OUTSIDE).await.expect("ended");
     let (state, back, moves) = paid.books(&shop, &mut db).await;
     assert_eq!((&*state, &*back), ("refunded", "38.17 USD"));
     assert!(moves.contains(&"refund failed 38.17 done_outside".to_owned()), "{moves:?}");

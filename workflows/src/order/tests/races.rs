@@ -3,7 +3,7 @@
 use super::*;
 
 /// Runs all at once, each on a connection of its own from the pool.
-async fn all_at_once<T: Send + 'static>(
+pub(super) async fn all_at_once<T: Send + 'static>(
     tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
 ) -> Vec<T> {
     let running: Vec<_> = tasks.into_iter().map(tokio::spawn).collect();

@@ -6,6 +6,8 @@
 //! - An order that is still being placed is cancelled by its placement, which unwinds. The saga waits for the placement's end, so that the
 //!   cancellation is an operation of its own. Then it looks at the order, because the placement may have failed for another reason, been ended by an
 //!   operator, or been placed before the signal came.
+//!
+//! The gateway decides how much is given back. If it says that less was taken, or is left, than the books have, the saga asks it and refunds that.
 
 mod operation;
 #[cfg(feature = "testing")]
@@ -14,23 +16,15 @@ pub mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stepwise_engine::{
-    CalledOff, Next, Part, Saga, Terms, Unexpected, UpcastError, signals, steps, to, unwind,
+    CalledOff, Next, Part, Saga, Unexpected, UpcastError, signals, steps, to, unwind,
 };
 use uuid::Uuid;
 
+use super::giving_back::moving;
 use crate::{money::Money, payment::gateway::Reference, refusal::refusals};
-
-/// How long the gateway knows a key of ours. Under a key it knows, the same call acts once; later a repeated call could act a second time. So
-/// giving money back is tried for as long as that, and then a person decides.
-const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
-
-/// Operators are told of money that could not be given back for so long.
-const TELL_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The definition.
 pub struct CancelOrder;
@@ -55,6 +49,34 @@ pub struct GiveBack {
     pub reference: Reference,
     /// Was the money taken, or only reserved?
     pub captured: bool,
+    /// The row of the void or refund in the books. Absent in what earlier builds have stored.
+    #[serde(default)]
+    pub row: Option<Uuid>,
+    /// How much was taken, if the gateway was asked.
+    #[serde(default)]
+    pub taken: Option<Money>,
+}
+
+/// Money that is back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    /// The order.
+    pub order: Uuid,
+    /// How much came back.
+    pub amount: Money,
+    /// The gateway's reference of the void or refund.
+    pub refund_id: String,
+    /// Our key.
+    pub key: String,
+    /// Was it taken before, and not only reserved? Absent in what earlier builds have stored: then the books tell.
+    #[serde(default)]
+    pub captured: bool,
+    /// [`GiveBack::row`].
+    #[serde(default)]
+    pub row: Option<Uuid>,
+    /// [`GiveBack::taken`].
+    #[serde(default)]
+    pub taken: Option<Money>,
 }
 
 /// Its states, named after what it waits for.
@@ -79,8 +101,12 @@ pub enum State {
 pub enum Event {
     /// The money is back: how much, under which reference of the gateway and which key of ours.
     GivenBack(Money, String, String),
-    /// The money had been taken meanwhile: only a refund brings it back.
+    /// The money had been taken meanwhile, or less of it is left than the books say: ask, and refund that.
     Captured,
+    /// The gateway was asked: this much was taken, and this much of it is left.
+    Left(Money, Money),
+    /// Nothing is left: somebody outside of the shop was faster.
+    NothingLeft,
     /// The notifications are written.
     Recorded,
     /// The placement has ended, in whatever way.
@@ -108,23 +134,15 @@ steps! {
         /// Cancel the order that was placed all the same, and free its stock.
         Cancel(order: Uuid) => tx(cancel).pivot(),
         /// Release the reserved money. A repeated void has the same result.
-        Void(amount: Money, back: GiveBack) => call(void, moving("void", amount)).repeatable().no_undo(),
+        Void(amount: Money, back: GiveBack) => call(void, moving("void", *amount)).repeatable().no_undo(),
         /// Give back the money that was taken. A refund acts once per key.
-        Refund(amount: Money, back: GiveBack) => call(refund, moving("refund", amount)).repeatable().no_undo(),
+        Refund(amount: Money, back: GiveBack) => call(refund, moving("refund", *amount)).repeatable().no_undo(),
+        /// Ask how much was taken and is left.
+        Ask(back: GiveBack) => call(ask).repeatable().no_undo(),
         /// Record and publish that the money is back.
-        RecordRefund {
-            /// The order.
-            order: Uuid,
-            /// How much came back.
-            amount: Money,
-            /// The gateway's reference of the void or refund.
-            refund_id: String,
-            /// Our key.
-            key: String,
-            /// Was it taken before, and not only reserved? Absent in what earlier builds have stored: then the books tell.
-            #[serde(default)]
-            captured: bool,
-        } => tx(record_refund).no_undo(),
+        RecordRefund(returned: Returned) => tx(record_refund).no_undo(),
+        /// Note that there was nothing to give back any more.
+        RecordNothing(order: Uuid, row: Option<Uuid>) => tx(record_nothing).no_undo(),
     }
     /// The step that the command has done in the transaction that starts the saga, unless the order was being placed then.
     #[derive(PartialEq, Eq)]
@@ -132,11 +150,6 @@ steps! {
         /// The placed order is cancelled and its stock freed.
         Cancel(order: Uuid) => pivot(),
     }
-}
-
-fn moving(kind: &'static str, amount: &Money) -> Terms {
-    let terms = Terms::effect(kind).amount(*amount);
-    Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, ..terms }
 }
 
 refusals! {
@@ -173,11 +186,16 @@ impl GiveBack {
     fn step(self, amount: Money) -> Step {
         if self.captured { Step::Refund(amount, self) } else { Step::Void(amount, self) }
     }
+
+    fn returned(self, amount: Money, refund_id: String, key: String) -> Step {
+        let Self { order, captured, row, taken, .. } = self;
+        Step::RecordRefund(Returned { order, amount, refund_id, key, captured, row, taken })
+    }
 }
 
 impl Saga for CancelOrder {
     const NAME: &'static str = "cancel-order";
-    const VERSION: u16 = 2;
+    const VERSION: u16 = 3;
     type Input = Input;
     type State = State;
     type Event = Event;
@@ -201,17 +219,18 @@ impl Saga for CancelOrder {
         use {Event as E, State as S};
         Ok(match (state, event) {
             (S::GivingBack(_, back), E::GivenBack(amount, refund_id, key)) => {
-                to(S::Recording(back.order)).run(Step::RecordRefund {
-                    order: back.order,
-                    amount,
-                    refund_id,
-                    key,
-                    captured: back.captured,
-                })
+                to(S::Recording(back.order)).run(back.returned(amount, refund_id, key))
             }
             (S::GivingBack(amount, back), E::Captured) => {
                 let back = GiveBack { captured: true, ..back };
-                to(S::GivingBack(amount, back.clone())).run(Step::Refund(amount, back))
+                to(S::GivingBack(amount, back.clone())).run(Step::Ask(back))
+            }
+            (S::GivingBack(_, back), E::Left(taken, left)) => {
+                let back = GiveBack { taken: Some(taken), ..back };
+                to(S::GivingBack(left, back.clone())).run(Step::Refund(left, back))
+            }
+            (S::GivingBack(_, back), E::NothingLeft) => {
+                to(S::Recording(back.order)).run(Step::RecordNothing(back.order, back.row))
             }
             (S::Recording(order), E::Recorded) => to(S::Cancelled(order)).done(),
             (S::AwaitingUnwind(order), E::PlacementEnded) => {
@@ -231,7 +250,7 @@ impl Saga for CancelOrder {
         })
     }
 
-    /// Version 1 knew only of placements that unwind.
+    /// Version 1 knew only of placements that unwind. Version 2 did not ask how much is left; its data can be read as it is.
     fn upcast(_: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
         Ok(match part {
             Part::Event | Part::Signal if json == "PlacementUnwound" => json!("PlacementEnded"),

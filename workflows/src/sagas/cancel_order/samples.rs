@@ -18,7 +18,8 @@ pub(super) fn back(captured: bool) -> Input {
 }
 
 fn give_back(captured: bool) -> GiveBack {
-    GiveBack { order: Uuid::nil(), reference: Reference("pi_1".to_owned()), captured }
+    let (reference, row) = (Reference("pi_1".to_owned()), Some(Uuid::max()));
+    GiveBack { order: Uuid::nil(), reference, captured, row, taken: None }
 }
 
 pub(super) fn to_give_back() -> E {
@@ -27,6 +28,11 @@ pub(super) fn to_give_back() -> E {
 
 pub(super) fn given_back() -> E {
     E::GivenBack(amount(), "void_1".to_owned(), "key".to_owned())
+}
+
+pub(super) fn left() -> E {
+    let left = Money::from_minor(2_000, Currency::USD).expect("20 dollars are an amount");
+    E::Left(amount(), left)
 }
 
 impl Samples for CancelOrder {
@@ -44,8 +50,11 @@ impl Samples for CancelOrder {
             Step::Void(..) => {
                 vec![Sample::done(given_back()), Sample::refused(E::Captured)]
             }
-            Step::Refund(..) => vec![Sample::done(given_back())],
-            Step::RecordRefund { .. } => vec![Sample::done(E::Recorded)],
+            Step::Refund(..) => {
+                vec![Sample::done(given_back()), Sample::refused(E::Captured)]
+            }
+            Step::Ask(_) => vec![Sample::done(left()), Sample::done(E::NothingLeft)],
+            Step::RecordRefund(_) | Step::RecordNothing(..) => vec![Sample::done(E::Recorded)],
             Step::Look(_) => vec![
                 Sample::done(E::OrderCancelled),
                 Sample::refused(E::OrderFailed),

@@ -5,12 +5,18 @@ use std::sync::Arc;
 use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
 use uuid::Uuid;
 
-use super::{CancelOrderSteps, Event, GiveBack};
+use super::{CancelOrderSteps, Event, GiveBack, Returned};
 use crate::{
     money::Money,
-    order::cancel::{self, AfterPlacement, HowBack, MoneyBack, Refunded},
-    payment::gateway::{Cancellation, GatewayError, Refund},
-    sagas::place_order,
+    order::{
+        cancel::{self, AfterPlacement, HowBack, MoneyBack},
+        refund::{self, DONE_OUTSIDE, Refunded},
+    },
+    payment::gateway::Cancellation,
+    sagas::{
+        giving_back::{self, Taken},
+        place_order,
+    },
     shop::{Context, Shop},
 };
 
@@ -27,13 +33,6 @@ impl Steps {
     }
 }
 
-fn no_answer(error: GatewayError) -> Outcome<Event> {
-    match error {
-        GatewayError::NotDone(trouble) => Outcome::NotDone(Cause::new(trouble)),
-        GatewayError::Unknown(trouble) => Outcome::Unknown(Cause::new(trouble)),
-    }
-}
-
 impl GiveBack {
     /// The money that a cancelled order's payment gives back, and how; `None` if there is none.
     pub(crate) fn of(order: Uuid, back: MoneyBack) -> Option<(Money, Self)> {
@@ -42,7 +41,8 @@ impl GiveBack {
             HowBack::Refund(reference) => (reference, true),
             HowBack::Nothing => return None,
         };
-        Some((back.amount, Self { order, reference, captured }))
+        let row = Some(back.row);
+        Some((back.amount, Self { order, reference, captured, row, taken: None }))
     }
 }
 
@@ -82,41 +82,59 @@ impl CancelOrderSteps for Steps {
             Ok(Cancellation::NotFound) => {
                 Outcome::AnsweredNo(Cause::new("the gateway does not know the authorization"))
             }
-            Err(error) => no_answer(error),
+            Err(error) => giving_back::no_answer(error),
         }
     }
 
     async fn refund(&self, key: &Key, amount: &Money, back: &GiveBack) -> Outcome<Event> {
-        let key = key.to_string();
-        match self.shop.gateway.refund(&key, &back.reference, *amount).await {
-            // The gateway completes a pending refund. If that fails, its webhook corrects the books.
-            Ok(Refund::Refunded { reference, amount } | Refund::Pending { reference, amount }) => {
-                let event = Event::GivenBack(amount, reference.0.clone(), key);
-                Outcome::confirmed(event, reference.0)
+        let (gateway, of) = (&*self.shop.gateway, &back.reference);
+        let why = match giving_back::refund(gateway, key, of, *amount, Event::GivenBack).await {
+            Ok(outcome) => return outcome,
+            Err(why) => why,
+        };
+        match giving_back::taken(gateway, of).await {
+            Ok(Some(taken)) if taken.left.amount() < amount.amount() => {
+                Outcome::refuted(Event::Captured)
             }
-            Ok(Refund::Refused(why)) => {
-                Outcome::AnsweredNo(Cause::new(format_args!("refund refused: {why}")))
+            Ok(_) => Outcome::AnsweredNo(Cause::new(format_args!("refund refused: {why}"))),
+            Err(error) => Outcome::NotDone(Cause::new(error)),
+        }
+    }
+
+    async fn ask(&self, _: &Key, back: &GiveBack) -> Outcome<Event> {
+        match giving_back::taken(&*self.shop.gateway, &back.reference).await {
+            Ok(Some(Taken { left, .. })) if left.amount().is_zero() => {
+                Outcome::event(Event::NothingLeft)
             }
-            Err(error) => no_answer(error),
+            Ok(Some(Taken { captured, left })) => Outcome::event(Event::Left(captured, left)),
+            Ok(None) => Outcome::AnsweredNo(Cause::new("the gateway took no money")),
+            // A question changes nothing, so it may simply be asked again.
+            Err(error) => Outcome::NotDone(Cause::new(error)),
         }
     }
 
     async fn record_refund(
         &self,
         tx: &mut StepTx<'_>,
-        order: &Uuid,
-        amount: &Money,
-        refund_id: &String,
-        key: &String,
-        captured: &bool,
+        returned: &Returned,
     ) -> Result<Event, StepError> {
-        let (refund_id, key) = (refund_id.clone(), key.clone());
-        let refunded = Refunded { refund_id, amount: *amount, key, captured: *captured };
+        let Returned { order, amount, refund_id, key, captured, row, taken } = returned.clone();
+        let refunded = Refunded { row, refund_id, amount, key, captured, taken };
         let mut ctx = Context::of_step(&self.shop, tx);
-        if cancel::refunded(&mut ctx, *order, &refunded).await? {
+        if refund::complete(&mut ctx, order, &refunded).await? {
             Ok(Event::Recorded)
         } else {
             Err(StepError::Broken(format!("order {order} has no money that could come back")))
         }
+    }
+
+    async fn record_nothing(
+        &self,
+        tx: &mut StepTx<'_>,
+        order: &Uuid,
+        row: &Option<Uuid>,
+    ) -> Result<Event, StepError> {
+        refund::fail(tx, *order, *row, None, DONE_OUTSIDE).await?;
+        Ok(Event::Recorded)
     }
 }

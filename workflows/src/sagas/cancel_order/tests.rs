@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     CancelOrder, Event as E, Input, Signal, Step,
-    samples::{back, given_back, to_give_back},
+    samples::{back, given_back, left, to_give_back},
 };
 
 #[test]
@@ -20,12 +20,23 @@ fn reserved_money_is_released_and_the_refund_told() {
 }
 
 #[test]
-fn money_that_was_taken_meanwhile_is_refunded() {
+fn money_that_was_taken_meanwhile_is_refunded_as_far_as_it_is_left() {
     let mut order = walk::<CancelOrder>(back(false));
-    order.refuses(E::Captured);
-    assert!(matches!(order.asks(), Asks::Call(Step::Refund(..))));
+    order.refuses(E::Captured).answers(left());
+    let E::Left(taken, left) = left() else { unreachable!("the sample says how much is left") };
+    let Asks::Call(Step::Refund(amount, back)) = order.asks() else { panic!("{:?}", order.asks()) };
+    assert_eq!((amount, back.taken), (left, Some(taken)));
     order.answers(given_back()).answers(E::Recorded);
     assert_eq!(order.status(), Status::Completed);
+    assert_eq!(order.steps(), ["Void", "Ask", "Refund", "RecordRefund"]);
+}
+
+#[test]
+fn a_cancellation_ends_although_somebody_else_has_given_the_money_back() {
+    let mut order = walk::<CancelOrder>(back(true));
+    order.refuses(E::Captured).answers(E::NothingLeft).answers(E::Recorded);
+    assert_eq!(order.status(), Status::Completed);
+    assert_eq!(order.steps(), ["Refund", "Ask", "RecordNothing"]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::{
         release::{self, Ending, Release},
     },
     payment::gateway::{Charge, Reason as GatewayReason, Reference},
+    sagas::paypal_approval::give_back::give_back,
     shop::{Context, Shop},
 };
 
@@ -121,9 +122,9 @@ impl PlaceOrderSteps for Steps {
         let voided = super::voided::voided(tx, *order).await?;
         let mut ctx = Context::of_step(&self.shop, tx);
         match release::release(&mut ctx, *order, &ending, voided.as_ref()).await? {
+            Release::Released => give_back(&mut ctx, *order).await,
             // The transaction that ended the order has released its stock as well.
-            Release::Released
-            | Release::NotPlacing(OrderStatus::Failed | OrderStatus::Cancelled) => Ok(()),
+            Release::NotPlacing(OrderStatus::Failed | OrderStatus::Cancelled) => Ok(()),
             other => Err(StepError::Broken(format!("order {order} cannot be released: {other:?}"))),
         }
     }

@@ -22,6 +22,7 @@ use crate::{
             PaymentGateway, Reference, RefundStatus,
         },
     },
+    sagas::paypal_approval::webhook::report,
     shop::Context,
 };
 
@@ -132,6 +133,11 @@ pub async fn look(
 ) -> Result<Look, SignalError> {
     let (reference, order_id) = match &event.news {
         News::NoConcern => return Ok(Look::Done(count(tx, event).await?)),
+        News::Approval { reference, .. } => {
+            let told = report(engine, tx, &plain(&reference.0), &event.id).await?;
+            let Some(told) = told else { return Ok(Look::Done(count(tx, event).await?)) };
+            return Ok(Look::Done(told));
+        }
         News::Unreadable => {
             return Ok(Look::Done(park(tx, event, Misfit::Unreadable, None).await?));
         }
@@ -235,7 +241,7 @@ fn decide(known: &Known, news: &News) -> Decision {
         News::Authorization(kind, found) => (kind, found),
         News::Refund { refund, .. } => return decide_refund(known, refund),
         News::Dispute { .. } => return Decision::BookDispute,
-        News::NoConcern | News::Unreadable => return Decision::Nothing,
+        News::Approval { .. } | News::NoConcern | News::Unreadable => return Decision::Nothing,
     };
     if found.amount.amount() != known.amount || found.amount.currency().code() != known.currency {
         return Decision::Park(Misfit::OtherAmount);
@@ -310,7 +316,7 @@ fn is_confirmed(news: &News, truth: &Truth) -> bool {
             found.status == A::Cancelled
                 || truth.refunds.iter().any(|made| made.reference == refund.reference)
         }
-        News::Dispute { .. } | News::NoConcern | News::Unreadable => true,
+        News::Dispute { .. } | News::Approval { .. } | News::NoConcern | News::Unreadable => true,
     }
 }
 
@@ -408,6 +414,7 @@ async fn park(
         }
         News::Refund { authorization, refund } => (Some(authorization), order, Some(refund.amount)),
         News::Dispute { authorization, amount, .. } => (Some(authorization), order, Some(*amount)),
+        News::Approval { reference, .. } => (Some(reference), order, None),
         News::NoConcern | News::Unreadable => (None, order, None),
     };
     let currency = amount.map(|amount| amount.currency());

@@ -1,0 +1,95 @@
+//! The gateway that the shop calls: it passes each call to the provider whose payment it is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use stepwise_workflows::money::Money;
+use stepwise_workflows::payment::gateway::{
+    Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError, MadeRefund,
+    PaymentGateway, Reference, Refund,
+};
+use uuid::Uuid;
+
+use super::PREFIX;
+
+/// The payment providers of the shop. The method's token chooses the provider of a new payment, and its reference tells it afterwards:
+/// PayPal's begin with `paypal:`.
+#[derive(Clone)]
+pub struct Providers {
+    cards: Arc<dyn PaymentGateway>,
+    paypal: Arc<dyn PaymentGateway>,
+}
+
+impl Providers {
+    /// Passes the payments of PayPal to `paypal`, and all others to `cards`.
+    pub fn new(cards: Arc<dyn PaymentGateway>, paypal: Arc<dyn PaymentGateway>) -> Self {
+        Self { cards, paypal }
+    }
+
+    /// The provider of a token or a reference.
+    fn of(&self, id: &str) -> &dyn PaymentGateway {
+        if id.starts_with(PREFIX) { &*self.paypal } else { &*self.cards }
+    }
+}
+
+#[async_trait]
+impl PaymentGateway for Providers {
+    async fn create(&self, key: &str, charge: &Charge) -> Result<Creation, GatewayError> {
+        self.of(&charge.method.0).create(key, charge).await
+    }
+
+    async fn confirm(
+        &self,
+        key: &str,
+        reference: &Reference,
+    ) -> Result<Confirmation, GatewayError> {
+        self.of(&reference.0).confirm(key, reference).await
+    }
+
+    async fn find(&self, reference: &Reference) -> Result<Option<Authorization>, GatewayError> {
+        self.of(&reference.0).find(reference).await
+    }
+
+    /// Asks the provider of cards alone: PayPal never has an authorization whose reference the shop does not know.
+    async fn find_by_key(
+        &self,
+        order_id: Uuid,
+        key: &str,
+    ) -> Result<Option<Authorization>, GatewayError> {
+        self.cards.find_by_key(order_id, key).await
+    }
+
+    async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
+        self.of(&reference.0).cancel(key, reference).await
+    }
+
+    async fn capture(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Capture, GatewayError> {
+        self.of(&reference.0).capture(key, reference, amount).await
+    }
+
+    async fn refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+        amount: Money,
+    ) -> Result<Refund, GatewayError> {
+        self.of(&reference.0).refund(key, reference, amount).await
+    }
+
+    async fn find_refund(
+        &self,
+        key: &str,
+        reference: &Reference,
+    ) -> Result<Option<Refund>, GatewayError> {
+        self.of(&reference.0).find_refund(key, reference).await
+    }
+
+    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        self.of(&reference.0).refunds(reference).await
+    }
+}

@@ -1,0 +1,118 @@
+//! Approvals at PayPal on trial: an approval that is given or not, with a crash at every point.
+
+use sqlx::{PgPool, migrate::Migrator};
+use stepwise_engine::{
+    Engine, Status,
+    testing::{Trial, survives_every_crash, unwinds_from_every_step},
+};
+use stepwise_workflows::{
+    customer::paypal::InitiatePayPal,
+    money::{Currency, Money},
+    sagas::{
+        commands::initiate_paypal,
+        paypal_approval::{self, PayPalApproval, Signal},
+    },
+    seed,
+    shop::{Actor, Cause, Context},
+};
+use uuid::Uuid;
+
+use crate::trials::{Placements, approval_page};
+
+/// Approvals of customers who do what PayPal's page asks.
+struct Approvals {
+    placements: Placements,
+}
+
+impl Approvals {
+    fn new() -> Self {
+        Self { placements: Placements::paid_by("ok") }
+    }
+}
+
+impl Trial for Approvals {
+    type Saga = PayPalApproval;
+    type Services = paypal_approval::steps::Steps;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        self.placements.migrations()
+    }
+
+    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
+        self.placements.prepare(pool)
+    }
+
+    fn services(&self, pool: PgPool) -> paypal_approval::steps::Steps {
+        paypal_approval::steps::Steps::new(self.placements.shop(), pool)
+    }
+
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let shop = self.placements.shop();
+        let mut tx = engine.begin().await.expect("begin");
+        let demo = seed::demo(&shop, &mut tx).await.expect("the demo shop is there");
+        let customer_id = demo.customers[run % demo.customers.len()].customer_id;
+        let page = &shop.config.return_origins[0];
+        let command = InitiatePayPal {
+            customer_id,
+            amount: Money::from_minor(2_744, Currency::USD).expect("an amount"),
+            return_url: format!("{page}/thanks"),
+            cancel_url: format!("{page}/cart"),
+        };
+        let cause = Cause::of_request(Actor::Customer(customer_id), Uuid::now_v7(), None);
+        let mut ctx = Context::new(&shop, engine, &mut tx, cause);
+        let initiated = initiate_paypal(&mut ctx, &command).await.expect("an approval");
+        tx.commit().await.expect("commit");
+        initiated.operation_id
+    }
+
+    /// The customer approves, and PayPal says so.
+    async fn play(&self, engine: &Engine, id: Uuid) {
+        let Some(page) = approval_page(engine.pool(), id).await else { return };
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let client = client.build().expect("a plain client");
+        client.post(page).body("decision=approve").send().await.expect("the page answers");
+        let mut tx = engine.begin().await.expect("begin");
+        engine
+            .signal::<PayPalApproval>(&mut tx, id, "approved", Signal::Reported)
+            .await
+            .expect("there");
+        tx.commit().await.expect("commit");
+    }
+
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let (state, is_listed, has_token): (String, bool, bool) = sqlx::query_as(
+            "select state, removed_at is null, token is not null
+            from saga.instance join shop.paypal_approval on payment_method_id = subject::uuid
+            join shop.payment_method using (payment_method_id)
+            where saga_id = $1",
+        )
+        .bind(id)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|error| error.to_string())?;
+        let ends = if status == Status::Completed { "approved" } else { "expired" };
+        if state != ends {
+            return Err(format!("the method is {state}"));
+        }
+        // A method that PayPal never opened is nobody's.
+        if is_listed != has_token {
+            return Err(format!("listed: {is_listed}, opened: {has_token}"));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+pub(crate) fn an_approval_survives_a_crash_at_every_point() {
+    let survived = survives_every_crash(&Approvals::new());
+    assert_eq!(survived.ends, [Status::Completed]);
+    let points: usize = survived.at.values().sum();
+    assert!(points >= 10, "only {points} crash points: {survived:?}");
+}
+
+#[test]
+pub(crate) fn an_approval_unwinds_from_every_step() {
+    let unwound = unwinds_from_every_step(&Approvals::new());
+    assert_eq!(unwound.points, Vec::<String>::new());
+    assert_eq!(unwound.repeated, Vec::<String>::new());
+}

@@ -1,0 +1,45 @@
+//! News of an approval: hints to ask PayPal, never the last word.
+
+use sqlx::PgConnection;
+use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inspect};
+use uuid::Uuid;
+
+use super::{PayPalApproval, Signal};
+use crate::{customer::paypal, sagas::place_order::webhook::Reception};
+
+/// Makes the saga of the approval with this reference ask PayPal. `None`: it is not an approval of this shop. 1 round trip more than [`ask_again`].
+///
+/// # Errors
+/// The database's or the engine's.
+pub async fn report(
+    engine: &Engine,
+    tx: &mut PgConnection,
+    reference: &str,
+    id: &str,
+) -> Result<Option<Reception>, SignalError> {
+    let Some(method) = paypal::referred_to(tx, reference).await? else { return Ok(None) };
+    let is_asking = ask_again(engine, tx, method, id).await?;
+    Ok(Some(if is_asking { Reception::Signalled } else { Reception::Nothing }))
+}
+
+/// Makes the saga of a pending approval ask PayPal, because of news with this id. False: the saga has ended, or is asking already. 1 round trip,
+/// and those of a signal.
+///
+/// # Errors
+/// The database's or the engine's.
+pub async fn ask_again(
+    engine: &Engine,
+    tx: &mut PgConnection,
+    payment_method_id: Uuid,
+    id: &str,
+) -> Result<bool, SignalError> {
+    let subject = payment_method_id.to_string();
+    let approval = inspect::latest_about(tx, PayPalApproval::NAME, &subject).await?;
+    // One that waits for an operator keeps the signal.
+    let waits = |on| matches!(on, Some(WaitingOn::Signal | WaitingOn::Operator));
+    let Some(approval) = approval.filter(|approval| waits(approval.waiting_on)) else {
+        return Ok(false);
+    };
+    engine.signal::<PayPalApproval>(tx, approval.saga_id, id, Signal::Reported).await?;
+    Ok(true)
+}
