@@ -27,6 +27,8 @@ pub enum Kind {
     Changed,
     /// The request is not acceptable, whatever the state.
     Unprocessable,
+    /// The payment gateway did not do its part.
+    GatewayFailed,
     /// It may be possible in a moment.
     Unavailable,
 }

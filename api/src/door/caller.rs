@@ -126,6 +126,10 @@ policies! {
     OperationReader: [Customer, Guest, Viewer, Operator, Admin, Service], "operations:read";
     /// Admins.
     AdminOnly: [Admin];
+    /// Callers who may read a payment: its customer, staff and services.
+    PaymentReader: [Customer, Viewer, Operator, Admin, Service], "payments:read";
+    /// Callers who may move money.
+    PaymentKeeper: [Admin, Service], "payments:write";
     /// Callers who may change stock.
     StockKeeper: [Admin, Service], "inventory:write";
     /// Callers who may read stock.

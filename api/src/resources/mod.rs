@@ -9,6 +9,7 @@ pub mod operations;
 pub mod operators;
 mod order_shape;
 pub mod orders;
+pub mod payments;
 pub mod shapes;
 pub mod system;
 pub mod wallet;
@@ -29,6 +30,8 @@ pub enum Group {
     Carts,
     /// Orders.
     Orders,
+    /// Payments of orders.
+    Payments,
     /// Long-running work that a command has started.
     Operations,
     /// Reads for operators.

@@ -5,9 +5,11 @@
 //! stock is reserved then and its cart is locked. Whether it is placed or cancelled is decided
 //! under the lock of its own row: the first one wins.
 //!
-//! Placing, shipping and cancelling are sagas. Here are their halves that only touch the database:
-//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw) and [`cancel`] (begin, refunded).
+//! Placing, shipping, cancelling and authorizing another payment are sagas. Here are their halves that only touch the database:
+//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw), [`cancel`] (begin, refunded) and [`authorize`] (begin, complete,
+//! give up).
 
+pub mod authorize;
 pub mod cancel;
 mod confirm;
 mod deliver;

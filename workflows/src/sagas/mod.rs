@@ -1,6 +1,8 @@
 //! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done, `operation.rs` what a client
 //! sees of it. The commands that start sagas and send them signals are here too, since they use both the aggregates and the sagas.
 
+pub mod authorize_payment;
+mod authorizing;
 pub mod cancel_order;
 pub mod commands;
 pub mod place_order;
@@ -24,6 +26,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &place_order::PlaceOrder,
     &ship_order::ShipOrder,
     &cancel_order::CancelOrder,
+    &authorize_payment::AuthorizePayment,
     &verify_email::VerifyEmail,
 ];
 

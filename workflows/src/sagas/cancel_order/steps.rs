@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
+use stepwise_engine::{Cause, Key, Outcome, Saga as _, StepError, StepTx};
 use uuid::Uuid;
 
 use super::{CancelOrderSteps, Event, GiveBack};
@@ -10,7 +10,7 @@ use crate::{
     money::Money,
     order::cancel::{self, AfterPlacement, HowBack, MoneyBack, Refunded},
     payment::gateway::{Cancellation, GatewayError, Refund},
-    sagas::place_order,
+    sagas::{authorizing::voided, place_order::PlaceOrder},
     shop::{Context, Shop},
 };
 
@@ -48,7 +48,7 @@ impl GiveBack {
 
 impl CancelOrderSteps for Steps {
     async fn look(&self, tx: &mut StepTx<'_>, order: &Uuid) -> Result<Event, StepError> {
-        let voided = place_order::voided::voided(tx, *order).await?;
+        let voided = voided(tx, PlaceOrder::NAME, *order).await?;
         let mut ctx = Context::of_step(&self.shop, tx);
         match cancel::after_placement(&mut ctx, *order, voided.as_ref()).await? {
             Some(AfterPlacement::Cancelled) => Ok(Event::OrderCancelled),
