@@ -2,17 +2,17 @@
 
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
-    SAGAS, cancel_order::CancelOrder, place_order::PlaceOrder, ship_order::ShipOrder,
-    verify_email::VerifyEmail,
+    SAGAS, authorize_payment::AuthorizePayment, cancel_order::CancelOrder, place_order::PlaceOrder,
+    reconcile_payments::ReconcilePayments, ship_order::ShipOrder, verify_email::VerifyEmail,
 };
 
-use crate::{crashes, mails, unwinding};
+use crate::{crashes, mails, payments, unwinding};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 4] = [
+const TRIED: [Tried; 6] = [
     (
         PlaceOrder::NAME,
         [
@@ -32,6 +32,20 @@ const TRIED: [Tried; 4] = [
         [
             unwinding::a_cancellation_has_no_way_back_and_may_be_repeated,
             crashes::a_cancellation_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        AuthorizePayment::NAME,
+        [
+            payments::an_authorization_unwinds_from_every_step,
+            payments::an_authorization_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        ReconcilePayments::NAME,
+        [
+            payments::a_reconciliation_has_nothing_to_take_back_and_may_be_repeated,
+            payments::a_reconciliation_survives_a_crash_at_every_point,
         ],
     ),
     (

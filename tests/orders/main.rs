@@ -1,12 +1,15 @@
 //! Orders (and mails) through engine, gateway and Postgres: every way a payment can go, every moment of a cancellation.
 
 mod announcing;
+mod authorizing;
 mod cancelling;
 mod crashes;
 mod decisions;
 mod listed;
 mod mails;
+mod payments;
 mod placing;
+mod reconciling;
 mod recorded;
 mod trials;
 mod unwinding;

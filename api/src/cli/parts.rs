@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use sqlx::PgPool;
 use stepwise_adapters::breaker::Breaker;
 use stepwise_engine::{
-    Engine, Trouble, WorkerConfig, database,
+    Engine, ScheduleError, Trouble, WorkerConfig, database,
     outbox::{Publisher, Relay, RelayHealth, RelaySettings},
 };
 use stepwise_workflows::sagas;
@@ -182,6 +182,18 @@ fn judge(
     ended.unwrap_or_else(|error| {
         ("a part", Err(Failure::failed("a part of the process panicked", error)))
     })
+}
+
+/// Puts the schedules of the shop as this process is configured. The process that starts last decides.
+pub(super) async fn put_schedules(engine: &Engine, settings: &Settings) -> Result<(), Failure> {
+    let put = async {
+        let mut tx = engine.begin().await?;
+        sagas::reconcile_payments::put_schedule(engine, &mut tx, settings.reconcile_minutes)
+            .await?;
+        tx.commit().await?;
+        Ok::<_, ScheduleError>(())
+    };
+    put.await.map_err(|error| Failure::failed("cannot put the schedules of the shop", error))
 }
 
 /// Binds the port before anything else is started, so that a port in use costs nothing.

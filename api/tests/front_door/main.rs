@@ -14,6 +14,7 @@ mod inventory;
 mod keys;
 mod masking;
 mod ordering;
+mod payments;
 mod ports;
 mod races;
 mod repeats;

@@ -17,6 +17,7 @@ mod number;
 pub mod outside;
 pub mod place;
 pub mod pricing;
+pub mod reconcile;
 pub mod release;
 pub mod ship;
 pub mod store;

@@ -90,7 +90,8 @@ pub async fn get_payment(
     let Some(row) = row else { return Ok(None) };
     let mut moves = transactions_of(connection, payment_id).await?;
     let mut status = row.state;
-    let unsettled = moves.iter_mut().filter(|row| row.settled_at.is_none() && row.kind != "dispute");
+    let unsettled =
+        moves.iter_mut().filter(|row| row.settled_at.is_none() && row.kind != "dispute");
     let unsettled: Vec<&mut Transaction> = unsettled.collect();
     let subject = [row.order_id.to_string()];
     if !unsettled.is_empty() && !inspect::in_doubt(connection, &subject).await?.is_empty() {

@@ -6,6 +6,7 @@ mod authorizing;
 pub mod cancel_order;
 pub mod commands;
 pub mod place_order;
+pub mod reconcile_payments;
 pub mod ship_order;
 mod shop_saga;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &ship_order::ShipOrder,
     &cancel_order::CancelOrder,
     &authorize_payment::AuthorizePayment,
+    &reconcile_payments::ReconcilePayments,
     &verify_email::VerifyEmail,
 ];
 

@@ -48,12 +48,7 @@ impl AuthorizePaymentSteps for Steps {
         self.gateway.find(key, reference).await
     }
 
-    async fn void(
-        &self,
-        _: &Request,
-        reference: &Reference,
-        undoing: &Undoing<Reason>,
-    ) -> Undone {
+    async fn void(&self, _: &Request, reference: &Reference, undoing: &Undoing<Reason>) -> Undone {
         self.gateway.release(reference, undoing).await
     }
 

@@ -30,14 +30,20 @@ fn a_payment_whose_money_is_reserved_is_put_in_force() {
 fn a_payment_of_an_order_that_was_cancelled_meanwhile_is_released() {
     let mut payment = opened();
     payment.answers(confirmed()).refuses(E::OrderCancelled).takes_all_back();
-    assert_eq!((payment.status(), payment.reason()), (Status::Unwound, Some(&Reason::OrderCancelled)));
+    assert_eq!(
+        (payment.status(), payment.reason()),
+        (Status::Unwound, Some(&Reason::OrderCancelled))
+    );
     assert_eq!(payment.steps(), ["Create", "Confirm", "Book", "void", "cancel", "give_up"]);
 
     let mut payment = opened();
     payment.answers(approval());
     assert_eq!(payment.signal(Signal::OrderCancelled), Answer::Applied);
     payment.takes_all_back();
-    assert_eq!((payment.status(), payment.reason()), (Status::Unwound, Some(&Reason::OrderCancelled)));
+    assert_eq!(
+        (payment.status(), payment.reason()),
+        (Status::Unwound, Some(&Reason::OrderCancelled))
+    );
 }
 
 #[test]

@@ -104,7 +104,10 @@ impl Saga for PlaceOrder {
                 to(S::Confirming(placement.clone(), reference.clone()))
                     .run(Step::Confirm(placement, reference))
             }
-            (S::Confirming(placement, reference) | S::Expiring(placement, reference), E::Confirmed(key)) => {
+            (
+                S::Confirming(placement, reference) | S::Expiring(placement, reference),
+                E::Confirmed(key),
+            ) => {
                 let order = placement.order;
                 to(S::Placing(placement, reference.clone())).run(Step::PlaceOrder {
                     order,

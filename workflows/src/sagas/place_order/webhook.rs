@@ -131,14 +131,7 @@ pub async fn look(
 /// # Errors
 /// The gateway's; it sends the event again.
 pub async fn ask(gateway: &dyn PaymentGateway, question: &Question) -> Result<Truth, GatewayError> {
-    let authorization = gateway.find(&question.reference).await?;
-    let is_taken =
-        |found: &AuthorizationStatus| matches!(found, AuthorizationStatus::Captured { .. });
-    let refunds = match &authorization {
-        Some(found) if is_taken(&found.status) => gateway.refunds(&question.reference).await?,
-        _ => Vec::new(),
-    };
-    Ok(Truth { authorization, refunds })
+    outside::ask(gateway, &question.reference).await
 }
 
 /// Applies the gateway's answer to the payment. Round trips: 3 to 7.
