@@ -117,12 +117,13 @@ pub(crate) fn an_authorization_unwinds_from_every_step() {
         unwound.points,
         [
             "cancelled before Create",
-            "Create refuses by Gateway",
+            "Create refuses by Refused",
             "Create not done and never heard of",
             "Create done and never heard of",
             "cancelled after Create",
             "cancelled before Confirm",
-            "Confirm refuses by Gateway",
+            "Confirm refuses by Refused",
+            "Confirm refuses by Voided",
             "Confirm not done and never heard of",
             "Confirm done and never heard of",
             "cancelled after Confirm",
@@ -223,7 +224,7 @@ pub(crate) fn a_reconciliation_has_nothing_to_take_back_and_may_be_repeated() {
     assert_eq!(
         unwound.points,
         [
-            "cancelled before Choose",
+            "cancelled after Choose",
             "cancelled before Ask",
             "Ask not done and never heard of",
             "Ask done and never heard of",

@@ -27,7 +27,7 @@ pub enum Kind {
     Changed,
     /// The request is not acceptable, whatever the state.
     Unprocessable,
-    /// The payment gateway did not do its part.
+    /// The payment gateway did not do it.
     GatewayFailed,
     /// It may be possible in a moment.
     Unavailable,

@@ -92,6 +92,28 @@ impl Parts {
         });
     }
 
+    /// Adds a task that puts the schedules of the shop as this process is configured, as soon as the database takes them. The process that does so
+    /// last decides.
+    pub(super) fn schedules(&mut self, engine: Engine, settings: &Settings) {
+        let (stop, minutes) = (self.stop.clone(), settings.reconcile_minutes);
+        let putting = async move {
+            let trouble = Trouble::new("the schedules of the shop cannot be put yet");
+            loop {
+                match put_schedules(&engine, minutes).await {
+                    Ok(()) => return trouble.end(),
+                    Err(ScheduleError::Database(error)) => trouble.begin_with(&error),
+                    Err(error) => trouble.begin(&error),
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        self.add("the schedules", async move {
+            stop.run_until_cancelled(putting).await;
+            stop.cancelled().await;
+            Ok(())
+        });
+    }
+
     /// Adds a relay and returns its health.
     pub(super) fn relay(&mut self, pool: PgPool, publisher: Arc<dyn Publisher>) -> RelayHealth {
         let relay = Relay::new(pool, publisher, RelaySettings::default());
@@ -184,16 +206,11 @@ fn judge(
     })
 }
 
-/// Puts the schedules of the shop as this process is configured. The process that starts last decides.
-pub(super) async fn put_schedules(engine: &Engine, settings: &Settings) -> Result<(), Failure> {
-    let put = async {
-        let mut tx = engine.begin().await?;
-        sagas::reconcile_payments::put_schedule(engine, &mut tx, settings.reconcile_minutes)
-            .await?;
-        tx.commit().await?;
-        Ok::<_, ScheduleError>(())
-    };
-    put.await.map_err(|error| Failure::failed("cannot put the schedules of the shop", error))
+async fn put_schedules(engine: &Engine, reconcile_minutes: u8) -> Result<(), ScheduleError> {
+    let mut tx = engine.begin().await?;
+    sagas::reconcile_payments::put_schedule(engine, &mut tx, reconcile_minutes).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Binds the port before anything else is started, so that a port in use costs nothing.

@@ -126,14 +126,14 @@ policies! {
     OperationReader: [Customer, Guest, Viewer, Operator, Admin, Service], "operations:read";
     /// Admins.
     AdminOnly: [Admin];
-    /// Callers who may read a payment: its customer, staff and services.
-    PaymentReader: [Customer, Viewer, Operator, Admin, Service], "payments:read";
-    /// Callers who may move money.
-    PaymentKeeper: [Admin, Service], "payments:write";
     /// Callers who may change stock.
     StockKeeper: [Admin, Service], "inventory:write";
     /// Callers who may read stock.
     StockReader: [Admin, Operator, Viewer, Service], "inventory:read";
+    /// Callers who may move the money of payments.
+    PaymentKeeper: [Admin, Service], "payments:write";
+    /// Callers who may read a payment: its customer, staff and services.
+    PaymentReader: [Customer, Viewer, Operator, Admin, Service], "payments:read";
     /// Callers who may see products that are not on sale.
     CatalogueKeeper: [Admin, Operator, Viewer];
     /// Callers who may read sagas and other operational data.

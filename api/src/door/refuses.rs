@@ -109,7 +109,7 @@ fn meaning(kind: Kind) -> &'static str {
         Kind::Conflict => "The present state does not allow it.",
         Kind::Changed => "The resource has changed since it was read.",
         Kind::Unprocessable => "The request is not acceptable.",
-        Kind::GatewayFailed => "The payment gateway did not do its part.",
+        Kind::GatewayFailed => "The payment gateway did not do it.",
         Kind::Unavailable => "It may be possible in a moment.",
     }
 }

@@ -179,7 +179,9 @@ async fn a_gateway_that_never_answers_fails_the_authorization() {
         .execute(house.database.pool())
         .await
         .expect("the clock moves");
-    let failed = |operation: &Value, _: &Value| operation["status"] == "failed";
+    let failed = |operation: &Value, payment: &Value| {
+        operation["status"] == "failed" && payment["status"] != "authorizing"
+    };
     let (operation, payment) = until("the end", &failed).await;
     let problem = &operation["problem"];
     assert_eq!((&problem["status"], &problem["code"]), (&json!(502), &json!("gateway_error")));

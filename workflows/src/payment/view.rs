@@ -6,10 +6,7 @@ use sqlx::PgConnection;
 use stepwise_engine::inspect;
 use uuid::Uuid;
 
-use super::{
-    PaymentState,
-    store::{Transaction, transactions_of},
-};
+use super::{PaymentState, store::Transaction};
 use crate::{money::Money, refusal::refusals};
 
 refusals! {
@@ -56,20 +53,23 @@ pub struct MoveView {
     pub transaction: Transaction,
 }
 
+/// A payment and one of its moves. Each payment has one at least.
 #[derive(sqlx::FromRow)]
 struct Row {
     order_id: Uuid,
-    state: String,
-    amount: Decimal,
+    status: String,
+    total: Decimal,
     currency: String,
     refunded_amount: Decimal,
     method: String,
     failure_reason: Option<String>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    #[sqlx(flatten)]
+    moved: Transaction,
 }
 
-/// One payment. `customer_id`: only a payment of this customer; `None`: any payment. 2 round trips, 1 more while its money moves.
+/// One payment. `customer_id`: only a payment of this customer; `None`: any payment. 1 round trip, 1 more while its money moves.
 ///
 /// # Errors
 /// The database's.
@@ -78,42 +78,42 @@ pub async fn get_payment(
     payment_id: Uuid,
     customer_id: Option<Uuid>,
 ) -> Result<Option<PaymentView>, sqlx::Error> {
-    let row: Option<Row> = sqlx::query_as(
+    let rows: Vec<Row> = sqlx::query_as(
         "-- payment: get
-        select order_id, state, amount, currency, refunded_amount, method, failure_reason, created_at, updated_at
-        from shop.payment where payment_id = $1 and ($2::uuid is null or customer_id = $2)",
+        select p.order_id, p.state as status, p.amount as total, p.currency, p.refunded_amount, p.method, p.failure_reason,
+               p.created_at, p.updated_at, t.transaction_id, t.kind, t.state, t.amount, t.key, t.reference, t.reason,
+               t.requested_at, t.settled_at
+        from shop.payment p join shop.payment_transaction t using (payment_id)
+        where p.payment_id = $1 and ($2::uuid is null or p.customer_id = $2) order by t.transaction_id",
     )
     .bind(payment_id)
     .bind(customer_id)
-    .fetch_optional(&mut *connection)
+    .fetch_all(&mut *connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mut moves = transactions_of(connection, payment_id).await?;
-    let mut status = row.state;
-    let unsettled =
-        moves.iter_mut().filter(|row| row.settled_at.is_none() && row.kind != "dispute");
-    let unsettled: Vec<&mut Transaction> = unsettled.collect();
-    let subject = [row.order_id.to_string()];
-    if !unsettled.is_empty() && !inspect::in_doubt(connection, &subject).await?.is_empty() {
-        PaymentState::Unknown.as_str().clone_into(&mut status);
-        for row in unsettled {
-            PaymentState::Unknown.as_str().clone_into(&mut row.state);
+    let Some(first) = rows.first() else { return Ok(None) };
+    let is_moving = |row: &Row| row.moved.settled_at.is_none() && row.moved.kind != "dispute";
+    let subject = [first.order_id.to_string()];
+    let is_in_doubt =
+        rows.iter().any(is_moving) && !inspect::in_doubt(connection, &subject).await?.is_empty();
+    let money = |amount| Money::stored(amount, &first.currency);
+    let unknown = || PaymentState::Unknown.as_str().to_owned();
+    let transactions = rows.iter().map(|row| {
+        let mut transaction = row.moved.clone();
+        if is_in_doubt && is_moving(row) {
+            transaction.state = unknown();
         }
-    }
-    let money = |amount| Money::stored(amount, &row.currency);
-    let transactions = moves
-        .into_iter()
-        .map(|transaction| Ok(MoveView { amount: money(transaction.amount)?, transaction }));
+        Ok(MoveView { amount: money(transaction.amount)?, transaction })
+    });
     Ok(Some(PaymentView {
         id: payment_id,
-        order_id: row.order_id,
-        status,
-        amount: money(row.amount)?,
-        refunded_amount: money(row.refunded_amount)?,
-        method: row.method,
-        failure_reason: row.failure_reason,
+        order_id: first.order_id,
+        status: if is_in_doubt { unknown() } else { first.status.clone() },
+        amount: money(first.total)?,
+        refunded_amount: money(first.refunded_amount)?,
+        method: first.method.clone(),
+        failure_reason: first.failure_reason.clone(),
         transactions: transactions.collect::<Result<_, sqlx::Error>>()?,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
+        created_at: first.created_at,
+        updated_at: first.updated_at,
     }))
 }

@@ -76,8 +76,8 @@ impl Patience {
     }
 }
 
-/// The gateway's answer about an authorization.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The gateway's answer about an authorization. Each saga has an event for it.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Answered {
     /// The authorization is open.
     Created(Reference),

@@ -168,7 +168,7 @@ async fn open_parts(
         quarantine: Some(quarantine::of(settings, &database_url, &gateway)?),
         ..WorkerConfig::default()
     };
-    parts::put_schedules(&engine, settings).await?;
+    parts.schedules(engine.clone(), settings);
     parts.go_on_with_gateway(engine.clone(), &breaker);
     parts.work(engine.clone(), config);
     let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));

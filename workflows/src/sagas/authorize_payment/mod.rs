@@ -77,8 +77,21 @@ pub enum State {
 /// The events.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Event {
-    /// The gateway has answered.
-    Gateway(Answered),
+    /// The authorization is open.
+    Created(Reference),
+    /// The money is reserved, under this key of ours.
+    Confirmed(String),
+    /// The payment is refused, for good.
+    Refused(PaymentFailure),
+    /// The customer must approve.
+    ApprovalRequired {
+        /// Where.
+        url: String,
+        /// Until when the gateway waits.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// The authorization was cancelled at the gateway.
+    Voided,
     /// The gateway says (webhook) that the authorization has changed: ask.
     GatewayReported,
     /// Nobody approved in time.
@@ -91,7 +104,15 @@ pub enum Event {
 
 impl From<Answered> for Event {
     fn from(answered: Answered) -> Self {
-        Self::Gateway(answered)
+        match answered {
+            Answered::Created(reference) => Self::Created(reference),
+            Answered::Confirmed(key) => Self::Confirmed(key),
+            Answered::Refused(failure) => Self::Refused(failure),
+            Answered::ApprovalRequired { url, expires_at } => {
+                Self::ApprovalRequired { url, expires_at }
+            }
+            Answered::Voided => Self::Voided,
+        }
     }
 }
 
@@ -203,25 +224,24 @@ impl Saga for AuthorizePayment {
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
-        use {Answered as A, Event as E, State as S};
+        use {Event as E, State as S};
         Ok(match (state, event) {
-            (S::Creating(request), E::Gateway(A::Created(reference))) => {
+            (S::Creating(request), E::Created(reference)) => {
                 to(S::Confirming(request.clone(), reference.clone()))
                     .run(Step::Confirm(request, reference))
             }
             (
                 S::Confirming(request, reference) | S::Expiring(request, reference),
-                E::Gateway(A::Confirmed(key)),
+                E::Confirmed(key),
             ) => to(S::Booking(request.clone(), reference.clone())).run(Step::Book {
                 request,
                 reference,
                 key,
             }),
-            (
-                S::Confirming(request, reference),
-                E::Gateway(A::ApprovalRequired { url, expires_at }),
-            ) => to(S::AwaitingApproval { request, reference, url, expires_at })
-                .or_after(APPROVAL, E::ApprovalExpired),
+            (S::Confirming(request, reference), E::ApprovalRequired { url, expires_at }) => {
+                to(S::AwaitingApproval { request, reference, url, expires_at })
+                    .or_after(APPROVAL, E::ApprovalExpired)
+            }
             (S::AwaitingApproval { request, reference, .. }, E::GatewayReported) => {
                 to(S::Confirming(request.clone(), reference.clone()))
                     .run(Step::Ask(request, reference))
@@ -231,16 +251,13 @@ impl Saga for AuthorizePayment {
                     .run(Step::Ask(request, reference))
             }
             (S::Booking(request, _), E::Booked) => to(S::Authorized(request.order)).done(),
-            (
-                S::Creating(_) | S::Confirming(..) | S::Expiring(..),
-                E::Gateway(A::Refused(failure)),
-            ) => unwind(failure),
-            (S::Confirming(..) | S::Expiring(..), E::Gateway(A::Voided)) => {
+            (S::Creating(_) | S::Confirming(..) | S::Expiring(..), E::Refused(failure)) => {
+                unwind(failure)
+            }
+            (S::Confirming(..) | S::Expiring(..), E::Voided) => {
                 unwind(Reason::CardDeclined(GatewayReason::new("voided")))
             }
-            (S::Expiring(..), E::Gateway(A::ApprovalRequired { .. })) => {
-                unwind(Reason::ApprovalExpired)
-            }
+            (S::Expiring(..), E::ApprovalRequired { .. }) => unwind(Reason::ApprovalExpired),
             (
                 S::Creating(_)
                 | S::Confirming(..)

@@ -10,7 +10,7 @@ use crate::{
         PaymentFailure,
         gateway::{Reason as GatewayReason, Reference},
     },
-    sagas::authorizing::{Answered, Patience},
+    sagas::authorizing::Patience,
 };
 
 pub(super) fn request() -> Request {
@@ -24,11 +24,7 @@ pub(super) fn request() -> Request {
 }
 
 pub(super) fn created() -> E {
-    E::Gateway(Answered::Created(Reference("pi_1".to_owned())))
-}
-
-pub(super) fn refused(failure: PaymentFailure) -> E {
-    E::Gateway(Answered::Refused(failure))
+    E::Created(Reference("pi_1".to_owned()))
 }
 
 pub(super) fn declined() -> PaymentFailure {
@@ -37,11 +33,11 @@ pub(super) fn declined() -> PaymentFailure {
 
 pub(super) fn approval() -> E {
     let url = "http://127.0.0.1/approve".to_owned();
-    E::Gateway(Answered::ApprovalRequired { url, expires_at: None })
+    E::ApprovalRequired { url, expires_at: None }
 }
 
 pub(super) fn confirmed() -> E {
-    E::Gateway(Answered::Confirmed("key".to_owned()))
+    E::Confirmed("key".to_owned())
 }
 
 impl Samples for AuthorizePayment {
@@ -51,13 +47,14 @@ impl Samples for AuthorizePayment {
 
     fn outcomes(step: &Step) -> Vec<Sample<E>> {
         match step {
-            Step::Create(_) => vec![Sample::done(created()), Sample::refused(refused(declined()))],
+            Step::Create(_) => {
+                vec![Sample::done(created()), Sample::refused(E::Refused(declined()))]
+            }
             Step::Confirm(..) | Step::Ask(..) => vec![
                 Sample::done(confirmed()),
-                Sample::refused(refused(declined())),
-                Sample::refused(refused(PaymentFailure::Unsupported)),
+                Sample::refused(E::Refused(declined())),
                 Sample::done(approval()),
-                Sample::refused(E::Gateway(Answered::Voided)),
+                Sample::refused(E::Voided),
             ],
             Step::Book { .. } => {
                 vec![Sample::done(E::Booked), Sample::refused(E::OrderCancelled)]

@@ -7,7 +7,7 @@ use stepwise_engine::{
 
 use super::{
     AuthorizePayment, Event as E, Reason, Signal, Step,
-    samples::{approval, confirmed, created, declined, refused, request},
+    samples::{approval, confirmed, created, declined, request},
 };
 use crate::{payment::PaymentFailure, refusal::Refusal as _};
 
@@ -55,7 +55,7 @@ fn each_failure_has_the_code_of_the_catalogue() {
         (PaymentFailure::GatewayError, "gateway_error"),
     ] {
         let mut payment = opened();
-        payment.refuses(refused(failure.clone())).takes_all_back();
+        payment.refuses(E::Refused(failure.clone())).takes_all_back();
         let reason = payment.reason().expect("it has one");
         assert_eq!((code(reason), reason.failure()), (expected, Some(failure)));
     }

@@ -310,7 +310,7 @@ async fn read(
                 where t.payment_id = p.payment_id and t.kind = 'refund' and (t.reference = $3 or t.key = $4)
                 limit 1) as refund_state
         from candidate join shop.payment p using (payment_id) join shop."order" o using (order_id)
-        order by p.authorization_id = $1 desc nulls last, p.state = 'authorizing' desc limit 1"#,
+        order by coalesce(p.authorization_id = $1, false) desc, p.state = 'authorizing' desc limit 1"#,
     )
     .bind(plain(&reference.0))
     .bind(order_id)
