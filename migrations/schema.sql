@@ -813,12 +813,14 @@ CREATE TABLE shop.payment (
     event_count bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    ask_at timestamp with time zone,
     CONSTRAINT a_payment_state_is_known CHECK ((state = ANY (ARRAY['authorizing'::text, 'authorized'::text, 'captured'::text, 'partially_refunded'::text, 'refunded'::text, 'voided'::text, 'declined'::text, 'unknown'::text]))),
     CONSTRAINT a_refund_never_exceeds_what_was_taken CHECK ((((0)::numeric <= refunded_amount) AND (refunded_amount <= amount)))
 )
 WITH (fillfactor='70');
 COMMENT ON COLUMN shop.payment.method IS 'Kind and brand, such as card:visa; never a number.';
 COMMENT ON COLUMN shop.payment.authorization_id IS 'The provider''s reference, by which its webhooks name the payment.';
+COMMENT ON COLUMN shop.payment.ask_at IS 'When the gateway is asked about the payment again; null: it was not asked yet, and the time of its creation counts.';
 CREATE TABLE shop.payment_method (
     payment_method_id uuid NOT NULL,
     customer_id uuid NOT NULL,
@@ -1071,7 +1073,9 @@ CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at)
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
+CREATE INDEX payment_by_order ON shop.payment USING btree (order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
+CREATE INDEX payment_to_ask ON shop.payment USING btree (COALESCE(ask_at, created_at)) WHERE (state = ANY (ARRAY['authorized'::text, 'captured'::text, 'partially_refunded'::text, 'refunded'::text]));
 CREATE INDEX payment_transaction_by_payment ON shop.payment_transaction USING btree (payment_id);
 CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
 CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);

@@ -10,7 +10,7 @@ use stepwise_adapters::{
     mail::FileMailer,
     sandbox::{Sandbox, SandboxConfig, Timing, ledger},
 };
-use stepwise_engine::{Engine, Starts, WorkerConfig, inspect, testing::Database};
+use stepwise_engine::{Engine, Start, Starts, WorkerConfig, inspect, testing::Database};
 use stepwise_workflows::{
     Config, Shop,
     cart::{AddItem, add_item},
@@ -23,13 +23,17 @@ use stepwise_workflows::{
     inventory::commands::{Item, set_inventory_quantity},
     money::{Currency, Money},
     order::{
-        cancel::CancelOrder, confirm_order, get_order, place::PlaceOrder, refund::RefundPayment,
-        ship::ShipOrder,
+        authorize::AuthorizePayment, cancel::CancelOrder, confirm_order, get_order,
+        place::PlaceOrder, refund::RefundPayment, ship::ShipOrder,
     },
     payment::gateway::MethodToken,
     product::{CreateProduct, activate_product, create_product},
-    sagas::commands::{
-        CancelOrderError, RefundPaymentError, cancel_order, place_order, refund_payment, ship_order,
+    sagas::{
+        commands::{
+            AuthorizePaymentError, CancelOrderError, RefundPaymentError, authorize_payment,
+            cancel_order, place_order, refund_payment, ship_order,
+        },
+        reconcile_payments::ReconcilePayments,
     },
     shop::{Actor, Cause, Context, cause::KeyRole},
 };
@@ -220,21 +224,87 @@ impl House {
             AddItem { customer_id: buyer.id, product_id: product, variant_id: None, quantity };
         let mut ctx = self.context(&mut tx, Actor::Customer(buyer.id));
         add_item(&mut ctx, &item).await.expect("in the cart");
+        tx.commit().await.expect("commit");
+        PlaceOrder {
+            customer_id: buyer.id,
+            shipping_address_id: buyer.address,
+            payment_method_id: self.method(buyer, method).await,
+            accepted_cart: None,
+        }
+    }
+
+    /// A payment method of the buyer that behaves so.
+    async fn method(&self, buyer: Buyer, method: SandboxMethod) -> Uuid {
+        let mut tx = self.engine.begin().await.expect("begin");
         let paying = AddPaymentMethod {
             customer_id: buyer.id,
             token: method.into(),
             brand: "visa".to_owned(),
             last4: "4242".to_owned(),
         };
-        let paying =
-            add_payment_method(&mut ctx, &paying).await.expect("a method").payment_method_id;
+        let mut ctx = self.context(&mut tx, Actor::Customer(buyer.id));
+        let method = add_payment_method(&mut ctx, &paying).await.expect("a method");
         tx.commit().await.expect("commit");
-        PlaceOrder {
-            customer_id: buyer.id,
-            shipping_address_id: buyer.address,
-            payment_method_id: paying,
-            accepted_cart: None,
-        }
+        method.payment_method_id
+    }
+
+    /// Authorizes another payment of the order, as an admin. Answers the operation.
+    pub async fn authorize(
+        &self,
+        buyer: Buyer,
+        order: Uuid,
+        method: SandboxMethod,
+    ) -> Result<Uuid, AuthorizePaymentError> {
+        let payment_method_id = self.method(buyer, method).await;
+        let mut tx = self.engine.begin().await.expect("begin");
+        let total = get_order(&self.shop, &mut tx, order, None).await.expect("readable");
+        let amount = total.expect("it is there").total_amount;
+        let command = AuthorizePayment { order_id: order, payment_method_id, amount };
+        let operation = authorize_payment(&mut self.context(&mut tx, ADMIN), &command).await?;
+        tx.commit().await.expect("commit");
+        Ok(operation)
+    }
+
+    /// Sends a request to the gateway, as somebody does who is not the shop. The shop hears nothing of it.
+    pub async fn outside(&self, path: &str, form: &[(&str, &str)]) {
+        let request = reqwest::Client::new().post(format!("{}{path}", self.gateway_url));
+        let sent = request.form(form).bearer_auth("sk_test").send().await;
+        sent.expect("the gateway answers").error_for_status().expect("it does it");
+    }
+
+    /// Switches the gateway `down` or `up`.
+    pub async fn switch(&self, what: &str) {
+        self.outside(&format!("/sandbox/{what}"), &[]).await;
+    }
+
+    /// The gateway's reference of the payment in force.
+    pub async fn reference(&self, order: Uuid) -> String {
+        let reference: Option<String> = sqlx::query_scalar(
+            r#"select p.authorization_id from shop."order" o join shop.payment p using (payment_id) where o.order_id = $1"#,
+        )
+        .bind(order)
+        .fetch_one(self.pool())
+        .await
+        .expect("the payment");
+        reference.expect("it is authorized")
+    }
+
+    /// Two hours later the shop asks the gateway about its payments, at most so many. Answers what came of it.
+    pub async fn reconcile(&self, at_most: u16) -> inspect::Summary {
+        self.later(Duration::from_secs(7_200)).await;
+        let mut tx = self.engine.begin().await.expect("begin");
+        let start = Start::new("payments", at_most);
+        let started = self.engine.start::<ReconcilePayments>(&mut tx, start).await;
+        tx.commit().await.expect("commit");
+        self.end(started.expect("it starts").id).await
+    }
+
+    /// The authorization of the order is voided by somebody else, and the shop finds out.
+    pub async fn lapse(&self, order: Uuid) {
+        let reference = self.reference(order).await;
+        self.outside(&format!("/v1/payment_intents/{reference}/cancel"), &[]).await;
+        self.reconcile(100).await;
+        assert_eq!(self.payment(order).await.0, "voided");
     }
 
     /// Orders that; answers (order, operation).
@@ -350,12 +420,12 @@ impl House {
             .expect("the order")
     }
 
-    /// The state of the order's payment, and the moves of money that were made for it.
+    /// The state of the order's payment in force, and the moves of money that were made for it.
     pub async fn payment(&self, order: Uuid) -> (String, Vec<String>) {
         sqlx::query_as(
             "select p.state, coalesce(array_agg(t.kind order by t.transaction_id) filter (where t.state = 'succeeded'), '{}')
-            from shop.payment p left join shop.payment_transaction t using (payment_id)
-            where p.order_id = $1 group by p.state",
+            from shop.\"order\" o join shop.payment p using (payment_id) left join shop.payment_transaction t using (payment_id)
+            where o.order_id = $1 group by p.state",
         )
         .bind(order)
         .fetch_one(self.pool())

@@ -2,11 +2,13 @@
 
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
-    SAGAS, cancel_order::CancelOrder, paypal_approval::PayPalApproval, place_order::PlaceOrder,
-    refund_payment::RefundPayment, ship_order::ShipOrder, verify_email::VerifyEmail,
+    SAGAS, authorize_payment::AuthorizePayment, cancel_order::CancelOrder,
+    paypal_approval::PayPalApproval, place_order::PlaceOrder,
+    reconcile_payments::ReconcilePayments, refund_payment::RefundPayment, ship_order::ShipOrder,
+    verify_email::VerifyEmail,
 };
 
-use crate::{approvals, crashes, mails, unwinding};
+use crate::{approvals, crashes, mails, payments, unwinding};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
@@ -46,6 +48,20 @@ const TRIED: [Tried; 6] = [
         [
             approvals::an_approval_unwinds_from_every_step,
             approvals::an_approval_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        AuthorizePayment::NAME,
+        [
+            payments::an_authorization_unwinds_from_every_step,
+            payments::an_authorization_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        ReconcilePayments::NAME,
+        [
+            payments::a_reconciliation_has_nothing_to_take_back_and_may_be_repeated,
+            payments::a_reconciliation_survives_a_crash_at_every_point,
         ],
     ),
     (

@@ -2,12 +2,15 @@
 
 mod announcing;
 mod approvals;
+mod authorizing;
 mod cancelling;
 mod crashes;
 mod decisions;
 mod listed;
 mod mails;
+mod payments;
 mod placing;
+mod reconciling;
 mod recorded;
 mod refunding;
 mod sequences;

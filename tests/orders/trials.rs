@@ -23,6 +23,7 @@ use stepwise_workflows::{
     cart::{AddItem, add_item},
     money::{Currency, Money},
     order::{cancel, confirm_order, place, refund, ship},
+    payment::gateway::Reference,
     sagas::{
         cancel_order::{self, CancelOrder},
         commands::{Placed, cancel_order, place_order, refund_payment, ship_order},
@@ -67,6 +68,22 @@ impl Placements {
         let gateway_url = format!("http://{}", sandbox.address());
         gateway.spawn(sandbox.serve(std::future::pending()));
         Self { method, folder, gateway_url, _gateway: gateway }
+    }
+
+    /// Somebody who is not the shop voids the authorization at the gateway, and the shop hears nothing of it. Answers its reference.
+    pub(crate) async fn void_outside(&self, pool: &PgPool, order: Uuid) -> Reference {
+        let reference: Option<String> = sqlx::query_scalar(
+            r#"select p.authorization_id from shop."order" o join shop.payment p using (payment_id) where o.order_id = $1"#,
+        )
+        .bind(order)
+        .fetch_one(pool)
+        .await
+        .expect("the payment");
+        let reference = reference.expect("it is authorized");
+        let url = format!("{}/v1/payment_intents/{reference}/cancel", self.gateway_url);
+        let voided = reqwest::Client::new().post(url).bearer_auth("sk_test").send().await;
+        voided.expect("the gateway answers").error_for_status().expect("it is voided");
+        Reference(reference)
     }
 
     pub(crate) fn mail(&self) -> PathBuf {
@@ -152,7 +169,7 @@ impl Placements {
     }
 
     /// Places an order and tells its customer.
-    async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
+    pub(crate) async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
         let engine =
             Engine::builder(pool.clone()).explored::<PlaceOrder, _>(self.services(pool.clone()));
         let begin = async |engine: &Engine| {

@@ -6,7 +6,7 @@ use clap::Args as ClapArgs;
 use sqlx::PgPool;
 use stepwise_adapters::breaker::Breaker;
 use stepwise_engine::{
-    Engine, Trouble, WorkerConfig, database,
+    Engine, ScheduleError, Trouble, WorkerConfig, database,
     outbox::{Publisher, Relay, RelayHealth, RelaySettings},
 };
 use stepwise_workflows::sagas;
@@ -88,6 +88,28 @@ impl Parts {
         };
         self.add("going on with the gateway", async move {
             stop.run_until_cancelled_owned(going_on).await;
+            Ok(())
+        });
+    }
+
+    /// Adds a task that puts the schedules of the shop as this process is configured, as soon as the database takes them. The process that does so
+    /// last decides.
+    pub(super) fn schedules(&mut self, engine: Engine, settings: &Settings) {
+        let (stop, minutes) = (self.stop.clone(), settings.reconcile_minutes);
+        let putting = async move {
+            let trouble = Trouble::new("the schedules of the shop cannot be put yet");
+            loop {
+                match put_schedules(&engine, minutes).await {
+                    Ok(()) => return trouble.end(),
+                    Err(ScheduleError::Database(error)) => trouble.begin_with(&error),
+                    Err(error) => trouble.begin(&error),
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        self.add("the schedules", async move {
+            stop.run_until_cancelled(putting).await;
+            stop.cancelled().await;
             Ok(())
         });
     }
@@ -182,6 +204,13 @@ fn judge(
     ended.unwrap_or_else(|error| {
         ("a part", Err(Failure::failed("a part of the process panicked", error)))
     })
+}
+
+async fn put_schedules(engine: &Engine, reconcile_minutes: u8) -> Result<(), ScheduleError> {
+    let mut tx = engine.begin().await?;
+    sagas::reconcile_payments::put_schedule(engine, &mut tx, reconcile_minutes).await?;
+    tx.commit().await?;
+    Ok(())
 }
 
 /// Binds the port before anything else is started, so that a port in use costs nothing.

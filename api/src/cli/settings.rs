@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, builder::FalseyValueParser};
 use secrecy::SecretString;
 use serde::Deserialize;
-use stepwise_workflows::Config;
+use stepwise_workflows::{Config, sagas::reconcile_payments::EVERY_MINUTES};
 
 use super::Failure;
 
@@ -158,6 +158,15 @@ pub struct Options {
     /// Seconds that placing an order waits for a payment gateway that does not answer; then the order fails [default: 1800]
     #[arg(long, global = true, env = "STEPWISE_PLACEMENT_PATIENCE", value_name = "SECONDS")]
     placement_patience: Option<u32>,
+    /// Minutes between two comparisons of payments with the payment gateway; 0 switches them off [default: 15]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_RECONCILE_MINUTES",
+        value_name = "MINUTES",
+        value_parser = clap::value_parser!(u8).range(..=60)
+    )]
+    reconcile_minutes: Option<u8>,
     /// Log level (error, warn, info, debug) or a filter in the form of RUST_LOG [default: info]
     #[arg(long, global = true, env = "STEPWISE_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -193,6 +202,7 @@ struct File {
     connections_per_address: Option<u32>,
     stop_delay: Option<u32>,
     placement_patience: Option<u32>,
+    reconcile_minutes: Option<u8>,
     log: Option<String>,
     environment: Option<String>,
     no_demo: Option<bool>,
@@ -241,6 +251,8 @@ pub struct Settings {
     pub stop_delay_s: Option<u32>,
     /// How long placing an order waits for a gateway that does not answer.
     pub placement_patience: Duration,
+    /// Minutes between two comparisons of payments with the gateway; 0: none.
+    pub reconcile_minutes: u8,
     /// The log filter.
     pub log: String,
     /// The name of this installation.
@@ -284,6 +296,10 @@ impl Options {
                 .placement_patience
                 .or(file.placement_patience)
                 .map_or(Config::default().placement_patience, |s| Duration::from_secs(s.into())),
+            reconcile_minutes: self
+                .reconcile_minutes
+                .or(file.reconcile_minutes)
+                .unwrap_or(EVERY_MINUTES),
             log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
             no_demo: self.no_demo || file.no_demo.unwrap_or(false),

@@ -63,6 +63,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
         .with_breaker(breaker.line());
     let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
+    parts.schedules(engine.clone(), settings);
     parts.go_on_with_gateway(engine.clone(), &breaker);
     if let Some((_, breaker)) = &paypal {
         parts.go_on_with_gateway(engine.clone(), breaker);

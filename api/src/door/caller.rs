@@ -132,6 +132,8 @@ policies! {
     StockReader: [Admin, Operator, Viewer, Service], "inventory:read";
     /// Callers who may move the money of payments.
     PaymentKeeper: [Admin, Service], "payments:write";
+    /// Callers who may read a payment: its customer, staff and services.
+    PaymentReader: [Customer, Viewer, Operator, Admin, Service], "payments:read";
     /// Callers who may see products that are not on sale.
     CatalogueKeeper: [Admin, Operator, Viewer];
     /// Callers who may read sagas and other operational data.

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use poem::Response;
 use sqlx::PgPool;
 use stepwise_engine::figures::Figures;
-use stepwise_workflows::sagas::place_order::webhook::parked_events;
+use stepwise_workflows::payment::parked::parked_events;
 
 use crate::readiness::{PartState, Readiness, Report};
 

@@ -10,6 +10,7 @@ pub mod operations;
 pub mod operators;
 mod order_shape;
 pub mod orders;
+pub mod payments;
 pub mod paypal;
 pub mod refunds;
 pub mod shapes;
@@ -32,7 +33,7 @@ pub enum Group {
     Carts,
     /// Orders.
     Orders,
-    /// Money that was taken for orders.
+    /// Payments of orders: authorized, shown, given back.
     Payments,
     /// Long-running work that a command has started.
     Operations,

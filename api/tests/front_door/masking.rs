@@ -86,7 +86,8 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
 
     shopper.add(thing, 1).await.is(200);
     let paid = shopper.order(home, shopper.method("ok").await);
-    let placed = id(&shopper.place(&paid, 15).await.is(201).json()["id"]);
+    let placed = shopper.place(&paid, 15).await.is(201).json();
+    let (placed, payment) = (id(&placed["id"]), id(&placed["payment"]["id"]));
     let cancel = shopper.ask(Method::POST, &format!("/v1/orders/{placed}/cancel"));
     let cancel = cancel.header("idempotency-key", "cancel").header("prefer", "wait=15");
     send(cancel.json(&json!({ "reason": REASON }))).await.is(200);
@@ -99,7 +100,7 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     let (order, operation, link) = waiting(&shopper, home).await;
 
     cancellation_is_published(&house, &admin).await;
-    let own = [("customerId", shopper.id), ("productId", thing)];
+    let own = [("customerId", shopper.id), ("productId", thing), ("paymentId", payment)];
     let mut paths = Vec::new();
     for (order, operation) in [(order, operation), (placed, sagas[0]), (placed, sagas[1])] {
         let ids = [("orderId", order), ("operationId", operation), ("sagaId", operation)];
@@ -107,7 +108,8 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     }
     paths.sort_unstable();
     paths.dedup();
-    let scopes = ["operations:read", "inventory:read", "inventory:write", "events:read"];
+    let scopes =
+        ["operations:read", "payments:read", "inventory:read", "inventory:write", "events:read"];
     for (role, scopes) in [("viewer", &[][..]), ("operator", &[][..]), ("service", &scopes[..])] {
         let token = house.key(role, scopes).await;
         let mut seen = Vec::new();

@@ -129,9 +129,9 @@ notifications! {
         refund_amount: Money,
     }
 
-    /// A payment failed and with it the order.
+    /// A payment failed, and with it the order if the order was being placed.
     PaymentFailed "shop.payment.failed.v1" from "/stepwise/payment" about Order(order_id) {
-        /// The order that failed with it.
+        /// The order that it was for.
         order_id: Uuid,
         /// The customer.
         customer_id: Uuid,

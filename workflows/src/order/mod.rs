@@ -5,9 +5,11 @@
 //! stock is reserved then and its cart is locked. Whether it is placed or cancelled is decided
 //! under the lock of its own row: the first one wins.
 //!
-//! Placing, shipping, cancelling and refunding are sagas. Here are their halves that only touch the database:
-//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw), [`cancel`] (begin) and [`refund`] (begin, complete, fail).
+//! Placing, shipping, cancelling, refunding and authorizing another payment are sagas. Here are their halves that only touch the database:
+//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw), [`cancel`] (begin), [`refund`] (begin, complete, fail) and
+//! [`authorize`] (begin, complete, give up).
 
+pub mod authorize;
 pub mod cancel;
 mod confirm;
 mod deliver;
@@ -15,6 +17,7 @@ mod number;
 pub mod outside;
 pub mod place;
 pub mod pricing;
+pub mod reconcile;
 pub mod refund;
 pub mod release;
 pub mod ship;

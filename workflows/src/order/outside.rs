@@ -5,6 +5,8 @@
 //! asked, so copies of events and events in a wrong order change nothing. A move that the shop has asked for itself is left to the saga that
 //! asked for it.
 
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -18,7 +20,8 @@ use crate::{
     payment::{
         PaymentState,
         gateway::{
-            Authorization, AuthorizationStatus, DisputeStatus, MadeRefund, Reference, RefundStatus,
+            Authorization, AuthorizationStatus, DisputeStatus, GatewayError, MadeRefund,
+            PaymentGateway, Reference, RefundStatus,
         },
         store::{Balance, Transaction, transactions_of},
     },
@@ -41,12 +44,30 @@ pub enum Applied {
 }
 
 /// The gateway's answer to the question about an authorization.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Truth {
     /// The authorization; `None`: the gateway does not know it.
     pub authorization: Option<Authorization>,
     /// All of its refunds.
     pub refunds: Vec<MadeRefund>,
+}
+
+/// Asks the gateway about an authorization. Outside any transaction.
+///
+/// # Errors
+/// The gateway's.
+pub async fn ask(
+    gateway: &dyn PaymentGateway,
+    reference: &Reference,
+) -> Result<Truth, GatewayError> {
+    let authorization = gateway.find(reference).await?;
+    let is_taken =
+        |found: &Authorization| matches!(found.status, AuthorizationStatus::Captured { .. });
+    let refunds = match &authorization {
+        Some(found) if is_taken(found) => gateway.refunds(reference).await?,
+        _ => Vec::new(),
+    };
+    Ok(Truth { authorization, refunds })
 }
 
 /// Brings the payment in force of an order into agreement with the gateway. `None`: there is no such order. 2 round trips, 1 to 4 more to correct.

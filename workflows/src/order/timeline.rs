@@ -15,7 +15,7 @@ pub struct Happened {
     pub actor: Option<String>,
 }
 
-/// Everything that has happened to an order and the payment in force, oldest first; at most some ten events. `customer_id`: only an order of this
+/// Everything that has happened to an order and its payments, oldest first; at most some ten events. `customer_id`: only an order of this
 /// customer. `None`: there is no such order. 1 round trip.
 ///
 /// # Errors
@@ -30,7 +30,9 @@ pub async fn get_order_timeline(
         r#"-- order: timeline
         select e.recorded_at, e.name, split_part(e.actor, ':', 1)
         from shop."order" o
-        cross join lateral (values (o.order_id), (o.payment_id)) about (id)
+        cross join lateral (
+            select o.order_id union all select payment_id from shop.payment where order_id = o.order_id
+        ) about (id)
         left join shop.domain_event e on e.aggregate_id = about.id
         where o.order_id = $1 and ($2::uuid is null or o.customer_id = $2)
         order by e.recorded_at, e.event_id"#,

@@ -113,6 +113,8 @@ macro_rules! view {
                    case when o.status <> 'confirmed' then o.tracking_number end as tracking_number,
                    case when o.status <> 'confirmed' then o.carrier end as carrier, o.created_at, o.updated_at, o.version,
                    p.payment_id, p.state as payment_state, p.amount, p.refunded_amount,
+                   exists (select from shop.payment_transaction t where t.payment_id = p.payment_id
+                           and t.settled_at is null and t.kind <> 'dispute') as is_moving,
                    lines.line_items
             from shop."order" o join shop.payment p using (payment_id), "#,
             lines!()
@@ -179,7 +181,7 @@ pub async fn list_orders(
 
 /// A payment is `unknown` while the gateway may have acted and is being asked.
 async fn doubt(connection: &mut PgConnection, rows: &mut [Row]) -> Result<(), sqlx::Error> {
-    let mut moving: Vec<&mut Row> = rows.iter_mut().filter(|row| row.is_moving()).collect();
+    let mut moving: Vec<&mut Row> = rows.iter_mut().filter(|row| row.is_moving).collect();
     if moving.is_empty() {
         return Ok(());
     }
@@ -214,16 +216,12 @@ struct Row {
     payment_state: String,
     amount: Decimal,
     refunded_amount: Decimal,
+    /// Whether the gateway is asked for a move of money that is not settled yet.
+    is_moving: bool,
     line_items: Json<Vec<LineItem>>,
 }
 
 impl Row {
-    /// Is the gateway being asked to reserve its money, or to give it back?
-    fn is_moving(&self) -> bool {
-        let is_back = matches!(self.payment_state.as_str(), "voided" | "refunded" | "declined");
-        self.payment_state == "authorizing" || (self.status == "cancelled" && !is_back)
-    }
-
     async fn view(self, shop: &Shop) -> Result<OrderView, ReadOrderError> {
         let money = |amount| Money::stored(amount, &self.currency);
         let key = shop.keys.get(self.customer_id).await?;

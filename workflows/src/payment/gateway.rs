@@ -127,6 +127,12 @@ pub enum Trouble {
 #[serde(transparent)]
 pub struct Reference(pub String);
 
+impl From<String> for Reference {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -181,7 +187,7 @@ pub enum Confirmation {
 }
 
 /// The approval that the customer must give before the money is reserved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approval {
     /// Where to send the customer.
     pub url: String,
@@ -239,7 +245,7 @@ pub enum Refund {
 }
 
 /// A refund as the gateway knows it, whoever asked for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MadeRefund {
     /// The gateway's id of the refund.
     pub reference: Reference,
@@ -252,7 +258,7 @@ pub struct MadeRefund {
 }
 
 /// The status of a refund.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RefundStatus {
     /// Accepted, and not done yet.
     Pending,
@@ -297,7 +303,7 @@ impl fmt::Display for Reason {
 }
 
 /// An authorization as the gateway knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Authorization {
     /// Its id.
     pub reference: Reference,
@@ -310,7 +316,7 @@ pub struct Authorization {
 }
 
 /// Where an authorization stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AuthorizationStatus {
     /// Opened, not confirmed.
     Created,

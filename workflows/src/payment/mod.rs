@@ -5,12 +5,16 @@
 //! provider's reference. Unknown is a state, settled by asking the provider, never by guessing.
 
 pub mod gateway;
+pub mod parked;
 pub mod paypal;
 pub mod store;
+mod view;
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use view::{MoveView, PaymentView, UnknownPayment, get_payment};
 
 /// Where a payment stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,8 +33,8 @@ pub enum PaymentState {
     Voided,
     /// The provider said no.
     Declined,
-    /// The provider may have acted; it is being asked. Never stored: only the engine's ledger knows it, and
-    /// [`crate::order::get_order`] asks there.
+    /// The provider may have acted; it is being asked. Never stored: only the engine's ledger knows it, and [`get_payment`] and
+    /// [`crate::order::get_order`] ask there.
     Unknown,
 }
 

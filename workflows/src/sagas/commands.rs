@@ -1,4 +1,5 @@
-//! How an order starts, how it is shipped, how it is cancelled, how its money is given back, and how a payment at PayPal is approved.
+//! How an order starts, how it is shipped and cancelled, how a payment at PayPal is approved, how another payment is authorized for an order, and how
+//! its money is given back.
 //!
 //! The commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
 //! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
@@ -7,9 +8,11 @@ use stepwise_engine::{Answer, Saga as _, SignalError, Start, StartError, inspect
 use uuid::Uuid;
 
 use super::{
+    authorize_payment::{self, AuthorizePayment},
+    authorizing::Patience,
     cancel_order::{self, CancelOrder, GiveBack},
     paypal_approval::{self, PayPalApproval},
-    place_order::{self, Patience, PlaceOrder, Placement},
+    place_order::{self, PlaceOrder, Placement},
     refund_payment::{Refund, RefundPayment},
     ship_order::{ShipOrder, Shipment},
 };
@@ -17,6 +20,7 @@ use crate::{
     customer::paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
     order::{
         OrderStatus,
+        authorize::{self, AuthorizePaymentRefusal},
         cancel::{self, CancelOrderRefusal, Cancelling},
         place::{self, PlaceOrderRefusal, Placing},
         refund::{self, RefundPaymentRefusal, Refunding},
@@ -104,6 +108,37 @@ async fn has_ended(ctx: &mut Context<'_>, order: Uuid) -> Result<bool, ShipOrder
 }
 
 refusals! {
+    /// Why no payment is authorized.
+    #[derive(Debug, thiserror::Error)]
+    pub enum AuthorizePaymentError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] AuthorizePaymentRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
+}
+
+/// Writes another payment of an order whose authorization lapsed, and starts the saga that authorizes it. Answers the operation: the instance of
+/// that saga. 4 round trips: 3 of [`authorize::begin`], and the start.
+pub async fn authorize_payment(
+    ctx: &mut Context<'_>,
+    command: &authorize::AuthorizePayment,
+) -> Result<Uuid, AuthorizePaymentError> {
+    let begun = authorize::begin(ctx, command).await?;
+    let request = authorize_payment::Request {
+        order: command.order_id,
+        payment: begun.payment_id,
+        payment_method: command.payment_method_id,
+        amount: begun.amount,
+        patience: Patience::from(ctx.shop.config.placement_patience),
+    };
+    let start = Start::new(command.order_id.to_string(), request);
+    Ok(ctx.start::<AuthorizePayment>(start).await?.id)
+}
+
+refusals! {
     /// Why an order is not cancelled.
     #[derive(Debug, thiserror::Error)]
     pub enum CancelOrderError {
@@ -136,7 +171,10 @@ pub async fn cancel_order(
     let input = match cancel::begin(ctx, command).await? {
         Cancelling::Refund(back) => match GiveBack::of(order, back) {
             Some((amount, back)) => cancel_order::Input::GiveBack(amount, back),
-            None => cancel_order::Input::NothingToGiveBack(order),
+            None => {
+                tell_authorization(ctx, order).await?;
+                cancel_order::Input::NothingToGiveBack(order)
+            }
         },
         Cancelling::AlreadyCancelled => return earlier(ctx, order, OrderStatus::Cancelled).await,
         Cancelling::SignalPlacement => {
@@ -147,6 +185,15 @@ pub async fn cancel_order(
         }
     };
     Ok(ctx.start::<CancelOrder>(Start::new(order.to_string(), input)).await?.id)
+}
+
+/// Tells a saga that authorizes another payment for the order that none is needed any more. Without this it would find out when it books.
+async fn tell_authorization(ctx: &mut Context<'_>, order: Uuid) -> Result<(), SignalError> {
+    let (engine, cancelled) = (ctx.engine, authorize_payment::Signal::OrderCancelled);
+    engine
+        .signal_all::<AuthorizePayment>(ctx, &order.to_string(), "order-cancelled", cancelled)
+        .await?;
+    Ok(())
 }
 
 /// Signals the placement, and returns its id if a saga must wait for its end. `None`: an earlier cancellation waits already, or the placement unwinds

@@ -1,11 +1,14 @@
 //! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done, `operation.rs` what a client
 //! sees of it. The commands that start sagas and send them signals are here too, since they use both the aggregates and the sagas.
 
+pub mod authorize_payment;
+mod authorizing;
 pub mod cancel_order;
 pub mod commands;
 mod giving_back;
 pub mod paypal_approval;
 pub mod place_order;
+pub mod reconcile_payments;
 pub mod refund_payment;
 pub mod ship_order;
 mod shop_saga;
@@ -29,6 +32,8 @@ pub const SAGAS: &[&dyn Listed] = &[
     &cancel_order::CancelOrder,
     &refund_payment::RefundPayment,
     &paypal_approval::PayPalApproval,
+    &authorize_payment::AuthorizePayment,
+    &reconcile_payments::ReconcilePayments,
     &verify_email::VerifyEmail,
 ];
 

@@ -168,6 +168,7 @@ async fn open_parts(
         quarantine: Some(quarantine::of(settings, &database_url, &gateway)?),
         ..WorkerConfig::default()
     };
+    parts.schedules(engine.clone(), settings);
     parts.go_on_with_gateway(engine.clone(), &breaker);
     if let Some((_, breaker)) = &paypal {
         parts.go_on_with_gateway(engine.clone(), breaker);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
+use stepwise_engine::{Cause, Key, Outcome, Saga as _, StepError, StepTx};
 use uuid::Uuid;
 
 use super::{CancelOrderSteps, Event, GiveBack, Returned};
@@ -14,8 +14,9 @@ use crate::{
     },
     payment::gateway::Cancellation,
     sagas::{
+        authorizing::voided,
         giving_back::{self, Taken},
-        place_order,
+        place_order::PlaceOrder,
     },
     shop::{Context, Shop},
 };
@@ -48,7 +49,7 @@ impl GiveBack {
 
 impl CancelOrderSteps for Steps {
     async fn look(&self, tx: &mut StepTx<'_>, order: &Uuid) -> Result<Event, StepError> {
-        let voided = place_order::voided::voided(tx, *order).await?;
+        let voided = voided(tx, PlaceOrder::NAME, *order).await?;
         let mut ctx = Context::of_step(&self.shop, tx);
         match cancel::after_placement(&mut ctx, *order, voided.as_ref()).await? {
             Some(AfterPlacement::Cancelled) => Ok(Event::OrderCancelled),

@@ -3,55 +3,49 @@
 //! The command reserves the stock in its own transaction, which also starts the saga ([`super::commands::place_order`]). Then:
 //! 1. `Create` opens an authorization at the gateway. It moves no money. The next commit stores its reference.
 //! 2. `Confirm` reserves the money under that reference. For PayPal and 3-D Secure the customer must approve first; `Ask` finds out
-//!    whether they have.
+//!    whether they have, when the gateway reports a change and once more when the time is over, because an event of the gateway may be lost.
 //! 3. `PlaceOrder` makes the order `pending`. It is the pivot. It runs under the lock of the order's row, where a cancellation is decided too, so
 //!    exactly one of them wins.
 //!
 //! Authorizing is two calls because the fence in our database does not stop a request that is on its way to the gateway. Cancelling the
 //! authorization does: a confirm that arrives later fails. So both undos cancel it, and the stock is released after them.
 //!
-//! This file says what happens. The states and events are in `placement.rs`. How each step is done is in `steps.rs`, and what the gateway's answers
-//! mean in `answers.rs`. Nothing personal is stored.
+//! This file says what happens. The states and events are in `placement.rs`. How each step is done is in `steps.rs`, and how the
+//! gateway is called and what its answers mean in [`super::authorizing`]. Nothing personal is stored.
 
 #[cfg(feature = "testing")]
 mod samples;
 pub mod steps;
 #[cfg(test)]
 mod tests;
-pub(super) mod voided;
 pub mod webhook;
 
-mod answers;
 mod operation;
 mod placement;
-
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use stepwise_engine::{Next, Part, Saga, Unexpected, UpcastError, signals, steps, to, unwind};
 use uuid::Uuid;
 
-pub use placement::{Event, Patience, Placement, Reason, State};
+pub use super::authorizing::{APPROVAL, Patience};
+pub use placement::{Event, Placement, Reason, State};
 
 use crate::payment::{
     PaymentFailure,
     gateway::{Reason as GatewayReason, Reference},
 };
 
-/// How long a customer has to approve a payment.
-pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
-
 steps! {
     /// The steps, and what takes each of them back.
     #[derive(PartialEq, Eq)]
     pub enum Step done by PlaceOrderSteps -> Event, undone for Reason {
         /// Open an authorization. It moves no money, and repeating it under its key is harmless. The undo closes the authorization.
-        Create(placement: Placement) => call(create, placement.opening()).repeatable().undo_call(cancel),
+        Create(placement: Placement) => call(create, placement.patience.opening()).repeatable().undo_call(cancel),
         /// Reserve the money. The undo releases it, by closing the authorization.
         Confirm(placement: Placement, reference: Reference)
-            => call(confirm, placement.reserving()).probe(find).undo_call(void),
+            => call(confirm, placement.patience.reserving(placement.amount)).probe(find).undo_call(void),
         /// Ask whether the customer has approved. The undo of Confirm also takes back what the customer did.
-        Ask(placement: Placement, reference: Reference) => call(ask, placement.asking()).repeatable().no_undo(),
+        Ask(placement: Placement, reference: Reference) => call(ask, placement.patience.asking()).repeatable().no_undo(),
         /// Make the order `pending`.
         PlaceOrder {
             /// The order.
@@ -110,7 +104,10 @@ impl Saga for PlaceOrder {
                 to(S::Confirming(placement.clone(), reference.clone()))
                     .run(Step::Confirm(placement, reference))
             }
-            (S::Confirming(placement, reference), E::Confirmed(key)) => {
+            (
+                S::Confirming(placement, reference) | S::Expiring(placement, reference),
+                E::Confirmed(key),
+            ) => {
                 let order = placement.order;
                 to(S::Placing(placement, reference.clone())).run(Step::PlaceOrder {
                     order,
@@ -127,17 +124,25 @@ impl Saga for PlaceOrder {
                     .run(Step::Ask(placement, reference))
             }
             (S::Placing(placement, _), E::OrderPlaced) => to(S::Placed(placement.order)).done(),
-            (S::Creating(_) | S::Confirming(..), E::Refused(why)) => {
+            (S::AwaitingApproval { placement, reference, .. }, E::ApprovalExpired) => {
+                to(S::Expiring(placement.clone(), reference.clone()))
+                    .run(Step::Ask(placement, reference))
+            }
+            (S::Creating(_) | S::Confirming(..) | S::Expiring(..), E::Refused(why)) => {
                 unwind(Reason::PaymentFailed(why))
             }
-            (S::Confirming(..), E::Voided) => unwind(Reason::PaymentFailed(
+            (S::Confirming(..) | S::Expiring(..), E::Voided) => unwind(Reason::PaymentFailed(
                 PaymentFailure::Declined(GatewayReason::new("voided")),
             )),
-            (S::AwaitingApproval { .. }, E::ApprovalExpired) => {
+            (S::Expiring(..), E::ApprovalRequired { .. }) => {
                 unwind(Reason::PaymentFailed(PaymentFailure::ApprovalExpired))
             }
             (
-                S::Creating(_) | S::Confirming(..) | S::AwaitingApproval { .. } | S::Placing(..),
+                S::Creating(_)
+                | S::Confirming(..)
+                | S::AwaitingApproval { .. }
+                | S::Expiring(..)
+                | S::Placing(..),
                 E::CancelRequested,
             ) => unwind(Reason::Cancelled),
             (state, event) => return Err(Unexpected::new(&state, &event)),

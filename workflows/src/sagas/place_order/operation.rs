@@ -25,9 +25,11 @@ impl ShopSaga for PlaceOrder {
             State::AwaitingApproval { url, expires_at, .. } => {
                 Some(Action::ApprovePayment { url, expires_at })
             }
-            State::Creating(_) | State::Confirming(..) | State::Placing(..) | State::Placed(_) => {
-                None
-            }
+            State::Creating(_)
+            | State::Confirming(..)
+            | State::Expiring(..)
+            | State::Placing(..)
+            | State::Placed(_) => None,
         }
     }
 

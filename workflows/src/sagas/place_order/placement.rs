@@ -1,10 +1,8 @@
 //! The stored data of a placement: ids, amounts and the gateway's references. Nothing here is personal.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{CalledOff, Terms};
+use stepwise_engine::CalledOff;
 use uuid::Uuid;
 
 use super::Step;
@@ -12,6 +10,7 @@ use crate::{
     money::Money,
     payment::{PaymentFailure, gateway::Reference},
     refusal::refusals,
+    sagas::authorizing::{Answered, Patience},
 };
 
 /// The order that is being placed, and how it is paid: the input.
@@ -26,55 +25,6 @@ pub struct Placement {
     /// How long the gateway is tried, as it was configured when the order came.
     #[serde(default, skip_serializing_if = "Patience::is_usual")]
     pub patience: Patience,
-}
-
-impl Placement {
-    /// The terms of Create.
-    pub(super) fn opening(&self) -> Terms {
-        Terms { within: self.patience.time(), ..Terms::effect("authorization-reference") }
-    }
-
-    /// The terms of Confirm.
-    pub(super) fn reserving(&self) -> Terms {
-        let terms = Terms::effect(AUTHORIZATION).amount(self.amount);
-        Terms { within: self.patience.time(), ..terms }
-    }
-
-    /// The terms of Ask.
-    pub(super) fn asking(&self) -> Terms {
-        Terms { within: self.patience.time(), ..Terms::new() }
-    }
-}
-
-/// The kind of the effect that reserves money.
-pub(super) const AUTHORIZATION: &str = "authorization";
-
-/// How long each call of the gateway is tried before the placement is given up, in whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Patience(u64);
-
-impl Default for Patience {
-    /// Half an hour. Placements that were stored without a patience have it, too.
-    fn default() -> Self {
-        Self(30 * 60)
-    }
-}
-
-impl From<Duration> for Patience {
-    fn from(time: Duration) -> Self {
-        Self(time.as_secs().max(1))
-    }
-}
-
-impl Patience {
-    fn is_usual(&self) -> bool {
-        *self == Self::default()
-    }
-
-    fn time(self) -> Duration {
-        Duration::from_secs(self.0)
-    }
 }
 
 /// The states, named after what the saga waits for.
@@ -95,6 +45,8 @@ pub enum State {
         /// Until when the gateway waits.
         expires_at: Option<DateTime<Utc>>,
     },
+    /// The time for the approval is over: the gateway is asked a last time, because its event may be lost.
+    Expiring(Placement, Reference),
     /// The order is made `pending`.
     Placing(Placement, Reference),
     /// The end.
@@ -127,6 +79,20 @@ pub enum Event {
     CancelRequested,
     /// The order is `pending`.
     OrderPlaced,
+}
+
+impl From<Answered> for Event {
+    fn from(answered: Answered) -> Self {
+        match answered {
+            Answered::Created(reference) => Self::Created(reference),
+            Answered::Confirmed(key) => Self::Confirmed(key),
+            Answered::Refused(failure) => Self::Refused(failure),
+            Answered::ApprovalRequired { url, expires_at } => {
+                Self::ApprovalRequired { url, expires_at }
+            }
+            Answered::Voided => Self::Voided,
+        }
+    }
 }
 
 refusals! {

@@ -3,83 +3,54 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing, Undone};
+use stepwise_engine::{Key, Outcome, Probe, Saga as _, StepError, StepTx, Undoing, Undone};
 use uuid::Uuid;
 
-use super::{
-    Event, PaymentFailure, PlaceOrderSteps, Placement, Reason,
-    answers::{asked, closed, confirmed, created, found, refused, released},
-};
+use super::{Event, PlaceOrder, PlaceOrderSteps, Placement, Reason};
 use crate::{
-    customer::method,
     order::{
         OrderStatus,
         place::{self, Authorized, Completion},
         release::{self, Ending, Release},
     },
-    payment::gateway::{Charge, Reason as GatewayReason, Reference},
-    sagas::paypal_approval::give_back::give_back,
+    payment::gateway::Reference,
+    sagas::{
+        authorizing::{Authorizer, voided},
+        paypal_approval::give_back::give_back,
+    },
     shop::{Context, Shop},
 };
 
 /// Does the steps of [`super::PlaceOrder`].
 pub struct Steps {
     shop: Arc<Shop>,
-    pool: PgPool,
+    gateway: Authorizer,
 }
 
 impl Steps {
     /// Calls the gateway of this shop. `pool` serves reads outside any transaction.
     #[must_use]
     pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
-
-    /// Closes the authorization that Create opened, whatever is reserved under it. It is found by its reference, or else by the key under
-    /// which it was created.
-    async fn close(&self, order: Uuid, undoing: &Undoing<Reason>) -> Undone {
-        let gateway = &self.shop.gateway;
-        let reference = match &undoing.reference {
-            Some(reference) => Reference(reference.clone()),
-            None => match gateway.find_by_key(order, &undoing.step_key.to_string()).await {
-                Ok(Some(found)) => found.reference,
-                Ok(None) => return Undone::Nothing,
-                Err(error) => return Undone::NotDone(Cause::new(error)),
-            },
-        };
-        closed(gateway.cancel(&undoing.key.to_string(), &reference).await)
-    }
-
-    /// Releases the money that Confirm may have reserved, by closing its authorization.
-    async fn release(&self, reference: &Reference, undoing: &Undoing<Reason>) -> Undone {
-        released(self.shop.gateway.cancel(&undoing.key.to_string(), reference).await)
+        Self { gateway: Authorizer::new(shop.clone(), pool), shop }
     }
 }
 
 impl PlaceOrderSteps for Steps {
     async fn create(&self, key: &Key, placement: &Placement) -> Outcome<Event> {
-        let method = match method::token(&self.pool, placement.payment_method).await {
-            Ok(Some(token)) => token,
-            Ok(None) => {
-                let why = GatewayReason::new("payment_method_removed");
-                return refused(PaymentFailure::Declined(why));
-            }
-            Err(error) => return Outcome::NotDone(Cause::new(error)),
-        };
-        let charge = Charge { order_id: placement.order, amount: placement.amount, method };
-        created(self.shop.gateway.create(&key.to_string(), &charge).await)
+        let Placement { order, payment_method, amount, .. } = placement;
+        self.gateway.create(key, *order, *payment_method, *amount).await
     }
 
     async fn cancel(&self, placement: &Placement, undoing: &Undoing<Reason>) -> Undone {
-        self.close(placement.order, undoing).await
+        self.gateway.close(placement.order, undoing).await
     }
 
     async fn confirm(&self, key: &Key, _: &Placement, reference: &Reference) -> Outcome<Event> {
-        confirmed(self.shop.gateway.confirm(&key.to_string(), reference).await, key, reference)
+        self.gateway.confirm(key, reference).await
     }
 
     async fn find(&self, key: &Key, _: &Placement, reference: &Reference) -> Probe<Event> {
-        found(self.shop.gateway.find(reference).await, key)
+        self.gateway.find(key, reference).await
     }
 
     async fn void(
@@ -88,11 +59,11 @@ impl PlaceOrderSteps for Steps {
         reference: &Reference,
         undoing: &Undoing<Reason>,
     ) -> Undone {
-        self.release(reference, undoing).await
+        self.gateway.release(reference, undoing).await
     }
 
     async fn ask(&self, key: &Key, _: &Placement, reference: &Reference) -> Outcome<Event> {
-        asked(self.shop.gateway.find(reference).await, key)
+        self.gateway.ask(key, reference).await
     }
 
     async fn place(
@@ -119,9 +90,9 @@ impl PlaceOrderSteps for Steps {
             Reason::PaymentFailed(failure) => Ending::Failed(failure.clone()),
             Reason::Cancelled => Ending::Cancelled,
         };
-        let voided = super::voided::voided(tx, *order).await?;
+        let given_back = voided(tx, PlaceOrder::NAME, *order).await?;
         let mut ctx = Context::of_step(&self.shop, tx);
-        match release::release(&mut ctx, *order, &ending, voided.as_ref()).await? {
+        match release::release(&mut ctx, *order, &ending, given_back.as_ref()).await? {
             Release::Released => give_back(&mut ctx, *order).await,
             // The transaction that ended the order has released its stock as well.
             Release::NotPlacing(OrderStatus::Failed | OrderStatus::Cancelled) => Ok(()),
@@ -130,7 +101,7 @@ impl PlaceOrderSteps for Steps {
     }
 
     async fn cancel_of_version_1(&self, order: &Uuid, undoing: &Undoing<Reason>) -> Undone {
-        self.close(*order, undoing).await
+        self.gateway.close(*order, undoing).await
     }
 
     async fn void_of_version_1(
@@ -139,6 +110,6 @@ impl PlaceOrderSteps for Steps {
         reference: &Reference,
         undoing: &Undoing<Reason>,
     ) -> Undone {
-        self.release(reference, undoing).await
+        self.gateway.release(reference, undoing).await
     }
 }

@@ -93,9 +93,18 @@ fn an_approval_that_overtakes_the_answer_is_kept() {
 #[test]
 fn nobody_approves_and_everything_is_taken_back() {
     let mut order = created();
-    order.answers(approval()).time_passes().takes_all_back();
+    order.answers(approval()).time_passes();
+    assert!(matches!(order.asks(), Asks::Call(Step::Ask(..))), "the gateway is asked a last time");
+    order.answers(approval()).takes_all_back();
     assert_eq!(order.reason(), Some(&Reason::PaymentFailed(PaymentFailure::ApprovalExpired)));
     assert_eq!(order.status(), Status::Unwound);
+}
+
+#[test]
+fn an_approval_whose_event_was_lost_places_the_order_when_its_time_is_over() {
+    let mut order = created();
+    order.answers(approval()).time_passes().answers(confirmed()).answers(E::OrderPlaced);
+    assert_eq!(order.status(), Status::Completed);
 }
 
 #[test]

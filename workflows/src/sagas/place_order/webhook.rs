@@ -3,12 +3,12 @@
 //! No event is dropped. It is applied, or parked with its reason for an operator, or counted as of no concern. [`look`] decides which by one
 //! read of our books:
 //! - The most common event is the echo of a call that was answered anyway. The books say the same already, so nothing is written.
-//! - A placement that waits for its customer's approval, or for an operator, gets a signal, once per event id, and asks the gateway itself.
+//! - A saga that authorizes a payment and waits for the customer's approval, or for an operator, gets a signal, once per event id, and asks the gateway itself.
 //! - If the books say something else, the caller asks the gateway, outside any transaction, and [`conclude`] applies the answer to the payment. So
 //!   copies of an event and events in a wrong order change nothing.
 
 use rust_decimal::Decimal;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inbox, inspect};
 use uuid::Uuid;
 
@@ -21,24 +21,22 @@ use crate::{
             AuthorizationStatus, GatewayError, GatewayEvent, GatewayEventKind, MadeRefund, News,
             PaymentGateway, Reference, RefundStatus,
         },
+        parked::{self, Misfit, Parked, plain},
     },
-    sagas::paypal_approval::webhook::report,
+    sagas::{
+        authorize_payment::{self, AuthorizePayment},
+        paypal_approval::webhook::report,
+    },
     shop::Context,
 };
-
-/// The maximum number of parked events. Beyond it the gateway keeps further ones and sends them again.
-pub const PARKED_AT_MOST: i64 = 10_000;
 
 /// The maximum number of kinds of events that are counted separately.
 const KINDS_AT_MOST: i64 = 500;
 
-/// The maximum length of a reference that is stored.
-const REFERENCE_CHARS: usize = 255;
-
 /// The result of an event whose signature is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reception {
-    /// The placement got a signal.
+    /// The saga that authorizes the payment got a signal.
     Signalled,
     /// The payment was brought into agreement with the gateway.
     Applied,
@@ -50,40 +48,8 @@ pub enum Reception {
     NoConcern,
     /// The event is kept for an operator.
     Parked(Misfit),
-    /// The event should be parked, but [`PARKED_AT_MOST`] events wait for an operator already. Nothing was stored.
+    /// The event should be parked, but [`parked::AT_MOST`] events wait for an operator already. Nothing was stored.
     Full,
-}
-
-/// Why an event is kept for an operator.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Misfit {
-    /// The event names an order that is unknown.
-    UnknownPayment,
-    /// The payment is known, but its amount is another one.
-    OtherAmount,
-    /// This version cannot read the event.
-    Unreadable,
-    /// The gateway's word cannot follow from what our books say, or the gateway does not confirm its own event.
-    ContradictsOurBooks,
-    /// A refund that our books counted has failed. The books are corrected, but the customer does not have the money.
-    RefundFailed,
-    /// The customer's bank disputes the payment, or has decided the dispute. It is in the books.
-    Dispute,
-}
-
-impl Misfit {
-    /// The word in SQL and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownPayment => "unknown_payment",
-            Self::OtherAmount => "other_amount",
-            Self::Unreadable => "unreadable",
-            Self::ContradictsOurBooks => "contradicts_our_books",
-            Self::RefundFailed => "refund_failed",
-            Self::Dispute => "dispute",
-        }
-    }
 }
 
 /// The next thing to do about an event.
@@ -158,7 +124,7 @@ pub async fn look(
     Ok(Look::Done(match decide(&known, &event.news) {
         Decision::Nothing => Reception::Nothing,
         Decision::Later => Reception::Later,
-        Decision::Signal => tell(engine, tx, event, order).await?,
+        Decision::Signal => tell(engine, tx, event, &known).await?,
         Decision::Park(why) => park(tx, event, why, Some(order)).await?,
         Decision::Ask => {
             let is_booked = known.pays_with(reference);
@@ -173,14 +139,7 @@ pub async fn look(
 /// # Errors
 /// The gateway's; it sends the event again.
 pub async fn ask(gateway: &dyn PaymentGateway, question: &Question) -> Result<Truth, GatewayError> {
-    let authorization = gateway.find(&question.reference).await?;
-    let is_taken =
-        |found: &AuthorizationStatus| matches!(found, AuthorizationStatus::Captured { .. });
-    let refunds = match &authorization {
-        Some(found) if is_taken(&found.status) => gateway.refunds(&question.reference).await?,
-        _ => Vec::new(),
-    };
-    Ok(Truth { authorization, refunds })
+    outside::ask(gateway, &question.reference).await
 }
 
 /// Applies the gateway's answer to the payment. Round trips: 3 to 7.
@@ -246,7 +205,7 @@ fn decide(known: &Known, news: &News) -> Decision {
     if found.amount.amount() != known.amount || found.amount.currency().code() != known.currency {
         return Decision::Park(Misfit::OtherAmount);
     }
-    if known.status == "placing" {
+    if known.state == P::Authorizing {
         return match kind {
             K::Authorized | K::Declined | K::Cancelled | K::Captured => Decision::Signal,
             K::ApprovalRequired | K::Refunded | K::Other => Decision::Nothing,
@@ -331,7 +290,7 @@ fn holds_money(truth: &Truth) -> bool {
     }
 }
 
-/// The payment with this reference of the gateway, or else the payment in force of the order that the event names.
+/// The payment with this reference of the gateway, or else the one of the order that is being authorized, or else the one in force.
 async fn read(
     tx: &mut PgConnection,
     reference: &Reference,
@@ -347,6 +306,8 @@ async fn read(
         with candidate as (
             select payment_id from shop.payment where authorization_id = $1
             union all
+            select payment_id from shop.payment where order_id = $2 and state = 'authorizing'
+            union all
             select payment_id from shop."order" where order_id = $2
         )
         select o.order_id, o.status, p.payment_id = o.payment_id as is_in_force, p.authorization_id, p.state, p.amount,
@@ -357,7 +318,7 @@ async fn read(
                 where t.payment_id = p.payment_id and t.kind = 'refund' and (t.reference = $3 or t.key = $4)
                 limit 1) as refund_state
         from candidate join shop.payment p using (payment_id) join shop."order" o using (order_id)
-        order by p.authorization_id = $1 desc nulls last limit 1"#,
+        order by coalesce(p.authorization_id = $1, false) desc, p.state = 'authorizing' desc limit 1"#,
     )
     .bind(plain(&reference.0))
     .bind(order_id)
@@ -367,22 +328,32 @@ async fn read(
     .await
 }
 
+/// Signals the saga that authorizes the payment: the placement, or an authorization of its own.
 async fn tell(
     engine: &Engine,
     tx: &mut PgConnection,
     event: &GatewayEvent,
-    order: Uuid,
+    known: &Known,
 ) -> Result<Reception, SignalError> {
-    let placement = inspect::latest_about(tx, PlaceOrder::NAME, &order.to_string()).await?;
-    // A placement that waits for an operator keeps the signal. In any other state it gets the gateway's answer by itself, or asks for it.
+    let is_placing = known.status == "placing";
+    let name = if is_placing { PlaceOrder::NAME } else { AuthorizePayment::NAME };
+    let saga = inspect::latest_about(tx, name, &known.order_id.to_string()).await?;
+    // A saga that waits for an operator keeps the signal. In any other state it gets the gateway's answer by itself, or asks for it.
     let waits = |on| matches!(on, Some(WaitingOn::Signal | WaitingOn::Operator));
-    let Some(placement) = placement.filter(|placement| waits(placement.waiting_on)) else {
+    let Some(saga) = saga.filter(|saga| waits(saga.waiting_on)) else {
         return Ok(Reception::Nothing);
     };
     if !inbox::first_time(tx, "gateway", &event.id).await? {
         return Ok(Reception::Nothing);
     }
-    engine.signal::<PlaceOrder>(tx, placement.saga_id, &event.id, Signal::GatewayReported).await?;
+    let id = saga.saga_id;
+    match is_placing {
+        true => engine.signal::<PlaceOrder>(tx, id, &event.id, Signal::GatewayReported).await?,
+        false => {
+            let reported = authorize_payment::Signal::GatewayReported;
+            engine.signal::<AuthorizePayment>(tx, id, &event.id, reported).await?
+        }
+    };
     Ok(Reception::Signalled)
 }
 
@@ -417,48 +388,12 @@ async fn park(
         News::Approval { reference, .. } => (Some(reference), order, None),
         News::NoConcern | News::Unreadable => (None, order, None),
     };
-    let currency = amount.map(|amount| amount.currency());
-    let parked = sqlx::query(
-        "-- webhook: park
-        with parked as (
-            select count(*) as events from (select from shop.parked_gateway_event limit $9) p
-        )
-        insert into shop.parked_gateway_event (event_id, why, kind, reference, order_id, amount, currency, happened_at, parked_at)
-        select $1, $2, $3, $4, $5, $6, $7, $8, saga.now() from parked where events < $9
-        on conflict do nothing",
-    )
-    .bind(&event.id)
-    .bind(why.as_str())
-    .bind(&event.name)
-    .bind(reference.map(|reference| plain(&reference.0)))
-    .bind(order_id)
-    .bind(amount.map(|amount| amount.amount()))
-    .bind(currency.as_ref().map(|currency| currency.code()))
-    .bind(event.at)
-    .bind(PARKED_AT_MOST)
-    .execute(&mut *tx)
-    .await?;
-    if parked.rows_affected() == 0 && !is_parked(tx, &event.id).await? {
-        tracing::error!(event = event.id, why = why.as_str(), "too many gateway events are parked");
-        return Ok(Reception::Full);
-    }
-    tracing::warn!(
-        event = event.id,
-        kind = event.name,
-        why = why.as_str(),
-        "a gateway event needs a person; it is parked"
-    );
-    Ok(Reception::Parked(why))
-}
-
-async fn is_parked(tx: &mut PgConnection, event_id: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- webhook: is parked
-        select exists (select from shop.parked_gateway_event where event_id = $1)",
-    )
-    .bind(event_id)
-    .fetch_one(tx)
-    .await
+    let (id, kind, at) = (&*event.id, &*event.name, event.at);
+    let parked = Parked { id, why, kind, reference, order_id, amount, at };
+    Ok(match parked::park(tx, &parked).await? {
+        true => Reception::Parked(why),
+        false => Reception::Full,
+    })
 }
 
 /// Counts an event that concerns no payment of this shop.
@@ -478,22 +413,4 @@ async fn count(tx: &mut PgConnection, event: &GatewayEvent) -> Result<Reception,
     .execute(tx)
     .await?;
     Ok(Reception::NoConcern)
-}
-
-/// The number of parked events, for the gauge of operators.
-///
-/// # Errors
-/// The database's.
-pub async fn parked_events(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar(
-        "-- webhook: parked events
-        select count(*) from shop.parked_gateway_event",
-    )
-    .fetch_one(pool)
-    .await
-}
-
-/// A text of the gateway without what Postgres does not take, cut to its maximum length.
-fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(REFERENCE_CHARS).collect()
 }

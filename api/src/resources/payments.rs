@@ -1,0 +1,162 @@
+//! Payments: reading them with every move of money, and authorizing another one.
+
+use chrono::{DateTime, Utc};
+use poem_openapi::{Object, OpenApi, param::Path};
+use stepwise_engine::Saga as _;
+use stepwise_workflows::{
+    order::authorize,
+    payment::{self, MoveView, PaymentView, UnknownPayment},
+    sagas::{
+        authorize_payment,
+        commands::{self, AuthorizePaymentError},
+    },
+};
+use uuid::Uuid;
+
+use super::{
+    Group,
+    operations::{self, Begun, OperationShape},
+    shapes::MoneyShape,
+};
+use crate::door::{
+    Ask,
+    caller::{By, PaymentKeeper, PaymentReader},
+    idempotency::RequiredKey,
+    json::Body,
+    prefer::Prefer,
+    problem::Problem,
+    refuses::Refuses,
+    reply::Done,
+};
+
+const SAGA_AUTHORIZE: &str = authorize_payment::AuthorizePayment::NAME;
+
+/// The operations about payments.
+pub struct Payments;
+
+/// A request to authorize another payment for an order whose authorization lapsed.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase")]
+struct AuthorizePayment {
+    order_id: Uuid,
+    /// A payment method of the order's customer.
+    payment_method_id: Uuid,
+    /// The order's total.
+    amount: MoneyShape,
+}
+
+/// A payment.
+#[derive(Debug, Object)]
+#[oai(rename = "Payment", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct PaymentShape {
+    id: Uuid,
+    order_id: Uuid,
+    /// `authorizing`, `authorized`, `captured`, `partially_refunded`, `refunded`, `voided`, `declined`, or `unknown` while the gateway may have moved
+    /// money and is being asked.
+    status: String,
+    amount: MoneyShape,
+    refunded_amount: MoneyShape,
+    /// Kind and brand: `card:visa`.
+    method: String,
+    /// A code, such as `insufficient_funds`.
+    failure_reason: Option<String>,
+    /// Oldest first.
+    transactions: Vec<TransactionShape>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+/// A move of money, or a dispute.
+#[derive(Debug, Object)]
+#[oai(rename = "PaymentTransaction", rename_all = "camelCase", skip_serializing_if_is_none)]
+struct TransactionShape {
+    id: Uuid,
+    /// `authorize`, `capture`, `void`, `refund` or `dispute`.
+    kind: String,
+    /// `requested`, `succeeded`, `failed`, or `unknown` while the gateway is being asked. A dispute that the customer won has succeeded.
+    state: String,
+    amount: MoneyShape,
+    /// The gateway's reference.
+    reference: Option<String>,
+    /// Why it failed: a code.
+    reason: Option<String>,
+    requested_at: DateTime<Utc>,
+    settled_at: Option<DateTime<Utc>>,
+}
+
+impl From<PaymentView> for PaymentShape {
+    fn from(payment: PaymentView) -> Self {
+        Self {
+            id: payment.id,
+            order_id: payment.order_id,
+            status: payment.status,
+            amount: payment.amount.into(),
+            refunded_amount: payment.refunded_amount.into(),
+            method: payment.method,
+            failure_reason: payment.failure_reason,
+            transactions: payment.transactions.into_iter().map(Into::into).collect(),
+            created_at: payment.created_at,
+            updated_at: payment.updated_at,
+        }
+    }
+}
+
+impl From<MoveView> for TransactionShape {
+    fn from(MoveView { amount, transaction: row }: MoveView) -> Self {
+        Self {
+            id: row.transaction_id,
+            kind: row.kind,
+            state: row.state,
+            amount: amount.into(),
+            reference: row.reference,
+            reason: row.reason,
+            requested_at: row.requested_at,
+            settled_at: row.settled_at,
+        }
+    }
+}
+
+#[OpenApi(prefix_path = "/v1/payments", tag = "Group::Payments")]
+impl Payments {
+    /// Get a payment with every move of money. An order may have several payments, one after the other.
+    #[oai(path = "/:paymentId", method = "get", operation_id = "getPayment")]
+    async fn get(
+        &self,
+        by: By<PaymentReader>,
+        #[oai(name = "paymentId")] payment_id: Path<Uuid>,
+    ) -> Result<Done<PaymentShape>, Refuses<UnknownPayment>> {
+        let mut db = by.door.db.acquire().await?;
+        let payment = payment::get_payment(&mut db, payment_id.0, by.own_customer()).await?;
+        let payment = payment.ok_or(UnknownPayment::NotFound)?;
+        Ok(Done::to(&by, &PaymentShape::from(payment)))
+    }
+
+    /// Authorize another payment for a pending or confirmed order whose authorization lapsed. 6 round trips besides begin and commit: 2 for the key, 4
+    /// for the command and its saga.
+    #[oai(path = "/authorizations", method = "post", operation_id = "authorizePayment")]
+    async fn authorize(
+        &self,
+        by: By<PaymentKeeper>,
+        #[oai(name = "Idempotency-Key")] key: RequiredKey,
+        #[oai(name = "Prefer")] prefer: Prefer,
+        body: Body<AuthorizePayment>,
+    ) -> Result<Begun<200>, Refuses<(AuthorizePaymentError, authorize_payment::Reason)>> {
+        let AuthorizePayment { order_id, payment_method_id, amount } = &body.value;
+        let command = authorize::AuthorizePayment {
+            order_id: *order_id,
+            payment_method_id: *payment_method_id,
+            amount: amount.read("/amount", "invalid_amount")?,
+        };
+        let ask = Ask::new("authorizePayment", &by, &key).with(&body);
+        let door = &by.door;
+        let accepted: Result<_, Problem> = door
+            .command(ask, async |ctx| {
+                let operation_id = commands::authorize_payment(ctx, &command).await?;
+                let operation =
+                    OperationShape::begun(operation_id, SAGA_AUTHORIZE, command.order_id);
+                Ok(operation.accepted(&by))
+            })
+            .await;
+        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+    }
+}

@@ -1,0 +1,316 @@
+//! Authorizing a payment at the gateway, as every saga does it that reserves money: the calls, the meaning of each answer, and the terms.
+//!
+//! Authorizing is two calls. *Create* moves no money and yields a reference; *Confirm* reserves the money under it. Closing the authorization takes
+//! both back: a confirm that arrives later fails.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgConnection, PgPool};
+use stepwise_engine::{
+    Cause, Effect, EffectStatus, Key, Outcome, Probe, StepError, Terms, Undoing, Undone, inspect,
+};
+use uuid::Uuid;
+
+use crate::{
+    customer::method,
+    money::Money,
+    order::release::Voided,
+    payment::{
+        PaymentFailure,
+        gateway::{
+            Approval, Authorization, AuthorizationStatus, Cancellation, Charge, Confirmation,
+            Creation, GatewayError, Reason as GatewayReason, Reference,
+        },
+    },
+    shop::Shop,
+};
+
+/// How long a customer has to approve a payment.
+pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
+
+/// The kind of the effect that reserves money.
+const AUTHORIZATION: &str = "authorization";
+
+/// How long each call of the gateway is tried before the authorization is given up, in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Patience(u64);
+
+impl Default for Patience {
+    /// Half an hour. Placements that were stored without a patience have it, too.
+    fn default() -> Self {
+        Self(30 * 60)
+    }
+}
+
+impl From<Duration> for Patience {
+    fn from(time: Duration) -> Self {
+        Self(time.as_secs().max(1))
+    }
+}
+
+impl Patience {
+    pub(super) fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The terms of Create.
+    pub(super) fn opening(self) -> Terms {
+        Terms { within: self.time(), ..Terms::effect("authorization-reference") }
+    }
+
+    /// The terms of Confirm.
+    pub(super) fn reserving(self, amount: Money) -> Terms {
+        Terms { within: self.time(), ..Terms::effect(AUTHORIZATION).amount(amount) }
+    }
+
+    /// The terms of Ask.
+    pub(super) fn asking(self) -> Terms {
+        Terms { within: self.time(), ..Terms::new() }
+    }
+
+    fn time(self) -> Duration {
+        Duration::from_secs(self.0)
+    }
+}
+
+/// The gateway's answer about an authorization. Each saga has an event for it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answered {
+    /// The authorization is open.
+    Created(Reference),
+    /// The money is reserved, under this key of ours.
+    Confirmed(String),
+    /// The payment is refused, for good.
+    Refused(PaymentFailure),
+    /// The customer must approve.
+    ApprovalRequired {
+        /// Where.
+        url: String,
+        /// Until when the gateway waits.
+        expires_at: Option<DateTime<Utc>>,
+    },
+    /// The authorization was cancelled at the gateway.
+    Voided,
+}
+
+/// Calls the gateway of a shop.
+pub(super) struct Authorizer {
+    shop: Arc<Shop>,
+    pool: PgPool,
+}
+
+impl Authorizer {
+    /// `pool` serves reads outside any transaction.
+    pub(super) fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
+        Self { shop, pool }
+    }
+
+    /// Opens an authorization of this amount for the order, with one of the customer's methods.
+    pub(super) async fn create<E: From<Answered>>(
+        &self,
+        key: &Key,
+        order: Uuid,
+        payment_method: Uuid,
+        amount: Money,
+    ) -> Outcome<E> {
+        let method = match method::token(&self.pool, payment_method).await {
+            Ok(Some(token)) => token,
+            Ok(None) => {
+                let why = GatewayReason::new("payment_method_removed");
+                return refused(PaymentFailure::Declined(why));
+            }
+            Err(error) => return Outcome::NotDone(Cause::new(error)),
+        };
+        let charge = Charge { order_id: order, amount, method };
+        created(self.shop.gateway.create(&key.to_string(), &charge).await)
+    }
+
+    /// Closes the authorization that Create opened, whatever is reserved under it. It is found by its reference, or else by the key under
+    /// which it was created.
+    pub(super) async fn close<R>(&self, order: Uuid, undoing: &Undoing<R>) -> Undone {
+        let gateway = &self.shop.gateway;
+        let reference = match &undoing.reference {
+            Some(reference) => Reference(reference.clone()),
+            None => match gateway.find_by_key(order, &undoing.step_key.to_string()).await {
+                Ok(Some(found)) => found.reference,
+                Ok(None) => return Undone::Nothing,
+                Err(error) => return Undone::NotDone(Cause::new(error)),
+            },
+        };
+        closed(gateway.cancel(&undoing.key.to_string(), &reference).await)
+    }
+
+    /// Reserves the money.
+    pub(super) async fn confirm<E: From<Answered>>(
+        &self,
+        key: &Key,
+        reference: &Reference,
+    ) -> Outcome<E> {
+        confirmed(self.shop.gateway.confirm(&key.to_string(), reference).await, key, reference)
+    }
+
+    /// Asks what became of a confirm without an answer.
+    pub(super) async fn find<E: From<Answered>>(
+        &self,
+        key: &Key,
+        reference: &Reference,
+    ) -> Probe<E> {
+        found(self.shop.gateway.find(reference).await, key)
+    }
+
+    /// Asks whether the customer has approved.
+    pub(super) async fn ask<E: From<Answered>>(
+        &self,
+        key: &Key,
+        reference: &Reference,
+    ) -> Outcome<E> {
+        asked(self.shop.gateway.find(reference).await, key)
+    }
+
+    /// Releases the money that Confirm may have reserved, by closing its authorization.
+    pub(super) async fn release<R>(&self, reference: &Reference, undoing: &Undoing<R>) -> Undone {
+        released(self.shop.gateway.cancel(&undoing.key.to_string(), reference).await)
+    }
+}
+
+/// The money that was reserved for the order and that the unwinding of this saga has released, as the engine's ledger knows it. By the time this is
+/// asked, the undo of Confirm has a commit of its own, since the undo of Create comes after it. Round trips: 2.
+pub(super) async fn voided(
+    tx: &mut PgConnection,
+    saga: &str,
+    order: Uuid,
+) -> Result<Option<Voided>, StepError> {
+    let Some(instance) = inspect::latest_about(tx, saga, &order.to_string()).await? else {
+        return Err(StepError::Broken(format!("there is no {saga} of order {order}")));
+    };
+    let effects = inspect::effects(tx, instance.saga_id).await?;
+    let undone = effects
+        .into_iter()
+        .find(|effect| effect.kind == AUTHORIZATION && effect.status == EffectStatus::Undone);
+    Ok(undone.and_then(|effect| {
+        let (key, void_key) = (effect.key().to_string(), effect.undo_key().to_string());
+        Some(Voided {
+            // A confirm without an answer has no reference. That of the void is the authorization's own id.
+            authorization_id: effect.reference.or(effect.undo_reference)?,
+            key,
+            void_key,
+        })
+    }))
+}
+
+fn created<E: From<Answered>>(answer: Result<Creation, GatewayError>) -> Outcome<E> {
+    match answer {
+        Ok(Creation::Created(reference)) => {
+            Outcome::confirmed(Answered::Created(reference.clone()).into(), reference.0)
+        }
+        Ok(Creation::Refused(why)) => refused(PaymentFailure::Declined(why)),
+        Err(error) => no_answer(error),
+    }
+}
+
+fn confirmed<E: From<Answered>>(
+    answer: Result<Confirmation, GatewayError>,
+    key: &Key,
+    authorization: &Reference,
+) -> Outcome<E> {
+    match answer {
+        Ok(Confirmation::Confirmed(reference)) => {
+            Outcome::confirmed(Answered::Confirmed(key.to_string()).into(), reference.0)
+        }
+        Ok(Confirmation::Declined(why)) => refused(PaymentFailure::Declined(why)),
+        Ok(Confirmation::Unsupported) => refused(PaymentFailure::Unsupported),
+        Ok(Confirmation::Cancelled) => Outcome::refuted(Answered::Voided.into()),
+        // From now on the customer may reserve the money at any moment, without a request of ours. So the effect counts as done, and
+        // unwinding takes it back.
+        Ok(Confirmation::ApprovalRequired(approval)) => {
+            Outcome::confirmed(to_approve(approval).into(), authorization.0.clone())
+        }
+        Err(error) => no_answer(error),
+    }
+}
+
+/// The answer to the probe of a confirm whose own answer is missing.
+fn found<E: From<Answered>>(
+    answer: Result<Option<Authorization>, GatewayError>,
+    key: &Key,
+) -> Probe<E> {
+    let found = match answer {
+        Ok(Some(found)) => found,
+        Ok(None) => return Probe::NotHappened,
+        Err(error) => return Probe::Unknown(Cause::new(error)),
+    };
+    let (answered, effect) = match found.status {
+        AuthorizationStatus::Created => return Probe::NotHappened,
+        AuthorizationStatus::Processing => {
+            return Probe::Unknown(Cause::new("the gateway is still working on it"));
+        }
+        AuthorizationStatus::Authorized | AuthorizationStatus::Captured { .. } => {
+            (Answered::Confirmed(key.to_string()), Effect::Confirmed(found.reference.0))
+        }
+        AuthorizationStatus::ApprovalRequired(approval) => {
+            (to_approve(approval), Effect::Confirmed(found.reference.0))
+        }
+        AuthorizationStatus::Declined(why) => {
+            (Answered::Refused(PaymentFailure::Declined(why)), Effect::Refuted)
+        }
+        AuthorizationStatus::Unsupported => {
+            (Answered::Refused(PaymentFailure::Unsupported), Effect::Refuted)
+        }
+        AuthorizationStatus::Cancelled => (Answered::Voided, Effect::Refuted),
+    };
+    Probe::Answered { event: answered.into(), effect }
+}
+
+/// The same question asked as a step of its own, because the gateway has reported a change.
+fn asked<E: From<Answered>>(
+    answer: Result<Option<Authorization>, GatewayError>,
+    key: &Key,
+) -> Outcome<E> {
+    match found(answer, key) {
+        Probe::Answered { event, effect } => Outcome::Answered { event, effect },
+        Probe::NotHappened => Outcome::refuted(Answered::Voided.into()),
+        // A question changes nothing, so it may simply be asked again.
+        Probe::Unknown(cause) => Outcome::NotDone(cause),
+    }
+}
+
+/// The answer to closing an authorization.
+fn closed(answer: Result<Cancellation, GatewayError>) -> Undone {
+    match answer {
+        Ok(Cancellation::Cancelled { reference, .. }) => Undone::Undone(Some(reference.0)),
+        Ok(Cancellation::NotFound) => Undone::Nothing,
+        Ok(Cancellation::AlreadyCaptured) => {
+            Undone::Impossible(Cause::new("already captured, cannot be voided"))
+        }
+        Err(error) => Undone::NotDone(Cause::new(error)),
+    }
+}
+
+/// The answer to releasing the money under an authorization.
+fn released(answer: Result<Cancellation, GatewayError>) -> Undone {
+    match answer {
+        // The authorization is closed for ever, but no money had been reserved: the ledger must not say that some was.
+        Ok(Cancellation::Cancelled { released, .. }) if released.amount().is_zero() => {
+            Undone::Nothing
+        }
+        answer => closed(answer),
+    }
+}
+
+fn refused<E: From<Answered>>(failure: PaymentFailure) -> Outcome<E> {
+    Outcome::refuted(Answered::Refused(failure).into())
+}
+
+fn to_approve(Approval { url, expires_at }: Approval) -> Answered {
+    Answered::ApprovalRequired { url, expires_at }
+}
+
+fn no_answer<E>(error: GatewayError) -> Outcome<E> {
+    match error {
+        GatewayError::NotDone(trouble) => Outcome::NotDone(Cause::new(trouble)),
+        GatewayError::Unknown(trouble) => Outcome::Unknown(Cause::new(trouble)),
+    }
+}
