@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
-use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing, Undone};
+use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing, Undone, database};
 use uuid::Uuid;
 
 use super::{
@@ -57,7 +57,10 @@ impl Steps {
 
 impl PlaceOrderSteps for Steps {
     async fn create(&self, key: &Key, placement: &Placement) -> Outcome<Event> {
-        let method = match method::token(&self.pool, placement.payment_method).await {
+        let id = placement.payment_method;
+        let token =
+            database::ask(&self.pool, |mut db| async move { method::token(&mut *db, id).await });
+        let method = match token.await {
             Ok(Some(token)) => token,
             Ok(None) => {
                 let why = GatewayReason::new("payment_method_removed");
