@@ -135,6 +135,23 @@ begin
     return made;
 end
 $$;
+CREATE FUNCTION saga.has_a_reason_to_wake(status text, waiting_on text, wake_at timestamp with time zone, owner uuid, ended_at timestamp with time zone, queued boolean, queue_key text, parent_id uuid, held boolean) RETURNS boolean
+    LANGUAGE plpgsql IMMUTABLE
+    AS $$ begin return case
+    when status in ('completed', 'unwound', 'abandoned')
+        then waiting_on is null and wake_at is null and owner is null and ended_at is not null
+    when status in ('stuck', 'paused')
+        then waiting_on is not distinct from 'operator' and wake_at is null and owner is null
+    when queued
+        then waiting_on is not distinct from 'worker' and wake_at is null and owner is null and queue_key is not null
+    when waiting_on in ('worker', 'activity') then owner is not null or wake_at is not null
+    when waiting_on in ('retry', 'timer') then owner is null and wake_at is not null
+    when waiting_on in ('signal', 'children') then owner is null
+    when waiting_on = 'version' then owner is null and wake_at is not null
+    when waiting_on = 'parent'
+        then owner is null and wake_at is null and parent_id is not null and held and ended_at is not null
+    else false end;
+end $$;
 CREATE FUNCTION saga.journal_without_statistics(part regclass) RETURNS void
     LANGUAGE plpgsql
     AS $$
@@ -172,8 +189,8 @@ begin
 end
 $$;
 CREATE FUNCTION saga.now() RETURNS timestamp with time zone
-    LANGUAGE sql STABLE
-    AS $$ select now() + offset_by from saga.clock $$;
+    LANGUAGE plpgsql STABLE
+    AS $$ begin return now() + (select offset_by from saga.clock); end $$;
 CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS interval
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -385,21 +402,10 @@ CREATE TABLE saga.instance (
     unread_by bigint,
     because text,
     CONSTRAINT a_priority_is_high_normal_or_low CHECK (((priority >= 0) AND (priority <= 2))),
-    CONSTRAINT an_open_instance_has_a_reason_to_wake CHECK (
-CASE
-    WHEN (status = ANY (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text])) THEN ((waiting_on IS NULL) AND (wake_at IS NULL) AND (owner IS NULL) AND (ended_at IS NOT NULL))
-    WHEN (status = ANY (ARRAY['stuck'::text, 'paused'::text])) THEN ((NOT (waiting_on IS DISTINCT FROM 'operator'::text)) AND (wake_at IS NULL) AND (owner IS NULL))
-    WHEN queued THEN ((NOT (waiting_on IS DISTINCT FROM 'worker'::text)) AND (wake_at IS NULL) AND (owner IS NULL) AND (queue_key IS NOT NULL))
-    WHEN (waiting_on = ANY (ARRAY['worker'::text, 'activity'::text])) THEN ((owner IS NOT NULL) OR (wake_at IS NOT NULL))
-    WHEN (waiting_on = ANY (ARRAY['retry'::text, 'timer'::text])) THEN ((owner IS NULL) AND (wake_at IS NOT NULL))
-    WHEN (waiting_on = ANY (ARRAY['signal'::text, 'children'::text])) THEN (owner IS NULL)
-    WHEN (waiting_on = 'version'::text) THEN ((owner IS NULL) AND (wake_at IS NOT NULL))
-    WHEN (waiting_on = 'parent'::text) THEN ((owner IS NULL) AND (wake_at IS NULL) AND (parent_id IS NOT NULL) AND held AND (ended_at IS NOT NULL))
-    ELSE false
-END),
-    CONSTRAINT only_an_ended_child_has_ended_before_it_is_final CHECK (((ended_at IS NULL) OR (status = ANY (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text])) OR (waiting_on = 'parent'::text))),
+    CONSTRAINT an_open_instance_has_a_reason_to_wake CHECK (saga.has_a_reason_to_wake(status, waiting_on, wake_at, owner, ended_at, queued, queue_key, parent_id, held)),
+    CONSTRAINT only_an_ended_child_has_ended_before_it_is_final CHECK (((ended_at IS NULL) OR (status = ANY ('{completed,unwound,abandoned}'::text[])) OR (waiting_on = 'parent'::text))),
     CONSTRAINT the_shard_is_one_of_64 CHECK (((shard >= 0) AND (shard <= 63))),
-    CONSTRAINT the_status_is_known CHECK ((status = ANY (ARRAY['running'::text, 'unwinding'::text, 'paused'::text, 'stuck'::text, 'completed'::text, 'unwound'::text, 'abandoned'::text])))
+    CONSTRAINT the_status_is_known CHECK ((status = ANY ('{running,unwinding,paused,stuck,completed,unwound,abandoned}'::text[])))
 )
 WITH (autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_cost_delay='0', fillfactor='40');
 ALTER TABLE ONLY saga.instance ALTER COLUMN state SET STATISTICS 0;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sqlx::{PgPool, Row, postgres::PgRow};
-use stepwise_engine::database::{self, Condition, in_time};
+use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+use stepwise_engine::database::{self, in_time};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
@@ -136,19 +136,14 @@ impl Inner {
         }
     }
 
-    /// Looks up these hashes, within a time limit because many requests wait for it. If the connection is lost, it tries once more with another
-    /// connection. If no connection is free in time, it does not, because that would only take longer.
+    /// Looks up these hashes, within a time limit because many requests wait for it.
     async fn find(&self, hashes: &[Vec<u8>]) -> Result<HashMap<[u8; 32], Found>, sqlx::Error> {
-        match in_time(find(&self.db, hashes, self.idle_s)).await {
-            Err(lost)
-                if !matches!(lost, sqlx::Error::PoolTimedOut)
-                    && database::note(&lost)
-                    && database::condition() == Condition::Away =>
-            {
-                in_time(find(&self.db, hashes, self.idle_s)).await
-            }
-            found => found,
-        }
+        let ask =
+            database::ask(
+                &self.db,
+                |mut db| async move { find(&mut db, hashes, self.idle_s).await },
+            );
+        in_time(ask).await
     }
 
     fn recall(&self, hash: &[u8; 32]) -> Option<Found> {
@@ -175,28 +170,29 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Finds the holders of many tokens in one round trip. Also records that their sessions were used, at most
 /// once in ten minutes.
 async fn find(
-    db: &PgPool,
+    db: &mut PgConnection,
     hashes: &[Vec<u8>],
     idle_s: i64,
 ) -> Result<HashMap<[u8; 32], Found>, sqlx::Error> {
     let rows = sqlx::query(
         "-- callers_by_tokens
-        with touched as (
-            update shop.session set last_seen_at = saga.now()
-            where token_hash = any($1) and last_seen_at < saga.now() - interval '10 minutes'
-                and last_seen_at > saga.now() - $2::bigint * interval '1 second')
+        with clock as materialized (
+            select now, now - $2::bigint * interval '1 second' as idle_since from saga.now() as now
+        ), touched as (
+            update shop.session s set last_seen_at = clock.now from clock
+            where s.token_hash = any($1) and s.last_seen_at < clock.now - interval '10 minutes'
+                and s.last_seen_at > clock.idle_since)
         select s.token_hash, 'customer' as role, s.customer_id as id, '{}'::text[] as scopes,
-            s.expires_at <= saga.now()
-                or s.last_seen_at <= saga.now() - $2::bigint * interval '1 second' as expired
-        from shop.session s
+            s.expires_at <= clock.now or s.last_seen_at <= clock.idle_since as expired
+        from clock, shop.session s
         join shop.customer c on c.customer_id = s.customer_id and c.frozen_at is null
         where s.token_hash = any($1)
         union all
         select guest_token_hash, 'guest', customer_id, '{}', false
         from shop.cart where guest_token_hash = any($1) and merged_into is null
         union all
-        select key_hash, role, id, scopes, coalesce(expires_at <= saga.now(), false)
-        from shop.access_key where key_hash = any($1) and revoked_at is null",
+        select k.key_hash, k.role, k.id, k.scopes, coalesce(k.expires_at <= clock.now, false)
+        from clock, shop.access_key k where k.key_hash = any($1) and k.revoked_at is null",
     )
     .bind(hashes)
     .bind(idle_s)

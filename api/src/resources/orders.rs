@@ -101,7 +101,7 @@ impl From<Happened> for TimelineItem {
 
 #[OpenApi(prefix_path = "/v1/orders", tag = "Group::Orders")]
 impl Orders {
-    /// Place an order for the content of the cart. 8 round trips besides begin and commit: 2 for the key, 6 for the
+    /// Place an order for the content of the cart. 7 round trips besides begin and commit: 2 for the key, 5 for the
     /// command and its saga.
     #[oai(path = "/", method = "post", operation_id = "placeOrder")]
     async fn place(

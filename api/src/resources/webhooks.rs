@@ -15,7 +15,7 @@ use stepwise_adapters::{
 };
 use stepwise_workflows::{
     payment::gateway::{GatewayError, GatewayEvent},
-    sagas::place_order::webhook::{Look, Reception, ask, conclude, look},
+    sagas::place_order::webhook::{Look, Reception, ask, conclude, echo::is_echo, look},
     shop::{Actor, Context},
 };
 
@@ -164,12 +164,15 @@ fn received(reception: Reception) -> Result<Reaction, Problem> {
     }
 }
 
-/// Takes an event in: compares it with the books, asks the gateway if they differ, and applies the answer.
+/// Takes an event in: compares it with the books, asks the gateway if they differ, and applies the answer. Round trips for an echo: 1.
 async fn taken_in(
     door: &Door,
     incoming: &Incoming,
     event: &GatewayEvent,
 ) -> Result<Reception, Problem> {
+    if is_echo(&door.db, event).await? {
+        return Ok(Reception::Nothing);
+    }
     let mut tx = door.begin().await?;
     let looked = look(&door.engine, &mut tx, event).await?;
     tx.commit().await?;

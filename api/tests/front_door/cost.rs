@@ -58,7 +58,7 @@ impl Subscriber for Statements {
 }
 
 #[tokio::test]
-async fn placing_an_order_takes_eight_round_trips_besides_begin_and_commit() {
+async fn placing_an_order_takes_seven_round_trips_besides_begin_and_commit() {
     let house = House::open().await;
     let admin = house.key("admin", &[]).await;
     let shopper = Shopper::new(&house).await;
@@ -81,6 +81,6 @@ async fn placing_an_order_takes_eight_round_trips_besides_begin_and_commit() {
             .any(|frame| text.starts_with(frame))
     };
     let trips: Vec<&String> = taken.iter().filter(|text| !is_frame(text)).collect();
-    assert_eq!(trips.len(), 8, "{trips:#?}");
+    assert_eq!(trips.len(), 7, "{trips:#?}");
     house.close().await;
 }

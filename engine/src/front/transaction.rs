@@ -49,7 +49,7 @@ pub struct Transaction<C = Begun> {
 pub struct Begun(sqlx::Transaction<'static, Postgres>);
 
 /// It fails where a statement of the transaction had failed before: Postgres answers `commit` then without an error, although it rolls back. The empty
-/// transaction that it begins in the same round trip is the one that `sqlx` ends.
+/// transaction that it begins in the same round trip is the one that `sqlx` rolls back, in the round trip in which the pool tests the connection.
 const COMMIT: &str = "-- name: commit\nselect; commit and chain";
 
 impl Engine {
@@ -82,8 +82,8 @@ impl Transaction {
             tx.commit().await?;
         } else {
             sqlx::raw_sql(COMMIT).execute(&mut *tx).await?;
-            // Its failure would be that of an empty transaction.
-            tokio::spawn(async move { tx.commit().await });
+            // Its rollback is that of an empty transaction, and takes no round trip of its own.
+            drop(tx);
         }
         started.drive();
         Ok(())

@@ -39,6 +39,7 @@ mod pauses;
 mod plain;
 mod planted;
 mod provider;
+mod questions;
 mod queues;
 mod race;
 mod recorded;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Movement, MovementKind, Stock, lock_one, write};
+use super::{Movement, MovementKind, Stock, lock_one, write_and_record};
 use crate::{
     refusal::refusals,
     shop::Context,
@@ -209,9 +209,8 @@ async fn moved(
 ) -> Result<Stock, InventoryRefusal> {
     let actor = ctx.cause.actor.id();
     let movement = Movement { before, kind, actor, reason, order_id };
-    let told = write(ctx, std::slice::from_ref(&movement)).await?;
+    let last = write_and_record(ctx, std::slice::from_ref(&movement)).await?;
     let (on_hand, reserved) = movement.after();
-    let event_count = told.last().map_or(movement.before.event_count, |last| last.n);
-    ctx.record(told).await?;
+    let event_count = last.unwrap_or(movement.before.event_count);
     Ok(Stock { on_hand, reserved, event_count, ..movement.before })
 }

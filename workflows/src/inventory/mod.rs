@@ -15,7 +15,9 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use movement::{Movement, MovementKind};
-pub use store::{AuditRow, Held, audit_of, lock_held_by, lock_one, stock_of, write};
+pub use store::{
+    AuditRow, Held, audit_of, lock_held_by, lock_one, stock_of, write, write_and_record,
+};
 
 use crate::refusal::refusals;
 

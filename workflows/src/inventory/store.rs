@@ -1,10 +1,16 @@
 //! Inventory in SQL. Every function that locks takes its rows by (product, variant).
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
 use super::{Movement, Stock, Time};
-use crate::{events::Numbered, shop::Context};
+use crate::{
+    events::Numbered,
+    shop::{
+        Context,
+        record::{Making, insert_events},
+    },
+};
 
 /// Writes changes of stocks that the caller has locked: stock, audit, and what placements hold.
 /// Returns the events to record. 1 round trip, 2 to 3 row operations a change.
@@ -12,7 +18,29 @@ pub async fn write(
     ctx: &mut Context<'_>,
     movements: &[Movement],
 ) -> Result<Vec<Numbered>, sqlx::Error> {
-    let now = ctx.now().await?;
+    let (statement, events) = change(WRITE, movements, ctx.now().await?);
+    statement.execute(&mut **ctx).await?;
+    Ok(events)
+}
+
+/// The same, and records the events, by one statement. Answers the number of the last one. 1 round trip, and those of what
+/// follows from the events; 3 to 4 row operations a change.
+pub async fn write_and_record(
+    ctx: &mut Context<'_>,
+    movements: &[Movement],
+) -> Result<Option<i64>, sqlx::Error> {
+    let (statement, events) = change(WRITE_AND_RECORD, movements, ctx.now().await?);
+    let last = events.last().map(|last| last.n);
+    ctx.record_by(Making { statement, counts: None }, events).await?;
+    Ok(last)
+}
+
+/// The statement that writes these changes, and their events.
+fn change<'q>(
+    sql: &'static str,
+    movements: &'q [Movement],
+    now: Time,
+) -> (Query<'q, Postgres, PgArguments>, Vec<Numbered>) {
     let mut events = Vec::with_capacity(movements.len());
     let (mut ids, mut on_hands, mut reserveds) = (Vec::new(), Vec::new(), Vec::new());
     let (mut helds, mut numbers, mut counts) = (Vec::new(), Vec::new(), Vec::new());
@@ -33,9 +61,29 @@ pub async fn write(
         orders.push(movement.order_id);
         events.extend(told.after(movement.before.event_count));
     }
-    sqlx::query(
-        "-- inventory: write changes
-        with change as materialized (
+    let statement = sqlx::query(sql)
+        .bind(ids)
+        .bind(on_hands)
+        .bind(reserveds)
+        .bind(helds)
+        .bind(numbers)
+        .bind(counts)
+        .bind(words)
+        .bind(actors)
+        .bind(reasons)
+        .bind(orders)
+        .bind(now);
+    (statement, events)
+}
+
+macro_rules! change {
+    ($name:literal $(, $recorded:expr)?) => {
+        concat!(
+            $name,
+            "
+        with ",
+            $("recorded as (", $recorded, "), ",)?
+            "change as materialized (
             select c.*, i.on_hand as on_hand_before, i.reserved as reserved_before
             from unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[],
                         $7::text[], $8::uuid[], $9::text[], $10::uuid[])
@@ -61,23 +109,19 @@ pub async fn write(
              reserved_before, reserved_after, changed_at)
         select inventory_id, n, word, actor, reason, order_id, on_hand_before, on_hand,
                reserved_before, reserved, $11
-        from change",
-    )
-    .bind(ids)
-    .bind(on_hands)
-    .bind(reserveds)
-    .bind(helds)
-    .bind(numbers)
-    .bind(counts)
-    .bind(words)
-    .bind(actors)
-    .bind(reasons)
-    .bind(orders)
-    .bind(now)
-    .execute(&mut **ctx)
-    .await?;
-    Ok(events)
+        from change"
+        )
+    };
 }
+
+const WRITE: &str = change!("-- inventory: write changes");
+
+const WRITE_AND_RECORD: &str = change!(
+    "-- inventory: write changes, and record events",
+    insert_events!(
+        "$12", "$13", "$14", "$15", "$16", "$17", "$18", "$19", "$20", "$21", "$22", "$23"
+    )
+);
 
 /// A stock, locked, and how much of it an order's placement holds.
 #[derive(Debug, Clone, sqlx::FromRow)]

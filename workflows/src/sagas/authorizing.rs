@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stepwise_engine::{
-    Cause, Effect, EffectStatus, Key, Outcome, Probe, StepError, Terms, Undoing, Undone, inspect,
+    Cause, Effect, EffectStatus, Key, Outcome, Probe, StepError, Terms, Undoing, Undone, database,
+    inspect,
 };
 use uuid::Uuid;
 
@@ -116,7 +117,10 @@ impl Authorizer {
         payment_method: Uuid,
         amount: Money,
     ) -> Outcome<E> {
-        let method = match method::token(&self.pool, payment_method).await {
+        let token = database::ask(&self.pool, |mut db| async move {
+            method::token(&mut *db, payment_method).await
+        });
+        let method = match token.await {
             Ok(Some(token)) => token,
             Ok(None) => {
                 let why = GatewayReason::new("payment_method_removed");

@@ -51,7 +51,7 @@ refusals! {
     }
 }
 
-/// Reserves the stock, writes the order, and starts the saga that authorizes the payment. 6 round trips, whatever the number of lines: 5 of
+/// Reserves the stock, writes the order, and starts the saga that authorizes the payment. 5 round trips, whatever the number of lines: 4 of
 /// [`place::begin`], and the start.
 pub async fn place_order(
     ctx: &mut Context<'_>,

@@ -6,7 +6,7 @@ pub mod context;
 pub mod mail;
 pub mod password;
 pub mod reaction;
-mod record;
+pub(crate) mod record;
 
 use std::{fmt, sync::Arc};
 

@@ -34,6 +34,8 @@ use super::{Ground, Line, Report, floor};
 /// The number of customers and of products.
 const CROWD: usize = 1_000;
 const LINES: usize = 3;
+/// How often the carts of ended orders are filled again. The customers suffice for much longer, and each look costs the database what an order does.
+const REFILL: Duration = Duration::from_millis(200);
 
 pub(super) async fn report(
     ground: &Ground,
@@ -157,7 +159,7 @@ impl Running {
         }
         while Instant::now() < until {
             self.refill_ended().await?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(REFILL.min(until - Instant::now())).await;
         }
         let succeeded = self.pending().await? - before;
         over.store(true, Ordering::Relaxed);
@@ -178,7 +180,7 @@ impl Running {
         let mut running = JoinSet::new();
         while Instant::now() < until {
             ticks.tick().await;
-            if refilled.elapsed() > Duration::from_millis(50) {
+            if refilled.elapsed() > REFILL {
                 self.refill_ended().await?;
                 refilled = Instant::now();
             }

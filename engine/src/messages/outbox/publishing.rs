@@ -58,6 +58,8 @@ pub(super) struct Publishing {
     /// Subjects whose message has been read from the table and not been marked there yet.
     busy: HashSet<String>,
     look_at: Instant,
+    /// No hint makes it look before this time, so that one look finds the messages of several commits.
+    rested_at: Instant,
     pause: Duration,
     asleep: bool,
     resume_at: Instant,
@@ -92,6 +94,7 @@ impl Publishing {
             rejected: Vec::new(),
             busy: HashSet::new(),
             look_at: now,
+            rested_at: now,
             pause: SHORTEST_PAUSE,
             asleep: false,
             resume_at: now,
@@ -165,7 +168,7 @@ impl Publishing {
     }
 
     fn look_soon(&mut self) {
-        self.look_at = Instant::now();
+        self.look_at = self.look_at.min(self.rested_at);
         self.pause = SHORTEST_PAUSE;
     }
 
@@ -191,10 +194,12 @@ impl Publishing {
             Err(error) => self.wait_for_database(&error),
         }
         let idle = self.queue.is_empty();
+        self.rested_at = Instant::now() + SHORTEST_PAUSE;
         if idle {
             self.look_at = Instant::now() + self.pause;
             self.pause = (self.pause * 2).min(self.settings.poll);
         } else {
+            self.look_at = self.rested_at;
             self.pause = SHORTEST_PAUSE;
         }
         self.fall_asleep_or_wake(idle).await;

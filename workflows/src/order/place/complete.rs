@@ -1,15 +1,17 @@
 //! Completing an order whose payment is authorized.
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     events::{DomainEvent, Sealed, Told, tell},
     order::{
         OrderStatus,
-        store::{LockedOrder, lock_placement},
+        store::{LockedPlacement, lock_placement},
     },
-    shop::Context,
+    shop::{
+        Context,
+        record::{Making, counted, insert_events},
+    },
 };
 
 /// The authorization at the payment gateway.
@@ -32,9 +34,9 @@ pub enum Completion {
     NotFound,
 }
 
-/// Makes a paid order `pending`, clears its cart, and tells of it. 4 round trips: lock cart, order
-/// and payment in this order; write them; record PaymentAuthorized, OrderPlaced and CartCleared, and
-/// count the message; publish OrderPlacedNotification. 5 row operations, 3 events, 1 message, and the
+/// Makes a paid order `pending`, clears its cart, and tells of it. 3 round trips: lock cart, order
+/// and payment in this order; write them, record PaymentAuthorized, OrderPlaced and CartCleared, and
+/// count the message; publish OrderPlacedNotification. 4 row operations, 3 events, 1 message, and the
 /// cart's items.
 pub async fn complete(
     ctx: &mut Context<'_>,
@@ -75,53 +77,62 @@ pub async fn complete(
         reason: "order_placed",
         cleared_at: order.now,
     }]);
-    write(ctx, order, authorized, [&placed, &paid, &cleared]).await?;
+    write(ctx, &placement, authorized, [placed, paid, cleared]).await?;
+    Ok(Completion::Placed)
+}
+
+async fn write(
+    ctx: &mut Context<'_>,
+    placement: &LockedPlacement,
+    authorized: &Authorized,
+    [placed, paid, cleared]: [Told; 3],
+) -> Result<(), sqlx::Error> {
+    let order = &placement.order;
+    let statement = sqlx::query(COMPLETE)
+        .bind(order.payment_id)
+        .bind(order.cart_id)
+        .bind(&authorized.authorization_id)
+        .bind(&authorized.key)
+        .bind(placed.count())
+        .bind(paid.count())
+        .bind(cleared.count())
+        .bind(order.now);
     let told = [
         paid.after(order.payment_event_count),
         placed.after(order.event_count),
         cleared.after(placement.cart_event_count),
     ];
-    ctx.record(told.into_iter().flatten()).await?;
-    Ok(Completion::Placed)
+    let making = Making { statement, counts: Some(order.order_id) };
+    ctx.record_by(making, told.into_iter().flatten()).await
 }
 
-async fn write(
-    tx: &mut PgConnection,
-    order: &LockedOrder,
-    authorized: &Authorized,
-    [placed, paid, cleared]: [&Told; 3],
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        r#"-- place: complete
-        with placed as (
-            update shop."order" set status = 'pending', event_count = event_count + $6,
-                version = version + 1, updated_at = $9
-            where order_id = $1
-        ), paid as (
-            update shop.payment set state = 'authorized', authorization_id = $4,
-                event_count = event_count + $7, updated_at = $9
-            where payment_id = $2
-        ), moved as (
-            update shop.payment_transaction set state = 'succeeded', key = $5, reference = $4,
-                settled_at = $9
-            where payment_id = $2 and kind = 'authorize' and settled_at is null
-        ), emptied as (
-            delete from shop.cart_item where cart_id = $3
-        )
-        update shop.cart set checkout_order_id = null, event_count = event_count + $8,
-            version = version + 1, last_activity_at = $9
-        where cart_id = $3"#,
+const COMPLETE: &str = concat!(
+    r#"-- place: complete
+    with paid as (
+        update shop.payment set state = 'authorized', authorization_id = $3,
+            event_count = event_count + $6, updated_at = $8
+        where payment_id = $1
+    ), moved as (
+        update shop.payment_transaction set state = 'succeeded', key = $4, reference = $3,
+            settled_at = $8
+        where payment_id = $1 and kind = 'authorize' and settled_at is null
+    ), emptied as (
+        delete from shop.cart_item where cart_id = $2
+    ), opened as (
+        update shop.cart set checkout_order_id = null, event_count = event_count + $7,
+            version = version + 1, last_activity_at = $8
+        where cart_id = $2
+    ), recorded as (
+        "#,
+    insert_events!(
+        "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17", "$18", "$19", "$20"
+    ),
+    r#"
     )
-    .bind(order.order_id)
-    .bind(order.payment_id)
-    .bind(order.cart_id)
-    .bind(&authorized.authorization_id)
-    .bind(&authorized.key)
-    .bind(placed.count())
-    .bind(paid.count())
-    .bind(cleared.count())
-    .bind(order.now)
-    .execute(tx)
-    .await?;
-    Ok(())
-}
+    update shop."order" o set status = 'pending', event_count = event_count + $5,
+        version = version + 1, updated_at = $8, "#,
+    counted!("$22"),
+    "
+    where order_id = $21
+    returning published_count, published_types"
+);

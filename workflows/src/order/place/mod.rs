@@ -152,10 +152,10 @@ fn raised_prices(prices: &[RaisedPrice]) -> Vec<Field> {
 }
 
 /// Reserves stock and writes the order, `placing`, with its payment, `authorizing`; the cart refuses
-/// changes from now on. 5 round trips whatever the number of lines (one more for each order number
+/// changes from now on. 4 round trips whatever the number of lines (one more for each order number
 /// that was taken, one in a thousand million): lock customer and cart; lock stock in the order of
-/// (product, variant); write order, lines, payment and cart; write stock, reservations and audit;
-/// record events. 5 + 6 a line row operations. One round trip more for a method that pays once ([`paypal::pay`]).
+/// (product, variant); write order, lines, payment and cart; write stock, reservations, audit and
+/// events. 5 + 6 a line row operations. One round trip more for a method that pays once ([`paypal::pay`]).
 pub async fn begin(
     ctx: &mut Context<'_>,
     command: &PlaceOrder,
@@ -186,8 +186,7 @@ pub async fn begin(
             order_id: Some(order.order_id),
         })
         .collect();
-    let told = inventory::write(ctx, &movements).await?;
-    ctx.record(told).await?;
+    inventory::write_and_record(ctx, &movements).await?;
     Ok(order)
 }
 

@@ -7,6 +7,8 @@
 //! - If the books say something else, the caller asks the gateway, outside any transaction, and [`conclude`] applies the answer to the payment. So
 //!   copies of an event and events in a wrong order change nothing.
 
+pub mod echo;
+
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inbox, inspect};
