@@ -234,7 +234,7 @@ impl House {
     }
 
     /// A payment method of the buyer that behaves so.
-    async fn method(&self, buyer: Buyer, method: SandboxMethod) -> Uuid {
+    async fn method(&self, buyer: Buyer, method: impl Into<MethodToken>) -> Uuid {
         let mut tx = self.engine.begin().await.expect("begin");
         let paying = AddPaymentMethod {
             customer_id: buyer.id,
@@ -253,7 +253,7 @@ impl House {
         &self,
         buyer: Buyer,
         order: Uuid,
-        method: SandboxMethod,
+        method: impl Into<MethodToken>,
     ) -> Result<Uuid, AuthorizePaymentError> {
         let payment_method_id = self.method(buyer, method).await;
         let mut tx = self.engine.begin().await.expect("begin");
@@ -323,14 +323,6 @@ impl House {
         (placed.order.order_id, placed.operation_id)
     }
 
-    /// Switches the gateway `down` or `up`.
-    pub async fn gateway(&self, switch: &str) {
-        let url = format!("{}/sandbox/{switch}", self.gateway_url);
-        let request = reqwest::Client::new().post(url).bearer_auth("sk_test");
-        let answer = request.send().await.expect("the gateway listens");
-        assert!(answer.status().is_success(), "{answer:?}");
-    }
-
     /// Asks to cancel, as the customer.
     pub async fn cancel(&self, buyer: Buyer, order: Uuid) -> Result<Uuid, CancelOrderError> {
         let mut tx = self.engine.begin().await?;
@@ -365,23 +357,6 @@ impl House {
         let operation = refund_payment(&mut self.context(&mut tx, ADMIN), &command).await?;
         tx.commit().await.expect("commit");
         Ok(operation)
-    }
-
-    /// Sends a request to the gateway, as somebody does who is not the shop.
-    pub async fn outside(&self, path: &str, form: &[(&str, &str)]) {
-        let request = reqwest::Client::new().post(format!("{}{path}", self.gateway_url));
-        let answer = request.bearer_auth("sk_test").form(form).send().await;
-        let answer = answer.expect("the gateway answers");
-        assert!(answer.status().is_success(), "{path}: {answer:?}");
-    }
-
-    /// The gateway's reference of the order's authorization.
-    pub async fn reference(&self, order: Uuid) -> String {
-        sqlx::query_scalar("select authorization_id from shop.payment where order_id = $1")
-            .bind(order)
-            .fetch_one(self.pool())
-            .await
-            .expect("it is authorized")
     }
 
     /// Waits until the instance is as `is` wants it.

@@ -14,7 +14,7 @@ use crate::{approvals, crashes, mails, payments, unwinding};
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 6] = [
+const TRIED: [Tried; 8] = [
     (
         PlaceOrder::NAME,
         [

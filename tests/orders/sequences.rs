@@ -156,13 +156,13 @@ async fn any_sequence_of_commands_ends_as_the_model_says_whatever_dies() {
         for number in 1..=8 {
             tokio::time::sleep(Duration::from_millis(random.random_range(200..1_800))).await;
             match number % 3 {
-                0 => house.gateway("down").await,
-                1 => house.gateway("up").await,
+                0 => house.switch("down").await,
+                1 => house.switch("up").await,
                 _ => {}
             }
             std::mem::replace(&mut worker, Worker::new(&house, number)).die();
         }
-        house.gateway("up").await;
+        house.switch("up").await;
         worker
     };
     let (ended, worker) = tokio::join!(lives, trouble);

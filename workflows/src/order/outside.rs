@@ -5,7 +5,6 @@
 //! asked, so copies of events and events in a wrong order change nothing. A move that the shop has asked for itself is left to the saga that
 //! asked for it.
 
-use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 use uuid::Uuid;
