@@ -156,6 +156,11 @@ async fn a_refund_outlasts_a_gateway_that_is_away_for_less_than_a_day_and_fails_
     house.close().await;
 }
 
+/// Fault: gateway: it refunds, and is away for more than a day before it could say so
+/// Customer: the payment stays `captured`; the operation needs attention
+/// Operator: the refund is `stuck`, which a notice says; other refunds cannot ask for its money
+/// Within: 24 h
+/// Ends: by `saga retry`, which finds the refund at the gateway and makes none
 #[tokio::test]
 async fn a_refund_that_may_have_been_made_is_never_called_failed_and_is_made_once() {
     let house = House::open(PATIENCE).await;

@@ -30,7 +30,7 @@ pub enum Group {
     Carts,
     /// Orders.
     Orders,
-    /// Money that was taken for orders.
+    /// Payments of orders.
     Payments,
     /// Long-running work that a command has started.
     Operations,
