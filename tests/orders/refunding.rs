@@ -9,7 +9,13 @@ use stepwise_adapters::sandbox::{
 use stepwise_engine::{Status, WaitingOn, inspect::Summary, operate::Verb};
 use stepwise_tests::House;
 use stepwise_workflows::{
-    order::refund::RefundPaymentRefusal, sagas::commands::RefundPaymentError,
+    order::{
+        outside::{self, Applied, Truth},
+        refund::RefundPaymentRefusal,
+    },
+    payment::gateway::Reference,
+    sagas::commands::RefundPaymentError,
+    shop::Actor,
 };
 use uuid::Uuid;
 
@@ -156,6 +162,11 @@ async fn a_refund_outlasts_a_gateway_that_is_away_for_less_than_a_day_and_fails_
     house.close().await;
 }
 
+/// Fault: gateway: it refunds, and is away for more than a day before it could say so
+/// Customer: the payment stays `captured`; the operation needs attention
+/// Operator: the refund is `stuck`, which a notice says; other refunds cannot ask for its money
+/// Within: 24 h
+/// Ends: by `saga retry`, which finds the refund at the gateway and makes none
 #[tokio::test]
 async fn a_refund_that_may_have_been_made_is_never_called_failed_and_is_made_once() {
     let house = House::open(PATIENCE).await;
@@ -251,4 +262,32 @@ async fn a_cancelled_order_gives_back_what_somebody_took_and_has_not_given_back_
 #[tokio::test]
 async fn a_cancellation_ends_although_somebody_took_all_and_gave_it_back_by_hand() {
     is_cancelled("3817", Some("3817"), "authorized", &["void failed 3817"]).await.shut().await;
+}
+
+#[tokio::test]
+async fn a_cancellation_refunds_what_is_left_if_more_is_back_than_the_books_say() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, operation) = house.place(buyer, product, 3, Method::Ok).await;
+    house.end(operation).await;
+    let reference = house.reference(order).await;
+    house.outside(&format!("/v1/payment_intents/{reference}/capture"), &[]).await;
+    // The shop hears of the capture, and not of the refund.
+    let found = house.shop.gateway.find(&Reference(reference.clone())).await.expect("it answers");
+    let mut tx = house.engine.begin().await.expect("begin");
+    let truth = Truth { authorization: found, refunds: Vec::new() };
+    let mut ctx = house.context(&mut tx, Actor::Anyone);
+    let applied = outside::apply(&mut ctx, order, &truth).await.expect("applied");
+    assert_eq!(applied, Some(Applied::Corrected));
+    tx.commit().await.expect("commit");
+    let form = [("payment_intent", &*reference), ("amount", "500")];
+    house.outside("/v1/refunds", &form).await;
+
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
+    assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
+    let (state, back, moves) = books(&house, order).await;
+    let expected = texts(&["capture succeeded 3817", "refund succeeded 3317"]);
+    assert_eq!((&*state, back, moves), ("partially_refunded", 33_17, expected));
+    house.shut().await;
 }

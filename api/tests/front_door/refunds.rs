@@ -216,6 +216,11 @@ async fn a_refund_that_the_gateway_refuses_is_502_and_changes_nothing() {
     house.close().await;
 }
 
+/// Fault: gateway: it accepts a refund, and fails it some time later
+/// Customer: the payment counts the refund until then, and does not count it afterwards
+/// Operator: `doctor` names a parked event `refund_failed`
+/// Within: as soon as the gateway says so
+/// Ends: when somebody gives the money back once more (`refundPayment`)
 #[tokio::test]
 async fn a_refund_that_fails_after_it_was_accepted_is_left_to_be_given_back_again() {
     let house = House::open_working().await;

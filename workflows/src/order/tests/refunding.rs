@@ -22,7 +22,7 @@ fn key(row: Uuid) -> String {
     format!("instance-{row}")
 }
 
-async fn begun(
+pub(super) async fn begun(
     shop: &Shop,
     db: &mut PgConnection,
     order_id: Uuid,
@@ -32,7 +32,13 @@ async fn begun(
 }
 
 /// The gateway has given the money back.
-async fn done(shop: &Shop, db: &mut PgConnection, order: Uuid, row: Uuid, amount: Money) {
+pub(super) async fn done(
+    shop: &Shop,
+    db: &mut PgConnection,
+    order: Uuid,
+    row: Uuid,
+    amount: Money,
+) {
     let refund_id = format!("re_{row}");
     let (row, key) = (Some(row), key(row));
     let refund = Refunded { row, refund_id, amount, key, captured: true, taken: None };
@@ -40,7 +46,7 @@ async fn done(shop: &Shop, db: &mut PgConnection, order: Uuid, row: Uuid, amount
 }
 
 /// Ships an order, whose money is taken by that.
-async fn shipped(shop: &Shop, db: &mut PgConnection, order_id: Uuid) {
+pub(super) async fn shipped(shop: &Shop, db: &mut PgConnection, order_id: Uuid) {
     confirm_order(&mut ctx(shop, db), order_id).await.expect("confirmed");
     let (tracking_number, carrier) = ("1Z".to_owned(), "UPS".to_owned());
     let command = ship::ShipOrder { order_id, tracking_number, carrier };

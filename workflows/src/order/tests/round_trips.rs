@@ -4,7 +4,11 @@ use std::cell::Cell;
 
 use tracing::{Event, Metadata, Subscriber, span};
 
-use super::*;
+use super::{
+    outside::{applied, paid, usd},
+    refunding::{begun, done, shipped},
+    *,
+};
 
 thread_local! {
     /// Statements that the driver reported on this thread: this test's, which has one thread.
@@ -74,6 +78,34 @@ async fn round_trips_do_not_depend_on_the_number_of_lines() {
         release(&mut ctx(&shop, &mut db), placing.order_id, &ending, None).await.expect("released");
         assert_eq!(taken(), 6, "release, {lines} lines");
     }
+    giving_back(&shop, &mut db, &products).await;
     drop(db);
     database.close().await;
+}
+
+/// The round trips of giving money back, and of cancelling an order whose money was taken.
+async fn giving_back(shop: &Shop, db: &mut PgConnection, products: &[(Uuid, i32)]) {
+    let (taken_by_hand, _) = paid(shop, db).await;
+    let captured = taken_by_hand.captured(&[]);
+    applied(shop, db, &taken_by_hand, &captured).await;
+    let command = CancelOrder {
+        order_id: taken_by_hand.order,
+        reason: "ordered by mistake".to_owned(),
+        customer_id: None,
+    };
+    taken();
+    cancel::begin(&mut ctx(shop, db), &command).await.expect("begun");
+    assert_eq!(taken(), 7, "cancel, money was taken");
+
+    let buyer = customer(shop, db).await;
+    put(shop, db, &buyer, products).await;
+    let placing = begin(&mut ctx(shop, db), &ordering(&buyer)).await.expect("it begins");
+    let order = placing.order_id;
+    complete(&mut ctx(shop, db), order, &authorized(&placing)).await.expect("done");
+    shipped(shop, db, order).await;
+    taken();
+    let row = begun(shop, db, order, usd(1_00)).await.expect("it begins").row;
+    assert_eq!(taken(), 3, "refund: begin");
+    done(shop, db, order, row, usd(1_00)).await;
+    assert_eq!(taken(), 5, "refund: complete");
 }
