@@ -9,8 +9,8 @@
 //! Reads and writes are judged separately: a gateway whose database is read-only answers every look-up and fails every payment. In that
 //! case only an answer to a write closes the breaker.
 //!
-//! Every answer counts, refusals included, except a 5xx and an answer that cannot be parsed. Each process has a breaker of its own, which
-//! does not depend on those of other processes.
+//! Every answer counts, refusals included, except a 5xx and an answer that cannot be parsed. Each process has a breaker of its own for each
+//! provider, which does not depend on those of other processes.
 
 use std::{
     future::Future,

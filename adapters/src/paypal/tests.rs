@@ -100,9 +100,9 @@ fn order(status: &str, unit: &str) -> String {
 
 fn payments(authorization: &str, capture: &str) -> String {
     let amount = r#""amount":{"currency_code":"USD","value":"49.99"}"#;
-    format!(
-        r#","payments":{{"authorizations":[{{"id":"A1","status":"{authorization}",{amount}}}],"captures":[{{"id":"C1","status":"{capture}",{amount}}}]}}"#
-    )
+    let authorization = format!(r#"{{"id":"A1","status":"{authorization}",{amount}}}"#);
+    let capture = format!(r#"{{"id":"C1","status":"{capture}",{amount}}}"#);
+    format!(r#","payments":{{"authorizations":[{authorization}],"captures":[{capture}]}}"#)
 }
 
 fn failure(issue: &str) -> String {

@@ -37,10 +37,16 @@ pub(super) async fn perform(gateway: &Arc<Gateway>, ask: &Ask<'_>, format: Forma
 /// request is refused, the authorization was cancelled, or the late act has happened.
 fn misbehaving(gateway: &Gateway, ask: &Ask<'_>) -> Option<SandboxMethod> {
     let state = gateway.state();
+    let now = chrono::Utc::now();
+    // A client of PayPal tries to close an order before it voids the authorization: only one of the two requests has something to do.
+    let is_unreserved = matches!(ask.subject, Subject::Unreserved(_));
+    if is_unreserved && matches!(state.book.decide(ask, now), Decision::Refuse(_)) {
+        return None;
+    }
     match state.book.method(ask)? {
         method @ (SandboxMethod::Slow | SandboxMethod::TimeoutAfter) => Some(method),
         method @ (SandboxMethod::ActsLate | SandboxMethod::TimeoutBefore) => {
-            match state.book.decide(ask, chrono::Utc::now()) {
+            match state.book.decide(ask, now) {
                 Decision::Write(line) if line.result != LineResult::RefusedCancelled => {
                     Some(method)
                 }

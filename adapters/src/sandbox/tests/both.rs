@@ -2,6 +2,7 @@
 
 use super::paypal::approved;
 use super::*;
+use crate::breaker::Breaker;
 use crate::paypal::Providers;
 
 /// The providers, in the order in which a test tries them.
@@ -140,7 +141,7 @@ async fn a_void_releases_what_was_reserved_and_no_confirm_succeeds_afterwards() 
             assert_eq!(answer, void, "{provider:?} {key}");
         }
         for reference in [&reference, &unconfirmed] {
-            let late = gateway.confirm("late", reference).await;
+            let late = gateway.confirm(&format!("late {reference}"), reference).await;
             let status = status_of(&gateway, reference).await;
             assert!(matches!(late, Ok(Confirmation::Cancelled)), "{provider:?} {late:?}");
             assert_eq!(status, AuthorizationStatus::Cancelled, "{provider:?}");
@@ -331,10 +332,9 @@ async fn a_refund_may_be_pending_and_then_done_or_fail() {
         let sandbox = Running::start().await;
         let gateway = sandbox.providers();
         for (method, ends) in [("pending", true), ("fails", false)] {
-            let key = format!("{method} ");
-            let reference = taken(&gateway, &key, &sandbox.payable(provider).await).await;
+            let reference = taken(&gateway, method, &sandbox.payable(provider).await).await;
             sandbox.switch("refund", method).await;
-            let refund = gateway.refund(&key, &reference, usd(9_99)).await.expect("answered");
+            let refund = gateway.refund(method, &reference, usd(9_99)).await.expect("answered");
             assert!(matches!(refund, Refund::Pending { .. }), "{provider:?} {refund:?}");
             let status =
                 async || gateway.refunds(&reference).await.expect("answered").remove(0).status;
@@ -419,4 +419,39 @@ async fn a_payment_that_nobody_knows_is_not_found() {
         assert!(matches!(refused, Ok(Creation::Refused(_))), "{nobodys} {refused:?}");
     }
     assert!(sandbox.lines().is_empty());
+}
+
+#[tokio::test]
+async fn an_outage_of_one_provider_does_not_keep_the_shop_from_the_other() {
+    for (away, other) in
+        [(Provider::Stripe, Provider::PayPal), (Provider::PayPal, Provider::Stripe)]
+    {
+        let (gone, there) = (Running::start().await, Running::start().await);
+        let (stripe, paypal) = match away {
+            Provider::Stripe => (gone.client(), there.paypal()),
+            Provider::PayPal => (there.client(), gone.paypal()),
+        };
+        let (cards, paypal) =
+            (Breaker::before(Arc::new(stripe)), Breaker::before_paypal(Arc::new(paypal)));
+        let (line, other_line, nobodys) = match away {
+            Provider::Stripe => (cards.line(), paypal.line(), "pi_ok_0"),
+            Provider::PayPal => (paypal.line(), cards.line(), "paypal:0"),
+        };
+        let gateway = Providers::new(Arc::new(cards), Arc::new(paypal));
+        let nobodys = Reference(nobodys.to_owned());
+        gone.post("/sandbox/down", &[]).await;
+        eventually("the breaker's opening", async || {
+            gateway.cancel(&Uuid::now_v7().to_string(), &nobodys).await.is_err()
+                && !line.borrow().takes_writes()
+        })
+        .await;
+        let spared = gateway.cancel("k", &nobodys).await;
+        assert!(matches!(spared, Err(GatewayError::NotDone(Trouble::Down))), "{spared:?}");
+        taken(&gateway, "k", &there.payable(other).await).await;
+        assert!(other_line.borrow().takes_writes(), "{other:?}");
+        gone.post("/sandbox/up", &[]).await;
+        eventually("the breaker's closing", async || line.borrow().takes_writes()).await;
+        let none = gateway.cancel("k2", &nobodys).await.expect("answered");
+        assert_eq!(none, Cancellation::NotFound);
+    }
 }

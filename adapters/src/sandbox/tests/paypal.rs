@@ -314,12 +314,13 @@ async fn a_token_that_paypal_no_longer_takes_is_renewed_once() {
     sandbox.stop().await;
     sandbox.start_again().await;
     assert_eq!(approval(&paypal, &reference).await, Some(ApprovalStatus::Open));
-    // A token that has ended is renewed before it is used.
-    let sandbox = sandbox.with(|timing| timing.tokens = Duration::from_secs(1)).await;
-    for _ in 0..3 {
-        assert_eq!(approval(&paypal, &reference).await, Some(ApprovalStatus::Open));
-        tokio::time::sleep(Duration::from_millis(400)).await;
-    }
+    // A token that ends at once is refused even if it is new, which nothing but the configuration can mend.
+    let sandbox = sandbox.with(|timing| timing.tokens = Duration::ZERO).await;
+    let refused = PayPalApprovals::find(&sandbox.paypal(), &reference).await;
+    assert!(
+        matches!(refused, Err(GatewayError::NotDone(Trouble::Misconfigured(401)))),
+        "{refused:?}"
+    );
     let stranger = PayPalConfig { client_secret: "wrong".into(), ..sandbox.paypal_config() };
     let stranger = PayPal::new(stranger).expect("made");
     let refused = stranger.open("k2", &request(usd(1_00))).await;
