@@ -831,15 +831,16 @@ CREATE TABLE shop.payment_method (
     payment_method_id uuid NOT NULL,
     customer_id uuid NOT NULL,
     kind text NOT NULL,
-    token text NOT NULL,
+    token text,
     brand text NOT NULL,
     last4 text,
     created_at timestamp with time zone NOT NULL,
     removed_at timestamp with time zone,
+    CONSTRAINT a_card_has_a_token CHECK (((kind = 'paypal'::text) OR (token IS NOT NULL))),
     CONSTRAINT a_method_kind_is_known CHECK ((kind = ANY (ARRAY['card'::text, 'paypal'::text]))),
     CONSTRAINT last4_is_four_digits CHECK ((last4 ~ '^[0-9]{4}$'::text))
 );
-COMMENT ON COLUMN shop.payment_method.token IS 'The gateway''s own token. A card number never reaches this database.';
+COMMENT ON COLUMN shop.payment_method.token IS 'The gateway''s own token. A card number never reaches this database. Null: PayPal has not opened the approval yet.';
 CREATE TABLE shop.payment_transaction (
     transaction_id uuid NOT NULL,
     payment_id uuid NOT NULL,
@@ -857,6 +858,23 @@ CREATE TABLE shop.payment_transaction (
 )
 WITH (fillfactor='80');
 COMMENT ON COLUMN shop.payment_transaction.key IS 'The idempotency key the provider was given; known once the move is settled. Null: the shop did not ask for this move.';
+CREATE TABLE shop.paypal_approval (
+    payment_method_id uuid NOT NULL,
+    customer_id uuid NOT NULL,
+    amount numeric(16,3) NOT NULL,
+    currency text NOT NULL,
+    return_url text NOT NULL,
+    cancel_url text NOT NULL,
+    state text NOT NULL,
+    order_id uuid,
+    expires_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT an_approval_is_of_some_money CHECK ((amount > (0)::numeric)),
+    CONSTRAINT an_approval_names_the_order_that_uses_it CHECK (((state = 'used'::text) = (order_id IS NOT NULL))),
+    CONSTRAINT an_approval_state_is_known CHECK ((state = ANY (ARRAY['pending'::text, 'approved'::text, 'used'::text, 'expired'::text])))
+);
+COMMENT ON COLUMN shop.paypal_approval.return_url IS 'Plain, and perhaps personal: PayPal is told it once, when the approval is opened.';
+COMMENT ON COLUMN shop.paypal_approval.expires_at IS 'Pending: until when the customer may approve. Approved: until when PayPal holds the approval for an order. Null: not opened yet.';
 CREATE TABLE shop.product (
     product_id uuid NOT NULL,
     category_id uuid NOT NULL,
@@ -1035,6 +1053,8 @@ ALTER TABLE ONLY shop.payment
     ADD CONSTRAINT payment_pkey PRIMARY KEY (payment_id);
 ALTER TABLE ONLY shop.payment_transaction
     ADD CONSTRAINT payment_transaction_pkey PRIMARY KEY (transaction_id);
+ALTER TABLE ONLY shop.paypal_approval
+    ADD CONSTRAINT paypal_approval_pkey PRIMARY KEY (payment_method_id);
 ALTER TABLE ONLY shop.product
     ADD CONSTRAINT product_pkey PRIMARY KEY (product_id);
 ALTER TABLE ONLY shop.product_variant
@@ -1068,6 +1088,7 @@ CREATE UNIQUE INDEX one_open_instance_per_subject ON saga.instance USING btree (
 CREATE INDEX schedule_due ON saga.schedule USING btree (next_at) WHERE (next_at IS NOT NULL);
 CREATE INDEX watch_due ON saga.watch USING btree (next_at);
 CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (lower(name));
+CREATE UNIQUE INDEX a_paypal_token_names_one_method ON shop.payment_method USING btree (token) WHERE (kind = 'paypal'::text);
 CREATE UNIQUE INDEX a_product_lies_in_a_cart_once ON shop.cart_item USING btree (cart_id, product_id, variant_id) NULLS NOT DISTINCT WHERE (removed_at IS NULL);
 CREATE UNIQUE INDEX a_variant_name_is_unique_in_its_product ON shop.product_variant USING btree (product_id, lower(name));
 CREATE UNIQUE INDEX an_authorization_belongs_to_one_payment ON shop.payment USING btree (authorization_id);
@@ -1083,6 +1104,8 @@ CREATE INDEX payment_by_order ON shop.payment USING btree (order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
 CREATE INDEX payment_to_ask ON shop.payment USING btree (COALESCE(ask_at, created_at)) WHERE (state = ANY (ARRAY['authorized'::text, 'captured'::text, 'partially_refunded'::text, 'refunded'::text]));
 CREATE INDEX payment_transaction_by_payment ON shop.payment_transaction USING btree (payment_id);
+CREATE INDEX paypal_approval_by_order ON shop.paypal_approval USING btree (order_id) WHERE (order_id IS NOT NULL);
+CREATE INDEX paypal_approval_pending ON shop.paypal_approval USING btree (customer_id) WHERE (state = 'pending'::text);
 CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
 CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
 CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
@@ -1106,5 +1129,7 @@ ALTER TABLE ONLY shop.product_variant
     ADD CONSTRAINT a_variant_belongs_to_a_product FOREIGN KEY (product_id) REFERENCES shop.product(product_id);
 ALTER TABLE ONLY shop.shipping_address
     ADD CONSTRAINT an_address_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
+ALTER TABLE ONLY shop.paypal_approval
+    ADD CONSTRAINT an_approval_belongs_to_a_method FOREIGN KEY (payment_method_id) REFERENCES shop.payment_method(payment_method_id) ON DELETE CASCADE;
 ALTER TABLE ONLY shop.cart_item
     ADD CONSTRAINT an_item_lies_in_a_cart FOREIGN KEY (cart_id) REFERENCES shop.cart(cart_id);
