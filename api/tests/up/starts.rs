@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
 use serde_json::Value;
+use sqlx::PgPool;
 
 use crate::site::{PATIENCE, Site, eventually, kill};
 
@@ -91,6 +92,25 @@ async fn the_second_start_finds_everything_as_it_was_and_takes_seconds() {
     let token = before["customers"][0]["token"].as_str().expect("a text");
     assert_eq!(second.get(token, "/v1/orders").await.0, 200);
     assert!(second.stop("INT").await.success());
+}
+
+#[tokio::test]
+async fn payments_are_compared_with_the_gateway_as_often_as_the_last_start_says() {
+    let site = Site::new();
+    for (minutes, expected) in [("5", Some("*/5 * * * *")), ("0", None)] {
+        let up = site.up(&["--no-demo", "--reconcile-minutes", minutes]).await;
+        let url = up.demo["databaseUrl"].as_str().expect("a text");
+        let db = PgPool::connect(url).await.expect("connected");
+        eventually("the schedule", async || {
+            let schedule = "select cron from saga.schedule where name = 'reconcile-payments'";
+            let cron: Option<String> =
+                sqlx::query_scalar(schedule).fetch_optional(&db).await.expect("readable");
+            cron.as_deref() == expected
+        })
+        .await;
+        db.close().await;
+        assert!(up.stop("TERM").await.success());
+    }
 }
 
 #[tokio::test]
