@@ -49,6 +49,7 @@ impl Scripted {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let config = PayPalConfig {
             webhook_id: "WH".to_owned(),
+            timeout: Duration::from_secs(2),
             ..PayPalConfig::new(url.parse().expect("a URL"), "client", SECRET.into())
         };
         (scripted, PayPal::new(config).expect("made"))

@@ -1,8 +1,8 @@
 //! Webhooks of PayPal. PayPal itself is asked whether it has sent them, before anything in them is believed.
 //!
 //! PayPal signs an event with five headers ([`Transmission`]), and its `verify-webhook-signature` says whether they fit the event.
-//! That is one call to PayPal for each delivery, so the number of questions at a time is limited. If PayPal cannot be asked, the event is
-//! not accepted ([`NotBelieved::Unasked`]), and PayPal sends it again for three days.
+//! That is one call to PayPal for each delivery, so the number of questions at a time is limited, and further events wait for a few
+//! seconds. If PayPal cannot be asked, the event is not accepted ([`NotBelieved::Unasked`]), and PayPal sends it again for three days.
 //!
 //! Events about an authorization, a capture or a dispute lead to a second question, because the event names PayPal's own ids and not the
 //! order's, and because the order as it is now is a better witness than an event that comes late. An event that is sent again has the
@@ -18,6 +18,7 @@ use stepwise_workflows::payment::gateway::{
     GatewayError, GatewayEvent, GatewayEventKind, News, Reference, Trouble,
 };
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::client::Answer;
 use super::wire::{Dispute, Link, Order, RefundObject};
@@ -119,9 +120,9 @@ impl PayPal {
         body: &[u8],
     ) -> Result<GatewayEvent, NotBelieved> {
         let transmission = transmission.ok_or(WebhookRefusal::NotSigned)?;
-        // A busy front door is no reason to wait: PayPal sends the event again.
-        let busy = NotBelieved::Unasked(GatewayError::NotDone(Trouble::Unavailable(429)));
-        let _question = self.questions.try_acquire().map_err(|_| busy)?;
+        let asking = timeout(self.client.config.timeout, self.questions.acquire());
+        let busy = || NotBelieved::Unasked(GatewayError::NotDone(Trouble::TimedOut));
+        let _question = asking.await.ok().and_then(Result::ok).ok_or_else(busy)?;
         self.verify(transmission, body).await?;
         self.read_event(body).await.map_err(NotBelieved::Unasked)
     }

@@ -81,11 +81,12 @@ async fn open(State(gateway): Shared, headers: HeaderMap, body: Bytes) -> Result
         fingerprint: fingerprint("open", &body),
     };
     let answer = perform(&gateway, &ask, Format::PayPal).await;
-    let mut state = gateway.state();
-    if let Some(reference) = state.book.opened_under(key).map(str::to_owned) {
-        state.returns.insert(reference, returns);
+    if answer.status().is_success() {
+        let mut state = gateway.state();
+        if let Some(reference) = state.book.opened_under(key).map(str::to_owned) {
+            state.returns.insert(reference, returns);
+        }
     }
-    drop(state);
     Ok(answer)
 }
 
