@@ -1,11 +1,13 @@
 //! Idempotency keys: a request that is sent twice has one effect and one answer.
 //!
 //! A request does not wait for the key's lock: if the first request still runs, the second one gets 409 at once
-//! instead of occupying a connection. The answer is stored in the same transaction as the effect, so neither
+//! instead of occupying a connection. One that prefers to wait (`Prefer: wait=N`) asks for the lock again now and then, and holds no connection meanwhile. The answer is stored in the same transaction as the effect, so neither
 //! exists without the other. Only successful answers are stored.
 //!
 //! Cost: [`take`] is one round trip (one advisory lock, one primary-key probe), [`store`] is one
 //! more (one row inserted, two or three index entries). Neither commits.
+
+use std::time::Duration;
 
 use poem::{
     Request, RequestBody,
@@ -25,11 +27,14 @@ use uuid::Uuid;
 
 use super::{
     incoming::Incoming,
+    prefer::Prefer,
     problem::{FieldError, Problem},
 };
 
 /// How long an answer is kept.
 const KEPT: &str = "72 hours";
+/// The code of a request whose key another request is using at the moment.
+pub const IN_FLIGHT: &str = "request_in_flight";
 /// The longest key, in characters.
 const KEY_LIMIT: usize = 255;
 
@@ -43,6 +48,8 @@ pub struct Key<const REQUIRED: bool> {
     pub path: String,
     /// The part of the cause that the request brings along.
     pub incoming: Incoming,
+    /// How long the client is willing to wait for the first request with this key.
+    pub wait: Duration,
 }
 
 /// A key that the request must have.
@@ -63,7 +70,8 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for Key<REQUIRED> {
     fn param_schema_ref() -> Option<MetaSchemaRef> {
         Some(MetaSchemaRef::Inline(Box::new(MetaSchema {
             description: Some(
-                "A request that is repeated with the same key returns the first answer and has no further effect.",
+                "A request that is repeated with the same key returns the first answer and has no further effect. While the first one \
+                 still runs, a repetition gets 409 `request_in_flight`; with `Prefer: wait=N` it waits.",
             ),
             min_length: Some(1),
             max_length: Some(KEY_LIMIT),
@@ -91,7 +99,8 @@ impl<'a, const REQUIRED: bool> ApiExtractor<'a> for Key<REQUIRED> {
             (Some(_), Some(_)) => return Err(invalid_key().into()),
         };
         let path = request.original_uri().path().to_owned();
-        Ok(Self { key, path, incoming: Incoming::of(request) })
+        let wait = Prefer::of(request).0;
+        Ok(Self { key, path, incoming: Incoming::of(request), wait })
     }
 }
 
@@ -201,7 +210,7 @@ async fn key_for(
 /// Locks the key for this transaction, and returns the stored answer if there is one. The same statement tells the context business time.
 ///
 /// # Errors
-/// 409 `request_in_flight` while another request with this key runs, 422 `idempotency_key_reused` if the key was used for another request.
+/// 409 [`IN_FLIGHT`] while another request with this key runs, 422 `idempotency_key_reused` if the key was used for another request.
 pub async fn take(ctx: &mut Context<'_>, scope: &Scope) -> Result<Option<Answer>, Problem> {
     let row = sqlx::query(
         "-- idempotency_take
@@ -216,7 +225,7 @@ pub async fn take(ctx: &mut Context<'_>, scope: &Scope) -> Result<Option<Answer>
     .await?;
     let Some(row) = row else {
         return Err(Problem::conflict(
-            "request_in_flight",
+            IN_FLIGHT,
             "The first request with this Idempotency-Key is still running.",
         )
         .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));

@@ -22,7 +22,10 @@ pub mod reply;
 pub mod tokens;
 pub mod unread;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use poem::Request;
 use secrecy::SecretString;
@@ -50,6 +53,9 @@ const RACES: Retry = Retry { base: Duration::from_millis(10), cap: Duration::fro
 
 /// How often a command that lost a race is run again.
 const MOST_RACES: i16 = 3;
+
+/// The delay before a request that waits for the first one with its key looks again.
+const TWIN: Duration = Duration::from_millis(50);
 
 /// How many log-ins use the database at the same moment.
 const LOG_INS: usize = 2;
@@ -105,6 +111,7 @@ pub struct Ask<'a> {
     key: Option<&'a str>,
     path: &'a str,
     fingerprint: [u8; 32],
+    wait: Duration,
 }
 
 impl<'a> Ask<'a> {
@@ -117,8 +124,8 @@ impl<'a> Ask<'a> {
     /// A request for an operation that needs no caller.
     pub fn by_anyone<const R: bool>(operation: &'static str, key: &'a Key<R>) -> Self {
         let cause = key.incoming.cause(Actor::Anyone);
-        let (path, key) = (key.path.as_str(), key.key.as_deref());
-        Self { operation, who: "anyone".to_owned(), cause, key, path, fingerprint: [0; 32] }
+        let (path, wait, key) = (key.path.as_str(), key.wait, key.key.as_deref());
+        Self { operation, who: "anyone".to_owned(), cause, key, path, fingerprint: [0; 32], wait }
     }
 
     /// Adds the body's fingerprint.
@@ -190,7 +197,8 @@ impl Door {
     }
 
     /// Runs one command in a transaction: takes the key, calls `act`, stores the answer and commits. A problem rolls everything back. A command
-    /// that lost a race (deadlock, serialization) is run again, three times at most.
+    /// that lost a race (deadlock, serialization) is run again, three times at most. While another request uses its key, it is told so, or it
+    /// waits for as long as the client prefers.
     ///
     /// Cost besides `act`: begin and commit; if a key was sent, one round trip to take the key and one to store the
     /// answer.
@@ -199,7 +207,7 @@ impl Door {
         ask: Ask<'_>,
         act: impl AsyncFnOnce(&mut Context<'_>) -> Result<Reply<STATUS, T>, Problem> + Clone,
     ) -> Result<Reply<STATUS, T>, E> {
-        let mut races = 0;
+        let (mut races, patience) = (0, Instant::now() + ask.wait);
         loop {
             let mut tx = self.begin().await?;
             let done = match self.answer(&mut tx, &ask, act.clone()).await {
@@ -214,6 +222,13 @@ impl Door {
                 Err(problem) if problem.is_lost_race() && races < MOST_RACES => {
                     races += 1;
                     tokio::time::sleep(RACES.delay(races)).await;
+                }
+                Err(problem)
+                    if problem.code() == idempotency::IN_FLIGHT
+                        && Instant::now() < patience
+                        && !self.stopping.is_cancelled() =>
+                {
+                    tokio::time::sleep(TWIN).await;
                 }
                 done => return done.map_err(E::from),
             }

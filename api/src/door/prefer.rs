@@ -40,12 +40,19 @@ impl<'a> ApiExtractor<'a> for Prefer {
         _: &mut RequestBody,
         _: ExtractParamOptions<String>,
     ) -> poem::Result<Self> {
+        Ok(Self::of(request))
+    }
+}
+
+impl Prefer {
+    /// Reads the header.
+    pub fn of(request: &Request) -> Self {
         let sent = request.headers().get_all("prefer").iter().filter_map(|v| v.to_str().ok());
         let wait = sent
             .flat_map(|value| value.split([',', ';']))
             .filter_map(|part| part.trim().split_once('='))
             .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
             .and_then(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok());
-        Ok(Self(wait.map_or(Duration::ZERO, Duration::from_secs).min(MOST)))
+        Self(wait.map_or(Duration::ZERO, Duration::from_secs).min(MOST))
     }
 }

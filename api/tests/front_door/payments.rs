@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     house::{Answer, House, refusal, send},
+    paypal::Checkout,
     shopper::{Shopper, id, product},
 };
 
@@ -54,13 +55,17 @@ impl<'h> Placed<'h> {
 
     /// Somebody voids the authorization at the gateway, which tells the shop of it.
     async fn lapses(&self) {
-        let payment = format!("/v1/payments/{}", self.payment);
-        let payment = self.shopper.get(&payment).await.is(200).json();
-        let reference = payment["transactions"][0]["reference"].as_str().expect("it has one");
-        let cancel = format!("/v1/payment_intents/{reference}/cancel");
-        self.shopper.house.outside(&cancel, &[]).await.is(200);
+        lapse(&self.shopper, self.payment).await;
         self.is("voided").await;
     }
+}
+
+/// Somebody voids the authorization of a payment at the gateway.
+async fn lapse(shopper: &Shopper<'_>, payment: Uuid) {
+    let payment = shopper.get(&format!("/v1/payments/{payment}")).await.is(200).json();
+    let reference = payment["transactions"][0]["reference"].as_str().expect("it has one");
+    let cancel = format!("/v1/payment_intents/{reference}/cancel");
+    shopper.house.outside(&cancel, &[]).await.is(200);
 }
 
 async fn authorize(house: &House, by: &str, body: &Value, wait: u8) -> Answer {
@@ -251,5 +256,33 @@ async fn a_payment_is_shown_with_its_moves_to_its_customer_and_to_staff_and_a_la
     let unscoped = house.key("service", &["payments:write"]).await;
     let unscoped = send(house.get(&payment).bearer_auth(&unscoped)).await;
     assert_eq!(unscoped.problem(), refusal(403, "forbidden"));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_order_whose_authorization_lapsed_is_paid_with_an_approval_at_paypal() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let checkout = Checkout::new(&house).await;
+    let card = checkout.shopper.method("ok").await;
+    let order = checkout.place(card).await.is(201).json();
+    let placed = Placed {
+        order: id(&order["id"]),
+        payment: id(&order["payment"]["id"]),
+        total: order["totalAmount"].clone(),
+        shopper: checkout.shopper.clone(),
+    };
+    placed.lapses().await;
+    let opened = checkout.opened().await;
+    let body = json!({ "orderId": placed.order, "paymentMethodId": opened.method, "amount": placed.total });
+    let early = authorize(&house, &admin, &body, 0).await;
+    assert_eq!(early.problem(), refusal(409, "payment_not_approved"));
+    opened.approve().await;
+    checkout.until(opened.operation, "succeeded").await;
+    let paid = authorize(&house, &admin, &body, 15).await.is(200).json();
+    assert_eq!(paid["payment"]["status"], "authorized", "{paid}");
+    checkout.is(opened.method, "used").await;
+    placed.shopper.cancel(placed.order, 15).await.is(200);
+    placed.is("voided").await;
     house.close().await;
 }

@@ -76,36 +76,60 @@ async fn a_missing_or_impossible_key_is_400() {
     store.house.close().await;
 }
 
+/// Locks the stock's row, so that requests run for as long as the test needs.
+async fn hold(store: &Store) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut holding = store.house.database.pool().begin().await.expect("a transaction");
+    let stock = sqlx::query("select 1 from shop.inventory for update");
+    stock.execute(&mut *holding).await.expect("ok");
+    holding
+}
+
+/// Waits until a request waits for a lock.
+async fn is_waiting(store: &Store) {
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(waiting)
+        .fetch_one(store.house.database.pool())
+        .await
+        .expect("a count")
+        == 0
+    {}
+}
+
 #[tokio::test]
 async fn while_the_first_one_runs_its_twin_is_told_to_come_back() {
     let store = Store::open(10).await;
     let body = json!({"adjustment": 1, "reason": "x"});
-    // The test locks the stock's row, so that the first request runs for as long as the test needs.
-    let mut holding = store.house.database.pool().begin().await.expect("a transaction");
-    sqlx::query("select 1 from shop.inventory for update")
-        .execute(&mut *holding)
-        .await
-        .expect("ok");
+    let holding = hold(&store).await;
     let first = tokio::spawn(send(adjust(&store, Some("k"), &body)));
-    let twin = loop {
-        assert!(!first.is_finished(), "it should wait for the row");
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity
-             where datname = current_database() and wait_event_type = 'Lock'",
-        )
-        .fetch_one(store.house.database.pool())
-        .await
-        .expect("a count");
-        if waiting > 0 {
-            break send(adjust(&store, Some("k"), &body)).await;
-        }
-    };
+    is_waiting(&store).await;
+    let twin = send(adjust(&store, Some("k"), &body)).await;
     assert_eq!(twin.problem(), refusal(409, "request_in_flight"));
     assert_eq!(twin.header("retry-after"), "1");
     assert_eq!(twin.json()["retryable"], true);
     holding.rollback().await.expect("ok");
     first.await.expect("it ends").is(200);
     assert_eq!(store.stock().await, (11, 0));
+    store.house.close().await;
+}
+
+#[tokio::test]
+async fn a_twin_that_prefers_to_wait_gets_the_answer_of_the_first_one() {
+    let store = Store::open(10).await;
+    let body = json!({"adjustment": 1, "reason": "x"});
+    let holding = hold(&store).await;
+    let first = tokio::spawn(send(adjust(&store, Some("k"), &body)));
+    is_waiting(&store).await;
+    let patient = adjust(&store, Some("k"), &body).header("prefer", "wait=10");
+    let twin = tokio::spawn(send(patient));
+    let hasty = adjust(&store, Some("k"), &body).header("prefer", "wait=1");
+    assert_eq!(send(hasty).await.problem(), refusal(409, "request_in_flight"));
+    assert!(!twin.is_finished(), "it waits for the first one");
+    holding.rollback().await.expect("ok");
+    let (first, twin) = (first.await.expect("it ends"), twin.await.expect("it ends"));
+    assert_eq!((first.status, twin.status), (200, 200), "{}", twin.text);
+    assert_eq!(twin.json(), first.json());
+    assert_eq!(store.stock().await, (11, 0), "and has no effect of its own");
     store.house.close().await;
 }
 

@@ -10,6 +10,7 @@ use crate::house::{Answer, House, send};
 pub(crate) const PASSWORD: &str = "a lantern hums over wet slate";
 
 /// A customer with a session.
+#[derive(Clone)]
 pub(crate) struct Shopper<'h> {
     pub(crate) house: &'h House,
     pub(crate) id: Uuid,

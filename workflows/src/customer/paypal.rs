@@ -343,17 +343,20 @@ pub(crate) async fn pay(
     }
 }
 
-/// The method that an order has used, with PayPal's reference. 1 round trip.
+/// The method of the kind `paypal` that an order has used, with PayPal's reference; if a method is named, that one. 1 round trip.
 pub(crate) async fn used_by(
     tx: &mut PgConnection,
     order_id: Uuid,
+    payment_method_id: Option<Uuid>,
 ) -> Result<Option<(Uuid, Reference)>, sqlx::Error> {
     let used: Option<(Uuid, String)> = sqlx::query_as(
         "-- paypal: used by
         select payment_method_id, token from shop.paypal_approval join shop.payment_method using (payment_method_id)
-        where order_id = $1 and token is not null",
+        where order_id = $1 and token is not null and ($2::uuid is null or payment_method_id = $2)
+        order by payment_method_id desc limit 1",
     )
     .bind(order_id)
+    .bind(payment_method_id)
     .fetch_optional(tx)
     .await?;
     Ok(used.map(|(method, reference)| (method, Reference(reference))))

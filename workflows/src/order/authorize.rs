@@ -15,6 +15,7 @@ use super::{
     store::{LockedOrder, lock_order},
 };
 use crate::{
+    customer::paypal::{self, NotUsable},
     events::{DomainEvent, tell},
     integration::Notification,
     money::Money,
@@ -65,6 +66,9 @@ refusals! {
         /// The order's customer has no such method.
         #[error("there is no such payment method")]
         PaymentMethodNotFound => NotFound "payment_method_not_found",
+        /// It is an approval at PayPal that does not pay this order.
+        #[error(transparent)]
+        PayPal(#[from] NotUsable),
         /// A surprise.
         #[error(transparent)]
         Database(#[from] sqlx::Error),
@@ -72,7 +76,7 @@ refusals! {
 }
 
 /// Writes another payment of a pending or confirmed order whose payment in force has lapsed. 3 round trips: lock customer, order and payment;
-/// read the method; write payment and move. 2 row operations.
+/// read the method; write payment and move. 2 row operations. One round trip more for a method that pays once ([`paypal::pay`]).
 pub async fn begin(
     ctx: &mut Context<'_>,
     command: &AuthorizePayment,
@@ -108,6 +112,9 @@ pub async fn begin(
         return Err(Refusal::Busy);
     }
     let method = method.ok_or(Refusal::PaymentMethodNotFound)?;
+    if method == paypal::KIND {
+        paypal::pay(ctx, command.payment_method_id, order.order_id, amount).await?;
+    }
     let payment_id = Uuid::now_v7();
     sqlx::query(
         "-- authorize: begin

@@ -12,7 +12,10 @@ use crate::{
         place::Authorized,
     },
     payment::gateway::Reference,
-    sagas::authorizing::{Authorizer, voided},
+    sagas::{
+        authorizing::{Authorizer, voided},
+        paypal_approval::give_back::give_back,
+    },
     shop::{Context, Shop},
 };
 
@@ -81,12 +84,13 @@ impl AuthorizePaymentSteps for Steps {
         request: &Request,
         undoing: &Undoing<Reason>,
     ) -> Result<(), StepError> {
-        let Request { order, payment, .. } = *request;
+        let Request { order, payment, payment_method, .. } = *request;
         let given_back = voided(tx, AuthorizePayment::NAME, order).await?;
         let failure = undoing.reason.failure();
         let mut ctx = Context::of_step(&self.shop, tx);
         let given_up =
             authorize::give_up(&mut ctx, order, payment, failure.as_ref(), given_back.as_ref());
-        Ok(given_up.await?)
+        given_up.await?;
+        give_back(&mut ctx, order, Some(payment_method)).await
     }
 }

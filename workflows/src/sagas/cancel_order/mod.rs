@@ -134,7 +134,7 @@ steps! {
         /// Cancel the order that was placed all the same, and free its stock.
         Cancel(order: Uuid) => tx(cancel).pivot(),
         /// Release the reserved money. A repeated void has the same result.
-        Void(amount: Money, back: GiveBack) => call(void, moving("void", *amount)).repeatable().no_undo(),
+        Void(amount: Money, back: GiveBack) => call(void, moving("void", *amount)).probe(find).no_undo(),
         /// Give back the money that was taken. A refund acts once per key.
         Refund(amount: Money, back: GiveBack) => call(refund, moving("refund", *amount)).repeatable().no_undo(),
         /// Ask how much was taken and is left.

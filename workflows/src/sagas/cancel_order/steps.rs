@@ -12,7 +12,7 @@ use crate::{
         cancel::{self, AfterPlacement, HowBack, MoneyBack},
         refund::{self, DONE_OUTSIDE, Refunded},
     },
-    payment::gateway::Cancellation,
+    payment::gateway::{AuthorizationStatus, Cancellation},
     sagas::{
         authorizing::voided,
         giving_back::{self, Taken},
@@ -84,6 +84,25 @@ impl CancelOrderSteps for Steps {
                 Outcome::AnsweredNo(Cause::new("the gateway does not know the authorization"))
             }
             Err(error) => giving_back::no_answer(error),
+        }
+    }
+
+    async fn find(&self, key: &Key, amount: &Money, back: &GiveBack) -> Probe<Event> {
+        let found = match self.shop.gateway.find(&back.reference).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Probe::NotHappened,
+            Err(error) => return Probe::Unknown(Cause::new(error)),
+        };
+        match found.status {
+            AuthorizationStatus::Cancelled => {
+                let reference = found.reference.0;
+                let event = Event::GivenBack(*amount, reference.clone(), key.to_string());
+                Probe::confirmed(event, reference)
+            }
+            AuthorizationStatus::Captured { .. } => {
+                Probe::Answered { event: Event::Captured, effect: Effect::Refuted }
+            }
+            _ => Probe::NotHappened,
         }
     }
 

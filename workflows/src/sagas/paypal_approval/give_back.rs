@@ -1,4 +1,4 @@
-//! The approval of an order that is not placed after all.
+//! The approval of an order that it does not pay after all.
 
 use stepwise_engine::{Start, StartError, StepError};
 use uuid::Uuid;
@@ -6,13 +6,15 @@ use uuid::Uuid;
 use super::{Input, PayPalApproval};
 use crate::{customer::paypal, shop::Context};
 
-/// Starts the saga that asks PayPal whether the approval can pay another order, if the order was to be paid with one. The caller has ended the
-/// order. 1 round trip, and the start.
+/// Starts the saga that asks PayPal whether the approval can pay another order, if the order was to be paid with one; `method` names which. The caller
+/// has ended the payment. 1 round trip, and the start.
 pub(in crate::sagas) async fn give_back(
     ctx: &mut Context<'_>,
     order: Uuid,
+    method: Option<Uuid>,
 ) -> Result<(), StepError> {
-    let Some((method, reference)) = paypal::used_by(ctx, order).await? else { return Ok(()) };
+    let used = paypal::used_by(ctx, order, method).await?;
+    let Some((method, reference)) = used else { return Ok(()) };
     let start = Start::new(method.to_string(), Input::GiveBack(method, reference));
     match ctx.start::<PayPalApproval>(start).await {
         Ok(_) => Ok(()),

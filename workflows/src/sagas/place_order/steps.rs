@@ -93,7 +93,7 @@ impl PlaceOrderSteps for Steps {
         let given_back = voided(tx, PlaceOrder::NAME, *order).await?;
         let mut ctx = Context::of_step(&self.shop, tx);
         match release::release(&mut ctx, *order, &ending, given_back.as_ref()).await? {
-            Release::Released => give_back(&mut ctx, *order).await,
+            Release::Released => give_back(&mut ctx, *order, None).await,
             // The transaction that ended the order has released its stock as well.
             Release::NotPlacing(OrderStatus::Failed | OrderStatus::Cancelled) => Ok(()),
             other => Err(StepError::Broken(format!("order {order} cannot be released: {other:?}"))),
