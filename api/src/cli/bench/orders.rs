@@ -34,8 +34,6 @@ use super::{Ground, Line, Report, floor};
 /// The number of customers and of products.
 const CROWD: usize = 1_000;
 const LINES: usize = 3;
-/// How often the carts of ended orders are filled again. The customers suffice for much longer, and each look costs the database what an order does.
-const REFILL: Duration = Duration::from_millis(200);
 
 pub(super) async fn report(
     ground: &Ground,
@@ -159,7 +157,7 @@ impl Running {
         }
         while Instant::now() < until {
             self.refill_ended().await?;
-            tokio::time::sleep(REFILL.min(until - Instant::now())).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let succeeded = self.pending().await? - before;
         over.store(true, Ordering::Relaxed);
@@ -180,7 +178,7 @@ impl Running {
         let mut running = JoinSet::new();
         while Instant::now() < until {
             ticks.tick().await;
-            if refilled.elapsed() > REFILL {
+            if refilled.elapsed() > Duration::from_millis(50) {
                 self.refill_ended().await?;
                 refilled = Instant::now();
             }
