@@ -1,6 +1,6 @@
 //! A front door for one test: a fresh database, a server on a free port, a client.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use reqwest::{Method, RequestBuilder};
 use secrecy::SecretString;
@@ -25,6 +25,7 @@ use stepwise_engine::{
     outbox::{Embedded, Relay, RelaySettings},
     testing::Database,
 };
+use stepwise_tests::money;
 use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +51,8 @@ pub(crate) struct House {
     pub(crate) client: reqwest::Client,
     /// The address of the sandbox gateway; empty without one.
     pub(crate) gateway: String,
+    /// The gateway's own book.
+    ledger: Option<PathBuf>,
     /// The data directory with the customers' keys, for the command line.
     pub(crate) folder: Folder,
     stop: CancellationToken,
@@ -146,10 +149,10 @@ impl House {
         paypal_webhooks_to: &str,
     ) -> Self {
         let stop = CancellationToken::new();
-        let (outside, address) = sandbox(&base, paypal_webhooks_to, &stop).await;
+        let (outside, address, ledger) = sandbox(&base, paypal_webhooks_to, &stop).await;
         let settings = ServerSettings::default();
         let house = Self::build(Rates::OFF, listener, base, outside, settings, stop.clone()).await;
-        let house = Self { gateway: address, ..house };
+        let house = Self { gateway: address, ledger: Some(ledger), ..house };
         let engine = house.door.engine.clone();
         let stopped = stop.clone().cancelled_owned();
         tokio::spawn(stepwise_engine::work(engine, WorkerConfig::default(), stopped));
@@ -201,11 +204,26 @@ impl House {
         let door = Door::open(db, shop, engine, door_settings, readiness, stop.clone()).await;
         let door = Arc::new(door.expect("a fresh database has its secrets"));
         tokio::spawn(stepwise::server::serve(listener, Arc::clone(&door), settings));
-        let gateway = String::new();
-        Self { database, door, mail, base, client: client(), gateway, folder, stop }
+        let (gateway, ledger) = (String::new(), None);
+        Self { database, door, mail, base, client: client(), gateway, ledger, folder, stop }
     }
 
+    /// Compares the books of money with the gateway's, once every saga has ended; then stops everything.
     pub(crate) async fn close(self) {
+        if let Some(ledger) = &self.ledger {
+            let open =
+                "select count(*) from saga.instance where status not in ('completed', 'unwound')";
+            let db = self.database.pool();
+            let open: i64 = sqlx::query_scalar(open).fetch_one(db).await.expect("readable");
+            if open == 0 {
+                money::agrees(db, ledger).await.expect("the books of money agree");
+            }
+        }
+        self.shut().await;
+    }
+
+    /// Stops everything, without a look at the books: the test has changed them by hand.
+    pub(crate) async fn shut(self) {
         self.stop.cancel();
         self.door.db.close().await;
         self.database.close().await;
@@ -270,12 +288,12 @@ impl Outside {
     }
 }
 
-/// Starts the sandbox. Returns the clients for it, and its address.
+/// Starts the sandbox. Returns the clients for it, its address and its ledger.
 async fn sandbox(
     shop: &str,
     paypal_webhooks_to: &str,
     stop: &CancellationToken,
-) -> (Outside, String) {
+) -> (Outside, String, PathBuf) {
     drop(client());
     let folder = std::env::temp_dir().join(format!("stepwise-door-{}", Uuid::now_v7().simple()));
     std::fs::create_dir(&folder).expect("the temporary directory is writable");
@@ -296,7 +314,7 @@ async fn sandbox(
     .await
     .expect("a free port and a new ledger");
     let address = format!("http://{}", sandbox.address());
-    let stop = stop.clone();
+    let (ledger, stop) = (folder.join("ledger.jsonl"), stop.clone());
     tokio::spawn(async move {
         let served = sandbox.serve(stop.cancelled_owned()).await;
         // If this fails, files remain in the temporary directory.
@@ -309,5 +327,5 @@ async fn sandbox(
     let paypal = PayPal::new(config).expect("a client");
     let cards = StripeGateway::new(GatewayConfig::new(url, api_key)).expect("a client");
     let gateway = Providers::new(Arc::new(cards), Arc::new(paypal.clone()));
-    (Outside { gateway: Arc::new(gateway), paypal: Some(paypal) }, address)
+    (Outside { gateway: Arc::new(gateway), paypal: Some(paypal) }, address, ledger)
 }
