@@ -251,7 +251,8 @@ impl PaymentGateway for PayPal {
         match self.patch(&format!("{key}.close"), id, "replace", "/intent", "CAPTURE").await? {
             Answer::Refused(failure) if failure.status == 404 => return Ok(Cancellation::NotFound),
             // It is authorized already, so it can be voided.
-            Answer::Done(_) | Answer::Refused(_) => {}
+            Answer::Refused(failure) => drop(failure.reason()?),
+            Answer::Done(_) => {}
         }
         let Some(order) = self.order(reference).await? else { return Ok(Cancellation::NotFound) };
         if order.status().ok_or(GARBLED)? == AuthorizationStatus::Authorized {
@@ -341,6 +342,7 @@ fn captured(order: &Order) -> Result<Option<Capture>, GatewayError> {
             Ok(Some(Capture::Captured { amount: captured }))
         }
         AuthorizationStatus::Processing => Err(GatewayError::Unknown(Trouble::InFlight)),
+        AuthorizationStatus::Declined(why) => Ok(Some(Capture::Refused(why))),
         _ => Ok(None),
     }
 }

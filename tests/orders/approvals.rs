@@ -81,8 +81,8 @@ impl Trial for Approvals {
 
     async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
         let (state, is_listed, has_token): (String, bool, bool) = sqlx::query_as(
-            "select state, removed_at is null, token is not null
-            from saga.instance join shop.paypal_approval on payment_method_id = subject::uuid
+            "select paypal_approval.state, removed_at is null, token is not null
+            from saga.instance join shop.paypal_approval on paypal_approval.payment_method_id = subject::uuid
             join shop.payment_method using (payment_method_id)
             where saga_id = $1",
         )

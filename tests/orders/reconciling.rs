@@ -115,7 +115,7 @@ async fn a_contradiction_changes_nothing_and_is_kept_for_a_person_once() {
 /// Fault: gateway: its event about an authorization that lapsed is lost
 /// Customer: the order shows the payment as `authorized` until the shop asks; then as `voided`
 /// Operator: nothing; the saga `reconcile-payments` has one instance for each tick
-/// Within: an hour and the interval of `--reconcile-minutes`
+/// Within: six hours and the interval of `--reconcile-minutes`
 /// Ends: by itself
 #[tokio::test]
 async fn the_schedule_finds_what_a_lost_event_has_left() {

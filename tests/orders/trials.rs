@@ -102,7 +102,7 @@ impl Placements {
         let shop = Shop::new(
             Config::default(),
             Arc::new(FileKeyStore::open(&self.folder.join("keys")).expect("keys")),
-            Arc::new(Providers::new(cards, paypal.clone())),
+            Arc::new(Providers::new(cards, Some(paypal.clone()))),
             Arc::new(FileMailer::new(&self.folder.join("mail")).expect("mail")),
             stepwise_workflows::reactions::of_event,
         );

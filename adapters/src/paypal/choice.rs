@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
     Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError, MadeRefund,
-    PaymentGateway, Reference, Refund,
+    PaymentGateway, Reference, Refund, Trouble,
 };
 use uuid::Uuid;
 
@@ -17,25 +17,30 @@ use super::PREFIX;
 #[derive(Clone)]
 pub struct Providers {
     cards: Arc<dyn PaymentGateway>,
-    paypal: Arc<dyn PaymentGateway>,
+    paypal: Option<Arc<dyn PaymentGateway>>,
 }
 
 impl Providers {
-    /// Passes the payments of PayPal to `paypal`, and all others to `cards`.
-    pub fn new(cards: Arc<dyn PaymentGateway>, paypal: Arc<dyn PaymentGateway>) -> Self {
+    /// Passes the payments of PayPal to `paypal`, and all others to `cards`. Without `paypal` a call about a payment of PayPal is surely not done, and is
+    /// tried again, because another process may have been told where PayPal is.
+    pub fn new(cards: Arc<dyn PaymentGateway>, paypal: Option<Arc<dyn PaymentGateway>>) -> Self {
         Self { cards, paypal }
     }
 
     /// The provider of a token or a reference.
-    fn of(&self, id: &str) -> &dyn PaymentGateway {
-        if id.starts_with(PREFIX) { &*self.paypal } else { &*self.cards }
+    fn of(&self, id: &str) -> Result<&dyn PaymentGateway, GatewayError> {
+        match &self.paypal {
+            _ if !id.starts_with(PREFIX) => Ok(&*self.cards),
+            Some(paypal) => Ok(&**paypal),
+            None => Err(GatewayError::NotDone(Trouble::Unreachable)),
+        }
     }
 }
 
 #[async_trait]
 impl PaymentGateway for Providers {
     async fn create(&self, key: &str, charge: &Charge) -> Result<Creation, GatewayError> {
-        self.of(&charge.method.0).create(key, charge).await
+        self.of(&charge.method.0)?.create(key, charge).await
     }
 
     async fn confirm(
@@ -43,11 +48,11 @@ impl PaymentGateway for Providers {
         key: &str,
         reference: &Reference,
     ) -> Result<Confirmation, GatewayError> {
-        self.of(&reference.0).confirm(key, reference).await
+        self.of(&reference.0)?.confirm(key, reference).await
     }
 
     async fn find(&self, reference: &Reference) -> Result<Option<Authorization>, GatewayError> {
-        self.of(&reference.0).find(reference).await
+        self.of(&reference.0)?.find(reference).await
     }
 
     /// Asks the provider of cards alone: PayPal never has an authorization whose reference the shop does not know.
@@ -60,7 +65,7 @@ impl PaymentGateway for Providers {
     }
 
     async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
-        self.of(&reference.0).cancel(key, reference).await
+        self.of(&reference.0)?.cancel(key, reference).await
     }
 
     async fn capture(
@@ -69,7 +74,7 @@ impl PaymentGateway for Providers {
         reference: &Reference,
         amount: Money,
     ) -> Result<Capture, GatewayError> {
-        self.of(&reference.0).capture(key, reference, amount).await
+        self.of(&reference.0)?.capture(key, reference, amount).await
     }
 
     async fn refund(
@@ -78,7 +83,7 @@ impl PaymentGateway for Providers {
         reference: &Reference,
         amount: Money,
     ) -> Result<Refund, GatewayError> {
-        self.of(&reference.0).refund(key, reference, amount).await
+        self.of(&reference.0)?.refund(key, reference, amount).await
     }
 
     async fn find_refund(
@@ -86,10 +91,10 @@ impl PaymentGateway for Providers {
         key: &str,
         reference: &Reference,
     ) -> Result<Option<Refund>, GatewayError> {
-        self.of(&reference.0).find_refund(key, reference).await
+        self.of(&reference.0)?.find_refund(key, reference).await
     }
 
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
-        self.of(&reference.0).refunds(reference).await
+        self.of(&reference.0)?.refunds(reference).await
     }
 }

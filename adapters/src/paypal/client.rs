@@ -208,7 +208,7 @@ impl Client {
             status if status.is_success() => {
                 let Granted { access_token, expires_in } = response.json()?;
                 let lives = Duration::from_secs(expires_in.min(365 * 24 * 3600));
-                let until = Instant::now() + lives - EARLY.min(lives / 4);
+                let until = Instant::now() + renewed_after(lives);
                 Ok(Token { text: access_token.into(), until, number })
             }
             status if status.is_server_error() => {
@@ -242,4 +242,9 @@ fn answer(response: Response) -> Result<Answer, GatewayError> {
 pub(super) fn request_id(key: &str) -> String {
     let fits = key.len() <= REQUEST_ID_CHARS && key.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { key.to_owned() } else { hex::encode(Sha256::digest(key)) }
+}
+
+/// How long a token is used that lives so long.
+pub(super) fn renewed_after(lives: Duration) -> Duration {
+    lives - EARLY.min(lives / 4)
 }

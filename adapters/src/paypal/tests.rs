@@ -17,6 +17,7 @@ use stepwise_workflows::payment::gateway::{
 };
 use tokio::net::TcpListener;
 
+use super::client::renewed_after;
 use super::webhook::{NotBelieved, QUESTIONS, Transmission};
 use super::*;
 
@@ -29,6 +30,8 @@ struct Scripted {
     requests: Arc<Mutex<Vec<String>>>,
     granted: Arc<AtomicUsize>,
     expires_in: Arc<AtomicU64>,
+    /// The number of the token that is refused.
+    refuses: Arc<AtomicUsize>,
 }
 
 impl Scripted {
@@ -39,6 +42,7 @@ impl Scripted {
             requests: Arc::default(),
             granted: Arc::default(),
             expires_in: Arc::new(AtomicU64::new(32_400)),
+            refuses: Arc::default(),
         };
         let app = Router::new()
             .route("/v1/oauth2/token", post(grant))
@@ -82,7 +86,12 @@ async fn answer(
     let (token, key) = (header("authorization"), header("paypal-request-id"));
     let request = format!("{method} {} {token} {key} {text}", uri.path());
     scripted.requests.lock().expect("whole").push(request);
-    let answer = scripted.answers.lock().expect("whole").pop_front();
+    let is_refused = token == format!("Bearer token-{}", scripted.refuses.load(SeqCst));
+    let answer = if is_refused {
+        Some((401, String::new()))
+    } else {
+        scripted.answers.lock().expect("whole").pop_front()
+    };
     let (status, body) = answer.unwrap_or((404, NOWHERE.to_owned()));
     let status = StatusCode::from_u16(status).expect("a status");
     (status, [("content-type", "application/json")], body).into_response()
@@ -259,9 +268,8 @@ async fn callers_at_the_same_time_share_one_request_for_a_token() {
     let find = || async { PaymentGateway::find(&paypal, &none).await.expect("answered") };
     futures::future::join_all((0..50).map(|_| find())).await;
     assert_eq!(scripted.granted.load(SeqCst), 1);
-    // All of them are refused at once, and share the renewal.
-    let refusals = (0..20).map(|_| (401, String::new()));
-    scripted.answers.lock().expect("whole").extend(refusals);
+    // All of them are refused, and share the renewal.
+    scripted.refuses.store(1, SeqCst);
     futures::future::join_all((0..20).map(|_| find())).await;
     assert_eq!(scripted.granted.load(SeqCst), 2);
     // A token that is refused although it is new is our own mistake, and nothing is repeated.
@@ -273,8 +281,15 @@ async fn callers_at_the_same_time_share_one_request_for_a_token() {
     assert_eq!(scripted.requests().len(), before + 2);
 }
 
+#[test]
+fn a_token_is_renewed_before_it_ends() {
+    let s = Duration::from_secs;
+    assert_eq!(renewed_after(s(32_400)), s(32_340));
+    assert_eq!(renewed_after(s(40)), s(30), "a quarter before, if it lives for a short time");
+}
+
 #[tokio::test]
-async fn a_token_is_renewed_before_it_ends() {
+async fn a_token_that_is_over_is_renewed() {
     let (scripted, paypal) = Scripted::start(&[]).await;
     scripted.expires_in.store(0, SeqCst);
     for expected in 1..=3 {

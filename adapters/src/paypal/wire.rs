@@ -136,8 +136,7 @@ impl Failure {
 
     /// Whether the refusal may follow from an earlier request: then the order says what happened.
     pub(super) fn is_about_status(&self) -> bool {
-        self.issue.starts_with("ORDER_")
-            || matches!(&*self.issue, "PAYER_ACTION_REQUIRED" | "ACTION_DOES_NOT_MATCH_INTENT")
+        self.issue.starts_with("ORDER_") || self.issue == "ACTION_DOES_NOT_MATCH_INTENT"
     }
 
     /// The reason of a refusal. An error if the refusal concerns this client or the shop's account, not the payment.
@@ -230,8 +229,11 @@ impl Order {
         let Payments { captures, refunds, .. } = &self.purchase_units.first()?.payments;
         let zero = Money::zero(self.amount()?.currency());
         let sum = |sum: Option<Money>, money: Option<Money>| sum?.plus(money?);
-        if !captures.iter().any(CaptureObject::is_taken) {
+        if captures.iter().any(CaptureObject::is_pending) {
             return Some(AuthorizationStatus::Processing);
+        }
+        if !captures.iter().any(CaptureObject::is_taken) {
+            return Some(AuthorizationStatus::Declined(Reason::new("capture_declined")));
         }
         let taken = captures.iter().filter(|capture| capture.is_taken());
         let back = refunds.iter().filter(|refund| !refund.has_failed());
@@ -265,6 +267,11 @@ impl Order {
 }
 
 impl CaptureObject {
+    /// Whether PayPal still examines it.
+    fn is_pending(&self) -> bool {
+        self.status == "PENDING"
+    }
+
     fn is_taken(&self) -> bool {
         matches!(&*self.status, "COMPLETED" | "PARTIALLY_REFUNDED" | "REFUNDED")
     }

@@ -39,6 +39,7 @@ pub(super) fn of(
         ("STEPWISE_GATEWAY_URL", gateway.as_str().into()),
         ("STEPWISE_DATA_DIR", settings.data_dir.clone().into_os_string()),
         ("STEPWISE_LOG", settings.log.clone().into()),
+        ("STEPWISE_PAYPAL_APPROVAL", settings.paypal_approval.as_secs().to_string().into()),
     ];
     if let Some(url) = gateway.paypal() {
         environment.push(("STEPWISE_PAYPAL_URL", url.into()));
@@ -51,8 +52,13 @@ pub(super) fn of(
             environment.push((name, secret.expose_secret().into()));
         }
     }
-    if let Some(id) = &settings.paypal_client_id {
-        environment.push(("STEPWISE_PAYPAL_CLIENT_ID", id.into()));
+    for (name, id) in [
+        ("STEPWISE_PAYPAL_CLIENT_ID", &settings.paypal_client_id),
+        ("STEPWISE_PAYPAL_WEBHOOK_ID", &settings.paypal_webhook_id),
+    ] {
+        if let Some(id) = id {
+            environment.push((name, id.into()));
+        }
     }
     Ok(Quarantine::by(move || {
         let mut command = Command::new(&program);

@@ -96,13 +96,7 @@ pub struct Options {
     #[arg(long, global = true, env = "STEPWISE_PAYPAL_WEBHOOK_ID", value_name = "ID")]
     paypal_webhook_id: Option<String>,
     /// Seconds that a customer has to approve a payment at PayPal [default: 1800]
-    #[arg(
-        long,
-        global = true,
-        env = "STEPWISE_PAYPAL_APPROVAL",
-        value_name = "SECONDS",
-        value_parser = clap::value_parser!(u32).range(1..=10_800)
-    )]
+    #[arg(long, global = true, env = "STEPWISE_PAYPAL_APPROVAL", value_name = "SECONDS")]
     paypal_approval: Option<u32>,
     /// Origins to whose pages PayPal may send customers back, separated by commas: https://shop.example [default: that of --return-url]
     #[arg(
@@ -159,13 +153,7 @@ pub struct Options {
     #[arg(long, global = true, env = "STEPWISE_PLACEMENT_PATIENCE", value_name = "SECONDS")]
     placement_patience: Option<u32>,
     /// Minutes between two comparisons of payments with the payment gateway; 0 switches them off [default: 15]
-    #[arg(
-        long,
-        global = true,
-        env = "STEPWISE_RECONCILE_MINUTES",
-        value_name = "MINUTES",
-        value_parser = clap::value_parser!(u8).range(..=60)
-    )]
+    #[arg(long, global = true, env = "STEPWISE_RECONCILE_MINUTES", value_name = "MINUTES")]
     reconcile_minutes: Option<u8>,
     /// Log level (error, warn, info, debug) or a filter in the form of RUST_LOG [default: info]
     #[arg(long, global = true, env = "STEPWISE_LOG", value_name = "FILTER")]
@@ -345,6 +333,14 @@ impl Settings {
             return Err(Failure::usage(format!(
                 "--return-origins: {wrong} is not an origin such as https://shop.example (http:// is allowed on this machine only)"
             )));
+        }
+        if self.reconcile_minutes != 0 && 60 % self.reconcile_minutes != 0 {
+            return Err(Failure::usage(
+                "--reconcile-minutes must divide an hour: 5, 15, 30, 60, …",
+            ));
+        }
+        if !(1..=10_800).contains(&self.paypal_approval.as_secs()) {
+            return Err(Failure::usage("--paypal-approval must be 1 s to 3 hours (10800)"));
         }
         let name = &self.environment;
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {

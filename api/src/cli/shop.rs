@@ -138,7 +138,11 @@ pub(super) fn open(
         .map_err(|error| cannot("cannot prepare calls to the payment gateway")(&error))?;
     let breaker = Breaker::before(Arc::new(cards));
     let paypal = match &gateway.paypal {
-        Some(url) => Some(open_paypal(settings, url, key)?),
+        // The sandbox is both gateways, with one key.
+        Some(url) => {
+            let sandbox_key = (*url == gateway.cards).then_some(key);
+            Some(open_paypal(settings, url, sandbox_key)?)
+        }
         None => None,
     };
     let config = Config {
@@ -148,12 +152,9 @@ pub(super) fn open(
         return_origins,
         ..Config::default()
     };
-    let gateway: Arc<dyn PaymentGateway> = match &paypal {
-        Some((_, paypal)) => {
-            Arc::new(Providers::new(Arc::new(breaker.clone()), Arc::new(paypal.clone())))
-        }
-        None => Arc::new(breaker.clone()),
-    };
+    let paypal_payments =
+        paypal.as_ref().map(|(_, breaker)| Arc::new(breaker.clone()) as Arc<dyn PaymentGateway>);
+    let gateway = Arc::new(Providers::new(Arc::new(breaker.clone()), paypal_payments));
     let reactions = stepwise_workflows::reactions::of_event;
     let shop = Shop::new(config, Arc::new(keys), gateway, Arc::new(mailer), reactions);
     let shop = match &paypal {
@@ -163,17 +164,23 @@ pub(super) fn open(
     Ok(Opened { shop: Arc::new(shop), breaker, paypal })
 }
 
-/// The client for PayPal, and the breaker before it. What the settings do not say is as the sandbox has it; `key` is the sandbox's.
+/// The client for PayPal, and the breaker before it. Only the sandbox has credentials that need not be given.
 fn open_paypal(
     settings: &Settings,
     url: &Url,
-    key: SecretString,
+    sandbox_key: Option<SecretString>,
 ) -> Result<(PayPal, Breaker), Failure> {
-    let client_id = settings.paypal_client_id.as_deref().unwrap_or(PAYPAL_CLIENT_ID);
-    let secret = settings.paypal_secret.clone().unwrap_or(key);
-    let mut config = PayPalConfig::new(url.clone(), client_id, secret);
-    let webhook_id = settings.paypal_webhook_id.as_deref().unwrap_or(PAYPAL_WEBHOOK_ID);
-    webhook_id.clone_into(&mut config.webhook_id);
+    let missing = |option: &str| {
+        Failure::usage(format!("--paypal-url is not the sandbox: give {option} as well"))
+    };
+    let of_sandbox = |text: &'static str| sandbox_key.as_ref().map(|_| text.to_owned());
+    let client_id = settings.paypal_client_id.clone().or(of_sandbox(PAYPAL_CLIENT_ID));
+    let client_id = client_id.ok_or_else(|| missing("--paypal-client-id"))?;
+    let webhook_id = settings.paypal_webhook_id.clone().or(of_sandbox(PAYPAL_WEBHOOK_ID));
+    let webhook_id = webhook_id.ok_or_else(|| missing("--paypal-webhook-id"))?;
+    let secret = settings.paypal_secret.clone().or(sandbox_key);
+    let secret = secret.ok_or_else(|| missing("--paypal-secret"))?;
+    let config = PayPalConfig { webhook_id, ..PayPalConfig::new(url.clone(), &client_id, secret) };
     let paypal = PayPal::new(config)
         .map_err(|error| Failure::failed("cannot prepare calls to PayPal", error))?;
     let breaker = Breaker::before_paypal(Arc::new(paypal.clone()));

@@ -168,7 +168,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Finds the holders of many tokens in one round trip. Also records that their sessions were used, at most
-/// once in ten minutes.
+/// once in ten minutes; a session that somebody holds is left.
 async fn find(
     db: &mut PgConnection,
     hashes: &[Vec<u8>],
@@ -179,9 +179,12 @@ async fn find(
         with clock as materialized (
             select now, now - $2::bigint * interval '1 second' as idle_since from saga.now() as now
         ), touched as (
-            update shop.session s set last_seen_at = clock.now from clock
-            where s.token_hash = any($1) and s.last_seen_at < clock.now - interval '10 minutes'
-                and s.last_seen_at > clock.idle_since)
+            update shop.session set last_seen_at = (select now from clock)
+            where token_hash in (
+                select s.token_hash from clock, shop.session s
+                where s.token_hash = any($1) and s.last_seen_at < clock.now - interval '10 minutes'
+                    and s.last_seen_at > clock.idle_since
+                for update of s skip locked))
         select s.token_hash, 'customer' as role, s.customer_id as id, '{}'::text[] as scopes,
             s.expires_at <= clock.now or s.last_seen_at <= clock.idle_since as expired
         from clock, shop.session s

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use super::{
     Group,
+    answer::answer,
     operations::{self, Begun, OperationShape},
     order_shape::OrderShape,
 };
@@ -82,20 +83,15 @@ struct OrderTimeline {
     items: Vec<TimelineItem>,
 }
 
-/// Something that has happened to an order or to its payment.
-#[derive(Debug, Object)]
-#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
-struct TimelineItem {
-    at: DateTime<Utc>,
-    /// `OrderPlaced`, `OrderConfirmed`, `OrderShipped`, `OrderDelivered`, `OrderCancelled`, `PaymentAuthorized` or `PaymentRefunded`.
-    event: String,
-    /// The kind of actor: `customer`, `admin`, `service` or `system`.
-    actor: Option<String>,
-}
-
-impl From<Happened> for TimelineItem {
-    fn from(Happened { at, event, actor }: Happened) -> Self {
-        Self { at, event, actor }
+answer! {
+    /// Something that has happened to an order or to its payment.
+    #[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct TimelineItem from happened: Happened {
+        at: DateTime<Utc>,
+        /// `OrderPlaced`, `OrderConfirmed`, `OrderShipped`, `OrderDelivered`, `OrderCancelled`, `PaymentAuthorized` or `PaymentRefunded`.
+        event: String,
+        /// The kind of actor: `customer`, `admin`, `service` or `system`.
+        actor: Option<String>,
     }
 }
 
@@ -134,7 +130,10 @@ impl Orders {
         if let Err(problem) = &accepted
             && problem.code() == NotUsable::NOT_APPROVED
         {
-            ask_paypal(door, payment_method_id).await?;
+            // The refusal stands, whether PayPal will be asked or not.
+            if let Err(why) = ask_paypal(door, payment_method_id).await {
+                tracing::warn!(code = why.code(), "PayPal is not asked about an approval");
+            }
         }
         Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
     }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Group,
+    answer::answer,
     operations::{self, Begun, OperationShape},
     shapes::MoneyShape,
 };
@@ -45,74 +46,44 @@ struct AuthorizePayment {
     amount: MoneyShape,
 }
 
-/// A payment.
-#[derive(Debug, Object)]
-#[oai(rename = "Payment", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct PaymentShape {
-    id: Uuid,
-    order_id: Uuid,
-    /// `authorizing`, `authorized`, `captured`, `partially_refunded`, `refunded`, `voided`, `declined`, or `unknown` while the gateway may have moved
-    /// money and is being asked.
-    status: String,
-    amount: MoneyShape,
-    refunded_amount: MoneyShape,
-    /// Kind and brand: `card:visa`.
-    method: String,
-    /// A code, such as `insufficient_funds`.
-    failure_reason: Option<String>,
-    /// Oldest first.
-    transactions: Vec<TransactionShape>,
-    created_at: DateTime<Utc>,
-    updated_at: DateTime<Utc>,
-}
-
-/// A move of money, or a dispute.
-#[derive(Debug, Object)]
-#[oai(rename = "PaymentTransaction", rename_all = "camelCase", skip_serializing_if_is_none)]
-struct TransactionShape {
-    id: Uuid,
-    /// `authorize`, `capture`, `void`, `refund` or `dispute`.
-    kind: String,
-    /// `requested`, `succeeded`, `failed`, or `unknown` while the gateway is being asked. A dispute that the customer won has succeeded.
-    state: String,
-    amount: MoneyShape,
-    /// The gateway's reference.
-    reference: Option<String>,
-    /// Why it failed: a code.
-    reason: Option<String>,
-    requested_at: DateTime<Utc>,
-    settled_at: Option<DateTime<Utc>>,
-}
-
-impl From<PaymentView> for PaymentShape {
-    fn from(payment: PaymentView) -> Self {
-        Self {
-            id: payment.id,
-            order_id: payment.order_id,
-            status: payment.status,
-            amount: payment.amount.into(),
-            refunded_amount: payment.refunded_amount.into(),
-            method: payment.method,
-            failure_reason: payment.failure_reason,
-            transactions: payment.transactions.into_iter().map(Into::into).collect(),
-            created_at: payment.created_at,
-            updated_at: payment.updated_at,
-        }
+answer! {
+    /// A payment.
+    #[oai(rename = "Payment", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct PaymentShape from payment: PaymentView {
+        id: Uuid,
+        order_id: Uuid,
+        /// `authorizing`, `authorized`, `captured`, `partially_refunded`, `refunded`, `voided`, `declined`, or `unknown` while the gateway may have moved
+        /// money and is being asked.
+        status: String,
+        amount: MoneyShape,
+        refunded_amount: MoneyShape,
+        /// Kind and brand: `card:visa`.
+        method: String,
+        /// A code, such as `insufficient_funds`.
+        failure_reason: Option<String>,
+        /// Oldest first.
+        transactions: Vec<TransactionShape>,
+        created_at: DateTime<Utc>,
+        updated_at: DateTime<Utc>,
     }
 }
 
-impl From<MoveView> for TransactionShape {
-    fn from(MoveView { amount, transaction: row }: MoveView) -> Self {
-        Self {
-            id: row.transaction_id,
-            kind: row.kind,
-            state: row.state,
-            amount: amount.into(),
-            reference: row.reference,
-            reason: row.reason,
-            requested_at: row.requested_at,
-            settled_at: row.settled_at,
-        }
+answer! {
+    /// A move of money, or a dispute.
+    #[oai(rename = "PaymentTransaction", rename_all = "camelCase", skip_serializing_if_is_none)]
+    struct TransactionShape from made: MoveView {
+        id: Uuid = made.transaction.transaction_id,
+        /// `authorize`, `capture`, `void`, `refund` or `dispute`.
+        kind: String = made.transaction.kind,
+        /// `requested`, `succeeded`, `failed`, or `unknown` while the gateway is being asked. A dispute that the customer won has succeeded.
+        state: String = made.transaction.state,
+        amount: MoneyShape,
+        /// The gateway's reference.
+        reference: Option<String> = made.transaction.reference,
+        /// Why it failed: a code.
+        reason: Option<String> = made.transaction.reason,
+        requested_at: DateTime<Utc> = made.transaction.requested_at,
+        settled_at: Option<DateTime<Utc>> = made.transaction.settled_at,
     }
 }
 

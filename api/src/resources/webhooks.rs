@@ -85,7 +85,7 @@ impl<'a> ApiExtractor<'a> for Signed {
     fn request_meta() -> Option<MetaRequest> {
         let event = MetaSchema {
             description: Some(
-                "An event in the gateway's format, signed with the gateway's scheme.",
+                "An event in the format of the provider that sends it, with that provider's signature in the headers.",
             ),
             ..MetaSchema::new("object")
         };

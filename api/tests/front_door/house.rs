@@ -326,6 +326,6 @@ async fn sandbox(
     PAYPAL_WEBHOOK_ID.clone_into(&mut config.webhook_id);
     let paypal = PayPal::new(config).expect("a client");
     let cards = StripeGateway::new(GatewayConfig::new(url, api_key)).expect("a client");
-    let gateway = Providers::new(Arc::new(cards), Arc::new(paypal.clone()));
+    let gateway = Providers::new(Arc::new(cards), Some(Arc::new(paypal.clone())));
     (Outside { gateway: Arc::new(gateway), paypal: Some(paypal) }, address, ledger)
 }

@@ -211,8 +211,8 @@ pub async fn begin(pool: &PgPool) -> Result<sqlx::Transaction<'static, Postgres>
     begin_on(pool.acquire().await?).await
 }
 
-/// Asks one question on any connection of the pool: a read, which may be repeated. Round trips: 1; it is also the test whether the connection lives, so
-/// there is no other. If it does not, the question is asked once more, on a connection that was tested.
+/// Asks one question on any connection of the pool. It may be repeated, and waits for no lock. Round trips: 1; it is also the test whether the connection
+/// lives, so there is no other. If it does not, or says nothing for 2 s, the question is asked once more, on a connection that was tested.
 ///
 /// # Errors
 /// Those of `question`; none is free within the pool's patience.
@@ -221,9 +221,12 @@ pub async fn ask<T, F: Future<Output = Result<T, sqlx::Error>>>(
     question: impl Fn(PoolConnection<Postgres>) -> F,
 ) -> Result<T, sqlx::Error> {
     let connection = UNTESTED.scope((), pool.acquire()).await?;
-    let answer = within(SIGN_OF_LIFE, question(connection)).await;
-    let lost = matches!(&answer, Err(error) if Failure::of(error) == Failure::Away && note(error));
-    if lost { question(pool.acquire().await?).await } else { answer }
+    let answer = within(SILENCE, question(connection)).await;
+    if !matches!(&answer, Err(error) if Failure::of(error) == Failure::Away) {
+        return answer;
+    }
+    suspect();
+    question(pool.acquire().await?).await
 }
 
 /// If it fails or is given up, nobody knows whether the connection is in a transaction: it is tested before it is used again.

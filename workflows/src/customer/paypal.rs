@@ -1,6 +1,6 @@
 //! Approvals at PayPal: one-time payment methods.
 //!
-//! `pending -> approved -> used`, and `expired` from each of them but `approved`. A customer approves an amount at PayPal's page, and then pays
+//! `pending -> approved -> used`, back from `used` to `approved` while PayPal holds the approval, and `expired` from each of them but `approved`. A customer approves an amount at PayPal's page, and then pays
 //! one order of exactly that amount with it. [`begin`] adds the method, a saga takes it from there ([`offer`], [`approve`], [`expire`]), and
 //! placing an order uses it ([`pay`]). An approval moves no money; PayPal forgets one that is not used.
 //!

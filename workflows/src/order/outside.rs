@@ -35,7 +35,7 @@ pub enum Applied {
     /// The books were corrected.
     Corrected,
     /// The books were corrected: a refund that they counted has failed, so its money did not reach the customer.
-    RefundFailed,
+    RefundFailed(Money),
     /// The books say something that the gateway's word cannot follow from. Nothing was changed.
     Contradicts,
     /// A saga of ours is about to book a move, and the gateway's word says more. Nothing was changed; ask again later.
@@ -81,11 +81,17 @@ pub async fn apply(
     let Some(order) = lock_order(ctx, order_id).await? else { return Ok(None) };
     ctx.learn_now(order.now);
     let Some(authorization) = &truth.authorization else { return Ok(Some(Applied::Contradicts)) };
+    let is_in_force = order.authorization_id.as_deref() == Some(&*authorization.reference.0);
     let booked = transactions_of(ctx, order.payment_id).await?;
     let asked = |kind: &str| booked.iter().any(|row| row.kind == kind && row.is_open());
     Ok(Some(match (order.payment_state, &authorization.status) {
-        (P::Authorizing, _)
-        | (P::Authorized, A::Authorized)
+        (P::Authorizing, _) => Applied::Agrees,
+        // Of an authorization that another payment has replaced, or that was given up.
+        (_, status) if !is_in_force => match status {
+            A::Authorized | A::Captured { .. } => Applied::Contradicts,
+            _ => Applied::Agrees,
+        },
+        (P::Authorized, A::Authorized)
         | (
             P::Voided | P::Declined,
             A::Cancelled
@@ -162,7 +168,12 @@ async fn refunds(
             (Some("succeeded"), RefundStatus::Failed(reason)) => {
                 fail(ctx, row.map(|row| row.transaction_id), reason.as_str()).await?;
                 balance.refunded -= refund.amount.amount();
-                applied = Applied::RefundFailed;
+                let before = match applied {
+                    Applied::RefundFailed(before) => before,
+                    _ => Money::zero(captured.currency()),
+                };
+                let failed = before.plus(refund.amount).unwrap_or(refund.amount);
+                applied = Applied::RefundFailed(failed);
             }
             _ => {}
         }
@@ -170,7 +181,9 @@ async fn refunds(
     if applied == Applied::Agrees {
         return Ok(applied);
     }
-    let back = Money::stored(balance.given_back(), captured.currency().code())?;
+    // More than was authorized may have been taken and given back outside.
+    let back = balance.given_back().min(order.paid_amount()?.amount());
+    let back = Money::stored(back, captured.currency().code())?;
     let told = tell(told);
     set(ctx, order, balance.state(), back, &told).await?;
     ctx.record(told.after(order.payment_event_count)).await?;
@@ -180,7 +193,7 @@ async fn refunds(
 impl Applied {
     /// A failed refund is said, whatever else was corrected.
     fn or(self, other: Self) -> Self {
-        if self == Self::RefundFailed { self } else { other }
+        if matches!(self, Self::RefundFailed(_)) { self } else { other }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Comparing payments with the gateway although it has sent no event, because an event may be lost.
 //!
-//! A payment is asked about an hour after it last changed, and then after twice as long each time: at least every six hours while its money is
-//! reserved, because an authorization lapses, and at least once a month after it was taken. Payments whose money is being moved are left to the saga
+//! A payment is first asked about an hour after it was made. Then the time between two questions is as long as it has been unchanged: at most six hours
+//! while its money is reserved, because an authorization lapses, and at most 30 days after it was taken. Payments whose money is being moved are left to the saga
 //! that moves it.
 
 use chrono::{DateTime, Utc};
@@ -35,7 +35,7 @@ pub struct Question {
 }
 
 /// The payment that has waited longest to be asked about; `None`: none is due. A payment that was chosen is due again later, whatever comes of the
-/// question, so that one that cannot be asked about delays no other. 1 round trip, 1 row operation.
+/// question, so that the next instance begins with others. 1 round trip, 1 row operation.
 ///
 /// # Errors
 /// The database's.
@@ -88,18 +88,21 @@ pub async fn apply(
     if order.payment_id != *payment_id || is_unchanged != Some(true) {
         return Ok(());
     }
-    let why = match outside::apply(ctx, *order_id, truth).await? {
+    let paid = order.paid_amount()?;
+    let (why, amount) = match outside::apply(ctx, *order_id, truth).await? {
         Some(Applied::Agrees | Applied::Corrected | Applied::Later) => return Ok(()),
-        Some(Applied::RefundFailed) => Misfit::RefundFailed,
-        Some(Applied::Contradicts) | None => Misfit::ContradictsOurBooks,
+        Some(Applied::RefundFailed(amount)) => (Misfit::RefundFailed, amount),
+        Some(Applied::Contradicts) | None => (Misfit::ContradictsOurBooks, paid),
     };
+    // Each further refund that fails is a row of its own.
+    let failed = truth.refunds.iter().filter(|made| made.has_failed()).count();
     let news = Parked {
-        id: &format!("reconcile-{payment_id}-{}", why.as_str()),
+        id: &format!("reconcile-{payment_id}-{}-{failed}", why.as_str()),
         why,
         kind: "reconcile",
         reference: Some(reference),
         order_id: Some(*order_id),
-        amount: Some(order.paid_amount()?),
+        amount: Some(amount),
         at: None,
     };
     park(ctx, &news).await?;

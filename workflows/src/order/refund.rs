@@ -58,7 +58,7 @@ refusals! {
         #[error("an order that is {0} gets its money back when it is cancelled")]
         OrderNotShipped(OrderStatus) => Conflict "order_not_shipped",
         /// Less is left than is asked for.
-        #[error("{0} are left of the payment, with what other refunds have asked for")]
+        #[error("{0} are left of the payment after what other refunds have given back or asked for")]
         RefundExceedsPayment(Money) => Unprocessable "refund_exceeds_payment" at "/amount",
         /// A surprise.
         #[error(transparent)]
@@ -208,7 +208,8 @@ async fn settle(
 ) -> Result<(), sqlx::Error> {
     let (state, given_back) = match settled.kind {
         "void" => (PaymentState::Voided, order.refunded_amount()?.amount()),
-        _ => (balance.state(), balance.given_back()),
+        // More than was authorized may have been taken outside.
+        _ => (balance.state(), balance.given_back().min(order.paid_amount()?.amount())),
     };
     sqlx::query(
         r#"-- refund: complete

@@ -60,7 +60,7 @@ refusals! {
         #[error(transparent)]
         InvalidText(#[from] BadField),
         /// No money is reserved for it any more.
-        #[error("no money is reserved for the order: authorize a payment first")]
+        #[error("no money is reserved for the order any more: authorize another payment if it lapsed, or cancel the order")]
         NothingReserved => PaymentRequired "capture_failed",
         /// A surprise.
         #[error(transparent)]

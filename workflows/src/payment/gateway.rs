@@ -19,6 +19,7 @@ use std::fmt;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use stepwise_engine::{Cause, Outcome};
 use uuid::Uuid;
 
 use super::paypal::ApprovalStatus;
@@ -87,6 +88,16 @@ pub enum GatewayError {
     /// It may have happened: time-out, connection lost after sending, 5xx. Ask before going on.
     #[error("whether the payment gateway acted is unknown: {0}")]
     Unknown(Trouble),
+}
+
+/// A call without an answer, as an outcome of a step.
+impl<E> From<GatewayError> for Outcome<E> {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::NotDone(trouble) => Self::NotDone(Cause::new(trouble)),
+            GatewayError::Unknown(trouble) => Self::Unknown(Cause::new(trouble)),
+        }
+    }
 }
 
 /// The kind of failure, in words for logs and operators: no token, no personal data.
@@ -255,6 +266,14 @@ pub struct MadeRefund {
     pub status: RefundStatus,
     /// Our key; `None`: not asked for by us.
     pub key: Option<String>,
+}
+
+impl MadeRefund {
+    /// Whether the money did not reach the customer.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        matches!(self.status, RefundStatus::Failed(_))
+    }
 }
 
 /// The status of a refund.

@@ -51,6 +51,8 @@ pub struct Balance {
     pub refunded: Decimal,
     /// How much the shop has asked the gateway to give back, without an answer so far.
     pub asked: Decimal,
+    /// How much the customer's bank has taken back by disputes.
+    pub disputed: Decimal,
 }
 
 impl Balance {
@@ -64,6 +66,7 @@ impl Balance {
                 match &*moved.kind {
                     "capture" => balance.captured += moved.amount,
                     "refund" => balance.refunded += moved.amount,
+                    "dispute" => balance.disputed += moved.amount,
                     _ => {}
                 }
             }
@@ -71,9 +74,9 @@ impl Balance {
         balance
     }
 
-    /// How much can still be asked for: taken, not given back, and not asked for by anybody else.
+    /// How much can still be asked for: taken, not given back, not lost by a dispute, and not asked for by anybody else.
     pub fn left(self) -> Decimal {
-        (self.captured - self.refunded - self.asked).max(Decimal::ZERO)
+        (self.captured - self.refunded - self.disputed - self.asked).max(Decimal::ZERO)
     }
 
     /// How much was given back, at most what was taken.

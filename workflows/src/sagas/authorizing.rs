@@ -211,7 +211,7 @@ fn created<E: From<Answered>>(answer: Result<Creation, GatewayError>) -> Outcome
             Outcome::confirmed(Answered::Created(reference.clone()).into(), reference.0)
         }
         Ok(Creation::Refused(why)) => refused(PaymentFailure::Declined(why)),
-        Err(error) => no_answer(error),
+        Err(error) => error.into(),
     }
 }
 
@@ -232,7 +232,7 @@ fn confirmed<E: From<Answered>>(
         Ok(Confirmation::ApprovalRequired(approval)) => {
             Outcome::confirmed(to_approve(approval).into(), authorization.0.clone())
         }
-        Err(error) => no_answer(error),
+        Err(error) => error.into(),
     }
 }
 
@@ -310,11 +310,4 @@ fn refused<E: From<Answered>>(failure: PaymentFailure) -> Outcome<E> {
 
 fn to_approve(Approval { url, expires_at }: Approval) -> Answered {
     Answered::ApprovalRequired { url, expires_at }
-}
-
-fn no_answer<E>(error: GatewayError) -> Outcome<E> {
-    match error {
-        GatewayError::NotDone(trouble) => Outcome::NotDone(Cause::new(trouble)),
-        GatewayError::Unknown(trouble) => Outcome::Unknown(Cause::new(trouble)),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use stepwise_engine::{Cause, Key, Outcome, Terms};
+use stepwise_engine::{Key, Outcome, Terms};
 
 use crate::{
     money::Money,
@@ -12,8 +12,8 @@ use crate::{
 };
 
 /// How long the gateway knows a key of ours. Under a key it knows, the same call acts once; later a repeated call could act a second time. So
-/// giving money back is tried for as long as that, and then a person decides.
-const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+/// taking money and giving it back are tried for as long as that, and then a person decides.
+pub(super) const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// Operators are told of money that could not be given back for so long.
 const TELL_AFTER: Duration = Duration::from_secs(3_600);
@@ -43,15 +43,7 @@ pub(super) async fn refund<E>(
             Ok(Outcome::confirmed(event, reference.0))
         }
         Ok(Refund::Refused(why)) => Err(why),
-        Err(error) => Ok(no_answer(error)),
-    }
-}
-
-/// The outcome of a call without an answer.
-pub(super) fn no_answer<E>(error: GatewayError) -> Outcome<E> {
-    match error {
-        GatewayError::NotDone(trouble) => Outcome::NotDone(Cause::new(trouble)),
-        GatewayError::Unknown(trouble) => Outcome::Unknown(Cause::new(trouble)),
+        Err(error) => Ok(error.into()),
     }
 }
 

@@ -17,9 +17,10 @@ const REQUEST_ID_CHARS: usize = 108;
 /// The maximum length of a custom id, the same as PayPal's.
 const CUSTOM_ID_CHARS: usize = 127;
 
-/// The currencies in which PayPal takes payments. Those after the bar have no decimals there.
+/// The currencies with two decimals in which PayPal takes payments.
 const CURRENCIES: &str =
     "AUD BRL CAD CNY CZK DKK EUR HKD ILS MYR MXN NZD NOK PHP PLN GBP SGD SEK CHF THB USD";
+/// The currencies that have no decimals at PayPal.
 const WHOLE: [&str; 3] = ["HUF", "JPY", "TWD"];
 
 /// An error about a request, or a refusal.

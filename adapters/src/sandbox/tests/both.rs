@@ -17,7 +17,7 @@ enum Provider {
 impl Running {
     /// The gateway of the shop, which chooses the provider.
     fn providers(&self) -> Providers {
-        Providers::new(Arc::new(self.client()), Arc::new(self.paypal()))
+        Providers::new(Arc::new(self.client()), Some(Arc::new(self.paypal())))
     }
 
     /// A payment that can be created and confirmed.
@@ -437,7 +437,7 @@ async fn an_outage_of_one_provider_does_not_keep_the_shop_from_the_other() {
             Provider::Stripe => (cards.line(), paypal.line(), "pi_ok_0"),
             Provider::PayPal => (paypal.line(), cards.line(), "paypal:0"),
         };
-        let gateway = Providers::new(Arc::new(cards), Arc::new(paypal));
+        let gateway = Providers::new(Arc::new(cards), Some(Arc::new(paypal)));
         let nobodys = Reference(nobodys.to_owned());
         gone.post("/sandbox/down", &[]).await;
         eventually("the breaker's opening", async || {

@@ -17,7 +17,7 @@ use crate::paypal::{PayPal, PayPalConfig};
 /// A delivery as it came.
 type Delivery = (Option<Transmission>, Bytes);
 
-/// A receiver that keeps what it gets, after some deliveries that it refuses.
+/// A receiver that keeps what it gets.
 #[derive(Clone, Default)]
 struct Shop {
     deliveries: Arc<Mutex<Vec<Delivery>>>,

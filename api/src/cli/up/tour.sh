@@ -31,11 +31,11 @@ curl -sS -w '\n' -X POST "$SHOP/v1/orders/$SECOND/deliver" -H "Authorization: Be
 # give back a part of what was taken for it
 curl -sS -w '\n' "$SHOP/v1/payments/refunds" -H "Authorization: Bearer $ADMIN" -H "Idempotency-Key: $KEY-4" -H "Prefer: wait=10" --json "{\"orderId\":\"$SECOND\",\"amount\":{\"amount\":\"1.00\",\"currency\":\"USD\"}}"
 
-# the same with PayPal: ask for an approval of that total, approve it as the customer does at PayPal's page, and order with it
+# an order that is paid at PayPal: ask for an approval of the second order's total, approve it as the customer does at PayPal's page, and order with it
 curl -sS -w '\n' "$SHOP/v1/customers/$CUSTOMER/cart/items" -H "Authorization: Bearer $TOKEN" --json "{\"productId\":\"$PRODUCT\",\"quantity\":1}"
 TOTAL=$(curl -sS "$SHOP/v1/orders/$SECOND" -H "Authorization: Bearer $TOKEN" | sed 's/.*"totalAmount":\({[^}]*}\).*/\1/')
-PAYPAL=$(curl -sS "$SHOP/v1/payments/paypal" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY-4" -H "Prefer: wait=10" --json "{\"amount\":$TOTAL,\"returnUrl\":\"$SHOP/thanks\",\"cancelUrl\":\"$SHOP/cart\"}")
+PAYPAL=$(curl -sS "$SHOP/v1/payments/paypal" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY-5" -H "Prefer: wait=10" --json "{\"amount\":$TOTAL,\"returnUrl\":\"$SHOP/thanks\",\"cancelUrl\":\"$SHOP/cart\"}")
 curl -sS -d decision=approve "$(echo "$PAYPAL" | sed 's/.*"url":"\([^"]*\)".*/\1/')"
-curl -sN "$SHOP/v1/operations/$(echo "$PAYPAL" | sed 's/^{"id":"\([^"]*\)".*/\1/')/events" -H "Authorization: Bearer $TOKEN" | grep -m 1 -o '"status":"succeeded"'
+curl -sN "$SHOP/v1/operations/$(echo "$PAYPAL" | sed 's/.*"id":"\([^"]*\)","kind".*/\1/')/events" -H "Authorization: Bearer $TOKEN" | grep -m 1 -o '"status":"succeeded"'
 APPROVED=$(echo "$PAYPAL" | sed 's/.*"subject":"\([^"]*\)".*/\1/')
-curl -sS -w '\n' "$SHOP/v1/orders" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY-5" -H "Prefer: wait=10" --json "{\"customerId\":\"$CUSTOMER\",\"shippingAddressId\":\"$ADDRESS\",\"paymentMethodId\":\"$APPROVED\"}"
+curl -sS -w '\n' "$SHOP/v1/orders" -H "Authorization: Bearer $TOKEN" -H "Idempotency-Key: $KEY-6" -H "Prefer: wait=10" --json "{\"customerId\":\"$CUSTOMER\",\"shippingAddressId\":\"$ADDRESS\",\"paymentMethodId\":\"$APPROVED\"}"

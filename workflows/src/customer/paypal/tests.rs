@@ -67,10 +67,13 @@ async fn a_method_pays_exactly_its_amount_in_its_time_and_is_given_back_for_the_
         let refused = pay(&mut db, method, order, usd(cents)).await;
         assert!(matches!(refused, Err(NotUsable::AmountMismatch { .. })), "{refused:?}");
     }
-    assert_eq!(used_by(&mut db, order).await.expect("read"), None);
+    assert_eq!(used_by(&mut db, order, None).await.expect("read"), None);
     pay(&mut db, method, order, usd(2_744)).await.expect("paid");
     let reference = Reference(format!("paypal:{method}"));
-    assert_eq!(used_by(&mut db, order).await.expect("read"), Some((method, reference.clone())));
+    assert_eq!(
+        used_by(&mut db, order, None).await.expect("read"),
+        Some((method, reference.clone()))
+    );
     assert_eq!(referred_to(&mut db, &reference.0).await.expect("read"), Some(method));
 
     pass(&mut db, KEPT_S - 60.0).await;

@@ -180,7 +180,7 @@ async fn a_refund_that_fails_later_gives_the_balance_back_and_says_so() {
     let pending = paid.captured(&[("re_1", 10_00, Pending), ("re_2", 2_00, Succeeded)]);
     assert_eq!(applied(&shop, &mut db, &paid, &pending).await, Applied::Corrected);
     let now = paid.captured(&[("re_1", 10_00, failed()), ("re_2", 2_00, Succeeded)]);
-    assert_eq!(applied(&shop, &mut db, &paid, &now).await, Applied::RefundFailed);
+    assert!(matches!(applied(&shop, &mut db, &paid, &now).await, Applied::RefundFailed(_)));
     for truth in [&now, &pending] {
         assert_eq!(applied(&shop, &mut db, &paid, truth).await, Applied::Agrees);
     }
@@ -188,7 +188,7 @@ async fn a_refund_that_fails_later_gives_the_balance_back_and_says_so() {
     assert_eq!((&*state, &*refunded), ("partially_refunded", "2.00 USD"));
     assert_eq!(moves[1], "refund failed 10 lost_or_stolen_card");
     let now = paid.captured(&[("re_1", 10_00, failed()), ("re_2", 2_00, failed())]);
-    assert_eq!(applied(&shop, &mut db, &paid, &now).await, Applied::RefundFailed);
+    assert!(matches!(applied(&shop, &mut db, &paid, &now).await, Applied::RefundFailed(_)));
     let (state, refunded, _) = paid.books(&shop, &mut db).await;
     assert_eq!((&*state, &*refunded), ("captured", "0.00 USD"));
     drop(db);

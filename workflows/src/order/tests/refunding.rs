@@ -199,7 +199,7 @@ async fn a_refund_that_fails_leaves_the_balance_as_it_was_and_its_money_can_be_a
     ]);
     truth.refunds[0].reference = Reference(format!("re_{}", again.row));
     truth.refunds[1].reference = Reference(format!("re_{}", other.row));
-    assert_eq!(applied(&shop, &mut db, &paid, &truth).await, Applied::RefundFailed);
+    assert!(matches!(applied(&shop, &mut db, &paid, &truth).await, Applied::RefundFailed(_)));
     let (state, back, _) = paid.books(&shop, &mut db).await;
     assert_eq!((&*state, &*back), ("partially_refunded", "8.17 USD"));
     begun(&shop, &mut db, paid.order, usd(30_00)).await.expect("it is left again");
@@ -227,7 +227,10 @@ async fn a_cancelled_order_gives_back_what_was_taken_and_not_what_was_reserved()
     assert_eq!((back.amount, &back.how), (usd(15_00), &HowBack::Refund(paid.reference.clone())));
     // The refund of the 5 fails before the cancellation is through: they are not back.
     let failed = Failed(Reason::new("expired_card"));
-    assert_eq!(applied(&shop, &mut db, &paid, &taken(failed)).await, Applied::RefundFailed);
+    assert!(matches!(
+        applied(&shop, &mut db, &paid, &taken(failed)).await,
+        Applied::RefundFailed(_)
+    ));
     done(&shop, &mut db, paid.order, back.row, usd(15_00)).await;
     let (state, refunded, moves) = paid.books(&shop, &mut db).await;
     let expected =

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stepwise_engine::{Cause, Key, Outcome, Saga as _, StepError, StepTx};
+use stepwise_engine::{Cause, Effect, Key, Outcome, Probe, Saga as _, StepError, StepTx};
 use uuid::Uuid;
 
 use super::{CancelOrderSteps, Event, GiveBack, Returned};
@@ -83,7 +83,7 @@ impl CancelOrderSteps for Steps {
             Ok(Cancellation::NotFound) => {
                 Outcome::AnsweredNo(Cause::new("the gateway does not know the authorization"))
             }
-            Err(error) => giving_back::no_answer(error),
+            Err(error) => error.into(),
         }
     }
 

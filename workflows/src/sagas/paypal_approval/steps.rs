@@ -11,7 +11,7 @@ use super::{Event, PayPalApprovalSteps, Reason};
 use crate::{
     customer::paypal,
     payment::{
-        gateway::{GatewayError, Reference},
+        gateway::Reference,
         paypal::{ApprovalStatus, Opening},
     },
     shop::{Context, Shop},
@@ -55,8 +55,7 @@ impl PayPalApprovalSteps for Steps {
                 tracing::warn!(%method, why = why.as_str(), "PayPal refused to open an approval");
                 Outcome::event(Event::Refused)
             }
-            Err(GatewayError::NotDone(trouble)) => Outcome::NotDone(Cause::new(trouble)),
-            Err(GatewayError::Unknown(trouble)) => Outcome::Unknown(Cause::new(trouble)),
+            Err(error) => error.into(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! News of an approval: hints to ask PayPal, never the last word.
 
 use sqlx::PgConnection;
-use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inspect};
+use stepwise_engine::{Engine, Saga as _, SignalError, inspect};
 use uuid::Uuid;
 
 use super::{PayPalApproval, Signal};
@@ -22,7 +22,7 @@ pub async fn report(
     Ok(Some(if is_asking { Reception::Signalled } else { Reception::Nothing }))
 }
 
-/// Makes the saga of a pending approval ask PayPal, because of news with this id. False: the saga has ended, or is asking already. 1 round trip,
+/// Makes the saga of a pending approval ask PayPal, because of news with this id. False: the saga has ended. 1 round trip,
 /// and those of a signal.
 ///
 /// # Errors
@@ -35,9 +35,8 @@ pub async fn ask_again(
 ) -> Result<bool, SignalError> {
     let subject = payment_method_id.to_string();
     let approval = inspect::latest_about(tx, PayPalApproval::NAME, &subject).await?;
-    // One that waits for an operator keeps the signal.
-    let waits = |on| matches!(on, Some(WaitingOn::Signal | WaitingOn::Operator));
-    let Some(approval) = approval.filter(|approval| waits(approval.waiting_on)) else {
+    // One that is asking already keeps the signal and asks once more: its question may have been answered before the news.
+    let Some(approval) = approval.filter(|approval| !approval.is_final()) else {
         return Ok(false);
     };
     engine.signal::<PayPalApproval>(tx, approval.saga_id, id, Signal::Reported).await?;

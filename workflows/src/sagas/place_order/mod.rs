@@ -2,7 +2,7 @@
 //!
 //! The command reserves the stock in its own transaction, which also starts the saga ([`super::commands::place_order`]). Then:
 //! 1. `Create` opens an authorization at the gateway. It moves no money. The next commit stores its reference.
-//! 2. `Confirm` reserves the money under that reference. For PayPal and 3-D Secure the customer must approve first; `Ask` finds out
+//! 2. `Confirm` reserves the money under that reference. For 3-D Secure the customer must approve first; `Ask` finds out
 //!    whether they have, when the gateway reports a change and once more when the time is over, because an event of the gateway may be lost.
 //! 3. `PlaceOrder` makes the order `pending`. It is the pivot. It runs under the lock of the order's row, where a cancellation is decided too, so
 //!    exactly one of them wins.

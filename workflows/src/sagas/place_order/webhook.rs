@@ -166,7 +166,7 @@ pub async fn conclude(
     match applied {
         Some(Applied::Later) => Ok(Reception::Later),
         None | Some(Applied::Contradicts) => park(ctx, event, contradicts, order).await,
-        Some(Applied::RefundFailed) => park(ctx, event, Misfit::RefundFailed, order).await,
+        Some(Applied::RefundFailed(_)) => park(ctx, event, Misfit::RefundFailed, order).await,
         Some(Applied::Corrected) => Ok(Reception::Applied),
         Some(Applied::Agrees) if is_confirmed(&event.news, truth) => Ok(Reception::Nothing),
         Some(Applied::Agrees) => park(ctx, event, contradicts, order).await,

@@ -110,7 +110,7 @@ impl Saga for ReconcilePayments {
     }
 }
 
-/// Puts the schedule that starts the saga every so many minutes, at most every hour, in the caller's transaction. 0 removes it. 2 round trips.
+/// Puts the schedule that starts the saga every so many minutes, a divisor of 60, in the caller's transaction. 0 removes it. 2 round trips.
 ///
 /// # Errors
 /// The engine's or the database's.

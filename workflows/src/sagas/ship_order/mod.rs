@@ -13,20 +13,16 @@ pub mod steps;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use stepwise_engine::{CalledOff, Never, Next, Saga, Terms, Unexpected, steps, to, unwind};
 use uuid::Uuid;
 
+use super::giving_back::KEY_LIFETIME;
 use crate::{
     money::Money,
     payment::gateway::{Reason as GatewayReason, Reference},
     refusal::refusals,
 };
-
-/// How long the gateway knows a key of ours. Taking money is tried for as long as that, and then a person decides.
-const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// The definition.
 pub struct ShipOrder;

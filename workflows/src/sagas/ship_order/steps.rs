@@ -9,7 +9,7 @@ use super::{Event, Reason, ShipOrderSteps, Shipment};
 use crate::{
     money::Money,
     order::ship,
-    payment::gateway::{AuthorizationStatus, Capture, GatewayError},
+    payment::gateway::{AuthorizationStatus, Capture},
     shop::{Context, Shop},
 };
 
@@ -37,8 +37,7 @@ impl ShipOrderSteps for Steps {
                 Outcome::AnsweredNo(other_amount(taken, shipment))
             }
             Ok(Capture::Refused(why)) => Outcome::refuted(Event::Refused(why)),
-            Err(GatewayError::NotDone(trouble)) => Outcome::NotDone(Cause::new(trouble)),
-            Err(GatewayError::Unknown(trouble)) => Outcome::Unknown(Cause::new(trouble)),
+            Err(error) => error.into(),
         }
     }
 
@@ -54,6 +53,9 @@ impl ShipOrderSteps for Steps {
             }
             AuthorizationStatus::Captured { captured, .. } => {
                 Probe::Unknown(other_amount(captured, shipment))
+            }
+            AuthorizationStatus::Processing => {
+                Probe::Unknown(Cause::new("the gateway is still working on it"))
             }
             // The repeated call is told why, if the money can no longer be taken.
             _ => Probe::NotHappened,
