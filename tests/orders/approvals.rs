@@ -113,6 +113,23 @@ pub(crate) fn an_approval_survives_a_crash_at_every_point() {
 #[test]
 pub(crate) fn an_approval_unwinds_from_every_step() {
     let unwound = unwinds_from_every_step(&Approvals::new());
-    assert_eq!(unwound.points, Vec::<String>::new());
+    assert_eq!(
+        unwound.points,
+        [
+            "cancelled before Open",
+            "Open refuses by Refused",
+            "Open not done and never heard of",
+            "Open done and never heard of",
+            "cancelled after Open",
+            "cancelled before Offer",
+            "cancelled after Offer",
+            "cancelled before Ask",
+            "Ask refuses by Gone",
+            "Ask not done and never heard of",
+            "Ask done and never heard of",
+            "cancelled after Ask",
+            "cancelled before Approve",
+        ]
+    );
     assert_eq!(unwound.repeated, Vec::<String>::new());
 }
