@@ -131,5 +131,14 @@ pub(crate) fn an_approval_unwinds_from_every_step() {
             "cancelled before Approve",
         ]
     );
-    assert_eq!(unwound.repeated, Vec::<String>::new());
+    assert_eq!(
+        unwound.repeated,
+        [
+            "Open repeated",
+            "Offer repeated",
+            "Ask repeated",
+            "Approve repeated",
+            "expire repeated, an undo",
+        ]
+    );
 }
