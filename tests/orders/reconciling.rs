@@ -1,4 +1,4 @@
-//! What lost events of the gateway leave in the books, and how it is found.
+//! Lost events of the gateway: the books that they leave behind, and how these are corrected.
 
 use std::time::Duration;
 

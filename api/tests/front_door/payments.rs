@@ -127,7 +127,7 @@ async fn each_refusal_of_an_authorization_has_its_code_and_changes_nothing() {
         .expect("readable");
     assert_eq!(payments, 1);
 
-    // What the gateway refuses is told by the operation.
+    // The operation tells a refusal of the gateway.
     for (method, expected) in [
         ("declined", refusal(402, "card_declined")),
         ("unsupported", refusal(422, "unsupported_card_type")),

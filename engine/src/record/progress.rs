@@ -36,7 +36,7 @@ macro_rules! columns {
                 ended: bool = "i.ended_at is not null",
                 /// It waited or waits its turn: others may wait for its end.
                 in_queue: bool = "i.queue_key is not null",
-                // What `saga.now()` says is written out in hot statements: a call costs twice as much.
+                // Hot statements write out the body of `saga.now()`: a call costs twice as much.
                 timer_due: bool = "coalesce(i.timer_at <= (select now() + c.offset_by from saga.clock c), false)",
                 /// The text with which it was started, or else its parent ([`crate::Start::because`]).
                 because: Option<String> = "i.because",

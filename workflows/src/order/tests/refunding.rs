@@ -63,7 +63,7 @@ async fn refunds_in_part_add_up_to_what_was_taken_and_are_told_one_by_one() {
     let first = begun(&shop, &mut db, paid.order, usd(10_00)).await.expect("it begins");
     assert_eq!(first.reference, paid.reference);
     let second = begun(&shop, &mut db, paid.order, usd(20_00)).await.expect("it begins");
-    // What is asked for is no longer left.
+    // The amount that was asked for is no longer left.
     let refused = begun(&shop, &mut db, paid.order, usd(8_18)).await;
     let Err(RefundPaymentRefusal::RefundExceedsPayment(left)) = refused else {
         panic!("{refused:?}")
