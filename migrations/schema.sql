@@ -642,11 +642,13 @@ CREATE TABLE shop.cart_item (
     unit_price numeric(16,3) NOT NULL,
     added_at timestamp with time zone NOT NULL,
     removed_at timestamp with time zone,
+    is_withdrawn boolean DEFAULT false NOT NULL,
     CONSTRAINT an_item_is_at_least_one CHECK ((quantity >= 1))
 )
 WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
 COMMENT ON COLUMN shop.cart_item.unit_price IS 'The price when it was put in; an order asks again if it rose.';
 COMMENT ON COLUMN shop.cart_item.removed_at IS 'Removed by the customer, who may take that back for 10 minutes.';
+COMMENT ON COLUMN shop.cart_item.is_withdrawn IS 'Removed because the product was taken off sale. Shown until the customer next removes an item, clears the cart or places an order.';
 CREATE TABLE shop.category (
     category_id uuid NOT NULL,
     parent_category_id uuid,
@@ -1094,6 +1096,7 @@ CREATE UNIQUE INDEX a_variant_name_is_unique_in_its_product ON shop.product_vari
 CREATE UNIQUE INDEX an_authorization_belongs_to_one_payment ON shop.payment USING btree (authorization_id);
 CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (order_id) WHERE (state <> ALL (ARRAY['refunded'::text, 'voided'::text, 'declined'::text]));
 CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
+CREATE INDEX cart_item_by_product ON shop.cart_item USING btree (product_id, cart_id) WHERE (removed_at IS NULL);
 CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
 CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);

@@ -4,17 +4,18 @@ use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
     SAGAS, authorize_payment::AuthorizePayment, cancel_order::CancelOrder,
     paypal_approval::PayPalApproval, place_order::PlaceOrder,
-    reconcile_payments::ReconcilePayments, refund_payment::RefundPayment, ship_order::ShipOrder,
+    reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
+    remove_product_from_carts::RemoveProductFromCarts, ship_order::ShipOrder,
     verify_email::VerifyEmail,
 };
 
-use crate::{approvals, crashes, mails, payments, unwinding};
+use crate::{approvals, carts, crashes, mails, payments, unwinding};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 8] = [
+const TRIED: [Tried; 9] = [
     (
         PlaceOrder::NAME,
         [
@@ -69,6 +70,13 @@ const TRIED: [Tried; 8] = [
         [
             mails::a_verification_mail_has_no_way_back_and_may_be_repeated,
             mails::a_verification_mail_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        RemoveProductFromCarts::NAME,
+        [
+            carts::a_removal_from_carts_has_no_way_back_and_may_be_repeated,
+            carts::a_removal_from_carts_survives_a_crash_at_every_point,
         ],
     ),
 ];

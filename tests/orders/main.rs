@@ -4,6 +4,7 @@ mod announcing;
 mod approvals;
 mod authorizing;
 mod cancelling;
+mod carts;
 mod crashes;
 mod decisions;
 mod listed;

@@ -68,7 +68,7 @@ const WORKFLOWS: [(&str, &str); 20] = [
     ("product", "events money refusal shop text"),
     ("cart", "customer events money refusal shop"),
     ("order", "cart customer events integration inventory money payment privacy refusal shop text"),
-    ("sagas", "customer money order payment refusal shop"),
+    ("sagas", "cart customer money order payment refusal shop"),
     ("reactions", "events integration sagas shop"),
     ("seed", "customer privacy shop"),
     ("testing", "events migrations money payment privacy reactions sagas shop"),

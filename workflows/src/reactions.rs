@@ -6,12 +6,14 @@
 //!
 //! The event's own row is what the audit and the operators' pages read, whatever else follows.
 
+use chrono::{DateTime, Utc};
 use stepwise_engine::Start;
+use uuid::Uuid;
 
 use crate::{
     events::DomainEvent,
     integration::Notification as Message,
-    sagas::verify_email::VerifyEmail,
+    sagas::{remove_product_from_carts::RemoveProductFromCarts, verify_email::VerifyEmail},
     shop::reaction::{
         Consumer::{self, *},
         Reaction::{self, Nothing, Tell},
@@ -96,15 +98,15 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
             (Cart, Nothing("carts show the prices of the moment")),
             (Catalog, Nothing("the product's row is the catalogue")),
         ],
-        E::ProductDeleted { .. } => vec![
-            (Cart, Nothing("carts show that it cannot be had")),
+        E::ProductDeleted { product_id, deleted_at, .. } => vec![
+            (Cart, out_of_carts(*product_id, *deleted_at)),
             (Inventory, Nothing("its stock stays as it was counted")),
         ],
         E::ProductActivated { .. } => {
             vec![(Catalog, Nothing("the product's row is the catalogue"))]
         }
-        E::ProductDeactivated { .. } => vec![
-            (Cart, Nothing("carts show that it cannot be had")),
+        E::ProductDeactivated { product_id, deactivated_at } => vec![
+            (Cart, out_of_carts(*product_id, *deactivated_at)),
             (Catalog, Nothing("the product's row is the catalogue")),
         ],
 
@@ -143,6 +145,12 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
             vec![(Order, Nothing("the order shows its payment")), (Email, Tell(refunded))]
         }
     }
+}
+
+/// Takes the product out of all carts. It may be taken off sale again while an earlier removal is still running.
+fn out_of_carts(product_id: Uuid, at: DateTime<Utc>) -> Reaction {
+    let start = Start::new(product_id.to_string(), product_id).key(at.to_rfc3339());
+    Reaction::start::<RemoveProductFromCarts>(start)
 }
 
 #[cfg(test)]

@@ -182,6 +182,24 @@ pub(crate) async fn product(connection: &mut PgConnection, cents: i64, on_hand: 
     product_id
 }
 
+/// An order to which nothing but reservations refer.
+pub(crate) async fn order(connection: &mut PgConnection) -> Uuid {
+    let order_id = Uuid::now_v7();
+    sqlx::query(
+        r#"-- test: an order
+        insert into shop."order" (order_id, order_number, customer_id, cart_id, payment_id, status,
+            item_count, subtotal, shipping_cost, tax, total_amount, currency, shipping_address,
+            created_at, updated_at)
+        values ($1, $1::text, $1, $1, $1, 'pending', 1, 1, 0, 0, 1, 'USD', '', saga.now(),
+            saga.now())"#,
+    )
+    .bind(order_id)
+    .execute(connection)
+    .await
+    .expect("the order is written");
+    order_id
+}
+
 /// The quantities on hand, reserved, and held by reservations, of a product without variants.
 pub(crate) async fn stock(connection: &mut PgConnection, product_id: Uuid) -> (i32, i32, i64) {
     sqlx::query_as(

@@ -1,10 +1,12 @@
 //! `If-Match`: the client asks to act only if the resource has not changed since it was read.
 
-use poem::{Request, RequestBody, http::StatusCode};
+use poem::{Request, RequestBody};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
+
+use stepwise_workflows::refusal::{Declared, Declares, Kind, Refused};
 
 use super::problem::Problem;
 
@@ -12,13 +14,37 @@ use super::problem::Problem;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IfMatch(pub Option<String>);
 
-/// The problem of a changed resource: 412.
-fn changed() -> Problem {
-    Problem::new(
-        StatusCode::PRECONDITION_FAILED,
-        "precondition_failed",
-        "The resource has changed since you read it; read it again and use the new ETag.",
-    )
+impl IfMatch {
+    /// Refuses with 412 if the resource has another tag than the client has seen. `now` locks the resource and returns its tag; it runs only if the
+    /// client sent one. The command itself refuses a resource that is not there.
+    ///
+    /// Run this first in the command's transaction: then a repeated request gets its stored answer, and nothing changes between check and command.
+    pub async fn check(
+        &self,
+        now: impl Future<Output = Result<Option<String>, sqlx::Error>>,
+    ) -> Result<(), Problem> {
+        let Some(seen) = &self.0 else { return Ok(()) };
+        match now.await? {
+            Some(tag) if tag != *seen => Err(Refused::from(STALE).into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The refusal of every operation that takes `If-Match`.
+pub struct Stale;
+
+const STALE: Declared = Declared {
+    kind: Kind::Changed,
+    code: "precondition_failed",
+    pointer: None,
+    sentence: "The resource has changed since you read it; read it again and use the new ETag.",
+};
+
+impl Declares for Stale {
+    fn declared() -> Vec<Declared> {
+        vec![STALE]
+    }
 }
 
 impl<'a> ApiExtractor<'a> for IfMatch {
@@ -60,6 +86,10 @@ impl<'a> ApiExtractor<'a> for IfMatch {
         };
         // This API sends no weak tags and no lists of tags, so they match nothing.
         let ours = !text.starts_with("W/") && !tag.is_empty() && !tag.contains('"');
-        if ours { Ok(Self(Some(tag.to_owned()))) } else { Err(changed().into()) }
+        if ours {
+            Ok(Self(Some(tag.to_owned())))
+        } else {
+            Err(Problem::from(Refused::from(STALE)).into())
+        }
     }
 }

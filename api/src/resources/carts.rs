@@ -5,7 +5,7 @@ use poem_openapi::{Object, OpenApi, param::Path};
 use stepwise_workflows::{
     cart::{
         self, AddItem, AddItemRefusal, CartItemView, CartView, ChangeCartRefusal, ItemOf,
-        MergeRefusal, RemovedItemView,
+        MergeRefusal, MergedCart, RemovedItemView,
     },
     customer::UnknownCustomer,
     shop::Actor,
@@ -18,6 +18,7 @@ use crate::door::{
     caller::{Anyone, By, CustomerOnly, CustomerOrGuest},
     idempotency::OptionalKey,
     json::Body,
+    matching::{IfMatch, Stale},
     problem::Problem,
     refuses::Refuses,
     reply::{Created, Done},
@@ -51,6 +52,9 @@ struct UpdateCartItemQuantity {
 #[oai(rename_all = "camelCase")]
 struct MergeGuestCart {
     guest_cart_id: Uuid,
+    /// The token that createGuestCart answered for this cart. Without it the cart is not found: an id alone gives nobody a cart.
+    #[oai(nullable)]
+    guest_token: Option<String>,
 }
 
 answer! {
@@ -60,7 +64,7 @@ answer! {
         cart_id: Uuid,
         customer_id: Uuid,
         items: Vec<ItemShape>,
-        /// Removed items that can still be restored.
+        /// Removed items that can still be restored, and those whose product is not sold any more.
         removed_items: Vec<RemovedShape>,
         /// The sum of the quantities.
         item_count: i32,
@@ -69,7 +73,7 @@ answer! {
         shipping_cost: MoneyShape,
         /// The order that is being placed from this cart. Until that has ended, the cart refuses changes.
         checkout_order_id: Option<Uuid>,
-        /// Whether the quantity was reduced because no more are available.
+        /// Whether fewer were put in than asked for, because no more are available or the cart takes no more.
         capped: Option<bool> = None,
     }
 }
@@ -102,8 +106,10 @@ answer! {
         variant_id: Option<Uuid>,
         name: String,
         quantity: i32,
-        /// The time until which it can be restored.
-        restorable_until: DateTime<Utc>,
+        /// The reason: `by_customer` or `not_sold`.
+        removed: String,
+        /// The time until which it can be restored. Absent if its product is not sold: then it can be restored once that is on sale again.
+        restorable_until: Option<DateTime<Utc>>,
     }
 }
 
@@ -122,6 +128,12 @@ struct GuestCartShape {
 fn shown(cart: CartView) -> Done<CartShape> {
     let etag = cart.etag.clone();
     Done::new(&CartShape::from(cart)).tagged(etag)
+}
+
+/// The same of an operation that may put in fewer than asked for.
+fn shown_capped(cart: CartView, capped: bool) -> Done<CartShape> {
+    let etag = cart.etag.clone();
+    Done::new(&CartShape { capped: Some(capped), ..cart.into() }).tagged(etag)
 }
 
 #[OpenApi(prefix_path = "/v1", tag = "Group::Carts")]
@@ -165,19 +177,19 @@ impl Carts {
         &self,
         by: By<CustomerOrGuest>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddItemToCart>,
-    ) -> Result<Done<CartShape>, Refuses<AddItemRefusal>> {
+    ) -> Result<Done<CartShape>, Refuses<(AddItemRefusal, Stale)>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let AddItemToCart { product_id, variant_id, quantity } = body.value;
         let command = AddItem { customer_id, product_id, variant_id, quantity };
         let ask = Ask::new("addItemToCart", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
+                seen.check(cart::lock_tag(ctx, customer_id, None)).await?;
                 let added = cart::add_item(ctx, &command).await?;
-                let (etag, capped) = (added.cart.etag.clone(), Some(added.capped));
-                let cart = CartShape { capped, ..added.cart.into() };
-                Ok(Done::new(&cart).tagged(etag))
+                Ok(shown_capped(added.cart, added.capped))
             })
             .await
     }
@@ -192,14 +204,16 @@ impl Carts {
         &self,
         by: By<CustomerOrGuest>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
         body: Body<UpdateCartItemQuantity>,
-    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
+    ) -> Result<Done<CartShape>, Refuses<(ChangeCartRefusal, Stale)>> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         let ask = Ask::new("updateCartItemQuantity", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
+                seen.check(cart::lock_tag(ctx, by.id, Some(cart_id.0))).await?;
                 let quantity = body.value.quantity;
                 let updated = cart::update_item_quantity(ctx, of, quantity);
                 Ok(shown(updated.await?))
@@ -217,12 +231,14 @@ impl Carts {
         &self,
         by: By<CustomerOrGuest>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
-    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
+    ) -> Result<Done<CartShape>, Refuses<(ChangeCartRefusal, Stale)>> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         by.door
             .command(Ask::new("removeItemFromCart", &by, &key), async |ctx| {
+                seen.check(cart::lock_tag(ctx, by.id, Some(cart_id.0))).await?;
                 let removed = cart::remove_item(ctx, of);
                 Ok(shown(removed.await?))
             })
@@ -239,12 +255,14 @@ impl Carts {
         &self,
         by: By<CustomerOrGuest>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
         #[oai(name = "cartItemId")] cart_item_id: Path<Uuid>,
-    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
+    ) -> Result<Done<CartShape>, Refuses<(ChangeCartRefusal, Stale)>> {
         let of = item_of(&by, cart_id.0, cart_item_id.0);
         by.door
             .command(Ask::new("restoreCartItem", &by, &key), async |ctx| {
+                seen.check(cart::lock_tag(ctx, by.id, Some(cart_id.0))).await?;
                 let restored = cart::restore_item(ctx, of);
                 Ok(shown(restored.await?))
             })
@@ -257,17 +275,20 @@ impl Carts {
         &self,
         by: By<CustomerOrGuest>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "cartId")] cart_id: Path<Uuid>,
-    ) -> Result<Done<CartShape>, Refuses<ChangeCartRefusal>> {
+    ) -> Result<Done<CartShape>, Refuses<(ChangeCartRefusal, Stale)>> {
         by.door
             .command(Ask::new("clearCart", &by, &key), async |ctx| {
+                seen.check(cart::lock_tag(ctx, by.id, Some(cart_id.0))).await?;
                 let cleared = cart::clear_cart(ctx, by.id, cart_id.0);
                 Ok(shown(cleared.await?))
             })
             .await
     }
 
-    /// Move a guest cart's items into the customer's cart. Quantities are reduced to the available stock.
+    /// Move a guest cart's items into the customer's cart, at the prices at which the guest has put them in. What is not available, or more than a
+    /// cart takes, is left out, and the answer says `capped`.
     #[oai(
         path = "/customers/:customerId/cart/merge",
         method = "post",
@@ -281,12 +302,17 @@ impl Carts {
         body: Body<MergeGuestCart>,
     ) -> Result<Done<CartShape>, Refuses<MergeRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
-        let guest_cart_id = body.value.guest_cart_id;
+        let MergeGuestCart { guest_cart_id, guest_token } = &body.value;
+        let command = cart::MergeGuestCart {
+            guest_cart_id: *guest_cart_id,
+            guest_token: guest_token.clone(),
+            customer_id,
+        };
         let ask = Ask::new("mergeGuestCart", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
-                let merged = cart::merge_guest_cart(ctx, guest_cart_id, customer_id);
-                Ok(shown(merged.await?))
+                let MergedCart { cart, capped } = cart::merge_guest_cart(ctx, &command).await?;
+                Ok(shown_capped(cart, capped))
             })
             .await
     }

@@ -21,7 +21,7 @@ use crate::door::{
     caller::{AdminOnly, Anyone, By, CatalogueKeeper, Visitor},
     idempotency::OptionalKey,
     json::Body,
-    matching::IfMatch,
+    matching::{IfMatch, Stale},
     page::{self, Page},
     problem::Problem,
     refuses::Refuses,
@@ -155,21 +155,15 @@ impl Catalogue {
         #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<UpdateProduct>,
-    ) -> Result<Done<ProductShape>, Refuses<UpdateProductRefusal>> {
+    ) -> Result<Done<ProductShape>, Refuses<(UpdateProductRefusal, Stale)>> {
         let ask = Ask::new("updateProduct", &by, &key).with(&body);
         let UpdateProduct { name, price, description } = body.value;
         let price = price.map(|price| price.read("/price", "invalid_data")).transpose()?;
-        // A tag that is not a version matches no version.
-        let expected_version = seen.0.map(|tag| tag.parse().unwrap_or(-1));
-        let command = product::UpdateProduct {
-            product_id: product_id.0,
-            name,
-            price,
-            description,
-            expected_version,
-        };
+        let id = product_id.0;
+        let command = product::UpdateProduct { product_id: id, name, price, description };
         by.door
             .command(ask, async |ctx| {
+                seen.check(product::lock_version(ctx, id)).await?;
                 let updated = product::update_product(ctx, command);
                 Ok(shown(updated.await?))
             })
@@ -182,10 +176,12 @@ impl Catalogue {
         &self,
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Gone, Refuses<ProductStatusRefusal>> {
+    ) -> Result<Gone, Refuses<(ProductStatusRefusal, Stale)>> {
         by.door
             .command(Ask::new("deleteProduct", &by, &key), async |ctx| {
+                seen.check(product::lock_version(ctx, product_id.0)).await?;
                 product::delete_product(ctx, product_id.0).await?;
                 Ok(Gone::gone())
             })
@@ -202,10 +198,12 @@ impl Catalogue {
         &self,
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Done<ProductShape>, Refuses<ProductStatusRefusal>> {
+    ) -> Result<Done<ProductShape>, Refuses<(ProductStatusRefusal, Stale)>> {
         by.door
             .command(Ask::new("activateProduct", &by, &key), async |ctx| {
+                seen.check(product::lock_version(ctx, product_id.0)).await?;
                 product::activate_product(ctx, product_id.0).await?;
                 known(ctx, product_id.0).await
             })
@@ -222,10 +220,12 @@ impl Catalogue {
         &self,
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "productId")] product_id: Path<Uuid>,
-    ) -> Result<Done<ProductShape>, Refuses<ProductStatusRefusal>> {
+    ) -> Result<Done<ProductShape>, Refuses<(ProductStatusRefusal, Stale)>> {
         by.door
             .command(Ask::new("deactivateProduct", &by, &key), async |ctx| {
+                seen.check(product::lock_version(ctx, product_id.0)).await?;
                 product::deactivate_product(ctx, product_id.0).await?;
                 known(ctx, product_id.0).await
             })
@@ -242,15 +242,17 @@ impl Catalogue {
         &self,
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "productId")] product_id: Path<Uuid>,
         body: Body<AddProductVariant>,
-    ) -> Result<Created<ProductShape>, Refuses<UpdateProductRefusal>> {
+    ) -> Result<Created<ProductShape>, Refuses<(UpdateProductRefusal, Stale)>> {
         let ask = Ask::new("addProductVariant", &by, &key).with(&body);
         let AddProductVariant { name, price } = body.value;
         let price = price.map(|price| price.read("/price", "invalid_price")).transpose()?;
         let id = product_id.0;
         by.door
             .command(ask, async |ctx| {
+                seen.check(product::lock_version(ctx, id)).await?;
                 let added = product::add_product_variant(ctx, id, &name, price);
                 let product = added.await?;
                 let version = product.version;

@@ -3,12 +3,13 @@
 use chrono::{DateTime, Utc};
 use poem_openapi::{Object, OpenApi};
 use stepwise_workflows::{
-    cart::{self, MergeRefusal},
+    cart::{self, MergeGuestCart, MergeRefusal, MergedCart},
     customer::{
         self, CustomerView, UnknownCustomer, attempts,
         register::{self, RegisterRefusal, VerifyRefusal},
         session::{self, LogInRefusal, LoggedIn},
     },
+    refusal::{Refusal as _, Refused},
     shop::{Actor, password::PoolError},
 };
 use uuid::Uuid;
@@ -56,6 +57,9 @@ struct LogIn {
     /// A guest cart whose items go into the customer's cart.
     #[oai(nullable)]
     guest_cart_id: Option<Uuid>,
+    /// The token that createGuestCart answered for that cart. Without it the cart is not found.
+    #[oai(nullable)]
+    guest_token: Option<String>,
 }
 
 answer! {
@@ -74,12 +78,28 @@ answer! {
 
 /// A session.
 #[derive(Debug, Object)]
-#[oai(rename = "Session", rename_all = "camelCase")]
+#[oai(rename = "Session", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct SessionShape {
     /// Send it as `Authorization: Bearer`. It cannot be shown again.
     token: String,
     customer_id: Uuid,
     expires_at: DateTime<Utc>,
+    /// What became of the guest cart. Absent if the request named none.
+    guest_cart: Option<GuestCartOutcome>,
+}
+
+/// What became of the guest cart that a log-in named. A cart that cannot be merged never prevents the log-in.
+#[derive(Debug, Object)]
+#[oai(rename_all = "camelCase", skip_serializing_if_is_none)]
+struct GuestCartOutcome {
+    /// Whether its items lie in the customer's cart now. If not, the guest cart stays as it was, and mergeGuestCart can merge it later.
+    merged: bool,
+    /// If it was merged: whether fewer were taken over than lay in it.
+    capped: Option<bool>,
+    /// If it was not merged: `guest_cart_not_found` or `checkout_in_progress`.
+    code: Option<String>,
+    /// If it was not merged: the reason in one sentence.
+    detail: Option<String>,
 }
 
 #[OpenApi(prefix_path = "/v1", tag = "Group::Customers")]
@@ -139,8 +159,8 @@ impl Customers {
         &self,
         by: Anyone,
         body: Body<LogIn>,
-    ) -> Result<Created<SessionShape>, Refuses<(LogInRefusal, MergeRefusal)>> {
-        let LogIn { email, password, guest_cart_id } = &body.value;
+    ) -> Result<Created<SessionShape>, Refuses<LogInRefusal>> {
+        let LogIn { email, password, guest_cart_id, guest_token } = &body.value;
         let (door, shop) = (&by.door, &by.door.shop);
         door.limits.attempt("log in", by.address)?;
         let turn = door.turn_to_log_in().await?;
@@ -172,22 +192,21 @@ impl Customers {
         let mut tx = door.begin().await?;
         let opened = session::open(shop, &mut tx, proven).await;
         let LoggedIn { customer_id, token, expires_at } = opened?;
-        if let Some(guest_cart_id) = guest_cart_id {
+        let mut guest_cart = None;
+        if let Some(guest_cart_id) = *guest_cart_id {
             let cause = by.incoming.cause(Actor::Customer(customer_id));
-            let mut ctx = door.context(&mut tx, cause);
-            let merged = cart::merge_guest_cart(&mut ctx, *guest_cart_id, customer_id);
-            match merged.await {
-                // A guest cart that no longer exists must not prevent the log-in.
-                Ok(_) | Err(MergeRefusal::GuestCartNotFound) => {}
-                Err(refusal) => return Err(refusal.into()),
-            }
+            let command =
+                MergeGuestCart { guest_cart_id, guest_token: guest_token.clone(), customer_id };
+            let merged = cart::merge_guest_cart(&mut door.context(&mut tx, cause), &command).await;
+            guest_cart = Some(outcome(merged)?);
         }
         if let Some(scopes) = &scopes {
             attempts::succeed(&mut tx, scopes).await?;
         }
         tx.commit().await?;
         let token = token.expose().to_owned();
-        Ok(Created::new(&SessionShape { token, customer_id, expires_at }).at("/v1/me".to_owned()))
+        let session = SessionShape { token, customer_id, expires_at, guest_cart };
+        Ok(Created::new(&session).at("/v1/me".to_owned()))
     }
 
     /// Log out: end the session.
@@ -208,5 +227,23 @@ impl Customers {
         let mut db = by.door.db.acquire().await?;
         let customer = customer::get_customer(&mut db, by.id).await?;
         Ok(Done::new(&customer.ok_or(UnknownCustomer::NotFound)?.into()))
+    }
+}
+
+/// A refused merge as a part of the answer. A surprise stays an error.
+fn outcome(merged: Result<MergedCart, MergeRefusal>) -> Result<GuestCartOutcome, Problem> {
+    let refusal = match merged {
+        Ok(MergedCart { capped, .. }) => {
+            let capped = Some(capped);
+            return Ok(GuestCartOutcome { merged: true, capped, code: None, detail: None });
+        }
+        Err(refusal) => refusal,
+    };
+    match refusal.refused() {
+        Ok(Refused { code, detail, .. }) => {
+            let (code, detail) = (Some(code.to_owned()), Some(detail));
+            Ok(GuestCartOutcome { merged: false, capped: None, code, detail })
+        }
+        surprise => Err(Problem::of(surprise)),
     }
 }

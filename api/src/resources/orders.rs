@@ -33,7 +33,7 @@ use crate::door::{
     caller::{AdminOnly, By, Caller, CustomerOrAdmin},
     idempotency::{OptionalKey, RequiredKey},
     json::Body,
-    matching::IfMatch,
+    matching::{IfMatch, Stale},
     page::{self, Page},
     prefer::Prefer,
     problem::Problem,
@@ -144,10 +144,11 @@ impl Orders {
         &self,
         by: By<CustomerOrAdmin>,
         #[oai(name = "Idempotency-Key")] key: RequiredKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "Prefer")] prefer: Prefer,
         #[oai(name = "orderId")] order_id: Path<Uuid>,
         body: Body<CancelOrder>,
-    ) -> Result<Begun<200>, Refuses<(CancelOrderError, cancel_order::Reason)>> {
+    ) -> Result<Begun<200>, Refuses<((CancelOrderError, Stale), cancel_order::Reason)>> {
         let command = cancel::CancelOrder {
             order_id: order_id.0,
             reason: body.value.reason.clone(),
@@ -157,6 +158,7 @@ impl Orders {
         let door = &by.door;
         let accepted: Result<_, Problem> = door
             .command(ask, async |ctx| {
+                seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
                 let cancelled = commands::cancel_order(ctx, &command);
                 let operation_id = cancelled.await?;
                 let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
@@ -172,10 +174,12 @@ impl Orders {
         &self,
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "orderId")] order_id: Path<Uuid>,
-    ) -> Result<Done<OrderShape>, Refuses<(ConfirmOrderRefusal, ReadOrderError)>> {
+    ) -> Result<Done<OrderShape>, Refuses<((ConfirmOrderRefusal, Stale), ReadOrderError)>> {
         by.door
             .command(Ask::new("confirmOrder", &by, &key), async |ctx| {
+                seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
                 order::confirm_order(ctx, order_id.0).await?;
                 changed(ctx, &by, order_id.0).await
             })
@@ -189,10 +193,11 @@ impl Orders {
         &self,
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: RequiredKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "Prefer")] prefer: Prefer,
         #[oai(name = "orderId")] order_id: Path<Uuid>,
         body: Body<ShipOrder>,
-    ) -> Result<Begun<200>, Refuses<(ShipOrderError, ship_order::Reason)>> {
+    ) -> Result<Begun<200>, Refuses<((ShipOrderError, Stale), ship_order::Reason)>> {
         let command = ship::ShipOrder {
             order_id: order_id.0,
             tracking_number: body.value.tracking_number.clone(),
@@ -202,6 +207,7 @@ impl Orders {
         let door = &by.door;
         let accepted: Result<_, Problem> = door
             .command(ask, async |ctx| {
+                seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
                 let operation_id = commands::ship_order(ctx, &command).await?;
                 let operation = OperationShape::begun(operation_id, SAGA_SHIP, order_id.0);
                 Ok(operation.accepted(&by))
@@ -216,10 +222,12 @@ impl Orders {
         &self,
         by: By<AdminOnly>,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
+        #[oai(name = "If-Match")] seen: IfMatch,
         #[oai(name = "orderId")] order_id: Path<Uuid>,
-    ) -> Result<Done<OrderShape>, Refuses<(DeliverOrderRefusal, ReadOrderError)>> {
+    ) -> Result<Done<OrderShape>, Refuses<((DeliverOrderRefusal, Stale), ReadOrderError)>> {
         by.door
             .command(Ask::new("deliverOrder", &by, &key), async |ctx| {
+                seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
                 order::deliver_order(ctx, order_id.0).await?;
                 changed(ctx, &by, order_id.0).await
             })

@@ -36,6 +36,17 @@ impl Store {
     }
 }
 
+/// Writes an order, which nothing but reservations refer to.
+async fn put_order(house: &House) -> Uuid {
+    let order = Uuid::now_v7();
+    let text = r#"insert into shop."order" (order_id, order_number, customer_id, cart_id, payment_id,
+            status, item_count, subtotal, shipping_cost, tax, total_amount, currency,
+            shipping_address, created_at, updated_at)
+        values ($1, $1::text, $1, $1, $1, 'pending', 1, 1, 0, 0, 1, 'USD', '', saga.now(), saga.now())"#;
+    sqlx::query(text).bind(order).execute(house.database.pool()).await.expect("an order");
+    order
+}
+
 async fn put_product(house: &House, on_hand: i32) -> Uuid {
     let (category, product) = (Uuid::now_v7(), Uuid::now_v7());
     let statements = [
@@ -65,7 +76,7 @@ async fn put_product(house: &House, on_hand: i32) -> Uuid {
 #[tokio::test]
 async fn stock_is_set_adjusted_reserved_released_and_every_change_is_in_the_audit() {
     let store = Store::open(10).await;
-    let order = Uuid::now_v7();
+    let order = put_order(&store.house).await;
     let set = json!({"quantity": 20, "reason": "count"});
     store.ask(Method::PUT, "", &set).await.is(200);
     store
@@ -95,7 +106,8 @@ async fn stock_is_set_adjusted_reserved_released_and_every_change_is_in_the_audi
 #[tokio::test]
 async fn what_stock_does_not_allow_is_refused_with_its_code_and_changes_nothing() {
     let store = Store::open(10).await;
-    let reserve = json!({"quantity": 4, "orderId": Uuid::now_v7()});
+    let order = put_order(&store.house).await;
+    let reserve = json!({"quantity": 4, "orderId": order});
     store.ask(Method::POST, "/reserve", &reserve).await.is(200);
     let (put, post) = (Method::PUT, Method::POST);
     for (method, what, body, problem) in [
@@ -116,8 +128,20 @@ async fn what_stock_does_not_allow_is_refused_with_its_code_and_changes_nothing(
         (
             &post,
             "/reserve",
-            json!({"quantity": 7, "orderId": Uuid::now_v7()}),
+            json!({"quantity": 7, "orderId": order}),
             refusal(409, "insufficient_stock"),
+        ),
+        (
+            &post,
+            "/reserve",
+            json!({"quantity": 1, "orderId": Uuid::now_v7()}),
+            refusal(404, "order_not_found"),
+        ),
+        (
+            &post,
+            "/reserve",
+            json!({"quantity": 7, "orderId": Uuid::now_v7()}),
+            refusal(404, "order_not_found"),
         ),
         (
             &post,

@@ -1,6 +1,7 @@
 //! Tests of the front door with real HTTP, the real router and a real Postgres.
 
 mod bulks;
+mod carts;
 mod causes;
 mod cli;
 mod connections;

@@ -268,14 +268,17 @@ async fn a_guest_shops_with_a_token_and_takes_the_cart_along_when_logging_in() {
     assert_eq!(me.problem(), refusal(403, "forbidden"));
 
     let shopper = Shopper::unverified(&house).await;
-    let unknown = json!({"guestCartId": Uuid::now_v7()});
+    let unknown = json!({"guestCartId": Uuid::now_v7(), "guestToken": token});
     let answer = shopper.post("/v1/customers/{me}/cart/merge", &unknown).await;
     assert_eq!(answer.problem(), refusal(404, "guest_cart_not_found"));
-    let log_in =
-        json!({"email": shopper.email, "password": PASSWORD, "guestCartId": guest["cartId"]});
-    send(house.post("/v1/sessions", &log_in)).await.is(201);
+    let log_in = json!({
+        "email": shopper.email, "password": PASSWORD,
+        "guestCartId": guest["cartId"], "guestToken": token,
+    });
+    let session = send(house.post("/v1/sessions", &log_in)).await.is(201).json();
+    assert_eq!(session["guestCart"], json!({"merged": true, "capped": false}));
     assert_eq!(shopper.get("/v1/customers/{me}/cart").await.json()["itemCount"], 2);
-    let merged = json!({"guestCartId": guest["cartId"]});
+    let merged = json!({"guestCartId": guest["cartId"], "guestToken": token});
     let answer = shopper.post("/v1/customers/{me}/cart/merge", &merged).await;
     assert_eq!(answer.problem(), refusal(404, "guest_cart_not_found"));
     house.door.callers.forget(&token_hash(&token));

@@ -34,7 +34,7 @@ refusals! {
         /// It is unknown or belongs to another customer.
         #[error("there is no such cart")]
         CartNotFound => NotFound "cart_not_found",
-        /// Not in this cart; restoring: not removed in the last ten minutes.
+        /// Not in this cart; restoring: not removed, or longer ago than ten minutes.
         #[error("there is no such item in this cart")]
         ItemNotInCart => NotFound "item_not_in_cart",
         /// More than are available.
@@ -49,6 +49,12 @@ refusals! {
             /// The most of one product.
             most_per_line: i32,
         } => Unprocessable "invalid_quantity" at "/quantity",
+        /// Restoring: the cart has as many lines as it takes.
+        #[error("a cart takes {most_lines} lines")]
+        CartFull {
+            /// The most lines.
+            most_lines: usize,
+        } => Unprocessable "invalid_quantity",
         /// An order is being placed from this cart.
         #[error("an order is being placed from this cart")]
         CheckoutInProgress => Conflict "checkout_in_progress",
@@ -67,6 +73,8 @@ struct Item {
     price: Decimal,
     /// Restoring: how many of the same product lie in the cart again.
     again: i32,
+    /// How many lines the cart has.
+    lines: i64,
 }
 
 /// Sets how many of an item are wanted; 0 removes it. 5 round trips.
@@ -160,14 +168,18 @@ async fn removed(
     Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
-/// Takes back an item removed in the last ten minutes, as many as are available now; the same
-/// product put in meanwhile is added to. 5 round trips.
+/// Takes back an item that was removed in the last ten minutes, or because its product was not sold for a while, as many as are available now; the
+/// same product put in meanwhile is added to. 5 round trips.
 pub async fn restore_item(
     ctx: &mut Context<'_>,
     of: ItemOf,
 ) -> Result<CartView, ChangeCartRefusal> {
     let cart = locked(ctx, of.customer_id, of.cart_id).await?;
     let item = find(ctx.shop, ctx, of, true).await?;
+    let most_lines = ctx.shop.config.most_lines;
+    if item.again == 0 && item.lines >= i64::try_from(most_lines).unwrap_or(i64::MAX) {
+        return Err(ChangeCartRefusal::CartFull { most_lines });
+    }
     let most = item.available.min(ctx.shop.config.most_per_line);
     let quantity = item.quantity.saturating_add(item.again).min(most);
     let added = quantity - item.again;
@@ -198,7 +210,7 @@ pub async fn restore_item(
             delete from shop.cart_item
             where cart_item_id = $2 and exists (select from again)
         )
-        update shop.cart_item set removed_at = null, quantity = $5
+        update shop.cart_item set removed_at = null, is_withdrawn = false, quantity = $5
         where cart_item_id = $2 and not exists (select from again)",
     )
     .bind(cart.cart_id)
@@ -268,7 +280,7 @@ async fn locked(
     }
 }
 
-/// The item, in the cart or (`removed`) taken out of it lately.
+/// The item, in the cart or (`removed`) taken out of it and restorable.
 async fn find(
     shop: &Shop,
     tx: &mut PgConnection,
@@ -279,18 +291,21 @@ async fn find(
         "-- cart: find an item
         select i.product_id, i.variant_id, i.quantity, coalesce(v.price, p.price) as price,
                case when p.status = 'active' and p.deleted_at is null
+                         and p.has_variants = (i.variant_id is not null)
                     then s.on_hand - s.reserved else 0 end as available,
                coalesce((select a.quantity from shop.cart_item a
                          where a.cart_id = i.cart_id and a.product_id = i.product_id
                            and a.variant_id is not distinct from i.variant_id
-                           and a.removed_at is null), 0) as again
+                           and a.removed_at is null), 0) as again,
+               (select count(*) from shop.cart_item
+                where cart_id = $2 and removed_at is null) as lines
         from shop.cart_item i
         join shop.product p using (product_id)
         left join shop.product_variant v using (variant_id)
         join shop.inventory s
             on s.product_id = i.product_id and s.variant_id is not distinct from i.variant_id
         where i.cart_item_id = $1 and i.cart_id = $2
-          and case when $3 then i.removed_at > saga.now() - make_interval(secs => $4)
+          and case when $3 then i.is_withdrawn or i.removed_at > saga.now() - make_interval(secs => $4)
                    else i.removed_at is null end",
     )
     .bind(of.cart_item_id)

@@ -6,18 +6,37 @@ use uuid::Uuid;
 
 use super::{CartView, lock, view::view};
 use crate::{
-    customer::is_active,
+    customer::{is_active, token_hash},
     events::{DomainEvent, MergedItem, Told, tell},
     refusal::refusals,
     shop::{Context, Shop},
 };
 
+/// The command.
+pub struct MergeGuestCart {
+    /// The guest's cart.
+    pub guest_cart_id: Uuid,
+    /// The token of that cart, which proves that the caller is its guest.
+    pub guest_token: Option<String>,
+    /// The customer.
+    pub customer_id: Uuid,
+}
+
+/// The result.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MergedCart {
+    /// The customer's cart with the guest's items.
+    pub cart: CartView,
+    /// Whether fewer were taken over than lay in the guest's cart.
+    pub capped: bool,
+}
+
 refusals! {
     /// Why carts were not merged.
     #[derive(Debug, thiserror::Error)]
     pub enum MergeRefusal {
-        /// No such guest cart, or it was merged before.
-        #[error("there is no such guest cart")]
+        /// No such guest cart, it was merged before, or the token is not that of its guest.
+        #[error("there is no guest cart with this id and token")]
         GuestCartNotFound => NotFound "guest_cart_not_found",
         /// Unknown, or the account is being erased.
         #[error("There is no such customer.")]
@@ -35,22 +54,25 @@ refusals! {
 struct Line {
     product_id: Uuid,
     variant_id: Option<Uuid>,
+    /// The price when it was put in; the lower one if both have it.
     price: Decimal,
     /// How many the guest wants.
     wanted: i32,
     /// How many lie in the customer's cart already.
     here: i32,
+    /// How many lines the customer's cart has already.
+    lines_here: i64,
     /// How many can be had.
     available: i32,
 }
 
-/// Moves the guest's items into the customer's cart, capped to stock, and closes the guest's cart.
-/// Both carts are locked in the order of their ids. 7 round trips, whatever the number of items.
+/// Moves the guest's items into the customer's cart and closes the guest's cart. The items keep the prices at which the guest put them in. Both the
+/// stock and the limits of a cart cap what is taken over. Both carts are locked in the order of their ids. 7 round trips, however many items.
 pub async fn merge_guest_cart(
     ctx: &mut Context<'_>,
-    guest_cart_id: Uuid,
-    customer_id: Uuid,
-) -> Result<CartView, MergeRefusal> {
+    command: &MergeGuestCart,
+) -> Result<MergedCart, MergeRefusal> {
+    let MergeGuestCart { guest_cart_id, customer_id, .. } = *command;
     if !is_active(ctx, customer_id).await? {
         return Err(MergeRefusal::CustomerNotFound);
     }
@@ -67,7 +89,7 @@ pub async fn merge_guest_cart(
     let carts: Vec<Cart> = sqlx::query_as(
         "-- merge: lock both carts
         select cart_id, customer_id, checkout_order_id, event_count,
-               guest_token_hash is not null and merged_into is null as is_guests,
+               coalesce(guest_token_hash = $3, false) and merged_into is null as is_guests,
                saga.now() as now
         from shop.cart where cart_id = $1 or customer_id = $2
         order by cart_id
@@ -75,6 +97,7 @@ pub async fn merge_guest_cart(
     )
     .bind(guest_cart_id)
     .bind(customer_id)
+    .bind(command.guest_token.as_deref().map(token_hash))
     .fetch_all(&mut **ctx)
     .await?;
     let is_there = carts.iter().any(|cart| cart.cart_id == guest_cart_id && cart.is_guests);
@@ -95,10 +118,11 @@ pub async fn merge_guest_cart(
     }]);
     write(ctx, guest_cart_id, cart.cart_id, &lines, &merged, &told).await?;
     ctx.record(told.after(cart.event_count)).await?;
-    Ok(view(ctx.shop, ctx, cart.cart_id).await?)
+    let capped = merged.iter().any(|item| item.capped);
+    Ok(MergedCart { cart: view(ctx.shop, ctx, cart.cart_id).await?, capped })
 }
 
-/// The guest's items, each with what the customer has of it.
+/// The guest's items, oldest first, each with what the customer has of it.
 async fn lines(
     tx: &mut PgConnection,
     guest_cart_id: Uuid,
@@ -106,13 +130,15 @@ async fn lines(
 ) -> Result<Vec<Line>, sqlx::Error> {
     sqlx::query_as(
         "-- merge: lines
-        select g.product_id, g.variant_id, coalesce(v.price, p.price) as price,
+        select g.product_id, g.variant_id, least(g.unit_price, c.unit_price) as price,
                g.quantity as wanted, coalesce(c.quantity, 0) as here,
+               (select count(*) from shop.cart_item
+                where cart_id = $2 and removed_at is null) as lines_here,
                case when p.status = 'active' and p.deleted_at is null
+                         and p.has_variants = (g.variant_id is not null)
                     then s.on_hand - s.reserved else 0 end as available
         from shop.cart_item g
         join shop.product p using (product_id)
-        left join shop.product_variant v using (variant_id)
         join shop.inventory s
             on s.product_id = g.product_id and s.variant_id is not distinct from g.variant_id
         left join shop.cart_item c
@@ -127,12 +153,20 @@ async fn lines(
     .await
 }
 
-/// How many of each lie in the customer's cart afterwards: both together, as many as can be had,
-/// but never fewer than lay there before.
+/// How many of each lie in the customer's cart afterwards: both together, as many as can be had and as a cart takes, but never fewer than lay there
+/// before. Items that the customer does not have yet are taken over, oldest first, until the cart has all the lines that it takes.
 fn capped(shop: &Shop, lines: &[Line]) -> Vec<MergedItem> {
+    let taken =
+        lines.first().map_or(0, |line| usize::try_from(line.lines_here).unwrap_or(usize::MAX));
+    let mut room = shop.config.most_lines.saturating_sub(taken);
     let merged = lines.iter().map(|line| {
         let wanted = line.wanted.saturating_add(line.here);
-        let quantity = wanted.min(line.available).min(shop.config.most_per_line).max(line.here);
+        let most = line.available.min(shop.config.most_per_line);
+        let fits = line.here > 0 || room > 0;
+        let quantity = if fits { wanted.min(most).max(line.here) } else { 0 };
+        if line.here == 0 && quantity > 0 {
+            room -= 1;
+        }
         MergedItem {
             product_id: line.product_id,
             variant_id: line.variant_id,

@@ -4,8 +4,11 @@
 //! prices of the moment, and remembers those at which its items were put in. While an order is being
 //! placed from it, every change is refused: `checkout_in_progress`.
 //!
-//! A guest has a customer id, a cart and a token, but no customer row. Logging in merges the guest's
-//! cart into the customer's. An item that was removed can be taken back for ten minutes.
+//! A guest has a customer id, a cart and a token, but no customer row. Whoever has the token can merge the guest's cart into their own, when they log
+//! in or later. Every way into a cart keeps its limits: how many lines, and how many of a product.
+//!
+//! An item that was removed can be taken back for ten minutes. A product that is not sold any more is taken out of all carts; the customer sees that,
+//! and can take it back once it is on sale again.
 
 mod add;
 mod change;
@@ -13,6 +16,7 @@ mod guest;
 mod lock;
 mod merge;
 mod view;
+mod withdraw;
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -24,8 +28,10 @@ pub use change::{
     ChangeCartRefusal, ItemOf, clear_cart, remove_item, restore_item, update_item_quantity,
 };
 pub use guest::{Guest, create_guest_cart};
-pub use merge::{MergeRefusal, merge_guest_cart};
+pub use lock::lock_tag;
+pub use merge::{MergeGuestCart, MergeRefusal, MergedCart, merge_guest_cart};
 pub use view::{CartItemView, CartView, RemovedItemView, get_cart};
+pub use withdraw::withdraw_product;
 
 /// The entity tag of a cart as a customer sees it: it changes with every change of the cart, and
 /// with every change of a price in it. `prices`: cart item and its price now, in any order.

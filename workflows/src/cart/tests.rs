@@ -217,8 +217,14 @@ async fn a_guests_cart_is_merged_into_the_customers_capped_to_stock_and_then_clo
     add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 3)).await.expect("added");
     run(&mut db, "update shop.product set status = 'inactive' where price = 8").await;
 
-    let merged =
-        merge_guest_cart(&mut ctx(&shop, &mut db), guest.cart_id, me).await.expect("merged");
+    let merging = |guest_cart_id| MergeGuestCart {
+        guest_cart_id,
+        guest_token: Some(guest.token.expose().to_owned()),
+        customer_id: me,
+    };
+    let merged = merge_guest_cart(&mut ctx(&shop, &mut db), &merging(guest.cart_id)).await;
+    let MergedCart { cart: merged, capped } = merged.expect("merged");
+    assert!(capped);
     assert_eq!(quantities(&merged), [(cup, 5), (pan, 2)]);
     assert_eq!(story(&mut db, merged.cart_id).await, ["ItemAddedToCart", "CartMerged"]);
     let events = crate::events::of_aggregate(&mut db, merged.cart_id).await.expect("read");
@@ -232,9 +238,9 @@ async fn a_guests_cart_is_merged_into_the_customers_capped_to_stock_and_then_clo
 
     let refused = add_item(&mut ctx(&shop, &mut db), &adding(guest.customer_id, pan, 1)).await;
     assert!(matches!(refused, Err(AddItemRefusal::CustomerNotFound)), "{refused:?}");
-    let again = merge_guest_cart(&mut ctx(&shop, &mut db), guest.cart_id, me).await;
+    let again = merge_guest_cart(&mut ctx(&shop, &mut db), &merging(guest.cart_id)).await;
     assert!(matches!(again, Err(MergeRefusal::GuestCartNotFound)), "{again:?}");
-    let customers = merge_guest_cart(&mut ctx(&shop, &mut db), merged.cart_id, me).await;
+    let customers = merge_guest_cart(&mut ctx(&shop, &mut db), &merging(merged.cart_id)).await;
     assert!(matches!(customers, Err(MergeRefusal::GuestCartNotFound)), "{customers:?}");
     drop(db);
     database.close().await;

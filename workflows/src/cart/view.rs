@@ -19,7 +19,7 @@ pub struct CartView {
     pub customer_id: Uuid,
     /// The items, in the order in which they were put in.
     pub items: Vec<CartItemView>,
-    /// The items that were removed and can be restored.
+    /// The items that were removed and can be restored, and those that were removed because their product is not sold any more.
     pub removed_items: Vec<RemovedItemView>,
     /// The sum of the quantities.
     pub item_count: i32,
@@ -60,7 +60,7 @@ pub struct CartItemView {
     pub available: i32,
 }
 
-/// An item that was removed and can be taken back.
+/// An item that was removed. It can be taken back for some minutes, or when its product is sold again.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemovedItemView {
@@ -75,8 +75,11 @@ pub struct RemovedItemView {
     pub name: String,
     /// How many it was.
     pub quantity: i32,
-    /// Until when it can be taken back.
-    pub restorable_until: DateTime<Utc>,
+    /// The reason: `by_customer` or `not_sold`.
+    pub removed: String,
+    /// Until when it can be taken back. Absent if it was removed because its product is not sold: it can be taken back when that is on sale again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restorable_until: Option<DateTime<Utc>>,
 }
 
 /// The cart of a customer or guest; makes that of a customer who has none yet. `None`: unknown,
@@ -121,6 +124,7 @@ struct Row {
     price: Option<Decimal>,
     price_when_added: Option<Decimal>,
     available: Option<i32>,
+    removed: Option<String>,
     restorable_until: Option<DateTime<Utc>>,
 }
 
@@ -142,14 +146,17 @@ pub(super) async fn view(
                    case when p.status = 'active' and p.deleted_at is null
                              and p.has_variants = (i.variant_id is not null)
                         then s.on_hand - s.reserved else 0 end as available,
-                   i.removed_at + make_interval(secs => $2) as restorable_until
+                   case when i.is_withdrawn then 'not_sold'
+                        when i.removed_at is not null then 'by_customer' end as removed,
+                   case when not i.is_withdrawn
+                        then i.removed_at + make_interval(secs => $2) end as restorable_until
             from shop.cart_item i
             join shop.product p using (product_id)
             left join shop.product_variant v using (variant_id)
             join shop.inventory s
                 on s.product_id = i.product_id and s.variant_id is not distinct from i.variant_id
             where i.cart_id = c.cart_id
-              and (i.removed_at is null
+              and (i.removed_at is null or i.is_withdrawn
                    or i.removed_at > saga.now() - make_interval(secs => $2))
         ) item on true
         where c.cart_id = $1
@@ -210,8 +217,10 @@ impl Row {
             return Ok(None);
         };
         let variant_id = self.variant_id;
-        if let Some(restorable_until) = self.restorable_until {
+        let restorable_until = self.restorable_until;
+        if let Some(removed) = self.removed {
             return Ok(Some(Item::Removed(RemovedItemView {
+                removed,
                 cart_item_id,
                 product_id,
                 variant_id,

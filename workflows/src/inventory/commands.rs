@@ -25,6 +25,9 @@ refusals! {
         /// No such product, or no such variant of it, or it was deleted.
         #[error("there is no such product or variant")]
         ProductNotFound => NotFound "product_not_found",
+        /// Reserving: no such order.
+        #[error("there is no such order")]
+        OrderNotFound => NotFound "order_not_found",
         /// The product has variants and none was named.
         #[error("the product has variants: name one")]
         VariantRequired => Unprocessable "variant_required" at "/variantId",
@@ -115,23 +118,33 @@ pub async fn reserve_inventory(
         return Err(InventoryRefusal::NegativeQuantity);
     }
     let stock = locked(ctx, item).await?;
-    if quantity > stock.available() {
-        return Err(InventoryRefusal::InsufficientStock { available: stock.available() });
-    }
+    let is_enough = quantity <= stock.available();
     let now = ctx.now().await?;
-    sqlx::query(
-        "-- inventory: reserve by hand
-        insert into shop.reservation as r (order_id, inventory_id, source, quantity, created_at)
-        values ($1, $2, 'manual', $3, $4)
-        on conflict (order_id, inventory_id, source)
-        do update set quantity = r.quantity + excluded.quantity",
+    let is_known: bool = sqlx::query_scalar(
+        r#"-- inventory: reserve by hand
+        with known as (
+            select order_id from shop."order" where order_id = $1
+        ), reserved as (
+            insert into shop.reservation as r (order_id, inventory_id, source, quantity, created_at)
+            select order_id, $2, 'manual', $3, $4 from known where $5
+            on conflict (order_id, inventory_id, source)
+            do update set quantity = r.quantity + excluded.quantity
+        )
+        select exists (select from known)"#,
     )
     .bind(order_id)
     .bind(stock.inventory_id)
     .bind(quantity)
     .bind(now)
-    .execute(&mut **ctx)
+    .bind(is_enough)
+    .fetch_one(&mut **ctx)
     .await?;
+    if !is_known {
+        return Err(InventoryRefusal::OrderNotFound);
+    }
+    if !is_enough {
+        return Err(InventoryRefusal::InsufficientStock { available: stock.available() });
+    }
     let (kind, reason) = (MovementKind::ReserveByHand(quantity), "reserved by hand".to_owned());
     moved(ctx, stock, kind, reason, Some(order_id)).await
 }

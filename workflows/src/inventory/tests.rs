@@ -7,7 +7,7 @@ use super::{
     },
     *,
 };
-use crate::testing::{ctx_by, database, product, shop, stock, story};
+use crate::testing::{ctx_by, database, order, product, shop, stock, story};
 
 fn of(product_id: Uuid) -> Item {
     Item { product_id, variant_id: None }
@@ -30,7 +30,8 @@ async fn stock_is_set_and_adjusted_and_never_goes_below_what_is_reserved() {
         .await
         .expect("adjusted");
     assert_eq!(more.on_hand, 15);
-    reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 8, Uuid::now_v7())
+    let order = order(&mut db).await;
+    reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 8, order)
         .await
         .expect("reserved");
 
@@ -70,7 +71,7 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
     let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");
     let (cup, user) = (product(&mut db, 1000, 10).await, Uuid::now_v7());
-    let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+    let (first, second) = (order(&mut db).await, order(&mut db).await);
     for (order, quantity) in [(first, 2), (second, 3), (first, 1)] {
         reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), quantity, order)
             .await
@@ -81,6 +82,9 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
         matches!(refused, Err(InventoryRefusal::InsufficientStock { available: 4 })),
         "{refused:?}"
     );
+    let unknown = Uuid::now_v7();
+    let refused = reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 1, unknown).await;
+    assert!(matches!(refused, Err(InventoryRefusal::OrderNotFound)), "{refused:?}");
     // What a placement holds is not for release by hand.
     let (held, _) = lock_one(&mut db, cup, None).await.expect("read").expect("there is one");
     let movement = Movement {

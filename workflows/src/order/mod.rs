@@ -29,6 +29,7 @@ use std::{fmt, str::FromStr};
 
 pub use confirm::{ConfirmOrderRefusal, confirm_order};
 pub use deliver::{DeliverOrderRefusal, deliver_order};
+pub use store::lock_version;
 pub use timeline::{Happened, get_order_timeline};
 pub use view::{Address, OrderView, PaymentSummary, ReadOrderError, get_order, list_orders};
 

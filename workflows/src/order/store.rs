@@ -196,3 +196,26 @@ pub async fn lock_order(
     .fetch_optional(tx)
     .await
 }
+
+/// Locks the order's customer (`for share`) and the order, in this order, and returns its version, which is its entity tag. `None`: no such order, or
+/// it is not this customer's. 1 round trip.
+pub async fn lock_version(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    customer_id: Option<Uuid>,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        r#"-- order: lock version
+        with buyer as materialized (
+            select customer_id from shop.customer
+            where customer_id = (select customer_id from shop."order" where order_id = $1)
+            for share
+        )
+        select o.version::text from (select count(*) from buyer) as locked, shop."order" o
+        where o.order_id = $1 and o.customer_id = coalesce($2, o.customer_id) for update of o"#,
+    )
+    .bind(order_id)
+    .bind(customer_id)
+    .fetch_optional(tx)
+    .await
+}

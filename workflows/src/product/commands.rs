@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde_json::json;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{ProductView, get_product};
@@ -137,8 +138,6 @@ pub struct UpdateProduct {
     pub price: Option<Money>,
     /// At most 5,000 characters.
     pub description: Option<String>,
-    /// The version the caller has seen (`If-Match`).
-    pub expected_version: Option<i64>,
 }
 
 refusals! {
@@ -154,9 +153,6 @@ refusals! {
         /// Below 0.01, a million or more, or not in the shop's currency.
         #[error("a price is at least 0.01 and below 1,000,000, in the currency of the shop")]
         InvalidPrice => Unprocessable "invalid_data" at "/price",
-        /// It was changed since the caller saw it.
-        #[error("The resource has changed since you read it; read it again and use the new ETag.")]
-        VersionMismatch => Changed "precondition_failed",
         /// Another variant of the product has the name.
         #[error("another variant of this product has this name")]
         VariantNameNotUnique => Conflict "name_not_unique",
@@ -185,9 +181,6 @@ pub async fn update_product(
         return Err(UpdateProductRefusal::InvalidPrice);
     }
     let before = locked(ctx, product_id).await?;
-    if command.expected_version.is_some_and(|expected| expected != before.version) {
-        return Err(UpdateProductRefusal::VersionMismatch);
-    }
     let old_price = Money::stored(before.price, &before.currency)?;
     let mut changed_fields = BTreeMap::new();
     if let Some(new) = name.as_ref().filter(|new| **new != before.name) {
@@ -236,15 +229,29 @@ struct Locked {
     price: Decimal,
     currency: String,
     has_variants: bool,
-    version: i64,
     event_count: i64,
     now: chrono::DateTime<chrono::Utc>,
+}
+
+/// Locks a product and returns its version, which is its entity tag. `None`: it is unknown or deleted. 1 round trip.
+pub async fn lock_version(
+    tx: &mut PgConnection,
+    product_id: Uuid,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- product: lock version
+        select version::text from shop.product
+        where product_id = $1 and deleted_at is null for no key update",
+    )
+    .bind(product_id)
+    .fetch_optional(tx)
+    .await
 }
 
 async fn locked(ctx: &mut Context<'_>, product_id: Uuid) -> Result<Locked, UpdateProductRefusal> {
     let locked: Option<Locked> = sqlx::query_as(
         "-- product: lock
-        select name, description, price, currency, has_variants, version, event_count,
+        select name, description, price, currency, has_variants, event_count,
                saga.now() as now
         from shop.product where product_id = $1 and deleted_at is null for no key update",
     )

@@ -14,7 +14,7 @@ mod view;
 
 pub use commands::{
     CreateProduct, CreateProductRefusal, UpdateProduct, UpdateProductRefusal, add_product_variant,
-    create_product, update_product,
+    create_product, lock_version, update_product,
 };
 pub use status::{ProductStatusRefusal, activate_product, deactivate_product, delete_product};
 pub use view::{ProductView, VariantView, get_product, list_products};

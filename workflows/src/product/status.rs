@@ -34,7 +34,7 @@ pub async fn activate_product(
     change(ctx, product_id, &["draft", "inactive"], "active", told).await
 }
 
-/// Takes an active product off sale; carts show that it cannot be had. 2 round trips besides business time.
+/// Takes an active product off sale; a saga takes it out of all carts. 2 round trips besides business time, and the start of the saga.
 pub async fn deactivate_product(
     ctx: &mut Context<'_>,
     product_id: Uuid,
@@ -78,7 +78,8 @@ async fn change(
     Ok(ctx.record(told.up_to(counter)).await?)
 }
 
-/// Deletes a product softly: it leaves the catalogue; old orders keep naming it. 2 round trips besides business time.
+/// Deletes a product softly: it leaves the catalogue, and a saga takes it out of all carts; old orders keep naming it. 2 round trips besides business
+/// time, and the start of the saga.
 pub async fn delete_product(
     ctx: &mut Context<'_>,
     product_id: Uuid,

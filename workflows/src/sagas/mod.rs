@@ -10,6 +10,7 @@ pub mod paypal_approval;
 pub mod place_order;
 pub mod reconcile_payments;
 pub mod refund_payment;
+pub mod remove_product_from_carts;
 pub mod ship_order;
 mod shop_saga;
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &authorize_payment::AuthorizePayment,
     &reconcile_payments::ReconcilePayments,
     &verify_email::VerifyEmail,
+    &remove_product_from_carts::RemoveProductFromCarts,
 ];
 
 /// The saga of that name. `None`: this program does not know it.

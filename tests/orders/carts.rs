@@ -1,0 +1,127 @@
+//! A product that is taken off sale leaves all carts, whatever crashes meanwhile.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, migrate::Migrator};
+use stepwise_engine::{
+    Engine, Saga as _, Status, WaitingOn, inspect,
+    testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
+};
+use stepwise_workflows::{
+    cart::{AddItem, add_item, create_guest_cart},
+    category::create_category,
+    inventory::commands::{Item, set_inventory_quantity},
+    money::{Currency, Money},
+    product::{CreateProduct, activate_product, create_product, deactivate_product},
+    sagas::remove_product_from_carts::{self, RemoveProductFromCarts},
+    shop::{Actor, Cause, Context},
+};
+use uuid::Uuid;
+
+use crate::trials::Placements;
+
+/// The carts that have the product: more than one batch.
+const CARTS: i64 = 55;
+
+/// Removals of one product after the other.
+struct Removals(Placements);
+
+async fn put_on_sale(ctx: &mut Context<'_>) -> Uuid {
+    let name = format!("Category {}", Uuid::now_v7());
+    let category_id = create_category(ctx, &name, None).await.expect("a category").category_id;
+    let command = CreateProduct {
+        name: "Thing".to_owned(),
+        description: String::new(),
+        price: Money::from_minor(10_00, Currency::USD).expect("an amount"),
+        category_id,
+    };
+    let product_id = create_product(ctx, command).await.expect("a product").product_id;
+    activate_product(ctx, product_id).await.expect("a draft");
+    let item = Item { product_id, variant_id: None };
+    set_inventory_quantity(ctx, item, 5, "delivered").await.expect("on hand");
+    product_id
+}
+
+impl Trial for Removals {
+    type Saga = RemoveProductFromCarts;
+    type Services = remove_product_from_carts::steps::Steps;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        self.0.migrations()
+    }
+
+    fn services(&self, _: PgPool) -> remove_product_from_carts::steps::Steps {
+        remove_product_from_carts::steps::Steps::new(self.0.shop())
+    }
+
+    async fn start(&self, engine: &Engine, _: usize) -> Uuid {
+        let (shop, mut tx) = (self.0.shop(), engine.begin().await.expect("begin"));
+        let cause = Cause::of_request(Actor::System, Uuid::now_v7(), None);
+        let mut ctx = Context::new(&shop, engine, &mut tx, cause);
+        let product_id = put_on_sale(&mut ctx).await;
+        for _ in 0..CARTS {
+            let customer_id = create_guest_cart(&mut ctx).await.expect("a guest").customer_id;
+            let item = AddItem { customer_id, product_id, variant_id: None, quantity: 1 };
+            add_item(&mut ctx, &item).await.expect("in the cart");
+        }
+        deactivate_product(&mut ctx, product_id).await.expect("it was on sale");
+        let (name, subject) = (RemoveProductFromCarts::NAME, product_id.to_string());
+        let removal = inspect::latest_about(&mut tx, name, &subject).await.expect("readable");
+        tx.commit().await.expect("commit");
+        removal.expect("a saga follows from the event").saga_id
+    }
+
+    /// Time passes to each of the two looks.
+    async fn play(&self, engine: &Engine, id: Uuid) {
+        let clock = Clock::of(engine.pool());
+        loop {
+            let found = inspect::summary(engine.pool(), id).await.expect("readable");
+            let found = found.expect("there");
+            if found.status != Status::Running {
+                return;
+            }
+            if found.waiting_on == Some(WaitingOn::Timer) {
+                clock.advance(Duration::from_secs(60)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// No cart has the product any more, and the story of each cart says so once.
+    async fn balances(&self, engine: &Engine, id: Uuid, _: Status) -> Result<(), String> {
+        let (there, shown, told, counted): (i64, i64, i64, i64) = sqlx::query_as(
+            "select count(*) filter (where i.removed_at is null),
+                    count(*) filter (where i.is_withdrawn),
+                    sum((select count(*) from shop.domain_event e where e.aggregate_id = c.cart_id
+                         and e.name = 'ItemRemovedFromCart'))::bigint,
+                    sum(c.event_count)::bigint
+             from saga.instance s
+             join shop.cart_item i on i.product_id::text = s.subject
+             join shop.cart c using (cart_id)
+             where s.saga_id = $1",
+        )
+        .bind(id)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|error| error.to_string())?;
+        match (there, shown, told, counted) {
+            (0, CARTS, CARTS, counted) if counted == 2 * CARTS => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+#[test]
+pub(crate) fn a_removal_from_carts_has_no_way_back_and_may_be_repeated() {
+    let unwound = unwinds_from_every_step(&Removals(Placements::paid_by("ok")));
+    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
+    assert_eq!(unwound.repeated, ["Remove repeated"]);
+}
+
+#[test]
+pub(crate) fn a_removal_from_carts_survives_a_crash_at_every_point() {
+    let survived = survives_every_crash(&Removals(Placements::paid_by("ok")));
+    assert_eq!(survived.ends, [Status::Completed]);
+    let points: usize = survived.at.values().sum();
+    assert!(points >= 4, "only {points} crash points: {survived:?}");
+}

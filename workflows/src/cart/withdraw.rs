@@ -1,0 +1,90 @@
+//! Taking a product that is not sold any more out of carts.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    events::{DomainEvent, tell},
+    shop::Context,
+};
+
+/// The most carts that one call changes.
+const BATCH: i64 = 50;
+
+/// Takes a product that is deleted or not on sale, with all its variants, out of some carts. A cart from which an order is being placed is no
+/// exception: the order has its own lines. Returns whether a cart had the product: then others may have it still. The carts are locked in the order of
+/// their ids. 1 round trip if none has it, otherwise 4. Row operations: 1 a cart, 2 an item.
+///
+/// # Errors
+/// The database's.
+pub async fn withdraw_product(
+    ctx: &mut Context<'_>,
+    product_id: Uuid,
+) -> Result<bool, sqlx::Error> {
+    #[derive(sqlx::FromRow)]
+    struct Cart {
+        cart_id: Uuid,
+        event_count: i64,
+        now: DateTime<Utc>,
+    }
+    let carts: Vec<Cart> = sqlx::query_as(
+        "-- withdraw: lock carts
+        select cart_id, event_count, saga.now() as now from shop.cart
+        where cart_id in (
+            select i.cart_id from shop.cart_item i
+            where i.product_id = $1 and i.removed_at is null
+              and exists (select from shop.product p where p.product_id = $1
+                          and (p.deleted_at is not null or p.status <> 'active'))
+            order by i.cart_id limit $2
+        )
+        order by cart_id
+        for update",
+    )
+    .bind(product_id)
+    .bind(BATCH)
+    .fetch_all(&mut **ctx)
+    .await?;
+    let Some(Cart { now, .. }) = carts.first() else { return Ok(false) };
+    let now = *now;
+    ctx.learn_now(now);
+    let removed: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(
+        "-- withdraw: take out
+        update shop.cart_item set removed_at = $3, is_withdrawn = true
+        where product_id = $1 and cart_id = any($2) and removed_at is null
+        returning cart_id, variant_id",
+    )
+    .bind(product_id)
+    .bind(carts.iter().map(|cart| cart.cart_id).collect::<Vec<_>>())
+    .bind(now)
+    .fetch_all(&mut **ctx)
+    .await?;
+    let mut by_cart: HashMap<Uuid, Vec<DomainEvent>> = HashMap::new();
+    for (cart_id, variant_id) in removed {
+        let event =
+            DomainEvent::ItemRemovedFromCart { cart_id, product_id, variant_id, removed_at: now };
+        by_cart.entry(cart_id).or_default().push(event);
+    }
+    let (mut cart_ids, mut counts, mut numbered) = (Vec::new(), Vec::new(), Vec::new());
+    for cart in carts {
+        // While the lock was waited for, its customer may have taken the product out.
+        let Some(events) = by_cart.remove(&cart.cart_id) else { continue };
+        let told = tell(events);
+        cart_ids.push(cart.cart_id);
+        counts.push(told.count());
+        numbered.extend(told.after(cart.event_count));
+    }
+    sqlx::query(
+        "-- withdraw: count
+        update shop.cart c set version = version + 1, event_count = event_count + w.events
+        from unnest($1::uuid[], $2::bigint[]) as w (cart_id, events)
+        where c.cart_id = w.cart_id",
+    )
+    .bind(cart_ids)
+    .bind(counts)
+    .execute(&mut **ctx)
+    .await?;
+    ctx.record(numbered).await?;
+    Ok(true)
+}
