@@ -3,6 +3,7 @@
 mod bulks;
 mod causes;
 mod cli;
+mod client;
 mod connections;
 mod conventions;
 mod cost;
@@ -12,8 +13,10 @@ mod guessing;
 mod house;
 mod inventory;
 mod keys;
+mod logged;
 mod masking;
 mod ordering;
+mod pages;
 mod payments;
 mod paypal;
 mod paypal_trouble;
