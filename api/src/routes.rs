@@ -27,6 +27,7 @@ use crate::{
         orders::Orders,
         payments::Payments,
         paypal::PayPal,
+        problems::Problems,
         refunds::Refunds,
         system::System,
         wallet::Wallet,
@@ -47,7 +48,7 @@ fn operations() -> impl OpenApi + 'static {
         (Payments, PayPal, Refunds),
         Operators,
         (Webhooks, Events, Schemas),
-        System,
+        (System, Problems),
     )
 }
 
@@ -83,5 +84,6 @@ pub fn document() -> String {
 
 fn service<T: OpenApi>(operations: T) -> OpenApiService<T, ()> {
     OpenApiService::new(operations, "Stepwise", env!("CARGO_PKG_VERSION"))
+        .server("/")
         .description("An order system whose long-running processes survive crashes.")
 }

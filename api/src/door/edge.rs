@@ -25,10 +25,14 @@ use super::{Door, incoming::Incoming, prefer, problem::Problem, unread::Unread};
 /// How long a request may take, not counting the wait that it asks for with `Prefer`.
 const REQUEST: Duration = Duration::from_secs(12);
 
+/// The most bytes of a path or method that are logged.
+const LOGGED: usize = 200;
+
 /// The methods of one path, each with its query parameters.
 type Methods = BTreeMap<String, BTreeSet<String>>;
 
-/// All routes in the OpenAPI document, with their methods and query parameters.
+/// All routes in the OpenAPI document, with their methods and query parameters. `HEAD` is a method of each address that has `GET`, except of
+/// streams.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<(Vec<String>, Methods)>,
@@ -47,10 +51,14 @@ impl RouteTable {
                     .collect();
                 (method.to_uppercase(), queries)
             });
-            routes.push((segments(path), known.collect()));
+            let mut known: Methods = known.collect();
+            let reads = known.get("GET").filter(|_| !is_stream(&methods["get"])).cloned();
+            known.extend(reads.map(|queries| ("HEAD".to_owned(), queries)));
+            routes.push((segments(path), known));
         }
         for path in others {
-            routes.push((segments(path), BTreeMap::from([("GET".to_owned(), BTreeSet::new())])));
+            let reads = ["GET", "HEAD"].map(|method| (method.to_owned(), BTreeSet::new()));
+            routes.push((segments(path), BTreeMap::from(reads)));
         }
         Self { routes }
     }
@@ -110,6 +118,11 @@ impl RouteTable {
     }
 }
 
+/// Whether an operation of the document answers with a stream of events.
+fn is_stream(operation: &Value) -> bool {
+    operation["responses"]["200"]["content"]["text/event-stream"].is_object()
+}
+
 fn segments(path: &str) -> Vec<String> {
     path.split('/').filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
@@ -151,13 +164,22 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let path = request.uri().path().to_owned();
         let method = request.method().clone();
         let began = Instant::now();
-        let span = tracing::info_span!("request", request_id, %method, path = clipped(&path));
+        let span = tracing::info_span!(
+            "request",
+            request_id,
+            method = clipped(method.as_str()),
+            path = clipped(&path)
+        );
         request.set_data(Arc::clone(&self.door));
         request.set_data(Incoming::read(id, &request));
         let unread = Unread::share(&mut request);
 
         let answer = async {
             self.routes.refuse(&request)?;
+            if method == Method::HEAD {
+                // Answered as GET. The server sends the head of the answer only.
+                request.set_method(Method::GET);
+            }
             let limit = limit(&request);
             let mut handling = pin!(AssertUnwindSafe(self.inner.call(request)).catch_unwind());
             match tokio::time::timeout(limit, handling.as_mut()).await {
@@ -236,10 +258,11 @@ fn record(method: &Method, response: &Response, began: Instant) {
     metrics::histogram!("http_request_seconds", "operation" => operation).record(seconds);
     metrics::counter!("http_requests_total", "operation" => operation, "status" => status.to_string())
         .increment(1);
-    tracing::debug!(%method, operation, status, ms = seconds * 1e3, "answered a request");
+    let method = clipped(method.as_str());
+    tracing::debug!(method, operation, status, ms = seconds * 1e3, "answered a request");
 }
 
-/// The path for the log, shortened and without line breaks. A regular path contains ids only; a hostile one could contain anything.
-fn clipped(path: &str) -> &str {
-    path.get(..200).unwrap_or(path)
+/// A path or method for the log, shortened. A regular path contains ids only; a hostile one could contain anything.
+fn clipped(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LOGGED)]
 }

@@ -10,24 +10,26 @@ use stepwise_workflows::customer::attempts::Scopes;
 
 use super::{caller::Caller, origin::Origin, problem::Problem};
 
-/// The rate limits, in requests.
+/// The limits of a caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
     /// Requests per caller and second.
     pub per_caller_s: u32,
     /// Attempts to log in, register or verify, per address and minute.
     pub attempts_per_minute: u32,
+    /// Open event streams per caller.
+    pub streams_per_caller: u32,
 }
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { per_caller_s: 200, attempts_per_minute: 60 }
+        Self { per_caller_s: 200, attempts_per_minute: 60, streams_per_caller: 100 }
     }
 }
 
 impl Rates {
     /// No limits, for measurements.
-    pub const OFF: Self = Self { per_caller_s: 0, attempts_per_minute: 0 };
+    pub const OFF: Self = Self { per_caller_s: 0, attempts_per_minute: 0, streams_per_caller: 0 };
 }
 
 /// Counts requests per caller and per address, in this process. Attempts to log in to one account are counted in

@@ -5,6 +5,7 @@
 //! refusal becomes a problem by the command's own declaration.
 
 pub mod caller;
+pub mod codes;
 pub mod edge;
 pub mod idempotency;
 pub mod incoming;
@@ -19,6 +20,7 @@ pub mod prefer;
 pub mod problem;
 pub mod refuses;
 pub mod reply;
+pub mod streams;
 pub mod tokens;
 pub mod unread;
 
@@ -44,6 +46,7 @@ use self::{
     page::Cursors,
     problem::Problem,
     reply::Reply,
+    streams::Streams,
     tokens::Callers,
 };
 use crate::readiness::Readiness;
@@ -85,6 +88,8 @@ pub struct Door {
     pub callers: Callers,
     /// Rate limits.
     pub limits: Limits,
+    /// The open event streams.
+    streams: Streams,
     /// Cursor signing.
     pub cursors: Cursors,
     log_ins: Semaphore,
@@ -167,6 +172,7 @@ impl Door {
             stop: CancellationToken::new(),
             webhook_secrets: settings.webhook_secrets,
             paypal: settings.paypal,
+            streams: Streams::new(settings.rates.streams_per_caller),
             limits: Limits::new(settings.rates, secret.clone()),
             cursors: Cursors::new(secret),
             log_ins: Semaphore::new(LOG_INS),

@@ -52,7 +52,7 @@ impl FieldError {
 #[derive(Debug, Object)]
 #[oai(rename = "Problem", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub struct ProblemBody {
-    /// A stable URL of the kind of problem: `/problems/out-of-stock`.
+    /// A stable URL of the kind of problem, which leads to a page about it: `/problems/out-of-stock`.
     #[oai(rename = "type")]
     pub kind: String,
     /// The code in words.
@@ -198,7 +198,7 @@ impl Problem {
                     | StatusCode::GATEWAY_TIMEOUT
             );
         ProblemBody {
-            kind: format!("/problems/{}", self.code.replace('_', "-")),
+            kind: kind_of_code(&self.code),
             title: title(&self.code),
             status: self.status.as_u16(),
             code: self.code.to_string(),
@@ -290,8 +290,13 @@ impl Problem {
     }
 }
 
+/// The `type` of the problems with this code: the address of the page about them.
+pub fn kind_of_code(code: &str) -> String {
+    format!("/problems/{}", code.replace('_', "-"))
+}
+
 /// `out_of_stock` as `Out of stock`.
-fn title(code: &str) -> String {
+pub fn title(code: &str) -> String {
     let words = code.replace('_', " ");
     let mut chars = words.chars();
     match chars.next() {

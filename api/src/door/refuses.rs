@@ -13,7 +13,10 @@ use poem_openapi::{
 };
 use stepwise_workflows::refusal::{Declared, Declares, Kind, Refusal};
 
-use super::problem::{FieldError, Problem, ProblemBody, status_of};
+use super::{
+    codes,
+    problem::{FieldError, Problem, ProblemBody, status_of},
+};
 
 /// A problem of a handler whose command declares the refusals `D`.
 pub struct Refuses<D> {
@@ -54,6 +57,7 @@ impl<D: Declares> ApiResponse for Refuses<D> {
 
     fn register(registry: &mut Registry) {
         Problem::register(registry);
+        codes::declare(D::declared());
     }
 }
 
@@ -94,7 +98,7 @@ fn example(declared: &Declared) -> Option<serde_json::Value> {
 }
 
 /// `only {available} are available` as `only … are available`.
-fn without_placeholders(sentence: &str) -> String {
+pub(super) fn without_placeholders(sentence: &str) -> String {
     let mut parts = sentence.split('{');
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |text, part| text + "…" + part.split_once('}').map_or("", |(_, rest)| rest))

@@ -96,6 +96,12 @@ impl Callers {
         locked(&self.0.remembered).remove(hash);
     }
 
+    /// Whether the token with this hash is unknown, revoked or expired. 1 round trip, which simultaneous lookups share. False if the database does
+    /// not answer.
+    pub async fn is_over(&self, hash: [u8; 32]) -> bool {
+        matches!(self.ask(hash).await, Ok(Found::Expired | Found::Unknown))
+    }
+
     async fn ask(&self, hash: [u8; 32]) -> Result<Found, Problem> {
         let (answer, answered) = oneshot::channel();
         let first = {

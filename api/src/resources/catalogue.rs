@@ -15,7 +15,12 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::{Group, answer::answer, shapes::MoneyShape};
+use super::{
+    Group,
+    answer::answer,
+    shapes::MoneyShape,
+    words::{ProductWords, Word},
+};
 use crate::door::{
     Ask,
     caller::{AdminOnly, Anyone, By, CatalogueKeeper, Visitor},
@@ -72,7 +77,7 @@ answer! {
         price: MoneyShape,
         category_id: Uuid,
         /// `draft`, `active` or `inactive`.
-        status: String,
+        status: Word<ProductWords>,
         /// The quantity that can be ordered, of all variants together.
         available: i32,
         /// The product's variants. If there are any, an order must name one.

@@ -218,7 +218,6 @@ impl Events {
             envelopes = envelopes.masked();
         }
         let shown = Shown { envelopes, feed: feed.clone() };
-        let stop = by.door.stop.clone().cancelled_owned();
         let begin = Sent::Position(position.to_string());
         let events = feed
             .tail(position)
@@ -234,8 +233,8 @@ impl Events {
             });
         // The client reconnects with the last id; it has no use for the error, which is logged.
         let events = events.map(Result::ok).take_while(|e| std::future::ready(e.is_some()));
-        let events = events.flat_map(stream::iter).take_until(stop);
-        let sent = stream::iter([begin]).chain(events).boxed();
+        let events = stream::iter([begin]).chain(events.flat_map(stream::iter));
+        let sent = by.door.stream(&by, events)?;
         let sent = EventStream::new(sent).to_event(|sent: Sent| match sent {
             // Clients remember an id without data and pass nothing to their listeners.
             Sent::Position(position) => Event::message("").id(position),

@@ -11,7 +11,11 @@ use stepwise_workflows::inventory::{
 };
 use uuid::Uuid;
 
-use super::{Group, answer::answer};
+use super::{
+    Group,
+    answer::answer,
+    words::{StockChanges, Word},
+};
 use crate::door::{
     Ask,
     caller::{By, StockKeeper, StockReader},
@@ -105,7 +109,7 @@ answer! {
     #[oai(rename = "StockChange", rename_all = "camelCase", skip_serializing_if_is_none)]
     struct ChangeShape from row: AuditRow {
         /// `set`, `adjusted`, `reserved`, `released` or `deducted`.
-        change: String,
+        change: Word<StockChanges>,
         /// The caller who made the change.
         actor: Uuid,
         reason: String,

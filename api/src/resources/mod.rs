@@ -12,11 +12,13 @@ mod order_shape;
 pub mod orders;
 pub mod payments;
 pub mod paypal;
+pub mod problems;
 pub mod refunds;
 pub mod shapes;
 pub mod system;
 pub mod wallet;
 pub mod webhooks;
+pub mod words;
 
 use poem_openapi::Tags;
 

@@ -5,10 +5,10 @@
 //! primary key now and then. If the instance ends in this process, the engine wakes the request at once; the
 //! reads are needed only for instances that end in another process.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream};
 use poem::{IntoResponse, Response, web::sse::Event};
 use poem_openapi::{
     ApiResponse, Object, OpenApi,
@@ -34,6 +34,7 @@ use super::{
     Group,
     order_shape::OrderShape,
     wallet::{self, MethodShape},
+    words::{OperationWords, Word},
 };
 use crate::door::{
     Door,
@@ -60,7 +61,7 @@ pub struct OperationShape {
     /// The id of the operation's subject, such as an order.
     subject: String,
     /// `running`, `succeeded`, `failed` or `needs_attention`.
-    status: String,
+    status: Word<OperationWords>,
     /// The reason why the operation waits, with details. Absent once the operation has ended.
     waiting_on: Option<Any<Value>>,
     /// The action that the customer must take.
@@ -75,7 +76,7 @@ pub struct OperationShape {
 
 /// An action that the customer must take.
 #[derive(Debug, Clone, Object)]
-#[oai(rename = "OperationAction", rename_all = "camelCase", skip_serializing_if_is_none)]
+#[oai(rename = "CustomerAction", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct Action {
     /// `approve_payment`.
     #[oai(rename = "type")]
@@ -104,7 +105,7 @@ impl OperationShape {
             id,
             kind: kind.to_owned(),
             subject: subject.to_string(),
-            status: "running".to_owned(),
+            status: "running".into(),
             waiting_on: Some(Any(json!({ "on": "worker" }))),
             action: None,
             result: None,
@@ -282,7 +283,7 @@ async fn see(door: &Door, caller: &Caller, saga: Summary) -> Result<Option<Seen>
         waiting_on: saga.waiting_on().map(Any),
         kind: saga.name,
         subject: saga.subject,
-        status: status.to_owned(),
+        status: status.into(),
         action,
         result: shown_to(caller, || result.clone().and_then(Resource::into_json)).map(Any),
         problem,
@@ -384,8 +385,8 @@ impl Operations {
     ) -> Result<EventStream<BoxStream<'static, OperationShape>>, Problem> {
         let saga = inspect::summary(&by.door.db, id.0).await?.ok_or_else(unknown)?;
         let first = see(&by.door, &by, saga).await?.ok_or_else(unknown)?.operation;
-        let (stop, caller) = (by.door.stop.clone(), Caller::clone(&by));
-        let changes = changes(by, first).take_until(stop.cancelled_owned()).boxed();
+        let (door, caller) = (Arc::clone(&by.door), Caller::clone(&by));
+        let changes = door.stream(&caller, changes(by, first))?;
         let shown = EventStream::new(changes).to_event(move |operation: OperationShape| {
             Event::message(shown_to(&caller, || operation.to_json_string()))
         });
@@ -405,7 +406,7 @@ fn changes(
             return Some((first.clone(), (by, ended, Some(first), None)));
         }
         let last =
-            last.filter(|last| last.status == "running" || last.status == "needs_attention")?;
+            last.filter(|last| matches!(last.status.as_str(), "running" | "needs_attention"))?;
         loop {
             tokio::select! {
                 Ok(()) = ended.changed() => {}

@@ -17,7 +17,11 @@ use stepwise_engine::{
 use stepwise_workflows::events::{self, Recorded};
 use uuid::Uuid;
 
-use super::{Group, answer::answer};
+use super::{
+    Group,
+    answer::answer,
+    words::{EffectWords, OutcomeWords, Word},
+};
 use crate::door::{
     caller::{By, ViewerUp},
     page::{self, Page},
@@ -32,7 +36,7 @@ const ERROR_SHOWN: usize = 500;
 /// The operations for operators.
 pub struct Operators;
 
-/// The status of an instance.
+/// The status of an instance. Final are `completed`, `unwound` and `abandoned`.
 #[derive(Debug, Clone, Copy, Enum)]
 #[oai(rename_all = "snake_case")]
 enum SagaStatus {
@@ -55,6 +59,20 @@ impl From<SagaStatus> for Status {
             SagaStatus::Completed => Self::Completed,
             SagaStatus::Unwound => Self::Unwound,
             SagaStatus::Abandoned => Self::Abandoned,
+        }
+    }
+}
+
+impl From<Status> for SagaStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Running => Self::Running,
+            Status::Unwinding => Self::Unwinding,
+            Status::Paused => Self::Paused,
+            Status::Stuck => Self::Stuck,
+            Status::Completed => Self::Completed,
+            Status::Unwound => Self::Unwound,
+            Status::Abandoned => Self::Abandoned,
         }
     }
 }
@@ -130,8 +148,7 @@ struct SagaShape {
     version: i32,
     /// The instance's subject: an order's id.
     subject: String,
-    /// `running`, `unwinding`, `paused`, `stuck`; final: `completed`, `unwound`, `abandoned`.
-    status: String,
+    status: SagaStatus,
     /// The reason why the instance waits, with details. Absent when the status is final.
     waiting_on: Option<Any<Value>>,
     /// The number of failed attempts of the current step.
@@ -162,7 +179,7 @@ impl From<Summary> for SagaShape {
             kind: saga.name,
             version: saga.version.into(),
             subject: saga.subject,
-            status: saga.status.to_string(),
+            status: saga.status.into(),
             waiting_on,
             attempt: saga.attempt.into(),
             next_attempt_at: saga.wake_at.filter(|_| retries),
@@ -258,7 +275,7 @@ struct AttemptShape {
     started_at: Option<DateTime<Utc>>,
     ended_at: DateTime<Utc>,
     /// `done`, `not_done` or `unknown`.
-    outcome: String,
+    outcome: Word<OutcomeWords>,
     error: Option<String>,
 }
 
@@ -273,8 +290,8 @@ struct EffectShape {
     reference: Option<String>,
     amount: Option<String>,
     currency: Option<String>,
-    /// `intent`, `confirmed`, `refuted` or `undone`.
-    status: String,
+    /// `intent`, `confirmed`, `refuted`, `undone`, or `waived` if a person answers for it.
+    status: Word<EffectWords>,
     at: DateTime<Utc>,
     settled_at: Option<DateTime<Utc>>,
 }
@@ -316,7 +333,7 @@ impl Operators {
         #[oai(name = "waitingOn")] waiting_on: Query<Option<Waiting>>,
         /// Only instances with this tag, `name=value`. Give it several times to require several tags.
         #[oai(name = "tag")]
-        tags: Query<Vec<String>>,
+        tags: Query<Option<Vec<String>>>,
         priority: Query<Option<PriorityShape>>,
         /// Only instances that this one started.
         parent: Query<Option<Uuid>>,
@@ -329,7 +346,7 @@ impl Operators {
             status: status.0.map(Into::into),
             subject: subject.0,
             waiting_on: waiting_on.0.map(Into::into),
-            tags: tags.0.iter().map(|tag| named(tag)).collect::<Result<_, _>>()?,
+            tags: tags.0.iter().flatten().map(|tag| named(tag)).collect::<Result<_, _>>()?,
             priority: priority.0.map(Into::into),
             parent: parent.0,
             before: by.door.cursors.open("sagas", cursor.0.as_deref())?,
@@ -410,7 +427,7 @@ fn attempt(entry: &Entry, journal: &[Entry]) -> Option<AttemptShape> {
         number: number.into(),
         started_at: entry.started_at,
         ended_at: entry.at,
-        outcome: said("outcome").filter(|_| failed).unwrap_or_else(|| "done".to_owned()),
+        outcome: said("outcome").filter(|_| failed).map_or_else(|| "done".into(), Into::into),
         error: said("error").filter(|_| failed),
     })
 }
@@ -422,7 +439,7 @@ fn shown_effect(effect: EffectEntry) -> EffectShape {
         reference: effect.reference,
         amount: effect.amount.map(|amount| amount.value().to_string()),
         currency: effect.amount.map(|amount| amount.currency().to_string()),
-        status: effect.status.to_string(),
+        status: effect.status.to_string().into(),
         at: effect.at,
         settled_at: effect.settled_at,
     }

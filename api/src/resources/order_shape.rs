@@ -7,7 +7,11 @@ use stepwise_workflows::{
 };
 use uuid::Uuid;
 
-use super::{answer::answer, shapes::MoneyShape};
+use super::{
+    answer::answer,
+    shapes::MoneyShape,
+    words::{OrderWords, PaymentWords, Word},
+};
 use crate::door::personal::Personal;
 
 answer! {
@@ -19,7 +23,7 @@ answer! {
         order_number: String,
         customer_id: Uuid,
         /// `placing`, `pending`, `confirmed`, `shipped`, `delivered`, `cancelled` or `failed`.
-        status: String,
+        status: Word<OrderWords>,
         line_items: Vec<LineShape>,
         subtotal: MoneyShape,
         shipping_cost: MoneyShape,
@@ -69,7 +73,7 @@ answer! {
         id: Uuid,
         /// `authorizing`, `authorized`, `captured`, `partially_refunded`, `refunded`, `voided`,
         /// `declined` or `unknown`.
-        status: String,
+        status: Word<PaymentWords>,
         amount: MoneyShape,
         refunded_amount: MoneyShape,
     }

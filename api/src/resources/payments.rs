@@ -18,6 +18,7 @@ use super::{
     answer::answer,
     operations::{self, Begun, OperationShape},
     shapes::MoneyShape,
+    words::{MoveKinds, MoveStates, PaymentWords, Word},
 };
 use crate::door::{
     Ask,
@@ -54,7 +55,7 @@ answer! {
         order_id: Uuid,
         /// `authorizing`, `authorized`, `captured`, `partially_refunded`, `refunded`, `voided`, `declined`, or `unknown` while the gateway may have moved
         /// money and is being asked.
-        status: String,
+        status: Word<PaymentWords>,
         amount: MoneyShape,
         refunded_amount: MoneyShape,
         /// Kind and brand: `card:visa`.
@@ -74,9 +75,9 @@ answer! {
     struct TransactionShape from made: MoveView {
         id: Uuid = made.transaction.transaction_id,
         /// `authorize`, `capture`, `void`, `refund` or `dispute`.
-        kind: String = made.transaction.kind,
+        kind: Word<MoveKinds> = made.transaction.kind.into(),
         /// `requested`, `succeeded`, `failed`, or `unknown` while the gateway is being asked. A dispute that the customer won has succeeded.
-        state: String = made.transaction.state,
+        state: Word<MoveStates> = made.transaction.state.into(),
         amount: MoneyShape,
         /// The gateway's reference.
         reference: Option<String> = made.transaction.reference,

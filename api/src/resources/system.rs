@@ -2,7 +2,10 @@
 
 use poem_openapi::{Object, OpenApi};
 
-use super::Group;
+use super::{
+    Group,
+    words::{OkWord, PartWords, Word},
+};
 use crate::{
     door::{caller::Anyone, problem::Problem, reply::Done},
     readiness::{PartState, Report},
@@ -15,14 +18,14 @@ pub struct System;
 #[derive(Debug, Object)]
 struct Health {
     /// Always `ok`; any other state is answered with a problem.
-    status: String,
+    status: Word<OkWord>,
     /// The version of the program.
     version: String,
 }
 
 impl Health {
     fn ok() -> Self {
-        Self { status: "ok".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+        Self { status: "ok".into(), version: env!("CARGO_PKG_VERSION").to_owned() }
     }
 }
 
@@ -30,7 +33,7 @@ impl Health {
 #[derive(Debug, Object)]
 struct Ready {
     /// Always `ok`; a process that is not ready answers with a problem.
-    status: String,
+    status: Word<OkWord>,
     version: String,
     worker: PartShape,
     relay: PartShape,
@@ -43,7 +46,7 @@ struct Ready {
 #[oai(rename = "Part", skip_serializing_if_is_none)]
 struct PartShape {
     /// `ok`, `away`, or `elsewhere` if this process does not use the part.
-    state: String,
+    state: Word<PartWords>,
     /// The reason why it is away.
     reason: Option<String>,
 }
@@ -55,7 +58,7 @@ impl From<PartState> for PartShape {
             PartState::Away(reason) => ("away", Some(reason)),
             PartState::Elsewhere => ("elsewhere", None),
         };
-        Self { state: state.to_owned(), reason }
+        Self { state: state.into(), reason }
     }
 }
 

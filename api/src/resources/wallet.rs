@@ -5,14 +5,18 @@ use poem_openapi::{Object, OpenApi, param::Path};
 use stepwise_workflows::{
     customer::{
         UnknownCustomer,
-        address::{self, AddressRefusal, AddressView},
-        method::{self, PaymentMethodRefusal, PaymentMethodView},
+        address::{self, AddressRefusal, AddressView, UnknownAddress},
+        method::{self, PaymentMethodRefusal, PaymentMethodView, UnknownMethod},
     },
     payment::gateway::MethodToken,
 };
 use uuid::Uuid;
 
-use super::{Group, shapes::MoneyShape};
+use super::{
+    Group,
+    shapes::MoneyShape,
+    words::{ApprovalWords, MethodKinds, Word},
+};
 use crate::door::{
     Ask,
     caller::{By, CustomerOnly},
@@ -93,12 +97,12 @@ struct AddPaymentMethod {
 pub struct MethodShape {
     payment_method_id: Uuid,
     /// `card` or `paypal`.
-    kind: String,
+    kind: Word<MethodKinds>,
     brand: String,
     last4: Option<String>,
     created_at: DateTime<Utc>,
     /// Of the kind `paypal`, which pays one order: `pending` (the customer is to approve), `approved`, `used` or `expired`.
-    status: Option<String>,
+    status: Option<Word<ApprovalWords>>,
     /// Of the kind `paypal`: the total of the order that it pays.
     amount: Option<MoneyShape>,
     /// Of the kind `paypal`: until when the customer may approve it, or use it once it is approved.
@@ -109,13 +113,13 @@ impl From<PaymentMethodView> for MethodShape {
     fn from(method: PaymentMethodView) -> Self {
         let (status, amount, expires_at) = match method.approval {
             Some(approval) => {
-                (Some(approval.status), Some(approval.amount.into()), approval.expires_at)
+                (Some(approval.status.into()), Some(approval.amount.into()), approval.expires_at)
             }
             None => (None, None, None),
         };
         Self {
             payment_method_id: method.payment_method_id,
-            kind: method.kind,
+            kind: method.kind.into(),
             brand: method.brand,
             last4: method.last4,
             created_at: method.created_at,
@@ -185,6 +189,21 @@ impl Wallet {
         Ok(Done::new(&Addresses { items: items.into_iter().map(Into::into).collect() }))
     }
 
+    /// Get a saved address.
+    #[oai(path = "/:customerId/addresses/:addressId", method = "get", operation_id = "getAddress")]
+    async fn address(
+        &self,
+        by: By<CustomerOnly>,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        #[oai(name = "addressId")] address_id: Path<Uuid>,
+    ) -> Result<Done<AddressShape>, Refuses<(UnknownCustomer, UnknownAddress)>> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let mut db = by.door.db.acquire().await?;
+        let saved = address::list_addresses(&mut db, customer_id).await?;
+        let address = saved.into_iter().find(|address| address.address_id == address_id.0);
+        Ok(Done::new(&AddressShape::from(address.ok_or(UnknownAddress::NotFound)?)))
+    }
+
     /// Remove an address. Orders keep their copy of it.
     #[oai(
         path = "/:customerId/addresses/:addressId",
@@ -251,6 +270,25 @@ impl Wallet {
         let mut db = by.door.db.acquire().await?;
         let items = method::list_payment_methods(&mut db, customer_id).await?;
         Ok(Done::new(&Methods { items: items.into_iter().map(Into::into).collect() }))
+    }
+
+    /// Get a saved payment method.
+    #[oai(
+        path = "/:customerId/payment-methods/:paymentMethodId",
+        method = "get",
+        operation_id = "getPaymentMethod"
+    )]
+    async fn method(
+        &self,
+        by: By<CustomerOnly>,
+        #[oai(name = "customerId")] customer_id: Path<Uuid>,
+        #[oai(name = "paymentMethodId")] method_id: Path<Uuid>,
+    ) -> Result<Done<MethodShape>, Refuses<(UnknownCustomer, UnknownMethod)>> {
+        let customer_id = by.acts_for(customer_id.0)?;
+        let mut db = by.door.db.acquire().await?;
+        let saved = method::list_payment_methods(&mut db, customer_id).await?;
+        let method = saved.into_iter().find(|method| method.payment_method_id == method_id.0);
+        Ok(Done::new(&MethodShape::from(method.ok_or(UnknownMethod::NotFound)?)))
     }
 
     /// Remove a payment method. Payments that were made with it are not affected.

@@ -19,7 +19,10 @@ use stepwise_workflows::{
     shop::{Actor, Context},
 };
 
-use super::Group;
+use super::{
+    Group,
+    words::{ReceiptWords, Word},
+};
 use crate::door::{
     Door,
     caller::Anyone,
@@ -37,7 +40,7 @@ pub struct Webhooks;
 #[oai(skip_serializing_if_is_none)]
 struct Received {
     /// `received`; `ignored` if the event concerns no payment of this shop; `parked` if it was stored for a person.
-    status: String,
+    status: Word<ReceiptWords>,
     /// For a parked event, the reason: `unknown_payment`, `other_amount`, `unreadable`, `contradicts_our_books`,
     /// `refund_failed` or `dispute`.
     reason: Option<String>,
@@ -150,7 +153,7 @@ fn received(reception: Reception) -> Result<Reaction, Problem> {
         Reception::Signalled | Reception::Applied | Reception::Nothing => Ok(taken("received")),
         Reception::NoConcern => Ok(taken("ignored")),
         Reception::Parked(why) => Ok(Reaction::Parked(Reply::new(&Received {
-            status: "parked".to_owned(),
+            status: "parked".into(),
             reason: Some(why.as_str().to_owned()),
         }))),
         Reception::Later => Err(Problem::unavailable(
@@ -190,8 +193,8 @@ async fn taken_in(
     Ok(reception)
 }
 
-fn taken(status: &str) -> Reaction {
-    Reaction::Taken(Reply::new(&Received { status: status.to_owned(), reason: None }))
+fn taken(status: &'static str) -> Reaction {
+    Reaction::Taken(Reply::new(&Received { status: status.into(), reason: None }))
 }
 
 /// The label of the metric.

@@ -32,14 +32,11 @@ async fn an_unknown_address_is_a_problem_whatever_it_is_made_of() {
 #[tokio::test]
 async fn a_method_an_address_does_not_know_is_405_with_the_ones_it_knows() {
     let house = House::open().await;
-    for method in ["HEAD", "OPTIONS", "TRACE", "PROPFIND", "DELETE"] {
+    for method in ["OPTIONS", "TRACE", "PROPFIND", "DELETE"] {
         let method = Method::from_bytes(method.as_bytes()).expect("a token");
         let answer = send(house.ask(method.clone(), "/healthz")).await;
-        assert_eq!(answer.status, 405, "{method}");
-        assert_eq!(answer.header("allow"), "GET", "{method}");
-        if method != Method::HEAD {
-            assert_eq!(answer.problem(), refusal(405, "method_not_allowed"));
-        }
+        assert_eq!(answer.problem(), refusal(405, "method_not_allowed"), "{method}");
+        assert_eq!(answer.header("allow"), "GET, HEAD", "{method}");
     }
     house.close().await;
 }

@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 /// The operations that deliberately need no token.
-const FOR_ANYONE: [&str; 12] = [
+const FOR_ANYONE: [&str; 13] = [
     "registerCustomer",
     "verifyCustomerEmail",
     "logIn",
@@ -20,6 +20,7 @@ const FOR_ANYONE: [&str; 12] = [
     "receiveGatewayWebhook",
     "receivePayPalWebhook",
     "getEventSchema",
+    "getProblem",
     "health",
     "ready",
 ];
@@ -174,6 +175,69 @@ fn headers_stand_under_the_names_they_are_sent_by_and_money_and_stock_need_a_key
         let needed = key.is_some_and(|key| key["required"] == true);
         assert_eq!(needed, NEED_A_KEY.contains(&id.as_str()), "{id}");
     }
+}
+
+/// The words of a field in the document.
+fn words(document: &Value, schema: &str, field: &str) -> BTreeSet<String> {
+    let schemas = &document["components"]["schemas"];
+    let mut field = &schemas[schema]["properties"][field];
+    if let Some(name) = field["$ref"].as_str().and_then(|r| r.rsplit('/').next()) {
+        field = &schemas[name];
+    }
+    let words = field["enum"].as_array().into_iter().flatten();
+    words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
+}
+
+/// The words that a constraint of the database allows.
+fn stored(constraint: &str) -> BTreeSet<String> {
+    let schema = fs::read_to_string(at_root("migrations/schema.sql")).expect("the schema");
+    let line = schema.lines().find(|line| line.contains(&format!("CONSTRAINT {constraint} CHECK")));
+    let allowed =
+        line.unwrap_or_else(|| panic!("{constraint}")).split_once(" = ANY ").expect("a list").1;
+    let plain = allowed.replace("::text[]", "").replace("::text", "").replace("ARRAY", "");
+    let words = plain.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    words.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_status_has_in_the_document_the_words_that_the_database_may_store() {
+    let document = document();
+    for (schema, field, constraint) in [
+        ("Order", "status", "an_order_status_is_known"),
+        ("OrderPayment", "status", "a_payment_state_is_known"),
+        ("Payment", "status", "a_payment_state_is_known"),
+        ("PaymentTransaction", "kind", "a_move_of_money_is_known"),
+        ("PaymentTransaction", "state", "a_transaction_state_is_known"),
+        ("PaymentMethod", "kind", "a_method_kind_is_known"),
+        ("PaymentMethod", "status", "an_approval_state_is_known"),
+        ("Product", "status", "a_product_status_is_known"),
+        ("StockChange", "change", "an_inventory_change_is_known"),
+        ("Saga", "status", "the_status_is_known"),
+        ("SagaDetails", "status", "the_status_is_known"),
+        ("Effect", "status", "the_effect_status_is_known"),
+    ] {
+        assert_eq!(words(&document, schema, field), stored(constraint), "{schema}.{field}");
+    }
+    for (schema, listed) in document["components"]["schemas"].as_object().expect("schemas") {
+        let properties = listed["properties"].as_object().into_iter().flatten();
+        for (field, property) in properties {
+            if field == "status" && property["type"] != "integer" {
+                assert!(!words(&document, schema, field).is_empty(), "{schema}.status is any text");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_parameter_is_required_only_if_a_request_without_it_is_refused() {
+    let document = document();
+    for (id, operation) in operations(&document) {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        for parameter in parameters.filter(|p| p["in"] == "query") {
+            assert_eq!(parameter["required"], false, "{id}: {}", parameter["name"]);
+        }
+    }
+    assert_eq!(document["servers"][0]["url"], "/");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use stepwise::{
     door::{
-        Door, DoorSettings,
+        Door, DoorSettings, codes,
         limits::Rates,
         tokens::{NewKey, make_key},
     },
@@ -71,7 +71,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("not JSON ({e}): {}", self.text))
     }
 
-    /// Checks that this is a complete problem document, and returns its code.
+    /// Checks that this is a complete problem document whose type leads to a page, and returns its code.
     #[track_caller]
     pub(crate) fn problem(&self) -> (u16, String) {
         let kind = self.headers.get("content-type").and_then(|v| v.to_str().ok());
@@ -82,7 +82,9 @@ impl Answer {
         }
         assert_eq!(body["status"], self.status, "{body}");
         assert_eq!(body["requestId"], self.header("x-request-id"), "{body}");
-        (self.status, body["code"].as_str().unwrap_or_default().to_owned())
+        let code = body["code"].as_str().unwrap_or_default().to_owned();
+        assert!(codes::meaning(&code).is_some(), "{code} has no page");
+        (self.status, code)
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {

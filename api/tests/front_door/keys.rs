@@ -155,7 +155,11 @@ async fn what_is_not_there_is_404_and_what_cannot_be_read_is_400() {
 
 #[tokio::test]
 async fn too_many_requests_of_one_caller_are_429_and_nobody_elses_business() {
-    let rates = stepwise::door::limits::Rates { per_caller_s: 5, attempts_per_minute: 5 };
+    let rates = stepwise::door::limits::Rates {
+        per_caller_s: 5,
+        attempts_per_minute: 5,
+        ..stepwise::door::limits::Rates::OFF
+    };
     let house = House::open_with(rates).await;
     let (eager, patient) = (house.key("viewer", &[]).await, house.key("viewer", &[]).await);
     let mut refused = None;

@@ -1,13 +1,19 @@
 //! Streams of integration events: their start positions, and the events that they leave out.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use serde_json::json;
 use stepwise_engine::outbox::{self, Message};
 use uuid::Uuid;
 
-use crate::house::House;
+use reqwest::Method;
+use stepwise::door::limits::Rates;
+
+use crate::{
+    house::{Answer, House, refusal, send},
+    shopper::{Shopper, id, product},
+};
 
 fn message(subject: &str, sequence: i64) -> Message {
     Message::new("shop.order.placed.v1", "/stepwise/order", subject, sequence, json!({}))
@@ -85,5 +91,75 @@ async fn an_event_that_cannot_be_opened_is_set_aside_and_the_stream_goes_on() {
     }
     let troubles = outbox::feed_troubles(house.database.pool()).await.expect("readable");
     assert_eq!(troubles.unreadable, 1, "set aside once: {troubles:?}");
+    house.close().await;
+}
+
+/// Opens a stream with this token, and reads its beginning.
+async fn open(house: &House, token: &str, path: &str) -> reqwest::Response {
+    let mut answer = house.get(path).bearer_auth(token).send().await.expect("a stream");
+    assert_eq!(answer.status(), 200);
+    answer.chunk().await.expect("it holds").expect("it begins");
+    answer
+}
+
+/// Reads the stream to its end, and returns how long that took.
+async fn ended(mut answer: reqwest::Response) -> Duration {
+    let began = Instant::now();
+    let reading = async { while answer.chunk().await.expect("it ends cleanly").is_some() {} };
+    let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
+    assert!(read.is_ok(), "the stream goes on");
+    began.elapsed()
+}
+
+#[tokio::test]
+async fn a_stream_ends_within_two_seconds_of_the_end_of_its_key_or_session() {
+    let house = House::open().await;
+    let key = house.key("service", &["events:read"]).await;
+    let other = house.key("admin", &[]).await;
+    let mut kept = open(&house, &other, "/v1/events/stream").await;
+    let stream = open(&house, &key, "/v1/events/stream").await;
+    sqlx::query("update shop.access_key set revoked_at = saga.now() where role = 'service'")
+        .execute(house.database.pool())
+        .await
+        .expect("revoked");
+    let took = ended(stream).await;
+    assert!(took < Duration::from_secs(2), "{took:?} after the key was revoked");
+
+    let shopper = Shopper::new(&house).await;
+    shopper.add(product(&house, &other, "20.00", 5).await, 1).await.is(200);
+    let order = shopper.order(shopper.address().await, shopper.method("ok").await);
+    let operation = id(&shopper.place(&order, 0).await.is(202).json()["id"]);
+    let stream = open(&house, &shopper.token, &format!("/v1/operations/{operation}/events")).await;
+    send(shopper.ask(Method::DELETE, "/v1/sessions/current")).await.is(204);
+    let took = ended(stream).await;
+    assert!(took < Duration::from_secs(2), "{took:?} after the customer logged out");
+
+    // The stream of a caller whose key is valid goes on.
+    let more = tokio::time::timeout(Duration::from_millis(100), kept.chunk()).await;
+    assert!(!matches!(more, Ok(Ok(None) | Err(_))), "{more:?}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_caller_has_a_limited_number_of_streams_open() {
+    let house = House::open_with(Rates { streams_per_caller: 2, ..Rates::OFF }).await;
+    let (one, other) = (house.key("admin", &[]).await, house.key("admin", &[]).await);
+    let path = "/v1/events/stream";
+    let first = open(&house, &one, path).await;
+    let _second = open(&house, &one, path).await;
+    let asked = || send(house.get(path).bearer_auth(&one));
+    let refused: Answer = asked().await;
+    assert_eq!(refused.problem(), refusal(429, "too_many_streams"));
+    assert_eq!(refused.header("retry-after"), "5");
+    let _others = open(&house, &other, path).await;
+    drop(first);
+    let began = Instant::now();
+    let admitted = async || {
+        let answer = house.get(path).bearer_auth(&one).send().await.expect("an answer");
+        answer.status() == 200
+    };
+    while !admitted().await {
+        assert!(began.elapsed() < Duration::from_secs(10), "its place is never free again");
+    }
     house.close().await;
 }

@@ -219,8 +219,13 @@ impl Up {
     }
 
     /// Tells the process to stop, and waits until it has ended.
-    pub(crate) async fn stop(mut self, signal: &str) -> ExitStatus {
+    pub(crate) async fn stop(self, signal: &str) -> ExitStatus {
         kill(signal, &self.pid().to_string());
+        self.ended().await
+    }
+
+    /// Waits until the process, which was told to stop, has ended.
+    pub(crate) async fn ended(mut self) -> ExitStatus {
         timeout(PATIENCE, self.child.wait()).await.expect("it stops").expect("it was ours")
     }
 

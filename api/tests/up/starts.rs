@@ -152,3 +152,27 @@ fn postmaster(site: &Site) -> String {
     let note = fs::read_to_string(site.data.join("postgres/data/postmaster.pid")).expect("it runs");
     note.lines().next().expect("a number").trim().to_owned()
 }
+
+#[tokio::test]
+async fn at_a_signal_readiness_ends_before_the_listener_closes() {
+    let site = Site::new();
+    let up = site.up(&["--stop-delay", "2"]).await;
+    assert_eq!(up.get("", "/readyz").await.0, 200);
+    kill("TERM", &up.pid().to_string());
+    let (ready, mut refused) = (format!("{}/readyz", up.base), 0);
+    // A balancer opens a new connection for each look. It fails once the listener is closed.
+    let look = async || reqwest::Client::new().get(&ready).send().await;
+    while let Ok(answer) = look().await {
+        match answer.status().as_u16() {
+            200 => assert_eq!(refused, 0, "ready again after the signal"),
+            status => {
+                let problem: Value = answer.json().await.expect("a problem");
+                assert_eq!((status, &problem["code"]), (503, &"stopping".into()));
+                refused += 1;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(refused > 10, "readiness was refused {refused} times before the listener closed");
+    assert!(up.ended().await.success());
+}

@@ -86,6 +86,16 @@ refusals! {
     }
 }
 
+refusals! {
+    /// Why an address is not shown.
+    #[derive(Debug, thiserror::Error)]
+    pub enum UnknownAddress {
+        /// Unknown, removed, or somebody else's.
+        #[error("There is no such address.")]
+        NotFound => NotFound "address_not_found",
+    }
+}
+
 /// Saves an address. 3 round trips.
 pub async fn add_shipping_address(
     ctx: &mut Context<'_>,

@@ -88,6 +88,16 @@ impl TryFrom<Row> for PaymentMethodView {
 }
 
 refusals! {
+    /// Why a payment method is not shown.
+    #[derive(Debug, thiserror::Error)]
+    pub enum UnknownMethod {
+        /// Unknown, removed, or somebody else's.
+        #[error("There is no such payment method.")]
+        NotFound => NotFound "payment_method_not_found",
+    }
+}
+
+refusals! {
     /// Why a payment method was refused.
     #[derive(Debug, thiserror::Error)]
     pub enum PaymentMethodRefusal {

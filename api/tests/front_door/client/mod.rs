@@ -1,0 +1,95 @@
+//! A client in another language, generated from the document.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{process::Command, time::timeout};
+use uuid::Uuid;
+
+use crate::{
+    house::{House, send},
+    shopper::{Shopper, product},
+};
+
+/// The generator, from PyPI.
+const GENERATOR: &str = "openapi-python-client==0.29.1";
+
+/// The time limit of each step.
+const STEP: Duration = Duration::from_secs(90);
+
+/// A folder for the generator and its client, which is removed in the end.
+struct Workshop(PathBuf);
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        // If this fails, files remain in the temporary directory.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Workshop {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("stepwise-client-{}", Uuid::now_v7()));
+        fs::create_dir(&folder).expect("the temporary directory is writable");
+        Self(folder)
+    }
+
+    /// Runs a program of the virtual environment, and returns what it prints. Fails if the program does.
+    async fn run(&self, program: &Path, args: &[&str], environment: &[(&str, &str)]) -> String {
+        let path = format!("{}:/usr/bin:/bin", self.0.join("venv/bin").display());
+        let mut command = Command::new(program);
+        command.args(args).current_dir(&self.0).kill_on_drop(true);
+        command.envs(environment.iter().copied());
+        if program.starts_with(&self.0) {
+            command.env("PATH", path);
+        }
+        let ran = timeout(STEP, command.output()).await;
+        let ran = ran.unwrap_or_else(|_| panic!("{} took too long", program.display()));
+        let ran = ran.expect("the program starts");
+        let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        let said = said.concat();
+        assert!(ran.status.success(), "{} {args:?}: {said}", program.display());
+        said
+    }
+
+    fn program(&self, name: &str) -> PathBuf {
+        self.0.join("venv/bin").join(name)
+    }
+}
+
+/// Needs `python3` and PyPI. A warning of the generator is a part of the document that its client lacks.
+#[tokio::test]
+async fn a_python_client_generated_from_the_document_places_an_order() {
+    let workshop = Workshop::new();
+    workshop.run(Path::new("python3"), &["-m", "venv", "venv"], &[]).await;
+    let install = ["install", "--quiet", "--disable-pip-version-check", GENERATOR];
+    workshop.run(&workshop.program("pip"), &install, &[]).await;
+
+    let house = House::open_working().await;
+    let document = send(house.get("/openapi.json")).await;
+    fs::write(workshop.0.join("openapi.json"), &document.is(200).text).expect("writable");
+    let generate =
+        ["generate", "--path", "openapi.json", "--output-path", "client", "--fail-on-warning"];
+    workshop.run(&workshop.program("openapi-python-client"), &generate, &[]).await;
+
+    let admin = house.key("admin", &[]).await;
+    let shopper = Shopper::new(&house).await;
+    shopper.add(product(&house, &admin, "20.00", 5).await, 1).await.is(200);
+    let (address, method) = (shopper.address().await, shopper.method("ok").await);
+    let [customer, address, method] = [shopper.id, address, method].map(|id| id.to_string());
+    let environment = [
+        ("PYTHONPATH", "client"),
+        ("BASE", &house.base),
+        ("TOKEN", &shopper.token),
+        ("CUSTOMER", &customer),
+        ("ADDRESS", &address),
+        ("METHOD", &method),
+    ];
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/front_door/client/order.py");
+    let said = workshop.run(&workshop.program("python"), &[script], &environment).await;
+    assert!(said.contains("placed ORD-"), "{said}");
+    house.close().await;
+}
