@@ -5,9 +5,9 @@ use stepwise_engine::{Engine, Saga as _, SignalError, inspect};
 use uuid::Uuid;
 
 use super::{PayPalApproval, Signal};
-use crate::{customer::paypal, sagas::place_order::webhook::Reception};
+use crate::customer::paypal;
 
-/// Makes the saga of the approval with this reference ask PayPal. `None`: it is not an approval of this shop. 1 round trip more than [`ask_again`].
+/// Makes the saga of the approval with this reference ask PayPal. False: it has ended. `None`: it is not an approval of this shop. 1 round trip more than [`ask_again`].
 ///
 /// # Errors
 /// The database's or the engine's.
@@ -16,10 +16,9 @@ pub async fn report(
     tx: &mut PgConnection,
     reference: &str,
     id: &str,
-) -> Result<Option<Reception>, SignalError> {
+) -> Result<Option<bool>, SignalError> {
     let Some(method) = paypal::referred_to(tx, reference).await? else { return Ok(None) };
-    let is_asking = ask_again(engine, tx, method, id).await?;
-    Ok(Some(if is_asking { Reception::Signalled } else { Reception::Nothing }))
+    ask_again(engine, tx, method, id).await.map(Some)
 }
 
 /// Makes the saga of a pending approval ask PayPal, because of news with this id. False: the saga has ended. 1 round trip,

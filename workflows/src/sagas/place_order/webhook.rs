@@ -103,8 +103,11 @@ pub async fn look(
         News::NoConcern => return Ok(Look::Done(count(tx, event).await?)),
         News::Approval { reference, .. } => {
             let told = report(engine, tx, &plain(&reference.0), &event.id).await?;
-            let Some(told) = told else { return Ok(Look::Done(count(tx, event).await?)) };
-            return Ok(Look::Done(told));
+            return Ok(Look::Done(match told {
+                None => count(tx, event).await?,
+                Some(true) => Reception::Signalled,
+                Some(false) => Reception::Nothing,
+            }));
         }
         News::Unreadable => {
             return Ok(Look::Done(park(tx, event, Misfit::Unreadable, None).await?));
