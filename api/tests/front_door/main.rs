@@ -8,6 +8,7 @@ mod conventions;
 mod cost;
 mod document;
 mod fulfilment;
+mod guard;
 mod guessing;
 mod house;
 mod inventory;
