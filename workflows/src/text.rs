@@ -4,7 +4,11 @@
 //! a log), marks that turn the direction of writing, and anything that looks like a card number,
 //! which must never be stored, wherever it was typed.
 
+mod card_number;
+
 use unicode_normalization::UnicodeNormalization;
+
+pub use card_number::has_card_number;
 
 use crate::refusal::{Declared, Declares, Refusal, Refused, Surprise, refusals};
 
@@ -21,7 +25,7 @@ refusals! {
         /// A control character or a mark that turns the direction of writing.
         #[error("must not contain control characters")]
         ControlCharacter => Unprocessable "invalid_character",
-        /// 13 to 19 digits that pass the check of card numbers.
+        /// What a card number looks like.
         #[error("must not contain a card number")]
         CardNumber => Unprocessable "card_number_not_accepted",
     }
@@ -93,56 +97,6 @@ fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}')
         || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Whether the text holds what a card number looks like: 13 to 19 digits, single spaces and hyphens
-/// between them allowed, that begin as card numbers do and pass Luhn. The digits of a UUID do not
-/// count: one in a few hundred would pass.
-pub fn has_card_number(text: &str) -> bool {
-    let words = text.split(' ').map(|word| match word.parse::<uuid::Uuid>() {
-        Ok(_) => ".",
-        Err(_) => word,
-    });
-    let text = words.collect::<Vec<_>>().join(" ");
-    let mut digits: Vec<u32> = Vec::new();
-    let mut separated = false;
-    for c in text.chars().chain(std::iter::once('.')) {
-        match c.to_digit(10) {
-            Some(digit) => {
-                digits.push(digit);
-                separated = false;
-            }
-            None if matches!(c, ' ' | '-') && !separated => separated = true,
-            None => {
-                if is_card_number(&digits) {
-                    return true;
-                }
-                digits.clear();
-                separated = false;
-            }
-        }
-    }
-    false
-}
-
-fn is_card_number(digits: &[u32]) -> bool {
-    (13..=19).contains(&digits.len())
-        && digits.first().is_some_and(|first| (2..=6).contains(first))
-        && passes_luhn(digits)
-}
-
-fn passes_luhn(digits: &[u32]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(place, digit)| match (place % 2, digit * 2) {
-            (0, _) => *digit,
-            (_, doubled) if doubled > 9 => doubled - 9,
-            (_, doubled) => doubled,
-        })
-        .sum();
-    sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

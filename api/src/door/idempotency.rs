@@ -150,6 +150,11 @@ impl Scope {
         Self { operation, hash: hash.finalize().into(), fingerprint: fingerprint.into() }
     }
 
+    /// The salt for hashing the request's password: it depends on caller, operation and key only.
+    pub fn salt(&self) -> [u8; 32] {
+        self.hash
+    }
+
     /// The advisory lock's number.
     fn lock_id(&self) -> i64 {
         let mut first = [0; 8];

@@ -127,7 +127,8 @@ fn too_deep(pointer: &str) -> Problem {
     Problem::field(pointer, "too_deep", format!("Nested deeper than {DEPTH_LIMIT} levels."))
 }
 
-/// SHA-256 of the canonical text of `value`. Passwords are left out, because SHA-256 is too fast to protect them.
+/// SHA-256 of the canonical text of `value`. Passwords are left out, because SHA-256 is too fast to protect them;
+/// [`Ask::with_password`](super::Ask::with_password) adds them.
 pub fn fingerprint(value: &Value) -> [u8; 32] {
     // serde_json's map is sorted by key, so its text is canonical.
     let text = match value {

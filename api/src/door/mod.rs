@@ -31,10 +31,14 @@ use std::{
 
 use poem::Request;
 use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use stepwise_adapters::paypal::PayPal;
 use stepwise_engine::{Engine, Retry, Transaction, database};
-use stepwise_workflows::shop::{Actor, Cause, Context, Shop};
+use stepwise_workflows::shop::{
+    Actor, Cause, Context, Shop,
+    password::{PasswordPool, PoolError},
+};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
@@ -122,15 +126,24 @@ pub struct Ask<'a> {
 impl<'a> Ask<'a> {
     /// A request by `caller` for `operation` (its operationId) under `key`.
     pub fn new<const R: bool>(operation: &'static str, caller: &Caller, key: &'a Key<R>) -> Self {
-        let cause = key.incoming.cause(caller.actor());
-        Self { who: caller.key(), cause, ..Self::by_anyone(operation, key) }
+        Self::by(caller.key(), caller.actor(), operation, key)
     }
 
-    /// A request for an operation that needs no caller.
-    pub fn by_anyone<const R: bool>(operation: &'static str, key: &'a Key<R>) -> Self {
-        let cause = key.incoming.cause(Actor::Anyone);
+    /// A request for an operation that needs no caller. `about` is what tells its callers apart, such as the email address that registers: strangers
+    /// who happen to use the same key must not get each other's answers.
+    pub fn by_anyone<const R: bool>(about: &str, operation: &'static str, key: &'a Key<R>) -> Self {
+        Self::by(format!("anyone:{about}"), Actor::Anyone, operation, key)
+    }
+
+    fn by<const R: bool>(
+        who: String,
+        actor: Actor,
+        operation: &'static str,
+        key: &'a Key<R>,
+    ) -> Self {
+        let cause = key.incoming.cause(actor);
         let (path, wait, key) = (key.path.as_str(), key.wait, key.key.as_deref());
-        Self { operation, who: "anyone".to_owned(), cause, key, path, fingerprint: [0; 32], wait }
+        Self { operation, who, cause, key, path, fingerprint: [0; 32], wait }
     }
 
     /// Adds the body's fingerprint.
@@ -138,6 +151,26 @@ impl<'a> Ask<'a> {
     pub fn with<T>(mut self, body: &Body<T>) -> Self {
         self.fingerprint = body.fingerprint;
         self
+    }
+
+    /// Adds the body's password, which its fingerprint leaves out. Another hash of some 20 ms if a key was sent: hold no connection meanwhile.
+    pub async fn with_password(
+        mut self,
+        passwords: &PasswordPool,
+        password: &str,
+    ) -> Result<Self, PoolError> {
+        if let Some(scope) = self.scope() {
+            let of_password = passwords.fingerprint(password, scope.salt()).await?;
+            let both = Sha256::new().chain_update(self.fingerprint).chain_update(of_password);
+            self.fingerprint = both.finalize().into();
+        }
+        Ok(self)
+    }
+
+    /// The identity of the request, if a key was sent.
+    fn scope(&self) -> Option<Scope> {
+        let key = self.key?;
+        Some(Scope::new(&self.who, self.operation, key, self.path, &self.fingerprint))
     }
 }
 
@@ -248,8 +281,7 @@ impl Door {
         act: impl AsyncFnOnce(&mut Context<'_>) -> Result<Reply<STATUS, T>, Problem>,
     ) -> Result<Reply<STATUS, T>, Problem> {
         let mut ctx = self.context(tx, ask.cause.clone());
-        let Some(key) = ask.key else { return act(&mut ctx).await };
-        let scope = Scope::new(&ask.who, ask.operation, key, ask.path, &ask.fingerprint);
+        let Some(scope) = ask.scope() else { return act(&mut ctx).await };
         if let Some(answer) = idempotency::take(&mut ctx, &scope).await? {
             return Ok(Reply::replayed(idempotency::unseal(&*self.shop.keys, answer).await?));
         }

@@ -113,12 +113,18 @@ impl Customers {
         body: Body<RegisterCustomer>,
     ) -> Result<Created<CustomerShape>, Refuses<RegisterRefusal>> {
         by.door.limits.attempt("register", by.address)?;
-        let ask = Ask::by_anyone("registerCustomer", &key).with(&body);
-        let RegisterCustomer { email, password, first_name, last_name } = body.value;
-        let command = register::RegisterCustomer { email, password, first_name, last_name };
+        let RegisterCustomer { email, password, first_name, last_name } = &body.value;
+        let command = register::RegisterCustomer {
+            email: email.clone(),
+            password: password.clone(),
+            first_name: first_name.clone(),
+            last_name: last_name.clone(),
+        };
         let shop = &by.door.shop;
         // Hash the password before taking a connection.
         let prepared = register::prepare(shop, command).await?;
+        let ask = Ask::by_anyone(prepared.email(), "registerCustomer", &key).with(&body);
+        let ask = ask.with_password(&shop.passwords, password).await?;
         by.door
             .command(ask, async |ctx| {
                 let registering = register::register_customer(ctx, prepared);
@@ -139,8 +145,8 @@ impl Customers {
         body: Body<VerifyCustomerEmail>,
     ) -> Result<Done<CustomerShape>, Refuses<VerifyRefusal>> {
         by.door.limits.attempt("verify", by.address)?;
-        let ask = Ask::by_anyone("verifyCustomerEmail", &key).with(&body);
         let token = &body.value.verification_token;
+        let ask = Ask::by_anyone(token, "verifyCustomerEmail", &key).with(&body);
         by.door
             .command(ask, async |ctx| {
                 let verified = register::verify_customer_email(ctx, token);

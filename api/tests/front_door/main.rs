@@ -10,6 +10,7 @@ mod conventions;
 mod cost;
 mod document;
 mod fulfilment;
+mod guard;
 mod guessing;
 mod house;
 mod inventory;

@@ -10,7 +10,7 @@ use crate::{
     refusal::refusals,
     shop::{
         Context, Shop,
-        password::{InvalidPassword, Password, PoolError},
+        password::{InvalidPassword, PoolError},
     },
     text::{self, BadField},
 };
@@ -74,14 +74,21 @@ pub struct Prepared {
     last_name: String,
 }
 
+impl Prepared {
+    /// The address as it is kept: equal for all spellings of it.
+    pub fn email(&self) -> &str {
+        &self.email
+    }
+}
+
 /// Accepts or refuses what was sent, and hashes the password. Some 20 ms, and longer when others are
 /// waiting: hold no connection meanwhile.
 pub async fn prepare(shop: &Shop, command: RegisterCustomer) -> Result<Prepared, RegisterRefusal> {
     let email = email::accept(&command.email)?;
     let first_name = text::field("firstName", &command.first_name, 100)?;
     let last_name = text::field("lastName", &command.last_name, 100)?;
-    let password = Password::accept(&command.password, &[&email, &first_name, &last_name])?;
-    let password_hash = shop.passwords.hash(password).await?;
+    let own = [email.as_str(), &first_name, &last_name];
+    let password_hash = shop.passwords.accept(&command.password, &own).await??;
     Ok(Prepared { email, password_hash, first_name, last_name })
 }
 

@@ -17,7 +17,7 @@ use crate::{
     privacy::KeyStoreError,
     shop::{
         Shop,
-        password::{InvalidPassword, Password, PoolError},
+        password::{InvalidPassword, PoolError},
     },
 };
 
@@ -120,7 +120,7 @@ async fn add_missing_customers(
     if missing.is_empty() {
         return Ok(());
     }
-    let hash = shop.passwords.hash(Password::accept(DEMO_PASSWORD, &[])?).await?;
+    let hash = shop.passwords.accept(DEMO_PASSWORD, &[]).await??;
     let ids: Vec<Uuid> = missing.iter().map(|_| Uuid::now_v7()).collect();
     shop.keys.create_many(&ids).await?;
     let names: Vec<&str> =
