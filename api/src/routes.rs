@@ -25,6 +25,7 @@ use crate::{
         operations::Operations,
         operators::Operators,
         orders::Orders,
+        parked::ParkedEvents,
         payments::Payments,
         paypal::PayPal,
         refunds::Refunds,
@@ -45,7 +46,7 @@ fn operations() -> impl OpenApi + 'static {
         (Catalogue, Inventory),
         (Orders, Operations),
         (Payments, PayPal, Refunds),
-        Operators,
+        (Operators, ParkedEvents),
         (Webhooks, Events, Schemas),
         System,
     )

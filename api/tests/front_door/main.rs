@@ -14,6 +14,7 @@ mod inventory;
 mod keys;
 mod masking;
 mod ordering;
+mod parked;
 mod payments;
 mod paypal;
 mod paypal_trouble;
