@@ -803,9 +803,20 @@ CREATE TABLE shop.parked_gateway_event (
     currency text,
     happened_at timestamp with time zone,
     parked_at timestamp with time zone NOT NULL,
-    CONSTRAINT a_misfit_is_known CHECK ((why = ANY (ARRAY['unknown_payment'::text, 'other_amount'::text, 'unreadable'::text, 'contradicts_our_books'::text, 'refund_failed'::text, 'dispute'::text])))
+    ended_at timestamp with time zone,
+    verb text,
+    verb_by text,
+    verb_reason text,
+    verb_at timestamp with time zone,
+    CONSTRAINT a_misfit_is_known CHECK ((why = ANY (ARRAY['unknown_payment'::text, 'other_amount'::text, 'unreadable'::text, 'contradicts_our_books'::text, 'refund_failed'::text, 'dispute'::text]))),
+    CONSTRAINT a_verb_on_a_parked_event_is_known CHECK ((verb = ANY (ARRAY['retry'::text, 'dismiss'::text]))),
+    CONSTRAINT a_verb_on_a_parked_event_says_who_why_and_when CHECK ((num_nulls(verb, verb_by, verb_reason, verb_at) = ANY (ARRAY[0, 4]))),
+    CONSTRAINT an_ended_parked_event_says_how CHECK (((ended_at IS NULL) OR (verb IS NOT NULL)))
 );
-COMMENT ON TABLE shop.parked_gateway_event IS 'Events of the payment gateway that a person must look at. The row is deleted once that is done.';
+COMMENT ON TABLE shop.parked_gateway_event IS 'Events of the payment gateway that a person must look at, and those that a person has ended in the last 90 days.';
+COMMENT ON COLUMN shop.parked_gateway_event.ended_at IS 'Null: the event waits for a person.';
+COMMENT ON COLUMN shop.parked_gateway_event.verb IS 'The last verb of an operator. A retry that changed nothing leaves the event waiting.';
+COMMENT ON COLUMN shop.parked_gateway_event.verb_by IS 'The actor as in the causes of events, or the name that was given on the command line.';
 CREATE TABLE shop.payment (
     payment_id uuid NOT NULL,
     order_id uuid NOT NULL,
@@ -1103,6 +1114,7 @@ CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at)
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
+CREATE INDEX parked_gateway_event_waiting ON shop.parked_gateway_event USING btree (parked_at, event_id) WHERE (ended_at IS NULL);
 CREATE INDEX payment_by_order ON shop.payment USING btree (order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
 CREATE INDEX payment_to_ask ON shop.payment USING btree (COALESCE(ask_at, created_at)) WHERE (state = ANY (ARRAY['authorized'::text, 'captured'::text, 'partially_refunded'::text, 'refunded'::text]));

@@ -180,9 +180,15 @@ impl PayPalApprovals for PayPal {
         }
     }
 
+    /// An approved order that names an order of the shop belongs to that one, whether or not it was authorized.
     async fn find(&self, reference: &Reference) -> Result<Option<ApprovalStatus>, GatewayError> {
         let Some(order) = self.order(reference).await? else { return Ok(None) };
-        order.approval_status().map(Some).ok_or(GARBLED)
+        match order.approval_status().ok_or(GARBLED)? {
+            ApprovalStatus::Approved if order.custom_id().is_some() => {
+                Ok(Some(ApprovalStatus::Completed))
+            }
+            status => Ok(Some(status)),
+        }
     }
 }
 
@@ -240,7 +246,7 @@ impl PaymentGateway for PayPal {
     }
 
     /// PayPal cannot search for an order, and need not: an order that was created here reserves nothing before it is confirmed by its
-    /// reference.
+    /// reference. If the create acted without an answer, [`PayPalApprovals::find`] says that the approval belongs to its order.
     async fn find_by_key(&self, _: Uuid, _: &str) -> Result<Option<Authorization>, GatewayError> {
         Ok(None)
     }

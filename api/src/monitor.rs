@@ -48,7 +48,7 @@ impl Monitor {
                 PartState::Away("the database does not answer".to_owned())
             }
         };
-        let Report { worker, relay, gateway, broker } = self.readiness.report().await;
+        let Report { worker, relay, gateway, paypal, broker } = self.readiness.report().await;
         let works = [&database, &worker, &relay].iter().all(|part| !part.is_away());
         let (status, word) = match works {
             true => (StatusCode::OK, "ok"),
@@ -59,6 +59,7 @@ impl Monitor {
             ("worker", worker),
             ("relay", relay),
             ("gateway", gateway),
+            ("paypal", paypal),
             ("broker", broker),
         ];
         let mut shown = json!({ "status": word, "version": env!("CARGO_PKG_VERSION") });

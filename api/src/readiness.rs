@@ -12,7 +12,7 @@ use stepwise_engine::{
 };
 use tokio::{net::TcpStream, sync::watch};
 
-/// How long the gateway may take to accept a connection.
+/// How long a gateway may take to accept a connection.
 const GATEWAY: Duration = Duration::from_millis(500);
 
 /// The state of one part.
@@ -41,8 +41,10 @@ pub struct Report {
     pub worker: PartState,
     /// The outbox relay.
     pub relay: PartState,
-    /// The payment gateway.
+    /// The payment gateway that takes cards.
     pub gateway: PartState,
+    /// PayPal.
+    pub paypal: PartState,
     /// The message broker.
     pub broker: PartState,
 }
@@ -52,9 +54,18 @@ pub struct Report {
 pub struct Readiness {
     worker: Option<Engine>,
     relay: Option<RelayHealth>,
-    gateway: Option<(String, u16)>,
-    line: Option<watch::Receiver<Line>>,
+    gateway: Option<Provider>,
+    paypal: Option<Provider>,
     broker: Option<Arc<dyn Publisher>>,
+}
+
+/// A payment provider that this process calls.
+struct Provider {
+    name: &'static str,
+    host: String,
+    port: u16,
+    /// The state of the breaker before it, which knows whether its calls are answered.
+    line: watch::Receiver<Line>,
 }
 
 impl Readiness {
@@ -79,24 +90,28 @@ impl Readiness {
         self
     }
 
-    /// Adds the gateway at this host and port, which this process calls.
+    /// Adds the gateway for cards at this host and port, which this process calls through the breaker of this line.
     #[must_use]
-    pub fn with_gateway(mut self, host: impl Into<String>, port: u16) -> Self {
-        self.gateway = Some((host.into(), port));
+    pub fn with_gateway(
+        mut self,
+        (host, port): (String, u16),
+        line: watch::Receiver<Line>,
+    ) -> Self {
+        self.gateway = Some(Provider { name: "the payment gateway", host, port, line });
         self
     }
 
-    /// Adds the breaker through which this process calls the gateway. The breaker knows whether the gateway answers.
+    /// Adds PayPal at this host and port, which this process calls through the breaker of this line.
     #[must_use]
-    pub fn with_breaker(mut self, line: watch::Receiver<Line>) -> Self {
-        self.line = Some(line);
+    pub fn with_paypal(mut self, (host, port): (String, u16), line: watch::Receiver<Line>) -> Self {
+        self.paypal = Some(Provider { name: "PayPal", host, port, line });
         self
     }
 
     /// Asks all parts for their states. Returns within half a second.
     pub async fn report(&self) -> Report {
-        let Self { worker, relay, gateway, line, broker } = self;
-        let line = line.as_ref().map_or(Line::Closed, |line| *line.borrow());
+        let Self { worker, relay, gateway, paypal, broker } = self;
+        let (gateway, paypal) = tokio::join!(reach(gateway.as_ref()), reach(paypal.as_ref()));
         Report {
             worker: worker.as_ref().map_or(PartState::Elsewhere, |engine| {
                 state(engine.is_working(), "the worker holds no lease at the moment")
@@ -108,15 +123,8 @@ impl Readiness {
                     RelayState::Stopped => PartState::Away("the relay has ended".to_owned()),
                 }
             }),
-            gateway: match (line, gateway) {
-                (Line::Open { since, only_reads }, _) => PartState::Away(format!(
-                    "the payment gateway has not answered {}for {} s",
-                    if only_reads { "look-ups " } else { "" },
-                    since.elapsed().as_secs()
-                )),
-                (Line::Closed, Some((host, port))) => reach(host, *port).await,
-                (Line::Closed, None) => PartState::Elsewhere,
-            },
+            gateway,
+            paypal,
             broker: broker.as_ref().map_or(PartState::Elsewhere, |publisher| {
                 match publisher.state() {
                     PublisherState::Connected => PartState::Ok,
@@ -133,10 +141,20 @@ fn state(works: bool, otherwise: &str) -> PartState {
     if works { PartState::Ok } else { PartState::Away(otherwise.to_owned()) }
 }
 
-async fn reach(host: &str, port: u16) -> PartState {
-    match tokio::time::timeout(GATEWAY, TcpStream::connect((host, port))).await {
-        Ok(Ok(_)) => PartState::Ok,
-        Ok(Err(error)) => PartState::Away(format!("no payment gateway at {host}:{port}: {error}")),
-        Err(_) => PartState::Away(format!("no payment gateway at {host}:{port}: no answer")),
+/// The state of a provider as its breaker knows it, or else whether it accepts a connection.
+async fn reach(provider: Option<&Provider>) -> PartState {
+    let Some(Provider { name, host, port, line }) = provider else { return PartState::Elsewhere };
+    let line = *line.borrow();
+    if let Line::Open { since, only_reads } = line {
+        let look_ups = if only_reads { "look-ups " } else { "" };
+        let seconds = since.elapsed().as_secs();
+        return PartState::Away(format!("{name} has not answered {look_ups}for {seconds} s"));
     }
+    let why = match tokio::time::timeout(GATEWAY, TcpStream::connect((host.as_str(), *port))).await
+    {
+        Ok(Ok(_)) => return PartState::Ok,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer".to_owned(),
+    };
+    PartState::Away(format!("{name} is not at {host}:{port}: {why}"))
 }

@@ -25,6 +25,7 @@ use crate::{
         operations::Operations,
         operators::Operators,
         orders::Orders,
+        parked::ParkedEvents,
         payments::Payments,
         paypal::PayPal,
         problems::Problems,
@@ -46,7 +47,7 @@ fn operations() -> impl OpenApi + 'static {
         (Catalogue, Inventory),
         (Orders, Operations),
         (Payments, PayPal, Refunds),
-        Operators,
+        (Operators, ParkedEvents),
         (Webhooks, Events, Schemas),
         (System, Problems),
     )

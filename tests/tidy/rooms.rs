@@ -58,7 +58,7 @@ const WORKFLOWS: [(&str, &str); 20] = [
     ("money", ""),
     ("migrations", ""),
     ("cloud_event", "privacy"),
-    ("payment", "money refusal"),
+    ("payment", "money refusal text"),
     ("events", "money privacy"),
     ("integration", "events money"),
     ("shop", "events integration money payment privacy refusal"),

@@ -20,6 +20,7 @@ mod migrate;
 mod openapi;
 mod operate;
 pub(crate) mod output;
+mod parked;
 mod parts;
 mod quarantine;
 mod relay;
@@ -84,6 +85,9 @@ enum Command {
     /// List and show sagas, and act on one: retry, edit, done, skip, hand-over, pause, resume, cancel.
     #[command(after_help = "Example: stepwise saga list --status stuck")]
     Saga(saga::Args),
+    /// List and show events of the payment gateway that need a person, and act on one: retry, dismiss.
+    #[command(after_help = "Example: stepwise parked list")]
+    Parked(parked::Args),
     /// Read integration events as they are published.
     #[command(after_help = "Example: stepwise events tail --from newest")]
     Events(events::Args),
@@ -169,6 +173,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => migrate::check(&settings, args).await,
         Command::Doctor(args) => doctor::run(&settings, args).await,
         Command::Saga(args) => saga::run(&settings, args).await,
+        Command::Parked(args) => parked::run(&settings, args).await,
         Command::Events(args) => events::run(&settings, args).await,
         Command::Token(args) => token::run(&settings, args).await,
         Command::Openapi => openapi::run(),

@@ -36,13 +36,13 @@ pub(super) fn of(
     };
     let mut environment = vec![
         ("STEPWISE_DATABASE_URL", database_url.into()),
-        ("STEPWISE_GATEWAY_URL", gateway.as_str().into()),
+        ("STEPWISE_GATEWAY_URL", gateway.cards().as_str().into()),
         ("STEPWISE_DATA_DIR", settings.data_dir.clone().into_os_string()),
         ("STEPWISE_LOG", settings.log.clone().into()),
         ("STEPWISE_PAYPAL_APPROVAL", settings.paypal_approval.as_secs().to_string().into()),
     ];
     if let Some(url) = gateway.paypal() {
-        environment.push(("STEPWISE_PAYPAL_URL", url.into()));
+        environment.push(("STEPWISE_PAYPAL_URL", url.as_str().into()));
     }
     for (name, secret) in [
         ("STEPWISE_GATEWAY_KEY", &settings.gateway_key),

@@ -40,11 +40,10 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     database.verify().await?;
     database.watch();
     let keys = keys::open(&folder, &database.keys_pool()).await?;
-    let Opened { shop, breaker, paypal } =
-        shop::open(settings, &folder, keys, &gateway, &base_url)?;
+    let opened = shop::open(settings, &folder, keys, &gateway, &base_url)?;
+    let readiness = opened.readiness(&gateway);
+    let Opened { shop, paypal, .. } = opened;
     let engine = sagas::engine(&shop, database.engine_pool());
-    let (host, port) = gateway.host_and_port();
-    let readiness = Readiness::default().with_gateway(host, port).with_breaker(breaker.line());
     let paypal = paypal.map(|(paypal, _)| paypal);
     let door_settings = door_settings(settings, &folder, paypal)?;
     let door = open_door(door_settings, &database, &shop, engine, readiness, &shutdown).await?;

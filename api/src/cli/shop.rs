@@ -20,6 +20,7 @@ use super::{
     gateway,
     settings::{Settings, is_origin},
 };
+use crate::readiness::Readiness;
 
 /// The addresses of the payment gateways: of the one that takes cards, and of PayPal.
 #[derive(Debug, Clone)]
@@ -62,20 +63,21 @@ impl GatewayAddress {
         Ok(Self { cards, paypal: Some(paypal) })
     }
 
-    pub(super) fn as_str(&self) -> &str {
-        self.cards.as_str()
+    /// The address of the gateway that takes cards.
+    pub(super) fn cards(&self) -> &Url {
+        &self.cards
     }
 
     /// The address of PayPal, if the shop takes payments by PayPal.
-    pub(super) fn paypal(&self) -> Option<&str> {
-        self.paypal.as_ref().map(Url::as_str)
+    pub(super) fn paypal(&self) -> Option<&Url> {
+        self.paypal.as_ref()
     }
+}
 
-    /// Host and port, for a check whether the gateway accepts connections.
-    pub(super) fn host_and_port(&self) -> (String, u16) {
-        let host = self.cards.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        (host, self.cards.port_or_known_default().unwrap_or(443))
-    }
+/// Host and port, for a check whether a gateway accepts connections.
+pub(super) fn host_and_port(url: &Url) -> (String, u16) {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    (host, url.port_or_known_default().unwrap_or(443))
 }
 
 fn parse(option: &str, text: &str) -> Result<Url, Failure> {
@@ -98,6 +100,20 @@ pub(super) struct Opened {
     pub(super) breaker: Breaker,
     /// PayPal, if the shop takes payments by PayPal, and the breaker before it.
     pub(super) paypal: Option<(PayPal, Breaker)>,
+}
+
+impl Opened {
+    /// The states of the gateways that this process calls at these addresses.
+    pub(super) fn readiness(&self, gateway: &GatewayAddress) -> Readiness {
+        let cards = host_and_port(&gateway.cards);
+        let readiness = Readiness::default().with_gateway(cards, self.breaker.line());
+        match (&gateway.paypal, &self.paypal) {
+            (Some(url), Some((_, breaker))) => {
+                readiness.with_paypal(host_and_port(url), breaker.line())
+            }
+            _ => readiness,
+        }
+    }
 }
 
 /// Opens the shop, which calls each gateway through a breaker. Customers reach the shop at `base_url`.

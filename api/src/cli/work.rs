@@ -16,7 +16,7 @@ use super::{
     shop::{self, GatewayAddress, Opened},
 };
 
-use crate::{monitor::Monitor, readiness::Readiness};
+use crate::monitor::Monitor;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -41,8 +41,9 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     database.watch();
     let keys = keys::open(&folder, &database.keys_pool()).await?;
     let shop_url = parts::shop_url(settings);
-    let Opened { shop, breaker, paypal } =
-        shop::open(settings, &folder, keys, &gateway, &shop_url)?;
+    let opened = shop::open(settings, &folder, keys, &gateway, &shop_url)?;
+    let readiness = opened.readiness(&gateway);
+    let Opened { shop, breaker, paypal } = opened;
     let usual = WorkerConfig::default();
     let config = WorkerConfig {
         name: args.name.unwrap_or(usual.name),
@@ -56,11 +57,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     };
     let mut parts = Parts::new(shutdown.token());
     let engine = sagas::engine(&shop, database.engine_pool());
-    let (host, port) = gateway.host_and_port();
-    let readiness = Readiness::default()
-        .with_worker(engine.clone())
-        .with_gateway(host, port)
-        .with_breaker(breaker.line());
+    let readiness = readiness.with_worker(engine.clone());
     let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
     parts.schedules(engine.clone(), settings);

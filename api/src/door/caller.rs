@@ -138,6 +138,8 @@ policies! {
     CatalogueKeeper: [Admin, Operator, Viewer];
     /// Callers who may read sagas and other operational data.
     ViewerUp: [Viewer, Operator, Admin];
+    /// Callers who may act on sagas and on what needs a person.
+    OperatorUp: [Operator, Admin];
     /// Callers who may read the integration events.
     EventReader: [Service, Admin], "events:read";
 }

@@ -52,8 +52,14 @@ async fn text(db: &PgPool, readiness: &Readiness) -> String {
         let help = "Events of the payment gateway that need a person";
         gauge(&mut text, "stepwise_gateway_events_parked", help, &[("", parked as f64)]);
     }
-    let Report { worker, relay, gateway, broker } = report;
-    let parts = [("worker", worker), ("relay", relay), ("gateway", gateway), ("broker", broker)];
+    let Report { worker, relay, gateway, paypal, broker } = report;
+    let parts = [
+        ("worker", worker),
+        ("relay", relay),
+        ("gateway", gateway),
+        ("paypal", paypal),
+        ("broker", broker),
+    ];
     let parts: Vec<(String, f64)> = parts
         .into_iter()
         .filter(|(_, state)| *state != PartState::Elsewhere)

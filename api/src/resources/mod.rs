@@ -10,6 +10,7 @@ pub mod operations;
 pub mod operators;
 mod order_shape;
 pub mod orders;
+pub mod parked;
 pub mod payments;
 pub mod paypal;
 pub mod problems;

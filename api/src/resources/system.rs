@@ -38,6 +38,7 @@ struct Ready {
     worker: PartShape,
     relay: PartShape,
     gateway: PartShape,
+    paypal: PartShape,
     broker: PartShape,
 }
 
@@ -79,13 +80,14 @@ impl System {
         }
         sqlx::query("-- ready\nselect 1").execute(&by.door.db).await?;
         let Health { status, version } = Health::ok();
-        let Report { worker, relay, gateway, broker } = by.door.readiness.report().await;
+        let Report { worker, relay, gateway, paypal, broker } = by.door.readiness.report().await;
         Ok(Done::new(&Ready {
             status,
             version,
             worker: worker.into(),
             relay: relay.into(),
             gateway: gateway.into(),
+            paypal: paypal.into(),
             broker: broker.into(),
         }))
     }

@@ -210,11 +210,11 @@ fn outcome(reception: Reception) -> &'static str {
 }
 
 /// The event says something new, and the gateway cannot be asked about it now: it is to send the event again.
-fn not_answered(error: GatewayError) -> Problem {
+pub(super) fn not_answered(error: GatewayError) -> Problem {
     tracing::warn!(%error, "cannot ask the payment gateway about its event");
     Problem::unavailable(
         "gateway_unavailable",
-        "The payment gateway cannot be asked about this event. Send it again later.",
+        "The payment gateway cannot be asked about this event now. Send the request again later.",
     )
 }
 

@@ -40,7 +40,7 @@ use crate::{
 pub(crate) const WEBHOOK_SECRET: &str = "whsec_test";
 
 /// The key of the sandbox gateway in these tests.
-const GATEWAY_KEY: &str = "sk_sandbox";
+pub(crate) const GATEWAY_KEY: &str = "sk_sandbox";
 
 /// A running front door.
 pub(crate) struct House {

@@ -19,6 +19,7 @@ mod logged;
 mod masking;
 mod ordering;
 mod pages;
+mod parked;
 mod payments;
 mod paypal;
 mod paypal_trouble;

@@ -63,6 +63,22 @@ async fn waiting(shopper: &Shopper<'_>, address: Uuid) -> (Uuid, Uuid, String) {
     (id(&begun["subject"]), id(&begun["id"]), url)
 }
 
+/// A parked event that an operator has dismissed, with a reason that names a person: its id and address.
+async fn parked(house: &House) -> (Uuid, String) {
+    let id = Uuid::now_v7();
+    sqlx::query(
+        "insert into shop.parked_gateway_event
+            (event_id, why, kind, parked_at, ended_at, verb, verb_by, verb_reason, verb_at)
+        values ($1, 'unreadable', 'new', now(), now(), 'dismiss', 'system', $2, now())",
+    )
+    .bind(id.to_string())
+    .bind(REASON)
+    .execute(house.database.pool())
+    .await
+    .expect("written");
+    (id, format!("/v1/admin/parked-events/{id}"))
+}
+
 /// Waits until a stream of events contains the reason of the cancellation.
 async fn cancellation_is_published(house: &House, admin: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -100,11 +116,12 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     let (order, operation, link) = waiting(&shopper, home).await;
 
     cancellation_is_published(&house, &admin).await;
+    let (event, dismissed) = parked(&house).await;
     let own = [("customerId", shopper.id), ("productId", thing), ("paymentId", payment)];
     let mut paths = Vec::new();
     for (order, operation) in [(order, operation), (placed, sagas[0]), (placed, sagas[1])] {
         let ids = [("orderId", order), ("operationId", operation), ("sagaId", operation)];
-        paths.extend(readable(&[&own[..], &ids].concat()));
+        paths.extend(readable(&[&own[..], &ids, &[("eventId", event)]].concat()));
     }
     paths.sort_unstable();
     paths.dedup();
@@ -134,6 +151,7 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     assert!(read(&house, &admin, &result).await.1.contains(STREET));
     assert!(!read(&house, &admin, &waits).await.1.contains(&link));
     assert!(read(&house, &shopper.token, &result).await.1.contains(STREET));
+    assert!(read(&house, &admin, &dismissed).await.1.contains(REASON));
     for path in [waits.clone(), format!("{waits}/events")] {
         let (_, text) = read(&house, &shopper.token, &path).await;
         assert!(text.contains(&link), "the customer does not see the link at {path}: {text}");

@@ -214,6 +214,30 @@ async fn a_paypal_that_does_not_open_the_approval_is_a_service_error_and_leaves_
 }
 
 #[tokio::test]
+async fn a_method_that_paypal_keeps_for_an_order_that_was_not_placed_expires() {
+    let house = House::open_working().await;
+    let checkout = Checkout::new(&house).await;
+    let method = checkout.approved().await;
+    let misbehave = |method: &'static str| [("on", "create"), ("method", method)];
+    house.outside("/sandbox/misbehave", &misbehave("timeoutAfter")).await.is(204);
+    let body = checkout.shopper.order(checkout.shopper.address().await, method);
+    let placing = checkout.shopper.place(&body, 0).await.is(202).json();
+    let operation = placing["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    // PayPal has named the order, and its answer is lost for as long as the placement is patient.
+    while attempts(&house, operation).await == 0 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    later(&house, 1_801.0).await;
+    checkout.until(operation, "failed").await;
+    checkout.is(method, "expired").await;
+    house.outside("/sandbox/misbehave", &misbehave("ok")).await.is(204);
+    assert_eq!(checkout.place(method).await.problem(), refusal(409, "payment_method_expired"));
+    let placed = checkout.place(checkout.approved().await).await;
+    assert_eq!(placed.is(201).json()["payment"]["status"], "authorized");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_method_whose_order_is_not_placed_is_usable_again_if_paypal_holds_the_approval() {
     let house = House::open_working().await;
     let checkout = Checkout::new(&house).await;

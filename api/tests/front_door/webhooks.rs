@@ -14,7 +14,7 @@ use crate::{
 
 const PATH: &str = "/v1/webhooks/gateway";
 
-fn event(order: Uuid) -> Value {
+pub(crate) fn event(order: Uuid) -> Value {
     json!({
         "id": format!("evt_{}", Uuid::now_v7().simple()), "object": "event", "created": 1_795_000_000,
         "type": "payment_intent.amount_capturable_updated",
@@ -61,7 +61,7 @@ async fn what_is_not_signed_by_the_gateway_is_not_even_read() {
 }
 
 /// Sends an event with a valid signature.
-async fn told(house: &House, body: &str) -> Answer {
+pub(crate) async fn told(house: &House, body: &str) -> Answer {
     let signature = sign(body.as_bytes(), &[WEBHOOK_SECRET.to_owned().into()], now());
     sent(house, body, Some(signature)).await
 }
@@ -159,15 +159,15 @@ async fn the_gateway_keeps_events_while_ten_thousand_wait_for_a_person() {
 }
 
 /// A placed order and what the gateway knows it by.
-struct Placed<'h> {
+pub(crate) struct Placed<'h> {
     shopper: Shopper<'h>,
-    order: Uuid,
-    reference: String,
-    total: String,
+    pub(crate) order: Uuid,
+    pub(crate) reference: String,
+    pub(crate) total: String,
 }
 
 impl<'h> Placed<'h> {
-    async fn new(house: &'h House, product: Uuid) -> Self {
+    pub(crate) async fn new(house: &'h House, product: Uuid) -> Self {
         let shopper = Shopper::new(house).await;
         shopper.add(product, 1).await.is(200);
         let body = shopper.order(shopper.address().await, shopper.method("ok").await);
@@ -189,7 +189,7 @@ impl<'h> Placed<'h> {
     }
 
     /// Waits until the payment is in this state, with this much given back.
-    async fn is(&self, state: &str, refunded: &str) {
+    pub(crate) async fn is(&self, state: &str, refunded: &str) {
         let look = async {
             loop {
                 let payment = self.payment().await;
@@ -204,7 +204,7 @@ impl<'h> Placed<'h> {
     }
 
     /// Kind, state, key and amount of every move but the authorization.
-    async fn moves(&self) -> Vec<(String, String, Option<String>, String)> {
+    pub(crate) async fn moves(&self) -> Vec<(String, String, Option<String>, String)> {
         sqlx::query_as(
             "select t.kind, t.state, t.key, round(t.amount, 2)::text
             from shop.payment_transaction t join shop.payment p using (payment_id)
@@ -217,7 +217,7 @@ impl<'h> Placed<'h> {
     }
 
     /// An event about this payment, as the gateway would send it.
-    fn event(&self, kind: &str, status: &str) -> Value {
+    pub(crate) fn event(&self, kind: &str, status: &str) -> Value {
         let minor: i64 = self.total.replace('.', "").parse().expect("cents");
         let taken = if status == "succeeded" { minor } else { 0 };
         json!({
@@ -232,7 +232,7 @@ impl<'h> Placed<'h> {
     }
 }
 
-fn moved(kind: &str, amount: &str) -> (String, String, Option<String>, String) {
+pub(crate) fn moved(kind: &str, amount: &str) -> (String, String, Option<String>, String) {
     (kind.to_owned(), "succeeded".to_owned(), None, amount.to_owned())
 }
 

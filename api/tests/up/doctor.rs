@@ -126,7 +126,10 @@ async fn doctor_names_what_was_set_aside_what_is_stuck_and_what_fits_no_payment(
     for (what, expected) in [
         ("feed", &["1 published", "3.17: the field street does not open", "2 were refused"][..]),
         ("sagas", &["1 stuck", "place-order", "the terminal is gone"]),
-        ("webhooks", &["1 events", "evt_1", "pi_strange", "unknown_payment"]),
+        (
+            "webhooks",
+            &["1 events", "evt_1", "pi_strange", "unknown_payment", "stepwise parked list"],
+        ),
     ] {
         let detail = detail(&lines, what);
         assert!(expected.iter().all(|part| detail.contains(part)), "{what}: {detail}");
@@ -177,6 +180,45 @@ async fn doctor_asks_the_gateway_for_an_answer() {
     proxy.set(Network::Whole);
     let (code, lines) = doctor(&site, &["--gateway-url", &url]).await;
     assert_eq!((code, wrong(&lines)), (0, vec![]));
+    assert!(up.stop("TERM").await.success());
+}
+
+#[tokio::test]
+async fn doctor_and_readiness_say_whether_paypal_answers() {
+    let mut site = Site::new();
+    site.environment = vec![
+        ("STEPWISE_PAYPAL_CLIENT_ID", "an app"),
+        ("STEPWISE_PAYPAL_SECRET", "its secret"),
+        ("STEPWISE_PAYPAL_WEBHOOK_ID", "its webhook"),
+    ];
+    let up = site.up(&["--no-demo"]).await;
+    let note = std::fs::read(site.data.join("gateway.json")).expect("it was written");
+    let note: serde_json::Value = serde_json::from_slice(&note).expect("whole JSON");
+    let sandbox = note["address"].as_str().expect("a text").parse().expect("an address");
+    assert!(up.stop("TERM").await.success());
+    // The sandbox keeps its address.
+    let proxy = Proxy::before(sandbox).await;
+    let url = format!("http://{}", proxy.address);
+    let address = ["--paypal-url", url.as_str()];
+    let up = site.up(&[&["--no-demo"], &address[..]].concat()).await;
+    let state = async |part: &str| up.get("", "/readyz").await.1[part].clone();
+    assert_eq!(
+        (&state("gateway").await["state"], &state("paypal").await["state"]),
+        (&"ok".into(), &"ok".into())
+    );
+    let (code, lines) = doctor(&site, &address).await;
+    assert_eq!((code, wrong(&lines)), (0, vec![]));
+    assert!(lines.iter().any(|(_, what, _)| what == "paypal"), "{lines:?}");
+
+    proxy.set(Network::Refused);
+    eventually("readiness to name PayPal", async || state("paypal").await["state"] == "away").await;
+    let reason = state("paypal").await["reason"].to_string();
+    assert!(reason.contains("PayPal is not at"), "{reason}");
+    assert_eq!(state("gateway").await["state"], "ok");
+    assert!(up.metrics().await.contains("stepwise_part_up{part=\"paypal\"} 0"));
+    let (code, lines) = doctor(&site, &address).await;
+    assert_eq!((code, wrong(&lines).len()), (1, 1), "{lines:?}");
+    assert!(detail(&lines, "paypal").contains("PayPal is not at"), "{lines:?}");
     assert!(up.stop("TERM").await.success());
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     payment::{
         gateway::Reference,
-        parked::{Misfit, Parked, park},
+        parked::{Misfit, Parked, RECONCILE, park},
     },
     shop::Context,
 };
@@ -99,7 +99,7 @@ pub async fn apply(
     let news = Parked {
         id: &format!("reconcile-{payment_id}-{}-{failed}", why.as_str()),
         why,
-        kind: "reconcile",
+        kind: RECONCILE,
         reference: Some(reference),
         order_id: Some(*order_id),
         amount: Some(amount),

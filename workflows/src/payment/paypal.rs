@@ -51,7 +51,7 @@ pub enum ApprovalStatus {
     Open,
     /// The customer has approved it: an order can be paid with it, once.
     Approved,
-    /// An order was paid with it.
+    /// It belongs to an order that was paid, or was to be paid, with it.
     Completed,
     /// It can no longer be approved or used.
     Voided,

@@ -118,6 +118,7 @@ async fn an_approval_pays_for_one_order_of_its_amount() {
     assert_eq!(refusal(paypal.create("c", &other).await), "amount_mismatch");
     let created = paypal.create("c", &charge).await.expect("answered");
     assert_eq!(created, Creation::Created(reference.clone()));
+    assert_eq!(approval(&paypal, &reference).await, Some(ApprovalStatus::Completed));
     let other = Charge { order_id: Uuid::now_v7(), ..charge.clone() };
     assert_eq!(refusal(paypal.create("o", &other).await), "order_already_completed");
     paypal.confirm("f", &reference).await.expect("answered");

@@ -1,7 +1,8 @@
-//! Doctor's checks of the data folder, the payment gateway and the broker.
+//! Doctor's checks of the data folder, the payment gateways and the broker.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use reqwest::Url;
 use serde_json::Value;
 use stepwise_adapters::{keystore::FileKeyStore, tls};
 
@@ -11,7 +12,7 @@ use super::{
         folder::Folder,
         keys,
         settings::{Settings, is_this_machine},
-        shop::GatewayAddress,
+        shop::{GatewayAddress, host_and_port},
     },
     Finding,
 };
@@ -69,7 +70,8 @@ fn is_writable(folder: &Path) -> bool {
     std::fs::metadata(folder).is_ok_and(|it| it.is_dir() && !it.permissions().readonly())
 }
 
-/// Checks whether the gateway answers a request of this program, and the requests of an `up` that runs in this data folder.
+/// Checks whether the gateway, and PayPal if the shop uses it, answer a request of this program, and the requests of an `up` that runs in
+/// this data folder.
 pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
     let address = match (GatewayAddress::given(settings), Folder::find(&settings.data_dir)) {
         (Err(failure), _) => return vec![Finding::fail("gateway", failure.to_string())],
@@ -84,28 +86,46 @@ pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
             }
         }
     };
-    let (answered, of_up) = tokio::join!(ask(&address), ask_up(settings, &address));
-    let (host, port) = address.host_and_port();
-    vec![match (of_up, answered) {
-        (Some(reason), _) => Finding::fail(
-            "gateway",
-            format!("{reason}, says the running `stepwise up`; orders wait until it answers"),
-        ),
-        (None, Ok(())) => Finding::ok("gateway", format!("answers at {host}:{port}")),
-        (None, Err(reason)) => Finding::fail(
-            "gateway",
-            format!(
-                "{reason} at {host}:{port}; orders wait until the gateway answers: start it or correct --gateway-url"
-            ),
-        ),
-    }]
+    let up = ask_up(settings, &address);
+    let (cards, paypal, up) = tokio::join!(ask(address.cards()), ask_if(address.paypal()), up);
+    let judge = |what, url: &Url, answered, mend: &str| {
+        let (host, port) = host_and_port(url);
+        let of_up = up.as_ref().and_then(|said| away(said, what));
+        match (of_up, answered) {
+            (Some(reason), _) => {
+                Finding::fail(what, format!("{reason}, says the running `stepwise up`; {mend}"))
+            }
+            (None, Ok(())) => Finding::ok(what, format!("answers at {host}:{port}")),
+            (None, Err(reason)) => {
+                Finding::fail(what, format!("{reason} at {host}:{port}; {mend}"))
+            }
+        }
+    };
+    let cards = judge(
+        "gateway",
+        address.cards(),
+        cards,
+        "orders wait until the gateway answers: start it or correct --gateway-url",
+    );
+    let paypal = address.paypal().zip(paypal).map(|(url, answered)| {
+        let mend = "orders that are paid with it wait until it answers: correct --paypal-url, or wait for PayPal";
+        judge("paypal", url, answered, mend)
+    });
+    std::iter::once(cards).chain(paypal).collect()
+}
+
+async fn ask_if(url: Option<&Url>) -> Option<Result<(), String>> {
+    match url {
+        Some(url) => Some(ask(url).await),
+        None => None,
+    }
 }
 
 /// Sends a request without a key. Every answer except a server error (status 500 and above) counts as success.
-async fn ask(address: &GatewayAddress) -> Result<(), String> {
-    let client = tls::http_client(address.as_str(), GATEWAY, GATEWAY).build();
+async fn ask(url: &Url) -> Result<(), String> {
+    let client = tls::http_client(url.as_str(), GATEWAY, GATEWAY).build();
     let client = client.map_err(|_| "no TLS client can be made".to_owned())?;
-    match client.get(address.as_str()).send().await {
+    match client.get(url.clone()).send().await {
         Ok(answer) if answer.status().is_server_error() => {
             Err(format!("the answer is {}", answer.status()))
         }
@@ -117,9 +137,9 @@ async fn ask(address: &GatewayAddress) -> Result<(), String> {
     }
 }
 
-/// Asks the `up` of this data folder why this gateway does not answer its calls. `None` if the gateway answers them, if no `up` runs, or
-/// if it calls another gateway. Only the process that calls the gateway knows how its calls end.
-async fn ask_up(settings: &Settings, address: &GatewayAddress) -> Option<String> {
+/// Asks the `up` of this data folder for the states of its parts. `None` if no `up` runs, or if it calls another gateway. Only the process
+/// that calls a gateway knows how its calls end.
+async fn ask_up(settings: &Settings, address: &GatewayAddress) -> Option<Value> {
     let note = Folder::find(&settings.data_dir)?.join("demo.json");
     let note: Value = serde_json::from_slice(&std::fs::read(note).ok()?).ok()?;
     if note["gatewayUrl"].as_str()? != address.to_string() {
@@ -128,9 +148,13 @@ async fn ask_up(settings: &Settings, address: &GatewayAddress) -> Option<String>
     let base = note["baseUrl"].as_str()?;
     let client = tls::http_client(base, UP, UP).build().ok()?;
     let said = client.get(format!("{base}/readyz")).send().await.ok()?;
-    let said: Value = serde_json::from_slice(&said.bytes().await.ok()?).ok()?;
-    match said["gateway"]["state"].as_str()? {
-        "away" => Some(said["gateway"]["reason"].as_str()?.to_owned()),
+    serde_json::from_slice(&said.bytes().await.ok()?).ok()
+}
+
+/// The reason why a part is away, as `/readyz` has told it.
+fn away<'a>(said: &'a Value, part: &str) -> Option<&'a str> {
+    match said[part]["state"].as_str()? {
+        "away" => said[part]["reason"].as_str(),
         _ => None,
     }
 }

@@ -137,7 +137,7 @@ async fn parked(db: &PgPool) -> Finding {
     let asked = sqlx::query_as(
         "-- name: doctor parked
         select count(*), (array_agg(format('%s %s of %s: %s', kind, event_id, coalesce(reference, 'nothing that can be read'), why)))[:$1]
-        from (select * from shop.parked_gateway_event order by parked_at limit 10000) p",
+        from (select * from shop.parked_gateway_event where ended_at is null order by parked_at limit 10000) p",
     );
     let asked = asked.bind(i32::try_from(NAMED).unwrap_or(1)).fetch_one(db).await;
     match asked {
@@ -150,7 +150,7 @@ async fn parked(db: &PgPool) -> Finding {
                     format!("{parked} events of the gateway need a person"),
                     &named.unwrap_or_default(),
                 ),
-                "see \"Events of the gateway\" in docs/operating.md",
+                "see `stepwise parked list`, and \"Events of the gateway\" in docs/operating.md",
             )
         }
         Err(error) => Finding::fail("webhooks", Failure::from(error).to_string()),

@@ -33,7 +33,6 @@ use super::{
     settings::Settings,
     shop::{self, GatewayAddress, Opened},
 };
-use crate::readiness::Readiness;
 
 /// The settings, folder, address and shutdown signal, which are known before anything is started.
 struct Site<'s> {
@@ -157,7 +156,9 @@ async fn open_parts(
 ) -> Result<Parts, Failure> {
     let Site { settings, folder, base_url, shutdown } = site;
     let Ground { database, database_url, keys, broker } = ground;
-    let Opened { shop, breaker, paypal } = shop::open(settings, folder, keys, &gateway, base_url)?;
+    let opened = shop::open(settings, folder, keys, &gateway, base_url)?;
+    let readiness = opened.readiness(&gateway);
+    let Opened { shop, breaker, paypal } = opened;
     let demo = Demo::prepare(site, &database, &shop).await?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let mut parts = Parts::new(shutdown.token());
@@ -175,10 +176,7 @@ async fn open_parts(
     }
     parts.work(engine.clone(), config);
     let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));
-    let (host, port) = gateway.host_and_port();
-    let mut readiness =
-        Readiness::default().with_worker(engine.clone()).with_relay(relay).with_gateway(host, port);
-    readiness = readiness.with_breaker(breaker.line());
+    let mut readiness = readiness.with_worker(engine.clone()).with_relay(relay);
     if broker.is_rabbit {
         readiness = readiness.with_broker(Arc::clone(&broker.publisher));
     }

@@ -8,6 +8,7 @@
 //!   copies of an event and events in a wrong order change nothing.
 
 pub mod echo;
+pub mod retry;
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
