@@ -38,7 +38,8 @@ fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
     let readable = paths.filter(|(_, methods)| methods.get("get").is_some());
     readable
         .flat_map(|(path, _)| {
-            let mut filled = vec![path.replace("{type}", "shop.order.placed.v1")];
+            let path = path.replace("{type}", "shop.order.placed.v1");
+            let mut filled = vec![path.replace("{code}", "out-of-stock")];
             for (name, id) in ids {
                 let with =
                     |path: &String| path.replacen(&format!("{{{name}}}"), &id.to_string(), 1);
@@ -101,7 +102,8 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     let home = id(&home["addressId"]);
 
     shopper.add(thing, 1).await.is(200);
-    let paid = shopper.order(home, shopper.method("ok").await);
+    let method = shopper.method("ok").await;
+    let paid = shopper.order(home, method);
     let placed = shopper.place(&paid, 15).await.is(201).json();
     let (placed, payment) = (id(&placed["id"]), id(&placed["payment"]["id"]));
     let cancel = shopper.ask(Method::POST, &format!("/v1/orders/{placed}/cancel"));
@@ -117,7 +119,13 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
 
     cancellation_is_published(&house, &admin).await;
     let (event, dismissed) = parked(&house).await;
-    let own = [("customerId", shopper.id), ("productId", thing), ("paymentId", payment)];
+    let own = [
+        ("customerId", shopper.id),
+        ("addressId", home),
+        ("paymentMethodId", method),
+        ("productId", thing),
+        ("paymentId", payment),
+    ];
     let mut paths = Vec::new();
     for (order, operation) in [(order, operation), (placed, sagas[0]), (placed, sagas[1])] {
         let ids = [("orderId", order), ("operationId", operation), ("sagaId", operation)];

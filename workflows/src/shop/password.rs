@@ -69,8 +69,7 @@ fn accept_length(raw: &str) -> Result<String, InvalidPassword> {
 }
 
 /// Whether an attacker would find it with fewer than 10^10 guesses. It is estimated in pieces, because one piece that is hard to guess makes the
-/// whole hard to guess. About 100 ms for 128 signs that may all stand for
-/// letters, otherwise a few ms: it belongs on the threads of [`PasswordPool`].
+/// whole hard to guess. About 100 ms for 128 signs that may all stand for letters, otherwise a few ms: it belongs on the threads of [`PasswordPool`].
 fn is_guessable(password: &str, own: &[String]) -> bool {
     let mut words: Vec<String> = KNOWN.map(without_separators).to_vec();
     for text in own {
@@ -79,7 +78,12 @@ fn is_guessable(password: &str, own: &[String]) -> bool {
     }
     words.retain(|word| word.chars().count() >= 3);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let signs: Vec<char> = without_separators(password).chars().map(out_of_order).collect();
+    let mut password = without_separators(password).to_lowercase();
+    // A long name or address would be cut into pieces that the estimate does not recognize.
+    for word in words.iter().filter(|word| word.chars().count() > ESTIMATED / 2) {
+        password = password.replace(&word.to_lowercase(), "");
+    }
+    let signs: Vec<char> = password.chars().map(out_of_order).collect();
     !signs.chunks(ESTIMATED).any(|piece| {
         let estimate = zxcvbn::zxcvbn(&piece.iter().collect::<String>(), &words);
         estimate.score() == zxcvbn::Score::Four
@@ -269,6 +273,8 @@ mod tests {
         ] {
             assert_eq!(refused(guessable), Some(InvalidPassword::Guessable), "{guessable}");
         }
+        let long = "wolfeschlegelsteinhausenbergerdorff.hubert.blaine@example.org".to_owned();
+        assert!(is_guessable(&long.to_uppercase(), std::slice::from_ref(&long)), "the own address");
         let repeated = "password".repeat(16);
         assert_eq!(refused(&repeated), Some(InvalidPassword::Guessable));
         for unicode in [
