@@ -38,7 +38,8 @@ fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
     let readable = paths.filter(|(_, methods)| methods.get("get").is_some());
     readable
         .flat_map(|(path, _)| {
-            let mut filled = vec![path.replace("{type}", "shop.order.placed.v1")];
+            let path = path.replace("{type}", "shop.order.placed.v1");
+            let mut filled = vec![path.replace("{code}", "out-of-stock")];
             for (name, id) in ids {
                 let with =
                     |path: &String| path.replacen(&format!("{{{name}}}"), &id.to_string(), 1);
@@ -52,6 +53,18 @@ fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
             filled
         })
         .collect()
+}
+
+/// All GET addresses of the document, with these ids and with those of these orders and their operations.
+fn readable_with(own: &[(&str, Uuid)], operations: &[(Uuid, Uuid)]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (order, operation) in operations {
+        let ids = [("orderId", *order), ("operationId", *operation), ("sagaId", *operation)];
+        paths.extend(readable(&[own, &ids].concat()));
+    }
+    paths.sort_unstable();
+    paths.dedup();
+    paths
 }
 
 /// Places an order that waits for its customer's approval. Returns the order, the operation and the link.
@@ -85,7 +98,8 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     let home = id(&home["addressId"]);
 
     shopper.add(thing, 1).await.is(200);
-    let paid = shopper.order(home, shopper.method("ok").await);
+    let method = shopper.method("ok").await;
+    let paid = shopper.order(home, method);
     let placed = shopper.place(&paid, 15).await.is(201).json();
     let (placed, payment) = (id(&placed["id"]), id(&placed["payment"]["id"]));
     let cancel = shopper.ask(Method::POST, &format!("/v1/orders/{placed}/cancel"));
@@ -100,14 +114,15 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     let (order, operation, link) = waiting(&shopper, home).await;
 
     cancellation_is_published(&house, &admin).await;
-    let own = [("customerId", shopper.id), ("productId", thing), ("paymentId", payment)];
-    let mut paths = Vec::new();
-    for (order, operation) in [(order, operation), (placed, sagas[0]), (placed, sagas[1])] {
-        let ids = [("orderId", order), ("operationId", operation), ("sagaId", operation)];
-        paths.extend(readable(&[&own[..], &ids].concat()));
-    }
-    paths.sort_unstable();
-    paths.dedup();
+    let own = [
+        ("customerId", shopper.id),
+        ("addressId", home),
+        ("paymentMethodId", method),
+        ("productId", thing),
+        ("paymentId", payment),
+    ];
+    let operations = [(order, operation), (placed, sagas[0]), (placed, sagas[1])];
+    let paths = readable_with(&own, &operations);
     let scopes =
         ["operations:read", "payments:read", "inventory:read", "inventory:write", "events:read"];
     for (role, scopes) in [("viewer", &[][..]), ("operator", &[][..]), ("service", &scopes[..])] {
