@@ -16,6 +16,7 @@ use super::{
     answer::{Show as _, answer},
     shapes::MoneyShape,
     webhooks::not_answered,
+    words::{ParkedWords, Word},
 };
 use crate::door::{
     Ask,
@@ -48,7 +49,7 @@ answer! {
         /// The gateway's id of the event.
         event_id: String,
         /// `waiting`, or `ended` by a verb.
-        status: String = if event.ended_at.is_some() { "ended" } else { "waiting" }.to_owned(),
+        status: Word<ParkedWords> = if event.ended_at.is_some() { "ended" } else { "waiting" }.into(),
         /// `unknown_payment`, `other_amount`, `unreadable`, `contradicts_our_books`, `refund_failed` or `dispute`.
         why: String = event.why.as_str().to_owned(),
         /// The gateway's name of its kind; `reconcile` if the shop itself has found it when it compared the payment with the gateway.

@@ -48,6 +48,8 @@ words! {
     MethodKinds: ["card", "paypal"];
     /// The statuses of an approval at PayPal.
     ApprovalWords: ["pending", "approved", "used", "expired"];
+    /// The statuses of a parked event.
+    ParkedWords: ["waiting", "ended"];
     /// The statuses of a product.
     ProductWords: ["draft", "active", "inactive"];
     /// The kinds of changes of a stock.

@@ -55,6 +55,18 @@ fn readable(ids: &[(&str, Uuid)]) -> Vec<String> {
         .collect()
 }
 
+/// All GET addresses of the document, with these ids and with those of these orders and their operations.
+fn readable_with(own: &[(&str, Uuid)], operations: &[(Uuid, Uuid)]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (order, operation) in operations {
+        let ids = [("orderId", *order), ("operationId", *operation), ("sagaId", *operation)];
+        paths.extend(readable(&[own, &ids].concat()));
+    }
+    paths.sort_unstable();
+    paths.dedup();
+    paths
+}
+
 /// Places an order that waits for its customer's approval. Returns the order, the operation and the link.
 async fn waiting(shopper: &Shopper<'_>, address: Uuid) -> (Uuid, Uuid, String) {
     let challenged = shopper.order(address, shopper.method("challenge").await);
@@ -125,14 +137,10 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
         ("paymentMethodId", method),
         ("productId", thing),
         ("paymentId", payment),
+        ("eventId", event),
     ];
-    let mut paths = Vec::new();
-    for (order, operation) in [(order, operation), (placed, sagas[0]), (placed, sagas[1])] {
-        let ids = [("orderId", order), ("operationId", operation), ("sagaId", operation)];
-        paths.extend(readable(&[&own[..], &ids, &[("eventId", event)]].concat()));
-    }
-    paths.sort_unstable();
-    paths.dedup();
+    let operations = [(order, operation), (placed, sagas[0]), (placed, sagas[1])];
+    let paths = readable_with(&own, &operations);
     let scopes =
         ["operations:read", "payments:read", "inventory:read", "inventory:write", "events:read"];
     for (role, scopes) in [("viewer", &[][..]), ("operator", &[][..]), ("service", &scopes[..])] {
