@@ -100,6 +100,12 @@ async fn cancellation_is_published(house: &House, admin: &str) {
     }
 }
 
+async fn sagas_about(house: &House, admin: &str, subject: Uuid) -> Vec<Uuid> {
+    let path = format!("/v1/admin/sagas?subject={subject}");
+    let sagas = send(house.get(&path).bearer_auth(admin)).await.is(200).json();
+    sagas["items"].as_array().expect("a list").iter().map(|saga| id(&saga["id"])).collect()
+}
+
 #[tokio::test]
 async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     let house = House::open_working().await;
@@ -121,10 +127,7 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
     let cancel = shopper.ask(Method::POST, &format!("/v1/orders/{placed}/cancel"));
     let cancel = cancel.header("idempotency-key", "cancel").header("prefer", "wait=15");
     send(cancel.json(&json!({ "reason": REASON }))).await.is(200);
-    let sagas = format!("/v1/admin/sagas?subject={placed}");
-    let sagas = send(house.get(&sagas).bearer_auth(&admin)).await.is(200).json();
-    let sagas: Vec<Uuid> =
-        sagas["items"].as_array().expect("a list").iter().map(|saga| id(&saga["id"])).collect();
+    let sagas = sagas_about(&house, &admin, placed).await;
     assert_eq!(sagas.len(), 2, "it was placed and cancelled");
     shopper.add(thing, 1).await.is(200);
     let (order, operation, link) = waiting(&shopper, home).await;
