@@ -3,6 +3,4 @@
 alter table shop.cart_item
     add column is_withdrawn boolean not null default false;
 comment on column shop.cart_item.is_withdrawn is
-    'Removed because the product was taken off sale. Shown until the customer next removes an item, clears the cart or places an order.';
-
-create index cart_item_by_product on shop.cart_item (product_id, cart_id) where removed_at is null;
+    'Removed because the product was taken off sale. Shown until the customer clears the cart or places an order.';

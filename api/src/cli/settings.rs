@@ -98,7 +98,7 @@ pub struct Options {
     /// Seconds that a customer has to approve a payment at PayPal [default: 1800]
     #[arg(long, global = true, env = "STEPWISE_PAYPAL_APPROVAL", value_name = "SECONDS")]
     paypal_approval: Option<u32>,
-    /// Origins to whose pages PayPal may send customers back, separated by commas: https://shop.example [default: that of --return-url]
+    /// Origins to whose pages PayPal may send customers back, separated by commas: `https://shop.example` [default: that of --return-url]
     #[arg(
         long,
         global = true,

@@ -396,3 +396,25 @@ async fn a_product_that_is_deleted_or_not_sold_leaves_the_carts_and_their_owners
     assert_eq!((&cart["items"], &cart["removedItems"]), (&json!([]), &json!([])));
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_guests_items_that_are_not_sold_any_more_are_shown_in_the_merged_cart() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let (shopper, guest) = (Shopper::new(&house).await, Guest::new(&house).await);
+    let thing = product(&house, &admin, "10.00", 9).await;
+    guest.add(thing, 2).await.is(200);
+    let off = format!("/v1/products/{thing}/deactivate");
+    send(house.ask(Method::POST, &off).bearer_auth(&admin)).await.is(200);
+    let look = async {
+        while guest.item_count().await != json!(0) {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), look).await.expect("it is taken out");
+    guest.log_in(&shopper).await;
+    let cart = shopper.get("/v1/customers/{me}/cart").await.is(200).json();
+    let removed = &cart["removedItems"][0];
+    assert_eq!((id(&removed["productId"]), &removed["removed"]), (thing, &json!("not_sold")));
+    house.close().await;
+}

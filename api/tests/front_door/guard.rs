@@ -84,7 +84,7 @@ async fn a_password_is_refused_for_being_guessable_and_not_for_its_characters() 
         ("passwordpassword", 422),
         ("hopper.grace.hopper", 422),
         ("123456789012345", 422),
-        ("😀😀😀😀😀😀😀😀😀😀😀😀😀😀", 422),
+        ("😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀😀", 422),
     ]
     .into_iter()
     .enumerate()

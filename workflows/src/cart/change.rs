@@ -153,7 +153,7 @@ async fn removed(
             where cart_id = $1
         ), forgotten as (
             delete from shop.cart_item
-            where cart_id = $1 and removed_at <= $5 - make_interval(secs => $3)
+            where cart_id = $1 and removed_at <= $5 - make_interval(secs => $3) and not is_withdrawn
         )
         update shop.cart_item set removed_at = $5 where cart_item_id = $2",
     )

@@ -191,7 +191,9 @@ async fn write(
     sqlx::query(
         "-- merge: write
         with emptied as (
-            delete from shop.cart_item where cart_id = $1
+            delete from shop.cart_item where cart_id = $1 and not is_withdrawn
+        ), withdrawn as (
+            update shop.cart_item set cart_id = $2 where cart_id = $1 and is_withdrawn
         ), closed as (
             update shop.cart set merged_into = $2, version = version + 1 where cart_id = $1
         ), touched as (

@@ -1,8 +1,8 @@
 //! Approvals at PayPal: one-time payment methods.
 //!
 //! `pending -> approved -> used`, back from `used` to `approved` while PayPal holds the approval, and `expired` from each of them but `approved`. A customer approves an amount at PayPal's page, and then pays
-//! one order of exactly that amount with it. [`begin`] adds the method, a saga takes it from there ([`offer`], [`approve`], [`expire`]), and
-//! placing an order uses it ([`pay`]). An approval moves no money; PayPal forgets one that is not used.
+//! one order of exactly that amount with it. [`begin`] adds the method, a saga takes it from there (`offer`, `approve`, `expire`), and
+//! placing an order uses it (`pay`). An approval moves no money; PayPal forgets one that is not used.
 //!
 //! The addresses to which PayPal sends the customer are in the row and in no state of a saga, since a shop may put anything into them.
 

@@ -76,7 +76,7 @@ refusals! {
 }
 
 /// Writes another payment of a pending or confirmed order whose payment in force has lapsed. 3 round trips: lock customer, order and payment;
-/// read the method; write payment and move. 2 row operations. One round trip more for a method that pays once ([`paypal::pay`]).
+/// read the method; write payment and move. 2 row operations. One round trip more for a method that pays once (`paypal::pay`).
 pub async fn begin(
     ctx: &mut Context<'_>,
     command: &AuthorizePayment,

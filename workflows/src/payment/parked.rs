@@ -118,7 +118,9 @@ pub async fn park(tx: &mut PgConnection, news: &Parked<'_>) -> Result<bool, sqlx
         insert into shop.parked_gateway_event as known
             (event_id, why, kind, reference, order_id, amount, currency, happened_at, parked_at)
         select $1, $2, $3, $4, $5, $6, $7, $8, saga.now() from parked where events < $9
-        on conflict (event_id) do update set ended_at = null, parked_at = excluded.parked_at
+        on conflict (event_id) do update set ended_at = null, parked_at = excluded.parked_at, why = excluded.why,
+            reference = excluded.reference, order_id = excluded.order_id, amount = excluded.amount,
+            currency = excluded.currency, happened_at = excluded.happened_at
         where known.ended_at is not null and known.kind = $10",
     )
     .bind(news.id)
@@ -148,9 +150,11 @@ pub async fn park(tx: &mut PgConnection, news: &Parked<'_>) -> Result<bool, sqlx
 async fn is_parked(tx: &mut PgConnection, id: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "-- webhook: is parked
-        select exists (select from shop.parked_gateway_event where event_id = $1)",
+        select exists (select from shop.parked_gateway_event
+                       where event_id = $1 and (ended_at is null or kind <> $2))",
     )
     .bind(id)
+    .bind(RECONCILE)
     .fetch_one(tx)
     .await
 }

@@ -165,7 +165,7 @@ fn compute_all(waiting: &Mutex<Receiver<Job>>) {
 }
 
 impl PasswordPool {
-    /// Accepts a new password and hashes it with a salt of its own, or refuses it; `own` are the person's names and email address. About 20 ms.
+    /// Accepts a new password and hashes it with a salt of its own, or refuses it; `own` are the person's names and email address. 20 to 120 ms.
     pub async fn accept(
         &self,
         raw: &str,

@@ -155,7 +155,7 @@ fn raised_prices(prices: &[RaisedPrice]) -> Vec<Field> {
 /// changes from now on. 4 round trips whatever the number of lines (one more for each order number
 /// that was taken, one in a thousand million): lock customer and cart; lock stock in the order of
 /// (product, variant); write order, lines, payment and cart; write stock, reservations, audit and
-/// events. 5 + 6 a line row operations. One round trip more for a method that pays once ([`paypal::pay`]).
+/// events. 5 + 6 a line row operations. One round trip more for a method that pays once (`paypal::pay`).
 pub async fn begin(
     ctx: &mut Context<'_>,
     command: &PlaceOrder,

@@ -167,7 +167,8 @@ pub async fn get(db: impl PgExecutor<'_>, id: &str) -> Result<ParkedEvent, Parke
         "-- parked: get
         select event_id, why, kind, reference, order_id, amount, currency, happened_at, parked_at, ended_at,
                verb, verb_by, verb_reason, verb_at
-        from shop.parked_gateway_event where event_id = $1",
+        from shop.parked_gateway_event
+        where event_id = $1 and (ended_at is null or ended_at > saga.now() - interval '90 days')",
     );
     found.bind(id).fetch_optional(db).await?.ok_or(ParkedRefusal::NotFound)
 }

@@ -1,7 +1,7 @@
 //! Authorizing another payment for an order whose authorization lapsed.
 //!
 //! The command writes the payment in its own transaction, which also starts the saga ([`super::commands::authorize_payment`]). Then the money is
-//! reserved as it is for a placement ([`super::authorizing`]): `Create`, `Confirm`, and `Ask` where the customer must approve. `Book` puts the payment
+//! reserved as it is for a placement (`sagas::authorizing`): `Create`, `Confirm`, and `Ask` where the customer must approve. `Book` puts the payment
 //! in force under the lock of the order's row, where a cancellation is decided too. An order that was cancelled meanwhile needs no money: `Book`
 //! changes nothing then, and the saga releases what it has reserved. A cancellation also tells the saga at once, so that no money waits for an
 //! approval that nobody needs.

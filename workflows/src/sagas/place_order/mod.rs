@@ -11,7 +11,7 @@
 //! authorization does: a confirm that arrives later fails. So both undos cancel it, and the stock is released after them.
 //!
 //! This file says what happens. The states and events are in `placement.rs`. How each step is done is in `steps.rs`, and how the
-//! gateway is called and what its answers mean in [`super::authorizing`]. Nothing personal is stored.
+//! gateway is called and what its answers mean in `sagas::authorizing`. Nothing personal is stored.
 
 #[cfg(feature = "testing")]
 mod samples;

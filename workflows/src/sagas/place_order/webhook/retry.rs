@@ -67,9 +67,11 @@ async fn apply(
     match decide(&known, &now.news) {
         Decision::Later => Ok(Reception::Later),
         Decision::Park(why) => Ok(Reception::Parked(why)),
+        // The saga asks the gateway by itself. Whether the books agree afterwards is for the next retry to say.
         Decision::Signal => {
             let engine = ctx.engine;
-            Ok(tell(engine, ctx, &now, &known).await?)
+            tell(engine, ctx, &now, &known).await?;
+            Ok(Reception::Parked(event.why))
         }
         // The event was parked although the books may have said the same, so they are compared in full.
         Decision::Nothing | Decision::Ask | Decision::BookDispute => {
