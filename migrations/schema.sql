@@ -648,7 +648,7 @@ CREATE TABLE shop.cart_item (
 WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
 COMMENT ON COLUMN shop.cart_item.unit_price IS 'The price when it was put in; an order asks again if it rose.';
 COMMENT ON COLUMN shop.cart_item.removed_at IS 'Removed by the customer, who may take that back for 10 minutes.';
-COMMENT ON COLUMN shop.cart_item.is_withdrawn IS 'Removed because the product was taken off sale. Shown until the customer next removes an item, clears the cart or places an order.';
+COMMENT ON COLUMN shop.cart_item.is_withdrawn IS 'Removed because the product was taken off sale. Shown until the customer clears the cart or places an order.';
 CREATE TABLE shop.category (
     category_id uuid NOT NULL,
     parent_category_id uuid,
