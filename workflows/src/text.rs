@@ -25,7 +25,7 @@ refusals! {
         /// A control character or a mark that turns the direction of writing.
         #[error("must not contain control characters")]
         ControlCharacter => Unprocessable "invalid_character",
-        /// What a card number looks like.
+        /// It contains a number that looks like a card number.
         #[error("must not contain a card number")]
         CardNumber => Unprocessable "card_number_not_accepted",
     }

@@ -67,8 +67,6 @@ impl Scripted {
 async fn grant(State(scripted): State<Scripted>) -> Response {
     let number = scripted.granted.fetch_add(1, SeqCst) + 1;
     let expires_in = scripted.expires_in.load(SeqCst);
-    // Slow enough for other callers to come meanwhile.
-    tokio::time::sleep(Duration::from_millis(50)).await;
     axum::Json(json!({ "access_token": format!("token-{number}"), "expires_in": expires_in }))
         .into_response()
 }

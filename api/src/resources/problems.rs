@@ -32,9 +32,9 @@ struct MeaningShape {
     code: String,
     /// The code in words.
     title: String,
-    /// What it means.
+    /// The meaning of the code, in one sentence.
     meaning: String,
-    /// What to do.
+    /// The next step for the client.
     advice: String,
 }
 

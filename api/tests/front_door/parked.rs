@@ -87,7 +87,7 @@ async fn an_event_that_the_gateway_contradicts_is_ended_when_it_agrees_with_the_
     let event = placed.event("payment_intent.canceled", "canceled");
     told(&house, &event.to_string()).await.is(202);
     let verb = format!("{}/retry", event["id"].as_str().expect("a text"));
-    // What the books say cannot follow from the gateway's word.
+    // The gateway's word contradicts the books.
     run_sql(&house, "update shop.payment set state = 'captured'").await;
     let kept = act(&house, &operator, &verb, &because("is it over?"), None).await.is(200).json();
     assert_eq!(
