@@ -1,4 +1,6 @@
-//! A mailer for development and tests, which writes each mail into a file.
+//! Mailers: by SMTP, and for development and tests into files.
+
+mod smtp;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use stepwise_workflows::shop::mail::{Mail, MailError, Mailer};
+
+pub use smtp::{SmtpConfigError, SmtpMailer};
 
 /// Writes each mail to a file of its own (mode 0600), named by the hash of its key. Sending the
 /// same mail again writes the same file.

@@ -16,6 +16,7 @@ mod files;
 mod folder;
 mod gateway;
 mod keys;
+mod mail;
 mod migrate;
 mod openapi;
 mod operate;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::{Args, builder::FalseyValueParser};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use stepwise_workflows::{Config, sagas::reconcile_payments::EVERY_MINUTES};
 
@@ -110,6 +110,18 @@ pub struct Options {
     /// Address to which customers return after they have approved a payment [default: the shop's address]
     #[arg(long, global = true, env = "STEPWISE_RETURN_URL", value_name = "URL")]
     return_url: Option<String>,
+    /// Mail server: `smtps://user:password@mail.example`, or `smtp://` for STARTTLS; without it mails are files in the data directory
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_SMTP_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    smtp_url: Option<String>,
+    /// Sender of all mails, needed with --smtp-url: `Shop <shop@example.com>`
+    #[arg(long, global = true, env = "STEPWISE_MAIL_FROM", value_name = "ADDRESS")]
+    mail_from: Option<String>,
     /// Folder for everything that the program writes [default: .stepwise]
     #[arg(long, global = true, env = "STEPWISE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -182,6 +194,8 @@ struct File {
     paypal_approval: Option<u32>,
     return_origins: Option<Vec<String>>,
     return_url: Option<String>,
+    smtp_url: Option<String>,
+    mail_from: Option<String>,
     data_dir: Option<PathBuf>,
     plain_network: Option<bool>,
     host: Option<String>,
@@ -223,6 +237,10 @@ pub struct Settings {
     pub return_origins: Option<Vec<String>>,
     /// The address to which customers return after an approval, unless it is the shop's.
     pub return_url: Option<String>,
+    /// The mail server, unless mails are files.
+    pub smtp_url: Option<SecretString>,
+    /// The sender of all mails.
+    pub mail_from: Option<String>,
     /// The folder for everything that the program writes.
     pub data_dir: PathBuf,
     /// Whether connections to other machines may go without TLS.
@@ -273,6 +291,8 @@ impl Options {
                 .map_or(Config::default().paypal_approval, |s| Duration::from_secs(s.into())),
             return_origins: self.return_origins.or(file.return_origins),
             return_url: self.return_url.or(file.return_url),
+            smtp_url: self.smtp_url.or(file.smtp_url).map(Into::into),
+            mail_from: self.mail_from.or(file.mail_from),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".stepwise".into()),
             plain_network: self.plain_network || file.plain_network.unwrap_or(false),
             host: self.host.or(file.host).unwrap_or_else(|| "127.0.0.1".into()),
@@ -298,8 +318,10 @@ impl Options {
 
 impl Settings {
     fn check(self) -> Result<Self, Failure> {
-        let schemes: [(&str, &Option<String>, &[&str]); 5] = [
+        let smtp = self.smtp_url.as_ref().map(|url| url.expose_secret().to_owned());
+        let schemes: [(&str, &Option<String>, &[&str]); 6] = [
             ("database-url", &self.database_url, &["postgres", "postgresql"]),
+            ("smtp-url", &smtp, &["smtps", "smtp"]),
             ("amqp-url", &self.amqp_url, &["amqp", "amqps"]),
             ("gateway-url", &self.gateway_url, &["http", "https"]),
             ("paypal-url", &self.paypal_url, &["http", "https"]),

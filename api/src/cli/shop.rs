@@ -1,4 +1,4 @@
-//! Opens the shop with its gateway, key store and mailer.
+//! Opens the shop with its gateways, key store and mailer.
 
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use stepwise_adapters::{
     breaker::Breaker,
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
-    mail::FileMailer,
     paypal::{PayPal, PayPalConfig, Providers},
     sandbox::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID},
 };
@@ -17,7 +16,7 @@ use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway};
 use super::{
     Failure,
     folder::Folder,
-    gateway,
+    gateway, mail,
     settings::{Settings, is_origin},
 };
 use crate::readiness::Readiness;
@@ -130,8 +129,6 @@ pub(super) fn open(
     };
     let cannot =
         |what: &'static str| move |error: &dyn std::fmt::Display| Failure::failed(what, error);
-    let mailer = FileMailer::new(&folder.join("mail"))
-        .map_err(|error| cannot("cannot write mail into the data directory")(&error))?;
     let mut config = GatewayConfig::new(gateway.cards.clone(), key.clone());
     // A command of an operator has no address of a shop, and asks no customer to approve anything.
     let shop = Some(base_url).filter(|url| !url.is_empty());
@@ -172,7 +169,7 @@ pub(super) fn open(
         paypal.as_ref().map(|(_, breaker)| Arc::new(breaker.clone()) as Arc<dyn PaymentGateway>);
     let gateway = Arc::new(Providers::new(Arc::new(breaker.clone()), paypal_payments));
     let reactions = stepwise_workflows::reactions::of_event;
-    let shop = Shop::new(config, Arc::new(keys), gateway, Arc::new(mailer), reactions);
+    let shop = Shop::new(config, Arc::new(keys), gateway, mail::open(settings, folder)?, reactions);
     let shop = match &paypal {
         Some((paypal, _)) => shop.with_paypal(Arc::new(paypal.clone())),
         None => shop,

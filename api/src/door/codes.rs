@@ -9,8 +9,6 @@ use std::{
 
 use stepwise_workflows::refusal::{Declared, Kind};
 
-use super::refuses::without_placeholders;
-
 /// The refusals that the operations declare, by code. Filled when the routes are made.
 static DECLARED: Mutex<BTreeMap<&'static str, Declared>> = Mutex::new(BTreeMap::new());
 
@@ -43,6 +41,13 @@ pub(super) fn declare(refusals: Vec<Declared>) {
 
 fn declared() -> MutexGuard<'static, BTreeMap<&'static str, Declared>> {
     DECLARED.lock().expect("nothing panics while holding it")
+}
+
+/// `only {available} are available` as `only … are available`.
+pub(super) fn without_placeholders(sentence: &str) -> String {
+    let mut parts = sentence.split('{');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "…" + part.split_once('}').map_or("", |(_, rest)| rest))
 }
 
 /// `the cart is empty` as `The cart is empty.`

@@ -90,18 +90,11 @@ fn described(kind: Kind, declared: &[Declared]) -> MetaResponse {
 
 /// The problem of a declared refusal, as a client might see it.
 fn example(declared: &Declared) -> Option<serde_json::Value> {
-    let sentence = without_placeholders(declared.sentence.trim());
+    let sentence = codes::without_placeholders(declared.sentence.trim());
     let field = |pointer| FieldError::new(pointer, declared.code, sentence.clone());
     let problem = Problem::new(status_of(declared.kind), declared.code, sentence.clone())
         .with_errors(declared.pointer.map(field).into_iter().collect());
     problem.body("/v1/…", "01976d2c-6b1e-7c3a-9d55-2f6a3c1e8b70").to_json()
-}
-
-/// `only {available} are available` as `only … are available`.
-pub(super) fn without_placeholders(sentence: &str) -> String {
-    let mut parts = sentence.split('{');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| text + "…" + part.split_once('}').map_or("", |(_, rest)| rest))
 }
 
 fn meaning(kind: Kind) -> &'static str {

@@ -16,6 +16,7 @@ mod readme;
 mod refusals;
 mod roles;
 mod site;
+mod smtp;
 mod starts;
 mod subscriber;
 mod wire;

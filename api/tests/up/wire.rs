@@ -155,6 +155,21 @@ async fn a_database_that_must_be_reached_by_tls_is_told_nothing_without_it() {
 }
 
 #[tokio::test]
+async fn smtps_is_tls_and_the_password_is_never_readable() {
+    let site = Site::new();
+    let (port, recorded) = record(None).await;
+    let url = format!("smtps://shop:hush-hush@localhost:{port}");
+    let args = ["doctor", "--smtp-url", &url, "--mail-from", "shop@example.org"];
+    let examined = site.command(&args).stderr(Stdio::null()).output().await;
+    let said = String::from_utf8(examined.expect("the binary starts").stdout).expect("UTF-8");
+    assert!(said.contains("fail  mail") && !said.contains("hush"), "{said}");
+    let wire = recorded.await.expect("recorded");
+    let text = String::from_utf8_lossy(&wire);
+    assert_eq!(wire.first(), Some(&HANDSHAKE), "{text}");
+    assert!(!text.contains("EHLO") && !text.contains("hush"), "{text}");
+}
+
+#[tokio::test]
 async fn a_gateway_on_another_machine_is_not_called_in_clear() {
     let site = Site::new();
     let url = "http://gateway.example";

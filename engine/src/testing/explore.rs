@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use super::{
     asks::Asks,
     diagram::Diagram,
-    golden::Stored,
-    samples::{Map, Sample, Samples},
+    map::Map,
+    samples::{Sample, Samples},
+    stored_samples::StoredSamples,
     walk::{Walk, name, walk},
 };
 use crate::{
@@ -45,7 +46,7 @@ pub fn explore<S: Samples>() -> Map {
         diagram: Diagram::new(S::NAME),
         held: BTreeSet::new(),
         has_pivot: false,
-        stored: Stored::default(),
+        stored: StoredSamples::default(),
     };
     for input in S::inputs() {
         explorer.input_must_read_back(&input);
@@ -97,7 +98,7 @@ pub(super) struct Explorer<S: Samples> {
     held: BTreeSet<&'static str>,
     has_pivot: bool,
     /// The data that rows of instances hold.
-    stored: Stored,
+    stored: StoredSamples,
 }
 
 /// The signals (as JSON) that were taken or kept in any position.

@@ -30,6 +30,7 @@ mod diagram;
 mod explore;
 mod explored;
 mod golden;
+mod map;
 mod meddle;
 #[cfg(doctest)]
 mod refused;
@@ -37,6 +38,7 @@ mod rules;
 mod samples;
 mod seed;
 mod stored;
+mod stored_samples;
 mod trial;
 mod unwind;
 mod walk;
@@ -55,7 +57,9 @@ pub use explore::explore;
 
 pub use golden::golden;
 
-pub use samples::{Map, Sample, Samples};
+pub use map::Map;
+
+pub use samples::{Sample, Samples};
 
 pub use seed::Seed;
 

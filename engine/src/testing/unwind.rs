@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::{
     Database,
     explore::explore,
+    map::Map,
     meddle::{Asked, Meddled, Meddler, Meddling, Plan, Way},
-    samples::{Map, Samples},
+    samples::Samples,
     trial::{Trial, ended, engine, must_balance, runtime, told},
     walk::name,
 };

@@ -4,9 +4,6 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::view::view;
-use crate::shop::Context;
-
 /// A cart, locked.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(super) struct LockedCart {
@@ -32,20 +29,6 @@ pub(super) async fn of_customer(
         create(tx, customer_id).await?;
     }
     Ok(None)
-}
-
-/// Locks the cart of a customer or guest and returns its entity tag. `None`: they have no cart, or another one than this. 2 round trips, 4 where the
-/// cart is made.
-pub async fn lock_tag(
-    ctx: &mut Context<'_>,
-    customer_id: Uuid,
-    cart_id: Option<Uuid>,
-) -> Result<Option<String>, sqlx::Error> {
-    let cart = of_customer(ctx, customer_id).await?;
-    match cart.filter(|cart| cart_id.is_none_or(|id| id == cart.cart_id)) {
-        Some(cart) => Ok(Some(view(ctx.shop, ctx, cart.cart_id).await?.etag)),
-        None => Ok(None),
-    }
 }
 
 /// Makes the cart of a customer, unless there is one. 1 round trip.

@@ -15,6 +15,7 @@ mod change;
 mod guest;
 mod lock;
 mod merge;
+mod tag;
 mod view;
 mod withdraw;
 
@@ -28,8 +29,8 @@ pub use change::{
     ChangeCartRefusal, ItemOf, clear_cart, remove_item, restore_item, update_item_quantity,
 };
 pub use guest::{Guest, create_guest_cart};
-pub use lock::lock_tag;
 pub use merge::{MergeGuestCart, MergeRefusal, MergedCart, merge_guest_cart};
+pub use tag::lock_tag;
 pub use view::{CartItemView, CartView, RemovedItemView, get_cart};
 pub use withdraw::withdraw_product;
 

@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -170,34 +170,38 @@ impl Running {
         Ok(Flood { succeeded, backlog: drained.elapsed(), took })
     }
 
-    /// Places one order every `1/rate` s, without waiting for earlier ones.
+    /// Places one order every `1/rate` s, without waiting for earlier ones, nor for carts to be filled again.
     async fn steady(&self, rate: f64, span: Duration) -> anyhow::Result<Histogram<u64>> {
-        let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate.max(1.0)));
-        let (until, mut refilled) = (Instant::now() + span, Instant::now());
-        let missed = AtomicU64::new(0);
-        let mut running = JoinSet::new();
-        while Instant::now() < until {
-            ticks.tick().await;
-            if refilled.elapsed() > Duration::from_millis(50) {
-                self.refill_ended().await?;
-                refilled = Instant::now();
+        let pacing = async {
+            let mut ticks = tokio::time::interval(Duration::from_secs_f64(1.0 / rate.max(1.0)));
+            let until = Instant::now() + span;
+            let mut running = JoinSet::new();
+            while Instant::now() < until {
+                ticks.tick().await;
+                let customer =
+                    self.next().context("there are not enough customers for the rate")?;
+                let order = self.order();
+                running.spawn(async move { order.place(&customer).await });
             }
-            match self.next() {
-                Some(customer) => {
-                    let order = self.order();
-                    running.spawn(async move { order.place(&customer).await });
+            anyhow::Ok(running)
+        };
+        let refilling = async {
+            loop {
+                if let Err(error) = self.refill_ended().await {
+                    return error;
                 }
-                None => {
-                    missed.fetch_add(1, Ordering::Relaxed);
-                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
-        }
+        };
+        let mut running = tokio::select! {
+            paced = pacing => paced?,
+            error = refilling => return Err(error),
+        };
         let mut took = Histogram::<u64>::new(3)?;
         while let Some(placed) = running.join_next().await {
             took.record(placed??)?;
         }
         self.drain().await?;
-        ensure!(missed.into_inner() == 0, "there were not enough customers for the rate");
         Ok(took)
     }
 

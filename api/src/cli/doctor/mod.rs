@@ -94,10 +94,11 @@ async fn examine(settings: &Settings) -> Vec<Finding> {
             vec![Finding::fail(what, format!("no answer within {} s", PATIENCE.as_secs()))]
         })
     };
-    let (database, gateway, broker) = tokio::join!(
+    let (mail, database, gateway, broker) = tokio::join!(
+        within("mail", outside::mail(settings).boxed()),
         within("database", database::look(settings).boxed()),
         within("gateway", outside::gateway(settings).boxed()),
         within("broker", outside::broker(settings).boxed()),
     );
-    [outside::folder(settings), database, gateway, broker].into_iter().flatten().collect()
+    [outside::folder(settings), mail, database, gateway, broker].into_iter().flatten().collect()
 }

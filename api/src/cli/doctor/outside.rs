@@ -1,4 +1,4 @@
-//! Doctor's checks of the data folder, the payment gateways and the broker.
+//! Doctor's checks of the data folder, the mail server, the payment gateways and the broker.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     super::{
         broker, database,
         folder::Folder,
-        keys,
+        keys, mail,
         settings::{Settings, is_this_machine},
         shop::{GatewayAddress, host_and_port},
     },
@@ -24,7 +24,7 @@ const UP: Duration = Duration::from_secs(2);
 /// The least free disk space, in bytes, that is not reported as a fault.
 const ROOM: u64 = 1 << 30;
 
-/// Checks the data folder, its disk and its mail folder.
+/// Checks the data folder and its disk.
 pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
     let at = settings.data_dir.display();
     let Some(folder) = Folder::find(&settings.data_dir) else {
@@ -33,7 +33,6 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
             format!("there is no data folder at {at}; give the --data-dir of this installation"),
         )];
     };
-    let mail = folder.join("mail");
     let free = rustix::fs::statvfs(folder.path()).map(|it| it.f_bavail.saturating_mul(it.f_frsize));
     vec![
         match free {
@@ -46,13 +45,32 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
             at.to_string(),
             "it cannot be written: make it writable for the program's user",
         ),
-        Finding::judged(
-            "mail",
-            !mail.exists() || is_writable(&mail),
-            format!("written to {}", mail.display()),
-            "it cannot be written, and no mail is sent: make it a folder that the program's user can write",
-        ),
     ]
+}
+
+/// Checks whether mails can be sent: the mail server accepts a connection and the log-in, or the folder of mails can be written.
+pub(super) async fn mail(settings: &Settings) -> Vec<Finding> {
+    let found = match (mail::server(settings), Folder::find(&settings.data_dir)) {
+        (Err(failure), _) => Finding::fail("mail", failure.to_string()),
+        (Ok(Some(server)), _) => match server.look().await {
+            Ok(()) => Finding::ok("mail", "the mail server accepts the connection"),
+            Err(error) => Finding::fail(
+                "mail",
+                format!("{error}; mails wait: start the mail server or correct --smtp-url"),
+            ),
+        },
+        (Ok(None), Some(folder)) => {
+            let files = mail::files(&folder);
+            Finding::judged(
+                "mail",
+                !files.exists() || is_writable(&files),
+                format!("written to {}", files.display()),
+                "it cannot be written, and no mail is sent: make it a folder that the program's user can write",
+            )
+        }
+        (Ok(None), None) => return Vec::new(),
+    };
+    vec![found]
 }
 
 /// Checks the free space of the data folder's disk. The database of `up` is on the same disk; any other database is not.

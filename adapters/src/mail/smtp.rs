@@ -1,0 +1,127 @@
+//! A mailer that hands each mail to a mail server by SMTP.
+
+use std::{io, time::Duration};
+
+use async_trait::async_trait;
+use lettre::{
+    AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor,
+    message::{
+        Mailbox,
+        header::{ContentType, HeaderName, HeaderValue},
+    },
+};
+use reqwest::Url;
+use sha2::{Digest, Sha256};
+use stepwise_workflows::shop::mail::{Mail, MailError, Mailer};
+
+use crate::tls;
+
+/// How long the server may take to accept a connection, or to answer one command.
+const COMMAND: Duration = Duration::from_secs(10);
+/// How long a mail may take altogether.
+const MAIL: Duration = Duration::from_secs(30);
+
+/// Why a mail server cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SmtpConfigError {
+    /// The address is none of a mail server.
+    #[error(
+        "it is not an address such as smtps://user:password@mail.example or smtp://mail.example:587"
+    )]
+    Address,
+    /// The sender is no address of a person.
+    #[error("the sender is not an address such as shop@example.com or Shop <shop@example.com>")]
+    Sender,
+}
+
+/// Sends each mail over a connection of its own.
+///
+/// `smtps://` uses TLS from the start (port 465), `smtp://` STARTTLS (port 587): a server that does not offer it is sent nothing. The
+/// `Message-ID` is made from the mail's key, so that a mail system can recognise a mail that was sent twice.
+pub struct SmtpMailer {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    sender: Mailbox,
+}
+
+impl SmtpMailer {
+    /// A mailer for the server at `url`, which may contain a user and a password. The mails come from `sender`. With `plain`, a server that offers no
+    /// STARTTLS is sent everything unencrypted.
+    pub fn new(url: &str, sender: &str, plain: bool) -> Result<Self, SmtpConfigError> {
+        tls::install_provider();
+        let mut url: Url = url.parse().map_err(|_| SmtpConfigError::Address)?;
+        if !url.has_host() || url.query().is_some() {
+            return Err(SmtpConfigError::Address);
+        }
+        if url.scheme() == "smtp" {
+            url.set_query(Some(if plain { "tls=opportunistic" } else { "tls=required" }));
+        }
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.as_str())
+            .map_err(|_| SmtpConfigError::Address)?;
+        let sender = sender.parse().map_err(|_| SmtpConfigError::Sender)?;
+        Ok(Self { transport: transport.timeout(Some(COMMAND)).build(), sender })
+    }
+
+    /// Connects to the server, logs in and sends no mail.
+    pub async fn look(&self) -> Result<(), MailError> {
+        let looked = tokio::time::timeout(MAIL, self.transport.test_connection()).await;
+        match looked.map_err(|_| late())?.map_err(|error| not_sent(&error))? {
+            true => Ok(()),
+            false => Err(MailError::NotDone(io::Error::other("the mail server does not answer"))),
+        }
+    }
+
+    fn message(&self, key: &str, mail: &Mail) -> Result<Message, MailError> {
+        let invalid = |what| MailError::NotDone(io::Error::other(what));
+        let to = mail.to.parse().map_err(|_| invalid("mail cannot be sent to such an address"))?;
+        let id = hex::encode(&Sha256::digest(key)[..16]);
+        Message::builder()
+            .from(self.sender.clone())
+            .to(Mailbox::new(None, to))
+            .subject(&mail.subject)
+            .message_id(Some(format!("<{id}@{}>", self.sender.email.domain())))
+            // No robot answers a mail of a robot (RFC 3834).
+            .raw_header(HeaderValue::new(
+                HeaderName::new_from_ascii_str("Auto-Submitted"),
+                "auto-generated".to_owned(),
+            ))
+            .header(ContentType::TEXT_PLAIN)
+            .body(mail.text.clone())
+            .map_err(|_| invalid("the mail cannot be written as a message"))
+    }
+}
+
+#[async_trait]
+impl Mailer for SmtpMailer {
+    async fn send(&self, key: &str, mail: &Mail) -> Result<(), MailError> {
+        let message = self.message(key, mail)?;
+        match tokio::time::timeout(MAIL, self.transport.send(message)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(not_sent(&error)),
+            Err(_) => Err(late()),
+        }
+    }
+}
+
+fn late() -> MailError {
+    MailError::Unknown(io::Error::other("the mail server does not answer in time"))
+}
+
+/// The failure without the server's own words, which may contain the address of the recipient.
+fn not_sent(error: &lettre::transport::smtp::Error) -> MailError {
+    if let Some(code) = error.status() {
+        return MailError::NotDone(io::Error::other(format!("the mail server answered {code}")));
+    }
+    if error.is_tls() {
+        return MailError::NotDone(io::Error::other("the mail server's TLS is not acceptable"));
+    }
+    if error.is_client() {
+        let what = "the mail server does not offer what is needed: STARTTLS or a way to log in";
+        return MailError::NotDone(io::Error::other(what));
+    }
+    let what = if error.is_timeout() {
+        "does not answer in time"
+    } else {
+        "closed the connection or is away"
+    };
+    MailError::Unknown(io::Error::other(format!("the mail server {what}")))
+}
