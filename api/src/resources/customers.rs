@@ -66,7 +66,7 @@ answer! {
     /// A customer's own account.
     #[oai(rename = "Customer", rename_all = "camelCase")]
     struct CustomerShape from customer: CustomerView {
-        customer_id: Uuid,
+        id: Uuid = customer.customer_id,
         email: String,
         first_name: String,
         last_name: String,

@@ -48,7 +48,7 @@ struct AddShippingAddress {
 #[derive(Debug, Object)]
 #[oai(rename = "ShippingAddress", rename_all = "camelCase")]
 struct AddressShape {
-    address_id: Uuid,
+    id: Uuid,
     recipient_name: String,
     street: String,
     city: String,
@@ -61,7 +61,7 @@ struct AddressShape {
 impl From<AddressView> for AddressShape {
     fn from(address: AddressView) -> Self {
         Self {
-            address_id: address.address_id,
+            id: address.address_id,
             recipient_name: address.recipient_name,
             street: address.street,
             city: address.city,
@@ -95,7 +95,7 @@ struct AddPaymentMethod {
 #[derive(Debug, Object)]
 #[oai(rename = "PaymentMethod", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub struct MethodShape {
-    payment_method_id: Uuid,
+    id: Uuid,
     /// `card` or `paypal`.
     kind: Word<MethodKinds>,
     brand: String,
@@ -118,7 +118,7 @@ impl From<PaymentMethodView> for MethodShape {
             None => (None, None, None),
         };
         Self {
-            payment_method_id: method.payment_method_id,
+            id: method.payment_method_id,
             kind: method.kind.into(),
             brand: method.brand,
             last4: method.last4,
@@ -170,7 +170,7 @@ impl Wallet {
             .command(ask, async |ctx| {
                 let added = address::add_shipping_address(ctx, &command);
                 let added = AddressShape::from(added.await?);
-                let at = format!("/v1/customers/{customer_id}/addresses/{}", added.address_id);
+                let at = format!("/v1/customers/{customer_id}/addresses/{}", added.id);
                 Ok(Created::new(&added).at(at).about(customer_id))
             })
             .await

@@ -13,6 +13,7 @@ mod fulfilment;
 mod guard;
 mod guessing;
 mod house;
+mod ids;
 mod inventory;
 mod keys;
 mod logged;
