@@ -1,7 +1,10 @@
 //! A customer's shipping addresses and payment methods.
 
 use chrono::{DateTime, Utc};
-use poem_openapi::{Object, OpenApi, param::Path};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+};
 use stepwise_workflows::{
     customer::{
         UnknownCustomer,
@@ -22,6 +25,7 @@ use crate::door::{
     caller::{By, CustomerOnly},
     idempotency::OptionalKey,
     json::Body,
+    page::{self, Page},
     refuses::Refuses,
     reply::{Created, Done, Gone},
 };
@@ -71,12 +75,6 @@ impl From<AddressView> for AddressShape {
             created_at: address.created_at,
         }
     }
-}
-
-/// All addresses of a customer, oldest first.
-#[derive(Debug, Object)]
-struct Addresses {
-    items: Vec<AddressShape>,
 }
 
 /// A new payment method, as the gateway's form returned it. It never contains a card number.
@@ -136,12 +134,6 @@ pub fn address_of(method: &PaymentMethodView) -> String {
     format!("/v1/customers/{customer_id}/payment-methods/{payment_method_id}")
 }
 
-/// All payment methods of a customer, oldest first.
-#[derive(Debug, Object)]
-struct Methods {
-    items: Vec<MethodShape>,
-}
-
 #[OpenApi(prefix_path = "/v1/customers", tag = "Group::Customers")]
 impl Wallet {
     /// Save an address.
@@ -176,17 +168,23 @@ impl Wallet {
             .await
     }
 
-    /// List all saved addresses.
+    /// List the saved addresses, oldest first. An account has 50 at most.
     #[oai(path = "/:customerId/addresses", method = "get", operation_id = "listAddresses")]
     async fn addresses(
         &self,
         by: By<CustomerOnly>,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
-    ) -> Result<Done<Addresses>, Refuses<UnknownCustomer>> {
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<AddressShape>>, Refuses<UnknownCustomer>> {
         let customer_id = by.acts_for(customer_id.0)?;
+        let (cursors, limit) = (&by.door.cursors, page::limit(limit.0)?);
+        let list = format!("addresses/{customer_id}");
+        let after = cursors.open(&list, cursor.0.as_deref())?;
+        let count = page::fetch_count(limit);
         let mut db = by.door.db.acquire().await?;
-        let items = address::list_addresses(&mut db, customer_id).await?;
-        Ok(Done::new(&Addresses { items: items.into_iter().map(Into::into).collect() }))
+        let rows = address::list_addresses(&mut db, customer_id, after, count).await?;
+        Ok(Done::new(&cursors.page(&list, limit, rows, |row| row.address_id, Into::into)))
     }
 
     /// Get a saved address.
@@ -199,8 +197,7 @@ impl Wallet {
     ) -> Result<Done<AddressShape>, Refuses<(UnknownCustomer, UnknownAddress)>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let mut db = by.door.db.acquire().await?;
-        let saved = address::list_addresses(&mut db, customer_id).await?;
-        let address = saved.into_iter().find(|address| address.address_id == address_id.0);
+        let address = address::get_address(&mut db, customer_id, address_id.0).await?;
         Ok(Done::new(&AddressShape::from(address.ok_or(UnknownAddress::NotFound)?)))
     }
 
@@ -255,7 +252,7 @@ impl Wallet {
             .await
     }
 
-    /// List all saved payment methods.
+    /// List the saved payment methods, oldest first. An account has 50 cards at most.
     #[oai(
         path = "/:customerId/payment-methods",
         method = "get",
@@ -265,11 +262,17 @@ impl Wallet {
         &self,
         by: By<CustomerOnly>,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
-    ) -> Result<Done<Methods>, Refuses<UnknownCustomer>> {
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<MethodShape>>, Refuses<UnknownCustomer>> {
         let customer_id = by.acts_for(customer_id.0)?;
+        let (cursors, limit) = (&by.door.cursors, page::limit(limit.0)?);
+        let list = format!("payment-methods/{customer_id}");
+        let after = cursors.open(&list, cursor.0.as_deref())?;
+        let count = page::fetch_count(limit);
         let mut db = by.door.db.acquire().await?;
-        let items = method::list_payment_methods(&mut db, customer_id).await?;
-        Ok(Done::new(&Methods { items: items.into_iter().map(Into::into).collect() }))
+        let rows = method::list_payment_methods(&mut db, customer_id, after, count).await?;
+        Ok(Done::new(&cursors.page(&list, limit, rows, |row| row.payment_method_id, Into::into)))
     }
 
     /// Get a saved payment method.
@@ -286,8 +289,7 @@ impl Wallet {
     ) -> Result<Done<MethodShape>, Refuses<(UnknownCustomer, UnknownMethod)>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let mut db = by.door.db.acquire().await?;
-        let saved = method::list_payment_methods(&mut db, customer_id).await?;
-        let method = saved.into_iter().find(|method| method.payment_method_id == method_id.0);
+        let method = method::get_saved_method(&mut db, customer_id, method_id.0).await?;
         Ok(Done::new(&MethodShape::from(method.ok_or(UnknownMethod::NotFound)?)))
     }
 
