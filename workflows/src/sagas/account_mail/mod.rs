@@ -1,8 +1,8 @@
 //! Sending a customer a mail about the password: the token that resets it, or the news that it was changed.
 //!
 //! The command starts the saga in its own transaction ([`super::account`]), so neither a crash nor a mail system that is away can lose the mail.
-//! 1. `Issue` makes the token of a reset, when the mail is about to be sent and not before: a request for an address without an account is then as
-//!    quick as any other. The token takes the place of an earlier one.
+//! 1. `Issue` makes the token of a reset, which takes the place of an earlier one. Before it the saga goes to sleep for no time, so that a worker and
+//!    not the request looks the customer up: the request takes as long for an address without an account.
 //! 2. `Send` sends the mail. A token that has expired meanwhile is not sent: the customer may ask again.
 //!
 //! A mail cannot be called back, so the saga only goes forward. If it cannot be sent for a week, an operator decides. The token is made from the
@@ -48,6 +48,8 @@ pub enum Letter {
 /// Its states, named after what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
+    /// A worker takes the request.
+    Accepted(Post),
     /// The token is made.
     Issuing(Post),
     /// The mail system accepts the mail.
@@ -59,6 +61,8 @@ pub enum State {
 /// The events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
+    /// A worker has taken the request.
+    Taken,
     /// The token is there.
     Issued,
     /// The mail was accepted.
@@ -100,19 +104,18 @@ impl Saga for AccountMail {
 
     fn start(post: Post) -> Next<Self> {
         let asked = CallerStep::Ask(post.customer);
-        match post.letter {
-            Letter::ResetPassword(token) => {
-                to(State::Issuing(post)).caller_did(asked).run(Step::Issue(post.customer, token))
-            }
-            Letter::PasswordChanged => {
-                to(State::Sending(post)).caller_did(asked).run(Step::Send(post))
-            }
-        }
+        to(State::Accepted(post)).caller_did(asked).sleep(Duration::ZERO, Event::Taken)
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         use {Event as E, State as S};
         Ok(match (state, event) {
+            (S::Accepted(post), E::Taken) => match post.letter {
+                Letter::ResetPassword(token) => {
+                    to(S::Issuing(post)).run(Step::Issue(post.customer, token))
+                }
+                Letter::PasswordChanged => to(S::Sending(post)).run(Step::Send(post)),
+            },
             (S::Issuing(post), E::Issued) => to(S::Sending(post)).run(Step::Send(post)),
             (S::Issuing(post), E::NotNeeded) | (S::Sending(post), E::Sent | E::NotNeeded) => {
                 to(S::Over(post)).done()

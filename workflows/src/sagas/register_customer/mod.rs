@@ -1,7 +1,10 @@
 //! Proving the address of a new customer: the mail with a token, one reminder, and the end of the token.
 //!
 //! The saga follows from the event of the registration ([`crate::reactions`]), in its transaction. So neither a crash nor a mail system that is away
-//! can lose the mail. A customer who asks for another mail gets another instance, whose first step makes a new token and voids the old one. Then:
+//! can lose the mail. A customer who asks for another mail gets another instance. It first goes to sleep for no time, so that a worker and not the request
+//! looks the customer up: the request takes as long for an address without an account. Then `Issue` makes a new token and voids the old one.
+//!
+//! For both:
 //! 1. `Send` sends the mail. A token that would soon expire, because the mail system was away, is prolonged first.
 //! 2. Some hours before the token expires, `Remind` sends the token once more.
 //! 3. The instance ends when the address is verified, or quietly when the token has expired. The account stays as it is, and the customer may ask
@@ -53,6 +56,8 @@ pub struct Proof {
 /// Its states, named after what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
+    /// A worker takes the request.
+    Accepted(Proof),
     /// A new token is made.
     Issuing(Proof),
     /// The mail system accepts the mail.
@@ -72,6 +77,8 @@ pub enum State {
 /// The events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
+    /// A worker has taken the request.
+    Taken,
     /// The new token is there.
     Issued,
     /// The mail was accepted.
@@ -151,8 +158,8 @@ impl Saga for RegisterCustomer {
                 begun.run(Step::Send(proof))
             }
             Input::AskedAgain(proof) => {
-                let begun = to(State::Issuing(proof)).caller_did(CallerStep::Ask(proof.customer));
-                begun.run(Step::Issue(proof))
+                let begun = to(State::Accepted(proof)).caller_did(CallerStep::Ask(proof.customer));
+                begun.sleep(Duration::ZERO, Event::Taken)
             }
         }
     }
@@ -160,6 +167,7 @@ impl Saga for RegisterCustomer {
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         use {Event as E, State as S};
         Ok(match (state, event) {
+            (S::Accepted(proof), E::Taken) => to(S::Issuing(proof)).run(Step::Issue(proof)),
             (S::Issuing(proof), E::Issued) | (S::Prolonging(proof), E::TokenProlonged) => {
                 to(S::Sending(proof)).run(Step::Send(proof))
             }

@@ -58,10 +58,10 @@ fn a_token_that_would_soon_expire_is_prolonged_before_the_mail_goes_out() {
 fn who_asks_for_another_mail_gets_a_new_token_and_who_has_no_account_gets_nothing() {
     let again = || Input::AskedAgain(Proof { customer: Uuid::nil(), token: Uuid::max() });
     let mut known = walk::<RegisterCustomer>(again());
-    known.answers(E::Issued).answers(sent());
+    known.time_passes().answers(E::Issued).answers(sent());
     assert_eq!((known.status(), known.steps()), (Status::Running, vec!["Issue", "Send"]));
     let mut unknown = walk::<RegisterCustomer>(again());
-    unknown.answers(E::NotNeeded);
+    unknown.time_passes().answers(E::NotNeeded);
     assert_eq!((unknown.status(), unknown.steps()), (Status::Completed, vec!["Issue"]));
 }
 
