@@ -207,6 +207,14 @@ begin
     raise exception 'a domain event is never changed or deleted'
         using errcode = 'restrict_violation', constraint = 'domain_events_are_append_only';
 end $$;
+CREATE FUNCTION shop.session_id(token_hash bytea) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select encode(set_byte(set_byte(substring(h from 1 for 16),
+                                    6, (get_byte(h, 6) & 15) | 128),
+                           8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
+    from sha256(token_hash) as h
+$$;
 CREATE TABLE shop.idempotency (
     scope_hash bytea NOT NULL,
     operation text NOT NULL,
@@ -670,10 +678,12 @@ CREATE TABLE shop.customer (
     event_count bigint DEFAULT 0 NOT NULL,
     published_count bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    published_types jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT an_email_is_lower_case CHECK ((email = lower(email)))
 );
 COMMENT ON COLUMN shop.customer.frozen_at IS 'Erasure has begun: every command of this customer is refused, every session is over.';
 COMMENT ON COLUMN shop.customer.published_count IS 'Integration events about this subject so far; the sequence of its last one.';
+COMMENT ON COLUMN shop.customer.published_types IS 'By type the number of integration events about this customer so far.';
 CREATE TABLE shop.domain_event (
     aggregate_id uuid NOT NULL,
     n bigint NOT NULL,
@@ -748,6 +758,11 @@ CREATE UNLOGGED TABLE shop.log_in_attempt (
     last_at timestamp with time zone NOT NULL,
     succeeded_at timestamp with time zone
 );
+CREATE UNLOGGED TABLE shop.mail_request (
+    scope_hash bytea NOT NULL,
+    asked_at timestamp with time zone[] NOT NULL,
+    last_at timestamp with time zone NOT NULL
+);
 CREATE TABLE shop."order" (
     order_id uuid NOT NULL,
     order_number text NOT NULL,
@@ -817,6 +832,12 @@ COMMENT ON TABLE shop.parked_gateway_event IS 'Events of the payment gateway tha
 COMMENT ON COLUMN shop.parked_gateway_event.ended_at IS 'Null: the event waits for a person.';
 COMMENT ON COLUMN shop.parked_gateway_event.verb IS 'The last verb of an operator. A retry that changed nothing leaves the event waiting.';
 COMMENT ON COLUMN shop.parked_gateway_event.verb_by IS 'The actor as in the causes of events, or the name that was given on the command line.';
+CREATE TABLE shop.password_reset (
+    customer_id uuid NOT NULL,
+    token_hash bytea NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+COMMENT ON COLUMN shop.password_reset.token_hash IS 'SHA-256 of the token, which is not kept.';
 CREATE TABLE shop.payment (
     payment_id uuid NOT NULL,
     order_id uuid NOT NULL,
@@ -933,9 +954,13 @@ CREATE TABLE shop.session (
     customer_id uuid NOT NULL,
     created_at timestamp with time zone NOT NULL,
     last_seen_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL
+    expires_at timestamp with time zone NOT NULL,
+    agent text,
+    network text
 );
 COMMENT ON COLUMN shop.session.last_seen_at IS 'Kept to within ten minutes, to spare a write a request.';
+COMMENT ON COLUMN shop.session.agent IS 'The program that logged in, as it named itself.';
+COMMENT ON COLUMN shop.session.network IS 'The network that it logged in from: an address prefix.';
 CREATE TABLE shop.shipping_address (
     address_id uuid NOT NULL,
     customer_id uuid NOT NULL,
@@ -1022,6 +1047,8 @@ ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT a_customer_has_one_cart UNIQUE (customer_id);
 ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT a_guest_token_opens_one_cart UNIQUE (guest_token_hash);
+ALTER TABLE ONLY shop.password_reset
+    ADD CONSTRAINT a_reset_token_is_unique UNIQUE (token_hash);
 ALTER TABLE ONLY shop.access_key
     ADD CONSTRAINT access_key_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY shop.access_key
@@ -1054,12 +1081,16 @@ ALTER TABLE ONLY shop.key_store
     ADD CONSTRAINT key_store_pkey PRIMARY KEY (one);
 ALTER TABLE ONLY shop.log_in_attempt
     ADD CONSTRAINT log_in_attempt_pkey PRIMARY KEY (scope_hash);
+ALTER TABLE ONLY shop.mail_request
+    ADD CONSTRAINT mail_request_pkey PRIMARY KEY (scope_hash);
 ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT order_line_pkey PRIMARY KEY (order_id, line_no);
 ALTER TABLE ONLY shop."order"
     ADD CONSTRAINT order_pkey PRIMARY KEY (order_id);
 ALTER TABLE ONLY shop.parked_gateway_event
     ADD CONSTRAINT parked_gateway_event_pkey PRIMARY KEY (event_id);
+ALTER TABLE ONLY shop.password_reset
+    ADD CONSTRAINT password_reset_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.payment_method
     ADD CONSTRAINT payment_method_pkey PRIMARY KEY (payment_method_id);
 ALTER TABLE ONLY shop.payment
@@ -1112,6 +1143,7 @@ CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at)
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
 CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
+CREATE INDEX mail_request_last_at ON shop.mail_request USING btree (last_at);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
 CREATE INDEX parked_gateway_event_waiting ON shop.parked_gateway_event USING btree (parked_at, event_id) WHERE (ended_at IS NULL);
@@ -1134,6 +1166,8 @@ ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT a_line_belongs_to_an_order FOREIGN KEY (order_id) REFERENCES shop."order"(order_id);
 ALTER TABLE ONLY shop.payment_method
     ADD CONSTRAINT a_method_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
+ALTER TABLE ONLY shop.password_reset
+    ADD CONSTRAINT a_password_reset_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id) ON DELETE CASCADE;
 ALTER TABLE ONLY shop.product
     ADD CONSTRAINT a_product_has_a_known_category FOREIGN KEY (category_id) REFERENCES shop.category(category_id);
 ALTER TABLE ONLY shop.session

@@ -17,6 +17,7 @@ use crate::{
         problem::Problem,
     },
     resources::{
+        accounts::Accounts,
         carts::Carts,
         catalogue::Catalogue,
         customers::Customers,
@@ -42,7 +43,7 @@ const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 /// All operations. One line per resource.
 fn operations() -> impl OpenApi + 'static {
     (
-        (Customers, Wallet),
+        (Customers, Accounts, Wallet),
         Carts,
         (Catalogue, Inventory),
         (Orders, Operations),

@@ -37,22 +37,35 @@ async fn a_partner_receives_an_order_placed_and_cancelled_in_order_as_cloud_even
 
     let partner = Partner::of(&house, &url).await;
     let mut messages = partner.messages().await;
-    let mut received = Vec::new();
-    while received.len() < 3 {
+    let (mut received, mut registered) = (Vec::new(), None);
+    while received.len() < 3 || registered.is_none() {
         let next =
             tokio::time::timeout(Duration::from_secs(20), messages.next()).await.expect("in time");
         let message = next.expect("the queue is there").expect("delivered");
         let event: Value = serde_json::from_slice(&message.data).expect("JSON");
         assert_eq!(message.routing_key.as_str(), event["type"].as_str().expect("a type"));
-        assert_eq!(event["subject"], order.to_string());
         assert_eq!(event["specversion"], "1.0");
+        message.ack(BasicAckOptions::default()).await.expect("acknowledged");
+        if event["type"] == "shop.customer.registered.v1" {
+            registered = Some(event);
+            continue;
+        }
+        assert_eq!(event["subject"], order.to_string());
         received.push((
             event["type"].as_str().unwrap_or_default().to_owned(),
             event["sequence"].as_str().unwrap_or_default().to_owned(),
             event["data"].clone(),
         ));
-        message.ack(BasicAckOptions::default()).await.expect("acknowledged");
     }
+    let registered = registered.expect("the buyer has registered before");
+    assert_eq!(registered["subject"], buyer.id.to_string());
+    assert_eq!(registered["source"], "/stepwise/customer");
+    assert_eq!(
+        (&registered["sequence"], &registered["data"]["firstName"]),
+        (&Value::from("0000000001"), &Value::from("Ada"))
+    );
+    let email = registered["data"]["email"].as_str().expect("open to partners");
+    assert!(email.ends_with("@example.com"), "{email}");
     let kinds: Vec<_> =
         received.iter().map(|(kind, sequence, _)| (kind.as_str(), sequence.as_str())).collect();
     assert_eq!(

@@ -2,11 +2,11 @@
 
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
-    SAGAS, authorize_payment::AuthorizePayment, cancel_order::CancelOrder,
-    paypal_approval::PayPalApproval, place_order::PlaceOrder,
+    SAGAS, account_mail::AccountMail, authorize_payment::AuthorizePayment,
+    cancel_order::CancelOrder, paypal_approval::PayPalApproval, place_order::PlaceOrder,
     reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
-    remove_product_from_carts::RemoveProductFromCarts, ship_order::ShipOrder,
-    verify_email::VerifyEmail,
+    register_customer::RegisterCustomer, remove_product_from_carts::RemoveProductFromCarts,
+    ship_order::ShipOrder, verify_email::VerifyEmail,
 };
 
 use crate::{approvals, carts, crashes, mails, payments, unwinding};
@@ -15,7 +15,7 @@ use crate::{approvals, carts, crashes, mails, payments, unwinding};
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 9] = [
+const TRIED: [Tried; 11] = [
     (
         PlaceOrder::NAME,
         [
@@ -63,6 +63,20 @@ const TRIED: [Tried; 9] = [
         [
             payments::a_reconciliation_has_nothing_to_take_back_and_may_be_repeated,
             payments::a_reconciliation_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        RegisterCustomer::NAME,
+        [
+            mails::proving_an_address_has_no_way_back_and_may_be_repeated,
+            mails::proving_an_address_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        AccountMail::NAME,
+        [
+            mails::a_reset_mail_has_no_way_back_and_may_be_repeated,
+            mails::a_reset_mail_survives_a_crash_at_every_point,
         ],
     ),
     (

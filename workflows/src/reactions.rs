@@ -13,7 +13,10 @@ use uuid::Uuid;
 use crate::{
     events::DomainEvent,
     integration::Notification as Message,
-    sagas::{remove_product_from_carts::RemoveProductFromCarts, verify_email::VerifyEmail},
+    sagas::{
+        register_customer::{self, RegisterCustomer},
+        remove_product_from_carts::RemoveProductFromCarts,
+    },
     shop::reaction::{
         Consumer::{self, *},
         Reaction::{self, Nothing, Tell},
@@ -25,9 +28,15 @@ use crate::{
 pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
     use DomainEvent as E;
     match event {
-        E::CustomerRegistered { customer_id, .. } => {
-            let start = Start::new(customer_id.to_string(), *customer_id);
-            vec![(Email, Reaction::start::<VerifyEmail>(start))]
+        E::CustomerRegistered { customer_id, email, first_name, .. } => {
+            let registered = Message::CustomerRegistered {
+                customer_id: *customer_id,
+                email: email.clone(),
+                first_name: first_name.clone(),
+            };
+            let input = register_customer::Input::Registered(*customer_id);
+            let start = Start::new(customer_id.to_string(), input);
+            vec![(Email, Tell(registered)), (Email, Reaction::start::<RegisterCustomer>(start))]
         }
         E::CustomerEmailVerified { .. } => vec![(Customer, Nothing("the customer's row has it"))],
         E::ShippingAddressAdded { .. } => vec![(Customer, Nothing("the address is saved"))],

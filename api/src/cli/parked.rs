@@ -157,7 +157,7 @@ fn line(event: &ParkedEvent) -> String {
 
 fn as_json(event: &ParkedEvent) -> Value {
     json!({
-        "eventId": event.event_id,
+        "id": event.event_id,
         "status": if event.ended_at.is_some() { "ended" } else { "waiting" },
         "why": event.why.as_str(),
         "kind": event.kind,

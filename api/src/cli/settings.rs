@@ -98,6 +98,9 @@ pub struct Options {
     /// Seconds that a customer has to approve a payment at PayPal [default: 1800]
     #[arg(long, global = true, env = "STEPWISE_PAYPAL_APPROVAL", value_name = "SECONDS")]
     paypal_approval: Option<u32>,
+    /// Seconds after which a customer is reminded to verify the email address; from 86400 on nobody is [default: 72000]
+    #[arg(long, global = true, env = "STEPWISE_VERIFICATION_REMINDER", value_name = "SECONDS")]
+    verification_reminder: Option<u32>,
     /// Origins to whose pages PayPal may send customers back, separated by commas: `https://shop.example` [default: that of --return-url]
     #[arg(
         long,
@@ -192,6 +195,7 @@ struct File {
     paypal_secret: Option<String>,
     paypal_webhook_id: Option<String>,
     paypal_approval: Option<u32>,
+    verification_reminder: Option<u32>,
     return_origins: Option<Vec<String>>,
     return_url: Option<String>,
     smtp_url: Option<String>,
@@ -233,6 +237,8 @@ pub struct Settings {
     pub paypal_webhook_id: Option<String>,
     /// How long a customer has to approve a payment at PayPal.
     pub paypal_approval: Duration,
+    /// How long after the first mail a customer is reminded to verify the email address.
+    pub verification_reminder: Duration,
     /// The origins to whose pages PayPal may send customers back, unless it is the shop's.
     pub return_origins: Option<Vec<String>>,
     /// The address to which customers return after an approval, unless it is the shop's.
@@ -289,6 +295,10 @@ impl Options {
                 .paypal_approval
                 .or(file.paypal_approval)
                 .map_or(Config::default().paypal_approval, |s| Duration::from_secs(s.into())),
+            verification_reminder: self
+                .verification_reminder
+                .or(file.verification_reminder)
+                .map_or(Config::default().verification_reminder, |s| Duration::from_secs(s.into())),
             return_origins: self.return_origins.or(file.return_origins),
             return_url: self.return_url.or(file.return_url),
             smtp_url: self.smtp_url.or(file.smtp_url).map(Into::into),

@@ -162,6 +162,7 @@ pub(super) fn open(
         base_url: base_url.to_owned(),
         placement_patience: settings.placement_patience,
         paypal_approval: settings.paypal_approval,
+        verification_reminder: settings.verification_reminder,
         return_origins,
         ..Config::default()
     };

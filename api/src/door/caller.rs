@@ -20,13 +20,18 @@ use poem_openapi::{
     registry::{MetaSecurityScheme, Registry},
 };
 use sha2::{Digest, Sha256};
-use stepwise_workflows::shop::{Actor, cause::KeyRole};
+use stepwise_workflows::{
+    shop::{Actor, cause::KeyRole},
+    text::has_card_number,
+};
 use uuid::Uuid;
 
 use super::{Door, incoming::Incoming, problem::Problem};
 
 /// The longest token that is looked up. Longer ones are invalid.
 const TOKEN_LIMIT: usize = 200;
+/// The most characters of a client's name that are kept.
+const AGENT_LIMIT: usize = 200;
 
 /// The kinds of callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +164,8 @@ pub struct Anyone {
     pub door: Arc<Door>,
     /// The address from which the request came.
     pub address: Option<IpAddr>,
+    /// The program that sends the request, as it names itself.
+    pub agent: Option<String>,
     /// The SHA-256 of a token that was sent although none is needed. The token has not been looked up.
     pub token_hash: Option<[u8; 32]>,
     /// The part of a cause that the request brings along.
@@ -178,8 +185,15 @@ impl<'a> ApiExtractor<'a> for Anyone {
         let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
         let token_hash = bearer(request).ok().map(token_hash);
         let (door, incoming) = (Arc::clone(Door::of(request)), Incoming::of(request));
-        Ok(Self { door, address, token_hash, incoming })
+        Ok(Self { door, address, agent: agent(request), token_hash, incoming })
     }
+}
+
+/// The header `User-Agent`, as far as it is fit to be kept: plain text, cut off where it becomes long, without a card number.
+fn agent(request: &Request) -> Option<String> {
+    let agent = request.headers().get(header::USER_AGENT)?.to_str().ok()?;
+    let agent: String = agent.trim().chars().take(AGENT_LIMIT).collect();
+    Some(agent).filter(|agent| !agent.is_empty() && !has_card_number(agent))
 }
 
 impl<P> Deref for By<P> {

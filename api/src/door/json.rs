@@ -127,15 +127,18 @@ fn too_deep(pointer: &str) -> Problem {
     Problem::field(pointer, "too_deep", format!("Nested deeper than {DEPTH_LIMIT} levels."))
 }
 
+/// The fields that hold a password.
+const PASSWORDS: [&str; 3] = ["password", "currentPassword", "newPassword"];
+
 /// SHA-256 of the canonical text of `value`. Passwords are left out, because SHA-256 is too fast to protect them;
 /// [`Ask::with_password`](super::Ask::with_password) adds them.
 pub fn fingerprint(value: &Value) -> [u8; 32] {
     // serde_json's map is sorted by key, so its text is canonical.
     let text = match value {
-        Value::Object(sent) if sent.contains_key("password") => {
+        Value::Object(sent) if sent.keys().any(|key| PASSWORDS.contains(&key.as_str())) => {
             let rest: serde_json::Map<_, _> = sent
                 .iter()
-                .filter(|(k, _)| *k != "password")
+                .filter(|(k, _)| !PASSWORDS.contains(&k.as_str()))
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect();
             Value::Object(rest).to_string()
@@ -426,6 +429,15 @@ mod tests {
         assert_eq!(code(r#"{"a":1,"a":2}"#), "duplicate_key");
         assert_eq!(code(r#"{"a":"x\u0000"}"#), "invalid_character");
         assert_eq!(code(&"[".repeat(10_000)), "too_deep");
+    }
+
+    #[test]
+    fn a_fingerprint_tells_nothing_of_a_password() {
+        for field in PASSWORDS {
+            let body =
+                |password: &str| serde_json::json!({ "email": "a@b.example", field: password });
+            assert_eq!(fingerprint(&body("one")), fingerprint(&body("two")), "{field}");
+        }
     }
 
     #[test]

@@ -77,6 +77,12 @@ impl Limits {
         Some(Scopes { own, account, is_known: earlier_token.is_some() })
     }
 
+    /// The key under which requests for a mail of this kind to `email` are counted. `None` if limits are off.
+    pub fn mail_scope(&self, kind: &str, email: &str) -> Option<[u8; 32]> {
+        self.attempts.as_ref()?;
+        Some(self.keyed([kind.as_bytes(), email.trim().to_lowercase().as_bytes()]))
+    }
+
     /// A keyed hash, which only the processes of this installation can compute.
     fn keyed(&self, parts: [&[u8]; 2]) -> [u8; 32] {
         let mut hash = Sha256::new_with_prefix(b"log-in attempt");

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 /// The part of an IP address that belongs to one customer of a network provider: a whole IPv4 address, or
@@ -25,6 +25,20 @@ impl Origin {
     }
 }
 
+/// The network of an address, by which its owner recognises it: the first 24 bits of an IPv4 address (`192.0.2.0/24`), the first 48 of an IPv6 one.
+pub fn network(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let prefix = address.to_bits() & !(u128::MAX >> 48);
+            format!("{}/48", Ipv6Addr::from_bits(prefix))
+        }
+        IpAddr::V4(address) => {
+            let prefix = address.to_bits() & !0xff;
+            format!("{}/24", Ipv4Addr::from_bits(prefix))
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -42,5 +56,13 @@ mod tests {
         assert_ne!(origin("2001:db8:1:2::1"), origin("2001:db8:1:3::1"));
         assert_ne!(origin("192.0.2.1"), origin("192.0.2.2"));
         assert_eq!(origin("192.0.2.1"), origin("::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn a_network_is_shown_without_its_last_bits() {
+        let network = |text: &str| network(text.parse().expect("an address"));
+        assert_eq!(network("192.0.2.17"), "192.0.2.0/24");
+        assert_eq!(network("::ffff:192.0.2.17"), "192.0.2.0/24");
+        assert_eq!(network("2001:db8:1:2::9"), "2001:db8:1::/48");
     }
 }

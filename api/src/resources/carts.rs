@@ -61,7 +61,7 @@ answer! {
     /// A cart with its totals. Tax is added when the order is placed, because it depends on the address.
     #[oai(rename = "Cart", rename_all = "camelCase", skip_serializing_if_is_none)]
     struct CartShape from cart: CartView {
-        cart_id: Uuid,
+        id: Uuid = cart.cart_id,
         customer_id: Uuid,
         items: Vec<ItemShape>,
         /// Removed items that can still be restored, and those whose product is not sold any more.
@@ -82,7 +82,7 @@ answer! {
     /// One line of a cart.
     #[oai(rename = "CartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
     struct ItemShape from item: CartItemView {
-        cart_item_id: Uuid,
+        id: Uuid = item.cart_item_id,
         product_id: Uuid,
         variant_id: Option<Uuid>,
         name: String,
@@ -101,7 +101,7 @@ answer! {
     /// An item that was removed from a cart.
     #[oai(rename = "RemovedCartItem", rename_all = "camelCase", skip_serializing_if_is_none)]
     struct RemovedShape from item: RemovedItemView {
-        cart_item_id: Uuid,
+        id: Uuid = item.cart_item_id,
         product_id: Uuid,
         variant_id: Option<Uuid>,
         name: String,
@@ -113,10 +113,10 @@ answer! {
     }
 }
 
-/// A guest's cart and the token that gives access to it.
+/// A token that gives access to a new cart of a guest.
 #[derive(Debug, Object)]
-#[oai(rename = "GuestCart", rename_all = "camelCase")]
-struct GuestCartShape {
+#[oai(rename = "GuestAccess", rename_all = "camelCase")]
+struct GuestAccessShape {
     /// The guest's id. Use it as the customerId.
     customer_id: Uuid,
     cart_id: Uuid,
@@ -140,7 +140,7 @@ fn shown_capped(cart: CartView, capped: bool) -> Done<CartShape> {
 impl Carts {
     /// Create a cart for a guest without an account. Takes no idempotency key, because a token is never stored.
     #[oai(path = "/guest-carts", method = "post", operation_id = "createGuestCart")]
-    async fn create_guest(&self, by: Anyone) -> Result<Created<GuestCartShape>, Problem> {
+    async fn create_guest(&self, by: Anyone) -> Result<Created<GuestAccessShape>, Problem> {
         by.door.limits.attempt("guest cart", by.address)?;
         let mut tx = by.door.begin().await?;
         let cause = by.incoming.cause(Actor::Anyone);
@@ -149,7 +149,7 @@ impl Carts {
         let (customer_id, cart_id) = (guest.customer_id, guest.cart_id);
         let token = guest.token.expose().to_owned();
         let at = format!("/v1/customers/{customer_id}/cart");
-        Ok(Created::new(&GuestCartShape { customer_id, cart_id, token }).at(at))
+        Ok(Created::new(&GuestAccessShape { customer_id, cart_id, token }).at(at))
     }
 
     /// Get the cart, at current prices.

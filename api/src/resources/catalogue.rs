@@ -71,7 +71,7 @@ answer! {
     /// A product.
     #[oai(rename = "Product", rename_all = "camelCase")]
     struct ProductShape from product: ProductView {
-        product_id: Uuid,
+        id: Uuid = product.product_id,
         name: String,
         description: String,
         price: MoneyShape,
@@ -91,7 +91,7 @@ answer! {
     /// A variant of a product.
     #[oai(rename = "ProductVariant", rename_all = "camelCase")]
     struct VariantShape from variant: VariantView {
-        variant_id: Uuid,
+        id: Uuid = variant.variant_id,
         name: String,
         price: MoneyShape,
         available: i32,
@@ -112,7 +112,7 @@ answer! {
     /// A category.
     #[oai(rename = "Category", rename_all = "camelCase", skip_serializing_if_is_none)]
     struct CategoryShape from category: CategoryView {
-        category_id: Uuid,
+        id: Uuid = category.category_id,
         name: String,
         parent_category_id: Option<Uuid>,
         /// 1 to 3.
@@ -313,7 +313,7 @@ impl Catalogue {
             .command(ask, async |ctx| {
                 let created = category::create_category(ctx, name, *parent_category_id);
                 let category = CategoryShape::from(created.await?);
-                let at = format!("/v1/products?categoryId={}", category.category_id);
+                let at = format!("/v1/products?categoryId={}", category.id);
                 Ok(Created::new(&category).at(at))
             })
             .await

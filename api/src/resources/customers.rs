@@ -6,10 +6,11 @@ use stepwise_workflows::{
     cart::{self, MergeGuestCart, MergeRefusal, MergedCart},
     customer::{
         self, CustomerView, UnknownCustomer, attempts,
-        register::{self, RegisterRefusal, VerifyRefusal},
-        session::{self, LogInRefusal, LoggedIn},
+        register::{self, RegisterRefusal},
+        session::{self, Device, LogInRefusal, LoggedIn},
     },
     refusal::{Refusal as _, Refused},
+    sagas::account::{self, VerifyError},
     shop::{Actor, password::PoolError},
 };
 use uuid::Uuid;
@@ -21,6 +22,7 @@ use crate::door::{
     idempotency::OptionalKey,
     json::Body,
     limits::too_many,
+    origin,
     problem::Problem,
     refuses::Refuses,
     reply::{Created, Done, Gone},
@@ -66,7 +68,7 @@ answer! {
     /// A customer's own account.
     #[oai(rename = "Customer", rename_all = "camelCase")]
     struct CustomerShape from customer: CustomerView {
-        customer_id: Uuid,
+        id: Uuid = customer.customer_id,
         email: String,
         first_name: String,
         last_name: String,
@@ -80,6 +82,7 @@ answer! {
 #[derive(Debug, Object)]
 #[oai(rename = "Session", rename_all = "camelCase", skip_serializing_if_is_none)]
 struct SessionShape {
+    id: Uuid,
     /// Send it as `Authorization: Bearer`. It cannot be shown again.
     token: String,
     customer_id: Uuid,
@@ -143,13 +146,13 @@ impl Customers {
         by: Anyone,
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<VerifyCustomerEmail>,
-    ) -> Result<Done<CustomerShape>, Refuses<VerifyRefusal>> {
+    ) -> Result<Done<CustomerShape>, Refuses<VerifyError>> {
         by.door.limits.attempt("verify", by.address)?;
         let token = &body.value.verification_token;
         let ask = Ask::by_anyone(token, "verifyCustomerEmail", &key).with(&body);
         by.door
             .command(ask, async |ctx| {
-                let verified = register::verify_customer_email(ctx, token);
+                let verified = account::verify_customer_email(ctx, token);
                 let customer = verified.await?;
                 let customer_id = customer.customer_id;
                 Ok(Done::new(&CustomerShape::from(customer)).about(customer_id))
@@ -157,7 +160,7 @@ impl Customers {
             .await
     }
 
-    /// Log in. Takes no idempotency key, because a token is never stored; a repeated request starts another
+    /// Log in. A customer has 20 sessions at most; one more ends the oldest. Takes no idempotency key, because a token is never stored; a repeated request starts another
     /// session. A client that still has the token of an earlier session, however old, should send
     /// it: then failed attempts of others on its network do not slow it down.
     #[oai(path = "/sessions", method = "post", operation_id = "logIn")]
@@ -196,8 +199,9 @@ impl Customers {
         };
         let _turn = door.turn_to_log_in().await?;
         let mut tx = door.begin().await?;
-        let opened = session::open(shop, &mut tx, proven).await;
-        let LoggedIn { customer_id, token, expires_at } = opened?;
+        let device = Device { agent: by.agent, network: by.address.map(origin::network) };
+        let opened = session::open(shop, &mut tx, proven, &device).await;
+        let LoggedIn { customer_id, session_id: id, token, expires_at } = opened?;
         let mut guest_cart = None;
         if let Some(guest_cart_id) = *guest_cart_id {
             let cause = by.incoming.cause(Actor::Customer(customer_id));
@@ -211,7 +215,7 @@ impl Customers {
         }
         tx.commit().await?;
         let token = token.expose().to_owned();
-        let session = SessionShape { token, customer_id, expires_at, guest_cart };
+        let session = SessionShape { id, token, customer_id, expires_at, guest_cart };
         Ok(Created::new(&session).at("/v1/me".to_owned()))
     }
 

@@ -1,5 +1,6 @@
 //! The API's resources, one file each: request and response types, and handlers.
 
+pub mod accounts;
 pub mod answer;
 pub mod carts;
 pub mod catalogue;

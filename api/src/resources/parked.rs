@@ -47,7 +47,7 @@ answer! {
     struct ParkedShape from event: ParkedEvent {
         amount: Option<MoneyShape> = event.amount().show(),
         /// The gateway's id of the event.
-        event_id: String,
+        id: String = event.event_id,
         /// `waiting`, or `ended` by a verb.
         status: Word<ParkedWords> = if event.ended_at.is_some() { "ended" } else { "waiting" }.into(),
         /// `unknown_payment`, `other_amount`, `unreadable`, `contradicts_our_books`, `refund_failed` or `dispute`.

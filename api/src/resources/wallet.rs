@@ -1,7 +1,10 @@
 //! A customer's shipping addresses and payment methods.
 
 use chrono::{DateTime, Utc};
-use poem_openapi::{Object, OpenApi, param::Path};
+use poem_openapi::{
+    Object, OpenApi,
+    param::{Path, Query},
+};
 use stepwise_workflows::{
     customer::{
         UnknownCustomer,
@@ -22,6 +25,7 @@ use crate::door::{
     caller::{By, CustomerOnly},
     idempotency::OptionalKey,
     json::Body,
+    page::{self, Page},
     refuses::Refuses,
     reply::{Created, Done, Gone},
 };
@@ -48,7 +52,7 @@ struct AddShippingAddress {
 #[derive(Debug, Object)]
 #[oai(rename = "ShippingAddress", rename_all = "camelCase")]
 struct AddressShape {
-    address_id: Uuid,
+    id: Uuid,
     recipient_name: String,
     street: String,
     city: String,
@@ -61,7 +65,7 @@ struct AddressShape {
 impl From<AddressView> for AddressShape {
     fn from(address: AddressView) -> Self {
         Self {
-            address_id: address.address_id,
+            id: address.address_id,
             recipient_name: address.recipient_name,
             street: address.street,
             city: address.city,
@@ -71,12 +75,6 @@ impl From<AddressView> for AddressShape {
             created_at: address.created_at,
         }
     }
-}
-
-/// All addresses of a customer, oldest first.
-#[derive(Debug, Object)]
-struct Addresses {
-    items: Vec<AddressShape>,
 }
 
 /// A new payment method, as the gateway's form returned it. It never contains a card number.
@@ -95,7 +93,7 @@ struct AddPaymentMethod {
 #[derive(Debug, Object)]
 #[oai(rename = "PaymentMethod", rename_all = "camelCase", skip_serializing_if_is_none)]
 pub struct MethodShape {
-    payment_method_id: Uuid,
+    id: Uuid,
     /// `card` or `paypal`.
     kind: Word<MethodKinds>,
     brand: String,
@@ -118,7 +116,7 @@ impl From<PaymentMethodView> for MethodShape {
             None => (None, None, None),
         };
         Self {
-            payment_method_id: method.payment_method_id,
+            id: method.payment_method_id,
             kind: method.kind.into(),
             brand: method.brand,
             last4: method.last4,
@@ -134,12 +132,6 @@ impl From<PaymentMethodView> for MethodShape {
 pub fn address_of(method: &PaymentMethodView) -> String {
     let PaymentMethodView { customer_id, payment_method_id, .. } = method;
     format!("/v1/customers/{customer_id}/payment-methods/{payment_method_id}")
-}
-
-/// All payment methods of a customer, oldest first.
-#[derive(Debug, Object)]
-struct Methods {
-    items: Vec<MethodShape>,
 }
 
 #[OpenApi(prefix_path = "/v1/customers", tag = "Group::Customers")]
@@ -170,23 +162,29 @@ impl Wallet {
             .command(ask, async |ctx| {
                 let added = address::add_shipping_address(ctx, &command);
                 let added = AddressShape::from(added.await?);
-                let at = format!("/v1/customers/{customer_id}/addresses/{}", added.address_id);
+                let at = format!("/v1/customers/{customer_id}/addresses/{}", added.id);
                 Ok(Created::new(&added).at(at).about(customer_id))
             })
             .await
     }
 
-    /// List all saved addresses.
+    /// List the saved addresses, oldest first. An account has 50 at most.
     #[oai(path = "/:customerId/addresses", method = "get", operation_id = "listAddresses")]
     async fn addresses(
         &self,
         by: By<CustomerOnly>,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
-    ) -> Result<Done<Addresses>, Refuses<UnknownCustomer>> {
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<AddressShape>>, Refuses<UnknownCustomer>> {
         let customer_id = by.acts_for(customer_id.0)?;
+        let (cursors, limit) = (&by.door.cursors, page::limit(limit.0)?);
+        let list = format!("addresses/{customer_id}");
+        let after = cursors.open(&list, cursor.0.as_deref())?;
+        let count = page::fetch_count(limit);
         let mut db = by.door.db.acquire().await?;
-        let items = address::list_addresses(&mut db, customer_id).await?;
-        Ok(Done::new(&Addresses { items: items.into_iter().map(Into::into).collect() }))
+        let rows = address::list_addresses(&mut db, customer_id, after, count).await?;
+        Ok(Done::new(&cursors.page(&list, limit, rows, |row| row.address_id, Into::into)))
     }
 
     /// Get a saved address.
@@ -199,8 +197,7 @@ impl Wallet {
     ) -> Result<Done<AddressShape>, Refuses<(UnknownCustomer, UnknownAddress)>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let mut db = by.door.db.acquire().await?;
-        let saved = address::list_addresses(&mut db, customer_id).await?;
-        let address = saved.into_iter().find(|address| address.address_id == address_id.0);
+        let address = address::get_address(&mut db, customer_id, address_id.0).await?;
         Ok(Done::new(&AddressShape::from(address.ok_or(UnknownAddress::NotFound)?)))
     }
 
@@ -255,7 +252,7 @@ impl Wallet {
             .await
     }
 
-    /// List all saved payment methods.
+    /// List the saved payment methods, oldest first. An account has 50 cards at most.
     #[oai(
         path = "/:customerId/payment-methods",
         method = "get",
@@ -265,11 +262,17 @@ impl Wallet {
         &self,
         by: By<CustomerOnly>,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
-    ) -> Result<Done<Methods>, Refuses<UnknownCustomer>> {
+        #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
+        cursor: Query<Option<String>>,
+    ) -> Result<Done<Page<MethodShape>>, Refuses<UnknownCustomer>> {
         let customer_id = by.acts_for(customer_id.0)?;
+        let (cursors, limit) = (&by.door.cursors, page::limit(limit.0)?);
+        let list = format!("payment-methods/{customer_id}");
+        let after = cursors.open(&list, cursor.0.as_deref())?;
+        let count = page::fetch_count(limit);
         let mut db = by.door.db.acquire().await?;
-        let items = method::list_payment_methods(&mut db, customer_id).await?;
-        Ok(Done::new(&Methods { items: items.into_iter().map(Into::into).collect() }))
+        let rows = method::list_payment_methods(&mut db, customer_id, after, count).await?;
+        Ok(Done::new(&cursors.page(&list, limit, rows, |row| row.payment_method_id, Into::into)))
     }
 
     /// Get a saved payment method.
@@ -286,8 +289,7 @@ impl Wallet {
     ) -> Result<Done<MethodShape>, Refuses<(UnknownCustomer, UnknownMethod)>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let mut db = by.door.db.acquire().await?;
-        let saved = method::list_payment_methods(&mut db, customer_id).await?;
-        let method = saved.into_iter().find(|method| method.payment_method_id == method_id.0);
+        let method = method::get_saved_method(&mut db, customer_id, method_id.0).await?;
         Ok(Done::new(&MethodShape::from(method.ok_or(UnknownMethod::NotFound)?)))
     }
 

@@ -126,7 +126,7 @@ async fn a_line_is_not_restored_into_a_full_cart() {
     }
     let cart = shopper.add(things[99], 1).await.is(200).json();
     let item = |n: usize| {
-        let (cart_id, item) = (id(&cart["cartId"]), id(&cart["items"][n]["cartItemId"]));
+        let (cart_id, item) = (id(&cart["id"]), id(&cart["items"][n]["id"]));
         format!("/v1/carts/{cart_id}/items/{item}")
     };
     send(shopper.ask(Method::DELETE, &item(0))).await.is(200);
@@ -228,9 +228,9 @@ async fn a_cart_that_has_changed_since_it_was_read_is_not_changed() {
     let first = shopper.add(thing, 1).await;
     let stale = first.is(200).header("etag").to_owned();
     let cart = first.json();
-    let items = format!("/v1/carts/{}/items", id(&cart["cartId"]));
-    let removed = format!("{items}/{}", id(&cart["items"][0]["cartItemId"]));
-    let item = format!("{items}/{}", id(&cart["items"][1]["cartItemId"]));
+    let items = format!("/v1/carts/{}/items", id(&cart["id"]));
+    let removed = format!("{items}/{}", id(&cart["items"][0]["id"]));
+    let item = format!("{items}/{}", id(&cart["items"][1]["id"]));
     send(shopper.ask(Method::DELETE, &removed)).await.is(200);
     let add = "/v1/customers/{me}/cart/items".to_owned();
     let restore = format!("{removed}/restore");
@@ -380,7 +380,7 @@ async fn a_product_that_is_deleted_or_not_sold_leaves_the_carts_and_their_owners
     let cart = first.get("/v1/customers/{me}/cart").await.json();
     let removed = cart["removedItems"].as_array().expect("removed items").iter();
     let item = removed.clone().find(|item| id(&item["productId"]) == off).expect("it is shown");
-    let (cart_id, item) = (id(&cart["cartId"]), id(&item["cartItemId"]));
+    let (cart_id, item) = (id(&cart["id"]), id(&item["id"]));
     let restore = format!("/v1/carts/{cart_id}/items/{item}/restore");
     let early = first.post(&restore, &json!({})).await;
     assert_eq!(early.problem(), refusal(409, "quantity_exceeds_stock"));

@@ -9,9 +9,12 @@ use std::{
 use serde_json::Value;
 
 /// The operations that deliberately need no token.
-const FOR_ANYONE: [&str; 13] = [
+const FOR_ANYONE: [&str; 16] = [
     "registerCustomer",
     "verifyCustomerEmail",
+    "resendVerification",
+    "requestPasswordReset",
+    "resetPassword",
     "logIn",
     "createGuestCart",
     "listProducts",

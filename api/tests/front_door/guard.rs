@@ -63,7 +63,7 @@ async fn the_numbers_of_goods_are_no_card_numbers() {
         "Sizes 36, 38, 40, 42, 44, 46, 48, 50.",
     ] {
         let product = json!({
-            "name": "Phone", "description": description, "categoryId": category["categoryId"],
+            "name": "Phone", "description": description, "categoryId": category["id"],
             "price": {"amount": "99.00", "currency": "USD"},
         });
         post("/v1/products", product).await.is(201);
@@ -108,7 +108,7 @@ async fn visitors_who_use_the_same_key_do_not_share_it() {
     let grace = register(&house, "1", &visitor("grace@example.org", PASSWORD)).await;
     let ada = register(&house, "1", &visitor("ada@example.org", PASSWORD)).await;
     let (grace, ada) = (grace.is(201).json(), ada.is(201).json());
-    assert_ne!(id(&grace["customerId"]), id(&ada["customerId"]));
+    assert_ne!(id(&grace["id"]), id(&ada["id"]));
     assert_eq!(
         (&grace["email"], &ada["email"]),
         (&json!("grace@example.org"), &json!("ada@example.org"))
@@ -120,7 +120,7 @@ async fn visitors_who_use_the_same_key_do_not_share_it() {
         let request =
             || house.post("/v1/customers/verify-email", &body).header("idempotency-key", "1");
         let first = send(request()).await;
-        assert_eq!(first.is(200).json()["customerId"], json!(shopper.id));
+        assert_eq!(first.is(200).json()["id"], json!(shopper.id));
         let again = send(request()).await;
         assert_eq!(again.is(200).header("idempotent-replayed"), "true");
         assert_eq!(again.text, first.text);

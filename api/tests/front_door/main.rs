@@ -1,5 +1,6 @@
 //! Tests of the front door with real HTTP, the real router and a real Postgres.
 
+mod accounts;
 mod bulks;
 mod carts;
 mod causes;
@@ -13,6 +14,7 @@ mod fulfilment;
 mod guard;
 mod guessing;
 mod house;
+mod ids;
 mod inventory;
 mod keys;
 mod logged;
@@ -29,6 +31,7 @@ mod refunds;
 mod repeats;
 mod shopper;
 mod shopping;
+mod strangers;
 mod streams;
 mod unreadable;
 mod verbs;

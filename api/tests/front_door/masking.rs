@@ -117,7 +117,7 @@ async fn no_address_of_the_document_shows_staff_or_services_what_is_personal() {
         "postalCode": "94103", "country": "US",
     });
     let home = shopper.post("/v1/customers/{me}/addresses", &home).await.is(201).json();
-    let home = id(&home["addressId"]);
+    let home = id(&home["id"]);
 
     shopper.add(thing, 1).await.is(200);
     let method = shopper.method("ok").await;

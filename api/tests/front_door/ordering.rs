@@ -275,7 +275,7 @@ async fn operators_find_sagas_by_tag_priority_and_parent_and_see_the_family_and_
             .as_array()
             .expect("items")
             .iter()
-            .filter(|saga| saga["kind"] != "verify-email")
+            .filter(|saga| saga["kind"] != "register-customer")
             .map(|saga| id(&saga["id"]))
             .collect::<Vec<_>>()
     };

@@ -149,7 +149,7 @@ async fn an_event_that_no_answer_of_the_gateway_ends_is_dismissed_with_a_reason(
     for token in [&viewer, &operator, &admin] {
         let first = read(&house, token, "?limit=1").await.is(200).json();
         assert_eq!(
-            (&first["items"][0]["eventId"], &first["items"][0]["orderId"]),
+            (&first["items"][0]["id"], &first["items"][0]["orderId"]),
             (&json!(id), &json!(order))
         );
         let next = first["nextCursor"].as_str().expect("there is more");
@@ -219,7 +219,7 @@ async fn what_the_shop_finds_once_more_waits_again_and_old_ends_are_forgotten() 
     }
     let waiting = read(&house, &operator, "").await.is(200).json();
     let ids: Vec<_> =
-        waiting["items"].as_array().expect("items").iter().map(|it| &it["eventId"]).collect();
+        waiting["items"].as_array().expect("items").iter().map(|it| &it["id"]).collect();
     assert_eq!(ids, ["reconcile-1"]);
     assert_eq!(parked::parked_events(house.database.pool()).await.expect("readable"), 1);
 

@@ -92,7 +92,7 @@ impl<'h> Checkout<'h> {
     pub(crate) async fn listed(&self, method: Uuid) -> Option<Value> {
         let list = self.shopper.get("/v1/customers/{me}/payment-methods").await.is(200).json();
         let items = list["items"].as_array().expect("items").clone();
-        items.into_iter().find(|item| item["paymentMethodId"] == json!(method))
+        items.into_iter().find(|item| item["id"] == json!(method))
     }
 
     /// Reads the list until the method has this status.

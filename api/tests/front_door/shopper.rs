@@ -35,7 +35,7 @@ impl<'h> Shopper<'h> {
         let log_in = json!({"email": email, "password": PASSWORD});
         let session = send(house.post("/v1/sessions", &log_in)).await.is(201).json();
         let token = session["token"].as_str().expect("a token").to_owned();
-        Self { house, id: id(&customer["customerId"]), email, token }
+        Self { house, id: id(&customer["id"]), email, token }
     }
 
     /// Registers, logs in and verifies the email address with the token in the mail.
@@ -73,7 +73,7 @@ impl<'h> Shopper<'h> {
 
     pub(crate) async fn address(&self) -> Uuid {
         let added = self.post("/v1/customers/{me}/addresses", &address()).await.is(201).json();
-        id(&added["addressId"])
+        id(&added["id"])
     }
 
     /// Saves a payment method that behaves like the sandbox's method of that name.
@@ -81,7 +81,7 @@ impl<'h> Shopper<'h> {
         let token = format!("pm_sandbox_{name}");
         let body = json!({"token": token, "brand": "visa", "last4": "4242"});
         let added = self.post("/v1/customers/{me}/payment-methods", &body).await.is(201).json();
-        id(&added["paymentMethodId"])
+        id(&added["id"])
     }
 
     /// The body of placeOrder.
@@ -121,11 +121,11 @@ pub(crate) async fn product(house: &House, admin: &str, price: &str, stock: i32)
     let name = format!("Category {}", Uuid::now_v7().simple());
     let category = ask(Method::POST, "/v1/categories", &json!({"name": name})).await.is(201).json();
     let body = json!({
-        "name": "Thing", "description": "A thing.", "categoryId": category["categoryId"],
+        "name": "Thing", "description": "A thing.", "categoryId": category["id"],
         "price": {"amount": price, "currency": "USD"},
     });
     let product = ask(Method::POST, "/v1/products", &body).await.is(201).json();
-    let product = id(&product["productId"]);
+    let product = id(&product["id"]);
     let path = format!("/v1/products/{product}");
     ask(Method::POST, &format!("{path}/activate"), &json!({})).await.is(200);
     let set = json!({"quantity": stock, "reason": "delivery"});

@@ -158,7 +158,7 @@ async fn an_address_is_refused_with_the_code_of_what_is_wrong() {
     assert_eq!(answer.problem(), refusal(422, "missing_field"));
     let added = shopper.address().await;
     let list = shopper.get("/v1/customers/{me}/addresses").await.is(200).json();
-    assert_eq!(id(&list["items"][0]["addressId"]), added);
+    assert_eq!(id(&list["items"][0]["id"]), added);
     let path = format!("/v1/customers/{{me}}/addresses/{added}");
     send(shopper.ask(Method::DELETE, &path)).await.is(204);
     let again = send(shopper.ask(Method::DELETE, &path)).await;
@@ -191,7 +191,7 @@ async fn somebody_else_s_things_are_as_unknown_as_no_things() {
     let thing = product(&house, &admin, "10.00", 5).await;
     let (mine, theirs) = (Shopper::unverified(&house).await, Shopper::unverified(&house).await);
     let cart = mine.add(thing, 1).await.is(200).json();
-    let (cart_id, item) = (id(&cart["cartId"]), id(&cart["items"][0]["cartItemId"]));
+    let (cart_id, item) = (id(&cart["id"]), id(&cart["items"][0]["id"]));
     let mine_path = format!("/v1/customers/{}", mine.id);
     for path in ["/cart", "/addresses", "/payment-methods"] {
         let answer = theirs.get(&format!("{mine_path}{path}")).await;
@@ -233,8 +233,8 @@ async fn what_a_cart_does_not_take_is_refused_with_its_code() {
     let capped = shopper.add(thing, 9).await.is(200).json();
     assert_eq!((&capped["capped"], &capped["itemCount"]), (&json!(true), &json!(5)));
     assert_eq!(capped["subtotal"], json!({"amount": "50.00", "currency": "USD"}));
-    let cart_id = id(&capped["cartId"]);
-    let item = format!("/v1/carts/{cart_id}/items/{}", id(&capped["items"][0]["cartItemId"]));
+    let cart_id = id(&capped["id"]);
+    let item = format!("/v1/carts/{cart_id}/items/{}", id(&capped["items"][0]["id"]));
     let change = |quantity: i64| {
         send(shopper.ask(Method::PATCH, &item).json(&json!({"quantity": quantity})))
     };
@@ -303,10 +303,10 @@ async fn the_catalogue_refuses_with_the_code_of_what_is_wrong() {
     assert_eq!(same.problem(), refusal(409, "name_not_unique"));
     let orphan = json!({"name": "Orphan", "parentCategoryId": Uuid::now_v7()});
     assert_eq!(post("/v1/categories", &orphan).await.problem(), refusal(404, "parent_not_found"));
-    let mut parent = root["categoryId"].clone();
+    let mut parent = root["id"].clone();
     for name in ["Second", "Third"] {
         let body = json!({"name": name, "parentCategoryId": parent});
-        parent = post("/v1/categories", &body).await.is(201).json()["categoryId"].clone();
+        parent = post("/v1/categories", &body).await.is(201).json()["id"].clone();
     }
     let fourth = json!({"name": "Fourth", "parentCategoryId": parent});
     assert_eq!(
@@ -315,7 +315,7 @@ async fn the_catalogue_refuses_with_the_code_of_what_is_wrong() {
     );
 
     let fine = json!({
-        "name": "Thing", "description": "", "categoryId": root["categoryId"],
+        "name": "Thing", "description": "", "categoryId": root["id"],
         "price": {"amount": "9.99", "currency": "USD"},
     });
     let price = |amount: &str, currency: &str| json!({"amount": amount, "currency": currency});

@@ -19,7 +19,7 @@ async fn the_verification_mail_comes_when_the_mail_folder_can_be_written_again()
     assert_eq!(status, 201, "{customer}");
     let operator = up.token("operator");
     eventually("a failed try to be shown to operators", async || {
-        let sagas = up.get(&operator, "/v1/admin/sagas?kind=verify-email").await.1;
+        let sagas = up.get(&operator, "/v1/admin/sagas?kind=register-customer").await.1;
         sagas["items"][0]["lastError"].is_string()
     })
     .await;

@@ -1,4 +1,4 @@
-//! addShippingAddress, listAddresses, removeAddress.
+//! addShippingAddress, listAddresses, getAddress, removeAddress.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -65,6 +65,9 @@ refusals! {
         /// No such address of this customer.
         #[error("there is no such address")]
         AddressNotFound => NotFound "address_not_found",
+        /// The customer has as many addresses as the shop keeps for one.
+        #[error("the account has too many addresses: remove one first")]
+        TooMany => Conflict "too_many_addresses",
         /// Not the country the shop ships to.
         #[error("the shop ships to {0} only")]
         CountryNotSupported(String) => Unprocessable "country_not_supported" at "/country",
@@ -116,7 +119,7 @@ pub async fn add_shipping_address(
         postal_code: sealed("postalCode", &address.postal_code),
         country: address.country.clone(),
     }]);
-    sqlx::query(
+    let added = sqlx::query(
         "-- address: add
         with owner as (
             update shop.customer set event_count = event_count + $9 where customer_id = $1
@@ -124,7 +127,9 @@ pub async fn add_shipping_address(
         insert into shop.shipping_address
             (address_id, customer_id, recipient_name, street, city, state, postal_code, country,
              created_at)
-        values ($2, $1, $3, $4, $5, $6, $7, $8, $10)",
+        select $2, $1, $3, $4, $5, $6, $7, $8, $10
+        where (select count(*) from shop.shipping_address
+               where customer_id = $1 and removed_at is null) < $11",
     )
     .bind(customer_id)
     .bind(address_id)
@@ -136,8 +141,12 @@ pub async fn add_shipping_address(
     .bind(&address.country)
     .bind(told.count())
     .bind(created_at)
+    .bind(ctx.shop.config.most_saved)
     .execute(&mut **ctx)
     .await?;
+    if added.rows_affected() == 0 {
+        return Err(AddressRefusal::TooMany);
+    }
     ctx.record(told.after(counter)).await?;
     Ok(AddressView { created_at, ..address })
 }
@@ -184,23 +193,46 @@ fn is_zip(code: &str) -> bool {
     }
 }
 
-/// The addresses of a customer, oldest first.
+/// The addresses of a customer after this one, oldest first. 1 round trip.
 pub async fn list_addresses(
     connection: &mut PgConnection,
     customer_id: Uuid,
+    after: Option<Uuid>,
+    count: i64,
 ) -> Result<Vec<AddressView>, sqlx::Error> {
     sqlx::query_as(
         "-- address: list
         select address_id, recipient_name, street, city, state, postal_code, country, created_at
-        from shop.shipping_address where customer_id = $1 and removed_at is null
-        order by address_id",
+        from shop.shipping_address
+        where customer_id = $1 and removed_at is null and ($2::uuid is null or address_id > $2)
+        order by address_id limit $3",
     )
     .bind(customer_id)
+    .bind(after)
+    .bind(count)
     .fetch_all(connection)
     .await
 }
 
-/// Removes an address; orders that go there keep their copy. 2 round trips.
+/// An address of a customer. `None`: unknown, removed, or somebody else's. 1 round trip.
+pub async fn get_address(
+    connection: &mut PgConnection,
+    customer_id: Uuid,
+    address_id: Uuid,
+) -> Result<Option<AddressView>, sqlx::Error> {
+    sqlx::query_as(
+        "-- address: get
+        select address_id, recipient_name, street, city, state, postal_code, country, created_at
+        from shop.shipping_address
+        where address_id = $2 and customer_id = $1 and removed_at is null",
+    )
+    .bind(customer_id)
+    .bind(address_id)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Deletes an address, so that no number of removed ones is left; orders that go there keep their copy. 2 round trips.
 pub async fn remove_address(
     ctx: &mut Context<'_>,
     customer_id: Uuid,
@@ -211,7 +243,7 @@ pub async fn remove_address(
     }
     let removed = sqlx::query(
         "-- address: remove
-        update shop.shipping_address set removed_at = saga.now()
+        delete from shop.shipping_address
         where address_id = $1 and customer_id = $2 and removed_at is null",
     )
     .bind(address_id)

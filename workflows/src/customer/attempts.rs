@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
+use super::mailed;
+
 /// How many tries at one account from networks that are not known slow all of these down.
 const TRIES_OF_STRANGERS: i32 = 20;
 
@@ -106,7 +108,7 @@ pub async fn succeed(tx: &mut PgConnection, scopes: &Scopes) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Forgets counts after a quarter of an hour, and known networks after 90 days; at most 10,000
+/// Forgets counts after a quarter of an hour, known networks after 90 days, and requests for mails after an hour; at most 10,000
 /// of each in one go.
 pub async fn purge(db: &PgPool) -> Result<u64, sqlx::Error> {
     let purged = sqlx::query(
@@ -122,5 +124,5 @@ pub async fn purge(db: &PgPool) -> Result<u64, sqlx::Error> {
     )
     .execute(db)
     .await?;
-    Ok(purged.rows_affected())
+    Ok(purged.rows_affected() + mailed::purge(db).await?)
 }

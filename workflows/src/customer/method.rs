@@ -1,11 +1,11 @@
-//! addPaymentMethod, listPaymentMethods, removePaymentMethod: the gateway's token, never a card.
+//! addPaymentMethod, listPaymentMethods, getPaymentMethod, removePaymentMethod: the gateway's token, never a card.
 
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use sqlx::{PgConnection, PgExecutor};
 use uuid::Uuid;
 
-use super::is_active;
+use super::{is_active, lock};
 use crate::{
     money::Money,
     payment::gateway::MethodToken,
@@ -107,6 +107,9 @@ refusals! {
         /// No such method of this customer.
         #[error("there is no such payment method")]
         PaymentMethodNotFound => NotFound "payment_method_not_found",
+        /// The customer has as many cards as the shop keeps for one.
+        #[error("the account has too many payment methods: remove one first")]
+        TooMany => Conflict "too_many_payment_methods",
         /// Not a gateway's token: 3 to 255 letters, digits, `_` and `-`.
         #[error("not a payment gateway's token such as pm_1N8f")]
         InvalidToken => Unprocessable "invalid_token" at "/token",
@@ -125,7 +128,7 @@ refusals! {
     }
 }
 
-/// Saves a payment method. 1 round trip.
+/// Saves a payment method. 2 round trips: lock the customer, so that the methods are counted one at a time; write.
 pub async fn add_payment_method(
     ctx: &mut Context<'_>,
     command: &AddPaymentMethod,
@@ -147,15 +150,16 @@ pub async fn add_payment_method(
     if last4.len() != 4 || !last4.bytes().all(|b| b.is_ascii_digit()) {
         return Err(PaymentMethodRefusal::InvalidLast4);
     }
+    if lock(ctx, command.customer_id).await?.is_none() {
+        return Err(PaymentMethodRefusal::CustomerNotFound);
+    }
     let saved: Option<Row> = sqlx::query_as(
         "-- payment method: add
-        with owner as materialized (
-            select customer_id from shop.customer
-            where customer_id = $2 and frozen_at is null for share
-        )
         insert into shop.payment_method
             (payment_method_id, customer_id, kind, token, brand, last4, created_at)
-        select $1, customer_id, 'card', $3, $4, $5, saga.now() from owner
+        select $1, $2, 'card', $3, $4, $5, saga.now()
+        where (select count(*) from shop.payment_method
+               where customer_id = $2 and kind = 'card' and removed_at is null) < $6
         returning payment_method_id, customer_id, kind, brand, last4, created_at, null as status,
             null::numeric as amount, null as currency, null::timestamptz as expires_at",
     )
@@ -164,9 +168,10 @@ pub async fn add_payment_method(
     .bind(token)
     .bind(brand)
     .bind(last4)
+    .bind(ctx.shop.config.most_saved)
     .fetch_optional(&mut **ctx)
     .await?;
-    Ok(saved.ok_or(PaymentMethodRefusal::CustomerNotFound)?.try_into()?)
+    Ok(saved.ok_or(PaymentMethodRefusal::TooMany)?.try_into()?)
 }
 
 macro_rules! methods {
@@ -184,19 +189,41 @@ macro_rules! methods {
     };
 }
 
-/// The payment methods of a customer, oldest first. 1 round trip.
+/// The payment methods of a customer after this one, oldest first. 1 round trip.
 pub async fn list_payment_methods(
     connection: &mut PgConnection,
     customer_id: Uuid,
+    after: Option<Uuid>,
+    count: i64,
 ) -> Result<Vec<PaymentMethodView>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(methods!(
         "list",
-        "m.customer_id = $1 and m.removed_at is null order by m.payment_method_id"
+        "m.customer_id = $1 and m.removed_at is null and ($2::uuid is null or m.payment_method_id > $2)
+        order by m.payment_method_id limit $3"
     ))
     .bind(customer_id)
+    .bind(after)
+    .bind(count)
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(PaymentMethodView::try_from).collect()
+}
+
+/// A payment method that its customer has saved. `None`: unknown, removed, or somebody else's. 1 round trip.
+pub async fn get_saved_method(
+    connection: &mut PgConnection,
+    customer_id: Uuid,
+    payment_method_id: Uuid,
+) -> Result<Option<PaymentMethodView>, sqlx::Error> {
+    let row: Option<Row> = sqlx::query_as(methods!(
+        "get saved",
+        "m.payment_method_id = $1 and m.customer_id = $2 and m.removed_at is null"
+    ))
+    .bind(payment_method_id)
+    .bind(customer_id)
+    .fetch_optional(connection)
+    .await?;
+    row.map(PaymentMethodView::try_from).transpose()
 }
 
 /// A payment method, also one that was removed. `None`: unknown, or another customer's than `customer_id`, if that is given. 1 round trip.

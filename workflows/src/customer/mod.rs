@@ -10,7 +10,9 @@
 pub mod address;
 pub mod attempts;
 pub mod email;
+pub mod mailed;
 pub mod method;
+pub mod password;
 pub mod paypal;
 pub mod register;
 pub mod session;
@@ -18,12 +20,13 @@ pub mod verification;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::{refusal::refusals, shop::Context};
+use crate::{privacy::CustomerKey, refusal::refusals, shop::Context};
 
 /// A customer as they see themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
@@ -114,8 +117,16 @@ impl Token {
         Self::from_bytes(&rand::random())
     }
 
+    /// The token with this id that is made from the customer's key. It can be made again, so it needs to be kept nowhere.
+    fn of(key: &CustomerKey, purpose: &[u8], id: Uuid) -> Self {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("any length is a key");
+        mac.update(purpose);
+        mac.update(id.as_bytes());
+        Self::from_bytes(&mac.finalize().into_bytes().into())
+    }
+
     /// The token with these bits.
-    pub(crate) fn from_bytes(bytes: &[u8; 32]) -> Self {
+    fn from_bytes(bytes: &[u8; 32]) -> Self {
         Self(URL_SAFE_NO_PAD.encode(bytes))
     }
 

@@ -93,7 +93,7 @@ pub async fn prepare(shop: &Shop, command: RegisterCustomer) -> Result<Prepared,
 }
 
 /// Opens an account, unverified. The mail that proves its address follows from its event. The key is kept before anything is locked.
-/// 4 round trips besides business time.
+/// 5 round trips besides business time, and those of the saga's start.
 pub async fn register_customer(
     ctx: &mut Context<'_>,
     prepared: Prepared,

@@ -8,10 +8,12 @@ use super::{
         AddPaymentMethod, PaymentMethodRefusal, add_payment_method, list_payment_methods,
         remove_payment_method,
     },
+    password::{ChangePasswordRefusal, ResetRefusal},
     register::{
         self, RegisterCustomer, RegisterRefusal, Registered, VerifyRefusal, verify_customer_email,
     },
     session::{self, LogInRefusal, LoggedIn},
+    verification::Occasion,
     *,
 };
 use crate::{
@@ -48,7 +50,8 @@ async fn log_in(
     password: &str,
 ) -> Result<LoggedIn, LogInRefusal> {
     let account = session::look_up(&mut *tx, address, None).await?;
-    session::open(shop, tx, account.check(shop, password).await?).await
+    let proven = account.check(shop, password).await?;
+    session::open(shop, tx, proven, &session::Device::default()).await
 }
 
 #[tokio::test]
@@ -120,9 +123,8 @@ async fn the_token_from_the_mail_verifies_the_address_once_within_a_day() {
     let mut db = database.pool().acquire().await.expect("a connection");
     let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
     let id = id.customer_id;
-    let key = shop.keys.get(id).await.expect("it answers").expect("a customer has a key");
-    let recipient = verification::recipient(&mut *db, id).await.expect("read").expect("unproved");
-    let mail = recipient.mail(&verification::token(&key, id), &shop.config);
+    let letter = verification::letter(&shop, &mut *db, (id, id), Occasion::Asked).await;
+    let mail = letter.expect("read").expect("unproved").mail;
     assert_eq!(mail.to, "ada@example.org");
     let token = mail
         .text
@@ -138,7 +140,8 @@ async fn the_token_from_the_mail_verifies_the_address_once_within_a_day() {
     pass(&mut db, 23.9 * HOUR).await;
     let verified = verify_customer_email(&mut ctx(&shop, &mut db), &token).await.expect("verified");
     assert!(verified.email_verified);
-    assert!(verification::recipient(&mut *db, id).await.expect("read").is_none(), "proved");
+    let letter = verification::letter(&shop, &mut *db, (id, id), Occasion::Reminder).await;
+    assert!(letter.expect("read").is_none(), "proved");
     let refused = verify_customer_email(&mut ctx(&shop, &mut db), &token).await;
     assert!(matches!(refused, Err(VerifyRefusal::InvalidToken)), "it works once");
     let events = story(&mut db, verified.customer_id).await;
@@ -179,6 +182,60 @@ async fn a_session_opens_with_the_password_only_and_ends_once() {
     database.close().await;
 }
 
+#[tokio::test]
+async fn a_log_in_with_the_old_password_opens_no_session_once_it_is_changed() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
+    let id = id.customer_id;
+    let own = log_in(&shop, &mut db, "ada@example.org", PASSWORD).await.expect("let in");
+    // The old password is compared before the change, the session is opened after it.
+    let account = session::look_up(&mut *db, "ada@example.org", None).await.expect("read");
+    let proven = account.check(&shop, PASSWORD).await.expect("right");
+    let both = (PASSWORD, "seven herons stand in cold rain");
+    let prepared = password::prepare_change(&shop, &mut *db, id, both).await.expect("right");
+    let changed = password::change(&mut db, prepared.clone(), &own.token.hash()).await;
+    assert_eq!(changed.expect("changed"), id);
+    let refused = session::open(&shop, &mut db, proven, &session::Device::default()).await;
+    assert!(matches!(refused, Err(LogInRefusal::InvalidCredentials)), "{refused:?}");
+    // Another change that was prepared with the old password comes too late.
+    let refused = password::change(&mut db, prepared, &own.token.hash()).await;
+    assert!(matches!(refused, Err(ChangePasswordRefusal::WrongPassword)), "{refused:?}");
+    let sessions: i64 = sqlx::query_scalar("select count(*) from shop.session")
+        .fetch_one(&mut *db)
+        .await
+        .expect("read");
+    assert_eq!(sessions, 1, "the session of the change goes on");
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_new_password_voids_a_token_that_would_reset_it() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
+    let (id, token_id, new) = (id.customer_id, Uuid::now_v7(), "seven herons stand in cold rain");
+    assert!(password::issue_reset(&shop, &mut db, id, token_id).await.expect("issued"));
+    let nobody = password::issue_reset(&shop, &mut db, Uuid::now_v7(), token_id).await;
+    assert!(!nobody.expect("asked"), "there is no such customer");
+    let key = shop.keys.get(id).await.expect("it answers").expect("a customer has a key");
+    let token = password::reset_token(&key, token_id);
+    let stored: Vec<u8> = sqlx::query_scalar("select token_hash from shop.password_reset")
+        .fetch_one(&mut *db)
+        .await
+        .expect("read");
+    assert_eq!(stored, token.hash());
+    let reset = password::prepare_reset(&shop, &mut *db, token.expose(), new).await;
+    let reset = reset.expect("valid");
+    let change = password::prepare_change(&shop, &mut *db, id, (PASSWORD, new)).await;
+    password::change(&mut db, change.expect("right"), &[]).await.expect("changed");
+    let refused = password::reset(&mut db, reset).await;
+    assert!(matches!(refused, Err(ResetRefusal::InvalidToken)), "{refused:?}");
+    drop(db);
+    database.close().await;
+}
+
 fn address(customer_id: Uuid) -> AddShippingAddress {
     AddShippingAddress {
         customer_id,
@@ -199,7 +256,10 @@ async fn addresses_are_domestic_and_belong_to_their_customer() {
     let id = id.customer_id;
     let saved = add_shipping_address(&mut ctx(&shop, &mut db), &address(id)).await.expect("saved");
     assert_eq!((saved.state.as_str(), saved.country.as_str()), ("CA", "US"));
-    assert_eq!(list_addresses(&mut db, id).await.expect("read"), std::slice::from_ref(&saved));
+    assert_eq!(
+        list_addresses(&mut db, id, None, 100).await.expect("read"),
+        std::slice::from_ref(&saved)
+    );
     let long = AddShippingAddress { postal_code: "94103-1234".to_owned(), ..address(id) };
     add_shipping_address(&mut ctx(&shop, &mut db), &long).await.expect("saved");
 
@@ -232,7 +292,7 @@ async fn addresses_are_domestic_and_belong_to_their_customer() {
             .await;
     assert!(matches!(refused, Err(AddressRefusal::AddressNotFound)), "{refused:?}");
     remove_address(&mut ctx(&shop, &mut db), id, saved.address_id).await.expect("removed");
-    assert_eq!(list_addresses(&mut db, id).await.expect("read").len(), 1);
+    assert_eq!(list_addresses(&mut db, id, None, 100).await.expect("read").len(), 1);
     let refused = remove_address(&mut ctx(&shop, &mut db), id, saved.address_id).await;
     assert!(matches!(refused, Err(AddressRefusal::AddressNotFound)), "{refused:?}");
     drop(db);
@@ -254,7 +314,7 @@ async fn a_payment_method_is_a_token_and_never_a_card_number() {
     let saved = add_payment_method(&mut ctx(&shop, &mut db), &method).await.expect("saved");
     assert_eq!((saved.kind.as_str(), saved.last4.as_deref()), ("card", Some("4242")));
     assert_eq!(
-        list_payment_methods(&mut db, id).await.expect("read"),
+        list_payment_methods(&mut db, id, None, 100).await.expect("read"),
         std::slice::from_ref(&saved)
     );
     let card = MethodToken("4242424242424242".to_owned());
@@ -278,7 +338,7 @@ async fn a_payment_method_is_a_token_and_never_a_card_number() {
     remove_payment_method(&mut ctx(&shop, &mut db), id, saved.payment_method_id)
         .await
         .expect("removed");
-    assert!(list_payment_methods(&mut db, id).await.expect("read").is_empty());
+    assert!(list_payment_methods(&mut db, id, None, 100).await.expect("read").is_empty());
     drop(db);
     database.close().await;
 }

@@ -21,6 +21,18 @@ use crate::{events::Sealed, money::Money};
 pub enum Subject {
     /// The order, of order and payment events.
     Order(Uuid),
+    /// The customer, of customer events.
+    Customer(Uuid),
+}
+
+impl Subject {
+    /// Its id.
+    #[must_use]
+    pub fn id(self) -> Uuid {
+        match self {
+            Self::Order(id) | Self::Customer(id) => id,
+        }
+    }
 }
 
 /// Declares the events: a name, type, source, subject, perhaps for whom it is sealed, and the payload.
@@ -86,6 +98,17 @@ macro_rules! notifications {
 }
 
 notifications! {
+    /// Somebody has opened an account. The address is not verified yet.
+    CustomerRegistered "shop.customer.registered.v1" from "/stepwise/customer" about Customer(customer_id)
+        sealed for customer_id {
+        /// The customer.
+        customer_id: Uuid,
+        /// The address, sealed until publication.
+        email: Sealed,
+        /// The first name, sealed until publication.
+        first_name: Sealed,
+    }
+
     /// A new order is there to be processed.
     OrderPlaced "shop.order.placed.v1" from "/stepwise/order" about Order(order_id) {
         /// The order.

@@ -56,3 +56,19 @@ fn a_payload_has_the_fields_of_its_schema_and_says_for_whom_it_is_sealed() {
     assert_eq!(failed.source(), "/stepwise/payment");
     assert_eq!(Notification::schema(failed.kind()).expect("it has one")["type"], "object");
 }
+
+#[test]
+fn the_news_of_a_registration_is_about_the_customer_and_sealed() {
+    let (customer_id, key) = (Uuid::now_v7(), CustomerKey::random());
+    let registered = Notification::CustomerRegistered {
+        customer_id,
+        email: Sealed::new(&key, customer_id, "email", &"ada@example.org"),
+        first_name: Sealed::new(&key, customer_id, "firstName", &"Ada"),
+    };
+    assert_eq!(registered.subject(), Subject::Customer(customer_id));
+    assert_eq!(registered.sealed_for(), Some(customer_id));
+    let payload = registered.payload();
+    let schema = Notification::schema(registered.kind()).expect("it has one");
+    assert_eq!(keys(&payload), keys(&schema["properties"]));
+    assert!(!payload.to_string().contains("ada@"), "{payload}");
+}

@@ -1,15 +1,19 @@
 //! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done, `operation.rs` what a client
 //! sees of it. The commands that start sagas and send them signals are here too, since they use both the aggregates and the sagas.
 
+pub mod account;
+pub mod account_mail;
 pub mod authorize_payment;
 mod authorizing;
 pub mod cancel_order;
 pub mod commands;
 mod giving_back;
+mod mailing;
 pub mod paypal_approval;
 pub mod place_order;
 pub mod reconcile_payments;
 pub mod refund_payment;
+pub mod register_customer;
 pub mod remove_product_from_carts;
 pub mod ship_order;
 mod shop_saga;
@@ -35,6 +39,8 @@ pub const SAGAS: &[&dyn Listed] = &[
     &paypal_approval::PayPalApproval,
     &authorize_payment::AuthorizePayment,
     &reconcile_payments::ReconcilePayments,
+    &register_customer::RegisterCustomer,
+    &account_mail::AccountMail,
     &verify_email::VerifyEmail,
     &remove_product_from_carts::RemoveProductFromCarts,
 ];

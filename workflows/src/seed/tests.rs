@@ -48,7 +48,8 @@ async fn a_demo_customer_logs_in_with_the_demo_password() {
     let customer = &demo.customers[0];
     let account = session::look_up(&mut *connection, &customer.email, None).await.expect("asked");
     let proven = account.check(&shop, DEMO_PASSWORD).await.expect("that is the password");
-    let opened = session::open(&shop, &mut connection, proven).await.expect("logged in");
+    let opened = session::open(&shop, &mut connection, proven, &session::Device::default()).await;
+    let opened = opened.expect("logged in");
     assert_eq!(opened.customer_id, customer.customer_id);
     drop(connection);
     database.close().await;

@@ -39,6 +39,14 @@ pub struct Config {
     pub return_origins: Vec<String>,
     /// How long a verification token is valid.
     pub verification_lifetime: Duration,
+    /// How long after its first mail a customer is reminded to verify the address. From the token's lifetime on, there is no reminder.
+    pub verification_reminder: Duration,
+    /// How long a token that resets a password is valid.
+    pub reset_lifetime: Duration,
+    /// The most addresses, and the most payment methods, that a customer may have saved.
+    pub most_saved: i32,
+    /// The most sessions of a customer. One more ends the one that began first.
+    pub most_sessions: i32,
     /// A session ends when it was not used for so long.
     pub session_idle: Duration,
     /// A session ends after so long in any case.
@@ -66,6 +74,10 @@ impl Default for Config {
             paypal_approval: Duration::from_secs(30 * 60),
             return_origins: vec![BASE_URL.to_owned()],
             verification_lifetime: 24 * HOUR,
+            verification_reminder: 20 * HOUR,
+            reset_lifetime: Duration::from_secs(15 * 60),
+            most_saved: 50,
+            most_sessions: 20,
             session_idle: 12 * HOUR,
             session_lifetime: 30 * 24 * HOUR,
             base_url: BASE_URL.to_owned(),

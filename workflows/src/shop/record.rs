@@ -108,7 +108,10 @@ impl Context<'_> {
                 (statement, of.map(|subject| (subject, messages)))
             }
             None if by_subject.is_empty() => (sqlx::query(RECORD), None),
-            None => (sqlx::query(RECORD_AND_COUNT), Some(by_subject.remove(0))),
+            None => {
+                let first = by_subject.remove(0);
+                (sqlx::query(record_and_count(first.0)), Some(first))
+            }
         };
         let recording = statement
             .bind(happened.aggregate_ids)
@@ -124,20 +127,20 @@ impl Context<'_> {
             .bind(self.cause.causation)
             .bind(self.cause.saga);
         let mut numbered = Vec::new();
-        if let Some((Subject::Order(order), messages)) = counted {
-            let recording = recording.bind(order).bind(kinds(&messages));
+        if let Some((subject, messages)) = counted {
+            let recording = recording.bind(subject.id()).bind(kinds(&messages));
             let counted = Counted::from_row(&recording.fetch_one(&mut **self).await?)?;
-            numbered.extend(self.numbered(order, messages, counted));
+            numbered.extend(self.numbered(subject.id(), messages, counted));
         } else {
             recording.execute(&mut **self).await?;
         }
-        for (Subject::Order(order), messages) in by_subject {
-            let counted = sqlx::query_as(COUNT)
-                .bind(order)
+        for (subject, messages) in by_subject {
+            let counted = sqlx::query_as(count(subject))
+                .bind(subject.id())
                 .bind(kinds(&messages))
                 .fetch_one(&mut **self)
                 .await?;
-            numbered.extend(self.numbered(order, messages, counted));
+            numbered.extend(self.numbered(subject.id(), messages, counted));
         }
         Ok(numbered)
     }
@@ -264,7 +267,7 @@ macro_rules! insert_events {
 }
 pub(crate) use insert_events;
 
-/// Sets the counters of messages on the row of order `o`. The caller has locked the row, or the statement locks it: two transactions never count
+/// Sets the counters of messages on the row `o` of their subject. The caller has locked the row, or the statement locks it: two transactions never count
 /// at the same time.
 macro_rules! counted {
     ($kinds:literal) => {
@@ -285,14 +288,18 @@ macro_rules! counted {
 pub(crate) use counted;
 
 macro_rules! count_messages {
-    ($order:literal, $kinds:literal) => {
+    ($table:literal, $key:literal, $subject:literal, $kinds:literal) => {
         concat!(
-            "update shop.\"order\" o
+            "update shop.",
+            $table,
+            " o
             set ",
             counted!($kinds),
             "
-            where order_id = ",
-            $order,
+            where ",
+            $key,
+            " = ",
+            $subject,
             "
             returning published_count, published_types"
         )
@@ -307,22 +314,52 @@ macro_rules! record_events {
 
 const RECORD: &str = concat!("-- events: record\n", record_events!());
 
-const RECORD_AND_COUNT: &str = concat!(
-    "-- events: record, and count the messages about an order
+macro_rules! record_and_count {
+    ($thing:literal, $table:literal, $key:literal) => {
+        concat!(
+            "-- events: record, and count the messages about ",
+            $thing,
+            "
     with counted as (
         ",
-    count_messages!("$13", "$14"),
-    "
+            count_messages!($table, $key, "$13", "$14"),
+            "
     ), recorded as (
         ",
-    record_events!(),
-    "
+            record_events!(),
+            "
     )
     select published_count, published_types from counted"
-);
+        )
+    };
+}
 
-const COUNT: &str =
-    concat!("-- events: count the messages about an order\n", count_messages!("$1", "$2"));
+/// Records events, and counts messages on the row of this subject.
+fn record_and_count(subject: Subject) -> &'static str {
+    match subject {
+        Subject::Order(_) => record_and_count!("an order", "\"order\"", "order_id"),
+        Subject::Customer(_) => record_and_count!("a customer", "customer", "customer_id"),
+    }
+}
+
+macro_rules! count {
+    ($thing:literal, $table:literal, $key:literal) => {
+        concat!(
+            "-- events: count the messages about ",
+            $thing,
+            "\n",
+            count_messages!($table, $key, "$1", "$2")
+        )
+    };
+}
+
+/// Counts messages on the row of this subject.
+fn count(subject: Subject) -> &'static str {
+    match subject {
+        Subject::Order(_) => count!("an order", "\"order\"", "order_id"),
+        Subject::Customer(_) => count!("a customer", "customer", "customer_id"),
+    }
+}
 
 /// A refusal does not happen: the kinds are the routing keys, and all are short.
 fn unpublished(error: PublishError) -> sqlx::Error {

@@ -21,7 +21,7 @@ def code(answer):
 def main():
     client = AuthenticatedClient(base_url=os.environ["BASE"], token=os.environ["TOKEN"])
     address = get_address.sync(client=client, customer_id=CUSTOMER, address_id=ADDRESS)
-    assert address.address_id == ADDRESS, address
+    assert address.id == ADDRESS, address
     body = PlaceOrder(customer_id=CUSTOMER, shipping_address_id=ADDRESS, payment_method_id=METHOD)
 
     operation = place_order.sync(client=client, body=body, idempotency_key=str(uuid.uuid4()))

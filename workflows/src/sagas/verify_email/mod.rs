@@ -1,7 +1,9 @@
-//! Sending a new customer the mail that proves their address.
+//! Sending a new customer the mail that proves their address, as an earlier release did it.
 //!
-//! The saga follows from the event of the registration ([`crate::reactions`]), in its transaction. So neither a crash nor a mail system that is away can lose the mail: it is sent when the
-//! mail system is back. The account stays in any case, so the registration is the pivot and the saga only goes forward. If the mail cannot be sent
+//! A registration now starts [`super::register_customer`], which also reminds the customer. Nothing starts this saga any more: it is here so that
+//! the instances that an earlier release has started still send their mails.
+//!
+//! Neither a crash nor a mail system that is away can lose the mail: it is sent when the mail system is back. The account stays in any case, so the registration is the pivot and the saga only goes forward. If the mail cannot be sent
 //! for a week, an operator decides. The token in the mail is made from the customer's key at each attempt ([`crate::customer::verification`]), so no
 //! state has it. A token that would soon expire is prolonged before the mail is sent.
 //!

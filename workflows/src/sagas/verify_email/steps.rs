@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::{Event, VerifyEmailSteps};
 use crate::{
-    customer::verification,
-    shop::{Shop, mail::MailError},
+    customer::verification::{self, Letter, Occasion},
+    sagas::mailing,
+    shop::Shop,
 };
 
 /// Does the steps of [`super::VerifyEmail`].
@@ -28,26 +29,18 @@ impl Steps {
 
 impl VerifyEmailSteps for Steps {
     async fn send(&self, key: &Key, customer: &Uuid) -> Outcome<Event> {
-        let customer = *customer;
-        let recipient = match verification::recipient(&self.pool, customer).await {
-            Ok(Some(recipient)) => recipient,
-            Ok(None) => return Outcome::event(Event::NotNeeded),
-            Err(error) => return Outcome::NotDone(Cause::new(error)),
-        };
-        if recipient.is_valid_for() < self.shop.config.verification_lifetime / 2 {
-            return Outcome::event(Event::TokenExpires);
-        }
-        let customer_key = match self.shop.keys.get(customer).await {
-            Ok(Some(key)) => key,
-            Ok(None) => return Outcome::event(Event::NotNeeded),
-            Err(error) => return Outcome::NotDone(Cause::new(error)),
-        };
-        let token = verification::token(&customer_key, customer);
-        let mail = recipient.mail(&token, &self.shop.config);
-        match self.shop.mailer.send(&key.to_string(), &mail).await {
-            Ok(()) => Outcome::event(Event::Sent),
-            Err(error @ MailError::NotDone(_)) => Outcome::NotDone(Cause::new(error)),
-            Err(error @ MailError::Unknown(_)) => Outcome::Unknown(Cause::new(error)),
+        let of = (*customer, *customer);
+        match verification::letter(&self.shop, &self.pool, of, Occasion::Asked).await {
+            Ok(Some(Letter { valid_for, .. }))
+                if valid_for < self.shop.config.verification_lifetime / 2 =>
+            {
+                Outcome::event(Event::TokenExpires)
+            }
+            Ok(Some(Letter { mail, .. })) => {
+                mailing::send(&self.shop, key, &mail, Event::Sent).await
+            }
+            Ok(None) => Outcome::event(Event::NotNeeded),
+            Err(error) => Outcome::NotDone(Cause::new(error)),
         }
     }
 
