@@ -118,6 +118,11 @@ impl RouteTable {
     }
 }
 
+/// Whether this is a page about the operations, which no caller is asked for.
+fn is_page(path: &str) -> bool {
+    path == "/openapi.json" || path.starts_with("/docs")
+}
+
 /// Whether an operation of the document answers with a stream of events.
 fn is_stream(operation: &Value) -> bool {
     operation["responses"]["200"]["content"]["text/event-stream"].is_object()
@@ -171,11 +176,25 @@ impl<E: Endpoint> Endpoint for Edge<E> {
             path = clipped(&path)
         );
         request.set_data(Arc::clone(&self.door));
-        request.set_data(Incoming::read(id, &request));
+        let incoming = Incoming::read(id, &self.door.proxies, &request);
+        let address = incoming.address();
+        request.set_data(incoming);
+        // A proxy may have taken the end of a body that came in chunks for another place, so what follows on the connection is not believed.
+        let in_chunks = request.headers().contains_key(header::TRANSFER_ENCODING);
         let unread = Unread::share(&mut request);
 
+        let page = self.door.cors.allowed(&request);
         let answer = async {
-            self.routes.refuse(&request)?;
+            if let Some(answer) = self.door.cors.preflight(&request, self.routes.allow(&path)) {
+                return Ok(answer);
+            }
+            let refused = self.routes.refuse(&request).err();
+            if refused.is_some() || is_page(&path) {
+                self.door.limits.address(address).await?;
+            }
+            if let Some(problem) = refused {
+                return Err(problem.into());
+            }
             if method == Method::HEAD {
                 // Answered as GET. The server sends the head of the answer only.
                 request.set_method(Method::GET);
@@ -211,12 +230,12 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         {
             response.headers_mut().insert(header::ALLOW, allow);
         }
-        self.finish(&mut response, &request_id);
+        self.finish(&mut response, &request_id, page);
         let goes_on = match unread {
             Some(unread) => unread.drop_rest().await,
             None => true,
         };
-        if !goes_on || self.door.stopping.is_cancelled() {
+        if !goes_on || in_chunks || self.door.stopping.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         span.in_scope(|| record(&method, &response, began));
@@ -233,7 +252,7 @@ impl<E> Edge<E> {
         response
     }
 
-    fn finish(&self, response: &mut Response, request_id: &str) {
+    fn finish(&self, response: &mut Response, request_id: &str, page: Option<HeaderValue>) {
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::try_from(request_id) {
             headers.insert("x-request-id", id);
@@ -242,6 +261,7 @@ impl<E> Edge<E> {
         headers
             .entry(header::CACHE_CONTROL)
             .or_insert_with(|| HeaderValue::from_static("no-store"));
+        self.door.cors.complete(headers, page);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the front door with real HTTP, the real router and a real Postgres.
 
+mod attacks;
 mod bulks;
 mod carts;
 mod causes;
@@ -15,9 +16,13 @@ mod guessing;
 mod house;
 mod inventory;
 mod keys;
+mod limits;
+mod lists;
 mod logged;
 mod masking;
+mod network;
 mod ordering;
+mod ownership;
 mod pages;
 mod parked;
 mod payments;
