@@ -14,6 +14,7 @@ mod logins;
 mod mail;
 mod network;
 mod outages;
+mod owner;
 mod readme;
 mod refusals;
 mod roles;

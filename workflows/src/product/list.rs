@@ -79,7 +79,8 @@ impl List<'_> {
         after: Option<&ProductPlace>,
         limit: i64,
     ) -> Result<Vec<(ProductView, ProductPlace)>, sqlx::Error> {
-        let mut query = self.query(after, limit);
+        let mut query = QueryBuilder::new("-- product: list\n");
+        self.write(&mut query, after, limit);
         let rows: Vec<Row> = query.build_query_as().fetch_all(connection).await?;
         let placed = |row: Row| {
             let (product_id, value) = (row.product_id, row.place);
@@ -89,10 +90,10 @@ impl List<'_> {
         rows.into_iter().map(placed).collect()
     }
 
-    /// The statement. It chooses the products of the page first, and looks up their stock and variants then.
-    fn query(self, after: Option<&ProductPlace>, limit: i64) -> QueryBuilder<Postgres> {
+    /// Writes the statement. It chooses the products of the page first, and looks up their stock and variants then.
+    fn write(self, query: &mut QueryBuilder<Postgres>, after: Option<&ProductPlace>, limit: i64) {
         let (value, way) = self.order_by();
-        let mut query = QueryBuilder::new("-- product: list\nwith found as (select p.product_id, ");
+        query.push("with found as (select p.product_id, ");
         query.push(value).push(" as place from shop.product p");
         if let Some(search) = &self.filter.search {
             if self.by_spelling {
@@ -103,23 +104,23 @@ impl List<'_> {
             }
         }
         query.push(" where p.deleted_at is null");
-        self.narrow(&mut query);
-        if let Some(ProductPlace { product_id, value: Some(place), .. }) = after {
-            let sign = if way == "desc" { " < (" } else { " > (" };
-            query.push(" and (").push(value).push(", p.product_id)").push(sign);
-            query.push_bind(*place).push(", ").push_bind(*product_id).push(")");
-        } else if let Some(ProductPlace { product_id, .. }) = after {
-            let sign = if way == "desc" { " < " } else { " > " };
-            query.push(" and p.product_id").push(sign).push_bind(*product_id);
+        self.narrow(query);
+        let sign = if way == "desc" { "<" } else { ">" };
+        match after {
+            Some(ProductPlace { product_id, value: Some(place), .. }) => {
+                query.push(format!(" and ({value}, p.product_id) {sign} (")).push_bind(*place);
+                query.push(", ").push_bind(*product_id).push(")");
+            }
+            Some(ProductPlace { product_id, value: None, .. }) => {
+                query.push(format!(" and p.product_id {sign} ")).push_bind(*product_id);
+            }
+            None => {}
         }
-        let by_place = if value == NO_VALUE { "" } else { "place " };
-        let comma = if value == NO_VALUE { "" } else { ", " };
-        let ways = if by_place.is_empty() { "" } else { way };
-        query.push(format!(" order by {by_place}{ways}{comma}p.product_id {way} limit "));
-        query.push_bind(limit).push(") ").push(view!(", found.place"));
+        let by_value = if value == NO_VALUE { String::new() } else { format!("{value} {way}, ") };
+        query.push(format!(" order by {by_value}p.product_id {way} limit ")).push_bind(limit);
+        query.push(") ").push(view!(", found.place"));
         query.push(", found where p.product_id = found.product_id");
         query.push(format!(" order by found.place {way}, p.product_id {way}"));
-        query
     }
 
     /// The value by which the list is ordered, and the direction.
@@ -163,3 +164,57 @@ impl List<'_> {
 
 /// The list is ordered by the products' ids alone.
 const NO_VALUE: &str = "null::numeric";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::database;
+
+    #[tokio::test]
+    async fn every_list_can_be_read_along_an_index() {
+        let database = database().await;
+        let mut db = database.pool().acquire().await.expect("a connection");
+        // The table is empty. What counts is whether Postgres can use the index at all.
+        let forbid = "set enable_seqscan = off; set enable_sort = off";
+        sqlx::raw_sql(forbid).execute(&mut *db).await.expect("allowed");
+        let filter = |search: Option<&str>, category_id| ProductFilter {
+            status: Some("active"),
+            search: search.map(str::to_owned),
+            category_id,
+            ..ProductFilter::default()
+        };
+        let after = |value| ProductPlace { product_id: Uuid::nil(), value, by_spelling: false };
+        let (id, price) = (after(None), after(Some(Decimal::ONE)));
+        for (filter, order, after, by_spelling, index) in [
+            (filter(None, None), ProductOrder::Oldest, &id, false, "product_pkey"),
+            (filter(None, None), ProductOrder::Newest, &id, false, "product_pkey"),
+            (filter(None, None), ProductOrder::Cheapest, &price, false, "product_by_price"),
+            (filter(None, None), ProductOrder::Dearest, &price, false, "product_by_price"),
+            (
+                filter(None, Some(Uuid::nil())),
+                ProductOrder::Oldest,
+                &id,
+                false,
+                "product_by_category",
+            ),
+            (filter(Some("cup"), None), ProductOrder::Relevance, &price, false, "product_by_words"),
+            (
+                filter(Some("cupp"), None),
+                ProductOrder::Relevance,
+                &price,
+                true,
+                "product_by_spelling",
+            ),
+        ] {
+            let list = List { filter: &filter, order, by_spelling };
+            let mut query = QueryBuilder::new("explain ");
+            list.write(&mut query, Some(after), 21);
+            let plan: Vec<(String,)> =
+                query.build_query_as().fetch_all(&mut *db).await.expect("a plan");
+            let plan: String = plan.into_iter().map(|(line,)| line + "\n").collect();
+            assert!(plan.contains(index), "{order:?} of {filter:?} does without {index}:\n{plan}");
+        }
+        drop(db);
+        database.close().await;
+    }
+}
