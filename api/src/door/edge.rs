@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
@@ -188,13 +189,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
             if let Some(answer) = self.door.cors.preflight(&request, self.routes.allow(&path)) {
                 return Ok(answer);
             }
-            let refused = self.routes.refuse(&request).err();
-            if refused.is_some() || is_page(&path) {
-                self.door.limits.address(address).await?;
-            }
-            if let Some(problem) = refused {
-                return Err(problem.into());
-            }
+            self.admit(&request, address).await?;
             if method == Method::HEAD {
                 // Answered as GET. The server sends the head of the answer only.
                 request.set_method(Method::GET);
@@ -244,6 +239,15 @@ impl<E: Endpoint> Endpoint for Edge<E> {
 }
 
 impl<E> Edge<E> {
+    /// Refuses a request that no operation serves. Such a request is counted for its address, as is one for the pages about the operations.
+    async fn admit(&self, request: &Request, address: Option<IpAddr>) -> Result<(), Problem> {
+        let refused = self.routes.refuse(request);
+        if refused.is_err() || is_page(request.uri().path()) {
+            self.door.limits.address(address).await?;
+        }
+        refused
+    }
+
     fn refusal(&self, error: &poem::Error, path: &str, request_id: &str) -> Response {
         let mut response = Problem::from_framework(error).response(path, request_id);
         if let Some(operation) = error.data::<OperationId>() {
