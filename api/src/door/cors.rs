@@ -38,9 +38,13 @@ impl Cors {
             .then(|| origin.clone())
     }
 
-    /// The answer to a browser that asks before a call (preflight) whether it may use the methods in `allow`.
+    /// The answer to a browser that asks before a call (preflight) whether it may use a method: all of `allow`.
     /// `None`: the request is no such question.
-    pub fn preflight(&self, request: &Request, allow: Option<HeaderValue>) -> Option<Response> {
+    pub fn preflight(
+        &self,
+        request: &Request,
+        allow: impl FnOnce() -> Option<HeaderValue>,
+    ) -> Option<Response> {
         let asks = request.method() == Method::OPTIONS
             && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
         if !asks || self.allowed(request).is_none() {
@@ -48,7 +52,7 @@ impl Cors {
         }
         let mut response = Response::builder().status(StatusCode::NO_CONTENT).finish();
         let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow?);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, allow()?);
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, SENT);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, REMEMBERED_S);
         Some(response)

@@ -180,13 +180,11 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         let incoming = Incoming::read(id, &self.door.proxies, &request);
         let address = incoming.address();
         request.set_data(incoming);
-        // A proxy may have taken the end of a body that came in chunks for another place, so what follows on the connection is not believed.
-        let in_chunks = request.headers().contains_key(header::TRANSFER_ENCODING);
         let unread = Unread::share(&mut request);
 
         let page = self.door.cors.allowed(&request);
         let answer = async {
-            if let Some(answer) = self.door.cors.preflight(&request, self.routes.allow(&path)) {
+            if let Some(answer) = self.door.cors.preflight(&request, || self.routes.allow(&path)) {
                 return Ok(answer);
             }
             self.admit(&request, address).await?;
@@ -230,7 +228,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
             Some(unread) => unread.drop_rest().await,
             None => true,
         };
-        if !goes_on || in_chunks || self.door.stopping.is_cancelled() {
+        if !goes_on || self.door.stopping.is_cancelled() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         span.in_scope(|| record(&method, &response, began));
