@@ -81,9 +81,14 @@ async fn metrics(request: Request, door: Arc<Door>) -> poem::Result<Response> {
     Ok(measure::response(&door.db, &door.readiness).await)
 }
 
-/// The OpenAPI document as JSON.
+/// The OpenAPI document as JSON, for any address.
 pub fn document() -> String {
-    format!("{:#}", completed(&service(operations(), None)))
+    document_at(None)
+}
+
+/// The OpenAPI document of a shop that clients reach at this address, as JSON.
+pub fn document_at(public_url: Option<&str>) -> String {
+    format!("{:#}", completed(&service(operations(), public_url)))
 }
 
 /// The whole document of these operations.
