@@ -77,6 +77,18 @@ impl Prices {
         };
         Ok(Self { currency, shipping_cost, free_shipping_from, tax_rates })
     }
+
+    /// The variables that give another process the same prices.
+    pub fn environment(&self) -> [(&'static str, String); 4] {
+        let rates: Vec<String> =
+            self.tax_rates.iter().map(|(state, rate)| format!("{state}={rate}")).collect();
+        [
+            ("STEPWISE_CURRENCY", self.currency.to_string()),
+            ("STEPWISE_SHIPPING_COST", self.shipping_cost.amount().to_string()),
+            ("STEPWISE_FREE_SHIPPING_FROM", self.free_shipping_from.amount().to_string()),
+            ("STEPWISE_TAX_RATES", rates.join(",")),
+        ]
+    }
 }
 
 fn read_amount(text: &str, currency: Currency) -> Result<Money, String> {
