@@ -53,7 +53,7 @@ impl Proxies {
         };
         let lines: Vec<&str> =
             headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
-        let nodes = lines.iter().rev().flat_map(|line| elements(line).into_iter().rev());
+        let nodes = lines.iter().rev().flat_map(|line| parts(line, b',').into_iter().rev());
         for node in nodes.take(MOST_PROXIES) {
             // A proxy that hides its peer is the last one that is known.
             let Some(address) = read(node) else { return client };
@@ -80,13 +80,13 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     }
 }
 
-/// The parts of a header between commas. A comma between quotation marks divides nothing.
-fn elements(line: &str) -> Vec<&str> {
+/// The parts of a header between these separators. One between quotation marks divides nothing.
+fn parts(line: &str, separator: u8) -> Vec<&str> {
     let (mut parts, mut begins, mut is_quoted) = (Vec::new(), 0, false);
     for (at, byte) in line.bytes().enumerate() {
         match byte {
             b'"' => is_quoted = !is_quoted,
-            b',' if !is_quoted => {
+            byte if byte == separator && !is_quoted => {
                 parts.push(line[begins..at].trim());
                 begins = at + 1;
             }
@@ -99,8 +99,8 @@ fn elements(line: &str) -> Vec<&str> {
 
 /// The address in one element of `Forwarded`.
 fn parse_element(element: &str) -> Option<IpAddr> {
-    let (_, node) = element
-        .split(';')
+    let (_, node) = parts(element, b';')
+        .into_iter()
         .filter_map(|pair| pair.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
     parse_node(node.trim().trim_matches('"'))
@@ -175,6 +175,7 @@ mod tests {
         assert_eq!(f("for=192.0.2.7;proto=https;by=10.0.0.1"), "192.0.2.7");
         assert_eq!(f("proto=https; For=\"[2001:db8:9::1]:4711\""), "2001:db8:9::1");
         assert_eq!(f("for=198.51.100.1;host=\"a,for=203.0.113.9\", for=10.2.2.2"), "198.51.100.1");
+        assert_eq!(f("host=\"a;for=203.0.113.9\";for=198.51.100.1"), "198.51.100.1");
         assert_eq!(f("for=unknown"), "10.0.0.1");
         assert_eq!(f("proto=https"), "10.0.0.1");
     }
