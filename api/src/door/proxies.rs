@@ -82,9 +82,12 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
 
 /// The parts of a header between these separators. One between quotation marks divides nothing.
 fn parts(line: &str, separator: u8) -> Vec<&str> {
-    let (mut parts, mut begins, mut is_quoted) = (Vec::new(), 0, false);
+    let (mut parts, mut begins) = (Vec::new(), 0);
+    let (mut is_quoted, mut is_escaped) = (false, false);
     for (at, byte) in line.bytes().enumerate() {
         match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
             b'"' => is_quoted = !is_quoted,
             byte if byte == separator && !is_quoted => {
                 parts.push(line[begins..at].trim());
@@ -176,6 +179,7 @@ mod tests {
         assert_eq!(f("proto=https; For=\"[2001:db8:9::1]:4711\""), "2001:db8:9::1");
         assert_eq!(f("for=198.51.100.1;host=\"a,for=203.0.113.9\", for=10.2.2.2"), "198.51.100.1");
         assert_eq!(f("host=\"a;for=203.0.113.9\";for=198.51.100.1"), "198.51.100.1");
+        assert_eq!(f("host=\"\\\";for=203.0.113.9\";for=198.51.100.1"), "198.51.100.1");
         assert_eq!(f("for=unknown"), "10.0.0.1");
         assert_eq!(f("proto=https"), "10.0.0.1");
     }
