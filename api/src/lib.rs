@@ -17,6 +17,7 @@
 )]
 
 pub mod cli;
+mod document;
 pub mod door;
 pub mod monitor;
 pub mod readiness;

@@ -8,13 +8,16 @@ use poem::{
     get,
 };
 use poem_openapi::{OpenApi, OpenApiService};
+use serde_json::Value;
 
 use crate::{
+    document,
     door::{
         Door,
         edge::{Edge, RouteTable},
         measure,
         problem::Problem,
+        proxies,
     },
     resources::{
         accounts::Accounts,
@@ -56,9 +59,9 @@ fn operations() -> impl OpenApi + 'static {
 
 /// The whole front door: operations, OpenAPI document and documentation, behind the edge.
 pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
-    let service = service(operations());
-    let spec = service.spec();
-    let document = serde_json::from_str(&spec).expect("the document was serialised a moment ago");
+    let service = service(operations(), door.public_url.as_deref());
+    let document = completed(&service);
+    let spec = format!("{document:#}");
     let json =
         make_sync(move |_| Response::builder().content_type("application/json").body(spec.clone()));
     let measured = Arc::clone(&door);
@@ -70,22 +73,34 @@ pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
     Edge::new(routes.map_to_response(), door, RouteTable::new(&document, &OTHERS))
 }
 
-/// The metrics. Only a collector on this machine may read them.
+/// The metrics. Only a collector on this machine may read them, and not through a proxy on this machine.
 async fn metrics(request: Request, door: Arc<Door>) -> poem::Result<Response> {
     let local = request.remote_addr().as_socket_addr().is_some_and(|a| a.ip().is_loopback());
-    if !local {
+    if !local || proxies::is_forwarded(request.headers()) {
         return Err(Problem::not_found("not_found", "There is nothing at this address.").into());
     }
     Ok(measure::response(&door.db, &door.readiness).await)
 }
 
-/// The OpenAPI document as JSON.
+/// The OpenAPI document as JSON, for any address.
 pub fn document() -> String {
-    service(operations()).spec()
+    document_at(None)
 }
 
-fn service<T: OpenApi>(operations: T) -> OpenApiService<T, ()> {
+/// The OpenAPI document of a shop that clients reach at this address, as JSON.
+pub fn document_at(public_url: Option<&str>) -> String {
+    format!("{:#}", completed(&service(operations(), public_url)))
+}
+
+/// The whole document of these operations.
+fn completed<T: OpenApi>(service: &OpenApiService<T, ()>) -> Value {
+    let spec = service.spec();
+    document::complete(serde_json::from_str(&spec).expect("it was serialised a moment ago"))
+}
+
+/// The operations with their document. It names the address at which clients reach the shop, if that is known.
+fn service<T: OpenApi>(operations: T, public_url: Option<&str>) -> OpenApiService<T, ()> {
     OpenApiService::new(operations, "Stepwise", env!("CARGO_PKG_VERSION"))
-        .server("/")
+        .server(public_url.unwrap_or("/"))
         .description("An order system whose long-running processes survive crashes.")
 }

@@ -41,12 +41,13 @@ const ADAPTERS: [(&str, &str); 6] = [
     ("sandbox", "gateway paypal tls"),
 ];
 
-const API: [(&str, &str); 7] = [
+const API: [(&str, &str); 8] = [
     ("readiness", ""),
     ("door", "readiness"),
     ("monitor", "door readiness"),
     ("resources", "door readiness"),
-    ("routes", "door resources"),
+    ("document", ""),
+    ("routes", "document door resources"),
     ("server", "door routes"),
     ("cli", "door monitor readiness routes server"),
 ];

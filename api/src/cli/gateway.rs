@@ -137,7 +137,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let timing = args.timing();
     let webhooks_to = match args.webhooks_to {
         Some(url) => url,
-        None => format!("{}{WEBHOOK_PATH}", parts::shop_url(settings))
+        None => format!("{}{WEBHOOK_PATH}", parts::local_url(settings))
             .parse()
             .map_err(|_| Failure::usage("--host is not a valid host"))?,
     };

@@ -177,7 +177,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Parked(args) => parked::run(&settings, args).await,
         Command::Events(args) => events::run(&settings, args).await,
         Command::Token(args) => token::run(&settings, args).await,
-        Command::Openapi => openapi::run(),
+        Command::Openapi => openapi::run(&settings),
         Command::Bench(args) => bench::run(args).await,
     }
 }

@@ -250,6 +250,14 @@ pub(super) fn base_url(address: SocketAddr) -> String {
 
 /// The URL of the shop according to the settings, for a process that does not listen itself.
 pub(super) fn shop_url(settings: &Settings) -> String {
+    if let Some(url) = &settings.network.public_url {
+        return url.clone();
+    }
+    local_url(settings)
+}
+
+/// The URL at which a process on this machine reaches the shop.
+pub(super) fn local_url(settings: &Settings) -> String {
     let host = match settings.host.as_str() {
         "0.0.0.0" | "::" => "127.0.0.1",
         host => host,

@@ -45,6 +45,11 @@ pub(super) fn of(
             settings.verification_reminder.as_secs().to_string().into(),
         ),
     ];
+    let prices = settings.prices.environment();
+    environment.extend(prices.into_iter().map(|(name, value)| (name, value.into())));
+    if let Some(url) = &settings.network.public_url {
+        environment.push(("STEPWISE_PUBLIC_URL", url.into()));
+    }
     if let Some(url) = gateway.paypal() {
         environment.push(("STEPWISE_PAYPAL_URL", url.as_str().into()));
     }

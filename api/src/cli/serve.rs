@@ -34,12 +34,15 @@ pub(super) async fn run(settings: &Settings) -> Result<(), Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let gateway = GatewayAddress::given_or_noted(settings, &folder)?;
     let (listener, address) = parts::listen(settings).await?;
-    let base_url = parts::base_url(address);
+    let local_url = parts::base_url(address);
+    let base_url = settings.network.public_url.clone().unwrap_or(local_url);
     let database = Database::given(settings).await?;
     database.has_room_for(Role::FrontDoor).await?;
     database.verify().await?;
     database.watch();
-    let keys = keys::open(&folder, &database.keys_pool()).await?;
+    let keys_pool = database.keys_pool();
+    shop::check_currency(settings, &keys_pool).await?;
+    let keys = keys::open(&folder, &keys_pool).await?;
     let opened = shop::open(settings, &folder, keys, &gateway, &base_url)?;
     let readiness = opened.readiness(&gateway);
     let Opened { shop, paypal, .. } = opened;
@@ -87,14 +90,25 @@ pub(super) fn door_settings(
     let rates = if settings.rate_limit == 0 {
         Rates::OFF
     } else {
-        Rates { per_caller_s: settings.rate_limit, ..Rates::default() }
+        let usual = Rates::default();
+        let per_address_s = settings.address_rate_limit.unwrap_or(usual.per_address_s);
+        Rates { per_caller_s: settings.rate_limit, per_address_s, ..usual }
     };
     let secret = match &settings.webhook_secret {
         Some(secret) => secret.clone(),
         None => folder.secrets()?.webhook_secret.into(),
     };
     let environment = settings.environment.clone();
-    Ok(DoorSettings { environment, rates, webhook_secrets: vec![secret], paypal })
+    let network = settings.network.clone();
+    Ok(DoorSettings {
+        environment,
+        rates,
+        webhook_secrets: vec![secret],
+        paypal,
+        public_url: network.public_url,
+        allowed_origins: network.allowed_origins,
+        proxies: network.proxies,
+    })
 }
 
 /// Opens the front door of this shop and engine.

@@ -1,5 +1,8 @@
 //! The settings of a process. A flag wins over the environment, the environment over the file, the file over the default.
 
+mod network;
+mod prices;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -10,6 +13,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use stepwise_workflows::{Config, sagas::reconcile_payments::EVERY_MINUTES};
 
+pub use self::{network::Network, prices::Prices};
+use self::{network::NetworkOptions, prices::PriceOptions};
 use super::Failure;
 
 /// The settings file that is read if it exists and `--config` is not given.
@@ -145,6 +150,15 @@ pub struct Options {
     /// Requests a caller may send per second; 0 switches all limits off [default: 200]
     #[arg(long, global = true, env = "STEPWISE_RATE_LIMIT", value_name = "N")]
     rate_limit: Option<u32>,
+    /// Requests without a valid token that one address may send per second [default: 1000]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_ADDRESS_RATE_LIMIT",
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    address_rate_limit: Option<u32>,
     /// Connections that one address may have open [default: 1000]
     #[arg(
         long,
@@ -176,6 +190,10 @@ pub struct Options {
     /// Name of this installation; it refuses keys of other installations [default: local]
     #[arg(long, global = true, env = "STEPWISE_ENVIRONMENT", value_name = "NAME")]
     environment: Option<String>,
+    #[command(flatten)]
+    network: NetworkOptions,
+    #[command(flatten)]
+    prices: PriceOptions,
     /// Start `up` with an empty shop, without demo products and customers
     #[arg(long, global = true, env = "STEPWISE_NO_DEMO", value_parser = FalseyValueParser::new())]
     no_demo: bool,
@@ -209,6 +227,15 @@ struct File {
     stop_delay: Option<u32>,
     placement_patience: Option<u32>,
     reconcile_minutes: Option<u8>,
+    address_rate_limit: Option<u32>,
+    public_url: Option<String>,
+    allow_origin: Option<Vec<String>>,
+    trusted_proxy: Option<Vec<String>>,
+    proxy_header: Option<String>,
+    currency: Option<String>,
+    shipping_cost: Option<String>,
+    free_shipping_from: Option<String>,
+    tax_rates: Option<Vec<String>>,
     log: Option<String>,
     environment: Option<String>,
     no_demo: Option<bool>,
@@ -257,6 +284,8 @@ pub struct Settings {
     pub port: u16,
     /// Requests that a caller may send per second; 0 switches all limits off.
     pub rate_limit: u32,
+    /// Requests without a valid token that one address may send per second, unless it is the usual limit.
+    pub address_rate_limit: Option<u32>,
     /// Connections that one address may have open.
     pub connections_per_address: Option<u32>,
     /// Seconds that a stopping process still accepts requests.
@@ -265,6 +294,10 @@ pub struct Settings {
     pub placement_patience: Duration,
     /// Minutes between two comparisons of payments with the gateway; 0: none.
     pub reconcile_minutes: u8,
+    /// How clients reach the front door.
+    pub network: Network,
+    /// What customers pay.
+    pub prices: Prices,
     /// The log filter.
     pub log: String,
     /// The name of this installation.
@@ -307,6 +340,7 @@ impl Options {
             plain_network: self.plain_network || file.plain_network.unwrap_or(false),
             host: self.host.or(file.host).unwrap_or_else(|| "127.0.0.1".into()),
             port: self.port.or(file.port).unwrap_or(8080),
+            address_rate_limit: self.address_rate_limit.or(file.address_rate_limit),
             rate_limit: self.rate_limit.or(file.rate_limit).unwrap_or(200),
             connections_per_address: self.connections_per_address.or(file.connections_per_address),
             stop_delay_s: self.stop_delay.or(file.stop_delay),
@@ -318,6 +352,18 @@ impl Options {
                 .reconcile_minutes
                 .or(file.reconcile_minutes)
                 .unwrap_or(EVERY_MINUTES),
+            network: Network::read(NetworkOptions {
+                public_url: self.network.public_url.or(file.public_url),
+                allow_origin: self.network.allow_origin.or(file.allow_origin),
+                trusted_proxy: self.network.trusted_proxy.or(file.trusted_proxy),
+                proxy_header: self.network.proxy_header.or(file.proxy_header),
+            })?,
+            prices: Prices::read(&PriceOptions {
+                currency: self.prices.currency.or(file.currency),
+                shipping_cost: self.prices.shipping_cost.or(file.shipping_cost),
+                free_shipping_from: self.prices.free_shipping_from.or(file.free_shipping_from),
+                tax_rates: self.prices.tax_rates.or(file.tax_rates),
+            })?,
             log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
             no_demo: self.no_demo || file.no_demo.unwrap_or(false),

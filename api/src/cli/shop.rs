@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use reqwest::Url;
 use secrecy::SecretString;
+use sqlx::PgPool;
 use stepwise_adapters::{
     breaker::Breaker,
     gateway::{GatewayConfig, StripeGateway},
@@ -11,7 +12,7 @@ use stepwise_adapters::{
     paypal::{PayPal, PayPalConfig, Providers},
     sandbox::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID},
 };
-use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway};
+use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway, product};
 
 use super::{
     Failure,
@@ -115,6 +116,17 @@ impl Opened {
     }
 }
 
+/// Refuses a currency in which the products of this database are not priced: their prices would be read as if they were. 1 round trip.
+pub(super) async fn check_currency(settings: &Settings, db: &PgPool) -> Result<(), Failure> {
+    let currency = settings.prices.currency;
+    match product::other_currency(db, currency).await? {
+        None => Ok(()),
+        Some(other) => Err(Failure::usage(format!(
+            "--currency is {currency}, but this shop has products priced in {other}; give --currency {other}"
+        ))),
+    }
+}
+
 /// Opens the shop, which calls each gateway through a breaker. Customers reach the shop at `base_url`.
 pub(super) fn open(
     settings: &Settings,
@@ -160,6 +172,10 @@ pub(super) fn open(
     };
     let config = Config {
         base_url: base_url.to_owned(),
+        currency: settings.prices.currency,
+        shipping_cost: settings.prices.shipping_cost,
+        free_shipping_from: settings.prices.free_shipping_from,
+        tax_rates: settings.prices.tax_rates.clone(),
         placement_patience: settings.placement_patience,
         paypal_approval: settings.paypal_approval,
         verification_reminder: settings.verification_reminder,

@@ -39,7 +39,9 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     database.has_room_for(Role::Worker).await?;
     database.verify().await?;
     database.watch();
-    let keys = keys::open(&folder, &database.keys_pool()).await?;
+    let keys_pool = database.keys_pool();
+    shop::check_currency(settings, &keys_pool).await?;
+    let keys = keys::open(&folder, &keys_pool).await?;
     let shop_url = parts::shop_url(settings);
     let opened = shop::open(settings, &folder, keys, &gateway, &shop_url)?;
     let readiness = opened.readiness(&gateway);

@@ -4,12 +4,7 @@
 //! is cached for one second, so every process refuses a revoked token within a second, and the hot path
 //! needs no query.
 
-use std::{
-    marker::PhantomData,
-    net::{IpAddr, SocketAddr},
-    ops::Deref,
-    sync::Arc,
-};
+use std::{marker::PhantomData, net::IpAddr, ops::Deref, sync::Arc};
 
 use poem::{
     Request, RequestBody,
@@ -149,7 +144,7 @@ policies! {
     EventReader: [Service, Admin], "events:read";
 }
 
-/// A caller that the policy `P` admits. A handler reaches the [`Door`] only through this, [`Anyone`] or [`Visitor`],
+/// A caller that the policy `P` admits. A handler reaches the [`Door`] only through this, [`Anyone`], [`Visitor`] or [`Watcher`],
 /// so no route can forget to state which callers it serves.
 pub struct By<P> {
     /// The state that all handlers share.
@@ -158,7 +153,7 @@ pub struct By<P> {
     policy: PhantomData<fn() -> P>,
 }
 
-/// The caller of a route that needs no token.
+/// The caller of a route that needs no token. Its requests are counted for its address.
 pub struct Anyone {
     /// The state that all handlers share.
     pub door: Arc<Door>,
@@ -182,9 +177,10 @@ impl<'a> ApiExtractor<'a> for Anyone {
         _: &mut RequestBody,
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
-        let address = request.remote_addr().as_socket_addr().map(SocketAddr::ip);
         let token_hash = bearer(request).ok().map(token_hash);
         let (door, incoming) = (Arc::clone(Door::of(request)), Incoming::of(request));
+        let address = incoming.address();
+        door.limits.address(address).await?;
         Ok(Self { door, address, agent: agent(request), token_hash, incoming })
     }
 }
@@ -194,6 +190,26 @@ fn agent(request: &Request) -> Option<String> {
     let agent = request.headers().get(header::USER_AGENT)?.to_str().ok()?;
     let agent: String = agent.trim().chars().take(AGENT_LIMIT).collect();
     Some(agent).filter(|agent| !agent.is_empty() && !has_card_number(agent))
+}
+
+/// The caller of a route that needs no token and is never refused: programs that watch the process ask it often.
+pub struct Watcher {
+    /// The state that all handlers share.
+    pub door: Arc<Door>,
+}
+
+impl<'a> ApiExtractor<'a> for Watcher {
+    const TYPES: &'static [ApiExtractorType] = &[];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
+        Ok(Self { door: Arc::clone(Door::of(request)) })
+    }
 }
 
 impl<P> Deref for By<P> {
@@ -238,9 +254,7 @@ impl<'a, P: Policy> ApiExtractor<'a> for By<P> {
         _: ExtractParamOptions<()>,
     ) -> poem::Result<Self> {
         let door = Door::of(request);
-        let token = bearer(request)?;
-        let caller = door.callers.look_up(token).await?;
-        door.limits.caller(&caller)?;
+        let caller = counted_caller(request).await?;
         if !P::ROLES.contains(&caller.role) {
             tracing::info!(role = ?caller.role, "refused a caller of a kind that this operation does not serve");
             return Err(forbidden("This operation is not for this kind of caller.").into());
@@ -286,12 +300,30 @@ impl<'a, P: Policy> ApiExtractor<'a> for Visitor<P> {
         let door = Arc::clone(Door::of(request));
         let mut trusted = false;
         if request.headers().contains_key(header::AUTHORIZATION) {
-            let caller = door.callers.look_up(bearer(request)?).await?;
-            door.limits.caller(&caller)?;
+            let caller = counted_caller(request).await?;
             trusted = P::ROLES.contains(&caller.role);
+        } else {
+            door.limits.address(Incoming::of(request).address()).await?;
         }
         Ok(Self { door, trusted, policy: PhantomData })
     }
+}
+
+/// The caller whose token the request shows. Counts the request for the caller, or for its address if the token is missing or not valid.
+async fn counted_caller(request: &Request) -> Result<Caller, Problem> {
+    let door = Door::of(request);
+    let looked_up = match bearer(request) {
+        Ok(token) => door.callers.look_up(token).await,
+        Err(problem) => Err(problem),
+    };
+    match &looked_up {
+        Ok(caller) => door.limits.caller(caller).await?,
+        Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
+            door.limits.address(Incoming::of(request).address()).await?;
+        }
+        Err(_) => {}
+    }
+    looked_up
 }
 
 fn bearer(request: &Request) -> Result<&str, Problem> {
@@ -306,7 +338,8 @@ fn bearer(request: &Request) -> Result<&str, Problem> {
     if scheme.eq_ignore_ascii_case("bearer") && plain { Ok(token) } else { Err(invalid()) }
 }
 
-fn forbidden(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
+/// 403.
+pub fn forbidden(detail: impl Into<std::borrow::Cow<'static, str>>) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
 }
 

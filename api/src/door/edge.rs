@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
@@ -118,6 +119,11 @@ impl RouteTable {
     }
 }
 
+/// Whether this is a page about the operations, which no caller is asked for.
+fn is_page(path: &str) -> bool {
+    path == "/openapi.json" || path.starts_with("/docs")
+}
+
 /// Whether an operation of the document answers with a stream of events.
 fn is_stream(operation: &Value) -> bool {
     operation["responses"]["200"]["content"]["text/event-stream"].is_object()
@@ -171,11 +177,17 @@ impl<E: Endpoint> Endpoint for Edge<E> {
             path = clipped(&path)
         );
         request.set_data(Arc::clone(&self.door));
-        request.set_data(Incoming::read(id, &request));
+        let incoming = Incoming::read(id, &self.door.proxies, &request);
+        let address = incoming.address();
+        request.set_data(incoming);
         let unread = Unread::share(&mut request);
 
+        let page = self.door.cors.allowed(&request);
         let answer = async {
-            self.routes.refuse(&request)?;
+            if let Some(answer) = self.door.cors.preflight(&request, || self.routes.allow(&path)) {
+                return Ok(answer);
+            }
+            self.admit(&request, address).await?;
             if method == Method::HEAD {
                 // Answered as GET. The server sends the head of the answer only.
                 request.set_method(Method::GET);
@@ -211,7 +223,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
         {
             response.headers_mut().insert(header::ALLOW, allow);
         }
-        self.finish(&mut response, &request_id);
+        self.finish(&mut response, &request_id, page);
         let goes_on = match unread {
             Some(unread) => unread.drop_rest().await,
             None => true,
@@ -225,6 +237,15 @@ impl<E: Endpoint> Endpoint for Edge<E> {
 }
 
 impl<E> Edge<E> {
+    /// Refuses a request that no operation serves. Such a request is counted for its address, as is one for the pages about the operations.
+    async fn admit(&self, request: &Request, address: Option<IpAddr>) -> Result<(), Problem> {
+        let refused = self.routes.refuse(request);
+        if refused.is_err() || is_page(request.uri().path()) {
+            self.door.limits.address(address).await?;
+        }
+        refused
+    }
+
     fn refusal(&self, error: &poem::Error, path: &str, request_id: &str) -> Response {
         let mut response = Problem::from_framework(error).response(path, request_id);
         if let Some(operation) = error.data::<OperationId>() {
@@ -233,7 +254,7 @@ impl<E> Edge<E> {
         response
     }
 
-    fn finish(&self, response: &mut Response, request_id: &str) {
+    fn finish(&self, response: &mut Response, request_id: &str, page: Option<HeaderValue>) {
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::try_from(request_id) {
             headers.insert("x-request-id", id);
@@ -242,6 +263,7 @@ impl<E> Edge<E> {
         headers
             .entry(header::CACHE_CONTROL)
             .or_insert_with(|| HeaderValue::from_static("no-store"));
+        self.door.cors.complete(headers, page);
     }
 }
 

@@ -1,20 +1,27 @@
-//! Rate limits per caller, and per address for requests without a token. They are generous: they stop loops and
+//! Rate limits per caller, and per address for requests without a valid token. They are generous: they stop loops and
 //! guessing, not normal use. Zero switches a limit off.
 
-use std::{net::IpAddr, num::NonZeroU32, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use poem::http::StatusCode;
 use sha2::{Digest, Sha256};
+use sqlx::PgPool;
 use stepwise_workflows::customer::attempts::Scopes;
 
-use super::{caller::Caller, origin::Origin, problem::Problem};
+use super::{
+    buckets::{Buckets, Rate},
+    caller::Caller,
+    origin::Origin,
+    problem::Problem,
+};
 
 /// The limits of a caller.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
     /// Requests per caller and second.
     pub per_caller_s: u32,
+    /// Requests without a valid token, per address and second. For IPv6 an address is a /64 network.
+    pub per_address_s: u32,
     /// Attempts to log in, register or verify, per address and minute.
     pub attempts_per_minute: u32,
     /// Open event streams per caller.
@@ -23,41 +30,62 @@ pub struct Rates {
 
 impl Default for Rates {
     fn default() -> Self {
-        Self { per_caller_s: 200, attempts_per_minute: 60, streams_per_caller: 100 }
+        Self {
+            per_caller_s: 200,
+            per_address_s: 1_000,
+            attempts_per_minute: 60,
+            streams_per_caller: 100,
+        }
     }
 }
 
 impl Rates {
     /// No limits, for measurements.
-    pub const OFF: Self = Self { per_caller_s: 0, attempts_per_minute: 0, streams_per_caller: 0 };
+    pub const OFF: Self =
+        Self { per_caller_s: 0, per_address_s: 0, attempts_per_minute: 0, streams_per_caller: 0 };
 }
 
-/// Counts requests per caller and per address, in this process. Attempts to log in to one account are counted in
-/// the database (`stepwise_workflows::customer::attempts`).
+/// Counts requests per caller and per address. All processes of an installation count together ([`Buckets`]). Attempts to log in to one
+/// account are counted in `stepwise_workflows::customer::attempts`.
 pub struct Limits {
-    callers: Option<DefaultKeyedRateLimiter<String>>,
-    attempts: Option<DefaultKeyedRateLimiter<String>>,
+    callers: Option<Rate>,
+    addresses: Option<Rate>,
+    attempts: Option<Rate>,
+    buckets: Buckets,
     secret: Vec<u8>,
 }
 
 impl Limits {
-    /// Creates limits of these rates. All processes of an installation share the secret.
-    pub fn new(rates: Rates, secret: Vec<u8>) -> Self {
-        let per_s = NonZeroU32::new(rates.per_caller_s).map(|n| {
-            // A page that loads sends a burst of requests.
-            Quota::per_second(n).allow_burst(n.saturating_mul(NonZeroU32::MIN.saturating_add(1)))
-        });
+    /// Creates limits of these rates. All processes of an installation share the database and the secret.
+    pub fn new(rates: Rates, db: PgPool, secret: Vec<u8>) -> Self {
         Self {
-            callers: per_s.map(RateLimiter::keyed),
-            attempts: NonZeroU32::new(rates.attempts_per_minute)
-                .map(|n| RateLimiter::keyed(Quota::per_minute(n))),
+            callers: Rate::per_second(rates.per_caller_s),
+            addresses: Rate::per_second(rates.per_address_s),
+            attempts: Rate::per_minute(rates.attempts_per_minute),
+            buckets: Buckets::new(db),
             secret,
         }
     }
 
     /// Counts a request of this caller. 429 if the caller is over the limit.
-    pub fn caller(&self, caller: &Caller) -> Result<(), Problem> {
-        count(self.callers.as_ref(), caller.key())
+    pub async fn caller(&self, caller: &Caller) -> Result<(), Problem> {
+        self.count(self.callers, b"caller", &caller.key()).await
+    }
+
+    /// Counts a request from this address that shows no valid token. 429 if the address is over the limit.
+    pub async fn address(&self, from: Option<IpAddr>) -> Result<(), Problem> {
+        self.count(self.addresses, b"address", &origin(from)).await
+    }
+
+    /// Counts an attempt at `what` from this address.
+    pub async fn attempt(&self, what: &str, from: Option<IpAddr>) -> Result<(), Problem> {
+        self.count(self.attempts, what.as_bytes(), &origin(from)).await
+    }
+
+    async fn count(&self, rate: Option<Rate>, what: &[u8], who: &str) -> Result<(), Problem> {
+        let Some(rate) = rate else { return Ok(()) };
+        let name = self.keyed(b"rate", [what, who.as_bytes()]);
+        self.buckets.take(name, rate).await.map_err(too_many)
     }
 
     /// The keys under which an attempt to log in to the account of `email` is counted. `None` if limits are off.
@@ -70,22 +98,23 @@ impl Limits {
     ) -> Option<Scopes> {
         self.attempts.as_ref()?;
         let email = email.trim().to_lowercase();
-        let account = self.keyed([email.as_bytes(), b""]);
+        let hashed = |from: &[u8]| self.keyed(b"log-in attempt", [email.as_bytes(), from]);
+        let account = hashed(b"");
         let network = origin(from);
         let from = earlier_token.as_ref().map_or(network.as_bytes(), |hash| &hash[..]);
-        let own = self.keyed([email.as_bytes(), from]);
+        let own = hashed(from);
         Some(Scopes { own, account, is_known: earlier_token.is_some() })
     }
 
     /// The key under which requests for a mail of this kind to `email` are counted. `None` if limits are off.
     pub fn mail_scope(&self, kind: &str, email: &str) -> Option<[u8; 32]> {
         self.attempts.as_ref()?;
-        Some(self.keyed([kind.as_bytes(), email.trim().to_lowercase().as_bytes()]))
+        Some(self.keyed(b"mails", [kind.as_bytes(), email.trim().to_lowercase().as_bytes()]))
     }
 
     /// A keyed hash, which only the processes of this installation can compute.
-    fn keyed(&self, parts: [&[u8]; 2]) -> [u8; 32] {
-        let mut hash = Sha256::new_with_prefix(b"log-in attempt");
+    fn keyed(&self, purpose: &[u8], parts: [&[u8]; 2]) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix(purpose);
         for part in [&self.secret[..], parts[0], parts[1]] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
@@ -93,26 +122,10 @@ impl Limits {
         hash.finalize().into()
     }
 
-    /// Counts an attempt at `what` from this address, in this process only. It stops floods: n processes together admit
-    /// n times the limit.
-    pub fn attempt(&self, what: &str, from: Option<IpAddr>) -> Result<(), Problem> {
-        count(self.attempts.as_ref(), format!("{what} {}", origin(from)))
-    }
-
     /// Forgets callers and addresses that have sent nothing for a while. The server calls this once a minute.
     pub fn tidy(&self) {
-        for limiter in [&self.callers, &self.attempts].into_iter().flatten() {
-            limiter.retain_recent();
-        }
+        self.buckets.tidy();
     }
-}
-
-fn count(limiter: Option<&DefaultKeyedRateLimiter<String>>, key: String) -> Result<(), Problem> {
-    use governor::clock::{Clock, DefaultClock};
-    let Some(limiter) = limiter else { return Ok(()) };
-    limiter
-        .check_key(&key)
-        .map_err(|too_early| too_many(too_early.wait_time_from(DefaultClock::default().now())))
 }
 
 /// The origin of a request, as text.

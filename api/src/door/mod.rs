@@ -4,9 +4,12 @@
 //! transaction, answers a repeated request, runs the command, stores the answer and commits. A
 //! refusal becomes a problem by the command's own declaration.
 
+pub mod buckets;
 pub mod caller;
 pub mod codes;
+pub mod cors;
 pub mod edge;
+pub mod gather;
 pub mod idempotency;
 pub mod incoming;
 pub mod json;
@@ -18,6 +21,8 @@ pub mod page;
 pub mod personal;
 pub mod prefer;
 pub mod problem;
+pub mod proxies;
+pub mod reads;
 pub mod refuses;
 pub mod reply;
 pub mod streams;
@@ -44,11 +49,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     caller::Caller,
+    cors::Cors,
     idempotency::{Key, Scope},
     json::Body,
     limits::{Limits, Rates},
     page::Cursors,
     problem::Problem,
+    proxies::Proxies,
+    reads::Reads,
     reply::Reply,
     streams::Streams,
     tokens::Callers,
@@ -92,15 +100,23 @@ pub struct Door {
     pub callers: Callers,
     /// Rate limits.
     pub limits: Limits,
+    /// Reads that simultaneous requests share.
+    pub reads: Reads,
     /// The open event streams.
     streams: Streams,
     /// Cursor signing.
     pub cursors: Cursors,
+    /// The reverse proxies in front of the shop.
+    pub proxies: Proxies,
+    /// The origins whose pages may call from browsers.
+    pub cors: Cors,
+    /// The address at which clients reach the shop, if it is configured.
+    pub public_url: Option<String>,
     log_ins: Semaphore,
 }
 
 /// The settings of the front door.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct DoorSettings {
     /// The name of the installation: part of service keys.
     pub environment: String,
@@ -110,6 +126,12 @@ pub struct DoorSettings {
     pub webhook_secrets: Vec<SecretString>,
     /// PayPal, if the shop takes payments by PayPal.
     pub paypal: Option<PayPal>,
+    /// The address at which clients reach the shop, if it is configured: `https://shop.example`.
+    pub public_url: Option<String>,
+    /// The origins whose pages may call from browsers.
+    pub allowed_origins: Vec<String>,
+    /// The reverse proxies in front of the shop.
+    pub proxies: Proxies,
 }
 
 /// One request for a command: the operation, the caller, the idempotency key and the fingerprint of the body.
@@ -197,18 +219,22 @@ impl Door {
         .await?;
         Ok(Self {
             callers: Callers::new(db.clone(), settings.environment, shop.config.session_idle),
-            db,
-            shop,
             engine,
             readiness,
             stopping,
             stop: CancellationToken::new(),
             webhook_secrets: settings.webhook_secrets,
             paypal: settings.paypal,
+            reads: Reads::new(&db, &shop),
             streams: Streams::new(settings.rates.streams_per_caller),
-            limits: Limits::new(settings.rates, secret.clone()),
+            limits: Limits::new(settings.rates, db.clone(), secret.clone()),
             cursors: Cursors::new(secret),
+            proxies: settings.proxies,
+            cors: Cors::new(settings.allowed_origins),
+            public_url: settings.public_url,
             log_ins: Semaphore::new(LOG_INS),
+            db,
+            shop,
         })
     }
 

@@ -33,6 +33,8 @@ struct Rest {
     stream: BoxStream<'static, Chunk>,
     /// Whether the client sends its body only when asked for it (`Expect: 100-continue`).
     is_held_back: bool,
+    /// Whether the body comes in chunks. A proxy may see its end in another place, so what follows it on the connection is not believed.
+    in_chunks: bool,
     ended: bool,
 }
 
@@ -40,26 +42,29 @@ impl Unread {
     /// Shares the body of this request. `None` if the request has no body.
     pub fn share(request: &mut Request) -> Option<Self> {
         let headers = request.headers();
-        let has_body = headers.contains_key(header::TRANSFER_ENCODING)
-            || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+        let in_chunks = headers.contains_key(header::TRANSFER_ENCODING);
+        let has_body =
+            in_chunks || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
         if !has_body {
             return None;
         }
         let is_held_back = headers.contains_key(header::EXPECT);
         let stream = request.take_body().into_bytes_stream().boxed();
-        let unread = Self(Arc::new(Mutex::new(Rest { stream, is_held_back, ended: false })));
+        let unread =
+            Self(Arc::new(Mutex::new(Rest { stream, is_held_back, in_chunks, ended: false })));
         let reader = unread.clone();
         let chunks = stream::poll_fn(move |context| reader.poll_chunk(context));
         request.set_body(Body::from_bytes_stream(chunks));
         Some(unread)
     }
 
-    /// Reads and drops the rest. False if there is too much of it, so the connection must be closed
+    /// Reads and drops the rest. False if there is too much of it or if it comes in chunks, so the connection must be closed
     /// after the answer.
     pub async fn drop_rest(self) -> bool {
         if self.0.lock().expect("nothing panics while holding it").is_held_back {
             return false;
         }
+        let in_chunks = self.0.lock().expect("nothing panics while holding it").in_chunks;
         let mut left = BODY_LIMIT;
         let rest = async {
             while let Some(chunk) = stream::poll_fn(|context| self.poll_chunk(context)).next().await
@@ -71,7 +76,7 @@ impl Unread {
             }
             true
         };
-        tokio::time::timeout(PATIENCE, rest).await.unwrap_or(false)
+        tokio::time::timeout(PATIENCE, rest).await.unwrap_or(false) && !in_chunks
     }
 
     fn poll_chunk(&self, context: &mut Context<'_>) -> Poll<Option<Chunk>> {

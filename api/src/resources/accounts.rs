@@ -94,7 +94,7 @@ impl Accounts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<MailRequest>,
     ) -> Result<Gone, Refuses<AskError>> {
-        by.door.limits.attempt("mail", by.address)?;
+        by.door.limits.attempt("mail", by.address).await?;
         let email = body.value.email.as_str();
         let scope = by.door.limits.mail_scope("verification mail", email);
         let ask = Ask::by_anyone(email, "resendVerification", &key).with(&body);
@@ -116,7 +116,7 @@ impl Accounts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<MailRequest>,
     ) -> Result<Gone, Refuses<AskError>> {
-        by.door.limits.attempt("mail", by.address)?;
+        by.door.limits.attempt("mail", by.address).await?;
         let email = body.value.email.as_str();
         let scope = by.door.limits.mail_scope("reset mail", email);
         let ask = Ask::by_anyone(email, "requestPasswordReset", &key).with(&body);
@@ -137,7 +137,7 @@ impl Accounts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<ResetPassword>,
     ) -> Result<Gone, Refuses<ResetError>> {
-        by.door.limits.attempt("reset", by.address)?;
+        by.door.limits.attempt("reset", by.address).await?;
         let (door, shop) = (&by.door, &by.door.shop);
         let ResetPassword { reset_token, password } = &body.value;
         let ask = Ask::by_anyone(reset_token, "resetPassword", &key).with(&body);

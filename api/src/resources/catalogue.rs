@@ -2,15 +2,16 @@
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{
-    Object, OpenApi,
+    Enum, Object, OpenApi,
     param::{Path, Query},
 };
+use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use stepwise_workflows::{
     category::{self, CategoryView, CreateCategoryRefusal},
     product::{
-        self, CreateProductRefusal, ProductStatusRefusal, ProductView, UnknownProduct,
-        UpdateProductRefusal, VariantView,
+        self, CreateProductRefusal, ProductFilter, ProductOrder, ProductPlace,
+        ProductStatusRefusal, ProductView, UnknownProduct, UpdateProductRefusal, VariantView,
     },
 };
 use uuid::Uuid;
@@ -23,12 +24,13 @@ use super::{
 };
 use crate::door::{
     Ask,
-    caller::{AdminOnly, Anyone, By, CatalogueKeeper, Visitor},
+    caller::{AdminOnly, Anyone, By, CatalogueKeeper, Visitor, forbidden},
     idempotency::OptionalKey,
     json::Body,
     matching::{IfMatch, Stale},
     page::{self, Page},
     problem::Problem,
+    reads::FirstPage,
     refuses::Refuses,
     reply::{Created, Done, Gone},
 };
@@ -119,6 +121,77 @@ answer! {
         depth: i32,
         created_at: DateTime<Utc>,
     }
+}
+
+/// The status of a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+enum ProductStatus {
+    Draft,
+    Active,
+    Inactive,
+}
+
+/// The order of a list of products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
+#[oai(rename_all = "lowercase")]
+enum ProductSort {
+    /// The best match first. Needs a search.
+    Relevance,
+    /// The oldest first.
+    Oldest,
+    /// The newest first.
+    Newest,
+    /// The lowest price first.
+    Cheapest,
+    /// The highest price first.
+    Dearest,
+}
+
+/// The status that a list of products is limited to. `None`: none.
+fn status_shown(
+    trusted: bool,
+    asked: Option<ProductStatus>,
+) -> Result<Option<&'static str>, Problem> {
+    match asked {
+        None if trusted => Ok(None),
+        None | Some(ProductStatus::Active) => Ok(Some("active")),
+        Some(_) if !trusted => Err(forbidden("Only staff see products that are not on sale.")),
+        Some(ProductStatus::Draft) => Ok(Some("draft")),
+        Some(ProductStatus::Inactive) => Ok(Some("inactive")),
+    }
+}
+
+fn price_limit(name: &str, text: Option<&str>) -> Result<Option<Decimal>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let is_plain = text.len() <= 20 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let price = text.parse().ok().filter(|_| is_plain);
+    let wrong = || format!("`{name}` must be a price such as 9.99.");
+    price.map(Some).ok_or_else(|| Problem::bad_request("invalid_parameter", wrong()))
+}
+
+fn searched(text: String) -> Result<String, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > 100 {
+        let detail = "`search` must have 1 to 100 characters.";
+        return Err(Problem::bad_request("invalid_parameter", detail));
+    }
+    Ok(text.to_owned())
+}
+
+fn order_of(sort: Option<ProductSort>, is_search: bool) -> Result<ProductOrder, Problem> {
+    Ok(match sort {
+        Some(ProductSort::Relevance) if !is_search => {
+            let detail = "`sort=relevance` needs a `search`.";
+            return Err(Problem::bad_request("invalid_parameter", detail));
+        }
+        None if is_search => ProductOrder::Relevance,
+        Some(ProductSort::Relevance) => ProductOrder::Relevance,
+        None | Some(ProductSort::Oldest) => ProductOrder::Oldest,
+        Some(ProductSort::Newest) => ProductOrder::Newest,
+        Some(ProductSort::Cheapest) => ProductOrder::Cheapest,
+        Some(ProductSort::Dearest) => ProductOrder::Dearest,
+    })
 }
 
 fn shown(product: ProductView) -> Done<ProductShape> {
@@ -274,29 +347,57 @@ impl Catalogue {
         visitor: Visitor<CatalogueKeeper>,
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Done<ProductShape>, Refuses<UnknownProduct>> {
-        let mut db = visitor.door.db.acquire().await?;
-        let product = product::get_product(&mut db, product_id.0).await?;
+        let product = visitor.door.reads.products.get(product_id.0).await?;
         let visible = product.filter(|p| visitor.trusted || p.status == "active");
         Ok(shown(visible.ok_or(UnknownProduct::NotFound)?))
     }
 
-    /// List products. Only staff see products that are not on sale.
+    /// List products. Only staff see products that are not on sale. A search finds words of names and descriptions in any form, or, if no product has
+    /// them, names that are spelt nearly so.
     #[oai(path = "/products", method = "get", operation_id = "listProducts")]
     async fn list(
         &self,
         visitor: Visitor<CatalogueKeeper>,
         #[oai(name = "categoryId")] category_id: Query<Option<Uuid>>,
+        /// Words to search for, 1 to 100 characters.
+        #[oai(validator(min_length = 1, max_length = 100))]
+        search: Query<Option<String>>,
+        /// The lowest price, in the shop's currency: `9.99`.
+        #[oai(name = "minPrice")]
+        min_price: Query<Option<String>>,
+        /// The highest price, in the shop's currency: `19.99`.
+        #[oai(name = "maxPrice")]
+        max_price: Query<Option<String>>,
+        /// Only staff may ask for another status than `active`.
+        status: Query<Option<ProductStatus>>,
+        /// The default is `relevance` with a search, and `oldest` without.
+        sort: Query<Option<ProductSort>>,
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<ProductShape>>, Problem> {
         let (door, limit) = (&visitor.door, page::limit(limit.0)?);
-        let list = format!("products/{:?}", category_id.0);
-        let after = door.cursors.open(&list, cursor.0.as_deref())?;
-        let (only_active, count) = (!visitor.trusted, page::fetch_count(limit));
-        let mut db = door.db.acquire().await?;
-        let rows =
-            product::list_products(&mut db, category_id.0, only_active, after, count).await?;
-        Ok(Done::new(&door.cursors.page(&list, limit, rows, |row| row.product_id, Into::into)))
+        let filter = ProductFilter {
+            category_id: category_id.0,
+            status: status_shown(visitor.trusted, status.0)?,
+            min_price: price_limit("minPrice", min_price.0.as_deref())?,
+            max_price: price_limit("maxPrice", max_price.0.as_deref())?,
+            search: search.0.map(searched).transpose()?,
+        };
+        let order = order_of(sort.0, filter.search.is_some())?;
+        let list = format!("products/{filter:?}/{order:?}");
+        let after: Option<ProductPlace> = door.cursors.open(&list, cursor.0.as_deref())?;
+        let count = page::fetch_count(limit);
+        let first = FirstPage::of(&filter, order, count).filter(|_| after.is_none());
+        let rows = match first {
+            Some(page) => door.reads.first_pages.get(page).await?.unwrap_or_default().to_vec(),
+            None => {
+                let mut db = door.db.acquire().await?;
+                product::list_products(&mut db, &filter, order, after.as_ref(), count).await?
+            }
+        };
+        let page =
+            door.cursors.page(&list, limit, rows, |(_, place)| place.clone(), |(p, _)| p.into());
+        Ok(Done::new(&page))
     }
 
     /// Add a category. Categories nest at most three levels deep.

@@ -115,7 +115,7 @@ impl Customers {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<RegisterCustomer>,
     ) -> Result<Created<CustomerShape>, Refuses<RegisterRefusal>> {
-        by.door.limits.attempt("register", by.address)?;
+        by.door.limits.attempt("register", by.address).await?;
         let RegisterCustomer { email, password, first_name, last_name } = &body.value;
         let command = register::RegisterCustomer {
             email: email.clone(),
@@ -147,7 +147,7 @@ impl Customers {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<VerifyCustomerEmail>,
     ) -> Result<Done<CustomerShape>, Refuses<VerifyError>> {
-        by.door.limits.attempt("verify", by.address)?;
+        by.door.limits.attempt("verify", by.address).await?;
         let token = &body.value.verification_token;
         let ask = Ask::by_anyone(token, "verifyCustomerEmail", &key).with(&body);
         by.door
@@ -171,7 +171,7 @@ impl Customers {
     ) -> Result<Created<SessionShape>, Refuses<LogInRefusal>> {
         let LogIn { email, password, guest_cart_id, guest_token } = &body.value;
         let (door, shop) = (&by.door, &by.door.shop);
-        door.limits.attempt("log in", by.address)?;
+        door.limits.attempt("log in", by.address).await?;
         let turn = door.turn_to_log_in().await?;
         let earlier = by.token_hash;
         let account =

@@ -1,16 +1,16 @@
 //! Orders: customers place, read and cancel them; admins confirm, ship and deliver them.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use poem_openapi::{
-    Object, OpenApi,
+    Enum, Object, OpenApi,
     param::{Path, Query},
 };
 use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     customer::paypal::NotUsable,
     order::{
-        self, ConfirmOrderRefusal, DeliverOrderRefusal, Happened, ReadOrderError, UnknownOrder,
-        cancel, place, ship,
+        self, ConfirmOrderRefusal, DeliverOrderRefusal, Happened, OrderFilter, OrderView,
+        ReadOrderError, UnknownOrder, cancel, place, ship,
     },
     sagas::{
         cancel_order,
@@ -266,17 +266,63 @@ impl Orders {
     async fn list(
         &self,
         by: By<CustomerOrAdmin>,
+        status: Query<Option<OrderStatus>>,
+        /// Orders begun at this time or later, RFC 3339.
+        from: Query<Option<DateTime<Utc>>>,
+        /// Orders begun before this time, RFC 3339.
+        to: Query<Option<DateTime<Utc>>>,
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
     ) -> Result<Done<Page<OrderShape>>, Refuses<ReadOrderError>> {
-        let (limit, list) = (page::limit(limit.0)?, format!("orders/{}", by.key()));
-        let before = by.door.cursors.open(&list, cursor.0.as_deref())?;
+        let limit = page::limit(limit.0)?;
+        let filter = OrderFilter {
+            customer_id: by.own_customer(),
+            status: status.0.map(OrderStatus::word),
+            from: from.0.map(storable).transpose()?,
+            to: to.0.map(storable).transpose()?,
+        };
+        let list = format!("orders/{filter:?}");
+        let after = by.door.cursors.open(&list, cursor.0.as_deref())?;
         let mut db = by.door.db.acquire().await?;
         let count = page::fetch_count(limit);
-        let rows =
-            order::list_orders(&by.door.shop, &mut db, by.own_customer(), before, count).await?;
-        Ok(Done::to(&by, &by.door.cursors.page(&list, limit, rows, |row| row.id, Into::into)))
+        let rows = order::list_orders(&by.door.shop, &mut db, filter, after, count).await?;
+        let place = |row: &OrderView| (row.created_at, row.id);
+        Ok(Done::to(&by, &by.door.cursors.page(&list, limit, rows, place, Into::into)))
     }
+}
+
+/// The status of an order.
+#[derive(Debug, Clone, Copy, Enum)]
+#[oai(rename_all = "lowercase")]
+enum OrderStatus {
+    Placing,
+    Pending,
+    Confirmed,
+    Shipped,
+    Delivered,
+    Cancelled,
+    Failed,
+}
+
+impl OrderStatus {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Placing => "placing",
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Shipped => "shipped",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A time that the database can compare with.
+fn storable(time: DateTime<Utc>) -> Result<DateTime<Utc>, Problem> {
+    let detail = "A time must lie between the years 1 and 9999.";
+    let is_storable = (1..=9999).contains(&time.year());
+    is_storable.then_some(time).ok_or_else(|| Problem::bad_request("invalid_parameter", detail))
 }
 
 /// Makes the saga of the method's approval ask PayPal, whose webhook may be late or lost.

@@ -7,7 +7,7 @@ use super::{
     words::{OkWord, PartWords, Word},
 };
 use crate::{
-    door::{caller::Anyone, problem::Problem, reply::Done},
+    door::{caller::Watcher, problem::Problem, reply::Done},
     readiness::{PartState, Report},
 };
 
@@ -67,14 +67,14 @@ impl From<PartState> for PartShape {
 impl System {
     /// Check whether the process is alive. Uses nothing outside the process.
     #[oai(path = "/healthz", method = "get", operation_id = "health")]
-    async fn health(&self, _by: Anyone) -> Result<Done<Health>, Problem> {
+    async fn health(&self, _by: Watcher) -> Result<Done<Health>, Problem> {
         Ok(Done::new(&Health::ok()))
     }
 
     /// Check whether the process is ready for requests: the database answers, and the process was not told to
     /// stop. The states of the other parts are only shown; an order placed while one of them is away continues later.
     #[oai(path = "/readyz", method = "get", operation_id = "ready")]
-    async fn ready(&self, by: Anyone) -> Result<Done<Ready>, Problem> {
+    async fn ready(&self, by: Watcher) -> Result<Done<Ready>, Problem> {
         if by.door.stopping.is_cancelled() {
             return Err(Problem::unavailable("stopping", "The process is about to stop."));
         }

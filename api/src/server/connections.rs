@@ -68,15 +68,16 @@ impl Connections {
         Self(Arc::new(Counts { limits, open: Mutex::default() }))
     }
 
-    /// Takes a place for a connection from this address.
-    pub(super) fn admit(&self, address: IpAddr) -> Result<Place, TooMany> {
+    /// Takes a place for a connection from this address. The limit per address does not count for a trusted proxy, which has the connections of
+    /// many clients.
+    pub(super) fn admit(&self, address: IpAddr, is_proxy: bool) -> Result<Place, TooMany> {
         let origin = Origin::of(address);
         let mut open = self.0.open.lock().expect("nothing panics while holding it");
         if open.total >= self.0.limits.total {
             return Err(TooMany::InTotal);
         }
         let of_origin = open.by_origin.entry(origin).or_default();
-        if *of_origin >= self.0.limits.per_address {
+        if !is_proxy && *of_origin >= self.0.limits.per_address {
             return Err(TooMany::FromOneAddress);
         }
         *of_origin += 1;
@@ -107,12 +108,16 @@ mod tests {
     #[test]
     fn a_place_is_free_again_once_its_connection_is_gone() {
         let connections = Connections::new(ConnectionLimits { total: 3, per_address: 2 });
-        let admit = |text: &str| connections.admit(text.parse().expect("an address"));
+        let admit = |text: &str| connections.admit(text.parse().expect("an address"), false);
         let first = admit("192.0.2.1").expect("the first");
         let _second = admit("192.0.2.1").expect("the second");
         assert_eq!(admit("192.0.2.1").map(drop), Err(TooMany::FromOneAddress));
-        let _other = admit("192.0.2.2").expect("another address");
+        let other = admit("192.0.2.2").expect("another address");
         assert_eq!(admit("192.0.2.3").map(drop), Err(TooMany::InTotal));
+        let proxy = || connections.admit("192.0.2.1".parse().expect("an address"), true);
+        assert_eq!(proxy().map(drop), Err(TooMany::InTotal));
+        drop(other);
+        assert!(proxy().is_ok(), "a proxy may have more than its share");
         drop(first);
         assert!(admit("192.0.2.1").is_ok());
     }

@@ -43,7 +43,10 @@ use self::{
     connections::{Connections, Place},
     socket::{Socket, Turns},
 };
-use crate::{door::Door, routes};
+use crate::{
+    door::{Door, proxies::Proxies},
+    routes,
+};
 
 /// How long requests may run once the listener is closed.
 const GRACE: Duration = Duration::from_secs(10);
@@ -91,6 +94,7 @@ pub async fn serve(
         local: Addr::SocketAddr(listener.local_addr()?),
         settings,
         connections: Connections::new(settings.connections),
+        proxies: door.proxies.clone(),
         closing: CancellationToken::new(),
         ending: CancellationToken::new(),
         running: TaskTracker::new(),
@@ -117,6 +121,7 @@ struct Server<E> {
     local: Addr,
     settings: ServerSettings,
     connections: Connections,
+    proxies: Proxies,
     /// When cancelled, each connection closes after its current request.
     closing: CancellationToken,
     /// When cancelled, all connections close at once.
@@ -141,7 +146,8 @@ impl<E: Endpoint<Output = Response> + 'static> Server<E> {
 
     /// Serves a new connection, or refuses it if it is over the limit.
     fn admit(&self, stream: TcpStream, from: SocketAddr) {
-        let place = match self.connections.admit(from.ip()) {
+        let is_proxy = self.proxies.trusts(from.ip());
+        let place = match self.connections.admit(from.ip(), is_proxy) {
             Ok(place) => place,
             Err(too_many) => {
                 let reason = too_many.reason();
@@ -280,11 +286,12 @@ impl Trouble {
     }
 }
 
-/// Once a minute, deletes expired answers, old counts of log-in attempts and counts of quiet callers.
+/// Once a minute, deletes expired answers, old counts of log-in attempts and buckets of quiet callers.
 async fn sweep(door: Arc<Door>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     let answers = Failing::new("cannot delete expired answers");
     let counts = Failing::new("cannot delete old counts of log-in attempts");
+    let buckets = Failing::new("cannot delete the buckets of quiet callers");
     while door.stop.run_until_cancelled(minute.tick()).await.is_some() {
         door.limits.tidy();
         match in_time(crate::door::idempotency::purge(&door.db)).await {
@@ -294,6 +301,10 @@ async fn sweep(door: Arc<Door>) {
         match in_time(attempts::purge(&door.db)).await {
             Ok(_) => counts.end(),
             Err(error) => counts.begin_with(&error),
+        }
+        match in_time(crate::door::buckets::purge(&door.db)).await {
+            Ok(()) => buckets.end(),
+            Err(error) => buckets.begin_with(&error),
         }
     }
 }

@@ -112,14 +112,22 @@ impl House {
     pub(crate) async fn open_with(rates: Rates) -> Self {
         let (listener, base) = listen().await;
         let (nobody, stop) = (Outside::nobody(), CancellationToken::new());
-        Self::build(rates, listener, base, nobody, ServerSettings::default(), stop).await
+        let settings = DoorSettings { rates, ..DoorSettings::default() };
+        Self::build(settings, listener, base, nobody, ServerSettings::default(), stop).await
+    }
+
+    /// Starts a front door without a worker, with these settings. Its environment and secrets are those of all tests.
+    pub(crate) async fn open_as(settings: DoorSettings) -> Self {
+        let (listener, base) = listen().await;
+        let (nobody, stop) = (Outside::nobody(), CancellationToken::new());
+        Self::build(settings, listener, base, nobody, ServerSettings::default(), stop).await
     }
 
     /// Starts a front door without a worker, with these server settings.
     pub(crate) async fn open_served(settings: ServerSettings) -> Self {
         let (listener, base) = listen().await;
         let (nobody, stop) = (Outside::nobody(), CancellationToken::new());
-        Self::build(Rates::OFF, listener, base, nobody, settings, stop).await
+        Self::build(unlimited(), listener, base, nobody, settings, stop).await
     }
 
     /// Tells the server to stop, like the signal.
@@ -153,7 +161,7 @@ impl House {
         let stop = CancellationToken::new();
         let (outside, address, ledger) = sandbox(&base, paypal_webhooks_to, &stop).await;
         let settings = ServerSettings::default();
-        let house = Self::build(Rates::OFF, listener, base, outside, settings, stop.clone()).await;
+        let house = Self::build(unlimited(), listener, base, outside, settings, stop.clone()).await;
         let house = Self { gateway: address, ledger: Some(ledger), ..house };
         let engine = house.door.engine.clone();
         let stopped = stop.clone().cancelled_owned();
@@ -165,7 +173,7 @@ impl House {
     }
 
     async fn build(
-        rates: Rates,
+        door_settings: DoorSettings,
         listener: TcpListener,
         base: String,
         outside: Outside,
@@ -198,9 +206,9 @@ impl House {
         let engine = stepwise_workflows::sagas::engine(&shop, database.pool().clone());
         let door_settings = DoorSettings {
             environment: "test".to_owned(),
-            rates,
             webhook_secrets: vec![WEBHOOK_SECRET.to_owned().into()],
             paypal,
+            ..door_settings
         };
         let readiness = Readiness::default();
         let door = Door::open(db, shop, engine, door_settings, readiness, stop.clone()).await;
@@ -263,6 +271,11 @@ pub(crate) async fn send(request: RequestBuilder) -> Answer {
     let response = request.send().await.expect("the server answers");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Answer { status, headers, text: response.text().await.expect("a whole answer") }
+}
+
+/// Settings without limits.
+fn unlimited() -> DoorSettings {
+    DoorSettings { rates: Rates::OFF, ..DoorSettings::default() }
 }
 
 async fn listen() -> (TcpListener, String) {

@@ -1,6 +1,7 @@
 //! Tests of the front door with real HTTP, the real router and a real Postgres.
 
 mod accounts;
+mod attacks;
 mod bulks;
 mod carts;
 mod causes;
@@ -17,9 +18,13 @@ mod house;
 mod ids;
 mod inventory;
 mod keys;
+mod limits;
+mod lists;
 mod logged;
 mod masking;
+mod network;
 mod ordering;
+mod ownership;
 mod pages;
 mod parked;
 mod payments;

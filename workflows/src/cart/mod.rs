@@ -31,7 +31,7 @@ pub use change::{
 pub use guest::{Guest, create_guest_cart};
 pub use merge::{MergeGuestCart, MergeRefusal, MergedCart, merge_guest_cart};
 pub use tag::lock_tag;
-pub use view::{CartItemView, CartView, RemovedItemView, get_cart};
+pub use view::{CartItemView, CartView, RemovedItemView, get_cart, get_carts};
 pub use withdraw::withdraw_product;
 
 /// The entity tag of a cart as a customer sees it: it changes with every change of the cart, and

@@ -1,5 +1,7 @@
 //! A cart as its owner sees it, with the prices of the moment.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -113,6 +115,7 @@ pub async fn get_cart(
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    cart_id: Uuid,
     customer_id: Uuid,
     checkout_order_id: Option<Uuid>,
     version: i64,
@@ -128,15 +131,11 @@ struct Row {
     restorable_until: Option<DateTime<Utc>>,
 }
 
-/// The cart as it is in this transaction. 1 round trip.
-pub(super) async fn view(
-    shop: &Shop,
-    connection: &mut PgConnection,
-    cart_id: Uuid,
-) -> Result<CartView, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "-- cart: view
-        select c.customer_id, c.checkout_order_id, c.version, item.*
+/// The columns and tables of [`Row`]. `$1` is the time in which a removed item can be taken back.
+macro_rules! rows {
+    ($where:literal) => {
+        concat!(
+            "select c.cart_id, c.customer_id, c.checkout_order_id, c.version, item.*
         from shop.cart c
         left join lateral (
             select i.cart_item_id, i.product_id, i.variant_id,
@@ -149,7 +148,7 @@ pub(super) async fn view(
                    case when i.is_withdrawn then 'not_sold'
                         when i.removed_at is not null then 'by_customer' end as removed,
                    case when not i.is_withdrawn
-                        then i.removed_at + make_interval(secs => $2) end as restorable_until
+                        then i.removed_at + make_interval(secs => $1) end as restorable_until
             from shop.cart_item i
             join shop.product p using (product_id)
             left join shop.product_variant v using (variant_id)
@@ -157,18 +156,61 @@ pub(super) async fn view(
                 on s.product_id = i.product_id and s.variant_id is not distinct from i.variant_id
             where i.cart_id = c.cart_id
               and (i.removed_at is null or i.is_withdrawn
-                   or i.removed_at > saga.now() - make_interval(secs => $2))
+                   or i.removed_at > saga.now() - make_interval(secs => $1))
         ) item on true
-        where c.cart_id = $1
-        order by item.cart_item_id",
-    )
-    .bind(cart_id)
+        where ",
+            $where,
+            " order by c.cart_id, item.cart_item_id"
+        )
+    };
+}
+
+/// The cart as it is in this transaction. 1 round trip.
+pub(super) async fn view(
+    shop: &Shop,
+    connection: &mut PgConnection,
+    cart_id: Uuid,
+) -> Result<CartView, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(concat!("-- cart: view\n", rows!("c.cart_id = $2")))
+        .bind(shop.config.restore_within.as_secs_f64())
+        .bind(cart_id)
+        .fetch_all(connection)
+        .await?;
+    assemble(shop, rows)
+}
+
+/// The carts that these customers and guests have. Those who are unknown or frozen, have no cart yet, or whose cart was merged are left out. 1 round
+/// trip.
+pub async fn get_carts(
+    shop: &Shop,
+    connection: &mut PgConnection,
+    customer_ids: &[Uuid],
+) -> Result<HashMap<Uuid, CartView>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(concat!(
+        "-- cart: view many\n",
+        rows!(
+            "c.customer_id = any($2) and c.merged_into is null
+                and (c.guest_token_hash is not null
+                     or exists (select from shop.customer u
+                                where u.customer_id = c.customer_id and u.frozen_at is null))"
+        )
+    ))
     .bind(shop.config.restore_within.as_secs_f64())
+    .bind(customer_ids)
     .fetch_all(connection)
     .await?;
+    let mut by_customer: HashMap<Uuid, Vec<Row>> = HashMap::new();
+    for row in rows {
+        by_customer.entry(row.customer_id).or_default().push(row);
+    }
+    by_customer.into_iter().map(|(customer, rows)| Ok((customer, assemble(shop, rows)?))).collect()
+}
+
+/// The cart that these rows are.
+fn assemble(shop: &Shop, rows: Vec<Row>) -> Result<CartView, sqlx::Error> {
     let Some(first) = rows.first() else { return Err(sqlx::Error::RowNotFound) };
-    let (customer_id, checkout_order_id) = (first.customer_id, first.checkout_order_id);
-    let version = first.version;
+    let (cart_id, customer_id) = (first.cart_id, first.customer_id);
+    let (checkout_order_id, version) = (first.checkout_order_id, first.version);
     let (mut items, mut removed_items) = (Vec::new(), Vec::new());
     for row in rows {
         match row.item(shop)? {

@@ -31,7 +31,9 @@ pub use confirm::{ConfirmOrderRefusal, confirm_order};
 pub use deliver::{DeliverOrderRefusal, deliver_order};
 pub use store::lock_version;
 pub use timeline::{Happened, get_order_timeline};
-pub use view::{Address, OrderView, PaymentSummary, ReadOrderError, get_order, list_orders};
+pub use view::{
+    Address, OrderFilter, OrderView, PaymentSummary, ReadOrderError, get_order, list_orders,
+};
 
 use crate::refusal::refusals;
 

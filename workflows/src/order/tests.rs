@@ -377,15 +377,27 @@ async fn orders_are_listed_newest_first_page_by_page_and_only_ones_own() {
             .expect("done");
         placed.insert(0, placing.order_id);
     }
-    let mine = Some(buyer.customer_id);
+    let of = |customer_id| OrderFilter { customer_id, ..OrderFilter::default() };
+    let mine = of(Some(buyer.customer_id));
     let page = list_orders(&shop, &mut db, mine, None, 2).await.expect("read");
     assert_eq!(page.iter().map(|order| order.id).collect::<Vec<_>>(), placed[..2]);
-    let page = list_orders(&shop, &mut db, mine, Some(placed[1]), 2).await.expect("read");
+    let after = Some((page[1].created_at, page[1].id));
+    let page = list_orders(&shop, &mut db, mine, after, 2).await.expect("read");
     assert_eq!(page.iter().map(|order| order.id).collect::<Vec<_>>(), placed[2..]);
     let theirs = Some(other.customer_id);
-    assert!(list_orders(&shop, &mut db, theirs, None, 9).await.expect("read").is_empty());
+    assert!(list_orders(&shop, &mut db, of(theirs), None, 9).await.expect("read").is_empty());
     assert!(get_order(&shop, &mut db, placed[0], theirs).await.expect("read").is_none());
-    assert_eq!(list_orders(&shop, &mut db, None, None, 9).await.expect("read").len(), 3);
+    let count = async |db: &mut sqlx::PgConnection, filter| {
+        list_orders(&shop, db, filter, None, 9).await.expect("read").len()
+    };
+    assert_eq!(count(&mut db, of(None)).await, 3);
+    let pending = OrderFilter { status: Some("pending"), ..mine };
+    assert_eq!(count(&mut db, pending).await, 3);
+    assert_eq!(count(&mut db, OrderFilter { status: Some("shipped"), ..mine }).await, 0);
+    let newest = get_order(&shop, &mut db, placed[0], None).await.expect("read").expect("there");
+    let before = OrderFilter { to: Some(newest.created_at), ..mine };
+    assert_eq!(count(&mut db, before).await, 2, "the end is left out");
+    assert_eq!(count(&mut db, OrderFilter { from: Some(newest.created_at), ..mine }).await, 1);
     drop(db);
     database.close().await;
 }

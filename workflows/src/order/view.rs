@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, QueryBuilder, types::Json};
 use stepwise_engine::inspect;
 use uuid::Uuid;
 
@@ -144,33 +144,48 @@ pub async fn get_order(
     }
 }
 
-/// Orders, newest first, those begun before the order `before`. 1 round trip, 1 more while money of one of them moves.
+/// The orders that a list has: those for which everything that is given is true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OrderFilter {
+    /// Orders of this customer.
+    pub customer_id: Option<Uuid>,
+    /// Orders of this status.
+    pub status: Option<&'static str>,
+    /// Orders begun at this time or later.
+    pub from: Option<DateTime<Utc>>,
+    /// Orders begun before this time.
+    pub to: Option<DateTime<Utc>>,
+}
+
+/// Orders, newest first, those after the order that was begun at the time and has the id in `after`. 1 round trip, 1 more while money of one of them
+/// moves.
 pub async fn list_orders(
     shop: &Shop,
     connection: &mut PgConnection,
-    customer_id: Option<Uuid>,
-    before: Option<Uuid>,
+    filter: OrderFilter,
+    after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<OrderView>, ReadOrderError> {
-    let query = match customer_id {
-        Some(customer_id) => sqlx::query_as(concat!(
-            "-- order: list of a customer\n",
-            view!(),
-            " where ($1::uuid is null or o.order_id < $1) and o.customer_id = $3
-              order by o.order_id desc limit $2"
-        ))
-        .bind(before)
-        .bind(limit)
-        .bind(customer_id),
-        None => sqlx::query_as(concat!(
-            "-- order: list\n",
-            view!(),
-            " where ($1::uuid is null or o.order_id < $1) order by o.order_id desc limit $2"
-        ))
-        .bind(before)
-        .bind(limit),
-    };
-    let mut rows: Vec<Row> = query.fetch_all(&mut *connection).await?;
+    let OrderFilter { customer_id, status, from, to } = filter;
+    let mut query = QueryBuilder::new(concat!("-- order: list\n", view!(), " where true"));
+    if let Some(customer_id) = customer_id {
+        query.push(" and o.customer_id = ").push_bind(customer_id);
+    }
+    if let Some(status) = status {
+        query.push(" and o.status = ").push_bind(status);
+    }
+    if let Some(from) = from {
+        query.push(" and o.created_at >= ").push_bind(from);
+    }
+    if let Some(to) = to {
+        query.push(" and o.created_at < ").push_bind(to);
+    }
+    if let Some((at, order_id)) = after {
+        query.push(" and (o.created_at, o.order_id) < (").push_bind(at);
+        query.push(", ").push_bind(order_id).push(")");
+    }
+    query.push(" order by o.created_at desc, o.order_id desc limit ").push_bind(limit);
+    let mut rows: Vec<Row> = query.build_query_as().fetch_all(&mut *connection).await?;
     doubt(connection, &mut rows).await?;
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {

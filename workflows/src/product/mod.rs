@@ -9,6 +9,7 @@
 //! write to any cart.
 
 mod commands;
+mod list;
 mod status;
 mod view;
 
@@ -16,8 +17,9 @@ pub use commands::{
     CreateProduct, CreateProductRefusal, UpdateProduct, UpdateProductRefusal, add_product_variant,
     create_product, lock_version, update_product,
 };
+pub use list::{ProductFilter, ProductOrder, ProductPlace, list_products};
 pub use status::{ProductStatusRefusal, activate_product, deactivate_product, delete_product};
-pub use view::{ProductView, VariantView, get_product, list_products};
+pub use view::{ProductView, VariantView, get_product, get_products, other_currency};
 
 use crate::refusal::refusals;
 

@@ -1,12 +1,14 @@
 //! Products as the catalogue shows them.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 use uuid::Uuid;
 
-use crate::money::Money;
+use crate::money::{Currency, Money};
 
 /// A product with its variants. Absent fields are left out.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,10 +53,11 @@ pub struct VariantView {
     pub available: i32,
 }
 
+/// The columns and tables of [`Row`], with more columns.
 macro_rules! view {
-    () => {
-        "select p.product_id, p.name, p.description, p.price, p.currency, p.category_id, p.status,
-                p.created_at, p.updated_at, p.version, stock.available, stock.variants
+    ($more:literal) => {
+        concat!("select p.product_id, p.name, p.description, p.price, p.currency, p.category_id, p.status,
+                p.created_at, p.updated_at, p.version, stock.available, stock.variants", $more, "
          from shop.product p, lateral (
              select coalesce(sum(i.on_hand - i.reserved), 0)::int as available,
                     coalesce(jsonb_agg(jsonb_build_object(
@@ -67,9 +70,10 @@ macro_rules! view {
              from shop.inventory i
              left join shop.product_variant v using (variant_id)
              where i.product_id = p.product_id and (i.variant_id is not null) = p.has_variants
-         ) stock"
+         ) stock")
     };
 }
+pub(super) use view;
 
 /// One product that was not deleted. 1 round trip.
 pub async fn get_product(
@@ -78,7 +82,7 @@ pub async fn get_product(
 ) -> Result<Option<ProductView>, sqlx::Error> {
     let row: Option<Row> = sqlx::query_as(concat!(
         "-- product: get\n",
-        view!(),
+        view!(""),
         " where p.product_id = $1 and p.deleted_at is null"
     ))
     .bind(product_id)
@@ -87,33 +91,38 @@ pub async fn get_product(
     row.map(Row::view).transpose()
 }
 
-/// Products by id, those after `after`; `only_active`: what customers may see. 1 round trip.
-pub async fn list_products(
+/// The products with these ids that were not deleted. 1 round trip.
+pub async fn get_products(
     connection: &mut PgConnection,
-    category_id: Option<Uuid>,
-    only_active: bool,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<ProductView>, sqlx::Error> {
+    product_ids: &[Uuid],
+) -> Result<HashMap<Uuid, ProductView>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(concat!(
-        "-- product: list\n",
-        view!(),
-        " where p.deleted_at is null and ($1::uuid is null or p.category_id = $1)
-            and (not $2 or p.status = 'active') and ($3::uuid is null or p.product_id > $3)
-          order by p.product_id limit $4"
+        "-- product: get many\n",
+        view!(""),
+        " where p.product_id = any($1) and p.deleted_at is null"
     ))
-    .bind(category_id)
-    .bind(only_active)
-    .bind(after)
-    .bind(limit)
+    .bind(product_ids)
     .fetch_all(connection)
     .await?;
-    rows.into_iter().map(Row::view).collect()
+    rows.into_iter().map(|row| Ok((row.product_id, row.view()?))).collect()
+}
+
+/// A currency other than this one in which a product is priced, if there is such a product. 1 round trip.
+pub async fn other_currency(
+    db: impl PgExecutor<'_>,
+    currency: Currency,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- product: other currency\nselect currency from shop.product where currency <> $1 limit 1",
+    )
+    .bind(currency.code())
+    .fetch_optional(db)
+    .await
 }
 
 #[derive(sqlx::FromRow)]
-struct Row {
-    product_id: Uuid,
+pub(super) struct Row {
+    pub(super) product_id: Uuid,
     name: String,
     description: String,
     price: Decimal,
@@ -125,10 +134,13 @@ struct Row {
     version: i64,
     available: i32,
     variants: Json<Vec<VariantView>>,
+    /// The value by which a list is ordered.
+    #[sqlx(default)]
+    pub(super) place: Option<Decimal>,
 }
 
 impl Row {
-    fn view(self) -> Result<ProductView, sqlx::Error> {
+    pub(super) fn view(self) -> Result<ProductView, sqlx::Error> {
         Ok(ProductView {
             product_id: self.product_id,
             name: self.name,

@@ -3,9 +3,9 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::shop::Shop;
+use crate::{money::Money, shop::Shop};
 
-/// Category, name, price in cents.
+/// Category, name, price in the smallest unit of the currency (cents).
 #[rustfmt::skip]
 const GOODS: [(usize, &str, i64); 30] = [
     (0, "Espresso cups, set of four", 2400), (0, "Pour-over coffee maker", 3950),
@@ -40,6 +40,11 @@ pub(super) async fn write(
     tx: &mut PgConnection,
     stock: i32,
 ) -> Result<(), sqlx::Error> {
+    // The smallest units of the shop's currency: 24.00 USD, 2400 JPY.
+    let price = |cents| {
+        let price = Money::from_minor(cents, shop.config.currency);
+        price.expect("the goods cost little").amount()
+    };
     sqlx::query(
         "-- seed: categories
         insert into shop.category (category_id, name, depth, created_at)
@@ -57,10 +62,10 @@ pub(super) async fn write(
             insert into shop.product
                 (product_id, category_id, name, description, price, currency, status, created_by,
                  created_at, updated_at)
-            select g.product_id, c.category_id, g.name, '', g.cents / 100.0, $6, 'active',
+            select g.product_id, c.category_id, g.name, '', g.price, $6, 'active',
                    $7, saga.now(), saga.now()
-            from unnest($1::uuid[], $2::uuid[], $3::text[], $4::bigint[])
-                as g (product_id, category_id, name, cents)
+            from unnest($1::uuid[], $2::uuid[], $3::text[], $4::numeric[])
+                as g (product_id, category_id, name, price)
             join shop.category c using (category_id)
             on conflict (product_id) do nothing
             returning product_id
@@ -75,7 +80,7 @@ pub(super) async fn write(
     .bind(product_ids())
     .bind(GOODS.iter().map(|(category, ..)| id(0, *category)).collect::<Vec<_>>())
     .bind(GOODS.iter().map(|(_, name, _)| *name).collect::<Vec<_>>())
-    .bind(GOODS.iter().map(|(.., cents)| *cents).collect::<Vec<_>>())
+    .bind(GOODS.iter().map(|(.., cents)| price(*cents)).collect::<Vec<_>>())
     .bind((0..GOODS.len()).map(|n| id(2, n)).collect::<Vec<_>>())
     .bind(shop.config.currency.code())
     .bind(id(3, 0))

@@ -22,7 +22,7 @@ pub struct Config {
     /// The only country that is shipped to, ISO 3166 alpha-2.
     pub country: String,
     /// State code to tax rate (0.0725 is 7.25%). The states that are shipped to are its keys.
-    pub tax_rates: BTreeMap<&'static str, Decimal>,
+    pub tax_rates: BTreeMap<String, Decimal>,
     /// Available stock below this is low, where a product has no threshold of its own.
     pub low_stock_threshold: i32,
     /// The most of one product that a cart takes.
@@ -86,7 +86,7 @@ impl Default for Config {
 }
 
 /// State sales taxes in ten-thousandths, without the counties' and cities' own.
-fn us_tax_rates() -> BTreeMap<&'static str, Decimal> {
+fn us_tax_rates() -> BTreeMap<String, Decimal> {
     #[rustfmt::skip]
     const RATES: [(&str, i64); 51] = [
         ("AK", 0), ("AL", 400), ("AR", 650), ("AZ", 560), ("CA", 725), ("CO", 290), ("CT", 635),
@@ -98,5 +98,5 @@ fn us_tax_rates() -> BTreeMap<&'static str, Decimal> {
         ("TN", 700), ("TX", 625), ("UT", 610), ("VA", 530), ("VT", 600), ("WA", 650), ("WI", 500),
         ("WV", 600), ("WY", 400),
     ];
-    RATES.into_iter().map(|(state, rate)| (state, Decimal::new(rate, 4))).collect()
+    RATES.into_iter().map(|(state, rate)| (state.to_owned(), Decimal::new(rate, 4))).collect()
 }

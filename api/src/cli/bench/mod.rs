@@ -7,6 +7,7 @@ mod engine;
 mod features;
 mod five;
 mod floor;
+mod front_door;
 mod orders;
 mod varied;
 
@@ -84,6 +85,19 @@ enum What {
         #[arg(long, default_value_t = 100_000)]
         due: usize,
     },
+    /// Measure reads over HTTP a second: a product, a page of products, a search, a cart
+    #[command(after_help = "Example: stepwise bench front-door --products 10000 --seconds 10")]
+    FrontDoor {
+        /// Number of products
+        #[arg(long, default_value_t = 10_000)]
+        products: usize,
+        /// Duration of each measurement in seconds
+        #[arg(long, default_value_t = 10)]
+        seconds: u32,
+        /// Number of connections that send one request after the other
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+    },
     /// Measure orders placed over HTTP a second, and the time to the 202 at half that rate
     #[command(after_help = "Example: stepwise bench orders --seconds 60 --clients 32")]
     Orders {
@@ -117,6 +131,9 @@ async fn measure(what: What) -> anyhow::Result<Report> {
         What::Timers { timers } => features::timers(&ground, timers).await,
         What::Signals { rate, seconds } => features::signals(&ground, rate, seconds).await,
         What::Backlog { sleeping, due } => features::backlog(&ground, sleeping, due).await,
+        What::FrontDoor { products, seconds, clients } => {
+            front_door::report(&ground, products, seconds, clients).await
+        }
         What::Orders { seconds, clients } => orders::report(&ground, seconds, clients).await,
     };
     ground.clear().await?;

@@ -41,7 +41,7 @@ pub(super) async fn report(
     clients: usize,
 ) -> anyhow::Result<Report> {
     let floor = ground.floor(&floor::ORDERS, (2, 10, None)).await?;
-    let shop = Running::start(ground).await?;
+    let shop = Running::start(ground, CROWD).await?;
     let span = Duration::from_secs(seconds.into());
     shop.flood(clients, Duration::from_secs(5)).await.context("warming up")?;
     let flood = shop.flood(clients, span).await?;
@@ -67,11 +67,11 @@ pub(super) async fn report(
 }
 
 /// A `stepwise up` process on the bench's cluster, with many customers.
-struct Running {
+pub(super) struct Running {
     child: Child,
-    base_url: String,
-    pool: PgPool,
-    crowd: Arc<Crowd>,
+    pub(super) base_url: String,
+    pub(super) pool: PgPool,
+    pub(super) crowd: Arc<Crowd>,
     client: Client,
     /// The customers whose cart is filled.
     ready: Arc<Mutex<VecDeque<CrowdCustomer>>>,
@@ -84,7 +84,8 @@ struct Flood {
 }
 
 impl Running {
-    async fn start(ground: &Ground) -> anyhow::Result<Self> {
+    /// Starts `up` and fills it with customers, whose carts have three lines, and with so many products.
+    pub(super) async fn start(ground: &Ground, products: usize) -> anyhow::Result<Self> {
         let folder = ground.folder.join("shop");
         let child = Command::new(std::env::current_exe()?)
             .args(["up", "--port", "0", "--rate-limit", "0", "--log", "warn"])
@@ -107,7 +108,7 @@ impl Running {
             stepwise_workflows::reactions::of_event,
         );
         let mut tx = ground.pool.begin().await?;
-        let crowd = bulk::crowd(&shop, &mut tx, CROWD, CROWD).await?;
+        let crowd = bulk::crowd(&shop, &mut tx, CROWD, products).await?;
         tx.commit().await?;
         sqlx::query("analyze").execute(&ground.pool).await?;
         let this = Self {
@@ -253,7 +254,7 @@ impl Running {
         self.refill_ended().await
     }
 
-    async fn stop(mut self) -> anyhow::Result<()> {
+    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
         let pid = self.child.id().context("`up` has ended by itself")?;
         Command::new("kill").arg(pid.to_string()).status().await?;
         tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await??;

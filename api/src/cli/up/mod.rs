@@ -38,8 +38,16 @@ use super::{
 struct Site<'s> {
     settings: &'s Settings,
     folder: Folder,
+    /// The address at which a client on this machine reaches the shop.
     base_url: String,
     shutdown: Shutdown,
+}
+
+impl Site<'_> {
+    /// The address at which clients reach the shop.
+    fn public_url(&self) -> &str {
+        self.settings.network.public_url.as_deref().unwrap_or(&self.base_url)
+    }
 }
 
 /// How long the worker's running attempts may take once the worker is told to stop. The database is stopped after them, all within 30 s.
@@ -121,8 +129,10 @@ impl Ground {
         database.migrate().await?;
         database.verify_sagas().await?;
         database.watch();
-        let keys = keys::open(&site.folder, &database.keys_pool()).await?;
-        let (pool, url) = (database.broker_pool(), &site.base_url);
+        let keys_pool = database.keys_pool();
+        let keys = keys::open(&site.folder, &keys_pool).await?;
+        shop::check_currency(site.settings, &keys_pool).await?;
+        let (pool, url) = (database.broker_pool(), site.public_url());
         let broker = broker::open(broker, Arc::new(keys.clone()), pool, url).await?;
         if cluster.is_some() {
             // Only this `up` uses the cluster, so the holders of these leases are dead.
@@ -154,9 +164,9 @@ async fn open_parts(
     ground: Ground,
     gateway: GatewayAddress,
 ) -> Result<Parts, Failure> {
-    let Site { settings, folder, base_url, shutdown } = site;
+    let Site { settings, folder, shutdown, .. } = site;
     let Ground { database, database_url, keys, broker } = ground;
-    let opened = shop::open(settings, folder, keys, &gateway, base_url)?;
+    let opened = shop::open(settings, folder, keys, &gateway, site.public_url())?;
     let readiness = opened.readiness(&gateway);
     let Opened { shop, breaker, paypal } = opened;
     let demo = Demo::prepare(site, &database, &shop).await?;

@@ -1,4 +1,6 @@
-//! A client in another language, generated from the document.
+//! Clients in other languages, generated from the document.
+
+mod typescript;
 
 use std::{
     fs,
@@ -22,6 +24,11 @@ const STEP: Duration = Duration::from_secs(90);
 
 /// A folder for the generator and its client, which is removed in the end.
 struct Workshop(PathBuf);
+
+/// The path of a script beside this file.
+fn script(name: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/front_door/client")).join(name)
+}
 
 impl Drop for Workshop {
     fn drop(&mut self) {
@@ -53,6 +60,11 @@ impl Workshop {
         let said = said.concat();
         assert!(ran.status.success(), "{} {args:?}: {said}", program.display());
         said
+    }
+
+    /// Writes a file into the folder.
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).expect("the folder is writable");
     }
 
     fn program(&self, name: &str) -> PathBuf {
