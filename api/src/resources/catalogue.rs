@@ -49,12 +49,15 @@ struct CreateProduct {
     category_id: Uuid,
 }
 
-/// The changes to a product. Fields that are left out stay as they are.
+/// The changes to a product. Fields that are left out or null stay as they are.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct UpdateProduct {
+    #[oai(nullable)]
     name: Option<String>,
+    #[oai(nullable)]
     price: Option<MoneyShape>,
+    #[oai(nullable)]
     description: Option<String>,
 }
 
@@ -64,6 +67,7 @@ struct UpdateProduct {
 struct AddProductVariant {
     /// The variant's name, such as `blue, XL`.
     name: String,
+    #[oai(nullable)]
     price: Option<MoneyShape>,
 }
 

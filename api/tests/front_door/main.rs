@@ -1,15 +1,18 @@
 //! Tests of the front door with real HTTP, the real router and a real Postgres.
 
+mod bad_input;
 mod bulks;
 mod carts;
 mod causes;
 mod cli;
 mod client;
+mod conformance;
 mod connections;
 mod conventions;
 mod cost;
 mod document;
 mod fulfilment;
+mod fuzz;
 mod guard;
 mod guessing;
 mod house;
