@@ -13,6 +13,7 @@ use crate::{
     door::{
         Door,
         edge::{Edge, RouteTable},
+        json::NO_FIELD,
         measure,
         problem::Problem,
     },
@@ -56,7 +57,7 @@ fn operations() -> impl OpenApi + 'static {
 /// The whole front door: operations, OpenAPI document and documentation, behind the edge.
 pub fn app(door: Arc<Door>) -> impl Endpoint<Output = Response> {
     let service = service(operations());
-    let spec = service.spec();
+    let spec = text(&service);
     let document = serde_json::from_str(&spec).expect("the document was serialised a moment ago");
     let json =
         make_sync(move |_| Response::builder().content_type("application/json").body(spec.clone()));
@@ -80,7 +81,13 @@ async fn metrics(request: Request, door: Arc<Door>) -> poem::Result<Response> {
 
 /// The OpenAPI document as JSON.
 pub fn document() -> String {
-    service(operations()).spec()
+    text(&service(operations()))
+}
+
+/// The document's text, with `false` for the fields that a body does not have.
+fn text<T: OpenApi>(service: &OpenApiService<T, ()>) -> String {
+    let none = format!("{{\n          \"type\": \"{NO_FIELD}\"\n        }}");
+    service.spec().replace(&none, "false")
 }
 
 fn service<T: OpenApi>(operations: T) -> OpenApiService<T, ()> {

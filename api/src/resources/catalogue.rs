@@ -257,7 +257,7 @@ impl Catalogue {
     ) -> Result<Created<ProductShape>, Refuses<(UpdateProductRefusal, Stale)>> {
         let ask = Ask::new("addProductVariant", &by, &key).with(&body);
         let AddProductVariant { name, price } = body.value;
-        let price = price.map(|price| price.read("/price", "invalid_price")).transpose()?;
+        let price = price.map(|price| price.read("/price", "invalid_data")).transpose()?;
         let id = product_id.0;
         by.door
             .command(ask, async |ctx| {
