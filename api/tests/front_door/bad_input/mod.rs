@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use futures::{StreamExt as _, stream};
 use reqwest::RequestBuilder;
 use serde_json::{Map, Value, json};
-use uuid::Uuid;
 
 use crate::{
     conformance::{
@@ -62,12 +61,15 @@ impl<'s> World<'s> {
         let placed = stage.confirmed("ok").await;
         let Placed { shopper, product, .. } = &placed;
         let line = item(&shopper.add(*product, 1).await.is(200).json());
+        let of_order = format!("/v1/admin/sagas?subject={}", placed.id);
+        let sagas = send(stage.house.get(&of_order).bearer_auth(&stage.admin)).await;
+        let operation = sagas.is(200).json()["items"][0]["id"].clone();
         let ids = json!({
             "customerId": shopper.id, "addressId": shopper.address().await,
             "paymentMethodId": shopper.method("ok").await, "cartId": line["cartId"],
             "cartItemId": line["cartItemId"], "productId": product, "orderId": placed.id,
-            "paymentId": placed.payment(), "operationId": Uuid::now_v7(),
-            "sagaId": Uuid::now_v7(), "eventId": "evt_1", "type": "shop.order.placed.v1",
+            "paymentId": placed.payment(), "operationId": operation, "sagaId": operation,
+            "eventId": "evt_1", "type": "shop.order.placed.v1",
             "code": "out_of_stock",
         });
         let ids = ids.as_object().cloned().expect("an object");
@@ -121,7 +123,8 @@ impl<'s> World<'s> {
         self.add("addProductVariant", by, &["productId"], &blue);
         let category = json!({"name": letters(), "parentCategoryId": null});
         self.add("createCategory", by, &[], &category);
-        self.add("setInventoryQuantity", by, &[], &stock(product, 20));
+        // A product of its own: of the other one something is reserved.
+        self.add("setInventoryQuantity", by, &[], &stock(stage.product(9).await, 20));
         self.add("adjustInventory", by, &[], &adjustment(product, 1));
         self.add("reserveInventory", by, &["productId", "orderId"], &json!({"quantity": 1}));
         self.add("releaseInventory", by, &[], &stock(product, 1));
@@ -306,6 +309,45 @@ async fn a_wrong_id_in_any_path_is_not_found_or_refused() {
         }
     }
     assert!(tried > 300, "only {tried} ids");
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    stage.house.close().await;
+}
+
+/// Ids in paths that are a customer's own.
+const OWN: [&str; 8] = [
+    "customerId",
+    "addressId",
+    "paymentMethodId",
+    "cartId",
+    "cartItemId",
+    "orderId",
+    "operationId",
+    "paymentId",
+];
+
+#[tokio::test]
+async fn the_ids_of_another_customer_lead_nowhere() {
+    let stage = Stage::open().await;
+    let world = World::new(&stage).await;
+    let stranger = Shopper::new(&stage.house).await;
+    let (guest_cart, guest, _) = stage.guest().await;
+    assert_ne!(json!(guest_cart), world.ids["cartId"]);
+    let mut faults = Vec::new();
+    let mut tried = 0;
+    for (operation, known) in &world.operations {
+        if !known.in_path().any(|name| OWN.contains(&name)) {
+            continue;
+        }
+        tried += 1;
+        let (_, data) = world.fine(operation);
+        for by in [&stranger.token, &guest] {
+            let answer = stage.send(operation, by, &data).await;
+            if !matches!(answer.status, 403 | 404) {
+                faults.push(format!("{operation}: {} {}", answer.status, answer.text));
+            }
+        }
+    }
+    assert!(tried > 20, "only {tried} operations");
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     stage.house.close().await;
 }

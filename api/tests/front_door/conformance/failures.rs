@@ -291,8 +291,7 @@ pub(crate) const OF_ORDERS: &[Failure] = &[
     late("authorizePayment", "gateway_error", |_| {
         Box::pin(alone(async |stage: &Stage| {
             let placed = stage.lapsed().await;
-            stage.house.outside("/sandbox/down", &[]).await.is(204);
-            let data = placed.authorizing("ok").await;
+            let data = placed.authorizing("timeoutBefore").await;
             let by = stage.admin.clone();
             let begun = stage.house.post("/v1/payments/authorizations", &data).bearer_auth(&by);
             let begun = begun.header("idempotency-key", "k");

@@ -23,7 +23,7 @@ use crate::{
 pub(crate) type Provoke<T> = for<'s> fn(&'s Stage) -> LocalBoxFuture<'s, T>;
 
 /// How long to wait for something that follows from a request.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// A running shop, its admin, and a partner who receives everything that it publishes.
 pub(crate) struct Stage {
