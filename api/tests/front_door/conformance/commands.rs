@@ -1,4 +1,4 @@
-//! Each command with all its data, and what must be so afterwards.
+//! The stories of the commands: each is called with all its data, and must have its outcome.
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What provokes each trigger of each domain event.
+//! The stories of the domain events, one for each trigger.
 
 use serde_json::{Value, json};
 use uuid::Uuid;

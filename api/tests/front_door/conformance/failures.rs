@@ -1,4 +1,4 @@
-//! What provokes each failure condition of each command.
+//! The stories of the failure conditions, each of which provokes one.
 
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -1,4 +1,4 @@
-//! What leads to each integration event.
+//! The stories of the integration events.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::shopper::id;
 
-/// An integration event, and what leads to it.
+/// An integration event, and the story that leads to it.
 pub(super) struct Message {
     pub(super) name: &'static str,
     pub(super) provoke: Provoke<Due>,

@@ -14,7 +14,12 @@ mod page;
 pub(crate) mod stage;
 mod types;
 
-use std::{any::Any, collections::BTreeSet, panic::AssertUnwindSafe, time::Duration};
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _, stream};
 use serde_json::Value;
@@ -90,7 +95,7 @@ fn of_name<'v>(listed: &'v [Value], key: &str, name: &str) -> &'v Value {
     found.unwrap_or_else(|| panic!("the catalogue has no {name}"))
 }
 
-/// What came of a story: `None`, or why it failed.
+/// A story's key, and why it failed; `None`: it did not.
 type Verdict = (String, Option<String>);
 
 /// Runs a story.
@@ -349,4 +354,15 @@ fn missing(lines: Vec<&Reaction>) -> Option<String> {
 
 fn named(consumer: Consumer) -> String {
     format!("{consumer:?}")
+}
+
+#[test]
+fn an_entry_without_a_story_a_story_without_an_entry_and_a_new_failure_are_found() {
+    for stories in [&["a"][..], &["a", "b", "c"], &["a", "b", "b"]] {
+        let stories = stories.iter().map(|story| (*story).to_owned());
+        let wanted = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        assert!(catch_unwind(AssertUnwindSafe(|| assert_same(stories, wanted))).is_err());
+    }
+    let failed = [("entry a".to_owned(), Some("why".to_owned()))];
+    assert!(catch_unwind(|| check("entry ", &failed)).is_err());
 }

@@ -19,7 +19,7 @@ use crate::{
     shopper::{Shopper, id, letters, product},
 };
 
-/// What provokes one entry of the catalogue on a running shop.
+/// A story that provokes one entry of the catalogue on a running shop.
 pub(crate) type Provoke<T> = for<'s> fn(&'s Stage) -> LocalBoxFuture<'s, T>;
 
 /// How long to wait for something that follows from a request.

@@ -73,3 +73,22 @@ fn is_list(name: &str, value: &Value) -> bool {
     let items = value.as_array();
     items.is_some_and(|items| !items.is_empty() && items.iter().all(|item| has(item, fields)))
 }
+
+#[test]
+fn a_value_of_another_type_does_not_fit() {
+    let money = |amount: &str| serde_json::json!({"amount": amount, "currency": "USD"});
+    assert!(fits("price", "Money", &money("9.99")));
+    for amount in ["9.9", "9.999", "9", "-1.00", ""] {
+        assert!(!fits("price", "Money", &money(amount)), "{amount}");
+    }
+    for (name, kind, value) in [
+        ("orderId", "UUID", Value::Null),
+        ("quantity", "integer", Value::from("1")),
+        ("createdAt", "DateTime", Value::from("2026-01-01T00:00:00+01:00")),
+        ("lineItems", "array", Value::Array(Vec::new())),
+        ("reason", "string", Value::from("")),
+    ] {
+        assert!(!fits(name, kind, &value), "{name}");
+    }
+    assert!(fits("variantId", "UUID", &Value::Null));
+}

@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know: the ids of what is in the shop, and what a problem must look like."""
+"""Tells Schemathesis the ids of the things in the shop, and checks the form of problems."""
 
 import json
 import os
