@@ -85,7 +85,7 @@ impl Node {
 pub struct Partner {
     /// For what a partner, or an operator, does besides.
     pub channel: Channel,
-    received: Arc<Mutex<Vec<Value>>>,
+    received: Arc<Mutex<Vec<(String, Value)>>>,
     _connection: Connection,
 }
 
@@ -106,9 +106,17 @@ impl Partner {
     /// # Panics
     /// Where the broker refuses.
     pub async fn listen(&self) {
+        self.listen_to("shop.events").await;
+    }
+
+    /// Does the same at another exchange.
+    ///
+    /// # Panics
+    /// Where the broker refuses.
+    pub async fn listen_to(&self, exchange: &str) {
         let queue = format!("partner.{}", Uuid::now_v7().simple());
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
-        self.bind(&queue, options, FieldTable::default()).await;
+        self.bind(exchange, &queue, options, FieldTable::default()).await;
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let consumer = self
             .channel
@@ -124,7 +132,8 @@ impl Partner {
         let reading = consumer.for_each(move |delivery| {
             if let Ok(delivery) = delivery {
                 let event = serde_json::from_slice(&delivery.data).expect("an event is JSON");
-                received.lock().expect("no panic").push(event);
+                let key = delivery.routing_key.to_string();
+                received.lock().expect("no panic").push((key, event));
             }
             std::future::ready(())
         });
@@ -141,12 +150,19 @@ impl Partner {
             arguments.insert(key.into(), AMQPValue::LongString(value.into()));
         }
         arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
-        self.bind("partner.full", QueueDeclareOptions::durable(), arguments).await;
+        let durable = QueueDeclareOptions::durable();
+        self.bind("shop.events", "partner.full", durable, arguments).await;
     }
 
-    async fn bind(&self, queue: &str, options: QueueDeclareOptions, arguments: FieldTable) {
+    async fn bind(
+        &self,
+        exchange: &str,
+        queue: &str,
+        options: QueueDeclareOptions,
+        arguments: FieldTable,
+    ) {
         let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-        let (exchange, none) = ("shop.events", FieldTable::default());
+        let none = FieldTable::default();
         self.channel
             .exchange_declare(exchange.into(), ExchangeKind::Topic, durable, none.clone())
             .await
@@ -163,7 +179,16 @@ impl Partner {
     /// # Panics
     /// Where reading has panicked.
     pub fn subjects(&self) -> Vec<String> {
-        let received = self.received.lock().expect("no panic");
-        received.iter().map(|event| event["subject"].as_str().unwrap_or_default().into()).collect()
+        let received = self.received();
+        let subject = |event: &Value| event["subject"].as_str().unwrap_or_default().to_owned();
+        received.iter().map(|(_, event)| subject(event)).collect()
+    }
+
+    /// All events received so far, each with its routing key, copies too.
+    ///
+    /// # Panics
+    /// Where reading has panicked.
+    pub fn received(&self) -> Vec<(String, Value)> {
+        self.received.lock().expect("no panic").clone()
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     door::{
         Door,
         edge::{Edge, RouteTable},
+        json::NO_FIELD,
         measure,
         problem::Problem,
         proxies,
@@ -92,9 +93,10 @@ pub fn document_at(public_url: Option<&str>) -> String {
     format!("{:#}", completed(&service(operations(), public_url)))
 }
 
-/// The whole document of these operations.
+/// The whole document of these operations, with `false` for the fields that a body does not have.
 fn completed<T: OpenApi>(service: &OpenApiService<T, ()>) -> Value {
-    let spec = service.spec();
+    let none = format!("{{\n          \"type\": \"{NO_FIELD}\"\n        }}");
+    let spec = service.spec().replace(&none, "false");
     document::complete(serde_json::from_str(&spec).expect("it was serialised a moment ago"))
 }
 

@@ -31,6 +31,33 @@ pub fn meaning(code: &str) -> Option<Meaning> {
     Some(Meaning { means, advice: advice(declared.kind) })
 }
 
+/// The codes with this status that any operation may answer with, beside those that its command declares.
+pub(super) fn general(status: u16) -> &'static [&'static str] {
+    match status {
+        403 => &["forbidden"],
+        404 => &["not_found"],
+        409 => &["operation_abandoned", "request_in_flight"],
+        422 => &[
+            "card_number_not_accepted",
+            "duplicate_key",
+            "idempotency_key_reused",
+            "invalid_character",
+            "invalid_data",
+            "invalid_format",
+            "invalid_value",
+            "missing_field",
+            "out_of_range",
+            "too_deep",
+            "too_long",
+            "too_short",
+            "unknown_field",
+            "wrong_type",
+        ],
+        503 => &["busy", "database_unavailable", "took_too_long", "try_again"],
+        _ => &[],
+    }
+}
+
 /// Keeps the declarations of an operation's refusals.
 pub(super) fn declare(refusals: Vec<Declared>) {
     let mut known = declared();
@@ -214,6 +241,15 @@ mod tests {
     #[test]
     fn the_codes_stand_once_each_in_their_order() {
         assert!(ANYWHERE.is_sorted_by(|(a, ..), (b, ..)| a < b));
+    }
+
+    #[test]
+    fn each_general_code_has_a_meaning() {
+        let general = (400..600).flat_map(general).collect::<Vec<_>>();
+        assert!(general.len() > 10);
+        for code in general {
+            assert!(ANYWHERE.iter().any(|(known, ..)| known == code), "{code}");
+        }
     }
 
     #[test]

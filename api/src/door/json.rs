@@ -49,6 +49,7 @@ impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for Body<T> {
 
     fn register(registry: &mut Registry) {
         T::register(registry);
+        close(&T::schema_ref(), registry);
     }
 
     fn request_meta() -> Option<MetaRequest> {
@@ -77,6 +78,31 @@ impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for Body<T> {
         let value = T::parse_from_json(Some(sent))
             .map_err(|wrong| Problem::unprocessable("invalid_data", clip(wrong.into_message())))?;
         Ok(Self { value, fingerprint })
+    }
+}
+
+/// The type of the fields of a body that its schema does not name. The framework cannot write `false` there;
+/// [`crate::routes::document`] does.
+pub const NO_FIELD: &str = "never";
+
+/// Says in the document that the objects of a body have no other fields than those of their schemas.
+fn close(at: &MetaSchemaRef, registry: &mut Registry) {
+    let within: Vec<MetaSchemaRef> = match at {
+        MetaSchemaRef::Reference(name) => {
+            let Some(schema) = registry.schemas.get_mut(name) else { return };
+            if schema.ty == "object" {
+                let none = MetaSchemaRef::Inline(Box::new(MetaSchema::new(NO_FIELD)));
+                schema.additional_properties.get_or_insert(Box::new(none));
+            }
+            schema.properties.iter().map(|(_, property)| property.clone()).collect()
+        }
+        MetaSchemaRef::Inline(schema) => {
+            let items = schema.items.iter().map(|items| (**items).clone());
+            schema.all_of.iter().cloned().chain(items).collect()
+        }
+    };
+    for schema in &within {
+        close(schema, registry);
     }
 }
 

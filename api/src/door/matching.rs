@@ -62,6 +62,7 @@ impl<'a> ApiExtractor<'a> for IfMatch {
             description: Some(
                 "An ETag. The request is refused with 412 if the resource has another one by now.",
             ),
+            pattern: Some(r#"^(\*|(W/)?".*")$"#.to_owned()),
             ..MetaSchema::new("string")
         })))
     }

@@ -1,8 +1,9 @@
 //! The failures of an operation, as the document lists them.
 //!
 //! A handler's error type names the refusals of its command: `Refuses<AddItemRefusal>`. So the document lists, for each operation, the statuses
-//! and codes that its command declares, each status with an example. Failures that any operation may have (an unknown token, a wrong
-//! parameter, too many requests) stay under `default`.
+//! and codes that its command declares, each status with an example. A code that any operation may have, such as `wrong_type`, is listed with
+//! them if its status is; all other failures that any operation may have (an unknown token, a wrong parameter, too many requests) stay under
+//! `default`.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
@@ -61,10 +62,15 @@ impl<D: Declares> ApiResponse for Refuses<D> {
     }
 }
 
-/// The refusals of one kind: their codes, and the first one as an example.
+/// The refusals of one kind: their codes with those that any operation may have under the same status, and the first one as an example.
 fn described(kind: Kind, declared: &[Declared]) -> MetaResponse {
+    let status = status_of(kind).as_u16();
+    let mut listed: Vec<&str> = declared.iter().map(|declared| declared.code).collect();
+    let general = codes::general(status).iter().filter(|code| !listed.contains(code));
+    let general: Vec<&str> = general.copied().collect();
+    listed.extend(general);
     let codes = MetaSchema {
-        enum_items: declared.iter().map(|declared| declared.code.into()).collect(),
+        enum_items: listed.into_iter().map(Into::into).collect(),
         ..MetaSchema::new("string")
     };
     let with_codes = MetaSchema {
@@ -78,7 +84,7 @@ fn described(kind: Kind, declared: &[Declared]) -> MetaResponse {
     };
     MetaResponse {
         description: meaning(kind),
-        status: Some(status_of(kind).as_u16()),
+        status: Some(status),
         status_range: None,
         content: vec![MetaMediaType {
             content_type: "application/problem+json",

@@ -51,12 +51,15 @@ struct CreateProduct {
     category_id: Uuid,
 }
 
-/// The changes to a product. Fields that are left out stay as they are.
+/// The changes to a product. Fields that are left out or null stay as they are.
 #[derive(Debug, Object)]
 #[oai(rename_all = "camelCase")]
 struct UpdateProduct {
+    #[oai(nullable)]
     name: Option<String>,
+    #[oai(nullable)]
     price: Option<MoneyShape>,
+    #[oai(nullable)]
     description: Option<String>,
 }
 
@@ -66,6 +69,7 @@ struct UpdateProduct {
 struct AddProductVariant {
     /// The variant's name, such as `blue, XL`.
     name: String,
+    #[oai(nullable)]
     price: Option<MoneyShape>,
 }
 
@@ -326,7 +330,7 @@ impl Catalogue {
     ) -> Result<Created<ProductShape>, Refuses<(UpdateProductRefusal, Stale)>> {
         let ask = Ask::new("addProductVariant", &by, &key).with(&body);
         let AddProductVariant { name, price } = body.value;
-        let price = price.map(|price| price.read("/price", "invalid_price")).transpose()?;
+        let price = price.map(|price| price.read("/price", "invalid_data")).transpose()?;
         let id = product_id.0;
         by.door
             .command(ask, async |ctx| {

@@ -17,7 +17,7 @@ use super::{
     Group,
     answer::answer,
     operations::{self, Begun, OperationShape},
-    shapes::MoneyShape,
+    shapes::{MoneyShape, UnreadableAmount},
     words::{MoveKinds, MoveStates, PaymentWords, Word},
 };
 use crate::door::{
@@ -112,7 +112,10 @@ impl Payments {
         #[oai(name = "Idempotency-Key")] key: RequiredKey,
         #[oai(name = "Prefer")] prefer: Prefer,
         body: Body<AuthorizePayment>,
-    ) -> Result<Begun<200>, Refuses<(AuthorizePaymentError, authorize_payment::Reason)>> {
+    ) -> Result<
+        Begun<200>,
+        Refuses<((AuthorizePaymentError, UnreadableAmount), authorize_payment::Reason)>,
+    > {
         let AuthorizePayment { order_id, payment_method_id, amount } = &body.value;
         let command = authorize::AuthorizePayment {
             order_id: *order_id,

@@ -1,7 +1,10 @@
 //! Types that several resources share.
 
 use poem_openapi::Object;
-use stepwise_workflows::money::{InvalidMoney, Money};
+use stepwise_workflows::{
+    money::{InvalidMoney, Money},
+    refusal::{Declared, Declares, Kind},
+};
 
 use super::answer::Show;
 use crate::door::problem::Problem;
@@ -27,6 +30,20 @@ impl From<Money> for MoneyShape {
 impl Show<MoneyShape> for Money {
     fn show(self) -> MoneyShape {
         self.into()
+    }
+}
+
+/// The refusal of an amount that cannot be read, of an operation whose command declares none.
+pub struct UnreadableAmount;
+
+impl Declares for UnreadableAmount {
+    fn declared() -> Vec<Declared> {
+        vec![Declared {
+            kind: Kind::Unprocessable,
+            code: "invalid_amount",
+            pointer: Some("/amount"),
+            sentence: "The amount is not a decimal number, or its currency is unknown.",
+        }]
     }
 }
 

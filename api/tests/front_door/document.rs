@@ -232,6 +232,23 @@ fn a_status_has_in_the_document_the_words_that_the_database_may_store() {
 }
 
 #[test]
+fn a_body_has_no_other_fields_than_the_document_names() {
+    let document = document();
+    let mut seen = 0;
+    for (id, operation) in operations(&document) {
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        if let Some(name) = body.as_str().and_then(|r| r.rsplit('/').next()) {
+            seen += 1;
+            let schema = &document["components"]["schemas"][name];
+            assert_eq!(schema["additionalProperties"], false, "{id}: {name}");
+        }
+    }
+    assert!(seen > 20, "only {seen} bodies");
+    assert_eq!(document["components"]["schemas"]["Money"]["additionalProperties"], false);
+    assert!(!document.to_string().contains(r#""type":"never""#));
+}
+
+#[test]
 fn a_parameter_is_required_only_if_a_request_without_it_is_refused() {
     let document = document();
     for (id, operation) in operations(&document) {

@@ -18,15 +18,16 @@ use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
     paypal::{PayPal, PayPalConfig, Providers},
+    rabbitmq::{RabbitPublisher, Topology},
     sandbox::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID, Sandbox, SandboxConfig, Timing, WebhookConfig},
 };
 use stepwise_engine::{
     WorkerConfig,
-    outbox::{Embedded, Relay, RelaySettings},
+    outbox::{DeclaredTopologies, Embedded, Publisher, Relay, RelaySettings},
     testing::Database,
 };
 use stepwise_tests::money;
-use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway};
+use stepwise_workflows::{Config, Shop, cloud_event::Envelopes, payment::gateway::PaymentGateway};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -144,13 +145,41 @@ impl House {
     pub(crate) async fn open_working() -> Self {
         let (listener, base) = listen().await;
         let paypal_webhooks_to = format!("{base}/v1/webhooks/paypal");
-        Self::open_working_at(listener, base, &paypal_webhooks_to).await
+        Self::open_working_at(listener, base, &paypal_webhooks_to).await.relaying(Embedded)
+    }
+
+    /// Starts a whole shop that publishes at the broker, at an exchange of its own. Returns the exchange's name as well.
+    pub(crate) async fn open_publishing(broker: &str) -> (Self, String) {
+        let (listener, base) = listen().await;
+        let paypal_webhooks_to = format!("{base}/v1/webhooks/paypal");
+        let house = Self::open_working_at(listener, base, &paypal_webhooks_to).await;
+        let exchange = format!("test.{}", Uuid::now_v7().simple());
+        let topology = Topology {
+            exchange: exchange.clone(),
+            archive: format!("{exchange}.archive"),
+            ..Topology::default()
+        };
+        let shop = &house.door.shop;
+        let envelopes = Envelopes::new(Arc::clone(&shop.keys), &shop.config.base_url);
+        let declared = DeclaredTopologies::new(house.database.pool().clone());
+        let address = broker.parse().expect("an address");
+        let publisher = RabbitPublisher::new(address, envelopes, topology, declared);
+        publisher.connect().await.expect("the broker is there");
+        (house.relaying(publisher), exchange)
     }
 
     /// Starts a whole shop that PayPal's webhooks do not reach: they go to this address.
     pub(crate) async fn open_without_webhooks_of_paypal(they_go_to: &str) -> Self {
         let (listener, base) = listen().await;
-        Self::open_working_at(listener, base, they_go_to).await
+        Self::open_working_at(listener, base, they_go_to).await.relaying(Embedded)
+    }
+
+    /// Starts the relay, which publishes there.
+    fn relaying(self, publisher: impl Publisher + 'static) -> Self {
+        let (pool, publisher) = (self.database.pool().clone(), Arc::new(publisher));
+        let relay = Relay::new(pool, publisher, RelaySettings::default());
+        tokio::spawn(relay.run(self.stop.clone()));
+        self
     }
 
     async fn open_working_at(
@@ -164,11 +193,11 @@ impl House {
         let house = Self::build(unlimited(), listener, base, outside, settings, stop.clone()).await;
         let house = Self { gateway: address, ledger: Some(ledger), ..house };
         let engine = house.door.engine.clone();
-        let stopped = stop.clone().cancelled_owned();
-        tokio::spawn(stepwise_engine::work(engine, WorkerConfig::default(), stopped));
-        let relay =
-            Relay::new(house.database.pool().clone(), Arc::new(Embedded), RelaySettings::default());
-        tokio::spawn(relay.run(stop));
+        tokio::spawn(stepwise_engine::work(
+            engine,
+            WorkerConfig::default(),
+            stop.cancelled_owned(),
+        ));
         house
     }
 

@@ -2,16 +2,19 @@
 
 mod accounts;
 mod attacks;
+mod bad_input;
 mod bulks;
 mod carts;
 mod causes;
 mod cli;
 mod client;
+mod conformance;
 mod connections;
 mod conventions;
 mod cost;
 mod document;
 mod fulfilment;
+mod fuzz;
 mod guard;
 mod guessing;
 mod house;

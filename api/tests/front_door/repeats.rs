@@ -5,8 +5,9 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::{
-    house::{refusal, send},
+    house::{House, refusal, send},
     inventory::Store,
+    shopper::{Shopper, product},
 };
 
 fn adjust(store: &Store, key: Option<&str>, body: &Value) -> RequestBuilder {
@@ -151,6 +152,40 @@ async fn a_hundred_twins_at_once_have_one_effect() {
     }
     assert_eq!(store.stock().await, (11, 0));
     store.house.close().await;
+}
+
+#[tokio::test]
+async fn a_hundred_identical_placements_at_once_place_one_order() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let shopper = Shopper::new(&house).await;
+    shopper.add(product(&house, &admin, "10.00", 200).await, 2).await.is(200);
+    let body = shopper.order(shopper.address().await, shopper.method("ok").await);
+    let ask = || {
+        let request = shopper.ask(Method::POST, "/v1/orders").json(&body);
+        send(request.header("idempotency-key", "k"))
+    };
+    let answers = join_all((0..100).map(|_| ask())).await;
+    let accepted: Vec<_> = answers.iter().filter(|answer| answer.status == 202).collect();
+    let fresh = accepted.iter().filter(|a| a.header("idempotent-replayed").is_empty()).count();
+    assert_eq!(fresh, 1);
+    let operation = accepted[0].json()["id"].clone();
+    assert!(accepted.iter().all(|answer| answer.json()["id"] == operation));
+    for answer in answers.iter().filter(|answer| answer.status != 202) {
+        assert_eq!(answer.problem(), refusal(409, "request_in_flight"));
+    }
+    let placed = send(
+        shopper
+            .ask(Method::POST, "/v1/orders")
+            .json(&body)
+            .header("idempotency-key", "k")
+            .header("prefer", "wait=15"),
+    )
+    .await;
+    assert_eq!(placed.is(201).json()["status"], "pending");
+    let orders = shopper.get("/v1/orders").await.is(200).json();
+    assert_eq!(orders["items"].as_array().map(Vec::len), Some(1));
+    house.close().await;
 }
 
 #[tokio::test]

@@ -18,6 +18,12 @@ pub(crate) struct Shopper<'h> {
     pub(crate) token: String,
 }
 
+/// An id of its own in letters: one id in some thousands has digits like a card number's, which the API refuses.
+pub(crate) fn letters() -> String {
+    let letter = |nibble: char| nibble.to_digit(16).and_then(|n| char::from_digit(n + 10, 36));
+    Uuid::now_v7().simple().to_string().chars().filter_map(letter).collect()
+}
+
 pub(crate) fn id(value: &Value) -> Uuid {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("an id: {value}"))
 }
@@ -25,10 +31,7 @@ pub(crate) fn id(value: &Value) -> Uuid {
 impl<'h> Shopper<'h> {
     /// Registers and logs in. The email address is not verified.
     pub(crate) async fn unverified(house: &'h House) -> Self {
-        // The id is spelt in letters: one id in some thousands has digits like a card number's, which the API refuses.
-        let letter = |nibble: char| nibble.to_digit(16).and_then(|n| char::from_digit(n + 10, 36));
-        let name: String = Uuid::now_v7().simple().to_string().chars().filter_map(letter).collect();
-        let email = format!("{name}@example.org");
+        let email = format!("{}@example.org", letters());
         let body =
             json!({"email": email, "password": PASSWORD, "firstName": "Ada", "lastName": "L"});
         let customer = send(house.post("/v1/customers", &body)).await.is(201).json();

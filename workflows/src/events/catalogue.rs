@@ -46,9 +46,9 @@ macro_rules! events {
                     &[$((stringify!($field), stringify!($type))),*]),)*
             ];
 
-            /// One of each.
-            #[cfg(test)]
-            pub(crate) fn samples() -> Vec<Self> {
+            /// One of each, for tests.
+            #[cfg(any(test, feature = "testing"))]
+            pub fn samples() -> Vec<Self> {
                 use super::samples::Sample;
                 vec![$(Self::$name {
                     $($field: Sample::sample(),)* $($($known: Sample::sample()),*)?

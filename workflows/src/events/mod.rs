@@ -9,7 +9,7 @@
 //! the customer's key wherever events are kept or copied.
 
 mod catalogue;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 mod samples;
 
 use chrono::{DateTime, Utc};
