@@ -24,6 +24,7 @@ mod parked;
 mod parts;
 mod quarantine;
 mod relay;
+mod retention;
 mod saga;
 mod selection;
 mod serve;

@@ -213,8 +213,7 @@ impl House {
     /// Compares the books of money with the gateway's, once every saga has ended; then stops everything.
     pub(crate) async fn close(self) {
         if let Some(ledger) = &self.ledger {
-            let open =
-                "select count(*) from saga.instance where status not in ('completed', 'unwound')";
+            let open = "select count(*) from saga.instance where status not in ('completed', 'unwound') and name not like '%-expiry'";
             let db = self.database.pool();
             let open: i64 = sqlx::query_scalar(open).fetch_one(db).await.expect("readable");
             if open == 0 {

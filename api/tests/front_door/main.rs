@@ -9,6 +9,7 @@ mod connections;
 mod conventions;
 mod cost;
 mod document;
+mod expiring;
 mod fulfilment;
 mod guard;
 mod guessing;

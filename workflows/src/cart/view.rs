@@ -83,36 +83,24 @@ pub struct RemovedItemView {
 }
 
 /// The cart of a customer or guest; makes that of a customer who has none yet. `None`: unknown,
-/// frozen, or a guest whose cart was merged. 2 round trips.
+/// frozen, or a guest whose cart was merged or has expired. 1 round trip, 3 where the cart is made.
 pub async fn get_cart(
     shop: &Shop,
     tx: &mut PgConnection,
     customer_id: Uuid,
 ) -> Result<Option<CartView>, sqlx::Error> {
-    let found: Option<(Option<Uuid>, bool)> = sqlx::query_as(
-        "-- cart: find
-        select (select cart_id from shop.cart
-                where customer_id = $1 and merged_into is null
-                  and (guest_token_hash is not null or is_customer)), is_customer
-        from (select exists (select from shop.customer
-                             where customer_id = $1 and frozen_at is null)) c (is_customer)",
-    )
-    .bind(customer_id)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let cart_id = match found {
-        Some((Some(cart_id), _)) => cart_id,
-        Some((None, true)) => match lock::of_customer(tx, customer_id).await? {
-            Some(cart) => cart.cart_id,
-            None => return Ok(None),
-        },
-        _ => return Ok(None),
-    };
-    view(shop, tx, cart_id).await.map(Some)
+    if let Some(cart) = shown(shop, tx, OF_CUSTOMER, customer_id).await? {
+        return Ok(Some(cart));
+    }
+    match lock::of_customer(tx, customer_id).await? {
+        Some(cart) => view(shop, tx, cart.cart_id).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 #[derive(sqlx::FromRow)]
 struct Row {
+    cart_id: Uuid,
     customer_id: Uuid,
     checkout_order_id: Option<Uuid>,
     version: i64,
@@ -134,9 +122,17 @@ pub(super) async fn view(
     connection: &mut PgConnection,
     cart_id: Uuid,
 ) -> Result<CartView, sqlx::Error> {
-    let rows: Vec<Row> = sqlx::query_as(
-        "-- cart: view
-        select c.customer_id, c.checkout_order_id, c.version, item.*
+    shown(shop, connection, OF_CART, cart_id).await?.ok_or(sqlx::Error::RowNotFound)
+}
+
+/// The statement that reads the carts on a condition.
+macro_rules! view {
+    ($name:literal, $condition:literal) => {
+        concat!(
+            "-- cart: ",
+            $name,
+            "
+        select c.cart_id, c.customer_id, c.checkout_order_id, c.version, item.*
         from shop.cart c
         left join lateral (
             select i.cart_item_id, i.product_id, i.variant_id,
@@ -159,16 +155,39 @@ pub(super) async fn view(
               and (i.removed_at is null or i.is_withdrawn
                    or i.removed_at > saga.now() - make_interval(secs => $2))
         ) item on true
-        where c.cart_id = $1
-        order by item.cart_item_id",
-    )
-    .bind(cart_id)
-    .bind(shop.config.restore_within.as_secs_f64())
-    .fetch_all(connection)
-    .await?;
-    let Some(first) = rows.first() else { return Err(sqlx::Error::RowNotFound) };
-    let (customer_id, checkout_order_id) = (first.customer_id, first.checkout_order_id);
-    let version = first.version;
+        where ",
+            $condition,
+            "
+        order by item.cart_item_id"
+        )
+    };
+}
+
+const OF_CART: &str = view!("view", "c.cart_id = $1");
+
+const OF_CUSTOMER: &str = view!(
+    "view a customer's",
+    "c.customer_id = $1 and c.merged_into is null
+              and (c.guest_token_hash is not null
+                   or exists (select from shop.customer
+                              where customer_id = $1 and frozen_at is null))"
+);
+
+/// The cart that the statement finds by this id.
+async fn shown(
+    shop: &Shop,
+    connection: &mut PgConnection,
+    statement: &'static str,
+    id: Uuid,
+) -> Result<Option<CartView>, sqlx::Error> {
+    let rows: Vec<Row> = sqlx::query_as(statement)
+        .bind(id)
+        .bind(shop.config.restore_within.as_secs_f64())
+        .fetch_all(connection)
+        .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let (cart_id, customer_id) = (first.cart_id, first.customer_id);
+    let (checkout_order_id, version) = (first.checkout_order_id, first.version);
     let (mut items, mut removed_items) = (Vec::new(), Vec::new());
     for row in rows {
         match row.item(shop)? {
@@ -185,7 +204,7 @@ pub(super) async fn view(
     let is_free = items.is_empty() || subtotal.amount() >= shop.config.free_shipping_from.amount();
     let etag =
         entity_tag(cart_id, version, items.iter().map(|item| (item.cart_item_id, item.unit_price)));
-    Ok(CartView {
+    Ok(Some(CartView {
         cart_id,
         customer_id,
         item_count: items.iter().map(|item| item.quantity).sum(),
@@ -195,7 +214,7 @@ pub(super) async fn view(
         shipping_cost: if is_free { nothing } else { shop.config.shipping_cost },
         checkout_order_id,
         etag,
-    })
+    }))
 }
 
 /// The limits on prices, quantities and lines exclude it.

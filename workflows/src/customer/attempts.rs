@@ -105,22 +105,3 @@ pub async fn succeed(tx: &mut PgConnection, scopes: &Scopes) -> Result<(), sqlx:
     .await?;
     Ok(())
 }
-
-/// Forgets counts after a quarter of an hour, and known networks after 90 days; at most 10,000
-/// of each in one go.
-pub async fn purge(db: &PgPool) -> Result<u64, sqlx::Error> {
-    let purged = sqlx::query(
-        "-- log-in attempt: purge
-        delete from shop.log_in_attempt where scope_hash in (
-            (select scope_hash from shop.log_in_attempt
-             where succeeded_at is null and last_at <= saga.now() - interval '15 minutes'
-             order by last_at limit 10000)
-            union all
-            (select scope_hash from shop.log_in_attempt
-             where succeeded_at <= saga.now() - interval '90 days'
-             order by succeeded_at limit 10000))",
-    )
-    .execute(db)
-    .await?;
-    Ok(purged.rows_affected())
-}

@@ -21,6 +21,18 @@ use crate::{events::Sealed, money::Money};
 pub enum Subject {
     /// The order, of order and payment events.
     Order(Uuid),
+    /// The product, of stock events.
+    Product(Uuid),
+}
+
+impl Subject {
+    /// Its id.
+    #[must_use]
+    pub fn id(self) -> Uuid {
+        match self {
+            Self::Order(id) | Self::Product(id) => id,
+        }
+    }
 }
 
 /// Declares the events: a name, type, source, subject, perhaps for whom it is sealed, and the payload.
@@ -151,6 +163,26 @@ notifications! {
         refund_amount: Money,
         /// The provider's reference of the refund or the void.
         refund_id: String,
+    }
+
+    /// Fewer of a product, or of one of its variants, are available than its threshold.
+    LowStock "shop.inventory.low-stock.v1" from "/stepwise/inventory" about Product(product_id) {
+        /// The product.
+        product_id: Uuid,
+        /// Its name, and that of the variant if it is about one.
+        product_name: String,
+        /// How many were available after the crossing.
+        current_stock: i32,
+        /// The threshold.
+        threshold: i32,
+    }
+
+    /// No more of a product, or of one of its variants, is available.
+    OutOfStock "shop.inventory.out-of-stock.v1" from "/stepwise/inventory" about Product(product_id) {
+        /// The product.
+        product_id: Uuid,
+        /// Its name, and that of the variant if it is about one.
+        product_name: String,
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod authorize_payment;
 mod authorizing;
 pub mod cancel_order;
+pub mod cart_expiry;
 pub mod commands;
 mod giving_back;
 pub mod paypal_approval;
@@ -11,8 +12,10 @@ pub mod place_order;
 pub mod reconcile_payments;
 pub mod refund_payment;
 pub mod remove_product_from_carts;
+pub mod reservation_expiry;
 pub mod ship_order;
 mod shop_saga;
+pub mod stock_alert;
 #[cfg(test)]
 mod tests;
 pub mod verify_email;
@@ -37,6 +40,9 @@ pub const SAGAS: &[&dyn Listed] = &[
     &reconcile_payments::ReconcilePayments,
     &verify_email::VerifyEmail,
     &remove_product_from_carts::RemoveProductFromCarts,
+    &stock_alert::StockAlert,
+    &cart_expiry::CartExpiry,
+    &reservation_expiry::ReservationExpiry,
 ];
 
 /// The saga of that name. `None`: this program does not know it.

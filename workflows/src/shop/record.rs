@@ -108,7 +108,10 @@ impl Context<'_> {
                 (statement, of.map(|subject| (subject, messages)))
             }
             None if by_subject.is_empty() => (sqlx::query(RECORD), None),
-            None => (sqlx::query(RECORD_AND_COUNT), Some(by_subject.remove(0))),
+            None => {
+                let first = by_subject.remove(0);
+                (sqlx::query(record_and_count(first.0)), Some(first))
+            }
         };
         let recording = statement
             .bind(happened.aggregate_ids)
@@ -124,20 +127,20 @@ impl Context<'_> {
             .bind(self.cause.causation)
             .bind(self.cause.saga);
         let mut numbered = Vec::new();
-        if let Some((Subject::Order(order), messages)) = counted {
-            let recording = recording.bind(order).bind(kinds(&messages));
+        if let Some((subject, messages)) = counted {
+            let recording = recording.bind(subject.id()).bind(kinds(&messages));
             let counted = Counted::from_row(&recording.fetch_one(&mut **self).await?)?;
-            numbered.extend(self.numbered(order, messages, counted));
+            numbered.extend(self.numbered(subject.id(), messages, counted));
         } else {
             recording.execute(&mut **self).await?;
         }
-        for (Subject::Order(order), messages) in by_subject {
-            let counted = sqlx::query_as(COUNT)
-                .bind(order)
+        for (subject, messages) in by_subject {
+            let counted = sqlx::query_as(count(subject))
+                .bind(subject.id())
                 .bind(kinds(&messages))
                 .fetch_one(&mut **self)
                 .await?;
-            numbered.extend(self.numbered(order, messages, counted));
+            numbered.extend(self.numbered(subject.id(), messages, counted));
         }
         Ok(numbered)
     }
@@ -264,7 +267,7 @@ macro_rules! insert_events {
 }
 pub(crate) use insert_events;
 
-/// Sets the counters of messages on the row of order `o`. The caller has locked the row, or the statement locks it: two transactions never count
+/// Sets the counters of messages on the row `o` of their subject. The caller has locked the row, or the statement locks it: two transactions never count
 /// at the same time.
 macro_rules! counted {
     ($kinds:literal) => {
@@ -285,14 +288,18 @@ macro_rules! counted {
 pub(crate) use counted;
 
 macro_rules! count_messages {
-    ($order:literal, $kinds:literal) => {
+    ($table:literal, $id:literal = $subject:literal, $kinds:literal) => {
         concat!(
-            "update shop.\"order\" o
+            "update ",
+            $table,
+            " o
             set ",
             counted!($kinds),
             "
-            where order_id = ",
-            $order,
+            where ",
+            $id,
+            " = ",
+            $subject,
             "
             returning published_count, published_types"
         )
@@ -307,22 +314,50 @@ macro_rules! record_events {
 
 const RECORD: &str = concat!("-- events: record\n", record_events!());
 
-const RECORD_AND_COUNT: &str = concat!(
-    "-- events: record, and count the messages about an order
+/// The statements that count messages about a kind of subject: beside the events that are recorded, and alone.
+macro_rules! counting {
+    ($recording:ident, $counting:ident, $subject:literal, $table:literal, $id:literal) => {
+        const $recording: &str = concat!(
+            "-- events: record, and count the messages about ",
+            $subject,
+            "
     with counted as (
         ",
-    count_messages!("$13", "$14"),
-    "
+            count_messages!($table, $id = "$13", "$14"),
+            "
     ), recorded as (
         ",
-    record_events!(),
-    "
+            record_events!(),
+            "
     )
     select published_count, published_types from counted"
-);
+        );
 
-const COUNT: &str =
-    concat!("-- events: count the messages about an order\n", count_messages!("$1", "$2"));
+        const $counting: &str = concat!(
+            "-- events: count the messages about ",
+            $subject,
+            "\n",
+            count_messages!($table, $id = "$1", "$2")
+        );
+    };
+}
+
+counting!(RECORD_AND_COUNT_ORDER, COUNT_ORDER, "an order", "shop.\"order\"", "order_id");
+counting!(RECORD_AND_COUNT_PRODUCT, COUNT_PRODUCT, "a product", "shop.product", "product_id");
+
+fn record_and_count(subject: Subject) -> &'static str {
+    match subject {
+        Subject::Order(_) => RECORD_AND_COUNT_ORDER,
+        Subject::Product(_) => RECORD_AND_COUNT_PRODUCT,
+    }
+}
+
+fn count(subject: Subject) -> &'static str {
+    match subject {
+        Subject::Order(_) => COUNT_ORDER,
+        Subject::Product(_) => COUNT_PRODUCT,
+    }
+}
 
 /// A refusal does not happen: the kinds are the routing keys, and all are short.
 fn unpublished(error: PublishError) -> sqlx::Error {
