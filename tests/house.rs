@@ -456,8 +456,7 @@ impl House {
     /// # Panics
     /// When the books differ.
     pub async fn close(self) {
-        let open =
-            "select count(*) from saga.instance where status not in ('completed', 'unwound')";
+        let open = "select count(*) from saga.instance where status not in ('completed', 'unwound') and name not like '%-expiry'";
         let open: i64 = sqlx::query_scalar(open).fetch_one(self.pool()).await.expect("readable");
         if open == 0 {
             money::agrees(self.pool(), &self.ledger()).await.expect("the books of money agree");

@@ -6,6 +6,7 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -25,6 +26,39 @@ impl FileMailer {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         Ok(Self { folder: folder.to_owned() })
     }
+}
+
+/// Deletes the mails in `folder` that were written longer ago than `kept`, at most `limit`. Returns how many. A folder that is not there has none.
+///
+/// # Errors
+/// The folder cannot be read, or a file cannot be deleted.
+pub async fn delete_old(folder: PathBuf, kept: Duration, limit: usize) -> io::Result<usize> {
+    let deleted = tokio::task::spawn_blocking(move || {
+        let mut deleted = 0;
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let is_mail = path.extension().is_some_and(|kind| kind == "eml" || kind == "new");
+            // Another process may have deleted it meanwhile.
+            let Ok(written) = std::fs::metadata(&path).and_then(|file| file.modified()) else {
+                continue;
+            };
+            if is_mail && written.elapsed().is_ok_and(|age| age > kept) {
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => deleted += 1,
+                }
+            }
+            if deleted == limit {
+                break;
+            }
+        }
+        Ok(deleted)
+    });
+    deleted.await.map_err(|_| io::Error::other("the runtime is ending"))?
 }
 
 #[async_trait]
@@ -99,6 +133,25 @@ mod tests {
             mailer.send(key, &mail("Welcome")).await.expect("it can be written");
         }
         assert_eq!(files(folder.path()).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn mails_are_deleted_once_they_are_old_some_at_a_time() {
+        let folder = Folder::new();
+        let mailer = FileMailer::new(folder.path()).expect("the folder is writable");
+        for key in ["k1", "k2", "k3"] {
+            mailer.send(key, &mail("Welcome")).await.expect("it can be written");
+        }
+        std::fs::write(folder.path().join("notes.txt"), "mine").expect("it can be written");
+        let delete = async |kept, limit| {
+            delete_old(folder.path().to_owned(), kept, limit).await.expect("they can be deleted")
+        };
+        assert_eq!(delete(Duration::from_secs(3_600), 10).await, 0, "they are new");
+        assert_eq!(delete(Duration::ZERO, 2).await, 2);
+        assert_eq!(delete(Duration::ZERO, 10).await, 1);
+        assert_eq!(files(folder.path()).len(), 1, "other files stay");
+        let missing = folder.path().join("missing");
+        assert_eq!(delete_old(missing, Duration::ZERO, 1).await.expect("no mails"), 0);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use stepwise_engine::{
     Engine,
     outbox::{Publisher, PublisherState, RelayHealth, RelayState},
 };
+use stepwise_workflows::purge::Retention;
 use tokio::{net::TcpStream, sync::watch};
 
 /// How long a gateway may take to accept a connection.
@@ -52,6 +53,7 @@ pub struct Report {
 /// Asks the parts of one process for their states. [`Readiness::default`] is that of a process with a front door only.
 #[derive(Default)]
 pub struct Readiness {
+    retention: Retention,
     worker: Option<Engine>,
     relay: Option<RelayHealth>,
     gateway: Option<Provider>,
@@ -69,6 +71,18 @@ struct Provider {
 }
 
 impl Readiness {
+    /// Says how long old rows are kept, so that those that should be gone can be counted.
+    #[must_use]
+    pub fn with_retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// How long old rows are kept.
+    pub(crate) fn retention(&self) -> &Retention {
+        &self.retention
+    }
+
     /// Adds the worker of this engine, which this process runs.
     #[must_use]
     pub fn with_worker(mut self, engine: Engine) -> Self {
@@ -110,7 +124,7 @@ impl Readiness {
 
     /// Asks all parts for their states. Returns within half a second.
     pub async fn report(&self) -> Report {
-        let Self { worker, relay, gateway, paypal, broker } = self;
+        let Self { worker, relay, gateway, paypal, broker, retention: _ } = self;
         let (gateway, paypal) = tokio::join!(reach(gateway.as_ref()), reach(paypal.as_ref()));
         Report {
             worker: worker.as_ref().map_or(PartState::Elsewhere, |engine| {

@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
-    Engine, Saga as _, Status, WaitingOn, inspect,
+    Engine, EngineBuilder, Saga as _, Status, WaitingOn, inspect,
     testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
 };
 use stepwise_workflows::{
-    cart::{AddItem, add_item, create_guest_cart},
+    cart::{AddItem, add_item},
     category::create_category,
     inventory::commands::{Item, set_inventory_quantity},
     money::{Currency, Money},
     product::{CreateProduct, activate_product, create_product, deactivate_product},
-    sagas::remove_product_from_carts::{self, RemoveProductFromCarts},
+    sagas::{
+        cart_expiry::{self, CartExpiry},
+        commands::create_guest_cart,
+        remove_product_from_carts::{self, RemoveProductFromCarts},
+    },
     shop::{Actor, Cause, Context},
 };
 use uuid::Uuid;
@@ -26,7 +30,8 @@ const CARTS: i64 = 55;
 /// Removals of one product after the other.
 struct Removals(Placements);
 
-async fn put_on_sale(ctx: &mut Context<'_>) -> Uuid {
+/// Puts a product on sale, of which five are on hand.
+pub(crate) async fn put_on_sale(ctx: &mut Context<'_>) -> Uuid {
     let name = format!("Category {}", Uuid::now_v7());
     let category_id = create_category(ctx, &name, None).await.expect("a category").category_id;
     let command = CreateProduct {
@@ -52,6 +57,10 @@ impl Trial for Removals {
 
     fn services(&self, _: PgPool) -> remove_product_from_carts::steps::Steps {
         remove_product_from_carts::steps::Steps::new(self.0.shop())
+    }
+
+    fn others(&self, builder: EngineBuilder) -> EngineBuilder {
+        self.0.beside(builder)
     }
 
     async fn start(&self, engine: &Engine, _: usize) -> Uuid {
@@ -109,6 +118,84 @@ impl Trial for Removals {
             other => Err(format!("{other:?}")),
         }
     }
+}
+
+/// Carts of guests who have left.
+struct Expiries(Placements);
+
+impl Trial for Expiries {
+    type Saga = CartExpiry;
+    type Services = cart_expiry::steps::Steps;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        self.0.migrations()
+    }
+
+    fn services(&self, _: PgPool) -> cart_expiry::steps::Steps {
+        cart_expiry::steps::Steps::new(self.0.shop())
+    }
+
+    async fn start(&self, engine: &Engine, _: usize) -> Uuid {
+        let (shop, mut tx) = (self.0.shop(), engine.begin().await.expect("begin"));
+        let cause = Cause::of_request(Actor::System, Uuid::now_v7(), None);
+        let mut ctx = Context::new(&shop, engine, &mut tx, cause);
+        let product_id = put_on_sale(&mut ctx).await;
+        let guest = create_guest_cart(&mut ctx).await.expect("a guest");
+        let item =
+            AddItem { customer_id: guest.customer_id, product_id, variant_id: None, quantity: 1 };
+        add_item(&mut ctx, &item).await.expect("in the cart");
+        let (name, subject) = (CartExpiry::NAME, guest.cart_id.to_string());
+        let watch = inspect::latest_about(&mut tx, name, &subject).await.expect("readable");
+        tx.commit().await.expect("commit");
+        watch.expect("a saga watches the cart").saga_id
+    }
+
+    /// Nobody comes back.
+    async fn play(&self, engine: &Engine, id: Uuid) {
+        let clock = Clock::of(engine.pool());
+        loop {
+            let found = inspect::summary(engine.pool(), id).await.expect("readable");
+            let found = found.expect("there");
+            if found.status != Status::Running {
+                return;
+            }
+            if found.waiting_on == Some(WaitingOn::Timer) {
+                clock.advance(self.0.shop().config.guest_cart_lifetime).await;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// An expired cart is gone, and its story says once that it has expired. One whose saga was called off stays.
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let (there, items, expired): (i64, i64, i64) = sqlx::query_as(
+            "select (select count(*) from shop.cart c where c.cart_id::text = s.subject),
+                    (select count(*) from shop.cart_item i where i.cart_id::text = s.subject),
+                    (select count(*) from shop.domain_event e
+                     where e.aggregate_id::text = s.subject and e.name = 'CartExpired')
+             from saga.instance s where s.saga_id = $1",
+        )
+        .bind(id)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|error| error.to_string())?;
+        match (status, there, items, expired) {
+            (Status::Completed, 0, 0, 1) | (Status::Unwound, 1, 1, 0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+#[test]
+pub(crate) fn a_cart_expiry_has_nothing_to_take_back_and_may_be_repeated() {
+    let unwound = unwinds_from_every_step(&Expiries(Placements::paid_by("ok")));
+    assert_eq!(unwound.repeated, ["Look repeated"]);
+}
+
+#[test]
+pub(crate) fn a_cart_expiry_survives_a_crash_at_every_point() {
+    let survived = survives_every_crash(&Expiries(Placements::paid_by("ok")));
+    assert_eq!(survived.ends, [Status::Completed]);
 }
 
 #[test]

@@ -3,19 +3,20 @@
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
     SAGAS, account_mail::AccountMail, authorize_payment::AuthorizePayment,
-    cancel_order::CancelOrder, paypal_approval::PayPalApproval, place_order::PlaceOrder,
-    reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
+    cancel_order::CancelOrder, cart_expiry::CartExpiry, paypal_approval::PayPalApproval,
+    place_order::PlaceOrder, reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
     register_customer::RegisterCustomer, remove_product_from_carts::RemoveProductFromCarts,
-    ship_order::ShipOrder, verify_email::VerifyEmail,
+    reservation_expiry::ReservationExpiry, ship_order::ShipOrder, stock_alert::StockAlert,
+    verify_email::VerifyEmail,
 };
 
-use crate::{approvals, carts, crashes, mails, payments, unwinding};
+use crate::{approvals, carts, crashes, mails, payments, stock, unwinding};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 11] = [
+const TRIED: [Tried; 14] = [
     (
         PlaceOrder::NAME,
         [
@@ -91,6 +92,27 @@ const TRIED: [Tried; 11] = [
         [
             carts::a_removal_from_carts_has_no_way_back_and_may_be_repeated,
             carts::a_removal_from_carts_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        StockAlert::NAME,
+        [
+            stock::an_alert_about_stock_has_no_way_back_and_may_be_repeated,
+            stock::an_alert_about_stock_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        CartExpiry::NAME,
+        [
+            carts::a_cart_expiry_has_nothing_to_take_back_and_may_be_repeated,
+            carts::a_cart_expiry_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        ReservationExpiry::NAME,
+        [
+            stock::a_reservation_expiry_has_nothing_to_take_back_and_may_be_repeated,
+            stock::a_reservation_expiry_survives_a_crash_at_every_point,
         ],
     ),
 ];

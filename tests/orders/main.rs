@@ -15,5 +15,6 @@ mod reconciling;
 mod recorded;
 mod refunding;
 mod sequences;
+mod stock;
 mod trials;
 mod unwinding;

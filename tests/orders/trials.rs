@@ -26,6 +26,7 @@ use stepwise_workflows::{
     payment::gateway::Reference,
     sagas::{
         cancel_order::{self, CancelOrder},
+        cart_expiry::{self, CartExpiry},
         commands::{Placed, cancel_order, place_order, refund_payment, ship_order},
         place_order::{self, PlaceOrder, Signal},
         refund_payment::{self, RefundPayment},
@@ -114,6 +115,11 @@ impl Placements {
         Arc::new(shop.with_paypal(paypal))
     }
 
+    /// Adds the saga that watches the carts from which orders are placed.
+    pub(crate) fn beside(&self, builder: EngineBuilder) -> EngineBuilder {
+        builder.explored::<CartExpiry, _>(cart_expiry::steps::Steps::new(self.shop()))
+    }
+
     async fn place(&self, engine: &Engine, run: usize) -> (Placed, Uuid) {
         let shop = self.shop();
         let mut tx = engine.begin().await.expect("begin");
@@ -175,8 +181,9 @@ impl Placements {
 
     /// Places an order and tells its customer.
     pub(crate) async fn placed(&self, pool: &PgPool, run: usize) -> (Uuid, Uuid) {
-        let engine =
-            Engine::builder(pool.clone()).explored::<PlaceOrder, _>(self.services(pool.clone()));
+        let engine = self
+            .beside(Engine::builder(pool.clone()))
+            .explored::<PlaceOrder, _>(self.services(pool.clone()));
         let begin = async |engine: &Engine| {
             let (placed, customer) = self.place(engine, run).await;
             ((placed.order.order_id, customer), placed.operation_id)
@@ -261,6 +268,10 @@ impl Trial for Placements {
         place_order::steps::Steps::new(self.shop(), pool)
     }
 
+    fn others(&self, builder: EngineBuilder) -> EngineBuilder {
+        self.beside(builder)
+    }
+
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         self.place(engine, run).await.0.operation_id
     }
@@ -342,6 +353,10 @@ impl Trial for Cancellations {
         cancel_order::steps::Steps::new(self.placements.shop())
     }
 
+    fn others(&self, builder: EngineBuilder) -> EngineBuilder {
+        self.placements.beside(builder)
+    }
+
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let (order_id, customer_id) = self.placements.placed(engine.pool(), run).await;
         let command = cancel::CancelOrder {
@@ -396,6 +411,10 @@ impl Trial for Shipments {
         ship_order::steps::Steps::new(self.placements.shop())
     }
 
+    fn others(&self, builder: EngineBuilder) -> EngineBuilder {
+        self.placements.beside(builder)
+    }
+
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let (order_id, _) = self.placements.placed(engine.pool(), run).await;
         self.placements.ship(engine, order_id).await
@@ -432,6 +451,10 @@ impl Trial for Refunds {
 
     fn services(&self, _: PgPool) -> refund_payment::steps::Steps {
         refund_payment::steps::Steps::new(self.placements.shop())
+    }
+
+    fn others(&self, builder: EngineBuilder) -> EngineBuilder {
+        self.placements.beside(builder)
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {

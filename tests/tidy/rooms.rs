@@ -52,12 +52,13 @@ const API: [(&str, &str); 8] = [
     ("cli", "door monitor readiness routes server"),
 ];
 
-const WORKFLOWS: [(&str, &str); 20] = [
+const WORKFLOWS: [(&str, &str); 21] = [
     ("refusal", ""),
     ("text", "refusal"),
     ("privacy", "refusal"),
     ("money", ""),
     ("migrations", ""),
+    ("purge", ""),
     ("cloud_event", "privacy"),
     ("payment", "money refusal text"),
     ("events", "money privacy"),
@@ -69,7 +70,7 @@ const WORKFLOWS: [(&str, &str); 20] = [
     ("product", "events money refusal shop text"),
     ("cart", "customer events money refusal shop"),
     ("order", "cart customer events integration inventory money payment privacy refusal shop text"),
-    ("sagas", "cart customer money order payment refusal shop"),
+    ("sagas", "cart customer integration inventory money order payment refusal shop"),
     ("reactions", "events integration sagas shop"),
     ("seed", "customer privacy shop"),
     ("testing", "events migrations money payment privacy reactions sagas shop"),

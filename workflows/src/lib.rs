@@ -37,6 +37,7 @@ pub mod order;
 pub mod payment;
 pub mod privacy;
 pub mod product;
+pub mod purge;
 pub mod reactions;
 pub mod refusal;
 pub mod sagas;

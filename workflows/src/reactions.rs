@@ -14,8 +14,11 @@ use crate::{
     events::DomainEvent,
     integration::Notification as Message,
     sagas::{
+        cart_expiry::{self, CartExpiry},
         register_customer::{self, RegisterCustomer},
         remove_product_from_carts::RemoveProductFromCarts,
+        reservation_expiry::{self, ReservationExpiry},
+        stock_alert::{self, Alert, Crossing, StockAlert},
     },
     shop::reaction::{
         Consumer::{self, *},
@@ -42,12 +45,19 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
         E::ShippingAddressAdded { .. } => vec![(Customer, Nothing("the address is saved"))],
         E::CustomerDataErased { .. } => vec![(Audit, Nothing("the event's own row"))],
 
+        E::ItemAddedToCart { cart_id, unwatched_for: Some(after), .. }
+        | E::CartMerged { cart_id, unwatched_for: Some(after), .. } => {
+            let start = cart_expiry::start(*cart_id, *after);
+            vec![(Cart, Reaction::start::<CartExpiry>(start))]
+        }
         E::ItemAddedToCart { .. }
         | E::CartItemQuantityUpdated { .. }
         | E::ItemRemovedFromCart { .. }
         | E::CartCleared { .. }
         | E::CartMerged { .. } => vec![(Cart, Nothing("totals are made when the cart is read"))],
-        E::CartExpired { .. } => vec![(Notification, Nothing("nobody is told of it yet"))],
+        E::CartExpired { .. } => {
+            vec![(Notification, Nothing("the catalogue has no message of it"))]
+        }
 
         E::OrderPlaced {
             order_id, order_number, customer_id, total_amount, line_items, ..
@@ -124,17 +134,24 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
         | E::InventoryDeducted { .. } => {
             vec![(Inventory, Nothing("the stock's row and its audit have it"))]
         }
+        E::InventoryReserved { order_id, inventory_id, held_for: Some(lifetime), .. } => {
+            let start = reservation_expiry::start(*order_id, *inventory_id, *lifetime);
+            vec![(Order, Reaction::start::<ReservationExpiry>(start))]
+        }
         E::InventoryReserved { .. } | E::InventoryReleased { .. } => {
             vec![(Order, Nothing("the transaction that changes the order changes the stock"))]
         }
-        E::LowStockAlert { .. } => vec![
-            (Notification, Nothing("partners are not told of it yet")),
-            (Admin, Nothing("the event's own row")),
-        ],
-        E::OutOfStock { .. } => vec![
+        E::LowStockAlert { inventory_id, product_id, current_stock, threshold, .. } => {
+            let crossing = Crossing::Low { available: *current_stock, threshold: *threshold };
+            vec![
+                (Notification, crossed(*product_id, *inventory_id, crossing)),
+                (Admin, Nothing("the stock and its audit show it")),
+            ]
+        }
+        E::OutOfStock { inventory_id, product_id, .. } => vec![
             (Cart, Nothing("carts show how many can be had")),
             (Catalog, Nothing("the catalogue shows how many can be had")),
-            (Notification, Nothing("partners are not told of it yet")),
+            (Notification, crossed(*product_id, *inventory_id, Crossing::Out)),
         ],
 
         E::CategoryCreated { .. } => {
@@ -160,6 +177,11 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
 fn out_of_carts(product_id: Uuid, at: DateTime<Utc>) -> Reaction {
     let start = Start::new(product_id.to_string(), product_id).key(at.to_rfc3339());
     Reaction::start::<RemoveProductFromCarts>(start)
+}
+
+/// Tells partners that a stock has crossed its threshold, or is used up.
+fn crossed(product: Uuid, inventory: Uuid, crossing: Crossing) -> Reaction {
+    Reaction::start::<StockAlert>(stock_alert::start(Alert { product, inventory, crossing }))
 }
 
 #[cfg(test)]

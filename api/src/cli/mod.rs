@@ -25,6 +25,7 @@ mod parked;
 mod parts;
 mod quarantine;
 mod relay;
+mod retention;
 mod saga;
 mod selection;
 mod serve;

@@ -9,11 +9,11 @@ use stepwise_engine::{
     Engine, ScheduleError, Trouble, WorkerConfig, database,
     outbox::{Publisher, Relay, RelayHealth, RelaySettings},
 };
-use stepwise_workflows::sagas;
+use stepwise_workflows::{Shop, sagas};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, settings::Settings};
+use super::{Failure, folder::Folder, retention, settings::Settings};
 use crate::{
     door::Door,
     monitor::{self, Monitor},
@@ -92,7 +92,7 @@ impl Parts {
         });
     }
 
-    /// Adds a task that puts the schedules of the shop as this process is configured, as soon as the database takes them. The process that does so
+    /// Adds a task that puts the schedules and quotas of the shop as this process is configured, as soon as the database takes them. The process that does so
     /// last decides.
     pub(super) fn schedules(&mut self, engine: Engine, settings: &Settings) {
         let (stop, minutes) = (self.stop.clone(), settings.reconcile_minutes);
@@ -110,6 +110,21 @@ impl Parts {
         self.add("the schedules", async move {
             stop.run_until_cancelled(putting).await;
             stop.cancelled().await;
+            Ok(())
+        });
+    }
+
+    /// Adds a task that takes up carts that no saga watches, and deletes what is older than it is kept.
+    pub(super) fn tidy(
+        &mut self,
+        engine: Engine,
+        shop: Arc<Shop>,
+        folder: &Folder,
+        settings: &Settings,
+    ) {
+        let (stop, keep, mails) = (self.stop.clone(), settings.keep.clone(), folder.join("mail"));
+        self.add("deleting old rows and files", async move {
+            stop.run_until_cancelled(retention::run(engine, &shop, mails, keep)).await;
             Ok(())
         });
     }
@@ -209,6 +224,7 @@ fn judge(
 async fn put_schedules(engine: &Engine, reconcile_minutes: u8) -> Result<(), ScheduleError> {
     let mut tx = engine.begin().await?;
     sagas::reconcile_payments::put_schedule(engine, &mut tx, reconcile_minutes).await?;
+    sagas::stock_alert::put_quota(engine, &mut tx).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use stepwise_workflows::{Config, sagas::reconcile_payments::EVERY_MINUTES};
 
 pub use self::{network::Network, prices::Prices};
 use self::{network::NetworkOptions, prices::PriceOptions};
-use super::Failure;
+use super::{Failure, retention::Keep};
 
 /// The settings file that is read if it exists and `--config` is not given.
 const FILE: &str = "stepwise.toml";
@@ -184,6 +184,24 @@ pub struct Options {
     /// Minutes between two comparisons of payments with the payment gateway; 0 switches them off [default: 15]
     #[arg(long, global = true, env = "STEPWISE_RECONCILE_MINUTES", value_name = "MINUTES")]
     reconcile_minutes: Option<u8>,
+    /// Days after which a customer's cart that nobody has used expires [default: 30]
+    #[arg(long, global = true, env = "STEPWISE_CUSTOMER_CART_DAYS", value_name = "DAYS")]
+    customer_cart_days: Option<u16>,
+    /// Days after which a guest's cart that nobody has used expires [default: 7]
+    #[arg(long, global = true, env = "STEPWISE_GUEST_CART_DAYS", value_name = "DAYS")]
+    guest_cart_days: Option<u16>,
+    /// Hours that stock reserved by hand is held for an order [default: 24]
+    #[arg(long, global = true, env = "STEPWISE_RESERVATION_HOURS", value_name = "HOURS")]
+    reservation_hours: Option<u16>,
+    /// How long old things are kept, such as parked-events=30d,mail-files=7d; the kinds are in docs/operating.md
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_KEEP",
+        value_name = "KIND=TIME",
+        value_delimiter = ','
+    )]
+    keep: Option<Vec<String>>,
     /// Log level (error, warn, info, debug) or a filter in the form of RUST_LOG [default: info]
     #[arg(long, global = true, env = "STEPWISE_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -236,6 +254,10 @@ struct File {
     shipping_cost: Option<String>,
     free_shipping_from: Option<String>,
     tax_rates: Option<Vec<String>>,
+    customer_cart_days: Option<u16>,
+    guest_cart_days: Option<u16>,
+    reservation_hours: Option<u16>,
+    keep: Option<Vec<String>>,
     log: Option<String>,
     environment: Option<String>,
     no_demo: Option<bool>,
@@ -298,6 +320,14 @@ pub struct Settings {
     pub network: Network,
     /// What customers pay.
     pub prices: Prices,
+    /// How long a customer's cart may be left alone.
+    pub customer_cart_lifetime: Duration,
+    /// How long a guest's cart may be left alone.
+    pub guest_cart_lifetime: Duration,
+    /// How long a reservation by hand holds stock.
+    pub reservation_lifetime: Duration,
+    /// How long old things are kept.
+    pub keep: Keep,
     /// The log filter.
     pub log: String,
     /// The name of this installation.
@@ -314,6 +344,8 @@ impl Options {
             None if Path::new(FILE).exists() => read(Path::new(FILE))?,
             None => File::default(),
         };
+        let usual = Config::default();
+        let hours = |hours: u32| Duration::from_secs(u64::from(hours) * 3_600);
         let settings = Settings {
             database_url: self.database_url.or(file.database_url),
             amqp_url: self.amqp_url.or(file.amqp_url),
@@ -364,6 +396,21 @@ impl Options {
                 free_shipping_from: self.prices.free_shipping_from.or(file.free_shipping_from),
                 tax_rates: self.prices.tax_rates.or(file.tax_rates),
             })?,
+            customer_cart_lifetime: self
+                .customer_cart_days
+                .or(file.customer_cart_days)
+                .map_or(usual.customer_cart_lifetime, |days| hours(24 * u32::from(days))),
+            guest_cart_lifetime: self
+                .guest_cart_days
+                .or(file.guest_cart_days)
+                .map_or(usual.guest_cart_lifetime, |days| hours(24 * u32::from(days))),
+            reservation_lifetime: self
+                .reservation_hours
+                .or(file.reservation_hours)
+                .map_or(usual.reservation_lifetime, |count| hours(count.into())),
+            keep: Keep::parse(
+                self.keep.or(file.keep).unwrap_or_default().iter().map(String::as_str),
+            )?,
             log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: self.environment.or(file.environment).unwrap_or_else(|| "local".into()),
             no_demo: self.no_demo || file.no_demo.unwrap_or(false),
@@ -419,6 +466,13 @@ impl Settings {
         }
         if !(1..=10_800).contains(&self.paypal_approval.as_secs()) {
             return Err(Failure::usage("--paypal-approval must be 1 s to 3 hours (10800)"));
+        }
+        let lifetimes =
+            [self.customer_cart_lifetime, self.guest_cart_lifetime, self.reservation_lifetime];
+        if lifetimes.iter().any(Duration::is_zero) {
+            return Err(Failure::usage(
+                "--customer-cart-days, --guest-cart-days and --reservation-hours must be 1 or more",
+            ));
         }
         let name = &self.environment;
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {

@@ -12,7 +12,7 @@ use stepwise_adapters::{
     paypal::{PayPal, PayPalConfig, Providers},
     sandbox::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID},
 };
-use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway, product};
+use stepwise_workflows::{Config, Shop, payment::gateway::PaymentGateway, product, purge};
 
 use super::{
     Failure,
@@ -100,13 +100,17 @@ pub(super) struct Opened {
     pub(super) breaker: Breaker,
     /// PayPal, if the shop takes payments by PayPal, and the breaker before it.
     pub(super) paypal: Option<(PayPal, Breaker)>,
+    /// How long old rows are kept.
+    retention: purge::Retention,
 }
 
 impl Opened {
     /// The states of the gateways that this process calls at these addresses.
     pub(super) fn readiness(&self, gateway: &GatewayAddress) -> Readiness {
         let cards = host_and_port(&gateway.cards);
-        let readiness = Readiness::default().with_gateway(cards, self.breaker.line());
+        let readiness = Readiness::default()
+            .with_retention(self.retention.clone())
+            .with_gateway(cards, self.breaker.line());
         match (&gateway.paypal, &self.paypal) {
             (Some(url), Some((_, breaker))) => {
                 readiness.with_paypal(host_and_port(url), breaker.line())
@@ -179,6 +183,9 @@ pub(super) fn open(
         placement_patience: settings.placement_patience,
         paypal_approval: settings.paypal_approval,
         verification_reminder: settings.verification_reminder,
+        customer_cart_lifetime: settings.customer_cart_lifetime,
+        guest_cart_lifetime: settings.guest_cart_lifetime,
+        reservation_lifetime: settings.reservation_lifetime,
         return_origins,
         ..Config::default()
     };
@@ -191,7 +198,8 @@ pub(super) fn open(
         Some((paypal, _)) => shop.with_paypal(Arc::new(paypal.clone())),
         None => shop,
     };
-    Ok(Opened { shop: Arc::new(shop), breaker, paypal })
+    let retention = settings.keep.rows.clone();
+    Ok(Opened { shop: Arc::new(shop), breaker, paypal, retention })
 }
 
 /// The client for PayPal, and the breaker before it. Only the sandbox has credentials that need not be given.

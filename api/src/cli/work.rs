@@ -45,7 +45,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let shop_url = parts::shop_url(settings);
     let opened = shop::open(settings, &folder, keys, &gateway, &shop_url)?;
     let readiness = opened.readiness(&gateway);
-    let Opened { shop, breaker, paypal } = opened;
+    let Opened { shop, breaker, paypal, .. } = opened;
     let usual = WorkerConfig::default();
     let config = WorkerConfig {
         name: args.name.unwrap_or(usual.name),
@@ -55,6 +55,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
             settings.database_url.as_deref().unwrap_or_default(),
             &gateway,
         )?),
+        retention: settings.keep.engine,
         ..WorkerConfig::default()
     };
     let mut parts = Parts::new(shutdown.token());
@@ -63,6 +64,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let monitor = Monitor::new(database.monitor_pool(), readiness);
     parts.monitor(settings, &args.monitoring, monitor).await?;
     parts.schedules(engine.clone(), settings);
+    parts.tidy(engine.clone(), shop, &folder, settings);
     parts.go_on_with_gateway(engine.clone(), &breaker);
     if let Some((_, breaker)) = &paypal {
         parts.go_on_with_gateway(engine.clone(), breaker);

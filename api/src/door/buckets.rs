@@ -312,16 +312,3 @@ async fn take(
     }
     Ok(granted)
 }
-
-/// Deletes buckets that are full again. 1 round trip.
-pub async fn purge(db: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- rate buckets: purge
-        delete from shop.rate_bucket where name_hash in (
-            select name_hash from shop.rate_bucket
-            where full_at < saga.now() limit 50000 for update skip locked)",
-    )
-    .execute(db)
-    .await?;
-    Ok(())
-}

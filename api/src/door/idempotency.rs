@@ -281,18 +281,3 @@ pub async fn store(ctx: &mut Context<'_>, scope: &Scope, answer: &Answer) -> Res
     .await?;
     Ok(())
 }
-
-/// Deletes expired answers, at most 1,000 per call.
-pub async fn purge(db: &sqlx::PgPool) -> Result<u64, sqlx::Error> {
-    let purged = sqlx::query(
-        "-- idempotency_purge
-        delete from shop.idempotency where scope_hash in (
-            select scope_hash from shop.idempotency
-            where created_at <= saga.now() - $1::text::interval
-            order by created_at limit 1000 for update skip locked)",
-    )
-    .bind(KEPT)
-    .execute(db)
-    .await?;
-    Ok(purged.rows_affected())
-}

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use poem::Response;
 use sqlx::PgPool;
 use stepwise_engine::figures::Figures;
-use stepwise_workflows::payment::parked::parked_events;
+use stepwise_workflows::{payment::parked::parked_events, purge};
 
 use crate::readiness::{PartState, Readiness, Report};
 
@@ -37,9 +37,10 @@ pub async fn response(db: &PgPool, readiness: &Readiness) -> Response {
 
 async fn text(db: &PgPool, readiness: &Readiness) -> String {
     let mut text = start().map(PrometheusHandle::render).unwrap_or_default();
-    let (figures, parked, report) = tokio::join!(
+    let (figures, parked, old, report) = tokio::join!(
         tokio::time::timeout(PATIENCE, Figures::read(db)),
         tokio::time::timeout(PATIENCE, parked_events(db)),
+        tokio::time::timeout(PATIENCE, purge::backlogs(db, readiness.retention())),
         readiness.report()
     );
     let (figures, parked) = (figures.ok().and_then(Result::ok), parked.ok().and_then(Result::ok));
@@ -51,6 +52,15 @@ async fn text(db: &PgPool, readiness: &Readiness) -> String {
     if let Some(parked) = parked {
         let help = "Events of the payment gateway that need a person";
         gauge(&mut text, "stepwise_gateway_events_parked", help, &[("", parked as f64)]);
+    }
+    if let Ok(Ok(old)) = old {
+        let rows =
+            old.into_iter().map(|(kind, rows)| (format!("{{kind=\"{kind}\"}}"), rows as f64));
+        let rows: Vec<(String, f64)> = rows.collect();
+        let rows: Vec<(&str, f64)> =
+            rows.iter().map(|(kind, rows)| (kind.as_str(), *rows)).collect();
+        let help = "Rows that are older than they are kept, counted up to 10,000 of a kind";
+        gauge(&mut text, "stepwise_purge_backlog", help, &rows);
     }
     let Report { worker, relay, gateway, paypal, broker } = report;
     let parts = [

@@ -8,6 +8,7 @@ use stepwise_workflows::{
         MergeRefusal, MergedCart, RemovedItemView,
     },
     customer::UnknownCustomer,
+    sagas::commands::create_guest_cart,
     shop::Actor,
 };
 use uuid::Uuid;
@@ -144,7 +145,7 @@ impl Carts {
         by.door.limits.attempt("guest cart", by.address).await?;
         let mut tx = by.door.begin().await?;
         let cause = by.incoming.cause(Actor::Anyone);
-        let guest = cart::create_guest_cart(&mut by.door.context(&mut tx, cause)).await?;
+        let guest = create_guest_cart(&mut by.door.context(&mut tx, cause)).await?;
         tx.commit().await?;
         let (customer_id, cart_id) = (guest.customer_id, guest.cart_id);
         let token = guest.token.expose().to_owned();

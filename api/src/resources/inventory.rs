@@ -6,7 +6,7 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use stepwise_workflows::inventory::{
-    self, AuditRow, Stock, UnknownProduct,
+    self, AuditRow, Reserved, Stock, UnknownProduct,
     commands::{self, InventoryRefusal, Item},
 };
 use uuid::Uuid;
@@ -95,6 +95,8 @@ answer! {
         available: i32 = stock.available(),
         /// The stock is low if fewer than this are available.
         low_stock_threshold: i32,
+        /// reserveInventory only: the time at which all that was reserved for this order is released, unless the order ends before.
+        reserved_until: Option<DateTime<Utc>> = None,
     }
 }
 
@@ -164,7 +166,7 @@ impl Inventory {
             .await
     }
 
-    /// Reserve stock for an order manually.
+    /// Reserve stock for an order manually. It is released when the order ends or when the time is over that the answer says.
     #[oai(
         path = "/:productId/inventory/reserve",
         method = "post",
@@ -182,8 +184,10 @@ impl Inventory {
         let ask = Ask::new("reserveInventory", &by, &key).with(&body);
         by.door
             .command(ask, async |ctx| {
-                let reserved = commands::reserve_inventory(ctx, item, *quantity, *order_id);
-                Ok(Done::new(&reserved.await?.into()))
+                let Reserved { stock, expires_at } =
+                    inventory::reserve_inventory(ctx, item, *quantity, *order_id).await?;
+                let reserved_until = Some(expires_at);
+                Ok(Done::new(&StockShape { reserved_until, ..stock.into() }))
             })
             .await
     }

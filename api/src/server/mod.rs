@@ -30,11 +30,7 @@ use poem::{
     web::{LocalAddr, RemoteAddr},
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
-use stepwise_engine::{
-    Trouble as Failing,
-    database::{self, Waits, in_time},
-};
-use stepwise_workflows::customer::attempts;
+use stepwise_engine::database::{self, Waits};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -286,25 +282,10 @@ impl Trouble {
     }
 }
 
-/// Once a minute, deletes expired answers, old counts of log-in attempts and buckets of quiet callers.
+/// Once a minute, forgets the counts of quiet callers.
 async fn sweep(door: Arc<Door>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
-    let answers = Failing::new("cannot delete expired answers");
-    let counts = Failing::new("cannot delete old counts of log-in attempts");
-    let buckets = Failing::new("cannot delete the buckets of quiet callers");
     while door.stop.run_until_cancelled(minute.tick()).await.is_some() {
         door.limits.tidy();
-        match in_time(crate::door::idempotency::purge(&door.db)).await {
-            Ok(_) => answers.end(),
-            Err(error) => answers.begin_with(&error),
-        }
-        match in_time(attempts::purge(&door.db)).await {
-            Ok(_) => counts.end(),
-            Err(error) => counts.begin_with(&error),
-        }
-        match in_time(crate::door::buckets::purge(&door.db)).await {
-            Ok(()) => buckets.end(),
-            Err(error) => buckets.begin_with(&error),
-        }
     }
 }

@@ -57,13 +57,25 @@ impl Subscriber for Statements {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// The statements since the last call that are round trips of their own.
+fn trips() -> Vec<String> {
+    // Each connection queries the name of a composite type once, and prepares each statement once.
+    let is_frame = |text: &String| {
+        let text = text.trim().to_ascii_lowercase();
+        ["begin", "commit", "-- name: commit\n", "select pg_type.oid"]
+            .iter()
+            .any(|frame| text.starts_with(frame))
+    };
+    STATEMENTS.take().into_iter().filter(|text| !is_frame(text)).collect()
+}
+
 #[tokio::test]
 async fn placing_an_order_takes_seven_round_trips_besides_begin_and_commit() {
     let house = House::open().await;
     let admin = house.key("admin", &[]).await;
     let shopper = Shopper::new(&house).await;
     for _ in 0..3 {
-        let thing = product(&house, &admin, "10.00", 5).await;
+        let thing = product(&house, &admin, "10.00", 50).await;
         shopper.add(thing, 1).await.is(200);
     }
     let body = shopper.order(shopper.address().await, shopper.method("ok").await);
@@ -72,15 +84,25 @@ async fn placing_an_order_takes_seven_round_trips_besides_begin_and_commit() {
     shopper.get("/v1/me").await.is(200);
     STATEMENTS.take();
     shopper.place(&body, 0).await.is(202);
-    let taken = STATEMENTS.take();
-    // Each connection queries the name of a composite type once, and prepares each statement once.
-    let is_frame = |text: &String| {
-        let text = text.trim().to_ascii_lowercase();
-        ["begin", "commit", "-- name: commit\n", "select pg_type.oid"]
-            .iter()
-            .any(|frame| text.starts_with(frame))
-    };
-    let trips: Vec<&String> = taken.iter().filter(|text| !is_frame(text)).collect();
-    assert_eq!(trips.len(), 7, "{trips:#?}");
+    let placing = trips();
+    assert_eq!(placing.len(), 7, "{placing:#?}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn adding_to_a_cart_takes_four_round_trips_besides_begin_and_commit_and_reading_it_one() {
+    let house = House::open().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 50).await;
+    let shopper = Shopper::new(&house).await;
+    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    shopper.add(thing, 1).await.is(200);
+    STATEMENTS.take();
+    shopper.add(thing, 1).await.is(200);
+    let adding = trips();
+    assert_eq!(adding.len(), 4, "{adding:#?}");
+    shopper.get("/v1/customers/{me}/cart").await.is(200);
+    let reading = trips();
+    assert_eq!(reading.len(), 1, "{reading:#?}");
     house.close().await;
 }

@@ -9,10 +9,11 @@ use futures::future::join_all;
 use reqwest::RequestBuilder;
 use stepwise::door::{
     DoorSettings,
-    buckets::{Buckets, Rate, purge},
+    buckets::{Buckets, Rate},
     limits::Rates,
     proxies::{Forwarding, Proxies, parse_network},
 };
+use stepwise_workflows::purge::{self, Retention};
 use tokio::time::Instant;
 
 use crate::house::{Answer, House, refusal, send};
@@ -149,7 +150,7 @@ async fn a_bucket_that_is_full_again_is_forgotten() {
     let patience = Instant::now() + Duration::from_secs(20);
     while count().await > 0 {
         assert!(Instant::now() < patience, "it is still there");
-        purge(&house.door.db).await.expect("the database answers");
+        purge::run(&house.door.db, &Retention::default()).await.expect("the database answers");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     send(house.get("/v1/products")).await.is(200);

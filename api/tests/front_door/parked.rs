@@ -226,6 +226,9 @@ async fn what_the_shop_finds_once_more_waits_again_and_old_ends_are_forgotten() 
     run_sql(&house, "update saga.clock set offset_by = offset_by + interval '91 days'").await;
     let again = act(&house, &operator, "reconcile-1/dismiss", &because("put right"), None).await;
     again.is(200);
+    let retention = stepwise_workflows::purge::Retention::default();
+    let purged = stepwise_workflows::purge::run(house.database.pool(), &retention).await;
+    purged.expect("the database is there");
     read(&house, &operator, "/reconcile-1").await.is(200);
     let gone = read(&house, &operator, "/evt_1").await;
     assert_eq!(gone.problem(), refusal(404, "parked_event_not_found"));

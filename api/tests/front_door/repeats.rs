@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use stepwise_workflows::purge;
 
 use crate::{
     house::{House, refusal, send},
@@ -216,7 +217,7 @@ async fn an_answer_is_kept_for_72_hours() {
     assert_eq!(anew.is(200).header("idempotent-replayed"), "");
     assert_eq!(store.stock().await, (12, 0));
     later(200).await;
-    let purged = stepwise::door::idempotency::purge(&store.house.door.db).await;
+    let purged = purge::run(&store.house.door.db, &purge::Retention::default()).await;
     assert_eq!(purged.expect("a purge"), 1);
     store.house.close().await;
 }

@@ -41,6 +41,14 @@ impl<'h> Shopper<'h> {
         Self { house, id: id(&customer["id"]), email, token }
     }
 
+    /// The same customer with a new session.
+    pub(crate) async fn log_in_again(&self) -> Self {
+        let log_in = json!({"email": self.email, "password": PASSWORD});
+        let session = send(self.house.post("/v1/sessions", &log_in)).await.is(201).json();
+        let token = session["token"].as_str().expect("a token").to_owned();
+        Self { token, ..self.clone() }
+    }
+
     /// Registers, logs in and verifies the email address with the token in the mail.
     pub(crate) async fn new(house: &'h House) -> Self {
         let shopper = Self::unverified(house).await;

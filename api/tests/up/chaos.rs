@@ -158,7 +158,7 @@ impl End<'_> {
 
     /// The sagas that have not ended, and what they wait for.
     async fn open(&self) -> Vec<String> {
-        let statement = "select to_jsonb(i)::text from saga.instance i where status not in ('completed', 'unwound')";
+        let statement = "select to_jsonb(i)::text from saga.instance i where status not in ('completed', 'unwound') and name <> 'cart-expiry'";
         sqlx::query_scalar(statement).fetch_all(&self.pool).await.expect("readable")
     }
 

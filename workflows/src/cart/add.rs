@@ -13,7 +13,10 @@ use crate::{
     events::{DomainEvent, Told, tell},
     money::Money,
     refusal::refusals,
-    shop::Context,
+    shop::{
+        Context,
+        record::{Making, insert_events},
+    },
 };
 
 /// The command.
@@ -86,7 +89,8 @@ struct Found {
     lines: i64,
 }
 
-/// Puts more of a product into the cart, as many as are available. 5 round trips.
+/// Puts more of a product into the cart, as many as are available. 4 round trips: lock, find, put in and record, view; 1 more to start the saga that
+/// watches the cart, if none does.
 pub async fn add_item(
     ctx: &mut Context<'_>,
     command: &AddItem,
@@ -120,9 +124,9 @@ pub async fn add_item(
             quantity: added,
             unit_price: Money::stored(found.price, ctx.shop.config.currency.code())?,
             added_at: cart.now,
+            unwatched_for: cart.unwatched_for(ctx.shop),
         }]);
-        put(ctx, &cart, command, quantity, found.price, &told).await?;
-        ctx.record(told.after(cart.event_count)).await?;
+        put(ctx, &cart, command, quantity, found.price, told).await?;
     }
     Ok(AddedItem { cart: view(ctx.shop, ctx, cart.cart_id).await?, capped: quantity < wanted })
 }
@@ -166,37 +170,43 @@ async fn find(
     Ok((found, available))
 }
 
-/// Writes the item's new quantity and price. 1 round trip.
+/// Writes the item's new quantity and price, and records that. 1 round trip, and that of the start.
 async fn put(
     ctx: &mut Context<'_>,
     cart: &LockedCart,
     command: &AddItem,
     quantity: i32,
     price: Decimal,
-    told: &Told,
+    told: Told,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "-- cart: put in
-        with touched as (
-            update shop.cart set version = version + 1, event_count = event_count + $7,
-                last_activity_at = $8
-            where cart_id = $1
-        )
-        insert into shop.cart_item
-            (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)
-        values ($2, $1, $3, $4, $5, $6, $8)
-        on conflict (cart_id, product_id, variant_id) where removed_at is null
-        do update set quantity = excluded.quantity, unit_price = excluded.unit_price",
-    )
-    .bind(cart.cart_id)
-    .bind(Uuid::now_v7())
-    .bind(command.product_id)
-    .bind(command.variant_id)
-    .bind(quantity)
-    .bind(price)
-    .bind(told.count())
-    .bind(cart.now)
-    .execute(&mut **ctx)
-    .await?;
-    Ok(())
+    let statement = sqlx::query(PUT_IN)
+        .bind(cart.cart_id)
+        .bind(Uuid::now_v7())
+        .bind(command.product_id)
+        .bind(command.variant_id)
+        .bind(quantity)
+        .bind(price)
+        .bind(told.count())
+        .bind(cart.now);
+    ctx.record_by(Making { statement, counts: None }, told.after(cart.event_count)).await
 }
+
+const PUT_IN: &str = concat!(
+    "-- cart: put in
+    with touched as (
+        update shop.cart set version = version + 1, event_count = event_count + $7,
+            last_activity_at = $8, is_watched = true
+        where cart_id = $1
+    ), recorded as (
+        ",
+    insert_events!(
+        "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17", "$18", "$19", "$20"
+    ),
+    "
+    )
+    insert into shop.cart_item
+        (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)
+    values ($2, $1, $3, $4, $5, $6, $8)
+    on conflict (cart_id, product_id, variant_id) where removed_at is null
+    do update set quantity = excluded.quantity, unit_price = excluded.unit_price"
+);

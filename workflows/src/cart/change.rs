@@ -194,12 +194,13 @@ pub async fn restore_item(
         quantity: added,
         unit_price: Money::stored(item.price, ctx.shop.config.currency.code())?,
         added_at: cart.now,
+        unwatched_for: cart.unwatched_for(ctx.shop),
     }]);
     sqlx::query(
         "-- cart: take back
         with touched as (
             update shop.cart set version = version + 1, event_count = event_count + $6,
-                last_activity_at = $7
+                last_activity_at = $7, is_watched = true
             where cart_id = $1
         ), again as (
             update shop.cart_item set quantity = $5

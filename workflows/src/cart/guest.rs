@@ -15,15 +15,15 @@ pub struct Guest {
     pub token: Token,
 }
 
-/// Makes a guest with an empty cart. 1 round trip.
-pub async fn create_guest_cart(ctx: &mut Context<'_>) -> Result<Guest, sqlx::Error> {
+/// Makes a guest with an empty cart, for which the caller starts the saga that watches it. 1 round trip.
+pub(crate) async fn create_guest_cart(ctx: &mut Context<'_>) -> Result<Guest, sqlx::Error> {
     let guest =
         Guest { customer_id: Uuid::now_v7(), cart_id: Uuid::now_v7(), token: Token::draw() };
     sqlx::query(
         "-- cart: make a guest's
         insert into shop.cart
-            (cart_id, customer_id, guest_token_hash, last_activity_at, created_at)
-        values ($1, $2, $3, saga.now(), saga.now())",
+            (cart_id, customer_id, guest_token_hash, is_watched, last_activity_at, created_at)
+        values ($1, $2, $3, true, saga.now(), saga.now())",
     )
     .bind(guest.cart_id)
     .bind(guest.customer_id)

@@ -1,34 +1,46 @@
 //! A cart under its lock, taken after its customer's.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::expire::lifetime;
+use crate::shop::Shop;
+
 /// A cart, locked.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub(super) struct LockedCart {
     pub(super) cart_id: Uuid,
     pub(super) customer_id: Uuid,
     /// The order being placed from it, which forbids changes.
     pub(super) checkout_order_id: Option<Uuid>,
     pub(super) event_count: i64,
+    /// Whether a saga looks when it may have expired.
+    is_watched: bool,
+    is_guests: bool,
     pub(super) now: DateTime<Utc>,
 }
 
+impl LockedCart {
+    /// How long the cart may be left alone, if no saga watches it yet: whoever puts something in starts one.
+    pub(super) fn unwatched_for(&self, shop: &Shop) -> Option<Duration> {
+        (!self.is_watched).then(|| lifetime(shop, self.is_guests))
+    }
+}
+
 /// Locks the cart of a customer or guest, and makes the cart of a customer who has none yet. `None`:
-/// unknown, frozen, or a guest whose cart was merged. 1 round trip, 3 where the cart is made.
+/// unknown, frozen, or a guest whose cart was merged or has expired. 1 round trip, 2 if somebody else makes the cart meanwhile.
 pub(super) async fn of_customer(
     tx: &mut PgConnection,
     customer_id: Uuid,
 ) -> Result<Option<LockedCart>, sqlx::Error> {
-    for is_last in [false, true] {
-        let (is_customer, cart) = find(tx, customer_id).await?;
-        if cart.is_some() || !is_customer || is_last {
-            return Ok(cart);
-        }
-        create(tx, customer_id).await?;
+    let (is_customer, cart) = find_or_create(tx, customer_id).await?;
+    if cart.is_some() || !is_customer {
+        return Ok(cart);
     }
-    Ok(None)
+    Ok(find_or_create(tx, customer_id).await?.1)
 }
 
 /// Makes the cart of a customer, unless there is one. 1 round trip.
@@ -46,7 +58,7 @@ pub(super) async fn create(tx: &mut PgConnection, customer_id: Uuid) -> Result<(
     Ok(())
 }
 
-async fn find(
+async fn find_or_create(
     tx: &mut PgConnection,
     customer_id: Uuid,
 ) -> Result<(bool, Option<LockedCart>), sqlx::Error> {
@@ -56,6 +68,8 @@ async fn find(
         cart_id: Option<Uuid>,
         checkout_order_id: Option<Uuid>,
         event_count: Option<i64>,
+        is_watched: Option<bool>,
+        is_guests: Option<bool>,
         now: DateTime<Utc>,
     }
     let row: Row = sqlx::query_as(
@@ -70,11 +84,22 @@ async fn find(
             where c.customer_id = $1 and c.merged_into is null
               and (known.is_customer or c.guest_token_hash is not null)
             for update of c
+        ), made as (
+            insert into shop.cart (cart_id, customer_id, last_activity_at, created_at)
+            select $2, $1, saga.now(), saga.now() from known
+            where is_customer and not exists (select from basket)
+            on conflict on constraint a_customer_has_one_cart do nothing
+            returning cart_id, checkout_order_id, event_count, is_watched, guest_token_hash
+        ), cart as (
+            select cart_id, checkout_order_id, event_count, is_watched, guest_token_hash from basket
+            union all table made
         )
-        select is_customer, cart_id, checkout_order_id, event_count, saga.now() as now
-        from known left join basket on true",
+        select is_customer, cart_id, checkout_order_id, event_count, is_watched,
+               guest_token_hash is not null as is_guests, saga.now() as now
+        from known left join cart on true",
     )
     .bind(customer_id)
+    .bind(Uuid::now_v7())
     .fetch_one(tx)
     .await?;
     let cart = row.cart_id.zip(row.event_count).map(|(cart_id, event_count)| LockedCart {
@@ -82,6 +107,8 @@ async fn find(
         customer_id,
         checkout_order_id: row.checkout_order_id,
         event_count,
+        is_watched: row.is_watched.unwrap_or_default(),
+        is_guests: row.is_guests.unwrap_or_default(),
         now: row.now,
     });
     Ok((row.is_customer, cart))

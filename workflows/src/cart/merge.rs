@@ -4,7 +4,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{CartView, lock, view::view};
+use super::{CartView, expire::lifetime, lock, view::view};
 use crate::{
     customer::{is_active, token_hash},
     events::{DomainEvent, MergedItem, Told, tell},
@@ -67,7 +67,8 @@ struct Line {
 }
 
 /// Moves the guest's items into the customer's cart and closes the guest's cart. The items keep the prices at which the guest put them in. Both the
-/// stock and the limits of a cart cap what is taken over. Both carts are locked in the order of their ids. 7 round trips, however many items.
+/// stock and the limits of a cart cap what is taken over. Both carts are locked in the order of their ids. 7 round trips, however many items; 1 more to start the
+/// saga that watches the customer's cart, if none does.
 pub async fn merge_guest_cart(
     ctx: &mut Context<'_>,
     command: &MergeGuestCart,
@@ -84,13 +85,14 @@ pub async fn merge_guest_cart(
         checkout_order_id: Option<Uuid>,
         event_count: i64,
         is_guests: bool,
+        is_watched: bool,
         now: chrono::DateTime<chrono::Utc>,
     }
     let carts: Vec<Cart> = sqlx::query_as(
         "-- merge: lock both carts
         select cart_id, customer_id, checkout_order_id, event_count,
                coalesce(guest_token_hash = $3, false) and merged_into is null as is_guests,
-               saga.now() as now
+               is_watched, saga.now() as now
         from shop.cart where cart_id = $1 or customer_id = $2
         order by cart_id
         for update",
@@ -115,6 +117,7 @@ pub async fn merge_guest_cart(
         customer_id,
         merged_items: merged.clone(),
         merged_at: cart.now,
+        unwatched_for: (!cart.is_watched).then(|| lifetime(ctx.shop, false)),
     }]);
     write(ctx, guest_cart_id, cart.cart_id, &lines, &merged, &told).await?;
     ctx.record(told.after(cart.event_count)).await?;
@@ -198,7 +201,7 @@ async fn write(
             update shop.cart set merged_into = $2, version = version + 1 where cart_id = $1
         ), touched as (
             update shop.cart set version = version + 1, event_count = event_count + $8,
-                last_activity_at = $9
+                last_activity_at = $9, is_watched = true
             where cart_id = $2
         )
         insert into shop.cart_item

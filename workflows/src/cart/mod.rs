@@ -7,11 +7,14 @@
 //! A guest has a customer id, a cart and a token, but no customer row. Whoever has the token can merge the guest's cart into their own, when they log
 //! in or later. Every way into a cart keeps its limits: how many lines, and how many of a product.
 //!
+//! A cart that nobody uses for long expires ([`crate::sagas::cart_expiry`]): a customer's is emptied, a guest's is deleted.
+//!
 //! An item that was removed can be taken back for ten minutes. A product that is not sold any more is taken out of all carts; the customer sees that,
 //! and can take it back once it is on sale again.
 
 mod add;
 mod change;
+mod expire;
 mod guest;
 mod lock;
 mod merge;
@@ -28,7 +31,10 @@ pub use add::{AddItem, AddItemRefusal, AddedItem, add_item};
 pub use change::{
     ChangeCartRefusal, ItemOf, clear_cart, remove_item, restore_item, update_item_quantity,
 };
-pub use guest::{Guest, create_guest_cart};
+pub use expire::expire;
+pub(crate) use expire::{adopt, lifetime};
+pub use guest::Guest;
+pub(crate) use guest::create_guest_cart;
 pub use merge::{MergeGuestCart, MergeRefusal, MergedCart, merge_guest_cart};
 pub use tag::lock_tag;
 pub use view::{CartItemView, CartView, RemovedItemView, get_cart, get_carts};

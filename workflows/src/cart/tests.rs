@@ -274,3 +274,49 @@ async fn changes_of_one_cart_at_once_are_all_kept() {
     drop(db);
     database.close().await;
 }
+
+#[tokio::test]
+async fn carts_of_the_time_before_are_watched_from_now_on_once_each() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let cup = product(&mut db, 1500, 50).await;
+    // Carts as an earlier release has left them: with an item, without one, and a guest's.
+    let (full, empty) = (customer(&shop, &mut db).await, customer(&shop, &mut db).await);
+    for buyer in [&full, &empty] {
+        add_item(&mut ctx(&shop, &mut db), &adding(buyer.customer_id, cup, 1))
+            .await
+            .expect("added");
+    }
+    let guest = create_guest_cart(&mut ctx(&shop, &mut db)).await.expect("a guest");
+    run(&mut db, "delete from saga.instance").await;
+    run(&mut db, "update shop.cart set is_watched = false, last_activity_at = saga.now() - interval '5 days'").await;
+    sqlx::query("delete from shop.cart_item where cart_id = (select cart_id from shop.cart where customer_id = $1)")
+        .bind(empty.customer_id)
+        .execute(&mut *db)
+        .await
+        .expect("emptied");
+    let adopted = adopt(&mut db, 10, None).await.expect("adopted");
+    let left: Vec<(bool, u64)> = adopted
+        .iter()
+        .map(|cart| (cart.cart_id == guest.cart_id, cart.left(&shop).as_secs().div_ceil(86_400)))
+        .collect();
+    assert!(
+        left.len() == 2 && left.contains(&(true, 2)) && left.contains(&(false, 25)),
+        "{left:?}"
+    );
+    assert!(adopt(&mut db, 10, None).await.expect("looked").is_empty());
+    // Who puts something into the empty one starts its watch, and only the first time.
+    for _ in 0..2 {
+        add_item(&mut ctx(&shop, &mut db), &adding(empty.customer_id, cup, 1))
+            .await
+            .expect("added");
+    }
+    let watches: i64 =
+        sqlx::query_scalar("select count(*) from saga.instance where name = 'cart-expiry'")
+            .fetch_one(&mut *db)
+            .await
+            .expect("readable");
+    assert_eq!(watches, 1);
+    drop(db);
+    database.close().await;
+}

@@ -85,32 +85,19 @@ pub struct RemovedItemView {
 }
 
 /// The cart of a customer or guest; makes that of a customer who has none yet. `None`: unknown,
-/// frozen, or a guest whose cart was merged. 2 round trips.
+/// frozen, or a guest whose cart was merged or has expired. 1 round trip, 3 where the cart is made.
 pub async fn get_cart(
     shop: &Shop,
     tx: &mut PgConnection,
     customer_id: Uuid,
 ) -> Result<Option<CartView>, sqlx::Error> {
-    let found: Option<(Option<Uuid>, bool)> = sqlx::query_as(
-        "-- cart: find
-        select (select cart_id from shop.cart
-                where customer_id = $1 and merged_into is null
-                  and (guest_token_hash is not null or is_customer)), is_customer
-        from (select exists (select from shop.customer
-                             where customer_id = $1 and frozen_at is null)) c (is_customer)",
-    )
-    .bind(customer_id)
-    .fetch_optional(&mut *tx)
-    .await?;
-    let cart_id = match found {
-        Some((Some(cart_id), _)) => cart_id,
-        Some((None, true)) => match lock::of_customer(tx, customer_id).await? {
-            Some(cart) => cart.cart_id,
-            None => return Ok(None),
-        },
-        _ => return Ok(None),
-    };
-    view(shop, tx, cart_id).await.map(Some)
+    if let Some(cart) = get_carts(shop, tx, &[customer_id]).await?.remove(&customer_id) {
+        return Ok(Some(cart));
+    }
+    match lock::of_customer(tx, customer_id).await? {
+        Some(cart) => view(shop, tx, cart.cart_id).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 #[derive(sqlx::FromRow)]

@@ -13,8 +13,6 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use super::mailed;
-
 /// How many tries at one account from networks that are not known slow all of these down.
 const TRIES_OF_STRANGERS: i32 = 20;
 
@@ -106,23 +104,4 @@ pub async fn succeed(tx: &mut PgConnection, scopes: &Scopes) -> Result<(), sqlx:
     .execute(tx)
     .await?;
     Ok(())
-}
-
-/// Forgets counts after a quarter of an hour, known networks after 90 days, and requests for mails after an hour; at most 10,000
-/// of each in one go.
-pub async fn purge(db: &PgPool) -> Result<u64, sqlx::Error> {
-    let purged = sqlx::query(
-        "-- log-in attempt: purge
-        delete from shop.log_in_attempt where scope_hash in (
-            (select scope_hash from shop.log_in_attempt
-             where succeeded_at is null and last_at <= saga.now() - interval '15 minutes'
-             order by last_at limit 10000)
-            union all
-            (select scope_hash from shop.log_in_attempt
-             where succeeded_at <= saga.now() - interval '90 days'
-             order by succeeded_at limit 10000))",
-    )
-    .execute(db)
-    .await?;
-    Ok(purged.rows_affected() + mailed::purge(db).await?)
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgExecutor};
+use sqlx::PgConnection;
 use stepwise_engine::StepError;
 use uuid::Uuid;
 
@@ -100,17 +100,4 @@ pub async fn count(
     .fetch_one(tx)
     .await?;
     Ok(Some(Duration::from_secs_f64(wait_s.unwrap_or_default().clamp(0.0, 3_600.0))))
-}
-
-/// Forgets the requests that are older than an hour; at most 10,000 in one go.
-pub async fn purge(db: impl PgExecutor<'_>) -> Result<u64, sqlx::Error> {
-    let purged = sqlx::query(
-        "-- mail request: purge
-        delete from shop.mail_request where scope_hash in (
-            select scope_hash from shop.mail_request
-            where last_at <= saga.now() - interval '1 hour' order by last_at limit 10000)",
-    )
-    .execute(db)
-    .await?;
-    Ok(purged.rows_affected())
 }

@@ -1,6 +1,6 @@
 //! All domain events of the catalogue, each with exactly its payload.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -74,7 +74,7 @@ events! {
     ItemAddedToCart of Cart(cart_id) {
         cart_id: Uuid, customer_id: Uuid, product_id: Uuid, variant_id: Option<Uuid>,
         quantity: i32, unit_price: Money, added_at: Time,
-    }
+    }, beside { unwatched_for: Option<Duration> }
     CartItemQuantityUpdated of Cart(cart_id) {
         cart_id: Uuid, cart_item_id: Uuid, product_id: Uuid, old_quantity: i32, new_quantity: i32,
         updated_at: Time,
@@ -88,7 +88,7 @@ events! {
     CartMerged of Cart(cart_id) {
         cart_id: Uuid, guest_cart_id: Uuid, customer_id: Uuid, merged_items: Vec<MergedItem>,
         merged_at: Time,
-    }
+    }, beside { unwatched_for: Option<Duration> }
     CartExpired of Cart(cart_id) {
         cart_id: Uuid, customer_id: Uuid, last_activity_date: Time, expired_at: Time,
     }
@@ -135,7 +135,7 @@ events! {
     }
     InventoryReserved of Inventory(inventory_id) {
         inventory_id: Uuid, product_id: Uuid, quantity: i32, order_id: Uuid, reserved_at: Time,
-    }
+    }, beside { held_for: Option<Duration> }
     InventoryReleased of Inventory(inventory_id) {
         inventory_id: Uuid, product_id: Uuid, quantity: i32, reason: String, released_at: Time,
     }

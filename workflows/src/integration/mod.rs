@@ -23,6 +23,8 @@ pub enum Subject {
     Order(Uuid),
     /// The customer, of customer events.
     Customer(Uuid),
+    /// The product, of stock events.
+    Product(Uuid),
 }
 
 impl Subject {
@@ -30,7 +32,7 @@ impl Subject {
     #[must_use]
     pub fn id(self) -> Uuid {
         match self {
-            Self::Order(id) | Self::Customer(id) => id,
+            Self::Order(id) | Self::Customer(id) | Self::Product(id) => id,
         }
     }
 }
@@ -174,6 +176,26 @@ notifications! {
         refund_amount: Money,
         /// The provider's reference of the refund or the void.
         refund_id: String,
+    }
+
+    /// Fewer of a product, or of one of its variants, are available than its threshold.
+    LowStock "shop.inventory.low-stock.v1" from "/stepwise/inventory" about Product(product_id) {
+        /// The product.
+        product_id: Uuid,
+        /// Its name, and that of the variant if it is about one.
+        product_name: String,
+        /// How many were available after the crossing.
+        current_stock: i32,
+        /// The threshold.
+        threshold: i32,
+    }
+
+    /// No more of a product, or of one of its variants, is available.
+    OutOfStock "shop.inventory.out-of-stock.v1" from "/stepwise/inventory" about Product(product_id) {
+        /// The product.
+        product_id: Uuid,
+        /// Its name, and that of the variant if it is about one.
+        product_name: String,
     }
 }
 

@@ -1,4 +1,4 @@
-//! setInventoryQuantity, adjustInventory, reserveInventory, releaseInventory.
+//! setInventoryQuantity, adjustInventory, releaseInventory.
 
 use uuid::Uuid;
 
@@ -28,6 +28,9 @@ refusals! {
         /// Reserving: no such order.
         #[error("there is no such order")]
         OrderNotFound => NotFound "order_not_found",
+        /// Reserving: the order has ended.
+        #[error("an order that is {0} holds no stock")]
+        OrderEnded(String) => Conflict "invalid_status_transition",
         /// The product has variants and none was named.
         #[error("the product has variants: name one")]
         VariantRequired => Unprocessable "variant_required" at "/variantId",
@@ -84,7 +87,7 @@ pub async fn set_inventory_quantity(
     if quantity < stock.reserved {
         return Err(InventoryRefusal::BelowReserved { reserved: stock.reserved });
     }
-    moved(ctx, stock, MovementKind::Set(quantity), reason, None).await
+    Ok(moved(ctx, stock, MovementKind::Set(quantity), reason, None).await?)
 }
 
 /// Changes what is on hand by a delta. 4 round trips.
@@ -103,50 +106,7 @@ pub async fn adjust_inventory(
             return Err(InventoryRefusal::NegativeStock { on_hand, reserved });
         }
     }
-    moved(ctx, stock, MovementKind::Adjust(adjustment), reason, None).await
-}
-
-/// Reserves stock for an order by hand; it adds to what was reserved by hand for that order before.
-/// 5 round trips.
-pub async fn reserve_inventory(
-    ctx: &mut Context<'_>,
-    item: Item,
-    quantity: i32,
-    order_id: Uuid,
-) -> Result<Stock, InventoryRefusal> {
-    if quantity < 1 {
-        return Err(InventoryRefusal::NegativeQuantity);
-    }
-    let stock = locked(ctx, item).await?;
-    let is_enough = quantity <= stock.available();
-    let now = ctx.now().await?;
-    let is_known: bool = sqlx::query_scalar(
-        r#"-- inventory: reserve by hand
-        with known as (
-            select order_id from shop."order" where order_id = $1
-        ), reserved as (
-            insert into shop.reservation as r (order_id, inventory_id, source, quantity, created_at)
-            select order_id, $2, 'manual', $3, $4 from known where $5
-            on conflict (order_id, inventory_id, source)
-            do update set quantity = r.quantity + excluded.quantity
-        )
-        select exists (select from known)"#,
-    )
-    .bind(order_id)
-    .bind(stock.inventory_id)
-    .bind(quantity)
-    .bind(now)
-    .bind(is_enough)
-    .fetch_one(&mut **ctx)
-    .await?;
-    if !is_known {
-        return Err(InventoryRefusal::OrderNotFound);
-    }
-    if !is_enough {
-        return Err(InventoryRefusal::InsufficientStock { available: stock.available() });
-    }
-    let (kind, reason) = (MovementKind::ReserveByHand(quantity), "reserved by hand".to_owned());
-    moved(ctx, stock, kind, reason, Some(order_id)).await
+    Ok(moved(ctx, stock, MovementKind::Adjust(adjustment), reason, None).await?)
 }
 
 /// Gives back what was reserved by hand, oldest reservation first; never what an order's placement
@@ -189,7 +149,7 @@ pub async fn release_inventory(
     if reserved < i64::from(quantity) {
         return Err(InventoryRefusal::QuantityExceedsReserved { reserved });
     }
-    moved(ctx, stock, MovementKind::ReleaseByHand(quantity), reason, None).await
+    Ok(moved(ctx, stock, MovementKind::ReleaseByHand(quantity), reason, None).await?)
 }
 
 /// The stock, locked, of a product that was not deleted.
@@ -201,6 +161,15 @@ async fn locked(ctx: &mut Context<'_>, item: Item) -> Result<Stock, InventoryRef
     .bind(item.product_id)
     .fetch_optional(&mut **ctx)
     .await?;
+    lock_of(ctx, item, has_variants).await
+}
+
+/// The stock, locked, of a product of which is known whether it has variants. `None`: there is no such product.
+pub(super) async fn lock_of(
+    ctx: &mut Context<'_>,
+    item: Item,
+    has_variants: Option<bool>,
+) -> Result<Stock, InventoryRefusal> {
     match (has_variants, item.variant_id) {
         (None, _) => return Err(InventoryRefusal::ProductNotFound),
         (Some(true), None) => return Err(InventoryRefusal::VariantRequired),
@@ -213,13 +182,14 @@ async fn locked(ctx: &mut Context<'_>, item: Item) -> Result<Stock, InventoryRef
     Ok(stock)
 }
 
-async fn moved(
+/// Writes and records the change. 1 round trip, and those of what follows.
+pub(super) async fn moved(
     ctx: &mut Context<'_>,
     before: Stock,
     kind: MovementKind,
     reason: String,
     order_id: Option<Uuid>,
-) -> Result<Stock, InventoryRefusal> {
+) -> Result<Stock, sqlx::Error> {
     let actor = ctx.cause.actor.id();
     let movement = Movement { before, kind, actor, reason, order_id };
     let last = write_and_record(ctx, std::slice::from_ref(&movement)).await?;

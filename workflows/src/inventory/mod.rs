@@ -4,17 +4,23 @@
 //! is always the sum of the reservations. Rows are locked by (product, variant), in every command
 //! that touches more than one; every change has an audit row that carries its event's number.
 //!
+//! A reservation by hand holds stock for an order until the order ends or its time is over ([`crate::sagas::reservation_expiry`]).
+//!
 //! Two alerts are facts of their own: LowStockAlert when available stock falls below the product's
-//! threshold, OutOfStock when it reaches zero, each once per crossing.
+//! threshold, OutOfStock when it reaches zero, each once per crossing. The change of the stock decides it under the lock of the stock's row.
+//! From each a saga follows that tells partners ([`crate::sagas::stock_alert`]).
 
 pub mod commands;
 mod movement;
+mod reservation;
 mod store;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 pub use movement::{Movement, MovementKind};
+pub use reservation::{Reserved, expire_reservation, reserve_inventory};
+pub(crate) use store::name_of;
 pub use store::{
     AuditRow, Held, audit_of, lock_held_by, lock_one, stock_of, write, write_and_record,
 };

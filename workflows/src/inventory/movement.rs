@@ -1,5 +1,7 @@
 //! One change of one stock: what it does to the numbers and which events tell of it.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::{Stock, Time};
@@ -29,13 +31,18 @@ pub enum MovementKind {
     Adjust(i32),
     /// An order's placement reserves so many.
     ReserveForPlacement(i32),
-    /// An order's placement releases so many.
-    ReleaseFromPlacement(i32),
-    /// An order that is shipped takes so many, which its placement had reserved.
-    DeductForShipment(i32),
-    /// A person reserves so many; the caller writes the reservation.
-    ReserveByHand(i32),
-    /// A person releases so many; the caller writes the reservations.
+    /// An order that ends releases so many: all that its placement and people have reserved for it.
+    ReleaseFromOrder(i32),
+    /// An order is shipped.
+    DeductForShipment {
+        /// How many it takes, which its placement had reserved.
+        quantity: i32,
+        /// How many it releases, which people had reserved for it.
+        by_hand: i32,
+    },
+    /// A person reserves so many, for so long; the caller writes the reservation.
+    ReserveByHand(i32, Duration),
+    /// So many that a person had reserved are released; the caller writes the reservations.
     ReleaseByHand(i32),
 }
 
@@ -46,21 +53,24 @@ impl Movement {
         match self.kind {
             MovementKind::Set(quantity) => (quantity, reserved),
             MovementKind::Adjust(delta) => (on_hand.saturating_add(delta), reserved),
-            MovementKind::ReserveForPlacement(quantity) | MovementKind::ReserveByHand(quantity) => {
+            MovementKind::ReserveForPlacement(quantity)
+            | MovementKind::ReserveByHand(quantity, _) => {
                 (on_hand, reserved.saturating_add(quantity))
             }
-            MovementKind::ReleaseFromPlacement(quantity)
-            | MovementKind::ReleaseByHand(quantity) => (on_hand, reserved - quantity),
-            MovementKind::DeductForShipment(quantity) => (on_hand - quantity, reserved - quantity),
+            MovementKind::ReleaseFromOrder(quantity) | MovementKind::ReleaseByHand(quantity) => {
+                (on_hand, reserved - quantity)
+            }
+            MovementKind::DeductForShipment { quantity, by_hand } => {
+                (on_hand - quantity, reserved - quantity - by_hand)
+            }
         }
     }
 
-    /// How many more, or fewer, the placement of the order reserves.
+    /// How many the placement of the order reserves. Below 0: the order holds nothing of this stock any more.
     pub(super) fn held(&self) -> i32 {
         match self.kind {
             MovementKind::ReserveForPlacement(quantity) => quantity,
-            MovementKind::ReleaseFromPlacement(quantity)
-            | MovementKind::DeductForShipment(quantity) => -quantity,
+            MovementKind::ReleaseFromOrder(_) | MovementKind::DeductForShipment { .. } => -1,
             _ => 0,
         }
     }
@@ -70,9 +80,9 @@ impl Movement {
         match self.kind {
             MovementKind::Set(_) => "set",
             MovementKind::Adjust(_) => "adjusted",
-            MovementKind::ReserveForPlacement(_) | MovementKind::ReserveByHand(_) => "reserved",
-            MovementKind::ReleaseFromPlacement(_) | MovementKind::ReleaseByHand(_) => "released",
-            MovementKind::DeductForShipment(_) => "deducted",
+            MovementKind::ReserveForPlacement(_) | MovementKind::ReserveByHand(..) => "reserved",
+            MovementKind::ReleaseFromOrder(_) | MovementKind::ReleaseByHand(_) => "released",
+            MovementKind::DeductForShipment { .. } => "deducted",
         }
     }
 
@@ -82,6 +92,17 @@ impl Movement {
         let (on_hand, reserved) = self.after();
         let (was, is) = (self.before.available(), on_hand - reserved);
         let mut events = vec![self.event(now)];
+        if let MovementKind::DeductForShipment { by_hand: quantity @ 1.., .. } = self.kind {
+            let reason = self.reason.clone();
+            let released_at = now;
+            events.push(DomainEvent::InventoryReleased {
+                inventory_id,
+                product_id,
+                quantity,
+                reason,
+                released_at,
+            });
+        }
         if was >= threshold && is < threshold {
             events.push(DomainEvent::LowStockAlert {
                 inventory_id,
@@ -119,30 +140,38 @@ impl Movement {
                 user_id,
                 timestamp: now,
             },
-            MovementKind::ReserveForPlacement(quantity) | MovementKind::ReserveByHand(quantity) => {
-                DomainEvent::InventoryReserved {
+            MovementKind::ReserveForPlacement(quantity) => self.reserved(now, quantity, None),
+            MovementKind::ReserveByHand(quantity, lifetime) => {
+                self.reserved(now, quantity, Some(lifetime))
+            }
+            MovementKind::ReleaseFromOrder(quantity) | MovementKind::ReleaseByHand(quantity) => {
+                DomainEvent::InventoryReleased {
                     inventory_id,
                     product_id,
                     quantity,
-                    order_id: self.order_id.expect("stock is reserved for an order"),
-                    reserved_at: now,
+                    reason,
+                    released_at: now,
                 }
             }
-            MovementKind::ReleaseFromPlacement(quantity)
-            | MovementKind::ReleaseByHand(quantity) => DomainEvent::InventoryReleased {
-                inventory_id,
-                product_id,
-                quantity,
-                reason,
-                released_at: now,
-            },
-            MovementKind::DeductForShipment(quantity) => DomainEvent::InventoryDeducted {
+            MovementKind::DeductForShipment { quantity, .. } => DomainEvent::InventoryDeducted {
                 inventory_id,
                 product_id,
                 quantity,
                 order_id: self.order_id.expect("stock is deducted for an order"),
                 deducted_at: now,
             },
+        }
+    }
+
+    fn reserved(&self, now: Time, quantity: i32, held_for: Option<Duration>) -> DomainEvent {
+        let Stock { inventory_id, product_id, .. } = self.before;
+        DomainEvent::InventoryReserved {
+            inventory_id,
+            product_id,
+            quantity,
+            order_id: self.order_id.expect("stock is reserved for an order"),
+            reserved_at: now,
+            held_for,
         }
     }
 }

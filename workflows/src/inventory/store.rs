@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Writes changes of stocks that the caller has locked: stock, audit, and what placements hold.
+/// Writes changes of stocks that the caller has locked: stock, audit, and what orders hold.
 /// Returns the events to record. 1 round trip, 2 to 3 row operations a change.
 pub async fn write(
     ctx: &mut Context<'_>,
@@ -101,8 +101,7 @@ macro_rules! change {
             from change where held > 0
         ), freed as (
             delete from shop.reservation r using change c
-            where r.order_id = c.order_id and r.inventory_id = c.inventory_id
-              and r.source = 'placement' and c.held < 0
+            where r.order_id = c.order_id and r.inventory_id = c.inventory_id and c.held < 0
         )
         insert into shop.inventory_audit
             (inventory_id, n, change, actor, reason, order_id, on_hand_before, on_hand_after,
@@ -123,31 +122,68 @@ const WRITE_AND_RECORD: &str = change!(
     )
 );
 
-/// A stock, locked, and how much of it an order's placement holds.
-#[derive(Debug, Clone, sqlx::FromRow)]
+/// A stock, locked, and how much of it is reserved for an order.
+#[derive(Debug, Clone)]
 pub struct Held {
     /// The stock.
-    #[sqlx(flatten)]
     pub stock: Stock,
-    /// How much of it is held.
+    /// How much of it the order's placement has reserved.
     pub quantity: i32,
+    /// How much of it people have reserved for the order.
+    pub by_hand: i32,
 }
 
-/// Locks the stocks that the order's placement holds, with how much of each. The caller holds the
-/// order's row, so the answer stays true. 1 round trip.
+/// The columns of [`Stock`] from the inventory `i`.
+macro_rules! stock {
+    () => {
+        "i.inventory_id, i.product_id, i.variant_id, i.on_hand, i.reserved,
+               i.low_stock_threshold, i.event_count"
+    };
+}
+
+/// Locks the stocks of which something is reserved for the order, with how much of each. The caller holds the order's row, so that nothing
+/// more is reserved for it; a release by hand at the same moment is waited for. 1 round trip.
 pub async fn lock_held_by(tx: &mut PgConnection, order_id: Uuid) -> Result<Vec<Held>, sqlx::Error> {
-    sqlx::query_as(
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        #[sqlx(flatten)]
+        stock: Stock,
+        is_by_hand: bool,
+        quantity: i32,
+    }
+    let rows: Vec<Row> = sqlx::query_as(concat!(
         "-- inventory: lock what an order holds
-        select i.inventory_id, i.product_id, i.variant_id, i.on_hand, i.reserved,
-               i.low_stock_threshold, i.event_count, r.quantity
-        from shop.reservation r join shop.inventory i using (inventory_id)
-        where r.order_id = $1 and r.source = 'placement'
+        select ",
+        stock!(),
+        ", r.source = 'manual' as is_by_hand, r.quantity
+        from shop.inventory i join shop.reservation r using (inventory_id)
+        where r.order_id = $1
         order by i.product_id, i.variant_id nulls first
-        for update of i",
-    )
+        for update of i, r"
+    ))
     .bind(order_id)
     .fetch_all(tx)
-    .await
+    .await?;
+    let mut all: Vec<Held> = Vec::with_capacity(rows.len());
+    for Row { stock, is_by_hand, quantity } in rows {
+        let (placed, by_hand) = if is_by_hand { (0, quantity) } else { (quantity, 0) };
+        match all.last_mut() {
+            Some(held) if held.stock.inventory_id == stock.inventory_id => {
+                held.quantity += placed;
+                held.by_hand += by_hand;
+            }
+            _ => all.push(Held { stock, quantity: placed, by_hand }),
+        }
+    }
+    Ok(all)
+}
+
+/// A stock, locked, and the business time.
+#[derive(sqlx::FromRow)]
+struct Locked {
+    #[sqlx(flatten)]
+    stock: Stock,
+    now: Time,
 }
 
 /// Locks one stock. `None`: there is no such product or variant.
@@ -156,25 +192,39 @@ pub async fn lock_one(
     product_id: Uuid,
     variant_id: Option<Uuid>,
 ) -> Result<Option<(Stock, Time)>, sqlx::Error> {
-    #[derive(sqlx::FromRow)]
-    struct Locked {
-        #[sqlx(flatten)]
-        stock: Stock,
-        now: Time,
-    }
-    let locked: Option<Locked> = sqlx::query_as(
+    let locked: Option<Locked> = sqlx::query_as(concat!(
         "-- inventory: lock one
-        select inventory_id, product_id, variant_id, on_hand, reserved, low_stock_threshold,
-               event_count, saga.now() as now
-        from shop.inventory
+        select ",
+        stock!(),
+        ", saga.now() as now
+        from shop.inventory i
         where product_id = $1 and variant_id is not distinct from $2
-        for update",
-    )
+        for update"
+    ))
     .bind(product_id)
     .bind(variant_id)
     .fetch_optional(tx)
     .await?;
     Ok(locked.map(|locked| (locked.stock, locked.now)))
+}
+
+/// Locks the stock with this id. 1 round trip.
+pub(super) async fn lock(
+    tx: &mut PgConnection,
+    inventory_id: Uuid,
+) -> Result<(Stock, Time), sqlx::Error> {
+    let locked: Locked = sqlx::query_as(concat!(
+        "-- inventory: lock by id
+        select ",
+        stock!(),
+        ", saga.now() as now
+        from shop.inventory i where inventory_id = $1
+        for update"
+    ))
+    .bind(inventory_id)
+    .fetch_one(tx)
+    .await?;
+    Ok((locked.stock, locked.now))
 }
 
 /// The stocks of a product, its variants' included, without a lock.
@@ -191,6 +241,24 @@ pub async fn stock_of(
     )
     .bind(product_id)
     .fetch_all(connection)
+    .await
+}
+
+/// The name of the product that a stock is of, and that of the variant if it is of one. The product may be deleted. 1 round trip.
+pub(crate) async fn name_of(
+    connection: &mut PgConnection,
+    inventory_id: Uuid,
+) -> Result<String, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- inventory: name
+        select case when v.name is null then p.name else p.name || ', ' || v.name end
+        from shop.inventory i
+        join shop.product p using (product_id)
+        left join shop.product_variant v using (variant_id)
+        where i.inventory_id = $1",
+    )
+    .bind(inventory_id)
+    .fetch_one(connection)
     .await
 }
 

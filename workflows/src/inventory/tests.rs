@@ -2,12 +2,11 @@ use sqlx::PgConnection;
 
 use super::{
     commands::{
-        InventoryRefusal, Item, adjust_inventory, release_inventory, reserve_inventory,
-        set_inventory_quantity,
+        InventoryRefusal, Item, adjust_inventory, release_inventory, set_inventory_quantity,
     },
     *,
 };
-use crate::testing::{ctx_by, database, order, product, shop, stock, story};
+use crate::testing::{ctx_by, database, order, pass, product, shop, stock, story};
 
 fn of(product_id: Uuid) -> Item {
     Item { product_id, variant_id: None }
@@ -161,4 +160,54 @@ async fn the_database_itself_refuses_to_promise_more_than_there_is() {
     assert_eq!(constraint, Some("reserved_stock_is_on_hand"));
     drop(db);
     database.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reservation_that_expires_while_it_is_released_by_hand_is_released_once() {
+    for round in 0..10 {
+        let (database, shop) = (database().await, std::sync::Arc::new(shop()));
+        let mut db = database.pool().acquire().await.expect("a connection");
+        let cup = product(&mut db, 1000, 20).await;
+        let order = order(&mut db).await;
+        let reserved =
+            reserve_inventory(&mut ctx_by(&shop, &mut db, Uuid::now_v7()), of(cup), 3, order)
+                .await
+                .expect("reserved");
+        assert!(reserved.expires_at > chrono::Utc::now());
+        let inventory = reserved.stock.inventory_id;
+        let early = expire_reservation(&mut ctx_by(&shop, &mut db, order), order, inventory).await;
+        assert!(early.expect("looked").is_some_and(|left| left.as_secs() > 86_000));
+        pass(&mut db, 86_401.0).await;
+        let (first, second) = (shop.clone(), shop.clone());
+        let (one, two) = (database.pool().clone(), database.pool().clone());
+        let expiring = tokio::spawn(async move {
+            let mut tx = one.begin().await.expect("begin");
+            let mut ctx = ctx_by(&first, &mut tx, Uuid::now_v7());
+            let left = expire_reservation(&mut ctx, order, inventory).await.expect("looked");
+            tx.commit().await.expect("commit");
+            left
+        });
+        let releasing = tokio::spawn(async move {
+            let mut tx = two.begin().await.expect("begin");
+            let mut ctx = ctx_by(&second, &mut tx, Uuid::now_v7());
+            let released = release_inventory(&mut ctx, of(cup), 3, "not needed").await;
+            if released.is_ok() {
+                tx.commit().await.expect("commit");
+            }
+            released
+        });
+        assert_eq!(expiring.await.expect("no panic"), None);
+        let released = releasing.await.expect("no panic");
+        assert!(
+            matches!(
+                released,
+                Ok(_) | Err(InventoryRefusal::QuantityExceedsReserved { reserved: 0 })
+            ),
+            "{released:?}"
+        );
+        assert_eq!(stock(&mut db, cup).await, (20, 0, 0), "round {round}");
+        assert_eq!(story(&mut db, inventory).await, ["InventoryReserved", "InventoryReleased"]);
+        drop(db);
+        database.close().await;
+    }
 }

@@ -155,7 +155,7 @@ async fn write(
     Ok(())
 }
 
-/// Releases the stock that the order's placement has reserved. The caller has locked the order's row, and
+/// Releases the stock that the order's placement and people have reserved for it. The caller has locked the order's row, and
 /// records the events. 2 round trips; 1 if nothing is reserved.
 pub(super) async fn give_back(
     ctx: &mut Context<'_>,
@@ -167,8 +167,8 @@ pub(super) async fn give_back(
     let movements: Vec<Movement> = held
         .into_iter()
         .map(|held| Movement {
+            kind: MovementKind::ReleaseFromOrder(held.quantity + held.by_hand),
             before: held.stock,
-            kind: MovementKind::ReleaseFromPlacement(held.quantity),
             actor,
             reason: reason.to_owned(),
             order_id: Some(order_id),

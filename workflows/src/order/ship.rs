@@ -138,8 +138,11 @@ pub async fn complete(
         .await?
         .into_iter()
         .map(|held| Movement {
+            kind: match (held.quantity, held.by_hand) {
+                (0, by_hand) => MovementKind::ReleaseFromOrder(by_hand),
+                (quantity, by_hand) => MovementKind::DeductForShipment { quantity, by_hand },
+            },
             before: held.stock,
-            kind: MovementKind::DeductForShipment(held.quantity),
             actor,
             reason: "order_shipped".to_owned(),
             order_id: Some(order_id),

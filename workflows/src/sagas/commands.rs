@@ -1,4 +1,4 @@
-//! How an order starts, how it is shipped and cancelled, how a payment at PayPal is approved, how another payment is authorized for an order, and how
+//! How a guest's cart and an order start, how an order is shipped and cancelled, how a payment at PayPal is approved, how another payment is authorized for an order, and how
 //! its money is given back.
 //!
 //! The commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
@@ -11,12 +11,14 @@ use super::{
     authorize_payment::{self, AuthorizePayment},
     authorizing::Patience,
     cancel_order::{self, CancelOrder, GiveBack},
+    cart_expiry::{self, CartExpiry},
     paypal_approval::{self, PayPalApproval},
     place_order::{self, PlaceOrder, Placement},
     refund_payment::{Refund, RefundPayment},
     ship_order::{ShipOrder, Shipment},
 };
 use crate::{
+    cart::{self, Guest},
     customer::paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
     order::{
         OrderStatus,
@@ -325,4 +327,15 @@ pub async fn initiate_paypal(
     let start = Start::new(payment_method_id.to_string(), input);
     let operation_id = ctx.start::<PayPalApproval>(start).await?.id;
     Ok(Initiated { payment_method_id, operation_id })
+}
+
+/// Makes a guest with an empty cart, and starts the saga that deletes both when the guest has left. 2 round trips.
+///
+/// # Errors
+/// The saga could not be started, or the database failed.
+pub async fn create_guest_cart(ctx: &mut Context<'_>) -> Result<Guest, StartError> {
+    let guest = cart::create_guest_cart(ctx).await?;
+    let after = cart::lifetime(ctx.shop, true);
+    ctx.start::<CartExpiry>(cart_expiry::start(guest.cart_id, after)).await?;
+    Ok(guest)
 }

@@ -6,6 +6,7 @@ pub mod account_mail;
 pub mod authorize_payment;
 mod authorizing;
 pub mod cancel_order;
+pub mod cart_expiry;
 pub mod commands;
 mod giving_back;
 mod mailing;
@@ -15,8 +16,10 @@ pub mod reconcile_payments;
 pub mod refund_payment;
 pub mod register_customer;
 pub mod remove_product_from_carts;
+pub mod reservation_expiry;
 pub mod ship_order;
 mod shop_saga;
+pub mod stock_alert;
 #[cfg(test)]
 mod tests;
 pub mod verify_email;
@@ -43,6 +46,9 @@ pub const SAGAS: &[&dyn Listed] = &[
     &account_mail::AccountMail,
     &verify_email::VerifyEmail,
     &remove_product_from_carts::RemoveProductFromCarts,
+    &stock_alert::StockAlert,
+    &cart_expiry::CartExpiry,
+    &reservation_expiry::ReservationExpiry,
 ];
 
 /// The saga of that name. `None`: this program does not know it.

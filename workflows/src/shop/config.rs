@@ -29,6 +29,12 @@ pub struct Config {
     pub most_per_line: i32,
     /// The most lines that a cart takes.
     pub most_lines: usize,
+    /// A customer's cart expires when it was not used for so long.
+    pub customer_cart_lifetime: Duration,
+    /// A guest's cart expires, and its token with it, when it was not used for so long.
+    pub guest_cart_lifetime: Duration,
+    /// How long a reservation by hand holds stock.
+    pub reservation_lifetime: Duration,
     /// How long a removed item can be taken back.
     pub restore_within: Duration,
     /// A placement holds stock: when the payment gateway has not answered it for so long, the order fails and the stock is free again.
@@ -69,6 +75,9 @@ impl Default for Config {
             low_stock_threshold: 5,
             most_per_line: 999,
             most_lines: 100,
+            customer_cart_lifetime: 30 * 24 * HOUR,
+            guest_cart_lifetime: 7 * 24 * HOUR,
+            reservation_lifetime: 24 * HOUR,
             restore_within: Duration::from_secs(600),
             placement_patience: Duration::from_secs(30 * 60),
             paypal_approval: Duration::from_secs(30 * 60),

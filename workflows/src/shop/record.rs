@@ -288,16 +288,16 @@ macro_rules! counted {
 pub(crate) use counted;
 
 macro_rules! count_messages {
-    ($table:literal, $key:literal, $subject:literal, $kinds:literal) => {
+    ($table:literal, $id:literal = $subject:literal, $kinds:literal) => {
         concat!(
-            "update shop.",
+            "update ",
             $table,
             " o
             set ",
             counted!($kinds),
             "
             where ",
-            $key,
+            $id,
             " = ",
             $subject,
             "
@@ -314,15 +314,16 @@ macro_rules! record_events {
 
 const RECORD: &str = concat!("-- events: record\n", record_events!());
 
-macro_rules! record_and_count {
-    ($thing:literal, $table:literal, $key:literal) => {
-        concat!(
+/// The statements that count messages about a kind of subject: beside the events that are recorded, and alone.
+macro_rules! counting {
+    ($recording:ident, $counting:ident, $subject:literal, $table:literal, $id:literal) => {
+        const $recording: &str = concat!(
             "-- events: record, and count the messages about ",
-            $thing,
+            $subject,
             "
     with counted as (
         ",
-            count_messages!($table, $key, "$13", "$14"),
+            count_messages!($table, $id = "$13", "$14"),
             "
     ), recorded as (
         ",
@@ -330,34 +331,34 @@ macro_rules! record_and_count {
             "
     )
     select published_count, published_types from counted"
-        )
+        );
+
+        const $counting: &str = concat!(
+            "-- events: count the messages about ",
+            $subject,
+            "\n",
+            count_messages!($table, $id = "$1", "$2")
+        );
     };
 }
 
-/// Records events, and counts messages on the row of this subject.
+counting!(RECORD_AND_COUNT_ORDER, COUNT_ORDER, "an order", "shop.\"order\"", "order_id");
+counting!(RECORD_AND_COUNT_CUSTOMER, COUNT_CUSTOMER, "a customer", "shop.customer", "customer_id");
+counting!(RECORD_AND_COUNT_PRODUCT, COUNT_PRODUCT, "a product", "shop.product", "product_id");
+
 fn record_and_count(subject: Subject) -> &'static str {
     match subject {
-        Subject::Order(_) => record_and_count!("an order", "\"order\"", "order_id"),
-        Subject::Customer(_) => record_and_count!("a customer", "customer", "customer_id"),
+        Subject::Order(_) => RECORD_AND_COUNT_ORDER,
+        Subject::Customer(_) => RECORD_AND_COUNT_CUSTOMER,
+        Subject::Product(_) => RECORD_AND_COUNT_PRODUCT,
     }
 }
 
-macro_rules! count {
-    ($thing:literal, $table:literal, $key:literal) => {
-        concat!(
-            "-- events: count the messages about ",
-            $thing,
-            "\n",
-            count_messages!($table, $key, "$1", "$2")
-        )
-    };
-}
-
-/// Counts messages on the row of this subject.
 fn count(subject: Subject) -> &'static str {
     match subject {
-        Subject::Order(_) => count!("an order", "\"order\"", "order_id"),
-        Subject::Customer(_) => count!("a customer", "customer", "customer_id"),
+        Subject::Order(_) => COUNT_ORDER,
+        Subject::Customer(_) => COUNT_CUSTOMER,
+        Subject::Product(_) => COUNT_PRODUCT,
     }
 }
 

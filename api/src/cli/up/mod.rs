@@ -168,7 +168,7 @@ async fn open_parts(
     let Ground { database, database_url, keys, broker } = ground;
     let opened = shop::open(settings, folder, keys, &gateway, site.public_url())?;
     let readiness = opened.readiness(&gateway);
-    let Opened { shop, breaker, paypal } = opened;
+    let Opened { shop, breaker, paypal, .. } = opened;
     let demo = Demo::prepare(site, &database, &shop).await?;
     let engine = sagas::engine(&shop, database.engine_pool());
     let mut parts = Parts::new(shutdown.token());
@@ -177,9 +177,11 @@ async fn open_parts(
         sole: true,
         drain: DRAIN,
         quarantine: Some(quarantine::of(settings, &database_url, &gateway)?),
+        retention: settings.keep.engine,
         ..WorkerConfig::default()
     };
     parts.schedules(engine.clone(), settings);
+    parts.tidy(engine.clone(), Arc::clone(&shop), folder, settings);
     parts.go_on_with_gateway(engine.clone(), &breaker);
     if let Some((_, breaker)) = &paypal {
         parts.go_on_with_gateway(engine.clone(), breaker);

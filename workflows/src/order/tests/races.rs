@@ -48,6 +48,43 @@ async fn of_a_hundred_buyers_of_the_last_item_one_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_hundred_buyers_cross_each_threshold_once_and_one_alert_follows_from_each() {
+    let (database, shop) = (database().await, std::sync::Arc::new(shop()));
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let cup = product(&mut db, 1000, 10).await;
+    let buyers = crowd(&shop, &mut db, 100, 0).await.expect("buyers").customers;
+    for buyer in &buyers {
+        put(&shop, &mut db, buyer, &[(cup, 1)]).await;
+    }
+    let pool = database.pool().clone();
+    let results = all_at_once(buyers.into_iter().map(|buyer| {
+        let (shop, pool) = (shop.clone(), pool.clone());
+        async move {
+            let mut db = pool.acquire().await.expect("a connection");
+            place(&shop, &mut db, &ordering(&buyer)).await
+        }
+    }))
+    .await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 10);
+    assert_eq!(stock(&mut db, cup).await, (10, 10, 10));
+    let inventory = inventory_of(&mut db, cup).await;
+    let mut told = story(&mut db, inventory).await;
+    told.retain(|name| name != "InventoryReserved");
+    assert_eq!(told, ["LowStockAlert", "OutOfStock"]);
+    let alerts: Vec<String> = sqlx::query_scalar(
+        "select jsonb_path_query_first(state, '$.**.crossing')::text from saga.instance
+         where name = 'stock-alert' and subject = $1 order by saga_id",
+    )
+    .bind(cup.to_string())
+    .fetch_all(&mut *db)
+    .await
+    .expect("readable");
+    assert_eq!(alerts, [r#"{"Low": {"available": 4, "threshold": 5}}"#, r#""Out""#]);
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_placements_of_one_cart_at_once_make_one_order() {
     let (database, shop) = (database().await, std::sync::Arc::new(shop()));
     let mut db = database.pool().acquire().await.expect("a connection");

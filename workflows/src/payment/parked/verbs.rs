@@ -19,9 +19,6 @@ const REASON_CHARS: usize = 500;
 /// The maximum length of an operator's name.
 const NAME_CHARS: usize = 100;
 
-/// How many ended events of more than 90 days a verb deletes at most.
-const FORGOTTEN_AT_ONCE: i64 = 100;
-
 /// A parked event as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct ParkedEvent {
@@ -199,7 +196,7 @@ pub async fn dismiss(
     end(tx, id, Verb::Dismiss, said).await
 }
 
-/// Ends a parked event that is locked, and deletes some that were ended more than 90 days ago. 2 round trips: write, read.
+/// Ends a parked event that is locked. 2 round trips: write, read.
 pub(crate) async fn end(
     tx: &mut PgConnection,
     id: &str,
@@ -208,12 +205,6 @@ pub(crate) async fn end(
 ) -> Result<ParkedEvent, ParkedRefusal> {
     sqlx::query(
         "-- parked: end
-        with old as (
-            select event_id from shop.parked_gateway_event
-            where ended_at < saga.now() - interval '90 days' limit $5 for update skip locked
-        ), forgotten as (
-            delete from shop.parked_gateway_event p using old where p.event_id = old.event_id
-        )
         update shop.parked_gateway_event
         set ended_at = saga.now(), verb = $2, verb_by = $3, verb_reason = $4, verb_at = saga.now()
         where event_id = $1",
@@ -222,7 +213,6 @@ pub(crate) async fn end(
     .bind(verb.as_str())
     .bind(&said.by)
     .bind(&said.reason)
-    .bind(FORGOTTEN_AT_ONCE)
     .execute(&mut *tx)
     .await?;
     tracing::info!(event = id, verb = verb.as_str(), "a parked gateway event has been ended");

@@ -1,0 +1,170 @@
+//! How long things are kept: the option `--keep`, and the task that deletes what is older.
+
+use std::{path::PathBuf, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use stepwise_adapters::mail;
+use stepwise_engine::{Engine, Retention as EngineRetention, StartError, Trouble};
+use stepwise_workflows::{
+    Shop,
+    purge::{self, RULES},
+    sagas::cart_expiry,
+};
+
+use super::Failure;
+
+/// How often old things are looked for.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How many files of mails are deleted at once.
+const MAILS: usize = 1_000;
+
+const DAY: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long each kind of thing is kept.
+#[derive(Debug, Clone)]
+pub struct Keep {
+    /// The rows of the shop.
+    pub(super) rows: purge::Retention,
+    /// The files of mails.
+    pub(super) mails: Duration,
+    /// The engine's journal and finished sagas.
+    pub(super) engine: EngineRetention,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            rows: purge::Retention::default(),
+            mails: 30 * DAY,
+            engine: EngineRetention::default(),
+        }
+    }
+}
+
+impl Keep {
+    /// The defaults, changed by texts such as `parked-events=30d`.
+    pub(super) fn parse<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, Failure> {
+        let mut keep = Self::default();
+        for text in texts {
+            let (name, time) = text.split_once('=').unwrap_or((text, ""));
+            let Some(time) = time_of(time) else {
+                return Err(Failure::usage(format!(
+                    "--keep {text}: write a name and a time, such as parked-events=30d (d, h, m or s)"
+                )));
+            };
+            match name {
+                "mail-files" => keep.mails = time,
+                "journal" => keep.engine.journal = time,
+                "finished-sagas" => keep.engine.finished = time,
+                _ => keep.rows.keep(name, time).map_err(|bad| match bad {
+                    purge::BadRetention::Unknown => Failure::usage(format!(
+                        "--keep {name}: there is no such kind; the kinds are {}",
+                        kinds().join(", ")
+                    )),
+                    purge::BadRetention::TooShort(at_least) => Failure::usage(format!(
+                        "--keep {text}: they are needed for {} s, and cannot be kept for less",
+                        at_least.as_secs()
+                    )),
+                })?,
+            }
+        }
+        Ok(keep)
+    }
+}
+
+fn kinds() -> Vec<&'static str> {
+    let rows = RULES.iter().map(|rule| rule.name);
+    rows.chain(["mail-files", "journal", "finished-sagas"]).collect()
+}
+
+/// A time such as `30d`, `72h`, `15m` or `10s`; at most 100 years.
+fn time_of(text: &str) -> Option<Duration> {
+    let (number, seconds) = match text.as_bytes().last()? {
+        b'd' => (text.strip_suffix('d')?, 86_400),
+        b'h' => (text.strip_suffix('h')?, 3_600),
+        b'm' => (text.strip_suffix('m')?, 60),
+        b's' => (text.strip_suffix('s')?, 1),
+        _ => return None,
+    };
+    let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+    let time = Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?);
+    (digits && time <= 36_500 * DAY).then_some(time)
+}
+
+/// Takes up the carts that no saga watches yet; then deletes, again and again, what is older than it is kept.
+pub(super) async fn run(engine: Engine, shop: &Shop, mails: PathBuf, keep: Keep) {
+    let trouble =
+        Trouble::new("old rows and files cannot be deleted, or old carts not be taken up");
+    let (mut from, mut is_adopted) = (None, false);
+    loop {
+        let done = async {
+            while !is_adopted {
+                let next: Option<DateTime<Utc>> = cart_expiry::adopt(&engine, shop, from).await?;
+                (is_adopted, from) = (next.is_none(), next.or(from));
+            }
+            delete(engine.pool(), mails.clone(), &keep).await
+        };
+        match done.await {
+            Ok(()) => trouble.end(),
+            Err(Untidy::Database(error)) => trouble.begin_with(&error),
+            Err(error) => trouble.begin(&error),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Why something could not be deleted or taken up.
+#[derive(Debug, thiserror::Error)]
+enum Untidy {
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    #[error("mails: {0}")]
+    Mails(#[from] std::io::Error),
+    #[error("carts: {0}")]
+    Start(StartError),
+}
+
+impl From<StartError> for Untidy {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Database(error) => Self::Database(error),
+            other => Self::Start(other),
+        }
+    }
+}
+
+async fn delete(db: &PgPool, mails: PathBuf, keep: &Keep) -> Result<(), Untidy> {
+    let rows = purge::run(db, &keep.rows).await?;
+    let files = mail::delete_old(mails, keep.mails, MAILS).await?;
+    if rows > 0 || files > 0 {
+        tracing::debug!(rows, files, "old rows and files are deleted");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_kept_by_name_and_everything_else_is_refused_with_the_reason() {
+        let keep = Keep::parse(["mail-files=12h", "journal=7d", "finished-sagas=30d"]);
+        let keep = keep.unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!((keep.mails, keep.engine.journal), (DAY / 2, 7 * DAY));
+        assert_eq!(keep.engine.finished, 30 * DAY);
+        for (text, says) in [
+            ("orders=1d", "the kinds are idempotency-answers, sessions"),
+            ("sessions", "write a name and a time"),
+            ("sessions=1w", "write a name and a time"),
+            ("sessions=-1d", "write a name and a time"),
+            ("sessions=+1d", "write a name and a time"),
+            ("sessions=99999999999999999999d", "write a name and a time"),
+            ("idempotency-answers=71h", "needed for 259200 s"),
+        ] {
+            let refused = Keep::parse([text]).err().map(|failure| failure.to_string());
+            assert!(refused.as_ref().is_some_and(|text| text.contains(says)), "{refused:?}");
+        }
+    }
+}
