@@ -20,6 +20,7 @@ use crate::{
         carts::Carts,
         catalogue::Catalogue,
         customers::Customers,
+        erasure::Erasure,
         events::{Events, Schemas},
         inventory::Inventory,
         operations::Operations,
@@ -42,7 +43,7 @@ const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 /// All operations. One line per resource.
 fn operations() -> impl OpenApi + 'static {
     (
-        (Customers, Wallet),
+        (Customers, Wallet, Erasure),
         Carts,
         (Catalogue, Inventory),
         (Orders, Operations),

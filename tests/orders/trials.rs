@@ -32,7 +32,7 @@ use stepwise_workflows::{
         ship_order::{self, ShipOrder},
     },
     seed,
-    shop::{Actor, Cause, Context, cause::KeyRole},
+    shop::{Actor, Cause, Context, cause::KeyRole, reaction::Reactions},
 };
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +91,11 @@ impl Placements {
     }
 
     pub(crate) fn shop(&self) -> Arc<Shop> {
+        self.shop_with(stepwise_workflows::reactions::of_event)
+    }
+
+    /// A shop in which this follows from events.
+    pub(crate) fn shop_with(&self, reactions: Reactions) -> Arc<Shop> {
         let config = GatewayConfig::new(
             self.gateway_url.parse().expect("a URL"),
             "sk_test".to_owned().into(),
@@ -104,7 +109,7 @@ impl Placements {
             Arc::new(FileKeyStore::open(&self.folder.join("keys")).expect("keys")),
             Arc::new(Providers::new(cards, Some(paypal.clone()))),
             Arc::new(FileMailer::new(&self.folder.join("mail")).expect("mail")),
-            stepwise_workflows::reactions::of_event,
+            reactions,
         );
         Arc::new(shop.with_paypal(paypal))
     }

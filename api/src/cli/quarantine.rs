@@ -40,6 +40,10 @@ pub(super) fn of(
         ("STEPWISE_DATA_DIR", settings.data_dir.clone().into_os_string()),
         ("STEPWISE_LOG", settings.log.clone().into()),
         ("STEPWISE_PAYPAL_APPROVAL", settings.paypal_approval.as_secs().to_string().into()),
+        (
+            "STEPWISE_TAX_RETENTION_YEARS",
+            (settings.tax_retention.as_secs() / 31_557_600).to_string().into(),
+        ),
     ];
     if let Some(url) = gateway.paypal() {
         environment.push(("STEPWISE_PAYPAL_URL", url.as_str().into()));

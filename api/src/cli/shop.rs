@@ -165,6 +165,7 @@ pub(super) fn open(
         base_url: base_url.to_owned(),
         placement_patience: settings.placement_patience,
         paypal_approval: settings.paypal_approval,
+        tax_retention: settings.tax_retention,
         return_origins,
         ..Config::default()
     };

@@ -34,7 +34,10 @@ use stepwise_engine::{
     Trouble as Failing,
     database::{self, Waits, in_time},
 };
-use stepwise_workflows::customer::attempts;
+use stepwise_workflows::{
+    customer::attempts,
+    erasure::tax::{self, TaxRecordRefusal},
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -280,11 +283,13 @@ impl Trouble {
     }
 }
 
-/// Once a minute, deletes expired answers, old counts of log-in attempts and counts of quiet callers.
+/// Once a minute, deletes expired answers, old counts of log-in attempts and counts of quiet callers, and destroys the keys of tax records whose
+/// statutory time is over.
 async fn sweep(door: Arc<Door>) {
     let mut minute = tokio::time::interval(Duration::from_secs(60));
     let answers = Failing::new("cannot delete expired answers");
     let counts = Failing::new("cannot delete old counts of log-in attempts");
+    let records = Failing::new("cannot destroy the keys of tax records whose time is over");
     while door.stop.run_until_cancelled(minute.tick()).await.is_some() {
         door.limits.tidy();
         match in_time(crate::door::idempotency::purge(&door.db)).await {
@@ -294,6 +299,11 @@ async fn sweep(door: Arc<Door>) {
         match in_time(attempts::purge(&door.db)).await {
             Ok(_) => counts.end(),
             Err(error) => counts.begin_with(&error),
+        }
+        match tax::end_retention(&door.db, &*door.shop.keys).await {
+            Ok(_) => records.end(),
+            Err(TaxRecordRefusal::Database(error)) => records.begin_with(&error),
+            Err(error) => records.begin(&error),
         }
     }
 }

@@ -9,6 +9,7 @@ mod connections;
 mod conventions;
 mod cost;
 mod document;
+mod erasure;
 mod fulfilment;
 mod guard;
 mod guessing;

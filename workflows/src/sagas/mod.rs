@@ -5,6 +5,7 @@ pub mod authorize_payment;
 mod authorizing;
 pub mod cancel_order;
 pub mod commands;
+pub mod gdpr_erasure;
 mod giving_back;
 pub mod paypal_approval;
 pub mod place_order;
@@ -37,6 +38,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &reconcile_payments::ReconcilePayments,
     &verify_email::VerifyEmail,
     &remove_product_from_carts::RemoveProductFromCarts,
+    &gdpr_erasure::GdprErasure,
 ];
 
 /// The saga of that name. `None`: this program does not know it.

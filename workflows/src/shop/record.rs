@@ -107,8 +107,10 @@ impl Context<'_> {
                 let messages = known.map(|at| by_subject.remove(at).1).unwrap_or_default();
                 (statement, of.map(|subject| (subject, messages)))
             }
-            None if by_subject.is_empty() => (sqlx::query(RECORD), None),
-            None => (sqlx::query(RECORD_AND_COUNT), Some(by_subject.remove(0))),
+            None => match by_subject.iter().position(|(of, _)| matches!(of, Subject::Order(_))) {
+                Some(at) => (sqlx::query(RECORD_AND_COUNT), Some(by_subject.remove(at))),
+                None => (sqlx::query(RECORD), None),
+            },
         };
         let recording = statement
             .bind(happened.aggregate_ids)
@@ -131,13 +133,17 @@ impl Context<'_> {
         } else {
             recording.execute(&mut **self).await?;
         }
-        for (Subject::Order(order), messages) in by_subject {
-            let counted = sqlx::query_as(COUNT)
-                .bind(order)
+        for (subject, messages) in by_subject {
+            let (count, id) = match subject {
+                Subject::Order(order) => (COUNT, order),
+                Subject::Customer(customer) => (COUNT_OF_CUSTOMER, customer),
+            };
+            let counted = sqlx::query_as(count)
+                .bind(id)
                 .bind(kinds(&messages))
                 .fetch_one(&mut **self)
                 .await?;
-            numbered.extend(self.numbered(order, messages, counted));
+            numbered.extend(self.numbered(id, messages, counted));
         }
         Ok(numbered)
     }
@@ -286,13 +292,20 @@ pub(crate) use counted;
 
 macro_rules! count_messages {
     ($order:literal, $kinds:literal) => {
+        count_messages!("shop.\"order\"", "order_id", $order, $kinds)
+    };
+    ($table:literal, $key:literal, $id:literal, $kinds:literal) => {
         concat!(
-            "update shop.\"order\" o
+            "update ",
+            $table,
+            " o
             set ",
             counted!($kinds),
             "
-            where order_id = ",
-            $order,
+            where ",
+            $key,
+            " = ",
+            $id,
             "
             returning published_count, published_types"
         )
@@ -323,6 +336,11 @@ const RECORD_AND_COUNT: &str = concat!(
 
 const COUNT: &str =
     concat!("-- events: count the messages about an order\n", count_messages!("$1", "$2"));
+
+const COUNT_OF_CUSTOMER: &str = concat!(
+    "-- events: count the messages about a customer\n",
+    count_messages!("shop.customer", "customer_id", "$1", "$2")
+);
 
 /// A refusal does not happen: the kinds are the routing keys, and all are short.
 fn unpublished(error: PublishError) -> sqlx::Error {
