@@ -200,6 +200,13 @@ CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS inter
         else 0
     end * interval '1 second'
 $$;
+CREATE FUNCTION shop.refuse_change_of_certificate() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception 'a certificate of erasure is never changed or deleted'
+        using errcode = 'restrict_violation', constraint = 'certificates_are_append_only';
+end $$;
 CREATE FUNCTION shop.refuse_change_of_event() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -670,10 +677,17 @@ CREATE TABLE shop.customer (
     event_count bigint DEFAULT 0 NOT NULL,
     published_count bigint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    published_types jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT an_email_is_lower_case CHECK ((email = lower(email)))
 );
 COMMENT ON COLUMN shop.customer.frozen_at IS 'Erasure has begun: every command of this customer is refused, every session is over.';
 COMMENT ON COLUMN shop.customer.published_count IS 'Integration events about this subject so far; the sequence of its last one.';
+COMMENT ON COLUMN shop.customer.published_types IS 'By type the number of integration events about this customer so far.';
+CREATE TABLE shop.customer_export (
+    customer_id uuid NOT NULL,
+    exported_at timestamp with time zone NOT NULL,
+    request_id uuid NOT NULL
+);
 CREATE TABLE shop.domain_event (
     aggregate_id uuid NOT NULL,
     n bigint NOT NULL,
@@ -699,6 +713,24 @@ CREATE TABLE shop.door_secret (
     name text NOT NULL,
     secret bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL
 );
+CREATE TABLE shop.erasure (
+    customer_id uuid NOT NULL,
+    anonymized_id uuid NOT NULL,
+    requested_at timestamp with time zone NOT NULL,
+    erased_at timestamp with time zone,
+    tax_until timestamp with time zone
+);
+COMMENT ON COLUMN shop.erasure.anonymized_id IS 'The id in the person''s orders from then on, and the name of the key of their tax records.';
+COMMENT ON COLUMN shop.erasure.tax_until IS 'The end of the statutory time: then the key of the tax records is destroyed. Null: it is destroyed, or nothing is erased yet.';
+CREATE TABLE shop.erasure_certificate (
+    n bigint NOT NULL,
+    previous_hash bytea NOT NULL,
+    hash bytea NOT NULL,
+    certificate text NOT NULL,
+    written_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_certificate_has_a_number CHECK ((n > 0))
+);
+COMMENT ON COLUMN shop.erasure_certificate.hash IS 'SHA-256 of the previous hash (32 zero bytes for the first row) and the text of the certificate.';
 CREATE TABLE shop.gateway_event_count (
     kind text NOT NULL,
     events bigint NOT NULL,
@@ -773,6 +805,7 @@ CREATE TABLE shop."order" (
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     published_types jsonb DEFAULT '{}'::jsonb NOT NULL,
+    tax_record text,
     CONSTRAINT an_order_status_is_known CHECK ((status = ANY (ARRAY['placing'::text, 'pending'::text, 'confirmed'::text, 'shipped'::text, 'delivered'::text, 'cancelled'::text, 'failed'::text]))),
     CONSTRAINT the_total_is_the_sum_of_its_parts CHECK ((total_amount = ((subtotal + shipping_cost) + tax)))
 )
@@ -781,6 +814,7 @@ COMMENT ON COLUMN shop."order".payment_id IS 'The payment in force; an earlier o
 COMMENT ON COLUMN shop."order".shipping_address IS 'Sealed under the customer''s key.';
 COMMENT ON COLUMN shop."order".cancel_reason IS 'Sealed under the customer''s key: it is free text.';
 COMMENT ON COLUMN shop."order".published_types IS 'By type the number of integration events about this order so far.';
+COMMENT ON COLUMN shop."order".tax_record IS 'Of an erased customer whose order was paid: name and address, sealed under the key that is kept for the statutory time.';
 CREATE TABLE shop.order_line (
     order_id uuid NOT NULL,
     line_no smallint NOT NULL,
@@ -1018,6 +1052,8 @@ ALTER TABLE ONLY saga.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (worker_id);
 ALTER TABLE ONLY shop._migrations
     ADD CONSTRAINT _migrations_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY shop.erasure_certificate
+    ADD CONSTRAINT a_certificate_is_written_once UNIQUE (hash);
 ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT a_customer_has_one_cart UNIQUE (customer_id);
 ALTER TABLE ONLY shop.cart
@@ -1026,6 +1062,8 @@ ALTER TABLE ONLY shop.access_key
     ADD CONSTRAINT access_key_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY shop.access_key
     ADD CONSTRAINT an_access_key_is_unique UNIQUE (key_hash);
+ALTER TABLE ONLY shop.erasure
+    ADD CONSTRAINT an_anonymized_id_stands_for_one_person UNIQUE (anonymized_id);
 ALTER TABLE ONLY shop.customer
     ADD CONSTRAINT an_email_is_registered_once UNIQUE (email);
 ALTER TABLE ONLY shop."order"
@@ -1036,12 +1074,18 @@ ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT cart_pkey PRIMARY KEY (cart_id);
 ALTER TABLE ONLY shop.category
     ADD CONSTRAINT category_pkey PRIMARY KEY (category_id);
+ALTER TABLE ONLY shop.customer_export
+    ADD CONSTRAINT customer_export_pkey PRIMARY KEY (customer_id, exported_at, request_id);
 ALTER TABLE ONLY shop.customer
     ADD CONSTRAINT customer_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.domain_event
     ADD CONSTRAINT domain_event_pkey PRIMARY KEY (aggregate_id, n);
 ALTER TABLE ONLY shop.door_secret
     ADD CONSTRAINT door_secret_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY shop.erasure_certificate
+    ADD CONSTRAINT erasure_certificate_pkey PRIMARY KEY (n);
+ALTER TABLE ONLY shop.erasure
+    ADD CONSTRAINT erasure_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.gateway_event_count
     ADD CONSTRAINT gateway_event_count_pkey PRIMARY KEY (kind);
 ALTER TABLE ONLY shop.idempotency
@@ -1108,6 +1152,7 @@ CREATE UNIQUE INDEX an_authorization_belongs_to_one_payment ON shop.payment USIN
 CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (order_id) WHERE (state <> ALL (ARRAY['refunded'::text, 'voided'::text, 'declined'::text]));
 CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
 CREATE INDEX cart_item_by_product ON shop.cart_item USING btree (product_id, cart_id) WHERE (removed_at IS NULL);
+CREATE INDEX erasure_tax_until ON shop.erasure USING btree (tax_until) WHERE (tax_until IS NOT NULL);
 CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
 CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);
@@ -1126,6 +1171,8 @@ CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
 CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
 CREATE INDEX verification_token_by_customer ON shop.verification_token USING btree (customer_id);
 ALTER INDEX saga.journal_pkey ATTACH PARTITION saga.journal_default_pkey;
+CREATE TRIGGER certificates_are_append_only BEFORE DELETE OR UPDATE ON shop.erasure_certificate FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_certificate();
+CREATE TRIGGER certificates_are_not_truncated BEFORE TRUNCATE ON shop.erasure_certificate FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_certificate();
 CREATE TRIGGER domain_events_are_append_only BEFORE DELETE OR UPDATE ON shop.domain_event FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_event();
 CREATE TRIGGER domain_events_are_not_truncated BEFORE TRUNCATE ON shop.domain_event FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_event();
 ALTER TABLE ONLY shop.category

@@ -1,4 +1,4 @@
--- Who has fetched all of a customer's data, and when. Deleted with the customer's other rows.
+-- Each export of a customer's data is noted. Deleted with the customer's other rows.
 create table shop.customer_export (
     customer_id uuid not null,
     exported_at timestamptz not null,

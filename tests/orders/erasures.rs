@@ -146,14 +146,23 @@ pub(crate) fn an_erasure_unwinds_from_every_step_before_the_key_is_destroyed() {
     assert_eq!(
         unwound.points,
         [
-            "cancelled before Settle",
-            "cancelled before Drain",
-            "cancelled before NextMethod",
+            "cancelled after Settle",
+            "cancelled after Drain",
+            "cancelled after NextMethod",
             "cancelled before Detach",
             "Detach not done and never heard of",
             "Detach done and never heard of",
             "cancelled after Detach",
+            "cancelled before NextMethod",
+            "cancelled after NextMethod",
+            "cancelled before Detach",
+            "Detach not done and never heard of",
+            "Detach done and never heard of",
+            "cancelled after Detach",
+            "cancelled before NextMethod",
+            "cancelled after NextMethod",
             "cancelled before KeepRecords",
+            "cancelled after KeepRecords",
             "cancelled before DestroyKey",
         ]
     );

@@ -8,7 +8,7 @@ use stepwise_engine::testing::Database;
 
 use Holds::{General, Nothing, Plain, Staff, Tax};
 
-/// What a column holds.
+/// The content of a column.
 #[derive(Clone, Copy)]
 enum Holds {
     /// Personal data of a customer, plain. The row is deleted or the column emptied by the erasure.

@@ -84,6 +84,11 @@ pub async fn export_customer_data(
         .collect::<Result<_, _>>()?;
     sqlx::query(
         "-- export: note it
+        with forgotten as (
+            delete from shop.customer_export where customer_id = $1 and exported_at < (
+                select exported_at from shop.customer_export where customer_id = $1
+                order by exported_at desc offset 998 limit 1)
+        )
         insert into shop.customer_export (customer_id, exported_at, request_id) values ($1, $2, $3)
         on conflict do nothing",
     )

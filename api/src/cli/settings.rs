@@ -312,7 +312,7 @@ impl Options {
     }
 }
 
-/// So many years of 365.25 days.
+/// The length of years of 365.25 days.
 fn years(years: u8) -> Duration {
     Duration::from_secs(u64::from(years) * 31_557_600)
 }

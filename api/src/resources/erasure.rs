@@ -116,6 +116,7 @@ impl Erasure {
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
     ) -> Result<Done<CustomerExport>, Refuses<ExportRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
+        by.door.limits.attempt(&format!("export {customer_id}"), None)?;
         let mut tx = by.door.begin().await?;
         let cause = incoming.cause(by.actor());
         let mut ctx = by.door.context(&mut tx, cause);

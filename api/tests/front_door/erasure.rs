@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     cli::run,
     house::{Answer, GATEWAY_KEY, House, refusal, send},
+    paypal::Checkout,
     shopper::{Shopper, id, product},
 };
 
@@ -44,7 +45,10 @@ async fn placed(shopper: &Shopper<'_>, thing: Uuid) -> Uuid {
         "recipientName": RECIPIENT, "street": STREET, "city": "San Francisco", "state": "CA",
         "postalCode": "94103", "country": "US",
     });
-    let home = shopper.post("/v1/customers/{me}/addresses", &home).await.is(201).json();
+    // The answer is stored under the key.
+    let request = shopper.ask(Method::POST, "/v1/customers/{me}/addresses").json(&home);
+    let request = request.header("idempotency-key", Uuid::now_v7().to_string());
+    let home = send(request).await.is(201).json();
     shopper.add(thing, 1).await.is(200);
     let body = shopper.order(id(&home["addressId"]), shopper.method("ok").await);
     id(&shopper.place(&body, 15).await.is(201).json()["id"])
@@ -133,6 +137,7 @@ async fn nothing_personal_is_left_of_an_erased_customer_but_the_tax_record() {
     ] {
         assert_eq!(tables_with(&house, text).await, [table], "{text} is plain there only");
     }
+    assert_eq!(tables_with(&house, REASON).await, Vec::<String>::new(), "it is sealed everywhere");
 
     let ended = erase(&shopper, 30).await.is(200).json();
     let anonymized = id(&ended["anonymizedId"]);
@@ -280,7 +285,7 @@ async fn a_customer_exports_everything_the_shop_holds_of_them_and_each_export_is
     house.close().await;
 }
 
-/// What a backup has of a customer: the rows of one table, as JSON.
+/// The rows of a customer in one table as a backup has them, as JSON.
 async fn backup(house: &House, table: &str, customer: Uuid) -> Value {
     let query =
         format!("select coalesce(jsonb_agg(t), '[]') from {table} t where customer_id = $1");
@@ -395,5 +400,24 @@ async fn an_erasure_waits_for_money_that_is_being_given_back() {
             .await
             .expect("the payment");
     assert_eq!(refunded, "1.000");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_approval_that_sleeps_for_an_erased_customer_is_called_off() {
+    let house = House::open_working().await;
+    let checkout = Checkout::new(&house).await;
+    let opened = checkout.opened().await;
+    erase(&checkout.shopper, 30).await.is(200);
+    let (status, methods): (String, i64) = sqlx::query_as(
+        "select status, (select count(*) from shop.payment_method where customer_id = $2)
+         from saga.instance where saga_id = $1",
+    )
+    .bind(opened.operation)
+    .bind(checkout.shopper.id)
+    .fetch_one(house.database.pool())
+    .await
+    .expect("it is there");
+    assert_eq!((status.as_str(), methods), ("unwound", 0));
     house.close().await;
 }

@@ -4,7 +4,9 @@ use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
-use stepwise_adapters::postgres::program;
+use stepwise_adapters::{keystore::FileKeyStore, postgres::program};
+use stepwise_tests::rabbit::{Node, Partner};
+use stepwise_workflows::privacy::KeyStore as _;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -87,6 +89,32 @@ async fn somebody(site: &Site, up: &Up) -> Person {
     person
 }
 
+/// Makes the folder of mails a file that takes no mail, or a folder again.
+fn mail_works(site: &Site, works: bool) {
+    let (mail, away) = (site.data.join("mail"), site.data.join("mail.away"));
+    if works && away.exists() {
+        fs::remove_file(&mail).expect("ours");
+        fs::rename(&away, &mail).expect("ours");
+    } else if !works {
+        fs::rename(&mail, &away).expect("ours");
+        fs::write(&mail, "not a folder").expect("ours");
+    }
+}
+
+/// A customer whose verification mail cannot be sent: its saga tries it again and again. Mail works again when somebody is erased.
+async fn without_mail(site: &Site, up: &Up) -> Person {
+    mail_works(site, false);
+    let email = format!("{}@example.net", canary("mail"));
+    let [first, last] = [canary("first"), canary("last")];
+    let body = json!({"email": email, "password": PASSWORD, "firstName": first, "lastName": last});
+    let (status, customer) = up.post("", "/v1/customers", &body).await;
+    assert_eq!(status, 201, "{customer}");
+    let (_, session) =
+        up.post("", "/v1/sessions", &json!({"email": email, "password": PASSWORD})).await;
+    let (id, token) = (text(&session["customerId"]), text(&session["token"]));
+    Person { canaries: vec![email, first, last], id, token }
+}
+
 /// The id under the name of the resource, or under `id`.
 fn first_id(answer: &Value, name: &str) -> String {
     text(answer.get(name).unwrap_or(&answer["id"]))
@@ -120,13 +148,16 @@ async fn end(up: &Up, person: &Person, order: &str, ends: &str, reason: &str) {
     assert_eq!(status, 200, "{delivered}");
 }
 
-/// The files below a folder that contain one of these texts. The log of the database's writes is left out.
+/// The folders in which copies stay until they are rotated: the log of the database's writes, and the broker's archive of what partners were told.
+const ROTATED: [&str; 2] = ["pg_wal", "stream"];
+
+/// The files below a folder that contain one of these texts.
 fn files_with(folder: &Path, texts: &[String], found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
         let name = entry.file_name();
         if path.is_dir() {
-            if name != "pg_wal" {
+            if !ROTATED.iter().any(|rotated| name == *rotated) {
                 files_with(&path, texts, found);
             }
             continue;
@@ -162,14 +193,19 @@ async fn dump(url: &str) -> String {
 
 #[tokio::test]
 async fn no_file_holds_anything_of_an_erased_customer_and_the_others_read_everything() {
+    let node = Node::start().await;
+    let partner = Partner::connect(&node.url).await;
     let site = Site::new();
-    let up = site.up(&["--rate-limit", "0"]).await;
+    let up = site.up(&["--rate-limit", "0", "--amqp-url", &node.url]).await;
+    partner.listen().await;
     let url = text(&up.demo["databaseUrl"]);
     let mut people = Vec::new();
     for _ in 0..PEOPLE {
         people.push(somebody(&site, &up).await);
     }
-    let erased: Vec<&Person> = people.iter().step_by(2).collect();
+    let waiting = without_mail(&site, &up).await;
+    let mut erased: Vec<&Person> = people.iter().step_by(2).collect();
+    erased.insert(0, &waiting);
     let others: Vec<&Person> = people.iter().skip(1).step_by(2).collect();
     let secrets: Vec<String> = erased.iter().flat_map(|who| who.canaries.clone()).collect();
     let mut before = Vec::new();
@@ -179,6 +215,7 @@ async fn no_file_holds_anything_of_an_erased_customer_and_the_others_read_everyt
         let path = format!("/v1/customers/{}/erasure", person.id);
         let (status, begun) = up.post(&person.token, &path, &json!({ "confirmation": true })).await;
         assert_eq!(status, 202, "{begun}");
+        mail_works(&site, true);
         let operation = text(&begun["id"]);
         up.succeeded(&up.token("operator"), &operation).await;
         eventually("the session to end", async || up.get(&person.token, "/v1/me").await.0 == 401)
@@ -206,10 +243,18 @@ async fn no_file_holds_anything_of_an_erased_customer_and_the_others_read_everyt
     let mut connection = PgConnection::connect(&url).await.expect("connected");
     sqlx::query("checkpoint").execute(&mut connection).await.expect("a checkpoint");
     connection.close().await.expect("closed");
+    let told = erased.iter().filter(|who| partner.subjects().contains(&who.id)).count();
+    assert_eq!(told, erased.len(), "partners are told of each erasure");
+    let keys = FileKeyStore::open(&site.data.join("keys")).expect("it opens");
+    for person in &erased {
+        let key = keys.get(person.id.parse().expect("an id")).await.expect("it is known");
+        assert!(key.is_none(), "no copy of the database can be read any more");
+    }
     let log = site.log();
     assert!(up.stop("TERM").await.success());
     let mut left = Vec::new();
     files_with(&site.data, &secrets, &mut left);
+    files_with(node.folder(), &secrets, &mut left);
     assert_eq!(left, [], "files hold what is erased");
     for secret in &secrets {
         assert!(!log.contains(secret.as_str()), "{secret} is in the log");

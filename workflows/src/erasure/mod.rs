@@ -4,7 +4,7 @@
 //! row ([`begin`]), which every command of the customer locks as well. So an order that is placed at the same moment is either seen here, or refused.
 //!
 //! Personal data outside the customer's own tables is ciphertext under the customer's key. So destroying the key erases it wherever it was copied, and
-//! only the customer's own tables are left to be deleted from ([`rows`]). What the law wants kept is sealed a second time before that, under a key that
+//! only the customer's own tables are left to be deleted from ([`rows`]). The records that the law wants kept are sealed a second time before that, under a key that
 //! belongs to the anonymized id and is destroyed at the end of the statutory time ([`tax`]).
 
 pub mod certificate;
@@ -149,7 +149,7 @@ impl Subjects {
     pub async fn of(db: impl PgExecutor<'_>, customer: Uuid) -> Result<Self, sqlx::Error> {
         let rows: Vec<(String, bool)> = sqlx::query_as(
             r#"-- erasure: subjects of a customer
-            select $1::text, false
+            select $1::uuid::text, false
             union all select cart_id::text, false from shop.cart where customer_id = $1
             union all select payment_method_id::text, false from shop.payment_method where customer_id = $1
             union all select order_id::text, true from shop."order" where customer_id = $1"#,

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::Person;
 
-/// What an erasure did in one store.
+/// The effect of an erasure on one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreCount {
     /// The table.

@@ -39,7 +39,7 @@ pub const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// The definition.
 pub struct GdprErasure;
 
-/// What is known so far.
+/// The findings so far.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// The person.
@@ -55,7 +55,7 @@ pub struct Progress {
 /// Its states, named after what it waits for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// What sleeps is called off, and what runs is counted.
+    /// Sleeping sagas are called off, and running ones are counted.
     Settling(Person, u8),
     /// Something runs that moves money.
     AwaitingOthers(Person, u8),
@@ -69,6 +69,8 @@ pub enum State {
     Detaching(Progress, Uuid),
     /// Tax records are sealed.
     KeepingRecords(Progress),
+    /// It is time to seal more tax records, in a transaction of their own.
+    AwaitingMoreRecords(Progress),
     /// The key store destroys the key.
     DestroyingKey(Progress),
     /// The mail system deletes mails.
@@ -82,15 +84,15 @@ pub enum State {
 /// The events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// So many instances must end first.
+    /// This number of instances must end first.
     OthersRun(i64),
     /// Nothing runs for the customer.
     NothingRuns,
     /// It is time to look again.
     LookAgain,
-    /// So many messages are to be published.
+    /// This number of messages is to be published.
     MessagesWait(i64),
-    /// All messages are published but so many, which were waited for long enough.
+    /// All messages are published but this number of them, which were waited for long enough.
     Drained(i64),
     /// This payment method is to be detached.
     MethodFound(Uuid),
@@ -104,14 +106,14 @@ pub enum Event {
     AllRecordsKept(Option<String>),
     /// The key is gone.
     KeyDestroyed,
-    /// So many mails were deleted.
+    /// This number of mails was deleted.
     MailsDeleted(u64),
     /// Everything is deleted, and the certificate is written.
     Erased,
 }
 
 steps! {
-    /// The steps. What is called off, published or detached stays so if the erasure is called off.
+    /// The steps. If the erasure is called off, sagas stay called off, messages published and methods detached.
     #[derive(PartialEq, Eq)]
     pub enum Step done by GdprErasureSteps -> Event, undone for String {
         /// Call off what sleeps for the customer, and count what must end first.
@@ -195,8 +197,11 @@ impl Saga for GdprErasure {
                 let person = progress.person;
                 to(S::Choosing(progress)).run(Step::NextMethod(person, Some(method)))
             }
+            (S::KeepingRecords(progress), E::RecordsKept) => {
+                to(S::AwaitingMoreRecords(progress)).sleep(Duration::from_millis(1), E::LookAgain)
+            }
             (S::Choosing(progress), E::NoMethodLeft)
-            | (S::KeepingRecords(progress), E::RecordsKept) => {
+            | (S::AwaitingMoreRecords(progress), E::LookAgain) => {
                 let person = progress.person;
                 to(S::KeepingRecords(progress)).run(Step::KeepRecords(person))
             }
