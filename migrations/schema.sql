@@ -200,6 +200,13 @@ CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS inter
         else 0
     end * interval '1 second'
 $$;
+CREATE FUNCTION shop.refuse_change_of_certificate() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    raise exception 'a certificate of erasure is never changed or deleted'
+        using errcode = 'restrict_violation', constraint = 'certificates_are_append_only';
+end $$;
 CREATE FUNCTION shop.refuse_change_of_event() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -207,14 +214,6 @@ begin
     raise exception 'a domain event is never changed or deleted'
         using errcode = 'restrict_violation', constraint = 'domain_events_are_append_only';
 end $$;
-CREATE FUNCTION shop.session_id(token_hash bytea) RETURNS uuid
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    AS $$
-    select encode(set_byte(set_byte(substring(h from 1 for 16),
-                                    6, (get_byte(h, 6) & 15) | 128),
-                           8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
-    from sha256(token_hash) as h
-$$;
 CREATE TABLE shop.idempotency (
     scope_hash bytea NOT NULL,
     operation text NOT NULL,
@@ -684,6 +683,11 @@ CREATE TABLE shop.customer (
 COMMENT ON COLUMN shop.customer.frozen_at IS 'Erasure has begun: every command of this customer is refused, every session is over.';
 COMMENT ON COLUMN shop.customer.published_count IS 'Integration events about this subject so far; the sequence of its last one.';
 COMMENT ON COLUMN shop.customer.published_types IS 'By type the number of integration events about this customer so far.';
+CREATE TABLE shop.customer_export (
+    customer_id uuid NOT NULL,
+    exported_at timestamp with time zone NOT NULL,
+    request_id uuid NOT NULL
+);
 CREATE TABLE shop.domain_event (
     aggregate_id uuid NOT NULL,
     n bigint NOT NULL,
@@ -709,6 +713,24 @@ CREATE TABLE shop.door_secret (
     name text NOT NULL,
     secret bytea DEFAULT (uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) NOT NULL
 );
+CREATE TABLE shop.erasure (
+    customer_id uuid NOT NULL,
+    anonymized_id uuid NOT NULL,
+    requested_at timestamp with time zone NOT NULL,
+    erased_at timestamp with time zone,
+    tax_until timestamp with time zone
+);
+COMMENT ON COLUMN shop.erasure.anonymized_id IS 'The id in the person''s orders from then on, and the name of the key of their tax records.';
+COMMENT ON COLUMN shop.erasure.tax_until IS 'The end of the statutory time: then the key of the tax records is destroyed. Null: it is destroyed, or nothing is erased yet.';
+CREATE TABLE shop.erasure_certificate (
+    n bigint NOT NULL,
+    previous_hash bytea NOT NULL,
+    hash bytea NOT NULL,
+    certificate text NOT NULL,
+    written_at timestamp with time zone NOT NULL,
+    CONSTRAINT a_certificate_has_a_number CHECK ((n > 0))
+);
+COMMENT ON COLUMN shop.erasure_certificate.hash IS 'SHA-256 of the previous hash (32 zero bytes for the first row) and the text of the certificate.';
 CREATE TABLE shop.gateway_event_count (
     kind text NOT NULL,
     events bigint NOT NULL,
@@ -758,11 +780,6 @@ CREATE UNLOGGED TABLE shop.log_in_attempt (
     last_at timestamp with time zone NOT NULL,
     succeeded_at timestamp with time zone
 );
-CREATE UNLOGGED TABLE shop.mail_request (
-    scope_hash bytea NOT NULL,
-    asked_at timestamp with time zone[] NOT NULL,
-    last_at timestamp with time zone NOT NULL
-);
 CREATE TABLE shop."order" (
     order_id uuid NOT NULL,
     order_number text NOT NULL,
@@ -788,6 +805,7 @@ CREATE TABLE shop."order" (
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     published_types jsonb DEFAULT '{}'::jsonb NOT NULL,
+    tax_record text,
     CONSTRAINT an_order_status_is_known CHECK ((status = ANY (ARRAY['placing'::text, 'pending'::text, 'confirmed'::text, 'shipped'::text, 'delivered'::text, 'cancelled'::text, 'failed'::text]))),
     CONSTRAINT the_total_is_the_sum_of_its_parts CHECK ((total_amount = ((subtotal + shipping_cost) + tax)))
 )
@@ -796,6 +814,7 @@ COMMENT ON COLUMN shop."order".payment_id IS 'The payment in force; an earlier o
 COMMENT ON COLUMN shop."order".shipping_address IS 'Sealed under the customer''s key.';
 COMMENT ON COLUMN shop."order".cancel_reason IS 'Sealed under the customer''s key: it is free text.';
 COMMENT ON COLUMN shop."order".published_types IS 'By type the number of integration events about this order so far.';
+COMMENT ON COLUMN shop."order".tax_record IS 'Of an erased customer whose order was paid: name and address, sealed under the key that is kept for the statutory time.';
 CREATE TABLE shop.order_line (
     order_id uuid NOT NULL,
     line_no smallint NOT NULL,
@@ -832,12 +851,6 @@ COMMENT ON TABLE shop.parked_gateway_event IS 'Events of the payment gateway tha
 COMMENT ON COLUMN shop.parked_gateway_event.ended_at IS 'Null: the event waits for a person.';
 COMMENT ON COLUMN shop.parked_gateway_event.verb IS 'The last verb of an operator. A retry that changed nothing leaves the event waiting.';
 COMMENT ON COLUMN shop.parked_gateway_event.verb_by IS 'The actor as in the causes of events, or the name that was given on the command line.';
-CREATE TABLE shop.password_reset (
-    customer_id uuid NOT NULL,
-    token_hash bytea NOT NULL,
-    expires_at timestamp with time zone NOT NULL
-);
-COMMENT ON COLUMN shop.password_reset.token_hash IS 'SHA-256 of the token, which is not kept.';
 CREATE TABLE shop.payment (
     payment_id uuid NOT NULL,
     order_id uuid NOT NULL,
@@ -954,13 +967,9 @@ CREATE TABLE shop.session (
     customer_id uuid NOT NULL,
     created_at timestamp with time zone NOT NULL,
     last_seen_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    agent text,
-    network text
+    expires_at timestamp with time zone NOT NULL
 );
 COMMENT ON COLUMN shop.session.last_seen_at IS 'Kept to within ten minutes, to spare a write a request.';
-COMMENT ON COLUMN shop.session.agent IS 'The program that logged in, as it named itself.';
-COMMENT ON COLUMN shop.session.network IS 'The network that it logged in from: an address prefix.';
 CREATE TABLE shop.shipping_address (
     address_id uuid NOT NULL,
     customer_id uuid NOT NULL,
@@ -1043,16 +1052,18 @@ ALTER TABLE ONLY saga.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (worker_id);
 ALTER TABLE ONLY shop._migrations
     ADD CONSTRAINT _migrations_pkey PRIMARY KEY (version);
+ALTER TABLE ONLY shop.erasure_certificate
+    ADD CONSTRAINT a_certificate_is_written_once UNIQUE (hash);
 ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT a_customer_has_one_cart UNIQUE (customer_id);
 ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT a_guest_token_opens_one_cart UNIQUE (guest_token_hash);
-ALTER TABLE ONLY shop.password_reset
-    ADD CONSTRAINT a_reset_token_is_unique UNIQUE (token_hash);
 ALTER TABLE ONLY shop.access_key
     ADD CONSTRAINT access_key_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY shop.access_key
     ADD CONSTRAINT an_access_key_is_unique UNIQUE (key_hash);
+ALTER TABLE ONLY shop.erasure
+    ADD CONSTRAINT an_anonymized_id_stands_for_one_person UNIQUE (anonymized_id);
 ALTER TABLE ONLY shop.customer
     ADD CONSTRAINT an_email_is_registered_once UNIQUE (email);
 ALTER TABLE ONLY shop."order"
@@ -1063,12 +1074,18 @@ ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT cart_pkey PRIMARY KEY (cart_id);
 ALTER TABLE ONLY shop.category
     ADD CONSTRAINT category_pkey PRIMARY KEY (category_id);
+ALTER TABLE ONLY shop.customer_export
+    ADD CONSTRAINT customer_export_pkey PRIMARY KEY (customer_id, exported_at, request_id);
 ALTER TABLE ONLY shop.customer
     ADD CONSTRAINT customer_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.domain_event
     ADD CONSTRAINT domain_event_pkey PRIMARY KEY (aggregate_id, n);
 ALTER TABLE ONLY shop.door_secret
     ADD CONSTRAINT door_secret_pkey PRIMARY KEY (name);
+ALTER TABLE ONLY shop.erasure_certificate
+    ADD CONSTRAINT erasure_certificate_pkey PRIMARY KEY (n);
+ALTER TABLE ONLY shop.erasure
+    ADD CONSTRAINT erasure_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.gateway_event_count
     ADD CONSTRAINT gateway_event_count_pkey PRIMARY KEY (kind);
 ALTER TABLE ONLY shop.idempotency
@@ -1081,16 +1098,12 @@ ALTER TABLE ONLY shop.key_store
     ADD CONSTRAINT key_store_pkey PRIMARY KEY (one);
 ALTER TABLE ONLY shop.log_in_attempt
     ADD CONSTRAINT log_in_attempt_pkey PRIMARY KEY (scope_hash);
-ALTER TABLE ONLY shop.mail_request
-    ADD CONSTRAINT mail_request_pkey PRIMARY KEY (scope_hash);
 ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT order_line_pkey PRIMARY KEY (order_id, line_no);
 ALTER TABLE ONLY shop."order"
     ADD CONSTRAINT order_pkey PRIMARY KEY (order_id);
 ALTER TABLE ONLY shop.parked_gateway_event
     ADD CONSTRAINT parked_gateway_event_pkey PRIMARY KEY (event_id);
-ALTER TABLE ONLY shop.password_reset
-    ADD CONSTRAINT password_reset_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.payment_method
     ADD CONSTRAINT payment_method_pkey PRIMARY KEY (payment_method_id);
 ALTER TABLE ONLY shop.payment
@@ -1139,11 +1152,11 @@ CREATE UNIQUE INDEX an_authorization_belongs_to_one_payment ON shop.payment USIN
 CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (order_id) WHERE (state <> ALL (ARRAY['refunded'::text, 'voided'::text, 'declined'::text]));
 CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
 CREATE INDEX cart_item_by_product ON shop.cart_item USING btree (product_id, cart_id) WHERE (removed_at IS NULL);
+CREATE INDEX erasure_tax_until ON shop.erasure USING btree (tax_until) WHERE (tax_until IS NOT NULL);
 CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
 CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
-CREATE INDEX mail_request_last_at ON shop.mail_request USING btree (last_at);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
 CREATE INDEX parked_gateway_event_waiting ON shop.parked_gateway_event USING btree (parked_at, event_id) WHERE (ended_at IS NULL);
@@ -1158,6 +1171,8 @@ CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
 CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
 CREATE INDEX verification_token_by_customer ON shop.verification_token USING btree (customer_id);
 ALTER INDEX saga.journal_pkey ATTACH PARTITION saga.journal_default_pkey;
+CREATE TRIGGER certificates_are_append_only BEFORE DELETE OR UPDATE ON shop.erasure_certificate FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_certificate();
+CREATE TRIGGER certificates_are_not_truncated BEFORE TRUNCATE ON shop.erasure_certificate FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_certificate();
 CREATE TRIGGER domain_events_are_append_only BEFORE DELETE OR UPDATE ON shop.domain_event FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_event();
 CREATE TRIGGER domain_events_are_not_truncated BEFORE TRUNCATE ON shop.domain_event FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_event();
 ALTER TABLE ONLY shop.category
@@ -1166,8 +1181,6 @@ ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT a_line_belongs_to_an_order FOREIGN KEY (order_id) REFERENCES shop."order"(order_id);
 ALTER TABLE ONLY shop.payment_method
     ADD CONSTRAINT a_method_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
-ALTER TABLE ONLY shop.password_reset
-    ADD CONSTRAINT a_password_reset_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id) ON DELETE CASCADE;
 ALTER TABLE ONLY shop.product
     ADD CONSTRAINT a_product_has_a_known_category FOREIGN KEY (category_id) REFERENCES shop.category(category_id);
 ALTER TABLE ONLY shop.session

@@ -70,6 +70,14 @@ impl Node {
         Self { url, control, _input: input, _process: process }
     }
 
+    /// The folder with the node's data and logs.
+    ///
+    /// # Panics
+    /// Never: the control program lies in it.
+    pub fn folder(&self) -> &Path {
+        self.control.parent().expect("the program lies in a folder")
+    }
+
     /// Runs rabbitmqctl on this node and answers what it prints.
     ///
     /// # Panics

@@ -26,7 +26,7 @@ use stepwise_workflows::{
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        MadeRefund, PaymentGateway, Reference, Refund, Trouble,
+        MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
     },
 };
 use tokio::{
@@ -355,6 +355,10 @@ impl PaymentGateway for Breaker {
 
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         self.call(Kind::Read, self.core.gateway.refunds(reference)).await
+    }
+
+    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
+        self.call(Kind::Write, self.core.gateway.detach(key, method)).await
     }
 }
 

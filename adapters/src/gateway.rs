@@ -29,7 +29,7 @@ use secrecy::{ExposeSecret, SecretString};
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
     Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation,
-    GatewayError, MadeRefund, PaymentGateway, Reason, Reference, Refund, Trouble,
+    GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason, Reference, Refund, Trouble,
 };
 use uuid::Uuid;
 
@@ -401,6 +401,15 @@ impl PaymentGateway for StripeGateway {
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         let made = self.list_refunds(reference).await?;
         made.into_iter().map(|refund| refund.into_made().ok_or(GARBLED)).collect()
+    }
+
+    /// A refusal means that nothing is attached under this token, unless it is about the request itself.
+    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
+        let path = ["v1", "payment_methods", &method.0, "detach"];
+        match self.post::<serde::de::IgnoredAny>(&path, key, &[]).await? {
+            Answer::Done(_) => Ok(()),
+            Answer::Refused(failure) => failure.reason().map(|_| ()),
+        }
     }
 }
 

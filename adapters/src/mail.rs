@@ -2,8 +2,8 @@
 
 mod smtp;
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -79,15 +79,54 @@ impl Mailer for FileMailer {
             .map_err(|_| MailError::Unknown(io::Error::other("the runtime is ending")))?
             .map_err(MailError::NotDone)
     }
+
+    /// Reads the first line of each mail in the folder.
+    async fn forget(&self, address: &str) -> Result<u64, MailError> {
+        let (folder, line) = (self.folder.clone(), format!("To: {}\r\n", one_line(address)));
+        let deleted = tokio::task::spawn_blocking(move || delete(&folder, line.as_bytes()));
+        deleted
+            .await
+            .map_err(|_| MailError::Unknown(io::Error::other("the runtime is ending")))?
+            .map_err(MailError::NotDone)
+    }
+}
+
+/// Deletes the files that begin with this line.
+fn delete(folder: &Path, line: &[u8]) -> io::Result<u64> {
+    let (mut deleted, mut begin) = (0, vec![0; line.len()]);
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut begin));
+        match read {
+            Ok(()) if begin == line => match std::fs::remove_file(&path) {
+                Ok(()) => deleted += 1,
+                // Another erasure of the same address was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            },
+            Ok(()) => {}
+            // Shorter than the line, or renamed meanwhile.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
+                ) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(deleted)
 }
 
 /// Replaces line breaks in an address or a subject by spaces, because they would begin further headers.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 fn render(mail: &Mail) -> String {
-    let line = |text: &str| text.replace(char::is_control, " ");
     format!(
         "To: {}\r\nSubject: {}\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n{}\r\n",
-        line(&mail.to),
-        line(&mail.subject),
+        one_line(&mail.to),
+        one_line(&mail.subject),
         mail.text
     )
 }
@@ -152,6 +191,21 @@ mod tests {
         assert_eq!(files(folder.path()).len(), 1, "other files stay");
         let missing = folder.path().join("missing");
         assert_eq!(delete_old(missing, Duration::ZERO, 1).await.expect("no mails"), 0);
+    }
+
+    #[tokio::test]
+    async fn the_mails_to_an_address_are_deleted_and_no_others() {
+        let folder = Folder::new();
+        let mailer = FileMailer::new(folder.path()).expect("the folder is writable");
+        for key in ["k1", "k2"] {
+            mailer.send(key, &mail("Welcome")).await.expect("it can be written");
+        }
+        let other = Mail { to: "ada@example.com.au".into(), ..mail("Welcome") };
+        mailer.send("k3", &other).await.expect("it can be written");
+        std::fs::write(folder.path().join("short"), "To").expect("ours");
+        assert_eq!(mailer.forget("ada@example.com").await.expect("deleted"), 2);
+        assert_eq!(mailer.forget("ada@example.com").await.expect("none left"), 0);
+        assert_eq!(files(folder.path()).len(), 2);
     }
 
     #[test]

@@ -29,7 +29,8 @@ use serde_json::json;
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
     Approval, Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation,
-    Creation, GatewayError, MadeRefund, PaymentGateway, Reason, Reference, Refund, Trouble,
+    Creation, GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason, Reference, Refund,
+    Trouble,
 };
 use stepwise_workflows::payment::paypal::{
     ApprovalRequest, ApprovalStatus, Opening, PayPalApprovals,
@@ -338,6 +339,10 @@ impl PaymentGateway for PayPal {
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         let Some(order) = self.order(reference).await? else { return Ok(Vec::new()) };
         order.into_refunds().into_iter().map(|made| made.into_made().ok_or(GARBLED)).collect()
+    }
+
+    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        Ok(())
     }
 }
 

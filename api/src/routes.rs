@@ -25,6 +25,7 @@ use crate::{
         carts::Carts,
         catalogue::Catalogue,
         customers::Customers,
+        erasure::Erasure,
         events::{Events, Schemas},
         inventory::Inventory,
         operations::Operations,
@@ -47,7 +48,7 @@ const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 /// All operations. One line per resource.
 fn operations() -> impl OpenApi + 'static {
     (
-        (Customers, Accounts, Wallet),
+        (Customers, Accounts, Wallet, Erasure),
         Carts,
         (Catalogue, Inventory),
         (Orders, Operations),

@@ -3,20 +3,21 @@
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
     SAGAS, account_mail::AccountMail, authorize_payment::AuthorizePayment,
-    cancel_order::CancelOrder, cart_expiry::CartExpiry, paypal_approval::PayPalApproval,
-    place_order::PlaceOrder, reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
+    cancel_order::CancelOrder, cart_expiry::CartExpiry, gdpr_erasure::GdprErasure,
+    paypal_approval::PayPalApproval, place_order::PlaceOrder,
+    reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
     register_customer::RegisterCustomer, remove_product_from_carts::RemoveProductFromCarts,
     reservation_expiry::ReservationExpiry, ship_order::ShipOrder, stock_alert::StockAlert,
     verify_email::VerifyEmail,
 };
 
-use crate::{approvals, carts, crashes, mails, payments, stock, unwinding};
+use crate::{approvals, carts, crashes, erasures, mails, payments, stock, unwinding};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 14] = [
+const TRIED: [Tried; 15] = [
     (
         PlaceOrder::NAME,
         [
@@ -113,6 +114,13 @@ const TRIED: [Tried; 14] = [
         [
             stock::a_reservation_expiry_has_nothing_to_take_back_and_may_be_repeated,
             stock::a_reservation_expiry_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        GdprErasure::NAME,
+        [
+            erasures::an_erasure_unwinds_from_every_step_before_the_key_is_destroyed,
+            erasures::an_erasure_survives_a_crash_at_every_point,
         ],
     ),
 ];

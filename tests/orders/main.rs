@@ -7,6 +7,7 @@ mod cancelling;
 mod carts;
 mod crashes;
 mod decisions;
+mod erasures;
 mod listed;
 mod mails;
 mod payments;

@@ -1,5 +1,7 @@
 //! The committed dump is what the migrations make.
 
+mod personal;
+
 use std::path::Path;
 
 use stepwise_adapters::postgres::program;

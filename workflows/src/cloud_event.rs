@@ -153,7 +153,7 @@ impl Envelopes {
 }
 
 /// Replaces every `{"sealed": "…"}` by what it holds; sealed values are bound to their field's name.
-fn opened(
+pub(crate) fn opened(
     key: &CustomerKey,
     person: Uuid,
     field: &str,

@@ -43,7 +43,14 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
         }
         E::CustomerEmailVerified { .. } => vec![(Customer, Nothing("the customer's row has it"))],
         E::ShippingAddressAdded { .. } => vec![(Customer, Nothing("the address is saved"))],
-        E::CustomerDataErased { .. } => vec![(Audit, Nothing("the event's own row"))],
+        E::CustomerDataErased { anonymized_id, erased_at, customer_id } => {
+            let erased = Message::CustomerErased {
+                customer_id: *customer_id,
+                anonymized_id: *anonymized_id,
+                erased_at: *erased_at,
+            };
+            vec![(Audit, Tell(erased))]
+        }
 
         E::ItemAddedToCart { cart_id, unwatched_for: Some(after), .. }
         | E::CartMerged { cart_id, unwatched_for: Some(after), .. } => {

@@ -20,7 +20,7 @@ use crate::{
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        MadeRefund, PaymentGateway, Reference, Refund, Trouble,
+        MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
     },
     privacy::{CustomerKey, KeyStore, KeyStoreError},
     shop::{
@@ -143,6 +143,10 @@ impl PaymentGateway for Closed {
     }
 
     async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
         Err(UNREACHABLE)
     }
 }

@@ -82,6 +82,10 @@ impl PaymentGateway for Scripted {
     async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         unreachable!("only creations are called here")
     }
+
+    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        unreachable!("only creations are called here")
+    }
 }
 
 fn charge(method: &str) -> Charge {

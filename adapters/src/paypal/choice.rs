@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
     Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError, MadeRefund,
-    PaymentGateway, Reference, Refund, Trouble,
+    MethodToken, PaymentGateway, Reference, Refund, Trouble,
 };
 use uuid::Uuid;
 
@@ -96,5 +96,10 @@ impl PaymentGateway for Providers {
 
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         self.of(&reference.0)?.refunds(reference).await
+    }
+
+    /// A payment at PayPal pays one order, so nothing is attached there.
+    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
+        if method.0.starts_with(PREFIX) { Ok(()) } else { self.cards.detach(key, method).await }
     }
 }

@@ -53,7 +53,8 @@ const SETTINGS: &[&str] = &[
     "logging_collector=off",
     "log_destination=stderr",
     "log_line_prefix=%m [%p] ",
-    // Statements may carry personal data.
+    // Statements may carry personal data, and so do the details of errors ("Key (email)=(...) already exists").
+    "log_error_verbosity=terse",
     "log_min_error_statement=panic",
     "log_parameter_max_length=0",
     "log_parameter_max_length_on_error=0",

@@ -56,6 +56,7 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/payment_intents/{reference}/cancel", post(cancel))
         .route("/v1/payment_intents/{reference}/capture", post(capture))
         .route("/v1/refunds", post(refund).get(refunds))
+        .route("/v1/payment_methods/{token}/detach", post(detach))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gateway), admit));
     let pages = Router::new()
         .route("/sandbox/approve/{reference}", get(approval::show).post(approval::decide))
@@ -197,6 +198,22 @@ async fn refund(
     let amount = params::part(&gateway, reference, &fields, "amount")?;
     let ask = about(Op::Refund, reference, key, amount, &fields);
     Ok(perform(&gateway, &ask, Format::Stripe(&fields)).await)
+}
+
+/// Detaching moves no money, so it has no line in the ledger. A method that was detached before is detached still.
+async fn detach(
+    State(_): Shared,
+    Path(token): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Wrong> {
+    let fields = params::only(&body, &[])?;
+    params::key(&headers, &fields)?;
+    if Behaviour::from_token(&token).is_none() {
+        return Ok(missing());
+    }
+    let object = serde_json::json!({ "id": token, "object": "payment_method", "customer": null });
+    Ok(Json(object).into_response())
 }
 
 fn about<'a>(

@@ -10,6 +10,7 @@ mod broker;
 mod bulk;
 mod database;
 mod doctor;
+mod erasure;
 mod events;
 mod failure;
 mod files;
@@ -90,6 +91,9 @@ enum Command {
     /// List and show events of the payment gateway that need a person, and act on one: retry, dismiss.
     #[command(after_help = "Example: stepwise parked list")]
     Parked(parked::Args),
+    /// Check the log of erased customers, and erase them again after a restore.
+    #[command(after_help = "Example: stepwise erasure check")]
+    Erasure(erasure::Args),
     /// Read integration events as they are published.
     #[command(after_help = "Example: stepwise events tail --from newest")]
     Events(events::Args),
@@ -176,6 +180,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(args) => doctor::run(&settings, args).await,
         Command::Saga(args) => saga::run(&settings, args).await,
         Command::Parked(args) => parked::run(&settings, args).await,
+        Command::Erasure(args) => erasure::run(&settings, args).await,
         Command::Events(args) => events::run(&settings, args).await,
         Command::Token(args) => token::run(&settings, args).await,
         Command::Openapi => openapi::run(&settings),

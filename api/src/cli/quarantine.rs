@@ -44,6 +44,10 @@ pub(super) fn of(
             "STEPWISE_VERIFICATION_REMINDER",
             settings.verification_reminder.as_secs().to_string().into(),
         ),
+        (
+            "STEPWISE_TAX_RETENTION_YEARS",
+            (settings.tax_retention.as_secs() / 31_557_600).to_string().into(),
+        ),
     ];
     let prices = settings.prices.environment();
     environment.extend(prices.into_iter().map(|(name, value)| (name, value.into())));

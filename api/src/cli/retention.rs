@@ -8,6 +8,7 @@ use stepwise_adapters::mail;
 use stepwise_engine::{Engine, Retention as EngineRetention, StartError, Trouble};
 use stepwise_workflows::{
     Shop,
+    erasure::tax::{self, TaxRecordRefusal},
     purge::{self, RULES},
     sagas::cart_expiry,
 };
@@ -93,7 +94,8 @@ fn time_of(text: &str) -> Option<Duration> {
     (digits && time <= 36_500 * DAY).then_some(time)
 }
 
-/// Takes up the carts that no saga watches yet; then deletes, again and again, what is older than it is kept.
+/// Takes up the carts that no saga watches yet; then, again and again, deletes what is older than it is kept, and destroys the keys of tax records whose
+/// statutory time is over.
 pub(super) async fn run(engine: Engine, shop: &Shop, mails: PathBuf, keep: Keep) {
     let trouble =
         Trouble::new("old rows and files cannot be deleted, or old carts not be taken up");
@@ -104,7 +106,8 @@ pub(super) async fn run(engine: Engine, shop: &Shop, mails: PathBuf, keep: Keep)
                 let next: Option<DateTime<Utc>> = cart_expiry::adopt(&engine, shop, from).await?;
                 (is_adopted, from) = (next.is_none(), next.or(from));
             }
-            delete(engine.pool(), mails.clone(), &keep).await
+            delete(engine.pool(), mails.clone(), &keep).await?;
+            Ok(tax::end_retention(engine.pool(), &*shop.keys).await.map(drop)?)
         };
         match done.await {
             Ok(()) => trouble.end(),
@@ -124,6 +127,8 @@ enum Untidy {
     Mails(#[from] std::io::Error),
     #[error("carts: {0}")]
     Start(StartError),
+    #[error("keys of tax records: {0}")]
+    Keys(TaxRecordRefusal),
 }
 
 impl From<StartError> for Untidy {
@@ -131,6 +136,15 @@ impl From<StartError> for Untidy {
         match error {
             StartError::Database(error) => Self::Database(error),
             other => Self::Start(other),
+        }
+    }
+}
+
+impl From<TaxRecordRefusal> for Untidy {
+    fn from(error: TaxRecordRefusal) -> Self {
+        match error {
+            TaxRecordRefusal::Database(error) => Self::Database(error),
+            other => Self::Keys(other),
         }
     }
 }

@@ -181,6 +181,15 @@ pub struct Options {
     /// Seconds that placing an order waits for a payment gateway that does not answer; then the order fails [default: 1800]
     #[arg(long, global = true, env = "STEPWISE_PLACEMENT_PATIENCE", value_name = "SECONDS")]
     placement_patience: Option<u32>,
+    /// Years for which the tax records of erased customers stay readable: the statutory time [default: 10]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_TAX_RETENTION_YEARS",
+        value_name = "YEARS",
+        value_parser = clap::value_parser!(u8).range(..=100)
+    )]
+    tax_retention_years: Option<u8>,
     /// Minutes between two comparisons of payments with the payment gateway; 0 switches them off [default: 15]
     #[arg(long, global = true, env = "STEPWISE_RECONCILE_MINUTES", value_name = "MINUTES")]
     reconcile_minutes: Option<u8>,
@@ -244,6 +253,7 @@ struct File {
     connections_per_address: Option<u32>,
     stop_delay: Option<u32>,
     placement_patience: Option<u32>,
+    tax_retention_years: Option<u8>,
     reconcile_minutes: Option<u8>,
     address_rate_limit: Option<u32>,
     public_url: Option<String>,
@@ -314,6 +324,8 @@ pub struct Settings {
     pub stop_delay_s: Option<u32>,
     /// How long placing an order waits for a gateway that does not answer.
     pub placement_patience: Duration,
+    /// How long tax records of erased customers stay readable.
+    pub tax_retention: Duration,
     /// Minutes between two comparisons of payments with the gateway; 0: none.
     pub reconcile_minutes: u8,
     /// How clients reach the front door.
@@ -380,6 +392,10 @@ impl Options {
                 .placement_patience
                 .or(file.placement_patience)
                 .map_or(Config::default().placement_patience, |s| Duration::from_secs(s.into())),
+            tax_retention: self
+                .tax_retention_years
+                .or(file.tax_retention_years)
+                .map_or(Config::default().tax_retention, years),
             reconcile_minutes: self
                 .reconcile_minutes
                 .or(file.reconcile_minutes)
@@ -417,6 +433,11 @@ impl Options {
         };
         settings.check()
     }
+}
+
+/// The length of years of 365.25 days.
+fn years(years: u8) -> Duration {
+    Duration::from_secs(u64::from(years) * 31_557_600)
 }
 
 impl Settings {

@@ -186,6 +186,7 @@ pub(super) fn open(
         customer_cart_lifetime: settings.customer_cart_lifetime,
         guest_cart_lifetime: settings.guest_cart_lifetime,
         reservation_lifetime: settings.reservation_lifetime,
+        tax_retention: settings.tax_retention,
         return_origins,
         ..Config::default()
     };

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod carts;
 pub mod catalogue;
 pub mod customers;
+pub mod erasure;
 pub mod events;
 pub mod inventory;
 pub mod operations;

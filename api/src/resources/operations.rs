@@ -24,6 +24,7 @@ use stepwise_engine::{
 };
 use stepwise_workflows::{
     customer::method::{self, PaymentMethodView},
+    erasure::{self, ErasureView},
     order::{self, OrderView},
     sagas::{self, About},
 };
@@ -32,6 +33,7 @@ use uuid::Uuid;
 
 use super::{
     Group,
+    erasure::ErasureShape,
     order_shape::OrderShape,
     wallet::{self, MethodShape},
     words::{OperationWords, Word},
@@ -66,7 +68,7 @@ pub struct OperationShape {
     waiting_on: Option<Any<Value>>,
     /// The action that the customer must take.
     action: Option<Action>,
-    /// The result: the order, or the payment method.
+    /// The result: the order, the payment method, or the erasure.
     result: Option<Any<Value>>,
     /// The reason why it failed.
     problem: Option<Any<Value>>,
@@ -165,13 +167,17 @@ pub enum Resource {
     Order(Box<OrderView>),
     /// A payment method.
     PaymentMethod(Box<PaymentMethodView>),
+    /// The erasure of a customer.
+    Erasure(ErasureView),
 }
 
 impl Resource {
-    fn address(&self) -> String {
+    /// The address of the resource. `None`: it has none but its operation's.
+    fn address(&self) -> Option<String> {
         match self {
-            Self::Order(order) => format!("/v1/orders/{}", order.id),
-            Self::PaymentMethod(method) => wallet::address_of(method),
+            Self::Order(order) => Some(format!("/v1/orders/{}", order.id)),
+            Self::PaymentMethod(method) => Some(wallet::address_of(method)),
+            Self::Erasure(_) => None,
         }
     }
 
@@ -179,6 +185,7 @@ impl Resource {
         match self {
             Self::Order(order) => OrderShape::from(*order).to_json(),
             Self::PaymentMethod(method) => MethodShape::from(*method).to_json(),
+            Self::Erasure(erasure) => ErasureShape::from(erasure).to_json(),
         }
     }
 }
@@ -187,7 +194,7 @@ impl From<Resource> for Option<OrderShape> {
     fn from(resource: Resource) -> Self {
         match resource {
             Resource::Order(order) => Some(OrderShape::from(*order)),
-            Resource::PaymentMethod(_) => None,
+            Resource::PaymentMethod(_) | Resource::Erasure(_) => None,
         }
     }
 }
@@ -196,7 +203,16 @@ impl From<Resource> for Option<MethodShape> {
     fn from(resource: Resource) -> Self {
         match resource {
             Resource::PaymentMethod(method) => Some(MethodShape::from(*method)),
-            Resource::Order(_) => None,
+            Resource::Order(_) | Resource::Erasure(_) => None,
+        }
+    }
+}
+
+impl From<Resource> for Option<ErasureShape> {
+    fn from(resource: Resource) -> Self {
+        match resource {
+            Resource::Erasure(erasure) => Some(ErasureShape::from(erasure)),
+            Resource::Order(_) | Resource::PaymentMethod(_) => None,
         }
     }
 }
@@ -227,7 +243,7 @@ where
     let Some(result) = seen.result else {
         return Ok(Begun::Accepted(seen.operation.accepted(caller)));
     };
-    let at = result.address();
+    let at = result.address().unwrap_or_else(|| format!("/v1/operations/{id}"));
     match Option::<T>::from(result) {
         Some(result) => Ok(Begun::Ended(Reply::to(caller, &result).at(at))),
         None => Ok(Begun::Accepted(seen.operation.accepted(caller))),
@@ -313,6 +329,11 @@ async fn resource(
         About::PaymentMethod => {
             let method = method::get_payment_method(&mut db, id, own).await?;
             method.map(|method| Resource::PaymentMethod(Box::new(method)))
+        }
+        About::Customer => {
+            let erasure = erasure::get_erasure(&mut db, id).await?;
+            let may = |erasure: &ErasureView| own.is_none_or(|own| own == erasure.customer_id);
+            erasure.filter(may).map(Resource::Erasure)
         }
     })
 }

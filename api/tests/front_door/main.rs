@@ -13,6 +13,7 @@ mod connections;
 mod conventions;
 mod cost;
 mod document;
+mod erasure;
 mod expiring;
 mod fulfilment;
 mod fuzz;

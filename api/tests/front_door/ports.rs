@@ -6,7 +6,7 @@ use stepwise_workflows::{
     money::Money,
     payment::gateway::{
         Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        MadeRefund, PaymentGateway, Reference, Refund, Trouble,
+        MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
     },
     shop::mail::{Mail, MailError, Mailer},
 };
@@ -35,6 +35,13 @@ impl Mailer for Letters {
     async fn send(&self, _: &str, mail: &Mail) -> Result<(), MailError> {
         locked(&self.0).push(mail.clone());
         Ok(())
+    }
+
+    async fn forget(&self, address: &str) -> Result<u64, MailError> {
+        let mut mails = locked(&self.0);
+        let before = mails.len();
+        mails.retain(|mail| mail.to != address);
+        Ok((before - mails.len()) as u64)
     }
 }
 
@@ -69,6 +76,10 @@ impl PaymentGateway for Nobody {
         nobody()
     }
     async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        nobody()
+    }
+
+    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
         nobody()
     }
 }

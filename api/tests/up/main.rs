@@ -8,6 +8,7 @@ mod crashes;
 mod customers;
 mod descriptors;
 mod doctor;
+mod erasure;
 mod keys;
 mod limits;
 mod logins;

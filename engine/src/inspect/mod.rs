@@ -249,6 +249,30 @@ pub async fn open_about(
     Ok(about.into_iter().filter(|found| !found.is_final()).collect())
 }
 
+/// All instances of any saga about any of these subjects that have not ended, in the order of their ids; children, which live on their parents' shards,
+/// are not looked for. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn open_about_any(
+    tx: &mut PgConnection,
+    subjects: &[String],
+) -> Result<Vec<Summary>, sqlx::Error> {
+    let shards: Vec<i16> = subjects.iter().map(|subject| shard_of(subject)).collect();
+    let about: Vec<Summary> = sqlx::query_as(concat!(
+        "-- name: inspect open about any\nselect ",
+        summary_columns!(),
+        " from unnest($1::smallint[], $2::text[]) as s (shard, subject) \
+         join saga.instance i using (shard, subject) \
+         where i.status not in ('completed', 'unwound', 'abandoned') order by i.saga_id"
+    ))
+    .bind(shards)
+    .bind(subjects)
+    .fetch_all(tx)
+    .await?;
+    Ok(about)
+}
+
 /// A page of instances, newest first. Round trips: 1.
 ///
 /// # Errors

@@ -69,7 +69,8 @@ events! {
         customer_id: Uuid, address_id: Uuid, street: Sealed, city: Sealed, state: Sealed,
         postal_code: Sealed, country: String,
     }
-    CustomerDataErased of Customer(anonymized_id) { anonymized_id: Uuid, erased_at: Time }
+    CustomerDataErased of Customer(anonymized_id) { anonymized_id: Uuid, erased_at: Time },
+        beside { customer_id: Uuid }
 
     ItemAddedToCart of Cart(cart_id) {
         cart_id: Uuid, customer_id: Uuid, product_id: Uuid, variant_id: Option<Uuid>,

@@ -9,6 +9,7 @@
 
 mod schema;
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
@@ -37,18 +38,23 @@ impl Subject {
     }
 }
 
-/// Declares the events: a name, type, source, subject, perhaps for whom it is sealed, and the payload.
+/// Declares the events: a name, type, source, subject, perhaps for whom it is sealed, and the payload. After `beside` stands what is known and not
+/// part of the payload.
 macro_rules! notifications {
     ($(
         $(#[$doc:meta])*
         $name:ident $kind:literal from $source:literal about $subject:ident($id:ident)
             $(sealed for $person:ident)? { $($(#[$field_doc:meta])* $field:ident: $type:ty),* $(,)? }
+            $(, beside { $($(#[$known_doc:meta])* $known:ident: $known_type:ty),* $(,)? })?
     )*) => {
         /// The events for partners.
         #[derive(Debug, Clone, Serialize)]
         #[serde(untagged, rename_all_fields = "camelCase")]
         pub enum Notification {
-            $($(#[$doc])* $name { $($(#[$field_doc])* $field: $type),* },)*
+            $($(#[$doc])* $name {
+                $($(#[$field_doc])* $field: $type,)*
+                $($($(#[$known_doc])* #[serde(skip)] $known: $known_type,)*)?
+            },)*
         }
 
         impl Notification {
@@ -196,6 +202,17 @@ notifications! {
         product_id: Uuid,
         /// Its name, and that of the variant if it is about one.
         product_name: String,
+    }
+
+    /// The data of a customer was erased. Whoever got it has to erase it as well (Art. 19 GDPR).
+    CustomerErased "shop.customer.erased.v1" from "/stepwise/customer" about Customer(customer_id) {
+        /// The id that stands for the customer in orders from now on.
+        anonymized_id: Uuid,
+        /// When it was erased.
+        erased_at: DateTime<Utc>,
+    }, beside {
+        /// The customer.
+        customer_id: Uuid,
     }
 }
 

@@ -1,5 +1,6 @@
 //! JSON schemas of the data of integration events, made from the types of their fields.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -20,6 +21,12 @@ impl Schema for Uuid {
 impl Schema for String {
     fn schema() -> Value {
         json!({ "type": "string" })
+    }
+}
+
+impl Schema for DateTime<Utc> {
+    fn schema() -> Value {
+        json!({ "type": "string", "format": "date-time" })
     }
 }
 

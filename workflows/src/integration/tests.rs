@@ -7,13 +7,17 @@ fn keys(object: &Value) -> BTreeSet<&str> {
     object.as_object().expect("an object").keys().map(String::as_str).collect()
 }
 
+/// Events that the shop adds to the catalogue's.
+const ADDED: [&str; 1] = ["CustomerErasedNotification"];
+
 #[test]
 fn every_notification_has_exactly_the_catalogues_payload_and_routing_key() {
     let catalogue: Value =
         serde_json::from_str(include_str!("../../../tests/fixtures/catalog.json"))
             .expect("the catalogue is JSON");
     let listed = catalogue["integration_events"].as_array().expect("a list");
-    for (name, kind) in Notification::ALL {
+    let ours = Notification::ALL.iter().filter(|(name, _)| !ADDED.contains(name));
+    for (name, kind) in ours {
         let wanted = listed.iter().find(|event| event["name"] == *name).expect("it is listed");
         let fields: BTreeSet<_> = wanted["payload"]
             .as_array()

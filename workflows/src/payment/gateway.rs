@@ -77,6 +77,10 @@ pub trait PaymentGateway: Send + Sync {
 
     /// All refunds of this authorization, in no particular order; none if the gateway does not know it. Changes nothing.
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError>;
+
+    /// Takes a payment method off the gateway's customer for good: nothing can be charged to it any more. A method that is not attached, or that the
+    /// gateway does not know, is no error. Repeating it is harmless.
+    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError>;
 }
 
 /// Why a call has no answer; what the engine needs to know is which of the two it is.

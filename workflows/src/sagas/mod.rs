@@ -8,6 +8,7 @@ mod authorizing;
 pub mod cancel_order;
 pub mod cart_expiry;
 pub mod commands;
+pub mod gdpr_erasure;
 mod giving_back;
 mod mailing;
 pub mod paypal_approval;
@@ -49,6 +50,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &stock_alert::StockAlert,
     &cart_expiry::CartExpiry,
     &reservation_expiry::ReservationExpiry,
+    &gdpr_erasure::GdprErasure,
 ];
 
 /// The saga of that name. `None`: this program does not know it.

@@ -54,6 +54,8 @@ pub enum About {
     NoResource,
     /// An order. Its customer may read the operation, and the order is the result.
     Order,
+    /// A customer, who may read the operation. The result is the erasure.
+    Customer,
     /// A payment method. Its customer may read the operation, and the method is the result.
     PaymentMethod,
 }

@@ -57,6 +57,10 @@ pub struct Config {
     pub session_idle: Duration,
     /// A session ends after so long in any case.
     pub session_lifetime: Duration,
+    /// An erasure waits so long until the messages about its customer are published. Messages that are left go out without data.
+    pub erasure_patience: Duration,
+    /// How long the tax records of an erased customer stay readable: the statutory time.
+    pub tax_retention: Duration,
     /// Where customers reach the shop; mails link there.
     pub base_url: String,
 }
@@ -89,6 +93,8 @@ impl Default for Config {
             most_sessions: 20,
             session_idle: 12 * HOUR,
             session_lifetime: 30 * 24 * HOUR,
+            erasure_patience: 24 * HOUR,
+            tax_retention: 87_660 * HOUR,
             base_url: BASE_URL.to_owned(),
         }
     }

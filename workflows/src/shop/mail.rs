@@ -10,6 +10,12 @@ pub trait Mailer: Send + Sync {
     /// Accepts the mail for delivery. Repeating it under the same `key` (visible ASCII, at most
     /// 255 characters) sends no second one where the implementation can tell.
     async fn send(&self, key: &str, mail: &Mail) -> Result<(), MailError>;
+
+    /// Deletes what is kept of mails to this address, and answers how many mails that were. Repeating it is harmless. A mail system that keeps
+    /// nothing has nothing to delete.
+    async fn forget(&self, _address: &str) -> Result<u64, MailError> {
+        Ok(0)
+    }
 }
 
 /// One mail. Wholly personal data: it goes to the mailer and nowhere else.

@@ -269,3 +269,18 @@ async fn an_operation_misbehaves_for_everybody_until_it_is_switched_off() {
         assert_eq!(switch(on, method).await, StatusCode::BAD_REQUEST, "{method} on {on}");
     }
 }
+
+#[tokio::test]
+async fn a_method_is_detached_however_often_and_an_unknown_one_is_no_error() {
+    let sandbox = Running::start().await;
+    for (token, status) in [("pm_sandbox_ok", 200), ("pm_sandbox_ok", 200), ("pm_other", 404)] {
+        let answer = sandbox.post(&format!("/v1/payment_methods/{token}/detach"), &[]).await;
+        assert_eq!(answer.status().as_u16(), status, "{token}");
+        let method = MethodToken(token.to_owned());
+        sandbox.client().detach(&format!("d {token}"), &method).await.expect("it is detached");
+    }
+    let answer =
+        sandbox.post("/v1/payment_methods/pm_sandbox_ok/detach", &[("customer", "cus_1")]).await;
+    assert_eq!(code(answer).await, "parameter_unknown");
+    assert_eq!(sandbox.lines().len(), 0, "it moves no money");
+}

@@ -4,7 +4,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sqlx::{FromRow, PgPool};
 use stepwise_adapters::keystore::FileKeyStore;
-use stepwise_workflows::privacy::belonging::{self, Stranger};
+use stepwise_workflows::{
+    erasure::certificate::{self, Checked},
+    privacy::belonging::{self, Stranger},
+};
 
 use super::{
     super::{
@@ -27,13 +30,14 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         Ok(db) => db,
         Err(failure) => return vec![Finding::fail("database", failure.to_string())],
     };
-    let (mut findings, migrations, keys, sagas) = tokio::join!(
+    let (mut findings, migrations, keys, erasures, sagas) = tokio::join!(
         server(settings, &db),
         migrations(&db),
         keys_of_customers(settings, &db),
+        erasures(&db),
         sagas::look(&db)
     );
-    findings.extend([migrations, keys]);
+    findings.extend([migrations, keys, erasures]);
     findings.extend(sagas);
     findings
 }
@@ -48,6 +52,22 @@ async fn migrations(db: &PgPool) -> Finding {
         "migrations",
         shop.map(|()| "the migrations fit this version".to_owned()).map_err(Failure::from),
     )
+}
+
+async fn erasures(db: &PgPool) -> Finding {
+    const WHAT: &str = "erasures";
+    match certificate::check(db).await {
+        Ok(Checked::Sound { certificates, .. }) => {
+            Finding::ok(WHAT, format!("the log of {certificates} certificates is whole"))
+        }
+        Ok(Checked::Broken(n)) => Finding::fail(
+            WHAT,
+            format!(
+                "certificate {n} was changed, or one before it is missing; restore the log from a backup"
+            ),
+        ),
+        Err(error) => Finding::fail(WHAT, Failure::from(error).to_string()),
+    }
 }
 
 async fn keys_of_customers(settings: &Settings, db: &PgPool) -> Finding {

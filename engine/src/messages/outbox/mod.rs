@@ -185,6 +185,14 @@ pub async fn feed_troubles(pool: &PgPool) -> Result<FeedTroubles, sqlx::Error> {
     store::feed_troubles(pool).await
 }
 
+/// How many messages about these subjects wait to be published. Round trips: 1.
+///
+/// # Errors
+/// The database's.
+pub async fn waiting_about(tx: &mut PgConnection, subjects: &[String]) -> Result<i64, sqlx::Error> {
+    store::waiting_about(tx, subjects).await
+}
+
 /// Measures the messages that wait to be published. Reads at most 10,000 rows, oldest pages first.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{Failing, FeedTroubles, Lag, Message, Outgoing, lease::Epochs};
+use crate::base::id::shard_of;
 
 /// The channel on which a sleeping relay is woken.
 pub(super) const WAKE: &str = "saga_outbox";
@@ -255,4 +256,21 @@ pub(super) async fn feed_troubles(pool: &PgPool) -> Result<FeedTroubles, sqlx::E
         }
     }
     Ok(troubles)
+}
+
+/// 1 round trip.
+pub(super) async fn waiting_about(
+    tx: &mut PgConnection,
+    subjects: &[String],
+) -> Result<i64, sqlx::Error> {
+    let shards: Vec<i16> = subjects.iter().map(|subject| shard_of(subject)).collect();
+    sqlx::query_scalar(
+        "-- outbox: waiting about
+        select count(*) from unnest($1::smallint[], $2::text[]) as s (shard, subject)
+        join saga.outbox using (shard, subject)",
+    )
+    .bind(shards)
+    .bind(subjects)
+    .fetch_one(tx)
+    .await
 }

@@ -1,0 +1,179 @@
+//! An erasure is called off until the key is destroyed, and goes on after a crash at any point.
+
+use std::time::Duration;
+
+use sqlx::{PgPool, migrate::Migrator};
+use stepwise_engine::{
+    Engine, Status, WaitingOn, inspect,
+    testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
+};
+use stepwise_workflows::{
+    Config,
+    customer::{
+        address::{AddShippingAddress, add_shipping_address},
+        method::{AddPaymentMethod, add_payment_method},
+        register::{RegisterCustomer, prepare, register_customer},
+    },
+    erasure::certificate::{Checked, check},
+    payment::gateway::MethodToken,
+    sagas::gdpr_erasure::{
+        self, GdprErasure,
+        command::{RequestGdprErasure, request_gdpr_erasure},
+    },
+    shop::{Actor, Cause, Context, mail::Mail},
+};
+use uuid::Uuid;
+
+use crate::trials::Placements;
+
+/// Erasures of one customer after the other.
+struct Erasures(Placements);
+
+fn address(run: usize) -> String {
+    let letter = |digit: u8| char::from(digit - b'0' + b'a');
+    let name: String = run.to_string().bytes().map(letter).collect();
+    format!("{name}@example.org")
+}
+
+/// Somebody with an address and two payment methods.
+async fn somebody(ctx: &mut Context<'_>, email: String) -> Uuid {
+    let command = RegisterCustomer {
+        email,
+        password: "a long enough passphrase".to_owned(),
+        first_name: "Ada".to_owned(),
+        last_name: "Byron".to_owned(),
+    };
+    let prepared = prepare(ctx.shop, command).await.expect("acceptable");
+    let registered = register_customer(ctx, prepared).await.expect("registered");
+    let customer_id = registered.customer.customer_id;
+    let home = AddShippingAddress {
+        customer_id,
+        street: "1 Main Street".to_owned(),
+        city: "Springfield".to_owned(),
+        state: "CA".to_owned(),
+        postal_code: "90210".to_owned(),
+        country: "US".to_owned(),
+        recipient_name: "Ada Byron".to_owned(),
+    };
+    add_shipping_address(ctx, &home).await.expect("an address");
+    for token in ["pm_sandbox_ok", "pm_sandbox_slow"] {
+        let method = AddPaymentMethod {
+            customer_id,
+            token: MethodToken(token.to_owned()),
+            brand: "visa".to_owned(),
+            last4: "4242".to_owned(),
+        };
+        add_payment_method(ctx, &method).await.expect("a method");
+    }
+    customer_id
+}
+
+impl Trial for Erasures {
+    type Saga = GdprErasure;
+    type Services = gdpr_erasure::steps::Steps;
+
+    fn migrations(&self) -> Vec<Migrator> {
+        self.0.migrations()
+    }
+
+    fn services(&self, pool: PgPool) -> gdpr_erasure::steps::Steps {
+        gdpr_erasure::steps::Steps::new(self.0.shop(), pool)
+    }
+
+    /// No worker here knows the saga of the verification mail, so nothing follows from the registration.
+    async fn start(&self, engine: &Engine, run: usize) -> Uuid {
+        let shop = self.0.shop_with(Config::default(), |_| Vec::new());
+        let mut tx = engine.begin().await.expect("begin");
+        let cause = Cause::of_request(Actor::Anyone, Uuid::now_v7(), None);
+        let mut ctx = Context::new(&shop, engine, &mut tx, cause);
+        let customer_id = somebody(&mut ctx, address(run)).await;
+        let mail = Mail { to: address(run), subject: "Hello".to_owned(), text: String::new() };
+        shop.mailer.send(&customer_id.to_string(), &mail).await.expect("sent");
+        let request = RequestGdprErasure { customer_id, confirmation: true };
+        let operation = request_gdpr_erasure(&mut ctx, &request).await.expect("accepted");
+        tx.commit().await.expect("commit");
+        operation
+    }
+
+    async fn play(&self, engine: &Engine, id: Uuid) {
+        let clock = Clock::of(engine.pool());
+        loop {
+            let found = inspect::summary(engine.pool(), id).await.expect("readable");
+            let found = found.expect("there");
+            if found.status != Status::Running {
+                return;
+            }
+            if found.waiting_on == Some(WaitingOn::Timer) {
+                clock.advance(Duration::from_secs(60)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Either everything is gone and said so once, or the customer has the account as it was, perhaps without payment methods.
+    async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
+        let summary = inspect::summary(engine.pool(), id).await.map_err(|e| e.to_string())?;
+        let customer: Uuid =
+            summary.ok_or("the saga is gone")?.subject.parse().map_err(|_| "no id")?;
+        let key = self.0.shop().keys.get(customer).await.map_err(|e| e.to_string())?.is_some();
+        let seen: (bool, bool, i64, i64, i64, bool) = sqlx::query_as(
+            "select c.email is not null, c.frozen_at is not null,
+                    (select count(*) from shop.shipping_address a where a.customer_id = c.customer_id),
+                    (select count(*) from shop.domain_event d where d.aggregate_id = e.anonymized_id),
+                    (select count(*) from saga.outbox o where o.subject = c.customer_id::text),
+                    e.erased_at is not null
+             from shop.customer c left join shop.erasure e using (customer_id)
+             where c.customer_id = $1",
+        )
+        .bind(customer)
+        .fetch_one(engine.pool())
+        .await
+        .map_err(|error| error.to_string())?;
+        let log = check(engine.pool()).await.map_err(|error| error.to_string())?;
+        if !matches!(log, Checked::Sound { .. }) {
+            return Err(format!("{log:?}"));
+        }
+        match (status, key, seen) {
+            (Status::Completed, false, (false, true, 0, 1, 1, true)) => Ok(()),
+            (Status::Unwound, true, (true, false, 1, 0, 0, false)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+}
+
+#[test]
+pub(crate) fn an_erasure_unwinds_from_every_step_before_the_key_is_destroyed() {
+    let unwound = unwinds_from_every_step(&Erasures(Placements::paid_by("ok")));
+    assert_eq!(
+        unwound.points,
+        [
+            "cancelled after Settle",
+            "cancelled after Drain",
+            "cancelled after NextMethod",
+            "cancelled before Detach",
+            "Detach not done and never heard of",
+            "Detach done and never heard of",
+            "cancelled after Detach",
+            "cancelled before NextMethod",
+            "cancelled after NextMethod",
+            "cancelled before Detach",
+            "Detach not done and never heard of",
+            "Detach done and never heard of",
+            "cancelled after Detach",
+            "cancelled before NextMethod",
+            "cancelled after NextMethod",
+            "cancelled before KeepRecords",
+            "cancelled after KeepRecords",
+            "cancelled before DestroyKey",
+        ]
+    );
+    assert!(unwound.repeated.contains(&"DestroyKey repeated".to_owned()), "{unwound:?}");
+}
+
+#[test]
+pub(crate) fn an_erasure_survives_a_crash_at_every_point() {
+    let survived = survives_every_crash(&Erasures(Placements::paid_by("ok")));
+    assert_eq!(survived.ends, [Status::Completed]);
+    let points: usize = survived.at.values().sum();
+    assert!(points >= 10, "only {points} crash points: {survived:?}");
+}

@@ -1,0 +1,237 @@
+//! How a person is erased: SQL in the transition's transaction; gateway, key store and mail system outside of it.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use stepwise_engine::{
+    CallOff, Cause, Effect, Key, Outcome, Probe, SignalError, StepError, StepTx, Undoing,
+    WaitingOn, inspect::Summary, outbox,
+};
+use uuid::Uuid;
+
+use super::{Event, GdprErasureSteps, Person, Progress};
+use crate::{
+    erasure::{
+        self, ErasureRefusal, Subjects,
+        certificate::{self, Certificate},
+        rows, tax,
+    },
+    events::{DomainEvent, tell},
+    privacy::{CustomerKey, KeyStoreError},
+    sagas,
+    shop::{Context, Shop},
+};
+
+/// The reason that operators read at an instance that was called off.
+const WHY: &str = "the customer is being erased";
+
+/// Does the steps of [`super::GdprErasure`].
+pub struct Steps {
+    shop: Arc<Shop>,
+    pool: PgPool,
+}
+
+impl Steps {
+    /// With the shop's ports; `pool` is only read.
+    #[must_use]
+    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
+        Self { shop, pool }
+    }
+}
+
+/// Whether the erasure waits for this instance: its saga may move money, or a worker drives it at this moment.
+fn must_end_first(saga: &Summary) -> bool {
+    let is_driven = matches!(saga.waiting_on, Some(WaitingOn::Worker | WaitingOn::Activity));
+    is_driven || sagas::named(&saga.name).is_none_or(|listed| listed.calls_gateway())
+}
+
+/// A refusal of the domain that a step cannot have: the database's errors are tried again, all others need an operator.
+fn broken(error: ErasureRefusal) -> StepError {
+    match error {
+        ErasureRefusal::Database(error) => error.into(),
+        other => StepError::Broken(other.to_string()),
+    }
+}
+
+/// A key store that is away is tried again, as the database is.
+fn keys_failed(error: KeyStoreError) -> StepError {
+    match error {
+        KeyStoreError::Storage(error) => StepError::Database(sqlx::Error::Io(error)),
+        other => StepError::Broken(other.to_string()),
+    }
+}
+
+impl Steps {
+    /// The customer's key, or `None` if an earlier erasure has destroyed it; and the key of the tax records.
+    async fn both_keys(
+        &self,
+        person: Person,
+    ) -> Result<(Option<CustomerKey>, CustomerKey), KeyStoreError> {
+        let general = self.shop.keys.get(person.customer).await?;
+        Ok((general, self.shop.keys.create(person.anonymized).await?))
+    }
+
+    /// Notes the erasure with its event, and writes the certificate.
+    async fn certify(
+        &self,
+        ctx: &mut Context<'_>,
+        progress: &Progress,
+        stores: Vec<rows::StoreCount>,
+    ) -> Result<(), StepError> {
+        let Person { customer, anonymized } = progress.person;
+        let tax_key = self.shop.keys.create(anonymized).await.map_err(keys_failed)?;
+        let noted: Option<(DateTime<Utc>, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+            "-- erasure: note the end
+            update shop.erasure
+            set erased_at = saga.now(), tax_until = saga.now() + make_interval(secs => $3)
+            where customer_id = $1 and anonymized_id = $2
+            returning requested_at, erased_at, tax_until",
+        )
+        .bind(customer)
+        .bind(anonymized)
+        .bind(self.shop.config.tax_retention.as_secs_f64())
+        .fetch_optional(&mut **ctx)
+        .await?;
+        let Some((requested_at, erased_at, tax_records_until)) = noted else {
+            return Err(StepError::Broken("the row of the erasure is missing".to_owned()));
+        };
+        ctx.learn_now(erased_at);
+        let told = tell([DomainEvent::CustomerDataErased {
+            anonymized_id: anonymized,
+            erased_at,
+            customer_id: customer,
+        }]);
+        ctx.record(told.after(0)).await?;
+        let certificate = Certificate {
+            version: 1,
+            request_id: ctx.cause.correlation,
+            subject: certificate::subject(&tax_key, customer),
+            requested_at,
+            erased_at,
+            destroyed_key: progress.fingerprint.clone(),
+            tax_records_until,
+            unpublished_messages: progress.unpublished,
+            deleted_mails: progress.mails,
+            stores,
+            unreadable: certificate::UNREADABLE.map(str::to_owned).to_vec(),
+            search: "nothing left".to_owned(),
+        };
+        Ok(certificate::write(ctx, &certificate).await?)
+    }
+}
+
+impl GdprErasureSteps for Steps {
+    async fn settle(&self, tx: &mut StepTx<'_>, person: &Person) -> Result<Event, StepError> {
+        let (me, engine) = (tx.instance(), tx.engine());
+        let subjects = Subjects::of(&mut **tx, person.customer).await?;
+        let (own, orders) = subjects.open(tx).await?;
+        let mut running = orders.iter().filter(|saga| must_end_first(saga)).count();
+        for saga in own.iter().filter(|saga| saga.saga_id != me) {
+            let ended = match engine.cancel(tx, saga.saga_id, WHY).await {
+                Ok(CallOff::Ended) => true,
+                Ok(CallOff::Begun | CallOff::PastPivot) => false,
+                Err(SignalError::Database(error)) => return Err(error.into()),
+                // Another version of the program must end it.
+                Err(_) => false,
+            };
+            running += usize::from(!ended && must_end_first(saga));
+        }
+        Ok(match i64::try_from(running) {
+            Ok(0) => Event::NothingRuns,
+            running => Event::OthersRun(running.unwrap_or(i64::MAX)),
+        })
+    }
+
+    async fn drain(&self, tx: &mut StepTx<'_>, person: &Person) -> Result<Event, StepError> {
+        let subjects = Subjects::of(&mut **tx, person.customer).await?.all();
+        let waiting = outbox::waiting_about(tx, &subjects).await?;
+        let patience = self.shop.config.erasure_patience.as_secs_f64();
+        let age = erasure::age(&mut **tx, person.customer).await?;
+        let is_enough = age.is_none_or(|age| age > patience);
+        Ok(if waiting == 0 || is_enough {
+            Event::Drained(waiting)
+        } else {
+            Event::MessagesWait(waiting)
+        })
+    }
+
+    async fn next_method(
+        &self,
+        tx: &mut StepTx<'_>,
+        person: &Person,
+        detached: &Option<Uuid>,
+    ) -> Result<Event, StepError> {
+        let next = erasure::next_method(tx, person.customer, *detached).await?;
+        Ok(next.map_or(Event::NoMethodLeft, Event::MethodFound))
+    }
+
+    async fn detach(&self, key: &Key, method: &Uuid) -> Outcome<Event> {
+        let token = match erasure::token(&self.pool, *method).await {
+            Ok(Some(token)) => token,
+            Ok(None) => return Outcome::event(Event::Detached),
+            Err(error) => return Outcome::NotDone(Cause::new(error)),
+        };
+        match self.shop.gateway.detach(&key.to_string(), &token).await {
+            Ok(()) => Outcome::event(Event::Detached),
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn keep_records(&self, tx: &mut StepTx<'_>, person: &Person) -> Result<Event, StepError> {
+        let (general, tax_key) = self.both_keys(*person).await.map_err(keys_failed)?;
+        let Some(general) = general else { return Ok(Event::AllRecordsKept(None)) };
+        let mut ctx = Context::of_step(&self.shop, tx);
+        if tax::keep_records(&mut ctx, *person, &general, &tax_key).await? {
+            Ok(Event::RecordsKept)
+        } else {
+            Ok(Event::AllRecordsKept(Some(certificate::fingerprint(&general))))
+        }
+    }
+
+    async fn destroy_key(&self, _: &Key, customer: &Uuid) -> Outcome<Event> {
+        match self.shop.keys.destroy(*customer).await {
+            Ok(_) => Outcome::event(Event::KeyDestroyed),
+            Err(error) => Outcome::Unknown(Cause::new(error)),
+        }
+    }
+
+    async fn find_key(&self, _: &Key, customer: &Uuid) -> Probe<Event> {
+        match self.shop.keys.get(*customer).await {
+            Ok(None) => Probe::Answered { event: Event::KeyDestroyed, effect: Effect::None },
+            Ok(Some(_)) => Probe::NotHappened,
+            Err(error) => Probe::Unknown(Cause::new(error)),
+        }
+    }
+
+    async fn delete_mails(&self, _: &Key, customer: &Uuid) -> Outcome<Event> {
+        let address = match erasure::address(&self.pool, *customer).await {
+            Ok(Some(address)) => address,
+            Ok(None) => return Outcome::event(Event::MailsDeleted(0)),
+            Err(error) => return Outcome::NotDone(Cause::new(error)),
+        };
+        match self.shop.mailer.forget(&address).await {
+            Ok(mails) => Outcome::event(Event::MailsDeleted(mails)),
+            Err(error) => Outcome::NotDone(Cause::new(error)),
+        }
+    }
+
+    async fn erase(&self, tx: &mut StepTx<'_>, progress: &Progress) -> Result<Event, StepError> {
+        let mut ctx = Context::of_step(&self.shop, tx);
+        let stores = rows::erase(&mut ctx, progress.person).await?;
+        if let Some(store) = rows::left(&mut ctx, progress.person).await? {
+            return Err(StepError::Broken(format!("{store} still has rows of the person")));
+        }
+        self.certify(&mut ctx, progress, stores).await?;
+        Ok(Event::Erased)
+    }
+
+    async fn thaw(
+        &self,
+        tx: &mut StepTx<'_>,
+        person: &Person,
+        _: &Undoing<String>,
+    ) -> Result<(), StepError> {
+        erasure::thaw(&mut Context::of_step(&self.shop, tx), *person).await.map_err(broken)
+    }
+}
