@@ -191,6 +191,13 @@ $$;
 CREATE FUNCTION saga.now() RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     AS $$ begin return now() + (select offset_by from saga.clock); end $$;
+CREATE FUNCTION shop.is_spelt_like(search text, name text) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ select search operator(shop.<%) name $$;
+COMMENT ON FUNCTION shop.is_spelt_like(search text, name text) IS 'Whether a part of the name is spelt nearly like the search text.';
+CREATE FUNCTION shop.likeness(search text, name text) RETURNS real
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select shop.word_similarity(search, name) $$;
 CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS interval
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -200,6 +207,32 @@ CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS inter
         else 0
     end * interval '1 second'
 $$;
+CREATE FUNCTION shop.note_product_words() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    new.words := shop.product_words(new.name, new.description);
+    return new;
+end $$;
+CREATE FUNCTION shop.product_words(name text, description text) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (setweight(to_tsvector('english'::regconfig, name), 'A'::"char") || setweight(to_tsvector('english'::regconfig, description), 'B'::"char"));
+CREATE UNLOGGED TABLE shop.rate_bucket (
+    name_hash bytea NOT NULL,
+    full_at timestamp with time zone NOT NULL,
+    granted integer NOT NULL,
+    burst integer NOT NULL,
+    gap_s double precision NOT NULL
+)
+WITH (fillfactor='60');
+COMMENT ON TABLE shop.rate_bucket IS 'Rate limits. A process takes tokens from a bucket in chunks.';
+COMMENT ON COLUMN shop.rate_bucket.name_hash IS 'A keyed hash of a caller or of a network address.';
+COMMENT ON COLUMN shop.rate_bucket.full_at IS 'The time at which the bucket is full again.';
+COMMENT ON COLUMN shop.rate_bucket.granted IS 'The number of tokens that the last statement got.';
+COMMENT ON COLUMN shop.rate_bucket.gap_s IS 'Seconds in which the bucket gets one token.';
+CREATE FUNCTION shop.rate_grant(full_at timestamp with time zone, asked shop.rate_bucket) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    RETURN (GREATEST((0)::double precision, LEAST(((asked).granted)::double precision, floor(((((asked).burst)::double precision - ((GREATEST((0)::numeric, EXTRACT(epoch FROM (full_at - ((asked).full_at - make_interval(secs => (((asked).granted)::double precision * (asked).gap_s)))))))::double precision / (asked).gap_s)) + (0.000001)::double precision)))))::integer;
 CREATE FUNCTION shop.refuse_change_of_certificate() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -214,6 +247,14 @@ begin
     raise exception 'a domain event is never changed or deleted'
         using errcode = 'restrict_violation', constraint = 'domain_events_are_append_only';
 end $$;
+CREATE FUNCTION shop.session_id(token_hash bytea) RETURNS uuid
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select encode(set_byte(set_byte(substring(h from 1 for 16),
+                                    6, (get_byte(h, 6) & 15) | 128),
+                           8, (get_byte(h, 8) & 63) | 128), 'hex')::uuid
+    from sha256(token_hash) as h
+$$;
 CREATE TABLE shop.idempotency (
     scope_hash bytea NOT NULL,
     operation text NOT NULL,
@@ -633,13 +674,15 @@ CREATE TABLE shop.cart (
     version bigint DEFAULT 1 NOT NULL,
     event_count bigint DEFAULT 0 NOT NULL,
     last_activity_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    is_watched boolean DEFAULT false NOT NULL
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
 COMMENT ON COLUMN shop.cart.guest_token_hash IS 'SHA-256 of the guest''s token; null: a customer''s cart.';
 COMMENT ON COLUMN shop.cart.merged_into IS 'The customer''s cart that took this guest cart''s items.';
 COMMENT ON COLUMN shop.cart.checkout_order_id IS 'The order being placed from this cart; until it is decided the cart refuses changes.';
 COMMENT ON COLUMN shop.cart.version IS 'Raised by every change of the cart or its items.';
+COMMENT ON COLUMN shop.cart.is_watched IS 'A cart-expiry saga is open for it.';
 CREATE TABLE shop.cart_item (
     cart_item_id uuid NOT NULL,
     cart_id uuid NOT NULL,
@@ -780,6 +823,11 @@ CREATE UNLOGGED TABLE shop.log_in_attempt (
     last_at timestamp with time zone NOT NULL,
     succeeded_at timestamp with time zone
 );
+CREATE UNLOGGED TABLE shop.mail_request (
+    scope_hash bytea NOT NULL,
+    asked_at timestamp with time zone[] NOT NULL,
+    last_at timestamp with time zone NOT NULL
+);
 CREATE TABLE shop."order" (
     order_id uuid NOT NULL,
     order_number text NOT NULL,
@@ -851,6 +899,12 @@ COMMENT ON TABLE shop.parked_gateway_event IS 'Events of the payment gateway tha
 COMMENT ON COLUMN shop.parked_gateway_event.ended_at IS 'Null: the event waits for a person.';
 COMMENT ON COLUMN shop.parked_gateway_event.verb IS 'The last verb of an operator. A retry that changed nothing leaves the event waiting.';
 COMMENT ON COLUMN shop.parked_gateway_event.verb_by IS 'The actor as in the causes of events, or the name that was given on the command line.';
+CREATE TABLE shop.password_reset (
+    customer_id uuid NOT NULL,
+    token_hash bytea NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+COMMENT ON COLUMN shop.password_reset.token_hash IS 'SHA-256 of the token, which is not kept.';
 CREATE TABLE shop.payment (
     payment_id uuid NOT NULL,
     order_id uuid NOT NULL,
@@ -937,11 +991,17 @@ CREATE TABLE shop.product (
     created_by uuid NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    published_count bigint DEFAULT 0 NOT NULL,
+    published_types jsonb DEFAULT '{}'::jsonb NOT NULL,
+    words tsvector,
     CONSTRAINT a_price_is_at_least_a_cent CHECK ((price >= 0.01)),
     CONSTRAINT a_product_name_has_1_to_200_characters CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
     CONSTRAINT a_product_status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'active'::text, 'inactive'::text])))
 );
 COMMENT ON COLUMN shop.product.deleted_at IS 'Soft-deleted: out of the catalogue and the carts, still named by old orders.';
+COMMENT ON COLUMN shop.product.published_count IS 'How many messages about it were written for partners.';
+COMMENT ON COLUMN shop.product.published_types IS 'The same by the type of the message.';
+COMMENT ON COLUMN shop.product.words IS 'The words of the name (weight A) and of the description (weight B).';
 CREATE TABLE shop.product_variant (
     variant_id uuid NOT NULL,
     product_id uuid NOT NULL,
@@ -958,18 +1018,24 @@ CREATE TABLE shop.reservation (
     source text NOT NULL,
     quantity integer NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
     CONSTRAINT a_reservation_holds_something CHECK ((quantity > 0)),
     CONSTRAINT a_reservation_source_is_known CHECK ((source = ANY (ARRAY['placement'::text, 'manual'::text])))
 );
 COMMENT ON COLUMN shop.reservation.source IS 'placement: made by an order. manual: by reserveInventory, the only ones releaseInventory frees.';
+COMMENT ON COLUMN shop.reservation.expires_at IS 'When a reservation by hand is released by itself. Null: only with its order.';
 CREATE TABLE shop.session (
     token_hash bytea NOT NULL,
     customer_id uuid NOT NULL,
     created_at timestamp with time zone NOT NULL,
     last_seen_at timestamp with time zone NOT NULL,
-    expires_at timestamp with time zone NOT NULL
+    expires_at timestamp with time zone NOT NULL,
+    agent text,
+    network text
 );
 COMMENT ON COLUMN shop.session.last_seen_at IS 'Kept to within ten minutes, to spare a write a request.';
+COMMENT ON COLUMN shop.session.agent IS 'The program that logged in, as it named itself.';
+COMMENT ON COLUMN shop.session.network IS 'The network that it logged in from: an address prefix.';
 CREATE TABLE shop.shipping_address (
     address_id uuid NOT NULL,
     customer_id uuid NOT NULL,
@@ -1058,6 +1124,8 @@ ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT a_customer_has_one_cart UNIQUE (customer_id);
 ALTER TABLE ONLY shop.cart
     ADD CONSTRAINT a_guest_token_opens_one_cart UNIQUE (guest_token_hash);
+ALTER TABLE ONLY shop.password_reset
+    ADD CONSTRAINT a_reset_token_is_unique UNIQUE (token_hash);
 ALTER TABLE ONLY shop.access_key
     ADD CONSTRAINT access_key_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY shop.access_key
@@ -1098,12 +1166,16 @@ ALTER TABLE ONLY shop.key_store
     ADD CONSTRAINT key_store_pkey PRIMARY KEY (one);
 ALTER TABLE ONLY shop.log_in_attempt
     ADD CONSTRAINT log_in_attempt_pkey PRIMARY KEY (scope_hash);
+ALTER TABLE ONLY shop.mail_request
+    ADD CONSTRAINT mail_request_pkey PRIMARY KEY (scope_hash);
 ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT order_line_pkey PRIMARY KEY (order_id, line_no);
 ALTER TABLE ONLY shop."order"
     ADD CONSTRAINT order_pkey PRIMARY KEY (order_id);
 ALTER TABLE ONLY shop.parked_gateway_event
     ADD CONSTRAINT parked_gateway_event_pkey PRIMARY KEY (event_id);
+ALTER TABLE ONLY shop.password_reset
+    ADD CONSTRAINT password_reset_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.payment_method
     ADD CONSTRAINT payment_method_pkey PRIMARY KEY (payment_method_id);
 ALTER TABLE ONLY shop.payment
@@ -1116,6 +1188,8 @@ ALTER TABLE ONLY shop.product
     ADD CONSTRAINT product_pkey PRIMARY KEY (product_id);
 ALTER TABLE ONLY shop.product_variant
     ADD CONSTRAINT product_variant_pkey PRIMARY KEY (variant_id);
+ALTER TABLE ONLY shop.rate_bucket
+    ADD CONSTRAINT rate_bucket_pkey PRIMARY KEY (name_hash);
 ALTER TABLE ONLY shop.reservation
     ADD CONSTRAINT reservation_pkey PRIMARY KEY (order_id, inventory_id, source);
 ALTER TABLE ONLY shop.session
@@ -1152,13 +1226,18 @@ CREATE UNIQUE INDEX an_authorization_belongs_to_one_payment ON shop.payment USIN
 CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (order_id) WHERE (state <> ALL (ARRAY['refunded'::text, 'voided'::text, 'declined'::text]));
 CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
 CREATE INDEX cart_item_by_product ON shop.cart_item USING btree (product_id, cart_id) WHERE (removed_at IS NULL);
+CREATE INDEX cart_not_watched ON shop.cart USING btree (last_activity_at) WHERE (NOT is_watched);
 CREATE INDEX erasure_tax_until ON shop.erasure USING btree (tax_until) WHERE (tax_until IS NOT NULL);
 CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
 CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
+CREATE INDEX mail_request_last_at ON shop.mail_request USING btree (last_at);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
+CREATE INDEX order_by_status ON shop."order" USING btree (status, created_at, order_id);
+CREATE INDEX order_by_time ON shop."order" USING btree (created_at, order_id);
+CREATE INDEX parked_gateway_event_by_end ON shop.parked_gateway_event USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 CREATE INDEX parked_gateway_event_waiting ON shop.parked_gateway_event USING btree (parked_at, event_id) WHERE (ended_at IS NULL);
 CREATE INDEX payment_by_order ON shop.payment USING btree (order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
@@ -1167,20 +1246,28 @@ CREATE INDEX payment_transaction_by_payment ON shop.payment_transaction USING bt
 CREATE INDEX paypal_approval_by_order ON shop.paypal_approval USING btree (order_id) WHERE (order_id IS NOT NULL);
 CREATE INDEX paypal_approval_pending ON shop.paypal_approval USING btree (customer_id) WHERE (state = 'pending'::text);
 CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
+CREATE INDEX product_by_price ON shop.product USING btree (price, product_id) WHERE (deleted_at IS NULL);
+CREATE INDEX product_by_spelling ON shop.product USING gin (name shop.gin_trgm_ops) WHERE (deleted_at IS NULL);
+CREATE INDEX product_by_words ON shop.product USING gin (words) WHERE (deleted_at IS NULL);
 CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
+CREATE INDEX session_by_end ON shop.session USING btree (expires_at);
 CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
 CREATE INDEX verification_token_by_customer ON shop.verification_token USING btree (customer_id);
+CREATE INDEX verification_token_by_end ON shop.verification_token USING btree (expires_at);
 ALTER INDEX saga.journal_pkey ATTACH PARTITION saga.journal_default_pkey;
 CREATE TRIGGER certificates_are_append_only BEFORE DELETE OR UPDATE ON shop.erasure_certificate FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_certificate();
 CREATE TRIGGER certificates_are_not_truncated BEFORE TRUNCATE ON shop.erasure_certificate FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_certificate();
 CREATE TRIGGER domain_events_are_append_only BEFORE DELETE OR UPDATE ON shop.domain_event FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_event();
 CREATE TRIGGER domain_events_are_not_truncated BEFORE TRUNCATE ON shop.domain_event FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_event();
+CREATE TRIGGER product_words_are_noted BEFORE INSERT OR UPDATE OF name, description ON shop.product FOR EACH ROW EXECUTE FUNCTION shop.note_product_words();
 ALTER TABLE ONLY shop.category
     ADD CONSTRAINT a_category_has_a_known_parent FOREIGN KEY (parent_category_id) REFERENCES shop.category(category_id);
 ALTER TABLE ONLY shop.order_line
     ADD CONSTRAINT a_line_belongs_to_an_order FOREIGN KEY (order_id) REFERENCES shop."order"(order_id);
 ALTER TABLE ONLY shop.payment_method
     ADD CONSTRAINT a_method_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
+ALTER TABLE ONLY shop.password_reset
+    ADD CONSTRAINT a_password_reset_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id) ON DELETE CASCADE;
 ALTER TABLE ONLY shop.product
     ADD CONSTRAINT a_product_has_a_known_category FOREIGN KEY (category_id) REFERENCES shop.category(category_id);
 ALTER TABLE ONLY shop.session
