@@ -402,7 +402,8 @@ impl Options {
         if let Some(key) = all.keys().find(|key| !is_known(key)) {
             return Err(wrong(&format!("there is no setting {key}; `stepwise --help` lists all")));
         }
-        let given = Table::try_from(self).expect("texts, numbers and lists are TOML");
+        let given = Table::try_from(self)
+            .map_err(|_| Failure::usage("--data-dir must be UTF-8 if there is a settings file"))?;
         // A wrong type is told of the file alone: flags and variables have been checked.
         Self::deserialize(all.clone()).map_err(|error| wrong(error.message()))?;
         all.extend(given);
