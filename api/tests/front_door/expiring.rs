@@ -55,7 +55,7 @@ async fn a_guest_who_stays_away_for_a_week_loses_the_cart_and_a_customer_after_a
     let body = json!({"productId": thing, "quantity": 1});
     send(house.post(&format!("{path}/items"), &body).bearer_auth(token)).await.is(200);
     let shopper = Shopper::unverified(&house).await;
-    let customers_cart = id(&shopper.add(thing, 1).await.is(200).json()["cartId"]);
+    let customers_cart = id(&shopper.add(thing, 1).await.is(200).json()["id"]);
     for cart in [guests_cart, customers_cart] {
         becomes(&house, WATCHES, cart, 1).await;
     }
@@ -96,7 +96,7 @@ async fn a_cart_from_which_an_order_is_being_placed_does_not_expire() {
     let admin = house.key("admin", &[]).await;
     let thing = product(&house, &admin, "10.00", 50).await;
     let shopper = Shopper::unverified(&house).await;
-    let cart = id(&shopper.add(thing, 1).await.is(200).json()["cartId"]);
+    let cart = id(&shopper.add(thing, 1).await.is(200).json()["id"]);
     let in_checkout = async |order: Option<Uuid>| {
         sqlx::query("update shop.cart set checkout_order_id = $2 where cart_id = $1")
             .bind(cart)
