@@ -5,7 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use stepwise_adapters::mail;
-use stepwise_engine::{Engine, Retention as EngineRetention, StartError, Trouble};
+use stepwise_engine::{
+    Engine, Retention as EngineRetention, StartError, Trouble, outbox::RelaySettings,
+};
 use stepwise_workflows::{
     Shop,
     purge::{self, RULES},
@@ -29,6 +31,8 @@ pub struct Keep {
     pub(super) rows: purge::Retention,
     /// The files of mails.
     pub(super) mails: Duration,
+    /// Published events, which subscribers can read again.
+    pub(super) published: Duration,
     /// The engine's journal and finished sagas.
     pub(super) engine: EngineRetention,
 }
@@ -38,6 +42,7 @@ impl Default for Keep {
         Self {
             rows: purge::Retention::default(),
             mails: 30 * DAY,
+            published: RelaySettings::default().keep,
             engine: EngineRetention::default(),
         }
     }
@@ -56,6 +61,7 @@ impl Keep {
             };
             match name {
                 "mail-files" => keep.mails = time,
+                "published-events" => keep.published = time,
                 "journal" => keep.engine.journal = time,
                 "finished-sagas" => keep.engine.finished = time,
                 _ => keep.rows.keep(name, time).map_err(|bad| match bad {
@@ -76,7 +82,7 @@ impl Keep {
 
 fn kinds() -> Vec<&'static str> {
     let rows = RULES.iter().map(|rule| rule.name);
-    rows.chain(["mail-files", "journal", "finished-sagas"]).collect()
+    rows.chain(["mail-files", "published-events", "journal", "finished-sagas"]).collect()
 }
 
 /// A time such as `30d`, `72h`, `15m` or `10s`; at most 100 years.

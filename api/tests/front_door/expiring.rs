@@ -65,7 +65,8 @@ async fn a_guest_who_stays_away_for_a_week_loses_the_cart_and_a_customer_after_a
     days_pass(&house, 1).await;
     becomes(&house, CART, guests_cart, 0).await;
     becomes(&house, EXPIRED, guests_cart, 1).await;
-    assert_eq!(send(house.get(&path).bearer_auth(token)).await.status, 401, "so has the token");
+    let status = send(house.get(&path).bearer_auth(token)).await.status;
+    assert!(matches!(status, 401 | 404), "the token opens nothing any more: {status}");
     becomes(&house, ITEMS, customers_cart, 1).await;
 
     // Somebody uses the cart on the eighth day.
