@@ -633,13 +633,15 @@ CREATE TABLE shop.cart (
     version bigint DEFAULT 1 NOT NULL,
     event_count bigint DEFAULT 0 NOT NULL,
     last_activity_at timestamp with time zone NOT NULL,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    is_watched boolean DEFAULT false NOT NULL
 )
 WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_cost_delay='0');
 COMMENT ON COLUMN shop.cart.guest_token_hash IS 'SHA-256 of the guest''s token; null: a customer''s cart.';
 COMMENT ON COLUMN shop.cart.merged_into IS 'The customer''s cart that took this guest cart''s items.';
 COMMENT ON COLUMN shop.cart.checkout_order_id IS 'The order being placed from this cart; until it is decided the cart refuses changes.';
 COMMENT ON COLUMN shop.cart.version IS 'Raised by every change of the cart or its items.';
+COMMENT ON COLUMN shop.cart.is_watched IS 'A cart-expiry saga is open for it.';
 CREATE TABLE shop.cart_item (
     cart_item_id uuid NOT NULL,
     cart_id uuid NOT NULL,
@@ -937,11 +939,15 @@ CREATE TABLE shop.product (
     created_by uuid NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    published_count bigint DEFAULT 0 NOT NULL,
+    published_types jsonb DEFAULT '{}'::jsonb NOT NULL,
     CONSTRAINT a_price_is_at_least_a_cent CHECK ((price >= 0.01)),
     CONSTRAINT a_product_name_has_1_to_200_characters CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
     CONSTRAINT a_product_status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'active'::text, 'inactive'::text])))
 );
 COMMENT ON COLUMN shop.product.deleted_at IS 'Soft-deleted: out of the catalogue and the carts, still named by old orders.';
+COMMENT ON COLUMN shop.product.published_count IS 'How many messages about it were written for partners.';
+COMMENT ON COLUMN shop.product.published_types IS 'The same by the type of the message.';
 CREATE TABLE shop.product_variant (
     variant_id uuid NOT NULL,
     product_id uuid NOT NULL,
@@ -958,10 +964,12 @@ CREATE TABLE shop.reservation (
     source text NOT NULL,
     quantity integer NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
     CONSTRAINT a_reservation_holds_something CHECK ((quantity > 0)),
     CONSTRAINT a_reservation_source_is_known CHECK ((source = ANY (ARRAY['placement'::text, 'manual'::text])))
 );
 COMMENT ON COLUMN shop.reservation.source IS 'placement: made by an order. manual: by reserveInventory, the only ones releaseInventory frees.';
+COMMENT ON COLUMN shop.reservation.expires_at IS 'When a reservation by hand is released by itself. Null: only with its order.';
 CREATE TABLE shop.session (
     token_hash bytea NOT NULL,
     customer_id uuid NOT NULL,
@@ -1153,12 +1161,14 @@ CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (o
 CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
 CREATE INDEX cart_item_by_product ON shop.cart_item USING btree (product_id, cart_id) WHERE (removed_at IS NULL);
 CREATE INDEX erasure_tax_until ON shop.erasure USING btree (tax_until) WHERE (tax_until IS NOT NULL);
+CREATE INDEX cart_not_watched ON shop.cart USING btree (last_activity_at) WHERE (NOT is_watched);
 CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
 CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
+CREATE INDEX parked_gateway_event_by_end ON shop.parked_gateway_event USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 CREATE INDEX parked_gateway_event_waiting ON shop.parked_gateway_event USING btree (parked_at, event_id) WHERE (ended_at IS NULL);
 CREATE INDEX payment_by_order ON shop.payment USING btree (order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
@@ -1168,8 +1178,10 @@ CREATE INDEX paypal_approval_by_order ON shop.paypal_approval USING btree (order
 CREATE INDEX paypal_approval_pending ON shop.paypal_approval USING btree (customer_id) WHERE (state = 'pending'::text);
 CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
 CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
+CREATE INDEX session_by_end ON shop.session USING btree (expires_at);
 CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
 CREATE INDEX verification_token_by_customer ON shop.verification_token USING btree (customer_id);
+CREATE INDEX verification_token_by_end ON shop.verification_token USING btree (expires_at);
 ALTER INDEX saga.journal_pkey ATTACH PARTITION saga.journal_default_pkey;
 CREATE TRIGGER certificates_are_append_only BEFORE DELETE OR UPDATE ON shop.erasure_certificate FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_certificate();
 CREATE TRIGGER certificates_are_not_truncated BEFORE TRUNCATE ON shop.erasure_certificate FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_certificate();

@@ -35,7 +35,7 @@ async fn until(shopper: &Shopper<'_>, accepted: &Answer, status: &str) -> Value 
 async fn an_order_is_placed_paid_and_told_of() {
     let house = House::open_working().await;
     let admin = house.key("admin", &[]).await;
-    let thing = product(&house, &admin, "10.00", 5).await;
+    let thing = product(&house, &admin, "10.00", 50).await;
     let shopper = Shopper::new(&house).await;
     shopper.add(thing, 2).await.is(200);
     let body = shopper.order(shopper.address().await, shopper.method("ok").await);
