@@ -12,7 +12,8 @@ pub(crate) fn complete(mut document: Value) -> Value {
         "name": "Apache 2.0",
         "url": "https://www.apache.org/licenses/LICENSE-2.0",
     });
-    let schemas = document["components"]["schemas"].take();
+    let mut schemas = document["components"]["schemas"].take();
+    name_nullable_type(&mut schemas);
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     let methods = paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut);
     for operation in methods {
@@ -29,6 +30,20 @@ pub(crate) fn complete(mut document: Value) -> Value {
     }
     document["components"]["schemas"] = schemas;
     document
+}
+
+/// Names the type where a schema says `nullable` and refers to an object for the rest: without a type the word has no meaning.
+fn name_nullable_type(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.get("nullable") == Some(&json!(true)) && !fields.contains_key("type") {
+                fields.insert("type".to_owned(), json!("object"));
+            }
+            fields.values_mut().for_each(name_nullable_type);
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(name_nullable_type),
+        _ => {}
+    }
 }
 
 /// Adds an example to each form of a body that has a schema of JSON and no example.

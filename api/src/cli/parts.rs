@@ -130,8 +130,14 @@ impl Parts {
     }
 
     /// Adds a relay and returns its health.
-    pub(super) fn relay(&mut self, pool: PgPool, publisher: Arc<dyn Publisher>) -> RelayHealth {
-        let relay = Relay::new(pool, publisher, RelaySettings::default());
+    pub(super) fn relay(
+        &mut self,
+        pool: PgPool,
+        publisher: Arc<dyn Publisher>,
+        settings: &Settings,
+    ) -> RelayHealth {
+        let keep = settings.keep.published;
+        let relay = Relay::new(pool, publisher, RelaySettings { keep, ..RelaySettings::default() });
         let (health, stop) = (relay.health(), self.stop.clone());
         self.add("the relay", async move {
             relay.run(stop).await;

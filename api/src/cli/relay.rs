@@ -49,7 +49,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let pool = database.relay_pool();
     let broker = broker::open(address, keys, pool.clone(), &shop_url(settings)).await?;
     let mut parts = Parts::new(shutdown.token());
-    let relay = parts.relay(pool, Arc::clone(&broker.publisher));
+    let relay = parts.relay(pool, Arc::clone(&broker.publisher), settings);
     let mut readiness = Readiness::default().with_relay(relay);
     if broker.is_rabbit {
         readiness = readiness.with_broker(broker.publisher);

@@ -5,7 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use stepwise_adapters::mail;
-use stepwise_engine::{Engine, Retention as EngineRetention, StartError, Trouble};
+use stepwise_engine::{
+    Engine, Retention as EngineRetention, StartError, Trouble, outbox::RelaySettings,
+};
 use stepwise_workflows::{
     Shop,
     erasure::tax::{self, TaxRecordRefusal},
@@ -30,6 +32,8 @@ pub struct Keep {
     pub(super) rows: purge::Retention,
     /// The files of mails.
     pub(super) mails: Duration,
+    /// Published events, which subscribers can read again.
+    pub(super) published: Duration,
     /// The engine's journal and finished sagas.
     pub(super) engine: EngineRetention,
 }
@@ -39,6 +43,7 @@ impl Default for Keep {
         Self {
             rows: purge::Retention::default(),
             mails: 30 * DAY,
+            published: RelaySettings::default().keep,
             engine: EngineRetention::default(),
         }
     }
@@ -57,6 +62,7 @@ impl Keep {
             };
             match name {
                 "mail-files" => keep.mails = time,
+                "published-events" => keep.published = time,
                 "journal" => keep.engine.journal = time,
                 "finished-sagas" => keep.engine.finished = time,
                 _ => keep.rows.keep(name, time).map_err(|bad| match bad {
@@ -77,7 +83,7 @@ impl Keep {
 
 fn kinds() -> Vec<&'static str> {
     let rows = RULES.iter().map(|rule| rule.name);
-    rows.chain(["mail-files", "journal", "finished-sagas"]).collect()
+    rows.chain(["mail-files", "published-events", "journal", "finished-sagas"]).collect()
 }
 
 /// A time such as `30d`, `72h`, `15m` or `10s`; at most 100 years.

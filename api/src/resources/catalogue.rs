@@ -367,10 +367,10 @@ impl Catalogue {
         #[oai(validator(min_length = 1, max_length = 100))]
         search: Query<Option<String>>,
         /// The lowest price, in the shop's currency: `9.99`.
-        #[oai(name = "minPrice")]
+        #[oai(name = "minPrice", validator(pattern = r"^[0-9]{1,10}(\.[0-9]{1,4})?$"))]
         min_price: Query<Option<String>>,
         /// The highest price, in the shop's currency: `19.99`.
-        #[oai(name = "maxPrice")]
+        #[oai(name = "maxPrice", validator(pattern = r"^[0-9]{1,10}(\.[0-9]{1,4})?$"))]
         max_price: Query<Option<String>>,
         /// Only staff may ask for another status than `active`.
         status: Query<Option<ProductStatus>>,

@@ -200,7 +200,7 @@ async fn an_amount_or_a_currency_that_is_none_of_the_shops_is_refused() {
         send(request.header("idempotency-key", Uuid::now_v7().to_string())).await
     };
     let category = post("/v1/categories", &json!({"name": "Money"})).await.is(201).json();
-    let category = id(&category["categoryId"]);
+    let category = id(&category["id"]);
     for (amount, currency) in [
         ("10.00", "EUR"),
         ("10.00", "usd"),

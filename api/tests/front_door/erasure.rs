@@ -50,7 +50,7 @@ async fn placed(shopper: &Shopper<'_>, thing: Uuid) -> Uuid {
     let request = request.header("idempotency-key", Uuid::now_v7().to_string());
     let home = send(request).await.is(201).json();
     shopper.add(thing, 1).await.is(200);
-    let body = shopper.order(id(&home["addressId"]), shopper.method("ok").await);
+    let body = shopper.order(id(&home["id"]), shopper.method("ok").await);
     id(&shopper.place(&body, 15).await.is(201).json()["id"])
 }
 

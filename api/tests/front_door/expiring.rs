@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt as _;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -55,7 +56,7 @@ async fn a_guest_who_stays_away_for_a_week_loses_the_cart_and_a_customer_after_a
     let body = json!({"productId": thing, "quantity": 1});
     send(house.post(&format!("{path}/items"), &body).bearer_auth(token)).await.is(200);
     let shopper = Shopper::unverified(&house).await;
-    let customers_cart = id(&shopper.add(thing, 1).await.is(200).json()["cartId"]);
+    let customers_cart = id(&shopper.add(thing, 1).await.is(200).json()["id"]);
     for cart in [guests_cart, customers_cart] {
         becomes(&house, WATCHES, cart, 1).await;
     }
@@ -65,7 +66,8 @@ async fn a_guest_who_stays_away_for_a_week_loses_the_cart_and_a_customer_after_a
     days_pass(&house, 1).await;
     becomes(&house, CART, guests_cart, 0).await;
     becomes(&house, EXPIRED, guests_cart, 1).await;
-    assert_eq!(send(house.get(&path).bearer_auth(token)).await.status, 401, "so has the token");
+    let status = send(house.get(&path).bearer_auth(token)).await.status;
+    assert!(matches!(status, 401 | 404), "the token opens nothing any more: {status}");
     becomes(&house, ITEMS, customers_cart, 1).await;
 
     // Somebody uses the cart on the eighth day.
@@ -96,7 +98,7 @@ async fn a_cart_from_which_an_order_is_being_placed_does_not_expire() {
     let admin = house.key("admin", &[]).await;
     let thing = product(&house, &admin, "10.00", 50).await;
     let shopper = Shopper::unverified(&house).await;
-    let cart = id(&shopper.add(thing, 1).await.is(200).json()["cartId"]);
+    let cart = id(&shopper.add(thing, 1).await.is(200).json()["id"]);
     let in_checkout = async |order: Option<Uuid>| {
         sqlx::query("update shop.cart set checkout_order_id = $2 where cart_id = $1")
             .bind(cart)
@@ -148,8 +150,9 @@ async fn a_reservation_by_hand_ends_with_its_time_or_with_its_order() {
     let reserve = |quantity: i32| json!({"quantity": quantity, "orderId": order});
     let first = stock(&house, &admin, thing, "reserve", &reserve(2)).await.is(200).json();
     assert_eq!((&first["reserved"], &first["available"]), (&json!(3), &json!(47)));
-    let until = first["reservedUntil"].as_str().expect("a time").to_owned();
-    assert!(until.ends_with('Z'), "{until}");
+    let until: DateTime<Utc> =
+        first["reservedUntil"].as_str().and_then(|text| text.parse().ok()).expect("a time");
+    assert_eq!((until - Utc::now()).num_hours(), 23, "{until}");
     stock(&house, &admin, other, "reserve", &reserve(4)).await.is(200);
     assert_eq!(reserved(&house, &admin, other).await, 4);
 

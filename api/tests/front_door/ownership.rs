@@ -29,8 +29,8 @@ use Things::{Caller, Named, Shop};
 /// that is sent must be valid. A service needs a scope wherever it is served.
 const DECISIONS: [(&str, &str, Things); 14] = [
     (
-        "registerCustomer verifyCustomerEmail logIn createGuestCart listCategories getEventSchema getProblem health ready \
-         receiveGatewayWebhook receivePayPalWebhook",
+        "registerCustomer verifyCustomerEmail resendVerification requestPasswordReset resetPassword logIn createGuestCart listCategories \
+         getEventSchema getProblem health ready receiveGatewayWebhook receivePayPalWebhook",
         "anyone",
         Shop,
     ),
@@ -39,7 +39,7 @@ const DECISIONS: [(&str, &str, Things); 14] = [
     ("listOrders", "customer admin", Caller),
     (
         "addShippingAddress listAddresses getAddress removeAddress addPaymentMethod listPaymentMethods getPaymentMethod \
-         removePaymentMethod mergeGuestCart",
+         removePaymentMethod mergeGuestCart changePassword listSessions endSession requestGdprErasure exportCustomerData",
         "customer",
         Named,
     ),

@@ -288,7 +288,10 @@ async fn a_relay_with_a_silent_database_says_so_on_its_own_port() {
     })
     .await;
     let (_, metrics) = ask("/metrics").await.expect("it answers");
-    for line in ["stepwise_database_up 1", "stepwise_outbox_failing 0", r#"part="relay"} 1"#] {
+    let sessions = r#"stepwise_purge_backlog{kind="sessions"} 0"#;
+    let lines =
+        ["stepwise_database_up 1", "stepwise_outbox_failing 0", r#"part="relay"} 1"#, sessions];
+    for line in lines {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
     proxy.set(Network::Silent);

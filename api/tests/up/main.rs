@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod logins;
 mod mail;
+mod months;
 mod network;
 mod outages;
 mod owner;

@@ -66,7 +66,7 @@ pub async fn expire(ctx: &mut Context<'_>, cart_id: Uuid) -> Result<Option<Durat
     if !left.is_zero() && !cart.is_merged {
         return Ok(Some(left));
     }
-    // Whoever has put something in has raised `last_activity_at` with it, so what was read of the items beside the lock is true.
+    // Every item that is put in raises `last_activity_at`, so the items that were read beside the lock are still those of the cart.
     let expired = DomainEvent::CartExpired {
         cart_id,
         customer_id: cart.customer_id,

@@ -305,7 +305,7 @@ async fn carts_of_the_time_before_are_watched_from_now_on_once_each() {
         "{left:?}"
     );
     assert!(adopt(&mut db, 10, None).await.expect("looked").is_empty());
-    // Who puts something into the empty one starts its watch, and only the first time.
+    // An item that is put into the empty one starts its watch, and only the first time.
     for _ in 0..2 {
         add_item(&mut ctx(&shop, &mut db), &adding(empty.customer_id, cup, 1))
             .await

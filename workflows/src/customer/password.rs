@@ -18,7 +18,7 @@ use crate::{
         Shop,
         config::Config,
         mail::Mail,
-        password::{InvalidPassword, PoolError},
+        password::{InvalidPassword, PoolError, check_length},
     },
 };
 
@@ -161,6 +161,7 @@ pub async fn prepare_reset(
     token: &str,
     password: &str,
 ) -> Result<PreparedReset, ResetRefusal> {
+    check_length(password)?;
     let token_hash = token_hash(token);
     let found: Option<(Uuid, String, String, String, bool)> = sqlx::query_as(
         "-- customer: whose reset token
@@ -256,6 +257,7 @@ pub async fn prepare_change(
     customer_id: Uuid,
     (current, new): (&str, &str),
 ) -> Result<PreparedChange, ChangePasswordRefusal> {
+    check_length(new)?;
     let found: Option<(String, String, String, String)> = sqlx::query_as(
         "-- customer: whose password
         select password_hash, email, first_name, last_name from shop.customer

@@ -54,6 +54,11 @@ fn normalised(raw: &str) -> String {
     raw.nfkc().collect()
 }
 
+/// Whether the length is acceptable: what can be refused before anybody is looked up.
+pub fn check_length(raw: &str) -> Result<(), InvalidPassword> {
+    accept_length(raw).map(drop)
+}
+
 /// The password as it is hashed, if its length is acceptable.
 fn accept_length(raw: &str) -> Result<String, InvalidPassword> {
     // 128 characters have at most 512 bytes; a megabyte is refused without work.

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::is_origin;
 use crate::{
@@ -10,11 +11,20 @@ use crate::{
 };
 
 /// Options that say how clients reach the front door.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub(super) struct NetworkOptions {
     /// Address at which clients reach the shop: `https://shop.example`. It stands in mails, in events and in the OpenAPI document
     /// [default: the address that the shop listens on]
-    #[arg(long, global = true, env = "STEPWISE_PUBLIC_URL", value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_PUBLIC_URL",
+        value_name = "URL",
+        help_heading = "Front door",
+        hide_short_help = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) public_url: Option<String>,
     /// Origin whose pages may call the shop from browsers: `https://shop.example`; several separated by commas [default: none]
     #[arg(
@@ -22,8 +32,11 @@ pub(super) struct NetworkOptions {
         global = true,
         env = "STEPWISE_ALLOW_ORIGIN",
         value_name = "ORIGIN",
-        value_delimiter = ','
+        value_delimiter = ',',
+        help_heading = "Front door",
+        hide_short_help = true
     )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) allow_origin: Option<Vec<String>>,
     /// Network of reverse proxies in front of the shop, which say who the client is: `10.0.0.0/8`; several separated by commas
     /// [default: none]
@@ -32,11 +45,22 @@ pub(super) struct NetworkOptions {
         global = true,
         env = "STEPWISE_TRUSTED_PROXY",
         value_name = "CIDR",
-        value_delimiter = ','
+        value_delimiter = ',',
+        help_heading = "Front door",
+        hide_short_help = true
     )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) trusted_proxy: Option<Vec<String>>,
     /// Header in which trusted proxies name the client: x-forwarded-for or forwarded [default: x-forwarded-for]
-    #[arg(long, global = true, env = "STEPWISE_PROXY_HEADER", value_name = "HEADER")]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_PROXY_HEADER",
+        value_name = "HEADER",
+        help_heading = "Front door",
+        hide_short_help = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) proxy_header: Option<String>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 use stepwise_workflows::{
     Config,
     money::{Currency, Money},
@@ -15,16 +16,41 @@ use crate::cli::Failure;
 const RATE_DIGITS: u32 = 6;
 
 /// Options that decide what customers pay.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub(super) struct PriceOptions {
     /// Currency of all prices, three capital letters [default: USD]
-    #[arg(long, global = true, env = "STEPWISE_CURRENCY", value_name = "CODE")]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_CURRENCY",
+        value_name = "CODE",
+        help_heading = "Shop",
+        hide_short_help = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) currency: Option<String>,
     /// Price of shipping an order, in the shop's currency [default: 5.99]
-    #[arg(long, global = true, env = "STEPWISE_SHIPPING_COST", value_name = "AMOUNT")]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_SHIPPING_COST",
+        value_name = "AMOUNT",
+        help_heading = "Shop",
+        hide_short_help = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) shipping_cost: Option<String>,
     /// Subtotal from which shipping is free [default: 50.00]
-    #[arg(long, global = true, env = "STEPWISE_FREE_SHIPPING_FROM", value_name = "AMOUNT")]
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_FREE_SHIPPING_FROM",
+        value_name = "AMOUNT",
+        help_heading = "Shop",
+        hide_short_help = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) free_shipping_from: Option<String>,
     /// States that are shipped to with their tax rates, separated by commas: `CA=0.0725,OR=0` [default: the states of the USA]
     #[arg(
@@ -32,8 +58,11 @@ pub(super) struct PriceOptions {
         global = true,
         env = "STEPWISE_TAX_RATES",
         value_name = "RATES",
-        value_delimiter = ','
+        value_delimiter = ',',
+        help_heading = "Shop",
+        hide_short_help = true
     )]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tax_rates: Option<Vec<String>>,
 }
 

@@ -187,7 +187,7 @@ async fn open_parts(
         parts.go_on_with_gateway(engine.clone(), breaker);
     }
     parts.work(engine.clone(), config);
-    let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher));
+    let relay = parts.relay(database.relay_pool(), Arc::clone(&broker.publisher), settings);
     let mut readiness = readiness.with_worker(engine.clone()).with_relay(relay);
     if broker.is_rabbit {
         readiness = readiness.with_broker(Arc::clone(&broker.publisher));

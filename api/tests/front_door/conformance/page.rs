@@ -1,4 +1,4 @@
-//! The page with a row for each entry of the catalogue: its place, its proof and whether it works.
+//! The page with a row for each entry of the catalogue: its place and its proof.
 
 use std::{
     fmt::Write as _,
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{NOT_YET, catalogue, list, stage::operations, text};
+use super::{catalogue, list, stage::operations, text};
 
 const PAGE: &str = "docs/catalogue.md";
 
@@ -38,11 +38,6 @@ fn proofs(numbers: &[usize]) -> String {
         format!("[{name}](../api/tests/front_door/conformance/mod.rs)")
     };
     numbers.iter().map(link).collect::<Vec<_>>().join("; ")
-}
-
-fn status(begins: &[String]) -> &'static str {
-    let is_missing = NOT_YET.iter().any(|key| begins.iter().any(|begin| key.starts_with(begin)));
-    if is_missing { "not yet" } else { "works" }
 }
 
 /// The files below this folder, sorted.
@@ -92,30 +87,23 @@ fn page() -> String {
             .iter()
             .map(|failure| format!("{} `{}`", failure["status"], text(failure, "code")));
         let codes = codes.collect::<Vec<_>>().join(", ");
-        let status = status(&[format!("command {id}"), format!("failure {id}:")]);
-        format!("| {name} | {place} | {codes} | {} | {status} |", proofs(&[0, 1]))
+        format!("| {name} | {place} | {codes} | {} |", proofs(&[0, 1]))
     });
-    let columns = "| command | operation | failure conditions | proof | status |";
+    let columns = "| command | operation | failure conditions | proof |";
     table("Commands", columns, commands.collect());
     let events = list(&catalogue, "domain_events").iter().map(|event| {
         let name = text(event, "name");
         let place = made_in(&["DomainEvent"], name);
-        let status = status(&[format!("event {name}:"), format!("consumer {name}:")]);
-        format!(
-            "| {name} | {} | {place} | {} | {status} |",
-            text(event, "trigger"),
-            proofs(&[2, 3])
-        )
+        format!("| {name} | {} | {place} | {} |", text(event, "trigger"), proofs(&[2, 3]))
     });
-    let columns = "| event | trigger | recorded in | proof | status |";
+    let columns = "| event | trigger | recorded in | proof |";
     table("Domain events", columns, events.collect());
     let messages = list(&catalogue, "integration_events").iter().map(|message| {
         let (name, key) = (text(message, "name"), text(message, "routing_key"));
         let place = made_in(&["Message", "Notification"], name.trim_end_matches("Notification"));
-        let status = status(&[format!("message {name}")]);
-        format!("| {name} | `{key}` | {place} | {} | {status} |", proofs(&[4]))
+        format!("| {name} | `{key}` | {place} | {} |", proofs(&[4]))
     });
-    let columns = "| notification | routing key | published by | proof | status |";
+    let columns = "| notification | routing key | published by | proof |";
     table("Integration events", columns, messages.collect());
     page
 }

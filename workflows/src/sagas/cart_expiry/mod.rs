@@ -1,8 +1,8 @@
 //! A cart that nobody has touched for long expires: 30 days for a customer's, 7 for a guest's, by configuration.
 //!
 //! One instance watches one cart. It sleeps until the cart may have expired, looks at the cart, and sleeps on if somebody has used it meanwhile
-//! ([`crate::cart::expire`]). So a change of a cart costs nothing here, and no sweep reads all carts. A cart from which an order is being placed does
-//! not expire; the saga looks again when that may be over. An expired cart is emptied, and partners of the catalogue learn of it by CartExpired. A guest's cart
+//! ([`crate::cart::expire()`]). So a change of a cart costs nothing here, and no sweep reads all carts. A cart from which an order is being placed does
+//! not expire; the saga looks again when that may be over. An expired cart is emptied, and the event CartExpired says so. A guest's cart
 //! is deleted with its token.
 //!
 //! The saga of a guest's cart starts with the cart ([`crate::sagas::commands::create_guest_cart`]), that of a customer's cart with the first item that is
