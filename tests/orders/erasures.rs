@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use sqlx::{PgPool, migrate::Migrator};
+use stepwise_adapters::sandbox::SandboxMethod;
 use stepwise_engine::{
     Engine, Status, WaitingOn, inspect,
     testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
 };
+use stepwise_tests::House;
 use stepwise_workflows::{
     Config,
     customer::{
@@ -14,7 +16,7 @@ use stepwise_workflows::{
         method::{AddPaymentMethod, add_payment_method},
         register::{RegisterCustomer, prepare, register_customer},
     },
-    erasure::certificate::{Checked, check},
+    erasure::certificate::{Certificate, Checked, check},
     payment::gateway::MethodToken,
     sagas::gdpr_erasure::{
         self, GdprErasure,
@@ -176,4 +178,36 @@ pub(crate) fn an_erasure_survives_a_crash_at_every_point() {
     assert_eq!(survived.ends, [Status::Completed]);
     let points: usize = survived.at.values().sum();
     assert!(points >= 10, "only {points} crash points: {survived:?}");
+}
+
+/// Fault: broker: no relay publishes while a customer is erased
+/// Customer: the account is frozen at once; everything is deleted a day later
+/// Operator: the saga `gdpr-erasure` waits in `AwaitingRelay`; the certificate says how many messages went out without data
+/// Within: 1 s
+/// Ends: by itself, when the messages are published, or after a day
+#[tokio::test]
+async fn an_erasure_waits_a_day_for_messages_that_nobody_publishes() {
+    let house = House::open(Duration::from_secs(5)).await;
+    let (product, buyer) = (house.product(5).await, house.buyer().await);
+    let (order, placing) = house.place(buyer, product, 1, SandboxMethod::Ok).await;
+    house.end(placing).await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    house.end(cancelling).await;
+    let mut tx = house.engine.begin().await.expect("begin");
+    let mut ctx = house.context(&mut tx, Actor::Customer(buyer.id));
+    let request = RequestGdprErasure { customer_id: buyer.id, confirmation: true };
+    let erasure = request_gdpr_erasure(&mut ctx, &request).await.expect("accepted");
+    tx.commit().await.expect("commit");
+    let waits = |seen: &inspect::Summary| seen.waiting_on == Some(WaitingOn::Timer);
+    house.until(erasure, "waiting for the relay", waits).await;
+    house.later(Duration::from_secs(25 * 3_600)).await;
+    assert_eq!(house.end(erasure).await.status, Status::Completed);
+    let text: String = sqlx::query_scalar("select certificate from shop.erasure_certificate")
+        .fetch_one(house.pool())
+        .await
+        .expect("one certificate");
+    let certificate: Certificate = serde_json::from_str(&text).expect("as it was written");
+    let unpublished = certificate.unpublished_messages;
+    assert!(unpublished >= 3, "placed, cancelled and refunded, not {unpublished}");
+    house.close().await;
 }

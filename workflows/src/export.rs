@@ -134,22 +134,22 @@ async fn own(
             select customer_id, email, email_verified_at, first_name, last_name, created_at
             from shop.customer where customer_id = $1 and frozen_at is null for share
         )
-        select jsonb_build_object('customerId', customer_id, 'email', email, 'emailVerifiedAt', email_verified_at,
+        select jsonb_build_object('id', customer_id, 'email', email, 'emailVerifiedAt', email_verified_at,
                 'firstName', first_name, 'lastName', last_name, 'createdAt', created_at),
-            (select coalesce(jsonb_agg(jsonb_build_object('addressId', address_id, 'recipientName', recipient_name,
+            (select coalesce(jsonb_agg(jsonb_build_object('id', address_id, 'recipientName', recipient_name,
                 'street', street, 'city', city, 'state', state, 'postalCode', postal_code, 'country', country,
                 'createdAt', created_at, 'removedAt', removed_at) order by address_id), '[]')
              from shop.shipping_address a where a.customer_id = $1),
-            (select coalesce(jsonb_agg(jsonb_build_object('paymentMethodId', payment_method_id, 'kind', kind,
+            (select coalesce(jsonb_agg(jsonb_build_object('id', payment_method_id, 'kind', kind,
                 'brand', brand, 'last4', last4, 'createdAt', m.created_at, 'removedAt', removed_at,
                 'approval', case when p.payment_method_id is not null then jsonb_build_object('state', p.state,
                     'amount', p.amount::text, 'currency', p.currency, 'returnUrl', p.return_url,
                     'cancelUrl', p.cancel_url, 'expiresAt', p.expires_at) end) order by payment_method_id), '[]')
              from shop.payment_method m left join shop.paypal_approval p using (payment_method_id)
              where m.customer_id = $1),
-            (select coalesce(jsonb_agg(jsonb_build_object('cartId', c.cart_id, 'lastActivityAt', c.last_activity_at,
+            (select coalesce(jsonb_agg(jsonb_build_object('id', c.cart_id, 'lastActivityAt', c.last_activity_at,
                 'createdAt', c.created_at, 'items', (
-                    select coalesce(jsonb_agg(jsonb_build_object('cartItemId', i.cart_item_id, 'productId', i.product_id,
+                    select coalesce(jsonb_agg(jsonb_build_object('id', i.cart_item_id, 'productId', i.product_id,
                         'variantId', i.variant_id, 'quantity', i.quantity, 'unitPrice', i.unit_price::text,
                         'addedAt', i.added_at, 'removedAt', i.removed_at) order by i.cart_item_id), '[]')
                     from shop.cart_item i where i.cart_id = c.cart_id)) order by c.cart_id), '[]')

@@ -354,6 +354,16 @@ async fn whoever_an_older_backup_brings_back_is_erased_again_before_the_shop_goe
     assert_eq!((code, out.starts_with("2 certificates")), (0, true), "{out}{err}");
     let (_, out, _) = run(&house.folder, &["erasure", "log"], &environment).await;
     assert_eq!((out.lines().count(), out.contains(&shopper.id.to_string())), (1, true), "{out}");
+
+    // Somebody with the rights of the database's owner changes a certificate.
+    for statement in [
+        "alter table shop.erasure_certificate disable trigger all",
+        "update shop.erasure_certificate set certificate = certificate || ' ' where n = 1",
+    ] {
+        sqlx::query(statement).execute(house.database.pool()).await.expect("forged");
+    }
+    let (code, _, err) = run(&house.folder, &["erasure", "check"], &environment).await;
+    assert_eq!((code, err.contains("certificate 1 does not follow")), (1, true), "{err}");
     house.shut().await;
 }
 
