@@ -69,7 +69,9 @@ struct Held {
     empty_until: Instant,
 }
 
-type Asked = (Name, Rate, Option<oneshot::Sender<Result<(), Duration>>>);
+type Answer = oneshot::Sender<Result<(), Duration>>;
+type Asked = (Name, Rate, Option<Answer>);
+type ByName = BTreeMap<Name, (Rate, Vec<Answer>)>;
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -179,7 +181,7 @@ impl Inner {
                 }
                 std::mem::take(&mut waiting.asked)
             };
-            let mut by_name: BTreeMap<Name, (Rate, Vec<_>)> = BTreeMap::new();
+            let mut by_name = ByName::new();
             for (name, rate, answer) in asked {
                 by_name.entry(name).or_insert((rate, Vec::new())).1.extend(answer);
             }
@@ -200,11 +202,7 @@ impl Inner {
     }
 
     /// Answers those who wait for a token, and keeps the tokens that are left.
-    fn hand_out(
-        &self,
-        by_name: BTreeMap<Name, (Rate, Vec<oneshot::Sender<Result<(), Duration>>>)>,
-        granted: &HashMap<Name, Granted>,
-    ) {
+    fn hand_out(&self, by_name: ByName, granted: &HashMap<Name, Granted>) {
         let now = Instant::now();
         for (name, (rate, answers)) in by_name {
             let Some(granted) = granted.get(&name) else { continue };

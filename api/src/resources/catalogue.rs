@@ -359,6 +359,7 @@ impl Catalogue {
     /// List products. Only staff see products that are not on sale. A search finds words of names and descriptions in any form, or, if no product has
     /// them, names that are spelt nearly so.
     #[oai(path = "/products", method = "get", operation_id = "listProducts")]
+    #[expect(clippy::too_many_arguments, reason = "one argument is one query parameter")]
     async fn list(
         &self,
         visitor: Visitor<CatalogueKeeper>,

@@ -273,3 +273,52 @@ fn the_committed_document_is_the_one_the_program_serves() {
         "docs/openapi.json is out of date: run the test with STEPWISE_UPDATE=1 and commit it"
     );
 }
+
+/// Whether the example has what the schema says, as far as this page needs it.
+fn fits(schemas: &Value, schema: &Value, example: &Value) -> bool {
+    if let Some(name) = schema["$ref"].as_str().and_then(|at| at.rsplit('/').next()) {
+        return fits(schemas, &schemas[name], example);
+    }
+    let required = schema["required"].as_array().into_iter().flatten();
+    let has_all = required.filter_map(Value::as_str).all(|name| !example[name].is_null());
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    let all_fit = fields
+        .filter(|(name, _)| example.get(name.as_str()).is_some())
+        .all(|(name, field)| fits(schemas, field, &example[name.as_str()]));
+    let is_word = schema["enum"].as_array().is_none_or(|words| words.contains(example));
+    let is_typed = match schema["type"].as_str() {
+        Some("object") => example.is_object(),
+        Some("array") => example.is_array(),
+        Some("integer") => example.is_i64() || example.is_u64(),
+        Some("boolean") => example.is_boolean(),
+        Some("string") => example.is_string(),
+        _ => true,
+    };
+    has_all && all_fit && is_word && is_typed
+}
+
+#[test]
+fn every_json_body_and_answer_has_an_example_that_fits_its_schema() {
+    let document = document();
+    let schemas = &document["components"]["schemas"];
+    let mut found = 0;
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            let answers = operation["responses"].as_object().expect("responses");
+            let answers = answers.iter().filter(|(status, _)| status.starts_with('2'));
+            let bodies = answers.map(|(_, answer)| answer).chain([&operation["requestBody"]]);
+            for body in bodies {
+                let content = &body["content"]["application/json"];
+                if content.is_null() {
+                    continue;
+                }
+                let example = &content["example"];
+                assert!(!example.is_null(), "{method} {path} has no example");
+                let is_right = fits(schemas, &content["schema"], example);
+                assert!(is_right, "{method} {path}: {example}");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 60, "only {found} examples");
+}
