@@ -2,7 +2,7 @@
 
 use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
-    Engine, Status,
+    Engine, EngineBuilder, Status,
     testing::{self, Trial, survives_every_crash},
 };
 use stepwise_workflows::sagas::place_order::{self, PlaceOrder, Signal};
@@ -27,6 +27,10 @@ impl Trial for Recorded {
 
     fn services(&self, pool: PgPool) -> place_order::steps::Steps {
         self.0.services(pool)
+    }
+
+    fn others(&self, builder: EngineBuilder) -> EngineBuilder {
+        self.0.beside(builder)
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {

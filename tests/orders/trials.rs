@@ -95,7 +95,6 @@ impl Placements {
         self.shop_with(Config::default(), stepwise_workflows::reactions::of_event)
     }
 
-    /// A shop by these decisions, with these reactions.
     pub(crate) fn shop_with(&self, decisions: Config, reactions: Reactions) -> Arc<Shop> {
         let config = GatewayConfig::new(
             self.gateway_url.parse().expect("a URL"),

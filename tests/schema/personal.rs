@@ -91,6 +91,7 @@ const REGISTER: &[(&str, &[&str], Holds, &str)] = &[
     ("order", &["tax_record"], Tax, "accounts: Art. 17(3)(b) GDPR"),
     ("order_line", &["name"], Nothing, "accounts"),
     ("mail_request", &["scope_hash"], Nothing, "keyed hashes, which expire"),
+    ("mail_request", &["asked_at"], Nothing, "times"),
     (
         "parked_gateway_event",
         &["event_id", "why", "kind", "reference", "currency", "verb"],
@@ -116,6 +117,7 @@ const REGISTER: &[(&str, &[&str], Holds, &str)] = &[
     ("paypal_approval", &["currency", "state"], Nothing, "payments"),
     ("paypal_approval", &["return_url", "cancel_url"], Plain, "payments"),
     ("product", &["name", "description", "currency", "status"], Nothing, "catalogue"),
+    ("product", &["published_types"], Nothing, "counters"),
     ("product_variant", &["name"], Nothing, "catalogue"),
     ("reservation", &["source"], Nothing, "stock"),
     ("rate_bucket", &["name_hash"], Nothing, "keyed hashes, which expire"),

@@ -32,8 +32,9 @@ const ENGINE: [(&str, &str); 15] = [
     ("testing", "base record store saga instance worker run"),
 ];
 
-const ADAPTERS: [(&str, &str); 6] = [
+const ADAPTERS: [(&str, &str); 7] = [
     ("tls", ""),
+    ("mail", "tls"),
     ("provider", "tls"),
     ("gateway", "provider"),
     ("paypal", "gateway provider"),
@@ -52,7 +53,7 @@ const API: [(&str, &str); 8] = [
     ("cli", "door monitor readiness routes server"),
 ];
 
-const WORKFLOWS: [(&str, &str); 21] = [
+const WORKFLOWS: [(&str, &str); 23] = [
     ("refusal", ""),
     ("text", "refusal"),
     ("privacy", "refusal"),
@@ -70,9 +71,14 @@ const WORKFLOWS: [(&str, &str); 21] = [
     ("product", "events money refusal shop text"),
     ("cart", "customer events money refusal shop"),
     ("order", "cart customer events integration inventory money payment privacy refusal shop text"),
-    ("sagas", "cart customer integration inventory money order payment refusal shop"),
+    ("erasure", "events order payment privacy refusal shop"),
+    ("export", "cloud_event order privacy refusal shop"),
+    (
+        "sagas",
+        "cart customer erasure events integration inventory money order payment privacy refusal shop",
+    ),
     ("reactions", "events integration sagas shop"),
-    ("seed", "customer privacy shop"),
+    ("seed", "customer money privacy shop"),
     ("testing", "events migrations money payment privacy reactions sagas shop"),
 ];
 

@@ -69,7 +69,7 @@ rules! {
     "known-networks": 90 * DAY, at least 0, "shop.log_in_attempt" by "succeeded_at" where "succeeded_at is not null";
     "password-resets": DAY, at least 0, "shop.password_reset" by "expires_at" where "true";
     "mail-requests": HOUR, at least HOUR, "shop.mail_request" by "last_at" where "true";
-    "rate-buckets": 0, at least 0, "shop.rate_bucket" by "full_at" where "true";
+    "rate-buckets": 15 * MINUTE, at least 0, "shop.rate_bucket" by "full_at" where "true";
     "parked-events": 90 * DAY, at least 0, "shop.parked_gateway_event" by "ended_at" where "ended_at is not null";
 }
 

@@ -3,6 +3,21 @@ use std::time::Instant;
 use super::*;
 use crate::testing::database;
 
+/// The statements of [`write`] for what only the front door writes.
+const OF_DOORS: [&str; 3] = [
+    "with people as (
+         insert into shop.customer (customer_id, created_at)
+         select gen_random_uuid(), saga.now() from generate_series(1, $1) returning customer_id
+     )
+     insert into shop.password_reset (customer_id, token_hash, expires_at)
+     select customer_id, uuid_send(gen_random_uuid()), saga.now() - make_interval(secs => $2) from people",
+    "insert into shop.mail_request (scope_hash, asked_at, last_at)
+     select uuid_send(gen_random_uuid()), array[t], t
+     from (select saga.now() - make_interval(secs => $2) as t from generate_series(1, $1)) r",
+    "insert into shop.rate_bucket (name_hash, full_at, granted, burst, gap_s)
+     select uuid_send(gen_random_uuid()), saga.now() - make_interval(secs => $2), 1, 1, 1 from generate_series(1, $1)",
+];
+
 /// Writes so many rows of each kind, which are as old as that.
 async fn write(db: &PgPool, rows: i32, age: Duration) {
     let statements = [
@@ -28,7 +43,7 @@ async fn write(db: &PgPool, rows: i32, age: Duration) {
          select gen_random_uuid()::text, 'unreadable', 'test', t, t, 'dismiss', 'test', 'test', t
          from (select saga.now() - make_interval(secs => $2) as t from generate_series(1, $1)) r",
     ];
-    for statement in statements {
+    for statement in statements.into_iter().chain(OF_DOORS) {
         sqlx::query(statement)
             .bind(rows)
             .bind(age.as_secs_f64())
@@ -43,7 +58,10 @@ async fn counts(db: &PgPool) -> Vec<i64> {
         "select count(*) from shop.idempotency union all select count(*) from shop.session
          union all select count(*) from shop.verification_token
          union all select count(*) from shop.log_in_attempt
-         union all select count(*) from shop.parked_gateway_event",
+         union all select count(*) from shop.parked_gateway_event
+         union all select count(*) from shop.password_reset
+         union all select count(*) from shop.mail_request
+         union all select count(*) from shop.rate_bucket",
     )
     .fetch_all(db)
     .await
@@ -60,7 +78,7 @@ async fn every_kind_of_row_is_deleted_once_it_is_old_and_not_before() {
     assert_eq!(backlogs(db, &retention).await.expect("counted"), expected);
     let deleted = run(db, &retention).await.expect("purged");
     assert_eq!(deleted, 3 * RULES.len() as u64);
-    assert_eq!(counts(db).await, [5, 5, 5, 10, 5]);
+    assert_eq!(counts(db).await, [5, 5, 5, 10, 5, 5, 5, 5]);
     assert!(backlogs(db, &retention).await.expect("counted").iter().all(|(_, rows)| *rows == 0));
     database.close().await;
 }
@@ -76,7 +94,7 @@ async fn what_is_kept_is_configured_by_name_and_never_shorter_than_it_is_needed(
     let at_least = Duration::from_secs(72 * HOUR);
     assert_eq!(retention.keep("idempotency-answers", hour), Err(BadRetention::TooShort(at_least)));
     run(db, &retention).await.expect("purged");
-    assert_eq!(counts(db).await, [0, 0, 0, 0, 2]);
+    assert_eq!(counts(db).await, [0, 0, 0, 0, 2, 0, 0, 0]);
     database.close().await;
 }
 
