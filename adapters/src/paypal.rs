@@ -28,8 +28,9 @@ use async_trait::async_trait;
 use serde_json::json;
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
-    Approval, Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation,
-    Creation, GatewayError, MadeRefund, PaymentGateway, Reason, Reference, Refund, Trouble,
+    Approval, Attachment, Authorization, AuthorizationStatus, Cancellation, Capture, Charge,
+    Confirmation, Creation, GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason,
+    Reference, Refund, Trouble,
 };
 use stepwise_workflows::payment::paypal::{
     ApprovalRequest, ApprovalStatus, Opening, PayPalApprovals,
@@ -275,6 +276,19 @@ impl PaymentGateway for PayPal {
         closed(&order, reference)
     }
 
+    /// An order whose authorization PayPal has declined is not closed yet: a later confirm may succeed.
+    async fn find_void(&self, reference: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        let Some(order) = self.order(reference).await? else {
+            return Ok(Some(Cancellation::NotFound));
+        };
+        match order.status().ok_or(GARBLED)? {
+            AuthorizationStatus::Cancelled | AuthorizationStatus::Captured { .. } => {
+                closed(&order, reference).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Round trips: 2, or 3 if PayPal refuses.
     async fn capture(
         &self,
@@ -333,6 +347,25 @@ impl PaymentGateway for PayPal {
             Some(made) => made.clone().into_refund().map(Some).ok_or(GARBLED),
             None => Ok(None),
         }
+    }
+
+    /// An approval pays one order and belongs to no account.
+    async fn open_customer(&self, _: &str, _: Uuid) -> Result<Creation, GatewayError> {
+        Ok(Creation::Refused(Reason::new("not_supported")))
+    }
+
+    async fn attach(
+        &self,
+        _: &str,
+        _: &MethodToken,
+        _: &Reference,
+    ) -> Result<Attachment, GatewayError> {
+        Ok(Attachment::Refused(Reason::new("not_supported")))
+    }
+
+    /// Nothing is attached.
+    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        Ok(())
     }
 
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {

@@ -3,19 +3,19 @@
 use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
     SAGAS, authorize_payment::AuthorizePayment, cancel_order::CancelOrder,
-    paypal_approval::PayPalApproval, place_order::PlaceOrder,
-    reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
+    keep_payment_method::KeepPaymentMethod, paypal_approval::PayPalApproval,
+    place_order::PlaceOrder, reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
     remove_product_from_carts::RemoveProductFromCarts, ship_order::ShipOrder,
     verify_email::VerifyEmail,
 };
 
-use crate::{approvals, carts, crashes, mails, payments, unwinding};
+use crate::{approvals, carts, crashes, mails, payments, unwinding, wallets};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 9] = [
+const TRIED: [Tried; 10] = [
     (
         PlaceOrder::NAME,
         [
@@ -77,6 +77,13 @@ const TRIED: [Tried; 9] = [
         [
             carts::a_removal_from_carts_has_no_way_back_and_may_be_repeated,
             carts::a_removal_from_carts_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        KeepPaymentMethod::NAME,
+        [
+            wallets::an_attachment_is_called_off_until_it_is_noted,
+            wallets::an_attachment_survives_a_crash_at_every_point,
         ],
     ),
 ];

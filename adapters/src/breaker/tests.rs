@@ -67,6 +67,10 @@ impl PaymentGateway for Scripted {
         self.writes(Cancellation::NotFound)
     }
 
+    async fn find_void(&self, _: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
     async fn capture(&self, _: &str, _: &Reference, _: Money) -> Result<Capture, GatewayError> {
         unreachable!("only creations are called here")
     }
@@ -76,6 +80,23 @@ impl PaymentGateway for Scripted {
     }
 
     async fn find_refund(&self, _: &str, _: &Reference) -> Result<Option<Refund>, GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
+    async fn open_customer(&self, _: &str, _: Uuid) -> Result<Creation, GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
+    async fn attach(
+        &self,
+        _: &str,
+        _: &MethodToken,
+        _: &Reference,
+    ) -> Result<Attachment, GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
+    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
         unreachable!("only creations are called here")
     }
 
@@ -89,6 +110,7 @@ fn charge(method: &str) -> Charge {
         order_id: Uuid::nil(),
         amount: Money::from_minor(100, Currency::USD).expect("a dollar is an amount"),
         method: MethodToken(method.to_owned()),
+        customer: None,
     }
 }
 

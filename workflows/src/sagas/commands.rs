@@ -1,5 +1,5 @@
 //! How an order starts, how it is shipped and cancelled, how a payment at PayPal is approved, how another payment is authorized for an order, and how
-//! its money is given back.
+//! its money is given back. Also how a payment method is saved and removed.
 //!
 //! The commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
 //! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
@@ -11,13 +11,18 @@ use super::{
     authorize_payment::{self, AuthorizePayment},
     authorizing::Patience,
     cancel_order::{self, CancelOrder, GiveBack},
+    keep_payment_method::{self, KeepPaymentMethod},
     paypal_approval::{self, PayPalApproval},
     place_order::{self, PlaceOrder, Placement},
     refund_payment::{Refund, RefundPayment},
     ship_order::{ShipOrder, Shipment},
 };
 use crate::{
-    customer::paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
+    customer::{
+        attachment::ASKED,
+        method::{self, AddPaymentMethod, PaymentMethodRefusal, PaymentMethodView},
+        paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
+    },
     order::{
         OrderStatus,
         authorize::{self, AuthorizePaymentRefusal},
@@ -325,4 +330,42 @@ pub async fn initiate_paypal(
     let start = Start::new(payment_method_id.to_string(), input);
     let operation_id = ctx.start::<PayPalApproval>(start).await?.id;
     Ok(Initiated { payment_method_id, operation_id })
+}
+
+refusals! {
+    /// Why a payment method is not saved or removed.
+    #[derive(Debug, thiserror::Error)]
+    pub enum KeepMethodError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] PaymentMethodRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
+}
+
+/// Saves a payment method, and starts the saga that attaches it at the gateway. The method can be used at once. 2 round trips: to save it, and the start.
+pub async fn add_payment_method(
+    ctx: &mut Context<'_>,
+    command: &AddPaymentMethod,
+) -> Result<PaymentMethodView, KeepMethodError> {
+    let added = method::save(ctx, command, Some(ASKED)).await?;
+    let method = added.payment_method_id;
+    let start = Start::new(method.to_string(), keep_payment_method::Input::Attach(method));
+    ctx.start::<KeepPaymentMethod>(start.key("attach")).await?;
+    Ok(added)
+}
+
+/// Removes a payment method, and starts the saga that detaches it at the gateway, if it was attached. 3 round trips: 2 to remove it, and the start.
+pub async fn remove_payment_method(
+    ctx: &mut Context<'_>,
+    customer_id: Uuid,
+    method: Uuid,
+) -> Result<(), KeepMethodError> {
+    if method::remove(ctx, customer_id, method).await? {
+        let start = Start::new(method.to_string(), keep_payment_method::Input::Detach(method));
+        ctx.start::<KeepPaymentMethod>(start.key("detach")).await?;
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod authorizing;
 pub mod cancel_order;
 pub mod commands;
 mod giving_back;
+pub mod keep_payment_method;
 pub mod paypal_approval;
 pub mod place_order;
 pub mod reconcile_payments;
@@ -37,6 +38,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &reconcile_payments::ReconcilePayments,
     &verify_email::VerifyEmail,
     &remove_product_from_carts::RemoveProductFromCarts,
+    &keep_payment_method::KeepPaymentMethod,
 ];
 
 /// The saga of that name. `None`: this program does not know it.
