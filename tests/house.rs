@@ -256,13 +256,19 @@ impl House {
         method: impl Into<MethodToken>,
     ) -> Result<Uuid, AuthorizePaymentError> {
         let payment_method_id = self.method(buyer, method).await;
+        let amount = self.amount(order).await;
         let mut tx = self.engine.begin().await.expect("begin");
-        let total = get_order(&self.shop, &mut tx, order, None).await.expect("readable");
-        let amount = total.expect("it is there").total_amount;
         let command = AuthorizePayment { order_id: order, payment_method_id, amount };
         let operation = authorize_payment(&mut self.context(&mut tx, ADMIN), &command).await?;
         tx.commit().await.expect("commit");
         Ok(operation)
+    }
+
+    /// The order's total.
+    pub async fn amount(&self, order: Uuid) -> Money {
+        let mut db = self.pool().acquire().await.expect("a connection");
+        let order = get_order(&self.shop, &mut db, order, None).await.expect("readable");
+        order.expect("it is there").total_amount
     }
 
     /// Sends a request to the gateway, as somebody does who is not the shop. The shop hears nothing of it.

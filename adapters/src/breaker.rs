@@ -25,8 +25,8 @@ use async_trait::async_trait;
 use stepwise_workflows::{
     money::Money,
     payment::gateway::{
-        Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
+        Attachment, Authorization, Cancellation, Capture, Charge, Confirmation, Creation,
+        GatewayError, MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
     },
 };
 use tokio::{
@@ -327,6 +327,10 @@ impl PaymentGateway for Breaker {
         self.call(Kind::Write, self.core.gateway.cancel(key, reference)).await
     }
 
+    async fn find_void(&self, reference: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        self.call(Kind::Read, self.core.gateway.find_void(reference)).await
+    }
+
     async fn capture(
         &self,
         key: &str,
@@ -353,12 +357,25 @@ impl PaymentGateway for Breaker {
         self.call(Kind::Read, self.core.gateway.find_refund(key, reference)).await
     }
 
-    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
-        self.call(Kind::Read, self.core.gateway.refunds(reference)).await
+    async fn open_customer(&self, key: &str, customer_id: Uuid) -> Result<Creation, GatewayError> {
+        self.call(Kind::Write, self.core.gateway.open_customer(key, customer_id)).await
+    }
+
+    async fn attach(
+        &self,
+        key: &str,
+        method: &MethodToken,
+        customer: &Reference,
+    ) -> Result<Attachment, GatewayError> {
+        self.call(Kind::Write, self.core.gateway.attach(key, method, customer)).await
     }
 
     async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
         self.call(Kind::Write, self.core.gateway.detach(key, method)).await
+    }
+
+    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        self.call(Kind::Read, self.core.gateway.refunds(reference)).await
     }
 }
 

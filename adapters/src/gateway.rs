@@ -18,8 +18,7 @@
 //! The order's id and the engine's key are in the metadata, and [`PaymentGateway::find_by_key`] searches for
 //! them. Stripe's search may lag behind by a minute, so a "not found" is not final.
 //!
-//! Deliberately absent: the rest of the API. Payment methods are used as their tokens came, without a customer at Stripe
-//! that they are attached to. Webhooks are in [`webhook`].
+//! Deliberately absent: the rest of the API. Webhooks are in [`webhook`].
 
 use std::time::Duration;
 
@@ -28,14 +27,16 @@ use reqwest::{Client, Method, StatusCode, Url, header};
 use secrecy::{ExposeSecret, SecretString};
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
-    Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation,
-    GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason, Reference, Refund, Trouble,
+    Attachment, Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation,
+    Creation, GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason, Reference, Refund,
+    Trouble,
 };
 use uuid::Uuid;
 
 use self::wire::{Failure, Intent, List, RefundObject};
 use crate::provider::{self, GARBLED, unasked};
 
+mod wallet;
 pub mod webhook;
 mod wire;
 
@@ -250,7 +251,7 @@ impl PaymentGateway for StripeGateway {
         let minor = charge.amount.minor().to_string();
         let currency = charge.amount.currency().code().to_ascii_lowercase();
         let order_id = charge.order_id.to_string();
-        let form = [
+        let mut form = vec![
             ("amount", minor.as_str()),
             ("currency", &currency),
             ("payment_method", &charge.method.0),
@@ -259,6 +260,7 @@ impl PaymentGateway for StripeGateway {
             ("metadata[orderId]", &order_id),
             ("metadata[key]", key),
         ];
+        form.extend(charge.customer.as_ref().map(|customer| ("customer", customer.0.as_str())));
         match self.post::<Intent>(&["v1", "payment_intents"], key, &form).await? {
             Answer::Done(intent) => Ok(Creation::Created(Reference(intent.id))),
             Answer::Refused(failure) => Ok(Creation::Refused(failure.reason()?)),
@@ -325,7 +327,7 @@ impl PaymentGateway for StripeGateway {
     async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError> {
         let path = ["v1", "payment_intents", &reference.0, "cancel"];
         let form = [("expand[]", "latest_charge")];
-        let mut intent = match self.post::<Intent>(&path, key, &form).await? {
+        let intent = match self.post::<Intent>(&path, key, &form).await? {
             Answer::Done(intent) => intent,
             Answer::Refused(failure) if failure.status == 404 => {
                 return Ok(Cancellation::NotFound);
@@ -339,13 +341,13 @@ impl PaymentGateway for StripeGateway {
                 }
             }
         };
-        match intent.status().ok_or(GARBLED)? {
-            AuthorizationStatus::Cancelled => {
-                let released = intent.released().ok_or(GARBLED)?;
-                Ok(Cancellation::Cancelled { reference: Reference(intent.take_id()), released })
-            }
-            AuthorizationStatus::Captured { .. } => Ok(Cancellation::AlreadyCaptured),
-            _ => Err(GatewayError::Unknown(Trouble::InFlight)),
+        intent.into_cancellation()?.ok_or(GatewayError::Unknown(Trouble::InFlight))
+    }
+
+    async fn find_void(&self, reference: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        match self.intent(reference).await? {
+            Some(intent) => intent.into_cancellation(),
+            None => Ok(Some(Cancellation::NotFound)),
         }
     }
 
@@ -398,18 +400,26 @@ impl PaymentGateway for StripeGateway {
         }
     }
 
+    async fn open_customer(&self, key: &str, customer_id: Uuid) -> Result<Creation, GatewayError> {
+        self.customer(key, customer_id).await
+    }
+
+    async fn attach(
+        &self,
+        key: &str,
+        method: &MethodToken,
+        customer: &Reference,
+    ) -> Result<Attachment, GatewayError> {
+        self.attach_to(key, method, customer).await
+    }
+
+    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
+        self.detach_it(key, method).await
+    }
+
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         let made = self.list_refunds(reference).await?;
         made.into_iter().map(|refund| refund.into_made().ok_or(GARBLED)).collect()
-    }
-
-    /// A refusal means that nothing is attached under this token, unless it is about the request itself.
-    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
-        let path = ["v1", "payment_methods", &method.0, "detach"];
-        match self.post::<serde::de::IgnoredAny>(&path, key, &[]).await? {
-            Answer::Done(_) => Ok(()),
-            Answer::Refused(failure) => failure.reason().map(|_| ()),
-        }
     }
 }
 
@@ -420,5 +430,10 @@ impl Failure {
             return Err(GatewayError::NotDone(Trouble::Misconfigured(self.status)));
         }
         Ok(self.decline())
+    }
+
+    /// The error for a refusal that no operation of this client expects.
+    fn misunderstood<T>(&self) -> Result<T, GatewayError> {
+        Err(GatewayError::NotDone(Trouble::Misconfigured(self.status)))
     }
 }

@@ -28,9 +28,9 @@ use async_trait::async_trait;
 use serde_json::json;
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
-    Approval, Authorization, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation,
-    Creation, GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason, Reference, Refund,
-    Trouble,
+    Approval, Attachment, Authorization, AuthorizationStatus, Cancellation, Capture, Charge,
+    Confirmation, Creation, GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason,
+    Reference, Refund, Trouble,
 };
 use stepwise_workflows::payment::paypal::{
     ApprovalRequest, ApprovalStatus, Opening, PayPalApprovals,
@@ -276,6 +276,19 @@ impl PaymentGateway for PayPal {
         closed(&order, reference)
     }
 
+    /// An order whose authorization PayPal has declined is not closed yet: a later confirm may succeed.
+    async fn find_void(&self, reference: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        let Some(order) = self.order(reference).await? else {
+            return Ok(Some(Cancellation::NotFound));
+        };
+        match order.status().ok_or(GARBLED)? {
+            AuthorizationStatus::Cancelled | AuthorizationStatus::Captured { .. } => {
+                closed(&order, reference).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Round trips: 2, or 3 if PayPal refuses.
     async fn capture(
         &self,
@@ -336,13 +349,28 @@ impl PaymentGateway for PayPal {
         }
     }
 
+    /// An approval pays one order and belongs to no account.
+    async fn open_customer(&self, _: &str, _: Uuid) -> Result<Creation, GatewayError> {
+        Ok(Creation::Refused(Reason::new("not_supported")))
+    }
+
+    async fn attach(
+        &self,
+        _: &str,
+        _: &MethodToken,
+        _: &Reference,
+    ) -> Result<Attachment, GatewayError> {
+        Ok(Attachment::Refused(Reason::new("not_supported")))
+    }
+
+    /// Nothing is attached.
+    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        Ok(())
+    }
+
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         let Some(order) = self.order(reference).await? else { return Ok(Vec::new()) };
         order.into_refunds().into_iter().map(|made| made.into_made().ok_or(GARBLED)).collect()
-    }
-
-    async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
-        Ok(())
     }
 }
 

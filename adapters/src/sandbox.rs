@@ -35,6 +35,7 @@ use self::ledger::writer::{Closed, Durable, Writer};
 use self::ledger::{Line, LineResult, Op};
 pub use self::method::SandboxMethod;
 pub use self::paypal::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID};
+use self::wallet::Wallets;
 pub use self::webhooks::WebhookConfig;
 use self::webhooks::Webhooks;
 
@@ -47,6 +48,7 @@ mod misbehave;
 mod params;
 mod paypal;
 mod server;
+mod wallet;
 mod webhooks;
 mod wire;
 
@@ -187,6 +189,7 @@ struct Ledgered {
     late: HashSet<String>,
     /// The addresses to which customers return from the approval pages of PayPal, by reference. Forgotten at a restart.
     returns: HashMap<String, paypal::Returns>,
+    wallets: Wallets,
 }
 
 /// The result of a request: the authorization's reference and what happened to it.
@@ -235,6 +238,7 @@ impl Gateway {
                 writer: Some(writer),
                 late: HashSet::new(),
                 returns: HashMap::new(),
+                wallets: Wallets::default(),
             }),
             token_key: rand::random(),
             durable,

@@ -70,6 +70,41 @@ async fn a_cancellation_while_the_gateway_is_silent_waits_for_what_it_did() {
     house.close().await;
 }
 
+/// Fault: gateway: it releases reserved money, and its answers to that are lost
+/// Customer: the order ends `cancelled`, and its money is released once
+/// Operator: nothing
+/// Within: the time-out of one call
+/// Ends: by itself, because the gateway is asked after an answer that was lost
+#[tokio::test]
+async fn a_void_whose_answers_are_lost_is_found_by_asking() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let lost = [("on", "void"), ("method", "timeoutAfter")];
+
+    // Nothing is reserved yet: the authorization is closed.
+    let (order, placement) = house.place(buyer, product, 3, Method::Challenge).await;
+    house.until(placement, "awaiting approval", |s| s.waiting_on == Some(WaitingOn::Signal)).await;
+    house.outside("/sandbox/misbehave", &lost).await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.end(placement).await.status, Status::Unwound);
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
+    let closed = [("authorization-reference", "undone"), ("authorization", "refuted")];
+    assert_eq!(house.effects(placement).await, closed.map(|(a, b)| (a.to_owned(), b.to_owned())));
+
+    // The money is reserved: it is released.
+    let (order, placement) = house.place(buyer, product, 3, Method::TimeoutAfter).await;
+    house.until(placement, "confirming", |s| s.pending.to_string().contains("Confirm")).await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.end(placement).await.status, Status::Unwound);
+    assert_eq!(house.end(cancelling).await.status, Status::Completed);
+    assert_eq!((house.status(order).await.as_str(), house.live(order)), ("cancelled", 0));
+    let undone = ["authorization-reference", "authorization"]
+        .map(|kind| (kind.to_owned(), "undone".to_owned()));
+    assert_eq!(house.effects(placement).await, undone);
+    assert_eq!(house.stock(product).await, (10, 0));
+    house.close().await;
+}
+
 #[tokio::test]
 async fn a_failed_order_cannot_be_cancelled() {
     let house = House::open(PATIENCE).await;

@@ -14,7 +14,9 @@ use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
     cart::{AddItem, add_item},
     order::cancel::{self, CancelOrderRefusal, Cancelling},
-    payment::gateway::{GatewayEvent, GatewayEventKind, News, Reference},
+    payment::gateway::{
+        Authorization, AuthorizationStatus, GatewayEvent, GatewayEventKind, News, Reference,
+    },
     sagas::{
         cancel_order::{self, CancelOrder},
         commands::CancelOrderError,
@@ -80,18 +82,28 @@ async fn approve(house: &House, placement: Uuid) -> Reference {
 /// The gateway tells the shop of it.
 async fn report(house: &House, reference: &Reference) -> Reception {
     let found = house.shop.gateway.find(reference).await.expect("it answers").expect("it is known");
-    let event = GatewayEvent {
-        id: format!("evt_{}", reference.0),
-        name: "payment_intent.amount_capturable_updated".to_owned(),
-        at: Some(Utc::now()),
-        news: News::Authorization(GatewayEventKind::Authorized, found),
-    };
+    receive(house, &format!("evt_{}", reference.0), found).await
+}
+
+/// An event of the gateway about this authorization comes.
+async fn receive(house: &House, id: &str, found: Authorization) -> Reception {
+    let event = authorized(id, found);
     let mut tx = house.pool().begin().await.expect("begin");
     let looked = webhook::look(&house.engine, &mut tx, &event).await.expect("it can be received");
     tx.commit().await.expect("commit");
     match looked {
         Look::Done(received) => received,
         Look::Ask(question) => panic!("the books say something else: {question:?}"),
+    }
+}
+
+/// The event that money is reserved under this authorization.
+fn authorized(id: &str, found: Authorization) -> GatewayEvent {
+    GatewayEvent {
+        id: id.to_owned(),
+        name: "payment_intent.amount_capturable_updated".to_owned(),
+        at: Some(Utc::now()),
+        news: News::Authorization(GatewayEventKind::Authorized, found),
     }
 }
 
@@ -161,6 +173,56 @@ async fn an_approval_that_comes_while_the_placement_is_paused_places_the_order_w
     must(&house, placement, Verb::Resume).await;
     assert_eq!(house.end(placement).await.status, Status::Completed);
     assert_eq!((house.status(order).await.as_str(), house.live(order)), ("pending", 1));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_while_the_placement_asks_the_gateway_makes_it_ask_once_more() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, placement) = awaiting_approval(&house, buyer, product).await;
+    let reference: String = sqlx::query_scalar(
+        "select state->'AwaitingApproval'->>'reference' from saga.instance where saga_id = $1",
+    )
+    .bind(placement)
+    .fetch_one(house.pool())
+    .await
+    .expect("the placement");
+    let found = house.shop.gateway.find(&Reference(reference)).await.expect("it answers");
+    let found = found.expect("it is known");
+    let is_echo = async |found: &Authorization| {
+        let event = authorized("evt_0", found.clone());
+        webhook::echo::is_echo(house.pool(), &event).await.expect("readable")
+    };
+    assert!(!is_echo(&found).await, "the placement waits for it");
+    house.switch("down").await;
+    assert_eq!(receive(&house, "evt_1", found.clone()).await, Reception::Signalled);
+    let asks = |seen: &Summary| seen.pending.to_string().contains("Ask");
+    house.until(placement, "asking", asks).await;
+    assert!(!is_echo(&found).await, "the answer on its way may be older");
+    assert_eq!(receive(&house, "evt_2", found).await, Reception::Signalled);
+    let other = house.buyer().await;
+    let (trying, confirming) = house.place(other, product, 3, Method::Ok).await;
+    house.until(confirming, "trying", |seen| seen.attempt > 0).await;
+    let (reference, order_id) = (Reference("pi_new".to_owned()), Some(trying));
+    let amount = house.amount(trying).await;
+    let status = AuthorizationStatus::Authorized;
+    let echo = Authorization { reference, order_id, amount, status };
+    assert!(is_echo(&echo).await, "the placement learns it from its own call");
+    house.switch("up").await;
+    let waits = |seen: &Summary| seen.waiting_on == Some(WaitingOn::Signal);
+    house.until(placement, "awaiting approval again", waits).await;
+    let answers: i64 = sqlx::query_scalar(
+        "select count(*) from saga.journal where saga_id = $1 and kind = 'outcome' and event::text like '%ApprovalRequired%'",
+    )
+    .bind(placement)
+    .fetch_one(house.pool())
+    .await
+    .expect("the journal");
+    assert_eq!(answers, 3, "of the confirm, and of both questions");
+    house.cancel(buyer, order).await.expect("accepted");
+    assert_eq!(house.end(placement).await.status, Status::Unwound);
+    assert_eq!(house.end(confirming).await.status, Status::Completed);
     house.close().await;
 }
 

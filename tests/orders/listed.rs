@@ -4,20 +4,20 @@ use stepwise_engine::Saga as _;
 use stepwise_workflows::sagas::{
     SAGAS, account_mail::AccountMail, authorize_payment::AuthorizePayment,
     cancel_order::CancelOrder, cart_expiry::CartExpiry, gdpr_erasure::GdprErasure,
-    paypal_approval::PayPalApproval, place_order::PlaceOrder,
-    reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
+    keep_payment_method::KeepPaymentMethod, paypal_approval::PayPalApproval,
+    place_order::PlaceOrder, reconcile_payments::ReconcilePayments, refund_payment::RefundPayment,
     register_customer::RegisterCustomer, remove_product_from_carts::RemoveProductFromCarts,
     reservation_expiry::ReservationExpiry, ship_order::ShipOrder, stock_alert::StockAlert,
     verify_email::VerifyEmail,
 };
 
-use crate::{approvals, carts, crashes, erasures, mails, payments, stock, unwinding};
+use crate::{approvals, carts, crashes, erasures, mails, payments, stock, unwinding, wallets};
 
 /// A saga with its two tests.
 type Tried = (&'static str, [fn(); 2]);
 
 /// All sagas.
-const TRIED: [Tried; 15] = [
+const TRIED: [Tried; 16] = [
     (
         PlaceOrder::NAME,
         [
@@ -121,6 +121,13 @@ const TRIED: [Tried; 15] = [
         [
             erasures::an_erasure_unwinds_from_every_step_before_the_key_is_destroyed,
             erasures::an_erasure_survives_a_crash_at_every_point,
+        ],
+    ),
+    (
+        KeepPaymentMethod::NAME,
+        [
+            wallets::an_attachment_is_called_off_until_it_is_noted,
+            wallets::an_attachment_survives_a_crash_at_every_point,
         ],
     ),
 ];

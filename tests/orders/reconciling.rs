@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use stepwise_adapters::sandbox::SandboxMethod as Method;
-use stepwise_engine::{Saga as _, Status, inspect};
+use stepwise_engine::{Saga as _, Status, inspect, operate::Verb};
 use stepwise_tests::House;
 use stepwise_workflows::{
     payment::parked::parked_events,
-    sagas::reconcile_payments::{EVERY_MINUTES, ReconcilePayments, put_schedule},
+    sagas::reconcile_payments::{AT_MOST, EVERY_MINUTES, PAGE, ReconcilePayments, put_schedule},
 };
 use uuid::Uuid;
+
+use crate::decisions::{hand_over, must};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -19,11 +21,30 @@ async fn placed(house: &House, product: Uuid) -> Uuid {
     order
 }
 
-/// The steps of an instance that took one payment after the other.
-async fn asked(house: &House, id: Uuid) -> i64 {
-    let asked =
-        "select count(*) from saga.journal where saga_id = $1 and event::text like '%Answered%'";
-    sqlx::query_scalar(asked).bind(id).fetch_one(house.pool()).await.expect("readable")
+/// How many payments were asked about since their last change.
+async fn asked(house: &House) -> i64 {
+    sqlx::query_scalar("select count(*) from shop.payment where ask_at is not null")
+        .fetch_one(house.pool())
+        .await
+        .expect("readable")
+}
+
+/// Changes the reference of the order's authorization, as the shop has it.
+async fn refer(house: &House, order: Uuid, reference: &str) {
+    sqlx::query("update shop.payment set authorization_id = $2 where order_id = $1")
+        .bind(order)
+        .bind(reference)
+        .execute(house.pool())
+        .await
+        .expect("written");
+}
+
+/// The events that wait for a person: (kind, reason, order).
+async fn parked(house: &House) -> Vec<(String, String, Option<Uuid>)> {
+    sqlx::query_as("select kind, why, order_id from shop.parked_gateway_event")
+        .fetch_all(house.pool())
+        .await
+        .expect("readable")
 }
 
 #[tokio::test]
@@ -64,13 +85,112 @@ async fn a_tick_asks_about_so_many_payments_and_the_next_one_about_the_others() 
     for _ in 0..3 {
         placed(&house, product).await;
     }
-    let (first, second) = (house.reconcile(2).await, house.reconcile(1).await);
-    assert_eq!((asked(&house, first.saga_id).await, asked(&house, second.saga_id).await), (2, 1));
-    let never: i64 = sqlx::query_scalar("select count(*) from shop.payment where ask_at is null")
+    house.reconcile(2).await;
+    assert_eq!(asked(&house).await, 2);
+    house.reconcile(1).await;
+    assert_eq!(asked(&house).await, 3, "the one that had waited longest came first");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_tick_asks_page_by_page_until_none_is_due() {
+    let house = House::open(PATIENCE).await;
+    let product = house.product(100).await;
+    let payments = i64::from(PAGE) * 2 + 1;
+    for _ in 0..payments {
+        placed(&house, product).await;
+    }
+    let tick = house.reconcile(AT_MOST).await;
+    assert_eq!((tick.status, asked(&house).await), (Status::Completed, payments));
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_change_brings_the_next_question_forward() {
+    let house = House::open(PATIENCE).await;
+    let order = placed(&house, house.product(10).await).await;
+    assert_eq!(house.end(house.ship(order).await).await.status, Status::Completed);
+    house.later(Duration::from_secs(10 * 86_400)).await;
+    house.reconcile(100).await;
+    assert_eq!(asked(&house).await, 1, "the next question is ten days away");
+    let refund = house.refund(order, 300).await.expect("accepted");
+    assert_eq!(house.end(refund).await.status, Status::Completed);
+    let reference = house.reference(order).await;
+    house.outside("/v1/refunds", &[("payment_intent", &*reference), ("amount", "400")]).await;
+    house.reconcile(100).await;
+    let (_, moves) = house.payment(order).await;
+    assert_eq!(moves, ["authorize", "capture", "refund", "refund"], "the second one was found");
+    house.close().await;
+}
+
+/// Fault: gateway: its answer about one payment cannot be read
+/// Customer: nothing
+/// Operator: a warning in the log each time; at the third time an event of the kind `reconcile` is parked as `unreadable`
+/// Within: two hours
+/// Ends: when the gateway's answer can be read; all other payments are asked about as usual
+#[tokio::test]
+async fn a_payment_that_cannot_be_asked_about_delays_no_other_and_is_told() {
+    let house = House::open(PATIENCE).await;
+    let product = house.product(10).await;
+    let (unasked, other) = (placed(&house, product).await, placed(&house, product).await);
+    let reference = house.reference(unasked).await;
+    // The address of this one is that of all payments, which answers no question about one.
+    refer(&house, unasked, "..").await;
+    let intent = format!("/v1/payment_intents/{}", house.reference(other).await);
+    house.outside(&format!("{intent}/cancel"), &[]).await;
+    for time in 1..=3 {
+        assert!(parked(&house).await.is_empty(), "{time}");
+        assert_eq!(house.reconcile(100).await.status, Status::Completed);
+        assert_eq!(house.payment(other).await.0, "voided");
+    }
+    let told = ("reconcile".to_owned(), "unreadable".to_owned(), Some(unasked));
+    assert_eq!(parked(&house).await, [told]);
+    let next: f64 = sqlx::query_scalar(
+        "select extract(epoch from ask_at - saga.now())::float8 from shop.payment where order_id = $1",
+    )
+    .bind(unasked)
+    .fetch_one(house.pool())
+    .await
+    .expect("readable");
+    assert!((7_000.0..7_201.0).contains(&next), "after a growing pause: {next} s");
+
+    refer(&house, unasked, &reference).await;
+    house.reconcile(100).await;
+    let unanswered: i16 = sqlx::query_scalar("select max(unanswered) from shop.payment")
         .fetch_one(house.pool())
         .await
         .expect("readable");
-    assert_eq!(never, 0, "the one that had waited longest came first");
+    assert_eq!(unanswered, 0);
+    house.close().await;
+}
+
+/// Fault: saga: an operator hands over the saga that gives a cancelled order's money back
+/// Customer: the order is `cancelled`; its payment shows what the gateway knows, once the shop has asked
+/// Operator: the saga is `abandoned`, a notice says to whom
+/// Within: an hour and the interval of `--reconcile-minutes`
+/// Ends: by itself: what was asked for is withdrawn, and what the person does at the gateway is booked
+#[tokio::test]
+async fn a_void_that_was_handed_over_is_withdrawn_and_what_a_person_did_is_booked() {
+    let house = House::open(PATIENCE).await;
+    let (product, buyer) = (house.product(10).await, house.buyer().await);
+    let (order, placement) = house.place(buyer, product, 1, Method::Ok).await;
+    house.end(placement).await;
+    house.switch("down").await;
+    let cancelling = house.cancel(buyer, order).await.expect("accepted");
+    must(&house, cancelling, Verb::Pause).await;
+    house.switch("up").await;
+    house.reconcile(100).await;
+    let open = "select count(*) from shop.payment_transaction where settled_at is null";
+    let open = || sqlx::query_scalar::<_, i64>(open).fetch_one(house.pool());
+    assert_eq!(open().await.expect("readable"), 1, "its saga may go on");
+    must(&house, cancelling, hand_over()).await;
+    let intent = format!("/v1/payment_intents/{}", house.reference(order).await);
+    house.outside(&format!("{intent}/cancel"), &[]).await;
+    house.later(Duration::from_secs(3_600)).await;
+    house.reconcile(100).await;
+    assert_eq!(open().await.expect("readable"), 0);
+    let moves = ["authorize", "void"].map(str::to_owned);
+    assert_eq!(house.payment(order).await, ("voided".to_owned(), moves.into()));
     house.close().await;
 }
 
@@ -83,7 +203,7 @@ async fn a_payment_whose_money_a_saga_moves_is_left_to_it() {
     house.switch("down").await;
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
     let tick = house.reconcile(100).await;
-    assert_eq!((tick.status, asked(&house, tick.saga_id).await), (Status::Completed, 0));
+    assert_eq!((tick.status, asked(&house).await), (Status::Completed, 0));
     house.switch("up").await;
     assert_eq!(house.end(cancelling).await.status, Status::Completed);
     house.close().await;
@@ -93,22 +213,13 @@ async fn a_payment_whose_money_a_saga_moves_is_left_to_it() {
 async fn a_contradiction_changes_nothing_and_is_kept_for_a_person_once() {
     let house = House::open(PATIENCE).await;
     let order = placed(&house, house.product(10).await).await;
-    sqlx::query("update shop.payment set authorization_id = 'pi_of_nobody' where order_id = $1")
-        .bind(order)
-        .execute(house.pool())
-        .await
-        .expect("written");
+    refer(&house, order, "pi_of_nobody").await;
     for _ in 0..2 {
         house.reconcile(100).await;
     }
     assert_eq!(house.payment(order).await.0, "authorized");
-    let parked: Vec<(String, String, Option<Uuid>)> =
-        sqlx::query_as("select kind, why, order_id from shop.parked_gateway_event")
-            .fetch_all(house.pool())
-            .await
-            .expect("readable");
     let expected = ("reconcile".to_owned(), "contradicts_our_books".to_owned(), Some(order));
-    assert_eq!(parked, [expected]);
+    assert_eq!(parked(&house).await, [expected]);
     house.shut().await;
 }
 

@@ -59,6 +59,7 @@ const REGISTER: &[(&str, &[&str], Holds, &str)] = &[
         Nothing,
         "proof of erasures",
     ),
+    ("gateway_customer", &["reference"], Plain, "payments"),
     ("gateway_event_count", &["kind", "last_event_id"], Nothing, "counters"),
     (
         "idempotency",
@@ -106,7 +107,7 @@ const REGISTER: &[(&str, &[&str], Holds, &str)] = &[
         "accounts",
     ),
     ("password_reset", &["token_hash"], Plain, "log-in; the hash of a token"),
-    ("payment_method", &["kind"], Nothing, "payments"),
+    ("payment_method", &["kind", "attachment"], Nothing, "payments"),
     ("payment_method", &["token", "brand", "last4"], Plain, "payments"),
     (
         "payment_transaction",

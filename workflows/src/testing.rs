@@ -19,8 +19,8 @@ use uuid::Uuid;
 use crate::{
     money::Money,
     payment::gateway::{
-        Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
+        Attachment, Authorization, Cancellation, Capture, Charge, Confirmation, Creation,
+        GatewayError, MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
     },
     privacy::{CustomerKey, KeyStore, KeyStoreError},
     shop::{
@@ -130,6 +130,10 @@ impl PaymentGateway for Closed {
         Err(UNREACHABLE)
     }
 
+    async fn find_void(&self, _: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
     async fn capture(&self, _: &str, _: &Reference, _: Money) -> Result<Capture, GatewayError> {
         Err(UNREACHABLE)
     }
@@ -142,11 +146,24 @@ impl PaymentGateway for Closed {
         Err(UNREACHABLE)
     }
 
-    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+    async fn open_customer(&self, _: &str, _: Uuid) -> Result<Creation, GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn attach(
+        &self,
+        _: &str,
+        _: &MethodToken,
+        _: &Reference,
+    ) -> Result<Attachment, GatewayError> {
         Err(UNREACHABLE)
     }
 
     async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        Err(UNREACHABLE)
+    }
+
+    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         Err(UNREACHABLE)
     }
 }

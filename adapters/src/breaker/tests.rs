@@ -67,6 +67,10 @@ impl PaymentGateway for Scripted {
         self.writes(Cancellation::NotFound)
     }
 
+    async fn find_void(&self, _: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
     async fn capture(&self, _: &str, _: &Reference, _: Money) -> Result<Capture, GatewayError> {
         unreachable!("only creations are called here")
     }
@@ -79,11 +83,24 @@ impl PaymentGateway for Scripted {
         unreachable!("only creations are called here")
     }
 
-    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+    async fn open_customer(&self, _: &str, _: Uuid) -> Result<Creation, GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
+    async fn attach(
+        &self,
+        _: &str,
+        _: &MethodToken,
+        _: &Reference,
+    ) -> Result<Attachment, GatewayError> {
         unreachable!("only creations are called here")
     }
 
     async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
+    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         unreachable!("only creations are called here")
     }
 }
@@ -93,6 +110,7 @@ fn charge(method: &str) -> Charge {
         order_id: Uuid::nil(),
         amount: Money::from_minor(100, Currency::USD).expect("a dollar is an amount"),
         method: MethodToken(method.to_owned()),
+        customer: None,
     }
 }
 

@@ -4,10 +4,12 @@ use chrono::DateTime;
 use serde::Deserialize;
 use stepwise_workflows::money::{Currency, Money};
 use stepwise_workflows::payment::gateway::{
-    Approval, Authorization, AuthorizationStatus, Confirmation, DisputeStatus, MadeRefund, News,
-    Reason, Reference, Refund, RefundStatus,
+    Approval, Authorization, AuthorizationStatus, Cancellation, Confirmation, DisputeStatus,
+    GatewayError, MadeRefund, News, Reason, Reference, Refund, RefundStatus,
 };
 use uuid::Uuid;
+
+use crate::provider::GARBLED;
 
 /// A PaymentIntent.
 #[derive(Debug, Clone, Deserialize)]
@@ -217,6 +219,19 @@ impl Intent {
         })
     }
 
+    /// The answer to closing it. `None`: it is open.
+    pub(super) fn into_cancellation(mut self) -> Result<Option<Cancellation>, GatewayError> {
+        match self.status().ok_or(GARBLED)? {
+            AuthorizationStatus::Cancelled => {
+                let released = self.released().ok_or(GARBLED)?;
+                let reference = Reference(self.take_id());
+                Ok(Some(Cancellation::Cancelled { reference, released }))
+            }
+            AuthorizationStatus::Captured { .. } => Ok(Some(Cancellation::AlreadyCaptured)),
+            _ => Ok(None),
+        }
+    }
+
     pub(super) fn is_captured(&self) -> bool {
         self.status == "succeeded"
     }
@@ -227,7 +242,7 @@ impl Intent {
     }
 
     /// The amount that a void released. Stripe shows a voided charge as refunded and not captured.
-    pub(super) fn released(&self) -> Option<Money> {
+    fn released(&self) -> Option<Money> {
         self.money(self.charge().map_or(0, |charge| charge.amount_refunded))
     }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
-    Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError, MadeRefund,
-    MethodToken, PaymentGateway, Reference, Refund, Trouble,
+    Attachment, Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
+    MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
 };
 use uuid::Uuid;
 
@@ -68,6 +68,10 @@ impl PaymentGateway for Providers {
         self.of(&reference.0)?.cancel(key, reference).await
     }
 
+    async fn find_void(&self, reference: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        self.of(&reference.0)?.find_void(reference).await
+    }
+
     async fn capture(
         &self,
         key: &str,
@@ -94,12 +98,26 @@ impl PaymentGateway for Providers {
         self.of(&reference.0)?.find_refund(key, reference).await
     }
 
-    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
-        self.of(&reference.0)?.refunds(reference).await
+    /// Only cards are attached to accounts.
+    async fn open_customer(&self, key: &str, customer_id: Uuid) -> Result<Creation, GatewayError> {
+        self.cards.open_customer(key, customer_id).await
+    }
+
+    async fn attach(
+        &self,
+        key: &str,
+        method: &MethodToken,
+        customer: &Reference,
+    ) -> Result<Attachment, GatewayError> {
+        self.of(&method.0)?.attach(key, method, customer).await
     }
 
     /// A payment at PayPal pays one order, so nothing is attached there.
     async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
         if method.0.starts_with(PREFIX) { Ok(()) } else { self.cards.detach(key, method).await }
+    }
+
+    async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+        self.of(&reference.0)?.refunds(reference).await
     }
 }

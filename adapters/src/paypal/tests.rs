@@ -234,7 +234,7 @@ async fn each_write_carries_its_request_id_and_says_what_paypal_needs() {
     assert!(matches!(opening, Opening::Opened { reference: found, .. } if found == reference()));
     let order_id = Uuid::now_v7();
     let method = MethodToken("paypal:O1".to_owned());
-    let charge = Charge { order_id, amount: usd(49_99), method };
+    let charge = Charge { order_id, amount: usd(49_99), method, customer: None };
     paypal.create("k2", &charge).await.expect("answered");
     let long = "k".repeat(200);
     paypal.confirm(&long, &reference()).await.expect("answered");

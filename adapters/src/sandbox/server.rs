@@ -25,7 +25,7 @@ use super::method::{Behaviour, SandboxMethod};
 use super::misbehave::perform;
 use super::params::{self, Fields, Wrong};
 use super::wire::{self, ListObject};
-use super::{Gateway, approval, paypal};
+use super::{Gateway, approval, paypal, wallet};
 use crate::gateway::API_VERSION;
 use crate::paypal::PREFIX;
 
@@ -56,7 +56,10 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/payment_intents/{reference}/cancel", post(cancel))
         .route("/v1/payment_intents/{reference}/capture", post(capture))
         .route("/v1/refunds", post(refund).get(refunds))
-        .route("/v1/payment_methods/{token}/detach", post(detach))
+        .route("/v1/customers", post(wallet::open))
+        .route("/v1/payment_methods/{token}", get(wallet::retrieve))
+        .route("/v1/payment_methods/{token}/attach", post(wallet::attach))
+        .route("/v1/payment_methods/{token}/detach", post(wallet::detach))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&gateway), admit));
     let pages = Router::new()
         .route("/sandbox/approve/{reference}", get(approval::show).post(approval::decide))
@@ -123,6 +126,7 @@ async fn create(
         "amount",
         "currency",
         "capture_method",
+        "customer",
         "payment_method",
         "payment_method_types[]",
         "metadata",
@@ -137,6 +141,13 @@ async fn create(
     params::one_of(&fields, "payment_method_types[]", &["card"])?;
     let token = fields.get("payment_method").map(String::as_str).unwrap_or_default();
     let behaviour = Behaviour::from_token(token).ok_or(Wrong("resource_missing"))?;
+    {
+        let state = gateway.state();
+        // A repeated request gets the answer that it got before.
+        if state.book.created_under(key).is_none() {
+            state.wallets.allows(token, fields.get("customer").map(String::as_str))?;
+        }
+    }
     let subject = Subject::New { behaviour, order_id: params::order_id(&fields)? };
     let fingerprint = Some(params::fingerprint("create", &fields));
     let ask = Ask { op: Op::Create, key, subject, amount: Some(amount), fingerprint };
@@ -198,22 +209,6 @@ async fn refund(
     let amount = params::part(&gateway, reference, &fields, "amount")?;
     let ask = about(Op::Refund, reference, key, amount, &fields);
     Ok(perform(&gateway, &ask, Format::Stripe(&fields)).await)
-}
-
-/// Detaching moves no money, so it has no line in the ledger. A method that was detached before is detached still.
-async fn detach(
-    State(_): Shared,
-    Path(token): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, Wrong> {
-    let fields = params::only(&body, &[])?;
-    params::key(&headers, &fields)?;
-    if Behaviour::from_token(&token).is_none() {
-        return Ok(missing());
-    }
-    let object = serde_json::json!({ "id": token, "object": "payment_method", "customer": null });
-    Ok(Json(object).into_response())
 }
 
 fn about<'a>(

@@ -5,8 +5,8 @@ use std::time::Instant;
 use reqwest::StatusCode;
 use stepwise_workflows::money::{Currency, Money};
 use stepwise_workflows::payment::gateway::{
-    AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-    MethodToken, PaymentGateway, Reference, Refund, RefundStatus, Trouble,
+    Attachment, AuthorizationStatus, Cancellation, Capture, Charge, Confirmation, Creation,
+    GatewayError, MethodToken, PaymentGateway, Reference, Refund, RefundStatus, Trouble,
 };
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -143,7 +143,8 @@ fn charge(method: SandboxMethod) -> Charge {
 }
 
 fn charge_of(method: SandboxMethod, cents: i64) -> Charge {
-    Charge { order_id: Uuid::now_v7(), amount: usd(cents), method: MethodToken(method.token()) }
+    let method = MethodToken(method.token());
+    Charge { order_id: Uuid::now_v7(), amount: usd(cents), method, customer: None }
 }
 
 async fn created(gateway: &StripeGateway, key: &str, charge: &Charge) -> Reference {

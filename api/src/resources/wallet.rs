@@ -9,9 +9,10 @@ use stepwise_workflows::{
     customer::{
         UnknownCustomer,
         address::{self, AddressRefusal, AddressView, UnknownAddress},
-        method::{self, PaymentMethodRefusal, PaymentMethodView, UnknownMethod},
+        method::{self, PaymentMethodView, UnknownMethod},
     },
     payment::gateway::MethodToken,
+    sagas::commands::{self, KeepMethodError},
 };
 use uuid::Uuid;
 
@@ -236,7 +237,7 @@ impl Wallet {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         body: Body<AddPaymentMethod>,
-    ) -> Result<Created<MethodShape>, Refuses<PaymentMethodRefusal>> {
+    ) -> Result<Created<MethodShape>, Refuses<KeepMethodError>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let ask = Ask::new("addPaymentMethod", &by, &key).with(&body);
         let AddPaymentMethod { token, brand, last4 } = body.value;
@@ -244,7 +245,7 @@ impl Wallet {
             method::AddPaymentMethod { customer_id, token: MethodToken(token), brand, last4 };
         by.door
             .command(ask, async |ctx| {
-                let added = method::add_payment_method(ctx, &command);
+                let added = commands::add_payment_method(ctx, &command);
                 let added = added.await?;
                 let at = address_of(&added);
                 Ok(Created::new(&MethodShape::from(added)).at(at).about(customer_id))
@@ -305,11 +306,11 @@ impl Wallet {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         #[oai(name = "customerId")] customer_id: Path<Uuid>,
         #[oai(name = "paymentMethodId")] method_id: Path<Uuid>,
-    ) -> Result<Gone, Refuses<PaymentMethodRefusal>> {
+    ) -> Result<Gone, Refuses<KeepMethodError>> {
         let customer_id = by.acts_for(customer_id.0)?;
         by.door
             .command(Ask::new("removePaymentMethod", &by, &key), async |ctx| {
-                let removed = method::remove_payment_method(ctx, customer_id, method_id.0);
+                let removed = commands::remove_payment_method(ctx, customer_id, method_id.0);
                 removed.await?;
                 Ok(Gone::gone())
             })

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard};
 use stepwise_workflows::{
     money::Money,
     payment::gateway::{
-        Authorization, Cancellation, Capture, Charge, Confirmation, Creation, GatewayError,
-        MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
+        Attachment, Authorization, Cancellation, Capture, Charge, Confirmation, Creation,
+        GatewayError, MadeRefund, MethodToken, PaymentGateway, Reference, Refund, Trouble,
     },
     shop::mail::{Mail, MailError, Mailer},
 };
@@ -66,6 +66,9 @@ impl PaymentGateway for Nobody {
     async fn cancel(&self, _: &str, _: &Reference) -> Result<Cancellation, GatewayError> {
         nobody()
     }
+    async fn find_void(&self, _: &Reference) -> Result<Option<Cancellation>, GatewayError> {
+        nobody()
+    }
     async fn capture(&self, _: &str, _: &Reference, _: Money) -> Result<Capture, GatewayError> {
         nobody()
     }
@@ -75,11 +78,24 @@ impl PaymentGateway for Nobody {
     async fn find_refund(&self, _: &str, _: &Reference) -> Result<Option<Refund>, GatewayError> {
         nobody()
     }
-    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
+    async fn open_customer(&self, _: &str, _: Uuid) -> Result<Creation, GatewayError> {
+        nobody()
+    }
+
+    async fn attach(
+        &self,
+        _: &str,
+        _: &MethodToken,
+        _: &Reference,
+    ) -> Result<Attachment, GatewayError> {
         nobody()
     }
 
     async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        nobody()
+    }
+
+    async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         nobody()
     }
 }

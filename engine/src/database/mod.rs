@@ -212,7 +212,8 @@ pub async fn begin(pool: &PgPool) -> Result<sqlx::Transaction<'static, Postgres>
 }
 
 /// Asks one question on any connection of the pool. It may be repeated, and waits for no lock. Round trips: 1; it is also the test whether the connection
-/// lives, so there is no other. If it does not, or says nothing for 2 s, the question is asked once more, on a connection that was tested.
+/// lives, so there is no other. If it does not, or says nothing for 2 s, the question is asked once more, on a connection that was tested, and given up
+/// like any other ([`in_time`]).
 ///
 /// # Errors
 /// Those of `question`; none is free within the pool's patience.
@@ -226,7 +227,7 @@ pub async fn ask<T, F: Future<Output = Result<T, sqlx::Error>>>(
         return answer;
     }
     suspect();
-    question(pool.acquire().await?).await
+    in_time(question(pool.acquire().await?)).await
 }
 
 /// If it fails or is given up, nobody knows whether the connection is in a transaction: it is tested before it is used again.

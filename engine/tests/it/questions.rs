@@ -42,3 +42,20 @@ async fn a_question_is_asked_again_where_its_connection_was_lost_and_not_where_i
     pool.close().await;
     world.close().await;
 }
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_is_given_up_the_second_time() {
+    let world = World::new().await;
+    let options = world.pool.connect_options().as_ref().clone();
+    let pool = database::pool(options, Waits::USUAL, 2, Duration::from_secs(5));
+    let asked = AtomicUsize::new(0);
+    let silent = database::ask(&pool, |_db| {
+        asked.fetch_add(1, Relaxed);
+        std::future::pending::<Result<(), sqlx::Error>>()
+    });
+    let given_up = tokio::time::timeout(Duration::from_secs(20), silent).await;
+    given_up.expect("it has a limit of its own").expect_err("nobody has answered");
+    assert_eq!(asked.into_inner(), 2);
+    pool.close().await;
+    world.close().await;
+}

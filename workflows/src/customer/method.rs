@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{is_active, lock};
 use crate::{
     money::Money,
-    payment::gateway::MethodToken,
+    payment::gateway::{MethodToken, Reference},
     refusal::refusals,
     shop::Context,
     text::{self, BadField, BadText},
@@ -128,10 +128,19 @@ refusals! {
     }
 }
 
-/// Saves a payment method. 2 round trips: lock the customer, so that the methods are counted one at a time; write.
+/// Saves a payment method that is used as its token came. 2 round trips: lock the customer, so that the methods are counted one at a time; write.
 pub async fn add_payment_method(
     ctx: &mut Context<'_>,
     command: &AddPaymentMethod,
+) -> Result<PaymentMethodView, PaymentMethodRefusal> {
+    save(ctx, command, None).await
+}
+
+/// Saves a payment method with this word for its attachment ([`super::attachment`]). 2 round trips.
+pub(crate) async fn save(
+    ctx: &mut Context<'_>,
+    command: &AddPaymentMethod,
+    attachment: Option<&str>,
 ) -> Result<PaymentMethodView, PaymentMethodRefusal> {
     let token = text::field("token", &command.token.0, 255)?;
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -156,8 +165,8 @@ pub async fn add_payment_method(
     let saved: Option<Row> = sqlx::query_as(
         "-- payment method: add
         insert into shop.payment_method
-            (payment_method_id, customer_id, kind, token, brand, last4, created_at)
-        select $1, $2, 'card', $3, $4, $5, saga.now()
+            (payment_method_id, customer_id, kind, token, brand, last4, created_at, attachment)
+        select $1, $2, 'card', $3, $4, $5, saga.now(), $7
         where (select count(*) from shop.payment_method
                where customer_id = $2 and kind = 'card' and removed_at is null) < $6
         returning payment_method_id, customer_id, kind, brand, last4, created_at, null as status,
@@ -169,6 +178,7 @@ pub async fn add_payment_method(
     .bind(brand)
     .bind(last4)
     .bind(ctx.shop.config.most_saved)
+    .bind(attachment)
     .fetch_optional(&mut **ctx)
     .await?;
     Ok(saved.ok_or(PaymentMethodRefusal::TooMany)?.try_into()?)
@@ -243,42 +253,54 @@ pub async fn get_payment_method(
     row.map(PaymentMethodView::try_from).transpose()
 }
 
-/// The gateway's token of a payment method; `None`: there is no such method, or it was removed. 1 round trip.
-pub(crate) async fn token(
+/// With what a payment is authorized.
+pub(crate) struct Means {
+    /// The gateway's token of the method.
+    pub(crate) token: MethodToken,
+    /// The account at the gateway to which it is attached.
+    pub(crate) account: Option<Reference>,
+    /// Whether it is still to be attached. Until then nobody knows whether an account goes with it.
+    pub(crate) is_asked: bool,
+}
+
+/// With what a payment with this method is authorized; `None`: there is no such method, or it was removed. 1 round trip.
+pub(crate) async fn means(
     db: impl PgExecutor<'_>,
     payment_method_id: Uuid,
-) -> Result<Option<MethodToken>, sqlx::Error> {
-    let token: Option<Option<String>> = sqlx::query_scalar(
-        "-- payment method: token
-        select token from shop.payment_method where payment_method_id = $1 and removed_at is null",
+) -> Result<Option<Means>, sqlx::Error> {
+    let means: Option<(Option<String>, Option<String>, bool)> = sqlx::query_as(
+        "-- payment method: means
+        select m.token, g.reference, coalesce(m.attachment = 'asked', false)
+        from shop.payment_method m
+        left join shop.gateway_customer g on g.customer_id = m.customer_id and m.attachment = 'attached'
+        where m.payment_method_id = $1 and m.removed_at is null",
     )
     .bind(payment_method_id)
     .fetch_optional(db)
     .await?;
-    Ok(token.flatten().map(MethodToken))
+    Ok(means.and_then(|(token, account, is_asked)| {
+        Some(Means { token: MethodToken(token?), account: account.map(Reference), is_asked })
+    }))
 }
 
-/// Removes a payment method; a payment that was made with it stays as it is. 2 round trips.
-pub async fn remove_payment_method(
+/// Removes a payment method; a payment that was made with it stays as it is. Answers whether it is attached at the gateway, or is to be. 2 round trips.
+pub(crate) async fn remove(
     ctx: &mut Context<'_>,
     customer_id: Uuid,
     payment_method_id: Uuid,
-) -> Result<(), PaymentMethodRefusal> {
+) -> Result<bool, PaymentMethodRefusal> {
     if !is_active(ctx, customer_id).await? {
         return Err(PaymentMethodRefusal::CustomerNotFound);
     }
-    let removed = sqlx::query(
+    let is_attached: Option<bool> = sqlx::query_scalar(
         "-- payment method: remove
         update shop.payment_method set removed_at = saga.now()
-        where payment_method_id = $1 and customer_id = $2 and removed_at is null",
+        where payment_method_id = $1 and customer_id = $2 and removed_at is null
+        returning coalesce(attachment in ('asked', 'attached'), false)",
     )
     .bind(payment_method_id)
     .bind(customer_id)
-    .execute(&mut **ctx)
+    .fetch_optional(&mut **ctx)
     .await?;
-    if removed.rows_affected() == 0 {
-        Err(PaymentMethodRefusal::PaymentMethodNotFound)
-    } else {
-        Ok(())
-    }
+    is_attached.ok_or(PaymentMethodRefusal::PaymentMethodNotFound)
 }

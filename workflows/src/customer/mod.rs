@@ -8,6 +8,7 @@
 //! erasure has begun: `for share`, or at once for update where the row itself changes.
 
 pub mod address;
+pub(crate) mod attachment;
 pub mod attempts;
 pub mod email;
 pub mod mailed;

@@ -5,8 +5,7 @@ use super::{
         AddShippingAddress, AddressRefusal, add_shipping_address, list_addresses, remove_address,
     },
     method::{
-        AddPaymentMethod, PaymentMethodRefusal, add_payment_method, list_payment_methods,
-        remove_payment_method,
+        AddPaymentMethod, PaymentMethodRefusal, add_payment_method, list_payment_methods, remove,
     },
     password::{ChangePasswordRefusal, ResetRefusal},
     register::{
@@ -335,9 +334,7 @@ async fn a_payment_method_is_a_token_and_never_a_card_number() {
     let bad = AddPaymentMethod { customer_id: Uuid::now_v7(), ..method };
     let refused = add_payment_method(&mut ctx(&shop, &mut db), &bad).await;
     assert!(matches!(refused, Err(PaymentMethodRefusal::CustomerNotFound)), "{refused:?}");
-    remove_payment_method(&mut ctx(&shop, &mut db), id, saved.payment_method_id)
-        .await
-        .expect("removed");
+    remove(&mut ctx(&shop, &mut db), id, saved.payment_method_id).await.expect("removed");
     assert!(list_payment_methods(&mut db, id, None, 100).await.expect("read").is_empty());
     drop(db);
     database.close().await;

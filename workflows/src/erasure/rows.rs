@@ -122,6 +122,12 @@ const STORES: &[Store] = &[
         kept_because: None,
     },
     Store {
+        table: "shop.gateway_customer",
+        statement: r#"-- erasure: delete the account at the gateway
+        delete from shop.gateway_customer where customer_id = $1 and $2::uuid is not null"#,
+        kept_because: None,
+    },
+    Store {
         table: "shop.payment_method",
         statement: r#"-- erasure: delete payment methods
         delete from shop.payment_method where customer_id = $1 and $2::uuid is not null"#,
@@ -152,8 +158,10 @@ pub async fn erase(tx: &mut PgConnection, person: Person) -> Result<Vec<StoreCou
 }
 
 /// The tables in which personal data is plain.
-pub const PLAIN: [&str; 6] = [
+pub const PLAIN: [&str; 8] = [
     "shop.customer",
+    "shop.gateway_customer",
+    "shop.password_reset",
     "shop.shipping_address",
     "shop.payment_method",
     "shop.paypal_approval",
@@ -170,6 +178,7 @@ const LEFT: &str = r#"-- erasure: search for what is left
         union all select 'shop.verification_token' from shop.verification_token where customer_id = $1
         union all select 'shop.password_reset' from shop.password_reset where customer_id = $1
         union all select 'shop.shipping_address' from shop.shipping_address where customer_id = $1
+        union all select 'shop.gateway_customer' from shop.gateway_customer where customer_id = $1
         union all select 'shop.payment_method' from shop.payment_method where customer_id = $1
         union all select 'shop.paypal_approval' from shop.paypal_approval where customer_id = $1
         union all select 'shop.idempotency' from shop.idempotency where customer_id = $1

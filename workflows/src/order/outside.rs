@@ -269,7 +269,7 @@ async fn set(
     sqlx::query(
         "-- payment: as the gateway says
         update shop.payment set state = $2, refunded_amount = $3, event_count = event_count + $4,
-            updated_at = $5
+            updated_at = $5, ask_at = null
         where payment_id = $1",
     )
     .bind(order.payment_id)

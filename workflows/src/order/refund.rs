@@ -224,7 +224,7 @@ async fn settle(
             where transaction_id = $11
         )
         update shop.payment set state = $2, event_count = event_count + $6, refunded_amount = $12,
-            updated_at = $7
+            updated_at = $7, ask_at = null
         where payment_id = $1"#,
     )
     .bind(order.payment_id)

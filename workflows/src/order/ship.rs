@@ -161,7 +161,7 @@ pub async fn complete(
         r#"-- ship: complete
         with taken as (
             -- Some of it may have been given back at the provider meanwhile.
-            update shop.payment set state = 'captured', updated_at = $5
+            update shop.payment set state = 'captured', updated_at = $5, ask_at = null
             where payment_id = $2 and state = 'authorized'
         ), moved as (
             update shop.payment_transaction

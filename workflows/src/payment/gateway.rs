@@ -51,6 +51,10 @@ pub trait PaymentGateway: Send + Sync {
     /// Repeating it answers the same.
     async fn cancel(&self, key: &str, reference: &Reference) -> Result<Cancellation, GatewayError>;
 
+    /// The answer to a [`cancel`](Self::cancel) whose own answer was lost; `None`: nothing is void or
+    /// taken, so it did not act *so far*. Changes nothing.
+    async fn find_void(&self, reference: &Reference) -> Result<Option<Cancellation>, GatewayError>;
+
     /// Takes `amount` of the reserved money; what is left of the reservation is released.
     async fn capture(
         &self,
@@ -75,12 +79,24 @@ pub trait PaymentGateway: Send + Sync {
         reference: &Reference,
     ) -> Result<Option<Refund>, GatewayError>;
 
+    /// Opens an account at the gateway for a customer of the shop, to whom payment methods are attached. Repeating it under the same key opens no
+    /// second one.
+    async fn open_customer(&self, key: &str, customer_id: Uuid) -> Result<Creation, GatewayError>;
+
+    /// Attaches a payment method to an account of [`open_customer`](Self::open_customer). Repeating it answers the same.
+    async fn attach(
+        &self,
+        key: &str,
+        method: &MethodToken,
+        customer: &Reference,
+    ) -> Result<Attachment, GatewayError>;
+
+    /// Detaches a payment method from the account to which it is attached, if there is one: nobody can pay with it any more. Repeating it answers
+    /// the same.
+    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError>;
+
     /// All refunds of this authorization, in no particular order; none if the gateway does not know it. Changes nothing.
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError>;
-
-    /// Takes a payment method off the gateway's customer for good: nothing can be charged to it any more. A method that is not attached, or that the
-    /// gateway does not know, is no error. Repeating it is harmless.
-    async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError>;
 }
 
 /// Why a call has no answer; what the engine needs to know is which of the two it is.
@@ -175,9 +191,20 @@ pub struct Charge {
     pub amount: Money,
     /// With what it is paid.
     pub method: MethodToken,
+    /// The account at the gateway to which the method is attached; `None`: it is attached to none.
+    pub customer: Option<Reference>,
 }
 
-/// Answer to [`PaymentGateway::create`].
+/// Answer to [`PaymentGateway::attach`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// Attached, now or by an earlier call.
+    Attached,
+    /// Will not be attached, now or ever.
+    Refused(Reason),
+}
+
+/// Answer to [`PaymentGateway::create`] and [`PaymentGateway::open_customer`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Creation {
     /// Opened; nothing is reserved yet.
@@ -445,24 +472,4 @@ pub enum GatewayEventKind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_keeps_only_what_a_code_may_consist_of() {
-        assert_eq!(Reason::new("Insufficient Funds").as_str(), "insufficient_funds");
-        assert_eq!(Reason::new("<script>\u{0}").as_str(), "script");
-        assert_eq!(Reason::new("\u{0}").as_str(), "refused");
-        assert_eq!(Reason::new(&"x".repeat(1000)).as_str().len(), 64);
-    }
-
-    #[test]
-    fn a_method_token_does_not_show_in_debug_output() {
-        assert!(!format!("{:?}", MethodToken("pm_secret".into())).contains("secret"));
-    }
-
-    #[test]
-    fn the_port_can_be_held_as_an_object() {
-        fn _takes(_: std::sync::Arc<dyn PaymentGateway>) {}
-    }
-}
+mod tests;

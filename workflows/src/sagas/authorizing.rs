@@ -22,7 +22,7 @@ use crate::{
         PaymentFailure,
         gateway::{
             Approval, Authorization, AuthorizationStatus, Cancellation, Charge, Confirmation,
-            Creation, GatewayError, Reason as GatewayReason, Reference,
+            Creation, GatewayError, Reason as GatewayReason, Reference, Trouble,
         },
     },
     shop::Shop,
@@ -30,6 +30,9 @@ use crate::{
 
 /// How long a customer has to approve a payment.
 pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
+
+/// How long a void is waited for before the gateway is asked what became of it: both fit into the time-out of one attempt.
+const VOID: Duration = Duration::from_secs(6);
 
 /// The kind of the effect that reserves money.
 const AUTHORIZATION: &str = "authorization";
@@ -97,6 +100,27 @@ pub enum Answered {
     Voided,
 }
 
+/// Makes an event of each answer: the saga's variants have the names and fields of [`Answered`].
+macro_rules! answered {
+    ($Event:ty) => {
+        impl From<$crate::sagas::authorizing::Answered> for $Event {
+            fn from(answered: $crate::sagas::authorizing::Answered) -> Self {
+                use $crate::sagas::authorizing::Answered;
+                match answered {
+                    Answered::Created(reference) => Self::Created(reference),
+                    Answered::Confirmed(key) => Self::Confirmed(key),
+                    Answered::Refused(failure) => Self::Refused(failure),
+                    Answered::ApprovalRequired { url, expires_at } => {
+                        Self::ApprovalRequired { url, expires_at }
+                    }
+                    Answered::Voided => Self::Voided,
+                }
+            }
+        }
+    };
+}
+pub(super) use answered;
+
 /// Calls the gateway of a shop.
 pub(super) struct Authorizer {
     shop: Arc<Shop>,
@@ -117,18 +141,22 @@ impl Authorizer {
         payment_method: Uuid,
         amount: Money,
     ) -> Outcome<E> {
-        let token = database::ask(&self.pool, |mut db| async move {
-            method::token(&mut *db, payment_method).await
+        let means = database::ask(&self.pool, |mut db| async move {
+            method::means(&mut *db, payment_method).await
         });
-        let method = match token.await {
-            Ok(Some(token)) => token,
+        let means = match means.await {
+            Ok(Some(means)) if means.is_asked => {
+                return Outcome::NotDone(Cause::new("the payment method is still being attached"));
+            }
+            Ok(Some(means)) => means,
             Ok(None) => {
                 let why = GatewayReason::new("payment_method_removed");
                 return refused(PaymentFailure::Declined(why));
             }
             Err(error) => return Outcome::NotDone(Cause::new(error)),
         };
-        let charge = Charge { order_id: order, amount, method };
+        let (method, customer) = (means.token, means.account);
+        let charge = Charge { order_id: order, amount, method, customer };
         created(self.shop.gateway.create(&key.to_string(), &charge).await)
     }
 
@@ -144,7 +172,7 @@ impl Authorizer {
                 Err(error) => return Undone::NotDone(Cause::new(error)),
             },
         };
-        closed(gateway.cancel(&undoing.key.to_string(), &reference).await)
+        closed(self.void(&reference, undoing).await)
     }
 
     /// Reserves the money.
@@ -176,7 +204,27 @@ impl Authorizer {
 
     /// Releases the money that Confirm may have reserved, by closing its authorization.
     pub(super) async fn release<R>(&self, reference: &Reference, undoing: &Undoing<R>) -> Undone {
-        released(self.shop.gateway.cancel(&undoing.key.to_string(), reference).await)
+        released(self.void(reference, undoing).await)
+    }
+
+    /// Closes an authorization. If the answer is lost, the gateway is asked what became of it: the same call may lose its answer again and again.
+    async fn void<R>(
+        &self,
+        reference: &Reference,
+        undoing: &Undoing<R>,
+    ) -> Result<Cancellation, GatewayError> {
+        let gateway = &self.shop.gateway;
+        let key = undoing.key.to_string();
+        let cancelling = tokio::time::timeout(VOID, gateway.cancel(&key, reference));
+        let lost = match cancelling.await {
+            Ok(Err(GatewayError::Unknown(trouble))) => trouble,
+            Ok(answer) => return answer,
+            Err(_) => Trouble::TimedOut,
+        };
+        match gateway.find_void(reference).await {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) | Err(_) => Err(GatewayError::Unknown(lost)),
+        }
     }
 }
 

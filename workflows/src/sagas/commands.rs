@@ -1,5 +1,5 @@
-//! How a guest's cart and an order start, how an order is shipped and cancelled, how a payment at PayPal is approved, how another payment is authorized for an order, and how
-//! its money is given back.
+//! How a guest's cart and an order start, how an order is shipped and cancelled, how a payment at PayPal is approved, how another payment is authorized
+//! for an order, and how its money is given back. Also how a payment method is saved and removed.
 //!
 //! The commands run in the caller's transaction. A refusal comes at once and leaves nothing behind, because the caller rolls back. If the command is
 //! accepted, a saga does the rest. The command returns its id: the client sees it as the operation, and can wait for its end.
@@ -12,6 +12,7 @@ use super::{
     authorizing::Patience,
     cancel_order::{self, CancelOrder, GiveBack},
     cart_expiry::{self, CartExpiry},
+    keep_payment_method::{self, KeepPaymentMethod},
     paypal_approval::{self, PayPalApproval},
     place_order::{self, PlaceOrder, Placement},
     refund_payment::{Refund, RefundPayment},
@@ -19,7 +20,11 @@ use super::{
 };
 use crate::{
     cart::{self, Guest},
-    customer::paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
+    customer::{
+        attachment::ASKED,
+        method::{self, AddPaymentMethod, PaymentMethodRefusal, PaymentMethodView},
+        paypal::{self, InitiatePayPal, InitiatePayPalRefusal},
+    },
     order::{
         OrderStatus,
         authorize::{self, AuthorizePaymentRefusal},
@@ -338,4 +343,42 @@ pub async fn create_guest_cart(ctx: &mut Context<'_>) -> Result<Guest, StartErro
     let after = cart::lifetime(ctx.shop, true);
     ctx.start::<CartExpiry>(cart_expiry::start(guest.cart_id, after)).await?;
     Ok(guest)
+}
+
+refusals! {
+    /// Why a payment method is not saved or removed.
+    #[derive(Debug, thiserror::Error)]
+    pub enum KeepMethodError {
+        /// The command is refused.
+        #[error(transparent)]
+        Refused(#[from] PaymentMethodRefusal),
+        /// The saga could not be started.
+        #[error(transparent)]
+        Start(#[from] StartError),
+    }
+}
+
+/// Saves a payment method, and starts the saga that attaches it at the gateway. The method can be used at once. 2 round trips: to save it, and the start.
+pub async fn add_payment_method(
+    ctx: &mut Context<'_>,
+    command: &AddPaymentMethod,
+) -> Result<PaymentMethodView, KeepMethodError> {
+    let added = method::save(ctx, command, Some(ASKED)).await?;
+    let method = added.payment_method_id;
+    let start = Start::new(method.to_string(), keep_payment_method::Input::Attach(method));
+    ctx.start::<KeepPaymentMethod>(start.key("attach")).await?;
+    Ok(added)
+}
+
+/// Removes a payment method, and starts the saga that detaches it at the gateway, if it was attached. 3 round trips: 2 to remove it, and the start.
+pub async fn remove_payment_method(
+    ctx: &mut Context<'_>,
+    customer_id: Uuid,
+    method: Uuid,
+) -> Result<(), KeepMethodError> {
+    if method::remove(ctx, customer_id, method).await? {
+        let start = Start::new(method.to_string(), keep_payment_method::Input::Detach(method));
+        ctx.start::<KeepPaymentMethod>(start.key("detach")).await?;
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ pub mod cart_expiry;
 pub mod commands;
 pub mod gdpr_erasure;
 mod giving_back;
+pub mod keep_payment_method;
 mod mailing;
 pub mod paypal_approval;
 pub mod place_order;
@@ -51,6 +52,7 @@ pub const SAGAS: &[&dyn Listed] = &[
     &cart_expiry::CartExpiry,
     &reservation_expiry::ReservationExpiry,
     &gdpr_erasure::GdprErasure,
+    &keep_payment_method::KeepPaymentMethod,
 ];
 
 /// The saga of that name. `None`: this program does not know it.

@@ -31,6 +31,7 @@ fn charge() -> Charge {
         order_id: Uuid::now_v7(),
         amount: Money::from_minor(1, Currency::USD).expect("small"),
         method: MethodToken("pm_1".into()),
+        customer: None,
     }
 }
 

@@ -126,11 +126,14 @@ async fn a_void_releases_what_was_reserved_and_no_confirm_succeeds_afterwards() 
         let sandbox = Running::start().await;
         let gateway = sandbox.providers();
         let reference = reserved(&gateway, "a", &sandbox.payable(provider).await).await;
+        assert_eq!(gateway.find_void(&reference).await.expect("answered"), None, "{provider:?}");
         let void = Cancellation::Cancelled { reference: reference.clone(), released: usd(49_99) };
         for key in ["v1", "v1", "v2"] {
             let answer = gateway.cancel(key, &reference).await.expect("answered");
             assert_eq!(answer, void, "{provider:?} {key}");
         }
+        let found = gateway.find_void(&reference).await.expect("answered");
+        assert_eq!(found, Some(void), "{provider:?}");
         let capture = gateway.capture("t", &reference, usd(49_99)).await.expect("answered");
         assert!(matches!(capture, Capture::Refused(_)), "{provider:?} {capture:?}");
 
@@ -140,6 +143,8 @@ async fn a_void_releases_what_was_reserved_and_no_confirm_succeeds_afterwards() 
             let answer = gateway.cancel(key, &unconfirmed).await.expect("answered");
             assert_eq!(answer, void, "{provider:?} {key}");
         }
+        let found = gateway.find_void(&unconfirmed).await.expect("answered");
+        assert_eq!(found, Some(void), "{provider:?}");
         for reference in [&reference, &unconfirmed] {
             let late = gateway.confirm(&format!("late {reference}"), reference).await;
             let status = status_of(&gateway, reference).await;
@@ -162,6 +167,8 @@ async fn money_that_was_taken_cannot_be_voided_and_is_taken_once() {
         }
         let cancel = gateway.cancel("v", &reference).await.expect("answered");
         assert_eq!(cancel, Cancellation::AlreadyCaptured, "{provider:?}");
+        let found = gateway.find_void(&reference).await.expect("answered");
+        assert_eq!(found, Some(Cancellation::AlreadyCaptured), "{provider:?}");
         let captures = sandbox.lines().into_iter().filter(|line| line.op == Op::Capture).count();
         assert_eq!((captures, sandbox.live()), (1, 1), "{provider:?}");
     }
@@ -413,6 +420,8 @@ async fn a_payment_that_nobody_knows_is_not_found() {
         assert_eq!(gateway.find(&nobodys).await.expect("answered"), None, "{nobodys}");
         let cancel = gateway.cancel("c", &nobodys).await.expect("answered");
         assert_eq!(cancel, Cancellation::NotFound, "{nobodys}");
+        let void = gateway.find_void(&nobodys).await.expect("answered");
+        assert_eq!(void, Some(Cancellation::NotFound), "{nobodys}");
         assert!(gateway.refunds(&nobodys).await.expect("answered").is_empty(), "{nobodys}");
         let method = MethodToken(nobodys.0.clone());
         let refused = gateway.create("k", &Charge { method, ..charge(SandboxMethod::Ok) }).await;

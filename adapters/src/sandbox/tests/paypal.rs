@@ -53,7 +53,8 @@ pub(super) async fn approved(sandbox: &Running, key: &str, amount: Money) -> Cha
     let (reference, url) = opening(sandbox, key, amount).await;
     let answer = http().post(&url).send().await.expect("answered");
     assert_eq!(answer.status(), StatusCode::SEE_OTHER);
-    Charge { order_id: Uuid::now_v7(), amount, method: MethodToken(reference.0) }
+    let method = MethodToken(reference.0);
+    Charge { order_id: Uuid::now_v7(), amount, method, customer: None }
 }
 
 async fn approval(paypal: &PayPal, reference: &Reference) -> Option<ApprovalStatus> {
@@ -107,6 +108,7 @@ async fn an_approval_pays_for_one_order_of_its_amount() {
         order_id: Uuid::now_v7(),
         amount: usd(49_99),
         method: MethodToken(reference.0.clone()),
+        customer: None,
     };
     assert_eq!(refusal(paypal.create("c", &charge).await), "order_not_approved");
     let early = paypal.confirm("early", &reference).await.expect("answered");

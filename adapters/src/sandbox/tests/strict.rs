@@ -271,16 +271,48 @@ async fn an_operation_misbehaves_for_everybody_until_it_is_switched_off() {
 }
 
 #[tokio::test]
-async fn a_method_is_detached_however_often_and_an_unknown_one_is_no_error() {
+async fn a_method_is_attached_to_one_account_and_of_no_use_without_it() {
     let sandbox = Running::start().await;
-    for (token, status) in [("pm_sandbox_ok", 200), ("pm_sandbox_ok", 200), ("pm_other", 404)] {
-        let answer = sandbox.post(&format!("/v1/payment_methods/{token}/detach"), &[]).await;
-        assert_eq!(answer.status().as_u16(), status, "{token}");
-        let method = MethodToken(token.to_owned());
-        sandbox.client().detach(&format!("d {token}"), &method).await.expect("it is detached");
+    let gateway = sandbox.client();
+    let ada = Uuid::now_v7();
+    let opened = gateway.open_customer("customer-ada", ada).await.expect("answered");
+    let Creation::Created(account) = &opened else { panic!("{opened:?}") };
+    assert_eq!(gateway.open_customer("customer-ada", ada).await.expect("answered"), opened);
+    let other = gateway.open_customer("customer-eve", Uuid::now_v7()).await.expect("answered");
+    let Creation::Created(eve) = &other else { panic!("{other:?}") };
+    assert_ne!(account, eve);
+
+    let method = MethodToken(format!("{}_ada", SandboxMethod::Ok.token()));
+    for key in ["a", "a", "b"] {
+        let attached = gateway.attach(key, &method, account).await.expect("answered");
+        assert_eq!(attached, Attachment::Attached, "{key}");
     }
-    let answer =
-        sandbox.post("/v1/payment_methods/pm_sandbox_ok/detach", &[("customer", "cus_1")]).await;
-    assert_eq!(code(answer).await, "parameter_unknown");
-    assert_eq!(sandbox.lines().len(), 0, "it moves no money");
+    let stolen = gateway.attach("c", &method, eve).await.expect("answered");
+    assert!(matches!(stolen, Attachment::Refused(_)), "{stolen:?}");
+    let nobody = Reference("cus_nobody".to_owned());
+    let refused = gateway.attach("d", &method, &nobody).await.expect("answered");
+    assert!(matches!(refused, Attachment::Refused(_)), "{refused:?}");
+
+    let paid = |customer: Option<&Reference>| Charge {
+        method: method.clone(),
+        customer: customer.cloned(),
+        ..charge(SandboxMethod::Ok)
+    };
+    for (key, customer, is_taken) in
+        [("1", None, false), ("2", Some(eve), false), ("3", Some(account), true)]
+    {
+        let created = gateway.create(key, &paid(customer)).await.expect("answered");
+        assert_eq!(matches!(created, Creation::Created(_)), is_taken, "{customer:?}: {created:?}");
+    }
+    for key in ["e", "e", "f"] {
+        gateway.detach(key, &method).await.expect("answered");
+    }
+    let late = gateway.create("4", &paid(Some(account))).await.expect("answered");
+    assert!(matches!(late, Creation::Refused(_)), "{late:?}");
+    let unknown = MethodToken("pm_lost".to_owned());
+    gateway.detach("g", &unknown).await.expect("nobody can pay with it");
+    let form = [("email", "ada@example.com")];
+    assert_eq!(code(sandbox.post("/v1/customers", &form).await).await, "parameter_unknown");
+    let path = format!("/v1/payment_methods/{}/attach", method.0);
+    assert_eq!(code(sandbox.post(&path, &[]).await).await, "parameter_missing");
 }

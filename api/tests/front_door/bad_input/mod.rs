@@ -69,7 +69,7 @@ impl<'s> World<'s> {
             "paymentMethodId": shopper.method("ok").await, "cartId": line["cartId"],
             "cartItemId": line["cartItemId"], "productId": product, "orderId": placed.id,
             "paymentId": placed.payment(), "operationId": operation, "sagaId": operation,
-            "sessionId": Uuid::now_v7(), "eventId": "evt_1", "type": "shop.order.placed.v1",
+            "sessionId": uuid::Uuid::now_v7(), "eventId": "evt_1", "type": "shop.order.placed.v1",
             "code": "out_of_stock",
         });
         let ids = ids.as_object().cloned().expect("an object");

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{CalledOff, Next, Saga, Unexpected, signals, steps, to, unwind};
 use uuid::Uuid;
 
-use super::authorizing::{APPROVAL, Answered, Patience};
+use super::authorizing::{APPROVAL, Patience, answered};
 use crate::{
     money::Money,
     payment::{
@@ -102,19 +102,7 @@ pub enum Event {
     Booked,
 }
 
-impl From<Answered> for Event {
-    fn from(answered: Answered) -> Self {
-        match answered {
-            Answered::Created(reference) => Self::Created(reference),
-            Answered::Confirmed(key) => Self::Confirmed(key),
-            Answered::Refused(failure) => Self::Refused(failure),
-            Answered::ApprovalRequired { url, expires_at } => {
-                Self::ApprovalRequired { url, expires_at }
-            }
-            Answered::Voided => Self::Voided,
-        }
-    }
-}
+answered!(Event);
 
 steps! {
     /// The steps, and what takes each of them back.

@@ -10,7 +10,7 @@ use crate::{
     money::Money,
     payment::{PaymentFailure, gateway::Reference},
     refusal::refusals,
-    sagas::authorizing::{Answered, Patience},
+    sagas::authorizing::{Patience, answered},
 };
 
 /// The order that is being placed, and how it is paid: the input.
@@ -81,19 +81,7 @@ pub enum Event {
     OrderPlaced,
 }
 
-impl From<Answered> for Event {
-    fn from(answered: Answered) -> Self {
-        match answered {
-            Answered::Created(reference) => Self::Created(reference),
-            Answered::Confirmed(key) => Self::Confirmed(key),
-            Answered::Refused(failure) => Self::Refused(failure),
-            Answered::ApprovalRequired { url, expires_at } => {
-                Self::ApprovalRequired { url, expires_at }
-            }
-            Answered::Voided => Self::Voided,
-        }
-    }
-}
+answered!(Event);
 
 refusals! {
     /// Why the order is not placed after all.

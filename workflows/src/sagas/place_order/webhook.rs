@@ -12,7 +12,10 @@ pub mod retry;
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
-use stepwise_engine::{Engine, Saga as _, SignalError, WaitingOn, inbox, inspect};
+use stepwise_engine::{
+    Engine, Saga as _, SignalError, WaitingOn, inbox,
+    inspect::{self, Summary},
+};
 use uuid::Uuid;
 
 use super::{PlaceOrder, Signal};
@@ -182,6 +185,10 @@ impl Known {
         self.is_in_force && self.authorization_id.as_deref() == Some(&*reference.0)
     }
 
+    fn is_placing(&self) -> bool {
+        self.status == "placing"
+    }
+
     fn asks_for(&self, kind: &str) -> bool {
         self.asked.iter().any(|asked| asked == kind)
     }
@@ -334,26 +341,31 @@ async fn read(
     .await
 }
 
-/// Signals the saga that authorizes the payment: the placement, or an authorization of its own.
+/// The saga that authorizes the payment (the placement, or an authorization of its own), if it is to be told of an event. 1 round trip.
+async fn listener(tx: &mut PgConnection, known: &Known) -> Result<Option<Summary>, sqlx::Error> {
+    let name = if known.is_placing() { PlaceOrder::NAME } else { AuthorizePayment::NAME };
+    let saga = inspect::latest_about(tx, name, &known.order_id.to_string()).await?;
+    // A saga that waits for an operator keeps the signal. So does one that is asking the gateway already: the answer on its way may be older than this
+    // event. In any other state it gets the gateway's answer by itself, or asks for it.
+    Ok(saga.filter(|saga| {
+        matches!(saga.waiting_on, Some(WaitingOn::Signal | WaitingOn::Operator))
+            || saga.pending.pointer("/call/activity/Ask").is_some()
+    }))
+}
+
+/// Signals the saga that authorizes the payment.
 async fn tell(
     engine: &Engine,
     tx: &mut PgConnection,
     event: &GatewayEvent,
     known: &Known,
 ) -> Result<Reception, SignalError> {
-    let is_placing = known.status == "placing";
-    let name = if is_placing { PlaceOrder::NAME } else { AuthorizePayment::NAME };
-    let saga = inspect::latest_about(tx, name, &known.order_id.to_string()).await?;
-    // A saga that waits for an operator keeps the signal. In any other state it gets the gateway's answer by itself, or asks for it.
-    let waits = |on| matches!(on, Some(WaitingOn::Signal | WaitingOn::Operator));
-    let Some(saga) = saga.filter(|saga| waits(saga.waiting_on)) else {
-        return Ok(Reception::Nothing);
-    };
+    let Some(saga) = listener(tx, known).await? else { return Ok(Reception::Nothing) };
     if !inbox::first_time(tx, "gateway", &event.id).await? {
         return Ok(Reception::Nothing);
     }
     let id = saga.saga_id;
-    match is_placing {
+    match known.is_placing() {
         true => engine.signal::<PlaceOrder>(tx, id, &event.id, Signal::GatewayReported).await?,
         false => {
             let reported = authorize_payment::Signal::GatewayReported;

@@ -1,12 +1,15 @@
 //! Asking the gateway about payments, because its events (webhooks) may be lost.
 //!
-//! A schedule starts an instance every quarter of an hour. It takes one payment after the other, those that have waited longest, and ends when none is
-//! due or when it has asked about [`AT_MOST`]. Whatever it leaves is taken by the next one, because each payment's row says when it is due. An answer is
-//! applied as that to an event is ([`crate::order::outside`]), and only if the payment has not changed since it was chosen.
+//! A schedule starts an instance every quarter of an hour. It takes page after page of the payments that have waited longest, and ends when none is
+//! due or when it has asked about [`AT_MOST`]. Whatever it leaves is taken by the next one, because each payment's row says when it is due. The questions
+//! of a page are asked side by side. An answer that says what the books say needs nothing more. Any other is applied as that to an event is
+//! ([`crate::order::outside`]), and only if the payment has not changed since it was chosen.
 //!
-//! If the gateway cannot be asked for ten minutes, the instance unwinds, which takes nothing back: the next one tries again.
+//! A payment that the gateway cannot be asked about while it answers others is put off ([`crate::order::reconcile::put_off`]). If it answers nothing for ten minutes, the
+//! instance unwinds, which takes nothing back: the next one tries again.
 //!
-//! Deliberately absent: payments that are being authorized, captured or given back. Their sagas ask by themselves.
+//! Deliberately absent: payments that are being authorized, captured or given back. Their sagas ask by themselves. A void or refund whose saga was
+//! ended by an operator is withdrawn, and its payment asked about like any other.
 
 mod operation;
 #[cfg(feature = "testing")]
@@ -18,21 +21,31 @@ mod tests;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use stepwise_engine::{
-    CatchUp, Engine, Never, Next, Overlap, Saga, Schedule, ScheduleError, Start, Terms, Unexpected,
-    steps, to,
+    CatchUp, Engine, Never, Next, Overlap, Part, Saga, Schedule, ScheduleError, Start, Terms,
+    Unexpected, UpcastError, steps, to,
 };
 
 use crate::order::{outside::Truth, reconcile::Question};
 
-/// The most payments that one instance asks about.
-pub const AT_MOST: u16 = 200;
+/// The most payments that one instance asks about: 300 pages, fewer commits than an instance may make in a minute.
+pub const AT_MOST: u16 = 300 * PAGE;
+
+/// How many payments are chosen and asked about together.
+pub const PAGE: u16 = 25;
 
 /// The minutes between two instances, unless configured otherwise.
 pub const EVERY_MINUTES: u8 = 15;
 
-/// How long the gateway is tried about one payment.
+/// How long one question may take.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// How many questions are asked side by side.
+const SIDE_BY_SIDE: u16 = 5;
+
+/// How long the gateway is tried that answers nothing.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The definition.
@@ -41,11 +54,11 @@ pub struct ReconcilePayments;
 /// Its states, named after what it waits for. The number is that of the payments that it may still ask about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// A payment is chosen.
+    /// Payments are chosen.
     Choosing(u16),
     /// The gateway answers.
-    Asking(u16, Question),
-    /// The answer is applied.
+    Asking(u16),
+    /// The answers are applied.
     Applying(u16),
     /// The end.
     Over,
@@ -54,35 +67,46 @@ pub enum State {
 /// The events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// This payment is due.
-    Due(Question),
+    /// These payments are due.
+    Due(Vec<Question>),
     /// No payment is due.
     NoneDue,
     /// The gateway has answered.
-    Answered(Truth),
-    /// The answer is applied.
+    Answered(Answers),
+    /// The answers are applied.
     Applied,
+}
+
+/// The answers of the gateway that lead to anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// The books may say something else.
+    pub differ: Vec<(Question, Truth)>,
+    /// The gateway has answered about others, and not about these.
+    pub unanswered: Vec<Question>,
 }
 
 steps! {
     /// The steps. None has anything to take back: an answer is true, whatever becomes of the question.
     #[derive(PartialEq, Eq)]
     pub enum Step done by ReconcilePaymentsSteps -> Event, undone for String {
-        /// Choose the payment that has waited longest.
-        Choose => tx(choose).no_undo(),
+        /// Choose the payments that have waited longest, so many at most.
+        Choose(at_most: u16) => tx(choose).no_undo(),
         /// Ask the gateway. A question changes nothing, so it may be asked again.
-        Ask(question: Question) => call(ask, asking()).repeatable().no_undo(),
-        /// Bring the payment into agreement with the answer.
-        Apply(question: Question, truth: Truth) => tx(apply).no_undo(),
+        Ask(page: Vec<Question>) => call(ask, asking()).repeatable().no_undo(),
+        /// Bring the payments into agreement with the answers.
+        Apply(answers: Answers) => tx(apply).no_undo(),
     }
 }
 
 fn asking() -> Terms {
-    Terms { within: PATIENCE, ..Terms::new() }
+    let rounds = u32::from(PAGE.div_ceil(SIDE_BY_SIDE));
+    Terms { within: PATIENCE, timeout: QUESTION * rounds + QUESTION, ..Terms::new() }
 }
 
 impl Saga for ReconcilePayments {
     const NAME: &'static str = "reconcile-payments";
+    const VERSION: u16 = 2;
     type Input = u16;
     type State = State;
     type Event = Event;
@@ -91,22 +115,57 @@ impl Saga for ReconcilePayments {
     type Reason = String;
 
     fn start(at_most: u16) -> Next<Self> {
-        to(State::Choosing(at_most)).run(Step::Choose)
+        choosing(at_most)
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         use {Event as E, State as S};
         Ok(match (state, event) {
-            (S::Choosing(left), E::Due(question)) => {
-                to(S::Asking(left.saturating_sub(1), question.clone())).run(Step::Ask(question))
+            (S::Choosing(left), E::Due(page)) => {
+                let asked = u16::try_from(page.len()).unwrap_or(u16::MAX);
+                to(S::Asking(left.saturating_sub(asked))).run(Step::Ask(page))
             }
-            (S::Choosing(_), E::NoneDue) | (S::Applying(0), E::Applied) => to(S::Over).done(),
-            (S::Asking(left, question), E::Answered(truth)) => {
-                to(S::Applying(left)).run(Step::Apply(question, truth))
+            (S::Choosing(_), E::NoneDue) => to(S::Over).done(),
+            (S::Asking(left), E::Answered(answers)) if answers == Answers::default() => {
+                choosing(left)
             }
-            (S::Applying(left), E::Applied) => to(S::Choosing(left)).run(Step::Choose),
+            (S::Asking(left), E::Answered(answers)) => {
+                to(S::Applying(left)).run(Step::Apply(answers))
+            }
+            (S::Applying(left), E::Applied) => choosing(left),
             (state, event) => return Err(Unexpected::new(&state, &event)),
         })
+    }
+
+    /// Version 1 asked about one payment at a time.
+    fn upcast(_: u16, part: Part, json: Value) -> Result<Value, UpcastError> {
+        Ok(match part {
+            Part::State => match json.get("Asking").and_then(|asking| asking.get(0)) {
+                Some(left) => json!({ "Asking": left }),
+                None => json,
+            },
+            Part::Event => match (json.get("Due"), json.get("Answered")) {
+                (Some(due), _) => json!({ "Due": [due] }),
+                // Its question is not in it. The payment is asked about again later.
+                (_, Some(_)) => json!({ "Answered": Answers::default() }),
+                _ => json,
+            },
+            Part::Step => match (json.get("Ask"), json.get("Apply")) {
+                (Some(question), _) => json!({ "Ask": [question] }),
+                (_, Some(answer)) => json!({ "Apply": { "differ": [answer], "unanswered": [] } }),
+                _ if json == "Choose" => json!({ "Choose": PAGE }),
+                _ => json,
+            },
+            _ => json,
+        })
+    }
+}
+
+/// Goes on with the next page, if it may still ask about some.
+fn choosing(left: u16) -> Next<ReconcilePayments> {
+    match left.min(PAGE) {
+        0 => to(State::Over).done(),
+        at_most => to(State::Choosing(left)).run(Step::Choose(at_most)),
     }
 }
 

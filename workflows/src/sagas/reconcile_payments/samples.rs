@@ -4,7 +4,7 @@ use chrono::DateTime;
 use stepwise_engine::testing::{Sample, Samples};
 use uuid::Uuid;
 
-use super::{Event as E, ReconcilePayments, State, Step};
+use super::{Answers, Event as E, ReconcilePayments, State, Step};
 use crate::{
     money::{Currency, Money},
     order::{outside::Truth, reconcile::Question},
@@ -19,6 +19,8 @@ pub(super) fn question() -> Question {
         payment_id: Uuid::nil(),
         reference: Reference("pi_1".to_owned()),
         changed_at: DateTime::UNIX_EPOCH,
+        state: "captured".to_owned(),
+        unanswered: 1,
     }
 }
 
@@ -45,6 +47,10 @@ pub(super) fn truth() -> Truth {
     }
 }
 
+pub(super) fn answers() -> Answers {
+    Answers { differ: vec![(question(), truth())], unanswered: vec![question()] }
+}
+
 impl Samples for ReconcilePayments {
     fn inputs() -> Vec<u16> {
         vec![2]
@@ -52,15 +58,20 @@ impl Samples for ReconcilePayments {
 
     fn outcomes(step: &Step) -> Vec<Sample<E>> {
         match step {
-            Step::Choose => vec![Sample::done(E::Due(question())), Sample::done(E::NoneDue)],
-            Step::Ask(_) => vec![Sample::done(E::Answered(truth()))],
-            Step::Apply(..) => vec![Sample::done(E::Applied)],
+            Step::Choose(_) => {
+                vec![Sample::done(E::Due(vec![question()])), Sample::done(E::NoneDue)]
+            }
+            Step::Ask(_) => vec![
+                Sample::done(E::Answered(Answers::default())),
+                Sample::done(E::Answered(answers())),
+            ],
+            Step::Apply(_) => vec![Sample::done(E::Applied)],
         }
     }
 
     fn position(state: &State) -> String {
         let left = match state {
-            State::Choosing(left) | State::Asking(left, _) | State::Applying(left) => *left,
+            State::Choosing(left) | State::Asking(left) | State::Applying(left) => *left,
             State::Over => 0,
         };
         format!("{} {}", Self::name(state), left.min(1))

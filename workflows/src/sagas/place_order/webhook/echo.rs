@@ -1,20 +1,26 @@
-//! The most common event: the echo of a call that was answered anyway.
+//! The most common event: the echo of a call that was answered anyway, or is about to be.
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use stepwise_engine::database;
 
-use super::{Decision, decide, read};
+use super::{Decision, decide, listener, read};
 use crate::payment::gateway::{GatewayEvent, News};
 
-/// Whether the books say already what an event says, so that nothing is to be done. Round trips: 1, outside any transaction.
+/// Whether nothing is to be done about an event: the books say already what it says, or the saga that authorizes the payment learns it from its own call.
+/// Round trips: 1, or 2 while the payment is being authorized, outside any transaction.
 ///
 /// # Errors
 /// The database's; the gateway sends the event again.
 pub async fn is_echo(pool: &PgPool, event: &GatewayEvent) -> Result<bool, sqlx::Error> {
     let News::Authorization(_, found) = &event.news else { return Ok(false) };
-    let read = |mut db: PoolConnection<Postgres>| async move {
-        read(&mut db, &found.reference, found.order_id, &event.news).await
+    let look = |mut db: PoolConnection<Postgres>| async move {
+        let known = read(&mut db, &found.reference, found.order_id, &event.news).await?;
+        let Some(known) = known else { return Ok::<_, sqlx::Error>(false) };
+        match decide(&known, &event.news) {
+            Decision::Nothing => Ok(true),
+            Decision::Signal => Ok(listener(&mut db, &known).await?.is_none()),
+            _ => Ok(false),
+        }
     };
-    let known = database::ask(pool, read).await?;
-    Ok(known.is_some_and(|known| matches!(decide(&known, &event.news), Decision::Nothing)))
+    database::ask(pool, look).await
 }

@@ -1,0 +1,132 @@
+//! How a payment method is attached and detached.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx, Undoing, database};
+use uuid::Uuid;
+
+use super::{Event, KeepPaymentMethodSteps};
+use crate::{
+    customer::attachment::{self, ASKED, ATTACHED, DETACHED, Kept, REFUSED},
+    payment::gateway::{Attachment, Creation, GatewayError, Reference, Trouble},
+    shop::Shop,
+};
+
+/// Does the steps of [`super::KeepPaymentMethod`].
+pub struct Steps {
+    shop: Arc<Shop>,
+    pool: PgPool,
+}
+
+impl Steps {
+    /// With the shop's gateway; `pool` is only read.
+    #[must_use]
+    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
+        Self { shop, pool }
+    }
+
+    async fn read(&self, method: Uuid) -> Result<Option<Kept>, Cause> {
+        let read =
+            database::ask(
+                &self.pool,
+                |mut db| async move { attachment::read(&mut *db, method).await },
+            );
+        read.await.map_err(Cause::new)
+    }
+}
+
+impl KeepPaymentMethodSteps for Steps {
+    async fn open(&self, _: &Key, method: &Uuid) -> Outcome<Event> {
+        let kept = match self.read(*method).await {
+            Ok(Some(kept)) if !kept.is_removed => kept,
+            Ok(_) => return Outcome::event(Event::NotAttached),
+            Err(cause) => return Outcome::NotDone(cause),
+        };
+        if let Some(account) = kept.account() {
+            return Outcome::event(Event::Opened(account));
+        }
+        // Each method of the customer asks under the same key, so that there is one account.
+        let key = format!("customer-{}", kept.customer_id);
+        match self.shop.gateway.open_customer(&key, kept.customer_id).await {
+            Ok(Creation::Created(account)) => Outcome::event(Event::Opened(account)),
+            Ok(Creation::Refused(_)) => Outcome::event(Event::NotAttached),
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn keep(
+        &self,
+        tx: &mut StepTx<'_>,
+        method: &Uuid,
+        account: &Reference,
+    ) -> Result<Event, StepError> {
+        let kept = attachment::keep_account(tx, *method, account).await?;
+        Ok(kept.map_or(Event::NotAttached, Event::Kept))
+    }
+
+    async fn attach(&self, key: &Key, method: &Uuid, account: &Reference) -> Outcome<Event> {
+        let token = match self.read(*method).await {
+            Ok(kept) => kept.and_then(|kept| kept.token()),
+            Err(cause) => return Outcome::NotDone(cause),
+        };
+        let Some(token) = token else { return Outcome::event(Event::NotAttached) };
+        match self.shop.gateway.attach(&key.to_string(), &token, account).await {
+            Ok(Attachment::Attached) => Outcome::event(Event::Attached),
+            Ok(Attachment::Refused(_)) => Outcome::event(Event::NotAttached),
+            Err(error) => failed(error),
+        }
+    }
+
+    async fn note(
+        &self,
+        tx: &mut StepTx<'_>,
+        method: &Uuid,
+        is_attached: &bool,
+    ) -> Result<Event, StepError> {
+        let to = if *is_attached { ATTACHED } else { REFUSED };
+        attachment::note(tx, *method, ASKED, to).await?;
+        Ok(Event::Noted)
+    }
+
+    async fn detach(&self, key: &Key, method: &Uuid) -> Outcome<Event> {
+        let kept = match self.read(*method).await {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return Outcome::event(Event::NotAttached),
+            Err(cause) => return Outcome::NotDone(cause),
+        };
+        if kept.is(ASKED) {
+            return Outcome::NotDone(Cause::new("the method is still being attached"));
+        }
+        let Some(token) = kept.token().filter(|_| kept.is(ATTACHED)) else {
+            return Outcome::event(Event::NotAttached);
+        };
+        match self.shop.gateway.detach(&key.to_string(), &token).await {
+            Ok(()) => Outcome::event(Event::Detached),
+            Err(error) => error.into(),
+        }
+    }
+
+    async fn forget(&self, tx: &mut StepTx<'_>, method: &Uuid) -> Result<Event, StepError> {
+        attachment::note(tx, *method, ATTACHED, DETACHED).await?;
+        Ok(Event::Noted)
+    }
+
+    async fn leave(
+        &self,
+        tx: &mut StepTx<'_>,
+        method: &Uuid,
+        _: &Undoing<String>,
+    ) -> Result<(), StepError> {
+        attachment::note(tx, *method, ASKED, REFUSED).await?;
+        Ok(())
+    }
+}
+
+/// A key of ours that may not open accounts or attach methods can still take payments.
+fn failed(error: GatewayError) -> Outcome<Event> {
+    match error {
+        GatewayError::NotDone(Trouble::Misconfigured(_)) => Outcome::event(Event::NotAttached),
+        error => error.into(),
+    }
+}
