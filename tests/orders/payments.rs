@@ -234,7 +234,10 @@ pub(crate) fn a_reconciliation_has_nothing_to_take_back_and_may_be_repeated() {
             "cancelled before Choose",
         ]
     );
-    assert_eq!(unwound.repeated, ["Choose repeated", "Ask repeated", "Apply repeated"]);
+    assert_eq!(
+        unwound.repeated,
+        ["Choose repeated", "Ask repeated", "Apply repeated", "Choose repeated"]
+    );
 }
 
 #[test]
