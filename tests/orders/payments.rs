@@ -230,9 +230,14 @@ pub(crate) fn a_reconciliation_has_nothing_to_take_back_and_may_be_repeated() {
             "Ask done and never heard of",
             "cancelled after Ask",
             "cancelled before Apply",
+            "cancelled after Apply",
+            "cancelled before Choose",
         ]
     );
-    assert_eq!(unwound.repeated, ["Choose repeated", "Ask repeated", "Apply repeated"]);
+    assert_eq!(
+        unwound.repeated,
+        ["Choose repeated", "Ask repeated", "Apply repeated", "Choose repeated"]
+    );
 }
 
 #[test]

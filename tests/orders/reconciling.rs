@@ -203,7 +203,14 @@ async fn a_payment_whose_money_a_saga_moves_is_left_to_it() {
     house.switch("down").await;
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
     let tick = house.reconcile(100).await;
-    assert_eq!((tick.status, asked(&house).await), (Status::Completed, 0));
+    let answers: i64 = sqlx::query_scalar(
+        "select count(*) from saga.journal where saga_id = $1 and event::text like '%Answered%'",
+    )
+    .bind(tick.saga_id)
+    .fetch_one(house.pool())
+    .await
+    .expect("readable");
+    assert_eq!((tick.status, answers), (Status::Completed, 0), "it is not asked about");
     house.switch("up").await;
     assert_eq!(house.end(cancelling).await.status, Status::Completed);
     house.close().await;

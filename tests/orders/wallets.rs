@@ -202,7 +202,13 @@ pub(crate) fn an_attachment_is_called_off_until_it_is_noted() {
     assert!(unwound.points.len() >= 8, "{:?}", unwound.points);
     assert_eq!(
         unwound.repeated,
-        ["Open repeated", "Keep repeated", "Attach repeated", "Note repeated"]
+        [
+            "Open repeated",
+            "Keep repeated",
+            "Attach repeated",
+            "Note repeated",
+            "leave repeated, an undo"
+        ]
     );
 }
 

@@ -22,7 +22,7 @@ fn a_method_that_the_gateway_refuses_is_used_as_its_token_came() {
 
     let mut method = walk::<KeepPaymentMethod>(Input::Attach(Uuid::nil()));
     method.is_given_up().takes_all_back();
-    assert_eq!((method.status(), method.steps()), (Status::Unwound, vec!["Open", "leave"]));
+    assert_eq!((method.status(), method.steps()), (Status::Unwound, vec!["leave"]));
 }
 
 #[test]
