@@ -191,6 +191,13 @@ $$;
 CREATE FUNCTION saga.now() RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     AS $$ begin return now() + (select offset_by from saga.clock); end $$;
+CREATE FUNCTION shop.is_spelt_like(search text, name text) RETURNS boolean
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$ select search operator(shop.<%) name $$;
+COMMENT ON FUNCTION shop.is_spelt_like(search text, name text) IS 'Whether a part of the name is spelt nearly like the search text.';
+CREATE FUNCTION shop.likeness(search text, name text) RETURNS real
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$ select shop.word_similarity(search, name) $$;
 CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS interval
     LANGUAGE sql IMMUTABLE
     AS $$
@@ -200,6 +207,32 @@ CREATE FUNCTION shop.log_in_wait(tries integer, is_slowed boolean) RETURNS inter
         else 0
     end * interval '1 second'
 $$;
+CREATE FUNCTION shop.note_product_words() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+begin
+    new.words := shop.product_words(new.name, new.description);
+    return new;
+end $$;
+CREATE FUNCTION shop.product_words(name text, description text) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN (setweight(to_tsvector('english'::regconfig, name), 'A'::"char") || setweight(to_tsvector('english'::regconfig, description), 'B'::"char"));
+CREATE UNLOGGED TABLE shop.rate_bucket (
+    name_hash bytea NOT NULL,
+    full_at timestamp with time zone NOT NULL,
+    granted integer NOT NULL,
+    burst integer NOT NULL,
+    gap_s double precision NOT NULL
+)
+WITH (fillfactor='60');
+COMMENT ON TABLE shop.rate_bucket IS 'Rate limits. A process takes tokens from a bucket in chunks.';
+COMMENT ON COLUMN shop.rate_bucket.name_hash IS 'A keyed hash of a caller or of a network address.';
+COMMENT ON COLUMN shop.rate_bucket.full_at IS 'The time at which the bucket is full again.';
+COMMENT ON COLUMN shop.rate_bucket.granted IS 'The number of tokens that the last statement got.';
+COMMENT ON COLUMN shop.rate_bucket.gap_s IS 'Seconds in which the bucket gets one token.';
+CREATE FUNCTION shop.rate_grant(full_at timestamp with time zone, asked shop.rate_bucket) RETURNS integer
+    LANGUAGE sql IMMUTABLE
+    RETURN (GREATEST((0)::double precision, LEAST(((asked).granted)::double precision, floor(((((asked).burst)::double precision - ((GREATEST((0)::numeric, EXTRACT(epoch FROM (full_at - ((asked).full_at - make_interval(secs => (((asked).granted)::double precision * (asked).gap_s)))))))::double precision / (asked).gap_s)) + (0.000001)::double precision)))))::integer;
 CREATE FUNCTION shop.refuse_change_of_event() RETURNS trigger
     LANGUAGE plpgsql
     AS $$
@@ -903,11 +936,13 @@ CREATE TABLE shop.product (
     created_by uuid NOT NULL,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    words tsvector,
     CONSTRAINT a_price_is_at_least_a_cent CHECK ((price >= 0.01)),
     CONSTRAINT a_product_name_has_1_to_200_characters CHECK (((char_length(name) >= 1) AND (char_length(name) <= 200))),
     CONSTRAINT a_product_status_is_known CHECK ((status = ANY (ARRAY['draft'::text, 'active'::text, 'inactive'::text])))
 );
 COMMENT ON COLUMN shop.product.deleted_at IS 'Soft-deleted: out of the catalogue and the carts, still named by old orders.';
+COMMENT ON COLUMN shop.product.words IS 'The words of the name (weight A) and of the description (weight B).';
 CREATE TABLE shop.product_variant (
     variant_id uuid NOT NULL,
     product_id uuid NOT NULL,
@@ -1072,6 +1107,8 @@ ALTER TABLE ONLY shop.product
     ADD CONSTRAINT product_pkey PRIMARY KEY (product_id);
 ALTER TABLE ONLY shop.product_variant
     ADD CONSTRAINT product_variant_pkey PRIMARY KEY (variant_id);
+ALTER TABLE ONLY shop.rate_bucket
+    ADD CONSTRAINT rate_bucket_pkey PRIMARY KEY (name_hash);
 ALTER TABLE ONLY shop.reservation
     ADD CONSTRAINT reservation_pkey PRIMARY KEY (order_id, inventory_id, source);
 ALTER TABLE ONLY shop.session
@@ -1114,6 +1151,8 @@ CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at)
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
+CREATE INDEX order_by_status ON shop."order" USING btree (status, created_at, order_id);
+CREATE INDEX order_by_time ON shop."order" USING btree (created_at, order_id);
 CREATE INDEX parked_gateway_event_waiting ON shop.parked_gateway_event USING btree (parked_at, event_id) WHERE (ended_at IS NULL);
 CREATE INDEX payment_by_order ON shop.payment USING btree (order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
@@ -1122,12 +1161,16 @@ CREATE INDEX payment_transaction_by_payment ON shop.payment_transaction USING bt
 CREATE INDEX paypal_approval_by_order ON shop.paypal_approval USING btree (order_id) WHERE (order_id IS NOT NULL);
 CREATE INDEX paypal_approval_pending ON shop.paypal_approval USING btree (customer_id) WHERE (state = 'pending'::text);
 CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
+CREATE INDEX product_by_price ON shop.product USING btree (price, product_id) WHERE (deleted_at IS NULL);
+CREATE INDEX product_by_spelling ON shop.product USING gin (name shop.gin_trgm_ops) WHERE (deleted_at IS NULL);
+CREATE INDEX product_by_words ON shop.product USING gin (words) WHERE (deleted_at IS NULL);
 CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);
 CREATE INDEX shipping_address_by_customer ON shop.shipping_address USING btree (customer_id, address_id);
 CREATE INDEX verification_token_by_customer ON shop.verification_token USING btree (customer_id);
 ALTER INDEX saga.journal_pkey ATTACH PARTITION saga.journal_default_pkey;
 CREATE TRIGGER domain_events_are_append_only BEFORE DELETE OR UPDATE ON shop.domain_event FOR EACH ROW EXECUTE FUNCTION shop.refuse_change_of_event();
 CREATE TRIGGER domain_events_are_not_truncated BEFORE TRUNCATE ON shop.domain_event FOR EACH STATEMENT EXECUTE FUNCTION shop.refuse_change_of_event();
+CREATE TRIGGER product_words_are_noted BEFORE INSERT OR UPDATE OF name, description ON shop.product FOR EACH ROW EXECUTE FUNCTION shop.note_product_words();
 ALTER TABLE ONLY shop.category
     ADD CONSTRAINT a_category_has_a_known_parent FOREIGN KEY (parent_category_id) REFERENCES shop.category(category_id);
 ALTER TABLE ONLY shop.order_line
