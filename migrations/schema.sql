@@ -774,6 +774,12 @@ CREATE TABLE shop.erasure_certificate (
     CONSTRAINT a_certificate_has_a_number CHECK ((n > 0))
 );
 COMMENT ON COLUMN shop.erasure_certificate.hash IS 'SHA-256 of the previous hash (32 zero bytes for the first row) and the text of the certificate.';
+CREATE TABLE shop.gateway_customer (
+    customer_id uuid NOT NULL,
+    reference text NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+COMMENT ON TABLE shop.gateway_customer IS 'The account at the gateway to which a customer''s payment methods are attached.';
 CREATE TABLE shop.gateway_event_count (
     kind text NOT NULL,
     events bigint NOT NULL,
@@ -921,13 +927,15 @@ CREATE TABLE shop.payment (
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
     ask_at timestamp with time zone,
+    unanswered smallint DEFAULT 0 NOT NULL,
     CONSTRAINT a_payment_state_is_known CHECK ((state = ANY (ARRAY['authorizing'::text, 'authorized'::text, 'captured'::text, 'partially_refunded'::text, 'refunded'::text, 'voided'::text, 'declined'::text, 'unknown'::text]))),
     CONSTRAINT a_refund_never_exceeds_what_was_taken CHECK ((((0)::numeric <= refunded_amount) AND (refunded_amount <= amount)))
 )
 WITH (fillfactor='70');
 COMMENT ON COLUMN shop.payment.method IS 'Kind and brand, such as card:visa; never a number.';
 COMMENT ON COLUMN shop.payment.authorization_id IS 'The provider''s reference, by which its webhooks name the payment.';
-COMMENT ON COLUMN shop.payment.ask_at IS 'When the gateway is asked about the payment again; null: it was not asked yet, and the time of its creation counts.';
+COMMENT ON COLUMN shop.payment.ask_at IS 'When the gateway is asked about the payment again; null: it was not asked since the last change, and the time of its creation counts.';
+COMMENT ON COLUMN shop.payment.unanswered IS 'How many questions in a row about the payment had no answer that could be read, while the gateway answered others.';
 CREATE TABLE shop.payment_method (
     payment_method_id uuid NOT NULL,
     customer_id uuid NOT NULL,
@@ -937,11 +945,14 @@ CREATE TABLE shop.payment_method (
     last4 text,
     created_at timestamp with time zone NOT NULL,
     removed_at timestamp with time zone,
+    attachment text,
     CONSTRAINT a_card_has_a_token CHECK (((kind = 'paypal'::text) OR (token IS NOT NULL))),
     CONSTRAINT a_method_kind_is_known CHECK ((kind = ANY (ARRAY['card'::text, 'paypal'::text]))),
+    CONSTRAINT an_attachment_is_known CHECK ((attachment = ANY (ARRAY['asked'::text, 'attached'::text, 'refused'::text, 'detached'::text]))),
     CONSTRAINT last4_is_four_digits CHECK ((last4 ~ '^[0-9]{4}$'::text))
 );
 COMMENT ON COLUMN shop.payment_method.token IS 'The gateway''s own token. A card number never reaches this database. Null: PayPal has not opened the approval yet.';
+COMMENT ON COLUMN shop.payment_method.attachment IS 'Null: nobody has asked the gateway to attach the method. Asked: orders that are paid with it wait until that is decided.';
 CREATE TABLE shop.payment_transaction (
     transaction_id uuid NOT NULL,
     payment_id uuid NOT NULL,
@@ -1154,6 +1165,8 @@ ALTER TABLE ONLY shop.erasure_certificate
     ADD CONSTRAINT erasure_certificate_pkey PRIMARY KEY (n);
 ALTER TABLE ONLY shop.erasure
     ADD CONSTRAINT erasure_pkey PRIMARY KEY (customer_id);
+ALTER TABLE ONLY shop.gateway_customer
+    ADD CONSTRAINT gateway_customer_pkey PRIMARY KEY (customer_id);
 ALTER TABLE ONLY shop.gateway_event_count
     ADD CONSTRAINT gateway_event_count_pkey PRIMARY KEY (kind);
 ALTER TABLE ONLY shop.idempotency
@@ -1276,6 +1289,8 @@ ALTER TABLE ONLY shop.verification_token
     ADD CONSTRAINT a_token_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
 ALTER TABLE ONLY shop.product_variant
     ADD CONSTRAINT a_variant_belongs_to_a_product FOREIGN KEY (product_id) REFERENCES shop.product(product_id);
+ALTER TABLE ONLY shop.gateway_customer
+    ADD CONSTRAINT an_account_at_the_gateway_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id) ON DELETE CASCADE;
 ALTER TABLE ONLY shop.shipping_address
     ADD CONSTRAINT an_address_belongs_to_a_customer FOREIGN KEY (customer_id) REFERENCES shop.customer(customer_id);
 ALTER TABLE ONLY shop.paypal_approval

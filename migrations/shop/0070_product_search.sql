@@ -10,6 +10,9 @@ exception when insufficient_privilege then
     raise exception 'the extension pg_trgm may not be created by this role: let the owner of the database run "create extension pg_trgm", then migrate again';
 end $$;
 
+alter table shop.product add column words tsvector;
+comment on column shop.product.words is 'The words of the name (weight A) and of the description (weight B).';
+
 -- An administrator may have put the extension into any schema. Postgres inlines these functions, so that the index is used.
 do $$
 declare
@@ -19,12 +22,8 @@ begin
         as $f$ select search operator(%1$I.<%%) name $f$', place);
     execute format('create function shop.likeness(search text, name text) returns real language sql immutable parallel safe
         as $f$ select %1$I.word_similarity(search, name) $f$', place);
-    execute format('create index product_by_spelling on shop.product using gin (name %1$I.gin_trgm_ops) where deleted_at is null', place);
 end $$;
 comment on function shop.is_spelt_like is 'Whether a part of the name is spelt nearly like the search text.';
-
-alter table shop.product add column words tsvector;
-comment on column shop.product.words is 'The words of the name (weight A) and of the description (weight B).';
 
 create function shop.product_words(name text, description text) returns tsvector language sql immutable parallel safe
 return setweight(to_tsvector('pg_catalog.english', name), 'A') || setweight(to_tsvector('pg_catalog.english', description), 'B');

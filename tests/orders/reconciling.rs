@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use stepwise_adapters::sandbox::SandboxMethod as Method;
-use stepwise_engine::{Saga as _, Status, inspect, operate::Verb};
+use stepwise_engine::{Saga as _, Start, Status, inspect, operate::Verb};
 use stepwise_tests::House;
 use stepwise_workflows::{
     payment::parked::parked_events,
@@ -27,6 +27,17 @@ async fn asked(house: &House) -> i64 {
         .fetch_one(house.pool())
         .await
         .expect("readable")
+}
+
+/// In how many seconds the order's payment is asked about.
+async fn pause(house: &House, order: Uuid) -> f64 {
+    sqlx::query_scalar(
+        "select extract(epoch from ask_at - saga.now())::float8 from shop.payment where order_id = $1",
+    )
+    .bind(order)
+    .fetch_one(house.pool())
+    .await
+    .expect("readable")
 }
 
 /// Changes the reference of the order's authorization, as the shop has it.
@@ -123,6 +134,40 @@ async fn a_change_brings_the_next_question_forward() {
     house.close().await;
 }
 
+#[tokio::test]
+async fn only_an_answer_sets_the_long_pause() {
+    let house = House::open(PATIENCE).await;
+    let product = house.product(10).await;
+    let (held, differs) = (placed(&house, product).await, placed(&house, product).await);
+    refer(&house, differs, "pi_of_nobody").await;
+    house.later(Duration::from_secs(7 * 3_600)).await;
+    house.switch("down").await;
+    let mut tx = house.engine.begin().await.expect("begin");
+    let start = Start::new("payments", 100);
+    let tick = house.engine.start::<ReconcilePayments>(&mut tx, start).await.expect("it starts").id;
+    tx.commit().await.expect("commit");
+    let chosen = async {
+        while asked(&house).await < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), chosen).await.expect("they are chosen");
+    for order in [held, differs] {
+        let next = pause(&house, order).await;
+        assert!((3_000.0..3_601.0).contains(&next), "nothing was answered: {next} s");
+    }
+    must(&house, tick, Verb::Cancel).await;
+    assert_eq!(house.end(tick).await.status, Status::Unwound);
+    house.switch("up").await;
+
+    assert_eq!(house.reconcile(100).await.status, Status::Completed);
+    for order in [held, differs] {
+        let next = pause(&house, order).await;
+        assert!((21_000.0..21_601.0).contains(&next), "answered: six hours, not {next} s");
+    }
+    house.shut().await;
+}
+
 /// Fault: gateway: its answer about one payment cannot be read
 /// Customer: nothing
 /// Operator: a warning in the log each time; at the third time an event of the kind `reconcile` is parked as `unreadable`
@@ -145,13 +190,7 @@ async fn a_payment_that_cannot_be_asked_about_delays_no_other_and_is_told() {
     }
     let told = ("reconcile".to_owned(), "unreadable".to_owned(), Some(unasked));
     assert_eq!(parked(&house).await, [told]);
-    let next: f64 = sqlx::query_scalar(
-        "select extract(epoch from ask_at - saga.now())::float8 from shop.payment where order_id = $1",
-    )
-    .bind(unasked)
-    .fetch_one(house.pool())
-    .await
-    .expect("readable");
+    let next = pause(&house, unasked).await;
     assert!((7_000.0..7_201.0).contains(&next), "after a growing pause: {next} s");
 
     refer(&house, unasked, &reference).await;

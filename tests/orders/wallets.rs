@@ -190,7 +190,8 @@ impl Trial for Methods {
         let method = found.ok_or("the saga is gone")?.subject;
         let method = method.parse().map_err(|_| "not about a method")?;
         match (status, attachment(engine.pool(), method).await.as_deref()) {
-            (Status::Completed, Some("attached")) | (Status::Unwound, Some("refused")) => Ok(()),
+            (Status::Completed, Some("attached"))
+            | (Status::Unwound, Some("refused" | "attached")) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     }

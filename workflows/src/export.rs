@@ -135,13 +135,14 @@ async fn own(
             from shop.customer where customer_id = $1 and frozen_at is null for share
         )
         select jsonb_build_object('id', customer_id, 'email', email, 'emailVerifiedAt', email_verified_at,
-                'firstName', first_name, 'lastName', last_name, 'createdAt', created_at),
+                'firstName', first_name, 'lastName', last_name, 'createdAt', created_at,
+                'gatewayCustomer', (select reference from shop.gateway_customer g where g.customer_id = $1)),
             (select coalesce(jsonb_agg(jsonb_build_object('id', address_id, 'recipientName', recipient_name,
                 'street', street, 'city', city, 'state', state, 'postalCode', postal_code, 'country', country,
                 'createdAt', created_at, 'removedAt', removed_at) order by address_id), '[]')
              from shop.shipping_address a where a.customer_id = $1),
             (select coalesce(jsonb_agg(jsonb_build_object('id', payment_method_id, 'kind', kind,
-                'brand', brand, 'last4', last4, 'createdAt', m.created_at, 'removedAt', removed_at,
+                'brand', brand, 'last4', last4, 'createdAt', m.created_at, 'removedAt', removed_at, 'attachment', attachment,
                 'approval', case when p.payment_method_id is not null then jsonb_build_object('state', p.state,
                     'amount', p.amount::text, 'currency', p.currency, 'returnUrl', p.return_url,
                     'cancelUrl', p.cancel_url, 'expiresAt', p.expires_at) end) order by payment_method_id), '[]')
@@ -155,7 +156,7 @@ async fn own(
                     from shop.cart_item i where i.cart_id = c.cart_id)) order by c.cart_id), '[]')
              from shop.cart c where c.customer_id = $1),
             (select coalesce(jsonb_agg(jsonb_build_object('createdAt', s.created_at, 'lastSeenAt', s.last_seen_at,
-                'expiresAt', s.expires_at) order by s.created_at), '[]')
+                'expiresAt', s.expires_at, 'agent', s.agent, 'network', s.network) order by s.created_at), '[]')
              from shop.session s where s.customer_id = $1),
             (select coalesce(jsonb_agg(jsonb_build_object('exportedAt', e.exported_at, 'requestId', e.request_id)
                 order by e.exported_at), '[]')

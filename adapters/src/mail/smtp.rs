@@ -14,12 +14,16 @@ use reqwest::Url;
 use sha2::{Digest, Sha256};
 use stepwise_workflows::shop::mail::{Mail, MailError, Mailer};
 
+use super::FileMailer;
 use crate::tls;
 
 /// How long the server may take to accept a connection, or to answer one command.
 const COMMAND: Duration = Duration::from_secs(10);
 /// How long a mail may take altogether.
 const MAIL: Duration = Duration::from_secs(30);
+
+/// The answers of a server that say that there is no such mailbox (RFC 5321, section 4.2.3).
+const MAILBOX: [u16; 3] = [550, 551, 553];
 
 /// Why a mail server cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +45,8 @@ pub enum SmtpConfigError {
 pub struct SmtpMailer {
     transport: AsyncSmtpTransport<Tokio1Executor>,
     sender: Mailbox,
+    /// Mails of the time before there was a mail server.
+    files: Option<FileMailer>,
 }
 
 impl SmtpMailer {
@@ -58,7 +64,13 @@ impl SmtpMailer {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.as_str())
             .map_err(|_| SmtpConfigError::Address)?;
         let sender = sender.parse().map_err(|_| SmtpConfigError::Sender)?;
-        Ok(Self { transport: transport.timeout(Some(COMMAND)).build(), sender })
+        Ok(Self { transport: transport.timeout(Some(COMMAND)).build(), sender, files: None })
+    }
+
+    /// The same mailer, which forgets mails in these files as well.
+    #[must_use]
+    pub fn with_files(self, files: FileMailer) -> Self {
+        Self { files: Some(files), ..self }
     }
 
     /// Connects to the server, logs in and sends no mail.
@@ -71,8 +83,8 @@ impl SmtpMailer {
     }
 
     fn message(&self, key: &str, mail: &Mail) -> Result<Message, MailError> {
-        let invalid = |what| MailError::NotDone(io::Error::other(what));
-        let to = mail.to.parse().map_err(|_| invalid("mail cannot be sent to such an address"))?;
+        let refused = |_| MailError::Refused(io::Error::other("it has no form of an address"));
+        let to = mail.to.parse().map_err(refused)?;
         let id = hex::encode(&Sha256::digest(key)[..16]);
         Message::builder()
             .from(self.sender.clone())
@@ -86,7 +98,7 @@ impl SmtpMailer {
             ))
             .header(ContentType::TEXT_PLAIN)
             .body(mail.text.clone())
-            .map_err(|_| invalid("the mail cannot be written as a message"))
+            .map_err(|_| MailError::NotDone(io::Error::other("it cannot be written as a message")))
     }
 }
 
@@ -100,6 +112,13 @@ impl Mailer for SmtpMailer {
             Err(_) => Err(late()),
         }
     }
+
+    async fn forget(&self, address: &str) -> Result<u64, MailError> {
+        match &self.files {
+            Some(files) => files.forget(address).await,
+            None => Ok(0),
+        }
+    }
 }
 
 fn late() -> MailError {
@@ -109,7 +128,11 @@ fn late() -> MailError {
 /// The failure without the server's own words, which may contain the address of the recipient.
 fn not_sent(error: &lettre::transport::smtp::Error) -> MailError {
     if let Some(code) = error.status() {
-        return MailError::NotDone(io::Error::other(format!("the mail server answered {code}")));
+        let answered = io::Error::other(format!("the mail server answered {code}"));
+        return match MAILBOX.contains(&u16::from(code)) {
+            true => MailError::Refused(answered),
+            false => MailError::NotDone(answered),
+        };
     }
     if error.is_tls() {
         return MailError::NotDone(io::Error::other("the mail server's TLS is not acceptable"));

@@ -14,12 +14,17 @@ use super::{
 
 /// The mailer of the shop: the mail server that is given, or else files in the data folder.
 pub(super) fn open(settings: &Settings, folder: &Folder) -> Result<Arc<dyn Mailer>, Failure> {
-    if let Some(smtp) = server(settings)? {
-        return Ok(Arc::new(smtp));
-    }
-    let files = FileMailer::new(&files(folder))
-        .map_err(|error| Failure::failed("cannot write mail into the data directory", error))?;
-    Ok(Arc::new(files))
+    let folder = files(folder);
+    let open = || {
+        FileMailer::new(&folder)
+            .map_err(|error| Failure::failed("cannot write mail into the data directory", error))
+    };
+    Ok(match server(settings)? {
+        // Mails of the time before there was a mail server are forgotten as well.
+        Some(smtp) if folder.exists() => Arc::new(smtp.with_files(open()?)),
+        Some(smtp) => Arc::new(smtp),
+        None => Arc::new(open()?),
+    })
 }
 
 /// The folder of the mails where no mail server is given.

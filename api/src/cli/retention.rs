@@ -3,10 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use stepwise_adapters::mail;
 use stepwise_engine::{
-    Engine, Retention as EngineRetention, StartError, Trouble, outbox::RelaySettings,
+    Engine, Retention as EngineRetention, StartError, Trouble, database::in_time,
+    outbox::RelaySettings,
 };
 use stepwise_workflows::{
     Shop,
@@ -100,68 +100,47 @@ fn time_of(text: &str) -> Option<Duration> {
     (digits && time <= 36_500 * DAY).then_some(time)
 }
 
-/// Takes up the carts that no saga watches yet; then, again and again, deletes what is older than it is kept, and destroys the keys of tax records whose
-/// statutory time is over.
+/// Again and again: takes up the carts that no saga watches, deletes what is older than it is kept, and destroys the keys of tax records whose statutory
+/// time is over. None of them waits for another that fails.
 pub(super) async fn run(engine: Engine, shop: &Shop, mails: PathBuf, keep: Keep) {
-    let trouble =
-        Trouble::new("old rows and files cannot be deleted, or old carts not be taken up");
-    let (mut from, mut is_adopted) = (None, false);
+    let carts = Trouble::new("carts that no saga watches cannot be taken up");
+    let rows = Trouble::new("old rows cannot be deleted");
+    let files = Trouble::new("old mails cannot be deleted");
+    let records = Trouble::new("cannot destroy the keys of tax records whose time is over");
     loop {
-        let done = async {
-            while !is_adopted {
-                let next: Option<DateTime<Utc>> = cart_expiry::adopt(&engine, shop, from).await?;
-                (is_adopted, from) = (next.is_none(), next.or(from));
-            }
-            delete(engine.pool(), mails.clone(), &keep).await?;
-            Ok(tax::end_retention(engine.pool(), &*shop.keys).await.map(drop)?)
-        };
-        match done.await {
-            Ok(()) => trouble.end(),
-            Err(Untidy::Database(error)) => trouble.begin_with(&error),
-            Err(error) => trouble.begin(&error),
+        match adopt(&engine, shop).await {
+            Ok(()) => carts.end(),
+            Err(StartError::Database(error)) => carts.begin_with(&error),
+            Err(error) => carts.begin(&error),
+        }
+        match purge::run(engine.pool(), &keep.rows).await {
+            Ok(_) => rows.end(),
+            Err(error) => rows.begin_with(&error),
+        }
+        match mail::delete_old(mails.clone(), keep.mails, MAILS).await {
+            Ok(_) => files.end(),
+            Err(error) => files.begin(&error),
+        }
+        match tax::end_retention(engine.pool(), &*shop.keys).await {
+            Ok(_) => records.end(),
+            Err(TaxRecordRefusal::Database(error)) => records.begin_with(&error),
+            Err(error) => records.begin(&error),
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-/// Why something could not be deleted or taken up.
-#[derive(Debug, thiserror::Error)]
-enum Untidy {
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
-    #[error("mails: {0}")]
-    Mails(#[from] std::io::Error),
-    #[error("carts: {0}")]
-    Start(StartError),
-    #[error("keys of tax records: {0}")]
-    Keys(TaxRecordRefusal),
-}
-
-impl From<StartError> for Untidy {
-    fn from(error: StartError) -> Self {
-        match error {
-            StartError::Database(error) => Self::Database(error),
-            other => Self::Start(other),
+/// Takes up all carts that no saga watches. An earlier release fills such carts while a new one is rolled out.
+async fn adopt(engine: &Engine, shop: &Shop) -> Result<(), StartError> {
+    let mut from: Option<DateTime<Utc>> = None;
+    loop {
+        let next = in_time(cart_expiry::adopt(engine, shop, from)).await?;
+        // A whole batch may have been used at the same moment: then the rest comes with the next round.
+        if next.is_none() || next == from {
+            return Ok(());
         }
+        from = next;
     }
-}
-
-impl From<TaxRecordRefusal> for Untidy {
-    fn from(error: TaxRecordRefusal) -> Self {
-        match error {
-            TaxRecordRefusal::Database(error) => Self::Database(error),
-            other => Self::Keys(other),
-        }
-    }
-}
-
-async fn delete(db: &PgPool, mails: PathBuf, keep: &Keep) -> Result<(), Untidy> {
-    let rows = purge::run(db, &keep.rows).await?;
-    let files = mail::delete_old(mails, keep.mails, MAILS).await?;
-    if rows > 0 || files > 0 {
-        tracing::debug!(rows, files, "old rows and files are deleted");
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -97,8 +97,8 @@ impl Options {
         let given = self.with_file()?;
         let usual = Config::default();
         let seconds = |count: u32| Duration::from_secs(count.into());
-        let hours = |count: u32| seconds(count * 3_600);
-        let days = |count: u16| hours(24 * u32::from(count));
+        let hours = |count: u64| Duration::from_secs(count * 3_600);
+        let days = |count: u16| hours(24 * u64::from(count));
         let keep = given.keep.unwrap_or_default();
         let settings = Settings {
             database_url: given.database_url,
@@ -119,7 +119,7 @@ impl Options {
             smtp_url: given.smtp_url.map(Into::into),
             mail_from: given.mail_from,
             data_dir: given.data_dir.unwrap_or_else(|| ".stepwise".into()),
-            plain_network: given.plain_network,
+            plain_network: given.plain_network.unwrap_or(false),
             host: given.host.unwrap_or_else(|| "127.0.0.1".into()),
             port: given.port.unwrap_or(8080),
             address_rate_limit: given.address_rate_limit,
@@ -141,7 +141,7 @@ impl Options {
             keep: Keep::parse(keep.iter().map(String::as_str))?,
             log: given.log.unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: given.environment.unwrap_or_else(|| "local".into()),
-            no_demo: given.no_demo,
+            no_demo: given.no_demo.unwrap_or(false),
         };
         settings.check()
     }

@@ -9,10 +9,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
+use futures::FutureExt;
 use sqlx::{PgConnection, PgPool, Row};
 use stepwise_engine::{
     Trouble,
@@ -26,6 +28,8 @@ const LAPSE: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_millis(250);
 /// The maximum number of buckets of which a process holds tokens.
 const REMEMBERED: usize = 50_000;
+/// The shortest time between two searches for tokens that have lapsed, while there are too many buckets. Every request waits for such a search.
+const SEARCH_GAP: Duration = Duration::from_secs(1);
 
 /// The name of a bucket: a keyed hash, so that no address of a person is stored.
 pub type Name = [u8; 32];
@@ -69,6 +73,14 @@ struct Held {
     empty_until: Instant,
 }
 
+/// The tokens of all buckets that this process holds.
+#[derive(Debug, Default)]
+struct AllHeld {
+    by_name: HashMap<Name, Held>,
+    /// The last time when lapsed tokens were forgotten.
+    searched: Option<Instant>,
+}
+
 type Answer = oneshot::Sender<Result<(), Duration>>;
 type Asked = (Name, Rate, Option<Answer>);
 type ByName = BTreeMap<Name, (Rate, Vec<Answer>)>;
@@ -87,7 +99,7 @@ pub struct Buckets(Arc<Inner>);
 struct Inner {
     db: PgPool,
     trouble: Trouble,
-    held: Mutex<HashMap<Name, Held>>,
+    held: Mutex<AllHeld>,
     waiting: Mutex<Waiting>,
 }
 
@@ -133,8 +145,7 @@ impl Buckets {
 
     /// Forgets tokens that have lapsed.
     pub fn tidy(&self) {
-        let now = Instant::now();
-        locked(&self.0.held).retain(|_, held| held.is_useful(now));
+        locked(&self.0.held).forget_lapsed(Instant::now());
     }
 }
 
@@ -155,11 +166,33 @@ impl Held {
     }
 }
 
+impl AllHeld {
+    /// Keeps tokens of this bucket. Does nothing while there are too many buckets.
+    fn keep(&mut self, name: Name, left: u32, empty_until: Instant, now: Instant) {
+        if self.by_name.len() >= REMEMBERED && !self.by_name.contains_key(&name) {
+            if self.searched.is_none_or(|searched| now >= searched + SEARCH_GAP) {
+                self.forget_lapsed(now);
+            }
+            if self.by_name.len() >= REMEMBERED {
+                return;
+            }
+        }
+        let held = self.by_name.entry(name).or_insert(Held { left: 0, lapses: now, empty_until });
+        let earlier = if held.lapses > now { held.left } else { 0 };
+        *held = Held { left: earlier.saturating_add(left), lapses: now + LAPSE, empty_until };
+    }
+
+    fn forget_lapsed(&mut self, now: Instant) {
+        self.by_name.retain(|_, held| held.is_useful(now));
+        self.searched = Some(now);
+    }
+}
+
 impl Inner {
     fn take_held(&self, name: &Name, rate: Rate) -> Taken {
         let now = Instant::now();
         let mut held = locked(&self.held);
-        let Some(held) = held.get_mut(name) else { return Taken::Nothing };
+        let Some(held) = held.by_name.get_mut(name) else { return Taken::Nothing };
         if held.left > 0 && held.lapses > now {
             held.left -= 1;
             let is_half = rate.chunk > 1 && held.left == rate.chunk / 2;
@@ -172,32 +205,37 @@ impl Inner {
     }
 
     async fn ask_all(self: Arc<Self>) {
-        loop {
-            let asked = {
-                let mut waiting = locked(&self.waiting);
-                if waiting.asked.is_empty() {
-                    waiting.under_way = false;
-                    return;
-                }
-                std::mem::take(&mut waiting.asked)
-            };
-            let mut by_name = ByName::new();
-            for (name, rate, answer) in asked {
-                by_name.entry(name).or_insert((rate, Vec::new())).1.extend(answer);
+        while let Some(asked) = self.next_round() {
+            // A panic drops the senders, which admits the requests. The others get their turn.
+            drop(AssertUnwindSafe(self.ask_once(asked)).catch_unwind().await);
+        }
+    }
+
+    /// The requests that are asked for next. `None` if nobody waits: then the next request begins to ask.
+    fn next_round(&self) -> Option<Vec<Asked>> {
+        let mut waiting = locked(&self.waiting);
+        let asked = std::mem::take(&mut waiting.asked);
+        waiting.under_way = !asked.is_empty();
+        waiting.under_way.then_some(asked)
+    }
+
+    async fn ask_once(&self, asked: Vec<Asked>) {
+        let mut by_name = ByName::new();
+        for (name, rate, answer) in asked {
+            by_name.entry(name).or_insert((rate, Vec::new())).1.extend(answer);
+        }
+        match in_time(database::ask(&self.db, |mut db| {
+            let by_name = &by_name;
+            async move { take(&mut db, by_name.iter().map(|(n, (r, a))| (n, *r, a.len()))).await }
+        }))
+        .await
+        {
+            Ok(granted) => {
+                self.trouble.end();
+                self.hand_out(by_name, &granted);
             }
-            match in_time(database::ask(&self.db, |mut db| {
-                let by_name = &by_name;
-                async move { take(&mut db, by_name.iter().map(|(n, (r, a))| (n, *r, a.len()))).await }
-            }))
-            .await
-            {
-                Ok(granted) => {
-                    self.trouble.end();
-                    self.hand_out(by_name, &granted);
-                }
-                // Dropping the senders admits the requests.
-                Err(error) => self.trouble.begin_with(&error),
-            }
+            // Dropping the senders admits the requests.
+            Err(error) => self.trouble.begin_with(&error),
         }
     }
 
@@ -216,21 +254,8 @@ impl Inner {
             }
             let left = granted.tokens.saturating_sub(waiting);
             let empty_until = if is_empty { now + wait } else { now };
-            self.keep(name, left, empty_until, now);
+            locked(&self.held).keep(name, left, empty_until, now);
         }
-    }
-
-    fn keep(&self, name: Name, left: u32, empty_until: Instant, now: Instant) {
-        let mut all = locked(&self.held);
-        if all.len() >= REMEMBERED && !all.contains_key(&name) {
-            all.retain(|_, held| held.is_useful(now));
-            if all.len() >= REMEMBERED {
-                return;
-            }
-        }
-        let held = all.entry(name).or_insert(Held { left: 0, lapses: now, empty_until });
-        let earlier = if held.lapses > now { held.left } else { 0 };
-        *held = Held { left: earlier + left, lapses: now + LAPSE, empty_until };
     }
 }
 
@@ -309,4 +334,38 @@ async fn take(
         }
     }
     Ok(granted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lapsed_tokens_are_searched_for_at_most_once_a_second() {
+        let name = |n: usize| {
+            let mut name = Name::default();
+            name[..8].copy_from_slice(&n.to_be_bytes());
+            name
+        };
+        let begin = Instant::now();
+        let mut all = AllHeld::default();
+        for n in 0..REMEMBERED {
+            all.keep(name(n), 1, begin, begin);
+        }
+        assert_eq!((all.by_name.len(), all.searched), (REMEMBERED, None));
+
+        let first = begin + LAPSE - SEARCH_GAP / 2;
+        all.keep(name(REMEMBERED), 1, first, first);
+        assert_eq!((all.by_name.len(), all.searched), (REMEMBERED, Some(first)), "none has lapsed");
+        all.keep(name(0), 1, first, first);
+        assert_eq!(all.by_name[&name(0)].left, 2, "a bucket that is known is kept");
+
+        let too_early = first + SEARCH_GAP - Duration::from_millis(1);
+        all.keep(name(REMEMBERED), 1, too_early, too_early);
+        assert_eq!((all.by_name.len(), all.searched), (REMEMBERED, Some(first)));
+
+        let second = first + SEARCH_GAP;
+        all.keep(name(REMEMBERED), 1, second, second);
+        assert_eq!((all.by_name.len(), all.searched), (2, Some(second)), "the new and the renewed");
+    }
 }

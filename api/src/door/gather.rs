@@ -1,15 +1,17 @@
 //! Reads that requests share: those that arrive while a read is running are answered together by the next one, in one round trip.
 //!
 //! Nothing is cached. A request is answered by a read that began after the request had arrived, so it sees everything that was committed
-//! before. The more requests come at once, the less each of them costs.
+//! before. The more requests come at once, the less each of them costs. Keys are read in the order in which they were first asked for, and at most
+//! so many at once that a read ends in time, however many are waiting.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     hash::Hash,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt, future::BoxFuture};
 use stepwise_engine::database::in_time;
 use tokio::sync::oneshot;
 
@@ -20,17 +22,22 @@ type Read<K, V> =
     Box<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, sqlx::Error>> + Send + Sync>;
 
 type Answer<V> = oneshot::Sender<Result<Option<V>, Problem>>;
+type Asked<K, V> = HashMap<K, Vec<Answer<V>>>;
 
 /// Requests for values of the type `V`, by their keys.
 pub struct Gather<K, V>(Arc<Inner<K, V>>);
 
 struct Inner<K, V> {
+    /// The maximum number of keys of one read.
+    most: usize,
     read: Read<K, V>,
     waiting: Mutex<Waiting<K, V>>,
 }
 
 struct Waiting<K, V> {
-    asked: HashMap<K, Vec<Answer<V>>>,
+    asked: Asked<K, V>,
+    /// The keys of `asked`, in the order in which they came.
+    turns: VecDeque<K>,
     /// A task is reading, and will read these next.
     under_way: bool,
 }
@@ -40,22 +47,28 @@ where
     K: Eq + Hash + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Answers requests by this read.
+    /// Answers requests by this read, which gets at most `most` keys at once (at least 1).
     pub fn new(
+        most: usize,
         read: impl Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, sqlx::Error>>
         + Send
         + Sync
         + 'static,
     ) -> Self {
-        let waiting = Mutex::new(Waiting { asked: HashMap::new(), under_way: false });
-        Self(Arc::new(Inner { read: Box::new(read), waiting }))
+        let (asked, turns) = (HashMap::new(), VecDeque::new());
+        let waiting = Mutex::new(Waiting { asked, turns, under_way: false });
+        Self(Arc::new(Inner { most, read: Box::new(read), waiting }))
     }
 
-    /// The value of this key. At most one round trip, which simultaneous requests share.
+    /// The value of this key. One read, which simultaneous requests share, after those of the keys that came before. If the read panics, the requests
+    /// that it was to answer fail.
     pub async fn get(&self, key: K) -> Result<Option<V>, Problem> {
         let (answer, answered) = oneshot::channel();
         let first = {
             let mut waiting = self.0.locked();
+            if !waiting.asked.contains_key(&key) {
+                waiting.turns.push_back(key.clone());
+            }
             waiting.asked.entry(key).or_default().push(answer);
             !std::mem::replace(&mut waiting.under_way, true)
         };
@@ -77,23 +90,37 @@ where
     }
 
     async fn read_all(self: Arc<Self>) {
-        loop {
-            let asked = {
-                let mut waiting = self.locked();
-                if waiting.asked.is_empty() {
-                    waiting.under_way = false;
-                    return;
-                }
-                std::mem::take(&mut waiting.asked)
-            };
-            let keys = asked.keys().cloned().collect();
-            let read = in_time((self.read)(keys)).await.map_err(Problem::from);
-            for (key, answers) in asked {
-                for answer in answers {
-                    let value = read.as_ref().map(|found| found.get(&key).cloned());
-                    // The request that asked may have been cancelled.
-                    drop(answer.send(value.map_err(Clone::clone)));
-                }
+        while let Some(batch) = self.next_batch() {
+            // A panic drops the senders of this batch, which fails its requests. The others get their turn.
+            drop(AssertUnwindSafe(self.answer(batch)).catch_unwind().await);
+        }
+    }
+
+    /// The requests that are answered next. `None` if nobody waits: then the next request begins to read.
+    fn next_batch(&self) -> Option<Asked<K, V>> {
+        let mut waiting = self.locked();
+        let mut batch = HashMap::new();
+        while batch.len() < self.most {
+            let Some(key) = waiting.turns.pop_front() else { break };
+            let mut answers = waiting.asked.remove(&key).unwrap_or_default();
+            // Requests that were cancelled meanwhile are not read for.
+            answers.retain(|answer| !answer.is_closed());
+            if !answers.is_empty() {
+                batch.insert(key, answers);
+            }
+        }
+        waiting.under_way = !batch.is_empty();
+        waiting.under_way.then_some(batch)
+    }
+
+    async fn answer(&self, batch: Asked<K, V>) {
+        let keys = batch.keys().cloned().collect();
+        let read = in_time((self.read)(keys)).await.map_err(Problem::from);
+        for (key, answers) in batch {
+            for answer in answers {
+                let value = read.as_ref().map(|found| found.get(&key).cloned());
+                // The request that asked may have been cancelled.
+                drop(answer.send(value.map_err(Clone::clone)));
             }
         }
     }
@@ -101,9 +128,12 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
-    use futures::{FutureExt, future::join_all};
+    use futures::future::join_all;
 
     use super::*;
 
@@ -111,7 +141,7 @@ mod tests {
     async fn requests_share_reads_and_each_sees_what_was_true_when_it_came() {
         let (reads, truth) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counted, read) = (Arc::clone(&reads), Arc::clone(&truth));
-        let gather = Gather::new(move |keys: Vec<usize>| {
+        let gather = Gather::new(16, move |keys: Vec<usize>| {
             counted.fetch_add(1, Ordering::SeqCst);
             let now = read.load(Ordering::SeqCst);
             let even = keys.into_iter().filter(|key| key % 2 == 0);
@@ -131,5 +161,60 @@ mod tests {
         assert!(reads.load(Ordering::SeqCst) <= 2, "{reads:?} reads for 100 requests");
         truth.store(1_000, Ordering::SeqCst);
         assert_eq!(gather.get(4).await.ok().flatten(), Some(1_004));
+    }
+
+    #[tokio::test]
+    async fn a_read_that_panics_fails_its_requests_and_the_next_ones_are_read() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let gather = Gather::new(1, move |keys: Vec<usize>| {
+            let read = reads.fetch_add(1, Ordering::SeqCst);
+            assert!(read != 0, "the first read panics before it begins");
+            async move {
+                tokio::task::yield_now().await;
+                assert!(read != 1, "the second one panics on its way");
+                Ok(keys.into_iter().map(|key| (key, key)).collect())
+            }
+            .boxed()
+        });
+        let asked = async {
+            let together = join_all((0..4).map(|key| gather.get(key))).await;
+            (together, gather.get(7).await)
+        };
+        let (together, later) =
+            tokio::time::timeout(Duration::from_secs(10), asked).await.expect("nobody hangs");
+        let found: Vec<_> = together.into_iter().map(Result::ok).collect();
+        assert_eq!(found, [None, None, Some(Some(2)), Some(Some(3))]);
+        assert_eq!(later.ok(), Some(Some(7)));
+    }
+
+    #[tokio::test]
+    async fn more_keys_than_a_read_takes_are_read_one_batch_after_the_other() {
+        let batches = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&batches);
+        let gather = Gather::new(16, move |mut keys: Vec<usize>| {
+            keys.sort_unstable();
+            seen.lock().expect("no panic").push(keys.clone());
+            async move { Ok(keys.into_iter().map(|key| (key, key)).collect()) }.boxed()
+        });
+        let answers = join_all((0..80).map(|n| gather.get(n % 40))).await;
+        for (n, answer) in answers.into_iter().enumerate() {
+            assert_eq!(answer.ok(), Some(Some(n % 40)));
+        }
+        let expected: [Vec<usize>; 3] = [(0..16).collect(), (16..32).collect(), (32..40).collect()];
+        assert_eq!(*batches.lock().expect("no panic"), expected);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_read_for_requests_that_were_cancelled() {
+        let read = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&read);
+        let gather = Gather::new(1, move |keys: Vec<usize>| {
+            counted.fetch_add(keys.len(), Ordering::SeqCst);
+            async move { Ok(keys.into_iter().map(|key| (key, key)).collect()) }.boxed()
+        });
+        // Each is polled once, and then dropped.
+        assert!(join_all((0..9).map(|key| gather.get(key))).now_or_never().is_none());
+        assert_eq!(gather.get(9).await.ok(), Some(Some(9)));
+        assert_eq!(read.load(Ordering::SeqCst), 1);
     }
 }

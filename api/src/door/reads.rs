@@ -14,6 +14,11 @@ use uuid::Uuid;
 
 use super::gather::Gather;
 
+/// The most ids that one statement reads.
+const IDS_AT_ONCE: usize = 500;
+/// The most first pages that are read at once: a statement for each, one after the other, and all of them have to end in the time of one answer.
+const PAGES_AT_ONCE: usize = 16;
+
 /// The first page of a list of products. It can be read along an index, whatever the filter and the order.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FirstPage {
@@ -50,7 +55,7 @@ impl Reads {
     pub fn new(db: &PgPool, shop: &Arc<Shop>) -> Self {
         let (pool, pages, carts, shop) = (db.clone(), db.clone(), db.clone(), Arc::clone(shop));
         Self {
-            products: Gather::new(move |ids: Vec<Uuid>| {
+            products: Gather::new(IDS_AT_ONCE, move |ids: Vec<Uuid>| {
                 let pool = pool.clone();
                 async move {
                     let ids = &ids;
@@ -61,7 +66,7 @@ impl Reads {
                 }
                 .boxed()
             }),
-            first_pages: Gather::new(move |pages_asked: Vec<FirstPage>| {
+            first_pages: Gather::new(PAGES_AT_ONCE, move |pages_asked: Vec<FirstPage>| {
                 let pool = pages.clone();
                 async move {
                     let pages = &pages_asked;
@@ -79,7 +84,7 @@ impl Reads {
                 }
                 .boxed()
             }),
-            carts: Gather::new(move |ids: Vec<Uuid>| {
+            carts: Gather::new(IDS_AT_ONCE, move |ids: Vec<Uuid>| {
                 let (pool, shop) = (carts.clone(), Arc::clone(&shop));
                 async move {
                     let (ids, shop) = (&ids, &shop);

@@ -183,19 +183,15 @@ fn searched(text: String) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-fn order_of(sort: Option<ProductSort>, is_search: bool) -> Result<ProductOrder, Problem> {
-    Ok(match sort {
-        Some(ProductSort::Relevance) if !is_search => {
-            let detail = "`sort=relevance` needs a `search`.";
-            return Err(Problem::bad_request("invalid_parameter", detail));
-        }
-        None if is_search => ProductOrder::Relevance,
-        Some(ProductSort::Relevance) => ProductOrder::Relevance,
-        None | Some(ProductSort::Oldest) => ProductOrder::Oldest,
+/// Without a search all products are equally relevant.
+fn order_of(sort: Option<ProductSort>, is_search: bool) -> ProductOrder {
+    match sort {
+        None | Some(ProductSort::Relevance) if is_search => ProductOrder::Relevance,
+        None | Some(ProductSort::Relevance | ProductSort::Oldest) => ProductOrder::Oldest,
         Some(ProductSort::Newest) => ProductOrder::Newest,
         Some(ProductSort::Cheapest) => ProductOrder::Cheapest,
         Some(ProductSort::Dearest) => ProductOrder::Dearest,
-    })
+    }
 }
 
 fn shown(product: ProductView) -> Done<ProductShape> {
@@ -375,7 +371,7 @@ impl Catalogue {
         max_price: Query<Option<String>>,
         /// Only staff may ask for another status than `active`.
         status: Query<Option<ProductStatus>>,
-        /// The default is `relevance` with a search, and `oldest` without.
+        /// The default is `relevance` with a search, and `oldest` without; without a search `relevance` is `oldest`.
         sort: Query<Option<ProductSort>>,
         #[oai(validator(minimum(value = "1"), maximum(value = "100")))] limit: Query<Option<u32>>,
         cursor: Query<Option<String>>,
@@ -388,7 +384,7 @@ impl Catalogue {
             max_price: price_limit("maxPrice", max_price.0.as_deref())?,
             search: search.0.map(searched).transpose()?,
         };
-        let order = order_of(sort.0, filter.search.is_some())?;
+        let order = order_of(sort.0, filter.search.is_some());
         let list = format!("products/{filter:?}/{order:?}");
         let after: Option<ProductPlace> = door.cursors.open(&list, cursor.0.as_deref())?;
         let count = page::fetch_count(limit);

@@ -139,7 +139,6 @@ async fn a_list_refuses_what_it_cannot_do_and_cursors_that_it_did_not_give() {
         "minPrice=-1",
         "maxPrice=1e9",
         "sort=name",
-        "sort=relevance",
         "status=sold",
         "limit=101",
         "categoryId=1",

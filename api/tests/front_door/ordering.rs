@@ -273,10 +273,10 @@ async fn operators_find_sagas_by_tag_priority_and_parent_and_see_the_family_and_
     let ask = async |what: &str| {
         send(house.get(&format!("/v1/admin/sagas{what}")).bearer_auth(&viewer)).await
     };
-    let besides = ["register-customer", "cart-expiry", "stock-alert"];
+    let besides = ["register-customer", "cart-expiry", "stock-alert", "keep-payment-method"];
     let listed = async |query: &str| {
         let page = ask(query).await.is(200).json();
-        // The sagas that follow from the mail, the cart and the stock are left out.
+        // The sagas that follow from the mail, the cart, the card and the stock are left out.
         page["items"]
             .as_array()
             .expect("items")

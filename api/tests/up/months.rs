@@ -67,7 +67,7 @@ async fn months_pass_in_which_a_cart_expires_stock_runs_low_and_a_customer_leave
     let path = format!("/v1/products/{product}/inventory");
     let (status, stock) = up.get(&admin, &path).await;
     assert_eq!(status, 200, "{stock}");
-    let fewer = 3 - stock["onHand"].as_i64().expect("a number");
+    let fewer = 3 - stock["items"][0]["available"].as_i64().expect("a number");
     let change = json!({ "adjustment": fewer, "reason": "counted" });
     for body in [change, json!({ "adjustment": -1, "reason": "broken" })] {
         let (status, stock) = up.post(&admin, &format!("{path}/adjust"), &body).await;

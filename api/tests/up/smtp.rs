@@ -136,7 +136,7 @@ async fn a_refused_mail_names_the_status_and_no_address() {
     let manners = Manners { recipient: "550 5.1.1 <ada@example.com> is unknown", ..KIND };
     let server = MailServer::new(manners).await;
     let refused = server.mailer().send("k1", &mail()).await.expect_err("the server refuses");
-    assert!(matches!(refused, MailError::NotDone(_)), "{refused:?}");
+    assert!(matches!(refused, MailError::Refused(_)), "{refused:?}");
     let said = format!("{refused} {refused:?}");
     assert!(said.contains("550") && !said.contains("ada"), "{said}");
 }

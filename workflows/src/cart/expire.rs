@@ -37,8 +37,8 @@ struct Cart {
     now: DateTime<Utc>,
 }
 
-/// Empties a cart whose time is over; a guest's cart is deleted, with its token. `None`: nothing is left to watch, because the cart has expired, is a
-/// customer's and empty, was merged, or is not there. Otherwise the time until it may expire. A cart from which an order is being placed does not.
+/// Empties a cart whose time is over; a guest's cart is deleted, with its token. `None`: nothing is left to watch, because the cart's time was over,
+/// or it was merged, or is not there. Otherwise the time until it may expire. A cart from which an order is being placed does not.
 /// 1 round trip, 2 if it expires.
 ///
 /// # Errors

@@ -70,18 +70,6 @@ const STORES: &[Store] = &[
         kept_because: None,
     },
     Store {
-        table: "shop.idempotency",
-        statement: r#"-- erasure: delete stored answers
-        delete from shop.idempotency where customer_id = $1 and $2::uuid is not null"#,
-        kept_because: None,
-    },
-    Store {
-        table: "shop.customer_export",
-        statement: r#"-- erasure: delete notes of exports
-        delete from shop.customer_export where customer_id = $1 and $2::uuid is not null"#,
-        kept_because: None,
-    },
-    Store {
         table: "shop.cart_item",
         statement: r#"-- erasure: delete items of carts
         with held as materialized (
@@ -131,6 +119,19 @@ const STORES: &[Store] = &[
         table: "shop.payment_method",
         statement: r#"-- erasure: delete payment methods
         delete from shop.payment_method where customer_id = $1 and $2::uuid is not null"#,
+        kept_because: None,
+    },
+    // Last: a command that holds the lock of an order may be about to store its answer.
+    Store {
+        table: "shop.idempotency",
+        statement: r#"-- erasure: delete stored answers
+        delete from shop.idempotency where customer_id = $1 and $2::uuid is not null"#,
+        kept_because: None,
+    },
+    Store {
+        table: "shop.customer_export",
+        statement: r#"-- erasure: delete notes of exports
+        delete from shop.customer_export where customer_id = $1 and $2::uuid is not null"#,
         kept_because: None,
     },
 ];

@@ -1,9 +1,11 @@
 //! Comparing payments with the gateway although it has sent no event, because an event may be lost.
 //!
-//! A payment is first asked about an hour after it was made or has changed. Then the time between two questions is as long as it has been unchanged: at
+//! A payment is first asked about an hour after it was made or has changed. From an answer to the next question it is as long as it has been unchanged: at
 //! most six hours while its money is reserved, because an authorization lapses, and at most 30 days after it was taken. Payments whose money is being
 //! moved are left to the saga that moves it. If that saga was ended by an operator, nobody would settle the move: its row is withdrawn, and the gateway says
 //! what became of it.
+//!
+//! A question to which no answer has come is asked again an hour after it was chosen ([`choose`]): only an answer sets the long pause ([`answered`]).
 //!
 //! A payment that the gateway cannot be asked about is asked about again after half an hour, an hour and so on, up to a day. A person is told at the third
 //! time ([`put_off`]).
@@ -49,7 +51,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Whether the books say what this answer says, as far as that can be seen without them: then there is nothing to do.
+    /// Whether the books say what this answer says, as far as that can be seen without them: then there is nothing to [`apply`].
     #[must_use]
     pub fn agrees(&self, truth: &Truth) -> bool {
         let Some(found) = &truth.authorization else { return false };
@@ -76,7 +78,7 @@ pub struct Due {
 }
 
 /// The payments that have waited longest to be asked about, so many at most, in the order in which they are locked later. A payment that was chosen is due
-/// again later, whatever comes of the question, so that the next page begins with others. 1 round trip, 1 row operation a payment.
+/// again an hour later, unless an answer says otherwise, so that the next page begins with others. 1 round trip, 1 row operation a payment.
 ///
 /// # Errors
 /// The database's.
@@ -99,8 +101,7 @@ pub async fn choose(ctx: &mut Context<'_>, at_most: u16) -> Result<Vec<Due>, sql
             for update of p skip locked
         )
         update shop.payment p
-        set ask_at = saga.now() + greatest(interval '1 hour', least(saga.now() - p.updated_at,
-            case when p.state = 'authorized' then interval '6 hours' else interval '30 days' end))
+        set ask_at = saga.now() + interval '1 hour'
         from chosen where p.payment_id = chosen.payment_id
         returning p.order_id, p.payment_id, p.authorization_id as reference, p.updated_at as changed_at, p.state,
             p.unanswered, chosen.is_asked"#,
@@ -139,8 +140,27 @@ pub async fn put_off(ctx: &mut Context<'_>, question: &Question) -> Result<(), s
     Ok(())
 }
 
-/// Brings the payment into agreement with the gateway's answer, unless it has changed since it was chosen. Keeps a contradiction for a person. 2 round
-/// trips, those of [`outside::apply`], 1 to keep it, and 1 if earlier questions had no answer.
+/// Notes that the gateway has answered about these payments, and that the answers are applied: the next question comes after the long pause. A payment
+/// that has changed since it was chosen is due an hour after that. 1 round trip, 1 row operation a payment.
+///
+/// # Errors
+/// The database's.
+pub async fn answered(ctx: &mut Context<'_>, payments: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- reconcile: answered
+        update shop.payment set unanswered = 0,
+            ask_at = case when ask_at is not null then saga.now() + greatest(interval '1 hour', least(saga.now() - updated_at,
+                case when state = 'authorized' then interval '6 hours' else interval '30 days' end)) end
+        where payment_id = any($1) and (ask_at is not null or unanswered > 0)",
+    )
+    .bind(payments)
+    .execute(&mut **ctx)
+    .await?;
+    Ok(())
+}
+
+/// Brings the payment into agreement with the gateway's answer, unless it has changed since it was chosen. Keeps a contradiction for a person. Whether
+/// the answer was applied: then [`answered`] is to be told. 2 round trips, those of [`outside::apply`], and 1 to keep it.
 ///
 /// # Errors
 /// The database's.
@@ -148,9 +168,9 @@ pub async fn apply(
     ctx: &mut Context<'_>,
     question: &Question,
     truth: &Truth,
-) -> Result<(), sqlx::Error> {
-    let Question { order_id, payment_id, reference, changed_at, unanswered, .. } = question;
-    let Some(order) = lock_order(ctx, *order_id).await? else { return Ok(()) };
+) -> Result<bool, sqlx::Error> {
+    let Question { order_id, payment_id, reference, changed_at, .. } = question;
+    let Some(order) = lock_order(ctx, *order_id).await? else { return Ok(false) };
     let is_unchanged: Option<bool> = sqlx::query_scalar(
         "-- reconcile: has it changed
         select updated_at = $2 and not exists (select from shop.payment_transaction t
@@ -162,19 +182,11 @@ pub async fn apply(
     .fetch_optional(&mut **ctx)
     .await?;
     if order.payment_id != *payment_id || is_unchanged != Some(true) {
-        return Ok(());
-    }
-    if *unanswered > 0 {
-        sqlx::query(
-            "-- reconcile: answered\nupdate shop.payment set unanswered = 0 where payment_id = $1",
-        )
-        .bind(payment_id)
-        .execute(&mut **ctx)
-        .await?;
+        return Ok(false);
     }
     let paid = order.paid_amount()?;
     let (why, amount) = match outside::apply(ctx, *order_id, truth).await? {
-        Some(Applied::Agrees | Applied::Corrected | Applied::Later) => return Ok(()),
+        Some(Applied::Agrees | Applied::Corrected | Applied::Later) => return Ok(true),
         Some(Applied::RefundFailed(amount)) => (Misfit::RefundFailed, amount),
         Some(Applied::Contradicts) | None => (Misfit::ContradictsOurBooks, paid),
     };
@@ -190,5 +202,5 @@ pub async fn apply(
         at: None,
     };
     park(ctx, &news).await?;
-    Ok(())
+    Ok(true)
 }

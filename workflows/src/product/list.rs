@@ -167,8 +167,6 @@ const NO_VALUE: &str = "null::numeric";
 
 #[cfg(test)]
 mod tests {
-    use sqlx::AssertSqlSafe;
-
     use super::*;
     use crate::testing::database;
 
@@ -214,10 +212,6 @@ mod tests {
                 sqlx::raw_sql(forbid).execute(&mut *db).await.expect("it is the test's own");
             }
             let list = List { filter: &filter, order, by_spelling };
-            // The indexes of words can only be read whole, not along.
-            let along = if filter.search.is_some() { "off" } else { "on" };
-            let allow = AssertSqlSafe(format!("set enable_indexscan = {along}"));
-            sqlx::raw_sql(allow).execute(&mut *db).await.expect("allowed");
             let mut query = QueryBuilder::new("explain ");
             list.write(&mut query, Some(after), 21);
             let plan: Vec<(String,)> =

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
+use stepwise_engine::database::in_time;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -47,7 +48,7 @@ macro_rules! rules {
                 delete from ", $table, " where ctid = any(array(
                     select ctid from ", $table, "
                     where ", $age, " <= saga.now() - make_interval(secs => $1) and ", $condition, "
-                    order by ", $age, " limit $2
+                    limit $2
                     for update skip locked))"
             ),
             count: concat!(
@@ -120,25 +121,29 @@ impl Retention {
 /// Deletes all rows that are older than they are kept. Returns how many. Each batch is a transaction of its own, of 1 round trip.
 ///
 /// # Errors
-/// The database's; earlier batches stay deleted.
+/// The first of the database's; earlier batches stay deleted, and the other kinds of rows are deleted all the same.
 pub async fn run(db: &PgPool, retention: &Retention) -> Result<u64, sqlx::Error> {
-    let mut total = 0;
+    let (mut total, mut failed) = (0, None);
     for (rule, kept) in retention.each() {
-        loop {
-            let deleted = sqlx::query(rule.delete)
-                .bind(kept.as_secs_f64())
-                .bind(i64::from(BATCH))
-                .execute(db)
-                .await?
-                .rows_affected();
-            total += deleted;
-            if deleted < u64::from(BATCH) {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
+        match delete_all(db, rule, kept).await {
+            Ok(deleted) => total += deleted,
+            Err(error) => failed = failed.or(Some(error)),
         }
     }
-    Ok(total)
+    failed.map_or(Ok(total), Err)
+}
+
+async fn delete_all(db: &PgPool, rule: &Rule, kept: Duration) -> Result<u64, sqlx::Error> {
+    let mut total = 0;
+    loop {
+        let delete = sqlx::query(rule.delete).bind(kept.as_secs_f64()).bind(i64::from(BATCH));
+        let deleted = in_time(delete.execute(db)).await?.rows_affected();
+        total += deleted;
+        if deleted < u64::from(BATCH) {
+            return Ok(total);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// How many rows of each kind are older than they are kept; each count ends at 10,000. 1 round trip a kind.

@@ -35,9 +35,12 @@ impl fmt::Debug for Mail {
     }
 }
 
-/// Why a mail was not accepted. Mail is sent at least once, so both are simply repeated.
+/// Why a mail was not accepted. Mail is sent at least once, so all but a refusal are simply repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
+    /// Nobody can be reached at this address, and it is of no use to try again.
+    #[error("mail cannot be sent to this address: {0}")]
+    Refused(#[source] std::io::Error),
     /// Surely not accepted.
     #[error("the mail was not accepted: {0}")]
     NotDone(#[source] std::io::Error),

@@ -63,9 +63,15 @@ pub struct Options {
         long,
         global = true,
         env = "STEPWISE_PLAIN_NETWORK",
-        value_parser = FalseyValueParser::new(), help_heading = "General", hide_short_help = true)]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) plain_network: bool,
+        value_parser = FalseyValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "General",
+        hide_short_help = true
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) plain_network: Option<bool>,
     /// Log level (error, warn, info, debug) or a filter in the form of RUST_LOG [default: info]
     #[arg(
         long,
@@ -334,9 +340,18 @@ pub struct Options {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) reservation_hours: Option<u16>,
     /// Start `up` with an empty shop, without demo products and customers
-    #[arg(long, global = true, env = "STEPWISE_NO_DEMO", value_parser = FalseyValueParser::new(), help_heading = "Shop")]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) no_demo: bool,
+    #[arg(
+        long,
+        global = true,
+        env = "STEPWISE_NO_DEMO",
+        value_parser = FalseyValueParser::new(),
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Shop"
+    )]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) no_demo: Option<bool>,
     /// Mail server: `smtps://user:password@mail.example`, or `smtp://` for STARTTLS; without it mails are files in the data directory
     #[arg(
         long,
@@ -426,11 +441,11 @@ mod tests {
         let names = ["allow-origin", "currency", "keep", "no-demo", "port", "smtp-url"];
         assert!(names.into_iter().all(is_known));
         assert!(!is_known("config") && !is_known("prot"));
-        let options = Options { port: Some(9), no_demo: true, ..Options::default() };
+        let options = Options { port: Some(9), no_demo: Some(false), ..Options::default() };
         let table = Table::try_from(options).expect("TOML");
         assert_eq!(
             table.to_string(),
-            "no-demo = true\nport = 9\n",
+            "no-demo = false\nport = 9\n",
             "only what is given is written"
         );
     }

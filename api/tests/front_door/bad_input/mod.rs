@@ -110,6 +110,11 @@ impl<'s> World<'s> {
         self.add("placeOrder", by, &["customerId", "paymentMethodId"], &address);
         self.add("cancelOrder", by, &["orderId"], &json!({"reason": "no more"}));
         self.add("initiatePayPal", by, &[], &approval());
+        let resetting = json!({"resetToken": "a".repeat(43), "password": PASSWORD});
+        self.add("resetPassword", "", &[], &resetting);
+        let changing =
+            json!({"currentPassword": PASSWORD, "newPassword": "another lantern over dry slate"});
+        self.add("changePassword", by, &["customerId"], &changing);
         self.add("requestGdprErasure", by, &["customerId"], &json!({"confirmation": true}));
     }
 

@@ -46,7 +46,9 @@ async fn a_typescript_client_of_the_document_places_cancels_and_refunds_an_order
     let quiet = [("REDOCLY_TELEMETRY", "off"), ("REDOCLY_SUPPRESS_UPDATE_NOTICE", "true")];
     let lint = ["lint", "--max-problems=50", "openapi.json"];
     let said = workshop.run(&tool("redocly"), &lint, &quiet).await;
-    assert!(!said.to_lowercase().contains("warning"), "{said}");
+    // The box says for how long the linter supports this Node.
+    let mut lines = said.lines().filter(|line| !line.contains('║'));
+    assert!(lines.all(|line| !line.to_lowercase().contains("warning")), "{said}");
 
     workshop.run(&tool("openapi-typescript"), &["openapi.json", "-o", "shop.ts"], &[]).await;
     let source = std::fs::read_to_string(script("order.ts")).expect("it is there");

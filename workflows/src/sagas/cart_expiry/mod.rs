@@ -6,11 +6,11 @@
 //! is deleted with its token.
 //!
 //! The saga of a guest's cart starts with the cart ([`crate::sagas::commands::create_guest_cart`]), that of a customer's cart with the first item that is
-//! put in while none watches it ([`crate::reactions`]). It ends with a customer's cart that is empty, for example because the order was placed, and with
+//! put in while none watches it ([`crate::reactions`]). It ends when the cart's time is over, whether or not the cart is empty by then, and with
 //! a guest's cart that was merged.
 //!
-//! Nothing is done before the end, so there is nothing to take back: the saga may be called off at any time. Deliberately absent: a reminder to the
-//! customer.
+//! Nothing is done before the end, so there is nothing to take back. If an operator calls the saga off, the cart is watched by nobody and does not
+//! expire. Deliberately absent: a reminder to the customer.
 
 mod operation;
 #[cfg(feature = "testing")]

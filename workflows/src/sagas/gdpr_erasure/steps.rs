@@ -50,6 +50,7 @@ fn must_end_first(saga: &Summary) -> bool {
 fn broken(error: ErasureRefusal) -> StepError {
     match error {
         ErasureRefusal::Database(error) => error.into(),
+        ErasureRefusal::Keys(error) => keys_failed(error),
         other => StepError::Broken(other.to_string()),
     }
 }

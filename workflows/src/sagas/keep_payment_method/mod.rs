@@ -97,7 +97,7 @@ steps! {
     /// The step that the command has done in the transaction that starts the saga.
     #[derive(PartialEq, Eq)]
     pub enum CallerStep done by the caller {
-        /// The method is saved. The undo notes that it is used as its token came.
+        /// The method is saved. The undo notes that it is used with the customer's account, or, if there is none, as its token came.
         Save(method: Uuid) => undo_tx(leave),
         /// The method is removed.
         Remove(method: Uuid) => pivot(),

@@ -118,7 +118,11 @@ impl KeepPaymentMethodSteps for Steps {
         method: &Uuid,
         _: &Undoing<String>,
     ) -> Result<(), StepError> {
-        attachment::note(tx, *method, ASKED, REFUSED).await?;
+        // It may be attached without our knowing it. With the account it can be paid with in both cases, and removing it detaches it.
+        let kept = attachment::read(&mut **tx, *method).await?;
+        let has_account = kept.is_some_and(|kept| kept.account().is_some());
+        let to = if has_account { ATTACHED } else { REFUSED };
+        attachment::note(tx, *method, ASKED, to).await?;
         Ok(())
     }
 }

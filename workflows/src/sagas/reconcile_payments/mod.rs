@@ -2,11 +2,12 @@
 //!
 //! A schedule starts an instance every quarter of an hour. It takes page after page of the payments that have waited longest, and ends when none is
 //! due or when it has asked about [`AT_MOST`]. Whatever it leaves is taken by the next one, because each payment's row says when it is due. The questions
-//! of a page are asked side by side. An answer that says what the books say needs nothing more. Any other is applied as that to an event is
+//! of a page are asked side by side. An answer that says what the books say only puts the next question off. Any other is applied as that to an event is
 //! ([`crate::order::outside`]), and only if the payment has not changed since it was chosen.
 //!
 //! A payment that the gateway cannot be asked about while it answers others is put off ([`crate::order::reconcile::put_off`]). If it answers nothing for ten minutes, the
-//! instance unwinds, which takes nothing back: the next one tries again.
+//! instance unwinds, which takes nothing back: an hour after they were chosen its payments are due again. So it is with a payment that is alone on its page
+//! and about which the gateway says nothing: that looks like a gateway that is away, so nobody is told until the page has another one that is answered.
 //!
 //! Deliberately absent: payments that are being authorized, captured or given back. Their sagas ask by themselves. A void or refund whose saga was
 //! ended by an operator is withdrawn, and its payment asked about like any other.
@@ -27,6 +28,7 @@ use stepwise_engine::{
     CatchUp, Engine, Never, Next, Overlap, Part, Saga, Schedule, ScheduleError, Start, Terms,
     Unexpected, UpcastError, steps, to,
 };
+use uuid::Uuid;
 
 use crate::order::{outside::Truth, reconcile::Question};
 
@@ -77,13 +79,16 @@ pub enum Event {
     Applied,
 }
 
-/// The answers of the gateway that lead to anything.
+/// The answers of the gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
     /// The books may say something else.
     pub differ: Vec<(Question, Truth)>,
     /// The gateway has answered about others, and not about these.
     pub unanswered: Vec<Question>,
+    /// The payments about which the gateway says what the books say. Left out by earlier builds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agreed: Vec<Uuid>,
 }
 
 steps! {

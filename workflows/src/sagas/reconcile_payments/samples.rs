@@ -48,7 +48,11 @@ pub(super) fn truth() -> Truth {
 }
 
 pub(super) fn answers() -> Answers {
-    Answers { differ: vec![(question(), truth())], unanswered: vec![question()] }
+    Answers {
+        differ: vec![(question(), truth())],
+        unanswered: vec![question()],
+        agreed: Vec::new(),
+    }
 }
 
 impl Samples for ReconcilePayments {

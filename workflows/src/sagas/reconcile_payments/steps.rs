@@ -89,7 +89,7 @@ impl ReconcilePaymentsSteps for Steps {
         let (mut told, mut refunds) = (Answers::default(), 0);
         for (question, answer) in answers {
             match answer {
-                Ok(truth) if question.agrees(&truth) => {}
+                Ok(truth) if question.agrees(&truth) => told.agreed.push(question.payment_id),
                 Ok(truth) => {
                     refunds += truth.refunds.len();
                     if refunds <= REFUNDS || told.differ.is_empty() {
@@ -108,9 +108,13 @@ impl ReconcilePaymentsSteps for Steps {
 
     async fn apply(&self, tx: &mut StepTx<'_>, answers: &Answers) -> Result<Event, StepError> {
         let mut ctx = Context::of_step(&self.shop, tx);
+        let mut answered = answers.agreed.clone();
         for (question, truth) in &answers.differ {
-            reconcile::apply(&mut ctx, question, truth).await?;
+            if reconcile::apply(&mut ctx, question, truth).await? {
+                answered.push(question.payment_id);
+            }
         }
+        reconcile::answered(&mut ctx, &answered).await?;
         for question in &answers.unanswered {
             reconcile::put_off(&mut ctx, question).await?;
         }

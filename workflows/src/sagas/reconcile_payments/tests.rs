@@ -26,6 +26,22 @@ fn it_asks_about_one_page_after_the_other_until_none_is_due() {
 }
 
 #[test]
+fn answers_that_say_nothing_new_are_applied_too_because_they_set_the_long_pause() {
+    let mut tick = walk::<ReconcilePayments>(PAGE);
+    let agreed = vec![question().payment_id];
+    tick.answers(page(PAGE)).answers(E::Answered(Answers { agreed, ..Answers::default() }));
+    tick.answers(E::Applied);
+    assert_eq!(tick.steps(), ["Choose", "Ask", "Apply"]);
+}
+
+#[test]
+fn earlier_builds_have_stored_answers_without_those_that_agree() {
+    let stored = serde_json::json!({ "differ": [], "unanswered": [] });
+    assert_eq!(serde_json::to_value(Answers::default()).expect("JSON"), stored);
+    assert_eq!(serde_json::from_value::<Answers>(stored).expect("readable"), Answers::default());
+}
+
+#[test]
 fn it_asks_about_no_more_payments_than_it_may() {
     let mut tick = walk::<ReconcilePayments>(PAGE + 1);
     tick.answers(page(PAGE)).answers(E::Answered(Answers::default()));

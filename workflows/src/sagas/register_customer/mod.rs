@@ -10,8 +10,8 @@
 //! 3. The instance ends when the address is verified, or quietly when the token has expired. The account stays as it is, and the customer may ask
 //!    for another mail.
 //!
-//! The account is there in any case, so the registration is the pivot and the saga only goes forward. If a mail cannot be sent for a week, an
-//! operator decides. The token in the mail is made from the customer's key at each attempt ([`crate::customer::verification`]), so no state has it.
+//! The account is there in any case, so the registration is the pivot and the saga only goes forward. While the mail system is
+//! away, the saga tries again and prolongs the token. A mail to an address that the mail system refuses for good is not sent. The token in the mail is made from the customer's key at each attempt ([`crate::customer::verification`]), so no state has it.
 //!
 //! Deliberately absent: the address, the name and the token (states hold ids), and a signal to the instance of an earlier token, which finds out
 //! when it wakes up.
