@@ -1248,6 +1248,7 @@ CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (suc
 CREATE INDEX mail_request_last_at ON shop.mail_request USING btree (last_at);
 CREATE INDEX manual_reservation_by_age ON shop.reservation USING btree (inventory_id, created_at) WHERE (source = 'manual'::text);
 CREATE INDEX order_by_customer ON shop."order" USING btree (customer_id, order_id);
+CREATE INDEX order_by_customer_and_time ON shop."order" USING btree (customer_id, created_at, order_id);
 CREATE INDEX order_by_status ON shop."order" USING btree (status, created_at, order_id);
 CREATE INDEX order_by_time ON shop."order" USING btree (created_at, order_id);
 CREATE INDEX parked_gateway_event_by_end ON shop.parked_gateway_event USING btree (ended_at) WHERE (ended_at IS NOT NULL);

@@ -185,7 +185,7 @@ impl Partner {
     /// The subjects of all events received so far, copies too.
     ///
     /// # Panics
-    /// Where reading has panicked.
+    /// If reading has panicked.
     pub fn subjects(&self) -> Vec<String> {
         let received = self.received();
         let subject = |event: &Value| event["subject"].as_str().unwrap_or_default().to_owned();
@@ -195,7 +195,7 @@ impl Partner {
     /// All events received so far, each with its routing key, copies too.
     ///
     /// # Panics
-    /// Where reading has panicked.
+    /// If reading has panicked.
     pub fn received(&self) -> Vec<(String, Value)> {
         self.received.lock().expect("no panic").clone()
     }

@@ -73,7 +73,7 @@ pub struct Settings {
     pub reconcile_minutes: u8,
     /// How clients reach the front door.
     pub network: Network,
-    /// What customers pay.
+    /// The currency, shipping and taxes.
     pub prices: Prices,
     /// How long a customer's cart may be left alone.
     pub customer_cart_lifetime: Duration,

@@ -1,4 +1,4 @@
-//! What a request brings along: its id, its client's address and its trace parent.
+//! The part of a cause that a request brings along: its id, its client's address and its trace parent.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -42,7 +42,7 @@ pub enum MovementKind {
     },
     /// A person reserves so many, for so long; the caller writes the reservation.
     ReserveByHand(i32, Duration),
-    /// So many that a person had reserved are released; the caller writes the reservations.
+    /// This number, which a person had reserved, is released; the caller writes the reservations.
     ReleaseByHand(i32),
 }
 

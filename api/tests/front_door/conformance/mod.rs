@@ -156,7 +156,7 @@ async fn takes_its_data(stage: &Stage, command: &str, required: &BTreeSet<String
             == *required
     });
     let Some(call) = whole else { panic!("it was not called with {required:?} and nothing else") };
-    // Who is erased has no token any more; a body that lacks something is refused to any customer.
+    // An erased customer has no token any more; a body that lacks something is refused to any customer.
     let stranger = Shopper::unverified(&stage.house).await;
     let is_gone = !call.by.is_empty()
         && send(stage.house.get("/v1/me").bearer_auth(&call.by)).await.status == 401;
