@@ -53,7 +53,7 @@ const BESIDE: [(&str, &str); 1] = [("mergeGuestCart", "guestToken")];
 const AT_ONCE: usize = 6;
 
 /// The time limit of one story.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn catalogue() -> Value {
     serde_json::from_str(include_str!("../../../../tests/fixtures/catalog.json"))

@@ -23,7 +23,7 @@ use crate::{
 pub(crate) type Provoke<T> = for<'s> fn(&'s Stage) -> LocalBoxFuture<'s, T>;
 
 /// How long to wait for something that follows from a request.
-const PATIENCE: Duration = Duration::from_secs(45);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running shop, its admin, and a partner who receives everything that it publishes.
 pub(crate) struct Stage {
@@ -249,10 +249,11 @@ impl Stage {
             .expect("the clock moves");
     }
 
-    /// Waits until the operation's first attempt has failed.
+    /// Waits until an attempt of the operation at the gateway has failed. The wait for a method that is still being attached is none.
     pub(crate) async fn has_tried(&self, operation: Uuid) {
         until("an attempt failed", async || {
-            let tried = "select count(*) from saga.journal where saga_id = $1 and kind = 'attempt'";
+            let tried = "select count(*) from saga.journal where saga_id = $1 and kind = 'attempt'
+                 and event ->> 'error' not like '%being attached'";
             let tried = sqlx::query_scalar::<_, i64>(tried).bind(operation);
             tried.fetch_one(self.house.database.pool()).await.expect("readable") > 0
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use stepwise_engine::{
-    CallOff, Cause, Effect, Key, Outcome, Probe, SignalError, StepError, StepTx, Undoing,
+    CallOff, Cause, Effect, Key, Outcome, Probe, SignalError, Status, StepError, StepTx, Undoing,
     WaitingOn, inspect::Summary, outbox,
 };
 use uuid::Uuid;
@@ -136,7 +136,9 @@ impl GdprErasureSteps for Steps {
                 // Another version of the program must end it.
                 Err(_) => false,
             };
-            running += usize::from(!ended && must_end_first(saga));
+            // A stuck one waits for a person, and finds nothing to do when the customer's things are gone.
+            let is_stuck = saga.status == Status::Stuck;
+            running += usize::from(!ended && !is_stuck && must_end_first(saga));
         }
         Ok(match i64::try_from(running) {
             Ok(0) => Event::NothingRuns,
