@@ -101,7 +101,7 @@ impl Workshop {
 
 /// Needs `python3` and PyPI. A warning of the generator is a part of the document that its client lacks.
 #[tokio::test]
-async fn a_python_client_generated_from_the_document_places_an_order() {
+async fn a_python_client_generated_from_the_document_places_cancels_and_refunds_an_order() {
     let workshop = Workshop::with(&[GENERATOR]).await;
     let house = House::open_working().await;
     let document = send(house.get("/openapi.json")).await;
@@ -112,19 +112,22 @@ async fn a_python_client_generated_from_the_document_places_an_order() {
 
     let admin = house.key("admin", &[]).await;
     let shopper = Shopper::new(&house).await;
-    shopper.add(product(&house, &admin, "20.00", 5).await, 1).await.is(200);
+    let thing = product(&house, &admin, "20.00", 5).await;
     let (address, method) = (shopper.address().await, shopper.method("ok").await);
-    let [customer, address, method] = [shopper.id, address, method].map(|id| id.to_string());
+    let [customer, address, method, thing] =
+        [shopper.id, address, method, thing].map(|id| id.to_string());
     let environment = [
         ("PYTHONPATH", "client"),
-        ("BASE", &house.base),
+        ("BASE", house.base.as_str()),
         ("TOKEN", &shopper.token),
+        ("ADMIN", &admin),
         ("CUSTOMER", &customer),
         ("ADDRESS", &address),
         ("METHOD", &method),
+        ("PRODUCT", &thing),
     ];
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/front_door/client/order.py");
     let said = workshop.run(&workshop.program("python"), &[script], &environment).await;
-    assert!(said.contains("placed ORD-"), "{said}");
+    assert!(said.contains("placed, cancelled and refunded ORD-"), "{said}");
     house.close().await;
 }
