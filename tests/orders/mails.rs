@@ -76,7 +76,7 @@ fn tokens(folder: &Path, email: &str) -> Vec<String> {
 
 /// Fault: outside: mail cannot be sent when a customer registers (the mail folder cannot be written)
 /// Customer: the registration is 201; the mail comes when mail can be sent again, with a token that is valid then
-/// Operator: `stepwise saga list` shows `register-customer` waiting on `retry` with the error; `stuck` with a notice after a week
+/// Operator: `stepwise saga list` shows `register-customer` waiting on `retry` with the error; a notice `slow` after an hour
 /// Within: 1 s
 /// Ends: by itself, within the longest retry delay (5 minutes) of the mail system's return
 #[tokio::test]

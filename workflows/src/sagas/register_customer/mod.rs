@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{Next, Retry, Saga, Terms, Unexpected, signals, steps, to};
 use uuid::Uuid;
 
-/// How long the saga tries to send a mail before it needs an operator.
+/// How long one step is tried before it needs an operator: the reminder, and a mail whose token lives for longer than two weeks.
 pub const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// The definition.
