@@ -16,7 +16,7 @@
 //! After 4 and 5 three books must agree: the engine's ledger of effects, the domain's tables, and what the outside remembers.
 //!
 //! [`start`] and [`signal`] do what a caller does, each in a transaction of its own. [`Database`] gives each test a database of its own; a process that has made one registers no saga that was not explored
-//! ([`crate::EngineBuilder::explored`] does both). [`Clock`] moves business time, [`Seed`] makes a random run one that can be repeated.
+//! ([`crate::EngineBuilder::explored`] does both). [`Clock`] moves business time, [`Seed`] makes a random run one that can be repeated, [`Race`] lets either of two be first.
 //!
 //! Deliberately absent: a mock of Postgres or of the engine. A trial meddles by wrapping the saga's own steps;
 //! the engine has no switch for it.
@@ -32,6 +32,7 @@ mod explored;
 mod golden;
 mod map;
 mod meddle;
+mod race;
 #[cfg(doctest)]
 mod refused;
 mod rules;
@@ -58,6 +59,8 @@ pub use explore::explore;
 pub use golden::golden;
 
 pub use map::Map;
+
+pub use race::Race;
 
 pub use samples::{Sample, Samples};
 

@@ -114,7 +114,7 @@ fn out_of_order(c: char) -> char {
         return c;
     }
     // A prime number of private characters: neighbours come to stand far from each other.
-    char::from_u32(0xF_0000 + u32::from(c) * 7_919 % 65_521).unwrap_or(c)
+    char::from_u32(0xF_0000 + u32::from(c) % 65_521 * 7_919 % 65_521).unwrap_or(c)
 }
 
 /// Computes argon2id hashes (19 MiB, 2 passes) on threads of its own, which yield to the threads that
@@ -300,6 +300,19 @@ mod tests {
         assert_eq!(refused(&from(0x1F600, 20).collect::<String>()), None);
         let letters: String = from(u32::from('a'), 20).collect();
         assert_eq!(refused(&letters), Some(InvalidPassword::Guessable));
+    }
+
+    #[test]
+    fn every_character_of_unicode_can_be_estimated() {
+        let all: Vec<char> = ('\0'..=char::MAX).collect();
+        let private = |c: &char| (0xF_0000..=0xF_FFFF).contains(&u32::from(out_of_order(*c)));
+        let signs = |c: &char| !c.is_ascii() && !c.is_alphanumeric();
+        assert!(all.iter().filter(|c| signs(c)).all(private), "each sign has a place");
+        // As many as a password may have, from all over Unicode.
+        for first in (0..all.len()).step_by(8_009) {
+            let password: String = all[first..].iter().step_by(61).take(32).collect();
+            refused(&password);
+        }
     }
 
     #[test]

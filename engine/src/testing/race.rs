@@ -1,0 +1,45 @@
+//! Races of two that either can win.
+
+use std::time::Duration;
+
+use rand::{RngExt as _, rngs::StdRng};
+
+/// Draws when the second of two racers starts, so that each of them wins about half of the races however fast the machine is.
+#[derive(Debug)]
+pub struct Race {
+    random: StdRng,
+    within: Duration,
+    won: (u32, u32),
+}
+
+impl Race {
+    /// A race whose first racer needs some 10 ms; other times are learned.
+    #[must_use]
+    pub fn new(random: StdRng) -> Self {
+        Self { random, within: Duration::from_millis(12), won: (0, 0) }
+    }
+
+    /// How long after the first one the second one starts.
+    pub fn head_start(&mut self) -> Duration {
+        self.within.mul_f64(self.random.random_range(0.0..1.0))
+    }
+
+    /// Tells who won a race: the next ones give the other a better chance.
+    pub fn ended(&mut self, first_won: bool) {
+        let (won, scale) =
+            if first_won { (&mut self.won.0, 0.95) } else { (&mut self.won.1, 1.05) };
+        *won += 1;
+        self.within = self.within.mul_f64(scale).max(Duration::from_micros(50));
+    }
+
+    /// How many races each of the two has won.
+    ///
+    /// # Panics
+    /// If one of them won fewer than a twentieth: so few say nothing about it.
+    #[must_use]
+    pub fn close(self) -> (u32, u32) {
+        let (first, second) = self.won;
+        assert!(first.min(second) * 20 >= first + second, "one side always won: {:?}", self.won);
+        self.won
+    }
+}
