@@ -28,13 +28,11 @@ use async_trait::async_trait;
 use serde_json::json;
 use stepwise_workflows::money::Money;
 use stepwise_workflows::payment::gateway::{
-    Approval, Attachment, Authorization, AuthorizationStatus, Cancellation, Capture, Charge,
-    Confirmation, Creation, GatewayError, MadeRefund, MethodToken, PaymentGateway, Reason,
-    Reference, Refund, Trouble,
+    Approval, ApprovalStatus, Attachment, Authorization, AuthorizationStatus, Cancellation,
+    Capture, Charge, Confirmation, Creation, GatewayError, MadeRefund, MethodToken, PaymentGateway,
+    Reason, Reference, Refund, Trouble,
 };
-use stepwise_workflows::payment::paypal::{
-    ApprovalRequest, ApprovalStatus, Opening, PayPalApprovals,
-};
+use stepwise_workflows::payment::paypal::{ApprovalRequest, Opening, PayPalApprovals};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 

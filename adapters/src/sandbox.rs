@@ -165,6 +165,9 @@ impl Sandbox {
     }
 }
 
+/// The gateway, as handlers take it.
+type Shared = axum::extract::State<Arc<Gateway>>;
+
 /// The state that all requests share.
 struct Gateway {
     state: Mutex<Ledgered>,

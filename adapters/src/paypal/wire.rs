@@ -5,10 +5,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use stepwise_workflows::money::{Currency, Money};
 use stepwise_workflows::payment::gateway::{
-    Approval, Authorization, AuthorizationStatus, Capture, DisputeStatus, GatewayError, MadeRefund,
-    News, Reason, Reference, Refund, RefundStatus, Trouble,
+    Approval, ApprovalStatus, Authorization, AuthorizationStatus, Capture, DisputeStatus,
+    GatewayError, MadeRefund, News, Reason, Reference, Refund, RefundStatus, Trouble,
 };
-use stepwise_workflows::payment::paypal::ApprovalStatus;
 use uuid::Uuid;
 
 use super::PREFIX;

@@ -1,4 +1,4 @@
-//! Executes an operation that behaves, and answers it.
+//! Executes an operation that behaves, and answers it: in Stripe's format here, in PayPal's in a file of its own.
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -7,7 +7,8 @@ use axum::response::{IntoResponse, Response};
 use super::book::{Ask, Refusal, Subject};
 use super::ledger::{LineResult, Op};
 use super::params::{self, Fields};
-use super::{Done, Gateway, Stopped, paypal, wire};
+use super::paypal::answer as paypal;
+use super::{Done, Gateway, Stopped, wire};
 
 /// The API in whose format a request is answered.
 #[derive(Clone, Copy)]

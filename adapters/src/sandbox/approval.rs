@@ -1,23 +1,18 @@
 //! The page on which the customer approves a payment. It stands for 3-D Secure and for PayPal's page, which sends the customer back to
 //! the shop.
 
-use std::sync::Arc;
-
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 
-use super::Gateway;
 use super::book::{Ask, Refusal, Status, Subject};
 use super::ledger::Op;
 use super::params::form;
+use super::{Shared, Stopped};
 use crate::paypal::PREFIX;
 
 /// `GET /sandbox/approve/{reference}`
-pub(super) async fn show(
-    State(gateway): State<Arc<Gateway>>,
-    Path(reference): Path<String>,
-) -> Response {
+pub(super) async fn show(State(gateway): Shared, Path(reference): Path<String>) -> Response {
     gateway
         .read(&reference, |intent| match intent {
             None => page(StatusCode::NOT_FOUND, "There is no such payment.", false),
@@ -51,7 +46,7 @@ pub(super) async fn show(
 
 /// `POST /sandbox/approve/{reference}` with `decision=approve` (also when absent) or `decline`.
 pub(super) async fn decide(
-    State(gateway): State<Arc<Gateway>>,
+    State(gateway): Shared,
     Path(reference): Path<String>,
     body: axum::body::Bytes,
 ) -> Response {
@@ -68,27 +63,25 @@ pub(super) async fn decide(
     };
     // Whoever does not approve at PayPal leaves without a decision.
     if !granted && reference.starts_with(PREFIX) {
-        return back(&gateway, &reference, false).await;
+        return back(State(gateway), &reference, false).await;
     }
     let subject = Subject::Approval { reference: &reference, granted };
     let ask = Ask { op: Op::Approve, key: "", subject, amount: None, fingerprint: None };
     match gateway.commit(&ask).await {
-        Ok(_) if reference.starts_with(PREFIX) => back(&gateway, &reference, true).await,
+        Ok(_) if reference.starts_with(PREFIX) => back(State(gateway), &reference, true).await,
         // The payment was decided before or voided; the page says so.
-        Ok(_) | Err(super::Stopped::Refused(Refusal::State)) => {
+        Ok(_) | Err(Stopped::Refused(Refusal::State)) => {
             show(State(gateway), Path(reference)).await
         }
-        Err(super::Stopped::Refused(_)) => {
-            page(StatusCode::NOT_FOUND, "There is no such payment.", false)
-        }
-        Err(super::Stopped::Closed) => {
+        Err(Stopped::Refused(_)) => page(StatusCode::NOT_FOUND, "There is no such payment.", false),
+        Err(Stopped::Closed) => {
             page(StatusCode::INTERNAL_SERVER_ERROR, "The gateway is out of order.", false)
         }
     }
 }
 
 /// Sends the customer back to the shop, as PayPal does. After a restart the address is not known any more, and the page is shown instead.
-async fn back(gateway: &Arc<Gateway>, reference: &str, granted: bool) -> Response {
+async fn back(State(gateway): Shared, reference: &str, granted: bool) -> Response {
     let returns = gateway.state().returns.get(reference).cloned();
     let url = returns.map(|returns| if granted { returns.approved } else { returns.cancelled });
     match url.and_then(|url| url.parse::<url::Url>().ok()) {
@@ -97,7 +90,7 @@ async fn back(gateway: &Arc<Gateway>, reference: &str, granted: bool) -> Respons
             url.query_pairs_mut().append_pair("token", order);
             Redirect::to(url.as_str()).into_response()
         }
-        None => show(State(Arc::clone(gateway)), Path(reference.to_owned())).await,
+        None => show(State(gateway), Path(reference.to_owned())).await,
     }
 }
 

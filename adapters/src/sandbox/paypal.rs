@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::HeaderMap;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -17,13 +17,13 @@ use axum::{Json, Router};
 use stepwise_workflows::money::Money;
 
 use super::answer::Format;
-use super::book::{Ask, Intent, Refusal, Status, Subject};
-use super::ledger::{LineResult, Op};
+use super::book::{Ask, Intent, Status, Subject};
+use super::ledger::Op;
 use super::misbehave::perform;
-use super::server::Shared;
-use super::{Done, Gateway, Stopped};
+use super::{Gateway, Shared};
 use crate::paypal::PREFIX;
 
+pub(super) mod answer;
 mod hooks;
 mod objects;
 mod params;
@@ -31,19 +31,12 @@ mod token;
 
 pub use self::hooks::PAYPAL_WEBHOOK_ID;
 pub(super) use self::hooks::{event, sign};
+pub(super) use self::params::Returns;
 pub use self::token::PAYPAL_CLIENT_ID;
 
+use self::answer::closed_for_now;
 use self::objects::View;
 use self::params::{AmountBody, CaptureBody, Nothing, OpenBody, PatchBody, RefundBody, Wrong};
-
-/// The addresses to which a customer returns from the approval page.
-#[derive(Debug, Clone)]
-pub(super) struct Returns {
-    /// After an approval.
-    pub(super) approved: String,
-    /// Without one.
-    pub(super) cancelled: String,
-}
 
 pub(super) fn routes(gateway: &Arc<Gateway>) -> Router<Arc<Gateway>> {
     let api = Router::new()
@@ -234,97 +227,9 @@ async fn show_capture(State(gateway): Shared, Path(id): Path<String>) -> Result<
     found.map(|found| Json(found).into_response()).ok_or(Wrong::missing())
 }
 
-/// Executes an operation and shows what it was about, as it is now.
-pub(super) async fn respond(gateway: &Gateway, ask: &Ask<'_>) -> Response {
-    let Done { reference, result } = match gateway.commit(ask).await {
-        Ok(done) => done,
-        Err(Stopped::Refused(refusal)) => return refused(gateway, ask, refusal).into_response(),
-        Err(Stopped::Closed) => return out_of_order(),
-    };
-    let state = gateway.state();
-    let Some(intent) = state.book.intent(&reference) else {
-        return Wrong::missing().into_response();
-    };
-    let view = View { public_url: &gateway.public_url };
-    let made = |object| (StatusCode::CREATED, Json(object)).into_response();
-    match (ask.op, result) {
-        (_, LineResult::Declined | LineResult::Unsupported) => {
-            Wrong::refused("INSTRUMENT_DECLINED").into_response()
-        }
-        (Op::Confirm, LineResult::ApprovalRequired) => {
-            Wrong::refused("PAYER_ACTION_REQUIRED").into_response()
-        }
-        (_, LineResult::RefusedCancelled) if intent.confirmed => {
-            Wrong::refused("ORDER_ALREADY_AUTHORIZED").into_response()
-        }
-        (_, LineResult::RefusedCancelled) => {
-            Wrong::refused("ACTION_DOES_NOT_MATCH_INTENT").into_response()
-        }
-        (Op::Capture, _) => made(view.capture(intent)),
-        (Op::Refund, _) => match intent.refunds.iter().rposition(|made| &*made.key == ask.key) {
-            Some(index) => made(view.refund(intent, index)),
-            None => Wrong::missing().into_response(),
-        },
-        (Op::Cancel, _) if intent.confirmed => Json(view.authorization(intent)).into_response(),
-        (Op::Create, LineResult::Created) | (Op::Cancel, _) => {
-            StatusCode::NO_CONTENT.into_response()
-        }
-        _ => made(view.order(intent)),
-    }
-}
-
-/// The refusal in PayPal's words, which depend on the operation and the status.
-fn refused(gateway: &Gateway, ask: &Ask<'_>, refusal: Refusal) -> Wrong {
-    let state = gateway.state();
-    let intent = ask.subject.reference().and_then(|reference| state.book.intent(reference));
-    let status = intent.map(|intent| intent.status);
-    Wrong::refused(match (refusal, ask.op, status) {
-        (Refusal::Unknown, ..) => return Wrong::missing(),
-        (Refusal::KeyReused, ..) => "DUPLICATE_REQUEST_ID",
-        (Refusal::Amount, Op::Capture, _) => "MAX_CAPTURE_AMOUNT_EXCEEDED",
-        (Refusal::Amount, Op::Refund, _)
-            if intent.is_some_and(|intent| intent.refunded() == intent.captured) =>
-        {
-            "CAPTURE_FULLY_REFUNDED"
-        }
-        (Refusal::Amount, ..) => "REFUND_AMOUNT_EXCEEDED",
-        (Refusal::Declined, Op::Refund, _) => "REFUND_NOT_ALLOWED",
-        (Refusal::Declined, ..) => "TRANSACTION_REFUSED",
-        (_, Op::Create | Op::Confirm, Some(Status::ApprovalRequired)) => "ORDER_NOT_APPROVED",
-        (_, Op::Confirm, Some(Status::Declined | Status::Unsupported)) => "INSTRUMENT_DECLINED",
-        (_, Op::Confirm, _) => "ORDER_ALREADY_AUTHORIZED",
-        (_, Op::Cancel, Some(Status::Captured)) => match ask.subject {
-            Subject::Unreserved(_) => "ORDER_ALREADY_COMPLETED",
-            _ => "PREVIOUSLY_CAPTURED",
-        },
-        (_, Op::Cancel, Some(Status::Cancelled)) => "PREVIOUSLY_VOIDED",
-        (_, Op::Capture, Some(Status::Captured)) => "AUTHORIZATION_ALREADY_CAPTURED",
-        (_, Op::Capture, _) if intent.is_some_and(|intent| intent.expired) => {
-            "AUTHORIZATION_EXPIRED"
-        }
-        (_, Op::Capture, _) => "AUTHORIZATION_VOIDED",
-        _ => "ORDER_ALREADY_COMPLETED",
-    })
-}
-
 /// A hash of the address and the body: a repeated request has the same.
 fn fingerprint(path: &str, body: &[u8]) -> Option<u64> {
     let mut hasher = DefaultHasher::new();
     (path, body).hash(&mut hasher);
     Some(hasher.finish())
-}
-
-pub(super) fn in_flight() -> Response {
-    let issue = "PREVIOUS_REQUEST_IN_PROGRESS";
-    params::error(StatusCode::CONFLICT, "RESOURCE_CONFLICT", issue)
-}
-
-fn out_of_order() -> Response {
-    params::error(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_SERVER_ERROR", "INTERNAL_ERROR")
-}
-
-fn closed_for_now() -> Response {
-    let (name, issue) = ("SERVICE_UNAVAILABLE", "SERVICE_UNAVAILABLE");
-    let answer = params::error(StatusCode::SERVICE_UNAVAILABLE, name, issue);
-    ([(header::RETRY_AFTER, "1")], answer).into_response()
 }

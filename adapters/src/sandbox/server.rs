@@ -25,14 +25,12 @@ use super::method::{Behaviour, SandboxMethod};
 use super::misbehave::perform;
 use super::params::{self, Fields, Wrong};
 use super::wire::{self, ListObject};
-use super::{Gateway, approval, paypal, wallet};
+use super::{Gateway, Shared, approval, paypal, wallet};
 use crate::gateway::API_VERSION;
 use crate::paypal::PREFIX;
 
 /// The maximum length of a request's body. Clients of this subset send nothing longer.
 const BODY_BYTES: usize = 32 * 1024;
-
-pub(super) type Shared = State<Arc<Gateway>>;
 
 /// Serves requests until `shutdown`, then lets running requests end.
 pub(super) async fn run(

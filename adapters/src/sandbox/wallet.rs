@@ -21,8 +21,7 @@ use super::answer::missing;
 use super::book::Refusal;
 use super::method::Behaviour;
 use super::params::{self, Fields, Wrong};
-use super::server::Shared;
-use super::wire;
+use super::{Shared, wire};
 
 /// The beginning of each customer's id.
 const CUSTOMER: &str = "cus_sandbox_";

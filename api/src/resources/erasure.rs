@@ -10,7 +10,6 @@ use poem_openapi::{
 use serde_json::Value;
 use stepwise_engine::Saga as _;
 use stepwise_workflows::{
-    erasure::ErasureView,
     export::{Export, ExportRefusal, export_customer_data},
     sagas::gdpr_erasure::{
         GdprErasure,
@@ -21,8 +20,7 @@ use uuid::Uuid;
 
 use super::{
     Group,
-    answer::answer,
-    operations::{self, Begun, OperationShape},
+    operations::{self, Begun, ErasureShape, OperationShape},
     order_shape::OrderShape,
 };
 use crate::door::{
@@ -47,17 +45,6 @@ pub struct Erasure;
 struct RequestGdprErasure {
     /// Must be true: an erasure cannot be taken back.
     confirmation: bool,
-}
-
-answer! {
-    /// The erasure of a customer. It has no personal data.
-    #[oai(rename = "Erasure", rename_all = "camelCase", skip_serializing_if_is_none)]
-    pub struct ErasureShape from erasure: ErasureView {
-        /// The id that stands for the customer in orders from now on.
-        anonymized_id: Uuid,
-        /// When everything was deleted. Absent while the erasure goes on.
-        erased_at: Option<DateTime<Utc>>,
-    }
 }
 
 /// Everything that the shop holds of a customer. Hashes and tokens are left out.

@@ -33,7 +33,7 @@ use uuid::Uuid;
 
 use super::{
     Group,
-    erasure::ErasureShape,
+    answer::answer,
     order_shape::OrderShape,
     wallet::{self, MethodShape},
     words::{OperationWords, Word},
@@ -157,6 +157,17 @@ impl<const FINAL: u16, T: Type> ApiResponse for Begun<FINAL, T> {
     fn register(registry: &mut Registry) {
         OperationShape::register(registry);
         T::register(registry);
+    }
+}
+
+answer! {
+    /// The erasure of a customer. It has no personal data.
+    #[oai(rename = "Erasure", rename_all = "camelCase", skip_serializing_if_is_none)]
+    pub struct ErasureShape from erasure: ErasureView {
+        /// The id that stands for the customer in orders from now on.
+        anonymized_id: Uuid,
+        /// When everything was deleted. Absent while the erasure goes on.
+        erased_at: Option<DateTime<Utc>>,
     }
 }
 

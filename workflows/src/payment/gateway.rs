@@ -22,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{Cause, Outcome};
 use uuid::Uuid;
 
-use super::paypal::ApprovalStatus;
 use crate::money::Money;
 
 /// A payment gateway: it reserves, takes and gives back money.
@@ -235,6 +234,19 @@ pub struct Approval {
     pub url: String,
     /// Until when the gateway waits; `None`: it does not say.
     pub expires_at: Option<DateTime<Utc>>,
+}
+
+/// The status of a customer's approval of a payment at PayPal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApprovalStatus {
+    /// The customer has not approved it yet.
+    Open,
+    /// The customer has approved it: an order can be paid with it, once.
+    Approved,
+    /// It belongs to an order that was paid, or was to be paid, with it.
+    Completed,
+    /// It can no longer be approved or used.
+    Voided,
 }
 
 /// Answer to [`PaymentGateway::cancel`].

@@ -6,7 +6,7 @@
 
 use async_trait::async_trait;
 
-use super::gateway::{Approval, GatewayError, Reason, Reference};
+use super::gateway::{Approval, ApprovalStatus, GatewayError, Reason, Reference};
 use crate::money::Money;
 
 /// Approvals at PayPal: a customer approves a payment at PayPal's page before the order is placed.
@@ -42,19 +42,6 @@ pub enum Opening {
     },
     /// Will not be opened, now or ever (the currency is not taken, the amount is out of range).
     Refused(Reason),
-}
-
-/// The status of an approval.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ApprovalStatus {
-    /// The customer has not approved it yet.
-    Open,
-    /// The customer has approved it: an order can be paid with it, once.
-    Approved,
-    /// It belongs to an order that was paid, or was to be paid, with it.
-    Completed,
-    /// It can no longer be approved or used.
-    Voided,
 }
 
 #[cfg(test)]

@@ -16,9 +16,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use super::super::Shared;
 use super::super::book::Intent;
 use super::super::ledger::{Line, LineResult};
-use super::super::server::Shared;
 use super::objects::View;
 use super::params::{self, Wrong};
 

@@ -10,8 +10,6 @@ use serde_json::json;
 use stepwise_workflows::money::{Currency, Money};
 use url::Url;
 
-use super::Returns;
-
 /// The maximum length of a request id, the same as PayPal's for orders.
 const REQUEST_ID_CHARS: usize = 108;
 /// The maximum length of a custom id, the same as PayPal's.
@@ -144,6 +142,15 @@ pub(super) enum Patch {
     CustomId(String),
     /// The intent `CAPTURE`, after which the order cannot be authorized.
     Capture,
+}
+
+/// The addresses to which a customer returns from the approval page.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Returns {
+    /// After an approval.
+    pub(in super::super) approved: String,
+    /// Without one.
+    pub(in super::super) cancelled: String,
 }
 
 #[derive(Deserialize)]

@@ -17,9 +17,8 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::super::params::form;
-use super::super::server::Shared;
-use super::super::{Gateway, span};
-use super::closed_for_now;
+use super::super::{Gateway, Shared, span};
+use super::answer::closed_for_now;
 
 /// The client id that the sandbox knows. Its secret is the sandbox's API key.
 pub const PAYPAL_CLIENT_ID: &str = "sandbox";

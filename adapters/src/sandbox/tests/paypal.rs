@@ -1,9 +1,8 @@
 //! Approvals at PayPal, and how strict the sandbox is about PayPal's API.
 
 use serde_json::{Value, json};
-use stepwise_workflows::payment::paypal::{
-    ApprovalRequest, ApprovalStatus, Opening, PayPalApprovals,
-};
+use stepwise_workflows::payment::gateway::ApprovalStatus;
+use stepwise_workflows::payment::paypal::{ApprovalRequest, Opening, PayPalApprovals};
 
 use super::*;
 use crate::paypal::{PayPal, PayPalConfig};

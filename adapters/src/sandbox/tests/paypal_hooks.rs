@@ -5,8 +5,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
-use stepwise_workflows::payment::gateway::{GatewayEvent, GatewayEventKind, News};
-use stepwise_workflows::payment::paypal::ApprovalStatus;
+use stepwise_workflows::payment::gateway::{ApprovalStatus, GatewayEvent, GatewayEventKind, News};
 
 use super::paypal::approved;
 use super::*;

@@ -11,8 +11,8 @@ use super::{Event, PayPalApprovalSteps, Reason};
 use crate::{
     customer::paypal,
     payment::{
-        gateway::Reference,
-        paypal::{ApprovalStatus, Opening},
+        gateway::{ApprovalStatus, Reference},
+        paypal::Opening,
     },
     shop::{Context, Shop},
 };
