@@ -1,53 +1,32 @@
 //! Approvals at PayPal on trial: an approval that is given or not, with a crash at every point.
 
-use sqlx::{PgPool, migrate::Migrator};
-use stepwise_engine::{
-    Engine, Status,
-    testing::{Trial, survives_every_crash, unwinds_from_every_step},
-};
+use stepwise_engine::{Engine, Status, testing::Trial};
 use stepwise_workflows::{
     customer::paypal::InitiatePayPal,
     money::{Currency, Money},
     sagas::{
         commands::initiate_paypal,
-        paypal_approval::{self, PayPalApproval, Signal},
+        paypal_approval::{PayPalApproval, Signal},
     },
     seed,
     shop::{Actor, Cause, Context},
 };
 use uuid::Uuid;
 
-use crate::trials::{Placements, approval_page};
+use crate::{
+    crashes::survives,
+    trials::{Placements, approval_page, of_the_shop},
+    unwinding::unwinds,
+};
 
 /// Approvals of customers who do what PayPal's page asks.
-struct Approvals {
-    placements: Placements,
-}
-
-impl Approvals {
-    fn new() -> Self {
-        Self { placements: Placements::paid_by("ok") }
-    }
-}
+struct Approvals(Placements);
 
 impl Trial for Approvals {
-    type Saga = PayPalApproval;
-    type Services = paypal_approval::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.placements.migrations()
-    }
-
-    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
-        self.placements.prepare(pool)
-    }
-
-    fn services(&self, pool: PgPool) -> paypal_approval::steps::Steps {
-        paypal_approval::steps::Steps::new(self.placements.shop(), pool)
-    }
+    of_the_shop!(PayPalApproval);
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
-        let shop = self.placements.shop();
+        let shop = self.0.shop();
         let mut tx = engine.begin().await.expect("begin");
         let demo = seed::demo(&shop, &mut tx).await.expect("the demo shop is there");
         let customer_id = demo.customers[run % demo.customers.len()].customer_id;
@@ -104,18 +83,14 @@ impl Trial for Approvals {
 
 #[test]
 pub(crate) fn an_approval_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Approvals::new());
-    assert_eq!(survived.ends, [Status::Completed]);
-    let points: usize = survived.at.values().sum();
-    assert!(points >= 10, "only {points} crash points: {survived:?}");
+    survives(&Approvals(Placements::paid_by("ok")), Status::Completed, 10);
 }
 
 #[test]
 pub(crate) fn an_approval_unwinds_from_every_step() {
-    let unwound = unwinds_from_every_step(&Approvals::new());
-    assert_eq!(
-        unwound.points,
-        [
+    unwinds(
+        &Approvals(Placements::paid_by("ok")),
+        &[
             "cancelled before Open",
             "Open refuses by Refused",
             "Open not done and never heard of",
@@ -129,16 +104,13 @@ pub(crate) fn an_approval_unwinds_from_every_step() {
             "Ask done and never heard of",
             "cancelled after Ask",
             "cancelled before Approve",
-        ]
-    );
-    assert_eq!(
-        unwound.repeated,
-        [
+        ],
+        &[
             "Open repeated",
             "Offer repeated",
             "Ask repeated",
             "Approve repeated",
             "expire repeated, an undo",
-        ]
+        ],
     );
 }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
-    Engine, EngineBuilder, Saga as _, Status, WaitingOn, inspect,
-    testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
+    Engine, EngineBuilder, Status,
+    testing::{Trial, unwinds_from_every_step},
 };
 use stepwise_workflows::{
     cart::{AddItem, add_item},
@@ -14,15 +13,18 @@ use stepwise_workflows::{
     money::{Currency, Money},
     product::{CreateProduct, activate_product, create_product, deactivate_product},
     sagas::{
-        cart_expiry::{self, CartExpiry},
-        commands::create_guest_cart,
-        remove_product_from_carts::{self, RemoveProductFromCarts},
+        cart_expiry::CartExpiry, commands::create_guest_cart,
+        remove_product_from_carts::RemoveProductFromCarts,
     },
     shop::{Actor, Cause, Context},
 };
 use uuid::Uuid;
 
-use crate::trials::Placements;
+use crate::{
+    crashes::survives,
+    trials::{Placements, of_the_shop, started, time_passes},
+    unwinding::{PAST_ITS_PIVOT, unwinds},
+};
 
 /// The carts that have the product: more than one batch.
 const CARTS: i64 = 55;
@@ -48,16 +50,7 @@ pub(crate) async fn put_on_sale(ctx: &mut Context<'_>) -> Uuid {
 }
 
 impl Trial for Removals {
-    type Saga = RemoveProductFromCarts;
-    type Services = remove_product_from_carts::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn services(&self, _: PgPool) -> remove_product_from_carts::steps::Steps {
-        remove_product_from_carts::steps::Steps::new(self.0.shop())
-    }
+    of_the_shop!(RemoveProductFromCarts);
 
     fn others(&self, builder: EngineBuilder) -> EngineBuilder {
         self.0.beside(builder)
@@ -74,26 +67,14 @@ impl Trial for Removals {
             add_item(&mut ctx, &item).await.expect("in the cart");
         }
         deactivate_product(&mut ctx, product_id).await.expect("it was on sale");
-        let (name, subject) = (RemoveProductFromCarts::NAME, product_id.to_string());
-        let removal = inspect::latest_about(&mut tx, name, &subject).await.expect("readable");
+        let saga = started::<RemoveProductFromCarts>(&mut tx, product_id).await;
         tx.commit().await.expect("commit");
-        removal.expect("a saga follows from the event").saga_id
+        saga
     }
 
     /// Time passes to each of the two looks.
     async fn play(&self, engine: &Engine, id: Uuid) {
-        let clock = Clock::of(engine.pool());
-        loop {
-            let found = inspect::summary(engine.pool(), id).await.expect("readable");
-            let found = found.expect("there");
-            if found.status != Status::Running {
-                return;
-            }
-            if found.waiting_on == Some(WaitingOn::Timer) {
-                clock.advance(Duration::from_secs(60)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        time_passes(engine, id, Duration::from_secs(60)).await;
     }
 
     /// No cart has the product any more, and the story of each cart says so once.
@@ -124,16 +105,7 @@ impl Trial for Removals {
 struct Expiries(Placements);
 
 impl Trial for Expiries {
-    type Saga = CartExpiry;
-    type Services = cart_expiry::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn services(&self, _: PgPool) -> cart_expiry::steps::Steps {
-        cart_expiry::steps::Steps::new(self.0.shop())
-    }
+    of_the_shop!(CartExpiry);
 
     async fn start(&self, engine: &Engine, _: usize) -> Uuid {
         let (shop, mut tx) = (self.0.shop(), engine.begin().await.expect("begin"));
@@ -144,26 +116,14 @@ impl Trial for Expiries {
         let item =
             AddItem { customer_id: guest.customer_id, product_id, variant_id: None, quantity: 1 };
         add_item(&mut ctx, &item).await.expect("in the cart");
-        let (name, subject) = (CartExpiry::NAME, guest.cart_id.to_string());
-        let watch = inspect::latest_about(&mut tx, name, &subject).await.expect("readable");
+        let saga = started::<CartExpiry>(&mut tx, guest.cart_id).await;
         tx.commit().await.expect("commit");
-        watch.expect("a saga watches the cart").saga_id
+        saga
     }
 
     /// Nobody comes back.
     async fn play(&self, engine: &Engine, id: Uuid) {
-        let clock = Clock::of(engine.pool());
-        loop {
-            let found = inspect::summary(engine.pool(), id).await.expect("readable");
-            let found = found.expect("there");
-            if found.status != Status::Running {
-                return;
-            }
-            if found.waiting_on == Some(WaitingOn::Timer) {
-                clock.advance(self.0.shop().config.guest_cart_lifetime).await;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        time_passes(engine, id, self.0.shop().config.guest_cart_lifetime).await;
     }
 
     /// An expired cart is gone, and its story says once that it has expired. One whose saga was called off stays.
@@ -194,21 +154,15 @@ pub(crate) fn a_cart_expiry_has_nothing_to_take_back_and_may_be_repeated() {
 
 #[test]
 pub(crate) fn a_cart_expiry_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Expiries(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
+    survives(&Expiries(Placements::paid_by("ok")), Status::Completed, 4);
 }
 
 #[test]
 pub(crate) fn a_removal_from_carts_has_no_way_back_and_may_be_repeated() {
-    let unwound = unwinds_from_every_step(&Removals(Placements::paid_by("ok")));
-    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
-    assert_eq!(unwound.repeated, ["Remove repeated"]);
+    unwinds(&Removals(Placements::paid_by("ok")), &PAST_ITS_PIVOT, &["Remove repeated"]);
 }
 
 #[test]
 pub(crate) fn a_removal_from_carts_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Removals(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
-    let points: usize = survived.at.values().sum();
-    assert!(points >= 4, "only {points} crash points: {survived:?}");
+    survives(&Removals(Placements::paid_by("ok")), Status::Completed, 4);
 }

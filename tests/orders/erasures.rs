@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, migrate::Migrator};
 use stepwise_adapters::sandbox::SandboxMethod;
 use stepwise_engine::{
     Engine, Status, WaitingOn, inspect,
-    testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
+    testing::{Trial, unwinds_from_every_step},
 };
 use stepwise_tests::House;
 use stepwise_workflows::{
@@ -19,14 +18,17 @@ use stepwise_workflows::{
     erasure::certificate::{Certificate, Checked, check},
     payment::gateway::MethodToken,
     sagas::gdpr_erasure::{
-        self, GdprErasure,
+        GdprErasure,
         command::{RequestGdprErasure, request_gdpr_erasure},
     },
     shop::{Actor, Cause, Context, mail::Mail},
 };
 use uuid::Uuid;
 
-use crate::trials::Placements;
+use crate::{
+    crashes::survives,
+    trials::{Placements, of_the_shop, time_passes},
+};
 
 /// Erasures of one customer after the other.
 struct Erasures(Placements);
@@ -71,16 +73,7 @@ async fn somebody(ctx: &mut Context<'_>, email: String) -> Uuid {
 }
 
 impl Trial for Erasures {
-    type Saga = GdprErasure;
-    type Services = gdpr_erasure::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn services(&self, pool: PgPool) -> gdpr_erasure::steps::Steps {
-        gdpr_erasure::steps::Steps::new(self.0.shop(), pool)
-    }
+    of_the_shop!(GdprErasure);
 
     /// No worker here knows the saga of the verification mail, so nothing follows from the registration.
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
@@ -98,18 +91,7 @@ impl Trial for Erasures {
     }
 
     async fn play(&self, engine: &Engine, id: Uuid) {
-        let clock = Clock::of(engine.pool());
-        loop {
-            let found = inspect::summary(engine.pool(), id).await.expect("readable");
-            let found = found.expect("there");
-            if found.status != Status::Running {
-                return;
-            }
-            if found.waiting_on == Some(WaitingOn::Timer) {
-                clock.advance(Duration::from_secs(60)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        time_passes(engine, id, Duration::from_secs(60)).await;
     }
 
     /// Either everything is gone and said so once, or the customer has the account as it was, perhaps without payment methods.
@@ -174,10 +156,7 @@ pub(crate) fn an_erasure_unwinds_from_every_step_before_the_key_is_destroyed() {
 
 #[test]
 pub(crate) fn an_erasure_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Erasures(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
-    let points: usize = survived.at.values().sum();
-    assert!(points >= 10, "only {points} crash points: {survived:?}");
+    survives(&Erasures(Placements::paid_by("ok")), Status::Completed, 10);
 }
 
 /// Fault: broker: no relay publishes while a customer is erased

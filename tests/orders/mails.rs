@@ -7,10 +7,7 @@ use std::{
 };
 
 use sqlx::{PgPool, migrate::Migrator};
-use stepwise_engine::{
-    Engine, Saga, Start, Status, inspect,
-    testing::{Trial, survives_every_crash, unwinds_from_every_step},
-};
+use stepwise_engine::{Engine, Saga, Start, Status, inspect, testing::Trial};
 use stepwise_tests::House;
 use stepwise_workflows::{
     Config, Shop,
@@ -19,19 +16,24 @@ use stepwise_workflows::{
         register::{self, VerifyRefusal, prepare, register_customer},
     },
     sagas::{
+        Steps,
         account::{
             VerifyError, request_password_reset, resend_verification, reset_password,
             verify_customer_email,
         },
-        account_mail::{self, AccountMail},
+        account_mail::AccountMail,
         register_customer::{self as proving, RegisterCustomer},
-        verify_email::{self, VerifyEmail},
+        verify_email::VerifyEmail,
     },
     shop::{Actor, Cause, Context, reaction::Reactions},
 };
 use uuid::Uuid;
 
-use crate::trials::Placements;
+use crate::{
+    crashes::survives,
+    trials::{Placements, of_the_shop, started},
+    unwinding::{PAST_ITS_PIVOT, unwinds},
+};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -54,9 +56,7 @@ async fn registers(shop: &Shop, engine: &Engine, email: &str) -> Uuid {
 
 /// The latest saga of this kind about a customer.
 async fn latest<S: Saga>(engine: &Engine, customer: Uuid) -> Uuid {
-    let mut tx = engine.begin().await.expect("begin");
-    let found = inspect::latest_about(&mut tx, S::NAME, &customer.to_string()).await;
-    found.expect("readable").expect("it was started").saga_id
+    started::<S>(&mut engine.begin().await.expect("begin"), customer).await
 }
 
 /// The tokens of the mails to an address.
@@ -202,16 +202,7 @@ const NOTHING: Reactions = |_| Vec::new();
 struct EarlierRegistrations(Placements);
 
 impl Trial for EarlierRegistrations {
-    type Saga = VerifyEmail;
-    type Services = verify_email::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn services(&self, pool: PgPool) -> verify_email::steps::Steps {
-        verify_email::steps::Steps::new(self.0.shop(), pool)
-    }
+    of_the_shop!(VerifyEmail);
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let shop = self.0.shop_with(Config::default(), NOTHING);
@@ -237,17 +228,12 @@ impl Trial for EarlierRegistrations {
 
 #[test]
 pub(crate) fn a_verification_mail_has_no_way_back_and_may_be_repeated() {
-    let unwound = unwinds_from_every_step(&EarlierRegistrations(Placements::paid_by("ok")));
-    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
-    assert_eq!(unwound.repeated, ["Send repeated"]);
+    unwinds(&EarlierRegistrations(Placements::paid_by("ok")), &PAST_ITS_PIVOT, &["Send repeated"]);
 }
 
 #[test]
 pub(crate) fn a_verification_mail_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&EarlierRegistrations(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
-    let points: usize = survived.at.values().sum();
-    assert!(points >= 4, "only {points} crash points: {survived:?}");
+    survives(&EarlierRegistrations(Placements::paid_by("ok")), Status::Completed, 4);
 }
 
 /// Customers who have asked for another mail, and verify their address after the reminder, which comes soon.
@@ -261,14 +247,14 @@ impl Registrations {
 
 impl Trial for Registrations {
     type Saga = RegisterCustomer;
-    type Services = proving::steps::Steps;
+    type Services = Steps;
 
     fn migrations(&self) -> Vec<Migrator> {
         self.0.migrations()
     }
 
-    fn services(&self, pool: PgPool) -> proving::steps::Steps {
-        proving::steps::Steps::new(self.0.shop_with(Self::hasty(), NOTHING), pool)
+    fn services(&self, pool: PgPool) -> Steps {
+        Steps::new(self.0.shop_with(Self::hasty(), NOTHING), pool)
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
@@ -321,33 +307,23 @@ impl Trial for Registrations {
 
 #[test]
 pub(crate) fn proving_an_address_has_no_way_back_and_may_be_repeated() {
-    let unwound = unwinds_from_every_step(&Registrations(Placements::paid_by("ok")));
-    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
-    assert_eq!(unwound.repeated, ["Issue repeated", "Send repeated", "Remind repeated"]);
+    unwinds(
+        &Registrations(Placements::paid_by("ok")),
+        &PAST_ITS_PIVOT,
+        &["Issue repeated", "Send repeated", "Remind repeated"],
+    );
 }
 
 #[test]
 pub(crate) fn proving_an_address_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Registrations(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
-    let points: usize = survived.at.values().sum();
-    assert!(points >= 8, "only {points} crash points: {survived:?}");
+    survives(&Registrations(Placements::paid_by("ok")), Status::Completed, 8);
 }
 
 /// Customers who have forgotten their passwords.
 struct Forgotten(Placements);
 
 impl Trial for Forgotten {
-    type Saga = AccountMail;
-    type Services = account_mail::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn services(&self, pool: PgPool) -> account_mail::steps::Steps {
-        account_mail::steps::Steps::new(self.0.shop(), pool)
-    }
+    of_the_shop!(AccountMail);
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let shop = self.0.shop_with(Config::default(), NOTHING);
@@ -381,15 +357,14 @@ impl Trial for Forgotten {
 
 #[test]
 pub(crate) fn a_reset_mail_has_no_way_back_and_may_be_repeated() {
-    let unwound = unwinds_from_every_step(&Forgotten(Placements::paid_by("ok")));
-    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
-    assert_eq!(unwound.repeated, ["Issue repeated", "Send repeated"]);
+    unwinds(
+        &Forgotten(Placements::paid_by("ok")),
+        &PAST_ITS_PIVOT,
+        &["Issue repeated", "Send repeated"],
+    );
 }
 
 #[test]
 pub(crate) fn a_reset_mail_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Forgotten(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
-    let points: usize = survived.at.values().sum();
-    assert!(points >= 4, "only {points} crash points: {survived:?}");
+    survives(&Forgotten(Placements::paid_by("ok")), Status::Completed, 4);
 }

@@ -1,9 +1,8 @@
 //! The sagas about payments on trial: another payment for an order, and the comparison with the gateway.
 
-use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
     Engine, Start, Status,
-    testing::{Trial, start, survives_every_crash, unwinds_from_every_step},
+    testing::{Trial, start},
 };
 use stepwise_workflows::{
     order::{
@@ -11,32 +10,33 @@ use stepwise_workflows::{
         outside::{self, Applied},
     },
     sagas::{
-        authorize_payment::{self, AuthorizePayment, Signal},
+        authorize_payment::{AuthorizePayment, Signal},
         commands::authorize_payment,
-        reconcile_payments::{self, ReconcilePayments},
+        reconcile_payments::ReconcilePayments,
     },
     shop::{Actor, Cause, Context, cause::KeyRole},
 };
 use uuid::Uuid;
 
-use crate::trials::{Placements, approval_page};
+use crate::{
+    crashes::survives,
+    trials::{Placements, approval_page, of_the_shop},
+    unwinding::unwinds,
+};
 
 /// Authorizations of payments for orders whose authorization lapsed.
-struct Authorizations {
-    placements: Placements,
-    method: &'static str,
-}
+struct Authorizations(Placements, &'static str);
 
 impl Authorizations {
     fn paid_by(method: &'static str) -> Self {
-        Self { placements: Placements::paid_by("ok"), method }
+        Self(Placements::paid_by("ok"), method)
     }
 
     /// Places an order whose authorization lapses, as the books know.
     async fn lapsed(&self, engine: &Engine, run: usize) -> Uuid {
-        let (order, _) = self.placements.placed(engine.pool(), run).await;
-        let reference = self.placements.void_outside(engine.pool(), order).await;
-        let shop = self.placements.shop();
+        let (order, _) = self.0.placed(engine.pool(), run).await;
+        let reference = self.0.void_outside(engine.pool(), order).await;
+        let shop = self.0.shop();
         let truth = outside::ask(&*shop.gateway, &reference).await.expect("it answers");
         let mut tx = engine.begin().await.expect("begin");
         let mut ctx = Context::new(&shop, engine, &mut tx, Cause::of_system(Uuid::now_v7()));
@@ -48,20 +48,7 @@ impl Authorizations {
 }
 
 impl Trial for Authorizations {
-    type Saga = AuthorizePayment;
-    type Services = authorize_payment::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.placements.migrations()
-    }
-
-    async fn prepare(&self, pool: &PgPool) {
-        self.placements.prepare(pool).await;
-    }
-
-    fn services(&self, pool: PgPool) -> authorize_payment::steps::Steps {
-        authorize_payment::steps::Steps::new(self.placements.shop(), pool)
-    }
+    of_the_shop!(AuthorizePayment);
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let order_id = self.lapsed(engine, run).await;
@@ -71,7 +58,7 @@ impl Trial for Authorizations {
             where o.order_id = $1 and m.token = $2"#,
         )
         .bind(order_id)
-        .bind(format!("pm_sandbox_{}", self.method))
+        .bind(format!("pm_sandbox_{}", self.1))
         .fetch_one(engine.pool())
         .await
         .map(|(method, amount, currency): (Uuid, rust_decimal::Decimal, String)| {
@@ -81,7 +68,7 @@ impl Trial for Authorizations {
         let currency = currency.parse().expect("a currency");
         let amount = stepwise_workflows::money::Money::new(amount, currency).expect("an amount");
         let command = authorize::AuthorizePayment { order_id, payment_method_id, amount };
-        let shop = self.placements.shop();
+        let shop = self.0.shop();
         let admin = Actor::Key(KeyRole::Admin, Uuid::now_v7());
         let cause = Cause::of_request(admin, Uuid::now_v7(), None);
         let mut tx = engine.begin().await.expect("begin");
@@ -93,7 +80,7 @@ impl Trial for Authorizations {
 
     /// If the customer has to approve, they do, and the gateway says so.
     async fn play(&self, engine: &Engine, id: Uuid) {
-        if self.method != "challenge" {
+        if self.1 != "challenge" {
             return;
         }
         let Some(page) = approval_page(engine.pool(), id).await else { return };
@@ -106,16 +93,15 @@ impl Trial for Authorizations {
 
     async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
         let authorizations = usize::from(status == Status::Completed);
-        self.placements.check(engine, id, "pending", authorizations).await
+        self.0.check(engine, id, "pending", authorizations).await
     }
 }
 
 #[test]
 pub(crate) fn an_authorization_unwinds_from_every_step() {
-    let unwound = unwinds_from_every_step(&Authorizations::paid_by("ok"));
-    assert_eq!(
-        unwound.points,
-        [
+    unwinds(
+        &Authorizations::paid_by("ok"),
+        &[
             "cancelled before Create",
             "Create refuses by Refused",
             "Create not done and never heard of",
@@ -129,60 +115,38 @@ pub(crate) fn an_authorization_unwinds_from_every_step() {
             "cancelled after Confirm",
             "cancelled before Book",
             "Book refuses by OrderCancelled",
-        ]
-    );
-    assert_eq!(
-        unwound.repeated,
-        [
+        ],
+        &[
             "Create repeated",
             "Confirm repeated",
             "Book repeated",
             "void repeated, an undo",
             "cancel repeated, an undo",
             "give_up repeated, an undo",
-        ]
+        ],
     );
 }
 
 #[test]
 pub(crate) fn an_authorization_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Authorizations::paid_by("ok"));
-    assert_eq!(survived.ends, [Status::Completed]);
-    assert!(survived.at.values().sum::<usize>() >= 8, "{survived:?}");
+    survives(&Authorizations::paid_by("ok"), Status::Completed, 8);
 }
 
 #[test]
 fn an_unwinding_authorization_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Authorizations::paid_by("declined"));
-    assert_eq!(survived.ends, [Status::Unwound]);
-    assert!(survived.at.values().sum::<usize>() >= 10, "{survived:?}");
+    survives(&Authorizations::paid_by("declined"), Status::Unwound, 10);
 }
 
 #[test]
 fn an_authorization_that_waits_for_its_approval_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Authorizations::paid_by("challenge"));
-    assert_eq!(survived.ends, [Status::Completed]);
-    assert!(survived.at.values().sum::<usize>() >= 12, "{survived:?}");
+    survives(&Authorizations::paid_by("challenge"), Status::Completed, 12);
 }
 
 /// Comparisons of one payment, whose authorization somebody else has voided.
 struct Reconciliations(Placements);
 
 impl Trial for Reconciliations {
-    type Saga = ReconcilePayments;
-    type Services = reconcile_payments::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    async fn prepare(&self, pool: &PgPool) {
-        self.0.prepare(pool).await;
-    }
-
-    fn services(&self, _: PgPool) -> reconcile_payments::steps::Steps {
-        reconcile_payments::steps::Steps::new(self.0.shop())
-    }
+    of_the_shop!(ReconcilePayments);
 
     /// The subject is the order, so that it can be found again. Only its payment is due.
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
@@ -220,10 +184,9 @@ impl Trial for Reconciliations {
 
 #[test]
 pub(crate) fn a_reconciliation_has_nothing_to_take_back_and_may_be_repeated() {
-    let unwound = unwinds_from_every_step(&Reconciliations(Placements::paid_by("ok")));
-    assert_eq!(
-        unwound.points,
-        [
+    unwinds(
+        &Reconciliations(Placements::paid_by("ok")),
+        &[
             "cancelled after Choose",
             "cancelled before Ask",
             "Ask not done and never heard of",
@@ -232,17 +195,12 @@ pub(crate) fn a_reconciliation_has_nothing_to_take_back_and_may_be_repeated() {
             "cancelled before Apply",
             "cancelled after Apply",
             "cancelled before Choose",
-        ]
-    );
-    assert_eq!(
-        unwound.repeated,
-        ["Choose repeated", "Ask repeated", "Apply repeated", "Choose repeated"]
+        ],
+        &["Choose repeated", "Ask repeated", "Apply repeated", "Choose repeated"],
     );
 }
 
 #[test]
 pub(crate) fn a_reconciliation_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Reconciliations(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
-    assert!(survived.at.values().sum::<usize>() >= 5, "{survived:?}");
+    survives(&Reconciliations(Placements::paid_by("ok")), Status::Completed, 5);
 }

@@ -1,33 +1,22 @@
 //! Placements that the previous release has left half done: their rows hold its undos instead of the steps.
 
-use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
     Engine, EngineBuilder, Status,
-    testing::{self, Trial, survives_every_crash},
+    testing::{self, Trial},
 };
-use stepwise_workflows::sagas::place_order::{self, PlaceOrder, Signal};
+use stepwise_workflows::sagas::place_order::{PlaceOrder, Signal};
 use uuid::Uuid;
 
-use crate::trials::{Placements, approval_page};
+use crate::{
+    crashes::survives,
+    trials::{Placements, approval_page, of_the_shop},
+};
 
 /// Placements that wait for their customers, as version 1 has stored them; the customers cancel.
 struct Recorded(Placements);
 
 impl Trial for Recorded {
-    type Saga = PlaceOrder;
-    type Services = place_order::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    async fn prepare(&self, pool: &PgPool) {
-        self.0.prepare(pool).await;
-    }
-
-    fn services(&self, pool: PgPool) -> place_order::steps::Steps {
-        self.0.services(pool)
-    }
+    of_the_shop!(PlaceOrder);
 
     fn others(&self, builder: EngineBuilder) -> EngineBuilder {
         self.0.beside(builder)
@@ -68,7 +57,5 @@ impl Trial for Recorded {
 
 #[test]
 fn a_placement_that_version_1_has_left_half_done_is_taken_back_whatever_crashes() {
-    let survived = survives_every_crash(&Recorded(Placements::paid_by("challenge")));
-    assert_eq!(survived.ends, [Status::Unwound]);
-    assert!(survived.at.values().sum::<usize>() >= 10, "{survived:?}");
+    survives(&Recorded(Placements::paid_by("challenge")), Status::Unwound, 10);
 }

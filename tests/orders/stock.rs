@@ -1,11 +1,8 @@
 //! A stock that crosses its threshold is told to partners once, and a reservation by hand ends once, whatever crashes meanwhile.
 
-use std::time::Duration;
-
-use sqlx::{PgPool, migrate::Migrator};
 use stepwise_engine::{
-    Engine, Saga as _, Status, WaitingOn, inspect,
-    testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
+    Engine, Status,
+    testing::{Trial, unwinds_from_every_step},
 };
 use stepwise_workflows::{
     inventory::{
@@ -13,29 +10,25 @@ use stepwise_workflows::{
         reserve_inventory,
     },
     sagas::{
-        reservation_expiry::{self, ReservationExpiry},
+        reservation_expiry::ReservationExpiry,
         stock_alert::{self, StockAlert},
     },
     shop::{Actor, Cause, Context},
 };
 use uuid::Uuid;
 
-use crate::{carts::put_on_sale, trials::Placements};
+use crate::{
+    carts::put_on_sale,
+    crashes::survives,
+    trials::{Placements, of_the_shop, started, time_passes},
+    unwinding::{PAST_ITS_PIVOT, unwinds},
+};
 
 /// Stocks that fall below their thresholds, one after the other.
 struct Alerts(Placements);
 
 impl Trial for Alerts {
-    type Saga = StockAlert;
-    type Services = stock_alert::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn services(&self, _: PgPool) -> stock_alert::steps::Steps {
-        stock_alert::steps::Steps::new(self.0.shop())
-    }
+    of_the_shop!(StockAlert);
 
     async fn start(&self, engine: &Engine, _: usize) -> Uuid {
         let (shop, mut tx) = (self.0.shop(), engine.begin().await.expect("begin"));
@@ -46,10 +39,9 @@ impl Trial for Alerts {
         let product_id = put_on_sale(&mut ctx).await;
         let item = Item { product_id, variant_id: None };
         adjust_inventory(&mut ctx, item, -1, "broken").await.expect("it crosses");
-        let (name, subject) = (StockAlert::NAME, product_id.to_string());
-        let alert = inspect::latest_about(&mut tx, name, &subject).await.expect("readable");
+        let saga = started::<StockAlert>(&mut tx, product_id).await;
         tx.commit().await.expect("commit");
-        alert.expect("a saga follows from the event").saga_id
+        saga
     }
 
     /// Partners are told once, with the numbers of the crossing, and the message has the first number of its product.
@@ -73,31 +65,19 @@ impl Trial for Alerts {
 
 #[test]
 pub(crate) fn an_alert_about_stock_has_no_way_back_and_may_be_repeated() {
-    let unwound = unwinds_from_every_step(&Alerts(Placements::paid_by("ok")));
-    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
-    assert_eq!(unwound.repeated, ["Publish repeated"]);
+    unwinds(&Alerts(Placements::paid_by("ok")), &PAST_ITS_PIVOT, &["Publish repeated"]);
 }
 
 #[test]
 pub(crate) fn an_alert_about_stock_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Alerts(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
+    survives(&Alerts(Placements::paid_by("ok")), Status::Completed, 4);
 }
 
 /// Reservations by hand, which nobody releases.
 struct Reservations(Placements);
 
 impl Trial for Reservations {
-    type Saga = ReservationExpiry;
-    type Services = reservation_expiry::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn services(&self, _: PgPool) -> reservation_expiry::steps::Steps {
-        reservation_expiry::steps::Steps::new(self.0.shop())
-    }
+    of_the_shop!(ReservationExpiry);
 
     async fn start(&self, engine: &Engine, _: usize) -> Uuid {
         let (shop, mut tx) = (self.0.shop(), engine.begin().await.expect("begin"));
@@ -119,25 +99,13 @@ impl Trial for Reservations {
         // None of them alone makes the stock low.
         adjust_inventory(&mut ctx, item, 20, "found").await.expect("adjusted");
         reserve_inventory(&mut ctx, item, 3, order).await.expect("reserved");
-        let (name, subject) = (ReservationExpiry::NAME, order.to_string());
-        let end = inspect::latest_about(&mut tx, name, &subject).await.expect("readable");
+        let saga = started::<ReservationExpiry>(&mut tx, order).await;
         tx.commit().await.expect("commit");
-        end.expect("a saga ends the reservation").saga_id
+        saga
     }
 
     async fn play(&self, engine: &Engine, id: Uuid) {
-        let clock = Clock::of(engine.pool());
-        loop {
-            let found = inspect::summary(engine.pool(), id).await.expect("readable");
-            let found = found.expect("there");
-            if found.status != Status::Running {
-                return;
-            }
-            if found.waiting_on == Some(WaitingOn::Timer) {
-                clock.advance(self.0.shop().config.reservation_lifetime).await;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        time_passes(engine, id, self.0.shop().config.reservation_lifetime).await;
     }
 
     /// The stock is free again, and its story says once why. Of a reservation whose saga was called off it is still held.
@@ -172,6 +140,5 @@ pub(crate) fn a_reservation_expiry_has_nothing_to_take_back_and_may_be_repeated(
 
 #[test]
 pub(crate) fn a_reservation_expiry_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Reservations(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
+    survives(&Reservations(Placements::paid_by("ok")), Status::Completed, 4);
 }

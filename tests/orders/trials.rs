@@ -8,7 +8,7 @@ use std::{
 };
 
 use secrecy::SecretString;
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::{PgConnection, PgPool, migrate::Migrator};
 use stepwise_adapters::{
     gateway::{GatewayConfig, StripeGateway},
     keystore::FileKeyStore,
@@ -16,7 +16,11 @@ use stepwise_adapters::{
     paypal::{PayPal, PayPalConfig, Providers},
     sandbox::{PAYPAL_CLIENT_ID, Sandbox, SandboxConfig, Timing, ledger},
 };
-use stepwise_engine::{Engine, EngineBuilder, Status, WorkerConfig, inspect, testing::Trial, work};
+use stepwise_engine::{
+    Engine, EngineBuilder, Saga, Status, WaitingOn, WorkerConfig, inspect,
+    testing::{Clock, Trial},
+    work,
+};
 use stepwise_tests::money;
 use stepwise_workflows::{
     Config, Shop,
@@ -25,12 +29,13 @@ use stepwise_workflows::{
     order::{cancel, confirm_order, place, refund, ship},
     payment::gateway::Reference,
     sagas::{
-        cancel_order::{self, CancelOrder},
-        cart_expiry::{self, CartExpiry},
+        Steps,
+        cancel_order::CancelOrder,
+        cart_expiry::CartExpiry,
         commands::{Placed, cancel_order, place_order, refund_payment, ship_order},
-        place_order::{self, PlaceOrder, Signal},
-        refund_payment::{self, RefundPayment},
-        ship_order::{self, ShipOrder},
+        place_order::{PlaceOrder, Signal},
+        refund_payment::RefundPayment,
+        ship_order::ShipOrder,
     },
     seed,
     shop::{Actor, Cause, Context, cause::KeyRole, reaction::Reactions},
@@ -38,6 +43,49 @@ use stepwise_workflows::{
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+/// The saga of a trial whose first field is [`Placements`], with the shop's steps, migrations and demo data.
+macro_rules! of_the_shop {
+    ($Saga:ty) => {
+        type Saga = $Saga;
+        type Services = stepwise_workflows::sagas::Steps;
+
+        fn migrations(&self) -> Vec<sqlx::migrate::Migrator> {
+            self.0.migrations()
+        }
+
+        fn prepare(&self, pool: &sqlx::PgPool) -> impl Future<Output = ()> {
+            self.0.prepare(pool)
+        }
+
+        fn services(&self, pool: sqlx::PgPool) -> Self::Services {
+            self.0.services(pool)
+        }
+    };
+}
+pub(crate) use of_the_shop;
+
+/// Moves the clock by `step` whenever the instance waits for a timer, until it ends.
+pub(crate) async fn time_passes(engine: &Engine, id: Uuid, step: Duration) {
+    let clock = Clock::of(engine.pool());
+    loop {
+        let found = inspect::summary(engine.pool(), id).await.expect("readable");
+        let found = found.expect("there");
+        if found.status != Status::Running {
+            return;
+        }
+        if found.waiting_on == Some(WaitingOn::Timer) {
+            clock.advance(step).await;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The saga of this kind that was started about the subject.
+pub(crate) async fn started<S: Saga>(tx: &mut PgConnection, subject: Uuid) -> Uuid {
+    let found = inspect::latest_about(tx, S::NAME, &subject.to_string()).await;
+    found.expect("readable").expect("it was started").saga_id
+}
 
 /// Orders of customers who pay by one method.
 pub(crate) struct Placements {
@@ -116,7 +164,8 @@ impl Placements {
 
     /// Adds the saga that watches the carts from which orders are placed.
     pub(crate) fn beside(&self, builder: EngineBuilder) -> EngineBuilder {
-        builder.explored::<CartExpiry, _>(cart_expiry::steps::Steps::new(self.shop()))
+        let steps = self.services(builder.pool().clone());
+        builder.explored::<CartExpiry, _>(steps)
     }
 
     async fn place(&self, engine: &Engine, run: usize) -> (Placed, Uuid) {
@@ -248,7 +297,7 @@ fn by_admin() -> Cause {
 
 impl Trial for Placements {
     type Saga = PlaceOrder;
-    type Services = place_order::steps::Steps;
+    type Services = Steps;
 
     fn migrations(&self) -> Vec<Migrator> {
         vec![
@@ -263,8 +312,8 @@ impl Trial for Placements {
         tx.commit().await.expect("commit");
     }
 
-    fn services(&self, pool: PgPool) -> place_order::steps::Steps {
-        place_order::steps::Steps::new(self.shop(), pool)
+    fn services(&self, pool: PgPool) -> Steps {
+        Steps::new(self.shop(), pool)
     }
 
     fn others(&self, builder: EngineBuilder) -> EngineBuilder {
@@ -326,45 +375,24 @@ impl Drop for Placements {
 }
 
 /// Cancellations of orders that were placed.
-pub(crate) struct Cancellations {
-    placements: Placements,
-}
-
-impl Cancellations {
-    pub(crate) fn new() -> Self {
-        Self { placements: Placements::paid_by("ok") }
-    }
-}
+pub(crate) struct Cancellations(pub(crate) Placements);
 
 impl Trial for Cancellations {
-    type Saga = CancelOrder;
-    type Services = cancel_order::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.placements.migrations()
-    }
-
-    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
-        self.placements.prepare(pool)
-    }
-
-    fn services(&self, _: PgPool) -> cancel_order::steps::Steps {
-        cancel_order::steps::Steps::new(self.placements.shop())
-    }
+    of_the_shop!(CancelOrder);
 
     fn others(&self, builder: EngineBuilder) -> EngineBuilder {
-        self.placements.beside(builder)
+        self.0.beside(builder)
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
-        let (order_id, customer_id) = self.placements.placed(engine.pool(), run).await;
+        let (order_id, customer_id) = self.0.placed(engine.pool(), run).await;
         let command = cancel::CancelOrder {
             order_id,
             customer_id: Some(customer_id),
             reason: "changed my mind".to_owned(),
         };
         let mut tx = engine.begin().await.expect("begin");
-        let shop = self.placements.shop();
+        let shop = self.0.shop();
         let cause = Cause::of_request(Actor::Customer(customer_id), Uuid::now_v7(), None);
         let operation = cancel_order(&mut Context::new(&shop, engine, &mut tx, cause), &command)
             .await
@@ -379,90 +407,48 @@ impl Trial for Cancellations {
         id: Uuid,
         _: Status,
     ) -> impl Future<Output = Result<(), String>> {
-        self.placements.check(engine, id, "cancelled", 0)
+        self.0.check(engine, id, "cancelled", 0)
     }
 }
 
 /// Shipments of orders that were placed and confirmed.
-pub(crate) struct Shipments {
-    placements: Placements,
-}
-
-impl Shipments {
-    pub(crate) fn new() -> Self {
-        Self { placements: Placements::paid_by("ok") }
-    }
-}
+pub(crate) struct Shipments(pub(crate) Placements);
 
 impl Trial for Shipments {
-    type Saga = ShipOrder;
-    type Services = ship_order::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.placements.migrations()
-    }
-
-    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
-        self.placements.prepare(pool)
-    }
-
-    fn services(&self, _: PgPool) -> ship_order::steps::Steps {
-        ship_order::steps::Steps::new(self.placements.shop())
-    }
+    of_the_shop!(ShipOrder);
 
     fn others(&self, builder: EngineBuilder) -> EngineBuilder {
-        self.placements.beside(builder)
+        self.0.beside(builder)
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
-        let (order_id, _) = self.placements.placed(engine.pool(), run).await;
-        self.placements.ship(engine, order_id).await
+        let (order_id, _) = self.0.placed(engine.pool(), run).await;
+        self.0.ship(engine, order_id).await
     }
 
     async fn balances(&self, engine: &Engine, id: Uuid, status: Status) -> Result<(), String> {
         let ends = if status == Status::Completed { "shipped" } else { "confirmed" };
-        self.placements.check(engine, id, ends, 1).await
+        self.0.check(engine, id, ends, 1).await
     }
 }
 
 /// Refunds of a part of what was taken for orders that were shipped.
-pub(crate) struct Refunds {
-    placements: Placements,
-}
-
-impl Refunds {
-    pub(crate) fn new() -> Self {
-        Self { placements: Placements::paid_by("ok") }
-    }
-}
+pub(crate) struct Refunds(pub(crate) Placements);
 
 impl Trial for Refunds {
-    type Saga = RefundPayment;
-    type Services = refund_payment::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.placements.migrations()
-    }
-
-    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
-        self.placements.prepare(pool)
-    }
-
-    fn services(&self, _: PgPool) -> refund_payment::steps::Steps {
-        refund_payment::steps::Steps::new(self.placements.shop())
-    }
+    of_the_shop!(RefundPayment);
 
     fn others(&self, builder: EngineBuilder) -> EngineBuilder {
-        self.placements.beside(builder)
+        self.0.beside(builder)
     }
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
-        let (order_id, _) = self.placements.placed(engine.pool(), run).await;
-        let shop = self.placements.shop();
+        let (order_id, _) = self.0.placed(engine.pool(), run).await;
+        let shop = self.0.shop();
         let shipping = Engine::builder(engine.pool().clone())
-            .explored::<ShipOrder, _>(ship_order::steps::Steps::new(shop.clone()));
-        let ship = async |engine: &Engine| ((), self.placements.ship(engine, order_id).await);
-        self.placements.worked(shipping, ship).await;
+            .explored::<ShipOrder, _>(self.0.services(engine.pool().clone()));
+        let ship = async |engine: &Engine| ((), self.0.ship(engine, order_id).await);
+        self.0.worked(shipping, ship).await;
         let amount = Money::from_minor(10_00, Currency::USD).expect("10 dollars are an amount");
         let command = refund::RefundPayment { order_id, amount };
         let mut tx = engine.begin().await.expect("begin");
@@ -495,6 +481,6 @@ impl Trial for Refunds {
         if is != expected {
             return Err(format!("the payment is {is:?} and should be {expected:?}"));
         }
-        self.placements.check(engine, id, "shipped", 1).await
+        self.0.check(engine, id, "shipped", 1).await
     }
 }

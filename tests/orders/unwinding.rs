@@ -1,16 +1,25 @@
 //! A placement unwinds from every step, a shipment until its money is taken, a refund until the money is back; a cancellation only goes forward.
 //! Whatever either does may be done twice.
 
-use stepwise_engine::testing::unwinds_from_every_step;
+use stepwise_engine::testing::{Trial, unwinds_from_every_step};
 
 use crate::trials::{Cancellations, Placements, Refunds, Shipments};
 
+/// The points from which a saga unwinds that is past its pivot when it starts.
+pub(crate) const PAST_ITS_PIVOT: [&str; 0] = [];
+
+/// The instance is taken back from each of these points, and each of these steps has been done twice.
+pub(crate) fn unwinds(trial: &impl Trial, points: &[&str], repeated: &[&str]) {
+    let unwound = unwinds_from_every_step(trial);
+    assert_eq!(unwound.points, points);
+    assert_eq!(unwound.repeated, repeated);
+}
+
 #[test]
 pub(crate) fn a_placement_unwinds_from_every_step() {
-    let unwound = unwinds_from_every_step(&Placements::paid_by("ok"));
-    assert_eq!(
-        unwound.points,
-        [
+    unwinds(
+        &Placements::paid_by("ok"),
+        &[
             "cancelled before Create",
             "Create refuses by Refused",
             "Create not done and never heard of",
@@ -23,18 +32,15 @@ pub(crate) fn a_placement_unwinds_from_every_step() {
             "Confirm done and never heard of",
             "cancelled after Confirm",
             "cancelled before PlaceOrder",
-        ]
-    );
-    assert_eq!(
-        unwound.repeated,
-        [
+        ],
+        &[
             "Create repeated",
             "Confirm repeated",
             "PlaceOrder repeated",
             "void repeated, an undo",
             "cancel repeated, an undo",
             "release_stock repeated, an undo",
-        ]
+        ],
     );
 }
 
@@ -57,27 +63,27 @@ fn a_placement_that_waits_for_its_approval_unwinds_from_every_step() {
 
 #[test]
 pub(crate) fn a_cancellation_has_no_way_back_and_may_be_repeated() {
-    let unwound = unwinds_from_every_step(&Cancellations::new());
-    assert_eq!(unwound.points, Vec::<String>::new(), "it is past its pivot when it starts");
-    assert_eq!(unwound.repeated, ["Void repeated", "RecordRefund repeated"]);
+    unwinds(
+        &Cancellations(Placements::paid_by("ok")),
+        &PAST_ITS_PIVOT,
+        &["Void repeated", "RecordRefund repeated"],
+    );
 }
 
 #[test]
 pub(crate) fn a_shipment_is_called_off_until_its_money_is_taken() {
-    let unwound = unwinds_from_every_step(&Shipments::new());
-    assert_eq!(unwound.points, ["cancelled before Capture", "Capture refuses by Refused"]);
-    assert_eq!(
-        unwound.repeated,
-        ["Capture repeated", "Ship repeated", "withdraw repeated, an undo"]
+    unwinds(
+        &Shipments(Placements::paid_by("ok")),
+        &["cancelled before Capture", "Capture refuses by Refused"],
+        &["Capture repeated", "Ship repeated", "withdraw repeated, an undo"],
     );
 }
 
 #[test]
 pub(crate) fn a_refund_is_called_off_until_the_money_is_back() {
-    let unwound = unwinds_from_every_step(&Refunds::new());
-    assert_eq!(unwound.points, ["cancelled before Refund", "Refund refuses by Refused"]);
-    assert_eq!(
-        unwound.repeated,
-        ["Refund repeated", "Record repeated", "withdraw repeated, an undo"]
+    unwinds(
+        &Refunds(Placements::paid_by("ok")),
+        &["cancelled before Refund", "Refund refuses by Refused"],
+        &["Refund repeated", "Record repeated", "withdraw repeated, an undo"],
     );
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sqlx::{PgPool, migrate::Migrator};
+use sqlx::PgPool;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
 use stepwise_engine::{
-    Engine, Saga as _, Status, inspect,
-    testing::{Trial, survives_every_crash, unwinds_from_every_step},
+    Engine, Status, inspect,
+    testing::{Trial, unwinds_from_every_step},
 };
 use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
@@ -15,14 +15,17 @@ use stepwise_workflows::{
     payment::gateway::MethodToken,
     sagas::{
         commands::{add_payment_method, place_order, remove_payment_method},
-        keep_payment_method::{self, KeepPaymentMethod},
+        keep_payment_method::KeepPaymentMethod,
     },
     seed,
     shop::{Actor, Cause, Context},
 };
 use uuid::Uuid;
 
-use crate::trials::Placements;
+use crate::{
+    crashes::survives,
+    trials::{Placements, of_the_shop, started},
+};
 
 /// Saves a method whose token is the customer's own. Answers the method and the saga that attaches it.
 async fn save(shop: &Shop, engine: &Engine, customer_id: Uuid) -> (Uuid, Uuid) {
@@ -38,21 +41,16 @@ async fn save(shop: &Shop, engine: &Engine, customer_id: Uuid) -> (Uuid, Uuid) {
     let mut ctx = Context::new(shop, engine, &mut tx, cause);
     let saved = add_payment_method(&mut ctx, &command).await.expect("saved");
     let method = saved.payment_method_id;
-    let saga = latest(&mut tx, method).await;
+    let saga = started::<KeepPaymentMethod>(&mut tx, method).await;
     tx.commit().await.expect("commit");
     (method, saga)
-}
-
-async fn latest(tx: &mut sqlx::PgConnection, method: Uuid) -> Uuid {
-    let saga = inspect::latest_about(tx, KeepPaymentMethod::NAME, &method.to_string()).await;
-    saga.expect("readable").expect("it was started").saga_id
 }
 
 async fn remove(house: &House, buyer: Buyer, method: Uuid) -> Uuid {
     let mut tx = house.engine.begin().await.expect("begin");
     let mut ctx = house.context(&mut tx, Actor::Customer(buyer.id));
     remove_payment_method(&mut ctx, buyer.id, method).await.expect("removed");
-    let saga = latest(&mut tx, method).await;
+    let saga = started::<KeepPaymentMethod>(&mut tx, method).await;
     tx.commit().await.expect("commit");
     saga
 }
@@ -163,20 +161,7 @@ async fn a_method_is_saved_while_the_gateway_is_away_and_attached_when_it_is_bac
 struct Methods(Placements);
 
 impl Trial for Methods {
-    type Saga = KeepPaymentMethod;
-    type Services = keep_payment_method::steps::Steps;
-
-    fn migrations(&self) -> Vec<Migrator> {
-        self.0.migrations()
-    }
-
-    fn prepare(&self, pool: &PgPool) -> impl Future<Output = ()> {
-        self.0.prepare(pool)
-    }
-
-    fn services(&self, pool: PgPool) -> keep_payment_method::steps::Steps {
-        keep_payment_method::steps::Steps::new(self.0.shop(), pool)
-    }
+    of_the_shop!(KeepPaymentMethod);
 
     async fn start(&self, engine: &Engine, run: usize) -> Uuid {
         let (shop, mut tx) = (self.0.shop(), engine.begin().await.expect("begin"));
@@ -215,8 +200,5 @@ pub(crate) fn an_attachment_is_called_off_until_it_is_noted() {
 
 #[test]
 pub(crate) fn an_attachment_survives_a_crash_at_every_point() {
-    let survived = survives_every_crash(&Methods(Placements::paid_by("ok")));
-    assert_eq!(survived.ends, [Status::Completed]);
-    let points: usize = survived.at.values().sum();
-    assert!(points >= 8, "only {points} crash points: {survived:?}");
+    survives(&Methods(Placements::paid_by("ok")), Status::Completed, 8);
 }

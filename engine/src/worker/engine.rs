@@ -83,6 +83,12 @@ pub struct EngineBuilder {
 }
 
 impl EngineBuilder {
+    /// The pool of the engine to be.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Adds a saga that is ready to be driven.
     ///
     /// # Panics

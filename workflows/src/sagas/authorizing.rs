@@ -3,17 +3,18 @@
 //! Authorizing is two calls. *Create* moves no money and yields a reference; *Confirm* reserves the money under it. Closing the authorization takes
 //! both back: a confirm that arrives later fails.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use stepwise_engine::{
     Cause, Effect, EffectStatus, Key, Outcome, Probe, StepError, Terms, Undoing, Undone, database,
     inspect,
 };
 use uuid::Uuid;
 
+use super::Steps;
 use crate::{
     customer::method,
     money::Money,
@@ -25,7 +26,6 @@ use crate::{
             Creation, GatewayError, Reason as GatewayReason, Reference, Trouble,
         },
     },
-    shop::Shop,
 };
 
 /// How long a customer has to approve a payment.
@@ -121,110 +121,101 @@ macro_rules! answered {
 }
 pub(super) use answered;
 
-/// Calls the gateway of a shop.
-pub(super) struct Authorizer {
-    shop: Arc<Shop>,
-    pool: PgPool,
+/// Opens an authorization of this amount for the order, with one of the customer's methods.
+pub(super) async fn create<E: From<Answered>>(
+    steps: &Steps,
+    key: &Key,
+    order: Uuid,
+    payment_method: Uuid,
+    amount: Money,
+) -> Outcome<E> {
+    let means = database::ask(&steps.pool, |mut db| async move {
+        method::means(&mut *db, payment_method).await
+    });
+    let means = match means.await {
+        Ok(Some(means)) if means.is_asked => {
+            return Outcome::NotDone(Cause::new("the payment method is still being attached"));
+        }
+        Ok(Some(means)) => means,
+        Ok(None) => {
+            let why = GatewayReason::new("payment_method_removed");
+            return refused(PaymentFailure::Declined(why));
+        }
+        Err(error) => return Outcome::NotDone(Cause::new(error)),
+    };
+    let (method, customer) = (means.token, means.account);
+    let charge = Charge { order_id: order, amount, method, customer };
+    created(steps.shop.gateway.create(&key.to_string(), &charge).await)
 }
 
-impl Authorizer {
-    /// `pool` serves reads outside any transaction.
-    pub(super) fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
+/// Closes the authorization that Create opened, whatever is reserved under it. It is found by its reference, or else by the key under
+/// which it was created.
+pub(super) async fn close<R>(steps: &Steps, order: Uuid, undoing: &Undoing<R>) -> Undone {
+    let gateway = &steps.shop.gateway;
+    let reference = match &undoing.reference {
+        Some(reference) => Reference(reference.clone()),
+        None => match gateway.find_by_key(order, &undoing.step_key.to_string()).await {
+            Ok(Some(found)) => found.reference,
+            Ok(None) => return Undone::Nothing,
+            Err(error) => return Undone::NotDone(Cause::new(error)),
+        },
+    };
+    closed(void(steps, &reference, undoing).await)
+}
 
-    /// Opens an authorization of this amount for the order, with one of the customer's methods.
-    pub(super) async fn create<E: From<Answered>>(
-        &self,
-        key: &Key,
-        order: Uuid,
-        payment_method: Uuid,
-        amount: Money,
-    ) -> Outcome<E> {
-        let means = database::ask(&self.pool, |mut db| async move {
-            method::means(&mut *db, payment_method).await
-        });
-        let means = match means.await {
-            Ok(Some(means)) if means.is_asked => {
-                return Outcome::NotDone(Cause::new("the payment method is still being attached"));
-            }
-            Ok(Some(means)) => means,
-            Ok(None) => {
-                let why = GatewayReason::new("payment_method_removed");
-                return refused(PaymentFailure::Declined(why));
-            }
-            Err(error) => return Outcome::NotDone(Cause::new(error)),
-        };
-        let (method, customer) = (means.token, means.account);
-        let charge = Charge { order_id: order, amount, method, customer };
-        created(self.shop.gateway.create(&key.to_string(), &charge).await)
-    }
+/// Reserves the money.
+pub(super) async fn confirm<E: From<Answered>>(
+    steps: &Steps,
+    key: &Key,
+    reference: &Reference,
+) -> Outcome<E> {
+    confirmed(steps.shop.gateway.confirm(&key.to_string(), reference).await, key, reference)
+}
 
-    /// Closes the authorization that Create opened, whatever is reserved under it. It is found by its reference, or else by the key under
-    /// which it was created.
-    pub(super) async fn close<R>(&self, order: Uuid, undoing: &Undoing<R>) -> Undone {
-        let gateway = &self.shop.gateway;
-        let reference = match &undoing.reference {
-            Some(reference) => Reference(reference.clone()),
-            None => match gateway.find_by_key(order, &undoing.step_key.to_string()).await {
-                Ok(Some(found)) => found.reference,
-                Ok(None) => return Undone::Nothing,
-                Err(error) => return Undone::NotDone(Cause::new(error)),
-            },
-        };
-        closed(self.void(&reference, undoing).await)
-    }
+/// Asks what became of a confirm without an answer.
+pub(super) async fn find<E: From<Answered>>(
+    steps: &Steps,
+    key: &Key,
+    reference: &Reference,
+) -> Probe<E> {
+    found(steps.shop.gateway.find(reference).await, key)
+}
 
-    /// Reserves the money.
-    pub(super) async fn confirm<E: From<Answered>>(
-        &self,
-        key: &Key,
-        reference: &Reference,
-    ) -> Outcome<E> {
-        confirmed(self.shop.gateway.confirm(&key.to_string(), reference).await, key, reference)
-    }
+/// Asks whether the customer has approved.
+pub(super) async fn ask<E: From<Answered>>(
+    steps: &Steps,
+    key: &Key,
+    reference: &Reference,
+) -> Outcome<E> {
+    asked(steps.shop.gateway.find(reference).await, key)
+}
 
-    /// Asks what became of a confirm without an answer.
-    pub(super) async fn find<E: From<Answered>>(
-        &self,
-        key: &Key,
-        reference: &Reference,
-    ) -> Probe<E> {
-        found(self.shop.gateway.find(reference).await, key)
-    }
+/// Releases the money that Confirm may have reserved, by closing its authorization.
+pub(super) async fn release<R>(
+    steps: &Steps,
+    reference: &Reference,
+    undoing: &Undoing<R>,
+) -> Undone {
+    released(void(steps, reference, undoing).await)
+}
 
-    /// Asks whether the customer has approved.
-    pub(super) async fn ask<E: From<Answered>>(
-        &self,
-        key: &Key,
-        reference: &Reference,
-    ) -> Outcome<E> {
-        asked(self.shop.gateway.find(reference).await, key)
-    }
-
-    /// Releases the money that Confirm may have reserved, by closing its authorization.
-    pub(super) async fn release<R>(&self, reference: &Reference, undoing: &Undoing<R>) -> Undone {
-        released(self.void(reference, undoing).await)
-    }
-
-    /// Closes an authorization. If the answer is lost, the gateway is asked what became of it: the same call may lose its answer again and again.
-    async fn void<R>(
-        &self,
-        reference: &Reference,
-        undoing: &Undoing<R>,
-    ) -> Result<Cancellation, GatewayError> {
-        let gateway = &self.shop.gateway;
-        let key = undoing.key.to_string();
-        let cancelling = tokio::time::timeout(VOID, gateway.cancel(&key, reference));
-        let lost = match cancelling.await {
-            Ok(Err(GatewayError::Unknown(trouble))) => trouble,
-            Ok(answer) => return answer,
-            Err(_) => Trouble::TimedOut,
-        };
-        match gateway.find_void(reference).await {
-            Ok(Some(found)) => Ok(found),
-            Ok(None) | Err(_) => Err(GatewayError::Unknown(lost)),
-        }
+/// Closes an authorization. If the answer is lost, the gateway is asked what became of it: the same call may lose its answer again and again.
+async fn void<R>(
+    steps: &Steps,
+    reference: &Reference,
+    undoing: &Undoing<R>,
+) -> Result<Cancellation, GatewayError> {
+    let gateway = &steps.shop.gateway;
+    let key = undoing.key.to_string();
+    let cancelling = tokio::time::timeout(VOID, gateway.cancel(&key, reference));
+    let lost = match cancelling.await {
+        Ok(Err(GatewayError::Unknown(trouble))) => trouble,
+        Ok(answer) => return answer,
+        Err(_) => Trouble::TimedOut,
+    };
+    match gateway.find_void(reference).await {
+        Ok(Some(found)) => Ok(found),
+        Ok(None) | Err(_) => Err(GatewayError::Unknown(lost)),
     }
 }
 

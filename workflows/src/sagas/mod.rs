@@ -21,6 +21,7 @@ pub mod remove_product_from_carts;
 pub mod reservation_expiry;
 pub mod ship_order;
 mod shop_saga;
+mod steps;
 pub mod stock_alert;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use sqlx::PgPool;
 use stepwise_engine::{Engine, Gate};
 
 pub use shop_saga::{About, Action, Listed, ShopSaga};
+pub use steps::Steps;
 
 use crate::shop::Shop;
 

@@ -14,24 +14,19 @@ use stepwise_engine::Saga as Sampled;
 use stepwise_engine::testing::{self, Map, Samples as Sampled};
 use stepwise_engine::{DoneBy, EngineBuilder, Gate, Saga};
 
+use super::Steps;
 use crate::{
     refusal::{Kind, Refused, Surprise},
     shop::Shop,
 };
 
 /// A saga of the shop. A build with the feature `testing` also asks for its samples.
-pub trait ShopSaga: Saga<Step: DoneBy<Self::Steps>> + Sampled {
-    /// Does its steps.
-    type Steps: Send + Sync + 'static;
-
+pub trait ShopSaga: Saga<Step: DoneBy<Steps>> + Sampled {
     /// Whether it calls the payment gateway. Such sagas go on at once when the gateway answers again.
     const CALLS_GATEWAY: bool = false;
 
     /// The subject of its operations.
     const ABOUT: About = About::NoResource;
-
-    /// Makes the value that does its steps, with the shop's ports. `pool` is only read.
-    fn steps(shop: &Arc<Shop>, pool: &PgPool) -> Self::Steps;
 
     /// The action that the customer must take while an instance is in this state.
     fn action(_: Self::State) -> Option<Action> {
@@ -136,7 +131,7 @@ impl<S: ShopSaga + Sync> Listed for S {
         shop: &Arc<Shop>,
         pool: &PgPool,
     ) -> EngineBuilder {
-        engine.saga::<S, _>(S::steps(shop, pool))
+        engine.saga::<S, _>(Steps::new(shop.clone(), pool.clone()))
     }
 
     fn add_to_gate(&self, gate: Gate) -> Gate {

@@ -1,27 +1,13 @@
 //! How the mails about a password are sent.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
 use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
 use uuid::Uuid;
 
 use super::{AccountMailSteps, Event, Letter, Post};
-use crate::{customer::password, sagas::mailing, shop::Shop};
-
-/// Does the steps of [`super::AccountMail`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    pool: PgPool,
-}
-
-impl Steps {
-    /// With the shop's mailer; `pool` is only read.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
-}
+use crate::{
+    customer::password,
+    sagas::{Steps, mailing},
+};
 
 impl AccountMailSteps for Steps {
     async fn issue(

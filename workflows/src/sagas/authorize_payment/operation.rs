@@ -1,24 +1,14 @@
 //! The operation that a client sees of an authorization: the order, the payment to approve, and the reason why it failed.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
-
-use super::{AuthorizePayment, Reason, State, steps::Steps};
+use super::{AuthorizePayment, Reason, State};
 use crate::{
     refusal::{Refusal, Refused, Surprise},
     sagas::{About, Action, ShopSaga},
-    shop::Shop,
 };
 
 impl ShopSaga for AuthorizePayment {
-    type Steps = Steps;
     const CALLS_GATEWAY: bool = true;
     const ABOUT: About = About::Order;
-
-    fn steps(shop: &Arc<Shop>, pool: &PgPool) -> Steps {
-        Steps::new(shop.clone(), pool.clone())
-    }
 
     fn action(state: State) -> Option<Action> {
         match state {

@@ -1,8 +1,5 @@
 //! How the steps of an authorization are done: SQL in the transition's transaction, the gateway outside of it.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
 use stepwise_engine::{Key, Outcome, Probe, Saga as _, StepError, StepTx, Undoing, Undone};
 
 use super::{AuthorizePayment, AuthorizePaymentSteps, Event, Reason, Request};
@@ -13,50 +10,37 @@ use crate::{
     },
     payment::gateway::Reference,
     sagas::{
-        authorizing::{Authorizer, voided},
+        Steps,
+        authorizing::{self, voided},
         paypal_approval::give_back::give_back,
     },
-    shop::{Context, Shop},
+    shop::Context,
 };
-
-/// Does the steps of [`super::AuthorizePayment`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    gateway: Authorizer,
-}
-
-impl Steps {
-    /// Calls the gateway of this shop. `pool` serves reads outside any transaction.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { gateway: Authorizer::new(shop.clone(), pool), shop }
-    }
-}
 
 impl AuthorizePaymentSteps for Steps {
     async fn create(&self, key: &Key, request: &Request) -> Outcome<Event> {
         let Request { order, payment_method, amount, .. } = request;
-        self.gateway.create(key, *order, *payment_method, *amount).await
+        authorizing::create(self, key, *order, *payment_method, *amount).await
     }
 
     async fn cancel(&self, request: &Request, undoing: &Undoing<Reason>) -> Undone {
-        self.gateway.close(request.order, undoing).await
+        authorizing::close(self, request.order, undoing).await
     }
 
     async fn confirm(&self, key: &Key, _: &Request, reference: &Reference) -> Outcome<Event> {
-        self.gateway.confirm(key, reference).await
+        authorizing::confirm(self, key, reference).await
     }
 
     async fn find(&self, key: &Key, _: &Request, reference: &Reference) -> Probe<Event> {
-        self.gateway.find(key, reference).await
+        authorizing::find(self, key, reference).await
     }
 
     async fn void(&self, _: &Request, reference: &Reference, undoing: &Undoing<Reason>) -> Undone {
-        self.gateway.release(reference, undoing).await
+        authorizing::release(self, reference, undoing).await
     }
 
     async fn ask(&self, key: &Key, _: &Request, reference: &Reference) -> Outcome<Event> {
-        self.gateway.ask(key, reference).await
+        authorizing::ask(self, key, reference).await
     }
 
     async fn book(

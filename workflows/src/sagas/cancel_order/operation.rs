@@ -1,24 +1,14 @@
 //! The operation that a client sees of a cancellation: the order, and the reason why it is not cancelled.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
-
-use super::{CancelOrder, Reason, steps::Steps};
+use super::{CancelOrder, Reason};
 use crate::{
     refusal::{Refusal, Refused, Surprise},
     sagas::{About, ShopSaga},
-    shop::Shop,
 };
 
 impl ShopSaga for CancelOrder {
-    type Steps = Steps;
     const CALLS_GATEWAY: bool = true;
     const ABOUT: About = About::Order;
-
-    fn steps(shop: &Arc<Shop>, _: &PgPool) -> Steps {
-        Steps::new(shop.clone())
-    }
 
     fn refused(reason: Reason) -> Result<Refused, Surprise> {
         reason.refused()

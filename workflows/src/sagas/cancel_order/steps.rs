@@ -1,7 +1,5 @@
 //! How a cancelled order's money is given back.
 
-use std::sync::Arc;
-
 use stepwise_engine::{Cause, Effect, Key, Outcome, Probe, Saga as _, StepError, StepTx};
 use uuid::Uuid;
 
@@ -14,25 +12,13 @@ use crate::{
     },
     payment::gateway::{AuthorizationStatus, Cancellation},
     sagas::{
+        Steps,
         authorizing::voided,
         giving_back::{self, Taken},
         place_order::PlaceOrder,
     },
-    shop::{Context, Shop},
+    shop::Context,
 };
-
-/// Does the steps of [`super::CancelOrder`].
-pub struct Steps {
-    shop: Arc<Shop>,
-}
-
-impl Steps {
-    /// With the shop's gateway.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>) -> Self {
-        Self { shop }
-    }
-}
 
 impl GiveBack {
     /// The money that a cancelled order's payment gives back, and how; `None` if there is none.

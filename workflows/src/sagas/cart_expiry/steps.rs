@@ -1,28 +1,10 @@
 //! How a cart is looked at.
 
-use std::sync::Arc;
-
 use stepwise_engine::{StepError, StepTx};
 use uuid::Uuid;
 
 use super::{CartExpirySteps, Event};
-use crate::{
-    cart,
-    shop::{Context, Shop},
-};
-
-/// Does the steps of [`super::CartExpiry`].
-pub struct Steps {
-    shop: Arc<Shop>,
-}
-
-impl Steps {
-    /// With the shop's configuration.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>) -> Self {
-        Self { shop }
-    }
-}
+use crate::{cart, sagas::Steps, shop::Context};
 
 impl CartExpirySteps for Steps {
     async fn look(&self, tx: &mut StepTx<'_>, cart: &Uuid) -> Result<Event, StepError> {

@@ -21,7 +21,7 @@ pub mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
-pub mod steps;
+mod steps;
 #[cfg(test)]
 mod tests;
 

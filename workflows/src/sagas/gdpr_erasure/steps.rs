@@ -1,9 +1,6 @@
 //! How a person is erased: SQL in the transition's transaction; gateway, key store and mail system outside of it.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use stepwise_engine::{
     CallOff, Cause, Effect, Key, Outcome, Probe, SignalError, Status, StepError, StepTx, Undoing,
     WaitingOn, inspect::Summary, outbox,
@@ -19,26 +16,12 @@ use crate::{
     },
     events::{DomainEvent, tell},
     privacy::{CustomerKey, KeyStoreError},
-    sagas,
+    sagas::{self, Steps},
     shop::{Context, Shop},
 };
 
 /// The reason that operators read at an instance that was called off.
 const WHY: &str = "the customer is being erased";
-
-/// Does the steps of [`super::GdprErasure`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    pool: PgPool,
-}
-
-impl Steps {
-    /// With the shop's ports; `pool` is only read.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
-}
 
 /// Whether the erasure waits for this instance: its saga may move money, or a worker drives it at this moment.
 fn must_end_first(saga: &Summary) -> bool {
@@ -63,63 +46,61 @@ fn keys_failed(error: KeyStoreError) -> StepError {
     }
 }
 
-impl Steps {
-    /// The customer's key, or `None` if an earlier erasure has destroyed it; and the key of the tax records.
-    async fn both_keys(
-        &self,
-        person: Person,
-    ) -> Result<(Option<CustomerKey>, CustomerKey), KeyStoreError> {
-        let general = self.shop.keys.get(person.customer).await?;
-        Ok((general, self.shop.keys.create(person.anonymized).await?))
-    }
+/// The customer's key, or `None` if an earlier erasure has destroyed it; and the key of the tax records.
+async fn both_keys(
+    shop: &Shop,
+    person: Person,
+) -> Result<(Option<CustomerKey>, CustomerKey), KeyStoreError> {
+    let general = shop.keys.get(person.customer).await?;
+    Ok((general, shop.keys.create(person.anonymized).await?))
+}
 
-    /// Notes the erasure with its event, and writes the certificate.
-    async fn certify(
-        &self,
-        ctx: &mut Context<'_>,
-        progress: &Progress,
-        stores: Vec<rows::StoreCount>,
-    ) -> Result<(), StepError> {
-        let Person { customer, anonymized } = progress.person;
-        let tax_key = self.shop.keys.create(anonymized).await.map_err(keys_failed)?;
-        let noted: Option<(DateTime<Utc>, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
-            "-- erasure: note the end
-            update shop.erasure
-            set erased_at = saga.now(), tax_until = saga.now() + make_interval(secs => $3)
-            where customer_id = $1 and anonymized_id = $2
-            returning requested_at, erased_at, tax_until",
-        )
-        .bind(customer)
-        .bind(anonymized)
-        .bind(self.shop.config.tax_retention.as_secs_f64())
-        .fetch_optional(&mut **ctx)
-        .await?;
-        let Some((requested_at, erased_at, tax_records_until)) = noted else {
-            return Err(StepError::Broken("the row of the erasure is missing".to_owned()));
-        };
-        ctx.learn_now(erased_at);
-        let told = tell([DomainEvent::CustomerDataErased {
-            anonymized_id: anonymized,
-            erased_at,
-            customer_id: customer,
-        }]);
-        ctx.record(told.after(0)).await?;
-        let certificate = Certificate {
-            version: 1,
-            request_id: ctx.cause.correlation,
-            subject: certificate::subject(&tax_key, customer),
-            requested_at,
-            erased_at,
-            destroyed_key: progress.fingerprint.clone(),
-            tax_records_until,
-            unpublished_messages: progress.unpublished,
-            deleted_mails: progress.mails,
-            stores,
-            unreadable: certificate::UNREADABLE.map(str::to_owned).to_vec(),
-            search: "nothing left".to_owned(),
-        };
-        Ok(certificate::write(ctx, &certificate).await?)
-    }
+/// Notes the erasure with its event, and writes the certificate.
+async fn certify(
+    shop: &Shop,
+    ctx: &mut Context<'_>,
+    progress: &Progress,
+    stores: Vec<rows::StoreCount>,
+) -> Result<(), StepError> {
+    let Person { customer, anonymized } = progress.person;
+    let tax_key = shop.keys.create(anonymized).await.map_err(keys_failed)?;
+    let noted: Option<(DateTime<Utc>, DateTime<Utc>, DateTime<Utc>)> = sqlx::query_as(
+        "-- erasure: note the end
+        update shop.erasure
+        set erased_at = saga.now(), tax_until = saga.now() + make_interval(secs => $3)
+        where customer_id = $1 and anonymized_id = $2
+        returning requested_at, erased_at, tax_until",
+    )
+    .bind(customer)
+    .bind(anonymized)
+    .bind(shop.config.tax_retention.as_secs_f64())
+    .fetch_optional(&mut **ctx)
+    .await?;
+    let Some((requested_at, erased_at, tax_records_until)) = noted else {
+        return Err(StepError::Broken("the row of the erasure is missing".to_owned()));
+    };
+    ctx.learn_now(erased_at);
+    let told = tell([DomainEvent::CustomerDataErased {
+        anonymized_id: anonymized,
+        erased_at,
+        customer_id: customer,
+    }]);
+    ctx.record(told.after(0)).await?;
+    let certificate = Certificate {
+        version: 1,
+        request_id: ctx.cause.correlation,
+        subject: certificate::subject(&tax_key, customer),
+        requested_at,
+        erased_at,
+        destroyed_key: progress.fingerprint.clone(),
+        tax_records_until,
+        unpublished_messages: progress.unpublished,
+        deleted_mails: progress.mails,
+        stores,
+        unreadable: certificate::UNREADABLE.map(str::to_owned).to_vec(),
+        search: "nothing left".to_owned(),
+    };
+    Ok(certificate::write(ctx, &certificate).await?)
 }
 
 impl GdprErasureSteps for Steps {
@@ -182,7 +163,7 @@ impl GdprErasureSteps for Steps {
     }
 
     async fn keep_records(&self, tx: &mut StepTx<'_>, person: &Person) -> Result<Event, StepError> {
-        let (general, tax_key) = self.both_keys(*person).await.map_err(keys_failed)?;
+        let (general, tax_key) = both_keys(&self.shop, *person).await.map_err(keys_failed)?;
         let Some(general) = general else { return Ok(Event::AllRecordsKept(None)) };
         let mut ctx = Context::of_step(&self.shop, tx);
         if tax::keep_records(&mut ctx, *person, &general, &tax_key).await? {
@@ -225,7 +206,7 @@ impl GdprErasureSteps for Steps {
         if let Some(store) = rows::left(&mut ctx, progress.person).await? {
             return Err(StepError::Broken(format!("{store} still has rows of the person")));
         }
-        self.certify(&mut ctx, progress, stores).await?;
+        certify(&self.shop, &mut ctx, progress, stores).await?;
         Ok(Event::Erased)
     }
 

@@ -1,8 +1,5 @@
 //! How a payment method is attached and detached.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
 use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx, Undoing, database};
 use uuid::Uuid;
 
@@ -10,35 +7,21 @@ use super::{Event, KeepPaymentMethodSteps};
 use crate::{
     customer::attachment::{self, ASKED, ATTACHED, DETACHED, Kept, REFUSED},
     payment::gateway::{Attachment, Creation, GatewayError, Reference, Trouble},
-    shop::Shop,
+    sagas::Steps,
 };
 
-/// Does the steps of [`super::KeepPaymentMethod`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    pool: PgPool,
-}
-
-impl Steps {
-    /// With the shop's gateway; `pool` is only read.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
-
-    async fn read(&self, method: Uuid) -> Result<Option<Kept>, Cause> {
-        let read =
-            database::ask(
-                &self.pool,
-                |mut db| async move { attachment::read(&mut *db, method).await },
-            );
-        read.await.map_err(Cause::new)
-    }
+async fn read(steps: &Steps, method: Uuid) -> Result<Option<Kept>, Cause> {
+    let read =
+        database::ask(
+            &steps.pool,
+            |mut db| async move { attachment::read(&mut *db, method).await },
+        );
+    read.await.map_err(Cause::new)
 }
 
 impl KeepPaymentMethodSteps for Steps {
     async fn open(&self, _: &Key, method: &Uuid) -> Outcome<Event> {
-        let kept = match self.read(*method).await {
+        let kept = match read(self, *method).await {
             Ok(Some(kept)) if !kept.is_removed => kept,
             Ok(_) => return Outcome::event(Event::NotAttached),
             Err(cause) => return Outcome::NotDone(cause),
@@ -66,7 +49,7 @@ impl KeepPaymentMethodSteps for Steps {
     }
 
     async fn attach(&self, key: &Key, method: &Uuid, account: &Reference) -> Outcome<Event> {
-        let token = match self.read(*method).await {
+        let token = match read(self, *method).await {
             Ok(kept) => kept.and_then(|kept| kept.token()),
             Err(cause) => return Outcome::NotDone(cause),
         };
@@ -90,7 +73,7 @@ impl KeepPaymentMethodSteps for Steps {
     }
 
     async fn detach(&self, key: &Key, method: &Uuid) -> Outcome<Event> {
-        let kept = match self.read(*method).await {
+        let kept = match read(self, *method).await {
             Ok(Some(kept)) => kept,
             Ok(None) => return Outcome::event(Event::NotAttached),
             Err(cause) => return Outcome::NotDone(cause),

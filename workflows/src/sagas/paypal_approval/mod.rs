@@ -16,7 +16,7 @@ pub(super) mod give_back;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
-pub mod steps;
+mod steps;
 #[cfg(test)]
 mod tests;
 pub mod webhook;

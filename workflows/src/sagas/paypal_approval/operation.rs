@@ -1,24 +1,14 @@
 //! The operation that a client sees of an approval: the payment method, the page where the customer approves, and the reason why it failed.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
-
-use super::{Offer, PayPalApproval, Reason, State, steps::Steps};
+use super::{Offer, PayPalApproval, Reason, State};
 use crate::{
     refusal::{Refusal, Refused, Surprise},
     sagas::{About, Action, ShopSaga},
-    shop::Shop,
 };
 
 impl ShopSaga for PayPalApproval {
-    type Steps = Steps;
     const CALLS_GATEWAY: bool = true;
     const ABOUT: About = About::PaymentMethod;
-
-    fn steps(shop: &Arc<Shop>, pool: &PgPool) -> Steps {
-        Steps::new(shop.clone(), pool.clone())
-    }
 
     fn action(state: State) -> Option<Action> {
         match state {

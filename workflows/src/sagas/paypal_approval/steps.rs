@@ -1,9 +1,6 @@
 //! How the steps of an approval are done: PayPal is called outside of any transaction, SQL does the rest.
 
-use std::sync::Arc;
-
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
 use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx, Undoing};
 use uuid::Uuid;
 
@@ -14,22 +11,9 @@ use crate::{
         gateway::{ApprovalStatus, Reference},
         paypal::Opening,
     },
-    shop::{Context, Shop},
+    sagas::Steps,
+    shop::Context,
 };
-
-/// Does the steps of [`super::PayPalApproval`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    pool: PgPool,
-}
-
-impl Steps {
-    /// With the shop's PayPal; `pool` is only read.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
-}
 
 /// The shop was started again without PayPal.
 fn not_taken() -> Outcome<Event> {

@@ -15,7 +15,7 @@
 
 #[cfg(feature = "testing")]
 mod samples;
-pub mod steps;
+mod steps;
 #[cfg(test)]
 mod tests;
 pub mod webhook;

@@ -1,8 +1,5 @@
 //! How the steps of a placement are done: SQL in the transition's transaction, the gateway outside of it.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
 use stepwise_engine::{Key, Outcome, Probe, Saga as _, StepError, StepTx, Undoing, Undone};
 use uuid::Uuid;
 
@@ -15,42 +12,29 @@ use crate::{
     },
     payment::gateway::Reference,
     sagas::{
-        authorizing::{Authorizer, voided},
+        Steps,
+        authorizing::{self, voided},
         paypal_approval::give_back::give_back,
     },
-    shop::{Context, Shop},
+    shop::Context,
 };
-
-/// Does the steps of [`super::PlaceOrder`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    gateway: Authorizer,
-}
-
-impl Steps {
-    /// Calls the gateway of this shop. `pool` serves reads outside any transaction.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { gateway: Authorizer::new(shop.clone(), pool), shop }
-    }
-}
 
 impl PlaceOrderSteps for Steps {
     async fn create(&self, key: &Key, placement: &Placement) -> Outcome<Event> {
         let Placement { order, payment_method, amount, .. } = placement;
-        self.gateway.create(key, *order, *payment_method, *amount).await
+        authorizing::create(self, key, *order, *payment_method, *amount).await
     }
 
     async fn cancel(&self, placement: &Placement, undoing: &Undoing<Reason>) -> Undone {
-        self.gateway.close(placement.order, undoing).await
+        authorizing::close(self, placement.order, undoing).await
     }
 
     async fn confirm(&self, key: &Key, _: &Placement, reference: &Reference) -> Outcome<Event> {
-        self.gateway.confirm(key, reference).await
+        authorizing::confirm(self, key, reference).await
     }
 
     async fn find(&self, key: &Key, _: &Placement, reference: &Reference) -> Probe<Event> {
-        self.gateway.find(key, reference).await
+        authorizing::find(self, key, reference).await
     }
 
     async fn void(
@@ -59,11 +43,11 @@ impl PlaceOrderSteps for Steps {
         reference: &Reference,
         undoing: &Undoing<Reason>,
     ) -> Undone {
-        self.gateway.release(reference, undoing).await
+        authorizing::release(self, reference, undoing).await
     }
 
     async fn ask(&self, key: &Key, _: &Placement, reference: &Reference) -> Outcome<Event> {
-        self.gateway.ask(key, reference).await
+        authorizing::ask(self, key, reference).await
     }
 
     async fn place(
@@ -101,7 +85,7 @@ impl PlaceOrderSteps for Steps {
     }
 
     async fn cancel_of_version_1(&self, order: &Uuid, undoing: &Undoing<Reason>) -> Undone {
-        self.gateway.close(*order, undoing).await
+        authorizing::close(self, *order, undoing).await
     }
 
     async fn void_of_version_1(
@@ -110,6 +94,6 @@ impl PlaceOrderSteps for Steps {
         reference: &Reference,
         undoing: &Undoing<Reason>,
     ) -> Undone {
-        self.gateway.release(reference, undoing).await
+        authorizing::release(self, reference, undoing).await
     }
 }

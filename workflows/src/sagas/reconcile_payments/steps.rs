@@ -1,7 +1,5 @@
 //! How payments are chosen, asked about and brought into agreement.
 
-use std::sync::Arc;
-
 use futures::{StreamExt as _, stream};
 use stepwise_engine::{Cause, Key, Outcome, Saga as _, StepError, StepTx, inspect};
 use uuid::Uuid;
@@ -14,8 +12,8 @@ use crate::{
         refund,
     },
     payment::gateway::{GatewayError, Trouble},
-    sagas::{cancel_order::CancelOrder, refund_payment::RefundPayment},
-    shop::{Context, Shop},
+    sagas::{Steps, cancel_order::CancelOrder, refund_payment::RefundPayment},
+    shop::Context,
 };
 
 /// How many refunds the answers of one page may have together: they are stored. A payment beyond is asked about again later.
@@ -24,27 +22,12 @@ const REFUNDS: usize = 500;
 /// How many pages in a row may be left out because sagas move their money. After that the next instance goes on.
 const PAGES_LEFT_OUT: usize = 20;
 
-/// Does the steps of [`super::ReconcilePayments`].
-pub struct Steps {
-    shop: Arc<Shop>,
-}
-
-impl Steps {
-    /// With the shop's gateway.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>) -> Self {
-        Self { shop }
-    }
-
-    async fn ask_one(&self, question: &Question) -> Result<Truth, Trouble> {
-        let asking = outside::ask(&*self.shop.gateway, &question.reference);
-        match tokio::time::timeout(QUESTION, asking).await {
-            Ok(Ok(truth)) => Ok(truth),
-            Ok(Err(GatewayError::NotDone(trouble) | GatewayError::Unknown(trouble))) => {
-                Err(trouble)
-            }
-            Err(_) => Err(Trouble::TimedOut),
-        }
+async fn ask_one(steps: &Steps, question: &Question) -> Result<Truth, Trouble> {
+    let asking = outside::ask(&*steps.shop.gateway, &question.reference);
+    match tokio::time::timeout(QUESTION, asking).await {
+        Ok(Ok(truth)) => Ok(truth),
+        Ok(Err(GatewayError::NotDone(trouble) | GatewayError::Unknown(trouble))) => Err(trouble),
+        Err(_) => Err(Trouble::TimedOut),
     }
 }
 
@@ -73,7 +56,7 @@ impl ReconcilePaymentsSteps for Steps {
         // A list, because a stream of closures that borrow cannot be sent to another thread.
         let asking: Vec<_> = page
             .iter()
-            .map(|question| async move { (question, self.ask_one(question).await) })
+            .map(|question| async move { (question, ask_one(self, question).await) })
             .collect();
         let answers: Vec<_> = stream::iter(asking).buffered(SIDE_BY_SIDE.into()).collect().await;
         let is_answered = |answer: &Result<Truth, Trouble>| match answer {

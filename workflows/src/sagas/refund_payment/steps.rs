@@ -1,7 +1,5 @@
 //! How a payment is refunded: the gateway gives the money back, and SQL does the rest.
 
-use std::sync::Arc;
-
 use stepwise_engine::{Key, Outcome, StepError, StepTx, Undoing};
 use uuid::Uuid;
 
@@ -9,22 +7,9 @@ use super::{Event, Reason, Refund, RefundPaymentSteps};
 use crate::{
     money::Money,
     order::refund::{self, Refunded},
-    sagas::giving_back,
-    shop::{Context, Shop},
+    sagas::{Steps, giving_back},
+    shop::Context,
 };
-
-/// Does the steps of [`super::RefundPayment`].
-pub struct Steps {
-    shop: Arc<Shop>,
-}
-
-impl Steps {
-    /// With the shop's gateway.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>) -> Self {
-        Self { shop }
-    }
-}
 
 impl RefundPaymentSteps for Steps {
     async fn refund(&self, key: &Key, refund: &Refund) -> Outcome<Event> {

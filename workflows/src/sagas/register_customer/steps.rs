@@ -1,38 +1,26 @@
 //! How the mails about an address are sent, and their tokens made.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use sqlx::PgPool;
 use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
 
 use super::{Event, Proof, RegisterCustomerSteps};
 use crate::{
     customer::verification::{self, Letter, Occasion},
-    sagas::mailing,
-    shop::Shop,
+    sagas::{Steps, mailing},
 };
 
-/// Does the steps of [`super::RegisterCustomer`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    pool: PgPool,
-}
-
-impl Steps {
-    /// With the shop's mailer; `pool` is only read.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
-
-    /// The mail, or the outcome of a step that has none to send.
-    async fn letter(&self, proof: &Proof, occasion: Occasion) -> Result<Letter, Outcome<Event>> {
-        let of = (proof.customer, proof.token);
-        match verification::letter(&self.shop, &self.pool, of, occasion).await {
-            Ok(Some(letter)) => Ok(letter),
-            Ok(None) => Err(Outcome::event(Event::NotNeeded)),
-            Err(error) => Err(Outcome::NotDone(Cause::new(error))),
-        }
+/// The mail, or the outcome of a step that has none to send.
+async fn letter(
+    steps: &Steps,
+    proof: &Proof,
+    occasion: Occasion,
+) -> Result<Letter, Outcome<Event>> {
+    let of = (proof.customer, proof.token);
+    match verification::letter(&steps.shop, &steps.pool, of, occasion).await {
+        Ok(Some(letter)) => Ok(letter),
+        Ok(None) => Err(Outcome::event(Event::NotNeeded)),
+        Err(error) => Err(Outcome::NotDone(Cause::new(error))),
     }
 }
 
@@ -43,7 +31,7 @@ impl RegisterCustomerSteps for Steps {
     }
 
     async fn send(&self, key: &Key, proof: &Proof) -> Outcome<Event> {
-        let Letter { mail, valid_for } = match self.letter(proof, Occasion::Asked).await {
+        let Letter { mail, valid_for } = match letter(self, proof, Occasion::Asked).await {
             Ok(letter) => letter,
             Err(outcome) => return outcome,
         };
@@ -66,7 +54,7 @@ impl RegisterCustomerSteps for Steps {
     }
 
     async fn remind(&self, key: &Key, proof: &Proof) -> Outcome<Event> {
-        match self.letter(proof, Occasion::Reminder).await {
+        match letter(self, proof, Occasion::Reminder).await {
             Ok(Letter { valid_for: Duration::ZERO, .. }) => Outcome::event(Event::NotNeeded),
             Ok(Letter { mail, valid_for }) => {
                 let reminded = Event::Reminded { expires_after: valid_for };

@@ -13,7 +13,7 @@
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
-pub mod steps;
+mod steps;
 #[cfg(test)]
 mod tests;
 

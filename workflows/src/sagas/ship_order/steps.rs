@@ -1,7 +1,5 @@
 //! How an order is shipped: the gateway takes the money, and SQL does the rest.
 
-use std::sync::Arc;
-
 use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing};
 use uuid::Uuid;
 
@@ -10,21 +8,9 @@ use crate::{
     money::Money,
     order::ship,
     payment::gateway::{AuthorizationStatus, Capture},
-    shop::{Context, Shop},
+    sagas::Steps,
+    shop::Context,
 };
-
-/// Does the steps of [`super::ShipOrder`].
-pub struct Steps {
-    shop: Arc<Shop>,
-}
-
-impl Steps {
-    /// With the shop's gateway.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>) -> Self {
-        Self { shop }
-    }
-}
 
 impl ShipOrderSteps for Steps {
     async fn capture(&self, key: &Key, shipment: &Shipment) -> Outcome<Event> {

@@ -1,28 +1,9 @@
 //! How partners are told.
 
-use std::sync::Arc;
-
 use stepwise_engine::{StepError, StepTx};
 
 use super::{Alert, Crossing, Event, StockAlertSteps};
-use crate::{
-    integration::Notification,
-    inventory,
-    shop::{Context, Shop},
-};
-
-/// Does the steps of [`super::StockAlert`].
-pub struct Steps {
-    shop: Arc<Shop>,
-}
-
-impl Steps {
-    /// With the shop's configuration.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>) -> Self {
-        Self { shop }
-    }
-}
+use crate::{integration::Notification, inventory, sagas::Steps, shop::Context};
 
 impl StockAlertSteps for Steps {
     async fn publish(&self, tx: &mut StepTx<'_>, alert: &Alert) -> Result<Event, StepError> {

@@ -1,31 +1,13 @@
 //! How the verification mail is sent.
 
-use std::sync::Arc;
-
-use sqlx::PgPool;
 use stepwise_engine::{Cause, Key, Outcome, StepError, StepTx};
 use uuid::Uuid;
 
 use super::{Event, VerifyEmailSteps};
 use crate::{
     customer::verification::{self, Letter, Occasion},
-    sagas::mailing,
-    shop::Shop,
+    sagas::{Steps, mailing},
 };
-
-/// Does the steps of [`super::VerifyEmail`].
-pub struct Steps {
-    shop: Arc<Shop>,
-    pool: PgPool,
-}
-
-impl Steps {
-    /// With the shop's mailer; `pool` is only read.
-    #[must_use]
-    pub fn new(shop: Arc<Shop>, pool: PgPool) -> Self {
-        Self { shop, pool }
-    }
-}
 
 impl VerifyEmailSteps for Steps {
     async fn send(&self, key: &Key, customer: &Uuid) -> Outcome<Event> {
