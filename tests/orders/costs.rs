@@ -8,18 +8,13 @@ use std::{
 
 use sqlx::PgConnection;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
-use stepwise_engine::Status;
+use stepwise_engine::{Status, testing::Statements};
 use stepwise_tests::House;
 use stepwise_workflows::{
     money::{Currency, Money},
     order::{confirm_order, refund::RefundPayment, ship::ShipOrder},
     sagas::commands::{place_order, refund_payment, ship_order},
     shop::{Actor, Context, cause::KeyRole},
-};
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
 };
 use uuid::Uuid;
 
@@ -53,46 +48,11 @@ fn sent() -> MutexGuard<'static, BTreeMap<String, usize>> {
     SENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Statements;
-
-/// Reads the statement from the driver's log event.
-struct Text(String);
-
-impl Visit for Text {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "summary" {
-            value.clone_into(&mut self.0);
-        }
+fn count(text: &str) {
+    let words = text.to_lowercase();
+    if !NOT_COUNTED.iter().any(|other| words.starts_with(other)) {
+        *sent().entry(text.to_owned()).or_default() += 1;
     }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
-}
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        let words = text.0.to_lowercase();
-        if !NOT_COUNTED.iter().any(|other| words.starts_with(other)) {
-            *sent().entry(text.0).or_default() += 1;
-        }
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
 }
 
 /// The rows that the session has inserted, updated or deleted and not reported yet, those of this transaction included.
@@ -165,7 +125,7 @@ async fn an_order_a_shipment_and_a_refund_take_so_many_statements() {
         let buyer = house.buyer().await;
         commands.push(house.ordering(buyer, product, 1, Method::Ok).await);
     }
-    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    tracing::subscriber::set_global_default(Statements(count)).expect("no other test listens");
     let (mut orders, mut rows) = (Vec::new(), 0);
     for (n, command) in commands.iter().enumerate() {
         let order;

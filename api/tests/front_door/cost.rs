@@ -2,11 +2,7 @@
 
 use std::cell::RefCell;
 
-use tracing::{
-    Event, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
+use stepwise_engine::testing::Statements;
 
 use crate::{
     house::House,
@@ -18,43 +14,11 @@ thread_local! {
     static STATEMENTS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Statements;
-
-/// Reads the statement from the driver's log event.
-struct Text(String);
-
-impl Visit for Text {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "summary" {
-            value.clone_into(&mut self.0);
-        }
-    }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
-}
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        STATEMENTS.with_borrow_mut(|statements| statements.push(text.0));
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
+/// Notes the statements that are sent from now on.
+fn listen() {
+    let listener =
+        Statements(|text: &str| STATEMENTS.with_borrow_mut(|sent| sent.push(text.to_owned())));
+    tracing::subscriber::set_global_default(listener).expect("no other test listens");
 }
 
 /// The statements since the last call that are round trips of their own.
@@ -79,7 +43,7 @@ async fn placing_an_order_takes_seven_round_trips_besides_begin_and_commit() {
         shopper.add(thing, 1).await.is(200);
     }
     let body = shopper.order(shopper.address().await, shopper.method("ok").await);
-    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    listen();
     // The caller was looked up a moment ago, so the lookup is cached.
     shopper.get("/v1/me").await.is(200);
     STATEMENTS.take();
@@ -95,7 +59,7 @@ async fn adding_to_a_cart_takes_four_round_trips_besides_begin_and_commit_and_re
     let admin = house.key("admin", &[]).await;
     let thing = product(&house, &admin, "10.00", 50).await;
     let shopper = Shopper::new(&house).await;
-    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    listen();
     shopper.add(thing, 1).await.is(200);
     STATEMENTS.take();
     shopper.add(thing, 1).await.is(200);

@@ -16,7 +16,7 @@
 //! After 4 and 5 three books must agree: the engine's ledger of effects, the domain's tables, and what the outside remembers.
 //!
 //! [`start`] and [`signal`] do what a caller does, each in a transaction of its own. [`Database`] gives each test a database of its own; a process that has made one registers no saga that was not explored
-//! ([`crate::EngineBuilder::explored`] does both). [`Clock`] moves business time, [`Seed`] makes a random run one that can be repeated, [`Race`] lets either of two be first.
+//! ([`crate::EngineBuilder::explored`] does both). [`Clock`] moves business time, [`Seed`] makes a random run one that can be repeated, [`Race`] lets either of two be first. [`Statements`] counts round trips.
 //!
 //! Deliberately absent: a mock of Postgres or of the engine. A trial meddles by wrapping the saga's own steps;
 //! the engine has no switch for it.
@@ -38,6 +38,7 @@ mod refused;
 mod rules;
 mod samples;
 mod seed;
+mod statements;
 mod stored;
 mod stored_samples;
 mod trial;
@@ -65,6 +66,8 @@ pub use race::Race;
 pub use samples::{Sample, Samples};
 
 pub use seed::Seed;
+
+pub use statements::Statements;
 
 pub use trial::Trial;
 

@@ -18,7 +18,7 @@ use crate::{
     order::{Input, Order},
     plain::{Five, Signal},
     provider::Behaviour,
-    statements::Statements,
+    statements::counting,
     world::{World, ann, eventually, quick},
 };
 
@@ -381,7 +381,7 @@ async fn two_thousand_instances_are_planned_in_some_twenty_round_trips() {
     let world = World::new().await;
     waiting_jobs(&world, 2_000).await;
     let sent = Arc::new(AtomicUsize::new(0));
-    let listening = tracing::subscriber::set_default(Statements(sent.clone()));
+    let listening = tracing::subscriber::set_default(counting("", &sent));
     let hand_over = Verb::HandOver { to: "finance".to_owned() };
     for (verb, most) in [(Verb::Cancel, 16), (hand_over, 24)] {
         sent.store(0, Relaxed);

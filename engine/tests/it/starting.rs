@@ -15,7 +15,7 @@ use crate::{
     order::{Input, Order},
     plain::Five,
     provider::Behaviour,
-    statements::Statements,
+    statements::counting,
     tasks::{Leaf, Root, Todo},
     world::{World, eventually, quick},
 };
@@ -258,7 +258,7 @@ async fn a_start_costs_the_round_trips_that_it_promises() {
     let mut tx = engine.begin().await.expect("the database is there");
     // A connection asks once for the row types.
     engine.start::<Five>(&mut tx, Start::new("first", ())).await.expect("started");
-    let counting = async {
+    let counted = async {
         let taken = || taken.swap(0, Relaxed);
         engine.start::<Five>(&mut tx, Start::new("one", ())).await.expect("started");
         assert_eq!(taken(), 1, "one instance");
@@ -273,6 +273,6 @@ async fn a_start_costs_the_round_trips_that_it_promises() {
         tx.commit().await.expect("the database is there");
         assert_eq!(taken(), 1, "the commit");
     };
-    counting.with_subscriber(Statements(taken.clone())).await;
+    counted.with_subscriber(counting("", &taken)).await;
     world.close().await;
 }

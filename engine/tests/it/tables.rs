@@ -1,7 +1,10 @@
 //! `Crossed`: steps of each kind that the other kind takes back, also steps of the caller. What the undos are told, and what the dispatch answers
 //! for a step of another kind.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
 
 use serde::{Deserialize, Serialize};
 use stepwise_engine::{
@@ -10,9 +13,11 @@ use stepwise_engine::{
     testing::{Sample, Samples, step},
     to, unwind,
 };
-use tracing::{Event as Told, Metadata, Subscriber, field, span};
 
-use crate::world::{World, quick, work_on};
+use crate::{
+    statements::counting,
+    world::{World, quick, work_on},
+};
 
 struct Crossed;
 
@@ -151,45 +156,12 @@ impl Crossing for Desk {
     }
 }
 
-/// Counts the statements with this name that are sent from this thread.
-struct Named(&'static str, Arc<Mutex<usize>>);
-
-impl Subscriber for Named {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Told<'_>) {
-        struct Looks<'a>(&'a str, bool);
-        impl field::Visit for Looks<'_> {
-            fn record_debug(&mut self, field: &field::Field, value: &dyn std::fmt::Debug) {
-                self.1 |= field.name() == "summary" && format!("{value:?}").contains(self.0);
-            }
-        }
-        let mut looks = Looks(self.0, false);
-        event.record(&mut looks);
-        *self.1.lock().expect("plain data") += usize::from(looks.1);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
 /// An instance that unwinds from its last step, and how often the ledger was read for its undos.
 async fn unwound(world: &World, desk: &Desk) -> (uuid::Uuid, usize) {
     let builder = Engine::builder(world.pool.clone());
     let engine = builder.explored::<Crossed, _>(desk.clone()).build();
-    let reads = Arc::new(Mutex::new(0));
-    let listening = tracing::subscriber::set_default(Named("read references", reads.clone()));
+    let reads = Arc::new(AtomicUsize::new(0));
+    let listening = tracing::subscriber::set_default(counting("read references", &reads));
     let worker = work_on(&engine, quick()).await;
     let mut tx = engine.begin().await.expect("the database is there");
     let start = Start::new("seat", "seat".to_owned());
@@ -199,8 +171,7 @@ async fn unwound(world: &World, desk: &Desk) -> (uuid::Uuid, usize) {
     assert_eq!(world.ended(id).await.status, "unwound");
     worker.stop().await;
     drop(listening);
-    let reads = *reads.lock().expect("plain data");
-    (id, reads)
+    (id, reads.load(Relaxed))
 }
 
 #[tokio::test]

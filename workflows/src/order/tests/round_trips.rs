@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use tracing::{Event, Metadata, Subscriber, span};
+use stepwise_engine::testing::Statements;
 
 use super::{
     outside::{applied, paid, usd},
@@ -20,30 +20,6 @@ fn taken() -> usize {
     STATEMENTS.replace(0)
 }
 
-struct Statements;
-
-impl Subscriber for Statements {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        STATEMENTS.set(STATEMENTS.get() + 1);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
 #[tokio::test]
 async fn round_trips_do_not_depend_on_the_number_of_lines() {
     let (database, shop) = (database().await, shop());
@@ -53,7 +29,10 @@ async fn round_trips_do_not_depend_on_the_number_of_lines() {
         products.push((product(&mut db, 1000, 100).await, 1));
     }
     // For the whole process: what a thread's own listener hears depends on the other tests' threads.
-    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    tracing::subscriber::set_global_default(Statements(|_: &str| {
+        STATEMENTS.set(STATEMENTS.get() + 1)
+    }))
+    .expect("no other test listens");
     for lines in [1, 20] {
         let buyer = customer(&shop, &mut db).await;
         put(&shop, &mut db, &buyer, &products[..lines]).await;
