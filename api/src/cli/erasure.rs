@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::{Engine, Transaction, database as sessions};
@@ -30,14 +30,8 @@ use super::{
     shop::{self, GatewayAddress},
 };
 
-#[derive(Debug, ClapArgs)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Verb {
     /// Check the log of certificates: no row was changed or left out. Prints the head, which you may keep elsewhere.
     #[command(after_help = "Example: stepwise erasure check")]
     Check,
@@ -64,9 +58,9 @@ enum Verb {
     },
 }
 
-pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
+pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<(), Failure> {
     let db = database::connect(settings, 2).await?;
-    match args.verb {
+    match verb {
         Verb::Check => check(&db).await,
         Verb::Log => log(&db).await,
         Verb::Replay { log } => again(settings, db, log.as_deref()).await,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use futures::StreamExt;
 use stepwise_engine::outbox::{Feed, FeedError};
 use stepwise_workflows::cloud_event::Envelopes;
@@ -11,14 +11,8 @@ use super::{
     Failure, Shutdown, database, folder::Folder, keys, output::say, parts, settings::Settings,
 };
 
-#[derive(Debug, ClapArgs)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Verb {
     /// Print published events, and new ones as they come, until Ctrl-C.
     #[command(after_help = "Example: stepwise events tail --from newest | jq .type")]
     Tail {
@@ -32,13 +26,13 @@ enum Verb {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum From {
+pub(super) enum From {
     Oldest,
     Newest,
 }
 
-pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
-    let Verb::Tail { from, count } = args.verb;
+pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<(), Failure> {
+    let Verb::Tail { from, count } = verb;
     let shutdown = Shutdown::on_signal()?;
     let folder = Folder::open(&settings.data_dir)?;
     let db = database::connect(settings, 2).await?;

@@ -86,20 +86,23 @@ enum Command {
     #[command(after_help = "Example: stepwise doctor --database-url postgres://localhost/shop")]
     Doctor(doctor::Args),
     /// List and show sagas, and act on one: retry, edit, done, skip, hand-over, pause, resume, cancel.
-    #[command(after_help = "Example: stepwise saga list --status stuck")]
-    Saga(saga::Args),
+    #[command(subcommand, after_help = "Example: stepwise saga list --status stuck")]
+    Saga(saga::Verb),
     /// List and show events of the payment gateway that need a person, and act on one: retry, dismiss.
-    #[command(after_help = "Example: stepwise parked list")]
-    Parked(parked::Args),
+    #[command(subcommand, after_help = "Example: stepwise parked list")]
+    Parked(parked::Verb),
     /// Check the log of erased customers, and erase them again after a restore.
-    #[command(after_help = "Example: stepwise erasure check")]
-    Erasure(erasure::Args),
+    #[command(subcommand, after_help = "Example: stepwise erasure check")]
+    Erasure(erasure::Verb),
     /// Read integration events as they are published.
-    #[command(after_help = "Example: stepwise events tail --from newest")]
-    Events(events::Args),
+    #[command(subcommand, after_help = "Example: stepwise events tail --from newest")]
+    Events(events::Verb),
     /// Create, list or revoke keys of admins, operators, viewers and services.
-    #[command(after_help = "Example: stepwise token create --role operator --name alice")]
-    Token(token::Args),
+    #[command(
+        subcommand,
+        after_help = "Example: stepwise token create --role operator --name alice"
+    )]
+    Token(token::Verb),
     /// Print the OpenAPI document.
     #[command(after_help = "Example: stepwise openapi > openapi.json")]
     Openapi,
@@ -178,11 +181,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => migrate::migrate(&settings).await,
         Command::Check(args) => migrate::check(&settings, args).await,
         Command::Doctor(args) => doctor::run(&settings, args).await,
-        Command::Saga(args) => saga::run(&settings, args).await,
-        Command::Parked(args) => parked::run(&settings, args).await,
-        Command::Erasure(args) => erasure::run(&settings, args).await,
-        Command::Events(args) => events::run(&settings, args).await,
-        Command::Token(args) => token::run(&settings, args).await,
+        Command::Saga(verb) => saga::run(&settings, verb).await,
+        Command::Parked(verb) => parked::run(&settings, verb).await,
+        Command::Erasure(verb) => erasure::run(&settings, verb).await,
+        Command::Events(verb) => events::run(&settings, verb).await,
+        Command::Token(verb) => token::run(&settings, verb).await,
         Command::Openapi => openapi::run(&settings),
         Command::Bench(args) => bench::run(args).await,
     }

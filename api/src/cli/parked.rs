@@ -1,6 +1,6 @@
 //! `stepwise parked`: events of the payment gateway that need a person.
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::{Transaction, database as sessions};
@@ -20,14 +20,8 @@ use super::{
     shop::{self, GatewayAddress},
 };
 
-#[derive(Debug, ClapArgs)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Verb {
     /// List the events that wait for a person, oldest first.
     #[command(after_help = "Example: stepwise parked list --json")]
     List {
@@ -56,8 +50,8 @@ enum Verb {
     Dismiss(Order),
 }
 
-#[derive(Debug, ClapArgs)]
-struct Order {
+#[derive(Debug, Args)]
+pub(super) struct Order {
     /// The gateway's id of the event
     id: String,
     /// The reason, which is kept with the event
@@ -74,9 +68,9 @@ impl Order {
     }
 }
 
-pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
+pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<(), Failure> {
     let db = database::connect(settings, 2).await?;
-    match args.verb {
+    match verb {
         Verb::List { limit, json } => list(&parked::waiting(&db, None, limit.into()).await?, json),
         Verb::Show { id } => say!("{}", as_json(&parked::get(&db, &id).await.map_err(refused)?)),
         Verb::Retry(order) => retry(settings, db, &order).await?,

@@ -1,6 +1,6 @@
 //! `stepwise saga`: shows sagas on a terminal, or as JSON for other programs.
 
-use clap::{Args as ClapArgs, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 use stepwise_engine::{
     Priority, WaitingOn,
@@ -10,14 +10,8 @@ use uuid::Uuid;
 
 use super::{Failure, bulk, database, operate, output::say, selection::Which, settings::Settings};
 
-#[derive(Debug, ClapArgs)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Verb {
     /// List the newest sagas.
     #[command(after_help = "Example: stepwise saga list --kind place-order --waiting-on retry")]
     List {
@@ -48,10 +42,10 @@ enum Verb {
     Operate(operate::Command),
 }
 
-pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
+pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<(), Failure> {
     // The bulk commands read with a second connection beside their transaction.
     let db = database::connect(settings, 2).await?;
-    match args.verb {
+    match verb {
         Verb::List { which, limit, json } => {
             let limit = i64::from(limit);
             let filter = which.into_filter(limit).unwrap_or(Filter { limit, ..Filter::default() });

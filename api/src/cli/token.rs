@@ -1,20 +1,14 @@
 //! `stepwise token`: manages the keys of people and programs that are not customers.
 
 use chrono::{DateTime, Utc};
-use clap::{Args as ClapArgs, Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::{Failure, database, output::say, settings::Settings};
 use crate::door::tokens::{NewKey, make_key};
 
-#[derive(Debug, ClapArgs)]
-pub(super) struct Args {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
 #[derive(Debug, Subcommand)]
-enum Verb {
+pub(super) enum Verb {
     /// Create a key. It is printed once and cannot be shown again.
     Create {
         /// Role of the holder
@@ -40,7 +34,7 @@ enum Verb {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Role {
+pub(super) enum Role {
     Admin,
     Operator,
     Viewer,
@@ -58,9 +52,9 @@ impl Role {
     }
 }
 
-pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
+pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<(), Failure> {
     let db = database::connect(settings, 1).await?;
-    match args.verb {
+    match verb {
         Verb::Create { role, name, scopes, days } => {
             let new = NewKey { role: role.word(), name: &name, scopes: &scopes, lives_days: days };
             say!("{}", make_key(&db, &settings.environment, new).await?);

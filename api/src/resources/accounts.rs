@@ -11,7 +11,6 @@ use stepwise_workflows::{
         session::{self, SessionView, UnknownSession},
     },
     sagas::account::{self, AskError, ChangePasswordError, ResetError},
-    shop::Context,
 };
 use uuid::Uuid;
 
@@ -74,13 +73,42 @@ answer! {
     }
 }
 
-/// Counts a request for a mail, and refuses too many.
-async fn count(ctx: &mut Context<'_>, scope: Option<[u8; 32]>) -> Result<(), Problem> {
-    let Some(scope) = scope else { return Ok(()) };
-    match mailed::count(ctx, &scope).await? {
-        Some(wait) => Err(too_many(wait)),
-        None => Ok(()),
-    }
+/// A mail that anyone may ask for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Verification,
+    Reset,
+}
+
+/// Sends a mail to an address, whether or not it has an account. Counts the request, and refuses too many.
+async fn send_mail(
+    by: &Anyone,
+    key: &OptionalKey,
+    body: &Body<MailRequest>,
+    wanted: Wanted,
+) -> Result<Gone, Refuses<AskError>> {
+    let (operation, scope) = match wanted {
+        Wanted::Verification => ("resendVerification", "verification mail"),
+        Wanted::Reset => ("requestPasswordReset", "reset mail"),
+    };
+    by.door.limits.attempt("mail", by.address).await?;
+    let email = body.value.email.as_str();
+    let scope = by.door.limits.mail_scope(scope, email);
+    let ask = Ask::by_anyone(email, operation, key).with(body);
+    by.door
+        .command(ask, async |ctx| {
+            if let Some(scope) = scope
+                && let Some(wait) = mailed::count(ctx, &scope).await?
+            {
+                return Err(too_many(wait));
+            }
+            match wanted {
+                Wanted::Verification => account::resend_verification(ctx, email).await?,
+                Wanted::Reset => account::request_password_reset(ctx, email).await?,
+            }
+            Ok(Gone::gone())
+        })
+        .await
 }
 
 #[OpenApi(prefix_path = "/v1/customers", tag = "Group::Customers")]
@@ -94,17 +122,7 @@ impl Accounts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<MailRequest>,
     ) -> Result<Gone, Refuses<AskError>> {
-        by.door.limits.attempt("mail", by.address).await?;
-        let email = body.value.email.as_str();
-        let scope = by.door.limits.mail_scope("verification mail", email);
-        let ask = Ask::by_anyone(email, "resendVerification", &key).with(&body);
-        by.door
-            .command(ask, async |ctx| {
-                count(ctx, scope).await?;
-                account::resend_verification(ctx, email).await?;
-                Ok(Gone::gone())
-            })
-            .await
+        send_mail(&by, &key, &body, Wanted::Verification).await
     }
 
     /// Send a mail with a token that resets the password within 15 minutes. It takes the place of an earlier one. The answer is the same whether or
@@ -116,17 +134,7 @@ impl Accounts {
         #[oai(name = "Idempotency-Key")] key: OptionalKey,
         body: Body<MailRequest>,
     ) -> Result<Gone, Refuses<AskError>> {
-        by.door.limits.attempt("mail", by.address).await?;
-        let email = body.value.email.as_str();
-        let scope = by.door.limits.mail_scope("reset mail", email);
-        let ask = Ask::by_anyone(email, "requestPasswordReset", &key).with(&body);
-        by.door
-            .command(ask, async |ctx| {
-                count(ctx, scope).await?;
-                account::request_password_reset(ctx, email).await?;
-                Ok(Gone::gone())
-            })
-            .await
+        send_mail(&by, &key, &body, Wanted::Reset).await
     }
 
     /// Choose a new password with the token from the mail. It works once, and ends all sessions.
