@@ -19,7 +19,7 @@ use crate::{
     database::trouble::Trouble,
     run::work::shift,
     worker::{
-        config::{Sentence, WorkerConfig},
+        config::{Assignment, WorkerConfig},
         engine::Engine,
     },
 };
@@ -43,21 +43,21 @@ pub enum Unable {
 /// [`Unable`]. Nothing was driven then, and no instance is blamed.
 pub async fn quarantined(engine: Engine, config: WorkerConfig) -> Result<(), Unable> {
     let stop = CancellationToken::new();
-    let sentence = sentence(stop.clone()).await.ok_or(Unable::Untold)?;
+    let assignment = assignment(stop.clone()).await.ok_or(Unable::Untold)?;
     let config = WorkerConfig {
-        name: Sentence::name(sentence.parent),
+        name: Assignment::name(assignment.parent),
         sole: false,
         quarantine: None,
-        room: sentence.suspects.len(),
+        room: assignment.suspects.len(),
         ..config
     };
     let trouble = Trouble::new("the suspects cannot be driven");
-    Ok(shift(&engine, &config, stop, Some(sentence), &trouble).await?)
+    Ok(shift(&engine, &config, stop, Some(assignment), &trouble).await?)
 }
 
 /// Reads the parent's line. `orphaned` is cancelled when standard input ends, which it does when the parent ends. It reads on a thread of its own,
 /// because a runtime waits for its readers before it ends.
-async fn sentence(orphaned: CancellationToken) -> Option<Sentence> {
+async fn assignment(orphaned: CancellationToken) -> Option<Assignment> {
     let (told, hears) = oneshot::channel();
     std::thread::spawn(move || {
         let mut input = std::io::stdin().lock();

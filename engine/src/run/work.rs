@@ -15,9 +15,9 @@ use crate::{
     upkeep::{partitions, pause, retain, round},
     worker::{
         claim,
-        config::{Retention, Sentence, WorkerConfig},
+        config::{Assignment, Retention, WorkerConfig},
         engine::Engine,
-        held::Penned,
+        held::Suspect,
         lane::Lane,
         lease, quarantine,
         shift::{Opening, Shift},
@@ -68,19 +68,19 @@ pub async fn work(
     ended
 }
 
-/// Runs one shift, from a lease row to its end. A quarantined worker drives only the instances of its `sentence`.
+/// Runs one shift, from a lease row to its end. A quarantined worker drives only the instances of its `assignment`.
 pub(crate) async fn shift(
     engine: &Engine,
     config: &WorkerConfig,
     stop: CancellationToken,
-    sentence: Option<Sentence>,
+    assignment: Option<Assignment>,
     trouble: &Trouble,
 ) -> Result<(), sqlx::Error> {
     let tasks = TaskTracker::new();
     let (incoming, handed) = mpsc::unbounded_channel();
     let handed = Arc::new(Mutex::new(handed));
-    let (pen, suspects) = mpsc::unbounded_channel();
-    let lease = lease::register(engine, config).await?;
+    let (for_quarantine, suspects) = mpsc::unbounded_channel();
+    let lease = lease::register(engine.pool(), &engine.kinds(), config).await?;
     let worker_id = lease.worker_id;
     let paused =
         in_time(pause::paused(engine.pool())).await?.into_iter().map(|one| one.name).collect();
@@ -90,13 +90,21 @@ pub(crate) async fn shift(
     let lanes = (0..config.lanes.max(1))
         .map(|_| Lane::start(engine.pool().clone(), mode, &tasks, drained.clone()))
         .collect();
-    let one_step = sentence.is_some();
-    let opening = Opening { lease, paused, lanes, incoming, pen, one_step, stop: stop.clone() };
+    let one_step = assignment.is_some();
+    let opening = Opening {
+        lease,
+        paused,
+        lanes,
+        incoming,
+        suspects: for_quarantine,
+        one_step,
+        stop: stop.clone(),
+    };
     let shift = Shift::open(engine, config, opening);
     engine.begin_shift(&shift);
     trouble.end();
     tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun its shift");
-    let loops = Loops::start(&shift, config, sentence, suspects);
+    let loops = Loops::start(&shift, config, assignment, suspects);
     let running = async {
         crate::worker::backend::run(shift.clone(), handed.clone(), config.drain).await;
         stop.cancel();
@@ -109,7 +117,7 @@ pub(crate) async fn shift(
     engine.end_shift(&shift);
     loops.end(&shift, &handed, until).await;
     drained.cancel();
-    lease::sign_off(&shift).await;
+    lease::sign_off(&shift.lease, &shift.pool).await;
     tracing::info!(%worker_id, "the worker has ended its shift");
     Ok(())
 }
@@ -121,7 +129,13 @@ struct Loops {
     housekeeping: JoinHandle<()>,
     claiming: JoinHandle<()>,
     rounding: Option<JoinHandle<()>>,
-    penning: Option<JoinHandle<()>>,
+    quarantine: Option<JoinHandle<()>>,
+}
+
+/// Renews the lease until it is lost.
+async fn renewing(shift: Arc<Shift>) {
+    lease::renew(&shift.lease, &shift.pool).await;
+    shift.lost();
 }
 
 async fn housekeeping(shift: Arc<Shift>, retention: Retention) {
@@ -132,20 +146,20 @@ impl Loops {
     fn start(
         shift: &Arc<Shift>,
         config: &WorkerConfig,
-        sentence: Option<Sentence>,
-        suspects: mpsc::UnboundedReceiver<Penned>,
+        assignment: Option<Assignment>,
+        suspects: mpsc::UnboundedReceiver<Suspect>,
     ) -> Self {
         let each = || shift.clone();
         Self {
-            renewing: tokio::spawn(lease::renew(each())),
+            renewing: tokio::spawn(renewing(each())),
             listening: tokio::spawn(claim::listen(each())),
             housekeeping: tokio::spawn(housekeeping(each(), config.retention)),
-            rounding: sentence.is_none().then(|| tokio::spawn(round::run(each(), config.poll))),
-            claiming: match sentence {
-                Some(sentence) => tokio::spawn(claim::suspects(each(), sentence)),
+            rounding: assignment.is_none().then(|| tokio::spawn(round::run(each(), config.poll))),
+            claiming: match assignment {
+                Some(assignment) => tokio::spawn(claim::suspects(each(), assignment)),
                 None => tokio::spawn(claim::run(each(), config.poll)),
             },
-            penning: config
+            quarantine: config
                 .quarantine
                 .clone()
                 .map(|quarantine| tokio::spawn(quarantine::run(each(), quarantine, suspects))),
@@ -167,11 +181,11 @@ impl Loops {
             let _ = rounding.await;
         }
         shift.drained(handed, until).await;
-        if let Some(mut penning) = self.penning
-            && tokio::time::timeout_at(until, &mut penning).await.is_err()
+        if let Some(mut quarantine) = self.quarantine
+            && tokio::time::timeout_at(until, &mut quarantine).await.is_err()
         {
             // Its child process is killed with it; the child's instances wait until its lease runs out.
-            penning.abort();
+            quarantine.abort();
         }
         self.renewing.abort();
     }

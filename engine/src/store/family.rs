@@ -105,8 +105,8 @@ async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<()
     .map(|_| ())
 }
 
-/// Makes ended children final whose parents no longer hold them, up to 500, and returns how many. Their own children are released with them.
-pub(crate) const RELEASE_CHILDREN: &str = "-- name: release children
+/// Makes ended children final whose parents no longer hold them, up to 500, and returns how many. Their own children follow.
+pub(crate) const FINISH_CHILDREN: &str = "-- name: finish children
 with parent as materialized (select shard, saga_id from saga.child_release limit 16 for update skip locked),
 child as materialized (
     select c.shard, c.saga_id, c.parent_id from parent p
@@ -115,7 +115,7 @@ child as materialized (
     limit 500
     for no key update of c skip locked
 ),
-released as (
+finished as (
     update saga.instance i set status = 'completed', waiting_on = null, undos = '[]', held = false, seq = i.seq + 1,
         updated_at = clock_timestamp()
     from child c where i.shard = c.shard and i.saga_id = c.saga_id
@@ -123,13 +123,13 @@ released as (
 ),
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, epoch)
-    select shard, saga_id, seq, clock_timestamp(), 'released', epoch from released
+    select shard, saga_id, seq, clock_timestamp(), 'released', epoch from finished
 ),
 grown as (
     insert into saga.child_release (shard, saga_id)
-    select r.shard, r.saga_id from released r
+    select f.shard, f.saga_id from finished f
     where exists (
-        select from saga.instance g where g.shard = r.shard and g.parent_id = r.saga_id and g.waiting_on = 'parent')
+        select from saga.instance g where g.shard = f.shard and g.parent_id = f.saga_id and g.waiting_on = 'parent')
     on conflict do nothing
 ),
 emptied as (
@@ -144,4 +144,4 @@ ended as (
     delete from saga.join_wait j using saga.instance p
     where p.shard = j.shard and p.saga_id = j.saga_id and p.ended_at is not null
 )
-select count(*) from released";
+select count(*) from finished";

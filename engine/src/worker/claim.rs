@@ -22,7 +22,7 @@ use crate::{
         wake::{ROUND, WAKE_CHANNEL},
     },
     worker::{
-        config::Sentence,
+        config::Assignment,
         due::{self, Frontier},
         lane,
         shift::Shift,
@@ -187,7 +187,7 @@ async fn sweep(
     watch::look(shift, connection, &known).await?;
     let driven = shift.driven();
     free_from_the_dead(shift, connection, &driven, &dead).await?;
-    release_children(connection).await?;
+    finish_children(connection).await?;
     sqlx::query(notice::ESCALATE).execute(&mut *connection).await?;
     let owned: Vec<(Uuid,)> = sqlx::query_as(
         "-- name: owned for a while
@@ -276,15 +276,15 @@ async fn free_from_the_dead(
 }
 
 /// A quarantined worker claims the given instances, drives one step of each and stops.
-pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
+pub(crate) async fn suspects(shift: Arc<Shift>, assignment: Assignment) {
     let known = shift.engine.known();
-    for suspects in sentence.suspects.chunks(64) {
+    for suspects in assignment.suspects.chunks(64) {
         let claiming = sqlx::query_as(OF_THE_PARENT)
             .bind(shift.lease.worker_id)
             .bind(&known.names)
             .bind(&known.versions)
             .bind(suspects)
-            .bind(sentence.parent)
+            .bind(assignment.parent)
             .bind(suspects.iter().map(|id| shard_in(*id)).collect::<Vec<_>>())
             .fetch_all(&shift.pool);
         let rows: Result<Vec<Row>, sqlx::Error> = in_time(claiming).await;
@@ -298,7 +298,7 @@ pub(crate) async fn suspects(shift: Arc<Shift>, sentence: Sentence) {
             Err(error) => tracing::warn!(%error, "suspects could not be claimed"),
         }
     }
-    while shift.free_places() < sentence.suspects.len() && !shift.is_stopping() {
+    while shift.free_places() < assignment.suspects.len() && !shift.is_stopping() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     shift.stop.cancel();
@@ -331,11 +331,11 @@ async fn wake_joined(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Makes all children final whose parent has let them go.
-async fn release_children(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn finish_children(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     loop {
-        let released: i64 =
-            sqlx::query_scalar(family::RELEASE_CHILDREN).fetch_one(&mut *connection).await?;
-        if released == 0 {
+        let finished: i64 =
+            sqlx::query_scalar(family::FINISH_CHILDREN).fetch_one(&mut *connection).await?;
+        if finished == 0 {
             return Ok(());
         }
     }

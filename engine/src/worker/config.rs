@@ -97,15 +97,15 @@ impl fmt::Debug for Quarantine {
     }
 }
 
-/// The line that the parent process writes to its child.
+/// The instances that a quarantine process has to drive: the line that its parent writes to it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Sentence {
+pub(crate) struct Assignment {
     /// The parent process, which owns these instances.
     pub(crate) parent: Uuid,
     pub(crate) suspects: Vec<Uuid>,
 }
 
-impl Sentence {
+impl Assignment {
     /// The name under which children of that parent work.
     pub(crate) fn name(parent: Uuid) -> String {
         format!("quarantine of {parent}")

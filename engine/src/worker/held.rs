@@ -1,11 +1,17 @@
 //! The instances that a worker process drives or is about to drive.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use uuid::Uuid;
 
-use crate::{record::row::Row, worker::shift::Shift};
+use crate::record::row::Row;
 
 /// The instances whose driver has not begun yet.
 pub(crate) type Handed = Arc<Mutex<mpsc::UnboundedReceiver<Held>>>;
@@ -40,27 +46,50 @@ impl Position {
     }
 }
 
+/// The instances that are driven in this process or about to be, each with the token of its newest [`Reserved`].
+#[derive(Default)]
+pub(crate) struct Driving {
+    tokens: Mutex<HashMap<Uuid, u64>>,
+    next_token: AtomicU64,
+}
+
+impl Driving {
+    fn tokens(&self) -> MutexGuard<'_, HashMap<Uuid, u64>> {
+        self.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn contains(&self, id: Uuid) -> bool {
+        self.tokens().contains_key(&id)
+    }
+
+    /// Counts an instance as driven here until the returned value is dropped.
+    pub(crate) fn reserve(self: &Arc<Self>, id: Uuid) -> Reserved {
+        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
+        self.tokens().insert(id, token);
+        Reserved { id, token, driving: self.clone() }
+    }
+}
+
 /// Counts an instance as driven by this process, from its claim or its start until its driver has ended. The sweep gives a driver to every instance
 /// that this process owns and does not drive. Without this mark an instance that waits for its first driver (its transaction is still open, or
 /// many were claimed at once) would get two drivers.
 pub(crate) struct Reserved {
     pub(crate) id: Uuid,
-    pub(crate) token: u64,
-    pub(crate) shift: Weak<Shift>,
+    token: u64,
+    driving: Arc<Driving>,
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let Some(shift) = self.shift.upgrade() else { return };
-        let mut driving = shift.driving.lock().unwrap_or_else(PoisonError::into_inner);
-        if driving.get(&self.id) == Some(&self.token) {
-            driving.remove(&self.id);
+        let mut tokens = self.driving.tokens();
+        if tokens.get(&self.id) == Some(&self.token) {
+            tokens.remove(&self.id);
         }
     }
 }
 
 /// A suspect that waits to be driven apart, with its place in the room.
-pub(crate) struct Penned {
+pub(crate) struct Suspect {
     pub(crate) reserved: Reserved,
     pub(crate) _place: OwnedSemaphorePermit,
 }

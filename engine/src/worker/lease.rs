@@ -2,19 +2,20 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
+        PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, PgPool, types::Json};
 use uuid::Uuid;
 
 use crate::{
     base::build,
     database::{self, Waits, in_time, trouble::Trouble},
-    worker::{config::WorkerConfig, engine::Engine, shift::Shift},
+    record::kinds::SagaVersion,
+    worker::config::WorkerConfig,
 };
 
 /// The lease of a worker as its own process sees it: the time of the last renewal, and the time since which renewals had no gap. Both are times of
@@ -89,9 +90,13 @@ impl Lease {
 }
 
 /// Writes the lease row of a new worker.
-pub(crate) async fn register(engine: &Engine, config: &WorkerConfig) -> Result<Lease, sqlx::Error> {
+pub(crate) async fn register(
+    pool: &PgPool,
+    kinds: &[SagaVersion<&'static str>],
+    config: &WorkerConfig,
+) -> Result<Lease, sqlx::Error> {
     let lease = Lease::begin(Uuid::now_v7(), config.lease, Instant::now());
-    let kinds = engine.kinds().into_iter().map(|kind| (kind.name, kind.version));
+    let kinds = kinds.iter().map(|kind| (kind.name, kind.version));
     let registered = sqlx::query(
         "-- name: register worker
         with freed as (
@@ -106,29 +111,28 @@ pub(crate) async fn register(engine: &Engine, config: &WorkerConfig) -> Result<L
     .bind(config.sole)
     .bind(lease.lasts_ms())
     .bind(build::made_at())
-    .execute(engine.pool());
+    .execute(pool);
     in_time(registered).await?;
     Ok(lease)
 }
 
-/// Renews the lease every third of its time, until aborted. It does nothing else, so that nothing delays it. It waits for the end of an outage of the
+/// Renews the lease every third of its time, until its row is gone. It does nothing else, so that nothing delays it. It waits for the end of an outage of the
 /// database, during which no other worker can take over either.
-pub(crate) async fn renew(shift: Arc<Shift>) {
+pub(crate) async fn renew(lease: &Lease, pool: &PgPool) {
     let mut connection: Option<PgConnection> = None;
-    let mut ticks = tokio::time::interval(shift.lease.lasts() / 3);
+    let mut ticks = tokio::time::interval(lease.lasts() / 3);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let trouble = Trouble::new("the worker's lease cannot be renewed; trying again");
     loop {
         ticks.tick().await;
         let asked = Instant::now();
-        match renew_once(&shift, &mut connection).await {
+        match renew_once(lease, pool, &mut connection).await {
             Ok(true) => {
                 trouble.end();
-                shift.lease.renewed(asked);
+                lease.renewed(asked);
             }
             Ok(false) => {
-                tracing::warn!(worker_id = %shift.lease.worker_id, "fenced: the lease row is gone, its instances belong to others");
-                shift.lost();
+                tracing::warn!(worker_id = %lease.worker_id, "fenced: the lease row is gone, its instances belong to others");
                 return;
             }
             Err(error) => {
@@ -141,11 +145,12 @@ pub(crate) async fn renew(shift: Arc<Shift>) {
 }
 
 async fn renew_once(
-    shift: &Shift,
+    lease: &Lease,
+    pool: &PgPool,
     connection: &mut Option<PgConnection>,
 ) -> Result<bool, sqlx::Error> {
     if connection.is_none() {
-        let options = shift.pool.connect_options().as_ref().clone();
+        let options = pool.connect_options().as_ref().clone();
         *connection = Some(database::connect(options, Waits::USUAL).await?);
     }
     let open = connection.as_mut().expect("it was just filled");
@@ -153,21 +158,21 @@ async fn renew_once(
         "-- name: renew lease
         update saga.worker set lease_until = clock_timestamp() + $2 * interval '1 ms' where worker_id = $1",
     )
-    .bind(shift.lease.worker_id)
-    .bind(shift.lease.lasts_ms())
+    .bind(lease.worker_id)
+    .bind(lease.lasts_ms())
     .execute(open);
     Ok(in_time(renewing).await?.rows_affected() == 1)
 }
 
 /// Ends the lease after a drain, so that other workers take over at once what could not be released. The row stays for a while: a transaction that is
 /// still open may have started an instance that names this worker as its owner, and the sweep finds that instance by the row.
-pub(crate) async fn sign_off(shift: &Shift) {
+pub(crate) async fn sign_off(lease: &Lease, pool: &PgPool) {
     let signing = sqlx::query(
         "-- name: sign worker off
         update saga.worker set lease_until = clock_timestamp(), signed_off = true where worker_id = $1",
     )
-    .bind(shift.lease.worker_id)
-    .execute(&shift.pool);
+    .bind(lease.worker_id)
+    .execute(pool);
     if let Err(error) = in_time(signing).await {
         tracing::warn!(%error, "could not sign off; the lease runs out by itself");
     }

@@ -10,8 +10,8 @@ use crate::{
     store,
     worker::{
         claim,
-        config::{Quarantine, Sentence},
-        held::Penned,
+        config::{Assignment, Quarantine},
+        held::Suspect,
         shift::Shift,
     },
 };
@@ -23,7 +23,7 @@ const DEATHS: i16 = 3;
 pub(crate) async fn run(
     shift: Arc<Shift>,
     quarantine: Quarantine,
-    mut suspects: mpsc::UnboundedReceiver<Penned>,
+    mut suspects: mpsc::UnboundedReceiver<Suspect>,
 ) {
     let mut all = Vec::new();
     let trouble = Trouble::new("suspects cannot be driven apart; trying again");
@@ -51,7 +51,7 @@ pub(crate) async fn run(
                 }
             };
             let mut left = group;
-            left.retain(|penned| open.contains(&penned.reserved.id));
+            left.retain(|suspect| open.contains(&suspect.reserved.id));
             if open.len() == 1 {
                 if !died {
                     // The sweep finds it undriven, and sends it here again.
@@ -85,11 +85,11 @@ struct Ended {
 async fn try_one(
     shift: &Shift,
     quarantine: &Quarantine,
-    group: &[Penned],
+    group: &[Suspect],
 ) -> Result<Ended, Box<dyn std::error::Error + Send + Sync>> {
-    let suspects = group.iter().map(|penned| penned.reserved.id).collect::<Vec<_>>();
+    let suspects = group.iter().map(|suspect| suspect.reserved.id).collect::<Vec<_>>();
     tracing::info!(suspects = suspects.len(), "driving suspects in a process of their own");
-    let mut line = serde_json::to_string(&Sentence { parent: shift.lease.worker_id, suspects })?;
+    let mut line = serde_json::to_string(&Assignment { parent: shift.lease.worker_id, suspects })?;
     line.push('\n');
     let mut child = (quarantine.0)().stdin(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut input = child.stdin.take().ok_or("a child process without standard input")?;
@@ -105,7 +105,7 @@ async fn try_one(
         Some(ended) => ended,
         None => child.wait().await?,
     };
-    let open = claim::take_back(shift, &Sentence::name(shift.lease.worker_id)).await?;
+    let open = claim::take_back(shift, &Assignment::name(shift.lease.worker_id)).await?;
     let died = !ended.success();
     match (died, open.len()) {
         (true, 0) => {

@@ -5,12 +5,11 @@
 //! queues, pauses, bulks), the **lanes** (group commit) and apalis' `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
 
 use std::{
-    collections::HashMap,
     future::Future,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -37,7 +36,7 @@ use crate::{
     worker::{
         config::WorkerConfig,
         engine::Engine,
-        held::{Held, Penned, Position, Reserved},
+        held::{Driving, Held, Position, Reserved, Suspect},
         hooks::Hooks,
         lane::Lane,
         lease::Lease,
@@ -54,15 +53,13 @@ pub(crate) struct Shift {
     room: Arc<Semaphore>,
     incoming: mpsc::UnboundedSender<Held>,
     /// The channel to the quarantine. `None`: suspects are driven in this process.
-    pen: Option<mpsc::UnboundedSender<Penned>>,
+    suspects: Option<mpsc::UnboundedSender<Suspect>>,
     /// This worker drives one step of each instance only.
     pub(crate) one_step: bool,
     /// Set where no other living process works under this name.
     pub(crate) sole_name: Option<String>,
     drivers: TaskTracker,
-    /// The instances that are driven here or about to be, each with the token of its newest [`Reserved`].
-    pub(crate) driving: Mutex<HashMap<Uuid, u64>>,
-    next_token: AtomicU64,
+    driving: Arc<Driving>,
     pub(crate) hint: Notify,
     /// Asks for a round at once.
     pub(crate) round: Notify,
@@ -84,7 +81,7 @@ pub(crate) struct Opening {
     pub(crate) lanes: Vec<Lane>,
     pub(crate) incoming: mpsc::UnboundedSender<Held>,
     /// The channel to the quarantine, if the worker has one.
-    pub(crate) pen: mpsc::UnboundedSender<Penned>,
+    pub(crate) suspects: mpsc::UnboundedSender<Suspect>,
     pub(crate) one_step: bool,
     pub(crate) stop: CancellationToken,
 }
@@ -100,12 +97,11 @@ impl Shift {
             lanes: with.lanes,
             room: Arc::new(Semaphore::new(config.room)),
             incoming: with.incoming,
-            pen: config.quarantine.as_ref().map(|_| with.pen),
+            suspects: config.quarantine.as_ref().map(|_| with.suspects),
             one_step: with.one_step,
             sole_name: config.sole.then(|| config.name.clone()),
             drivers: TaskTracker::new(),
-            driving: Mutex::default(),
-            next_token: AtomicU64::new(0),
+            driving: Arc::default(),
             hint: Notify::new(),
             round: Notify::new(),
             paused: RwLock::new(with.paused),
@@ -227,20 +223,18 @@ impl Shift {
     }
 
     pub(crate) fn drives(&self, id: Uuid) -> bool {
-        self.driving.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+        self.driving.contains(id)
     }
 
     /// Counts an instance as driven here until the returned value is dropped.
-    pub(crate) fn reserve(self: &Arc<Self>, id: Uuid) -> Reserved {
-        let token = self.next_token.fetch_add(1, Ordering::Relaxed);
-        self.driving.lock().unwrap_or_else(PoisonError::into_inner).insert(id, token);
-        Reserved { id, token, shift: Arc::downgrade(self) }
+    pub(crate) fn reserve(&self, id: Uuid) -> Reserved {
+        self.driving.reserve(id)
     }
 
-    pub(crate) fn claimed(self: &Arc<Self>, row: Row, place: OwnedSemaphorePermit) {
-        if let Some(pen) = self.pen.as_ref().filter(|_| row.suspect) {
+    pub(crate) fn claimed(&self, row: Row, place: OwnedSemaphorePermit) {
+        if let Some(suspects) = self.suspects.as_ref().filter(|_| row.suspect) {
             // The channel is closed if this shift is ending. The row then waits until the lease runs out.
-            let _ = pen.send(Penned { reserved: self.reserve(row.saga_id), _place: place });
+            let _ = suspects.send(Suspect { reserved: self.reserve(row.saga_id), _place: place });
             return;
         }
         match self.engine.kind(&row.saga.name) {
