@@ -161,7 +161,7 @@ pub(crate) async fn give<S: Saga>(
     }
     let goes_on = !instance.parks() && *instance.wake() != Wake::Keep;
     if answer == Answer::Applied && goes_on && !owned {
-        instance.release();
+        instance.make_due();
     }
     let commit =
         if answer == Answer::Applied { instance.commit() } else { instance.commit_untouched() };

@@ -330,7 +330,7 @@ impl<S: Saga> Newborn<S> {
         let shift = shift.filter(|shift| is_driven && !shift.is_paused(S::NAME));
         *place = shift.and_then(Shift::place);
         if place.is_none() && !instance.parks() {
-            instance.release();
+            instance.make_due();
         }
         let commit = instance.commit();
         commit.check()?;

@@ -19,7 +19,7 @@ impl Child {
             let mut child = unborn::<C>(parent.shard, &start)?;
             child.progress.held = parent.holds;
             if !child.parks() {
-                child.release();
+                child.make_due();
             }
             Ok(Birth {
                 name: C::NAME,

@@ -73,7 +73,7 @@ impl<S: Saga> Instance<S> {
         successor.progress.held = self.progress.held;
         successor.progress.kept = self.progress.kept;
         if !successor.parks() {
-            successor.release();
+            successor.make_due();
         }
         self.family.births.push(Birth {
             name: S::NAME,
@@ -117,7 +117,7 @@ impl<S: Saga> Instance<S> {
         self.begin_unwinding(why.into());
         self.note(entry);
         if !owned && !self.parks() {
-            self.release();
+            self.make_due();
         }
         CallOff::Begun
     }

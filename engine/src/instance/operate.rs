@@ -191,7 +191,7 @@ impl<S: Saga> Instance<S> {
         self.end_if_nothing_is_open();
         self.take_early();
         if !self.parks() || matches!(self.pending, Pending::Children { .. }) {
-            self.release();
+            self.make_due();
         }
     }
 
@@ -354,7 +354,7 @@ impl<S: Saga> Instance<S> {
             .map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
         self.take_early();
         if !self.parks() {
-            self.release();
+            self.make_due();
         }
         Ok(())
     }

@@ -49,8 +49,8 @@ impl<S: Saga> Instance<S> {
         self.wake = Wake::Settle(delay);
     }
 
-    /// Releases the instance: it is due at once, or when its timer fires.
-    pub(crate) fn release(&mut self) {
+    /// Makes the instance due: at once, or when its timer fires.
+    pub(crate) fn make_due(&mut self) {
         self.wake = match self.pending {
             Pending::Timer { .. } => Wake::Armed,
             _ => Wake::Now,

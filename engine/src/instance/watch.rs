@@ -39,6 +39,6 @@ impl<S: Saga> Instance<S> {
         // The undo gets a key of its own: under the key of an undo that found nothing, the provider would give the same answer.
         let (undo, replaced_by) = (OpenUndo::new(no, Taken::Done(done)), Some(self.seq));
         self.undos.push(OpenUndo { effect: undo.how() == How::InTx, replaced_by, ..undo });
-        self.release();
+        self.make_due();
     }
 }

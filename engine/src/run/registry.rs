@@ -131,7 +131,7 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
             .map_err(|_| "the saga panicked in `start`".to_owned())?
             .map_err(|forbidden| forbidden.to_string())?;
         if !instance.parks() {
-            instance.release();
+            instance.make_due();
         }
         let commit = instance.commit();
         commit.check().map_err(|refused| refused.to_string())?;

@@ -335,7 +335,7 @@ async fn reread<S: Saga>(
 pub(crate) async fn give_back_idle<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
     if matches!(instance.pending, Pending::Timer { .. }) {
         // Its timer is not due yet (the clock was moved back).
-        instance.release();
+        instance.make_due();
     }
     if instance.status == Status::Unwinding {
         instance.end_if_nothing_is_open();
@@ -347,7 +347,7 @@ pub(crate) async fn give_back_idle<S: Saga>(shift: &Shift, mut instance: Box<Ins
 /// Gives the instance back, due at once. If a signal comes in between, the row as the signal has changed it is given back.
 pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
     loop {
-        instance.release();
+        instance.make_due();
         let Written::Missed(now) = release_row(shift, &mut instance).await else { return };
         match reread(shift, &instance, now).await {
             Committed::Missed(fresh) => instance = fresh,
