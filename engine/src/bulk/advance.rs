@@ -13,7 +13,7 @@ use crate::{
         kinds::Kinds,
         row::{Row, row_columns},
     },
-    worker::shift::Shift,
+    worker::state::Worker,
 };
 
 /// How many items share a transaction.
@@ -140,7 +140,7 @@ struct Done {
 /// # Errors
 /// The database's: nothing of it was done, or (connection lost) all of it.
 pub(crate) async fn advance(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     known: &Kinds,
 ) -> Result<Duration, sqlx::Error> {
@@ -161,12 +161,12 @@ pub(crate) async fn advance(
         let Some(bulk) = read(&mut tx, row, known).await? else {
             // Its row is locked no longer than that: a process of the newer build may be waiting for it.
             tx.rollback().await?;
-            shift.bulks_of_newer.begin(&format_args!("a newer build planned {id}"));
+            worker.bulks_of_newer.begin(&format_args!("a newer build planned {id}"));
             left_to_newer.push(id);
             continue;
         };
         let gets_on = bulk.items.iter().any(|item| item.tries == 0);
-        let done = do_all(shift, &mut tx, &bulk).await?;
+        let done = do_all(worker, &mut tx, &bulk).await?;
         book(&mut tx, &bulk, &done, gets_on).await?;
         tx.commit().await?;
         return Ok(if bulk.places == CHUNK { Duration::ZERO } else { PACE });
@@ -211,17 +211,17 @@ async fn read(
 
 /// Does all items at once, or one after the other if the database refuses that.
 async fn do_all(
-    shift: &Shift,
+    worker: &Worker,
     tx: &mut PgConnection,
     bulk: &Taken,
 ) -> Result<Vec<Done>, sqlx::Error> {
-    match try_all(shift, tx, &bulk.order, &bulk.items).await {
+    match try_all(worker, tx, &bulk.order, &bulk.items).await {
         Err(sqlx::Error::Database(_)) => {}
         tried => return tried,
     }
     let mut all = Vec::with_capacity(bulk.items.len());
     for item in &bulk.items {
-        match try_all(shift, tx, &bulk.order, std::slice::from_ref(item)).await {
+        match try_all(worker, tx, &bulk.order, std::slice::from_ref(item)).await {
             Ok(done) => all.extend(done),
             Err(sqlx::Error::Database(error)) => all.push(item.not_done(error.to_string())),
             Err(error) => return Err(error),
@@ -232,13 +232,13 @@ async fn do_all(
 
 /// Does them in a transaction within that of the bulk.
 async fn try_all(
-    shift: &Shift,
+    worker: &Worker,
     tx: &mut PgConnection,
     order: &Instruction,
     items: &[Item],
 ) -> Result<Vec<Done>, sqlx::Error> {
     let mut save = tx.begin().await?;
-    let tried = operate(shift, &mut save, order, items).await;
+    let tried = operate(worker, &mut save, order, items).await;
     match tried {
         Ok(_) => save.commit().await?,
         Err(_) => save.rollback().await?,
@@ -247,13 +247,13 @@ async fn try_all(
 }
 
 async fn operate(
-    shift: &Shift,
+    worker: &Worker,
     tx: &mut PgConnection,
     order: &Instruction,
     items: &[Item],
 ) -> Result<Vec<Done>, sqlx::Error> {
     if order.verb.may_give_back() {
-        return one_by_one(shift, tx, order, items).await;
+        return one_by_one(worker, tx, order, items).await;
     }
     let rows: Vec<Row> = sqlx::query_as(LOCK)
         .bind(items.iter().map(|item| item.shard).collect::<Vec<_>>())
@@ -265,7 +265,7 @@ async fn operate(
         let item = by_id.get(&row.saga_id)?;
         Some(Wanted { row, seq: Some(item.seq), planned: Some(item.outlook.clone()) })
     });
-    let operated = shift.engine.operate_all(tx, order, wanted.collect()).await?;
+    let operated = worker.engine.operate_all(tx, order, wanted.collect()).await?;
     let mut operated = operated.into_iter().collect::<HashMap<_, _>>();
     let done = items.iter().map(|item| match operated.remove(&item.saga_id) {
         Some(operated) => item.done(operated),
@@ -276,7 +276,7 @@ async fn operate(
 
 /// A verb that gives something back locks rows of the domain before each instance's.
 async fn one_by_one(
-    shift: &Shift,
+    worker: &Worker,
     tx: &mut PgConnection,
     order: &Instruction,
     items: &[Item],
@@ -285,7 +285,7 @@ async fn one_by_one(
     for item in items {
         let order = Instruction { seq: Some(item.seq), ..order.clone() };
         let operated =
-            shift.engine.operate_one(tx, item.saga_id, &order, Some(&item.outlook)).await?;
+            worker.engine.operate_one(tx, item.saga_id, &order, Some(&item.outlook)).await?;
         all.push(item.done(operated));
     }
     Ok(all)

@@ -23,7 +23,7 @@ use crate::{
         engine::Engine,
         hand_over::{HandOver, Starts},
         held::{Held, Position},
-        shift::Shift,
+        state::Worker,
     },
 };
 
@@ -205,7 +205,7 @@ impl Engine {
         let begins = self.begins::<S>().ok_or(StartError::Unknown(S::NAME))?;
         let (tx, hand_over) = tx.parts();
         let mut starting =
-            Starting { engine: self, begins: &**begins, shift: self.shift(), born: Vec::new() };
+            Starting { engine: self, begins: &**begins, worker: self.worker(), born: Vec::new() };
         for start in starts {
             starting.decide(start)?;
         }
@@ -231,7 +231,7 @@ struct Starting<'a, S: Saga> {
     engine: &'a Engine,
     begins: &'a dyn Begins<S>,
     /// The worker of this process, if it runs one.
-    shift: Option<Arc<Shift>>,
+    worker: Option<Arc<Worker>>,
     born: Vec<Newborn<S>>,
 }
 
@@ -284,8 +284,8 @@ impl<S: Saga> Starting<'_, S> {
     }
 
     fn births(&mut self) -> Result<Vec<Birth>, StartError> {
-        let Self { shift, born, .. } = self;
-        born.iter_mut().map(|newborn| newborn.birth(shift.as_deref())).collect()
+        let Self { worker, born, .. } = self;
+        born.iter_mut().map(|newborn| newborn.birth(worker.as_deref())).collect()
     }
 
     /// Are workers of other processes to be woken?
@@ -293,7 +293,7 @@ impl<S: Saga> Starting<'_, S> {
         let waits = |birth: &Birth| {
             birth.commit.wake.delay().is_some() || birth.options.queue_key.is_some()
         };
-        self.shift.is_none() && births.iter().any(waits)
+        self.worker.is_none() && births.iter().any(waits)
     }
 
     fn already_open(&self) -> StartError {
@@ -303,17 +303,17 @@ impl<S: Saga> Starting<'_, S> {
 
     /// They are written.
     fn handed_to(self, hand_over: &mut HandOver) -> Vec<Started> {
-        let Self { shift, born, .. } = self;
+        let Self { worker, born, .. } = self;
         let each = born.into_iter().map(|Newborn { start, mut instance, place }| {
             instance.committed();
             let (id, status) = (instance.id, instance.status);
-            if let Some(shift) = &shift {
+            if let Some(worker) = &worker {
                 if let Some(place) = place {
-                    let (name, reserved) = (S::NAME, shift.reserve(id));
+                    let (name, reserved) = (S::NAME, worker.reserve(id));
                     let position = Position::Born(instance);
-                    hand_over.hold(shift, Held { id, name, position, place, reserved });
+                    hand_over.hold(worker, Held { id, name, position, place, reserved });
                 } else if start.queue_key.is_some() && status == Status::Running {
-                    hand_over.queue(shift);
+                    hand_over.queue(worker);
                 }
             }
             Started { id, status }
@@ -324,17 +324,17 @@ impl<S: Saga> Starting<'_, S> {
 
 impl<S: Saga> Newborn<S> {
     /// The rows to write: held by the worker of this process if that has room, else due for any worker.
-    fn birth(&mut self, shift: Option<&Shift>) -> Result<Birth, StartError> {
+    fn birth(&mut self, worker: Option<&Worker>) -> Result<Birth, StartError> {
         let Self { start, instance, place } = self;
         let is_driven = !instance.parks() && start.queue_key.is_none();
-        let shift = shift.filter(|shift| is_driven && !shift.is_paused(S::NAME));
-        *place = shift.and_then(Shift::place);
+        let worker = worker.filter(|worker| is_driven && !worker.is_paused(S::NAME));
+        *place = worker.and_then(Worker::place);
         if place.is_none() && !instance.parks() {
             instance.make_due();
         }
         let commit = instance.commit();
         commit.check()?;
-        let owner = place.as_ref().and(shift).map(|shift| shift.lease.worker_id);
+        let owner = place.as_ref().and(worker).map(|worker| worker.lease.worker_id);
         Ok(Birth { name: S::NAME, commit, options: start.options(), parent: None, owner })
     }
 }

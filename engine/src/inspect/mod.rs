@@ -424,7 +424,7 @@ pub struct WorkerRow {
     pub name: String,
     /// [[name, version], ..] it can drive.
     pub kinds: Value,
-    /// When its shift began.
+    /// When it began.
     pub started_at: DateTime<Utc>,
     /// Until when it holds its instances.
     pub lease_until: DateTime<Utc>,

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     database::trouble::Trouble,
-    run::work::shift,
+    run::work::run_one,
     worker::{
         config::{Assignment, WorkerConfig},
         engine::Engine,
@@ -52,7 +52,7 @@ pub async fn quarantined(engine: Engine, config: WorkerConfig) -> Result<(), Una
         ..config
     };
     let trouble = Trouble::new("the suspects cannot be driven");
-    Ok(shift(&engine, &config, stop, Some(assignment), &trouble).await?)
+    Ok(run_one(&engine, &config, stop, Some(assignment), &trouble).await?)
 }
 
 /// Reads the parent's line. `orphaned` is cancelled when standard input ends, which it does when the parent ends. It reads on a thread of its own,

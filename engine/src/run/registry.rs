@@ -44,7 +44,7 @@ use crate::{
         held::Position,
         load::give_up_unreadable,
         perform::{DoneBy, Performer, Services, perform},
-        shift::Shift,
+        state::Worker,
     },
 };
 
@@ -99,24 +99,24 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
         S::VERSION as i16
     }
 
-    fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()> {
+    fn drive(&self, worker: Arc<Worker>, position: Position) -> BoxFuture<'static, ()> {
         let steps = self.steps.clone();
         Box::pin(async move {
             let row = match position {
                 Position::Born(instance) => match instance.downcast::<Instance<S>>() {
-                    Ok(instance) => return advance::drive(shift, steps, instance).await,
+                    Ok(instance) => return advance::drive(worker, steps, instance).await,
                     Err(_) => unreachable!("started under the name of another saga"),
                 },
                 Position::Row(row) => row,
-                Position::Unread(id) => match shift.row_of_started(id).await {
+                Position::Unread(id) => match worker.row_of_started(id).await {
                     Some(row) => row,
                     None => return,
                 },
             };
-            let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
-            match shift.load::<S>(*row).await {
-                Ok(instance) => advance::drive(shift, steps, instance).await,
-                Err(error) => give_up_unreadable(&shift, &fence, &error).await,
+            let fence = worker.fence(row.saga_id, row.epoch, Some(row.seq));
+            match worker.load::<S>(*row).await {
+                Ok(instance) => advance::drive(worker, steps, instance).await,
+                Err(error) => give_up_unreadable(&worker, &fence, &error).await,
             }
         })
     }

@@ -20,17 +20,17 @@ use crate::{
         held::Suspect,
         lane::Lane,
         lease, quarantine,
-        shift::{Opening, Shift},
+        state::{Opening, Worker},
     },
 };
 
-/// How long to wait before the next shift after one that could not begin.
+/// How long to wait before the next worker after one that could not begin.
 const AGAIN: Retry = Retry { base: Duration::from_millis(200), cap: Duration::from_secs(2) };
 
 /// Runs a worker until `shutdown` resolves, then drains it: attempts in flight finish, and all other instances are released.
 ///
 /// # Errors
-/// When the database refuses the first shift for good, for example because it has no tables. If the database is away, the worker waits for it, at the
+/// When the database refuses the first worker for good, for example because it has no tables. If the database is away, the worker waits for it, at the
 /// start as later.
 pub async fn work(
     engine: Engine,
@@ -43,11 +43,11 @@ pub async fn work(
         shutdown.await;
         ended.cancel();
     });
-    let trouble = Trouble::new("the worker cannot begin its shift; trying again");
+    let trouble = Trouble::new("the worker cannot begin; trying again");
     let (mut is_first, mut failed) = (true, 0);
     let ended = loop {
-        // A lease that was lost (a pause longer than it) ends the shift; a new one begins with a new lease row.
-        match shift(&engine, &config, stop.child_token(), None, &trouble).await {
+        // A lease that was lost (a pause longer than it) ends the worker; a new one begins with a lease row of its own.
+        match run_one(&engine, &config, stop.child_token(), None, &trouble).await {
             Ok(()) => (is_first, failed) = (false, 0),
             Err(refusal @ sqlx::Error::Database(_))
                 if is_first && !Failure::of(&refusal).is_worth_retrying() =>
@@ -68,8 +68,8 @@ pub async fn work(
     ended
 }
 
-/// Runs one shift, from a lease row to its end. A quarantined worker drives only the instances of its `assignment`.
-pub(crate) async fn shift(
+/// Runs one worker, from its lease row to the end of that row. A quarantined worker drives only the instances of its `assignment`.
+pub(crate) async fn run_one(
     engine: &Engine,
     config: &WorkerConfig,
     stop: CancellationToken,
@@ -100,13 +100,13 @@ pub(crate) async fn shift(
         one_step,
         stop: stop.clone(),
     };
-    let shift = Shift::open(engine, config, opening);
-    engine.begin_shift(&shift);
+    let worker = Worker::open(engine, config, opening);
+    engine.begin_worker(&worker);
     trouble.end();
-    tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun its shift");
-    let loops = Loops::start(&shift, config, assignment, suspects);
+    tracing::info!(%worker_id, name = config.name, room = config.room, "the worker has begun");
+    let loops = Loops::start(&worker, config, assignment, suspects);
     let running = async {
-        crate::worker::backend::run(shift.clone(), handed.clone(), config.drain).await;
+        crate::worker::backend::run(worker.clone(), handed.clone(), config.drain).await;
         stop.cancel();
     };
     let stopping = async {
@@ -114,15 +114,15 @@ pub(crate) async fn shift(
         tokio::time::Instant::now() + config.drain
     };
     let ((), until) = tokio::join!(running, stopping);
-    engine.end_shift(&shift);
-    loops.end(&shift, &handed, until).await;
+    engine.end_worker(&worker);
+    loops.end(&worker, &handed, until).await;
     drained.cancel();
-    lease::sign_off(&shift.lease, &shift.pool).await;
-    tracing::info!(%worker_id, "the worker has ended its shift");
+    lease::sign_off(&worker.lease, &worker.pool).await;
+    tracing::info!(%worker_id, "the worker has ended");
     Ok(())
 }
 
-/// The tasks that run beside the drivers as long as a shift lasts.
+/// The tasks that run beside the drivers as long as a worker lasts.
 struct Loops {
     renewing: JoinHandle<()>,
     listening: JoinHandle<()>,
@@ -133,23 +133,23 @@ struct Loops {
 }
 
 /// Renews the lease until it is lost.
-async fn renewing(shift: Arc<Shift>) {
-    lease::renew(&shift.lease, &shift.pool).await;
-    shift.lost();
+async fn renewing(worker: Arc<Worker>) {
+    lease::renew(&worker.lease, &worker.pool).await;
+    worker.lost();
 }
 
-async fn housekeeping(shift: Arc<Shift>, retention: Retention) {
-    tokio::join!(partitions::run(shift.clone()), retain::run(shift, retention));
+async fn housekeeping(worker: Arc<Worker>, retention: Retention) {
+    tokio::join!(partitions::run(worker.clone()), retain::run(worker, retention));
 }
 
 impl Loops {
     fn start(
-        shift: &Arc<Shift>,
+        worker: &Arc<Worker>,
         config: &WorkerConfig,
         assignment: Option<Assignment>,
         suspects: mpsc::UnboundedReceiver<Suspect>,
     ) -> Self {
-        let each = || shift.clone();
+        let each = || worker.clone();
         Self {
             renewing: tokio::spawn(renewing(each())),
             listening: tokio::spawn(claim::listen(each())),
@@ -166,10 +166,10 @@ impl Loops {
         }
     }
 
-    /// Stops the shift. The lease is renewed until its drivers, here and in quarantine, are done.
+    /// Stops the worker. The lease is renewed until its drivers, here and in quarantine, are done.
     async fn end(
         self,
-        shift: &Arc<Shift>,
+        worker: &Arc<Worker>,
         handed: &crate::worker::held::Handed,
         until: tokio::time::Instant,
     ) {
@@ -180,7 +180,7 @@ impl Loops {
         if let Some(rounding) = self.rounding {
             let _ = rounding.await;
         }
-        shift.drained(handed, until).await;
+        worker.drained(handed, until).await;
         if let Some(mut quarantine) = self.quarantine
             && tokio::time::timeout_at(until, &mut quarantine).await.is_err()
         {

@@ -22,7 +22,7 @@ use crate::{
     },
     saga::CalledOff,
     store::commit::{self, Mode},
-    worker::shift::Shift,
+    worker::state::Worker,
 };
 
 /// How many instances one transaction calls off.
@@ -48,7 +48,7 @@ type Keys = (Vec<i16>, Vec<Uuid>);
 ///
 /// Round trips: 5 per 256 instances, 1 more if some cannot be read. Row operations: 3 an instance (its commit, journal, the mark).
 pub(crate) async fn enforce(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     known: &Kinds,
 ) -> Result<(), sqlx::Error> {
@@ -65,7 +65,7 @@ pub(crate) async fn enforce(
         let mut whys = Vec::new();
         for row in rows {
             let (key, why) = ((row.shard, row.saga_id), CalledOff::<Infallible>::Deadline);
-            let called_off = catch_unwind(AssertUnwindSafe(|| shift.engine.call_off(row, why)))
+            let called_off = catch_unwind(AssertUnwindSafe(|| worker.engine.call_off(row, why)))
                 .map_err(|_| "the saga panicked".to_owned())
                 .and_then(|called_off| called_off.map_err(|error| error.to_string()));
             match called_off {
@@ -94,9 +94,9 @@ pub(crate) async fn enforce(
         tx.commit().await?;
         told.iter().for_each(|(id, what)| tell_operators(*id, what));
         for commit in &commits {
-            shift.committed(commit.id, commit.status, &commit.wake);
+            worker.committed(commit.id, commit.status, &commit.wake);
             if commit.status.is_final() {
-                shift.left_queue();
+                worker.left_queue();
             }
         }
         if !full {

@@ -16,7 +16,7 @@ use crate::{
     instance::signal::SignalError,
     record::kinds::SagaVersion,
     saga::Saga,
-    worker::{engine::Engine, shift::Shift},
+    worker::{engine::Engine, state::Worker},
 };
 
 impl Engine {
@@ -108,19 +108,19 @@ struct Wait {
 /// # Errors
 /// The connection's.
 pub(crate) async fn tell(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     names: &[&str],
 ) -> Result<(), sqlx::Error> {
     let due: Vec<Due> = sqlx::query_as(DUE).bind(names).fetch_all(&mut *connection).await?;
     for one in due {
-        tell_one(shift, connection, &one).await?;
+        tell_one(worker, connection, &one).await?;
     }
     Ok(())
 }
 
 async fn tell_one(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     due: &Due,
 ) -> Result<(), sqlx::Error> {
@@ -133,7 +133,7 @@ async fn tell_one(
         .fetch_optional(&mut *tx)
         .await?;
     let Some(wait) = wait else { return tx.rollback().await };
-    let Some(kind) = shift.engine.kind(&wait.saga.name) else { return tx.rollback().await };
+    let Some(kind) = worker.engine.kind(&wait.saga.name) else { return tx.rollback().await };
     let stored = (wait.saga.version, wait.event.as_str());
     match kind.signal(&mut tx, due.waiter_id, &due.signal_id, stored).await {
         Ok(_) | Err(SignalError::NotFound(_)) => tx.commit().await,

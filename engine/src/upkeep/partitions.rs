@@ -10,7 +10,7 @@ use sqlx::PgPool;
 
 use crate::{
     database::{Failure, Waits, connect, trouble::Trouble, within},
-    worker::shift::Shift,
+    worker::state::Worker,
 };
 
 /// How often a worker looks whether a partition is missing.
@@ -39,14 +39,14 @@ where to_regclass(format('saga.journal_%s', to_char(day, 'YYYYMMDD'))) is null
 order by day";
 
 /// Looks at once and then every hour until aborted. A partition that could not be made is tried again, less and less often.
-pub(crate) async fn run(shift: Arc<Shift>) {
+pub(crate) async fn run(worker: Arc<Worker>) {
     let trouble = Trouble::new(
         "the journal's partitions cannot be made ahead at the moment; trying again until they are",
     );
     let full = Trouble::new("no partition can be attached; move the rows of these days by hand");
     let mut wait = SOON;
     loop {
-        match make_missing(&shift.pool, &full).await {
+        match make_missing(&worker.pool, &full).await {
             Ok(()) => {
                 trouble.end();
                 wait = SOON;

@@ -13,7 +13,7 @@ use crate::{
     base::id::SHARDS,
     database::{self, Failure, Waits, trouble::Trouble, within},
     store::notice,
-    worker::{config::Retention, engine::Engine, lane::PLANNER, shift::Shift},
+    worker::{config::Retention, engine::Engine, lane::PLANNER, state::Worker},
 };
 
 /// How much was removed.
@@ -41,11 +41,11 @@ const EVERY: Duration = Duration::from_secs(3_600);
 const STATEMENT: Duration = Duration::from_secs(62);
 
 /// Looks every hour until aborted, first an hour after the start.
-pub(crate) async fn run(shift: Arc<Shift>, retention: Retention) {
+pub(crate) async fn run(worker: Arc<Worker>, retention: Retention) {
     let trouble = Trouble::new("old instances and partitions cannot be removed; trying every hour");
     loop {
         tokio::time::sleep(EVERY).await;
-        match keep(&shift.pool, retention).await {
+        match keep(&worker.pool, retention).await {
             Ok(gone) => {
                 trouble.end();
                 if gone != Retained::default() {

@@ -12,7 +12,7 @@ use crate::{
     bulk,
     database::{all_in_time, in_time, trouble::Trouble},
     upkeep::{deadline, ends, queue, schedule},
-    worker::{lane, shift::Shift},
+    worker::{lane, state::Worker},
 };
 
 /// The shortest time between two rounds that hints ask for, so that many ends at once cause one round.
@@ -54,20 +54,20 @@ select
 from (select saga.now() as now) clock"
 );
 
-/// Makes rounds until the shift stops.
-pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
+/// Makes rounds until the worker stops.
+pub(crate) async fn run(worker: Arc<Worker>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut cursors = Cursors::new();
     let trouble =
         Trouble::new("rounds fail: schedules, deadlines, queues and bulks wait; trying again");
-    while !shift.is_stopping() {
+    while !worker.is_stopping() {
         let round = async {
             let fresh = connection.is_none();
-            let open = lane::connect(&shift.pool, &mut connection).await?;
+            let open = lane::connect(&worker.pool, &mut connection).await?;
             if fresh {
                 in_time(open.execute(LET_GO)).await?;
             }
-            go(&shift, open, &mut cursors).await
+            go(&worker, open, &mut cursors).await
         };
         let rest = match round.await {
             Ok(rest) => {
@@ -81,44 +81,44 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             }
         };
         tokio::select! {
-            () = async { shift.round.notified().await; tokio::time::sleep(REST).await } => {}
+            () = async { worker.round.notified().await; tokio::time::sleep(REST).await } => {}
             () = tokio::time::sleep(rest) => {}
-            () = shift.stop.cancelled() => return,
+            () = worker.stop.cancelled() => return,
         }
     }
 }
 
 /// Makes one round. Returns how long to wait if there is more work. Round trips: 1 if there is no work.
 async fn go(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     cursors: &mut Cursors,
 ) -> Result<Option<Duration>, sqlx::Error> {
-    let known = shift.engine.known();
+    let known = worker.engine.known();
     let looking = sqlx::query_as(LOOK).bind(&known.names).fetch_one(&mut *connection);
     let seen: Seen = in_time(looking).await?;
-    shift.pause(seen.paused);
-    if !shift.holds_lease() {
+    worker.pause(seen.paused);
+    if !worker.holds_lease() {
         return Ok(None);
     }
     if seen.ticks {
-        all_in_time(schedule::fire(shift, connection, &known.names)).await?;
+        all_in_time(schedule::fire(worker, connection, &known.names)).await?;
     }
     if seen.overdue {
-        all_in_time(deadline::enforce(shift, connection, &known)).await?;
+        all_in_time(deadline::enforce(worker, connection, &known)).await?;
     }
     if seen.awaited {
-        all_in_time(ends::tell(shift, connection, &known.names)).await?;
+        all_in_time(ends::tell(worker, connection, &known.names)).await?;
     }
-    for name in seen.queues.iter().filter(|name| !shift.is_paused(name)) {
+    for name in seen.queues.iter().filter(|name| !worker.is_paused(name)) {
         let after = cursors.entry(name.clone()).or_default();
         if all_in_time(queue::admit(connection, name, after)).await? > 0 {
-            shift.hint.notify_one();
+            worker.hint.notify_one();
         }
     }
     if !seen.bulks {
-        shift.bulks_of_newer.end();
+        worker.bulks_of_newer.end();
         return Ok(None);
     }
-    all_in_time(bulk::advance(shift, connection, &known)).await.map(Some)
+    all_in_time(bulk::advance(worker, connection, &known)).await.map(Some)
 }

@@ -23,7 +23,7 @@ use crate::{
         family,
         hooks::Site,
         perform::{Performer, perform},
-        shift::Shift,
+        state::Worker,
     },
 };
 
@@ -32,29 +32,29 @@ use crate::{
 /// A call costs 1 round trip and 1 commit, both shared with other instances ([`crate::worker::lane`]). A chain of tx steps costs a transaction of its
 /// own: begin, the steps' statements, 1 for all bookkeeping (2 with kept signals), commit.
 pub(crate) async fn drive<S: Saga, P: Performer<S>>(
-    shift: Arc<Shift>,
+    worker: Arc<Worker>,
     steps: Arc<P>,
     mut instance: Box<Instance<S>>,
 ) {
-    shift.hooks.at(Site::Claimed).await;
+    worker.hooks.at(Site::Claimed).await;
     let mut pace = Pace::at(instance.seq);
     let begun = instance.committed_seq;
     loop {
         let task = instance.task();
         let committed = match task {
             // Takes kept signals that nobody has offered yet, as those kept by a process that could not read the row.
-            _ if instance.offer_early() => in_transaction(&shift, &*steps, instance, None).await,
-            Task::Park => return give_back_idle(&shift, instance).await,
-            _ if shift.is_stopping()
-                || shift.is_paused(S::NAME)
-                || (shift.one_step && instance.committed_seq != begun) =>
+            _ if instance.offer_early() => in_transaction(&worker, &*steps, instance, None).await,
+            Task::Park => return give_back_idle(&worker, instance).await,
+            _ if worker.is_stopping()
+                || worker.is_paused(S::NAME)
+                || (worker.one_step && instance.committed_seq != begun) =>
             {
-                return release(&shift, instance).await;
+                return release(&worker, instance).await;
             }
-            _ if !shift.holds_lease() => return,
-            Task::Run | Task::UndoRun => in_transaction(&shift, &*steps, instance, None).await,
-            task => match act(&shift, &*steps, &instance, task).await {
-                Ok(fact) => make_durable(&shift, &*steps, instance, &fact).await,
+            _ if !worker.holds_lease() => return,
+            Task::Run | Task::UndoRun => in_transaction(&worker, &*steps, instance, None).await,
+            task => match act(&worker, &*steps, &instance, task).await {
+                Ok(fact) => make_durable(&worker, &*steps, instance, &fact).await,
                 // The instance stays owned. The sweep of this worker, or of another one once the lease has run out, continues it.
                 Err(error) => {
                     return tracing::warn!(saga_id = %instance.id, %error, "the database is away; the sweep continues the instance");
@@ -70,7 +70,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
         }
         if let Err(limit) = pace.check(instance.seq) {
             instance.stick(limit);
-            in_lane(&shift, instance, None).await;
+            in_lane(&worker, instance, None).await;
             return;
         }
     }
@@ -78,7 +78,7 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
 
 /// Does what the instance waits for, outside any transaction of the instance's commits.
 async fn act<S: Saga, P: Performer<S>>(
-    shift: &Shift,
+    worker: &Worker,
     steps: &P,
     instance: &Instance<S>,
     task: Task<S>,
@@ -86,12 +86,12 @@ async fn act<S: Saga, P: Performer<S>>(
     let (shard, id) = (instance.shard, instance.id);
     let started_at = Utc::now();
     let (no, what) = match task {
-        Task::Join { no } => match in_time(family::ends(&shift.pool, shard, id, no)).await? {
+        Task::Join { no } => match in_time(family::ends(&worker.pool, shard, id, no)).await? {
             Some(ends) => (no, What::Joined(ends)),
             None => (no, What::NotJoined),
         },
         Task::CallOff { no } => {
-            match all_in_time(family::call_off_children(shift, shard, id, no)).await? {
+            match all_in_time(family::call_off_children(worker, shard, id, no)).await? {
                 Ok(()) => (no, What::ChildrenCalledOff),
                 Err(cause) => (no, What::NotUndone(cause)),
             }
@@ -99,14 +99,14 @@ async fn act<S: Saga, P: Performer<S>>(
         call => {
             let reference = match &call {
                 Task::UndoCall { open, .. } => {
-                    in_time(store::reference(&shift.pool, shard, id, open.no)).await?
+                    in_time(store::reference(&worker.pool, shard, id, open.no)).await?
                 }
                 _ => None,
             };
-            shift.hooks.at(Site::BeforeCall).await;
+            worker.hooks.at(Site::BeforeCall).await;
             let mut fact = perform(steps, id, call, reference).await;
-            shift.hooks.at(Site::AfterCall).await;
-            let gives_up = shift.hooks.gives_up(instance.progress.attempt);
+            worker.hooks.at(Site::AfterCall).await;
+            let gives_up = worker.hooks.gives_up(instance.progress.attempt);
             fact.failing = if gives_up { Duration::MAX } else { instance.failing_for() };
             return Ok(fact);
         }
@@ -117,7 +117,7 @@ async fn act<S: Saga, P: Performer<S>>(
 /// Applies the fact and commits it. If the commit misses, the same fact is applied to the row as it is then, until the fact is durable or the
 /// instance does not wait for it any more.
 async fn make_durable<S: Saga, P: Performer<S>>(
-    shift: &Shift,
+    worker: &Worker,
     steps: &P,
     mut instance: Box<Instance<S>>,
     fact: &Fact<S::Event>,
@@ -130,9 +130,9 @@ async fn make_durable<S: Saga, P: Performer<S>>(
         let runs = matches!(instance.task(), Task::Run | Task::UndoRun);
         let alone = runs || instance.family.is_needed() || !instance.taken.is_empty();
         let committed = if alone {
-            in_transaction(shift, steps, instance, Some(fact)).await
+            in_transaction(worker, steps, instance, Some(fact)).await
         } else {
-            in_lane(shift, instance, Some(fact)).await
+            in_lane(worker, instance, Some(fact)).await
         };
         match committed {
             Committed::Missed(fresh) => instance = fresh,

@@ -23,12 +23,12 @@ use tower::layer::util::Identity;
 
 use crate::worker::{
     held::{Handed, Held},
-    shift::Shift,
+    state::Worker,
 };
 
 /// Hands out the instances that this process owns.
 struct Leases {
-    shift: Arc<Shift>,
+    worker: Arc<Worker>,
     handed: Handed,
     next: Option<Held>,
 }
@@ -37,7 +37,7 @@ impl Drop for Leases {
     /// Passes on an instance that was ready but never asked for.
     fn drop(&mut self) {
         if let Some(held) = self.next.take() {
-            self.shift.hand(held);
+            self.worker.hand(held);
         }
     }
 }
@@ -97,18 +97,18 @@ impl BackendConfig for Leases {
     }
 }
 
-/// Runs the Monitor until the shift stops, then waits at most `drain` for calls in flight.
-pub(crate) async fn run(shift: Arc<Shift>, handed: Handed, drain: Duration) {
-    let stop = shift.stop.clone();
-    let name = format!("saga-{}", shift.lease.worker_id);
+/// Runs the Monitor until the worker stops, then waits at most `drain` for calls in flight.
+pub(crate) async fn run(worker: Arc<Worker>, handed: Handed, drain: Duration) {
+    let stop = worker.stop.clone();
+    let name = format!("saga-{}", worker.lease.worker_id);
     let monitor = Monitor::new()
         .register(move |restarts| {
-            let shift = shift.clone();
+            let worker = worker.clone();
             WorkerBuilder::new(format!("{name}-{restarts}"))
-                .backend(Leases { shift: shift.clone(), handed: handed.clone(), next: None })
+                .backend(Leases { worker: worker.clone(), handed: handed.clone(), next: None })
                 .catch_panic()
                 // A task of its own per instance: apalis polls all its futures on one.
-                .build(move |held: Held| shift.begin(held))
+                .build(move |held: Held| worker.begin(held))
         })
         .should_restart(|_, _| true)
         .shutdown_timeout(drain);

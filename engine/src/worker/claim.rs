@@ -25,7 +25,7 @@ use crate::{
         config::Assignment,
         due::{self, Frontier},
         lane,
-        shift::Shift,
+        state::Worker,
         unknown, watch,
     },
 };
@@ -121,8 +121,8 @@ const OF_CHILDREN: &str = claim_orphans!(
     "i.owner = any(select w.worker_id from saga.worker w where w.name = $4)"
 );
 
-/// Claims until the shift stops.
-pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
+/// Claims until the worker stops.
+pub(crate) async fn run(worker: Arc<Worker>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut swept: Option<Instant> = None;
     let mut looked: Option<Instant> = None;
@@ -130,28 +130,28 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
     let mut taken_back: Option<Instant> = None;
     let mut frontier = Frontier::start();
     let trouble = Trouble::new("claiming fails; trying again");
-    while !shift.is_stopping() {
+    while !worker.is_stopping() {
         let round = async {
-            let open = lane::connect(&shift.pool, &mut connection).await?;
+            let open = lane::connect(&worker.pool, &mut connection).await?;
             if taken_back.is_none_or(|at| at.elapsed() >= TAKE_BACK) {
-                let known = shift.engine.known();
+                let known = worker.engine.known();
                 unknown::take_back(open, &known).await?;
                 taken_back = Some(Instant::now());
             }
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-                let every = shift.lease.lasts() / LOOKS_A_LEASE;
+                let every = worker.lease.lasts() / LOOKS_A_LEASE;
                 let looks = looked.is_none_or(|at| at.elapsed() >= every);
-                sweep(&shift, open, looks).await?;
+                sweep(&worker, open, looks).await?;
                 swept = Some(Instant::now());
                 looked = if looks { swept } else { looked };
                 frontier.restart();
             }
-            let child_ended = shift.child_ended.swap(false, Ordering::Relaxed);
+            let child_ended = worker.child_ended.swap(false, Ordering::Relaxed);
             if child_ended || joined.is_none_or(|at| at.elapsed() >= poll) {
                 wake_joined(open).await?;
                 joined = Some(Instant::now());
             }
-            due::claim(&shift, open, poll, &mut frontier).await
+            due::claim(&worker, open, poll, &mut frontier).await
         };
         let rest = match all_in_time(round).await {
             Ok(rest) => {
@@ -165,9 +165,9 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
             }
         };
         tokio::select! {
-            () = shift.hint.notified() => {}
+            () = worker.hint.notified() => {}
             () = tokio::time::sleep(rest) => {}
-            () = shift.stop.cancelled() => return,
+            () = worker.stop.cancelled() => return,
         }
     }
 }
@@ -175,41 +175,41 @@ pub(crate) async fn run(shift: Arc<Shift>, poll: Duration) {
 /// Marks instances that no living worker knows, frees instances of dead workers, and claims instances that this process owns but does not drive
 /// (a caller in this process started them and never handed them over). With `looks` it also looks for owners without a lease row.
 async fn sweep(
-    shift: &Arc<Shift>,
+    worker: &Arc<Worker>,
     connection: &mut PgConnection,
     looks: bool,
 ) -> Result<(), sqlx::Error> {
-    let known = shift.engine.known();
-    let dead = dead_owners(shift, connection, looks).await?;
-    if shift.lease.may_judge() {
+    let known = worker.engine.known();
+    let dead = dead_owners(worker, connection, looks).await?;
+    if worker.lease.may_judge() {
         unknown::mark(connection, &known, &dead).await?;
     }
-    watch::look(shift, connection, &known).await?;
-    let driven = shift.driven();
-    free_from_the_dead(shift, connection, &driven, &dead).await?;
+    watch::look(worker, connection, &known).await?;
+    let driven = worker.driven();
+    free_from_the_dead(worker, connection, &driven, &dead).await?;
     finish_children(connection).await?;
     sqlx::query(notice::ESCALATE).execute(&mut *connection).await?;
     let owned: Vec<(Uuid,)> = sqlx::query_as(
         "-- name: owned for a while
         select saga_id from saga.instance where owner = $1 and updated_at < clock_timestamp() - interval '2 seconds'",
     )
-    .bind(shift.lease.worker_id)
+    .bind(worker.lease.worker_id)
     .fetch_all(&mut *connection)
     .await?;
     let mut adrift: Vec<_> =
-        owned.into_iter().map(|(id,)| id).filter(|id| !shift.drives(*id)).take(64).collect();
-    let places = shift.places(adrift.len());
+        owned.into_iter().map(|(id,)| id).filter(|id| !worker.drives(*id)).take(64).collect();
+    let places = worker.places(adrift.len());
     adrift.truncate(places.len());
     if !adrift.is_empty() {
         let rows: Vec<Row> = sqlx::query_as(OWN)
-            .bind(shift.lease.worker_id)
+            .bind(worker.lease.worker_id)
             .bind(&driven.names)
             .bind(&driven.versions)
             .bind(&adrift)
             .fetch_all(&mut *connection)
             .await?;
         for (row, place) in rows.into_iter().zip(places) {
-            shift.claimed(row, place);
+            worker.claimed(row, place);
         }
     }
     sqlx::query(
@@ -224,25 +224,25 @@ async fn sweep(
 
 /// The owners whose process is dead. Round trips: 1, or 2.
 async fn dead_owners(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     looks: bool,
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    let judges = shift.lease.may_judge();
+    let judges = worker.lease.may_judge();
     let mut dead: Vec<Uuid> = sqlx::query_scalar(DEAD)
-        .bind(shift.lease.worker_id)
-        .bind(&shift.sole_name)
+        .bind(worker.lease.worker_id)
+        .bind(&worker.sole_name)
         .bind(judges)
         .fetch_all(&mut *connection)
         .await?;
-    if judges && !shift.lease.may_judge() {
+    if judges && !worker.lease.may_judge() {
         // The answer took so long that others may not have been able to renew. The next sweep asks again.
         return Ok(Vec::new());
     }
     if looks {
         let forgotten: Vec<Uuid> =
             sqlx::query_scalar(WITHOUT_LEASE).fetch_all(&mut *connection).await?;
-        dead.extend(forgotten.into_iter().filter(|owner| *owner != shift.lease.worker_id));
+        dead.extend(forgotten.into_iter().filter(|owner| *owner != worker.lease.worker_id));
     }
     Ok(dead)
 }
@@ -252,17 +252,17 @@ async fn dead_owners(
 ///
 /// Round trips: 0 if no worker has died, else 1, and 1 more after each batch of 64.
 async fn free_from_the_dead(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     driven: &Kinds,
     dead: &[Uuid],
 ) -> Result<(), sqlx::Error> {
-    while !dead.is_empty() && shift.holds_lease() && !shift.is_stopping() {
+    while !dead.is_empty() && worker.holds_lease() && !worker.is_stopping() {
         let freed: Vec<(Uuid, i32)> = sqlx::query_as(FREE_FROM_THE_DEAD)
             .bind(dead)
             .bind(&driven.names)
             .bind(&driven.versions)
-            .bind(shift.lease.lasts_ms())
+            .bind(worker.lease.lasts_ms())
             .fetch_all(&mut *connection)
             .await?;
         for (saga_id, epoch) in &freed {
@@ -276,45 +276,45 @@ async fn free_from_the_dead(
 }
 
 /// A quarantined worker claims the given instances, drives one step of each and stops.
-pub(crate) async fn suspects(shift: Arc<Shift>, assignment: Assignment) {
-    let known = shift.engine.known();
+pub(crate) async fn suspects(worker: Arc<Worker>, assignment: Assignment) {
+    let known = worker.engine.known();
     for suspects in assignment.suspects.chunks(64) {
         let claiming = sqlx::query_as(OF_THE_PARENT)
-            .bind(shift.lease.worker_id)
+            .bind(worker.lease.worker_id)
             .bind(&known.names)
             .bind(&known.versions)
             .bind(suspects)
             .bind(assignment.parent)
             .bind(suspects.iter().map(|id| shard_in(*id)).collect::<Vec<_>>())
-            .fetch_all(&shift.pool);
+            .fetch_all(&worker.pool);
         let rows: Result<Vec<Row>, sqlx::Error> = in_time(claiming).await;
         match rows {
             Ok(rows) => {
-                let places = shift.places(rows.len());
+                let places = worker.places(rows.len());
                 for (row, place) in rows.into_iter().zip(places) {
-                    shift.claimed(row, place);
+                    worker.claimed(row, place);
                 }
             }
             Err(error) => tracing::warn!(%error, "suspects could not be claimed"),
         }
     }
-    while shift.free_places() < assignment.suspects.len() && !shift.is_stopping() {
+    while worker.free_places() < assignment.suspects.len() && !worker.is_stopping() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    shift.stop.cancel();
+    worker.stop.cancel();
 }
 
 /// Takes back the instances of dead workers of that name, and returns those that are still suspects. The others are due at once.
-pub(crate) async fn take_back(shift: &Shift, name: &str) -> Result<Vec<Uuid>, sqlx::Error> {
-    let known = shift.engine.known();
+pub(crate) async fn take_back(worker: &Worker, name: &str) -> Result<Vec<Uuid>, sqlx::Error> {
+    let known = worker.engine.known();
     let mut open = Vec::new();
     loop {
         let taking = sqlx::query_as(OF_CHILDREN)
-            .bind(shift.lease.worker_id)
+            .bind(worker.lease.worker_id)
             .bind(&known.names)
             .bind(&known.versions)
             .bind(name)
-            .fetch_all(&shift.pool);
+            .fetch_all(&worker.pool);
         let rows: Vec<Row> = in_time(taking).await?;
         if rows.is_empty() {
             return Ok(open);
@@ -342,17 +342,17 @@ async fn finish_children(connection: &mut PgConnection) -> Result<(), sqlx::Erro
 }
 
 /// Turns notifications into hints until aborted.
-pub(crate) async fn listen(shift: Arc<Shift>) {
+pub(crate) async fn listen(worker: Arc<Worker>) {
     let trouble = Trouble::new("the worker does not hear when something is due; it polls instead");
     loop {
         let listened: Result<(), sqlx::Error> = async {
-            let mut listener = Listener::open(&shift.pool, WAKE_CHANNEL).await?;
+            let mut listener = Listener::open(&worker.pool, WAKE_CHANNEL).await?;
             trouble.end();
             loop {
                 if listener.next().await?.payload() == ROUND {
-                    shift.round.notify_one();
+                    worker.round.notify_one();
                 } else {
-                    shift.hint.notify_one();
+                    worker.hint.notify_one();
                 }
             }
         }

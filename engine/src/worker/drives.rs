@@ -21,14 +21,14 @@ use crate::{
     },
     saga::{CalledOff, Saga, start::Start, steps::StepError},
     store::watch::Watched,
-    worker::{chain::Place, held::Position, shift::Shift},
+    worker::{chain::Place, held::Position, state::Worker},
 };
 
 /// A registered saga without its types, for a worker.
 pub(crate) trait Drives: Send + Sync {
     fn name(&self) -> &'static str;
     fn version(&self) -> i16;
-    fn drive(&self, shift: Arc<Shift>, position: Position) -> BoxFuture<'static, ()>;
+    fn drive(&self, worker: Arc<Worker>, position: Position) -> BoxFuture<'static, ()>;
     /// Unwinds the instance of a locked row from outside; the commit is to be written in the same transaction.
     fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable>;
     /// An instance by its input as JSON, about to be inserted; its first tx steps run when a worker claims it.

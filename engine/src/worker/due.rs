@@ -16,7 +16,7 @@ use sqlx::{FromRow, PgConnection, Row as _, postgres::PgRow};
 use crate::{
     base::build,
     record::row::{Row, readable_time, row_columns},
-    worker::{back_off, shift::Shift},
+    worker::{back_off, state::Worker},
 };
 
 /// How far the index has been claimed.
@@ -122,21 +122,21 @@ impl FromRow<'_, PgRow> for Due {
 /// # Errors
 /// The database's.
 pub(crate) async fn claim(
-    shift: &Arc<Shift>,
+    worker: &Arc<Worker>,
     connection: &mut PgConnection,
     poll: Duration,
     frontier: &mut Frontier,
 ) -> Result<Duration, sqlx::Error> {
-    let mut places = shift.places(DUE[0].0);
+    let mut places = worker.places(DUE[0].0);
     let Some((limit, statement)) = DUE.iter().find(|(limit, _)| *limit <= places.len()) else {
         // No room: a driver that finishes gives a hint.
         return Ok(Duration::from_millis(50));
     };
     places.truncate(*limit);
-    let driven = shift.driven();
+    let driven = worker.driven();
     let asked = Instant::now();
     let claimed: Vec<Due> = sqlx::query_as(*statement)
-        .bind(shift.lease.worker_id)
+        .bind(worker.lease.worker_id)
         .bind(&driven.names)
         .bind(&driven.versions)
         .bind(frontier.reached)
@@ -148,7 +148,7 @@ pub(crate) async fn claim(
     for (due, place) in claimed.into_iter().zip(places) {
         let reached = &mut frontier.reached[due.class.cast_unsigned() as usize];
         *reached = due.since.max(*reached);
-        shift.claimed(due.row, place);
+        worker.claimed(due.row, place);
     }
     if full {
         return Ok(Duration::ZERO);

@@ -20,7 +20,7 @@ use crate::{
     store::{self, family::write_own},
     worker::{
         back_off, chain, family, hand_over::HandOver, hooks::Site, lane::Written,
-        load::give_up_unreadable, perform::Performer, shift::Shift,
+        load::give_up_unreadable, perform::Performer, state::Worker,
     },
 };
 
@@ -39,38 +39,38 @@ pub(crate) enum Committed<S: Saga> {
 
 /// Commits the instance together with others that wait for the same lane. `fact` led to it. Round trips: 1, shared; commits: 1, shared.
 pub(crate) async fn in_lane<S: Saga>(
-    shift: &Shift,
+    worker: &Worker,
     mut instance: Box<Instance<S>>,
     fact: Option<&Fact<S::Event>>,
 ) -> Committed<S> {
     let commit = instance.commit();
     if let Err(why) = commit.check() {
-        return refused(shift, &instance, fact, &why).await;
+        return refused(worker, &instance, fact, &why).await;
     }
     let (wake, parks) = (commit.wake.clone(), commit.release);
-    shift.hooks.at(Site::BeforeCommit).await;
-    let written = shift.lane(instance.shard).commit(commit).await;
-    shift.hooks.at(Site::AfterCommit).await;
+    worker.hooks.at(Site::BeforeCommit).await;
+    let written = worker.lane(instance.shard).commit(commit).await;
+    worker.hooks.at(Site::AfterCommit).await;
     match written {
         Written::Yes => {
-            committed(shift, &mut instance, &wake);
+            committed(worker, &mut instance, &wake);
             if parks { Committed::Lost } else { Committed::Yes(instance) }
         }
-        Written::Missed(now) => reread(shift, &instance, now).await,
-        Written::Refused(why) => refused(shift, &instance, fact, &why).await,
+        Written::Missed(now) => reread(worker, &instance, now).await,
+        Written::Refused(why) => refused(worker, &instance, fact, &why).await,
     }
 }
 
 /// The transition can never be stored, so the instance gets stuck. The fact that led to it is still true: it is written to the journal and the
 /// ledger, and kept, so that the saga can be asked again after a repair. If even that is refused, the row only says that the instance is stuck.
 async fn refused<S: Saga>(
-    shift: &Shift,
+    worker: &Worker,
     instance: &Instance<S>,
     fact: Option<&Fact<S::Event>>,
     why: &impl std::fmt::Display,
 ) -> Committed<S> {
     tracing::error!(saga_id = %instance.id, %why, "a transition cannot be stored; the instance is stuck");
-    let mut fresh = match reread::<S>(shift, instance, None).await {
+    let mut fresh = match reread::<S>(worker, instance, None).await {
         Committed::Missed(fresh) if fresh.committed_seq == instance.committed_seq => fresh,
         other => return other,
     };
@@ -92,24 +92,24 @@ async fn refused<S: Saga>(
     }
     let written = if fresh.family.is_needed() {
         // It has passed its pivot, so its children are let go all the same.
-        match all_in_time(alone(shift, &mut fresh)).await {
+        match all_in_time(alone(worker, &mut fresh)).await {
             Ok(true) => return Committed::Lost,
             Ok(false) => Written::Missed(None),
             Err(error) => Written::Refused(error.to_string()),
         }
     } else {
         let commit = fresh.commit();
-        shift.lane(fresh.shard).commit(commit).await
+        worker.lane(fresh.shard).commit(commit).await
     };
     match written {
-        Written::Yes => committed(shift, &mut fresh, &Wake::Hold),
-        Written::Missed(now) => return reread(shift, instance, now).await,
+        Written::Yes => committed(worker, &mut fresh, &Wake::Hold),
+        Written::Missed(now) => return reread(worker, instance, now).await,
         Written::Refused(again) => {
             tracing::error!(saga_id = %instance.id, why = again, "the fact that led to a refused transition cannot be stored either");
             let (id, seq) = (instance.id, Some(instance.committed_seq));
-            let fence = shift.fence(id, instance.epoch, seq);
-            match in_time(store::stick(&shift.pool, &fence, &why)).await {
-                Ok(()) => shift.engine.wake_waiters(id),
+            let fence = worker.fence(id, instance.epoch, seq);
+            match in_time(store::stick(&worker.pool, &fence, &why)).await {
+                Ok(()) => worker.engine.wake_waiters(id),
                 Err(error) => {
                     tracing::error!(saga_id = %id, %error, "an instance could not be marked stuck")
                 }
@@ -122,15 +122,15 @@ async fn refused<S: Saga>(
 /// Runs the pending chain of tx steps or tx undos, if there is one, and commits the instance in the same transaction. The domain's locks come before
 /// the lock of the instance's row. Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit.
 pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
-    shift: &Shift,
+    worker: &Worker,
     steps: &P,
     mut instance: Box<Instance<S>>,
     fact: Option<&Fact<S::Event>>,
 ) -> Committed<S> {
     let done = async {
-        let mut tx = database::begin(&shift.pool).await?;
+        let mut tx = database::begin(&worker.pool).await?;
         let mut started = HandOver::default();
-        let mut place = chain::Place { tx: &mut tx, started: &mut started, engine: &shift.engine };
+        let mut place = chain::Place { tx: &mut tx, started: &mut started, engine: &worker.engine };
         match instance.task() {
             Task::Run => chain::run(steps, &mut place, &mut instance).await?,
             Task::UndoRun => chain::undo(steps, &mut place, &mut instance).await?,
@@ -142,42 +142,42 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
             tx.rollback().await?;
             return Ok(None);
         }
-        shift.hooks.before_commit(&mut tx).await?;
+        worker.hooks.before_commit(&mut tx).await?;
         tx.commit().await?;
         started.drive();
-        shift.hooks.at(Site::AfterCommit).await;
+        worker.hooks.at(Site::AfterCommit).await;
         Ok(Some(commit))
     };
     match all_in_time(done).await.map_err(family::twice) {
         Ok(Some(commit)) => {
-            committed_alone(shift, &mut instance, &commit);
+            committed_alone(worker, &mut instance, &commit);
             if commit.release { Committed::Lost } else { Committed::Yes(instance) }
         }
-        Ok(None) => reread(shift, &instance, None).await,
-        Err(error) => own_failed(shift, &instance, fact, error).await,
+        Ok(None) => reread(worker, &instance, None).await,
+        Err(error) => own_failed(worker, &instance, fact, error).await,
     }
 }
 
 /// The commit is durable: tells everybody in this process who waits for it.
-fn committed<S: Saga>(shift: &Shift, instance: &mut Instance<S>, wake: &Wake) {
+fn committed<S: Saga>(worker: &Worker, instance: &mut Instance<S>, wake: &Wake) {
     instance.committed();
-    shift.committed(instance.id, instance.status, wake);
+    worker.committed(instance.id, instance.status, wake);
     if !instance.progress.ended {
         return;
     }
     if instance.progress.parent.is_some() {
-        shift.child_ended();
+        worker.child_ended();
     }
     if instance.progress.in_queue {
-        shift.left_queue();
+        worker.left_queue();
     }
 }
 
 /// The same for a commit in a transaction of its own, whose new children and successor are due at once.
-fn committed_alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>, commit: &Commit) {
-    committed(shift, instance, &commit.wake);
+fn committed_alone<S: Saga>(worker: &Worker, instance: &mut Instance<S>, commit: &Commit) {
+    committed(worker, instance, &commit.wake);
     if commit.gives_birth() {
-        shift.hint.notify_one();
+        worker.hint.notify_one();
     }
 }
 
@@ -185,7 +185,7 @@ fn committed_alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>, commit: &
 /// default policy, for a time that depends on its error ([`Instance::chain_failed`]). A chain that can never succeed makes the instance stuck.
 /// Without a chain the whole commit is tried again.
 async fn own_failed<S: Saga>(
-    shift: &Shift,
+    worker: &Worker,
     instance: &Instance<S>,
     fact: Option<&Fact<S::Event>>,
     error: StepError,
@@ -195,7 +195,7 @@ async fn own_failed<S: Saga>(
     if !is_told && (fact.is_some() || instance.progress.attempt == 0) {
         tracing::warn!(saga_id = %instance.id, saga = S::NAME, %error, "a transaction failed");
     }
-    let mut fresh = match reread(shift, instance, None).await {
+    let mut fresh = match reread(worker, instance, None).await {
         Committed::Missed(fresh) => fresh,
         other => return other,
     };
@@ -209,7 +209,7 @@ async fn own_failed<S: Saga>(
         return Committed::Yes(fresh);
     }
     if !matches!(fresh.task(), Task::Run | Task::UndoRun) {
-        return again(shift, instance, fact, error).await;
+        return again(worker, instance, fact, error).await;
     }
     match &error {
         StepError::Broken(why) if matches!(fresh.task(), Task::UndoRun) => {
@@ -232,14 +232,14 @@ async fn own_failed<S: Saga>(
         }
     }
     if !fresh.family.is_needed() {
-        return in_lane(shift, fresh, fact).await;
+        return in_lane(worker, fresh, fact).await;
     }
     let parks = fresh.parks();
-    match all_in_time(alone(shift, &mut fresh)).await {
+    match all_in_time(alone(worker, &mut fresh)).await {
         Ok(true) if parks => Committed::Lost,
         Ok(true) => Committed::Yes(fresh),
-        Ok(false) => reread(shift, instance, None).await,
-        Err(error) => again(shift, instance, fact, error).await,
+        Ok(false) => reread(worker, instance, None).await,
+        Err(error) => again(worker, instance, fact, error).await,
     }
 }
 
@@ -247,7 +247,7 @@ async fn own_failed<S: Saga>(
 /// database may accept the commit later, or has another schema than this process expects, it is tried again for as long as this worker runs. If
 /// the database refuses the data, the instance gets stuck.
 async fn again<S: Saga>(
-    shift: &Shift,
+    worker: &Worker,
     instance: &Instance<S>,
     fact: Option<&Fact<S::Event>>,
     error: StepError,
@@ -257,24 +257,24 @@ async fn again<S: Saga>(
         StepError::Database(error) => Failure::of(error) == Failure::Refused,
     };
     if for_good {
-        return refused(shift, instance, fact, &error).await;
+        return refused(worker, instance, fact, &error).await;
     }
-    if shift.is_stopping() {
+    if worker.is_stopping() {
         return Committed::Lost;
     }
-    reread(shift, instance, None).await
+    reread(worker, instance, None).await
 }
 
 /// Commits the instance and what the commit does to others, in a transaction of its own. Returns false if the fence did not hold.
-async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<bool, StepError> {
+async fn alone<S: Saga>(worker: &Worker, instance: &mut Instance<S>) -> Result<bool, StepError> {
     let commit = instance.commit();
-    let mut tx = database::begin(&shift.pool).await?;
+    let mut tx = database::begin(&worker.pool).await?;
     if !write_own(&mut tx, &commit).await? {
         return Ok(false);
     }
-    shift.hooks.before_commit(&mut tx).await?;
+    worker.hooks.before_commit(&mut tx).await?;
     tx.commit().await?;
-    committed_alone(shift, instance, &commit);
+    committed_alone(worker, instance, &commit);
     Ok(true)
 }
 
@@ -283,7 +283,7 @@ async fn alone<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Result<boo
 /// If nothing has changed since the commit that missed, another session has locked the row, or the database refused for a reason that passes. The
 /// driver then waits before it tries again, longer each time ([`back_off::back_off_together`]); no other driver waits with it.
 async fn reread<S: Saga>(
-    shift: &Shift,
+    worker: &Worker,
     instance: &Instance<S>,
     mut now: Option<Box<Row>>,
 ) -> Committed<S> {
@@ -291,11 +291,11 @@ async fn reread<S: Saga>(
     loop {
         let row = match now.take() {
             Some(row) => Ok(Some(*row)),
-            None => in_time(store::instance(&shift.pool, instance.shard, instance.id)).await,
+            None => in_time(store::instance(&worker.pool, instance.shard, instance.id)).await,
         };
         match row {
             Ok(Some(row))
-                if row.epoch != instance.epoch || row.owner != Some(shift.lease.worker_id) =>
+                if row.epoch != instance.epoch || row.owner != Some(worker.lease.worker_id) =>
             {
                 // One of our own epoch was ended by a signal, which is nothing to tell.
                 if row.epoch != instance.epoch || !row.status.is_final() {
@@ -304,10 +304,10 @@ async fn reread<S: Saga>(
                 return Committed::Lost;
             }
             Ok(Some(row)) => {
-                shift.reading.end();
+                worker.reading.end();
                 let unchanged = row.seq == instance.committed_seq;
-                let fence = shift.fence(row.saga_id, row.epoch, Some(row.seq));
-                match shift.load::<S>(row).await {
+                let fence = worker.fence(row.saga_id, row.epoch, Some(row.seq));
+                match worker.load::<S>(row).await {
                     Ok(mut fresh) => {
                         if unchanged {
                             fresh.missed = instance.missed + 1;
@@ -315,16 +315,16 @@ async fn reread<S: Saga>(
                         }
                         return Committed::Missed(fresh);
                     }
-                    Err(Unreadable::Database(error)) => shift.reading.begin_with(&error),
+                    Err(Unreadable::Database(error)) => worker.reading.begin_with(&error),
                     Err(misfit) => {
-                        give_up_unreadable(shift, &fence, &misfit).await;
+                        give_up_unreadable(worker, &fence, &misfit).await;
                         return Committed::Lost;
                     }
                 }
             }
             Ok(None) => return Committed::Lost,
-            Err(_) if shift.is_stopping() => return Committed::Lost,
-            Err(error) => shift.reading.begin_with(&error),
+            Err(_) if worker.is_stopping() => return Committed::Lost,
+            Err(error) => worker.reading.begin_with(&error),
         }
         tokio::time::sleep(back_off::back_off(away)).await;
         away += 1;
@@ -332,7 +332,7 @@ async fn reread<S: Saga>(
 }
 
 /// Gives back an instance that was claimed although it has nothing to do, as its row should be. (Parking after work is part of a commit.)
-pub(crate) async fn give_back_idle<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+pub(crate) async fn give_back_idle<S: Saga>(worker: &Worker, mut instance: Box<Instance<S>>) {
     if matches!(instance.pending, Pending::Timer { .. }) {
         // Its timer is not due yet (the clock was moved back).
         instance.make_due();
@@ -341,28 +341,28 @@ pub(crate) async fn give_back_idle<S: Saga>(shift: &Shift, mut instance: Box<Ins
         instance.end_if_nothing_is_open();
     }
     // If this commit misses, the sweep finds the instance.
-    release_row(shift, &mut instance).await;
+    release_row(worker, &mut instance).await;
 }
 
 /// Gives the instance back, due at once. If a signal comes in between, the row as the signal has changed it is given back.
-pub(crate) async fn release<S: Saga>(shift: &Shift, mut instance: Box<Instance<S>>) {
+pub(crate) async fn release<S: Saga>(worker: &Worker, mut instance: Box<Instance<S>>) {
     loop {
         instance.make_due();
-        let Written::Missed(now) = release_row(shift, &mut instance).await else { return };
-        match reread(shift, &instance, now).await {
+        let Written::Missed(now) = release_row(worker, &mut instance).await else { return };
+        match reread(worker, &instance, now).await {
             Committed::Missed(fresh) => instance = fresh,
             Committed::Yes(_) | Committed::Lost => return,
         }
     }
 }
 
-async fn release_row<S: Saga>(shift: &Shift, instance: &mut Instance<S>) -> Written {
+async fn release_row<S: Saga>(worker: &Worker, instance: &mut Instance<S>) -> Written {
     instance.note(crate::instance::Entry::new(JournalKind::Released, &()));
     let commit = instance.commit();
     let wake = commit.wake.clone();
-    let written = shift.lane(instance.shard).commit(commit).await;
+    let written = worker.lane(instance.shard).commit(commit).await;
     if matches!(written, Written::Yes) {
-        shift.committed(instance.id, instance.status, &wake);
+        worker.committed(instance.id, instance.status, &wake);
     }
     written
 }

@@ -20,7 +20,7 @@ use crate::{
     saga::{CalledOff, Saga},
     worker::{
         drives::{Begins, CalledOffRow, Drives},
-        shift::Shift,
+        state::Worker,
     },
 };
 
@@ -54,7 +54,7 @@ struct Inner {
     pool: PgPool,
     kinds: HashMap<&'static str, Arc<dyn Drives>>,
     begins: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
-    shift: RwLock<Weak<Shift>>,
+    worker: RwLock<Weak<Worker>>,
     /// The callers in this process that wait for the end of an instance.
     waiting: Mutex<HashMap<Uuid, watch::Sender<()>>>,
 }
@@ -110,7 +110,7 @@ impl EngineBuilder {
     pub fn build(self) -> Engine {
         let Self { pool, kinds, begins } = self;
         let inner =
-            Inner { pool, kinds, begins, shift: RwLock::default(), waiting: Mutex::default() };
+            Inner { pool, kinds, begins, worker: RwLock::default(), waiting: Mutex::default() };
         Engine { inner: Arc::new(inner) }
     }
 }
@@ -161,17 +161,17 @@ impl Engine {
     }
 
     /// The worker of this process, if it runs one.
-    pub(crate) fn shift(&self) -> Option<Arc<Shift>> {
-        self.inner.shift.read().unwrap_or_else(PoisonError::into_inner).upgrade()
+    pub(crate) fn worker(&self) -> Option<Arc<Worker>> {
+        self.inner.worker.read().unwrap_or_else(PoisonError::into_inner).upgrade()
     }
 
-    pub(crate) fn begin_shift(&self, shift: &Arc<Shift>) {
-        *self.inner.shift.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(shift);
+    pub(crate) fn begin_worker(&self, worker: &Arc<Worker>) {
+        *self.inner.worker.write().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(worker);
     }
 
-    pub(crate) fn end_shift(&self, shift: &Arc<Shift>) {
-        let mut current = self.inner.shift.write().unwrap_or_else(PoisonError::into_inner);
-        if current.upgrade().is_some_and(|open| Arc::ptr_eq(&open, shift)) {
+    pub(crate) fn end_worker(&self, worker: &Arc<Worker>) {
+        let mut current = self.inner.worker.write().unwrap_or_else(PoisonError::into_inner);
+        if current.upgrade().is_some_and(|open| Arc::ptr_eq(&open, worker)) {
             *current = Weak::new();
         }
     }
@@ -179,13 +179,13 @@ impl Engine {
     /// How many more instances the worker of this process would drive at once; 0 without one, or when it stops.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.shift().map_or(0, |shift| shift.free_places())
+        self.worker().map_or(0, |worker| worker.free_places())
     }
 
     /// Whether this process runs a worker that holds its lease.
     #[must_use]
     pub fn is_working(&self) -> bool {
-        self.shift().is_some_and(|shift| !shift.is_stopping() && shift.holds_lease())
+        self.worker().is_some_and(|worker| !worker.is_stopping() && worker.holds_lease())
     }
 
     /// Wakes the callers in this process that wait for this instance to end or to need a person.

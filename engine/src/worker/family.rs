@@ -14,7 +14,7 @@ use crate::{
         birth,
         commit::{self, Mode},
     },
-    worker::shift::Shift,
+    worker::state::Worker,
 };
 
 /// How the children of a step have ended; `None` while one is open. Round trips: 1.
@@ -67,13 +67,13 @@ const BATCH: i64 = 500;
 /// # Errors
 /// The database's; a [`Cause`] when a child cannot be called off by this process.
 pub(crate) async fn call_off_children(
-    shift: &Shift,
+    worker: &Worker,
     shard: i16,
     parent: Uuid,
     step_no: i32,
 ) -> Result<Result<(), Cause>, sqlx::Error> {
     loop {
-        let mut tx = shift.pool.begin().await?;
+        let mut tx = worker.pool.begin().await?;
         let rows: Vec<Row> = sqlx::query_as(concat!(
             "-- name: lock children\nselect ",
             row_columns!(),
@@ -91,7 +91,7 @@ pub(crate) async fn call_off_children(
         let mut commits = Vec::with_capacity(rows.len());
         for row in rows {
             let id = row.saga_id;
-            match shift.engine.call_off(row, CalledOff::ByParent) {
+            match worker.engine.call_off(row, CalledOff::ByParent) {
                 Ok((CallOff::Begun | CallOff::Ended, commit)) => commits.extend(commit),
                 Ok((CallOff::PastPivot, _)) => {
                     return Ok(Err(Cause::new(format_args!("child {id} is past its pivot"))));
@@ -104,7 +104,7 @@ pub(crate) async fn call_off_children(
         }
         tx.commit().await?;
         if last {
-            shift.hint.notify_one();
+            worker.hint.notify_one();
             return Ok(Ok(()));
         }
     }

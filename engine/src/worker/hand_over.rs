@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use crate::worker::{
     held::{Held, Position},
-    shift::Shift,
+    state::Worker,
 };
 
 /// A transaction in which instances may be started: [`crate::Transaction`], and [`crate::StepTx`] of a tx step. A type that wraps one of them
@@ -53,9 +53,9 @@ pub trait Starts: Send {
 #[derive(Default)]
 #[must_use = "call `after_commit` once the transaction is committed"]
 pub struct HandOver {
-    held: Vec<(Arc<Shift>, Held)>,
+    held: Vec<(Arc<Worker>, Held)>,
     /// The worker that may admit those that wait in a queue.
-    queues: Option<Arc<Shift>>,
+    queues: Option<Arc<Worker>>,
 }
 
 impl HandOver {
@@ -79,21 +79,21 @@ impl HandOver {
         self.queues = part.queues.or(self.queues.take());
     }
 
-    pub(crate) fn hold(&mut self, shift: &Arc<Shift>, held: Held) {
-        self.held.push((shift.clone(), held));
+    pub(crate) fn hold(&mut self, worker: &Arc<Worker>, held: Held) {
+        self.held.push((worker.clone(), held));
     }
 
-    pub(crate) fn queue(&mut self, shift: &Arc<Shift>) {
-        self.queues = Some(shift.clone());
+    pub(crate) fn queue(&mut self, worker: &Arc<Worker>) {
+        self.queues = Some(worker.clone());
     }
 
     /// Its transaction is committed for sure.
     pub(crate) fn drive(self) {
-        for (shift, held) in self.held {
-            shift.hand(held);
+        for (worker, held) in self.held {
+            worker.hand(held);
         }
-        if let Some(shift) = self.queues {
-            shift.round.notify_one();
+        if let Some(worker) = self.queues {
+            worker.round.notify_one();
         }
     }
 }

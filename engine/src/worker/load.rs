@@ -5,14 +5,14 @@ use crate::{
     database::in_time,
     instance::upcast::{Misfit, Unreadable},
     store::{self, instance::Fence},
-    worker::shift::Shift,
+    worker::state::Worker,
 };
 
 /// Gives up a row that this binary cannot read. If a newer version of the saga or a newer build has written it, it waits for a worker that can read
 /// it. Otherwise the instance gets stuck with the reason, instead of being claimed again and again. While the database is away, the row stays owned
 /// and the sweep finds it.
-pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unreadable) {
-    let (pool, id) = (&shift.pool, fence.id);
+pub(crate) async fn give_up_unreadable(worker: &Worker, fence: &Fence, error: &Unreadable) {
+    let (pool, id) = (&worker.pool, fence.id);
     let given_up = match error {
         Unreadable::Stored(misfit @ (Misfit::Unknown(_) | Misfit::OfNewerBuild(_))) => {
             tracing::info!(saga_id = %id, %error, "an instance waits for a worker that can read it");
@@ -28,7 +28,7 @@ pub(crate) async fn give_up_unreadable(shift: &Shift, fence: &Fence, error: &Unr
         }
     };
     match given_up {
-        Ok(()) => shift.engine.wake_waiters(id),
+        Ok(()) => worker.engine.wake_waiters(id),
         Err(error) => {
             tracing::error!(saga_id = %id, %error, "an instance that cannot be read could not be given up")
         }

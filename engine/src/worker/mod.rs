@@ -25,7 +25,7 @@ pub(crate) mod lease;
 pub(crate) mod load;
 pub(crate) mod perform;
 pub(crate) mod quarantine;
-pub(crate) mod shift;
+pub(crate) mod state;
 pub(crate) mod step_tx;
 pub(crate) mod unknown;
 pub(crate) mod watch;

@@ -12,16 +12,16 @@ use crate::{
         claim,
         config::{Assignment, Quarantine},
         held::Suspect,
-        shift::Shift,
+        state::Worker,
     },
 };
 
 /// An instance gets `stuck` after so many deaths of processes that drove nothing else.
 const DEATHS: i16 = 3;
 
-/// The parent's side: drives suspects in child processes until the shift stops.
+/// The parent's side: drives suspects in child processes until the worker stops.
 pub(crate) async fn run(
-    shift: Arc<Shift>,
+    worker: Arc<Worker>,
     quarantine: Quarantine,
     mut suspects: mpsc::UnboundedReceiver<Suspect>,
 ) {
@@ -30,15 +30,15 @@ pub(crate) async fn run(
     loop {
         tokio::select! {
             count = suspects.recv_many(&mut all, 4_096) => if count == 0 { return },
-            () = shift.stop.cancelled() => return,
+            () = worker.stop.cancelled() => return,
         }
         let mut groups = vec![std::mem::take(&mut all)];
         while let Some(group) = groups.pop() {
-            if shift.is_stopping() {
+            if worker.is_stopping() {
                 // They stay owned, and suspects, until this worker signs off.
                 return;
             }
-            let Ended { died, mut open } = match try_one(&shift, &quarantine, &group).await {
+            let Ended { died, mut open } = match try_one(&worker, &quarantine, &group).await {
                 Ok(ended) => {
                     trouble.end();
                     ended
@@ -57,7 +57,7 @@ pub(crate) async fn run(
                     // The sweep finds it undriven, and sends it here again.
                     continue;
                 }
-                match blame(&shift, open.remove(0)).await {
+                match blame(&worker, open.remove(0)).await {
                     Ok(true) => continue,
                     Ok(false) => {}
                     Err(error) => tracing::warn!(%error, "a death could not be counted"),
@@ -83,13 +83,13 @@ struct Ended {
 
 /// Starts a child process that drives a group of suspects, and waits for its end.
 async fn try_one(
-    shift: &Shift,
+    worker: &Worker,
     quarantine: &Quarantine,
     group: &[Suspect],
 ) -> Result<Ended, Box<dyn std::error::Error + Send + Sync>> {
     let suspects = group.iter().map(|suspect| suspect.reserved.id).collect::<Vec<_>>();
     tracing::info!(suspects = suspects.len(), "driving suspects in a process of their own");
-    let mut line = serde_json::to_string(&Assignment { parent: shift.lease.worker_id, suspects })?;
+    let mut line = serde_json::to_string(&Assignment { parent: worker.lease.worker_id, suspects })?;
     line.push('\n');
     let mut child = (quarantine.0)().stdin(Stdio::piped()).kill_on_drop(true).spawn()?;
     let mut input = child.stdin.take().ok_or("a child process without standard input")?;
@@ -97,7 +97,7 @@ async fn try_one(
     let _ = input.write_all(line.as_bytes()).await;
     let ended = tokio::select! {
         ended = child.wait() => Some(ended?),
-        () = shift.stop.cancelled() => None,
+        () = worker.stop.cancelled() => None,
     };
     // The child ends when its standard input does.
     drop(input);
@@ -105,7 +105,7 @@ async fn try_one(
         Some(ended) => ended,
         None => child.wait().await?,
     };
-    let open = claim::take_back(shift, &Assignment::name(shift.lease.worker_id)).await?;
+    let open = claim::take_back(worker, &Assignment::name(worker.lease.worker_id)).await?;
     let died = !ended.success();
     match (died, open.len()) {
         (true, 0) => {
@@ -123,7 +123,7 @@ async fn try_one(
 }
 
 /// Counts one more death of a process that drove only this instance. Returns true if the instance is stuck now.
-async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
+async fn blame(worker: &Worker, id: Uuid) -> Result<bool, sqlx::Error> {
     let blaming = sqlx::query_as(
         "-- name: blame
         update saga.instance set deaths = deaths + 1, updated_at = clock_timestamp()
@@ -131,15 +131,15 @@ async fn blame(shift: &Shift, id: Uuid) -> Result<bool, sqlx::Error> {
     )
     .bind(crate::base::id::shard_in(id))
     .bind(id)
-    .bind(shift.lease.worker_id)
-    .fetch_optional(&shift.pool);
+    .bind(worker.lease.worker_id)
+    .fetch_optional(&worker.pool);
     let blamed: Option<(i16, i32, i32)> = in_time(blaming).await?;
     let Some((deaths, epoch, seq)) = blamed.filter(|(deaths, ..)| *deaths >= DEATHS) else {
         return Ok(false);
     };
     let why = format!("its step ended the process, {deaths} times");
     tracing::error!(saga_id = %id, why);
-    in_time(store::stick(&shift.pool, &shift.fence(id, epoch, Some(seq)), &why)).await?;
-    shift.engine.wake_waiters(id);
+    in_time(store::stick(&worker.pool, &worker.fence(id, epoch, Some(seq)), &why)).await?;
+    worker.engine.wake_waiters(id);
     Ok(true)
 }

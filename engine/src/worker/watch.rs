@@ -20,7 +20,7 @@ use crate::{
         family::write_own,
         watch::{DUE, Watched, make_room},
     },
-    worker::{drives::Found, shift::Shift},
+    worker::{drives::Found, state::Worker},
 };
 
 /// Claims the watches that are due, and probes them in tasks beside the claim loop. Round trips: 1.
@@ -28,16 +28,16 @@ use crate::{
 /// # Errors
 /// The database's.
 pub(crate) async fn look(
-    shift: &Arc<Shift>,
+    worker: &Arc<Worker>,
     connection: &mut PgConnection,
     known: &Kinds,
 ) -> Result<(), sqlx::Error> {
     let due: Vec<Watched> =
         sqlx::query_as(DUE).bind(&known.names).bind(&known.versions).fetch_all(connection).await?;
     for watched in due {
-        let shift = shift.clone();
-        shift.clone().beside(async move {
-            if let Err(error) = probe(&shift, &watched).await {
+        let worker = worker.clone();
+        worker.clone().beside(async move {
+            if let Err(error) = probe(&worker, &watched).await {
                 // One line for each watch. It is probed again, less and less often.
                 if let Watched { saga_id, step_no, attempt: 1, .. } = watched {
                     tracing::warn!(%saga_id, step_no, %error, "a watched effect could not be probed; it is probed again later");
@@ -49,12 +49,12 @@ pub(crate) async fn look(
 }
 
 /// Asks the provider about one watched effect. An effect that is found reopens its instance.
-pub(crate) async fn probe(shift: &Shift, watched: &Watched) -> Result<(), Unreadable> {
-    let Some(kind) = shift.engine.kind(&watched.saga.name) else { return Ok(()) };
+pub(crate) async fn probe(worker: &Worker, watched: &Watched) -> Result<(), Unreadable> {
+    let Some(kind) = worker.engine.kind(&watched.saga.name) else { return Ok(()) };
     let found = if watched.look { kind.find(watched).await? } else { Found::Nothing };
     if let Found::Effect(reference) = found {
         let reopening = async {
-            let mut tx = shift.pool.begin().await?;
+            let mut tx = worker.pool.begin().await?;
             let row = store::lock_instance(&mut tx, watched.shard, watched.saga_id).await?;
             let Some(row) = row.filter(|row| row.status == Status::Unwound) else { return Ok(()) };
             make_room(&mut tx, watched).await?;
@@ -62,7 +62,7 @@ pub(crate) async fn probe(shift: &Shift, watched: &Watched) -> Result<(), Unread
             write_own(&mut tx, &commit).await?;
             tx.commit().await?;
             tracing::warn!(saga_id = %watched.saga_id, step_no = watched.step_no, "a late effect was found; it is being taken back");
-            shift.hint.notify_one();
+            worker.hint.notify_one();
             Ok(())
         };
         return all_in_time(reopening).await;
@@ -75,7 +75,7 @@ pub(crate) async fn probe(shift: &Shift, watched: &Watched) -> Result<(), Unread
         .bind(watched.shard)
         .bind(watched.saga_id)
         .bind(watched.step_no)
-        .execute(&shift.pool);
+        .execute(&worker.pool);
         in_time(ending).await?;
     }
     Ok(())

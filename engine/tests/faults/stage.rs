@@ -122,7 +122,7 @@ impl Stage {
         }
     }
 
-    /// Starts a worker; [`Stage::ready`] waits for its shift.
+    /// Starts a worker; [`Stage::ready`] waits until it has begun.
     pub(crate) fn worker(&self, name: &str) -> Process {
         Process::start(self, &self.told(name), &[])
     }
@@ -134,10 +134,8 @@ impl Stage {
     /// Waits until a worker of each of these names holds a lease.
     pub(crate) async fn ready(&self, names: &[&str]) {
         for name in names {
-            eventually(&format!("{name} to begin its shift"), async || {
-                self.worker_id(name).await.is_some()
-            })
-            .await;
+            eventually(&format!("{name} to begin"), async || self.worker_id(name).await.is_some())
+                .await;
         }
     }
 

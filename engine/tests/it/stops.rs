@@ -207,7 +207,7 @@ async fn without_notifications_polling_finds_work_within_about_a_second() {
 }
 
 #[tokio::test]
-async fn a_worker_whose_lease_row_is_gone_begins_a_new_shift() {
+async fn a_worker_whose_lease_row_is_gone_is_followed_by_another_one() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
     let first = workers(&world).await;
@@ -215,13 +215,13 @@ async fn a_worker_whose_lease_row_is_gone_begins_a_new_shift() {
         .execute(&world.pool)
         .await
         .expect("the database is there");
-    eventually("a new shift", async || {
+    eventually("another worker", async || {
         let now = workers(&world).await;
         now.len() == 1 && now != first
     })
     .await;
     eventually("room", async || world.engine.room() > 0).await;
-    let id = world.start::<Five>("second shift", ()).await;
+    let id = world.start::<Five>("second worker", ()).await;
     assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     world.close().await;

@@ -144,7 +144,7 @@ impl World {
         Self { db, pool, provider, engine }
     }
 
-    /// Starts a worker; returns once it has begun its shift.
+    /// Starts a worker; returns once it has begun.
     pub(crate) async fn worker(&self, config: WorkerConfig) -> Worker {
         work_on(&self.engine, config).await
     }
@@ -286,7 +286,7 @@ pub(crate) fn applied(operated: &Operated) {
 pub(crate) async fn work_on(engine: &Engine, config: WorkerConfig) -> Worker {
     let stop = CancellationToken::new();
     let working = tokio::spawn(work(engine.clone(), config, stop.clone().cancelled_owned()));
-    eventually("a shift", async || engine.room() > 0).await;
+    eventually("a worker", async || engine.room() > 0).await;
     Worker { stop, working }
 }
 

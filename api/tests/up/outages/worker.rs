@@ -21,7 +21,7 @@ use crate::site::{Site, eventually, kill};
 /// Within: at once
 /// Ends: by itself, within 2 s
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_worker_whose_first_shift_cannot_begin_begins_another_one() {
+async fn a_worker_that_cannot_begin_is_followed_by_another_one() {
     let server = Database::fresh(&[stepwise_engine::migrations::migrations()]).await;
     let (proxy, url) = Proxy::before_url(&server.url()).await;
     proxy.set(Network::Cut);
@@ -38,7 +38,7 @@ async fn a_worker_whose_first_shift_cannot_begin_begins_another_one() {
     .await;
     assert!(!worker.is_finished(), "it gave up: {:?}", worker.await);
     proxy.set(Network::Whole);
-    eventually("its shift", async || engine.is_working()).await;
+    eventually("the worker", async || engine.is_working()).await;
     stop.cancel();
     worker.await.expect("it does not panic").expect("it drains");
     engine.pool().close().await;
@@ -127,7 +127,7 @@ async fn trouble_that_lasts_is_logged_when_it_begins_and_when_it_ends() {
     assert!(site.role(&["migrate", "--database-url", &url]).wait().await.expect("ours").success());
     let nowhere = ["--gateway-url", "http://127.0.0.1:9", "--gateway-key", "k"];
     let mut worker = site.role(&[&["work", "--database-url", &url][..], &nowhere[..]].concat());
-    eventually("its shift", async || site.log().contains("has begun its shift")).await;
+    eventually("the worker", async || site.log().contains("the worker has begun")).await;
 
     let mut admin = PgConnection::connect(&url).await.expect("the database is there");
     let mut run = async |statement| {

@@ -12,7 +12,7 @@ use crate::{
     database::Failure,
     saga::start::Start,
     store::birth::{insert, is_already_open},
-    worker::shift::Shift,
+    worker::state::Worker,
 };
 
 /// A schedule whose tick is due.
@@ -35,7 +35,7 @@ struct Due {
 ///
 /// Round trips: 4 a schedule, 1 to 4 more a tick. Row operations: 1 a schedule, 2 an instance.
 pub(crate) async fn fire(
-    shift: &Shift,
+    worker: &Worker,
     connection: &mut PgConnection,
     names: &[&str],
 ) -> Result<(), sqlx::Error> {
@@ -55,7 +55,7 @@ pub(crate) async fn fire(
         .await?;
         let Some(due) = due else { return tx.rollback().await };
         seen.push(due.name.clone());
-        let refusal = match decide(shift, tx, &due).await {
+        let refusal = match decide(worker, tx, &due).await {
             Ok(decided) => decided.err(),
             // The failure concerns this schedule only, so the round continues.
             Err(error @ sqlx::Error::Database(_)) if !Failure::of(&error).is_worth_retrying() => {
@@ -65,18 +65,18 @@ pub(crate) async fn fire(
         };
         match refusal {
             Some(why) => say_why(connection, &due, &why).await?,
-            None => shift.hint.notify_one(),
+            None => worker.hint.notify_one(),
         }
     }
 }
 
 /// Starts the due ticks of a schedule and decides its next tick, or does nothing and returns why.
 async fn decide(
-    shift: &Shift,
+    worker: &Worker,
     mut tx: Transaction<'_, Postgres>,
     due: &Due,
 ) -> Result<Result<(), String>, sqlx::Error> {
-    let Decided { next, last, left_out } = match start_all(shift, &mut tx, due).await? {
+    let Decided { next, last, left_out } = match start_all(worker, &mut tx, due).await? {
         Ok(decided) => decided,
         Err(why) => return tx.rollback().await.map(|()| Err(why)),
     };
@@ -133,7 +133,7 @@ struct Decided {
 }
 
 async fn start_all(
-    shift: &Shift,
+    worker: &Worker,
     tx: &mut PgConnection,
     due: &Due,
 ) -> Result<Result<Decided, String>, sqlx::Error> {
@@ -148,7 +148,7 @@ async fn start_all(
         "one" => CatchUp::One,
         _ => CatchUp::Skip,
     };
-    let Some(kind) = shift.engine.kind(&due.saga) else {
+    let Some(kind) = worker.engine.kind(&due.saga) else {
         return Ok(Err(format!("{} is not registered here", due.saga)));
     };
     let start = match Start::<Value>::deserialize(&due.start) {

@@ -43,8 +43,8 @@ use crate::{
     },
 };
 
-/// The state that the drivers of one worker share. A shift lasts as long as its lease row.
-pub(crate) struct Shift {
+/// The state that the drivers of one worker share. It lasts as long as its lease row.
+pub(crate) struct Worker {
     pub(crate) pool: PgPool,
     pub(crate) lease: Lease,
     pub(crate) engine: Engine,
@@ -73,7 +73,7 @@ pub(crate) struct Shift {
     pub(crate) bulks_of_newer: Trouble,
 }
 
-/// The parts with which a shift begins, beside its [`WorkerConfig`].
+/// The parts with which a worker begins, beside its [`WorkerConfig`].
 pub(crate) struct Opening {
     pub(crate) lease: Lease,
     /// Sagas that are paused.
@@ -86,8 +86,8 @@ pub(crate) struct Opening {
     pub(crate) stop: CancellationToken,
 }
 
-impl Shift {
-    /// A shift that has its lease row and drives nothing yet.
+impl Worker {
+    /// A worker that has its lease row and drives nothing yet.
     pub(crate) fn open(engine: &Engine, config: &WorkerConfig, with: Opening) -> Arc<Self> {
         Arc::new(Self {
             pool: engine.pool().clone(),
@@ -233,7 +233,7 @@ impl Shift {
 
     pub(crate) fn claimed(&self, row: Row, place: OwnedSemaphorePermit) {
         if let Some(suspects) = self.suspects.as_ref().filter(|_| row.suspect) {
-            // The channel is closed if this shift is ending. The row then waits until the lease runs out.
+            // The channel is closed if this worker is ending. The row then waits until the lease runs out.
             let _ = suspects.send(Suspect { reserved: self.reserve(row.saga_id), _place: place });
             return;
         }
@@ -249,12 +249,12 @@ impl Shift {
         }
     }
 
-    /// Starts a task that drives an instance. The end of the shift waits for it.
+    /// Starts a task that drives an instance. The end of the worker waits for it.
     pub(crate) fn begin(self: &Arc<Self>, held: Held) -> JoinHandle<()> {
         self.drivers.spawn(self.clone().drive(held))
     }
 
-    /// Starts another task. The end of the shift waits for it.
+    /// Starts another task. The end of the worker waits for it.
     pub(crate) fn beside(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.drivers.spawn(task);
     }
@@ -290,9 +290,9 @@ impl Shift {
     }
 }
 
-impl Shift {
+impl Worker {
     /// Called when the Monitor has stopped. Begins the instances that were handed over and not begun, which gives them back at once, because the
-    /// shift stops. Then waits for all drivers, but not longer than `until`.
+    /// worker stops. Then waits for all drivers, but not longer than `until`.
     pub(crate) async fn drained(
         self: &Arc<Self>,
         handed: &crate::worker::held::Handed,
