@@ -5,6 +5,20 @@ use std::time::Duration;
 use rand::{RngExt as _, rngs::StdRng};
 
 /// Draws when the second of two racers starts, so that each of them wins about half of the races however fast the machine is.
+///
+/// ```
+/// use std::time::Duration;
+/// use stepwise_engine::testing::{Race, Seed};
+///
+/// let mut race = Race::new(Seed::new().rng());
+/// for _ in 0..40 {
+///     let head_start = race.head_start();
+///     // Start the first, sleep for `head_start`, start the second, and see who won. Here the first needs 6 ms.
+///     race.ended(head_start > Duration::from_millis(6));
+/// }
+/// let (first, second) = race.close();
+/// assert_eq!(first + second, 40);
+/// ```
 #[derive(Debug)]
 pub struct Race {
     random: StdRng,
