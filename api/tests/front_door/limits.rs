@@ -45,6 +45,7 @@ async fn requests_without_a_valid_token_are_limited_per_address_wherever_they_go
     let viewer = house.key("viewer", &[]).await;
     let (flood, other) = (client(1), client(2));
     let at = |path: &str| flood.get(format!("{}{path}", house.base));
+    send(at("/v1/admin/sagas").bearer_auth(&viewer)).await.is(200);
     for (kind, usual, request) in [
         ("no token", 200, &(|| at("/v1/products")) as &dyn Fn() -> RequestBuilder),
         ("a wrong token", 401, &|| at("/v1/orders").bearer_auth("wrong")),
@@ -77,6 +78,17 @@ async fn requests_without_a_valid_token_are_limited_per_address_wherever_they_go
     send(at("/v1/admin/sagas").bearer_auth(&viewer)).await.is(200);
     send(at("/healthz")).await.is(200);
     send(at("/readyz")).await.is(200);
+    house.close().await;
+}
+
+#[tokio::test]
+async fn a_valid_token_costs_its_address_nothing_however_new_it_is() {
+    let house = House::open_as(per_address(1)).await;
+    // Three times as many as the address may send without a valid token.
+    for _ in 0..6 {
+        let viewer = house.key("viewer", &[]).await;
+        send(house.get("/v1/admin/sagas").bearer_auth(&viewer)).await.is(200);
+    }
     house.close().await;
 }
 
