@@ -139,16 +139,6 @@ impl Buckets {
         }
     }
 
-    /// Gives a token back that was taken a moment ago. It is lost if this process has meanwhile forgotten the bucket.
-    pub fn give_back(&self, name: &Name) {
-        let now = Instant::now();
-        if let Some(held) = locked(&self.0.held).by_name.get_mut(name)
-            && let Some(chunk) = held.chunks.iter_mut().find(|chunk| chunk.lapses > now)
-        {
-            chunk.left = chunk.left.saturating_add(1);
-        }
-    }
-
     fn ask(&self, asked: Asked) {
         let first = {
             let mut waiting = locked(&self.0.waiting);

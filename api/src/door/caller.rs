@@ -310,7 +310,7 @@ impl<'a, P: Policy> ApiExtractor<'a> for Visitor<P> {
 }
 
 /// The caller whose token the request shows. Counts the request for the caller, or for its address if the token is missing or not valid. A token that
-/// this process has not seen as valid is counted for its address before it is looked up: guesses beyond the limit cost the database nothing.
+/// this process has not seen as valid is counted for its address before it is looked up, so that guesses beyond the limit cost the database nothing.
 async fn counted_caller(request: &Request) -> Result<Caller, Problem> {
     let (door, address) = (Door::of(request), Incoming::of(request).address());
     let token = match bearer(request) {
@@ -326,12 +326,7 @@ async fn counted_caller(request: &Request) -> Result<Caller, Problem> {
     }
     let looked_up = door.callers.look_up(token).await;
     match &looked_up {
-        Ok(caller) => {
-            if !is_known {
-                door.limits.take_back(address);
-            }
-            door.limits.caller(caller).await?;
-        }
+        Ok(caller) => door.limits.caller(caller).await?,
         Err(problem) if is_known && problem.status() == StatusCode::UNAUTHORIZED => {
             door.limits.address(address).await?;
         }

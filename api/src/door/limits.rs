@@ -9,7 +9,7 @@ use sqlx::PgPool;
 use stepwise_workflows::customer::attempts::Scopes;
 
 use super::{
-    buckets::{Buckets, Name, Rate},
+    buckets::{Buckets, Rate},
     caller::Caller,
     origin::Origin,
     problem::Problem,
@@ -72,16 +72,9 @@ impl Limits {
         self.count(self.callers, b"caller", &caller.key()).await
     }
 
-    /// Counts a request from this address that shows no valid token. 429 if the address is over the limit.
+    /// Counts a request from this address that shows no token of which is known that it is valid. 429 if the address is over the limit.
     pub async fn address(&self, from: Option<IpAddr>) -> Result<(), Problem> {
         self.count(self.addresses, b"address", &origin(from)).await
-    }
-
-    /// Takes back the count of a request from this address, because its token has turned out to be valid.
-    pub fn take_back(&self, from: Option<IpAddr>) {
-        if self.addresses.is_some() {
-            self.buckets.give_back(&self.name(b"address", &origin(from)));
-        }
     }
 
     /// Counts an attempt at `what` from this address.
@@ -91,12 +84,8 @@ impl Limits {
 
     async fn count(&self, rate: Option<Rate>, what: &[u8], who: &str) -> Result<(), Problem> {
         let Some(rate) = rate else { return Ok(()) };
-        self.buckets.take(self.name(what, who), rate).await.map_err(too_many)
-    }
-
-    /// The name of a bucket.
-    fn name(&self, what: &[u8], who: &str) -> Name {
-        self.keyed(b"rate", [what, who.as_bytes()])
+        let name = self.keyed(b"rate", [what, who.as_bytes()]);
+        self.buckets.take(name, rate).await.map_err(too_many)
     }
 
     /// The keys under which an attempt to log in to the account of `email` is counted. `None` if limits are off.

@@ -19,7 +19,7 @@ pub mod problems;
 pub mod refunds;
 pub mod shapes;
 pub mod system;
-mod tag;
+pub mod tag;
 pub mod wallet;
 pub mod webhooks;
 pub mod words;

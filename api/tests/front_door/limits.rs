@@ -82,17 +82,6 @@ async fn requests_without_a_valid_token_are_limited_per_address_wherever_they_go
 }
 
 #[tokio::test]
-async fn a_valid_token_costs_its_address_nothing_however_new_it_is() {
-    let house = House::open_as(per_address(1)).await;
-    // Three times as many as the address may send without a valid token.
-    for _ in 0..6 {
-        let viewer = house.key("viewer", &[]).await;
-        send(house.get("/v1/admin/sagas").bearer_auth(&viewer)).await.is(200);
-    }
-    house.close().await;
-}
-
-#[tokio::test]
 async fn behind_a_trusted_proxy_each_client_has_a_limit_of_its_own() {
     let trusted = vec![parse_network("127.0.7.0/24").expect("a network")];
     let settings = DoorSettings {

@@ -17,7 +17,7 @@ const OF_DOORS: [&str; 4] = [
     "insert into shop.rate_bucket (name_hash, full_at, granted, burst, gap_s)
      select uuid_send(gen_random_uuid()), saga.now() - make_interval(secs => $2), 1, 1, 1 from generate_series(1, $1)",
     "insert into shop.wrong_log_in (minute, log_ins)
-     select clock_timestamp() - make_interval(secs => $2), 1 from generate_series(1, $1)",
+     select saga.now() - make_interval(secs => $2 + n), 1 from generate_series(1, $1) n",
 ];
 
 /// Writes so many rows of each kind, which are as old as that.
