@@ -152,7 +152,7 @@ async fn a_token_is_made_shown_once_and_revoked() {
 
     for days in ["-2147483648", "-1", "0", "36501", "2147483647", "9223372036854775808"] {
         let days = format!("--days={days}");
-        let (code, _, stderr) = run(&folder, &[&create[..], &[&days]].concat(), &env).await;
+        let (code, _, stderr) = run(&folder, &[&create[..], &[days.as_str()]].concat(), &env).await;
         assert!(code == 2 && stderr.contains("--days"), "{days}: {code} {stderr}");
     }
 
