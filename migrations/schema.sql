@@ -1066,6 +1066,12 @@ CREATE TABLE shop.verification_token (
     used_at timestamp with time zone
 );
 COMMENT ON COLUMN shop.verification_token.token_hash IS 'SHA-256 of the token, which is not kept.';
+CREATE UNLOGGED TABLE shop.wrong_log_in (
+    minute timestamp with time zone NOT NULL,
+    log_ins integer NOT NULL
+)
+WITH (fillfactor='60');
+COMMENT ON TABLE shop.wrong_log_in IS 'Counts of log-ins with a wrong address or password. They rise when somebody guesses at many accounts.';
 ALTER TABLE ONLY saga.journal ATTACH PARTITION saga.journal_default DEFAULT;
 ALTER TABLE ONLY saga._migrations
     ADD CONSTRAINT _migrations_pkey PRIMARY KEY (version);
@@ -1213,6 +1219,8 @@ ALTER TABLE ONLY shop.inventory
     ADD CONSTRAINT there_is_one_inventory_per_product_and_variant UNIQUE NULLS NOT DISTINCT (product_id, variant_id);
 ALTER TABLE ONLY shop.verification_token
     ADD CONSTRAINT verification_token_pkey PRIMARY KEY (token_hash);
+ALTER TABLE ONLY shop.wrong_log_in
+    ADD CONSTRAINT wrong_log_in_pkey PRIMARY KEY (minute);
 CREATE UNIQUE INDEX a_kind_is_paused_once ON saga.kind_pause USING btree (shard, name) WHERE (resumed_at IS NULL);
 CREATE INDEX bulk_item_left ON saga.bulk_item USING btree (bulk_id, tries, shard, saga_id) WHERE (result IS NULL);
 CREATE INDEX bulk_running ON saga.bulk USING btree (next_at) WHERE (status = 'running'::text);
@@ -1261,6 +1269,7 @@ CREATE INDEX paypal_approval_by_order ON shop.paypal_approval USING btree (order
 CREATE INDEX paypal_approval_pending ON shop.paypal_approval USING btree (customer_id) WHERE (state = 'pending'::text);
 CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
 CREATE INDEX product_by_price ON shop.product USING btree (price, product_id) WHERE (deleted_at IS NULL);
+CREATE INDEX product_by_price_in_category ON shop.product USING btree (category_id, price, product_id) WHERE (deleted_at IS NULL);
 CREATE INDEX product_by_spelling ON shop.product USING gin (name shop.gin_trgm_ops) WHERE (deleted_at IS NULL);
 CREATE INDEX product_by_words ON shop.product USING gin (words) WHERE (deleted_at IS NULL);
 CREATE INDEX session_by_customer ON shop.session USING btree (customer_id);

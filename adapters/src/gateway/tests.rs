@@ -33,6 +33,25 @@ fn a_genuine_webhook_is_accepted_within_five_minutes_both_ways() {
 }
 
 #[test]
+fn a_time_is_read_in_the_years_1970_to_9999_only() {
+    for (unix_s, year) in [(0, "1970-01-01"), (253_402_300_799, "9999-12-31")] {
+        assert!(wire::time(unix_s).is_some_and(|at| at.to_string().starts_with(year)), "{unix_s}");
+    }
+    for unix_s in [i64::MIN, -1, 253_402_300_800, 8_210_266_876_799, i64::MAX] {
+        assert_eq!(wire::time(unix_s), None, "{unix_s}");
+        let intent = serde_json::json!({
+            "id": "pi_1", "amount": 1, "currency": "usd", "status": "requires_action",
+            "next_action": {"redirect_to_url": {"url": "https://bank.example"}, "expires_at": unix_s},
+        });
+        let intent: wire::Intent = serde_json::from_value(intent).expect("an intent");
+        let Some(AuthorizationStatus::ApprovalRequired(approval)) = intent.status() else {
+            panic!("the customer must approve");
+        };
+        assert_eq!(approval.expires_at, None);
+    }
+}
+
+#[test]
 fn a_webhook_of_another_secret_body_or_time_is_refused() {
     let secrets = [secret("whsec_1")];
     let header = sign(b"{}", &secrets, now());

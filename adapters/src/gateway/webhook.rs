@@ -3,7 +3,7 @@
 //! Header `Stripe-Signature: t=<unix seconds>,v1=<hex>[,v1=<hex>…]`; each `v1` is HMAC-SHA256 over
 //! `t`, a dot and the raw body under one secret. During a rotation both sides may use two.
 
-use chrono::{DateTime, Datelike as _, Utc};
+use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -13,7 +13,7 @@ use stepwise_workflows::payment::gateway::{
     AuthorizationStatus, GatewayEvent, GatewayEventKind, News,
 };
 
-use super::wire::{Charge, Dispute, Intent, RefundObject};
+use super::wire::{Charge, Dispute, Intent, RefundObject, time};
 
 /// The header that carries the signature.
 pub const SIGNATURE_HEADER: &str = "stripe-signature";
@@ -135,8 +135,7 @@ fn read(body: &[u8]) -> GatewayEvent {
             news: News::Unreadable,
         };
     };
-    let at = envelope.created.as_i64().and_then(|at| DateTime::from_timestamp(at, 0));
-    let at = at.filter(|at| (1970..10_000).contains(&at.year()));
+    let at = envelope.created.as_i64().and_then(time);
     let object = envelope.data.get_mut("object").map(Value::take).unwrap_or_default();
     let news = news(&name, object);
     GatewayEvent { id, name, at, news }

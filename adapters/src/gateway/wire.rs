@@ -1,6 +1,6 @@
 //! The fields of Stripe's objects that this client reads, and their conversion into the shop's types.
 
-use chrono::DateTime;
+use chrono::{DateTime, Datelike as _, Utc};
 use serde::Deserialize;
 use stepwise_workflows::money::{Currency, Money};
 use stepwise_workflows::payment::gateway::{
@@ -173,6 +173,11 @@ impl ErrorBody {
     }
 }
 
+/// A time in Unix seconds. `None` if it is none that the database and the documents of this shop can hold.
+pub(super) fn time(unix_s: i64) -> Option<DateTime<Utc>> {
+    DateTime::from_timestamp(unix_s, 0).filter(|at| (1970..10_000).contains(&at.year()))
+}
+
 fn is_unsupported(reason: &Reason) -> bool {
     matches!(reason.as_str(), "card_not_supported" | "currency_not_supported")
 }
@@ -197,7 +202,7 @@ impl Intent {
                 let action = self.next_action.as_ref()?;
                 AuthorizationStatus::ApprovalRequired(Approval {
                     url: action.redirect_to_url.as_ref()?.url.clone(),
-                    expires_at: action.expires_at.and_then(|at| DateTime::from_timestamp(at, 0)),
+                    expires_at: action.expires_at.and_then(time),
                 })
             }
             "requires_capture" => AuthorizationStatus::Authorized,

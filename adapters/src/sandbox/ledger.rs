@@ -279,13 +279,17 @@ fn read_from(file: &File) -> io::Result<(Vec<Line>, u64)> {
         if length == 0 || text.last() != Some(&b'\n') {
             return Ok((lines, whole));
         }
-        let line = serde_json::from_slice(&text).map_err(|error| {
+        let damaged = |why: String| {
             let number = lines.len() + 1;
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("line {number} of the ledger cannot be read: {error}"),
-            )
-        })?;
+            let why = format!("line {number} of the ledger cannot be read: {why}");
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        };
+        let line: Line =
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        // The sum of amounts that are none may not fit.
+        if line.money().is_none() {
+            return Err(damaged(format!("{} is no amount of {}", line.amount, line.currency)));
+        }
         lines.push(line);
         whole += length as u64;
     }
@@ -293,4 +297,36 @@ fn read_from(file: &File) -> io::Result<(Vec<Line>, u64)> {
 
 fn with_millis<S: Serializer>(at: &DateTime<Utc>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&at.to_rfc3339_opts(SecondsFormat::Millis, true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Folder;
+
+    #[test]
+    fn a_line_whose_amount_is_none_is_refused_by_its_number() {
+        let folder = Folder::new();
+        let path = folder.path().join("ledger.jsonl");
+        let read = |amounts: [&str; 2]| {
+            let lines = amounts.map(|amount| {
+                format!(
+                    r#"{{"at":"9999-12-31T23:59:59Z","op":"capture","key":"k","reference":"pi_1","orderId":"1","amount":"{amount}","currency":"USD","result":"captured"}}"#
+                ) + "\n"
+            });
+            std::fs::write(&path, lines.concat()).expect("writable");
+            live_by_order(&path).map(|live| live.len()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(["999999999999.99", "999999999999.99"]), Ok(0));
+        for amount in [
+            "79228162514264337593543950335",
+            "-79228162514264337593543950335",
+            "1000000000000",
+            "-0.01",
+            "0.001",
+        ] {
+            let refused = read([amount, amount]).expect_err(amount);
+            assert!(refused.contains("line 1 of the ledger"), "{refused}");
+        }
+    }
 }

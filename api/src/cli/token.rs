@@ -21,7 +21,7 @@ pub(super) enum Verb {
         #[arg(long, value_delimiter = ',')]
         scopes: Vec<String>,
         /// Days until it expires [default: never]
-        #[arg(long)]
+        #[arg(long, value_parser = clap::value_parser!(i32).range(1..=36_500))]
         days: Option<i32>,
     },
     /// List the keys' ids, roles and holders; the keys themselves are not shown.

@@ -2,8 +2,9 @@
 //!
 //! A bucket fills at a steady rate up to a limit, and a request takes one token. The buckets are rows of the database. A process takes
 //! tokens in chunks and hands them out by itself, so a busy caller costs a round trip for every chunk, in the background, and no request
-//! of that caller waits for one. A process that holds tokens which nobody asks for lets them lapse: together the processes never
-//! admit more than the bucket allows, and a little less while several of them hold a chunk.
+//! of that caller waits for one. A process that holds tokens which nobody asks for lets them lapse ten seconds after it has taken them. So the
+//! processes admit together what the bucket allows, and a little less while several of them hold a chunk. Only a burst within these ten
+//! seconds can be larger: by the tokens that a process still holds, a chunk and a half at most.
 //!
 //! While the database does not answer, requests are admitted: they fail there anyway, or need nothing of it.
 
@@ -64,11 +65,18 @@ impl Rate {
     }
 }
 
+/// Tokens that were taken together.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    left: u32,
+    lapses: Instant,
+}
+
 /// The tokens of one bucket that this process holds.
 #[derive(Debug, Clone, Copy)]
 struct Held {
-    left: u32,
-    lapses: Instant,
+    /// The older chunk, which is used first, and the newer one.
+    chunks: [Chunk; 2],
     /// The bucket has no more tokens before this time.
     empty_until: Instant,
 }
@@ -160,26 +168,47 @@ enum Taken {
     Nothing,
 }
 
+impl Chunk {
+    fn left(&self, now: Instant) -> u32 {
+        if self.lapses > now { self.left } else { 0 }
+    }
+}
+
 impl Held {
+    fn left(&self, now: Instant) -> u32 {
+        self.chunks.iter().fold(0, |sum, chunk| sum.saturating_add(chunk.left(now)))
+    }
+
     fn is_useful(&self, now: Instant) -> bool {
-        (self.left > 0 && self.lapses > now) || self.empty_until > now
+        self.left(now) > 0 || self.empty_until > now
+    }
+
+    /// Adds tokens that were taken at this time. If some of both earlier chunks are left, they lapse with the older.
+    fn add(&mut self, left: u32, taken: Instant) {
+        let [older, newer] = self.chunks;
+        let earlier = match (older.left(taken), newer.left(taken)) {
+            (0, _) => newer,
+            (some, more) => Chunk { left: some.saturating_add(more), ..older },
+        };
+        self.chunks = [earlier, Chunk { left, lapses: taken + LAPSE }];
     }
 }
 
 impl AllHeld {
-    /// Keeps tokens of this bucket. Does nothing while there are too many buckets.
-    fn keep(&mut self, name: Name, left: u32, empty_until: Instant, now: Instant) {
+    /// Keeps tokens of this bucket that were taken at this time. Does nothing while there are too many buckets.
+    fn keep(&mut self, name: Name, left: u32, empty_until: Instant, taken: Instant) {
         if self.by_name.len() >= REMEMBERED && !self.by_name.contains_key(&name) {
-            if self.searched.is_none_or(|searched| now >= searched + SEARCH_GAP) {
-                self.forget_lapsed(now);
+            if self.searched.is_none_or(|searched| taken >= searched + SEARCH_GAP) {
+                self.forget_lapsed(taken);
             }
             if self.by_name.len() >= REMEMBERED {
                 return;
             }
         }
-        let held = self.by_name.entry(name).or_insert(Held { left: 0, lapses: now, empty_until });
-        let earlier = if held.lapses > now { held.left } else { 0 };
-        *held = Held { left: earlier.saturating_add(left), lapses: now + LAPSE, empty_until };
+        let none = Held { chunks: [Chunk { left: 0, lapses: taken }; 2], empty_until };
+        let held = self.by_name.entry(name).or_insert(none);
+        held.add(left, taken);
+        held.empty_until = empty_until;
     }
 
     fn forget_lapsed(&mut self, now: Instant) {
@@ -193,9 +222,9 @@ impl Inner {
         let now = Instant::now();
         let mut held = locked(&self.held);
         let Some(held) = held.by_name.get_mut(name) else { return Taken::Nothing };
-        if held.left > 0 && held.lapses > now {
-            held.left -= 1;
-            let is_half = rate.chunk > 1 && held.left == rate.chunk / 2;
+        if let Some(chunk) = held.chunks.iter_mut().find(|chunk| chunk.left(now) > 0) {
+            chunk.left -= 1;
+            let is_half = rate.chunk > 1 && held.left(now) == rate.chunk / 2;
             return if is_half && held.empty_until <= now { Taken::LastHalf } else { Taken::Token };
         }
         match held.empty_until.checked_duration_since(now) {
@@ -224,6 +253,8 @@ impl Inner {
         for (name, rate, answer) in asked {
             by_name.entry(name).or_insert((rate, Vec::new())).1.extend(answer);
         }
+        // The tokens lapse a while after they were asked for: the database may grant them long before its answer is here.
+        let taken = Instant::now();
         match in_time(database::ask(&self.db, |mut db| {
             let by_name = &by_name;
             async move { take(&mut db, by_name.iter().map(|(n, (r, a))| (n, *r, a.len()))).await }
@@ -232,7 +263,7 @@ impl Inner {
         {
             Ok(granted) => {
                 self.trouble.end();
-                self.hand_out(by_name, &granted);
+                self.hand_out(by_name, &granted, taken);
             }
             // Dropping the senders admits the requests.
             Err(error) => self.trouble.begin_with(&error),
@@ -240,7 +271,7 @@ impl Inner {
     }
 
     /// Answers those who wait for a token, and keeps the tokens that are left.
-    fn hand_out(&self, by_name: ByName, granted: &HashMap<Name, Granted>) {
+    fn hand_out(&self, by_name: ByName, granted: &HashMap<Name, Granted>, taken: Instant) {
         let now = Instant::now();
         for (name, (rate, answers)) in by_name {
             let Some(granted) = granted.get(&name) else { continue };
@@ -254,7 +285,7 @@ impl Inner {
             }
             let left = granted.tokens.saturating_sub(waiting);
             let empty_until = if is_empty { now + wait } else { now };
-            locked(&self.held).keep(name, left, empty_until, now);
+            locked(&self.held).keep(name, left, empty_until, taken);
         }
     }
 }
@@ -341,6 +372,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_token_lapses_ten_seconds_after_it_was_taken_whatever_is_taken_later() {
+        let begin = Instant::now();
+        let mut all = AllHeld::default();
+        let mut keep = |left, at: Duration| {
+            all.keep(Name::default(), left, begin, begin + at);
+            let held = all.by_name[&Name::default()];
+            move |after: Duration| held.left(begin + after)
+        };
+        let s = Duration::from_secs;
+        let left = keep(3, s(0));
+        assert_eq!((left(s(9)), left(LAPSE)), (3, 0));
+        let left = keep(5, s(6));
+        assert_eq!([6, 9, 10, 15, 16].map(|at| left(s(at))), [8, 8, 5, 5, 0]);
+        let left = keep(7, s(8));
+        assert_eq!([9, 10, 17, 18].map(|at| left(s(at))), [15, 7, 7, 0], "none later than said");
+    }
+
+    #[test]
     fn lapsed_tokens_are_searched_for_at_most_once_a_second() {
         let name = |n: usize| {
             let mut name = Name::default();
@@ -358,7 +407,7 @@ mod tests {
         all.keep(name(REMEMBERED), 1, first, first);
         assert_eq!((all.by_name.len(), all.searched), (REMEMBERED, Some(first)), "none has lapsed");
         all.keep(name(0), 1, first, first);
-        assert_eq!(all.by_name[&name(0)].left, 2, "a bucket that is known is kept");
+        assert_eq!(all.by_name[&name(0)].left(first), 2, "a bucket that is known is kept");
 
         let too_early = first + SEARCH_GAP - Duration::from_millis(1);
         all.keep(name(REMEMBERED), 1, too_early, too_early);

@@ -309,17 +309,26 @@ impl<'a, P: Policy> ApiExtractor<'a> for Visitor<P> {
     }
 }
 
-/// The caller whose token the request shows. Counts the request for the caller, or for its address if the token is missing or not valid.
+/// The caller whose token the request shows. Counts the request for the caller, or for its address if the token is missing or not valid. A token that
+/// this process has not seen as valid is counted for its address before it is looked up, so that guesses beyond the limit cost the database nothing.
 async fn counted_caller(request: &Request) -> Result<Caller, Problem> {
-    let door = Door::of(request);
-    let looked_up = match bearer(request) {
-        Ok(token) => door.callers.look_up(token).await,
-        Err(problem) => Err(problem),
+    let (door, address) = (Door::of(request), Incoming::of(request).address());
+    let token = match bearer(request) {
+        Ok(token) => token,
+        Err(problem) => {
+            door.limits.address(address).await?;
+            return Err(problem);
+        }
     };
+    let is_known = door.callers.knows(token);
+    if !is_known {
+        door.limits.address(address).await?;
+    }
+    let looked_up = door.callers.look_up(token).await;
     match &looked_up {
         Ok(caller) => door.limits.caller(caller).await?,
-        Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
-            door.limits.address(Incoming::of(request).address()).await?;
+        Err(problem) if is_known && problem.status() == StatusCode::UNAUTHORIZED => {
+            door.limits.address(address).await?;
         }
         Err(_) => {}
     }

@@ -6,7 +6,7 @@
 
 use std::{
     any::TypeId,
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{HashMap, HashSet},
     fmt,
     sync::{Arc, LazyLock, Mutex},
@@ -19,7 +19,7 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry},
     types::{ParseFromJSON, Type},
 };
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use stepwise_workflows::text::has_card_number;
@@ -32,6 +32,8 @@ pub const BODY_LIMIT: usize = 256 * 1024;
 pub const BODY_TIME_LIMIT: Duration = Duration::from_secs(10);
 /// How deep a body may nest.
 const DEPTH_LIMIT: usize = 32;
+/// How many values a body may have, all levels together. One of few bytes takes many in memory.
+const VALUE_LIMIT: usize = 10_000;
 
 /// A JSON body of type `T`.
 #[derive(Debug)]
@@ -135,9 +137,9 @@ fn is_json(request: &Request) -> bool {
 pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
     let malformed = |detail| Problem::bad_request("malformed_json", detail);
     let text = std::str::from_utf8(bytes).map_err(|_| malformed("The body is not UTF-8."))?;
-    let refused = RefCell::new(None);
+    let (refused, left) = (RefCell::new(None), Cell::new(VALUE_LIMIT));
     let mut source = serde_json::Deserializer::from_str(text);
-    let strict = Strict { pointer: "", depth: 0, refused: &refused };
+    let strict = Strict { pointer: "", depth: 0, left: &left, refused: &refused };
     let parsed = strict.deserialize(&mut source).and_then(|value| source.end().map(|()| value));
     parsed.map_err(|error| match refused.into_inner() {
         Some(field) => Problem::fields(vec![field]),
@@ -178,10 +180,17 @@ pub fn fingerprint(value: &Value) -> [u8; 32] {
 struct Strict<'s> {
     pointer: &'s str,
     depth: usize,
+    /// How many more values the body may have.
+    left: &'s Cell<usize>,
     refused: &'s RefCell<Option<FieldError>>,
 }
 
 impl Strict<'_> {
+    /// The same for the value at `pointer`, one level deeper.
+    fn within<'s>(&'s self, pointer: &'s str) -> Strict<'s> {
+        Strict { pointer, depth: self.depth + 1, left: self.left, refused: self.refused }
+    }
+
     fn refuse<E: serde::de::Error>(&self, at: &str, code: &str, detail: &str) -> E {
         self.refused.replace(Some(FieldError::new(clip(at.to_owned()), code, detail)));
         E::custom(code)
@@ -202,6 +211,11 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
         if self.depth > DEPTH_LIMIT {
             return Err(self.refuse(self.pointer, "too_deep", "Nested deeper than 32 levels."));
         }
+        let Some(left) = self.left.get().checked_sub(1) else {
+            let detail = "The body has more than 10,000 values.";
+            return Err(self.refuse(self.pointer, "too_many_values", detail));
+        };
+        self.left.set(left);
         source.deserialize_any(self)
     }
 }
@@ -242,8 +256,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut items = Vec::new();
         loop {
             let pointer = format!("{}/{}", self.pointer, items.len());
-            let inner = Strict { pointer: &pointer, depth: self.depth + 1, refused: self.refused };
-            match seq.next_element_seed(inner)? {
+            match seq.next_element_seed(self.within(&pointer))? {
                 Some(item) => items.push(item),
                 None => return Ok(items.into()),
             }
@@ -259,12 +272,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
                 let detail = "The key occurs twice.";
                 return Err(self.refuse::<A::Error>(&pointer, "duplicate_key", detail));
             }
-            let inner = Strict { pointer: &pointer, depth: self.depth + 1, refused: self.refused };
-            let value = map.next_value_seed(inner)?;
+            let value = map.next_value_seed(self.within(&pointer))?;
             object.insert(key, value);
-        }
-        if object.len() > 10_000 {
-            return Err(A::Error::custom("too many keys"));
         }
         Ok(object.into())
     }
@@ -455,6 +464,11 @@ mod tests {
         assert_eq!(code(r#"{"a":1,"a":2}"#), "duplicate_key");
         assert_eq!(code(r#"{"a":"x\u0000"}"#), "invalid_character");
         assert_eq!(code(&"[".repeat(10_000)), "too_deep");
+        let values = |most: usize| format!("[{}0]", "0,".repeat(most - 2));
+        assert!(parse(values(VALUE_LIMIT).as_bytes()).is_ok());
+        assert_eq!(code(&values(VALUE_LIMIT + 1)), "too_many_values");
+        let keys: String = (0..VALUE_LIMIT).map(|n| format!("\"{n}\":{{}},")).collect();
+        assert_eq!(code(&format!("{{{keys}\"z\":1}}")), "too_many_values");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Limits {
         self.count(self.callers, b"caller", &caller.key()).await
     }
 
-    /// Counts a request from this address that shows no valid token. 429 if the address is over the limit.
+    /// Counts a request from this address that shows no token of which is known that it is valid. 429 if the address is over the limit.
     pub async fn address(&self, from: Option<IpAddr>) -> Result<(), Problem> {
         self.count(self.addresses, b"address", &origin(from)).await
     }

@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use poem::Response;
 use sqlx::PgPool;
 use stepwise_engine::figures::Figures;
-use stepwise_workflows::{payment::parked::parked_events, purge};
+use stepwise_workflows::{customer::attempts::Wrong, payment::parked::parked_events, purge};
 
 use crate::readiness::{PartState, Readiness, Report};
 
@@ -37,9 +37,10 @@ pub async fn response(db: &PgPool, readiness: &Readiness) -> Response {
 
 async fn text(db: &PgPool, readiness: &Readiness) -> String {
     let mut text = start().map(PrometheusHandle::render).unwrap_or_default();
-    let (figures, parked, old, report) = tokio::join!(
+    let (figures, parked, wrong, old, report) = tokio::join!(
         tokio::time::timeout(PATIENCE, Figures::read(db)),
         tokio::time::timeout(PATIENCE, parked_events(db)),
+        tokio::time::timeout(PATIENCE, Wrong::read(db)),
         tokio::time::timeout(PATIENCE, purge::backlogs(db, readiness.retention())),
         readiness.report()
     );
@@ -52,6 +53,10 @@ async fn text(db: &PgPool, readiness: &Readiness) -> String {
     if let Some(parked) = parked {
         let help = "Events of the payment gateway that need a person";
         gauge(&mut text, "stepwise_gateway_events_parked", help, &[("", parked as f64)]);
+    }
+    if let Ok(Ok(wrong)) = wrong {
+        let help = "Log-ins of the last 15 minutes with a wrong address or password, of all accounts together";
+        gauge(&mut text, "stepwise_log_ins_wrong", help, &[("", wrong.lately as f64)]);
     }
     if let Ok(Ok(old)) = old {
         let rows =

@@ -91,6 +91,12 @@ impl Callers {
         }
     }
 
+    /// Whether this process has seen the token as valid, however long ago. No round trip.
+    pub fn knows(&self, token: &str) -> bool {
+        let remembered = locked(&self.0.remembered);
+        matches!(remembered.get(&token_hash(token)), Some((_, Found::Valid(_))))
+    }
+
     /// Removes a token from the cache, because this process has ended its session.
     pub fn forget(&self, hash: &[u8; 32]) {
         locked(&self.0.remembered).remove(hash);
@@ -160,8 +166,13 @@ impl Inner {
 
     fn remember(&self, hash: [u8; 32], found: Found) {
         let mut remembered = locked(&self.remembered);
-        if remembered.len() >= REMEMBERED {
-            remembered.retain(|_, (at, _)| at.elapsed() < BELIEVED_FOR);
+        // Valid tokens are forgotten last: their holders are admitted whatever others send from their address.
+        for keeps_valid in [true, false] {
+            if remembered.len() >= REMEMBERED {
+                remembered.retain(|_, (at, found)| {
+                    at.elapsed() < BELIEVED_FOR || keeps_valid && matches!(found, Found::Valid(_))
+                });
+            }
         }
         if remembered.len() < REMEMBERED {
             remembered.insert(hash, (Instant::now(), found));

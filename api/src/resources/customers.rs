@@ -5,7 +5,8 @@ use poem_openapi::{Object, OpenApi};
 use stepwise_workflows::{
     cart::{self, MergeGuestCart, MergeRefusal, MergedCart},
     customer::{
-        self, CustomerView, UnknownCustomer, attempts,
+        self, CustomerView, UnknownCustomer,
+        attempts::{self, Scopes},
         register::{self, RegisterRefusal},
         session::{self, Device, LogInRefusal, LoggedIn},
     },
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 use super::{Group, answer::answer};
 use crate::door::{
-    Ask,
+    Ask, Door,
     caller::{Anyone, By, CustomerOnly},
     idempotency::OptionalKey,
     json::Body,
@@ -105,6 +106,26 @@ struct GuestCartOutcome {
     detail: Option<String>,
 }
 
+/// Takes back a try whose password was not compared, and counts one that was wrong.
+async fn count_refused(
+    door: &Door,
+    refusal: &LogInRefusal,
+    scopes: Option<&Scopes>,
+) -> Result<(), Problem> {
+    match (refusal, scopes) {
+        (LogInRefusal::Passwords(PoolError::Busy), Some(scopes)) => {
+            let _turn = door.turn_to_log_in().await?;
+            attempts::uncount(&door.db, scopes).await?;
+        }
+        (LogInRefusal::InvalidCredentials, _) => {
+            let _turn = door.turn_to_log_in().await?;
+            attempts::count_wrong(&door.db).await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 #[OpenApi(prefix_path = "/v1", tag = "Group::Customers")]
 impl Customers {
     /// Open an account. The customer gets a mail with a verification token.
@@ -188,12 +209,7 @@ impl Customers {
         let proven = match account.check(shop, password).await {
             Ok(proven) => proven,
             Err(refusal) => {
-                if let (LogInRefusal::Passwords(PoolError::Busy), Some(scopes)) =
-                    (&refusal, &scopes)
-                {
-                    let _turn = door.turn_to_log_in().await?;
-                    attempts::uncount(&door.db, scopes).await?;
-                }
+                count_refused(door, &refusal, scopes.as_ref()).await?;
                 return Err(refusal.into());
             }
         };

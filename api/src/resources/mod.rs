@@ -19,6 +19,7 @@ pub mod problems;
 pub mod refunds;
 pub mod shapes;
 pub mod system;
+pub mod tag;
 pub mod wallet;
 pub mod webhooks;
 pub mod words;

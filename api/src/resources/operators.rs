@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::{
     Group,
     answer::answer,
+    tag::Tag,
     words::{EffectWords, OutcomeWords, Word},
 };
 use crate::door::{
@@ -333,7 +334,7 @@ impl Operators {
         #[oai(name = "waitingOn")] waiting_on: Query<Option<Waiting>>,
         /// Only instances with this tag, `name=value`. Give it several times to require several tags.
         #[oai(name = "tag")]
-        tags: Query<Option<Vec<String>>>,
+        tags: Query<Option<Vec<Tag>>>,
         priority: Query<Option<PriorityShape>>,
         /// Only instances that this one started.
         parent: Query<Option<Uuid>>,
@@ -346,7 +347,7 @@ impl Operators {
             status: status.0.map(Into::into),
             subject: subject.0,
             waiting_on: waiting_on.0.map(Into::into),
-            tags: tags.0.iter().flatten().map(|tag| named(tag)).collect::<Result<_, _>>()?,
+            tags: tags.0.into_iter().flatten().map(|tag| (tag.name, tag.value)).collect(),
             priority: priority.0.map(Into::into),
             parent: parent.0,
             before: by.door.cursors.open("sagas", cursor.0.as_deref())?,
@@ -385,14 +386,6 @@ impl Operators {
 /// Masks the JSON of a saga or an event for staff.
 fn masked(value: Value) -> Any<Value> {
     Any(without_links(value))
-}
-
-/// Parses a tag of the form `name=value`.
-fn named(tag: &str) -> Result<(String, String), Problem> {
-    let (name, value) = tag.split_once('=').ok_or_else(|| {
-        Problem::bad_request("invalid_parameter", "A tag must have the form name=value.")
-    })?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn shown(details: Details, events: Vec<Recorded>) -> DetailsShape {

@@ -85,3 +85,30 @@ async fn a_bulk_is_planned_applied_and_watched_on_a_terminal() {
     assert_eq!(run(folder, &plan("destroy"), &env).await.0, 2, "no such verb");
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_bulk_of_everything_or_of_another_number_than_was_shown_is_refused() {
+    let house = House::open().await;
+    let (folder, url) = (&house.folder, house.database.url());
+    let env = [
+        ("STEPWISE_DATABASE_URL", url.as_str()),
+        ("STEPWISE_GATEWAY_URL", "http://127.0.0.1:9"),
+        ("USER", "ann"),
+    ];
+    let plan = ["saga", "bulk", "plan", "--verb", "retry", "--reason", "all of it", "--json"];
+    let (code, _, stderr) = run(folder, &plan, &env).await;
+    assert!(code == 2 && stderr.contains("no sagas are selected"), "{code} {stderr}");
+    let (_, plans, _) = run(folder, &["saga", "bulk", "list", "--json"], &env).await;
+    assert_eq!(plans, "", "a refused plan was recorded");
+
+    let stuck = line(folder, &[&plan[..], &["--status", "stuck"]].concat(), &env).await;
+    let id = stuck["id"].as_str().expect("an id");
+    let (code, _, stderr) = run(folder, &["saga", "bulk", "apply", id], &env).await;
+    assert!(code == 2 && stderr.contains("--expect"), "{code} {stderr}");
+    let (code, _, stderr) =
+        run(folder, &["saga", "bulk", "apply", id, "--expect", "5"], &env).await;
+    assert!(code == 1 && stderr.contains("0 sagas would be touched, not 5"), "{code} {stderr}");
+    let shown = line(folder, &["saga", "bulk", "show", id, "--json"], &env).await;
+    assert_eq!(shown["status"], "planned");
+    house.close().await;
+}

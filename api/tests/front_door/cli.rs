@@ -150,7 +150,14 @@ async fn a_token_is_made_shown_once_and_revoked() {
     assert!(token.starts_with("sk_test_"), "{token}");
     assert!(house.door.callers.look_up(token).await.is_ok());
 
+    for days in ["-2147483648", "-1", "0", "36501", "2147483647", "9223372036854775808"] {
+        let days = format!("--days={days}");
+        let (code, _, stderr) = run(&folder, &[&create[..], &[days.as_str()]].concat(), &env).await;
+        assert!(code == 2 && stderr.contains("--days"), "{days}: {code} {stderr}");
+    }
+
     let (_, list, _) = run(&folder, &["token", "list"], &env).await;
+    assert_eq!(list.lines().count(), 1, "{list}");
     assert!(list.contains("till") && list.contains("a:b,c:d") && !list.contains(token), "{list}");
     let id = list.split_whitespace().next().expect("the id comes first");
     let (code, _, stderr) = run(&folder, &["token", "revoke", id], &env).await;

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 
 use stepwise_engine::testing::Statements;
 
+use stepwise::door::limits::Rates;
+
 use crate::{
-    house::House,
+    house::{House, send},
     shopper::{Shopper, product},
 };
 
@@ -68,5 +70,20 @@ async fn adding_to_a_cart_takes_four_round_trips_besides_begin_and_commit_and_re
     shopper.get("/v1/customers/{me}/cart").await.is(200);
     let reading = trips();
     assert_eq!(reading.len(), 1, "{reading:#?}");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn an_unknown_token_beyond_the_limit_of_its_address_is_not_looked_up() {
+    let house = House::open_with(Rates { per_address_s: 1, ..Rates::OFF }).await;
+    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    let mut statuses = Vec::new();
+    for n in 0..30 {
+        statuses.push(send(house.get("/v1/me").bearer_auth(format!("guess-{n}"))).await.status);
+    }
+    let lookups = trips().iter().filter(|text| text.contains("callers_by_tokens")).count();
+    let count = |status| statuses.iter().filter(|answered| **answered == status).count();
+    assert_eq!((count(401), count(401) + count(429)), (lookups, 30), "{statuses:?}");
+    assert!(lookups < 30, "the limit was not reached");
     house.close().await;
 }

@@ -11,6 +11,7 @@ use stepwise::door::limits::Rates;
 use tokio::time::Instant;
 
 use crate::{
+    cli::run,
     house::{Answer, House, refusal, send},
     shopper::{PASSWORD, Shopper, product},
 };
@@ -106,6 +107,51 @@ async fn guesses_from_many_networks_slow_down_only_networks_that_are_not_known()
         assert_eq!(status, if password == PASSWORD { 201 } else { 401 });
     }
     Network::new(2, 1).log_in(&house, &email, PASSWORD).await.is(201);
+    house.close().await;
+}
+
+/// Fault: door: somebody tries one password at many accounts, from many networks
+/// Customer: each try is 401; the owners log in as ever
+/// Operator: `doctor` (exit code 1) says how many log-ins were wrong and how many are usual; the gauge `stepwise_log_ins_wrong`
+/// Within: at once, read when asked
+/// Ends: by itself, 15 minutes after the last
+#[tokio::test]
+async fn wrong_log_ins_of_all_accounts_together_are_told_when_they_rise() {
+    let house = House::open_with(RATES).await;
+    let (db, url) = (house.database.pool(), house.database.url());
+    let told = async || {
+        let metrics = send(house.get("/metrics")).await.is(200).text.clone();
+        let gauge = metrics.lines().find_map(|line| line.strip_prefix("stepwise_log_ins_wrong "));
+        let env = [("STEPWISE_DATABASE_URL", url.as_str())];
+        let (_, lines, _) = run(&house.folder, &["doctor"], &env).await;
+        let line = lines.lines().find(|line| line.contains("  log-ins  "));
+        (gauge.expect("a gauge").to_owned(), line.expect("a line").to_owned())
+    };
+    let (gauge, line) = told().await;
+    assert!(gauge == "0" && line.starts_with("ok"), "{gauge} {line}");
+
+    // Few at the same moment, because the queue for comparing passwords is short.
+    for n in 0..10_u8 {
+        let tries = (0..10_u8).map(async |m| {
+            let email = format!("{}{}@example.org", char::from(b'a' + n), char::from(b'a' + m));
+            Network::new(n, m + 1).log_in(&house, &email, PASSWORD).await
+        });
+        let answers = join_all(tries).await;
+        assert_eq!(count(&answers, 401), 10, "{answers:?}");
+    }
+    let (gauge, line) = told().await;
+    assert!(gauge == "100" && line.starts_with("fail"), "{gauge} {line}");
+    assert!(line.contains("100 wrong ones in the last 15 minutes, 0 on average"), "{line}");
+
+    // A shop where so many are usual.
+    let usual = "insert into shop.wrong_log_in
+        select saga.now() - interval '16 minutes' - n * interval '1 minute', 1 from generate_series(0, 1000) n";
+    sqlx::query(usual).execute(db).await.expect("written");
+    let (gauge, line) = told().await;
+    assert!(gauge == "100" && line.starts_with("ok") && line.contains("10 on average"), "{line}");
+    let later = "update saga.clock set offset_by = interval '16 minutes'";
+    sqlx::query(later).execute(db).await.expect("the clock moves");
+    assert_eq!(told().await.0, "0");
     house.close().await;
 }
 

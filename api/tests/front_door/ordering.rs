@@ -291,7 +291,9 @@ async fn operators_find_sagas_by_tag_priority_and_parent_and_see_the_family_and_
     assert_eq!(listed("?priority=high").await, [parent]);
     assert_eq!(listed("?priority=normal").await, [child]);
     assert_eq!(listed(&format!("?parent={parent}")).await, [child]);
-    assert_eq!(ask("?tag=shop").await.problem(), refusal(400, "invalid_parameter"));
+    for wrong in ["?tag=shop", "?tag=%3D5", "?tag=", "?tag=shop%3D5&tag=region"] {
+        assert_eq!(ask(wrong).await.problem(), refusal(400, "invalid_parameter"), "{wrong}");
+    }
     let saga = ask(&format!("/{parent}")).await.is(200).json();
     assert_eq!(saga["tags"], json!(["region=eu", "shop=5"]));
     assert_eq!((&saga["priority"], &saga["queued"]), (&json!("high"), &json!(false)));

@@ -13,6 +13,7 @@ mod keys;
 mod limits;
 mod logins;
 mod mail;
+mod memory;
 mod months;
 mod network;
 mod outages;

@@ -8,6 +8,9 @@
 //! session), so that a stranger's guesses keep nobody out but the stranger. A network's first try is
 //! never refused. Guesses at one account from many networks slow down only the networks that its
 //! owner never logged in from.
+//!
+//! Log-ins that turn out to be wrong are counted by the minute, too, for all accounts together: one password that is tried at a
+//! thousand accounts is one try at each of them.
 
 use std::time::Duration;
 
@@ -104,4 +107,51 @@ pub async fn succeed(tx: &mut PgConnection, scopes: &Scopes) -> Result<(), sqlx:
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// Counts a log-in with a wrong address or password. 1 round trip.
+pub async fn count_wrong(db: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- log-in attempt: count a wrong one
+        insert into shop.wrong_log_in as w (minute, log_ins)
+        values (date_trunc('minute', saga.now()), 1)
+        on conflict (minute) do update set log_ins = w.log_ins + 1",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Log-ins with a wrong address or password, of all accounts together.
+#[derive(Debug, Clone, Copy, PartialEq, sqlx::FromRow)]
+pub struct Wrong {
+    /// In the last quarter of an hour.
+    pub lately: i64,
+    /// In a quarter of an hour on average, in the day before that.
+    pub usually: f64,
+}
+
+impl Wrong {
+    /// How many in a quarter of an hour are no reason to worry.
+    const FEW: i64 = 100;
+    /// How many times as many as usual are a reason to worry.
+    const RISE: f64 = 10.0;
+
+    /// Reads the counts. 1 round trip.
+    pub async fn read(db: impl PgExecutor<'_>) -> Result<Self, sqlx::Error> {
+        sqlx::query_as(
+            "-- log-in attempt: wrong ones
+            with clock as materialized (select saga.now() as now)
+            select coalesce(sum(log_ins) filter (where minute > now - interval '15 minutes'), 0) as lately,
+                coalesce(sum(log_ins) filter (where minute <= now - interval '15 minutes'), 0)::float8 / 96 as usually
+            from clock, shop.wrong_log_in where minute > now - interval '24 hours 15 minutes'",
+        )
+        .fetch_one(db)
+        .await
+    }
+
+    /// Whether there are so many more than usual that somebody may be guessing at many accounts.
+    pub fn have_risen(&self) -> bool {
+        self.lately >= Self::FEW && self.lately as f64 >= Self::RISE * self.usually
+    }
 }

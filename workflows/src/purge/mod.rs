@@ -67,6 +67,7 @@ rules! {
     "sessions": DAY, at least 0, "shop.session" by "expires_at" where "true";
     "verification-tokens": 30 * DAY, at least 0, "shop.verification_token" by "expires_at" where "true";
     "log-in-attempts": 15 * MINUTE, at least 15 * MINUTE, "shop.log_in_attempt" by "last_at" where "succeeded_at is null";
+    "wrong-log-ins": 2 * DAY, at least 2 * DAY, "shop.wrong_log_in" by "minute" where "true";
     "known-networks": 90 * DAY, at least 0, "shop.log_in_attempt" by "succeeded_at" where "succeeded_at is not null";
     "password-resets": DAY, at least 0, "shop.password_reset" by "expires_at" where "true";
     "mail-requests": HOUR, at least HOUR, "shop.mail_request" by "last_at" where "true";

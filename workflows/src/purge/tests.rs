@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::database;
 
 /// The statements of [`write`] for what only the front door writes.
-const OF_DOORS: [&str; 3] = [
+const OF_DOORS: [&str; 4] = [
     "with people as (
          insert into shop.customer (customer_id, created_at)
          select gen_random_uuid(), saga.now() from generate_series(1, $1) returning customer_id
@@ -16,6 +16,8 @@ const OF_DOORS: [&str; 3] = [
      from (select saga.now() - make_interval(secs => $2) as t from generate_series(1, $1)) r",
     "insert into shop.rate_bucket (name_hash, full_at, granted, burst, gap_s)
      select uuid_send(gen_random_uuid()), saga.now() - make_interval(secs => $2), 1, 1, 1 from generate_series(1, $1)",
+    "insert into shop.wrong_log_in (minute, log_ins)
+     select saga.now() - make_interval(secs => $2 + n), 1 from generate_series(1, $1) n",
 ];
 
 /// Writes so many rows of each kind, which are as old as that.
@@ -61,7 +63,8 @@ async fn counts(db: &PgPool) -> Vec<i64> {
          union all select count(*) from shop.parked_gateway_event
          union all select count(*) from shop.password_reset
          union all select count(*) from shop.mail_request
-         union all select count(*) from shop.rate_bucket",
+         union all select count(*) from shop.rate_bucket
+         union all select count(*) from shop.wrong_log_in",
     )
     .fetch_all(db)
     .await
@@ -78,7 +81,7 @@ async fn every_kind_of_row_is_deleted_once_it_is_old_and_not_before() {
     assert_eq!(backlogs(db, &retention).await.expect("counted"), expected);
     let deleted = run(db, &retention).await.expect("purged");
     assert_eq!(deleted, 3 * RULES.len() as u64);
-    assert_eq!(counts(db).await, [5, 5, 5, 10, 5, 5, 5, 5]);
+    assert_eq!(counts(db).await, [5, 5, 5, 10, 5, 5, 5, 5, 5]);
     assert!(backlogs(db, &retention).await.expect("counted").iter().all(|(_, rows)| *rows == 0));
     database.close().await;
 }
@@ -94,7 +97,7 @@ async fn what_is_kept_is_configured_by_name_and_never_shorter_than_it_is_needed(
     let at_least = Duration::from_secs(72 * HOUR);
     assert_eq!(retention.keep("idempotency-answers", hour), Err(BadRetention::TooShort(at_least)));
     run(db, &retention).await.expect("purged");
-    assert_eq!(counts(db).await, [0, 0, 0, 0, 2, 0, 0, 0]);
+    assert_eq!(counts(db).await, [0, 0, 0, 0, 2, 0, 0, 0, 0]);
     database.close().await;
 }
 

@@ -85,7 +85,7 @@ enum What {
         #[arg(long, default_value_t = 100_000)]
         due: usize,
     },
-    /// Measure reads over HTTP a second: a product, a page of products, a search, a cart
+    /// Measure the front door over HTTP: a product, a page of products, a search, a cart, an item added to a cart, a last item
     #[command(after_help = "Example: stepwise bench front-door --products 10000 --seconds 10")]
     FrontDoor {
         /// Number of products

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sqlx::{FromRow, PgPool};
 use stepwise_adapters::keystore::FileKeyStore;
 use stepwise_workflows::{
+    customer::attempts::Wrong,
     erasure::certificate::{self, Checked},
     privacy::belonging::{self, Stranger},
 };
@@ -30,14 +31,15 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         Ok(db) => db,
         Err(failure) => return vec![Finding::fail("database", failure.to_string())],
     };
-    let (mut findings, migrations, keys, erasures, sagas) = tokio::join!(
+    let (mut findings, migrations, keys, erasures, log_ins, sagas) = tokio::join!(
         server(settings, &db),
         migrations(&db),
         keys_of_customers(settings, &db),
         erasures(&db),
+        log_ins(&db),
         sagas::look(&db)
     );
-    findings.extend([migrations, keys, erasures]);
+    findings.extend([migrations, keys, erasures, log_ins]);
     findings.extend(sagas);
     findings
 }
@@ -65,6 +67,22 @@ async fn erasures(db: &PgPool) -> Finding {
             format!(
                 "certificate {n} was changed, or one before it is missing; restore the log from a backup"
             ),
+        ),
+        Err(error) => Finding::fail(WHAT, Failure::from(error).to_string()),
+    }
+}
+
+async fn log_ins(db: &PgPool) -> Finding {
+    const WHAT: &str = "log-ins";
+    match Wrong::read(db).await {
+        Ok(wrong) => Finding::judged(
+            WHAT,
+            !wrong.have_risen(),
+            format!(
+                "{} wrong ones in the last 15 minutes, {:.0} on average",
+                wrong.lately, wrong.usually
+            ),
+            "somebody may be trying passwords at many accounts: look for the networks in the log of the proxy, and block them there",
         ),
         Err(error) => Finding::fail(WHAT, Failure::from(error).to_string()),
     }
