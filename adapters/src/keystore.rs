@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use stepwise_engine::Trouble;
 use stepwise_workflows::privacy::{CustomerKey, KEY_BYTES, KeyStore, KeyStoreError};
 use uuid::Uuid;
 
@@ -34,6 +35,10 @@ mod tests;
 const CACHE_KEYS: usize = 10_000;
 /// Half of the longest time that an unused key stays in the cache.
 pub const CACHE_LIFE: Duration = Duration::from_secs(30);
+
+/// Reading may work while writing does not: the disk is full.
+static READING: Trouble = Trouble::new("customers' keys cannot be read; trying again");
+static WRITING: Trouble = Trouble::new("customers' keys cannot be written; trying again");
 
 /// A key store in a folder. Clones share its state.
 #[derive(Clone)]
@@ -88,7 +93,8 @@ impl FileKeyStore {
         self.0.fingerprint
     }
 
-    async fn with_table<T, F>(&self, work: F) -> Result<T, KeyStoreError>
+    /// Does this work on the table. The log gets one line when that begins to fail, and one when it works again.
+    async fn with_table<T, F>(&self, trouble: &Trouble, work: F) -> Result<T, KeyStoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Table) -> Result<T, KeyStoreError> + Send + 'static,
@@ -97,7 +103,14 @@ impl FileKeyStore {
         let done = tokio::task::spawn_blocking(move || {
             work(&mut inner.table.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        done.await.map_err(|_| KeyStoreError::Storage(io::Error::other("the runtime is ending")))?
+        let ending = |_| KeyStoreError::Storage(io::Error::other("the runtime is ending"));
+        let done = done.await.map_err(ending)?;
+        match &done {
+            Ok(_) => trouble.end(),
+            Err(KeyStoreError::Storage(error)) => trouble.begin(error),
+            Err(_) => {}
+        }
+        done
     }
 }
 
@@ -112,7 +125,7 @@ impl KeyStore for FileKeyStore {
     async fn create_many(&self, customer_ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
         let ids = customer_ids.to_vec();
         let inner = Arc::clone(&self.0);
-        self.with_table(move |table| {
+        self.with_table(&WRITING, move |table| {
             let keys = table.create(&ids)?;
             // Done under the table's lock, so that no key can be destroyed in between.
             for (id, key) in ids.iter().zip(&keys) {
@@ -128,7 +141,7 @@ impl KeyStore for FileKeyStore {
             return Ok(Some(key));
         }
         let inner = Arc::clone(&self.0);
-        self.with_table(move |table| {
+        self.with_table(&READING, move |table| {
             let key = table.read(customer_id)?;
             if let Some(key) = &key {
                 inner.cache().put(customer_id, key.clone(), Instant::now());
@@ -140,7 +153,7 @@ impl KeyStore for FileKeyStore {
 
     async fn destroy(&self, customer_id: Uuid) -> Result<bool, KeyStoreError> {
         let inner = Arc::clone(&self.0);
-        self.with_table(move |table| {
+        self.with_table(&WRITING, move |table| {
             let was_there = table.destroy(customer_id)?;
             inner.cache().forget(customer_id);
             Ok(was_there)

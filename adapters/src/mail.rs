@@ -23,9 +23,13 @@ pub struct FileMailer {
 impl FileMailer {
     /// Creates a mailer that writes into `folder`, which is created with mode 0700 if it is missing.
     pub fn new(folder: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        make(folder)?;
         Ok(Self { folder: folder.to_owned() })
     }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// Deletes the mails in `folder` that were written longer ago than `kept`, at most `limit`. Returns how many. A folder that is not there has none.
@@ -67,8 +71,10 @@ impl Mailer for FileMailer {
         let name = hex::encode(&Sha256::digest(key)[..16]);
         let path = self.folder.join(format!("{name}.eml"));
         let temporary = self.folder.join(format!("{name}.{}.new", uuid::Uuid::now_v7()));
-        let text = render(mail);
+        let (folder, text) = (self.folder.clone(), render(mail));
         let written = tokio::task::spawn_blocking(move || {
+            // Somebody may have tidied up.
+            make(&folder)?;
             let mut file =
                 OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
             file.write_all(text.as_bytes())?;
@@ -172,6 +178,15 @@ mod tests {
             mailer.send(key, &mail("Welcome")).await.expect("it can be written");
         }
         assert_eq!(files(folder.path()).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_mail_is_written_although_its_folder_was_deleted() {
+        let folder = Folder::new();
+        let mailer = FileMailer::new(&folder.path().join("mail")).expect("the folder is writable");
+        std::fs::remove_dir(folder.path().join("mail")).expect("ours");
+        mailer.send("k1", &mail("Welcome")).await.expect("it can be written");
+        assert_eq!(files(&folder.path().join("mail")).len(), 1);
     }
 
     #[tokio::test]

@@ -95,10 +95,8 @@ impl Refusal for KeyStoreError {
     fn refused(self) -> Result<Refused, Surprise> {
         match self {
             Self::Destroyed => Ok(ERASED.into()),
-            Self::Storage(error) => {
-                tracing::error!(%error, "the key store failed");
-                Ok(AWAY.into())
-            }
+            // The store logs when this begins and when it ends.
+            Self::Storage(_) => Ok(AWAY.into()),
             error @ (Self::Missing(_) | Self::Damaged(_)) => {
                 Err(Surprise::Broken(format!("a customer's data cannot be read: {error}")))
             }

@@ -91,9 +91,10 @@ impl Access {
             .database("postgres")
     }
 
+    /// It says that there is no TLS, because a variable such as `PGSSLMODE` would ask for it.
     pub(super) fn url(&self) -> String {
         let Self { port, password, .. } = self;
-        format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{NAME}")
+        format!("postgres://{NAME}:{password}@127.0.0.1:{port}/{NAME}?sslmode=disable")
     }
 }
 

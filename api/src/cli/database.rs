@@ -8,6 +8,7 @@ use stepwise_engine::{
     database::{self, Waits, within},
 };
 use stepwise_workflows::sagas;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Failure, settings::Settings};
 use crate::server;
@@ -122,10 +123,13 @@ impl Database {
         }
     }
 
-    /// Checks once a second, for as long as this process runs, whether the database answers.
-    pub(super) fn watch(&self) {
+    /// Checks once a second whether the database answers, until the guard is dropped.
+    pub(super) fn watch(&self) -> DropGuard {
         let options = self.options.clone().application_name("stepwise watch");
-        tokio::spawn(database::watch(options));
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        tokio::spawn(async move { stopped.run_until_cancelled(database::watch(options)).await });
+        stop.drop_guard()
     }
 
     /// Refuses a server that allows fewer connections than a process of this role may need.

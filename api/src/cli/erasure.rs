@@ -39,11 +39,11 @@ pub(super) enum Verb {
     #[command(after_help = "Example: stepwise erasure log > erased.jsonl")]
     Log,
     /// After a restore, before anything else is started: erase everybody again who was erased after the backup.
-    #[command(after_help = "Example: stepwise erasure replay --log erased.jsonl")]
+    #[command(after_help = "Example: stepwise erasure replay --list erased.jsonl")]
     Replay {
         /// File that `stepwise erasure log` has written after the backup was made
         #[arg(long, value_name = "FILE")]
-        log: Option<PathBuf>,
+        list: Option<PathBuf>,
     },
     /// Write the customers' tables anew, so that no page holds remains of deleted rows. Locks each table meanwhile: use a quiet hour.
     #[command(after_help = "Example: stepwise erasure scrub")]
@@ -63,7 +63,7 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<(), Failure> 
     match verb {
         Verb::Check => check(&db).await,
         Verb::Log => log(&db).await,
-        Verb::Replay { log } => again(settings, db, log.as_deref()).await,
+        Verb::Replay { list } => again(settings, db, list.as_deref()).await,
         Verb::Scrub => scrub(&db).await,
         Verb::TaxRecord { order_id } => {
             let folder = Folder::open(&settings.data_dir)?;
@@ -126,12 +126,12 @@ async fn scrub(db: &PgPool) -> Result<(), Failure> {
 }
 
 /// Destroys the keys first: from then on nobody can read the data, whatever fails afterwards.
-async fn again(settings: &Settings, db: PgPool, log: Option<&Path>) -> Result<(), Failure> {
+async fn again(settings: &Settings, db: PgPool, list: Option<&Path>) -> Result<(), Failure> {
     let folder = Folder::open(&settings.data_dir)?;
     let keys = keys::open(&folder, &db).await?;
     let cannot = |error: &dyn std::fmt::Display| Failure::failed("cannot destroy a key", error);
     let destroyed = replay::destroy_again(&db, &keys).await.map_err(|error| cannot(&error))?;
-    let mut people: BTreeSet<Uuid> = match log {
+    let mut people: BTreeSet<Uuid> = match list {
         Some(path) => read(path)?,
         None => BTreeSet::new(),
     };
@@ -162,10 +162,10 @@ async fn start(shop: &Shop, engine: &Engine, db: &PgPool, customer: Uuid) -> Res
     Ok(operation)
 }
 
-/// The customers of a log.
+/// The customers of a list.
 fn read(path: &Path) -> Result<BTreeSet<Uuid>, Failure> {
     let text = fs::read_to_string(path)
-        .map_err(|error| Failure::usage(format!("--log {}: {error}", path.display())))?;
+        .map_err(|error| Failure::usage(format!("--list {}: {error}", path.display())))?;
     let customer = |line: &str| {
         let line: Value = serde_json::from_str(line).ok()?;
         line.get("customerId")?.as_str()?.parse().ok()
@@ -175,7 +175,7 @@ fn read(path: &Path) -> Result<BTreeSet<Uuid>, Failure> {
         .map(|(line, n)| {
             customer(line).ok_or_else(|| {
                 Failure::usage(format!(
-                    "--log {}: line {n} is not a line of `stepwise erasure log`",
+                    "--list {}: line {n} is not a line of `stepwise erasure log`",
                     path.display()
                 ))
             })

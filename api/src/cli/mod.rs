@@ -190,3 +190,27 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(args).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// The value of one would be read as that of the other, which may be of another type.
+    #[test]
+    fn no_option_of_a_command_has_the_name_of_one_that_all_commands_have() {
+        fn look(command: &clap::Command, common: &[&clap::Id]) {
+            for command in command.get_subcommands() {
+                for option in command.get_arguments().map(clap::Arg::get_id) {
+                    assert!(!common.contains(&option), "{} {option}", command.get_name());
+                }
+                look(command, common);
+            }
+        }
+        let all = Cli::command();
+        let common: Vec<_> = all.get_arguments().map(clap::Arg::get_id).collect();
+        assert!(common.len() > 30, "{common:?}");
+        look(&all, &common);
+    }
+}

@@ -44,7 +44,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let database = Database::given(settings).await?;
     database.has_room_for(Role::Relay).await?;
     database.verify().await?;
-    database.watch();
+    let _watched = database.watch();
     let keys = Arc::new(keys::open(&folder, &database.keys_pool()).await?);
     let pool = database.relay_pool();
     let broker = broker::open(address, keys, pool.clone(), &shop_url(settings)).await?;

@@ -95,6 +95,7 @@ impl Options {
     /// Puts flags, environment, file and defaults together.
     pub fn into_settings(self) -> Result<Settings, Failure> {
         let given = self.with_file()?;
+        given.check_limits()?;
         let usual = Config::default();
         let seconds = |count: u32| Duration::from_secs(count.into());
         let hours = |count: u64| Duration::from_secs(count * 3_600);
@@ -174,6 +175,12 @@ impl Settings {
                 )));
             }
         }
+        self.check_secrets()?;
+        if let Some(url) = &self.return_url
+            && !url.parse().is_ok_and(|url: reqwest::Url| url.has_host())
+        {
+            return Err(Failure::usage("--return-url is not the address of a page"));
+        }
         for (name, url) in [("gateway-url", &self.gateway_url), ("paypal-url", &self.paypal_url)] {
             if let Some(url) = url.as_deref()
                 && url.starts_with("http://")
@@ -215,6 +222,27 @@ impl Settings {
         }
         Ok(self)
     }
+
+    fn check_secrets(&self) -> Result<(), Failure> {
+        let secrets = [
+            ("gateway-key", &self.gateway_key),
+            ("webhook-secret", &self.webhook_secret),
+            ("paypal-secret", &self.paypal_secret),
+        ];
+        for (name, secret) in secrets {
+            if secret.as_ref().is_some_and(|secret| !is_secret(secret.expose_secret())) {
+                return Err(Failure::usage(format!(
+                    "--{name} is empty or has a space or another character that no secret has; give it whole, or not at all"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this can be a secret. With an empty one anybody could sign.
+fn is_secret(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether this is an origin to which customers may be sent: `https`, or `http` on this machine.

@@ -1,11 +1,15 @@
 //! `stepwise token`: manages the keys of people and programs that are not customers.
 
 use chrono::{DateTime, Utc};
-use clap::{Subcommand, ValueEnum};
+use clap::{Subcommand, ValueEnum, builder::PossibleValuesParser};
+use stepwise_workflows::text::{self, BadText};
 use uuid::Uuid;
 
 use super::{Failure, database, output::say, settings::Settings};
-use crate::door::tokens::{NewKey, make_key};
+use crate::door::{
+    caller::SCOPES,
+    tokens::{NewKey, make_key},
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -14,11 +18,11 @@ pub(super) enum Verb {
         /// Role of the holder
         #[arg(long)]
         role: Role,
-        /// Name of the holder, shown in audits
-        #[arg(long)]
+        /// Name of the holder, shown in audits: one line of at most 100 characters
+        #[arg(long, value_parser = holder)]
         name: String,
         /// Permissions of a service, such as inventory:write
-        #[arg(long, value_delimiter = ',')]
+        #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(SCOPES))]
         scopes: Vec<String>,
         /// Days until it expires [default: never]
         #[arg(long, value_parser = clap::value_parser!(i32).range(1..=36_500))]
@@ -39,6 +43,11 @@ pub(super) enum Role {
     Operator,
     Viewer,
     Service,
+}
+
+/// Reads the name of a holder, which is shown in logs and on terminals.
+fn holder(name: &str) -> Result<String, BadText> {
+    text::line(name, 100)
 }
 
 impl Role {
@@ -82,7 +91,11 @@ async fn list(db: &sqlx::PgPool) -> Result<(), Failure> {
     type Row = (Uuid, String, String, Vec<String>, Option<DateTime<Utc>>, Option<DateTime<Utc>>);
     let rows: Vec<Row> = sqlx::query_as(
         "-- access_key_list
-        select id, role, name, scopes, expires_at, revoked_at from shop.access_key order by id",
+        select id, role, name, scopes,
+               case when expires_at < '9999-01-01' then expires_at
+                    when expires_at is not null then '9999-01-01 00:00+00' end,
+               revoked_at
+        from shop.access_key order by id",
     )
     .fetch_all(db)
     .await?;

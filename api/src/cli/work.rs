@@ -38,7 +38,7 @@ pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> 
     let database = Database::given(settings).await?;
     database.has_room_for(Role::Worker).await?;
     database.verify().await?;
-    database.watch();
+    let _watched = database.watch();
     let keys_pool = database.keys_pool();
     shop::check_currency(settings, &keys_pool).await?;
     let keys = keys::open(&folder, &keys_pool).await?;

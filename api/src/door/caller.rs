@@ -112,7 +112,10 @@ macro_rules! policies {
             const ROLES: &'static [Role] = &[$(Role::$role),+];
             const SCOPE: &'static str = concat!($($scope)?);
         }
-    )+};
+    )+
+        /// All scopes that a service may have.
+        pub const SCOPES: &[&str] = &[$($($scope,)?)+];
+    };
 }
 
 policies! {

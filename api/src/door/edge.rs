@@ -13,7 +13,7 @@ use std::{
 use futures::FutureExt;
 use poem::{
     Endpoint, IntoResponse, Request, Response,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, Version, header},
 };
 use poem_openapi::OperationId;
 use serde_json::Value;
@@ -82,7 +82,7 @@ impl RouteTable {
         HeaderValue::try_from(methods).ok()
     }
 
-    /// Refuses unknown paths, unknown methods and unknown query parameters.
+    /// Refuses unknown paths, unknown methods, and query parameters that are unknown or given twice.
     fn refuse(&self, request: &Request) -> Result<(), Problem> {
         let path = request.uri().path();
         let query = request.uri().query().unwrap_or_default();
@@ -105,8 +105,12 @@ impl RouteTable {
                 "The address contains the character NUL (%00), which is not allowed; leave it out.",
             ));
         }
+        let mut given = BTreeSet::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split('=').next().unwrap_or_default();
+            if !given.insert(name) {
+                return Err(twice());
+            }
             if !known.contains(name) {
                 let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 return Err(Problem::bad_request(
@@ -117,6 +121,37 @@ impl RouteTable {
         }
         Ok(())
     }
+}
+
+/// The headers that a request has once, besides those whose own reader refuses a second one. Of two, the shop might use another one than the proxy
+/// in front of it.
+const ONCE: [&str; 6] =
+    ["host", "authorization", "content-type", "content-encoding", "if-match", LAST_EVENT];
+
+const LAST_EVENT: &str = "last-event-id";
+
+/// Refuses a request without a host, or with a header that would be ignored.
+fn refuse_headers(request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    if request.version() >= Version::HTTP_11 && !headers.contains_key(header::HOST) {
+        return Err(Problem::bad_request("bad_request", "The request has no Host header."));
+    }
+    if ONCE.iter().any(|name| headers.get_all(*name).iter().nth(1).is_some()) {
+        return Err(twice());
+    }
+    // The framework takes it for no header at all, and the client would miss events.
+    if headers.get(LAST_EVENT).is_some_and(|id| id.to_str().is_err()) {
+        return Err(Problem::bad_request("invalid_parameter", "Last-Event-ID is no position."));
+    }
+    Ok(())
+}
+
+/// The refusal of two values where one would be ignored.
+fn twice() -> Problem {
+    Problem::bad_request(
+        "invalid_parameter",
+        "A header or query parameter is given twice; send each of them once.",
+    )
 }
 
 /// Whether this is a page about the operations, which no caller is asked for.
@@ -239,7 +274,7 @@ impl<E: Endpoint> Endpoint for Edge<E> {
 impl<E> Edge<E> {
     /// Refuses a request that no operation serves. Such a request is counted for its address, as is one for the pages about the operations.
     async fn admit(&self, request: &Request, address: Option<IpAddr>) -> Result<(), Problem> {
-        let refused = self.routes.refuse(request);
+        let refused = refuse_headers(request).and_then(|()| self.routes.refuse(request));
         if refused.is_err() || is_page(request.uri().path()) {
             self.door.limits.address(address).await?;
         }

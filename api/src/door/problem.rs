@@ -360,6 +360,10 @@ impl Problem {
                     "database_unavailable",
                     "The database accepts no writes at the moment.",
                 ),
+                Condition::DiskFull => Self::unavailable(
+                    "database_unavailable",
+                    "The database has no room at the moment.",
+                ),
                 Condition::Good | Condition::Away => unavailable(),
             };
         }
@@ -380,7 +384,7 @@ impl Problem {
                     "Another request has locked the same data; send the request again.",
                 )
             }
-            Failure::Overloaded | Failure::ReadOnly | Failure::Away => {
+            Failure::Overloaded | Failure::ReadOnly | Failure::DiskFull | Failure::Away => {
                 match error {
                     sqlx::Error::Database(_) => {
                         let sqlstate = sqlstate(error);

@@ -222,3 +222,43 @@ async fn an_amount_or_a_currency_that_is_none_of_the_shops_is_refused() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn what_may_stand_once_in_a_request_is_refused_when_it_stands_twice() {
+    let house = House::open().await;
+    let key = house.key("service", &["events:read"]).await;
+    let bearer = format!("Authorization: Bearer {key}\r\n");
+    let stream = "GET /v1/events/stream?from=newest";
+    for (line, headers, code) in [
+        ("GET /healthz", "Host: x\r\nHost: y\r\n", "invalid_parameter"),
+        ("GET /healthz", "", "bad_request"),
+        (
+            "GET /v1/me",
+            &*format!("Host: x\r\n{bearer}Authorization: Bearer x\r\n"),
+            "invalid_parameter",
+        ),
+        ("POST /v1/orders", "Host: x\r\nIf-Match: *\r\nIf-Match: \"old\"\r\n", "invalid_parameter"),
+        (
+            stream,
+            &*format!("Host: x\r\n{bearer}Last-Event-ID: .\r\nLast-Event-ID: .1\r\n"),
+            "invalid_parameter",
+        ),
+        (
+            "POST /v1/orders",
+            "Host: x\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n",
+            "invalid_parameter",
+        ),
+        // Anything but ASCII was taken for no position at all, and events were missed.
+        (stream, &*format!("Host: x\r\n{bearer}Last-Event-ID: é\r\n"), "invalid_parameter"),
+        ("GET /v1/products?limit=1&limit=2", "Host: x\r\n", "invalid_parameter"),
+        ("GET /v1/products?sort=newest&limit=1&sort=price", "Host: x\r\n", "invalid_parameter"),
+    ] {
+        let request = format!("{line} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        let answer = raw(&house, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
+        assert!(answer.contains(&format!("\"code\":\"{code}\"")), "{request}: {answer}");
+    }
+    let old = raw(&house, b"GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert!(old.starts_with("HTTP/1.0 200"), "{old}");
+    house.close().await;
+}

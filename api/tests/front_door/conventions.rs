@@ -190,7 +190,7 @@ async fn a_handler_that_panics_is_a_problem_and_the_server_goes_on() {
     let table = RouteTable::new(&document, &[]);
     let edge = Edge::new(poem::endpoint::make_sync(boom), Arc::clone(&house.door), table);
     for _ in 0..2 {
-        let request = poem::Request::builder().uri_str("/boom").finish();
+        let request = poem::Request::builder().uri_str("/boom").header("host", "x").finish();
         let response = edge.call(request).await.expect("the edge lets nothing through");
         assert_eq!(response.status(), 500);
         let body = response.into_body().into_string().await.expect("text");

@@ -1,6 +1,6 @@
 //! Erasing customers over HTTP, with the sandbox gateway, a worker and a relay.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -322,6 +322,15 @@ async fn whoever_an_older_backup_brings_back_is_erased_again_before_the_shop_goe
         rows.push(backup(&house, table, shopper.id).await);
     }
     erase(&shopper, 30).await.is(200);
+    let url = house.database.url();
+    let environment = [
+        ("STEPWISE_DATABASE_URL", url.as_str()),
+        ("STEPWISE_GATEWAY_URL", &house.gateway),
+        ("STEPWISE_GATEWAY_KEY", GATEWAY_KEY),
+    ];
+    let (_, list, _) = run(&house.folder, &["erasure", "log"], &environment).await;
+    assert!(list.contains(&shopper.id.to_string()), "{list}");
+    fs::write(house.folder.0.join("erased.jsonl"), list).expect("writable");
     for statement in [
         "delete from shop.erasure where customer_id = $1",
         "delete from shop.customer where customer_id = $1",
@@ -334,13 +343,8 @@ async fn whoever_an_older_backup_brings_back_is_erased_again_before_the_shop_goe
     }
     assert_eq!(tables_with(&house, &shopper.email).await, ["shop.customer"], "it is back");
 
-    let url = house.database.url();
-    let environment = [
-        ("STEPWISE_DATABASE_URL", url.as_str()),
-        ("STEPWISE_GATEWAY_URL", &house.gateway),
-        ("STEPWISE_GATEWAY_KEY", GATEWAY_KEY),
-    ];
-    let (code, out, err) = run(&house.folder, &["erasure", "replay"], &environment).await;
+    let replay = ["erasure", "replay", "--list", "erased.jsonl"];
+    let (code, out, err) = run(&house.folder, &replay, &environment).await;
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains(&shopper.id.to_string()) && out.contains("1 erased again"), "{out}");
     let since = Instant::now();

@@ -5,7 +5,7 @@ use std::{net::TcpListener, process::Stdio};
 use sqlx::AssertSqlSafe;
 use stepwise_engine::testing::Database;
 use stepwise_tests::proxy::{Network, Proxy};
-use tokio::time::Instant;
+use tokio::{io::AsyncWriteExt as _, time::Instant};
 
 use crate::site::{PATIENCE, Site, eventually};
 
@@ -220,6 +220,24 @@ async fn doctor_and_readiness_say_whether_paypal_answers() {
     assert_eq!((code, wrong(&lines).len()), (1, 1), "{lines:?}");
     assert!(detail(&lines, "paypal").contains("PayPal is not at"), "{lines:?}");
     assert!(up.stop("TERM").await.success());
+}
+
+#[tokio::test]
+async fn doctor_says_why_no_server_answers_at_a_gateways_address() {
+    let (site, plain) = (Site::new(), tokio::net::TcpListener::bind("127.0.0.1:0").await);
+    let plain = plain.expect("a free port");
+    let url = format!("https://{}", plain.local_addr().expect("bound"));
+    let speaking = tokio::spawn(async move {
+        let mut clients = Vec::new();
+        while let Ok((mut client, _)) = plain.accept().await {
+            client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("it listens");
+            clients.push(client);
+        }
+    });
+    let (code, lines) = doctor(&site, &["--gateway-url", &url]).await;
+    let said = detail(&lines, "gateway");
+    assert!(code == 1 && said.contains("no server answers (received corrupt message"), "{said}");
+    speaking.abort();
 }
 
 /// Fault: database: it is read-only, or was made with an encoding that cannot hold every name

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use serde_json::json;
 use stepwise_engine::testing::Database;
 
 use crate::site::Site;
@@ -65,4 +66,33 @@ async fn an_older_database_takes_the_first_store_that_has_all_its_keys() {
         .expect("readable");
     assert_eq!(known, 1, "the store with the keys was recorded");
     database.close().await;
+}
+
+/// Fault: outside: the customers' keys cannot be written while the shop runs (their disk is full, or their folder is gone)
+/// Customer: who registers gets 503 with `Retry-After`; everybody else goes on
+/// Operator: the log says so once when it begins and once when it ends; `doctor` names a folder that is gone and a disk that is full
+/// Within: at once
+/// Ends: by itself, when they can be written
+#[tokio::test]
+async fn keys_that_cannot_be_written_are_told_once() {
+    let site = Site::new();
+    let up = site.up(&["--rate-limit", "0"]).await;
+    let register = async |name: &str| {
+        let customer = json!({"email": format!("{name}@example.net"), "firstName": name, "lastName": "Byron",
+            "password": "a lantern hums over wet slate"});
+        up.post("", "/v1/customers", &customer).await
+    };
+    fs::rename(site.data.join("keys"), site.data.join("lost")).expect("ours");
+    for name in ["ada", "bea", "cleo"] {
+        let (status, body) = register(name).await;
+        assert_eq!((status, &body["code"]), (503, &json!("key_store_unavailable")), "{body}");
+    }
+    fs::rename(site.data.join("lost"), site.data.join("keys")).expect("ours");
+    let (status, body) = register("ada").await;
+    assert_eq!(status, 201, "{body}");
+    let log = site.log();
+    assert_eq!(log.matches("customers' keys cannot be written").count(), 2, "{log}");
+    assert_eq!(log.matches("no longer: customers' keys cannot be written").count(), 1, "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
+    assert!(up.stop("TERM").await.success());
 }

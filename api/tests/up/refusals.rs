@@ -214,3 +214,43 @@ async fn a_broker_that_refuses_the_password_is_a_mistake_to_correct() {
     assert!(line.contains("--amqp-url") && !line.contains("hush"), "{line}");
     assert!(site.processes().is_empty(), "nothing was left running");
 }
+
+#[tokio::test]
+async fn an_empty_secret_an_unclear_switch_and_an_address_without_a_server_are_refused() {
+    let mut site = Site::new();
+    for (flag, named) in [
+        ("--webhook-secret=", "--webhook-secret"),
+        ("--gateway-key= ", "--gateway-key"),
+        ("--paypal-secret=a\nb", "--paypal-secret"),
+        ("--plain-network=flase", "--plain-network"),
+        ("--no-demo=nope", "--no-demo"),
+        ("--return-url=http://", "--return-url"),
+        ("--return-url=https://shop.example:99999/", "--return-url"),
+    ] {
+        let output = site.command(&["check", flag]).output().await.expect("the binary starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flag}: {said}");
+        assert!(said.contains(named), "{flag}: {said}");
+    }
+    // The settings file has the limits of the flags: with the first of these nobody could connect, with the second no process would ever end.
+    for (setting, named) in [
+        ("connections-per-address = 0", "--connections-per-address"),
+        ("stop-delay = 99999", "--stop-delay"),
+        ("address-rate-limit = 0", "--address-rate-limit"),
+        ("tax-retention-years = 255", "--tax-retention-years"),
+    ] {
+        let file = site.data.with_file_name("limits.toml");
+        fs::write(&file, setting).expect("writable");
+        let (code, line) = site.refusal(&["check", "--config", "limits.toml"]).await;
+        assert!(code == 2 && line.contains(named), "{setting}: {code} {line}");
+    }
+    // A variable that some script left empty would let anybody sign webhooks.
+    site.environment = vec![("STEPWISE_WEBHOOK_SECRET", "")];
+    let (code, line) = site.refusal(&UP).await;
+    assert_eq!(code, 2, "{line}");
+    assert!(line.contains("--webhook-secret"), "{line}");
+    // A switch that is left empty is off.
+    site.environment = vec![("STEPWISE_PLAIN_NETWORK", "")];
+    let (_, line) = site.refusal(&["check", "--gateway-url", "http://192.0.2.1"]).await;
+    assert!(line.contains("--gateway-url is http:// to another machine"), "{line}");
+}

@@ -1,6 +1,10 @@
 //! Whether trying again helps when the database has failed. SQLSTATEs are judged here and nowhere else.
 
-use sqlx::{Error, error::DatabaseError, postgres::PgDatabaseError};
+use sqlx::{
+    Error,
+    error::DatabaseError,
+    postgres::{PgDatabaseError, PgSeverity},
+};
 
 /// The kind of an error of the database, by which a caller knows whether trying again helps.
 ///
@@ -19,9 +23,11 @@ pub enum Failure {
     Locked,
     /// The server takes no writes for now: it was switched to read-only, or is a standby.
     ReadOnly,
+    /// The server has no room on its disk for what is to be written.
+    DiskFull,
     /// The server does not answer, or takes no connections.
     Away,
-    /// The server or the pool has no connection, memory, disk or time left for it, or an operator has stopped it.
+    /// The server or the pool has no connection, memory or time left for it, or an operator has stopped it.
     Overloaded,
     /// The statement does not fit the schema or the rights of the role: a missing column, another type. The same again fails until somebody
     /// deploys something, whatever the data.
@@ -50,8 +56,8 @@ impl Failure {
         }
     }
 
-    /// The classes of SQLSTATE: 08 connection, 40 rollback, 53 resources, 57 intervention, 58 system; 28 login, 3D database, 3F schema, 42 names,
-    /// types and rights.
+    /// The classes of SQLSTATE: 08 connection, 40 rollback, 53 resources, 57 intervention, 58 system, XX internal; 28 login, 3D database,
+    /// 3F schema, 42 names, types and rights.
     fn of_refusal(refusal: &dyn DatabaseError) -> Self {
         let code = refusal.code().unwrap_or_default();
         let class = code.get(..2).unwrap_or_default();
@@ -61,6 +67,8 @@ impl Failure {
             (_, "0A000") if is_of_stale_plan(refusal) => Self::LostRace,
             (_, "55P03") => Self::Locked,
             (_, "25006") => Self::ReadOnly,
+            (_, "53100") => Self::DiskFull,
+            ("XX", _) if ends_session(refusal) => Self::Away,
             ("08", _) | (_, "53300") => Self::Away,
             (_, code) if code.starts_with("57P") => Self::Away,
             ("53" | "57" | "58", _) | (_, "25P03" | "25P04") => Self::Overloaded,
@@ -81,6 +89,13 @@ impl Failure {
 fn is_of_new_partition(refusal: &dyn DatabaseError) -> bool {
     refusal.constraint().is_none()
         && refusal.table().is_some_and(|table| table.starts_with("journal"))
+}
+
+/// The server ends the session with this error, or never began it.
+fn ends_session(refusal: &dyn DatabaseError) -> bool {
+    refusal
+        .try_downcast_ref::<PgDatabaseError>()
+        .is_some_and(|refusal| matches!(refusal.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
 /// A column came since this connection prepared the statement: "cached plan must not change result type".

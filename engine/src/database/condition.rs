@@ -34,6 +34,8 @@ pub enum Condition {
     Good,
     /// It answers, but refuses to write: it was switched to read-only, or is a standby.
     ReadOnly,
+    /// It answers, and has no room on its disk.
+    DiskFull,
     /// It does not answer, or takes no connections.
     Away,
 }
@@ -89,6 +91,7 @@ pub fn suspect() {
 fn condition_of(error: &sqlx::Error) -> Option<Condition> {
     match Failure::of(error) {
         Failure::ReadOnly => Some(Condition::ReadOnly),
+        Failure::DiskFull => Some(Condition::DiskFull),
         Failure::Away => Some(Condition::Away),
         Failure::LostRace
         | Failure::Locked
@@ -103,6 +106,10 @@ fn worsen(worse: Condition, error: &sqlx::Error) {
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     known.trouble = Some(now);
     let since = *known.since.get_or_insert(now);
+    // A server that has no room refuses some sessions as well.
+    let is_answer = matches!(error, sqlx::Error::Database(_));
+    let is_full = known.condition == Condition::DiskFull && is_answer;
+    let worse = if is_full { Condition::DiskFull } else { worse };
     if known.condition != worse {
         // A line for each state.
         known.logged = false;
@@ -115,6 +122,9 @@ fn worsen(worse: Condition, error: &sqlx::Error) {
         _ if !tell => tracing::debug!(%error, "trouble with a connection to the database"),
         Condition::ReadOnly => {
             tracing::warn!("the database takes no writes at the moment; everything waits for it");
+        }
+        Condition::DiskFull => {
+            tracing::warn!(%error, "the disk of the database is full; what is to be written waits for room");
         }
         _ if is_out_of_files(error) => {
             tracing::warn!(
@@ -165,6 +175,8 @@ pub(super) async fn ask(connection: &mut PgConnection) -> Result<bool, sqlx::Err
     .await
     .and_then(|row| row.try_get::<bool, _>(0));
     match &asked {
+        // Whether there is room again, only a write can tell.
+        Ok(true) if condition() == Condition::DiskFull => {}
         Ok(true) => works(),
         Ok(false) => worsen(Condition::ReadOnly, &sqlx::Error::RowNotFound),
         Err(error) => {
@@ -172,4 +184,21 @@ pub(super) async fn ask(connection: &mut PgConnection) -> Result<bool, sqlx::Err
         }
     }
     asked
+}
+
+/// Tries over this connection whether the server has room on its disk, by writing a few pages, and records the result. Round trips: 1.
+pub(super) async fn try_room(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let written = sqlx::raw_sql(
+        "-- name: database has room
+        create temp table room on commit drop as select generate_series(1, 1000)",
+    )
+    .execute(connection)
+    .await;
+    match written {
+        Err(error) if note(&error) => Err(error),
+        _ => {
+            works();
+            Ok(())
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, postgres::PgConnectOptions};
 
-use super::{Waits, condition, connect, note, within};
+use super::{Condition, Waits, condition, connect, note, within};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -36,8 +36,9 @@ async fn look(options: &PgConnectOptions, open: Option<PgConnection>) -> Option<
             }
         },
     };
-    match within(ANSWER, condition::ask(&mut connection)).await {
-        Ok(true) => Some(connection),
-        Ok(false) | Err(_) => None,
+    let writes = within(ANSWER, condition::ask(&mut connection)).await.ok()?;
+    if writes && condition() == Condition::DiskFull {
+        within(ANSWER, condition::try_room(&mut connection)).await.ok()?;
     }
+    writes.then_some(connection)
 }

@@ -151,7 +151,15 @@ async fn ask(url: &Url) -> Result<(), String> {
         Err(error) if error.is_timeout() => {
             Err(format!("no answer within {} s", GATEWAY.as_secs()))
         }
-        Err(_) => Err("no server answers".to_owned()),
+        Err(error) => Err(format!("no server answers ({})", root(&error))),
+    }
+}
+
+/// The first cause of an error, such as a certificate that is not valid.
+fn root(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => root(cause),
+        None => error.to_string(),
     }
 }
 

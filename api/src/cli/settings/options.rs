@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Command, builder::FalseyValueParser};
+use clap::{Args, Command};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -63,7 +63,8 @@ pub struct Options {
         long,
         global = true,
         env = "STEPWISE_PLAIN_NETWORK",
-        value_parser = FalseyValueParser::new(),
+        value_parser = switch,
+        value_name = "true|false",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
@@ -133,7 +134,9 @@ pub struct Options {
         global = true,
         env = "STEPWISE_ADDRESS_RATE_LIMIT",
         value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..), help_heading = "Front door", hide_short_help = true)]
+        help_heading = "Front door",
+        hide_short_help = true
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) address_rate_limit: Option<u32>,
     /// Connections that one address may have open [default: 1000]
@@ -142,7 +145,9 @@ pub struct Options {
         global = true,
         env = "STEPWISE_CONNECTIONS_PER_ADDRESS",
         value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..), help_heading = "Front door", hide_short_help = true)]
+        help_heading = "Front door",
+        hide_short_help = true
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) connections_per_address: Option<u32>,
     /// Seconds that a stopping process still accepts requests after /readyz has turned 503
@@ -152,7 +157,9 @@ pub struct Options {
         global = true,
         env = "STEPWISE_STOP_DELAY",
         value_name = "SECONDS",
-        value_parser = clap::value_parser!(u32).range(..=15), help_heading = "Front door", hide_short_help = true)]
+        help_heading = "Front door",
+        hide_short_help = true
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) stop_delay: Option<u32>,
     /// Address of a payment gateway; without it `up` runs the sandbox
@@ -344,7 +351,8 @@ pub struct Options {
         long,
         global = true,
         env = "STEPWISE_NO_DEMO",
-        value_parser = FalseyValueParser::new(),
+        value_parser = switch,
+        value_name = "true|false",
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "true",
@@ -393,9 +401,20 @@ pub struct Options {
         global = true,
         env = "STEPWISE_TAX_RETENTION_YEARS",
         value_name = "YEARS",
-        value_parser = clap::value_parser!(u8).range(..=100), help_heading = "Retention", hide_short_help = true)]
+        help_heading = "Retention",
+        hide_short_help = true
+    )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tax_retention_years: Option<u8>,
+}
+
+/// Reads a switch. An empty variable is a switch that is off.
+fn switch(text: &str) -> Result<bool, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "" | "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("it is neither true nor false"),
+    }
 }
 
 impl Options {
@@ -423,6 +442,25 @@ impl Options {
         Self::deserialize(all.clone()).map_err(|error| wrong(error.message()))?;
         all.extend(given);
         Self::deserialize(all).map_err(|error| wrong(error.message()))
+    }
+}
+
+impl Options {
+    /// Refuses numbers beyond their limits, wherever they were given.
+    pub(super) fn check_limits(&self) -> Result<(), Failure> {
+        let numbers = [
+            ("address-rate-limit", self.address_rate_limit, 1..=u32::MAX),
+            ("connections-per-address", self.connections_per_address, 1..=u32::MAX),
+            ("stop-delay", self.stop_delay, 0..=15),
+            ("tax-retention-years", self.tax_retention_years.map(Into::into), 0..=100),
+        ];
+        for (name, number, limits) in numbers {
+            if number.is_some_and(|number| !limits.contains(&number)) {
+                let (least, most) = limits.into_inner();
+                return Err(Failure::usage(format!("--{name} must be {least} to {most}")));
+            }
+        }
+        Ok(())
     }
 }
 

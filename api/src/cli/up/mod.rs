@@ -91,6 +91,8 @@ async fn with_cluster(
         return Ok(());
     };
     let ground = ground?;
+    // Until the database is told to stop.
+    let _watched = ground.database.watch();
     match gateway {
         Some(gateway) => run_parts(site, listener, ground, gateway).await,
         None => {
@@ -128,7 +130,6 @@ impl Ground {
         database.has_room_for(Role::Everything).await?;
         database.migrate().await?;
         database.verify_sagas().await?;
-        database.watch();
         let keys_pool = database.keys_pool();
         let keys = keys::open(&site.folder, &keys_pool).await?;
         shop::check_currency(site.settings, &keys_pool).await?;

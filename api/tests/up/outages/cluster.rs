@@ -7,7 +7,10 @@ use std::{
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::site::{Site, Up, eventually, kill};
+use crate::{
+    doctor::{doctor, wrong},
+    site::{Site, Up, eventually, kill},
+};
 
 fn postmaster(site: &Site) -> String {
     let note = fs::read_to_string(site.data.join("postgres/data/postmaster.pid")).expect("it runs");
@@ -160,11 +163,16 @@ async fn an_up_that_fails_leaves_nothing_running() {
         .expect("written");
     database.close().await.expect("closed");
     cluster.stop().await.expect("stopped");
-    site.environment =
-        vec![("PGOPTIONS", "-c default_transaction_read_only=on"), ("PGDATABASE", "none")];
+    site.environment = vec![
+        ("PGOPTIONS", "-c default_transaction_read_only=on"),
+        ("PGDATABASE", "none"),
+        ("PGSSLMODE", "require"),
+    ];
     let up = site.up(&[]).await;
     assert_eq!(up.demo["productIds"].as_array().map(Vec::len), Some(0), "little stock of all");
     assert_eq!(up.get("", "/readyz").await.0, 200);
+    let (code, lines) = doctor(&site, &[]).await;
+    assert_eq!(code, 0, "{:?}", wrong(&lines));
     assert!(up.stop("TERM").await.success());
 }
 

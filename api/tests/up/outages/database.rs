@@ -91,7 +91,7 @@ async fn requests_after_cut_sessions_are_answered() {
     assert!(up.stop("TERM").await.success());
 }
 
-/// Fault: database: it takes no writes (switched to read-only, a disk that is full, a standby)
+/// Fault: database: it takes no writes (switched to read-only, a standby)
 /// Customer: the catalogue is answered; who signs in or orders gets 503 with `Retry-After`
 /// Operator: the log says so once when it begins and once when it ends
 /// Within: 2 s
@@ -318,4 +318,84 @@ async fn a_database_that_cannot_serve_is_refused_by_name() {
         sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(database.pool()).await.expect("ours");
     }
     database.close().await;
+}
+
+/// Fault: database: its disk is full
+/// Customer: the catalogue is answered; what needs room on the disk is 503 with `Retry-After`
+/// Operator: the log says so once when it begins and once when it ends; `doctor` names a disk that it can see
+/// Within: 2 s
+/// Ends: by itself, within 5 s of room on the disk
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_once_and_heals() {
+    let site = Site::new();
+    let up = site.up(&["--rate-limit", "0"]).await;
+    let mut admin = session(&up).await;
+    // What a server says whose disk is full, for carts and for new tables.
+    run(
+        &mut admin,
+        "create function full_disk() returns trigger language plpgsql as
+             $$begin raise exception 'could not extend file: No space left on device' using errcode = '53100'; end$$;
+         create function no_room() returns event_trigger language plpgsql as
+             $$begin raise exception 'could not extend file: No space left on device' using errcode = '53100'; end$$;
+         create trigger full_disk before insert or update on shop.cart for each row execute function full_disk();
+         create event trigger no_room on ddl_command_start execute function no_room();",
+    )
+    .await;
+    let began = Instant::now();
+    let mut writes = 0;
+    while began.elapsed() < outage() {
+        let (status, body) = order(&up, 1, 1, "ok").await;
+        assert_eq!((status, &body["retryable"]), (503, &Value::Bool(true)), "{body}");
+        let read = reqwest::get(format!("{}/v1/categories", up.base)).await;
+        assert_eq!(read.expect("it answers").status().as_u16(), 200);
+        writes += 1;
+    }
+    assert!(writes > 5, "{writes} writes");
+    run(&mut admin, "alter event trigger no_room disable").await;
+    run(&mut admin, "drop event trigger no_room; drop trigger full_disk on shop.cart").await;
+    let back = Instant::now();
+    order_until_placed(&up, 1, 1).await;
+    eventually("the log to say that it is over", async || {
+        site.log().contains("takes reads and writes again")
+    })
+    .await;
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    let log = site.log();
+    assert_eq!(log.matches("the disk of the database is full").count(), 1, "{log}");
+    assert_eq!(log.matches("takes reads and writes again").count(), 1, "{log}");
+    assert_eq!(log.matches("53100").count(), 0, "{log}");
+    assert!(up.stop("TERM").await.success());
+}
+
+/// Fault: database: it answers, and ends each new session with an internal error (its catalogue's files cannot be read or written)
+/// Customer: 503 with `Retry-After`
+/// Operator: the log says so once when it begins and once when it ends, with the server's words
+/// Within: 2 s
+/// Ends: by itself, when the files are whole again
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_ends_every_new_session_is_away() {
+    let site = Site::new();
+    let up = site.up(&["--rate-limit", "0"]).await;
+    let mut admin = session(&up).await;
+    let file = "select pg_relation_filepath('pg_class')";
+    let file: String = sqlx::query_scalar(file).fetch_one(&mut admin).await.expect("a path");
+    let map = site.data.join("postgres/data").join(file).with_file_name("pg_filenode.map");
+    let whole = std::fs::read(&map).expect("readable");
+    std::fs::write(&map, vec![7; whole.len()]).expect("writable");
+    run(
+        &mut admin,
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'stepwise%'",
+    )
+    .await;
+    let began = Instant::now();
+    while began.elapsed() < outage() {
+        let (status, body) = up.get(token_of(&up, 0), "/v1/orders").await;
+        assert_eq!((status, &body["retryable"]), (503, &Value::Bool(true)), "{body}");
+    }
+    std::fs::write(&map, whole).expect("writable");
+    order_until_placed(&up, 1, 1).await;
+    let log = site.log();
+    assert_eq!(log.matches("the database does not answer").count(), 1, "{log}");
+    assert!(log.contains("invalid data") && !log.contains("unexpected database error"), "{log}");
+    assert!(up.stop("TERM").await.success());
 }
