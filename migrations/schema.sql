@@ -827,7 +827,8 @@ CREATE UNLOGGED TABLE shop.log_in_attempt (
     scope_hash bytea NOT NULL,
     tries integer NOT NULL,
     last_at timestamp with time zone NOT NULL,
-    succeeded_at timestamp with time zone
+    succeeded_at timestamp with time zone,
+    customer_id uuid
 );
 CREATE UNLOGGED TABLE shop.mail_request (
     scope_hash bytea NOT NULL,
@@ -1251,6 +1252,7 @@ CREATE INDEX cart_not_watched ON shop.cart USING btree (last_activity_at) WHERE 
 CREATE INDEX erasure_tax_until ON shop.erasure USING btree (tax_until) WHERE (tax_until IS NOT NULL);
 CREATE INDEX idempotency_created_at ON shop.idempotency USING btree (created_at);
 CREATE INDEX idempotency_customer ON shop.idempotency USING btree (customer_id) WHERE (customer_id IS NOT NULL);
+CREATE INDEX log_in_attempt_customer ON shop.log_in_attempt USING btree (customer_id) WHERE (customer_id IS NOT NULL);
 CREATE INDEX log_in_attempt_last_at ON shop.log_in_attempt USING btree (last_at) WHERE (succeeded_at IS NULL);
 CREATE INDEX log_in_attempt_succeeded_at ON shop.log_in_attempt USING btree (succeeded_at) WHERE (succeeded_at IS NOT NULL);
 CREATE INDEX mail_request_last_at ON shop.mail_request USING btree (last_at);

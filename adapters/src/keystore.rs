@@ -6,8 +6,8 @@
 //! recently used keys.
 //!
 //! Costs: a cached read does not touch the disk; another read reads 128 bytes. Creating any number of keys in one call,
-//! or destroying one, waits for the disk once. A key that another process has destroyed leaves this process's cache
-//! within twice [`CACHE_LIFE`].
+//! or destroying one, waits for the disk once. Once a second a read asks the file how many keys were destroyed; if another
+//! process has destroyed one, the cache is emptied. So no process uses a destroyed key for longer than [`CHECK`].
 //!
 //! Deliberately absent: rotation of the wrapping key, and backups. Both copy `keys`, and a backup must be deleted
 //! within the time in which an erasure has to become final.
@@ -33,6 +33,8 @@ mod tests;
 
 /// The maximum number of keys in the cache.
 const CACHE_KEYS: usize = 10_000;
+/// The time for which the cache is used without asking the file whether another process has destroyed a key.
+pub const CHECK: Duration = Duration::from_secs(1);
 /// Half of the longest time that an unused key stays in the cache.
 pub const CACHE_LIFE: Duration = Duration::from_secs(30);
 
@@ -137,11 +139,17 @@ impl KeyStore for FileKeyStore {
     }
 
     async fn get(&self, customer_id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
-        if let Some(key) = self.0.cache().get(customer_id, Instant::now()) {
+        let now = Instant::now();
+        if let Some(key) = self.0.cache().get_checked(customer_id, now) {
             return Ok(Some(key));
         }
         let inner = Arc::clone(&self.0);
+        // Check and read under one lock: no key that was read before a check is put into the cache after it.
         self.with_table(&READING, move |table| {
+            if !inner.cache().is_checked(now) {
+                let destroyed = table.destroyed()?;
+                inner.cache().check(destroyed, now);
+            }
             let key = table.read(customer_id)?;
             if let Some(key) = &key {
                 inner.cache().put(customer_id, key.clone(), Instant::now());
@@ -165,6 +173,8 @@ impl KeyStore for FileKeyStore {
 /// A cache of recently used keys in two generations. When the young generation is full or
 /// [`CACHE_LIFE`] has passed, it becomes the old one, and the previous old one is dropped.
 struct Cache {
+    /// When the file was asked how many keys were destroyed, and its answer.
+    checked: Option<(Instant, u64)>,
     young: HashMap<Uuid, CustomerKey>,
     old: HashMap<Uuid, CustomerKey>,
     since: Instant,
@@ -172,7 +182,24 @@ struct Cache {
 
 impl Cache {
     fn new(now: Instant) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), since: now }
+        Self { checked: None, young: HashMap::new(), old: HashMap::new(), since: now }
+    }
+
+    fn is_checked(&self, now: Instant) -> bool {
+        self.checked.is_some_and(|(at, _)| now.saturating_duration_since(at) < CHECK)
+    }
+
+    /// Forgets all keys if any was destroyed since the last check.
+    fn check(&mut self, destroyed: u64, now: Instant) {
+        if self.checked.is_none_or(|(_, before)| before != destroyed) {
+            self.young.clear();
+            self.old.clear();
+        }
+        self.checked = Some((now, destroyed));
+    }
+
+    fn get_checked(&mut self, id: Uuid, now: Instant) -> Option<CustomerKey> {
+        if self.is_checked(now) { self.get(id, now) } else { None }
     }
 
     fn get(&mut self, id: Uuid, now: Instant) -> Option<CustomerKey> {

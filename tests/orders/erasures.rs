@@ -1,6 +1,6 @@
 //! An erasure is called off until the key is destroyed, and goes on after a crash at any point.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stepwise_adapters::sandbox::SandboxMethod;
 use stepwise_engine::{
@@ -16,10 +16,15 @@ use stepwise_workflows::{
         register::{RegisterCustomer, prepare, register_customer},
     },
     erasure::certificate::{Certificate, Checked, check},
+    money::{Currency, Money},
+    order::{deliver_order, refund::RefundPayment},
     payment::gateway::MethodToken,
-    sagas::gdpr_erasure::{
-        GdprErasure,
-        command::{RequestGdprErasure, request_gdpr_erasure},
+    sagas::{
+        commands::refund_payment,
+        gdpr_erasure::{
+            self, GdprErasure,
+            command::{RequestGdprErasure, request_gdpr_erasure},
+        },
     },
     shop::{Actor, Cause, Context, mail::Mail},
 };
@@ -159,6 +164,21 @@ pub(crate) fn an_erasure_survives_a_crash_at_every_point() {
     survives(&Erasures(Placements::paid_by("ok")), Status::Completed, 10);
 }
 
+/// More than the time for which an erasure waits for messages to be published.
+const DAY_OF_PATIENCE: Duration = Duration::from_secs(25 * 3_600);
+
+/// Asks to erase the customer, and waits until the erasure waits for messages. Answers the erasure.
+async fn waiting_for_the_relay(house: &House, customer_id: Uuid) -> Uuid {
+    let mut tx = house.engine.begin().await.expect("begin");
+    let mut ctx = house.context(&mut tx, Actor::Customer(customer_id));
+    let request = RequestGdprErasure { customer_id, confirmation: true };
+    let erasure = request_gdpr_erasure(&mut ctx, &request).await.expect("accepted");
+    tx.commit().await.expect("commit");
+    let waits = |seen: &inspect::Summary| seen.waiting_on == Some(WaitingOn::Timer);
+    house.until(erasure, "waiting for the relay", waits).await;
+    erasure
+}
+
 /// Fault: broker: no relay publishes while a customer is erased
 /// Customer: the account is frozen at once; everything is deleted a day later
 /// Operator: the saga `gdpr-erasure` waits in `AwaitingRelay`; the certificate says how many messages went out without data
@@ -172,14 +192,8 @@ async fn an_erasure_waits_a_day_for_messages_that_nobody_publishes() {
     house.end(placing).await;
     let cancelling = house.cancel(buyer, order).await.expect("accepted");
     house.end(cancelling).await;
-    let mut tx = house.engine.begin().await.expect("begin");
-    let mut ctx = house.context(&mut tx, Actor::Customer(buyer.id));
-    let request = RequestGdprErasure { customer_id: buyer.id, confirmation: true };
-    let erasure = request_gdpr_erasure(&mut ctx, &request).await.expect("accepted");
-    tx.commit().await.expect("commit");
-    let waits = |seen: &inspect::Summary| seen.waiting_on == Some(WaitingOn::Timer);
-    house.until(erasure, "waiting for the relay", waits).await;
-    house.later(Duration::from_secs(25 * 3_600)).await;
+    let erasure = waiting_for_the_relay(&house, buyer.id).await;
+    house.later(DAY_OF_PATIENCE).await;
     assert_eq!(house.end(erasure).await.status, Status::Completed);
     let text: String = sqlx::query_scalar("select certificate from shop.erasure_certificate")
         .fetch_one(house.pool())
@@ -189,4 +203,68 @@ async fn an_erasure_waits_a_day_for_messages_that_nobody_publishes() {
     let unpublished = certificate.unpublished_messages;
     assert!(unpublished >= 3, "placed, cancelled and refunded, not {unpublished}");
     house.close().await;
+}
+
+/// The refund's transaction is open while the erasure looks for the last time before it destroys the key, and the refund cannot go on afterwards.
+#[tokio::test]
+async fn an_erasure_waits_for_a_refund_that_staff_starts_while_it_waits_for_messages() {
+    let house = House::open(Duration::from_secs(5)).await;
+    let (product, buyer) = (house.product(5).await, house.buyer().await);
+    let (order_id, placing) = house.place(buyer, product, 1, SandboxMethod::Ok).await;
+    house.end(placing).await;
+    let shipping = house.ship(order_id).await;
+    house.end(shipping).await;
+    let mut tx = house.engine.begin().await.expect("begin");
+    deliver_order(&mut house.context(&mut tx, Actor::System), order_id).await.expect("delivered");
+    tx.commit().await.expect("commit");
+    let erasure = waiting_for_the_relay(&house, buyer.id).await;
+
+    let mut refunding = house.engine.begin().await.expect("begin");
+    house.engine.pause(&mut refunding, "refund-payment", "a test", "").await.expect("paused");
+    refunding.commit().await.expect("commit");
+    let mut refunding = house.engine.begin().await.expect("begin");
+    let amount = Money::from_minor(100, Currency::USD).expect("money");
+    let command = RefundPayment { order_id, amount };
+    let mut ctx = house.context(&mut refunding, Actor::System);
+    let refund = refund_payment(&mut ctx, &command).await.expect("accepted");
+    house.later(DAY_OF_PATIENCE).await;
+    until_it_waits_for_a_lock(&house).await;
+    refunding.commit().await.expect("commit");
+    let state = async |id| -> String {
+        let state = "select state::text from saga.instance where saga_id = $1";
+        sqlx::query_scalar(state).bind(id).fetch_one(house.pool()).await.expect("it is there")
+    };
+    let since = Instant::now();
+    while !state(erasure).await.contains("AwaitingOthers") {
+        assert!(since.elapsed() < Duration::from_secs(30), "{}", state(erasure).await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(house.shop.keys.get(buyer.id).await.expect("readable").is_some(), "the key is there");
+
+    let mut tx = house.engine.begin().await.expect("begin");
+    house.engine.resume(&mut tx, "refund-payment", "a test").await.expect("resumed");
+    tx.commit().await.expect("commit");
+    assert_eq!(house.end(refund).await.status, Status::Completed);
+    house.later(Duration::from_secs(300)).await;
+    assert_eq!(house.end(erasure).await.status, Status::Completed);
+    house.close().await;
+}
+
+/// Waits until a statement of the erasure waits for a lock.
+async fn until_it_waits_for_a_lock(house: &House) {
+    let since = Instant::now();
+    loop {
+        let waits: bool = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity where datname = current_database()
+                and wait_event_type = 'Lock' and query like '-- erasure:%')",
+        )
+        .fetch_one(house.pool())
+        .await
+        .expect("readable");
+        if waits {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "the erasure waits for no lock");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }

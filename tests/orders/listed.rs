@@ -105,7 +105,7 @@ const TRIED: [Tried; 16] = [
     (
         CartExpiry::NAME,
         [
-            carts::a_cart_expiry_has_nothing_to_take_back_and_may_be_repeated,
+            carts::a_cart_whose_expiry_is_called_off_is_not_watched_any_more,
             carts::a_cart_expiry_survives_a_crash_at_every_point,
         ],
     ),

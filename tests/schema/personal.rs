@@ -75,7 +75,12 @@ const REGISTER: &[(&str, &[&str], Holds, &str)] = &[
     ),
     ("inventory_audit", &["change"], Nothing, "stock"),
     ("inventory_audit", &["reason"], Staff, "stock"),
-    ("log_in_attempt", &["scope_hash"], Nothing, "keyed hashes, which expire"),
+    (
+        "log_in_attempt",
+        &["scope_hash"],
+        Nothing,
+        "keyed hashes, which expire, or are deleted with the customer",
+    ),
     (
         "order",
         &["order_number", "status", "currency", "failure_reason", "published_types"],
@@ -141,6 +146,9 @@ fn page() -> String {
          The register of processing (Art. 30 GDPR) of the database's part. Written by a test (`STEPWISE_UPDATE=1`), which fails for a new column that can hold \
          text and is not listed. The legal basis of what an account, an order or a payment needs is the contract (Art. 6(1)(b) GDPR), of accounts the law \
          (Art. 6(1)(c)). [ARCHITECTURE.md](ARCHITECTURE.md#where-personal-data-is) has the other places.\n\n\
+         The erasure deletes the rows and destroys the customer's key. `stepwise erasure scrub` then writes the plain tables anew. Sealed data is unreadable in every copy \
+         from then on. Plain rows are also in the database's write-ahead log and in its backups, until these are rotated: how long you keep them bounds how long an \
+         erased customer's plain data exists. Keep neither for more than 30 days.\n\n\
          | table | columns | what they hold | purpose |\n|---|---|---|---|\n",
     );
     for (table, columns, holds, purpose) in REGISTER {

@@ -65,6 +65,17 @@ pub struct CloudEvent {
     pub data: Value,
 }
 
+impl CloudEvent {
+    /// The copy for the archive, in which what is personal stays sealed, as in the message. `None`: the event has nothing personal.
+    #[must_use]
+    pub fn sealed(&self, message: &Outgoing) -> Option<Self> {
+        let is_personal = message.sealed_for.is_some() && !self.erased;
+        // The event was made of this data, so it can be read.
+        let data = || serde_json::from_str(&message.data).unwrap_or_default();
+        is_personal.then(|| Self { data: data(), ..self.clone() })
+    }
+}
+
 /// Why an event cannot be shown.
 #[derive(Debug, Error)]
 pub enum EnvelopeError {

@@ -58,6 +58,8 @@ pub struct Export {
     pub events: Vec<Value>,
     /// The times of open sessions.
     pub sessions: Vec<Value>,
+    /// The times of attempts to log in, by network or device: these are kept as keyed hashes, which say nothing.
+    pub log_in_attempts: Vec<Value>,
     /// Earlier exports.
     pub exports: Vec<Value>,
     /// Whether all orders and events are in it.
@@ -70,7 +72,7 @@ pub async fn export_customer_data(
     customer_id: Uuid,
 ) -> Result<Export, ExportRefusal> {
     let exported_at = ctx.now().await?;
-    let (customer, addresses, payment_methods, carts, sessions, exports) =
+    let (customer, addresses, payment_methods, carts, sessions, log_in_attempts, exports) =
         own(ctx, customer_id).await?;
     let customer = customer.ok_or(ExportRefusal::NotFound)?;
     let key = ctx.shop.keys.get(customer_id).await?.ok_or(KeyStoreError::Destroyed)?;
@@ -108,6 +110,7 @@ pub async fn export_customer_data(
         orders,
         events,
         sessions: sessions.0,
+        log_in_attempts: log_in_attempts.0,
         exports: exports.0,
         is_complete,
     })
@@ -127,7 +130,7 @@ type Rows = sqlx::types::Json<Vec<Value>>;
 async fn own(
     ctx: &mut Context<'_>,
     customer_id: Uuid,
-) -> Result<(Option<Value>, Rows, Rows, Rows, Rows, Rows), sqlx::Error> {
+) -> Result<(Option<Value>, Rows, Rows, Rows, Rows, Rows, Rows), sqlx::Error> {
     let rows = sqlx::query_as(
         r#"-- export: own tables
         with owner as materialized (
@@ -158,6 +161,9 @@ async fn own(
             (select coalesce(jsonb_agg(jsonb_build_object('createdAt', s.created_at, 'lastSeenAt', s.last_seen_at,
                 'expiresAt', s.expires_at, 'agent', s.agent, 'network', s.network) order by s.created_at), '[]')
              from shop.session s where s.customer_id = $1),
+            (select coalesce(jsonb_agg(jsonb_build_object('tries', l.tries, 'lastAt', l.last_at, 'succeededAt', l.succeeded_at)
+                order by l.last_at), '[]')
+             from shop.log_in_attempt l where l.customer_id = $1),
             (select coalesce(jsonb_agg(jsonb_build_object('exportedAt', e.exported_at, 'requestId', e.request_id)
                 order by e.exported_at), '[]')
              from (select * from shop.customer_export where customer_id = $1 order by exported_at desc limit 1000) e)
@@ -167,7 +173,7 @@ async fn own(
     .fetch_optional(&mut **ctx)
     .await?;
     let none = || sqlx::types::Json(Vec::new());
-    Ok(rows.unwrap_or_else(|| (None, none(), none(), none(), none(), none())))
+    Ok(rows.unwrap_or_else(|| (None, none(), none(), none(), none(), none(), none())))
 }
 
 /// The events, sealed. 1 round trip.

@@ -1,6 +1,6 @@
 //! The file of wrapped keys: a hash table on disk with slots of 128 bytes.
 //!
-//! Slot 0 is the header, slot 1 the count of used slots (a hint). Each of the other slots holds the key of one customer:
+//! Slot 0 is the header, slot 1 the count of used slots (a hint) and the count of destroyed keys. Each of the other slots holds the key of one customer:
 //! the first free slot from the hash of the customer's id on. A slot is written in one piece and has a check sum. If the
 //! check sum does not match, a crash has cut off the write before any caller got the key, so the slot may be reused. A
 //! destroyed key is overwritten in place. Its slot is never reused, so that the same customer never gets a second key.
@@ -80,7 +80,7 @@ impl Table {
     pub(super) fn make(folder: &Path, kek: &CustomerKey) -> Result<(), KeyStoreError> {
         let path = folder.join(FILE);
         let new = temporary(&path);
-        write_table(&new, FIRST_CAPACITY, kek, &[])?;
+        write_table(&new, FIRST_CAPACITY, kek, &[], 0)?;
         Ok(replace(&new, &path)?)
     }
 
@@ -155,9 +155,17 @@ impl Table {
             if !was_there {
                 table.set_count(used + 1)?;
             }
+            let destroyed = table.count_destroyed()?.wrapping_add(1);
+            table.file.write_all_at(&destroyed.to_le_bytes(), SLOT as u64 + 8)?;
             table.file.sync_data()?;
             Ok(was_there)
         })
+    }
+
+    /// How many keys any process has destroyed. An earlier release does not count them. Takes no lock.
+    pub(super) fn destroyed(&mut self) -> Result<u64, KeyStoreError> {
+        self.reopen_if_replaced()?;
+        Ok(self.count_destroyed()?)
     }
 
     /// Runs `work` under the exclusive lock, on the newest file.
@@ -225,7 +233,7 @@ impl Table {
             capacity *= 2;
         }
         let new = temporary(&self.path);
-        write_table(&new, capacity, &self.kek, &slots)?;
+        write_table(&new, capacity, &self.kek, &slots, self.count_destroyed()?)?;
         replace(&new, &self.path)?;
         let (file, capacity) = open_file(&self.path, &self.kek)?;
         let old = std::mem::replace(&mut self.file, file);
@@ -238,6 +246,12 @@ impl Table {
         let mut bytes = [0; 8];
         self.file.read_exact_at(&mut bytes, SLOT as u64)?;
         Ok(u64::from_le_bytes(bytes).min(self.capacity))
+    }
+
+    fn count_destroyed(&self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.file.read_exact_at(&mut bytes, SLOT as u64 + 8)?;
+        Ok(u64::from_le_bytes(bytes))
     }
 
     fn set_count(&self, used: u64) -> io::Result<()> {
@@ -269,6 +283,7 @@ fn write_table(
     capacity: u64,
     kek: &CustomerKey,
     slots: &[Slot],
+    destroyed: u64,
 ) -> Result<(), KeyStoreError> {
     let file = private_file().create(true).truncate(true).open(path)?;
     file.set_len(offset(capacity))?;
@@ -277,6 +292,7 @@ fn write_table(
     set_check(&mut header);
     file.write_all_at(&header, 0)?;
     file.write_all_at(&(slots.len() as u64).to_le_bytes(), SLOT as u64)?;
+    file.write_all_at(&destroyed.to_le_bytes(), SLOT as u64 + 8)?;
     let mut taken = vec![false; usize::try_from(capacity).expect("slots fit the address space")];
     for slot in slots {
         let mut name = [0; 16];

@@ -89,6 +89,28 @@ async fn another_process_sees_keys_made_and_destroyed_and_a_table_that_grew() {
     assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 3);
 }
 
+/// Also when the table that this process knows was replaced before.
+#[tokio::test]
+async fn a_key_that_another_process_destroys_leaves_the_cache_within_a_second() {
+    let folder = Folder::new();
+    let (here, there) = (open(&folder), open(&folder));
+    for grows in [false, true] {
+        let (id, stays) = (Uuid::now_v7(), Uuid::now_v7());
+        here.create_many(&[id, stays]).await.expect("made");
+        assert!(there.get(id).await.expect("read").is_some(), "it is cached from here on");
+        if grows {
+            here.create_many(&ids(6_000)).await.expect("made, and the table grew");
+        }
+        here.destroy(id).await.expect("destroyed");
+        let since = Instant::now();
+        while there.get(id).await.expect("read").is_some() {
+            assert!(since.elapsed() < Duration::from_secs(2), "the key is still in the cache");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(there.get(stays).await.expect("read").is_some());
+    }
+}
+
 #[tokio::test]
 async fn a_thousand_keys_at_once_take_well_under_a_second() {
     let folder = Folder::new();

@@ -1,9 +1,10 @@
 //! A publisher of integration events to RabbitMQ 3.10 or later.
 //!
 //! It uses one connection. All messages are `mandatory`, persistent and confirmed. The relay's window of calls is
-//! the window of confirms. An archive stream is bound to everything, so every message has at least one queue. A
-//! message that comes back as unroutable therefore means a broken topology, not a partner that has not bound a
-//! queue yet.
+//! the window of confirms. An archive stream takes every message without personal data, so each of these has at least
+//! one queue. One that comes back as unroutable therefore means a broken topology, not a partner that has not bound a
+//! queue yet. A message with personal data goes to the partners in plain, and then to the archive sealed
+//! (docs/adr/0018).
 //!
 //! If the broker does not accept one message, it closes the whole channel. If one of many queues refuses a message,
 //! the broker refuses the message as a whole. Neither may delay other messages: a message larger than any that was
@@ -17,6 +18,7 @@
 
 mod error;
 mod look;
+mod properties;
 mod session;
 mod topology;
 mod wire;
@@ -26,19 +28,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lapin::ErrorKind;
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
-use lapin::types::ShortString;
-use lapin::{BasicProperties, ErrorKind};
 use stepwise_engine::outbox::{
     Accepted, DeclaredTopologies, Outgoing, Publisher, PublisherState, Rejection, Standing,
 };
-use stepwise_workflows::cloud_event::{CONTENT_TYPE, CloudEvent, Envelopes};
+use stepwise_workflows::cloud_event::{CloudEvent, Envelopes};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 pub use error::RabbitError;
 pub use look::Looked;
+use properties::{SHORT, properties};
 pub use session::Address;
 use session::{Answer, Opening, Parcel, Session};
 pub use topology::Topology;
@@ -57,8 +59,6 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_secs(2);
 /// The interval between two checks that the connection is open.
 const TICK: Duration = Duration::from_millis(100);
-/// The maximum length of an AMQP short string, in bytes.
-const SHORT: usize = 255;
 
 /// Publishes messages as CloudEvents. [`Publisher::attend`] opens the connection and reopens it after a loss.
 pub struct RabbitPublisher {
@@ -145,7 +145,7 @@ impl RabbitPublisher {
     /// Checks whether messages could be published now: whether the topology exists, and whether
     /// the broker takes a message for a temporary queue. Changes nothing.
     pub async fn look(&self) -> Result<Looked, RabbitError> {
-        match self.standing().await? {
+        match self.standing().await?.0 {
             Standing::Unknown => {
                 look::look(&self.address, None).await?;
                 Ok(Looked::TakesOnceDeclared)
@@ -164,39 +164,51 @@ impl RabbitPublisher {
             session::greet(&self.address).await?;
         }
         let is_declared = self.current().is_declared;
-        let standing = if is_declared { Standing::Declared } else { self.standing().await? };
-        match standing {
-            Standing::Unknown => {
-                let opened = Session::open(&self.address, &self.topology, Opening::Declare).await?;
-                self.remember().await?;
-                info!(exchange = self.topology.exchange, "declared the exchange and the archive");
-                Ok(opened)
-            }
-            Standing::Declared => {
-                let opened = Session::open(&self.address, &self.topology, Opening::Check).await;
-                if let Err(RabbitError::Destroyed { what, .. }) = &opened {
-                    self.remember_destroyed(what).await;
-                } else {
-                    self.current().is_declared = true;
-                }
-                opened
-            }
-            Standing::Destroyed { what } => Err(self.destroyed(what)),
+        let opening = match is_declared {
+            true => Opening::Check,
+            false => match self.standing().await? {
+                (Standing::Unknown, _) => Opening::Declare,
+                (Standing::Declared, true) => Opening::Check,
+                (Standing::Declared, false) => Opening::TakeOver,
+                (Standing::Destroyed { what }, _) => return Err(self.destroyed(what)),
+            },
+        };
+        let opened = Session::open(&self.address, &self.topology, opening).await;
+        if let Err(RabbitError::Destroyed { what, .. }) = &opened {
+            self.remember_destroyed(what).await;
+        } else if opening == Opening::Check {
+            self.current().is_declared = true;
+        } else if opened.is_ok() {
+            self.remember().await?;
+            info!(exchange = self.topology.exchange, "declared the exchange and the archive");
         }
+        opened
     }
 
     fn destroyed(&self, what: String) -> RabbitError {
         RabbitError::Destroyed { at: self.address.to_string(), what }
     }
 
-    /// The name under which the database records this topology: address and exchange. Another address counts as another broker.
+    /// The name under which the database records this topology: address, exchange, and how the archive is bound. Another address counts as another broker.
     fn name(&self) -> String {
+        format!("{} {}", self.earlier_name(), topology::ARCHIVED)
+    }
+
+    /// The name under which earlier releases record it, which bind the archive to everything.
+    fn earlier_name(&self) -> String {
         format!("{} {}", self.address, self.topology.exchange)
     }
 
-    async fn standing(&self) -> Result<Standing, RabbitError> {
-        let standing = self.declared.standing(&self.name()).await;
-        standing.map_err(|error| RabbitError::Memory(error.to_string()))
+    /// What is known of the topology, and whether this release has recorded that and not an earlier one.
+    async fn standing(&self) -> Result<(Standing, bool), RabbitError> {
+        let ask = async |name: String| {
+            let standing = self.declared.standing(&name).await;
+            standing.map_err(|error| RabbitError::Memory(error.to_string()))
+        };
+        match ask(self.name()).await? {
+            Standing::Unknown => Ok((ask(self.earlier_name()).await?, false)),
+            known => Ok((known, true)),
+        }
     }
 
     async fn remember(&self) -> Result<(), RabbitError> {
@@ -210,9 +222,10 @@ impl RabbitPublisher {
     /// again, because a partner that declares the exchange does not restore the archive.
     async fn remember_destroyed(&self, what: &str) {
         self.current().is_declared = false;
-        let name = self.name();
-        if let Err(error) = self.declared.mark_destroyed(&name, what).await {
-            warn!(what, %error, "cannot record in the database that this is missing");
+        for name in [self.name(), self.earlier_name()] {
+            if let Err(error) = self.declared.mark_destroyed(&name, what).await {
+                warn!(what, %error, "cannot record in the database that this is missing");
+            }
         }
     }
 
@@ -260,41 +273,62 @@ impl RabbitPublisher {
         message: &Outgoing,
         event: &CloudEvent,
     ) -> Result<Accepted, Rejection> {
-        let body = serde_json::to_vec(event)
-            .map_err(|error| Rejection::Unreadable { reason: error.to_string() })?;
+        let json = |event: &CloudEvent| {
+            let body = serde_json::to_vec(event);
+            body.map_err(|error| Rejection::Unreadable { reason: error.to_string() })
+        };
+        let (body, sealed) = (json(event)?, event.sealed(message).as_ref().map(json).transpose()?);
         let parcel = Parcel {
             exchange: &self.topology.exchange,
             routing_key: &message.routing_key,
             body: &body,
-            properties: properties(event),
+            properties: properties(event, sealed.is_none()),
         };
-        let is_suspect = self.suspects().contains(&message.message_id);
-        let is_alone = is_suspect || !session.has_taken(body.len());
         let stalled = self.current().stalled.is_some_and(|at| at.elapsed() < STALLED);
         let patience = if stalled { CONFIRM_BESIDE_A_STALLED_QUEUE } else { CONFIRM };
-        let answer = match is_alone {
-            true => session.send_alone(&parcel, patience, is_suspect).await,
-            false => session.send(&parcel, patience).await,
-        };
-        match answer {
-            Answer::Taken => {
+        let (answer, is_alone) = self.publish_one(session, message, &parcel, patience).await;
+        let is_silent = matches!(answer, Answer::Silence);
+        let some = |reason: &str| Accepted::RefusedBySome { reason: reason.to_owned() };
+        let accepted = match answer {
+            Answer::Taken if sealed.is_none() => {
                 self.note_taken(message.message_id);
-                Ok(Accepted::ByAll)
+                return Ok(Accepted::ByAll);
             }
+            Answer::Taken => Accepted::ByAll,
+            // No partner has bound a queue for it.
+            Answer::Returned if sealed.is_some() => Accepted::ByAll,
             Answer::Returned => {
-                Err(self.lose(session, topology::missing_binding(&self.topology)).await)
+                return Err(self.lose(session, topology::missing_binding(&self.topology)).await);
             }
-            Answer::NotTakenByAll => self.prove(session, message, parcel, REFUSED).await,
-            Answer::Silence if session.is_blocked() => Err(blocked()),
-            Answer::Silence => {
-                let proven = self.prove(session, message, parcel, STALLING).await;
-                if proven.is_ok() {
-                    self.current().stalled = Some(Instant::now());
-                }
-                proven
+            Answer::NotTakenByAll => some(REFUSED),
+            Answer::Silence if session.is_blocked() => return Err(blocked()),
+            Answer::Silence => some(STALLING),
+            Answer::Closed(error) => {
+                return Err(self.blame(session, message, is_alone, &error).await);
             }
-            Answer::Closed(error) => Err(self.blame(session, message, is_alone, &error).await),
-            Answer::GivenUp => Err(self.unavailable()),
+            Answer::GivenUp => return Err(self.unavailable()),
+        };
+        let body = sealed.as_ref().unwrap_or(&body);
+        let to_archive = Parcel { exchange: &self.topology.archive, body, ..parcel };
+        self.archive(session, message, &to_archive).await?;
+        if is_silent {
+            self.current().stalled = Some(Instant::now());
+        }
+        Ok(accepted)
+    }
+
+    /// Sends a message, alone if it may make the broker close the channel. Answers whether it was alone.
+    async fn publish_one(
+        &self,
+        session: &Session,
+        message: &Outgoing,
+        parcel: &Parcel<'_>,
+        patience: Duration,
+    ) -> (Answer, bool) {
+        let is_suspect = self.suspects().contains(&message.message_id);
+        match is_suspect || !session.has_taken(parcel.body.len()) {
+            true => (session.send_alone(parcel, patience, is_suspect).await, true),
+            false => (session.send(parcel, patience).await, false),
         }
     }
 
@@ -308,21 +342,20 @@ impl RabbitPublisher {
         self.drop_session(session, Trouble::of(&self.destroyed(what)))
     }
 
-    /// Publishes a message to the archive alone, after a queue has refused it or has not confirmed it. The broker gives one
-    /// answer for all queues, so that answer does not show whether the archive has the message. Once the archive has it,
-    /// nothing is lost. Sending it to the exchange again would only give further copies to the partners that have it.
-    async fn prove(
+    /// Publishes a message to the archive alone: because it is sealed there, or after a queue has refused it or has not confirmed it. The broker
+    /// gives one answer for all queues, so that answer does not show whether the archive has the message. Once the archive has
+    /// it, nothing is lost. Sending it to the exchange again would only give further copies to the partners that have it.
+    async fn archive(
         &self,
         session: &Arc<Session>,
         message: &Outgoing,
-        parcel: Parcel<'_>,
-        reason: &str,
-    ) -> Result<Accepted, Rejection> {
-        let to_archive = Parcel { exchange: &self.topology.archive, ..parcel };
-        match session.send(&to_archive, PROOF).await {
+        parcel: &Parcel<'_>,
+    ) -> Result<(), Rejection> {
+        let (answer, is_alone) = self.publish_one(session, message, parcel, PROOF).await;
+        match answer {
             Answer::Taken => {
                 self.note_taken(message.message_id);
-                Ok(Accepted::RefusedBySome { reason: reason.to_owned() })
+                Ok(())
             }
             Answer::Returned => {
                 Err(self.lose(session, topology::missing_binding(&self.topology)).await)
@@ -330,7 +363,7 @@ impl RabbitPublisher {
             Answer::NotTakenByAll => Err(Rejection::Refused { reason: "by the archive".into() }),
             Answer::Silence if session.is_blocked() => Err(blocked()),
             Answer::Silence => Err(self.drop_session(session, Trouble::of_silence())),
-            Answer::Closed(error) => Err(self.blame(session, message, false, &error).await),
+            Answer::Closed(error) => Err(self.blame(session, message, is_alone, &error).await),
             Answer::GivenUp => Err(self.unavailable()),
         }
     }
@@ -452,28 +485,6 @@ const STALLING: &str = "a partner's queue did not confirm its copy";
 
 fn blocked() -> Rejection {
     Rejection::Unavailable { reason: ALARM.into() }
-}
-
-/// The message's properties, which consumers can read without parsing the body.
-fn properties(event: &CloudEvent) -> BasicProperties {
-    let properties = BasicProperties::default()
-        .with_delivery_mode(2)
-        .with_content_type(CONTENT_TYPE.into())
-        .with_message_id(event.id.to_string().into())
-        .with_timestamp(u64::try_from(event.time.timestamp()).unwrap_or(0))
-        .with_app_id("stepwise".into());
-    let properties = match short(&event.kind) {
-        Some(kind) => properties.with_type(kind),
-        None => properties,
-    };
-    match event.correlationid.as_deref().and_then(short) {
-        Some(correlation) => properties.with_correlation_id(correlation),
-        None => properties,
-    }
-}
-
-fn short(text: &str) -> Option<ShortString> {
-    (text.len() <= SHORT).then(|| text.into())
 }
 
 #[cfg(test)]

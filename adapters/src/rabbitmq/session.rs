@@ -63,6 +63,8 @@ impl fmt::Debug for Address {
 pub(super) enum Opening {
     Declare,
     Check,
+    /// Both: an earlier release has declared it otherwise.
+    TakeOver,
 }
 
 /// The broker's answer to a message.
@@ -115,6 +117,10 @@ impl Session {
             match opening {
                 Opening::Declare => topology::declare(&connection, topology, &at).await?,
                 Opening::Check => topology::check(&connection, topology, &at).await?,
+                Opening::TakeOver => {
+                    topology::check(&connection, topology, &at).await?;
+                    topology::declare(&connection, topology, &at).await?;
+                }
             }
             let main = confirming(&connection).await.map_err(|error| unreachable(&at, &error))?;
             Ok(Self {

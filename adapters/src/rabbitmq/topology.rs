@@ -1,8 +1,10 @@
 //! The topology at the broker: the exchange and the archive to which messages are published.
 //!
-//! Partners bind their queues to one topic exchange. The archive stream is bound to that exchange, too, for all
-//! messages, and also to an exchange of its own. A message that some partner's queue refused is published to the
-//! latter, which proves that the archive has it and gives no partner another copy.
+//! Partners bind their queues to one topic exchange. The archive stream is bound to that exchange, too, with the key
+//! [`ARCHIVED`], which each message without personal data has as a second key (the header `BCC`, which the broker takes
+//! off). It is also bound to an exchange of its own. A message that some partner's queue refused is published to the
+//! latter, which proves that the archive has it and gives no partner another copy. So is the sealed copy of a message
+//! with personal data (docs/adr/0018).
 //!
 //! The topology is declared once. Afterwards its existence is only checked.
 
@@ -18,12 +20,17 @@ use super::error::{RabbitError, unreachable};
 /// The size of a segment of the archive, in bytes. Retention drops whole segments, so small segments make it exact.
 const SEGMENT_BYTES: i64 = 50_000_000;
 
+/// The key with which the archive is bound to the partners' exchange.
+pub(super) const ARCHIVED: &str = "archive";
+/// The key with which earlier releases bound it: the archive got personal data in plain.
+const EVERYTHING: &str = "#";
+
 /// The exchange and the archive that the relay declares at the broker.
 #[derive(Debug, Clone)]
 pub struct Topology {
     /// The topic exchange that partners bind to.
     pub exchange: String,
-    /// The stream that keeps all messages for a while, and the exchange that leads to it alone.
+    /// The stream that keeps all messages for a while, personal data sealed, and the exchange that leads to it alone.
     pub archive: String,
     /// How long the archive keeps messages, at least.
     pub keep: Duration,
@@ -68,17 +75,14 @@ async fn declare_all(connection: &Connection, topology: &Topology) -> lapin::Res
     stream.insert("x-max-age".into(), AMQPValue::LongString(format!("{}s", keep.as_secs()).into()));
     stream.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(SEGMENT_BYTES));
     channel.queue_declare(archive.as_str().into(), QueueDeclareOptions::durable(), stream).await?;
+    let (queue, none) = (archive.as_str(), FieldTable::default());
     for name in [exchange, archive] {
+        let bind = QueueBindOptions::default();
         channel
-            .queue_bind(
-                archive.as_str().into(),
-                name.as_str().into(),
-                "#".into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            )
+            .queue_bind(queue.into(), name.as_str().into(), ARCHIVED.into(), bind, none.clone())
             .await?;
     }
+    channel.queue_unbind(queue.into(), exchange.as_str().into(), EVERYTHING.into(), none).await?;
     channel.close(200, "done".into()).await
 }
 

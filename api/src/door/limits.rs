@@ -7,6 +7,7 @@ use poem::http::StatusCode;
 use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use stepwise_workflows::customer::attempts::Scopes;
+use uuid::Uuid;
 
 use super::{
     buckets::{Buckets, Rate},
@@ -88,11 +89,12 @@ impl Limits {
         self.buckets.take(name, rate).await.map_err(too_many)
     }
 
-    /// The keys under which an attempt to log in to the account of `email` is counted. `None` if limits are off.
+    /// The keys under which an attempt to log in to the account of `email`, this customer's, is counted. `None` if limits are off.
     /// `earlier_token` is the hash of a token of an earlier session of this account.
     pub fn log_in_scopes(
         &self,
         email: &str,
+        customer_id: Option<Uuid>,
         from: Option<IpAddr>,
         earlier_token: Option<[u8; 32]>,
     ) -> Option<Scopes> {
@@ -103,7 +105,7 @@ impl Limits {
         let network = origin(from);
         let from = earlier_token.as_ref().map_or(network.as_bytes(), |hash| &hash[..]);
         let own = hashed(from);
-        Some(Scopes { own, account, is_known: earlier_token.is_some() })
+        Some(Scopes { own, account, is_known: earlier_token.is_some(), customer_id })
     }
 
     /// The key under which requests for a mail of this kind to `email` are counted. `None` if limits are off.

@@ -176,7 +176,8 @@ impl Accounts {
         let both = format!("{current_password}\0{new_password}");
         let ask = ask.with_password(&shop.passwords, &both).await?;
         // A stolen session must not serve to guess the password.
-        let tries = door.limits.log_in_scopes(&format!("change {customer_id}"), None, None);
+        let account = format!("change {customer_id}");
+        let tries = door.limits.log_in_scopes(&account, Some(customer_id), None, None);
         if let Some(tries) = &tries
             && let Some(wait) = attempts::count(&door.db, tries).await?
         {

@@ -198,7 +198,7 @@ impl Customers {
         let account =
             session::look_up(&door.db, email, earlier.as_ref().map(|hash| &hash[..])).await?;
         let earlier = earlier.filter(|_| account.is_own_device);
-        let scopes = door.limits.log_in_scopes(email, by.address, earlier);
+        let scopes = door.limits.log_in_scopes(email, account.customer_id(), by.address, earlier);
         if let Some(scopes) = &scopes
             && let Some(wait) = attempts::count(&door.db, scopes).await?
         {

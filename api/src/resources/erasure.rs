@@ -66,6 +66,8 @@ struct CustomerExport {
     events: Vec<Any<Value>>,
     /// The times of open sessions.
     sessions: Vec<Any<Value>>,
+    /// The times of attempts to log in, one for each network or device.
+    log_in_attempts: Vec<Any<Value>>,
     /// Earlier exports.
     exports: Vec<Any<Value>>,
     /// Whether all orders and events are in it. If not, listOrders has the other orders.
@@ -86,6 +88,7 @@ impl From<Export> for CustomerExport {
             orders: orders.collect(),
             events: all(export.events),
             sessions: all(export.sessions),
+            log_in_attempts: all(export.log_in_attempts),
             exports: all(export.exports),
             is_complete: export.is_complete,
         }

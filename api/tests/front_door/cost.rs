@@ -76,7 +76,7 @@ async fn adding_to_a_cart_takes_four_round_trips_besides_begin_and_commit_and_re
 #[tokio::test]
 async fn an_unknown_token_beyond_the_limit_of_its_address_is_not_looked_up() {
     let house = House::open_with(Rates { per_address_s: 1, ..Rates::OFF }).await;
-    tracing::subscriber::set_global_default(Statements).expect("no other test listens");
+    listen();
     let mut statuses = Vec::new();
     for n in 0..30 {
         statuses.push(send(house.get("/v1/me").bearer_auth(format!("guess-{n}"))).await.status);

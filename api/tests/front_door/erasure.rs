@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use stepwise::door::{DoorSettings, limits::Rates};
 use stepwise_engine::testing::Clock;
 use stepwise_workflows::erasure::{
     certificate::{Certificate, Checked, check},
@@ -179,6 +180,41 @@ async fn nothing_personal_is_left_of_an_erased_customer_but_the_tax_record() {
     tax::end_retention(db, &**keys).await.expect("destroyed");
     let record = tax::read_record(db, &**keys, order).await.expect("it is there");
     assert_eq!(record, None, "the statutory time is over");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn attempts_to_log_in_are_exported_and_erased_with_the_customer() {
+    let rates = Rates { attempts_per_minute: 10_000, ..Rates::OFF };
+    let house = House::open_working_as(DoorSettings { rates, ..DoorSettings::default() }).await;
+    let (shopper, other) = (Shopper::new(&house).await, Shopper::new(&house).await);
+    let wrong = json!({ "email": shopper.email, "password": "a guess that is wrong" });
+    send(house.post("/v1/sessions", &wrong)).await.is(401);
+    let change =
+        json!({ "currentPassword": "a wrong guess", "newPassword": "harbour lanterns drift" });
+    let change = shopper.ask(Method::POST, "/v1/customers/{me}/password").json(&change);
+    send(change).await.is(401);
+    let path = format!("/v1/customers/{}/export", shopper.id);
+    let export = shopper.get(&path).await.is(200).json();
+    let attempts = export["logInAttempts"].as_array().expect("a list");
+    let succeeded = attempts.iter().filter(|attempt| attempt["succeededAt"].is_string()).count();
+    assert_eq!((attempts.len(), succeeded), (4, 1), "{export}");
+
+    let rows = async || -> i64 {
+        let count = "select count(*) from shop.log_in_attempt";
+        sqlx::query_scalar(count).fetch_one(house.database.pool()).await.expect("readable")
+    };
+    let before = rows().await;
+    erase(&shopper, 30).await.is(200);
+    assert_eq!(rows().await, before - 4);
+    other.get("/v1/me").await.is(200);
+    let text: String = sqlx::query_scalar("select certificate from shop.erasure_certificate")
+        .fetch_one(house.database.pool())
+        .await
+        .expect("one certificate");
+    let certificate: Certificate = serde_json::from_str(&text).expect("as it was written");
+    let counted = certificate.stores.iter().find(|count| count.store == "shop.log_in_attempt");
+    assert_eq!(counted.map(|count| (count.found, count.deleted)), Some((4, 4)));
     house.close().await;
 }
 

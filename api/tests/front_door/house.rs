@@ -143,16 +143,22 @@ impl House {
 
     /// Starts a whole shop: the sandbox gateway over HTTP with its webhooks, a worker and a relay.
     pub(crate) async fn open_working() -> Self {
+        Self::open_working_as(unlimited()).await
+    }
+
+    /// Starts a whole shop with these settings. Its environment and secrets are those of all tests.
+    pub(crate) async fn open_working_as(settings: DoorSettings) -> Self {
         let (listener, base) = listen().await;
         let paypal_webhooks_to = format!("{base}/v1/webhooks/paypal");
-        Self::open_working_at(listener, base, &paypal_webhooks_to).await.relaying(Embedded)
+        let house = Self::open_working_at(listener, base, &paypal_webhooks_to, settings).await;
+        house.relaying(Embedded)
     }
 
     /// Starts a whole shop that publishes at the broker, at an exchange of its own. Returns the exchange's name as well.
     pub(crate) async fn open_publishing(broker: &str) -> (Self, String) {
         let (listener, base) = listen().await;
         let paypal_webhooks_to = format!("{base}/v1/webhooks/paypal");
-        let house = Self::open_working_at(listener, base, &paypal_webhooks_to).await;
+        let house = Self::open_working_at(listener, base, &paypal_webhooks_to, unlimited()).await;
         let exchange = format!("test.{}", Uuid::now_v7().simple());
         let topology = Topology {
             exchange: exchange.clone(),
@@ -171,7 +177,7 @@ impl House {
     /// Starts a whole shop that PayPal's webhooks do not reach: they go to this address.
     pub(crate) async fn open_without_webhooks_of_paypal(they_go_to: &str) -> Self {
         let (listener, base) = listen().await;
-        Self::open_working_at(listener, base, they_go_to).await.relaying(Embedded)
+        Self::open_working_at(listener, base, they_go_to, unlimited()).await.relaying(Embedded)
     }
 
     /// Starts the relay, which publishes there.
@@ -186,11 +192,12 @@ impl House {
         listener: TcpListener,
         base: String,
         paypal_webhooks_to: &str,
+        door: DoorSettings,
     ) -> Self {
         let stop = CancellationToken::new();
         let (outside, address, ledger) = sandbox(&base, paypal_webhooks_to, &stop).await;
         let settings = ServerSettings::default();
-        let house = Self::build(unlimited(), listener, base, outside, settings, stop.clone()).await;
+        let house = Self::build(door, listener, base, outside, settings, stop.clone()).await;
         let house = Self { gateway: address, ledger: Some(ledger), ..house };
         let engine = house.door.engine.clone();
         tokio::spawn(stepwise_engine::work(

@@ -1,10 +1,19 @@
 //! After an erasure no file of the installation holds anything of the person: the proof by searching.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
-use sqlx::{Connection as _, PgConnection};
-use stepwise_adapters::{keystore::FileKeyStore, postgres::program};
+use sqlx::PgPool;
+use stepwise_adapters::{
+    gateway::webhook::{SIGNATURE_HEADER, sign},
+    keystore::FileKeyStore,
+    postgres::program,
+};
+use stepwise_engine::testing::Clock;
 use stepwise_tests::rabbit::{Node, Partner};
 use stepwise_workflows::privacy::KeyStore as _;
 use tokio::process::Command;
@@ -23,6 +32,8 @@ struct Person {
     canaries: Vec<String>,
     id: String,
     token: String,
+    /// The delivered order.
+    order: Option<String>,
 }
 
 /// A text that occurs nowhere else: letters only.
@@ -63,7 +74,7 @@ async fn somebody(site: &Site, up: &Up) -> Person {
         up.post("", "/v1/sessions", &json!({"email": email, "password": PASSWORD})).await;
     let (id, token) = (text(&session["customerId"]), text(&session["token"]));
     let canaries = names.into_iter().chain([email]).collect();
-    let person = Person { canaries, id, token };
+    let mut person = Person { canaries, id, token, order: None };
     let home = json!({
         "recipientName": format!("{first} {last}"), "street": street, "city": city, "state": "CA",
         "postalCode": "94103", "country": "US",
@@ -83,10 +94,20 @@ async fn somebody(site: &Site, up: &Up) -> Person {
         let (status, begun) = up.post(&person.token, "/v1/orders", &order).await;
         assert_eq!(status, 202, "{begun}");
         up.succeeded(&person.token, &text(&begun["id"])).await;
-        end(up, &person, &text(&begun["subject"]), ends, &reason).await;
+        let order = text(&begun["subject"]);
+        end(up, &person, &order, ends, &reason).await;
+        person.order = Some(order);
     }
     put_into_cart(up, &person).await;
     person
+}
+
+/// Logs in again, and answers the token.
+async fn logged_in(up: &Up, person: &Person) -> String {
+    let email = person.canaries.last().expect("the last is the address");
+    let (_, session) =
+        up.post("", "/v1/sessions", &json!({"email": email, "password": PASSWORD})).await;
+    text(&session["token"])
 }
 
 /// Makes the folder of mails a file that takes no mail, or a folder again.
@@ -112,7 +133,7 @@ async fn without_mail(site: &Site, up: &Up) -> Person {
     let (_, session) =
         up.post("", "/v1/sessions", &json!({"email": email, "password": PASSWORD})).await;
     let (id, token) = (text(&session["customerId"]), text(&session["token"]));
-    Person { canaries: vec![email, first, last], id, token }
+    Person { canaries: vec![email, first, last], id, token, order: None }
 }
 
 /// The id under the name of the resource, or under `id`.
@@ -148,8 +169,52 @@ async fn end(up: &Up, person: &Person, order: &str, ends: &str, reason: &str) {
     assert_eq!(status, 200, "{delivered}");
 }
 
-/// The folders in which copies stay until they are rotated: the log of the database's writes, and the broker's archive of what partners were told.
-const ROTATED: [&str; 2] = ["pg_wal", "stream"];
+/// What waits for an operator: an event of the gateway that fits no payment, a message that the broker does not take, and the saga of a mail that is stuck.
+async fn await_an_operator(site: &Site, up: &Up, db: &PgPool, person: &Person, stuck: &Person) {
+    let [first, last, street, _, reason, email] = &person.canaries[..] else { panic!("six texts") };
+    let event = json!({
+        "id": "evt_erased", "object": "event", "created": 1_795_000_000, "type": "payment_intent.canceled",
+        "data": {"object": {
+            "id": "pi_erased", "object": "payment_intent", "amount": 1000, "currency": "usd", "created": 1_795_000_000,
+            "status": "canceled", "metadata": {"orderId": person.order, "order_id": person.order}, "receipt_email": email,
+            "shipping": {"name": format!("{first} {last}"), "address": {"line1": street}}, "description": reason,
+        }},
+    })
+    .to_string();
+    let secrets = fs::read(site.data.join("secrets.json")).expect("it was written");
+    let secrets: Value = serde_json::from_slice(&secrets).expect("whole JSON");
+    let signature =
+        sign(event.as_bytes(), &[text(&secrets["webhookSecret"]).into()], SystemTime::now().into());
+    let told = reqwest::Client::new()
+        .post(format!("{}/v1/webhooks/gateway", up.base))
+        .header(SIGNATURE_HEADER, signature)
+        .body(event);
+    assert!(told.send().await.expect("it answers").status().is_success());
+    for statement in [
+        "insert into saga.outbox (shard, subject, sequence, message_id, kind, routing_key, source, data, sealed_for, happened_at)
+         select shard, subject, 1000, gen_random_uuid(), kind, repeat('k', 291), source, data, sealed_for, happened_at
+         from saga.feed where kind = 'shop.customer.registered.v1' and subject = $1",
+        "update saga.instance set status = 'stuck', waiting_on = 'operator', owner = null, wake_at = null, seq = seq + 1
+         where name = 'register-customer' and status = 'running' and subject = $1",
+    ] {
+        let of = if statement.starts_with("insert") { person } else { stuck };
+        let done = sqlx::query(statement).bind(&of.id).execute(db).await.expect("written");
+        assert_eq!(done.rows_affected(), 1, "{statement}");
+    }
+    eventually("the message to be refused", async || {
+        let tried =
+            "select exists (select from saga.outbox where subject = $1 and error is not null)";
+        sqlx::query_scalar(tried).bind(&person.id).fetch_one(db).await.expect("readable")
+    })
+    .await;
+    let parked = "select count(*) from shop.parked_gateway_event where ended_at is null and order_id::text = $1";
+    let parked: i64 =
+        sqlx::query_scalar(parked).bind(&person.order).fetch_one(db).await.expect("readable");
+    assert_eq!(parked, 1, "the event waits for an operator");
+}
+
+/// The folder that is not searched: the log of the database's writes has plain rows until it is rotated.
+const ROTATED: &str = "pg_wal";
 
 /// The files below a folder that contain one of these texts.
 fn files_with(folder: &Path, texts: &[String], found: &mut Vec<(String, String)>) {
@@ -157,7 +222,7 @@ fn files_with(folder: &Path, texts: &[String], found: &mut Vec<(String, String)>
         let path = entry.path();
         let name = entry.file_name();
         if path.is_dir() {
-            if !ROTATED.iter().any(|rotated| name == *rotated) {
+            if name != ROTATED {
                 files_with(&path, texts, found);
             }
             continue;
@@ -182,6 +247,36 @@ fn contains(content: &[u8], text: &[u8]) -> bool {
     false
 }
 
+/// Waits until the erasure waits for messages that are not published.
+async fn until_it_waits_for_the_relay(db: &PgPool, operation: &str) {
+    eventually("the erasure to wait for the relay", async || {
+        let state = "select state::text from saga.instance where saga_id::text = $1";
+        let state: String =
+            sqlx::query_scalar(state).bind(operation).fetch_one(db).await.expect("it is there");
+        state.contains("AwaitingRelay")
+    })
+    .await;
+}
+
+/// Erases each of them. A message about the last is never published, so time passes: then all sessions are over.
+async fn erase(site: &Site, up: &Up, db: &PgPool, people: &[&Person]) {
+    let last = people.last().map(|person| &person.id);
+    for person in people {
+        let path = format!("/v1/customers/{}/erasure", person.id);
+        let (status, begun) = up.post(&person.token, &path, &json!({ "confirmation": true })).await;
+        assert_eq!(status, 202, "{begun}");
+        mail_works(site, true);
+        let operation = text(&begun["id"]);
+        if Some(&person.id) == last {
+            until_it_waits_for_the_relay(db, &operation).await;
+            Clock::of(db).advance(Duration::from_secs(25 * 3_600)).await;
+        }
+        up.succeeded(&up.token("operator"), &operation).await;
+        eventually("the session to end", async || up.get(&person.token, "/v1/me").await.0 == 401)
+            .await;
+    }
+}
+
 /// The whole database as text.
 async fn dump(url: &str) -> String {
     let pg_dump = program("pg_dump").await.expect("it lies beside the server's programs");
@@ -204,31 +299,24 @@ async fn no_file_holds_anything_of_an_erased_customer_and_the_others_read_everyt
         people.push(somebody(&site, &up).await);
     }
     let waiting = without_mail(&site, &up).await;
-    let mut erased: Vec<&Person> = people.iter().step_by(2).collect();
+    let db = PgPool::connect(&url).await.expect("connected");
+    await_an_operator(&site, &up, &db, &people[0], &waiting).await;
+    let mut erased: Vec<&Person> = people.iter().step_by(2).rev().collect();
     erased.insert(0, &waiting);
     let others: Vec<&Person> = people.iter().skip(1).step_by(2).collect();
     let secrets: Vec<String> = erased.iter().flat_map(|who| who.canaries.clone()).collect();
     let mut before = Vec::new();
     files_with(&site.data, &secrets, &mut before);
     assert!(!before.is_empty(), "the search finds what is there");
-    for person in &erased {
-        let path = format!("/v1/customers/{}/erasure", person.id);
-        let (status, begun) = up.post(&person.token, &path, &json!({ "confirmation": true })).await;
-        assert_eq!(status, 202, "{begun}");
-        mail_works(&site, true);
-        let operation = text(&begun["id"]);
-        up.succeeded(&up.token("operator"), &operation).await;
-        eventually("the session to end", async || up.get(&person.token, "/v1/me").await.0 == 401)
-            .await;
-    }
+    erase(&site, &up, &db, &erased).await;
 
     let dumped = dump(&url).await;
     for secret in &secrets {
         assert!(!dumped.contains(secret.as_str()), "{secret} is in the dump");
     }
     for person in &others {
-        let (status, export) =
-            up.get(&person.token, &format!("/v1/customers/{}/export", person.id)).await;
+        let token = logged_in(&up, person).await;
+        let (status, export) = up.get(&token, &format!("/v1/customers/{}/export", person.id)).await;
         assert_eq!(status, 200, "{export}");
         let export = export.to_string();
         for canary in &person.canaries {
@@ -240,9 +328,8 @@ async fn no_file_holds_anything_of_an_erased_customer_and_the_others_read_everyt
         let said = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(done.status.success(), "{verb}: {said}{}", String::from_utf8_lossy(&done.stderr));
     }
-    let mut connection = PgConnection::connect(&url).await.expect("connected");
-    sqlx::query("checkpoint").execute(&mut connection).await.expect("a checkpoint");
-    connection.close().await.expect("closed");
+    sqlx::query("checkpoint").execute(&db).await.expect("a checkpoint");
+    db.close().await;
     let told = erased.iter().filter(|who| partner.subjects().contains(&who.id)).count();
     assert_eq!(told, erased.len(), "partners are told of each erasure");
     let keys = FileKeyStore::open(&site.data.join("keys")).expect("it opens");

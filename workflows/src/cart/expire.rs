@@ -94,7 +94,25 @@ const EXPIRE: &str = concat!(
     where cart_id = $1 and not $2"
 );
 
-/// A cart that no saga has watched.
+/// Notes that no saga watches the cart any more. 1 round trip.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn leave_unwatched(
+    tx: &mut PgConnection,
+    cart_id: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "-- cart: leave unwatched
+        update shop.cart set is_watched = false where cart_id = $1",
+    )
+    .bind(cart_id)
+    .execute(tx)
+    .await
+    .map(|_| ())
+}
+
+/// A cart that no saga watches.
 #[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Adopted {
     pub(crate) cart_id: Uuid,

@@ -32,7 +32,7 @@ pub use change::{
     ChangeCartRefusal, ItemOf, clear_cart, remove_item, restore_item, update_item_quantity,
 };
 pub use expire::expire;
-pub(crate) use expire::{adopt, lifetime};
+pub(crate) use expire::{adopt, leave_unwatched, lifetime};
 pub use guest::Guest;
 pub(crate) use guest::create_guest_cart;
 pub use merge::{MergeGuestCart, MergeRefusal, MergedCart, merge_guest_cart};

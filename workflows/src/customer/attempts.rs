@@ -15,6 +15,7 @@
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
 
 /// How many tries at one account from networks that are not known slow all of these down.
 const TRIES_OF_STRANGERS: i32 = 20;
@@ -28,6 +29,8 @@ pub struct Scopes {
     pub account: [u8; 32],
     /// It is known whatever was counted: a client with a token of an earlier session.
     pub is_known: bool,
+    /// The customer whose account it is, for the erasure. `None`: the address has no account.
+    pub customer_id: Option<Uuid>,
 }
 
 /// Counts a try. `Some`: it must not be made before this time has passed. 1 round trip, 1 more for a
@@ -41,22 +44,22 @@ pub async fn count(db: &PgPool, scopes: &Scopes) -> Result<Option<Duration>, sql
                 where scope_hash = $2 and tries >= $3
                   and last_at > saga.now() - interval '15 minutes') and not $4 as is_so
         ), own as (
-            insert into shop.log_in_attempt as a (scope_hash, tries, last_at)
-            values ($1, 1, saga.now())
+            insert into shop.log_in_attempt as a (scope_hash, tries, last_at, customer_id)
+            values ($1, 1, saga.now(), $5)
             on conflict (scope_hash) do update
             set tries = case when a.last_at > saga.now() - interval '15 minutes'
                              then a.tries + 1 else 1 end,
-                last_at = saga.now()
+                last_at = saga.now(), customer_id = excluded.customer_id
             where a.last_at + shop.log_in_wait(
                 a.tries, a.succeeded_at is null and (select is_so from slowed)) <= saga.now()
             returning succeeded_at is null and not $4 as is_stranger
         ), strangers as (
-            insert into shop.log_in_attempt as a (scope_hash, tries, last_at)
-            select $2, 1, saga.now() from own where is_stranger
+            insert into shop.log_in_attempt as a (scope_hash, tries, last_at, customer_id)
+            select $2, 1, saga.now(), $5 from own where is_stranger
             on conflict (scope_hash) do update
             set tries = case when a.last_at > saga.now() - interval '15 minutes'
                              then a.tries + 1 else 1 end,
-                last_at = saga.now()
+                last_at = saga.now(), customer_id = excluded.customer_id
         )
         select exists (select from own)",
     )
@@ -64,6 +67,7 @@ pub async fn count(db: &PgPool, scopes: &Scopes) -> Result<Option<Duration>, sql
     .bind(&scopes.account[..])
     .bind(TRIES_OF_STRANGERS)
     .bind(scopes.is_known)
+    .bind(scopes.customer_id)
     .fetch_one(db)
     .await?;
     if is_admitted {
@@ -98,12 +102,13 @@ pub async fn uncount(db: impl PgExecutor<'_>, scopes: &Scopes) -> Result<(), sql
 pub async fn succeed(tx: &mut PgConnection, scopes: &Scopes) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- log-in attempt: succeed
-        insert into shop.log_in_attempt (scope_hash, tries, last_at, succeeded_at)
-        values ($1, 0, saga.now(), saga.now())
+        insert into shop.log_in_attempt (scope_hash, tries, last_at, succeeded_at, customer_id)
+        values ($1, 0, saga.now(), saga.now(), $2)
         on conflict (scope_hash) do update
-        set tries = 0, last_at = saga.now(), succeeded_at = saga.now()",
+        set tries = 0, last_at = saga.now(), succeeded_at = saga.now(), customer_id = excluded.customer_id",
     )
     .bind(&scopes.own[..])
+    .bind(scopes.customer_id)
     .execute(tx)
     .await?;
     Ok(())

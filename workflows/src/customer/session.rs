@@ -96,6 +96,12 @@ pub async fn look_up(
 }
 
 impl Account {
+    /// The customer, if there is such an account.
+    #[must_use]
+    pub fn customer_id(&self) -> Option<Uuid> {
+        self.known.as_ref().map(|(customer_id, _)| *customer_id)
+    }
+
     /// Compares the password, which takes as long for an unknown account. Some 20 ms, and longer when
     /// others are waiting: hold no connection meanwhile.
     pub async fn check(self, shop: &Shop, password: &str) -> Result<Proven, LogInRefusal> {

@@ -79,14 +79,7 @@ pub async fn begin(
     customer: Uuid,
     orders: Orders,
 ) -> Result<Begun, ErasureRefusal> {
-    let is_frozen: Option<bool> = sqlx::query_scalar(
-        "-- erasure: lock the customer
-        select frozen_at is not null from shop.customer where customer_id = $1 for update",
-    )
-    .bind(customer)
-    .fetch_optional(&mut **ctx)
-    .await?;
-    if is_frozen.ok_or(ErasureRefusal::NotFound)? {
+    if lock(ctx, customer).await?.ok_or(ErasureRefusal::NotFound)? {
         return Ok(Begun::Already);
     }
     let person = Person { customer, anonymized: Uuid::now_v7() };
@@ -114,6 +107,18 @@ pub async fn begin(
     if frozen == 0 { Err(ErasureRefusal::PendingOrdersExist) } else { Ok(Begun::Frozen(person)) }
 }
 
+/// Locks the customer's row, against every command of the customer and every command about an order. Answers whether the account is frozen; `None`: it is
+/// unknown. Round trips: 1.
+pub async fn lock(tx: &mut PgConnection, customer: Uuid) -> Result<Option<bool>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- erasure: lock the customer
+        select frozen_at is not null from shop.customer where customer_id = $1 for update",
+    )
+    .bind(customer)
+    .fetch_optional(tx)
+    .await
+}
+
 /// Gives an account back whose erasure was called off before its key was destroyed. The customer logs in again. Round trips: 3.
 pub async fn thaw(ctx: &mut Context<'_>, person: Person) -> Result<(), ErasureRefusal> {
     let thawed = sqlx::query(
@@ -121,9 +126,6 @@ pub async fn thaw(ctx: &mut Context<'_>, person: Person) -> Result<(), ErasureRe
         with gone as (
             delete from shop.erasure where customer_id = $1 and anonymized_id = $2 and erased_at is null
             returning customer_id
-        ), unwatched as (
-            -- The sagas that watched the carts were called off: the carts are taken up again.
-            update shop.cart set is_watched = false where customer_id = (select customer_id from gone)
         )
         update shop.customer set frozen_at = null where customer_id = (select customer_id from gone)",
     )

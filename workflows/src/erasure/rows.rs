@@ -64,6 +64,12 @@ const STORES: &[Store] = &[
         kept_because: None,
     },
     Store {
+        table: "shop.log_in_attempt",
+        statement: r#"-- erasure: delete attempts to log in
+        delete from shop.log_in_attempt where customer_id = $1 and $2::uuid is not null"#,
+        kept_because: None,
+    },
+    Store {
         table: "shop.shipping_address",
         statement: r#"-- erasure: delete addresses
         delete from shop.shipping_address where customer_id = $1 and $2::uuid is not null"#,
@@ -178,6 +184,7 @@ const LEFT: &str = r#"-- erasure: search for what is left
         union all select 'shop.session' from shop.session where customer_id = $1
         union all select 'shop.verification_token' from shop.verification_token where customer_id = $1
         union all select 'shop.password_reset' from shop.password_reset where customer_id = $1
+        union all select 'shop.log_in_attempt' from shop.log_in_attempt where customer_id = $1
         union all select 'shop.shipping_address' from shop.shipping_address where customer_id = $1
         union all select 'shop.gateway_customer' from shop.gateway_customer where customer_id = $1
         union all select 'shop.payment_method' from shop.payment_method where customer_id = $1

@@ -36,19 +36,7 @@ async fn the_archive_takes_what_no_partner_has_asked_for() {
     let stage = Stage::set(&amqp_url()).await;
     stage.write(&[message("shop.order.placed.v1", "order-1", 1)]).await;
     stage.drained().await;
-    let reader = stage.connection.create_channel().await.expect("a channel");
-    reader.basic_qos(10, Default::default()).await.expect("streams want a limit");
-    let mut first = FieldTable::default();
-    first.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
-    let mut archive = reader
-        .basic_consume(
-            stage.topology.archive.as_str().into(),
-            "reader".into(),
-            BasicConsumeOptions::default(),
-            first,
-        )
-        .await
-        .expect("the archive can be read");
+    let mut archive = stage.archive().await;
     assert_eq!(body(&next(&mut archive).await)["subject"], "order-1");
     stage.clear().await;
 }

@@ -1,3 +1,4 @@
+mod archive;
 mod delivery;
 mod partners;
 mod trouble;
@@ -33,16 +34,17 @@ use stepwise_tests::{
     rabbit::Node,
 };
 
-struct NoKeys;
+/// Everybody has this key.
+struct OneKey(CustomerKey);
 
 #[async_trait]
-impl KeyStore for NoKeys {
+impl KeyStore for OneKey {
     async fn create_many(&self, _: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
         Err(KeyStoreError::Destroyed)
     }
 
     async fn get(&self, _: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
-        Ok(None)
+        Ok(Some(self.0.clone()))
     }
 
     async fn destroy(&self, _: Uuid) -> Result<bool, KeyStoreError> {
@@ -60,6 +62,10 @@ fn amqp_url() -> String {
 struct Stage {
     database: Database,
     topology: Topology,
+    /// The address of the broker to which it publishes.
+    url: String,
+    /// The key for which messages are sealed.
+    key: CustomerKey,
     publisher: Arc<RabbitPublisher>,
     partner: Channel,
     connection: Connection,
@@ -82,11 +88,8 @@ impl Stage {
             exchange: name,
             keep: Duration::from_secs(3600),
         };
-        let address: Address = url.parse().expect("an AMQP address");
-        let envelopes = Envelopes::new(Arc::new(NoKeys), "http://shop.test");
-        let declared = DeclaredTopologies::new(database.pool().clone());
-        let publisher = RabbitPublisher::new(address, envelopes, topology.clone(), declared);
-        let publisher = Arc::new(publisher);
+        let key = CustomerKey::random();
+        let publisher = Arc::new(publisher(url, &key, &topology, &database));
         publisher.connect().await.expect("the broker of AMQP_URL can be reached");
 
         let connection = Connection::connect(broker, ConnectionProperties::default())
@@ -99,7 +102,13 @@ impl Stage {
         let as_port: Arc<dyn Publisher> = Arc::<RabbitPublisher>::clone(&publisher);
         let relay = Relay::new(database.pool().clone(), as_port, settings);
         let relay = tokio::spawn(relay.run(stop.clone()));
-        Self { database, topology, publisher, partner, connection, stop, relay }
+        let url = url.to_owned();
+        Self { database, topology, url, key, publisher, partner, connection, stop, relay }
+    }
+
+    /// A publisher of another process, which is not connected yet.
+    fn another_publisher(&self) -> RabbitPublisher {
+        publisher(&self.url, &self.key, &self.topology, &self.database)
     }
 
     fn pool(&self) -> &PgPool {
@@ -138,6 +147,35 @@ impl Stage {
             .basic_consume(queue.into(), "partner".into(), options, FieldTable::default())
             .await
             .expect("a consumer")
+    }
+
+    /// Reads the archive from its first message on.
+    async fn archive(&self) -> lapin::Consumer {
+        let reader = self.connection.create_channel().await.expect("a channel");
+        reader.basic_qos(100, Default::default()).await.expect("streams want a limit");
+        let mut first = FieldTable::default();
+        first.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
+        let archive = self.topology.archive.as_str();
+        let options = BasicConsumeOptions::default();
+        let consumer = reader.basic_consume(archive.into(), "reader".into(), options, first);
+        consumer.await.expect("the archive can be read")
+    }
+
+    /// Declares a queue that takes one message and refuses all others. Answers its name.
+    async fn full_queue(&self) -> String {
+        let name = format!("{}.full", self.topology.exchange);
+        let mut arguments = FieldTable::default();
+        for (key, value) in [("x-queue-type", "quorum"), ("x-overflow", "reject-publish")] {
+            arguments.insert(key.into(), AMQPValue::LongString(value.into()));
+        }
+        arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+        let durable = QueueDeclareOptions::durable();
+        self.partner
+            .queue_declare(name.as_str().into(), durable, arguments)
+            .await
+            .expect("a queue");
+        self.bind(&name, "shop.#").await;
+        name
     }
 
     async fn write(&self, messages: &[Message]) {
@@ -184,6 +222,18 @@ impl Stage {
         drop(self.connection.close(200, "done".into()).await);
         self.database.close().await;
     }
+}
+
+fn publisher(
+    url: &str,
+    key: &CustomerKey,
+    topology: &Topology,
+    database: &Database,
+) -> RabbitPublisher {
+    let address: Address = url.parse().expect("an AMQP address");
+    let envelopes = Envelopes::new(Arc::new(OneKey(key.clone())), "http://shop.test");
+    let declared = DeclaredTopologies::new(database.pool().clone());
+    RabbitPublisher::new(address, envelopes, topology.clone(), declared)
 }
 
 fn message(kind: &str, subject: &str, sequence: i64) -> Message {

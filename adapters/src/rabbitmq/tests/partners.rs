@@ -2,8 +2,6 @@
 
 use super::*;
 
-const FULL: [(&str, &str); 2] = [("x-queue-type", "quorum"), ("x-overflow", "reject-publish")];
-
 /// Waits for `count` deliveries to a queue, and returns their number for each subject.
 async fn received(consumer: &mut lapin::Consumer, count: usize) -> BTreeMap<String, usize> {
     let mut received = BTreeMap::new();
@@ -17,15 +15,7 @@ async fn received(consumer: &mut lapin::Consumer, count: usize) -> BTreeMap<Stri
 #[tokio::test]
 async fn a_partners_full_queue_holds_nobody_back_and_copies_nothing() {
     let stage = Stage::set(&amqp_url()).await;
-    let full = format!("{}.full", stage.topology.exchange);
-    let mut arguments = FieldTable::default();
-    for (key, value) in FULL {
-        arguments.insert(key.into(), AMQPValue::LongString(value.into()));
-    }
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
-    let durable = QueueDeclareOptions::durable();
-    stage.partner.queue_declare(full.as_str().into(), durable, arguments).await.expect("a queue");
-    stage.bind(&full, "shop.#").await;
+    let full = stage.full_queue().await;
     let other = stage.queue("shop.#", &[]).await;
     let mut consumer = stage.consume(&other).await;
     // Publish one after the other, because a full queue refuses only a moment later.
@@ -43,16 +33,7 @@ async fn a_partners_full_queue_holds_nobody_back_and_copies_nothing() {
     assert!(troubles.refused_reason.is_some_and(|reason| reason.contains("partner")));
 
     // The archive has all of them.
-    let reader = stage.connection.create_channel().await.expect("a channel");
-    reader.basic_qos(100, Default::default()).await.expect("streams want a limit");
-    let mut first = FieldTable::default();
-    first.insert("x-stream-offset".into(), AMQPValue::LongString("first".into()));
-    let options = BasicConsumeOptions::default();
-    let archive = stage.topology.archive.as_str();
-    let mut archive = reader
-        .basic_consume(archive.into(), "reader".into(), options, first)
-        .await
-        .expect("the archive can be read");
+    let mut archive = stage.archive().await;
     let mut kept = BTreeSet::new();
     while kept.len() < 11 {
         kept.insert(body(&next(&mut archive).await)["subject"].to_string());

@@ -10,7 +10,7 @@ async fn messages_wait_once_the_archives_binding_is_gone_until_it_is_declared_ag
         .queue_unbind(
             archive.as_str().into(),
             exchange.as_str().into(),
-            "#".into(),
+            super::super::topology::ARCHIVED.into(),
             FieldTable::default(),
         )
         .await
@@ -108,10 +108,7 @@ async fn a_wrong_address_is_told_in_its_own_words() {
 
     let database = Database::fresh(&[migrations()]).await;
     let connect = async |url: String| {
-        let address: Address = url.parse().expect("an address");
-        let envelopes = Envelopes::new(Arc::new(NoKeys), "http://shop.test");
-        let declared = DeclaredTopologies::new(database.pool().clone());
-        let publisher = RabbitPublisher::new(address, envelopes, Topology::default(), declared);
+        let publisher = publisher(&url, &CustomerKey::random(), &Topology::default(), &database);
         publisher.connect().await.expect_err("it must not connect")
     };
     let right = amqp_url();
@@ -134,10 +131,7 @@ async fn a_wrong_address_is_told_in_its_own_words() {
 async fn an_archive_with_other_settings_is_told_so() {
     let stage = Stage::set(&amqp_url()).await;
     let topology = Topology { keep: Duration::from_secs(60), ..stage.topology.clone() };
-    let address: Address = amqp_url().parse().expect("an address");
-    let declared = DeclaredTopologies::new(stage.pool().clone());
-    let envelopes = Envelopes::new(Arc::new(NoKeys), "http://shop.test");
-    let other = RabbitPublisher::new(address, envelopes, topology, declared);
+    let other = publisher(&amqp_url(), &stage.key, &topology, &stage.database);
     let refused = other.declare().await.expect_err("the archive exists with another retention");
     assert!(matches!(refused, RabbitError::Topology { .. }), "{refused}");
     let names: BTreeSet<&str> = BTreeSet::from(["PRECONDITION", "x-max-age"]);

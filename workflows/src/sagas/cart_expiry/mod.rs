@@ -9,8 +9,8 @@
 //! put in while none watches it ([`crate::reactions`]). It ends when the cart's time is over, whether or not the cart is empty by then, and with
 //! a guest's cart that was merged.
 //!
-//! Nothing is done before the end, so there is nothing to take back. If an operator calls the saga off, the cart is watched by nobody and does not
-//! expire. Deliberately absent: a reminder to the customer.
+//! If an operator calls the saga off or hands it over, the cart is marked as not watched. Another instance then takes it up: with the next item that is put in,
+//! or when the workers look for such carts ([`adopt`]). Deliberately absent: a reminder to the customer.
 
 mod operation;
 #[cfg(feature = "testing")]
@@ -72,6 +72,12 @@ steps! {
         /// Look at the cart, and empty it if its time is over.
         Look(cart: Uuid) => tx(look).no_undo(),
     }
+    /// The step that the caller has done in the transaction that starts the saga.
+    #[derive(PartialEq, Eq)]
+    pub enum CallerStep done by the caller {
+        /// The cart is marked as watched.
+        Mark(cart: Uuid) => undo_tx(unmark),
+    }
 }
 
 impl Saga for CartExpiry {
@@ -84,7 +90,7 @@ impl Saga for CartExpiry {
     type Reason = String;
 
     fn start(Watch { cart, after }: Watch) -> Next<Self> {
-        to(State::Waiting(cart)).sleep(after, Event::Due)
+        to(State::Waiting(cart)).caller_did(CallerStep::Mark(cart)).sleep(after, Event::Due)
     }
 
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
@@ -104,8 +110,8 @@ pub fn start(cart: Uuid, after: Duration) -> Start<Watch> {
     Start::new(cart.to_string(), Watch { cart, after })
 }
 
-/// Starts the saga for some of the carts that none watches, those whose last use is not before `from`: carts of the time before this saga, and those
-/// that an earlier release has filled during a rolling deploy. Returns the time from which to go on; `None`: none is left. A transaction of its own,
+/// Starts the saga for some of the carts that none watches, those whose last use is not before `from`: carts whose saga was called off, carts of the time
+/// before this saga, and those that an earlier release has filled during a rolling deploy. Returns the time from which to go on; `None`: none is left. A transaction of its own,
 /// of 4 round trips.
 ///
 /// # Errors

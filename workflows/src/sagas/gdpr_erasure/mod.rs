@@ -5,7 +5,8 @@
 //! 2. `Drain` waits until the messages about the customer are published, because partners could not read them afterwards. It does not wait for ever:
 //!    messages that are left after [`crate::Config::erasure_patience`] go out without data, and the certificate says how many.
 //! 3. `Detach` takes each payment method off the gateway's customer.
-//! 4. `KeepRecords` seals the addresses of paid orders under the key of the tax records.
+//! 4. `KeepRecords` seals the addresses of paid orders under the key of the tax records. Staff may have started a refund meanwhile, so it looks once
+//!    more, under the lock of the customer's row, for what must end or be published first. If there is anything, the erasure begins again with 1.
 //! 5. `DestroyKey` is the pivot. Everything that was sealed for the customer is unreadable then, in every copy and backup.
 //! 6. `DeleteMails` and `Erase` delete what is plain: mails, and the rows of the customer's own tables. `Erase` searches once more, publishes the
 //!    event and writes the certificate, in one transaction.
@@ -124,7 +125,7 @@ steps! {
         NextMethod(person: Person, detached: Option<Uuid>) => tx(next_method).no_undo(),
         /// Detach a method at the gateway. A method that is detached already is no error.
         Detach(method: Uuid) => call(detach, patient()).repeatable().no_undo(),
-        /// Seal tax records under their own key. The undo of the freezing forgets them.
+        /// Seal tax records under their own key, and look once more for what must end first. The undo of the freezing forgets the records.
         KeepRecords(person: Person) => tx(keep_records).no_undo(),
         /// Destroy the customer's key.
         DestroyKey(customer: Uuid) => call(destroy_key, patient()).probe(find_key).pivot(),
@@ -151,6 +152,11 @@ fn pause(looks: u8) -> Duration {
     Duration::from_secs((1 << looks.min(9)).min(300))
 }
 
+/// Looks again after a pause.
+fn await_others(person: Person, looks: u8) -> Next<GdprErasure> {
+    to(State::AwaitingOthers(person, looks.saturating_add(1))).sleep(pause(looks), Event::LookAgain)
+}
+
 impl Saga for GdprErasure {
     const NAME: &'static str = "gdpr-erasure";
     type Input = Person;
@@ -169,10 +175,7 @@ impl Saga for GdprErasure {
     fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
         use {Event as E, State as S};
         Ok(match (state, event) {
-            (S::Settling(person, looks), E::OthersRun(_)) => {
-                to(S::AwaitingOthers(person, looks.saturating_add(1)))
-                    .sleep(pause(looks), E::LookAgain)
-            }
+            (S::Settling(person, looks), E::OthersRun(_)) => await_others(person, looks),
             (S::AwaitingOthers(person, looks), E::LookAgain) => {
                 to(S::Settling(person, looks)).run(Step::Settle(person))
             }
@@ -199,6 +202,9 @@ impl Saga for GdprErasure {
             }
             (S::KeepingRecords(progress), E::RecordsKept) => {
                 to(S::AwaitingMoreRecords(progress)).sleep(Duration::from_millis(1), E::LookAgain)
+            }
+            (S::KeepingRecords(progress), E::OthersRun(_) | E::MessagesWait(_)) => {
+                await_others(progress.person, 0)
             }
             (S::Choosing(progress), E::NoMethodLeft)
             | (S::AwaitingMoreRecords(progress), E::LookAgain) => {

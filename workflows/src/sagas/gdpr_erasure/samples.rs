@@ -20,6 +20,8 @@ impl Samples for GdprErasure {
             Step::Detach(_) => vec![Sample::done(E::Detached)],
             Step::KeepRecords(_) => vec![
                 Sample::done(E::RecordsKept),
+                Sample::done(E::OthersRun(1)),
+                Sample::done(E::MessagesWait(1)),
                 Sample::done(E::AllRecordsKept(Some("00ff".to_owned()))),
             ],
             Step::DestroyKey(_) => vec![Sample::done(E::KeyDestroyed)],

@@ -39,6 +39,19 @@ fn it_waits_for_money_and_messages_then_destroys_the_key_and_deletes() {
 }
 
 #[test]
+fn what_staff_starts_meanwhile_is_waited_for_before_the_key_is_destroyed() {
+    for seen in [E::OthersRun(1), E::MessagesWait(1)] {
+        let mut erasure = walk::<GdprErasure>(person());
+        erasure.answers(E::NothingRuns).answers(E::Drained(0)).answers(E::NoMethodLeft);
+        erasure.answers(seen).time_passes().answers(E::NothingRuns).answers(E::Drained(0));
+        erasure.answers(E::NoMethodLeft).answers(E::AllRecordsKept(None)).answers(E::KeyDestroyed);
+        let all = ["Settle", "Drain", "NextMethod", "KeepRecords"];
+        assert_eq!(erasure.steps()[..4], all);
+        assert_eq!(erasure.steps()[4..8], all, "all of it is done again");
+    }
+}
+
+#[test]
 fn an_erasure_that_is_given_up_before_the_key_is_destroyed_gives_the_account_back() {
     let mut erasure = walk::<GdprErasure>(person());
     erasure.answers(E::NothingRuns).answers(E::Drained(0)).answers(E::MethodFound(Uuid::nil()));
