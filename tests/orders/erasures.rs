@@ -22,7 +22,7 @@ use stepwise_workflows::{
     sagas::{
         commands::refund_payment,
         gdpr_erasure::{
-            self, GdprErasure,
+            GdprErasure,
             command::{RequestGdprErasure, request_gdpr_erasure},
         },
     },
