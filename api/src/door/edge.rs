@@ -82,7 +82,7 @@ impl RouteTable {
         HeaderValue::try_from(methods).ok()
     }
 
-    /// Refuses unknown paths, unknown methods, and query parameters that are unknown or given twice.
+    /// Refuses unknown paths, unknown methods and unknown query parameters.
     fn refuse(&self, request: &Request) -> Result<(), Problem> {
         let path = request.uri().path();
         let query = request.uri().query().unwrap_or_default();
@@ -105,12 +105,8 @@ impl RouteTable {
                 "The address contains the character NUL (%00), which is not allowed; leave it out.",
             ));
         }
-        let mut given = BTreeSet::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split('=').next().unwrap_or_default();
-            if !given.insert(name) {
-                return Err(twice());
-            }
             if !known.contains(name) {
                 let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
                 return Err(Problem::bad_request(
@@ -137,21 +133,16 @@ fn refuse_headers(request: &Request) -> Result<(), Problem> {
         return Err(Problem::bad_request("bad_request", "The request has no Host header."));
     }
     if ONCE.iter().any(|name| headers.get_all(*name).iter().nth(1).is_some()) {
-        return Err(twice());
+        return Err(Problem::bad_request(
+            "invalid_parameter",
+            "A header of the request stands twice; send each of them once.",
+        ));
     }
     // The framework takes it for no header at all, and the client would miss events.
     if headers.get(LAST_EVENT).is_some_and(|id| id.to_str().is_err()) {
         return Err(Problem::bad_request("invalid_parameter", "Last-Event-ID is no position."));
     }
     Ok(())
-}
-
-/// The refusal of two values where one would be ignored.
-fn twice() -> Problem {
-    Problem::bad_request(
-        "invalid_parameter",
-        "A header or query parameter is given twice; send each of them once.",
-    )
 }
 
 /// Whether this is a page about the operations, which no caller is asked for.

@@ -188,7 +188,7 @@ async fn doctor_and_readiness_say_whether_paypal_answers() {
     let mut site = Site::new();
     site.environment = vec![
         ("STEPWISE_PAYPAL_CLIENT_ID", "an app"),
-        ("STEPWISE_PAYPAL_SECRET", "its secret"),
+        ("STEPWISE_PAYPAL_SECRET", "its-secret"),
         ("STEPWISE_PAYPAL_WEBHOOK_ID", "its webhook"),
     ];
     let up = site.up(&["--no-demo"]).await;

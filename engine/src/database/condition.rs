@@ -104,12 +104,14 @@ fn condition_of(error: &sqlx::Error) -> Option<Condition> {
 fn worsen(worse: Condition, error: &sqlx::Error) {
     let now = Instant::now();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.trouble = Some(now);
     let since = *known.since.get_or_insert(now);
     // A server that has no room refuses some sessions as well.
     let is_answer = matches!(error, sqlx::Error::Database(_));
     let is_full = known.condition == Condition::DiskFull && is_answer;
     let worse = if is_full { Condition::DiskFull } else { worse };
+    if worse != Condition::DiskFull {
+        known.trouble = Some(now);
+    }
     if known.condition != worse {
         // A line for each state.
         known.logged = false;
@@ -159,10 +161,12 @@ fn works() {
     }
 }
 
-/// Whether no connection has met trouble for so long.
+/// Whether no connection has met trouble for so long. A full disk is no trouble of a connection: those that are open can read, and new ones may be
+/// refused.
 pub(super) fn has_been_good_for(time: Duration) -> bool {
     let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.condition == Condition::Good && known.trouble.is_none_or(|at| at.elapsed() > time)
+    matches!(known.condition, Condition::Good | Condition::DiskFull)
+        && known.trouble.is_none_or(|at| at.elapsed() > time)
 }
 
 /// Asks over this connection whether its server takes writes, and records the answer. Round trips: 1.
