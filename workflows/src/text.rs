@@ -16,7 +16,7 @@ refusals! {
     /// Why a text was refused. Never holds the text.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
     pub enum BadText {
-        /// Nothing but white space.
+        /// Nothing that can be seen.
         #[error("must not be empty")]
         Missing => Unprocessable "missing_field",
         /// More than this many characters.
@@ -57,7 +57,7 @@ impl Refusal for BadField {
 /// One line of at least one and at most `most` characters.
 pub fn line(raw: &str, most: usize) -> Result<String, BadText> {
     let text = optional_line(raw, most)?;
-    if text.is_empty() { Err(BadText::Missing) } else { Ok(text) }
+    if text.chars().all(is_invisible) { Err(BadText::Missing) } else { Ok(text) }
 }
 
 /// [`line()`] for the named field of a command.
@@ -93,6 +93,15 @@ fn checked(raw: &str, most: usize, is_bad: fn(char) -> bool) -> Result<String, B
     Ok(text)
 }
 
+/// Characters without an image of their own, which may be part of a word (`Default_Ignorable_Code_Point` of Unicode), and blanks.
+fn is_invisible(c: char) -> bool {
+    c.is_whitespace()
+        || matches!(c, '\u{AD}' | '\u{34F}' | '\u{2800}' | '\u{3164}' | '\u{FEFF}' | '\u{FFA0}')
+        || matches!(c, '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}' | '\u{180B}'..='\u{180F}')
+        || matches!(c, '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}')
+        || matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
 fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}' | '\u{2029}')
@@ -109,6 +118,10 @@ mod tests {
         assert_eq!(line("a\r\nb", 10), Err(BadText::ControlCharacter));
         assert_eq!(line("a\u{202E}b", 10), Err(BadText::ControlCharacter));
         assert_eq!(line(" \t ", 10), Err(BadText::Missing));
+        for unseen in ["\u{200B}\u{2060}", "\u{FEFF}", "\u{3164} \u{AD}", "\u{200D}\u{FE0F}"] {
+            assert_eq!(line(unseen, 10), Err(BadText::Missing), "{}", unseen.escape_unicode());
+        }
+        assert_eq!(line("\u{646}\u{200C}\u{647}", 10).as_deref(), Ok("\u{646}\u{200C}\u{647}"));
         assert_eq!(line(&"x".repeat(11), 10), Err(BadText::TooLong(10)));
         assert_eq!(line(&"x".repeat(1_000_000), 10), Err(BadText::TooLong(10)));
         assert_eq!(line("  Zoe\u{308} ", 10).as_deref(), Ok("Zo\u{eb}"));

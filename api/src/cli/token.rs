@@ -19,7 +19,7 @@ pub(super) enum Verb {
         #[arg(long)]
         role: Role,
         /// Name of the holder, shown in audits: one line of at most 100 characters
-        #[arg(long, value_parser = holder)]
+        #[arg(long, value_parser = one_line)]
         name: String,
         /// Permissions of a service, such as inventory:write
         #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(SCOPES))]
@@ -45,8 +45,8 @@ pub(super) enum Role {
     Service,
 }
 
-/// Reads the name of a holder, which is shown in logs and on terminals.
-fn holder(name: &str) -> Result<String, BadText> {
+/// Reads the name of somebody, which is shown in logs and on terminals.
+pub(super) fn one_line(name: &str) -> Result<String, BadText> {
     text::line(name, 100)
 }
 

@@ -20,8 +20,8 @@ use crate::monitor::Monitor;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// Name of this worker, which operators see [default: worker]
-    #[arg(long, value_name = "NAME")]
+    /// Name of this worker, which operators see: one line of at most 100 characters [default: worker]
+    #[arg(long, value_name = "NAME", value_parser = super::token::one_line)]
     name: Option<String>,
     /// Number of sagas that this worker drives at the same time [default: 4000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]

@@ -29,8 +29,11 @@ const REQUEST: Duration = Duration::from_secs(12);
 /// The most bytes of a path or method that are logged.
 const LOGGED: usize = 200;
 
+/// The query parameters of an operation. True: it is a list, so it may be given several times.
+type Queries = BTreeMap<String, bool>;
+
 /// The methods of one path, each with its query parameters.
-type Methods = BTreeMap<String, BTreeSet<String>>;
+type Methods = BTreeMap<String, Queries>;
 
 /// All routes in the OpenAPI document, with their methods and query parameters. `HEAD` is a method of each address that has `GET`, except of
 /// streams.
@@ -48,7 +51,8 @@ impl RouteTable {
                 let queries = operation["parameters"].as_array().into_iter().flatten();
                 let queries = queries
                     .filter(|p| p["in"] == "query")
-                    .filter_map(|p| p["name"].as_str().map(str::to_owned))
+                    .filter_map(|p| Some((p["name"].as_str()?, p["schema"]["type"] == "array")))
+                    .map(|(name, is_list)| (name.to_owned(), is_list))
                     .collect();
                 (method.to_uppercase(), queries)
             });
@@ -58,7 +62,7 @@ impl RouteTable {
             routes.push((segments(path), known));
         }
         for path in others {
-            let reads = ["GET", "HEAD"].map(|method| (method.to_owned(), BTreeSet::new()));
+            let reads = ["GET", "HEAD"].map(|method| (method.to_owned(), Queries::new()));
             routes.push((segments(path), BTreeMap::from(reads)));
         }
         Self { routes }
@@ -82,7 +86,7 @@ impl RouteTable {
         HeaderValue::try_from(methods).ok()
     }
 
-    /// Refuses unknown paths, unknown methods and unknown query parameters.
+    /// Refuses unknown paths, unknown methods, and query parameters that are unknown or of which all but one would be ignored.
     fn refuse(&self, request: &Request) -> Result<(), Problem> {
         let path = request.uri().path();
         let query = request.uri().query().unwrap_or_default();
@@ -105,13 +109,20 @@ impl RouteTable {
                 "The address contains the character NUL (%00), which is not allowed; leave it out.",
             ));
         }
+        let mut given = BTreeSet::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let name = pair.split('=').next().unwrap_or_default();
-            if !known.contains(name) {
-                let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let Some(is_list) = known.get(name) else {
+                let known = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
                 return Err(Problem::bad_request(
                     "unknown_parameter",
                     format!("This address has no such query parameter; it has: [{known}]."),
+                ));
+            };
+            if !given.insert(name) && !is_list {
+                return Err(Problem::bad_request(
+                    "invalid_parameter",
+                    format!("The query parameter {name} stands twice; send it once."),
                 ));
             }
         }

@@ -11,17 +11,19 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
-use stepwise_engine::database::{self, in_time};
-use tokio::sync::oneshot;
+use stepwise_engine::database;
 use uuid::Uuid;
 
 use super::{
     caller::{Caller, Role, token_hash, unauthorized},
+    gather::Gather,
     problem::Problem,
 };
 
 /// How long a lookup is cached.
 const BELIEVED_FOR: Duration = Duration::from_secs(1);
+/// The maximum number of tokens that are looked up in one round trip.
+const LOOKED_UP_TOGETHER: usize = 500;
 /// The maximum number of cached lookups.
 const REMEMBERED: usize = 50_000;
 
@@ -33,41 +35,32 @@ enum Found {
     Unknown,
 }
 
-type Asked = ([u8; 32], oneshot::Sender<Result<Found, Problem>>);
-
-/// Looks up tokens and caches the results for a second. Lookups that arrive while another one is running are sent
-/// together, in one round trip.
-#[derive(Debug, Clone)]
+/// Looks up tokens and caches the results for a second. Lookups that arrive while another one is running share the next one.
+#[derive(Clone)]
 pub struct Callers(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
-    db: PgPool,
     environment: String,
-    /// Seconds without a request after which a session is over.
-    idle_s: i64,
+    look_ups: Gather<[u8; 32], Found>,
     remembered: Mutex<HashMap<[u8; 32], (Instant, Found)>>,
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    asked: Vec<Asked>,
-    /// A task is looking up tokens, and will look up these next.
-    under_way: bool,
 }
 
 impl Callers {
     /// Creates an empty cache. Service keys of another environment are unknown. A session expires after
     /// `idle` without a request.
     pub fn new(db: PgPool, environment: impl Into<String>, idle: Duration) -> Self {
-        Self(Arc::new(Inner {
-            db,
-            environment: environment.into(),
-            idle_s: i64::try_from(idle.as_secs()).unwrap_or(i64::MAX),
-            remembered: Mutex::default(),
-            waiting: Mutex::default(),
-        }))
+        let idle_s = i64::try_from(idle.as_secs()).unwrap_or(i64::MAX);
+        let look_ups = Gather::new(LOOKED_UP_TOGETHER, move |hashes: Vec<[u8; 32]>| {
+            let db = db.clone();
+            Box::pin(async move {
+                let hashes: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.to_vec()).collect();
+                let hashes = hashes.as_slice();
+                database::ask(&db, |mut db| async move { find(&mut db, hashes, idle_s).await })
+                    .await
+            })
+        });
+        let remembered = Mutex::default();
+        Self(Arc::new(Inner { environment: environment.into(), look_ups, remembered }))
     }
 
     /// Looks up the holder of `token`. At most one round trip, which simultaneous lookups share; none
@@ -82,7 +75,7 @@ impl Callers {
         let hash = token_hash(token);
         let found = match self.0.recall(&hash) {
             Some(found) => found,
-            None => self.ask(hash).await?,
+            None => self.0.ask(hash).await?,
         };
         match found {
             Found::Valid(caller) => Ok(caller),
@@ -105,57 +98,15 @@ impl Callers {
     /// Whether the token with this hash is unknown, revoked or expired. 1 round trip, which simultaneous lookups share. False if the database does
     /// not answer.
     pub async fn is_over(&self, hash: [u8; 32]) -> bool {
-        matches!(self.ask(hash).await, Ok(Found::Expired | Found::Unknown))
-    }
-
-    async fn ask(&self, hash: [u8; 32]) -> Result<Found, Problem> {
-        let (answer, answered) = oneshot::channel();
-        let first = {
-            let mut waiting = locked(&self.0.waiting);
-            waiting.asked.push((hash, answer));
-            !std::mem::replace(&mut waiting.under_way, true)
-        };
-        if first {
-            // The lookup runs in a task of its own, because the first request may be cancelled.
-            tokio::spawn(Arc::clone(&self.0).ask_all());
-        }
-        answered.await.unwrap_or_else(|_| Err(Problem::internal()))
+        matches!(self.0.ask(hash).await, Ok(Found::Expired | Found::Unknown))
     }
 }
 
 impl Inner {
-    async fn ask_all(self: Arc<Self>) {
-        loop {
-            let asked = {
-                let mut waiting = locked(&self.waiting);
-                if waiting.asked.is_empty() {
-                    waiting.under_way = false;
-                    return;
-                }
-                std::mem::take(&mut waiting.asked)
-            };
-            let hashes: Vec<Vec<u8>> = asked.iter().map(|(hash, _)| hash.to_vec()).collect();
-            let found = self.find(&hashes).await.map_err(Problem::from);
-            for (hash, answer) in asked {
-                let found = found.as_ref().map_err(Clone::clone).map(|found| {
-                    let found = found.get(&hash).cloned().unwrap_or(Found::Unknown);
-                    self.remember(hash, found.clone());
-                    found
-                });
-                // The request that asked may have been cancelled.
-                drop(answer.send(found));
-            }
-        }
-    }
-
-    /// Looks up these hashes, within a time limit because many requests wait for it.
-    async fn find(&self, hashes: &[Vec<u8>]) -> Result<HashMap<[u8; 32], Found>, sqlx::Error> {
-        let ask =
-            database::ask(
-                &self.db,
-                |mut db| async move { find(&mut db, hashes, self.idle_s).await },
-            );
-        in_time(ask).await
+    async fn ask(&self, hash: [u8; 32]) -> Result<Found, Problem> {
+        let found = self.look_ups.get(hash).await?.unwrap_or(Found::Unknown);
+        self.remember(hash, found.clone());
+        Ok(found)
     }
 
     fn recall(&self, hash: &[u8; 32]) -> Option<Found> {

@@ -248,6 +248,8 @@ async fn what_may_stand_once_in_a_request_is_refused_when_it_stands_twice() {
             "Host: x\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n",
             "invalid_parameter",
         ),
+        ("GET /v1/products?limit=1&limit=2", "Host: x\r\n", "invalid_parameter"),
+        ("GET /v1/products?limit=1&limit=1", "Host: x\r\n", "invalid_parameter"),
         // Anything but ASCII was taken for no position at all, and events were missed.
         (stream, &*format!("Host: x\r\n{bearer}Last-Event-ID: é\r\n"), "invalid_parameter"),
     ] {

@@ -123,7 +123,7 @@ async fn what_stock_does_not_allow_is_refused_with_its_code_and_changes_nothing(
             &post,
             "/adjust",
             json!({"adjustment": i32::MAX, "reason": "x"}),
-            refusal(409, "negative_stock"),
+            refusal(409, "too_much_stock"),
         ),
         (
             &post,

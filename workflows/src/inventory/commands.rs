@@ -45,6 +45,12 @@ refusals! {
             /// Reserved now.
             reserved: i32,
         } => Conflict "negative_stock",
+        /// The adjustment would leave more on hand than can be counted.
+        #[error("{on_hand} are on hand: there can be at most {}", i32::MAX)]
+        TooMuchStock {
+            /// On hand now.
+            on_hand: i32,
+        } => Conflict "too_much_stock",
         /// Setting fewer on hand than are reserved.
         #[error("{reserved} are reserved: fewer cannot be on hand")]
         BelowReserved {
@@ -99,12 +105,12 @@ pub async fn adjust_inventory(
 ) -> Result<Stock, InventoryRefusal> {
     let reason = text::field("reason", reason, 500)?;
     let stock = locked(ctx, item).await?;
-    match stock.on_hand.checked_add(adjustment) {
-        Some(on_hand) if on_hand >= stock.reserved => {}
-        _ => {
-            let Stock { on_hand, reserved, .. } = stock;
-            return Err(InventoryRefusal::NegativeStock { on_hand, reserved });
-        }
+    let Stock { on_hand, reserved, .. } = stock;
+    match on_hand.checked_add(adjustment) {
+        Some(left) if left >= reserved => {}
+        // What is on hand is never negative, so only an addition can overflow.
+        None => return Err(InventoryRefusal::TooMuchStock { on_hand }),
+        Some(_) => return Err(InventoryRefusal::NegativeStock { on_hand, reserved }),
     }
     Ok(moved(ctx, stock, MovementKind::Adjust(adjustment), reason, None).await?)
 }
