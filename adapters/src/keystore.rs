@@ -6,7 +6,7 @@
 //! recently used keys.
 //!
 //! Costs: a cached read does not touch the disk; another read reads 128 bytes. Creating any number of keys in one call,
-//! or destroying one, waits for the disk once. Once a second a read asks the file how many keys were destroyed; if another
+//! or destroying one, waits for the disk once. Once a second a read asks the file whether a key was destroyed; if another
 //! process has destroyed one, the cache is emptied. So no process uses a destroyed key for longer than [`CHECK`].
 //!
 //! Deliberately absent: rotation of the wrapping key, and backups. Both copy `keys`, and a backup must be deleted
@@ -173,7 +173,7 @@ impl KeyStore for FileKeyStore {
 /// A cache of recently used keys in two generations. When the young generation is full or
 /// [`CACHE_LIFE`] has passed, it becomes the old one, and the previous old one is dropped.
 struct Cache {
-    /// When the file was asked how many keys were destroyed, and its answer.
+    /// When the file was asked for the number that grows whenever a key is destroyed, and its answer.
     checked: Option<(Instant, u64)>,
     young: HashMap<Uuid, CustomerKey>,
     old: HashMap<Uuid, CustomerKey>,

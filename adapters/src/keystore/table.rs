@@ -1,7 +1,7 @@
 //! The file of wrapped keys: a hash table on disk with slots of 128 bytes.
 //!
-//! Slot 0 is the header, slot 1 the count of used slots (a hint) and the count of destroyed keys. Each of the other slots holds the key of one customer:
-//! the first free slot from the hash of the customer's id on. A slot is written in one piece and has a check sum. If the
+//! Slot 0 is the header, slot 1 the count of used slots (a hint) and a number that is raised whenever a key is destroyed. Each of the other slots holds
+//! the key of one customer: the first free slot from the hash of the customer's id on. A slot is written in one piece and has a check sum. If the
 //! check sum does not match, a crash has cut off the write before any caller got the key, so the slot may be reused. A
 //! destroyed key is overwritten in place. Its slot is never reused, so that the same customer never gets a second key.
 //!
@@ -138,6 +138,8 @@ impl Table {
         self.locked(|table| {
             let used = table.count()?;
             let used = table.make_room(used, 1)?;
+            // Also before the slot is written, and if it was written already: this process or an earlier one may die in between.
+            table.raise_destroyed()?;
             let name = name_of(id);
             let (index, was_there) = match table.find(name, &HashMap::new())? {
                 Place::Live(slot) => (table.index_of(&slot)?, true),
@@ -155,14 +157,13 @@ impl Table {
             if !was_there {
                 table.set_count(used + 1)?;
             }
-            let destroyed = table.count_destroyed()?.wrapping_add(1);
-            table.file.write_all_at(&destroyed.to_le_bytes(), SLOT as u64 + 8)?;
+            table.raise_destroyed()?;
             table.file.sync_data()?;
             Ok(was_there)
         })
     }
 
-    /// How many keys any process has destroyed. An earlier release does not count them. Takes no lock.
+    /// A number that grows whenever any process destroys a key. An earlier release does not raise it. Takes no lock.
     pub(super) fn destroyed(&mut self) -> Result<u64, KeyStoreError> {
         self.reopen_if_replaced()?;
         Ok(self.count_destroyed()?)
@@ -252,6 +253,12 @@ impl Table {
         let mut bytes = [0; 8];
         self.file.read_exact_at(&mut bytes, SLOT as u64 + 8)?;
         Ok(u64::from_le_bytes(bytes))
+    }
+
+    /// Makes other processes empty their caches.
+    fn raise_destroyed(&self) -> io::Result<()> {
+        let raised = self.count_destroyed()?.wrapping_add(1);
+        self.file.write_all_at(&raised.to_le_bytes(), SLOT as u64 + 8)
     }
 
     fn set_count(&self, used: u64) -> io::Result<()> {

@@ -89,6 +89,31 @@ async fn another_process_sees_keys_made_and_destroyed_and_a_table_that_grew() {
     assert_eq!(std::fs::read_dir(folder.path()).expect("listed").count(), 3);
 }
 
+async fn forgets(store: &FileKeyStore, id: Uuid) {
+    let since = Instant::now();
+    while store.get(id).await.expect("read").is_some() {
+        assert!(since.elapsed() < Duration::from_secs(2), "the key is still in the cache");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// As if the process had died the first time, after it had overwritten the key and before it told the others.
+#[tokio::test]
+async fn destroying_a_key_again_empties_the_caches_of_other_processes() {
+    let folder = Folder::new();
+    let (here, there) = (open(&folder), open(&folder));
+    let id = Uuid::now_v7();
+    here.create(id).await.expect("made");
+    assert!(there.get(id).await.expect("read").is_some(), "it is cached from here on");
+    let file = private_file().open(folder.path().join("keys")).expect("opened");
+    let mut raised = [0; 8];
+    file.read_exact_at(&mut raised, 136).expect("read");
+    assert!(here.destroy(id).await.expect("destroyed"));
+    file.write_all_at(&raised, 136).expect("written");
+    assert!(!here.destroy(id).await.expect("destroyed already"));
+    forgets(&there, id).await;
+}
+
 /// Also when the table that this process knows was replaced before.
 #[tokio::test]
 async fn a_key_that_another_process_destroys_leaves_the_cache_within_a_second() {
@@ -102,11 +127,7 @@ async fn a_key_that_another_process_destroys_leaves_the_cache_within_a_second() 
             here.create_many(&ids(6_000)).await.expect("made, and the table grew");
         }
         here.destroy(id).await.expect("destroyed");
-        let since = Instant::now();
-        while there.get(id).await.expect("read").is_some() {
-            assert!(since.elapsed() < Duration::from_secs(2), "the key is still in the cache");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        forgets(&there, id).await;
         assert!(there.get(stays).await.expect("read").is_some());
     }
 }

@@ -138,23 +138,22 @@ impl RabbitPublisher {
 
     /// Declares the topology, whether or not it was declared before, and records that in the database.
     pub async fn declare(&self) -> Result<(), RabbitError> {
-        Session::open(&self.address, &self.topology, Opening::Declare).await?;
-        self.remember().await
+        let opened = Session::open(&self.address, &self.topology, Opening::Declare).await?;
+        self.remember(&opened, Opening::Declare).await
     }
 
     /// Checks whether messages could be published now: whether the topology exists, and whether
     /// the broker takes a message for a temporary queue. Changes nothing.
     pub async fn look(&self) -> Result<Looked, RabbitError> {
-        match self.standing().await?.0 {
-            Standing::Unknown => {
+        match self.opening().await? {
+            Opening::Declare => {
                 look::look(&self.address, None).await?;
                 Ok(Looked::TakesOnceDeclared)
             }
-            Standing::Declared => {
+            Opening::Check | Opening::TakeOver => {
                 look::look(&self.address, Some(&self.topology)).await?;
                 Ok(Looked::Takes)
             }
-            Standing::Destroyed { what } => Err(self.destroyed(what)),
         }
     }
 
@@ -164,23 +163,15 @@ impl RabbitPublisher {
             session::greet(&self.address).await?;
         }
         let is_declared = self.current().is_declared;
-        let opening = match is_declared {
-            true => Opening::Check,
-            false => match self.standing().await? {
-                (Standing::Unknown, _) => Opening::Declare,
-                (Standing::Declared, true) => Opening::Check,
-                (Standing::Declared, false) => Opening::TakeOver,
-                (Standing::Destroyed { what }, _) => return Err(self.destroyed(what)),
-            },
-        };
+        let opening = if is_declared { Opening::Check } else { self.opening().await? };
         let opened = Session::open(&self.address, &self.topology, opening).await;
         if let Err(RabbitError::Destroyed { what, .. }) = &opened {
             self.remember_destroyed(what).await;
         } else if opening == Opening::Check {
             self.current().is_declared = true;
-        } else if opened.is_ok() {
-            self.remember().await?;
-            info!(exchange = self.topology.exchange, "declared the exchange and the archive");
+        } else if let Ok(session) = &opened {
+            self.remember(session, opening).await?;
+            info!(exchange = self.topology.exchange, "the exchange and the archive are declared");
         }
         opened
     }
@@ -194,26 +185,34 @@ impl RabbitPublisher {
         format!("{} {}", self.earlier_name(), topology::ARCHIVED)
     }
 
-    /// The name under which earlier releases record it, which bind the archive to everything.
+    /// The name under which earlier releases record it, which bind the archive to everything. While it counts as declared,
+    /// that binding may be there, also after a roll-back.
     fn earlier_name(&self) -> String {
         format!("{} {}", self.address, self.topology.exchange)
     }
 
-    /// What is known of the topology, and whether this release has recorded that and not an earlier one.
-    async fn standing(&self) -> Result<(Standing, bool), RabbitError> {
-        let ask = async |name: String| {
-            let standing = self.declared.standing(&name).await;
-            standing.map_err(|error| RabbitError::Memory(error.to_string()))
-        };
-        match ask(self.name()).await? {
-            Standing::Unknown => Ok((ask(self.earlier_name()).await?, false)),
-            known => Ok((known, true)),
+    /// How to open a session, by what the database knows. The earlier name is read first, because it is written last.
+    async fn opening(&self) -> Result<Opening, RabbitError> {
+        let earlier = self.declared.standing(&self.earlier_name()).await.map_err(memory)?;
+        let own = self.declared.standing(&self.name()).await.map_err(memory)?;
+        match (own, earlier) {
+            (Standing::Destroyed { what }, _)
+            | (Standing::Unknown, Standing::Destroyed { what }) => Err(self.destroyed(what)),
+            (_, Standing::Declared) => Ok(Opening::TakeOver),
+            (Standing::Declared, _) => Ok(Opening::Check),
+            (Standing::Unknown, Standing::Unknown) => Ok(Opening::Declare),
         }
     }
 
-    async fn remember(&self) -> Result<(), RabbitError> {
-        let inserted = self.declared.insert(&self.name()).await;
-        inserted.map_err(|error| RabbitError::Memory(error.to_string()))?;
+    /// Records that the topology is there, and only then takes an earlier release's binding away: if its relay then finds a
+    /// message unroutable, it calls the topology destroyed under the earlier name alone.
+    async fn remember(&self, session: &Session, opening: Opening) -> Result<(), RabbitError> {
+        self.declared.insert(&self.name()).await.map_err(memory)?;
+        if opening == Opening::TakeOver {
+            session.unbind_everything(&self.topology, &self.address.to_string()).await?;
+        }
+        let earlier = self.earlier_name();
+        self.declared.mark_destroyed(&earlier, topology::REPLACED).await.map_err(memory)?;
         self.current().is_declared = true;
         Ok(())
     }
@@ -298,7 +297,8 @@ impl RabbitPublisher {
             // No partner has bound a queue for it.
             Answer::Returned if sealed.is_some() => Accepted::ByAll,
             Answer::Returned => {
-                return Err(self.lose(session, topology::missing_binding(&self.topology)).await);
+                let what = topology::missing_binding(parcel.exchange);
+                return Err(self.lose(session, what).await);
             }
             Answer::NotTakenByAll => some(REFUSED),
             Answer::Silence if session.is_blocked() => return Err(blocked()),
@@ -358,7 +358,7 @@ impl RabbitPublisher {
                 Ok(())
             }
             Answer::Returned => {
-                Err(self.lose(session, topology::missing_binding(&self.topology)).await)
+                Err(self.lose(session, topology::missing_binding(parcel.exchange)).await)
             }
             Answer::NotTakenByAll => Err(Rejection::Refused { reason: "by the archive".into() }),
             Answer::Silence if session.is_blocked() => Err(blocked()),
@@ -385,7 +385,7 @@ impl RabbitPublisher {
             return Rejection::Refused { reason: error.to_string() };
         }
         if topology::is_missing(error) {
-            let what = format!("the exchange {}", self.topology.exchange);
+            let what = topology::missing_exchange(&self.topology, error);
             return self.lose(session, what).await;
         }
         self.drop_session(session, Trouble { reason: error.to_string(), is_destroyed: false })
@@ -482,6 +482,10 @@ impl Publisher for RabbitPublisher {
 const ALARM: &str = "the broker has raised a memory or disk alarm";
 const REFUSED: &str = "a partner's queue refused its copy (it is full, or has failed)";
 const STALLING: &str = "a partner's queue did not confirm its copy";
+
+fn memory(error: impl std::fmt::Display) -> RabbitError {
+    RabbitError::Memory(error.to_string())
+}
 
 fn blocked() -> Rejection {
     Rejection::Unavailable { reason: ALARM.into() }

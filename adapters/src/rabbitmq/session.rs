@@ -63,7 +63,7 @@ impl fmt::Debug for Address {
 pub(super) enum Opening {
     Declare,
     Check,
-    /// Both: an earlier release has declared it otherwise.
+    /// Check, and bind the archive: an earlier release has declared it otherwise, and may have done so again.
     TakeOver,
 }
 
@@ -119,7 +119,7 @@ impl Session {
                 Opening::Check => topology::check(&connection, topology, &at).await?,
                 Opening::TakeOver => {
                     topology::check(&connection, topology, &at).await?;
-                    topology::declare(&connection, topology, &at).await?;
+                    topology::bind(&connection, topology, &at).await?;
                 }
             }
             let main = confirming(&connection).await.map_err(|error| unreachable(&at, &error))?;
@@ -153,6 +153,16 @@ impl Session {
     pub(super) async fn check(&self, topology: &Topology, at: &str) -> Result<(), RabbitError> {
         let checked = topology::check(&self.connection, topology, at);
         tokio::time::timeout(OPEN, checked).await.unwrap_or_else(|_| Err(mute(at)))
+    }
+
+    /// Takes away the binding with which earlier releases gave everything to the archive.
+    pub(super) async fn unbind_everything(
+        &self,
+        topology: &Topology,
+        at: &str,
+    ) -> Result<(), RabbitError> {
+        let unbound = topology::unbind_everything(&self.connection, topology, at);
+        tokio::time::timeout(OPEN, unbound).await.unwrap_or_else(|_| Err(mute(at)))
     }
 
     /// Whether the broker is known to accept a body of this size.

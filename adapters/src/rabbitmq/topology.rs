@@ -6,7 +6,8 @@
 //! latter, which proves that the archive has it and gives no partner another copy. So is the sealed copy of a message
 //! with personal data (docs/adr/0018).
 //!
-//! The topology is declared once. Afterwards its existence is only checked.
+//! The topology is declared once. Afterwards its existence is only checked. One that an earlier release has declared is
+//! taken over: the archive is bound anew, and its binding to everything is taken away.
 
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ const SEGMENT_BYTES: i64 = 50_000_000;
 pub(super) const ARCHIVED: &str = "archive";
 /// The key with which earlier releases bound it: the archive got personal data in plain.
 const EVERYTHING: &str = "#";
+/// An earlier release finds this noted as gone, and publishes nothing until it has declared its topology again.
+pub(super) const REPLACED: &str =
+    "the binding of the archive to everything, which a later release has replaced,";
 
 /// The exchange and the archive that the relay declares at the broker.
 #[derive(Debug, Clone)]
@@ -53,12 +57,9 @@ pub(super) async fn declare(
     topology: &Topology,
     at: &str,
 ) -> Result<(), RabbitError> {
-    declare_all(connection, topology).await.map_err(|error| match error.kind() {
-        ErrorKind::ProtocolError(_) => {
-            RabbitError::Topology { at: at.to_owned(), reason: error.to_string() }
-        }
-        _ => unreachable(at, &error),
-    })
+    declare_all(connection, topology).await.map_err(|error| denied(at, &error))?;
+    bind(connection, topology, at).await?;
+    unbind_everything(connection, topology, at).await
 }
 
 async fn declare_all(connection: &Connection, topology: &Topology) -> lapin::Result<()> {
@@ -75,15 +76,53 @@ async fn declare_all(connection: &Connection, topology: &Topology) -> lapin::Res
     stream.insert("x-max-age".into(), AMQPValue::LongString(format!("{}s", keep.as_secs()).into()));
     stream.insert("x-stream-max-segment-size-bytes".into(), AMQPValue::LongLongInt(SEGMENT_BYTES));
     channel.queue_declare(archive.as_str().into(), QueueDeclareOptions::durable(), stream).await?;
-    let (queue, none) = (archive.as_str(), FieldTable::default());
-    for name in [exchange, archive] {
-        let bind = QueueBindOptions::default();
-        channel
-            .queue_bind(queue.into(), name.as_str().into(), ARCHIVED.into(), bind, none.clone())
-            .await?;
-    }
-    channel.queue_unbind(queue.into(), exchange.as_str().into(), EVERYTHING.into(), none).await?;
     channel.close(200, "done".into()).await
+}
+
+/// Binds the archive to both exchanges. Changes nothing if it is bound already.
+pub(super) async fn bind(
+    connection: &Connection,
+    topology: &Topology,
+    at: &str,
+) -> Result<(), RabbitError> {
+    bind_archive(connection, topology).await.map_err(|error| denied(at, &error))
+}
+
+async fn bind_archive(connection: &Connection, topology: &Topology) -> lapin::Result<()> {
+    let Topology { exchange, archive, .. } = topology;
+    let channel = connection.create_channel().await?;
+    for name in [exchange, archive] {
+        let (queue, name, key) = (archive.as_str(), name.as_str(), ARCHIVED);
+        let (bind, none) = (QueueBindOptions::default(), FieldTable::default());
+        channel.queue_bind(queue.into(), name.into(), key.into(), bind, none).await?;
+    }
+    channel.close(200, "done".into()).await
+}
+
+/// Takes away the binding of earlier releases. Changes nothing if there is none.
+pub(super) async fn unbind_everything(
+    connection: &Connection,
+    topology: &Topology,
+    at: &str,
+) -> Result<(), RabbitError> {
+    unbind(connection, topology).await.map_err(|error| denied(at, &error))
+}
+
+async fn unbind(connection: &Connection, topology: &Topology) -> lapin::Result<()> {
+    let (queue, exchange) = (topology.archive.as_str(), topology.exchange.as_str());
+    let channel = connection.create_channel().await?;
+    let none = FieldTable::default();
+    channel.queue_unbind(queue.into(), exchange.into(), EVERYTHING.into(), none).await?;
+    channel.close(200, "done".into()).await
+}
+
+fn denied(at: &str, error: &lapin::Error) -> RabbitError {
+    match error.kind() {
+        ErrorKind::ProtocolError(_) => {
+            RabbitError::Topology { at: at.to_owned(), reason: error.to_string() }
+        }
+        _ => unreachable(at, error),
+    }
 }
 
 /// Checks that the exchange and the archive exist. Changes nothing. AMQP cannot check a binding: a missing binding of the
@@ -122,9 +161,16 @@ async fn close(channel: &Channel) {
     drop(channel.close(200, "done".into()).await);
 }
 
-/// The part of the topology that is missing if a message comes back as unroutable.
-pub(super) fn missing_binding(topology: &Topology) -> String {
-    format!("the binding of the archive to the exchange {}", topology.exchange)
+/// The part of the topology that is missing if a message comes back from this exchange as unroutable.
+pub(super) fn missing_binding(exchange: &str) -> String {
+    format!("the binding of the archive to the exchange {exchange}")
+}
+
+/// The exchange that the broker's error names. It closes the channel for all messages, also those to the other exchange.
+pub(super) fn missing_exchange(topology: &Topology, error: &lapin::Error) -> String {
+    let Topology { exchange, archive, .. } = topology;
+    let names_archive = error.to_string().contains(&format!("'{archive}'"));
+    format!("the exchange {}", if names_archive { archive } else { exchange })
 }
 
 /// Whether the broker's error says that something does not exist.

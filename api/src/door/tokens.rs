@@ -117,17 +117,19 @@ impl Inner {
 
     fn remember(&self, hash: [u8; 32], found: Found) {
         let mut remembered = locked(&self.remembered);
-        // Valid tokens are forgotten last: their holders are admitted whatever others send from their address.
-        for keeps_valid in [true, false] {
-            if remembered.len() >= REMEMBERED {
-                remembered.retain(|_, (at, found)| {
-                    at.elapsed() < BELIEVED_FOR || keeps_valid && matches!(found, Found::Valid(_))
-                });
-            }
+        // Valid tokens are forgotten last, and never all at once: their holders are admitted whatever others send from their address.
+        if remembered.len() >= REMEMBERED {
+            remembered.retain(|_, (at, found)| {
+                at.elapsed() < BELIEVED_FOR || matches!(found, Found::Valid(_))
+            });
         }
-        if remembered.len() < REMEMBERED {
-            remembered.insert(hash, (Instant::now(), found));
+        if remembered.len() >= REMEMBERED {
+            let mut times: Vec<Instant> = remembered.values().map(|(at, _)| *at).collect();
+            let (_, middle, _) = times.select_nth_unstable(REMEMBERED / 2);
+            let middle = *middle;
+            remembered.retain(|_, (at, _)| *at > middle);
         }
+        remembered.insert(hash, (Instant::now(), found));
     }
 }
 

@@ -141,17 +141,25 @@ async fn wrong_log_ins_of_all_accounts_together_are_told_when_they_rise() {
     }
     let (gauge, line) = told().await;
     assert!(gauge == "100" && line.starts_with("fail"), "{gauge} {line}");
-    assert!(line.contains("100 wrong ones in the last 15 minutes, 0 on average"), "{line}");
+    assert!(line.contains("100 wrong ones in the last 15 minutes, 0 usually"), "{line}");
 
     // A shop where so many are usual.
     let usual = "insert into shop.wrong_log_in
         select saga.now() - interval '16 minutes' - n * interval '1 minute', 1 from generate_series(0, 1000) n";
     sqlx::query(usual).execute(db).await.expect("written");
     let (gauge, line) = told().await;
-    assert!(gauge == "100" && line.starts_with("ok") && line.contains("10 on average"), "{line}");
+    assert!(gauge == "100" && line.starts_with("ok") && line.contains("15 usually"), "{line}");
     let later = "update saga.clock set offset_by = interval '16 minutes'";
     sqlx::query(later).execute(db).await.expect("the clock moves");
     assert_eq!(told().await.0, "0");
+
+    // An attack that has gone on for hours is told all the same.
+    let attack = "insert into shop.wrong_log_in
+        select date_trunc('minute', saga.now()) - n * interval '1 minute', 20 from generate_series(0, 600) n";
+    sqlx::query("delete from shop.wrong_log_in").execute(db).await.expect("deleted");
+    sqlx::query(attack).execute(db).await.expect("written");
+    let (_, line) = told().await;
+    assert!(line.starts_with("fail") && line.contains("0 usually"), "{line}");
     house.close().await;
 }
 
@@ -217,9 +225,9 @@ async fn sixty_who_log_in_at_once_make_nobody_else_wait_for_a_connection() {
         "quiet p50 {quiet_50:?} p99 {quiet_99:?}; with {sessions} log-ins p50 {busy_50:?} p99 {busy_99:?}"
     );
     assert!(sessions >= 60);
-    // A request that waited behind log-ins would take hundreds of milliseconds; the limit allows for a busy machine.
-    let slack = Duration::from_millis(20);
-    assert!(busy_50 < quiet_50 * 3 / 2 + slack, "{busy_50:?} instead of {quiet_50:?}");
-    assert!(busy_99 < quiet_99 * 3 / 2 + slack * 5, "{busy_99:?} instead of {quiet_99:?}");
+    // A request that waited behind log-ins would take half a second and more in the median; the limit allows for a busy machine.
+    let [slack_50, slack_99] = [200, 700].map(Duration::from_millis);
+    assert!(busy_50 < quiet_50 * 3 / 2 + slack_50, "{busy_50:?} instead of {quiet_50:?}");
+    assert!(busy_99 < quiet_99 * 3 / 2 + slack_99, "{busy_99:?} instead of {quiet_99:?}");
     house.close().await;
 }

@@ -64,12 +64,13 @@ async fn an_expired_key_says_so_and_a_revoked_one_is_dead_within_a_second() {
         .expect("ok");
     let revoked = std::time::Instant::now();
     loop {
+        let asked = revoked.elapsed();
         let answer = send(house.get(GUARDED).bearer_auth(&key)).await;
         if answer.status == 401 {
             assert_eq!(answer.problem(), refusal(401, "token_invalid"));
             break;
         }
-        assert!(revoked.elapsed().as_millis() < 1_200, "still let in");
+        assert!(asked.as_millis() < 1_000, "still let in");
     }
     let key = house.key("viewer", &[]).await;
     sqlx::query("update saga.clock set offset_by = interval '2 days'")

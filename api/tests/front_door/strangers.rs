@@ -18,7 +18,7 @@ const BY_DEFAULT: Rates = Rates { attempts_per_minute: 60, ..Rates::OFF };
 /// How often each request is timed.
 const TRIES: usize = 200;
 
-/// The greatest difference of the medians.
+/// The greatest difference of the medians: a hash takes four times as long.
 const SAME_TIME: Duration = Duration::from_millis(5);
 
 fn median(mut took: Vec<Duration>) -> Duration {
@@ -48,7 +48,9 @@ async fn compare(what: &str, known: &str, ask: impl Fn(&str) -> RequestBuilder) 
     assert_eq!(told[0], told[1], "{what}");
     let [known, unknown] = took.map(median);
     println!("{what}: median {known:?} with an account, {unknown:?} without");
-    assert!(known.abs_diff(unknown) < SAME_TIME, "{what}: {known:?} and {unknown:?}");
+    // On a busy machine everything takes longer, and so does the noise.
+    let same = SAME_TIME.max(known.min(unknown) / 8);
+    assert!(known.abs_diff(unknown) < same, "{what}: {known:?} and {unknown:?}");
 }
 
 #[tokio::test]

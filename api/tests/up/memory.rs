@@ -72,8 +72,9 @@ async fn no_body_makes_the_process_grow_by_20_megabytes() {
     let fine = br#"{"email":"nobody@example.org","password":"a guess that is wrong"}"#;
     assert_eq!(post(&up, "", fine).await, Some(401));
 
-    let before = kib(up.pid(), "VmRSS");
-    fs::write(format!("/proc/{}/clear_refs", up.pid()), "5").expect("the peak is reset");
+    // The peak is reset. Where that is not possible, it is the peak of the start that must not be exceeded by much.
+    let reset = fs::write(format!("/proc/{}/clear_refs", up.pid()), "5");
+    let before = kib(up.pid(), if reset.is_ok() { "VmRSS" } else { "VmHWM" });
     for (what, status, encoding, body) in [
         ("five megabytes", 413, "", filled(r#"{"email":""#, "a", r#""}"#, 5 << 20)),
         ("as deep as it can be", 422, "", filled("", "[", "", most)),
@@ -84,12 +85,16 @@ async fn no_body_makes_the_process_grow_by_20_megabytes() {
         ("escapes", 422, "", filled(r#"{"email":""#, r"\u0041", r#""}"#, most)),
         ("a gzip bomb", 415, gzip, bomb(most)),
     ] {
+        let mut answered = false;
         for _ in 0..5 {
             let answers = join_all((0..8).map(|_| post(&up, encoding, &body))).await;
-            for answer in answers {
-                assert!(answer.is_none_or(|answered| answered == status), "{what}: {answer:?}");
-            }
+            assert!(
+                answers.iter().flatten().all(|answered| *answered == status),
+                "{what}: {answers:?}"
+            );
+            answered |= answers.contains(&Some(status));
         }
+        assert!(answered, "{what}: every connection was closed before it was answered");
         let grown = kib(up.pid(), "VmHWM").saturating_sub(before);
         println!("{what}: {grown} KiB more at the peak");
         assert!(grown < MOST_KIB, "{what}: {grown} KiB more at the peak");

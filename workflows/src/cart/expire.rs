@@ -130,7 +130,8 @@ impl Adopted {
 }
 
 /// Takes up carts that no saga watches yet, those that were left alone longest first, at most `limit`, from that time of their last use on: the caller
-/// starts their sagas in the same transaction. Carts that somebody else has locked are left out, and so are customers' carts that are empty. 1 round trip.
+/// starts their sagas in the same transaction. Carts that somebody else has locked are left out, and so are customers' carts that are empty, and those of
+/// customers who are being erased. 1 round trip.
 ///
 /// # Errors
 /// The database's.
@@ -146,6 +147,7 @@ pub(crate) async fn adopt(
             where not is_watched and last_activity_at >= coalesce($2, '-infinity')
               and (guest_token_hash is not null
                    or exists (select from shop.cart_item i where i.cart_id = c.cart_id))
+              and not exists (select from shop.customer u where u.customer_id = c.customer_id and u.frozen_at is not null)
             order by last_activity_at limit $1
             for update skip locked
         )

@@ -49,7 +49,7 @@ pub async fn count(db: &PgPool, scopes: &Scopes) -> Result<Option<Duration>, sql
             on conflict (scope_hash) do update
             set tries = case when a.last_at > saga.now() - interval '15 minutes'
                              then a.tries + 1 else 1 end,
-                last_at = saga.now(), customer_id = excluded.customer_id
+                last_at = saga.now(), customer_id = coalesce(excluded.customer_id, a.customer_id)
             where a.last_at + shop.log_in_wait(
                 a.tries, a.succeeded_at is null and (select is_so from slowed)) <= saga.now()
             returning succeeded_at is null and not $4 as is_stranger
@@ -59,7 +59,7 @@ pub async fn count(db: &PgPool, scopes: &Scopes) -> Result<Option<Duration>, sql
             on conflict (scope_hash) do update
             set tries = case when a.last_at > saga.now() - interval '15 minutes'
                              then a.tries + 1 else 1 end,
-                last_at = saga.now(), customer_id = excluded.customer_id
+                last_at = saga.now(), customer_id = coalesce(excluded.customer_id, a.customer_id)
         )
         select exists (select from own)",
     )
@@ -132,7 +132,7 @@ pub async fn count_wrong(db: impl PgExecutor<'_>) -> Result<(), sqlx::Error> {
 pub struct Wrong {
     /// In the last quarter of an hour.
     pub lately: i64,
-    /// In a quarter of an hour on average, in the day before that.
+    /// In a usual quarter of an hour: the median of the day before that, so that an attack of some hours does not become usual.
     pub usually: f64,
 }
 
@@ -146,10 +146,14 @@ impl Wrong {
     pub async fn read(db: impl PgExecutor<'_>) -> Result<Self, sqlx::Error> {
         sqlx::query_as(
             "-- log-in attempt: wrong ones
-            with clock as materialized (select saga.now() as now)
-            select coalesce(sum(log_ins) filter (where minute > now - interval '15 minutes'), 0) as lately,
-                coalesce(sum(log_ins) filter (where minute <= now - interval '15 minutes'), 0)::float8 / 96 as usually
-            from clock, shop.wrong_log_in where minute > now - interval '24 hours 15 minutes'",
+            with clock as materialized (select saga.now() as now),
+            counted as (
+                select floor(extract(epoch from now - minute) / 900)::int as quarter, sum(log_ins) as log_ins
+                from clock, shop.wrong_log_in where minute > now - interval '24 hours 15 minutes' group by quarter
+            )
+            select (coalesce(max(log_ins) filter (where quarter = 0), 0))::bigint as lately,
+                percentile_disc(0.5) within group (order by coalesce(log_ins, 0)) filter (where quarter > 0)::float8 as usually
+            from generate_series(0, 96) quarter left join counted using (quarter)",
         )
         .fetch_one(db)
         .await

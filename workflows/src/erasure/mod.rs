@@ -126,6 +126,9 @@ pub async fn thaw(ctx: &mut Context<'_>, person: Person) -> Result<(), ErasureRe
         with gone as (
             delete from shop.erasure where customer_id = $1 and anonymized_id = $2 and erased_at is null
             returning customer_id
+        ), unwatched as (
+            -- Sagas of releases before 0085 leave their carts watched when they are called off.
+            update shop.cart set is_watched = false where customer_id = (select customer_id from gone)
         )
         update shop.customer set frozen_at = null where customer_id = (select customer_id from gone)",
     )

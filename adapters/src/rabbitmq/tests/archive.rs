@@ -73,25 +73,27 @@ async fn what_is_personal_goes_to_the_archive_when_no_partner_takes_it() {
     stage.clear().await;
 }
 
-/// An earlier release bound the archive to everything, and noted that under another name.
+/// An earlier release bound the archive to everything, and noted that under another name. After a roll-back it did so again.
 #[tokio::test]
 async fn an_archive_that_an_earlier_release_has_declared_takes_nothing_personal_any_more() {
     let stage = Stage::set(&amqp_url()).await;
-    stage.bind(&stage.topology.archive, "#").await;
-    sqlx::query("update saga.broker_topology set name = split_part(name, ' ', 1) || ' ' || split_part(name, ' ', 2)")
-        .execute(stage.pool())
-        .await
-        .expect("as the earlier release has noted it");
-    let publisher = stage.another_publisher();
-    publisher.connect().await.expect("it takes the topology over");
-    assert_eq!(publisher.look().await.expect("it is there"), Looked::Takes);
     let mut archive = stage.archive().await;
-    stage.write(&[cancelled(&stage, "order-1", 1)]).await;
-    stage.drained().await;
-    stage.write(&[message("shop.order.placed.v1", "order-2", 1)]).await;
-    let event = body(&next(&mut archive).await);
-    assert!(event["data"]["reason"]["sealed"].is_string(), "{event}");
-    assert_eq!(body(&next(&mut archive).await)["subject"], "order-2", "no plain copy");
+    let first = "update saga.broker_topology set name = split_part(name, ' ', 1) || ' ' || split_part(name, ' ', 2)";
+    let again = "update saga.broker_topology set destroyed = null";
+    for (sequence, noted) in [(1, first), (2, again)] {
+        stage.bind(&stage.topology.archive, "#").await;
+        let noted = sqlx::query(noted).execute(stage.pool()).await;
+        noted.expect("as the earlier release has noted it");
+        let publisher = stage.another_publisher();
+        publisher.connect().await.expect("it takes the topology over");
+        assert_eq!(publisher.look().await.expect("it is there"), Looked::Takes);
+        stage.write(&[cancelled(&stage, "order-1", sequence)]).await;
+        stage.drained().await;
+        stage.write(&[message("shop.order.placed.v1", "order-2", sequence)]).await;
+        let event = body(&next(&mut archive).await);
+        assert!(event["data"]["reason"]["sealed"].is_string(), "{event}");
+        assert_eq!(body(&next(&mut archive).await)["subject"], "order-2", "no plain copy");
+    }
     stage.clear().await;
 }
 

@@ -123,7 +123,7 @@ async fn a_webhook_refused_is_sent_again_and_no_answer_waits_for_it() {
     let sandbox = Running::start_with(Some(shop.listen().await)).await;
     let start = Instant::now();
     confirmed(&sandbox.client(), &charge(SandboxMethod::Ok)).await;
-    assert!(start.elapsed() < Duration::from_millis(500));
+    assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(shop.events().len(), 0);
     assert_eq!(shop.receives(1).await.len(), 1);
 }

@@ -79,7 +79,7 @@ async fn log_ins(db: &PgPool) -> Finding {
             WHAT,
             !wrong.have_risen(),
             format!(
-                "{} wrong ones in the last 15 minutes, {:.0} on average",
+                "{} wrong ones in the last 15 minutes, {:.0} usually",
                 wrong.lately, wrong.usually
             ),
             "somebody may be trying passwords at many accounts: look for the networks in the log of the proxy, and block them there",

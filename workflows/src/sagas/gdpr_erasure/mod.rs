@@ -6,7 +6,8 @@
 //!    messages that are left after [`crate::Config::erasure_patience`] go out without data, and the certificate says how many.
 //! 3. `Detach` takes each payment method off the gateway's customer.
 //! 4. `KeepRecords` seals the addresses of paid orders under the key of the tax records. Staff may have started a refund meanwhile, so it looks once
-//!    more, under the lock of the customer's row, for what must end or be published first. If there is anything, the erasure begins again with 1.
+//!    more, under the lock of the customer's row, for what must end or be published first. If there is anything, the erasure begins again with 1. A
+//!    refund that is started even later needs nothing that is destroyed.
 //! 5. `DestroyKey` is the pivot. Everything that was sealed for the customer is unreadable then, in every copy and backup.
 //! 6. `DeleteMails` and `Erase` delete what is plain: mails, and the rows of the customer's own tables. `Erase` searches once more, publishes the
 //!    event and writes the certificate, in one transaction.
