@@ -193,7 +193,7 @@ async fn attempts_to_log_in_are_exported_and_erased_with_the_customer() {
     let change =
         json!({ "currentPassword": "a wrong guess", "newPassword": "harbour lanterns drift" });
     let change = shopper.ask(Method::POST, "/v1/customers/{me}/password").json(&change);
-    send(change).await.is(401);
+    send(change).await.is(422);
     let path = format!("/v1/customers/{}/export", shopper.id);
     let export = shopper.get(&path).await.is(200).json();
     let attempts = export["logInAttempts"].as_array().expect("a list");
