@@ -150,7 +150,7 @@ impl Trial for Expiries {
 #[test]
 pub(crate) fn a_cart_whose_expiry_is_called_off_is_not_watched_any_more() {
     let unwound = unwinds_from_every_step(&Expiries(Placements::paid_by("ok")));
-    assert_eq!(unwound.repeated, ["Look repeated"]);
+    assert_eq!(unwound.repeated, ["Look repeated", "unmark repeated, an undo"]);
 }
 
 #[test]

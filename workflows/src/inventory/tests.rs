@@ -38,7 +38,9 @@ async fn stock_is_set_and_adjusted_and_never_goes_below_what_is_reserved() {
     assert!(matches!(refused, Err(InventoryRefusal::NegativeQuantity)), "{refused:?}");
     let refused = set_inventory_quantity(&mut ctx_by(&shop, &mut db, user), of(cup), 7, "x").await;
     assert!(matches!(refused, Err(InventoryRefusal::BelowReserved { reserved: 8 })), "{refused:?}");
-    for delta in [-8, -16, i32::MIN, i32::MAX] {
+    let refused = adjust_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), i32::MAX, "x").await;
+    assert!(matches!(refused, Err(InventoryRefusal::TooMuchStock { on_hand: 15 })), "{refused:?}");
+    for delta in [-8, -16, i32::MIN] {
         let refused =
             adjust_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), delta, "x").await;
         assert!(matches!(refused, Err(InventoryRefusal::NegativeStock { .. })), "{refused:?}");
