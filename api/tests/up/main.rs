@@ -1,6 +1,7 @@
 //! Tests of `stepwise up` and the other roles as processes of the real binary. Each test has a folder of its own, with
 //! a Postgres and a gateway of its own.
 
+mod benches;
 mod books;
 mod broker;
 mod chaos;

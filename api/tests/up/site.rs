@@ -24,7 +24,7 @@ pub(crate) struct Site {
     pub(crate) data: PathBuf,
     /// The environment of the binary, besides `PATH`.
     pub(crate) environment: Vec<(&'static str, &'static str)>,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 /// A running `stepwise up`, in a process group of its own.

@@ -61,18 +61,23 @@ pub(super) struct Floor {
     pub(super) mean_ms: f64,
 }
 
-/// Runs the script for `seconds` with `clients` connections; at most `rate` runs a second, if given.
+/// Runs the script for `seconds` with `clients` connections; at most `rate` runs a second, if given. Keeps it in `folder`. The programs end with the
+/// future.
 pub(super) async fn run(
     (psql, pgbench): (&Path, &Path),
-    url: &str,
+    (url, folder): (&str, &Path),
     script: &Script,
     (clients, seconds, rate): (u32, u32, Option<u32>),
 ) -> anyhow::Result<Floor> {
     let mut setup = Command::new(psql);
     setup.args(["-qX", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", script.setup]);
-    let done = setup.output().await.context("psql is missing beside the Postgres binaries")?;
+    let done = setup
+        .kill_on_drop(true)
+        .output()
+        .await
+        .context("psql is missing beside the Postgres binaries")?;
     ensure!(done.status.success(), "psql: {}", String::from_utf8_lossy(&done.stderr));
-    let file = std::env::temp_dir().join(format!("stepwise-floor-{}.sql", std::process::id()));
+    let file = folder.join("floor.sql");
     tokio::fs::write(&file, script.script).await?;
     let mut pgbench = Command::new(pgbench);
     pgbench.args(["-n", "-M", "prepared", "-j", "1"]).args([
@@ -88,10 +93,10 @@ pub(super) async fn run(
         .arg("-f")
         .arg(&file)
         .arg(url)
+        .kill_on_drop(true)
         .output()
         .await
         .context("pgbench is missing; the floor needs it")?;
-    tokio::fs::remove_file(&file).await?;
     let told = String::from_utf8_lossy(&done.stdout);
     ensure!(done.status.success(), "pgbench: {}", String::from_utf8_lossy(&done.stderr));
     let number = |name: &str| -> anyhow::Result<f64> {

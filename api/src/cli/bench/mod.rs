@@ -13,14 +13,15 @@ mod varied;
 
 use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args as ClapArgs, Subcommand};
 use serde_json::json;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use stepwise_adapters::postgres::{self, Cluster};
 use stepwise_engine::database::{self, Waits};
+use tokio_util::sync::CancellationToken;
 
-use super::{Failure, output::say};
+use super::{Failure, output::say, shutdown::Shutdown};
 
 /// Options of `stepwise bench`.
 #[derive(Debug, ClapArgs)]
@@ -115,29 +116,34 @@ enum What {
 /// # Errors
 /// A dependency is missing, or the run's result is not correct.
 pub async fn run(args: Args) -> Result<(), Failure> {
-    let report = measure(args.what)
+    let stop = Shutdown::on_signal()?;
+    let report = measure(args.what, &stop.token())
         .await
         .map_err(|error| Failure::failed("the bench failed", format!("{error:#}")))?;
     say!("{}", if args.json { report.json().to_string() } else { report.table() });
     Ok(())
 }
 
-async fn measure(what: What) -> anyhow::Result<Report> {
+async fn measure(what: What, stop: &CancellationToken) -> anyhow::Result<Report> {
     let ground = Ground::new().await?;
-    let report = match what {
-        What::Engine { instances } => engine_report(&ground, instances).await,
-        What::Latency { rate, seconds } => latency_report(&ground, rate, seconds).await,
-        What::Children { children } => features::children(&ground, children).await,
-        What::Timers { timers } => features::timers(&ground, timers).await,
-        What::Signals { rate, seconds } => features::signals(&ground, rate, seconds).await,
-        What::Backlog { sleeping, due } => features::backlog(&ground, sleeping, due).await,
-        What::FrontDoor { products, seconds, clients } => {
-            front_door::report(&ground, products, seconds, clients).await
-        }
-        What::Orders { seconds, clients } => orders::report(&ground, seconds, clients).await,
-    };
+    let report = stop.run_until_cancelled(measure_on(&ground, what)).await;
     ground.clear().await?;
-    report
+    report.unwrap_or_else(|| bail!("it was told to stop"))
+}
+
+async fn measure_on(ground: &Ground, what: What) -> anyhow::Result<Report> {
+    match what {
+        What::Engine { instances } => engine_report(ground, instances).await,
+        What::Latency { rate, seconds } => latency_report(ground, rate, seconds).await,
+        What::Children { children } => features::children(ground, children).await,
+        What::Timers { timers } => features::timers(ground, timers).await,
+        What::Signals { rate, seconds } => features::signals(ground, rate, seconds).await,
+        What::Backlog { sleeping, due } => features::backlog(ground, sleeping, due).await,
+        What::FrontDoor { products, seconds, clients } => {
+            front_door::report(ground, products, seconds, clients).await
+        }
+        What::Orders { seconds, clients } => orders::report(ground, seconds, clients).await,
+    }
 }
 
 async fn engine_report(ground: &Ground, instances: usize) -> anyhow::Result<Report> {
@@ -201,8 +207,12 @@ impl Ground {
         std::fs::create_dir_all(&folder)?;
         let cluster = Cluster::start(&folder.join("postgres")).await?;
         let pool = open(cluster.options());
-        stepwise_engine::migrate(&pool).await?;
-        Ok(Self { cluster, folder, pool })
+        let ground = Self { cluster, folder, pool };
+        if let Err(error) = stepwise_engine::migrate(&ground.pool).await {
+            ground.clear().await?;
+            return Err(error.into());
+        }
+        Ok(ground)
     }
 
     /// Creates a second database on the same cluster.
@@ -222,11 +232,13 @@ impl Ground {
     ) -> anyhow::Result<floor::Floor> {
         let (psql, pgbench) =
             (postgres::program("psql").await?, postgres::program("pgbench").await?);
-        floor::run((&psql, &pgbench), &self.cluster.url(), script, load).await
+        let url = self.cluster.url();
+        floor::run((&psql, &pgbench), (&url, &self.folder), script, load).await
     }
 
     async fn clear(self) -> anyhow::Result<()> {
-        self.pool.close().await;
+        // A bench that was told to stop may hold connections yet; the end of the cluster ends them.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.pool.close()).await;
         self.cluster.stop().await?;
         Ok(std::fs::remove_dir_all(&self.folder)?)
     }
