@@ -108,7 +108,7 @@ pub async fn adjust_inventory(
     let Stock { on_hand, reserved, .. } = stock;
     match on_hand.checked_add(adjustment) {
         Some(left) if left >= reserved => {}
-        // What is on hand is never negative, so only an addition can overflow.
+        // The number on hand is never negative, so only an addition can overflow.
         None => return Err(InventoryRefusal::TooMuchStock { on_hand }),
         Some(_) => return Err(InventoryRefusal::NegativeStock { on_hand, reserved }),
     }

@@ -1,4 +1,4 @@
-//! What is personal stays sealed in the archive, while partners get it in plain.
+//! The archive gets personal data sealed, and partners get it in plain.
 
 use stepwise_workflows::privacy;
 

@@ -329,7 +329,7 @@ async fn a_full_disk_is_told_once_and_heals() {
     let site = Site::new();
     let up = site.up(&["--rate-limit", "0"]).await;
     let mut admin = session(&up).await;
-    // What a server says whose disk is full, for carts and for new tables.
+    // Writes to carts and new tables fail with the error of a server whose disk is full.
     run(
         &mut admin,
         "create function full_disk() returns trigger language plpgsql as
