@@ -17,10 +17,8 @@ mod fitness;
 
 /// How long the first connection may take to open, and each check at the start.
 const FIRST: Duration = Duration::from_secs(5);
-/// Connections of the front door. Further requests wait for a free one.
-const API: u32 = 20;
-/// Connections of the engine's activities and claims. Its commit batches and its lease have connections of their own.
-const ENGINE: u32 = 20;
+/// The most connections of [`pooled`], on a machine with many processors.
+const MOST_POOLED: u32 = 20;
 /// Connections of the relay: one for each of its tasks that use the database, and two spare ones.
 const RELAY: u32 = 5;
 /// Connections outside the pools: commit batches, claims, ticks, lease, listeners, housekeeping and the database watch.
@@ -40,12 +38,20 @@ pub(super) enum Role {
 impl Role {
     pub(super) fn connections(self) -> u32 {
         match self {
-            Self::Everything => API + ENGINE + RELAY + OTHERS,
-            Self::FrontDoor => API + ENGINE,
-            Self::Worker => ENGINE + OTHERS,
+            Self::Everything => 2 * pooled() + RELAY + OTHERS,
+            Self::FrontDoor => 2 * pooled(),
+            Self::Worker => pooled() + OTHERS,
             Self::Relay => RELAY + 2,
         }
     }
+}
+
+/// Connections of the front door, and as many of the engine's activities; who finds none waits for one. More than the processors can serve at once
+/// make everything slower: each session keeps plans and caches of its own, and makes them again whenever a table was vacuumed. Commit batches and
+/// the lease have connections of their own.
+fn pooled() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(2, |n| n.get());
+    u32::try_from(4 + 2 * processors).unwrap_or(MOST_POOLED).min(MOST_POOLED)
 }
 
 /// A database that this program can work on. Each part of the process gets a pool of its own, so that no
@@ -140,12 +146,12 @@ impl Database {
 
     /// A pool for requests, with short waits for a connection and for a statement.
     pub(super) fn api_pool(&self) -> PgPool {
-        server::pool(self.options.clone().application_name("stepwise api"), API)
+        server::pool(self.options.clone().application_name("stepwise api"), pooled())
     }
 
     /// A pool for the engine.
     pub(super) fn engine_pool(&self) -> PgPool {
-        self.pool("stepwise engine", Waits::USUAL, ENGINE)
+        self.pool("stepwise engine", Waits::USUAL, pooled())
     }
 
     /// A pool for the relay.

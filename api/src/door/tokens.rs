@@ -137,6 +137,47 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().expect("nothing panics while holding it")
 }
 
+/// The statement for the tokens that `$one_of` selects.
+macro_rules! find_sql {
+    ($one_of:literal) => {
+        concat!(
+            "-- callers_by_tokens
+        with clock as materialized (
+            select now, now - $2::bigint * interval '1 second' as idle_since from saga.now() as now
+        ), touched as (
+            update shop.session set last_seen_at = (select now from clock)
+            where token_hash in (
+                select s.token_hash from clock, shop.session s
+                where s.token_hash ",
+            $one_of,
+            " and s.last_seen_at < clock.now - interval '10 minutes'
+                    and s.last_seen_at > clock.idle_since
+                for update of s skip locked))
+        select s.token_hash, 'customer' as role, s.customer_id as id, '{}'::text[] as scopes,
+            s.expires_at <= clock.now or s.last_seen_at <= clock.idle_since as expired
+        from clock, shop.session s
+        join shop.customer c on c.customer_id = s.customer_id and c.frozen_at is null
+        where s.token_hash ",
+            $one_of,
+            "
+        union all
+        select guest_token_hash, 'guest', customer_id, '{}', false
+        from shop.cart where merged_into is null and guest_token_hash ",
+            $one_of,
+            "
+        union all
+        select k.key_hash, k.role, k.id, k.scopes, coalesce(k.expires_at <= clock.now, false)
+        from clock, shop.access_key k where k.revoked_at is null and k.key_hash ",
+            $one_of
+        )
+    };
+}
+
+/// One is looked up alone most of the time. Postgres plans this once, but the other each time: it guesses how many tokens there are.
+const FIND_ONE: &str = find_sql!("= $1");
+
+const FIND: &str = find_sql!("= any($1)");
+
 /// Finds the holders of many tokens in one round trip. Also records that their sessions were used, at most
 /// once in ten minutes; a session that somebody holds is left.
 async fn find(
@@ -144,33 +185,11 @@ async fn find(
     hashes: &[Vec<u8>],
     idle_s: i64,
 ) -> Result<HashMap<[u8; 32], Found>, sqlx::Error> {
-    let rows = sqlx::query(
-        "-- callers_by_tokens
-        with clock as materialized (
-            select now, now - $2::bigint * interval '1 second' as idle_since from saga.now() as now
-        ), touched as (
-            update shop.session set last_seen_at = (select now from clock)
-            where token_hash in (
-                select s.token_hash from clock, shop.session s
-                where s.token_hash = any($1) and s.last_seen_at < clock.now - interval '10 minutes'
-                    and s.last_seen_at > clock.idle_since
-                for update of s skip locked))
-        select s.token_hash, 'customer' as role, s.customer_id as id, '{}'::text[] as scopes,
-            s.expires_at <= clock.now or s.last_seen_at <= clock.idle_since as expired
-        from clock, shop.session s
-        join shop.customer c on c.customer_id = s.customer_id and c.frozen_at is null
-        where s.token_hash = any($1)
-        union all
-        select guest_token_hash, 'guest', customer_id, '{}', false
-        from shop.cart where guest_token_hash = any($1) and merged_into is null
-        union all
-        select k.key_hash, k.role, k.id, k.scopes, coalesce(k.expires_at <= clock.now, false)
-        from clock, shop.access_key k where k.key_hash = any($1) and k.revoked_at is null",
-    )
-    .bind(hashes)
-    .bind(idle_s)
-    .fetch_all(db)
-    .await?;
+    let finding = match hashes {
+        [hash] => sqlx::query(FIND_ONE).bind(hash),
+        hashes => sqlx::query(FIND).bind(hashes),
+    };
+    let rows = finding.bind(idle_s).fetch_all(db).await?;
     let mut found = HashMap::with_capacity(rows.len());
     for row in rows {
         let hash: Vec<u8> = row.try_get("token_hash")?;

@@ -1,10 +1,9 @@
 //! Counts the SQL statements of the hot path.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
+use stepwise::door::{limits::Rates, tokens::Callers};
 use stepwise_engine::testing::Statements;
-
-use stepwise::door::limits::Rates;
 
 use crate::{
     house::{House, send},
@@ -85,5 +84,27 @@ async fn an_unknown_token_beyond_the_limit_of_its_address_is_not_looked_up() {
     let count = |status| statuses.iter().filter(|answered| **answered == status).count();
     assert_eq!((count(401), count(401) + count(429)), (lookups, 30), "{statuses:?}");
     assert!(lookups < 30, "the limit was not reached");
+    house.close().await;
+}
+
+/// Planning takes seven times as long as the look-up itself.
+#[tokio::test]
+async fn the_look_up_of_a_token_is_planned_once_for_each_connection() {
+    let house = House::open().await;
+    let pool = stepwise::server::pool(house.database.options(), 1);
+    let callers = Callers::new(pool.clone(), "test", Duration::from_secs(60));
+    for n in 0..50 {
+        callers.look_up(&format!("guess-{n}")).await.expect_err("nobody has it");
+    }
+    // Postgres plans five times for the values, to compare, and then once for all.
+    let (planned, ran): (i64, i64) = sqlx::query_as(
+        "select custom_plans, custom_plans + generic_plans from pg_prepared_statements
+        where statement like '-- callers_by_tokens%'",
+    )
+    .fetch_one(&pool)
+    .await
+    .expect("one statement");
+    assert_eq!((planned, ran), (5, 50));
+    pool.close().await;
     house.close().await;
 }

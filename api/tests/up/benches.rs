@@ -1,4 +1,4 @@
-//! The bench of the engine on a temporary Postgres of its own.
+//! Benches on a temporary Postgres of their own.
 
 use std::{fs, time::Duration};
 
@@ -29,6 +29,20 @@ async fn a_bench_that_is_told_to_stop_leaves_nothing_behind() {
     let mut bench = site.command(&["bench", "engine", "--instances", "10000000"]);
     let mut bench = bench.env("TMPDIR", &site.home).kill_on_drop(true).spawn().expect("it starts");
     eventually("its database and its first load", async || site.processes().len() >= 8).await;
+    kill("INT", &bench.id().expect("it runs").to_string());
+    let ended = timeout(PATIENCE, bench.wait()).await.expect("it ends").expect("it was ours");
+    assert_eq!(ended.code(), Some(1));
+    left_nothing(&site);
+}
+
+/// It is told so when its shop, with a gateway, is ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bench_of_orders_that_is_told_to_stop_leaves_nothing_behind() {
+    let site = Site::new();
+    let mut bench = site.command(&["bench", "orders", "--seconds", "600"]);
+    let mut bench = bench.env("TMPDIR", &site.home).kill_on_drop(true).spawn().expect("it starts");
+    let folder = site.home.join(format!("stepwise-bench-{}", bench.id().expect("it runs")));
+    eventually("its shop", async || folder.join("shop/demo.json").exists()).await;
     kill("INT", &bench.id().expect("it runs").to_string());
     let ended = timeout(PATIENCE, bench.wait()).await.expect("it ends").expect("it was ours");
     assert_eq!(ended.code(), Some(1));

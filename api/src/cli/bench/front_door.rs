@@ -123,7 +123,7 @@ pub(super) async fn report(
     }
     let note = "100 buyers at once, until all are answered; the slowest of 5 times";
     lines.push(Line::new("last_item_ms", note, slowest.as_secs_f64() * 1_000.0));
-    shop.stop().await?;
+    ground.stop_shop().await?;
     Ok(Report(lines))
 }
 

@@ -19,6 +19,10 @@ use serde_json::json;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use stepwise_adapters::postgres::{self, Cluster};
 use stepwise_engine::database::{self, Waits};
+use tokio::{
+    process::{Child, Command},
+    sync::Mutex,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failure, output::say, shutdown::Shutdown};
@@ -190,11 +194,12 @@ async fn latency_report(ground: &Ground, rate: u32, seconds: u32) -> anyhow::Res
     ]))
 }
 
-/// A temporary cluster for one bench.
+/// A temporary cluster for one bench, and the shop that runs on it, if there is one.
 struct Ground {
     cluster: Cluster,
     folder: PathBuf,
     pool: PgPool,
+    shop: Mutex<Option<Child>>,
 }
 
 fn open(options: PgConnectOptions) -> PgPool {
@@ -207,7 +212,7 @@ impl Ground {
         std::fs::create_dir_all(&folder)?;
         let cluster = Cluster::start(&folder.join("postgres")).await?;
         let pool = open(cluster.options());
-        let ground = Self { cluster, folder, pool };
+        let ground = Self { cluster, folder, pool, shop: Mutex::default() };
         if let Err(error) = stepwise_engine::migrate(&ground.pool).await {
             ground.clear().await?;
             return Err(error.into());
@@ -236,7 +241,18 @@ impl Ground {
         floor::run((&psql, &pgbench), (&url, &self.folder), script, load).await
     }
 
+    /// Tells the shop to stop and waits for its end: killed, it would leave its gateway behind.
+    async fn stop_shop(&self) -> anyhow::Result<()> {
+        let Some(mut shop) = self.shop.lock().await.take() else { return Ok(()) };
+        if let Some(pid) = shop.id() {
+            Command::new("kill").arg(pid.to_string()).status().await?;
+        }
+        tokio::time::timeout(Duration::from_secs(30), shop.wait()).await??;
+        Ok(())
+    }
+
     async fn clear(self) -> anyhow::Result<()> {
+        self.stop_shop().await?;
         // A bench that was told to stop may hold connections yet; the end of the cluster ends them.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.pool.close()).await;
         self.cluster.stop().await?;

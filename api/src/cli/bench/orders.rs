@@ -1,10 +1,10 @@
 //! The bench of orders over HTTP: it runs the whole shop with `up`, with the client, Postgres and the gateway on the same machine.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     process::Stdio,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -24,10 +24,8 @@ use stepwise_workflows::{
     Config, Shop,
     seed::bulk::{self, Crowd, CrowdCustomer},
 };
-use tokio::{
-    process::{Child, Command},
-    task::JoinSet,
-};
+use tokio::{process::Command, task::JoinSet};
+use uuid::Uuid;
 
 use super::{Ground, Line, Report, floor};
 
@@ -47,7 +45,7 @@ pub(super) async fn report(
     let flood = shop.flood(clients, span).await?;
     let rate = flood.succeeded as f64 / span.as_secs_f64() / 2.0;
     let half = shop.steady(rate, span.min(Duration::from_secs(20))).await?;
-    shop.stop().await?;
+    ground.stop_shop().await?;
     let again = ground.floor(&floor::ORDERS, (2, 10, None)).await?;
     let floor_per_s = (floor.per_s + again.per_s) / 2.0;
     let orders_per_s = flood.succeeded as f64 / span.as_secs_f64();
@@ -68,13 +66,28 @@ pub(super) async fn report(
 
 /// A `stepwise up` process on the bench's cluster, with many customers.
 pub(super) struct Running {
-    child: Child,
     pub(super) base_url: String,
     pub(super) pool: PgPool,
     pub(super) crowd: Arc<Crowd>,
     client: Client,
-    /// The customers whose cart is filled.
-    ready: Arc<Mutex<VecDeque<CrowdCustomer>>>,
+    shoppers: Arc<Mutex<Shoppers>>,
+}
+
+/// The customers by what their carts are like, so that the bench looks at few of them: its own statements cost what orders could use.
+#[derive(Default)]
+struct Shoppers {
+    /// Their carts are filled.
+    ready: VecDeque<CrowdCustomer>,
+    /// They have ordered since their carts were filled.
+    ordering: HashMap<Uuid, CrowdCustomer>,
+}
+
+impl Shoppers {
+    fn next(&mut self) -> Option<CrowdCustomer> {
+        let customer = self.ready.pop_front()?;
+        self.ordering.insert(customer.customer_id, customer.clone());
+        Some(customer)
+    }
 }
 
 struct Flood {
@@ -95,6 +108,7 @@ impl Running {
             .stdout(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
+        *ground.shop.lock().await = Some(child);
         let client = Client::builder().pool_max_idle_per_host(512).build()?;
         let base_url = ready(&client, &folder.join("demo.json")).await?;
         let shop = Shop::new(
@@ -112,28 +126,16 @@ impl Running {
         tx.commit().await?;
         sqlx::query("analyze").execute(&ground.pool).await?;
         let this = Self {
-            child,
             base_url,
             pool: ground.pool.clone(),
             crowd: Arc::new(crowd),
             client,
-            ready: Arc::default(),
+            shoppers: Arc::default(),
         };
-        this.refill(&this.crowd.customers).await?;
+        let all = this.crowd.customers.iter().map(|it| (it.customer_id, it.clone()));
+        locked(&this.shoppers).ordering.extend(all);
+        this.refill_ended().await?;
         Ok(this)
-    }
-
-    /// Fills these customers' empty carts, so that they can order.
-    async fn refill(&self, customers: &[CrowdCustomer]) -> anyhow::Result<()> {
-        let ids = customers.iter().map(|customer| customer.customer_id).collect::<Vec<_>>();
-        let mut connection = self.pool.acquire().await?;
-        bulk::refill_carts(&mut connection, &ids, &self.crowd.product_ids, LINES).await?;
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).extend(customers.iter().cloned());
-        Ok(())
-    }
-
-    fn next(&self) -> Option<CrowdCustomer> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
     /// Lets `clients` place orders for `span`, each one order after the other. Meanwhile carts are filled again as orders end.
@@ -143,11 +145,11 @@ impl Running {
         let until = Instant::now() + span;
         let mut workers = JoinSet::new();
         for _ in 0..clients {
-            let (order, ready, over) = (self.order(), self.ready.clone(), over.clone());
+            let (order, shoppers, over) = (self.order(), self.shoppers.clone(), over.clone());
             workers.spawn(async move {
                 let mut took = Histogram::<u64>::new(3)?;
                 while !over.load(Ordering::Relaxed) {
-                    let next = ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let next = locked(&shoppers).next();
                     match next {
                         Some(customer) => took.record(order.place(&customer).await?)?,
                         None => tokio::time::sleep(Duration::from_millis(2)).await,
@@ -179,8 +181,9 @@ impl Running {
             let mut running = JoinSet::new();
             while Instant::now() < until {
                 ticks.tick().await;
-                let customer =
-                    self.next().context("there are not enough customers for the rate")?;
+                let customer = locked(&self.shoppers)
+                    .next()
+                    .context("there are not enough customers for the rate")?;
                 let order = self.order();
                 running.spawn(async move { order.place(&customer).await });
             }
@@ -212,23 +215,26 @@ impl Running {
 
     /// Fills every cart that is empty and from which no order is being placed.
     async fn refill_ended(&self) -> anyhow::Result<()> {
-        let empty: Vec<uuid::Uuid> = sqlx::query_scalar(
+        let ordering: Vec<Uuid> = locked(&self.shoppers).ordering.keys().copied().collect();
+        let empty: Vec<Uuid> = sqlx::query_scalar(
             "-- name: bench: empty carts
             select customer_id from shop.cart c where checkout_order_id is null and customer_id = any($1)
                 and not exists (select from shop.cart_item i where i.cart_id = c.cart_id)",
         )
-        .bind(self.crowd.customers.iter().map(|customer| customer.customer_id).collect::<Vec<_>>())
+        .bind(ordering)
         .fetch_all(&self.pool)
         .await?;
-        let empty: std::collections::HashSet<_> = empty.into_iter().collect();
-        let customers = self
-            .crowd
-            .customers
-            .iter()
-            .filter(|customer| empty.contains(&customer.customer_id))
-            .cloned()
-            .collect::<Vec<_>>();
-        if customers.is_empty() { Ok(()) } else { self.refill(&customers).await }
+        if empty.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.pool.acquire().await?;
+        bulk::refill_carts(&mut connection, &empty, &self.crowd.product_ids, LINES).await?;
+        let mut shoppers = locked(&self.shoppers);
+        for id in empty {
+            let filled = shoppers.ordering.remove(&id);
+            shoppers.ready.extend(filled);
+        }
+        Ok(())
     }
 
     async fn pending(&self) -> anyhow::Result<u64> {
@@ -253,13 +259,10 @@ impl Running {
         ensure!(lost == 0, "{lost} orders did not succeed");
         self.refill_ended().await
     }
+}
 
-    pub(super) async fn stop(mut self) -> anyhow::Result<()> {
-        let pid = self.child.id().context("`up` has ended by itself")?;
-        Command::new("kill").arg(pid.to_string()).status().await?;
-        tokio::time::timeout(Duration::from_secs(30), self.child.wait()).await??;
-        Ok(())
-    }
+fn locked(shoppers: &Mutex<Shoppers>) -> MutexGuard<'_, Shoppers> {
+    shoppers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Clone)]
@@ -276,7 +279,7 @@ impl Order {
             .client
             .post(&self.url)
             .bearer_auth(customer.token.expose())
-            .header("idempotency-key", uuid::Uuid::now_v7().to_string())
+            .header("idempotency-key", Uuid::now_v7().to_string())
             .json(&json!({
                 "customerId": customer.customer_id,
                 "shippingAddressId": customer.shipping_address_id,

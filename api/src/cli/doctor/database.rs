@@ -12,7 +12,8 @@ use stepwise_workflows::{
 
 use super::{
     super::{
-        Failure, database,
+        Failure,
+        database::{self, Role},
         folder::Folder,
         keys,
         settings::{Settings, is_this_machine},
@@ -21,7 +22,11 @@ use super::{
 };
 
 /// The number of connections that one `serve`, one `work` and one `relay` need together.
-const CONNECTIONS_NEEDED: i64 = 60;
+fn connections_needed() -> i64 {
+    let set = [Role::FrontDoor, Role::Worker, Role::Relay];
+    set.map(|role| i64::from(role.connections())).iter().sum()
+}
+
 /// The number of newest customers whose keys are checked.
 const NEWEST: i64 = 1_000;
 
@@ -213,15 +218,13 @@ fn durable_and_writable(found: &Server) -> Vec<Finding> {
 
 fn roomy_and_tidy(found: &Server, ours_s: f64) -> Vec<Finding> {
     let Server { allowed, others, autovacuum, oldest_s, now_s, .. } = found;
-    let skew_s = (now_s - ours_s).abs();
+    let (skew_s, needed) = ((now_s - ours_s).abs(), connections_needed());
     vec![
         Finding::judged(
             "connections",
-            allowed - others >= CONNECTIONS_NEEDED,
-            format!(
-                "{allowed} allowed, {others} used by other databases, {CONNECTIONS_NEEDED} needed"
-            ),
-            "raise max_connections by 60 for each set of processes",
+            allowed - others >= needed,
+            format!("{allowed} allowed, {others} used by other databases, {needed} needed"),
+            &format!("raise max_connections by {needed} for each set of processes"),
         ),
         Finding::judged("autovacuum", *autovacuum, format!("on: {autovacuum}"), "switch it on"),
         Finding::judged(
@@ -271,7 +274,7 @@ mod tests {
         };
         assert!(verdict(97, 20).is_fine);
         // 25, less three for superusers; then enough, but other databases use them.
-        for (allowed, others) in [(22, 0), (97, 60)] {
+        for (allowed, others) in [(22, 0), (97, 80)] {
             let line = verdict(allowed, others);
             assert!(!line.is_fine && line.detail.contains("max_connections"), "{}", line.detail);
         }
