@@ -121,8 +121,6 @@ pub fn bounded(options: PgConnectOptions, waits: Waits) -> PgConnectOptions {
         ("tcp_keepalives_count", "3".to_owned()),
         ("default_transaction_isolation", "read committed".to_owned()),
         ("default_transaction_deferrable", "off".to_owned()),
-        // Compiling a statement takes longer than any of ours runs.
-        ("jit", "off".to_owned()),
     ])
 }
 
@@ -255,9 +253,9 @@ impl Drop for Unfinished {
 }
 
 /// A statement is planned once for each connection, whatever its parameters, and by an index: planning takes as long as executing it. It may have been
-/// planned while its tables were empty, hence no sequential scan.
+/// planned while its tables were empty, hence no sequential scan. Where there is no index, that counts as expensive, which must not start the compiler.
 const BEGIN: &str = "-- name: begin
-begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off";
+begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; set local jit = off";
 
 tokio::task_local! {
     /// The caller notices by itself that a connection is lost.
