@@ -4,6 +4,7 @@ use std::process::{Child, Command, Stdio};
 
 use rand::RngExt as _;
 use stepwise_engine::testing::Seed;
+use tokio::sync::watch;
 
 use super::*;
 
@@ -56,16 +57,21 @@ async fn a_gateway_killed_at_any_moment_keeps_every_answer_it_gave() {
             let again = gateway.confirm(key, reference).await.expect("answered");
             assert_eq!(again, Confirmation::Confirmed(reference.clone()));
         }
-        let orders = (0..16).map(|lane| place_until_killed(&gateway, round, lane));
+        let count = watch::Sender::new(0);
+        let orders = (0..16).map(|lane| place_until_killed(&gateway, round, lane, &count));
+        // By then the other lanes are anywhere in a call.
+        let (enough, mut counted) = (random.random_range(15..100), count.subscribe());
         let killer = async {
-            tokio::time::sleep(Duration::from_millis(random.random_range(50..400))).await;
+            let counted = counted.wait_for(|count| *count >= enough);
+            let done = tokio::time::timeout(Duration::from_secs(30), counted).await;
+            done.expect("it answers").expect("it is counted");
             drop(child);
         };
         let (lanes, ()) = futures::join!(futures::future::join_all(orders), killer);
         answered.extend(lanes.into_iter().flatten());
     }
 
-    assert!(answered.len() > 50, "only {} orders: nothing was tried", answered.len());
+    assert!(answered.len() >= 4 * 15, "only {} orders", answered.len());
     let lines = ledger::read(&folder.path().join("ledger.jsonl")).expect("whole lines");
     let booked = ledger::authorizations(&lines);
     for (key, reference) in &answered {
@@ -81,6 +87,7 @@ async fn place_until_killed(
     gateway: &StripeGateway,
     round: usize,
     lane: usize,
+    count: &watch::Sender<usize>,
 ) -> Vec<(String, Reference)> {
     let mut answered = Vec::new();
     for number in 0.. {
@@ -92,6 +99,7 @@ async fn place_until_killed(
             Ok(confirmation) => {
                 assert_eq!(confirmation, Confirmation::Confirmed(reference.clone()));
                 answered.push((key, reference));
+                count.send_modify(|count| *count += 1);
             }
             Err(_) => break,
         }

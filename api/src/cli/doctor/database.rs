@@ -21,12 +21,6 @@ use super::{
     Finding, sagas,
 };
 
-/// The number of connections that one `serve`, one `work` and one `relay` need together.
-fn connections_needed() -> i64 {
-    let set = [Role::FrontDoor, Role::Worker, Role::Relay];
-    set.map(|role| i64::from(role.connections())).iter().sum()
-}
-
 /// The number of newest customers whose keys are checked.
 const NEWEST: i64 = 1_000;
 
@@ -214,6 +208,12 @@ fn durable_and_writable(found: &Server) -> Vec<Finding> {
             "set default_transaction_isolation to 'read committed'",
         ),
     ]
+}
+
+/// The number of connections that one `serve`, one `work` and one `relay` need together.
+fn connections_needed() -> i64 {
+    let set = [Role::FrontDoor, Role::Worker, Role::Relay];
+    set.map(|role| i64::from(role.connections())).iter().sum()
 }
 
 fn roomy_and_tidy(found: &Server, ours_s: f64) -> Vec<Finding> {
