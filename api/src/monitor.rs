@@ -37,18 +37,18 @@ impl Monitor {
     /// Whether the database answers and the part that this process runs works.
     async fn ready(&self) -> (StatusCode, Value) {
         let asked = sqlx::query("-- ready\nselect 1").execute(&self.db);
-        let database = match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Ok(_)) => PartState::Ok,
-            Ok(Err(_)) => {
-                PartState::Away("the database refuses the connection or is away".to_owned())
-            }
+        let unanswered = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(_)) => Some("the database refuses the connection or is away"),
             Err(_) => {
                 // Called before the connection is handed out again.
                 database::suspect();
-                PartState::Away("the database does not answer".to_owned())
+                Some("the database does not answer")
             }
         };
-        let Report { worker, relay, gateway, paypal, broker } = self.readiness.report().await;
+        let Report { database, worker, relay, gateway, paypal, broker } =
+            self.readiness.report().await;
+        let database = unanswered.map_or(database, |why| PartState::Away(why.to_owned()));
         let works = [&database, &worker, &relay].iter().all(|part| !part.is_away());
         let (status, word) = match works {
             true => (StatusCode::OK, "ok"),

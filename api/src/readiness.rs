@@ -1,6 +1,6 @@
 //! The states of the parts of this process.
 //!
-//! Only the database decides whether a process is ready for requests. An order that is placed while the gateway,
+//! Only an answer of the database decides whether a process is ready for requests. An order that is placed while the gateway,
 //! the broker or every worker is away is stored and continues later. The states of the other parts are only shown.
 
 use std::{sync::Arc, time::Duration};
@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 use stepwise_adapters::breaker::Line;
 use stepwise_engine::{
     Engine,
+    database::{self, Condition},
     outbox::{Publisher, PublisherState, RelayHealth, RelayState},
 };
 use stepwise_workflows::purge::Retention;
@@ -35,9 +36,11 @@ impl PartState {
     }
 }
 
-/// The states of all parts except the database.
+/// The states of all parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// The database, as the connections of this process have found it the last time.
+    pub database: PartState,
     /// The engine's worker.
     pub worker: PartState,
     /// The outbox relay.
@@ -127,6 +130,7 @@ impl Readiness {
         let Self { worker, relay, gateway, paypal, broker, retention: _ } = self;
         let (gateway, paypal) = tokio::join!(reach(gateway.as_ref()), reach(paypal.as_ref()));
         Report {
+            database: stored(),
             worker: worker.as_ref().map_or(PartState::Elsewhere, |engine| {
                 state(engine.is_working(), "the worker holds no lease at the moment")
             }),
@@ -149,6 +153,16 @@ impl Readiness {
             }),
         }
     }
+}
+
+fn stored() -> PartState {
+    let why = match database::condition() {
+        Condition::Good => return PartState::Ok,
+        Condition::ReadOnly => "the database takes no writes",
+        Condition::DiskFull => "the disk of the database is full",
+        Condition::Away => "the database does not answer",
+    };
+    PartState::Away(why.to_owned())
 }
 
 fn state(works: bool, otherwise: &str) -> PartState {

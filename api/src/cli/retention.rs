@@ -23,6 +23,7 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How many files of mails are deleted at once.
 const MAILS: usize = 1_000;
 
+const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 /// How long each kind of thing is kept.
@@ -60,6 +61,9 @@ impl Keep {
                     "--keep {text}: write a name and a time, such as parked-events=30d (d, h, m or s)"
                 )));
             };
+            if time < at_least(name) {
+                return Err(too_short(text, at_least(name)));
+            }
             match name {
                 "mail-files" => keep.mails = time,
                 "published-events" => keep.published = time,
@@ -70,15 +74,29 @@ impl Keep {
                         "--keep {name}: there is no such kind; the kinds are {}",
                         kinds().join(", ")
                     )),
-                    purge::BadRetention::TooShort(at_least) => Failure::usage(format!(
-                        "--keep {text}: they are needed for {} s, and cannot be kept for less",
-                        at_least.as_secs()
-                    )),
+                    purge::BadRetention::TooShort(at_least) => too_short(text, at_least),
                 })?,
             }
         }
         Ok(keep)
     }
+}
+
+/// The shortest time for what is no row of the shop: a subscriber reads on after an outage, a customer opens a mail, and whoever repeats a request after
+/// three days still finds its operation. Nothing but `saga show` needs the journal.
+fn at_least(name: &str) -> Duration {
+    match name {
+        "published-events" | "mail-files" => HOUR,
+        "finished-sagas" => 3 * DAY,
+        _ => Duration::ZERO,
+    }
+}
+
+fn too_short(text: &str, at_least: Duration) -> Failure {
+    let seconds = at_least.as_secs();
+    Failure::usage(format!(
+        "--keep {text}: they are needed for {seconds} s, and cannot be kept for less"
+    ))
 }
 
 fn kinds() -> Vec<&'static str> {
@@ -161,6 +179,9 @@ mod tests {
             ("sessions=+1d", "write a name and a time"),
             ("sessions=99999999999999999999d", "write a name and a time"),
             ("idempotency-answers=71h", "needed for 259200 s"),
+            ("published-events=0s", "needed for 3600 s"),
+            ("mail-files=59m", "needed for 3600 s"),
+            ("finished-sagas=2d", "needed for 259200 s"),
         ] {
             let refused = Keep::parse([text]).err().map(|failure| failure.to_string());
             assert!(refused.as_ref().is_some_and(|text| text.contains(says)), "{refused:?}");

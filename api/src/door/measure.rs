@@ -67,8 +67,9 @@ async fn text(db: &PgPool, readiness: &Readiness) -> String {
         let help = "Rows that are older than they are kept, counted up to 10,000 of a kind";
         gauge(&mut text, "stepwise_purge_backlog", help, &rows);
     }
-    let Report { worker, relay, gateway, paypal, broker } = report;
+    let Report { database, worker, relay, gateway, paypal, broker } = report;
     let parts = [
+        ("database", database),
         ("worker", worker),
         ("relay", relay),
         ("gateway", gateway),

@@ -35,6 +35,8 @@ struct Ready {
     /// Always `ok`; a process that is not ready answers with a problem.
     status: Word<OkWord>,
     version: String,
+    /// `away` if it answers, but takes no writes or has no room on its disk.
+    database: PartShape,
     worker: PartShape,
     relay: PartShape,
     gateway: PartShape,
@@ -80,10 +82,12 @@ impl System {
         }
         sqlx::query("-- ready\nselect 1").execute(&by.door.db).await?;
         let Health { status, version } = Health::ok();
-        let Report { worker, relay, gateway, paypal, broker } = by.door.readiness.report().await;
+        let Report { database, worker, relay, gateway, paypal, broker } =
+            by.door.readiness.report().await;
         Ok(Done::new(&Ready {
             status,
             version,
+            database: database.into(),
             worker: worker.into(),
             relay: relay.into(),
             gateway: gateway.into(),

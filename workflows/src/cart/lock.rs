@@ -31,16 +31,17 @@ impl LockedCart {
 }
 
 /// Locks the cart of a customer or guest, and makes the cart of a customer who has none yet. `None`:
-/// unknown, frozen, or a guest whose cart was merged or has expired. 1 round trip, 2 if somebody else makes the cart meanwhile.
+/// unknown, frozen, or a guest whose cart was merged or has expired. 1 round trip, 3 where the cart is made.
 pub(super) async fn of_customer(
     tx: &mut PgConnection,
     customer_id: Uuid,
 ) -> Result<Option<LockedCart>, sqlx::Error> {
-    let (is_customer, cart) = find_or_create(tx, customer_id).await?;
+    let (is_customer, cart) = find(tx, customer_id).await?;
     if cart.is_some() || !is_customer {
         return Ok(cart);
     }
-    Ok(find_or_create(tx, customer_id).await?.1)
+    create(tx, customer_id).await?;
+    Ok(find(tx, customer_id).await?.1)
 }
 
 /// Makes the cart of a customer, unless there is one. 1 round trip.
@@ -58,7 +59,8 @@ pub(super) async fn create(tx: &mut PgConnection, customer_id: Uuid) -> Result<(
     Ok(())
 }
 
-async fn find_or_create(
+/// Whether there is such a customer, and the cart, locked. 1 round trip.
+async fn find(
     tx: &mut PgConnection,
     customer_id: Uuid,
 ) -> Result<(bool, Option<LockedCart>), sqlx::Error> {
@@ -69,14 +71,13 @@ async fn find_or_create(
         checkout_order_id: Option<Uuid>,
         event_count: Option<i64>,
         is_watched: Option<bool>,
-        is_guests: Option<bool>,
+        is_guests: bool,
         now: DateTime<Utc>,
     }
     let row: Row = sqlx::query_as(
         "-- cart: lock customer and cart
         with buyer as materialized (
-            select customer_id from shop.customer
-            where customer_id = $1 and frozen_at is null for share
+            select from shop.customer where customer_id = $1 and frozen_at is null for share
         ), known as materialized (
             select count(*) > 0 as is_customer from buyer
         ), basket as materialized (
@@ -84,22 +85,12 @@ async fn find_or_create(
             where c.customer_id = $1 and c.merged_into is null
               and (known.is_customer or c.guest_token_hash is not null)
             for update of c
-        ), made as (
-            insert into shop.cart (cart_id, customer_id, last_activity_at, created_at)
-            select $2, $1, saga.now(), saga.now() from known
-            where is_customer and not exists (select from basket)
-            on conflict on constraint a_customer_has_one_cart do nothing
-            returning cart_id, checkout_order_id, event_count, is_watched, guest_token_hash
-        ), cart as (
-            select cart_id, checkout_order_id, event_count, is_watched, guest_token_hash from basket
-            union all table made
         )
         select is_customer, cart_id, checkout_order_id, event_count, is_watched,
                guest_token_hash is not null as is_guests, saga.now() as now
-        from known left join cart on true",
+        from known left join basket on true",
     )
     .bind(customer_id)
-    .bind(Uuid::now_v7())
     .fetch_one(tx)
     .await?;
     let cart = row.cart_id.zip(row.event_count).map(|(cart_id, event_count)| LockedCart {
@@ -108,7 +99,7 @@ async fn find_or_create(
         checkout_order_id: row.checkout_order_id,
         event_count,
         is_watched: row.is_watched.unwrap_or_default(),
-        is_guests: row.is_guests.unwrap_or_default(),
+        is_guests: row.is_guests,
         now: row.now,
     });
     Ok((row.is_customer, cart))

@@ -85,7 +85,7 @@ pub struct RemovedItemView {
 }
 
 /// The cart of a customer or guest; makes that of a customer who has none yet. `None`: unknown,
-/// frozen, or a guest whose cart was merged or has expired. 1 round trip, 3 where the cart is made.
+/// frozen, or a guest whose cart was merged or has expired. 1 round trip, 5 where the cart is made.
 pub async fn get_cart(
     shop: &Shop,
     tx: &mut PgConnection,

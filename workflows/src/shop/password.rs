@@ -27,8 +27,6 @@ use crate::refusal::refusals;
 const AT_ONCE: usize = 4;
 /// Callers that may wait; more are told to come back.
 const WAITING: usize = 64;
-/// The niceness of the threads: under load a request gets the core ten times as often as a hash.
-const NICE: i32 = 10;
 
 /// The most characters that are estimated together. The time grows with the square of their number, and with each sign that may stand for a letter (`4` for `a`).
 const ESTIMATED: usize = 32;
@@ -159,13 +157,25 @@ impl Default for PasswordPool {
 
 /// Computes one hash after the other until nobody can ask for one any more.
 fn compute_all(waiting: &Mutex<Receiver<Job>>) {
-    // On Linux a thread has a priority of its own. Where it cannot be set, the thread works all the same.
-    let _ = rustix::process::setpriority_process(None, NICE);
+    yield_to_others();
     loop {
         let job = waiting.lock().expect("nothing panics while holding it").recv();
         let Ok(job) = job else { return };
         // A panic drops the job's sender, so its caller is answered.
         let _ = std::panic::catch_unwind(AssertUnwindSafe(job));
+    }
+}
+
+/// Has this thread compute only while its core has nothing else to do, and give it up at once (Linux's `SCHED_IDLE`). A niceness is weaker: Linux weighs
+/// sessions before it weighs threads, and each backend of Postgres is a session of its own. Where it cannot be set, the thread is like others.
+fn yield_to_others() {
+    #[cfg(target_os = "linux")]
+    {
+        use thread_priority::{
+            NormalThreadSchedulePolicy::Idle, ThreadPriority::Min, ThreadSchedulePolicy::Normal,
+            set_thread_priority_and_policy, thread_native_id,
+        };
+        let _ = set_thread_priority_and_policy(thread_native_id(), Min, Normal(Idle));
     }
 }
 
@@ -249,6 +259,20 @@ mod tests {
             Ok(password) => is_guessable(&password).then_some(InvalidPassword::Guessable),
             Err(invalid) => Some(invalid),
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn hashing_yields_to_everything_else() {
+        let pool = PasswordPool::default();
+        let policy = pool.run(|| {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").expect("Linux tells it");
+            // The 41st field; the name in brackets is the second.
+            let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+            Ok(fields.split(' ').nth(38).map(str::to_owned))
+        });
+        const SCHED_IDLE: &str = "5";
+        assert_eq!(policy.await.expect("it runs").as_deref(), Some(SCHED_IDLE));
     }
 
     #[test]

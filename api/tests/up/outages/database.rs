@@ -93,7 +93,7 @@ async fn requests_after_cut_sessions_are_answered() {
 
 /// Fault: database: it takes no writes (switched to read-only, a standby)
 /// Customer: the catalogue is answered; who signs in or orders gets 503 with `Retry-After`
-/// Operator: the log says so once when it begins and once when it ends
+/// Operator: `/readyz` (200) names it and `stepwise_part_up{part="database"}` is 0; the log says so once when it begins and once when it ends
 /// Within: 2 s
 /// Ends: by itself, within 5 s of the database's taking writes again
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -115,6 +115,8 @@ async fn a_read_only_database_is_told_once_and_heals() {
         assert_eq!(read.expect("it answers").status().as_u16(), 200);
         (reads, writes) = (reads + 1, writes + 1);
     }
+    let (shown, is_up) = shown_of_database(&up).await;
+    assert_eq!((shown.as_str(), is_up), ("away the database takes no writes", false));
     run(&mut admin, "alter system reset default_transaction_read_only").await;
     run(&mut admin, "select pg_reload_conf()").await;
     let back = Instant::now();
@@ -123,6 +125,7 @@ async fn a_read_only_database_is_told_once_and_heals() {
     let log = site.log();
     assert_eq!(log.matches("takes no writes").count(), 1, "{log}");
     assert_eq!(log.matches("takes reads and writes again").count(), 1, "{log}");
+    assert_eq!(shown_of_database(&up).await, ("ok".to_owned(), true));
     assert!(log.lines().count() < 60, "{} lines: {log}", log.lines().count());
 
     // The server was demoted: its open sessions cannot write any more, but new ones (on its successor) can.
@@ -135,6 +138,16 @@ async fn a_read_only_database_is_told_once_and_heals() {
     }
     assert!(demoted.elapsed() < Duration::from_secs(10), "{:?}", demoted.elapsed());
     assert!(up.stop("TERM").await.success());
+}
+
+/// The state of the database in `/readyz`, which answers 200, and its gauge.
+async fn shown_of_database(up: &Up) -> (String, bool) {
+    let (status, shown) = up.get("", "/readyz").await;
+    assert_eq!(status, 200, "{shown}");
+    let database = &shown["database"];
+    let text = |name: &str| database[name].as_str().unwrap_or_default().to_owned();
+    let is_up = up.metrics().await.contains("stepwise_part_up{part=\"database\"} 1");
+    (format!("{} {}", text("state"), text("reason")).trim().to_owned(), is_up)
 }
 
 /// The stated duration of a fault if `STEPWISE_FAULTS=full`, otherwise some seconds.
@@ -321,7 +334,7 @@ async fn a_database_that_cannot_serve_is_refused_by_name() {
 
 /// Fault: database: its disk is full
 /// Customer: the catalogue is answered; what needs room on the disk is 503 with `Retry-After`
-/// Operator: the log says so once when it begins and once when it ends; `doctor` names a disk that it can see
+/// Operator: `/readyz` (200) names it and `stepwise_part_up{part="database"}` is 0; the log says so once when it begins and once when it ends; `doctor` names a disk that it can see
 /// Within: 2 s
 /// Ends: by itself, within 5 s of room on the disk
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -349,6 +362,8 @@ async fn a_full_disk_is_told_once_and_heals() {
         assert_eq!(read.expect("it answers").status().as_u16(), 200);
         writes += 1;
     }
+    let (shown, is_up) = shown_of_database(&up).await;
+    assert_eq!((shown.as_str(), is_up), ("away the disk of the database is full", false));
     run(&mut admin, "alter event trigger no_room disable").await;
     run(&mut admin, "drop event trigger no_room; drop trigger full_disk on shop.cart").await;
     let back = Instant::now();
@@ -358,6 +373,7 @@ async fn a_full_disk_is_told_once_and_heals() {
     })
     .await;
     assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    assert_eq!(shown_of_database(&up).await, ("ok".to_owned(), true));
     let log = site.log();
     assert_eq!(log.matches("the disk of the database is full").count(), 1, "{log}");
     assert_eq!(log.matches("takes reads and writes again").count(), 1, "{log}");
