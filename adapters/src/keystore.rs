@@ -11,6 +11,8 @@
 //!
 //! Deliberately absent: rotation of the wrapping key, and backups. Both copy `keys`, and a backup must be deleted
 //! within the time in which an erasure has to become final.
+//!
+//! The lock may be held by a process that is frozen. A wait for it ends after a few seconds with an error, and keys that exist can be read meanwhile.
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -25,8 +27,9 @@ use stepwise_engine::Trouble;
 use stepwise_workflows::privacy::{CustomerKey, KEY_BYTES, KeyStore, KeyStoreError};
 use uuid::Uuid;
 
-use self::table::Table;
+use self::{lock::LockFile, table::Table};
 
+mod lock;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,8 +41,10 @@ pub const CHECK: Duration = Duration::from_secs(1);
 /// Half of the longest time that an unused key stays in the cache.
 pub const CACHE_LIFE: Duration = Duration::from_secs(30);
 
-/// Reading may work while writing does not: the disk is full.
+/// Reading may work while writing does not: the disk is full, or another process holds the lock.
 static READING: Trouble = Trouble::new("customers' keys cannot be read; trying again");
+static READING_SURELY: Trouble =
+    Trouble::new("whether customers' keys exist cannot be read; trying again");
 static WRITING: Trouble = Trouble::new("customers' keys cannot be written; trying again");
 
 /// A key store in a folder. Clones share its state.
@@ -48,6 +53,8 @@ pub struct FileKeyStore(Arc<Inner>);
 
 struct Inner {
     fingerprint: Uuid,
+    /// Taken before the table, so that no reader waits for another process.
+    lock: LockFile,
     table: Mutex<Table>,
     cache: Mutex<Cache>,
 }
@@ -59,10 +66,13 @@ impl FileKeyStore {
     /// customers.
     pub fn open(folder: &Path) -> Result<Self, KeyStoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let lock = private_file().create(true).truncate(false).open(folder.join("lock"))?;
-        lock.lock()?;
-        let kek = open_or_make(folder)?;
-        Ok(Self::with(Table::open(folder, kek, lock)?))
+        let path = folder.join("lock");
+        let file = private_file().create(true).truncate(false).open(&path)?;
+        let lock = LockFile::new(path, file);
+        let held = lock.hold()?;
+        let table = Table::open(folder, open_or_make(folder)?, &held)?;
+        drop(held);
+        Ok(Self::with(lock, table))
     }
 
     /// Opens the store in `folder` without changing anything. `None` if there is no store. Blocks on the
@@ -72,19 +82,24 @@ impl FileKeyStore {
             return Ok(None);
         }
         // A restored copy may lack the lock file; then no process uses it yet.
-        let lock = File::open(folder.join("lock")).or_else(|_| File::open(folder.join("kek")));
-        let lock = lock.map_err(|error| match error.kind() {
+        let open = |name| {
+            let path = folder.join(name);
+            File::open(&path).map(|file| LockFile::new(path, file))
+        };
+        let lock = open("lock").or_else(|_| open("kek")).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => KeyStoreError::Damaged("the wrapping key (kek) is missing"),
             _ => error.into(),
         })?;
-        lock.lock_shared()?;
-        let kek = read_kek(folder)?;
-        Ok(Some(Self::with(Table::open(folder, kek, lock)?)))
+        let held = lock.hold_shared()?;
+        let table = Table::open(folder, read_kek(folder)?, &held)?;
+        drop(held);
+        Ok(Some(Self::with(lock, table)))
     }
 
-    fn with(table: Table) -> Self {
+    fn with(lock: LockFile, table: Table) -> Self {
         Self(Arc::new(Inner {
             fingerprint: table.fingerprint(),
+            lock,
             table: Mutex::new(table),
             cache: Mutex::new(Cache::new(Instant::now())),
         }))
@@ -95,16 +110,14 @@ impl FileKeyStore {
         self.0.fingerprint
     }
 
-    /// Does this work on the table. The log gets one line when that begins to fail, and one when it works again.
-    async fn with_table<T, F>(&self, trouble: &Trouble, work: F) -> Result<T, KeyStoreError>
+    /// Does this work on a thread that may block. The log gets one line when that begins to fail, and one when it works again.
+    async fn blocking<T, F>(&self, trouble: &Trouble, work: F) -> Result<T, KeyStoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Table) -> Result<T, KeyStoreError> + Send + 'static,
+        F: FnOnce(&Inner) -> Result<T, KeyStoreError> + Send + 'static,
     {
         let inner = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || {
-            work(&mut inner.table.lock().unwrap_or_else(PoisonError::into_inner))
-        });
+        let done = tokio::task::spawn_blocking(move || work(&inner));
         let ending = |_| KeyStoreError::Storage(io::Error::other("the runtime is ending"));
         let done = done.await.map_err(ending)?;
         match &done {
@@ -117,8 +130,27 @@ impl FileKeyStore {
 }
 
 impl Inner {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a key that exists, without waiting for another process. `None` if only a reader with the lock can tell whether the key exists.
+    fn read(&self, id: Uuid, now: Instant) -> Result<Option<CustomerKey>, KeyStoreError> {
+        // Check and read under one lock of the table: no key that was read before a check is put into the cache after it.
+        let mut table = self.table();
+        if !self.cache().is_checked(now) {
+            let destroyed = table.destroyed()?;
+            self.cache().check(destroyed, now);
+        }
+        let key = table.read(id)?;
+        if let Some(key) = &key {
+            self.cache().put(id, key.clone(), Instant::now());
+        }
+        Ok(key)
     }
 }
 
@@ -126,9 +158,10 @@ impl Inner {
 impl KeyStore for FileKeyStore {
     async fn create_many(&self, customer_ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
         let ids = customer_ids.to_vec();
-        let inner = Arc::clone(&self.0);
-        self.with_table(&WRITING, move |table| {
-            let keys = table.create(&ids)?;
+        self.blocking(&WRITING, move |inner| {
+            let held = inner.lock.hold()?;
+            let mut table = inner.table();
+            let keys = table.create(&ids, &held)?;
             // Done under the table's lock, so that no key can be destroyed in between.
             for (id, key) in ids.iter().zip(&keys) {
                 inner.cache().put(*id, key.clone(), Instant::now());
@@ -143,14 +176,14 @@ impl KeyStore for FileKeyStore {
         if let Some(key) = self.0.cache().get_checked(customer_id, now) {
             return Ok(Some(key));
         }
-        let inner = Arc::clone(&self.0);
-        // Check and read under one lock: no key that was read before a check is put into the cache after it.
-        self.with_table(&READING, move |table| {
-            if !inner.cache().is_checked(now) {
-                let destroyed = table.destroyed()?;
-                inner.cache().check(destroyed, now);
-            }
-            let key = table.read(customer_id)?;
+        let key = self.blocking(&READING, move |inner| inner.read(customer_id, now)).await?;
+        if key.is_some() {
+            return Ok(key);
+        }
+        self.blocking(&READING_SURELY, move |inner| {
+            let held = inner.lock.hold()?;
+            let mut table = inner.table();
+            let key = table.read_surely(customer_id, &held)?;
             if let Some(key) = &key {
                 inner.cache().put(customer_id, key.clone(), Instant::now());
             }
@@ -160,9 +193,10 @@ impl KeyStore for FileKeyStore {
     }
 
     async fn destroy(&self, customer_id: Uuid) -> Result<bool, KeyStoreError> {
-        let inner = Arc::clone(&self.0);
-        self.with_table(&WRITING, move |table| {
-            let was_there = table.destroy(customer_id)?;
+        self.blocking(&WRITING, move |inner| {
+            let held = inner.lock.hold()?;
+            let mut table = inner.table();
+            let was_there = table.destroy(customer_id, &held)?;
             inner.cache().forget(customer_id);
             Ok(was_there)
         })

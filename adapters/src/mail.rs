@@ -32,6 +32,40 @@ fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
+/// The mails in `folder`: its regular files whose names end in `.eml`, or in `.new` while they are written. A folder that is not there has none.
+fn mails(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<PathBuf>>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        entries => Some(entries.map_err(|error| at(folder, &error))?),
+    };
+    let folder = folder.to_owned();
+    Ok(entries.into_iter().flatten().filter_map(move |entry| {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => return Some(Err(at(&folder, &error))),
+        };
+        let path = entry.path();
+        // A file of which the kind cannot be read was deleted meanwhile.
+        let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+        let is_mail = path.extension().is_some_and(|kind| kind == "eml" || kind == "new");
+        (is_file && is_mail).then_some(Ok(path))
+    }))
+}
+
+/// Deletes a mail. `false` if another process was faster.
+fn delete(path: &Path) -> io::Result<bool> {
+    match std::fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(at(path, &error)),
+    }
+}
+
+/// The error with the path in front. Names of mails are hashes, so the path tells nothing about a customer.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// Deletes the mails in `folder` that were written longer ago than `kept`, at most `limit`. Returns how many. A folder that is not there has none.
 ///
 /// # Errors
@@ -39,22 +73,14 @@ fn make(folder: &Path) -> io::Result<()> {
 pub async fn delete_old(folder: PathBuf, kept: Duration, limit: usize) -> io::Result<usize> {
     let deleted = tokio::task::spawn_blocking(move || {
         let mut deleted = 0;
-        let entries = match std::fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            entries => entries?,
-        };
-        for entry in entries {
-            let path = entry?.path();
-            let is_mail = path.extension().is_some_and(|kind| kind == "eml" || kind == "new");
+        for path in mails(&folder)? {
+            let path = path?;
             // Another process may have deleted it meanwhile.
             let Ok(written) = std::fs::metadata(&path).and_then(|file| file.modified()) else {
                 continue;
             };
-            if is_mail && written.elapsed().is_ok_and(|age| age > kept) {
-                match std::fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => deleted += 1,
-                }
+            if written.elapsed().is_ok_and(|age| age > kept) && delete(&path)? {
+                deleted += 1;
             }
             if deleted == limit {
                 break;
@@ -89,27 +115,22 @@ impl Mailer for FileMailer {
     /// Reads the first line of each mail in the folder.
     async fn forget(&self, address: &str) -> Result<u64, MailError> {
         let (folder, line) = (self.folder.clone(), format!("To: {}\r\n", one_line(address)));
-        let deleted = tokio::task::spawn_blocking(move || delete(&folder, line.as_bytes()));
+        let deleted = tokio::task::spawn_blocking(move || delete_with(&folder, line.as_bytes()));
         deleted
             .await
-            .map_err(|_| MailError::Unknown(io::Error::other("the runtime is ending")))?
-            .map_err(MailError::NotDone)
+            .map_err(|_| MailError::NotDeleted(io::Error::other("the runtime is ending")))?
+            .map_err(MailError::NotDeleted)
     }
 }
 
-/// Deletes the files that begin with this line.
-fn delete(folder: &Path, line: &[u8]) -> io::Result<u64> {
+/// Deletes the mails that begin with this line.
+fn delete_with(folder: &Path, line: &[u8]) -> io::Result<u64> {
     let (mut deleted, mut begin) = (0, vec![0; line.len()]);
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
+    for path in mails(folder)? {
+        let path = path?;
         let read = File::open(&path).and_then(|mut file| file.read_exact(&mut begin));
         match read {
-            Ok(()) if begin == line => match std::fs::remove_file(&path) {
-                Ok(()) => deleted += 1,
-                // Another erasure of the same address was faster.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            },
+            Ok(()) if begin == line => deleted += u64::from(delete(&path)?),
             Ok(()) => {}
             // Shorter than the line, or renamed meanwhile.
             Err(error)
@@ -117,7 +138,7 @@ fn delete(folder: &Path, line: &[u8]) -> io::Result<u64> {
                     error.kind(),
                     io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
                 ) => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(at(&path, &error)),
         }
     }
     Ok(deleted)
@@ -221,6 +242,40 @@ mod tests {
         assert_eq!(mailer.forget("ada@example.com").await.expect("deleted"), 2);
         assert_eq!(mailer.forget("ada@example.com").await.expect("none left"), 0);
         assert_eq!(files(folder.path()).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn other_things_in_the_mail_folder_keep_no_mail_from_being_deleted() {
+        let folder = Folder::new();
+        let mailer = FileMailer::new(folder.path()).expect("the folder is writable");
+        mailer.send("k1", &mail("Welcome")).await.expect("it can be written");
+        let other = |name: &str| folder.path().join(name);
+        for name in ["archive", "lost+found", "archive.eml"] {
+            std::fs::create_dir(other(name)).expect("ours");
+        }
+        std::fs::write(other("notes.txt"), "To: ada@example.com\r\n").expect("ours");
+        // The process died while it wrote this one.
+        std::fs::write(other("k2.new"), "To: ada@example.com\r\nSubj").expect("ours");
+        assert_eq!(mailer.forget("ada@example.com").await.expect("deleted"), 2);
+        let delete_old = delete_old(folder.path().to_owned(), Duration::ZERO, 10);
+        assert_eq!(delete_old.await.expect("none left"), 0);
+        assert_eq!(files(folder.path()).len(), 4, "other things stay");
+        let gone = FileMailer::new(&other("mail")).expect("the folder is writable");
+        std::fs::remove_dir(other("mail")).expect("ours");
+        assert_eq!(gone.forget("ada@example.com").await.expect("no folder, no mails"), 0);
+    }
+
+    #[tokio::test]
+    async fn a_mail_that_cannot_be_deleted_is_named_by_its_file() {
+        let folder = Folder::new();
+        let file = folder.path().join("mail");
+        let mailer = FileMailer::new(&file).expect("the folder is writable");
+        std::fs::remove_dir(&file).expect("ours");
+        std::fs::write(&file, "not a folder").expect("ours");
+        let refused = mailer.forget("ada@example.com").await.expect_err("it is no folder");
+        let said = refused.to_string();
+        let expected = format!("a mail cannot be deleted: {}: ", file.display());
+        assert!(said.starts_with(&expected) && !said.contains("ada"), "{said}");
     }
 
     #[test]

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use stepwise_workflows::privacy::{CustomerKey, KEY_BYTES, KeyStoreError};
 use uuid::Uuid;
 
-use super::{private_file, replace, temporary};
+use super::{lock::Held, private_file, replace, temporary};
 
 /// The table's file name in the store's folder.
 pub(super) const FILE: &str = "keys";
@@ -46,8 +46,6 @@ pub(super) struct Table {
     path: PathBuf,
     file: File,
     capacity: u64,
-    /// The lock file. A process holds it exclusively while it writes, or while it needs a read that no writer disturbs.
-    lock: File,
     kek: CustomerKey,
 }
 
@@ -59,12 +57,15 @@ enum Place {
 }
 
 impl Table {
-    /// Opens the table. The caller holds `lock`, which is released here.
-    pub(super) fn open(folder: &Path, kek: CustomerKey, lock: File) -> Result<Self, KeyStoreError> {
+    /// Opens the table.
+    pub(super) fn open(
+        folder: &Path,
+        kek: CustomerKey,
+        _: &Held<'_>,
+    ) -> Result<Self, KeyStoreError> {
         let path = folder.join(FILE);
         let (file, capacity) = open_file(&path, &kek)?;
-        lock.unlock()?;
-        Ok(Self { path, file, capacity, lock, kek })
+        Ok(Self { path, file, capacity, kek })
     }
 
     /// The identity of this store, which reveals nothing about its keys.
@@ -92,92 +93,91 @@ impl Table {
     }
 
     /// Returns the key of each customer and creates missing ones. Durable on return.
-    pub(super) fn create(&mut self, ids: &[Uuid]) -> Result<Vec<CustomerKey>, KeyStoreError> {
-        self.locked(|table| {
-            let used = table.count()?;
-            let used = table.make_room(used, ids.len() as u64)?;
-            let mut fresh = HashMap::new();
-            let mut keys = Vec::with_capacity(ids.len());
-            for &id in ids {
-                match table.find(name_of(id), &fresh)? {
-                    Place::Live(slot) => keys.push(unwrap_key(&table.kek, id, &slot)?),
-                    Place::Destroyed => return Err(KeyStoreError::Destroyed),
-                    Place::Free(index) => {
-                        let key = CustomerKey::random();
-                        fresh.insert(index, wrap_key(&table.kek, id, &key));
-                        keys.push(key);
-                    }
+    pub(super) fn create(
+        &mut self,
+        ids: &[Uuid],
+        _: &Held<'_>,
+    ) -> Result<Vec<CustomerKey>, KeyStoreError> {
+        self.reopen_if_replaced()?;
+        let used = self.count()?;
+        let used = self.make_room(used, ids.len() as u64)?;
+        let mut fresh = HashMap::new();
+        let mut keys = Vec::with_capacity(ids.len());
+        for &id in ids {
+            match self.find(name_of(id), &fresh)? {
+                Place::Live(slot) => keys.push(unwrap_key(&self.kek, id, &slot)?),
+                Place::Destroyed => return Err(KeyStoreError::Destroyed),
+                Place::Free(index) => {
+                    let key = CustomerKey::random();
+                    fresh.insert(index, wrap_key(&self.kek, id, &key));
+                    keys.push(key);
                 }
             }
-            for (&index, slot) in &fresh {
-                table.file.write_all_at(slot, offset(index))?;
-            }
-            table.set_count(used + fresh.len() as u64)?;
-            // Also needed if nothing is new: an earlier caller may have died before its own wait for the disk.
-            table.file.sync_data()?;
-            Ok(keys)
-        })
+        }
+        for (&index, slot) in &fresh {
+            self.file.write_all_at(slot, offset(index))?;
+        }
+        self.set_count(used + fresh.len() as u64)?;
+        // Also needed if nothing is new: an earlier caller may have died before its own wait for the disk.
+        self.file.sync_data()?;
+        Ok(keys)
+    }
+
+    /// The customer's key, read without the lock. `None` says nothing: another process may be writing or replacing the file at this moment.
+    pub(super) fn read(&self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
+        match self.find(name_of(id), &HashMap::new())? {
+            Place::Live(slot) => unwrap_key(&self.kek, id, &slot).map(Some),
+            Place::Destroyed | Place::Free(_) => Ok(None),
+        }
     }
 
     /// The customer's key. `None` if it was destroyed.
-    pub(super) fn read(&mut self, id: Uuid) -> Result<Option<CustomerKey>, KeyStoreError> {
-        if let Place::Live(slot) = self.find(name_of(id), &HashMap::new())? {
-            return unwrap_key(&self.kek, id, &slot).map(Some);
-        }
-        // Another process may be writing or replacing the file at this moment, so look again under the lock before
-        // reporting that a key does not exist.
-        self.locked(|table| match table.find(name_of(id), &HashMap::new())? {
-            Place::Live(slot) => unwrap_key(&table.kek, id, &slot).map(Some),
+    pub(super) fn read_surely(
+        &mut self,
+        id: Uuid,
+        _: &Held<'_>,
+    ) -> Result<Option<CustomerKey>, KeyStoreError> {
+        self.reopen_if_replaced()?;
+        match self.find(name_of(id), &HashMap::new())? {
+            Place::Live(slot) => unwrap_key(&self.kek, id, &slot).map(Some),
             Place::Destroyed => Ok(None),
             Place::Free(_) => Err(KeyStoreError::Missing(id)),
-        })
+        }
     }
 
     /// Overwrites the customer's key. Durable on return. `true` if there was a key.
-    pub(super) fn destroy(&mut self, id: Uuid) -> Result<bool, KeyStoreError> {
-        self.locked(|table| {
-            let used = table.count()?;
-            let used = table.make_room(used, 1)?;
-            // Also before the slot is written, and if it was written already: this process or an earlier one may die in between.
-            table.raise_destroyed()?;
-            let name = name_of(id);
-            let (index, was_there) = match table.find(name, &HashMap::new())? {
-                Place::Live(slot) => (table.index_of(&slot)?, true),
-                Place::Free(index) => (index, false),
-                Place::Destroyed => {
-                    table.file.sync_data()?;
-                    return Ok(false);
-                }
-            };
-            let mut slot = [0; SLOT];
-            slot[0] = DESTROYED;
-            slot[NAME].copy_from_slice(&name);
-            set_check(&mut slot);
-            table.file.write_all_at(&slot, offset(index))?;
-            if !was_there {
-                table.set_count(used + 1)?;
+    pub(super) fn destroy(&mut self, id: Uuid, _: &Held<'_>) -> Result<bool, KeyStoreError> {
+        self.reopen_if_replaced()?;
+        let used = self.count()?;
+        let used = self.make_room(used, 1)?;
+        // Also before the slot is written, and if it was written already: this process or an earlier one may die in between.
+        self.raise_destroyed()?;
+        let name = name_of(id);
+        let (index, was_there) = match self.find(name, &HashMap::new())? {
+            Place::Live(slot) => (self.index_of(&slot)?, true),
+            Place::Free(index) => (index, false),
+            Place::Destroyed => {
+                self.file.sync_data()?;
+                return Ok(false);
             }
-            table.raise_destroyed()?;
-            table.file.sync_data()?;
-            Ok(was_there)
-        })
+        };
+        let mut slot = [0; SLOT];
+        slot[0] = DESTROYED;
+        slot[NAME].copy_from_slice(&name);
+        set_check(&mut slot);
+        self.file.write_all_at(&slot, offset(index))?;
+        if !was_there {
+            self.set_count(used + 1)?;
+        }
+        self.raise_destroyed()?;
+        self.file.sync_data()?;
+        Ok(was_there)
     }
 
     /// A number that grows whenever any process destroys a key. An earlier release does not raise it. Takes no lock.
     pub(super) fn destroyed(&mut self) -> Result<u64, KeyStoreError> {
         self.reopen_if_replaced()?;
         Ok(self.count_destroyed()?)
-    }
-
-    /// Runs `work` under the exclusive lock, on the newest file.
-    fn locked<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, KeyStoreError>,
-    ) -> Result<T, KeyStoreError> {
-        self.lock.lock()?;
-        let result = self.reopen_if_replaced().and_then(|()| work(self));
-        self.lock.unlock()?;
-        result
     }
 
     fn reopen_if_replaced(&mut self) -> Result<(), KeyStoreError> {

@@ -132,6 +132,77 @@ async fn a_key_that_another_process_destroys_leaves_the_cache_within_a_second() 
     }
 }
 
+fn is_locked<T>(done: Result<T, KeyStoreError>, folder: &Folder) -> bool {
+    let lock = folder.path().join("lock");
+    match done {
+        Err(KeyStoreError::Storage(error)) => {
+            error.kind() == io::ErrorKind::TimedOut
+                && error.to_string().contains(&lock.display().to_string())
+        }
+        _ => false,
+    }
+}
+
+/// As if the process that holds the lock were frozen.
+#[tokio::test]
+async fn a_lock_that_is_not_released_fails_writers_by_name_and_no_readers() {
+    let folder = Folder::new();
+    let (store, other) = (open(&folder), open(&folder));
+    let (known, fresh) = (ids(3), ids(20));
+    store.create_many(&known).await.expect("made");
+    let lock = File::open(folder.path().join("lock")).expect("it is there");
+    lock.lock().expect("nobody holds it");
+    let since = Instant::now();
+    let writing = async {
+        let creating = futures::future::join_all(fresh.iter().map(|id| store.create(*id)));
+        let (created, destroyed, missing) =
+            tokio::join!(creating, store.destroy(known[2]), store.get(Uuid::now_v7()));
+        assert!(created.into_iter().all(|done| is_locked(done, &folder)));
+        assert!(is_locked(destroyed, &folder) && is_locked(missing, &folder));
+    };
+    // The cache asks the file once a second, so these are not only cached reads.
+    let reading = async {
+        while since.elapsed() < CHECK * 3 / 2 {
+            for store in [&store, &other] {
+                let began = Instant::now();
+                assert!(store.get(known[0]).await.expect("read").is_some());
+                assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let place = folder.path().to_owned();
+    let opening = tokio::task::spawn_blocking(move || FileKeyStore::open(&place).map(|_| ()));
+    let place = folder.path().to_owned();
+    let finding = tokio::task::spawn_blocking(move || FileKeyStore::find(&place).map(|_| ()));
+    let ((), (), opened, found) = tokio::join!(writing, reading, opening, finding);
+    assert!(since.elapsed() < Duration::from_secs(3), "{:?}", since.elapsed());
+    assert!(is_locked(opened.expect("it ends"), &folder));
+    assert!(is_locked(found.expect("it ends"), &folder));
+
+    lock.unlock().expect("it is held");
+    let made = store.create(fresh[0]).await.expect("made");
+    assert_eq!(bytes(other.get(fresh[0]).await.expect("read")), Some(*made.expose()));
+    let missing = store.get(fresh[1]).await;
+    assert!(matches!(missing, Err(KeyStoreError::Missing(_))), "it was not made in the meantime");
+    assert!(store.destroy(known[2]).await.expect("destroyed"));
+}
+
+#[tokio::test]
+async fn two_processes_that_write_all_the_time_both_get_the_lock() {
+    let folder = Folder::new();
+    let (here, there) = (open(&folder), open(&folder));
+    let (many, few) = (ids(300), ids(20));
+    let creating = futures::future::join_all(many.iter().map(|id| here.create(*id)));
+    let one_by_one = async {
+        for id in &few {
+            there.create(*id).await.expect("made");
+        }
+    };
+    let (created, ()) = tokio::join!(creating, one_by_one);
+    assert!(created.iter().all(Result::is_ok));
+}
+
 #[tokio::test]
 async fn a_thousand_keys_at_once_take_well_under_a_second() {
     let folder = Folder::new();

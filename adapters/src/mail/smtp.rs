@@ -21,6 +21,8 @@ use crate::tls;
 const COMMAND: Duration = Duration::from_secs(10);
 /// How long a mail may take altogether.
 const MAIL: Duration = Duration::from_secs(30);
+/// How long the server may take to accept a connection and the log-in when nothing is sent. Less than the patience of doctor's checks (8 s).
+const LOOK: Duration = Duration::from_secs(5);
 
 /// The answers of a server that say that there is no such mailbox (RFC 5321, section 4.2.3).
 const MAILBOX: [u16; 3] = [550, 551, 553];
@@ -74,12 +76,20 @@ impl SmtpMailer {
     }
 
     /// Connects to the server, logs in and sends no mail.
-    pub async fn look(&self) -> Result<(), MailError> {
-        let looked = tokio::time::timeout(MAIL, self.transport.test_connection()).await;
-        match looked.map_err(|_| late())?.map_err(|error| not_sent(&error))? {
-            true => Ok(()),
-            false => Err(MailError::NotDone(io::Error::other("the mail server does not answer"))),
-        }
+    pub async fn look(&self) -> io::Result<()> {
+        let looked = tokio::time::timeout(LOOK, self.transport.test_connection()).await;
+        let failure = match looked {
+            Ok(Ok(true)) => return Ok(()),
+            Ok(Ok(false)) => return Err(io::Error::other("the mail server does not answer")),
+            Ok(Err(error)) => not_sent(&error),
+            Err(_) => late(),
+        };
+        // No mail was sent, so only the reason counts.
+        let (MailError::Refused(reason)
+        | MailError::NotDone(reason)
+        | MailError::Unknown(reason)
+        | MailError::NotDeleted(reason)) = failure;
+        Err(reason)
     }
 
     fn message(&self, key: &str, mail: &Mail) -> Result<Message, MailError> {
@@ -147,4 +157,22 @@ fn not_sent(error: &lettre::transport::smtp::Error) -> MailError {
         "closed the connection or is away"
     };
     MailError::Unknown(io::Error::other(format!("the mail server {what}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, time::Instant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_at_a_server_that_never_answers_ends_before_doctor_gives_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("smtp://{}", silent.local_addr().expect("bound"));
+        let mailer = SmtpMailer::new(&url, "shop@example.org", true).expect("an address");
+        let began = Instant::now();
+        let late = mailer.look().await.expect_err("nobody answers");
+        assert_eq!(late.to_string(), "the mail server does not answer in time");
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    }
 }

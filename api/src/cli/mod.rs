@@ -38,12 +38,15 @@ mod trace;
 mod up;
 mod work;
 
-use std::{io::Write as _, os::unix::process::CommandExt as _, process::ExitCode};
+use std::{io::Write as _, os::unix::process::CommandExt as _, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
 use self::{database::Role, settings::Options};
 pub use self::{failure::Failure, shutdown::Shutdown};
+
+/// How long the end of the process waits for calls that block. A call to a disk that does not answer may block for ever.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// An order system whose long-running processes survive crashes.
 #[derive(Debug, Parser)]
@@ -123,7 +126,11 @@ pub fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(|error| Failure::failed("cannot start the runtime", error))
-        .and_then(|runtime| runtime.block_on(run(cli)));
+        .and_then(|runtime| {
+            let done = runtime.block_on(run(cli));
+            runtime.shutdown_timeout(LAST_CALLS);
+            done
+        });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => end_with(&failure),

@@ -1,11 +1,21 @@
 //! The customers' keys belong to one database, and a process without them does not start.
 
-use std::fs;
+use std::{fs, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stepwise_engine::testing::Database;
+use tokio::time::Instant;
 
-use crate::site::Site;
+use crate::{
+    doctor::{doctor, wrong},
+    site::{Site, Up},
+};
+
+async fn register(up: &Up, name: &str) -> (u16, Value) {
+    let customer = json!({"email": format!("{name}@example.net"), "firstName": name, "lastName": "Byron",
+        "password": "a lantern hums over wet slate"});
+    up.post("", "/v1/customers", &customer).await
+}
 
 /// Fault: outside: `relay`, `serve`, `work` or `up` is started in a folder that has no key store, or another database's
 /// Customer: nothing; the processes that have the keys go on
@@ -77,22 +87,85 @@ async fn an_older_database_takes_the_first_store_that_has_all_its_keys() {
 async fn keys_that_cannot_be_written_are_told_once() {
     let site = Site::new();
     let up = site.up(&["--rate-limit", "0"]).await;
-    let register = async |name: &str| {
-        let customer = json!({"email": format!("{name}@example.net"), "firstName": name, "lastName": "Byron",
-            "password": "a lantern hums over wet slate"});
-        up.post("", "/v1/customers", &customer).await
-    };
     fs::rename(site.data.join("keys"), site.data.join("lost")).expect("ours");
     for name in ["ada", "bea", "cleo"] {
-        let (status, body) = register(name).await;
+        let (status, body) = register(&up, name).await;
         assert_eq!((status, &body["code"]), (503, &json!("key_store_unavailable")), "{body}");
     }
     fs::rename(site.data.join("lost"), site.data.join("keys")).expect("ours");
-    let (status, body) = register("ada").await;
+    let (status, body) = register(&up, "ada").await;
     assert_eq!(status, 201, "{body}");
     let log = site.log();
     assert_eq!(log.matches("customers' keys cannot be written").count(), 2, "{log}");
     assert_eq!(log.matches("no longer: customers' keys cannot be written").count(), 1, "{log}");
     assert!(!log.contains("ERROR"), "{log}");
+    assert!(up.stop("TERM").await.success());
+}
+
+/// Fault: outside: another process holds the lock of the customers' keys and does not release it (it is frozen while it writes a key)
+/// Customer: who registers gets 503 with `Retry-After`; everybody else goes on
+/// Operator: the log names the lock file once when it begins, and says once when it ends; `doctor` names it under `keys`; a process that starts meanwhile
+/// ends with one line that names it, exit code 1
+/// Within: 2 s, `doctor` 10 s
+/// Ends: by itself, when the lock is released
+#[tokio::test]
+async fn a_lock_that_is_not_released_keeps_no_process_from_answering_or_ending() {
+    let site = Site::new();
+    let up = site.up(&["--rate-limit", "0"]).await;
+    let path = site.data.join("keys/lock");
+    let lock = fs::File::open(&path).expect("it is there");
+    let named = path.display().to_string();
+    lock.lock().expect("each writer releases it");
+    let since = Instant::now();
+    let ((status, body), took) = (register(&up, "ada").await, since.elapsed());
+    assert_eq!((status, &body["code"]), (503, &json!("key_store_unavailable")), "{body}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    let (_, operation, token) = up.order("ok").await;
+    up.succeeded(&token, &operation).await;
+    let (code, lines) = doctor(&site, &[]).await;
+    let keys = wrong(&lines).into_iter().find(|(what, _)| *what == "keys");
+    assert!(code == 1 && keys.is_some_and(|(_, detail)| detail.contains(&named)), "{lines:?}");
+    let url = up.demo["databaseUrl"].as_str().expect("a text");
+    for role in ["serve", "work"] {
+        let since = Instant::now();
+        let (code, line) = site.refusal(&[role, "--port", "0", "--database-url", url]).await;
+        assert!(code == 1 && line.contains(&named), "{role}: {code} {line}");
+        assert!(since.elapsed() < Duration::from_secs(10), "{role}: {:?}", since.elapsed());
+    }
+    lock.unlock().expect("it is held");
+    let (status, body) = register(&up, "ada").await;
+    assert_eq!(status, 201, "{body}");
+    let log = site.log();
+    assert_eq!(log.matches("customers' keys cannot be written").count(), 2, "{log}");
+    let mut begun = log.lines().filter(|line| line.contains("customers' keys cannot be written"));
+    assert!(begun.next().is_some_and(|line| line.contains(&named)), "{log}");
+
+    lock.lock().expect("each writer releases it");
+    assert_eq!(register(&up, "bea").await.0, 503);
+    let since = Instant::now();
+    assert!(up.stop("TERM").await.success());
+    assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
+}
+
+/// Fault: outside: the disk or volume of the customers' keys does not answer
+/// Customer: nothing, while their keys are in memory
+/// Operator: `doctor` (exit code 1) says it under `keys`, and examines everything else
+/// Within: 10 s
+/// Ends: when it answers
+#[tokio::test]
+async fn doctor_ends_although_the_disk_of_the_keys_does_not_answer() {
+    let site = Site::new();
+    let up = site.up(&["--no-demo"]).await;
+    let (kek, away) = (site.data.join("keys/kek"), site.data.join("keys/kek.away"));
+    fs::rename(&kek, &away).expect("ours");
+    // A pipe that nobody writes to: whoever opens it for reading waits.
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&kek).status();
+    assert!(made.expect("it starts").success());
+    let (code, lines) = doctor(&site, &[]).await;
+    let [("keys", detail)] = wrong(&lines)[..] else { panic!("{lines:?}") };
+    assert!(code == 1 && detail.contains("does not answer"), "{detail}");
+    fs::rename(&away, &kek).expect("ours");
+    let (code, lines) = doctor(&site, &[]).await;
+    assert_eq!((code, wrong(&lines)), (0, vec![]));
     assert!(up.stop("TERM").await.success());
 }

@@ -16,7 +16,9 @@ pub(super) async fn send<E>(shop: &Shop, key: &Key, mail: &Mail, sent: E) -> Out
             tracing::warn!(%error, "a mail is not sent");
             Outcome::event(sent)
         }
-        Err(error @ MailError::NotDone(_)) => Outcome::NotDone(Cause::new(error)),
+        Err(error @ (MailError::NotDone(_) | MailError::NotDeleted(_))) => {
+            Outcome::NotDone(Cause::new(error))
+        }
         Err(error @ MailError::Unknown(_)) => Outcome::Unknown(Cause::new(error)),
     }
 }

@@ -35,7 +35,7 @@ impl fmt::Debug for Mail {
     }
 }
 
-/// Why a mail was not accepted. Mail is sent at least once, so all but a refusal are simply repeated.
+/// Why a mail was not accepted, or not deleted. Mail is sent at least once, so all but a refusal are simply repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
     /// Nobody can be reached at this address, and it is of no use to try again.
@@ -47,4 +47,7 @@ pub enum MailError {
     /// It may have been accepted.
     #[error("whether the mail was accepted is unknown: {0}")]
     Unknown(#[source] std::io::Error),
+    /// An earlier mail is still there.
+    #[error("a mail cannot be deleted: {0}")]
+    NotDeleted(#[source] std::io::Error),
 }

@@ -2,8 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use sqlx::{FromRow, PgPool};
-use stepwise_adapters::keystore::FileKeyStore;
+use sqlx::{FromRow, PgPool, postgres::PgConnectOptions};
 use stepwise_workflows::{
     customer::attempts::Wrong,
     erasure::certificate::{self, Checked},
@@ -14,11 +13,9 @@ use super::{
     super::{
         Failure,
         database::{self, Role},
-        folder::Folder,
-        keys,
         settings::{Settings, is_this_machine},
     },
-    Finding, sagas,
+    Finding, key_store, sagas,
 };
 
 /// The number of newest customers whose keys are checked.
@@ -89,14 +86,9 @@ async fn log_ins(db: &PgPool) -> Finding {
 
 async fn keys_of_customers(settings: &Settings, db: &PgPool) -> Finding {
     const WHAT: &str = "keys";
-    let found = Folder::find(&settings.data_dir)
-        .map(|folder| FileKeyStore::find(&folder.join(keys::FOLDER)));
-    let store = match found {
-        Some(Ok(store)) => store,
-        Some(Err(error)) => {
-            return Finding::fail(WHAT, format!("{error}; restore them from their backup"));
-        }
-        None => None,
+    let store = match key_store(settings).await {
+        Ok(store) => store,
+        Err(reason) => return Finding::fail(WHAT, reason),
     };
     let recorded = match belonging::recorded(db).await {
         Ok(recorded) => recorded,
@@ -171,7 +163,7 @@ async fn server(settings: &Settings, db: &PgPool) -> Vec<Finding> {
     let mut findings = vec![Finding::ok("database", format!("Postgres {}", found.version))];
     findings.extend(durable_and_writable(&found));
     findings.extend(roomy_and_tidy(&found, ours));
-    findings.push(encrypted(settings, &found));
+    findings.push(encrypted(settings, &db.connect_options(), &found));
     findings
 }
 
@@ -243,11 +235,11 @@ fn roomy_and_tidy(found: &Server, ours_s: f64) -> Vec<Finding> {
 }
 
 /// Checks whether the connection to the database is encrypted or stays on this machine.
-fn encrypted(settings: &Settings, found: &Server) -> Finding {
-    let url = settings.database_url.as_deref().and_then(|url| url.parse::<reqwest::Url>().ok());
-    // An address without a host is a Unix socket; without an address the database is that of `up` on this machine.
-    let host = url.as_ref().and_then(|url| url.host_str());
-    let is_here = host.is_none() || is_this_machine(host);
+///
+/// The options decide, not the text of `--database-url`: its parameters `host` and `hostaddr` replace its host, and so does `PGHOST` if it
+/// has none.
+fn encrypted(settings: &Settings, options: &PgConnectOptions, found: &Server) -> Finding {
+    let is_here = options.get_socket().is_some() || is_this_machine(Some(options.get_host()));
     Finding::judged(
         "network",
         found.is_encrypted || is_here || settings.plain_network,
@@ -286,16 +278,49 @@ mod tests {
         let lines = durable_and_writable(&standby);
         let writing = lines.iter().find(|it| it.what == "writing").expect("the line is printed");
         assert!(!writing.is_fine && writing.detail.contains("standby"), "{}", writing.detail);
-        let at = |url: &str, plain_network| Settings {
-            database_url: Some(url.to_owned()),
-            plain_network,
-            ..Options::default().into_settings().unwrap_or_else(|error| panic!("{error}"))
+        let judged = |plain_network, found| {
+            let settings = Settings { plain_network, ..settings() };
+            encrypted(&settings, &options("postgres://me@db.example/shop"), found).is_fine
         };
-        let remote = "postgres://me@db.example/shop";
-        assert!(!encrypted(&at(remote, false), &standby).is_fine);
-        assert!(encrypted(&at(remote, true), &standby).is_fine);
-        assert!(encrypted(&at("postgres://me@127.0.0.1/shop", false), &standby).is_fine);
-        let tls = Server { is_encrypted: true, ..Server::default() };
-        assert!(encrypted(&at(remote, false), &tls).is_fine);
+        assert!(!judged(false, &standby));
+        assert!(judged(true, &standby));
+        assert!(judged(false, &Server { is_encrypted: true, ..Server::default() }));
+    }
+
+    #[test]
+    fn a_database_is_on_this_machine_only_if_the_connection_goes_there() {
+        let is_here = |options: &PgConnectOptions| {
+            encrypted(&settings(), options, &Server::default()).is_fine
+        };
+        for here in [
+            "postgres://me@127.0.0.1/shop",
+            "postgres://me@localhost:5433/shop",
+            "postgres://me@[::1]/shop",
+            "postgres://me@%2Frun%2Fpostgresql/shop",
+            "postgres:///shop?host=/run/postgresql",
+            "postgres://me@192.0.2.2/shop?host=/run/postgresql",
+            "postgres://me@192.0.2.2/shop?host=127.0.0.1",
+        ] {
+            assert!(is_here(&options(here)), "{here}");
+        }
+        for elsewhere in [
+            "postgres://me@192.0.2.2/shop",
+            "postgres://me@127.0.0.1/shop?host=192.0.2.2&port=18432",
+            "postgres://me@127.0.0.1:18432/shop?hostaddr=192.0.2.2",
+            "postgres:///shop?host=192.0.2.2",
+        ] {
+            assert!(!is_here(&options(elsewhere)), "{elsewhere}");
+        }
+        // `PGHOST` sets the host before the address is read.
+        assert!(!is_here(&PgConnectOptions::new().host("192.0.2.2")));
+        assert!(is_here(&PgConnectOptions::new().host("/run/postgresql")));
+    }
+
+    fn options(url: &str) -> PgConnectOptions {
+        url.parse().expect("it is a Postgres address")
+    }
+
+    fn settings() -> Settings {
+        Options::default().into_settings().unwrap_or_else(|error| panic!("{error}"))
     }
 }

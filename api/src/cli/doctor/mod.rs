@@ -7,16 +7,20 @@ mod database;
 mod outside;
 mod sagas;
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use clap::Args as ClapArgs;
 use futures::FutureExt as _;
 use serde_json::json;
+use stepwise_adapters::keystore::FileKeyStore;
+use stepwise_workflows::privacy::KeyStoreError;
 
-use super::{Failure, output::say, settings::Settings};
+use super::{Failure, folder::Folder, keys, output::say, settings::Settings};
 
 /// The time limit of all database checks together, and of each other check.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// The time limit of a look into the data folder. Longer than the key store waits for its lock.
+const DISK: Duration = Duration::from_secs(4);
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -94,11 +98,44 @@ async fn examine(settings: &Settings) -> Vec<Finding> {
             vec![Finding::fail(what, format!("no answer within {} s", PATIENCE.as_secs()))]
         })
     };
-    let (mail, database, gateway, broker) = tokio::join!(
+    let (folder, mail, database, gateway, broker) = tokio::join!(
+        within("data folder", outside::folder(settings).boxed()),
         within("mail", outside::mail(settings).boxed()),
         within("database", database::look(settings).boxed()),
         within("gateway", outside::gateway(settings).boxed()),
         within("broker", outside::broker(settings).boxed()),
     );
-    [outside::folder(settings), mail, database, gateway, broker].into_iter().flatten().collect()
+    [folder, mail, database, gateway, broker].into_iter().flatten().collect()
+}
+
+/// Looks into the data folder on a thread that may block, because a check that blocks could not be ended. The error is a sentence.
+async fn on_disk<T: Send + 'static>(
+    settings: &Settings,
+    look: impl FnOnce(&Settings) -> T + Send + 'static,
+) -> Result<T, String> {
+    let owned = settings.clone();
+    let looking = tokio::task::spawn_blocking(move || look(&owned));
+    match tokio::time::timeout(DISK, looking).await {
+        Ok(looked) => looked.map_err(|error| error.to_string()),
+        Err(_) => Err(format!(
+            "{} does not answer within {} s; see to its disk or volume",
+            settings.data_dir.display(),
+            DISK.as_secs()
+        )),
+    }
+}
+
+/// Opens the key store in the data folder. `None` if there is none. The error is a sentence with the remedy.
+async fn key_store(settings: &Settings) -> Result<Option<FileKeyStore>, String> {
+    let found = on_disk(settings, |settings| match Folder::find(&settings.data_dir) {
+        Some(folder) => FileKeyStore::find(&folder.join(keys::FOLDER)),
+        None => Ok(None),
+    });
+    found.await?.map_err(|error| match &error {
+        // Another process holds the lock. The error has its own remedy.
+        KeyStoreError::Storage(reason) if reason.kind() == io::ErrorKind::TimedOut => {
+            error.to_string()
+        }
+        _ => format!("{error}; restore them from their backup"),
+    })
 }

@@ -3,8 +3,9 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use reqwest::Url;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use serde_json::Value;
-use stepwise_adapters::{keystore::FileKeyStore, tls};
+use stepwise_adapters::tls;
 
 use super::{
     super::{
@@ -14,7 +15,7 @@ use super::{
         settings::{Settings, is_this_machine},
         shop::{GatewayAddress, host_and_port},
     },
-    Finding,
+    Finding, key_store, on_disk,
 };
 
 /// How long the gateway may take to answer a request.
@@ -25,7 +26,12 @@ const UP: Duration = Duration::from_secs(2);
 const ROOM: u64 = 1 << 30;
 
 /// Checks the data folder and its disk.
-pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
+pub(super) async fn folder(settings: &Settings) -> Vec<Finding> {
+    let found = on_disk(settings, examine_folder).await;
+    found.unwrap_or_else(|reason| vec![Finding::fail("data folder", reason)])
+}
+
+fn examine_folder(settings: &Settings) -> Vec<Finding> {
     let at = settings.data_dir.display();
     let Some(folder) = Folder::find(&settings.data_dir) else {
         return vec![Finding::fail(
@@ -39,38 +45,49 @@ pub(super) fn folder(settings: &Settings) -> Vec<Finding> {
             Ok(free) => disk(free, &at.to_string()),
             Err(error) => Finding::fail("disk", format!("the file system of {at}: {error}")),
         },
-        Finding::judged(
-            "data folder",
-            is_writable(folder.path()),
-            at.to_string(),
-            "it cannot be written: make it writable for the program's user",
-        ),
+        writable(&folder, &settings.data_dir),
     ]
+}
+
+/// Checks whether the data folder and the key store in it can be written. The first process creates the key store.
+fn writable(folder: &Folder, at: &Path) -> Finding {
+    const WHAT: &str = "data folder";
+    let keys = folder.join(keys::FOLDER);
+    let mend = "it cannot be written: make it writable for the program's user";
+    if keys.exists() && !is_writable(&keys) {
+        return Finding::fail(WHAT, format!("{}; {mend}", keys.display()));
+    }
+    Finding::judged(WHAT, is_writable(folder.path()), at.display().to_string(), mend)
 }
 
 /// Checks whether mails can be sent: the mail server accepts a connection and the log-in, or the folder of mails can be written.
 pub(super) async fn mail(settings: &Settings) -> Vec<Finding> {
-    let found = match (mail::server(settings), Folder::find(&settings.data_dir)) {
-        (Err(failure), _) => Finding::fail("mail", failure.to_string()),
-        (Ok(Some(server)), _) => match server.look().await {
-            Ok(()) => Finding::ok("mail", "the mail server accepts the connection"),
-            Err(error) => Finding::fail(
-                "mail",
-                format!("{error}; mails wait: start the mail server or correct --smtp-url"),
-            ),
-        },
-        (Ok(None), Some(folder)) => {
-            let files = mail::files(&folder);
-            Finding::judged(
-                "mail",
-                !files.exists() || is_writable(&files),
-                format!("written to {}", files.display()),
-                "it cannot be written, and no mail is sent: make it a folder that the program's user can write",
-            )
+    let server = match mail::server(settings) {
+        Err(failure) => return vec![Finding::fail("mail", failure.to_string())],
+        Ok(Some(server)) => server,
+        Ok(None) => {
+            let found = on_disk(settings, examine_mail_folder).await;
+            return found.unwrap_or_else(|reason| vec![Finding::fail("mail", reason)]);
         }
-        (Ok(None), None) => return Vec::new(),
     };
-    vec![found]
+    vec![match server.look().await {
+        Ok(()) => Finding::ok("mail", "the mail server accepts the connection"),
+        Err(error) => Finding::fail(
+            "mail",
+            format!("{error}; mails wait: start the mail server or correct --smtp-url"),
+        ),
+    }]
+}
+
+fn examine_mail_folder(settings: &Settings) -> Vec<Finding> {
+    let Some(folder) = Folder::find(&settings.data_dir) else { return Vec::new() };
+    let files = mail::files(&folder);
+    vec![Finding::judged(
+        "mail",
+        !files.exists() || is_writable(&files),
+        format!("written to {}", files.display()),
+        "it cannot be written, and no mail is sent: make it a folder that the program's user can write",
+    )]
 }
 
 /// Checks the free space of the data folder's disk. The database of `up` is on the same disk; any other database is not.
@@ -83,26 +100,26 @@ fn disk(free: u64, at: &str) -> Finding {
     )
 }
 
-/// Whether the folder's permissions allow writing. Writes nothing.
+/// Whether this process may create files in the folder. Writes nothing.
 fn is_writable(folder: &Path) -> bool {
-    std::fs::metadata(folder).is_ok_and(|it| it.is_dir() && !it.permissions().readonly())
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    folder.is_dir() && accessat(CWD, folder, wanted, AtFlags::EACCESS).is_ok()
 }
 
 /// Checks whether the gateway, and PayPal if the shop uses it, answer a request of this program, and the requests of an `up` that runs in
 /// this data folder.
 pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
-    let address = match (GatewayAddress::given(settings), Folder::find(&settings.data_dir)) {
-        (Err(failure), _) => return vec![Finding::fail("gateway", failure.to_string())],
-        (Ok(Some(given)), _) => given,
-        (Ok(None), folder) => {
-            match folder.map(|folder| GatewayAddress::given_or_noted(settings, &folder)) {
-                Some(Ok(noted)) => noted,
-                Some(Err(_)) | None => {
-                    let mend = "no gateway is known; give --gateway-url, or start `stepwise up` or `stepwise gateway`";
-                    return vec![Finding::fail("gateway", mend)];
-                }
+    let address = match GatewayAddress::given(settings) {
+        Err(failure) => return vec![Finding::fail("gateway", failure.to_string())],
+        Ok(Some(given)) => given,
+        Ok(None) => match on_disk(settings, noted_gateway).await {
+            Ok(Some(noted)) => noted,
+            Ok(None) => {
+                let mend = "no gateway is known; give --gateway-url, or start `stepwise up` or `stepwise gateway`";
+                return vec![Finding::fail("gateway", mend)];
             }
-        }
+            Err(reason) => return vec![Finding::fail("gateway", reason)],
+        },
     };
     let up = ask_up(settings, &address);
     let (cards, paypal, up) = tokio::join!(ask(address.cards()), ask_if(address.paypal()), up);
@@ -130,6 +147,11 @@ pub(super) async fn gateway(settings: &Settings) -> Vec<Finding> {
         judge("paypal", url, answered, mend)
     });
     std::iter::once(cards).chain(paypal).collect()
+}
+
+/// The address of the gateway that was noted in the data folder.
+fn noted_gateway(settings: &Settings) -> Option<GatewayAddress> {
+    GatewayAddress::given_or_noted(settings, &Folder::find(&settings.data_dir)?).ok()
 }
 
 async fn ask_if(url: Option<&Url>) -> Option<Result<(), String>> {
@@ -166,8 +188,10 @@ fn root(error: &dyn std::error::Error) -> String {
 /// Asks the `up` of this data folder for the states of its parts. `None` if no `up` runs, or if it calls another gateway. Only the process
 /// that calls a gateway knows how its calls end.
 async fn ask_up(settings: &Settings, address: &GatewayAddress) -> Option<Value> {
-    let note = Folder::find(&settings.data_dir)?.join("demo.json");
-    let note: Value = serde_json::from_slice(&std::fs::read(note).ok()?).ok()?;
+    let note = on_disk(settings, |settings| {
+        std::fs::read(Folder::find(&settings.data_dir)?.join("demo.json")).ok()
+    });
+    let note: Value = serde_json::from_slice(&note.await.ok()??).ok()?;
     if note["gatewayUrl"].as_str()? != address.to_string() {
         return None;
     }
@@ -197,10 +221,12 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
         }
         Err(failure) => return vec![Finding::fail("broker", failure.to_string())],
     };
-    let folder = Folder::find(&settings.data_dir);
-    let keys = folder.map(|folder| FileKeyStore::find(&folder.join(keys::FOLDER)));
-    let Some(Ok(Some(keys))) = keys else {
-        return vec![Finding::fail("broker", "not checked, because there is no key store")];
+    let keys = match key_store(settings).await {
+        Ok(Some(keys)) => keys,
+        Ok(None) => {
+            return vec![Finding::fail("broker", "not checked, because there is no key store")];
+        }
+        Err(reason) => return vec![Finding::fail("broker", format!("not checked: {reason}"))],
     };
     let url = settings.amqp_url.as_deref().and_then(|url| url.parse::<reqwest::Url>().ok());
     let is_here = url.as_ref().is_some_and(|url| is_this_machine(url.host_str()));
@@ -224,7 +250,56 @@ pub(super) async fn broker(settings: &Settings) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        fs::{self, Permissions},
+        io::{self, Write as _},
+        os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+        process::Command,
+    };
+
     use super::*;
+
+    /// The folder that the test below, started as another user, judges.
+    const JUDGED: &str = "STEPWISE_TEST_JUDGED_FOLDER";
+
+    /// Root may write everywhere. If this test runs as root, it starts itself as another user.
+    #[test]
+    fn a_folder_that_this_user_cannot_write_is_named() {
+        if let Some(judged) = std::env::var_os(JUDGED) {
+            let folder = Folder::find(Path::new(&judged)).expect("everybody may enter it");
+            let line = writable(&folder, folder.path());
+            writeln!(io::stdout(), "verdict: {} {}", line.is_fine, line.detail)
+                .expect("it is read");
+            return;
+        }
+        let home = std::env::temp_dir().join(format!("stepwise-doctor-{}", uuid::Uuid::new_v4()));
+        let keys = home.join(keys::FOLDER);
+        fs::create_dir_all(&keys).expect("the temporary directory is writable");
+        let verdict = |home_mode, keys_mode| {
+            for (folder, mode) in [(&home, home_mode), (&keys, keys_mode)] {
+                fs::set_permissions(folder, Permissions::from_mode(mode)).expect("it is ours");
+            }
+            let own_name = module_path!().split_once("::").expect("in a module").1;
+            let own_name = format!("{own_name}::a_folder_that_this_user_cannot_write_is_named");
+            // The other user may not be allowed to enter the folder of this program, so its path is not used.
+            let mut itself = Command::new("/proc/self/exe");
+            itself.args(["--exact", &own_name, "--nocapture"]).env(JUDGED, &home);
+            if rustix::process::geteuid().is_root() {
+                itself.uid(65_534).gid(65_534);
+            }
+            let done = itself.output().expect("it starts");
+            let said = String::from_utf8_lossy(&done.stdout).into_owned();
+            let (_, verdict) = said.split_once("verdict: ").expect(&said);
+            verdict.lines().next().expect("one line").to_owned()
+        };
+        let (at, keys) = (home.display().to_string(), keys.display().to_string());
+        let fault = "it cannot be written: make it writable for the program's user";
+        assert_eq!(verdict(0o777, 0o777), format!("true {at}"));
+        assert_eq!(verdict(0o777, 0o555), format!("false {keys}; {fault}"));
+        assert_eq!(verdict(0o555, 0o777), format!("false {at}; {fault}"));
+        fs::set_permissions(&home, Permissions::from_mode(0o700)).expect("it is ours");
+        fs::remove_dir_all(&home).expect("it is ours");
+    }
 
     #[test]
     fn a_disk_that_is_nearly_full_is_named() {

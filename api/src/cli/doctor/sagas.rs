@@ -69,12 +69,12 @@ async fn stuck(db: &PgPool) -> Result<Vec<String>, sqlx::Error> {
 }
 
 fn workers(figures: &Figures) -> Finding {
-    let Figures { workers, orphaned, oldest_due_s, .. } = figures;
+    let Figures { workers, orphaned, suspect, oldest_due_s, .. } = figures;
     Finding::judged(
         "workers",
-        *orphaned == 0 && *oldest_due_s < TOO_LONG_S,
+        *orphaned == 0 && *suspect == 0 && *oldest_due_s < TOO_LONG_S,
         format!(
-            "{workers} alive, {orphaned} sagas held by dead workers, the oldest due saga waits {oldest_due_s:.0} s"
+            "{workers} alive, {orphaned} sagas held by dead workers, {suspect} sagas of dead workers without a step for 60 s, the oldest due saga waits {oldest_due_s:.0} s"
         ),
         "start a `stepwise work`, or read its log",
     )
