@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::ExposeSecret as _;
+use reqwest::Url;
 use stepwise_engine::{
     WorkerConfig,
     quarantine::{Quarantine, quarantined},
@@ -20,7 +20,8 @@ use super::{
     shop::{self, GatewayAddress},
 };
 
-/// The command with which a worker of these settings starts a quarantine process.
+/// The command with which a worker of these settings starts a quarantine process. The process gets all settings, since it drives the sagas as the
+/// worker would. They stand in variables, because other users of the machine can read a command line.
 pub(super) fn of(
     settings: &Settings,
     database_url: &str,
@@ -34,45 +35,8 @@ pub(super) fn of(
         std::env::current_exe()
             .map_err(|error| Failure::failed("cannot find the executable of this program", error))?
     };
-    let mut environment = vec![
-        ("STEPWISE_DATABASE_URL", database_url.into()),
-        ("STEPWISE_GATEWAY_URL", gateway.cards().as_str().into()),
-        ("STEPWISE_DATA_DIR", settings.data_dir.clone().into_os_string()),
-        ("STEPWISE_LOG", settings.log.clone().into()),
-        ("STEPWISE_PAYPAL_APPROVAL", settings.paypal_approval.as_secs().to_string().into()),
-        (
-            "STEPWISE_VERIFICATION_REMINDER",
-            settings.verification_reminder.as_secs().to_string().into(),
-        ),
-        (
-            "STEPWISE_TAX_RETENTION_YEARS",
-            (settings.tax_retention.as_secs() / 31_557_600).to_string().into(),
-        ),
-    ];
-    let prices = settings.prices.environment();
-    environment.extend(prices.into_iter().map(|(name, value)| (name, value.into())));
-    if let Some(url) = &settings.network.public_url {
-        environment.push(("STEPWISE_PUBLIC_URL", url.into()));
-    }
-    if let Some(url) = gateway.paypal() {
-        environment.push(("STEPWISE_PAYPAL_URL", url.as_str().into()));
-    }
-    for (name, secret) in [
-        ("STEPWISE_GATEWAY_KEY", &settings.gateway_key),
-        ("STEPWISE_PAYPAL_SECRET", &settings.paypal_secret),
-    ] {
-        if let Some(secret) = secret {
-            environment.push((name, secret.expose_secret().into()));
-        }
-    }
-    for (name, id) in [
-        ("STEPWISE_PAYPAL_CLIENT_ID", &settings.paypal_client_id),
-        ("STEPWISE_PAYPAL_WEBHOOK_ID", &settings.paypal_webhook_id),
-    ] {
-        if let Some(id) = id {
-            environment.push((name, id.into()));
-        }
-    }
+    let paypal = gateway.paypal().map(Url::as_str);
+    let environment = settings.environment(database_url, gateway.cards().as_str(), paypal)?;
     Ok(Quarantine::by(move || {
         let mut command = Command::new(&program);
         command.arg("quarantine").envs(environment.clone());

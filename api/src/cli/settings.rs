@@ -1,5 +1,6 @@
 //! The settings of a process. A flag wins over the environment, the environment over the file, the file over the default.
 
+mod environment;
 mod network;
 mod options;
 mod prices;
@@ -89,6 +90,8 @@ pub struct Settings {
     pub environment: String,
     /// Whether `up` starts with an empty shop.
     pub no_demo: bool,
+    /// All options that are given, for a process that this one starts.
+    pub(super) given: Options,
 }
 
 impl Options {
@@ -96,6 +99,7 @@ impl Options {
     pub fn into_settings(self) -> Result<Settings, Failure> {
         let given = self.with_file()?;
         given.check_limits()?;
+        let all = given.clone();
         let usual = Config::default();
         let seconds = |count: u32| Duration::from_secs(count.into());
         let hours = |count: u64| Duration::from_secs(count * 3_600);
@@ -143,6 +147,7 @@ impl Options {
             log: given.log.unwrap_or_else(|| DEFAULT_LOG.into()),
             environment: given.environment.unwrap_or_else(|| "local".into()),
             no_demo: given.no_demo.unwrap_or(false),
+            given: all,
         };
         settings.check()
     }

@@ -27,6 +27,8 @@ pub struct Figures {
     pub oldest_due_s: f64,
     /// Instances held by a process whose lease has run out.
     pub orphaned: i64,
+    /// Instances that were taken over from a dead process, are held by a worker, and have committed nothing for 60 s. Counted up to 100.
+    pub suspect: i64,
     /// Workers whose lease runs.
     pub workers: i64,
     /// Messages that are not published yet.
@@ -53,7 +55,8 @@ impl Figures {
             "-- name: figures
             with waiting as (select shard, recorded_at, tries from saga.outbox limit 10000),
             troubles as (select kind from saga.feed_trouble limit 10000),
-            held as (select owner from saga.instance where owner is not null limit 10000),
+            held as (select owner, suspect, shard, saga_id from saga.instance where owner is not null limit 10000),
+            suspect as materialized (select shard, saga_id from held where suspect limit 100),
             due as (
                 select w.wake_at from unnest(array[0, 1, 2]::smallint[]) p (priority) cross join lateral (
                     select i.wake_at from saga.instance i
@@ -65,6 +68,10 @@ impl Figures {
                 (select greatest(coalesce(extract(epoch from saga.now() - min(wake_at)), 0), 0)::float8 from due) as oldest_due_s,
                 (select count(*) from held where not exists (
                     select from saga.worker w where w.worker_id = held.owner and w.lease_until > clock_timestamp())) as orphaned,
+                -- A take-over changes the instance, so the last commit is found in the journal. An aggregate keeps it one look into the index each.
+                (select count(*) from suspect s where (
+                    select max(j.at) from saga.journal j where j.shard = s.shard and j.saga_id = s.saga_id
+                        and j.at > now() - interval '60 seconds') is null) as suspect,
                 (select count(*) from saga.worker where lease_until > clock_timestamp() and not signed_off) as workers,
                 (select count(*) from waiting) as outbox_messages,
                 (select coalesce(extract(epoch from clock_timestamp() - min(recorded_at)), 0)::float8 from waiting) as outbox_oldest_s,
@@ -80,7 +87,7 @@ impl Figures {
 
     /// Each with the name of its gauge and what it says.
     #[must_use]
-    pub fn gauges(&self) -> [(&'static str, &'static str, f64); 12] {
+    pub fn gauges(&self) -> [(&'static str, &'static str, f64); 13] {
         [
             ("stepwise_sagas_stuck", "Sagas that need a person", self.stuck as f64),
             ("stepwise_sagas_paused", "Sagas that a person paused", self.paused as f64),
@@ -91,6 +98,11 @@ impl Figures {
             ),
             ("stepwise_sagas_oldest_due_seconds", "Wait of the oldest due saga", self.oldest_due_s),
             ("stepwise_sagas_orphaned", "Sagas held by a dead process", self.orphaned as f64),
+            (
+                "stepwise_sagas_suspect",
+                "Sagas of dead processes without a commit for 60 s",
+                self.suspect as f64,
+            ),
             ("stepwise_workers", "Workers whose lease runs", self.workers as f64),
             ("stepwise_outbox_messages", "Messages not published yet", self.outbox_messages as f64),
             ("stepwise_outbox_oldest_seconds", "Age of the oldest of them", self.outbox_oldest_s),

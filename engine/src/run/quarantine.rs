@@ -5,6 +5,8 @@
 //! delayed by a few process starts and never blamed. Only the death of a child that drove a single instance, seen by its living parent, counts
 //! against that instance; the third one makes it `stuck`. A child that ends by itself has not died, even if it left instances undone (the database
 //! was away, a call took too long): those are tried again.
+//! Nor has a child died that was killed because it did not renew its lease: its instances are halved and tried again. One that stops each child is
+//! tried until an operator acts; the gauge `stepwise_sagas_suspect` counts it.
 //!
 //! No instance becomes a suspect when its worker ends gracefully, or when a lease runs out while the database itself is away.
 //!

@@ -49,6 +49,8 @@ pub(crate) enum Illness {
     Booms,
     /// The process is gone.
     Aborts,
+    /// The process stands still.
+    Freezes,
 }
 
 /// The outside world, from a worker's point of view.

@@ -1,6 +1,6 @@
 //! F14: instances that nobody can drive do not slow the others, and one that ends its process is found and put aside.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use stepwise_engine::Start;
@@ -153,6 +153,61 @@ async fn an_instance_that_ends_its_process_is_put_aside_and_no_innocent_is_blame
     .expect("it is there");
     assert_eq!((status.as_str(), why.as_str()), ("stuck", "its step ended the process, 3 times"));
     assert!(stage.logged("a process that drove suspects died") >= 3);
+    drop(heir);
+    stage.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_drives_suspects_and_stands_still_is_killed_and_no_instance_is_blamed() {
+    let stage = Stage::new(Manners::good()).await;
+    let innocents = size(10, 100);
+    let ill = start(&stage, "ill", Some(Ill::Aborts)).await;
+    for n in 0..innocents {
+        start(&stage, &format!("innocent-{n}"), None).await;
+    }
+    let told = Told { quarantine: true, ..stage.told("worker") };
+    let mut first = Process::start(&stage, &told, &[]);
+    assert!(!first.ended().await.success(), "it meets the ill instance");
+    stage.provider.infect(ill, Illness::Freezes);
+    let mut heir = Process::start(&stage, &told, &[]);
+    eventually("a child to begin", async || {
+        stage.logged("driving suspects in a process of their own") > 0
+    })
+    .await;
+    let begun = Instant::now();
+    let hung = "a process that drove suspects hangs and is killed";
+    eventually("the child to be killed", async || stage.logged(hung) > 0).await;
+    assert!(
+        begun.elapsed() < 2 * told.lease + Duration::from_secs(8),
+        "killed only after {:?}",
+        begun.elapsed()
+    );
+    eventually("the others to end although one instance stops each child", async || {
+        stage.open().await == 1
+    })
+    .await;
+    let deaths: i16 = sqlx::query_scalar(
+        "-- name: test deaths of ill\nselect deaths from saga.instance where saga_id = $1",
+    )
+    .bind(ill)
+    .fetch_one(&stage.pool)
+    .await
+    .expect("it is there");
+    assert_eq!(deaths, 0, "whoever stopped the process, nobody knows that it was the instance");
+    let named = format!("saga_id={ill}");
+    eventually("the log to name it", async || {
+        stage
+            .lines("the process that drove this instance hung")
+            .iter()
+            .any(|line| line.contains(&named))
+    })
+    .await;
+    stage.provider.cure(ill);
+    eventually("the ill instance to end", async || stage.open().await == 0).await;
+    assert_eq!(heir.status(), None, "its children hung, it did not");
+    let books = stage.books().await;
+    assert_eq!(books.faults(), Vec::<String>::new(), "seed {}", stage.seed);
+    assert_eq!([books.count("completed"), books.count("stuck")], [innocents + 1, 0]);
     drop(heir);
     stage.close().await;
 }

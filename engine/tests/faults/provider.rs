@@ -165,6 +165,11 @@ impl Provider {
         self.desk().ill.insert(id, illness);
     }
 
+    /// What that instance asks to be done is done from now on.
+    pub(crate) fn cure(&self, id: Uuid) {
+        self.desk().ill.remove(&id);
+    }
+
     pub(crate) fn book(&self) -> Vec<Line> {
         self.desk().book.clone()
     }

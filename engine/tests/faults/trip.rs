@@ -116,6 +116,13 @@ pub(crate) struct TripSteps {
     pub(crate) sabotage: Option<Sabotage>,
 }
 
+/// Sends SIGSTOP to this process.
+fn freeze() {
+    let id = std::process::id().to_string();
+    let sent = std::process::Command::new("kill").args(["-STOP", &id]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "a process may stop itself");
+}
+
 impl Trips for TripSteps {
     async fn book(&self, key: &Key, leg: &u8) -> Outcome<Event> {
         let request =
@@ -124,6 +131,10 @@ impl Trips for TripSteps {
             Ok(Reply::Ill(Illness::Panics)) => panic!("told to"),
             Ok(Reply::Ill(Illness::Booms)) => Outcome::event(Event::Boom),
             Ok(Reply::Ill(Illness::Aborts)) => std::process::abort(),
+            Ok(Reply::Ill(Illness::Freezes)) => {
+                freeze();
+                Outcome::NotDone(Cause::new("it stood still"))
+            }
             Ok(Reply::Done(reference) | Reply::Challenged(reference)) => {
                 Outcome::confirmed(Event::Booked, reference)
             }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Options that say how clients reach the front door.
-#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub(super) struct NetworkOptions {
     /// Address at which clients reach the shop: `https://shop.example`. It stands in mails, in events and in the OpenAPI document

@@ -13,7 +13,7 @@ use crate::cli::Failure;
 const FILE: &str = "stepwise.toml";
 
 /// Options every subcommand knows. The settings file has them under the same names.
-#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Options {
     /// Settings file [default: stepwise.toml, if there is one]

@@ -16,7 +16,7 @@ use crate::cli::Failure;
 const RATE_DIGITS: u32 = 6;
 
 /// Options that decide what customers pay.
-#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub(super) struct PriceOptions {
     /// Currency of all prices, three capital letters [default: USD]
@@ -105,18 +105,6 @@ impl Prices {
             None => usual.tax_rates,
         };
         Ok(Self { currency, shipping_cost, free_shipping_from, tax_rates })
-    }
-
-    /// The variables that give another process the same prices.
-    pub fn environment(&self) -> [(&'static str, String); 4] {
-        let rates: Vec<String> =
-            self.tax_rates.iter().map(|(state, rate)| format!("{state}={rate}")).collect();
-        [
-            ("STEPWISE_CURRENCY", self.currency.to_string()),
-            ("STEPWISE_SHIPPING_COST", self.shipping_cost.amount().to_string()),
-            ("STEPWISE_FREE_SHIPPING_FROM", self.free_shipping_from.amount().to_string()),
-            ("STEPWISE_TAX_RATES", rates.join(",")),
-        ]
     }
 }
 
