@@ -62,6 +62,12 @@ pub(super) fn unreachable(at: &str, error: &lapin::Error) -> RabbitError {
     RabbitError::Unreachable { at: at.to_owned(), reason: error.to_string() }
 }
 
+/// Whether the user lacks a right that the operation needs.
+pub(super) fn is_access_refused(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(protocol) = error.kind() else { return false };
+    matches!(protocol.kind(), AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED))
+}
+
 pub(super) fn refused(at: &str, error: &lapin::Error) -> RabbitError {
     let (at, reason) = (at.to_owned(), error.to_string());
     match error.kind() {

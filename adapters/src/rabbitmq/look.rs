@@ -22,14 +22,18 @@ pub enum Looked {
     Takes,
     /// The broker takes messages. The exchange and the archive were never declared; the first relay will declare them.
     TakesOnceDeclared,
+    /// The broker takes connections. This user may not declare the temporary queue or not publish to it, which a relay
+    /// need not be allowed to do.
+    TakesConnections,
 }
 
 /// Connects, checks the topology if it was declared before, and publishes a message to a temporary queue. The message
-/// is needed because a broker that has raised an alarm accepts connections and confirms nothing.
+/// is needed because a broker that has raised an alarm accepts connections and confirms nothing. Answers whether this
+/// user was allowed to publish it.
 pub(super) async fn look(
     address: &Address,
     topology: Option<&Topology>,
-) -> Result<(), RabbitError> {
+) -> Result<bool, RabbitError> {
     let at = address.to_string();
     let looking = async {
         let connection = session::connect(address).await?;
@@ -44,10 +48,12 @@ pub(super) async fn look(
             auto_delete: true,
             ..QueueDeclareOptions::default()
         };
-        channel
-            .queue_declare(queue.as_str().into(), options, FieldTable::default())
-            .await
-            .map_err(failed)?;
+        let declared =
+            channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await;
+        match declared {
+            Err(error) if error::is_access_refused(&error) => return Ok(false),
+            declared => declared.map_err(failed)?,
+        };
         let parcel = Parcel {
             exchange: "",
             routing_key: &queue,
@@ -57,7 +63,8 @@ pub(super) async fn look(
         let taken = session::publish(&channel, &parcel, CONFIRM).await;
         let is_blocked = connection.status().blocked();
         let reason = match taken {
-            Answer::Taken => return Ok(()),
+            Answer::Taken => return Ok(true),
+            Answer::Closed(error) if error::is_access_refused(&error) => return Ok(false),
             _ if is_blocked => super::ALARM.to_owned(),
             Answer::Silence => {
                 "it accepts connections but confirms no message; it may have a memory or disk alarm"

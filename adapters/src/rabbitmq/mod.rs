@@ -145,16 +145,12 @@ impl RabbitPublisher {
     /// Checks whether messages could be published now: whether the topology exists, and whether
     /// the broker takes a message for a temporary queue. Changes nothing.
     pub async fn look(&self) -> Result<Looked, RabbitError> {
-        match self.opening().await? {
-            Opening::Declare => {
-                look::look(&self.address, None).await?;
-                Ok(Looked::TakesOnceDeclared)
-            }
-            Opening::Check | Opening::TakeOver => {
-                look::look(&self.address, Some(&self.topology)).await?;
-                Ok(Looked::Takes)
-            }
-        }
+        let (topology, takes) = match self.opening().await? {
+            Opening::Declare => (None, Looked::TakesOnceDeclared),
+            Opening::Check | Opening::TakeOver => (Some(&self.topology), Looked::Takes),
+        };
+        let was_published = look::look(&self.address, topology).await?;
+        Ok(if was_published { takes } else { Looked::TakesConnections })
     }
 
     async fn open(&self) -> Result<Session, RabbitError> {

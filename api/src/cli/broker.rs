@@ -63,6 +63,10 @@ pub(super) async fn look(
         Ok(Looked::TakesOnceDeclared) => {
             Ok("takes events once the first relay has declared the exchange".to_owned())
         }
+        Ok(Looked::TakesConnections) => Ok(
+            "takes connections; publishing was not tried, because this user may not declare queues named stepwise.look.*, or not publish to them"
+                .to_owned(),
+        ),
         Err(error) => Err(refused(error)),
     }
 }

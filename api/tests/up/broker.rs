@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use stepwise_engine::testing::Database;
 use stepwise_tests::{
     proxy::{Network, Proxy},
     rabbit::{Node, Partner},
@@ -215,4 +216,36 @@ async fn a_brokers_alarm_is_named_and_ends_with_the_alarm() {
     let (code, lines) = doctor(&site, &asked).await;
     assert_eq!((code, wrong(&lines)), (0, vec![]));
     assert!(up.stop("TERM").await.success());
+}
+
+/// The most verbose log, because nobody may read personal data in a log of any level.
+#[tokio::test]
+async fn an_event_for_which_no_partner_has_a_queue_leaves_no_personal_data_in_the_log() {
+    let (node, site, database) = (Node::start().await, Site::new(), Database::fresh(&[]).await);
+    let given = ["--amqp-url", &node.url, "--database-url", &database.url(), "--log", "trace"];
+    let up = site.up(&given).await;
+    let ada = json!({"email": "ada@example.net", "password": "a lantern hums over wet slate",
+        "firstName": "Adelheid", "lastName": "Byronova"});
+    let (status, customer) = up.post("", "/v1/customers", &ada).await;
+    assert_eq!(status, 201, "{customer}");
+    let id = customer["id"].as_str().expect("a text");
+    eventually("the event is published", async || {
+        let published = sqlx::query_scalar(
+            "-- test: whether a subject's event was published
+             select exists (select from saga.feed where subject = $1)",
+        );
+        published.bind(id).fetch_one(database.pool()).await.expect("the feed can be read")
+    })
+    .await;
+    assert!(up.stop("TERM").await.success());
+    let log = site.log();
+    assert!(log.contains("lapin"), "the client library logs something");
+    let bytes = |text: &str| text.bytes().map(|b| b.to_string()).collect::<Vec<_>>().join(", ");
+    for personal in ["ada@", "Adelheid", "Byronova", "a lantern hums", "\0guest\0guest"] {
+        for form in [personal.to_owned(), bytes(personal)] {
+            let line = log.lines().find(|line| line.contains(&form));
+            assert!(line.is_none(), "{personal} stands in the log: {line:?}");
+        }
+    }
+    database.close().await;
 }

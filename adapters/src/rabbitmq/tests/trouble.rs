@@ -98,6 +98,29 @@ async fn a_broker_that_blocks_us_is_shown_and_gets_nothing_until_it_is_well() {
 }
 
 #[tokio::test]
+async fn a_user_with_only_the_relays_rights_publishes_and_the_look_is_content() {
+    let node = Node::start().await;
+    let stage = Stage::at(&node.url, &node.url).await;
+    node.control(&["add_user", "relay", "secret"]).await;
+    let url = node.url.replacen("guest:guest", "relay:secret", 1);
+    assert_ne!(url, node.url);
+    let own = format!("^{}", stage.topology.exchange.replace('.', r"\."));
+    let both = format!(r"{own}|^amq\.default$");
+    for (configure, write, expected) in [
+        ("^$", &own, Looked::TakesConnections),
+        (r"^stepwise\.look\.", &own, Looked::TakesConnections),
+        (r"^stepwise\.look\.", &both, Looked::Takes),
+    ] {
+        node.control(&["set_permissions", "relay", configure, write, &own]).await;
+        let relay = publisher(&url, &stage.key, &stage.topology, &stage.database);
+        relay.connect().await.expect("a relay needs no more");
+        let looked = relay.look().await.expect("the broker is well");
+        assert_eq!(looked, expected, "{configure} {write}");
+    }
+    stage.clear().await;
+}
+
+#[tokio::test]
 async fn a_wrong_address_is_told_in_its_own_words() {
     for wrong in ["", "localhost", "http://localhost", "amqp://host:port", "not a url"] {
         let refused = wrong.parse::<Address>().expect_err(wrong);
