@@ -34,6 +34,7 @@ use stepwise_workflows::payment::gateway::{
 use uuid::Uuid;
 
 use self::wire::{Failure, Intent, List, RefundObject};
+pub(crate) use self::wire::{from_units, to_units};
 use crate::provider::{self, GARBLED, unasked};
 
 mod wallet;
@@ -235,9 +236,12 @@ impl StripeGateway {
         reference: &Reference,
         amount: Money,
     ) -> Result<Refund, GatewayError> {
-        let minor = amount.minor().to_string();
+        let Some(units) = to_units(amount) else {
+            return Ok(Refund::Refused(unsupported_amount()));
+        };
+        let units = units.to_string();
         let form =
-            [("payment_intent", reference.0.as_str()), ("amount", &minor), ("metadata[key]", key)];
+            [("payment_intent", reference.0.as_str()), ("amount", &units), ("metadata[key]", key)];
         match self.post::<RefundObject>(&["v1", "refunds"], key, &form).await? {
             Answer::Done(refund) => refund.into_refund().ok_or(GARBLED),
             Answer::Refused(failure) => Ok(Refund::Refused(failure.reason()?)),
@@ -248,11 +252,14 @@ impl StripeGateway {
 #[async_trait]
 impl PaymentGateway for StripeGateway {
     async fn create(&self, key: &str, charge: &Charge) -> Result<Creation, GatewayError> {
-        let minor = charge.amount.minor().to_string();
+        let Some(units) = to_units(charge.amount) else {
+            return Ok(Creation::Refused(unsupported_amount()));
+        };
+        let units = units.to_string();
         let currency = charge.amount.currency().code().to_ascii_lowercase();
         let order_id = charge.order_id.to_string();
         let mut form = vec![
-            ("amount", minor.as_str()),
+            ("amount", units.as_str()),
             ("currency", &currency),
             ("payment_method", &charge.method.0),
             ("payment_method_types[]", "card"),
@@ -357,10 +364,13 @@ impl PaymentGateway for StripeGateway {
         reference: &Reference,
         amount: Money,
     ) -> Result<Capture, GatewayError> {
-        let minor = amount.minor().to_string();
+        let Some(units) = to_units(amount) else {
+            return Ok(Capture::Refused(unsupported_amount()));
+        };
+        let units = units.to_string();
         let path = ["v1", "payment_intents", &reference.0, "capture"];
         let intent = match self
-            .post::<Intent>(&path, key, &[("amount_to_capture", minor.as_str())])
+            .post::<Intent>(&path, key, &[("amount_to_capture", units.as_str())])
             .await?
         {
             Answer::Done(intent) => intent,
@@ -421,6 +431,11 @@ impl PaymentGateway for StripeGateway {
         let made = self.list_refunds(reference).await?;
         made.into_iter().map(|refund| refund.into_made().ok_or(GARBLED)).collect()
     }
+}
+
+/// The reason why an amount is not sent: Stripe does not take it ([`to_units`]).
+fn unsupported_amount() -> Reason {
+    Reason::new("amount_not_supported")
 }
 
 impl Failure {

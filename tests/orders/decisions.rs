@@ -236,11 +236,12 @@ async fn a_cancellation_of_a_placement_that_is_stuck_unwinding_for_another_reaso
     let house = House::open(PATIENCE).await;
     let (product, buyer) = (house.product(10).await, house.buyer().await);
     let (order, placement) = awaiting_approval(&house, buyer, product).await;
-    // Approved unheard, taken by somebody else, and expired while the gateway is away: what is reserved can no longer be voided.
+    // Approved unheard, taken by somebody else, and expired while the gateway is away: the money can no longer be voided, and is not refunded.
     let reference = approve(&house, placement).await;
     let amount = house.shop.gateway.find(&reference).await.expect("it answers");
     let amount = amount.expect("it is known").amount;
     house.shop.gateway.capture("by hand", &reference, amount).await.expect("it can be taken");
+    house.outside("/sandbox/misbehave", &[("on", "refund"), ("method", "declined")]).await;
     house.switch("down").await;
     house.later(APPROVAL).await;
     let asks = |seen: &Summary| seen.waiting_on == Some(WaitingOn::Retry);

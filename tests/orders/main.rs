@@ -11,6 +11,7 @@ mod decisions;
 mod erasures;
 mod listed;
 mod mails;
+mod overtaken;
 mod payments;
 mod placing;
 mod reconciling;

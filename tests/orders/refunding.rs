@@ -265,6 +265,32 @@ async fn a_cancellation_ends_although_somebody_took_all_and_gave_it_back_by_hand
 }
 
 #[tokio::test]
+async fn an_order_of_which_somebody_took_a_part_by_hand_is_not_shipped_and_can_be_cancelled() {
+    for method in [Method::Ok, Method::TimeoutAfter] {
+        let house = House::open(PATIENCE).await;
+        let (product, buyer) = (house.product(10).await, house.buyer().await);
+        let (order, operation) = house.place(buyer, product, 3, method).await;
+        house.end(operation).await;
+        let reference = house.reference(order).await;
+        let capture = format!("/v1/payment_intents/{reference}/capture");
+        // The shop does not hear of it.
+        house.outside(&capture, &[("amount_to_capture", "1000")]).await;
+        let shipping = house.ship(order).await;
+        let ended = house.end(shipping).await;
+        assert_eq!(ended.status, Status::Unwound, "{ended:#?}");
+        let reason = serde_json::json!({"CaptureFailed": "other_amount_captured"});
+        assert_eq!(ended.reason, Some(reason));
+        assert_eq!(house.status(order).await, "confirmed");
+        let cancelling = house.cancel(buyer, order).await.expect("accepted");
+        assert_eq!(house.end(cancelling).await.status, Status::Completed);
+        let moves = ["capture failed 3817", "refund succeeded 1000", "capture succeeded 1000"];
+        let (is, _, booked) = books(&house, order).await;
+        assert_eq!((&*is, booked), ("refunded", texts(&moves)));
+        house.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_cancellation_refunds_what_is_left_if_more_is_back_than_the_books_say() {
     let house = House::open(PATIENCE).await;
     let (product, buyer) = (house.product(10).await, house.buyer().await);

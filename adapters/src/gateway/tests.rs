@@ -210,6 +210,40 @@ fn an_event_of_any_shape_is_recorded_with_an_id_that_can_be_stored() {
 }
 
 #[test]
+fn an_amount_is_sent_as_stripe_counts_its_currency_or_not_at_all() {
+    for (amount, code, units) in [
+        ("49.99", "USD", Some(4_999)),
+        ("49", "JPY", Some(49)),
+        ("5", "ISK", Some(500)),
+        ("5", "UGX", Some(500)),
+        ("5.00", "MGA", Some(5)),
+        ("5.01", "MGA", None),
+        ("5.120", "KWD", Some(5_120)),
+        ("5.124", "KWD", None),
+        ("5.125", "BHD", None),
+        ("5.125", "JOD", None),
+        ("5.125", "OMR", None),
+        ("5.125", "TND", None),
+    ] {
+        let currency = code.parse().expect("a currency");
+        let money = Money::new(amount.parse().expect("a number"), currency).expect("an amount");
+        assert_eq!(to_units(money), units, "{money}");
+        if let Some(units) = units {
+            assert_eq!(from_units(units, currency), Ok(money), "{units} {code}");
+        }
+    }
+    let krona = "ISK".parse().expect("a currency");
+    assert!(from_units(550, krona).is_err(), "there is no half krona");
+    assert!(from_units(i64::MAX, "MGA".parse().expect("a currency")).is_err(), "too large");
+    let News::Authorization(_, found) =
+        read(&CAPTURED.replace("4999", "4900").replace("usd", "isk")).news
+    else {
+        panic!("read")
+    };
+    assert_eq!(found.amount.to_string(), "49 ISK");
+}
+
+#[test]
 fn the_api_key_does_not_show_in_debug_output() {
     let config = GatewayConfig::new("http://127.0.0.1".parse().expect("a URL"), "sk_x".into());
     assert!(!format!("{config:?}").contains("sk_x"));

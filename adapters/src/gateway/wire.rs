@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Datelike as _, Utc};
 use serde::Deserialize;
-use stepwise_workflows::money::{Currency, Money};
+use stepwise_workflows::money::{Currency, InvalidMoney, Money};
 use stepwise_workflows::payment::gateway::{
     Approval, Authorization, AuthorizationStatus, Cancellation, Confirmation, DisputeStatus,
     GatewayError, MadeRefund, News, Reason, Reference, Refund, RefundStatus,
@@ -349,7 +349,32 @@ impl Metadata {
     }
 }
 
-fn money(minor: i64, currency: &str) -> Option<Money> {
+fn money(units: i64, currency: &str) -> Option<Money> {
     let currency: Currency = currency.to_ascii_uppercase().parse().ok()?;
-    Money::from_minor(minor, currency).ok()
+    from_units(units, currency).ok()
+}
+
+/// The amount in the unit in which Stripe counts this currency. `None`: Stripe does not take such an amount.
+/// Source: <https://docs.stripe.com/currencies#special-cases>, and the lists of zero-decimal and three-decimal currencies above it.
+pub(crate) fn to_units(money: Money) -> Option<i64> {
+    let minor = money.minor();
+    match money.currency().code() {
+        // They have no decimals any more, but Stripe still counts hundredths of them.
+        "ISK" | "UGX" => minor.checked_mul(100),
+        // Stripe counts it in whole units.
+        "MGA" => (minor % 100 == 0).then_some(minor / 100),
+        // The last of three digits must be 0.
+        "BHD" | "JOD" | "KWD" | "OMR" | "TND" => (minor % 10 == 0).then_some(minor),
+        _ => Some(minor),
+    }
+}
+
+/// The opposite of [`to_units`].
+pub(crate) fn from_units(units: i64, currency: Currency) -> Result<Money, InvalidMoney> {
+    match currency.code() {
+        "ISK" | "UGX" if units % 100 != 0 => Err(InvalidMoney::TooManyDigits),
+        "ISK" | "UGX" => Money::from_minor(units / 100, currency),
+        "MGA" => Money::from_minor(units.checked_mul(100).ok_or(InvalidMoney::TooLarge)?, currency),
+        _ => Money::from_minor(units, currency),
+    }
 }

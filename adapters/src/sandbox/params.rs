@@ -5,10 +5,11 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use axum::http::HeaderMap;
 use rust_decimal::Decimal;
-use stepwise_workflows::money::{Currency, Money};
+use stepwise_workflows::money::{Currency, InvalidMoney, Money};
 use url::form_urlencoded;
 
 use super::Gateway;
+use crate::gateway::{from_units, to_units};
 
 /// The maximum length of an idempotency key, the same as Stripe's.
 const KEY_BYTES: usize = 255;
@@ -155,6 +156,10 @@ const CURRENCIES: &str = "\
     try ttd twd tzs uah ugx usd uyu uzs vnd vuv wst xaf xcd xof xpf yer zar zmw";
 
 fn positive(minor: i64, currency: Currency) -> Result<Money, Wrong> {
-    let money = Money::from_minor(minor, currency).map_err(|_| Wrong("amount_too_large"))?;
-    (money.amount() > Decimal::ZERO).then_some(money).ok_or(Wrong("parameter_invalid_integer"))
+    let money = from_units(minor, currency).map_err(|why| match why {
+        InvalidMoney::TooManyDigits => Wrong("parameter_invalid_integer"),
+        _ => Wrong("amount_too_large"),
+    })?;
+    let is_taken = money.amount() > Decimal::ZERO && to_units(money) == Some(minor);
+    is_taken.then_some(money).ok_or(Wrong("parameter_invalid_integer"))
 }

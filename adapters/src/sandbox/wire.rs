@@ -8,6 +8,7 @@ use stepwise_workflows::money::Money;
 
 use super::book::{Intent, RefundMade, RefundStatus, Refusal, Status};
 use super::ledger::{LineResult, refund_id};
+use crate::gateway::to_units;
 
 #[derive(Serialize)]
 pub(super) struct IntentObject {
@@ -313,8 +314,9 @@ fn unique(intent: &Intent) -> &str {
     intent.reference.rsplit('_').next().unwrap_or_default()
 }
 
+/// The amount as Stripe counts it. A ledger of an earlier build may have an amount that Stripe would not take.
 fn minor(money: Money) -> i64 {
-    money.minor()
+    to_units(money).unwrap_or(money.minor())
 }
 
 fn currency(money: Money) -> String {

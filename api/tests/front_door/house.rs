@@ -19,7 +19,10 @@ use stepwise_adapters::{
     keystore::FileKeyStore,
     paypal::{PayPal, PayPalConfig, Providers},
     rabbitmq::{RabbitPublisher, Topology},
-    sandbox::{PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID, Sandbox, SandboxConfig, Timing, WebhookConfig},
+    sandbox::{
+        PAYPAL_CLIENT_ID, PAYPAL_WEBHOOK_ID, Sandbox, SandboxConfig, Timing, WebhookConfig,
+        ledger::{self, Line},
+    },
 };
 use stepwise_engine::{
     WorkerConfig,
@@ -292,6 +295,13 @@ impl House {
     pub(crate) async fn outside(&self, path: &str, form: &[(&str, &str)]) -> Answer {
         let request = self.client.post(format!("{}{path}", self.gateway)).form(form);
         send(request.bearer_auth(GATEWAY_KEY)).await
+    }
+
+    /// The lines of the gateway's own book about an order.
+    pub(crate) fn ledger_of(&self, order: Uuid) -> Vec<Line> {
+        let ledger = self.ledger.as_ref().expect("it has a gateway");
+        let lines = ledger::read(ledger).expect("readable");
+        lines.into_iter().filter(|line| line.order_id == order.to_string()).collect()
     }
 
     /// Creates an access key of this role.

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
-use stepwise_adapters::gateway::webhook::{SIGNATURE_HEADER, sign};
+use stepwise_adapters::{
+    gateway::webhook::{SIGNATURE_HEADER, sign},
+    sandbox::ledger::Op,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -183,6 +186,32 @@ impl<'h> Placed<'h> {
         Self { shopper, order, reference: reference.expect("it is authorized"), total }
     }
 
+    /// An order whose money the gateway has just reserved: it answers two seconds later.
+    async fn being_placed(house: &'h House, product: Uuid) -> Self {
+        let shopper = Shopper::new(house).await;
+        shopper.add(product, 1).await.is(200);
+        let body = shopper.order(shopper.address().await, shopper.method("slow").await);
+        shopper.place(&body, 0).await.is(202);
+        let (order, total): (Uuid, String) = sqlx::query_as(
+            r#"select order_id, round(total_amount, 2)::text from shop."order" where customer_id = $1"#,
+        )
+        .bind(shopper.id)
+        .fetch_one(house.database.pool())
+        .await
+        .expect("it is there");
+        let reserved = async {
+            loop {
+                let line = house.ledger_of(order).into_iter().find(|line| line.op == Op::Confirm);
+                if let Some(line) = line {
+                    return line.reference;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let reference = tokio::time::timeout(Duration::from_secs(10), reserved).await;
+        Self { shopper, order, reference: reference.expect("the money is reserved"), total }
+    }
+
     async fn payment(&self) -> Value {
         self.shopper.get(&format!("/v1/orders/{}", self.order)).await.is(200).json()["payment"]
             .clone()
@@ -276,6 +305,49 @@ async fn what_the_gateway_did_without_the_shop_is_on_the_payment_and_in_the_book
     assert_eq!((lapsed.moves().await.len(), taken.moves().await), (1, moves));
     assert!(parked(&house).await.is_empty());
     lapsed.shopper.cancel(lapsed.order, 15).await.is(200);
+    house.close().await;
+}
+
+/// The events come before the gateway's own answer to the placement.
+#[tokio::test]
+async fn what_the_gateway_does_while_an_order_is_being_placed_is_booked_without_a_question() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 9).await;
+    for (acts, state) in [
+        (&["cancel"][..], "voided"),
+        (&["capture"], "captured"),
+        (&["capture", "refund"], "refunded"),
+    ] {
+        let placed = Placed::being_placed(&house, thing).await;
+        for act in acts {
+            let refund = [("payment_intent", &*placed.reference)];
+            let (path, form) = match *act {
+                "refund" => ("/v1/refunds".to_owned(), &refund[..]),
+                act => (format!("/v1/payment_intents/{}/{act}", placed.reference), &refund[..0]),
+            };
+            house.outside(&path, form).await.is(200);
+        }
+        let refunded = if state == "refunded" { &*placed.total } else { "0.00" };
+        placed.is(state, refunded).await;
+        let order = placed.shopper.get(&format!("/v1/orders/{}", placed.order)).await;
+        assert_eq!(order.is(200).json()["status"], "pending");
+    }
+    assert!(parked(&house).await.is_empty());
+    house.close().await;
+}
+
+#[tokio::test]
+async fn money_that_was_taken_while_an_order_is_being_placed_and_cancelled_is_in_the_books() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 9).await;
+    let placed = Placed::being_placed(&house, thing).await;
+    let capture = format!("/v1/payment_intents/{}/capture", placed.reference);
+    house.outside(&capture, &[]).await.is(200);
+    placed.shopper.cancel(placed.order, 15).await.is(200);
+    placed.is("refunded", &placed.total).await;
+    assert!(parked(&house).await.is_empty());
     house.close().await;
 }
 

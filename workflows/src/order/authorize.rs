@@ -57,7 +57,7 @@ refusals! {
         /// The payment in force has not lapsed.
         #[error("the order has a payment already, which is {0}")]
         AlreadyAuthorized(PaymentState) => Conflict "already_authorized",
-        /// Another payment of the order is being authorized, or the order is being shipped.
+        /// Another payment of the order is being authorized or given back, or the order is being shipped.
         #[error("the order is being shipped, or a payment is being authorized already")]
         Busy => Conflict "operation_in_progress",
         /// Not the order's total.
@@ -97,18 +97,18 @@ pub async fn begin(
     if command.amount != amount {
         return Err(Refusal::AmountMismatch(amount));
     }
-    let (method, is_authorizing): (Option<String>, bool) = sqlx::query_as(
+    let (method, has_another): (Option<String>, bool) = sqlx::query_as(
         "-- authorize: read method
         select (select case when kind = 'card' then 'card:' || brand else kind end from shop.payment_method
                 where payment_method_id = $1 and customer_id = $2 and removed_at is null),
-               exists (select from shop.payment where order_id = $3 and state = 'authorizing')",
+               exists (select from shop.payment where order_id = $3 and state not in ('refunded', 'voided', 'declined'))",
     )
     .bind(command.payment_method_id)
     .bind(order.customer_id)
     .bind(order.order_id)
     .fetch_one(&mut **ctx)
     .await?;
-    if is_authorizing {
+    if has_another {
         return Err(Refusal::Busy);
     }
     let method = method.ok_or(Refusal::PaymentMethodNotFound)?;
@@ -207,7 +207,7 @@ pub async fn complete(
     Ok(Reserved::InForce)
 }
 
-/// Ends a payment whose money is not reserved after all, with the money that was reserved and released again. A failure is told to partners;
+/// Ends a payment whose money is not reserved after all, with the money that was reserved and given back. A failure is told to partners;
 /// `None`: the order was cancelled. Does nothing if the payment has ended already. 3 round trips, 2 more to publish PaymentFailedNotification: lock
 /// customer, order and payment; lock the new payment; write it.
 pub async fn give_up(
@@ -220,15 +220,16 @@ pub async fn give_up(
     let Some(order) = lock_order(ctx, order_id).await? else { return Ok(()) };
     let Some(payment) = lock_authorizing(ctx, payment_id).await? else { return Ok(()) };
     ctx.learn_now(order.now);
-    let state = match failure {
-        Some(failure) if voided.is_none() => failure.ends_as(),
-        Some(_) | None => PaymentState::Voided,
+    let state = match (voided, failure) {
+        (Some(voided), _) => voided.payment_state(),
+        (None, Some(failure)) => failure.ends_as(),
+        (None, None) => PaymentState::Voided,
     };
     sqlx::query(
         "-- authorize: give up
         with paid as (
             update shop.payment set state = $2, failure_reason = $3, authorization_id = $4,
-                updated_at = $7
+                ask_at = case when $2 = 'authorized' then $7 end, updated_at = $7
             where payment_id = $1
         ), moved as (
             update shop.payment_transaction set settled_at = $7, reference = $4, key = $5,
@@ -241,14 +242,14 @@ pub async fn give_up(
             (transaction_id, payment_id, kind, state, amount, currency, key, reference,
              requested_at, settled_at)
         select $8, payment_id, 'void', 'succeeded', amount, currency, $6, $4, $7, $7
-        from moved where $4 is not null",
+        from moved where $6 is not null",
     )
     .bind(payment_id)
     .bind(state.as_str())
     .bind(failure.map(PaymentFailure::code))
     .bind(voided.map(|voided| &voided.authorization_id))
     .bind(voided.map(|voided| &voided.key))
-    .bind(voided.map(|voided| &voided.void_key))
+    .bind(voided.and_then(|voided| voided.void_key.as_ref()))
     .bind(order.now)
     .bind(Uuid::now_v7())
     .execute(&mut **ctx)

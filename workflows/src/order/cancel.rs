@@ -276,7 +276,7 @@ async fn cancel(
 /// part may be back already.
 fn money_back(order: &LockedOrder, moves: &[Transaction]) -> Result<MoneyBack, sqlx::Error> {
     let paid = order.paid_amount()?;
-    let left = Money::stored(Balance::of(moves).left(), paid.currency().code())?;
+    let left = Money::stored(Balance::of(moves, paid.currency()).left(), paid.currency().code())?;
     let reference = order.authorization_id.clone().map(Reference);
     let (how, amount) = match (order.payment_state, reference) {
         (PaymentState::Authorized, Some(reference)) => (HowBack::Void(reference), paid),

@@ -11,17 +11,18 @@ use uuid::Uuid;
 
 use super::{
     refund::given_back,
-    store::{LockedOrder, lock_order},
+    store::{LockedOrder, lock_order, lock_order_paid_by},
 };
 use crate::{
     events::{Told, tell},
-    money::Money,
+    money::{Currency, Money},
     payment::{
         PaymentState,
         gateway::{
             Authorization, AuthorizationStatus, DisputeStatus, GatewayError, MadeRefund,
             PaymentGateway, Reference, RefundStatus,
         },
+        parked::plain,
         store::{Balance, Transaction, transactions_of},
     },
     shop::Context,
@@ -51,6 +52,20 @@ pub struct Truth {
     pub refunds: Vec<MadeRefund>,
 }
 
+impl Truth {
+    /// Whether every amount that the gateway names is in this currency.
+    fn is_in(&self, currency: Currency) -> bool {
+        let authorization = self.authorization.iter().flat_map(|found| match found.status {
+            AuthorizationStatus::Captured { captured, refunded } => {
+                vec![found.amount, captured, refunded]
+            }
+            _ => vec![found.amount],
+        });
+        let refunds = self.refunds.iter().map(|made| made.amount);
+        authorization.chain(refunds).all(|amount| amount.currency() == currency)
+    }
+}
+
 /// Asks the gateway about an authorization. Outside any transaction.
 ///
 /// # Errors
@@ -69,7 +84,7 @@ pub async fn ask(
     Ok(Truth { authorization, refunds })
 }
 
-/// Brings the payment in force of an order into agreement with the gateway. `None`: there is no such order. 2 round trips, 1 to 4 more to correct.
+/// Brings the order's payment with this authorization into agreement with the gateway. `None`: there is no such order. 2 round trips, 1 to 4 more to correct.
 pub async fn apply(
     ctx: &mut Context<'_>,
     order_id: Uuid,
@@ -78,15 +93,22 @@ pub async fn apply(
     use AuthorizationStatus as A;
     use PaymentState as P;
 
-    let Some(order) = lock_order(ctx, order_id).await? else { return Ok(None) };
+    let locked = match &truth.authorization {
+        Some(found) => lock_order_paid_by(ctx, order_id, &plain(&found.reference.0)).await?,
+        None => lock_order(ctx, order_id).await?,
+    };
+    let Some(order) = locked else { return Ok(None) };
     ctx.learn_now(order.now);
     let Some(authorization) = &truth.authorization else { return Ok(Some(Applied::Contradicts)) };
     let is_in_force = order.authorization_id.as_deref() == Some(&*authorization.reference.0);
+    if is_in_force && !truth.is_in(order.paid_amount()?.currency()) {
+        return Ok(Some(Applied::Contradicts));
+    }
     let booked = transactions_of(ctx, order.payment_id).await?;
     let asked = |kind: &str| booked.iter().any(|row| row.kind == kind && row.is_open());
     Ok(Some(match (order.payment_state, &authorization.status) {
-        (P::Authorizing, _) => Applied::Agrees,
-        // Of an authorization that another payment has replaced, or that was given up.
+        (P::Authorizing, _) => Applied::Later,
+        // Of an authorization that the books do not have, or that another payment has replaced.
         (_, status) if !is_in_force => match status {
             A::Authorized | A::Captured { .. } => Applied::Contradicts,
             _ => Applied::Agrees,
@@ -143,7 +165,8 @@ async fn refunds(
     if is_asked && made.iter().any(|made| made.key.is_some() && fails(made) && !is_booked(made)) {
         return Ok(Applied::Later);
     }
-    let mut balance = Balance { captured: captured.amount(), ..Balance::of(booked) };
+    let books = Balance::of(booked, captured.currency());
+    let mut balance = Balance { captured: captured.amount(), ..books };
     let (mut told, mut applied) = (Vec::new(), Applied::Agrees);
     for refund in made {
         let is_it = |row: &&Transaction| {
@@ -267,31 +290,60 @@ async fn set(
     told: &Told,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "-- payment: as the gateway says
+        r#"-- payment: as the gateway says
+        with shown as (
+            -- The order shows its payment, so its entity tag changes.
+            update shop."order" set version = version + 1, updated_at = $5 where order_id = $6
+        )
         update shop.payment set state = $2, refunded_amount = $3, event_count = event_count + $4,
             updated_at = $5, ask_at = null
-        where payment_id = $1",
+        where payment_id = $1"#,
     )
     .bind(order.payment_id)
     .bind(state.as_str())
     .bind(refunded.amount())
     .bind(told.count())
     .bind(order.now)
+    .bind(order.order_id)
     .execute(tx)
     .await?;
     Ok(())
 }
 
-/// Books a dispute of the order's payment, or what has been decided about it. Answers whether that is new. 2 round trips.
+/// The news about a dispute.
+#[derive(Debug, Clone)]
+pub struct Disputing<'a> {
+    /// The id of the event that brings the news.
+    pub event: &'a str,
+    /// The provider's reference of the dispute.
+    pub reference: &'a Reference,
+    /// The disputed amount.
+    pub amount: Money,
+    /// The state of the dispute.
+    pub status: DisputeStatus,
+}
+
+/// The result of booking a dispute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disputed {
+    /// The books say the same, or the event is a copy of one that a person was told of before.
+    Known,
+    /// The dispute, or the decision about it, is in the books now.
+    Booked,
+    /// The amount is not in the payment's currency. Nothing was changed.
+    OtherCurrency,
+}
+
+/// Books a dispute of the order's payment, or the decision about it. A bank may decide again later, so a decision replaces another one. 2 round trips.
 pub async fn dispute(
     tx: &mut PgConnection,
     order_id: Uuid,
-    reference: &Reference,
-    amount: Money,
-    status: DisputeStatus,
-) -> Result<bool, sqlx::Error> {
-    if lock_order(tx, order_id).await?.is_none() {
-        return Ok(false);
+    news: &Disputing<'_>,
+) -> Result<Disputed, sqlx::Error> {
+    let Disputing { event, reference, amount, status } = *news;
+    let Some(order) = lock_order(tx, order_id).await? else { return Ok(Disputed::Known) };
+    if amount.currency() != order.paid_amount()?.currency() {
+        return Ok(Disputed::OtherCurrency);
     }
     let state = match status {
         DisputeStatus::Open => "requested",
@@ -303,11 +355,13 @@ pub async fn dispute(
         with paid as (
             select payment_id from shop."order" where order_id = $1
         ), known as (
-            select transaction_id, settled_at from shop.payment_transaction t join paid using (payment_id)
+            select transaction_id, state from shop.payment_transaction t join paid using (payment_id)
             where t.kind = 'dispute' and t.reference = $3
         ), decided as (
             update shop.payment_transaction t set state = $4, settled_at = saga.now()
-            from known where t.transaction_id = known.transaction_id and known.settled_at is null and $4 <> 'requested'
+            from known where t.transaction_id = known.transaction_id and known.state <> $4 and $4 <> 'requested'
+                -- A late copy of an earlier decision does not bring that decision back.
+                and not exists (select from shop.parked_gateway_event where event_id = $7)
             returning 1
         ), opened as (
             insert into shop.payment_transaction (transaction_id, payment_id, kind, state, amount, currency, reference,
@@ -324,7 +378,8 @@ pub async fn dispute(
     .bind(state)
     .bind(amount.amount())
     .bind(amount.currency().code())
+    .bind(event)
     .fetch_optional(tx)
     .await?;
-    Ok(done.is_some())
+    Ok(if done.is_some() { Disputed::Booked } else { Disputed::Known })
 }

@@ -1,7 +1,8 @@
 //! Comparing payments with the gateway although it has sent no event, because an event may be lost.
 //!
 //! A payment is first asked about an hour after it was made or has changed. From an answer to the next question it is as long as it has been unchanged: at
-//! most six hours while its money is reserved, because an authorization lapses, and at most 30 days after it was taken. Payments whose money is being
+//! most six hours while its money is reserved, because an authorization lapses, and at most 30 days after it was taken. A payment that was given up although
+//! somebody at the provider had taken its money is asked about at once: it was left with `ask_at` at its change. Payments whose money is being
 //! moved are left to the saga that moves it. If that saga was ended by an operator, nobody would settle the move: its row is withdrawn, and the gateway says
 //! what became of it.
 //!
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     outside::{self, Applied, Truth},
-    store::lock_order,
+    store::lock_order_paid_by,
 };
 use crate::{
     payment::{
@@ -35,7 +36,7 @@ const TOLD_AT: i16 = 3;
 pub struct Question {
     /// The order.
     pub order_id: Uuid,
-    /// Its payment in force.
+    /// Its payment.
     pub payment_id: Uuid,
     /// The gateway's reference of the authorization.
     #[sqlx(try_from = "String")]
@@ -89,11 +90,11 @@ pub async fn choose(ctx: &mut Context<'_>, at_most: u16) -> Result<Vec<Due>, sql
             select p.payment_id,
                 exists (select from shop.payment_transaction t
                         where t.payment_id = p.payment_id and t.settled_at is null and t.kind <> 'dispute') as is_asked
-            from shop.payment p join shop."order" o using (order_id)
+            from shop.payment p
             where p.state in ('authorized', 'captured', 'partially_refunded', 'refunded')
               and coalesce(p.ask_at, p.created_at) <= saga.now()
-              and p.updated_at <= saga.now() - interval '1 hour'
-              and p.authorization_id is not null and o.payment_id = p.payment_id
+              and (p.updated_at <= saga.now() - interval '1 hour' or p.ask_at = p.updated_at)
+              and p.authorization_id is not null
               and not exists (select from shop.payment_transaction t
                               where t.payment_id = p.payment_id and t.settled_at is null and t.kind <> 'dispute'
                                 and (t.kind not in ('void', 'refund') or t.requested_at > saga.now() - interval '1 hour'))
@@ -170,7 +171,9 @@ pub async fn apply(
     truth: &Truth,
 ) -> Result<bool, sqlx::Error> {
     let Question { order_id, payment_id, reference, changed_at, .. } = question;
-    let Some(order) = lock_order(ctx, *order_id).await? else { return Ok(false) };
+    let Some(order) = lock_order_paid_by(ctx, *order_id, &reference.0).await? else {
+        return Ok(false);
+    };
     let is_unchanged: Option<bool> = sqlx::query_scalar(
         "-- reconcile: has it changed
         select updated_at = $2 and not exists (select from shop.payment_transaction t

@@ -88,7 +88,7 @@ pub async fn begin(
         return Err(RefundPaymentRefusal::OrderNotShipped(order.status));
     }
     // Read under the lock, and not by the statement that waited for it: that one may not see what it has waited for.
-    let left = Balance::of(&transactions_of(ctx, order.payment_id).await?).left();
+    let left = Balance::of(&transactions_of(ctx, order.payment_id).await?, currency).left();
     if amount.amount() > left {
         let left = Money::stored(left, currency.code())?;
         return Err(RefundPaymentRefusal::RefundExceedsPayment(left));
@@ -138,7 +138,7 @@ impl Refunded {
 }
 
 /// Books that money is back, and tells it: PaymentRefunded, and RefundProcessedNotification that follows from it. Tells nothing when that
-/// was told before. False: nobody has asked for it. 5 round trips: lock customer, order and payment; read the moves; write them; record, and count
+/// was told before. False: nobody has asked for it, or it is in another currency. 5 round trips: lock customer, order and payment; read the moves; write them; record, and count
 /// the message; publish.
 pub async fn complete(
     ctx: &mut Context<'_>,
@@ -150,6 +150,10 @@ pub async fn complete(
     let Some(row) = refund.row_in(&moves) else { return Ok(false) };
     if !row.is_open() {
         return Ok(true);
+    }
+    let currency = order.paid_amount()?.currency();
+    if [Some(refund.amount), refund.taken].iter().flatten().any(|m| m.currency() != currency) {
+        return Ok(false);
     }
     ctx.learn_now(order.now);
     let mut settled = Settled { row: row.transaction_id, kind: "refund", ..Settled::default() };
@@ -167,7 +171,7 @@ pub async fn complete(
         _ => return Ok(false),
     }
     let told = tell([given_back(&order, refund.amount, &refund.refund_id)]);
-    let mut balance = Balance::of(&moves);
+    let mut balance = Balance::of(&moves, currency);
     balance.captured += settled.taken.map_or_else(Default::default, Money::amount);
     balance.refunded += refund.amount.amount();
     settle(ctx, &order, refund, &settled, balance, &told).await?;
@@ -197,7 +201,7 @@ struct Settled {
     taken: Option<Money>,
 }
 
-/// Settles the void or refund; the caller holds order and payment. 1 round trip, 2 or 3 row operations.
+/// Settles the void or refund; the caller holds order and payment. 1 round trip, 3 or 4 row operations.
 async fn settle(
     tx: &mut PgConnection,
     order: &LockedOrder,
@@ -222,6 +226,9 @@ async fn settle(
             update shop.payment_transaction
             set state = 'succeeded', kind = $10, amount = $3, reference = $4, key = $5, settled_at = $7
             where transaction_id = $11
+        ), shown as (
+            -- The order shows its payment, so its entity tag changes.
+            update shop."order" set version = version + 1, updated_at = $7 where order_id = $13
         )
         update shop.payment set state = $2, event_count = event_count + $6, refunded_amount = $12,
             updated_at = $7, ask_at = null
@@ -239,6 +246,7 @@ async fn settle(
     .bind(settled.kind)
     .bind(settled.row)
     .bind(given_back)
+    .bind(order.order_id)
     .execute(tx)
     .await?;
     Ok(())

@@ -47,15 +47,26 @@ impl Ending {
     }
 }
 
-/// Money that was reserved for the order and released again.
+/// Money that was reserved for the order and given back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Voided {
     /// The gateway's reference of the authorization.
     pub authorization_id: String,
     /// The key under which it was confirmed.
     pub key: String,
-    /// The key under which it was voided.
-    pub void_key: String,
+    /// The key under which it was voided; `None`: not by a void of ours. Somebody at the provider may have taken the money, and the books do not know
+    /// which moves have given it back.
+    pub void_key: Option<String>,
+}
+
+impl Voided {
+    /// The state in which the payment is left. Where the books do not know the moves, it is `authorized` and the gateway is asked at once.
+    pub(super) fn payment_state(&self) -> PaymentState {
+        match self.void_key {
+            Some(_) => PaymentState::Voided,
+            None => PaymentState::Authorized,
+        }
+    }
 }
 
 /// The result for the order.
@@ -111,7 +122,7 @@ async fn write(
     voided: Option<&Voided>,
 ) -> Result<(), sqlx::Error> {
     let failure = ending.failure().map(PaymentFailure::code);
-    let state = if voided.is_some() { PaymentState::Voided } else { ending.payment_state() };
+    let state = voided.map_or_else(|| ending.payment_state(), Voided::payment_state);
     sqlx::query(
         r#"-- release: end the order
         with ended as (
@@ -120,7 +131,7 @@ async fn write(
             where order_id = $1
         ), paid as (
             update shop.payment set state = $5, failure_reason = $6, authorization_id = $8,
-                updated_at = $7
+                ask_at = case when $5 = 'authorized' then $7 end, updated_at = $7
             where payment_id = $2
         ), moved as (
             update shop.payment_transaction set settled_at = $7, reference = $8, key = $9,
@@ -134,7 +145,7 @@ async fn write(
                  requested_at, settled_at)
             select $10, payment_id, 'void', 'succeeded', amount, currency, $11, $8,
                    $7, $7
-            from moved where $8 is not null
+            from moved where $11 is not null
         )
         update shop.cart set checkout_order_id = null, version = version + 1
         where cart_id = $3 and checkout_order_id = $1"#,
@@ -149,7 +160,7 @@ async fn write(
     .bind(voided.map(|voided| &voided.authorization_id))
     .bind(voided.map(|voided| &voided.key))
     .bind(Uuid::now_v7())
-    .bind(voided.map(|voided| &voided.void_key))
+    .bind(voided.and_then(|voided| voided.void_key.as_ref()))
     .execute(tx)
     .await?;
     Ok(())

@@ -14,7 +14,11 @@ use crate::{
     events::{DomainEvent, tell},
     inventory::{self, Movement, MovementKind},
     money::Money,
-    payment::{PaymentState, gateway::Reference},
+    payment::{
+        PaymentState,
+        gateway::Reference,
+        store::{Balance, transactions_of},
+    },
     refusal::refusals,
     shop::Context,
     text::{self, BadField, BadText},
@@ -62,6 +66,9 @@ refusals! {
         /// No money is reserved for it any more.
         #[error("no money is reserved for the order any more: authorize another payment if it lapsed, or cancel the order")]
         NothingReserved => PaymentRequired "capture_failed",
+        /// Another amount was taken at the provider, or some of it was given back. No other payment can be authorized for the order.
+        #[error("{0} are taken for the order and not given back, which is not what it costs: cancel the order")]
+        OtherAmountTaken(Money) => PaymentRequired "capture_failed",
         /// A surprise.
         #[error(transparent)]
         Database(#[from] sqlx::Error),
@@ -69,7 +76,7 @@ refusals! {
 }
 
 /// Marks a confirmed order as being shipped, and notes that its money is to be taken. 2 round trips: lock customer, order and payment;
-/// write order and capture. 2 row operations.
+/// write order and capture. One more if money was taken: read the moves. 2 row operations.
 pub async fn begin(
     ctx: &mut Context<'_>,
     command: &ShipOrder,
@@ -88,10 +95,15 @@ pub async fn begin(
     if order.is_being_shipped() {
         return Err(ShipOrderRefusal::BeingShipped);
     }
-    let reserved = matches!(order.payment_state, PaymentState::Authorized | PaymentState::Captured);
+    let reserved =
+        order.payment_state == PaymentState::Authorized || order.payment_state.is_taken();
     let reference = order.authorization_id.clone().filter(|_| reserved).map(Reference);
     let reference = reference.ok_or(ShipOrderRefusal::NothingReserved)?;
     let amount = order.paid_amount()?;
+    let kept = kept(ctx, &order, amount).await?;
+    if kept != amount {
+        return Err(ShipOrderRefusal::OtherAmountTaken(kept));
+    }
     sqlx::query(
         r#"-- ship: begin
         with asked as (
@@ -116,6 +128,19 @@ pub async fn begin(
     .execute(&mut **ctx)
     .await?;
     Ok(Shipping { reference, amount })
+}
+
+/// How much of the payment is taken and not given back, or can be taken.
+async fn kept(
+    ctx: &mut Context<'_>,
+    order: &LockedOrder,
+    paid: Money,
+) -> Result<Money, sqlx::Error> {
+    if !order.payment_state.is_taken() {
+        return Ok(paid);
+    }
+    let balance = Balance::of(&transactions_of(ctx, order.payment_id).await?, paid.currency());
+    Money::stored(balance.captured - balance.given_back(), paid.currency().code())
 }
 
 /// Ships an order whose money is taken: its stock is deducted, and it is on its way. False, and nothing is changed: it is not

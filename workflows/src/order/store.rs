@@ -41,7 +41,7 @@ pub struct LockedOrder {
     pub event_count: i64,
     /// When it was begun.
     pub created_at: DateTime<Utc>,
-    /// The payment in force.
+    /// The payment in force, or the one that was asked for ([`lock_order_paid_by`]).
     pub payment_id: Uuid,
     /// Where that stands.
     #[sqlx(try_from = "String")]
@@ -80,7 +80,7 @@ impl LockedOrder {
         Money::stored(self.total_amount, &self.currency)
     }
 
-    /// The amount of the payment in force.
+    /// The amount of this payment.
     pub fn paid_amount(&self) -> Result<Money, sqlx::Error> {
         Money::stored(self.paid_amount, &self.currency)
     }
@@ -107,7 +107,7 @@ macro_rules! columns {
         "select o.order_id, o.order_number, o.customer_id, o.cart_id, o.status, o.item_count,
                o.subtotal, o.shipping_cost, o.tax, o.total_amount, o.currency,
                o.shipping_address, o.cancel_reason, o.tracking_number, o.carrier, o.event_count,
-               o.created_at, o.payment_id, p.state as payment_state, p.method,
+               o.created_at, p.payment_id, p.state as payment_state, p.method,
                p.authorization_id, p.amount as paid_amount, p.refunded_amount,
                p.event_count as payment_event_count, saga.now() as now, lines.line_items"
     };
@@ -193,6 +193,39 @@ pub async fn lock_order(
         lines!()
     ))
     .bind(order_id)
+    .fetch_optional(tx)
+    .await
+}
+
+/// Locks as [`lock_order`] does, but the order's payment with this reference of the gateway, if it has one. A payment that was given up is not in force.
+/// 1 round trip.
+pub async fn lock_order_paid_by(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+    authorization_id: &str,
+) -> Result<Option<LockedOrder>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        r#"-- order: lock customer, order and the payment of an authorization
+        with buyer as materialized (
+            select customer_id from shop.customer
+            where customer_id = (select customer_id from shop."order" where order_id = $1)
+            for share
+        ), placed as materialized (
+            select o.* from (select count(*) from buyer) as locked, shop."order" o
+            where o.order_id = $1 for update of o
+        ), paid as materialized (
+            select p.* from placed join shop.payment p on p.payment_id = coalesce(
+                (select a.payment_id from shop.payment a where a.authorization_id = $2 and a.order_id = $1),
+                placed.payment_id)
+            for update of p
+        )
+        "#,
+        columns!(),
+        " from placed o, paid p, ",
+        lines!()
+    ))
+    .bind(order_id)
+    .bind(authorization_id)
     .fetch_optional(tx)
     .await
 }

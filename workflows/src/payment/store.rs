@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::PaymentState;
+use crate::money::{Currency, Money};
 
 /// One move of money.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
@@ -16,8 +17,10 @@ pub struct Transaction {
     pub kind: String,
     /// `requested`, `succeeded`, `failed` or `unknown`.
     pub state: String,
-    /// How much, in the payment's currency.
+    /// How much.
     pub amount: Decimal,
+    /// The currency of the amount: the payment's, or the move is in no balance.
+    pub currency: String,
     /// The key the provider was given; `None`: not settled yet, or not asked for by this shop.
     pub key: Option<String>,
     /// The provider's reference.
@@ -40,6 +43,11 @@ impl Transaction {
     pub fn gives_back(&self) -> bool {
         matches!(&*self.kind, "refund" | "void")
     }
+
+    /// The amount with its currency.
+    pub(crate) fn money(&self) -> Result<Money, sqlx::Error> {
+        Money::stored(self.amount, &self.currency)
+    }
 }
 
 /// The sums of a payment's moves, in the payment's currency.
@@ -56,10 +64,10 @@ pub struct Balance {
 }
 
 impl Balance {
-    /// The sums of these moves.
-    pub fn of(moves: &[Transaction]) -> Self {
+    /// The sums of the moves in this currency, which is the payment's. Amounts in different currencies cannot be added.
+    pub fn of(moves: &[Transaction], currency: Currency) -> Self {
         let mut balance = Self::default();
-        for moved in moves {
+        for moved in moves.iter().filter(|moved| moved.currency == currency.code()) {
             if moved.gives_back() && moved.is_open() {
                 balance.asked += moved.amount;
             } else if moved.state == "succeeded" {
@@ -101,8 +109,8 @@ pub async fn transactions_of(
 ) -> Result<Vec<Transaction>, sqlx::Error> {
     sqlx::query_as(
         "-- payment: transactions
-        select transaction_id, kind, state, amount, key, reference, reason, requested_at,
-               settled_at
+        select transaction_id, kind, state, amount, currency, key, reference, reason,
+               requested_at, settled_at
         from shop.payment_transaction where payment_id = $1 order by transaction_id",
     )
     .bind(payment_id)

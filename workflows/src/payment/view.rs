@@ -59,7 +59,7 @@ struct Row {
     order_id: Uuid,
     status: String,
     total: Decimal,
-    currency: String,
+    paid_currency: String,
     refunded_amount: Decimal,
     method: String,
     failure_reason: Option<String>,
@@ -80,9 +80,9 @@ pub async fn get_payment(
 ) -> Result<Option<PaymentView>, sqlx::Error> {
     let rows: Vec<Row> = sqlx::query_as(
         "-- payment: get
-        select p.order_id, p.state as status, p.amount as total, p.currency, p.refunded_amount, p.method, p.failure_reason,
-               p.created_at, p.updated_at, t.transaction_id, t.kind, t.state, t.amount, t.key, t.reference, t.reason,
-               t.requested_at, t.settled_at
+        select p.order_id, p.state as status, p.amount as total, p.currency as paid_currency, p.refunded_amount, p.method,
+               p.failure_reason, p.created_at, p.updated_at, t.transaction_id, t.kind, t.state, t.amount, t.currency, t.key,
+               t.reference, t.reason, t.requested_at, t.settled_at
         from shop.payment p join shop.payment_transaction t using (payment_id)
         where p.payment_id = $1 and ($2::uuid is null or p.customer_id = $2) order by t.transaction_id",
     )
@@ -95,14 +95,14 @@ pub async fn get_payment(
     let subject = [first.order_id.to_string()];
     let is_in_doubt =
         rows.iter().any(is_moving) && !inspect::in_doubt(connection, &subject).await?.is_empty();
-    let money = |amount| Money::stored(amount, &first.currency);
+    let money = |amount| Money::stored(amount, &first.paid_currency);
     let unknown = || PaymentState::Unknown.as_str().to_owned();
     let transactions = rows.iter().map(|row| {
         let mut transaction = row.moved.clone();
         if is_in_doubt && is_moving(row) {
             transaction.state = unknown();
         }
-        Ok(MoveView { amount: money(transaction.amount)?, transaction })
+        Ok(MoveView { amount: transaction.money()?, transaction })
     });
     Ok(Some(PaymentView {
         id: payment_id,

@@ -1,7 +1,7 @@
 //! Authorizing a payment at the gateway, as every saga does it that reserves money: the calls, the meaning of each answer, and the terms.
 //!
 //! Authorizing is two calls. *Create* moves no money and yields a reference; *Confirm* reserves the money under it. Closing the authorization takes
-//! both back: a confirm that arrives later fails.
+//! both back: a confirm that arrives later fails. If somebody at the provider has taken the money meanwhile, it is refunded instead.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use super::Steps;
+use super::{Steps, giving_back};
 use crate::{
     customer::method,
     money::Money,
@@ -23,7 +23,7 @@ use crate::{
         PaymentFailure,
         gateway::{
             Approval, Authorization, AuthorizationStatus, Cancellation, Charge, Confirmation,
-            Creation, GatewayError, Reason as GatewayReason, Reference, Trouble,
+            Creation, GatewayError, Reason as GatewayReason, Reference, Refund, Trouble,
         },
     },
 };
@@ -33,6 +33,9 @@ pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
 
 /// How long a void is waited for before the gateway is asked what became of it: both fit into the time-out of one attempt.
 const VOID: Duration = Duration::from_secs(6);
+
+/// The kind of the effect that opens an authorization.
+const REFERENCE: &str = "authorization-reference";
 
 /// The kind of the effect that reserves money.
 const AUTHORIZATION: &str = "authorization";
@@ -62,7 +65,7 @@ impl Patience {
 
     /// The terms of Create.
     pub(super) fn opening(self) -> Terms {
-        Terms { within: self.time(), ..Terms::effect("authorization-reference") }
+        Terms { within: self.time(), ..Terms::effect(REFERENCE) }
     }
 
     /// The terms of Confirm.
@@ -148,7 +151,7 @@ pub(super) async fn create<E: From<Answered>>(
     created(steps.shop.gateway.create(&key.to_string(), &charge).await)
 }
 
-/// Closes the authorization that Create opened, whatever is reserved under it. It is found by its reference, or else by the key under
+/// Closes the authorization that Create opened, whatever is reserved or taken under it. It is found by its reference, or else by the key under
 /// which it was created.
 pub(super) async fn close<R>(steps: &Steps, order: Uuid, undoing: &Undoing<R>) -> Undone {
     let gateway = &steps.shop.gateway;
@@ -160,7 +163,7 @@ pub(super) async fn close<R>(steps: &Steps, order: Uuid, undoing: &Undoing<R>) -
             Err(error) => return Undone::NotDone(Cause::new(error)),
         },
     };
-    closed(void(steps, &reference, undoing).await)
+    closed(steps, &reference, undoing, void(steps, &reference, undoing).await).await
 }
 
 /// Reserves the money.
@@ -190,13 +193,59 @@ pub(super) async fn ask<E: From<Answered>>(
     asked(steps.shop.gateway.find(reference).await, key)
 }
 
-/// Releases the money that Confirm may have reserved, by closing its authorization.
+/// Gives back the money that Confirm may have reserved, by closing its authorization.
 pub(super) async fn release<R>(
     steps: &Steps,
     reference: &Reference,
     undoing: &Undoing<R>,
 ) -> Undone {
-    released(void(steps, reference, undoing).await)
+    match void(steps, reference, undoing).await {
+        // The authorization is closed for ever, but no money had been reserved: the ledger must not say that some was.
+        Ok(Cancellation::Cancelled { released, .. }) if released.amount().is_zero() => {
+            Undone::Nothing
+        }
+        answer => closed(steps, reference, undoing, answer).await,
+    }
+}
+
+/// The meaning of the gateway's answer to closing an authorization.
+async fn closed<R>(
+    steps: &Steps,
+    reference: &Reference,
+    undoing: &Undoing<R>,
+    answer: Result<Cancellation, GatewayError>,
+) -> Undone {
+    match answer {
+        Ok(Cancellation::Cancelled { reference, .. }) => Undone::Undone(Some(reference.0)),
+        Ok(Cancellation::NotFound) => Undone::Nothing,
+        Ok(Cancellation::AlreadyCaptured) => refund_left(steps, reference, undoing).await,
+        Err(error) => Undone::NotDone(Cause::new(error)),
+    }
+}
+
+/// Refunds the money that somebody at the provider has taken, as far as it is not given back yet. A repeated call finds nothing left.
+async fn refund_left<R>(steps: &Steps, reference: &Reference, undoing: &Undoing<R>) -> Undone {
+    let gateway = &*steps.shop.gateway;
+    let left = match giving_back::taken(gateway, reference).await {
+        Ok(Some(taken)) => taken.left,
+        Ok(None) => return Undone::NotDone(Cause::new("the gateway contradicts itself")),
+        Err(error) => return Undone::NotDone(Cause::new(error)),
+    };
+    if left.amount().is_zero() {
+        return Undone::Undone(None);
+    }
+    // The void had the undo's own key, and a key belongs to one request.
+    let key = format!("{}.refund", undoing.key);
+    match gateway.refund(&key, reference, left).await {
+        Ok(Refund::Refunded { reference, .. } | Refund::Pending { reference, .. }) => {
+            Undone::Undone(Some(reference.0))
+        }
+        // The gateway repeats a refusal under the same key.
+        Ok(Refund::Refused(why)) => {
+            Undone::Impossible(Cause::new(format_args!("refund refused: {why}")))
+        }
+        Err(error) => Undone::NotDone(Cause::new(error)),
+    }
 }
 
 /// Closes an authorization. If the answer is lost, the gateway is asked what became of it: the same call may lose its answer again and again.
@@ -219,7 +268,7 @@ async fn void<R>(
     }
 }
 
-/// The money that was reserved for the order and that the unwinding of this saga has released, as the engine's ledger knows it. By the time this is
+/// The money that was reserved for the order and that the unwinding of this saga has given back, as the engine's ledger knows it. By the time this is
 /// asked, the undo of Confirm has a commit of its own, since the undo of Create comes after it. Round trips: 2.
 pub(super) async fn voided(
     tx: &mut PgConnection,
@@ -230,17 +279,19 @@ pub(super) async fn voided(
         return Err(StepError::Broken(format!("there is no {saga} of order {order}")));
     };
     let effects = inspect::effects(tx, instance.saga_id).await?;
+    let opened = effects.iter().find(|effect| effect.kind == REFERENCE);
+    let opened = opened.and_then(|effect| effect.reference.clone());
     let undone = effects
         .into_iter()
         .find(|effect| effect.kind == AUTHORIZATION && effect.status == EffectStatus::Undone);
     Ok(undone.and_then(|effect| {
-        let (key, void_key) = (effect.key().to_string(), effect.undo_key().to_string());
-        Some(Voided {
-            // A confirm without an answer has no reference. That of the void is the authorization's own id.
-            authorization_id: effect.reference.or(effect.undo_reference)?,
-            key,
-            void_key,
-        })
+        let (key, undo_key) = (effect.key().to_string(), effect.undo_key().to_string());
+        let undo_reference = effect.undo_reference;
+        // A confirm without an answer has no reference.
+        let authorization_id = effect.reference.or(opened).or(undo_reference.clone())?;
+        // The reference of a void is the authorization's own id. A refund has another one, and so has what a person gave as evidence.
+        let is_void = undo_reference.as_ref() == Some(&authorization_id);
+        Some(Voided { authorization_id, key, void_key: is_void.then_some(undo_key) })
     }))
 }
 
@@ -317,29 +368,6 @@ fn asked<E: From<Answered>>(
         Probe::NotHappened => Outcome::refuted(Answered::Voided.into()),
         // A question changes nothing, so it may simply be asked again.
         Probe::Unknown(cause) => Outcome::NotDone(cause),
-    }
-}
-
-/// The answer to closing an authorization.
-fn closed(answer: Result<Cancellation, GatewayError>) -> Undone {
-    match answer {
-        Ok(Cancellation::Cancelled { reference, .. }) => Undone::Undone(Some(reference.0)),
-        Ok(Cancellation::NotFound) => Undone::Nothing,
-        Ok(Cancellation::AlreadyCaptured) => {
-            Undone::Impossible(Cause::new("already captured, cannot be voided"))
-        }
-        Err(error) => Undone::NotDone(Cause::new(error)),
-    }
-}
-
-/// The answer to releasing the money under an authorization.
-fn released(answer: Result<Cancellation, GatewayError>) -> Undone {
-    match answer {
-        // The authorization is closed for ever, but no money had been reserved: the ledger must not say that some was.
-        Ok(Cancellation::Cancelled { released, .. }) if released.amount().is_zero() => {
-            Undone::Nothing
-        }
-        answer => closed(answer),
     }
 }
 

@@ -36,6 +36,20 @@ fn charge() -> Charge {
 }
 
 #[tokio::test]
+async fn an_amount_that_stripe_does_not_take_is_refused_before_any_call() {
+    let gateway = answering(b"").await;
+    let amount = Money::from_minor(5_124, "KWD".parse().expect("a currency")).expect("small");
+    let why = Reason::new("amount_not_supported");
+    let created = gateway.create("k", &Charge { amount, ..charge() }).await.expect("no call");
+    assert_eq!(created, Creation::Refused(why.clone()));
+    let reference = Reference("pi_1".to_owned());
+    let captured = gateway.capture("k", &reference, amount).await.expect("no call");
+    assert_eq!(captured, Capture::Refused(why.clone()));
+    let refunded = gateway.post_refund("k", &reference, amount).await.expect("no call");
+    assert_eq!(refunded, Refund::Refused(why));
+}
+
+#[tokio::test]
 async fn only_what_surely_did_nothing_may_be_repeated_without_asking() {
     use Trouble::{Garbled, InFlight, Misconfigured, ServerError, Unavailable};
 

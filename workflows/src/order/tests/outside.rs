@@ -3,9 +3,14 @@
 use super::*;
 use crate::{
     money::{Currency, Money},
-    order::outside::{Applied, Truth, apply, dispute},
-    payment::gateway::{
-        Authorization, AuthorizationStatus, DisputeStatus, MadeRefund, Reference, RefundStatus,
+    order::outside::{Applied, Disputed, Disputing, Truth, apply, dispute},
+    payment::{
+        gateway::{
+            Authorization, AuthorizationStatus, DisputeStatus, MadeRefund, Reference, RefundStatus,
+        },
+        get_payment,
+        parked::{Misfit, Parked, park},
+        store::Balance,
     },
 };
 
@@ -195,25 +200,97 @@ async fn a_refund_that_fails_later_gives_the_balance_back_and_says_so() {
     database.close().await;
 }
 
+/// Hears of a dispute. If it is new, the event is kept for a person.
+async fn disputed(
+    db: &mut PgConnection,
+    paid: &Paid,
+    (event, amount, status): (&str, Money, DisputeStatus),
+) -> Disputed {
+    let reference = &Reference("dp_1".to_owned());
+    let news = Disputing { event, reference, amount, status };
+    let done = dispute(db, paid.order, &news).await.expect("booked");
+    if done == Disputed::Booked {
+        let (id, why, kind) = (event, Misfit::Dispute, "charge.dispute.updated");
+        let amount = Some(amount);
+        let parked = Parked { id, why, kind, reference: None, order_id: None, amount, at: None };
+        park(db, &parked).await.expect("parked");
+    }
+    done
+}
+
 #[tokio::test]
-async fn a_dispute_is_booked_once_and_its_decision_is_final() {
+async fn a_dispute_and_each_new_decision_about_it_are_booked_once() {
+    use DisputeStatus::{Lost, Open, Won};
+
     let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");
     let (paid, _) = paid(&shop, &mut db).await;
-    let id = Reference("dp_1".to_owned());
-    for (status, is_new) in [
-        (DisputeStatus::Open, true),
-        (DisputeStatus::Open, false),
-        (DisputeStatus::Lost, true),
-        (DisputeStatus::Lost, false),
-        (DisputeStatus::Open, false),
-        (DisputeStatus::Won, false),
+    for (event, status, expected, state) in [
+        ("evt_1", Open, Disputed::Booked, "requested"),
+        ("evt_1", Open, Disputed::Known, "requested"),
+        ("evt_2", Lost, Disputed::Booked, "succeeded"),
+        ("evt_2", Lost, Disputed::Known, "succeeded"),
+        ("evt_3", Lost, Disputed::Known, "succeeded"),
+        ("evt_4", Open, Disputed::Known, "succeeded"),
+        ("evt_5", Won, Disputed::Booked, "failed"),
+        ("evt_5", Won, Disputed::Known, "failed"),
+        // A late copy.
+        ("evt_2", Lost, Disputed::Known, "failed"),
+        ("evt_6", Lost, Disputed::Booked, "succeeded"),
     ] {
-        let new = dispute(&mut db, paid.order, &id, usd(30_00), status).await.expect("booked");
-        assert_eq!(new, is_new, "{status:?}");
+        let done = disputed(&mut db, &paid, (event, usd(30_00), status)).await;
+        assert_eq!(done, expected, "{event} {status:?}");
+        let (_, _, moves) = paid.books(&shop, &mut db).await;
+        assert_eq!(moves, texts(&[&format!("dispute {state} 30 -")]), "{event} {status:?}");
     }
-    let (state, _, moves) = paid.books(&shop, &mut db).await;
-    assert_eq!((&*state, moves), ("authorized", texts(&["dispute succeeded 30 -"])));
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn an_amount_in_another_currency_is_not_booked_and_is_in_no_balance() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let (paid, _) = paid(&shop, &mut db).await;
+    let yen = Money::from_minor(3_000, "JPY".parse().expect("a currency")).expect("small");
+    let done = disputed(&mut db, &paid, ("evt_1", yen, DisputeStatus::Lost)).await;
+    assert_eq!(done, Disputed::OtherCurrency);
+    let mut refunded = paid.captured(&[("re_1", 1_00, RefundStatus::Succeeded)]);
+    refunded.refunds[0].amount = yen;
+    let status = AuthorizationStatus::Captured { captured: yen, refunded: yen };
+    for truth in [refunded, paid.truth(status, Vec::new())] {
+        assert_eq!(applied(&shop, &mut db, &paid, &truth).await, Applied::Contradicts);
+    }
+    assert_eq!(paid.books(&shop, &mut db).await, ("authorized".into(), "0.00 USD".into(), vec![]));
+
+    // An earlier build has booked one.
+    assert_eq!(applied(&shop, &mut db, &paid, &paid.captured(&[])).await, Applied::Corrected);
+    disputed(&mut db, &paid, ("evt_2", usd(30_00), DisputeStatus::Lost)).await;
+    let other = "update shop.payment_transaction set amount = 3000, currency = 'JPY' where kind = 'dispute'";
+    sqlx::query(other).execute(&mut *db).await.expect("booked");
+    let moves = transactions_of(&mut db, paid.payment).await.expect("read");
+    assert_eq!(Balance::of(&moves, Currency::USD).left(), paid.total.amount());
+    let view = get_payment(&mut db, paid.payment, None).await.expect("read").expect("shown");
+    let shown = view.transactions.iter().map(|moved| moved.amount.to_string());
+    assert_eq!(shown.collect::<Vec<_>>(), ["38.17 USD", "38.17 USD", "3000 JPY"]);
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn an_order_has_another_entity_tag_once_its_payment_has_changed() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let (paid, _) = paid(&shop, &mut db).await;
+    let placed = view(&shop, &mut db, paid.order).await.version;
+    assert_eq!(applied(&shop, &mut db, &paid, &paid.captured(&[])).await, Applied::Corrected);
+    let captured = view(&shop, &mut db, paid.order).await.version;
+    assert_ne!(captured, placed);
+    assert_eq!(applied(&shop, &mut db, &paid, &paid.captured(&[])).await, Applied::Agrees);
+    assert_eq!(view(&shop, &mut db, paid.order).await.version, captured, "nothing has changed");
+    let by_hand = paid.captured(&[("re_1", 1_00, RefundStatus::Succeeded)]);
+    assert_eq!(applied(&shop, &mut db, &paid, &by_hand).await, Applied::Corrected);
+    assert_ne!(view(&shop, &mut db, paid.order).await.version, captured);
     drop(db);
     database.close().await;
 }

@@ -71,8 +71,10 @@ async fn refunds_in_part_add_up_to_what_was_taken_and_are_told_one_by_one() {
     assert_eq!(left, usd(8_17));
     let (state, back, _) = paid.books(&shop, &mut db).await;
     assert_eq!((&*state, &*back), ("captured", "0.00 USD"), "nothing is back yet");
-
+    let version = view(&shop, &mut db, paid.order).await.version;
     done(&shop, &mut db, paid.order, second.row, usd(20_00)).await;
+    let refunded = view(&shop, &mut db, paid.order).await.version;
+    assert_ne!(refunded, version, "the order shows another payment, so it has another entity tag");
     done(&shop, &mut db, paid.order, second.row, usd(20_00)).await;
     let (state, back, _) = paid.books(&shop, &mut db).await;
     assert_eq!((&*state, &*back), ("partially_refunded", "20.00 USD"));

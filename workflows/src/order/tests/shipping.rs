@@ -107,6 +107,37 @@ async fn an_order_whose_money_is_refused_stays_confirmed_and_may_be_shipped_or_c
 }
 
 #[tokio::test]
+async fn an_order_of_which_another_amount_was_taken_by_hand_is_not_shipped_and_can_be_cancelled() {
+    use super::outside::{applied, paid, usd};
+    use crate::payment::gateway::{AuthorizationStatus, RefundStatus};
+
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    for is_taken_in_part in [true, false] {
+        let (paid, buyer) = paid(&shop, &mut db).await;
+        let order = paid.order;
+        confirm_order(&mut ctx(&shop, &mut db), order).await.expect("confirmed");
+        let mut truth = paid.captured(&[("re_1", 1_00, RefundStatus::Succeeded)]);
+        if is_taken_in_part {
+            let (captured, refunded) = (usd(10_00), usd(0));
+            let found = truth.authorization.as_mut().expect("there is one");
+            found.status = AuthorizationStatus::Captured { captured, refunded };
+            truth.refunds.clear();
+        }
+        applied(&shop, &mut db, &paid, &truth).await;
+        let kept = if is_taken_in_part { usd(10_00) } else { usd(37_17) };
+        let refused = ship::begin(&mut ctx(&shop, &mut db), &shipping(order)).await;
+        let Err(ShipOrderRefusal::OtherAmountTaken(is)) = refused else { panic!("{refused:?}") };
+        assert_eq!(is, kept);
+        let begun = cancel::begin(&mut ctx(&shop, &mut db), &cancelling(order, &buyer)).await;
+        let Ok(Cancelling::Refund(back)) = begun else { panic!("{begun:?}") };
+        assert_eq!(back.amount, kept);
+    }
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
 async fn an_order_whose_shipment_was_ended_by_a_person_is_shipped_anew_and_one_under_way_is_not() {
     use crate::sagas::commands::{ShipOrderError, ship_order};
 

@@ -4,6 +4,8 @@
 //! read of our books:
 //! - The most common event is the echo of a call that was answered anyway. The books say the same already, so nothing is written.
 //! - A saga that authorizes a payment and waits for the customer's approval, or for an operator, gets a signal, once per event id, and asks the gateway itself.
+//! - If somebody has cancelled, taken or refunded the money of such a payment, the saga may end without knowing it. The gateway is to send the event again,
+//!   until the books have the payment.
 //! - If the books say something else, the caller asks the gateway, outside any transaction, and [`conclude`] applies the answer to the payment. So
 //!   copies of an event and events in a wrong order change nothing.
 
@@ -13,14 +15,14 @@ pub mod retry;
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use stepwise_engine::{
-    Engine, Saga as _, SignalError, WaitingOn, inbox,
+    Engine, Saga as _, SignalError, Status, WaitingOn, inbox,
     inspect::{self, Summary},
 };
 use uuid::Uuid;
 
 use super::{PlaceOrder, Signal};
 use crate::{
-    order::outside::{self, Applied, Truth},
+    order::outside::{self, Applied, Disputed, Disputing, Truth},
     payment::{
         PaymentState,
         gateway::{
@@ -48,7 +50,7 @@ pub enum Reception {
     Applied,
     /// The event says nothing new, or a copy of it was received before.
     Nothing,
-    /// A saga is about to book a move of this payment, and the event says more than that move: the gateway is to send it again.
+    /// A saga is about to book this payment or a move of it, and the event says more than that: the gateway is to send it again.
     Later,
     /// The event concerns no payment of this shop. It is counted.
     NoConcern,
@@ -72,7 +74,7 @@ pub enum Look {
 pub struct Question {
     order: Uuid,
     reference: Reference,
-    /// Whether the order is paid by this authorization, as far as our books know.
+    /// Whether our books have a payment with this authorization that holds or held money of the order.
     is_booked: bool,
 }
 
@@ -133,7 +135,7 @@ pub async fn look(
     Ok(Look::Done(match decide(&known, &event.news) {
         Decision::Nothing => Reception::Nothing,
         Decision::Later => Reception::Later,
-        Decision::Signal => tell(engine, tx, event, &known).await?,
+        Decision::Signal(kind) => tell(engine, tx, event, &known, kind).await?,
         Decision::Park(why) => park(tx, event, why, Some(order)).await?,
         Decision::Ask => {
             let is_booked = known.pays_with(reference);
@@ -182,7 +184,10 @@ pub async fn conclude(
 
 impl Known {
     fn pays_with(&self, reference: &Reference) -> bool {
-        self.is_in_force && self.authorization_id.as_deref() == Some(&*reference.0)
+        // A payment that was given up is not in force. It has money to book only if somebody had taken that money.
+        let has_money = self.is_in_force
+            || !matches!(self.state, PaymentState::Voided | PaymentState::Declined);
+        has_money && self.authorization_id.as_deref() == Some(&*reference.0)
     }
 
     fn is_placing(&self) -> bool {
@@ -197,7 +202,8 @@ impl Known {
 enum Decision {
     Nothing,
     Later,
-    Signal,
+    /// The saga that authorizes the payment is to hear of this kind of change, if it listens.
+    Signal(GatewayEventKind),
     Ask,
     BookDispute,
     Park(Misfit),
@@ -220,8 +226,10 @@ fn decide(known: &Known, news: &News) -> Decision {
     }
     if known.state == P::Authorizing {
         return match kind {
-            K::Authorized | K::Declined | K::Cancelled | K::Captured => Decision::Signal,
-            K::ApprovalRequired | K::Refunded | K::Other => Decision::Nothing,
+            K::Authorized | K::Declined | K::Cancelled | K::Captured | K::Refunded => {
+                Decision::Signal(*kind)
+            }
+            K::ApprovalRequired | K::Other => Decision::Nothing,
         };
     }
     if !known.pays_with(&found.reference) {
@@ -341,28 +349,60 @@ async fn read(
     .await
 }
 
-/// The saga that authorizes the payment (the placement, or an authorization of its own), if it is to be told of an event. 1 round trip.
-async fn listener(tx: &mut PgConnection, known: &Known) -> Result<Option<Summary>, sqlx::Error> {
-    let name = if known.is_placing() { PlaceOrder::NAME } else { AuthorizePayment::NAME };
-    let saga = inspect::latest_about(tx, name, &known.order_id.to_string()).await?;
-    // A saga that waits for an operator keeps the signal. So does one that is asking the gateway already: the answer on its way may be older than this
-    // event. In any other state it gets the gateway's answer by itself, or asks for it.
-    Ok(saga.filter(|saga| {
-        matches!(saga.waiting_on, Some(WaitingOn::Signal | WaitingOn::Operator))
-            || saga.pending.pointer("/call/activity/Ask").is_some()
-    }))
+/// How the saga that authorizes a payment learns of a change at the gateway.
+struct Hearing {
+    /// The saga, if it is to be told of the event.
+    listener: Option<Summary>,
+    /// Whether the saga may end without booking the change: then the event is to come again.
+    is_early: bool,
 }
 
-/// Signals the saga that authorizes the payment.
+impl Hearing {
+    /// The saga learns of the change by its own call.
+    fn is_needless(&self) -> bool {
+        self.listener.is_none() && !self.is_early
+    }
+}
+
+/// Looks at the saga that authorizes the payment: the placement, or an authorization of its own. 1 round trip.
+async fn hearing(
+    tx: &mut PgConnection,
+    known: &Known,
+    kind: GatewayEventKind,
+) -> Result<Hearing, sqlx::Error> {
+    use GatewayEventKind as K;
+
+    let name = if known.is_placing() { PlaceOrder::NAME } else { AuthorizePayment::NAME };
+    let saga = inspect::latest_about(tx, name, &known.order_id.to_string()).await?;
+    let is_early = saga.as_ref().is_some_and(|saga| match kind {
+        // The saga books what it knows, and the gateway may have answered it before this happened.
+        K::Captured | K::Refunded => true,
+        // While the saga unwinds, the authorization is cancelled by its undo, or the undo finds it cancelled.
+        K::Cancelled => saga.status != Status::Unwinding,
+        K::Authorized | K::Declined | K::ApprovalRequired | K::Other => false,
+    });
+    // A saga that waits for an operator keeps the signal. So does one that is asking the gateway already: the answer on its way may be older than this
+    // event. In any other state it gets the gateway's answer by itself, or asks for it.
+    let listener = saga.filter(|saga| {
+        matches!(saga.waiting_on, Some(WaitingOn::Signal | WaitingOn::Operator))
+            || saga.pending.pointer("/call/activity/Ask").is_some()
+    });
+    Ok(Hearing { listener, is_early })
+}
+
+/// Signals the saga that authorizes the payment, if it listens. Answers whether the event is to come again.
 async fn tell(
     engine: &Engine,
     tx: &mut PgConnection,
     event: &GatewayEvent,
     known: &Known,
+    kind: GatewayEventKind,
 ) -> Result<Reception, SignalError> {
-    let Some(saga) = listener(tx, known).await? else { return Ok(Reception::Nothing) };
+    let Hearing { listener, is_early } = hearing(tx, known, kind).await?;
+    let heard = |reception| if is_early { Reception::Later } else { reception };
+    let Some(saga) = listener else { return Ok(heard(Reception::Nothing)) };
     if !inbox::first_time(tx, "gateway", &event.id).await? {
-        return Ok(Reception::Nothing);
+        return Ok(heard(Reception::Nothing));
     }
     let id = saga.saga_id;
     match known.is_placing() {
@@ -372,7 +412,7 @@ async fn tell(
             engine.signal::<AuthorizePayment>(tx, id, &event.id, reported).await?
         }
     };
-    Ok(Reception::Signalled)
+    Ok(heard(Reception::Signalled))
 }
 
 /// Books a dispute, and keeps the event for a person if it says something new.
@@ -385,9 +425,12 @@ async fn dispute(
         return Ok(Reception::Nothing);
     };
     let reference = Reference(plain(&reference.0));
-    match outside::dispute(tx, order, &reference, *amount, *status).await? {
-        true => park(tx, event, Misfit::Dispute, Some(order)).await,
-        false => Ok(Reception::Nothing),
+    let (reference, id) = (&reference, &*event.id);
+    let news = Disputing { event: id, reference, amount: *amount, status: *status };
+    match outside::dispute(tx, order, &news).await? {
+        Disputed::Booked => park(tx, event, Misfit::Dispute, Some(order)).await,
+        Disputed::OtherCurrency => park(tx, event, Misfit::OtherAmount, Some(order)).await,
+        Disputed::Known => Ok(Reception::Nothing),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Taking a product out of all carts once it is deleted or no longer on sale.
+//! Taking a product out of all carts once it is deleted or no longer on sale, or is sold in variants only.
 //!
 //! The saga follows from the event ([`crate::reactions`]), in its transaction. There may be many carts, so it takes the product out of some at a time
 //! ([`crate::cart::withdraw_product`]), and the admin who changed the product waits for none of them. Customers see which items were taken out.

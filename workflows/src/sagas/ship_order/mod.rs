@@ -87,7 +87,7 @@ refusals! {
     #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
     pub enum Reason {
         /// The gateway does not take the money.
-        #[error("The payment could not be taken ({0}); the order stays confirmed.")]
+        #[error("The payment could not be taken ({0}); the order stays confirmed and can be cancelled.")]
         CaptureFailed(GatewayReason) => PaymentRequired "capture_failed",
         /// The gateway could not be made to answer, or an operator has called it off.
         #[error("The shipment was called off; the order stays confirmed.")]

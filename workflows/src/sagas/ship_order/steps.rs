@@ -1,11 +1,10 @@
 //! How an order is shipped: the gateway takes the money, and SQL does the rest.
 
-use stepwise_engine::{Cause, Key, Outcome, Probe, StepError, StepTx, Undoing};
+use stepwise_engine::{Cause, Effect, Key, Outcome, Probe, StepError, StepTx, Undoing};
 use uuid::Uuid;
 
-use super::{Event, Reason, ShipOrderSteps, Shipment};
+use super::{Event, GatewayReason, Reason, ShipOrderSteps, Shipment};
 use crate::{
-    money::Money,
     order::ship,
     payment::gateway::{AuthorizationStatus, Capture},
     sagas::Steps,
@@ -19,9 +18,8 @@ impl ShipOrderSteps for Steps {
             Ok(Capture::Captured { amount: taken }) if taken == *amount => {
                 Outcome::confirmed(Event::Captured(key.to_string()), reference.0.clone())
             }
-            Ok(Capture::Captured { amount: taken }) => {
-                Outcome::AnsweredNo(other_amount(taken, shipment))
-            }
+            // It was taken before, not by this call, and can be taken only once.
+            Ok(Capture::Captured { .. }) => Outcome::refuted(other_amount()),
             Ok(Capture::Refused(why)) => Outcome::refuted(Event::Refused(why)),
             Err(error) => error.into(),
         }
@@ -37,8 +35,8 @@ impl ShipOrderSteps for Steps {
             AuthorizationStatus::Captured { captured, .. } if captured == shipment.amount => {
                 Probe::confirmed(Event::Captured(key.to_string()), shipment.reference.0.clone())
             }
-            AuthorizationStatus::Captured { captured, .. } => {
-                Probe::Unknown(other_amount(captured, shipment))
+            AuthorizationStatus::Captured { .. } => {
+                Probe::Answered { event: other_amount(), effect: Effect::Refuted }
             }
             AuthorizationStatus::Processing => {
                 Probe::Unknown(Cause::new("the gateway is still working on it"))
@@ -72,6 +70,7 @@ impl ShipOrderSteps for Steps {
     }
 }
 
-fn other_amount(taken: Money, shipment: &Shipment) -> Cause {
-    Cause::new(format_args!("{taken} were taken before, instead of {}", shipment.amount))
+/// Somebody has taken another amount at the provider. Nobody can take the rest.
+fn other_amount() -> Event {
+    Event::Refused(GatewayReason::new("other_amount_captured"))
 }

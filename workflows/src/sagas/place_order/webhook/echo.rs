@@ -3,10 +3,11 @@
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use stepwise_engine::database;
 
-use super::{Decision, decide, listener, read};
+use super::{Decision, decide, hearing, read};
 use crate::payment::gateway::{GatewayEvent, News};
 
 /// Whether nothing is to be done about an event: the books say already what it says, or the saga that authorizes the payment learns it from its own call.
+/// A capture, a refund or a foreign void during that call is no echo: it is to come again once the books have the payment.
 /// Round trips: 1, or 2 while the payment is being authorized, outside any transaction.
 ///
 /// # Errors
@@ -18,7 +19,7 @@ pub async fn is_echo(pool: &PgPool, event: &GatewayEvent) -> Result<bool, sqlx::
         let Some(known) = known else { return Ok::<_, sqlx::Error>(false) };
         match decide(&known, &event.news) {
             Decision::Nothing => Ok(true),
-            Decision::Signal => Ok(listener(&mut db, &known).await?.is_none()),
+            Decision::Signal(kind) => Ok(hearing(&mut db, &known, kind).await?.is_needless()),
             _ => Ok(false),
         }
     };

@@ -68,9 +68,9 @@ async fn apply(
         Decision::Later => Ok(Reception::Later),
         Decision::Park(why) => Ok(Reception::Parked(why)),
         // The saga asks the gateway by itself. Whether the books agree afterwards is for the next retry to say.
-        Decision::Signal => {
+        Decision::Signal(kind) => {
             let engine = ctx.engine;
-            tell(engine, ctx, &now, &known).await?;
+            tell(engine, ctx, &now, &known, kind).await?;
             Ok(Reception::Parked(event.why))
         }
         // The event was parked although the books may have said the same, so they are compared in full.
