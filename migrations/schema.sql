@@ -1265,6 +1265,7 @@ CREATE INDEX parked_gateway_event_by_end ON shop.parked_gateway_event USING btre
 CREATE INDEX parked_gateway_event_waiting ON shop.parked_gateway_event USING btree (parked_at, event_id) WHERE (ended_at IS NULL);
 CREATE INDEX payment_by_order ON shop.payment USING btree (order_id);
 CREATE INDEX payment_method_by_customer ON shop.payment_method USING btree (customer_id, payment_method_id);
+CREATE INDEX payment_method_removed ON shop.payment_method USING btree (removed_at) WHERE (removed_at IS NOT NULL);
 CREATE INDEX payment_to_ask ON shop.payment USING btree (COALESCE(ask_at, created_at)) WHERE (state = ANY (ARRAY['authorized'::text, 'captured'::text, 'partially_refunded'::text, 'refunded'::text]));
 CREATE INDEX payment_transaction_by_payment ON shop.payment_transaction USING btree (payment_id);
 CREATE INDEX paypal_approval_by_order ON shop.paypal_approval USING btree (order_id) WHERE (order_id IS NOT NULL);

@@ -120,6 +120,15 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
             (Inventory, Nothing("the product has an empty inventory from the start")),
             (Catalog, Nothing("the product's row is the catalogue")),
         ],
+        // The product may have been sold without a variant until now.
+        E::ProductUpdated { product_id, changed_fields, updated_at, .. }
+            if changed_fields.contains_key("variants") =>
+        {
+            vec![
+                (Cart, out_of_carts(*product_id, *updated_at)),
+                (Catalog, Nothing("the product's row is the catalogue")),
+            ]
+        }
         E::ProductUpdated { .. } => vec![
             (Cart, Nothing("carts show the prices of the moment")),
             (Catalog, Nothing("the product's row is the catalogue")),
@@ -180,7 +189,7 @@ pub fn of_event(event: &DomainEvent) -> Vec<(Consumer, Reaction)> {
     }
 }
 
-/// Takes the product out of all carts. It may be taken off sale again while an earlier removal is still running.
+/// Takes the product out of all carts in which it cannot be ordered any more. It may be taken off sale again while an earlier removal is still running.
 fn out_of_carts(product_id: Uuid, at: DateTime<Utc>) -> Reaction {
     let start = Start::new(product_id.to_string(), product_id).key(at.to_rfc3339());
     Reaction::start::<RemoveProductFromCarts>(start)

@@ -315,6 +315,14 @@ impl Granted {
     }
 }
 
+/// When the bucket `b` is full again. It is never emptier than empty: the clock may have been set back since it was written.
+macro_rules! full_at {
+    () => {
+        "least(b.full_at, excluded.full_at
+                + make_interval(secs => (excluded.burst - excluded.granted) * excluded.gap_s))"
+    };
+}
+
 /// Takes tokens from many buckets, in the order of their names. 1 round trip.
 async fn take(
     db: &mut PgConnection,
@@ -328,7 +336,7 @@ async fn take(
         bursts.push(most(rate.burst));
         gaps.push(rate.gap_s);
     }
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "-- rate buckets: take
         with clock as materialized (select saga.now() as now),
         taken as (
@@ -339,16 +347,21 @@ async fn take(
                 as a (name_hash, wanted, burst, gap_s)
             order by a.name_hash
             on conflict (name_hash) do update
-            set granted = shop.rate_grant(b.full_at, excluded),
+            set granted = shop.rate_grant(",
+        full_at!(),
+        ", excluded),
                 burst = excluded.burst, gap_s = excluded.gap_s,
-                full_at = greatest(b.full_at, excluded.full_at
-                                   - make_interval(secs => excluded.granted * excluded.gap_s))
-                    + make_interval(secs => shop.rate_grant(b.full_at, excluded) * excluded.gap_s)
+                full_at = greatest(",
+        full_at!(),
+        ", excluded.full_at - make_interval(secs => excluded.granted * excluded.gap_s))
+                    + make_interval(secs => shop.rate_grant(",
+        full_at!(),
+        ", excluded) * excluded.gap_s)
             returning name_hash, granted, full_at
         )
         select name_hash, granted, extract(epoch from full_at - clock.now)::float8 as full_in_s
-        from taken, clock",
-    )
+        from taken, clock"
+    ))
     .bind(names)
     .bind(wants)
     .bind(bursts)

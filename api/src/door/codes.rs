@@ -175,6 +175,7 @@ const ANYWHERE: &[(&str, &str, &str)] = &[
     ),
     ("out_of_range", "A number is larger or smaller than it may be.", FIELD),
     ("passwords_busy", "Too many customers log in at this moment.", AGAIN),
+    ("reads_busy", "Too many lists and searches run at this moment.", AGAIN),
     ("payload_too_large", "The request body is larger than 256 kB.", "Send less at a time."),
     ("payment_in_progress", "A move of this payment is under way.", AGAIN),
     ("paypal_not_offered", "This shop takes no payments by PayPal.", "Use another payment method."),

@@ -75,8 +75,8 @@ const TWIN: Duration = Duration::from_millis(50);
 /// How many log-ins use the database at the same moment.
 const LOG_INS: usize = 2;
 
-/// How long a log-in waits for its turn.
-const LOG_IN_TURN: Duration = Duration::from_secs(2);
+/// How long a request waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
 
 /// The state that all handlers share.
 pub struct Door {
@@ -113,6 +113,7 @@ pub struct Door {
     /// The address at which clients reach the shop, if it is configured.
     pub public_url: Option<String>,
     log_ins: Semaphore,
+    long_reads: Semaphore,
 }
 
 /// The settings of the front door.
@@ -233,6 +234,7 @@ impl Door {
             cors: Cors::new(settings.allowed_origins),
             public_url: settings.public_url,
             log_ins: Semaphore::new(LOG_INS),
+            long_reads: Semaphore::new((db.options().get_max_connections() as usize / 2).max(1)),
             db,
             shop,
         })
@@ -242,13 +244,23 @@ impl Door {
     /// customers who order, nor make the pool open new ones, which are slow at first. Not to be held while a password is compared. 503 if its turn does
     /// not come in time, which is so when the database does not answer.
     pub async fn turn_to_log_in(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        match tokio::time::timeout(LOG_IN_TURN, self.log_ins.acquire()).await {
-            Ok(turn) => Ok(turn.expect("it is never closed")),
-            Err(_) => Err(Problem::unavailable(
+        turn(&self.log_ins).await.ok_or_else(|| {
+            Problem::unavailable(
                 "passwords_busy",
                 "Too many customers log in at this moment. Try again in a second.",
-            )),
-        }
+            )
+        })
+    }
+
+    /// Waits until a search, an export or another read that may take long may use the database: all of them together have half of the connections, so that
+    /// nobody who orders waits for them. 503 if its turn does not come in time.
+    pub async fn turn_to_read(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        turn(&self.long_reads).await.ok_or_else(|| {
+            Problem::unavailable(
+                "reads_busy",
+                "Too many lists and searches run at this moment. Try again in a second.",
+            )
+        })
     }
 
     /// Begins a transaction. 503 if no connection is free in time.
@@ -316,4 +328,10 @@ impl Door {
         idempotency::store(&mut ctx, &scope, &kept).await?;
         Ok(reply)
     }
+}
+
+/// `None`: it did not come in time.
+async fn turn(of: &Semaphore) -> Option<SemaphorePermit<'_>> {
+    let turn = tokio::time::timeout(TURN, of.acquire()).await.ok()?;
+    Some(turn.expect("it is never closed"))
 }

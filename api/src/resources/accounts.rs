@@ -172,10 +172,7 @@ impl Accounts {
         let customer_id = by.acts_for(customer_id.0)?;
         let (door, shop) = (&by.door, &by.door.shop);
         let ChangePassword { current_password, new_password } = &body.value;
-        let ask = Ask::new("changePassword", &by, &key).with(&body);
-        let both = format!("{current_password}\0{new_password}");
-        let ask = ask.with_password(&shop.passwords, &both).await?;
-        // A stolen session must not serve to guess the password.
+        // A stolen session must not serve to guess the password, nor to keep the thread that hashes busy: a try is counted before anything is hashed.
         let account = format!("change {customer_id}");
         let tries = door.limits.log_in_scopes(&account, Some(customer_id), None, None);
         if let Some(tries) = &tries
@@ -183,6 +180,9 @@ impl Accounts {
         {
             return Err(too_many(wait).into());
         }
+        let ask = Ask::new("changePassword", &by, &key).with(&body);
+        let both = format!("{current_password}\0{new_password}");
+        let ask = ask.with_password(&shop.passwords, &both).await?;
         let both = (current_password.as_str(), new_password.as_str());
         let prepared = password::prepare_change(shop, &door.db, customer_id, both).await;
         // A refusal waits for the key: a repeated request gets its first answer, though its password is changed by now.

@@ -392,6 +392,7 @@ impl Catalogue {
         let rows = match first {
             Some(page) => door.reads.first_pages.get(page).await?.unwrap_or_default().to_vec(),
             None => {
+                let _turn = door.turn_to_read().await?;
                 let mut db = door.db.acquire().await?;
                 product::list_products(&mut db, &filter, order, after.as_ref(), count).await?
             }

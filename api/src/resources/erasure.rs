@@ -107,6 +107,7 @@ impl Erasure {
     ) -> Result<Done<CustomerExport>, Refuses<ExportRefusal>> {
         let customer_id = by.acts_for(customer_id.0)?;
         by.door.limits.attempt(&format!("export {customer_id}"), None).await?;
+        let _turn = by.door.turn_to_read().await?;
         let mut tx = by.door.begin().await?;
         let cause = incoming.cause(by.actor());
         let mut ctx = by.door.context(&mut tx, cause);

@@ -248,6 +248,7 @@ impl Inventory {
         let limit = page::limit(limit.0)?;
         let list = format!("inventory/{}/{:?}", product_id.0, variant_id.0);
         let before: Option<i64> = by.door.cursors.open(&list, cursor.0.as_deref())?;
+        let _turn = by.door.turn_to_read().await?;
         let mut db = by.door.db.acquire().await?;
         let stocks = inventory::stock_of(&mut db, product_id.0).await?;
         let stock = stocks

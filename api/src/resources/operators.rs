@@ -213,7 +213,7 @@ struct DetailsShape {
     attempts: Vec<AttemptShape>,
     /// The effects outside the database, such as payments.
     effects: Vec<EffectShape>,
-    /// The domain events of its subject, oldest first, also those of other sagas and commands.
+    /// The last 1,000 domain events of its subject, oldest first, also those of other sagas and commands.
     events: Vec<RecordedShape>,
     /// The instances that this one started, at most 1,000.
     children: Vec<Uuid>,
@@ -353,6 +353,7 @@ impl Operators {
             before: by.door.cursors.open("sagas", cursor.0.as_deref())?,
             limit: page::fetch_count(limit),
         };
+        let _turn = by.door.turn_to_read().await?;
         let rows = inspect::list(&by.door.db, &filter).await?;
         let page = by.door.cursors.page("sagas", limit, rows, |row| row.saga_id, Into::into);
         Ok(Done::new(&page))
@@ -365,6 +366,7 @@ impl Operators {
         by: By<ViewerUp>,
         #[oai(name = "sagaId")] saga_id: Path<Uuid>,
     ) -> Result<Done<DetailsShape>, Problem> {
+        let _turn = by.door.turn_to_read().await?;
         let details = inspect::details(&by.door.db, saga_id.0).await?;
         let details = details
             .ok_or_else(|| Problem::not_found("saga_not_found", "There is no such saga."))?;

@@ -283,6 +283,7 @@ impl Orders {
         };
         let list = format!("orders/{filter:?}");
         let after = by.door.cursors.open(&list, cursor.0.as_deref())?;
+        let _turn = by.door.turn_to_read().await?;
         let mut db = by.door.db.acquire().await?;
         let count = page::fetch_count(limit);
         let rows = order::list_orders(&by.door.shop, &mut db, filter, after, count).await?;

@@ -83,6 +83,7 @@ impl ParkedEvents {
         const LIST: &str = "parked-events";
         let limit = page::limit(limit.0)?;
         let after = by.door.cursors.open(LIST, cursor.0.as_deref())?;
+        let _turn = by.door.turn_to_read().await?;
         let rows = parked::waiting(&by.door.db, after, page::fetch_count(limit)).await?;
         let key = |row: &ParkedEvent| (row.parked_at, row.event_id.clone());
         let page = by.door.cursors.page(LIST, limit, rows, key, Into::into);

@@ -398,6 +398,47 @@ async fn a_product_that_is_deleted_or_not_sold_leaves_the_carts_and_their_owners
 }
 
 #[tokio::test]
+async fn a_product_that_gets_variants_leaves_the_carts_that_have_it_without_one() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let shopper = Shopper::new(&house).await;
+    let thing = product(&house, &admin, "10.00", 9).await;
+    shopper.add(thing, 2).await.is(200);
+    let admins = |path: String, body: Value| send(house.post(&path, &body).bearer_auth(&admin));
+    let none = json!({"quantity": 0, "reason": "counted"});
+    let stock = format!("/v1/products/{thing}/inventory");
+    send(house.ask(Method::PUT, &stock).bearer_auth(&admin).json(&none)).await.is(200);
+    let variants = format!("/v1/products/{thing}/variants");
+    let blue = admins(variants.clone(), json!({"name": "blue"})).await.is(201).json();
+    let cart = until(&shopper, "it is taken out", |cart| cart["items"] == json!([])).await;
+    assert_eq!(cart["removedItems"][0]["removed"], "not_sold");
+    assert_eq!(cart["subtotal"]["amount"], "0.00");
+
+    // A variant that lies in a cart stays there when another one is added.
+    let blue = &blue["variants"][0]["id"];
+    let filled = json!({"quantity": 9, "variantId": blue, "reason": "counted"});
+    send(house.ask(Method::PUT, &stock).bearer_auth(&admin).json(&filled)).await.is(200);
+    let item = json!({"productId": thing, "variantId": blue, "quantity": 1});
+    shopper.post("/v1/customers/{me}/cart/items", &item).await.is(200);
+    admins(variants, json!({"name": "red"})).await.is(201);
+    // Both removals have looked once.
+    let looked = "select count(*) from saga.instance
+        where name = 'remove-product-from-carts' and state::text like '%Last%'";
+    let begun = Instant::now();
+    loop {
+        let count = sqlx::query_scalar::<_, i64>(looked).fetch_one(house.database.pool());
+        if count.await.expect("read") == 2 {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "a removal does not look");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let cart = shopper.get("/v1/customers/{me}/cart").await.is(200).json();
+    assert_eq!(products_of(&cart), [thing]);
+    house.close().await;
+}
+
+#[tokio::test]
 async fn a_guests_items_that_are_not_sold_any_more_are_shown_in_the_merged_cart() {
     let house = House::open_working().await;
     let admin = house.key("admin", &[]).await;

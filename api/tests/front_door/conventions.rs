@@ -109,6 +109,43 @@ async fn the_database_away_is_503_within_two_seconds_and_says_when_to_come_back(
 }
 
 #[tokio::test]
+async fn lists_and_searches_leave_half_of_the_connections_to_others() {
+    let house = House::open().await;
+    send(house.get("/v1/products?search=cup")).await.is(200);
+    let mut admin = house.database.pool().begin().await.expect("a connection");
+    let lock = "lock table shop.product in access exclusive mode";
+    sqlx::query(lock).execute(&mut *admin).await.expect("nobody uses it");
+    let searches: Vec<_> =
+        (0..20).map(|_| tokio::spawn(send(house.get("/v1/products?search=cup")))).collect();
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        // A transaction would see the sessions as they were at its first look.
+        let found = sqlx::query_scalar::<_, i64>(waiting).fetch_one(house.database.pool());
+        let found = found.await.expect("read");
+        assert!(found <= 5, "{found} of the 10 connections are used for searches");
+        if found == 5 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{found} searches wait for the lock");
+    }
+    let began = Instant::now();
+    send(house.get("/readyz")).await.is(200);
+    send(house.get("/v1/categories")).await.is(200);
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    admin.rollback().await.expect("nothing was changed");
+    for search in searches {
+        let answer = search.await.expect("it does not panic");
+        if answer.status != 200 {
+            let (status, code) = answer.problem();
+            assert!(status == 503 && ["reads_busy", "busy"].contains(&code.as_str()), "{code}");
+        }
+    }
+    house.close().await;
+}
+
+#[tokio::test]
 async fn what_is_not_http_is_refused_and_the_connection_closed() {
     let house = House::open().await;
     let address = house.base.trim_start_matches("http://").to_owned();

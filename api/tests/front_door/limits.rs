@@ -82,6 +82,55 @@ async fn requests_without_a_valid_token_are_limited_per_address_wherever_they_go
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_shuts_nobody_out() {
+    let house = House::open_as(per_address(50)).await;
+    let db = house.database.pool();
+    let listed = async || send(house.get("/v1/products")).await.status;
+    for offset in ["2 hours", "0"] {
+        sqlx::query("update saga.clock set offset_by = $1::text::interval")
+            .bind(offset)
+            .execute(db)
+            .await
+            .expect("the clock moves");
+        // What this process holds of the bucket lasts for a while.
+        let used = send_all((0..300).map(|_| house.get("/v1/products"))).await;
+        assert!(used.iter().any(|answer| answer.status == 429), "{offset}");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while listed().await != 200 {
+            assert!(Instant::now() < deadline, "{offset}: the bucket gives nothing");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    house.close().await;
+}
+
+/// Anybody gets as many guests' tokens as they ask for, so a guest has no limit beside that of the address.
+#[tokio::test]
+async fn the_requests_of_all_guests_of_an_address_are_limited_together() {
+    let house = House::open_as(per_address(5)).await;
+    let flood = client(1);
+    let mut guests = Vec::new();
+    for last in 2..6 {
+        let made = client(last).post(format!("{}/v1/guest-carts", house.base));
+        guests.push(send(made).await.is(201).json());
+    }
+    let cart = |guest: &serde_json::Value| {
+        let of = guest["customerId"].as_str().expect("an id");
+        let token = guest["token"].as_str().expect("a token");
+        flood.get(format!("{}/v1/customers/{of}/cart", house.base)).bearer_auth(token)
+    };
+    let began = Instant::now();
+    let asked = guests.iter().cycle().take(80).map(cart);
+    let answers = send_all(asked).await;
+    let admitted = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!((1..=most(5, began)).contains(&admitted), "{admitted} of 80");
+    let again = send_all(guests.iter().cycle().take(40).map(cart)).await;
+    let all = admitted + again.iter().filter(|answer| answer.status == 200).count();
+    assert!(all <= most(5, began), "{all} of 120");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn behind_a_trusted_proxy_each_client_has_a_limit_of_its_own() {
     let trusted = vec![parse_network("127.0.7.0/24").expect("a network")];
     let settings = DoorSettings {

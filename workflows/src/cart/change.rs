@@ -126,7 +126,7 @@ pub async fn update_item_quantity(
     Ok(view(ctx.shop, ctx, cart.cart_id).await?)
 }
 
-/// Takes an item out; it can be taken back for ten minutes. 5 round trips.
+/// Takes an item out; it can be taken back for ten minutes, if fewer are taken out after it than a cart has lines. 5 round trips.
 pub async fn remove_item(ctx: &mut Context<'_>, of: ItemOf) -> Result<CartView, ChangeCartRefusal> {
     let cart = locked(ctx, of.customer_id, of.cart_id).await?;
     let item = find(ctx.shop, ctx, of, false).await?;
@@ -153,7 +153,12 @@ async fn removed(
             where cart_id = $1
         ), forgotten as (
             delete from shop.cart_item
-            where cart_id = $1 and removed_at <= $5 - make_interval(secs => $3) and not is_withdrawn
+            where cart_id = $1 and removed_at is not null and not is_withdrawn
+              and (removed_at <= $5 - make_interval(secs => $3)
+                   or cart_item_id not in (
+                       select cart_item_id from shop.cart_item
+                       where cart_id = $1 and removed_at is not null and not is_withdrawn
+                       order by removed_at desc limit $6))
         )
         update shop.cart_item set removed_at = $5 where cart_item_id = $2",
     )
@@ -162,6 +167,7 @@ async fn removed(
     .bind(ctx.shop.config.restore_within.as_secs_f64())
     .bind(told.count())
     .bind(cart.now)
+    .bind(i64::try_from(ctx.shop.config.most_lines).unwrap_or(i64::MAX) - 1)
     .execute(&mut **ctx)
     .await?;
     ctx.record(told.after(cart.event_count)).await?;

@@ -145,6 +145,27 @@ async fn a_quantity_is_changed_within_stock_and_zero_removes_the_item() {
 }
 
 #[tokio::test]
+async fn a_cart_shows_as_many_removed_items_as_it_may_have_lines() {
+    let (database, mut shop) = (database().await, shop());
+    shop.config.most_lines = 3;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let me = customer(&shop, &mut db).await.customer_id;
+    let cup = product(&mut db, 1500, 5).await;
+    let mut last = Vec::new();
+    for n in 1..=5 {
+        let added = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 1)).await.expect("added");
+        let of = item(&added.cart, 0);
+        pass(&mut db, 1.0).await;
+        let cart = remove_item(&mut ctx(&shop, &mut db), of).await.expect("removed");
+        last.push(of.cart_item_id);
+        let shown: Vec<Uuid> = cart.removed_items.iter().map(|it| it.cart_item_id).collect();
+        assert_eq!(shown, last[last.len().saturating_sub(3)..], "after {n}");
+    }
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
 async fn a_removed_item_can_be_taken_back_for_ten_minutes() {
     let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");

@@ -13,7 +13,40 @@ use crate::{
 /// The most carts that one call changes.
 const BATCH: i64 = 50;
 
-/// Takes a product that is deleted or not on sale, with all its variants, out of some carts. A cart from which an order is being placed is no
+/// Whether the item `i` of the product `p` is not sold any more: the product is deleted or not on sale, or it has got variants and the item is none.
+macro_rules! not_sold {
+    () => {
+        "(p.deleted_at is not null or p.status <> 'active'
+              or p.has_variants <> (i.variant_id is not null))"
+    };
+}
+
+const LOCK_CARTS: &str = concat!(
+    "-- withdraw: lock carts
+    select cart_id, event_count, saga.now() as now from shop.cart
+    where cart_id in (
+        select i.cart_id from shop.product p join shop.cart_item i using (product_id)
+        where p.product_id = $1 and i.removed_at is null and ",
+    not_sold!(),
+    "
+        order by i.cart_id limit $2
+    )
+    order by cart_id
+    for update"
+);
+
+const TAKE_OUT: &str = concat!(
+    "-- withdraw: take out
+    update shop.cart_item i set removed_at = $3, is_withdrawn = true
+    from shop.product p
+    where p.product_id = $1 and i.product_id = $1 and i.cart_id = any($2)
+      and i.removed_at is null and ",
+    not_sold!(),
+    "
+    returning i.cart_id, i.variant_id"
+);
+
+/// Takes a product, with all its variants, out of some of the carts in which it is not sold any more. A cart from which an order is being placed is no
 /// exception: the order has its own lines. Returns whether a cart had the product: then others may have it still. The carts are locked in the order of
 /// their ids. 1 round trip if none has it, otherwise 4. Row operations: 1 a cart, 2 an item.
 ///
@@ -29,37 +62,17 @@ pub async fn withdraw_product(
         event_count: i64,
         now: DateTime<Utc>,
     }
-    let carts: Vec<Cart> = sqlx::query_as(
-        "-- withdraw: lock carts
-        select cart_id, event_count, saga.now() as now from shop.cart
-        where cart_id in (
-            select i.cart_id from shop.cart_item i
-            where i.product_id = $1 and i.removed_at is null
-              and exists (select from shop.product p where p.product_id = $1
-                          and (p.deleted_at is not null or p.status <> 'active'))
-            order by i.cart_id limit $2
-        )
-        order by cart_id
-        for update",
-    )
-    .bind(product_id)
-    .bind(BATCH)
-    .fetch_all(&mut **ctx)
-    .await?;
+    let carts: Vec<Cart> =
+        sqlx::query_as(LOCK_CARTS).bind(product_id).bind(BATCH).fetch_all(&mut **ctx).await?;
     let Some(Cart { now, .. }) = carts.first() else { return Ok(false) };
     let now = *now;
     ctx.learn_now(now);
-    let removed: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(
-        "-- withdraw: take out
-        update shop.cart_item set removed_at = $3, is_withdrawn = true
-        where product_id = $1 and cart_id = any($2) and removed_at is null
-        returning cart_id, variant_id",
-    )
-    .bind(product_id)
-    .bind(carts.iter().map(|cart| cart.cart_id).collect::<Vec<_>>())
-    .bind(now)
-    .fetch_all(&mut **ctx)
-    .await?;
+    let removed: Vec<(Uuid, Option<Uuid>)> = sqlx::query_as(TAKE_OUT)
+        .bind(product_id)
+        .bind(carts.iter().map(|cart| cart.cart_id).collect::<Vec<_>>())
+        .bind(now)
+        .fetch_all(&mut **ctx)
+        .await?;
     let mut by_cart: HashMap<Uuid, Vec<DomainEvent>> = HashMap::new();
     for (cart_id, variant_id) in removed {
         let event =

@@ -57,7 +57,6 @@ pub(crate) async fn issue_reset(
 #[derive(sqlx::FromRow)]
 struct Recipient {
     email: String,
-    first_name: String,
     expires_at: Option<DateTime<Utc>>,
 }
 
@@ -72,7 +71,7 @@ pub(crate) async fn reset_letter(
     let token = reset_token(&key, token_id);
     let recipient: Option<Recipient> = sqlx::query_as(
         "-- customer: recipient of the reset mail
-        select c.email, c.first_name, r.expires_at
+        select c.email, r.expires_at
         from shop.password_reset r join shop.customer c using (customer_id)
         where r.token_hash = $1 and r.expires_at > saga.now() and c.frozen_at is null",
     )
@@ -89,19 +88,18 @@ pub(crate) async fn changed_letter(
 ) -> Result<Option<Mail>, LetterError> {
     let recipient: Option<Recipient> = sqlx::query_as(
         "-- customer: recipient of the mail about the password
-        select email, first_name, null::timestamptz as expires_at
+        select email, null::timestamptz as expires_at
         from shop.customer where customer_id = $1 and frozen_at is null",
     )
     .bind(customer_id)
     .fetch_optional(db)
     .await?;
-    Ok(recipient.map(|Recipient { email, first_name, .. }| Mail {
+    Ok(recipient.map(|Recipient { email, .. }| Mail {
         to: email,
         subject: "Your password was changed".to_owned(),
-        text: format!(
-            "Hello {first_name},\n\nthe password of your account was changed, and all other sessions were ended. \
-             If you did not change it, reset your password now.\n"
-        ),
+        text: "Hello,\n\nthe password of your account was changed, and all other sessions were ended. \
+               If you did not change it, reset your password now.\n"
+            .to_owned(),
     }))
 }
 
@@ -112,10 +110,9 @@ impl Recipient {
             to: self.email.clone(),
             subject: "Reset your password".to_owned(),
             text: format!(
-                "Hello {},\n\nsomebody has asked to reset the password of your account. Choose a new one:\n\n\
+                "Hello,\n\nsomebody has asked to reset the password of your account. Choose a new one:\n\n\
                  {}/docs#resetPassword\n\nYour reset token: {}\n\n\
                  It is valid until {}. If you did not ask for it, do nothing: your password stays as it is.\n",
-                self.first_name,
                 config.base_url,
                 token.expose(),
                 until.format("%Y-%m-%d %H:%M UTC"),

@@ -43,7 +43,6 @@ pub(crate) struct Letter {
 #[derive(sqlx::FromRow)]
 struct Recipient {
     email: String,
-    first_name: String,
     expires_at: DateTime<Utc>,
     now: DateTime<Utc>,
 }
@@ -60,7 +59,7 @@ pub(crate) async fn letter(
     let token = token(&key, token_id);
     let recipient: Option<Recipient> = sqlx::query_as(
         "-- customer: recipient of the verification mail
-        select c.email, c.first_name, t.expires_at, saga.now() as now
+        select c.email, t.expires_at, saga.now() as now
         from shop.verification_token t join shop.customer c using (customer_id)
         where t.token_hash = $1 and t.used_at is null and c.email_verified_at is null
           and c.frozen_at is null",
@@ -75,6 +74,7 @@ pub(crate) async fn letter(
 }
 
 impl Recipient {
+    /// It repeats nothing that was entered, because whoever registered may be a stranger who wants it sent.
     fn mail(&self, token: &Token, occasion: Occasion, config: &Config) -> Mail {
         let (subject, reason) = match occasion {
             Occasion::Asked => ("Please verify your email address", "welcome to the shop."),
@@ -87,10 +87,9 @@ impl Recipient {
             to: self.email.clone(),
             subject: subject.to_owned(),
             text: format!(
-                "Hello {},\n\n{reason} Please verify your email address:\n\n\
+                "Hello,\n\n{reason} Please verify your email address:\n\n\
                  {}/docs#verifyCustomerEmail\n\nYour verification token: {}\n\n\
                  It is valid until {}. If you did not register, do nothing.\n",
-                self.first_name,
                 config.base_url,
                 token.expose(),
                 self.expires_at.format("%Y-%m-%d %H:%M UTC"),

@@ -123,18 +123,24 @@ pub struct Recorded {
     pub saga_id: Option<Uuid>,
 }
 
-/// Everything that has happened to one aggregate, oldest first.
+/// The most events that [`of_aggregate`] reads: a cart of many years has tens of thousands.
+const SHOWN_AT_MOST: i64 = 1_000;
+
+/// The last 1,000 events of one aggregate, oldest first.
 pub async fn of_aggregate(
     connection: &mut PgConnection,
     aggregate_id: Uuid,
 ) -> Result<Vec<Recorded>, sqlx::Error> {
     sqlx::query_as(
         "-- events: of an aggregate
-        select n, event_id, name, payload, recorded_at, version, actor, correlation, causation,
-               saga_id
-        from shop.domain_event where aggregate_id = $1 order by n",
+        select * from (
+            select n, event_id, name, payload, recorded_at, version, actor, correlation, causation,
+                   saga_id
+            from shop.domain_event where aggregate_id = $1 order by n desc limit $2
+        ) newest order by n",
     )
     .bind(aggregate_id)
+    .bind(SHOWN_AT_MOST)
     .fetch_all(connection)
     .await
 }

@@ -72,6 +72,7 @@ rules! {
     "password-resets": DAY, at least 0, "shop.password_reset" by "expires_at" where "true";
     "mail-requests": HOUR, at least HOUR, "shop.mail_request" by "last_at" where "true";
     "rate-buckets": 15 * MINUTE, at least 0, "shop.rate_bucket" by "full_at" where "true";
+    "removed-payment-methods": 7 * DAY, at least HOUR, "shop.payment_method" by "removed_at" where "kind = 'card' and coalesce(attachment, '') not in ('asked', 'attached')";
     "parked-events": 90 * DAY, at least 0, "shop.parked_gateway_event" by "ended_at" where "ended_at is not null";
 }
 
