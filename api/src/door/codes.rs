@@ -175,7 +175,6 @@ const ANYWHERE: &[(&str, &str, &str)] = &[
     ),
     ("out_of_range", "A number is larger or smaller than it may be.", FIELD),
     ("passwords_busy", "Too many customers log in at this moment.", AGAIN),
-    ("reads_busy", "Too many lists and searches run at this moment.", AGAIN),
     ("payload_too_large", "The request body is larger than 256 kB.", "Send less at a time."),
     ("payment_in_progress", "A move of this payment is under way.", AGAIN),
     ("paypal_not_offered", "This shop takes no payments by PayPal.", "Use another payment method."),
@@ -191,6 +190,7 @@ const ANYWHERE: &[(&str, &str, &str)] = &[
     ),
     ("problem_not_found", "No problem has this code.", DOCUMENT),
     ("rate_limited", "There were too many requests.", "Wait for the time in Retry-After."),
+    ("reads_busy", "Too many lists and searches run at this moment.", AGAIN),
     ("request_in_flight", "The first request with this Idempotency-Key is still running.", AGAIN),
     (
         "request_timeout",
