@@ -169,6 +169,20 @@ pub async fn lock_placement(
     .await
 }
 
+/// The order `$1`, `placed`, locked after its customer.
+macro_rules! buyer_and_order {
+    () => {
+        r#"buyer as materialized (
+            select customer_id from shop.customer
+            where customer_id = (select customer_id from shop."order" where order_id = $1)
+            for share
+        ), placed as materialized (
+            select o.* from (select count(*) from buyer) as locked, shop."order" o
+            where o.order_id = $1 for update of o
+        )"#
+    };
+}
+
 /// Locks the order's customer (`for share`), the order and its payment, in this order. `None`: no
 /// such order. 1 round trip.
 pub async fn lock_order(
@@ -176,18 +190,13 @@ pub async fn lock_order(
     order_id: Uuid,
 ) -> Result<Option<LockedOrder>, sqlx::Error> {
     sqlx::query_as(concat!(
-        r#"-- order: lock customer, order and payment
-        with buyer as materialized (
-            select customer_id from shop.customer
-            where customer_id = (select customer_id from shop."order" where order_id = $1)
-            for share
-        ), placed as materialized (
-            select o.* from (select count(*) from buyer) as locked, shop."order" o
-            where o.order_id = $1 for update of o
-        ), paid as materialized (
+        "-- order: lock customer, order and payment
+        with ",
+        buyer_and_order!(),
+        ", paid as materialized (
             select p.* from shop.payment p join placed using (payment_id) for update of p
         )
-        "#,
+        ",
         columns!(),
         " from placed o, paid p, ",
         lines!()
@@ -205,21 +214,16 @@ pub async fn lock_order_paid_by(
     authorization_id: &str,
 ) -> Result<Option<LockedOrder>, sqlx::Error> {
     sqlx::query_as(concat!(
-        r#"-- order: lock customer, order and the payment of an authorization
-        with buyer as materialized (
-            select customer_id from shop.customer
-            where customer_id = (select customer_id from shop."order" where order_id = $1)
-            for share
-        ), placed as materialized (
-            select o.* from (select count(*) from buyer) as locked, shop."order" o
-            where o.order_id = $1 for update of o
-        ), paid as materialized (
+        "-- order: lock customer, order and the payment of an authorization
+        with ",
+        buyer_and_order!(),
+        ", paid as materialized (
             select p.* from placed join shop.payment p on p.payment_id = coalesce(
                 (select a.payment_id from shop.payment a where a.authorization_id = $2 and a.order_id = $1),
                 placed.payment_id)
             for update of p
         )
-        "#,
+        ",
         columns!(),
         " from placed o, paid p, ",
         lines!()
