@@ -191,6 +191,10 @@ $$;
 CREATE FUNCTION saga.now() RETURNS timestamp with time zone
     LANGUAGE plpgsql STABLE
     AS $$ begin return now() + (select offset_by from saga.clock); end $$;
+CREATE FUNCTION shop.folded(name text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN lower((name COLLATE "und-x-icu"));
+COMMENT ON FUNCTION shop.folded(name text) IS 'The text in lower case, whatever the locale of the database.';
 CREATE FUNCTION shop.is_spelt_like(search text, name text) RETURNS boolean
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$ select search operator(shop.<%) name $$;
@@ -216,7 +220,7 @@ begin
 end $$;
 CREATE FUNCTION shop.product_words(name text, description text) RETURNS tsvector
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (setweight(to_tsvector('english'::regconfig, name), 'A'::"char") || setweight(to_tsvector('english'::regconfig, description), 'B'::"char"));
+    RETURN (setweight(to_tsvector('english'::regconfig, shop.folded(name)), 'A'::"char") || setweight(to_tsvector('english'::regconfig, shop.folded(description)), 'B'::"char"));
 CREATE UNLOGGED TABLE shop.rate_bucket (
     name_hash bytea NOT NULL,
     full_at timestamp with time zone NOT NULL,
@@ -1225,6 +1229,7 @@ ALTER TABLE ONLY shop.wrong_log_in
 CREATE UNIQUE INDEX a_kind_is_paused_once ON saga.kind_pause USING btree (shard, name) WHERE (resumed_at IS NULL);
 CREATE INDEX bulk_item_left ON saga.bulk_item USING btree (bulk_id, tries, shard, saga_id) WHERE (result IS NULL);
 CREATE INDEX bulk_running ON saga.bulk USING btree (next_at) WHERE (status = 'running'::text);
+CREATE INDEX end_wait_by_waiter ON saga.end_wait USING btree (waiter_id);
 CREATE INDEX escalation_due ON saga.escalation USING btree (due_at);
 CREATE INDEX inbox_by_age ON saga.inbox USING brin (handled_at);
 CREATE INDEX instance_by_deadline ON saga.instance USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (ended_at IS NULL) AND (NOT overdue));
@@ -1240,10 +1245,10 @@ CREATE INDEX notice_without_place ON saga.notice USING btree (at) WHERE (n IS NU
 CREATE UNIQUE INDEX one_open_instance_per_subject ON saga.instance USING btree (shard, name, subject, start_key) WHERE (status <> ALL (ARRAY['completed'::text, 'unwound'::text, 'abandoned'::text]));
 CREATE INDEX schedule_due ON saga.schedule USING btree (next_at) WHERE (next_at IS NOT NULL);
 CREATE INDEX watch_due ON saga.watch USING btree (next_at);
-CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (lower(name));
+CREATE UNIQUE INDEX a_category_name_is_unique ON shop.category USING btree (shop.folded(name));
 CREATE UNIQUE INDEX a_paypal_token_names_one_method ON shop.payment_method USING btree (token) WHERE (kind = 'paypal'::text);
 CREATE UNIQUE INDEX a_product_lies_in_a_cart_once ON shop.cart_item USING btree (cart_id, product_id, variant_id) NULLS NOT DISTINCT WHERE (removed_at IS NULL);
-CREATE UNIQUE INDEX a_variant_name_is_unique_in_its_product ON shop.product_variant USING btree (product_id, lower(name));
+CREATE UNIQUE INDEX a_variant_name_is_unique_in_its_product ON shop.product_variant USING btree (product_id, shop.folded(name));
 CREATE UNIQUE INDEX an_authorization_belongs_to_one_payment ON shop.payment USING btree (authorization_id);
 CREATE UNIQUE INDEX an_order_has_one_live_payment ON shop.payment USING btree (order_id) WHERE (state <> ALL (ARRAY['refunded'::text, 'voided'::text, 'declined'::text]));
 CREATE INDEX cart_item_by_cart ON shop.cart_item USING btree (cart_id);
@@ -1270,6 +1275,7 @@ CREATE INDEX payment_to_ask ON shop.payment USING btree (COALESCE(ask_at, create
 CREATE INDEX payment_transaction_by_payment ON shop.payment_transaction USING btree (payment_id);
 CREATE INDEX paypal_approval_by_order ON shop.paypal_approval USING btree (order_id) WHERE (order_id IS NOT NULL);
 CREATE INDEX paypal_approval_pending ON shop.paypal_approval USING btree (customer_id) WHERE (state = 'pending'::text);
+CREATE INDEX paypal_approval_unused ON shop.paypal_approval USING btree (payment_method_id) WHERE (state <> 'used'::text);
 CREATE INDEX product_by_category ON shop.product USING btree (category_id, product_id);
 CREATE INDEX product_by_price ON shop.product USING btree (price, product_id) WHERE (deleted_at IS NULL);
 CREATE INDEX product_by_price_in_category ON shop.product USING btree (category_id, price, product_id) WHERE (deleted_at IS NULL);

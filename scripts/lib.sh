@@ -97,13 +97,15 @@ wait_until() {
 
 # Sets DATABASE_URL. Durable like a real one: some tests prove durability.
 start_postgres() {
-    local bin user port data=$scratch/postgres
+    local bin user port data=$scratch/postgres letters=C
     bin=$(postgres_bin)
     user=$(unprivileged_user)
     port=$(free_port)
     become "$user"
     install -d -m 700 -o "$user" "$data"
-    (cd / && "${becoming[@]}" "$bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --locale=C) \
+    # As in a cluster of `stepwise up`: the letters of all scripts, if the system has the locale.
+    if locale -a 2>/dev/null | grep -ix 'c\.utf-\?8' >/dev/null; then letters=C.UTF-8; fi
+    (cd / && "${becoming[@]}" "$bin/initdb" -D "$data" -U postgres -A trust -E UTF8 --locale=C --lc-ctype="$letters") \
         >"$scratch/initdb.log" 2>&1 || { tail -n 5 "$scratch/initdb.log" >&2; give_up "initdb failed"; }
     (cd / && exec "${becoming[@]}" setsid "$bin/postgres" -D "$data" -p "$port" -h 127.0.0.1 -k '' \
         -c max_connections=500 -c max_wal_size=1GB -c autovacuum_naptime=5s) \

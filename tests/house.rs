@@ -29,11 +29,12 @@ use stepwise_workflows::{
     payment::gateway::MethodToken,
     product::{CreateProduct, activate_product, create_product},
     sagas::{
-        commands::{
-            AuthorizePaymentError, CancelOrderError, RefundPaymentError, authorize_payment,
-            cancel_order, place_order, refund_payment, ship_order,
-        },
+        authorize_payment::{AuthorizePaymentError, authorize_payment},
+        cancel_order::{CancelOrderError, cancel_order},
+        place_order::place_order,
         reconcile_payments::ReconcilePayments,
+        refund_payment::{RefundPaymentError, refund_payment},
+        ship_order::ship_order,
     },
     shop::{Actor, Cause, Context, cause::KeyRole},
 };

@@ -1,6 +1,8 @@
 //! A circuit breaker for the payment gateway: while the gateway is down it is not called by every saga, and the waiting sagas learn
 //! when it is back.
 //!
+//! A call that takes longer than the port allows (`OPERATION`) ends here, with an unknown outcome.
+//!
 //! After three calls in a row without an answer the breaker asks the gateway itself, with calls that change nothing. If they are not
 //! answered either, the breaker *opens*: every call fails at once with [`Trouble::Down`], which certainly had no effect. Only the breaker
 //! still calls the gateway, first after 0.3 s and in the end every 3 s. The first answer *closes* the breaker. Because the breaker asks
@@ -34,6 +36,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 use uuid::Uuid;
+
+use crate::provider::in_time;
 
 /// The breaker asks the gateway itself after this many calls in a row without an answer.
 const SUSPICIOUS: u32 = 3;
@@ -153,7 +157,7 @@ impl Breaker {
             metrics::counter!("stepwise_gateway_calls_spared_total").increment(1);
             return Err(GatewayError::NotDone(Trouble::Down));
         }
-        let outcome = call.await;
+        let outcome = in_time(call).await;
         let unanswered = self.core.unanswered(kind);
         if is_answer(&outcome) {
             unanswered.store(0, Relaxed);
@@ -372,6 +376,10 @@ impl PaymentGateway for Breaker {
 
     async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
         self.call(Kind::Write, self.core.gateway.detach(key, method)).await
+    }
+
+    async fn delete_customer(&self, customer: &Reference) -> Result<(), GatewayError> {
+        self.call(Kind::Write, self.core.gateway.delete_customer(customer)).await
     }
 
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {

@@ -33,6 +33,7 @@ use stepwise_workflows::payment::gateway::{
 };
 use uuid::Uuid;
 
+pub use self::wire::takes_every_amount;
 use self::wire::{Failure, Intent, List, RefundObject};
 pub(crate) use self::wire::{from_units, to_units};
 use crate::provider::{self, GARBLED, unasked};
@@ -425,6 +426,10 @@ impl PaymentGateway for StripeGateway {
 
     async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError> {
         self.detach_it(key, method).await
+    }
+
+    async fn delete_customer(&self, customer: &Reference) -> Result<(), GatewayError> {
+        self.delete(customer).await
     }
 
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {

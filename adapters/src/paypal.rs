@@ -15,6 +15,9 @@
 //! PayPal remembers it for 6 hours (orders) or 45 days (payments). A refund also carries it as `custom_id`, and is looked for by
 //! that before it is made. Every other write is done once by the status of the order.
 //!
+//! A call may send four requests, and PayPal may be slow to answer each of them. The breaker ends a call of the gateway's port after
+//! the time that the port allows; an approval, which no breaker protects, ends here.
+//!
 //! Deliberately absent: everything else that PayPal can do, such as reauthorizing after the honor period of three days. That one
 //! approval pays for one order is checked here, but two calls at the same moment pass the check: the caller spends the method once.
 //!
@@ -41,7 +44,7 @@ pub use self::client::PayPalConfig;
 pub(crate) use self::client::REQUEST_ID;
 use self::client::{Answer, Client, request_id};
 use self::wire::{CaptureObject, Failure, Order, RefundObject};
-use crate::provider::{GARBLED, unasked};
+use crate::provider::{GARBLED, in_time, unasked};
 
 mod choice;
 mod client;
@@ -166,7 +169,8 @@ impl PayPalApprovals for PayPal {
                 "shipping_preference": "NO_SHIPPING",
             } } },
         });
-        match self.client.post(&["v2", "checkout", "orders"], Some(key), &body).await? {
+        let path = ["v2", "checkout", "orders"];
+        match in_time(self.client.post(&path, Some(key), &body)).await? {
             Answer::Done(made) => {
                 let order: Order = made.json()?;
                 let url = order.approval_url().ok_or(GARBLED)?;
@@ -181,7 +185,7 @@ impl PayPalApprovals for PayPal {
 
     /// An approved order that names an order of the shop belongs to that one, whether or not it was authorized.
     async fn find(&self, reference: &Reference) -> Result<Option<ApprovalStatus>, GatewayError> {
-        let Some(order) = self.order(reference).await? else { return Ok(None) };
+        let Some(order) = in_time(self.order(reference)).await? else { return Ok(None) };
         match order.approval_status().ok_or(GARBLED)? {
             ApprovalStatus::Approved if order.custom_id().is_some() => {
                 Ok(Some(ApprovalStatus::Completed))
@@ -363,6 +367,11 @@ impl PaymentGateway for PayPal {
 
     /// Nothing is attached.
     async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        Ok(())
+    }
+
+    /// There are no accounts.
+    async fn delete_customer(&self, _: &Reference) -> Result<(), GatewayError> {
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 //! An answer is read up to a limit. The failures that mean the same at every provider are classified here, by whether the
 //! request surely had no effect; the rest is up to the client of the provider.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use reqwest::{Client, RequestBuilder, StatusCode, Url, header};
-use stepwise_workflows::payment::gateway::{GatewayError, Trouble};
+use stepwise_workflows::payment::gateway::{GatewayError, OPERATION, Trouble};
+use tokio::time::timeout;
 
 use crate::tls;
 
@@ -75,6 +76,15 @@ impl Response {
     pub(crate) fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, GatewayError> {
         serde_json::from_slice(&self.body).map_err(|_| GARBLED)
     }
+}
+
+/// Makes one call of the port, with all requests that it sends, within the time that the port allows. If the time is over, the last request may have
+/// acted.
+pub(crate) async fn in_time<T>(
+    call: impl Future<Output = Result<T, GatewayError>>,
+) -> Result<T, GatewayError> {
+    let late = GatewayError::Unknown(Trouble::TimedOut);
+    timeout(OPERATION, call).await.unwrap_or(Err(late))
 }
 
 /// Turns a question without an answer into a call that was surely not made: asking has changed nothing.

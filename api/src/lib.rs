@@ -1,8 +1,9 @@
 //! The Stepwise program: an HTTP front door with an OpenAPI document, reads for operators, and the command line.
 //!
-//! Only this crate connects the shop with its adapters. `routes` lists every operation on one page.
-//! `resources` has one file per resource, with ten-line handlers. `door` has the conventions that they
-//! share (callers, idempotency, problems). `cli` is the command line, one file per subcommand.
+//! Only this crate connects the shop with its adapters. `routes` lists the resources on one page.
+//! `resources` has one file per resource: its handlers, each beside its path (`docs/openapi.json` has all
+//! paths). A handler parses, acts and maps the result. `door` has the conventions that they share
+//! (callers, idempotency, problems). `cli` is the command line, one file per subcommand.
 //!
 //! A request passes `door::edge` (id, span, panics, unknown methods and parameters), then the
 //! argument types of its handler (caller, key, path, strict JSON), then `Door::command`, which owns

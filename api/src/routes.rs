@@ -1,4 +1,4 @@
-//! All routes, on one page.
+//! All resources, on one page. The paths of a resource stand beside its handlers, and all of them in `docs/openapi.json`.
 
 use std::sync::Arc;
 
@@ -45,7 +45,7 @@ use crate::{
 /// Paths that are not in the OpenAPI document.
 const OTHERS: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 
-/// All operations. One line per resource.
+/// The operations of all resources.
 fn operations() -> impl OpenApi + 'static {
     (
         (Customers, Accounts, Wallet, Erasure),

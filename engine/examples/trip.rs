@@ -40,7 +40,7 @@ fn effect(kind: &'static str, price: Amount) -> Terms {
     Terms::effect(kind).amount(price)
 }
 
-/// What an instance remembers, named after what it waits for.
+/// The state of an instance, named after what it waits for.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub(crate) enum State {
     Flight(City),
@@ -49,7 +49,7 @@ pub(crate) enum State {
     Booked,
 }
 
-/// What can happen to it. A refusal is an event like any other.
+/// The events that can happen to it. A refusal is an event like any other.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub(crate) enum Event {
     Booked,

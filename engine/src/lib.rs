@@ -1,48 +1,17 @@
 //! Durable sagas on Postgres: long-running processes as state machines whose way back is written beside their way forward.
 //!
-//! A [`Saga`] is a pure function of (state, event). A table of its steps ([`steps!`]) says which method does each and which one takes it back.
-//! An [`Engine`] starts instances and signals them, inside the caller's own transactions; [`work`] drives them, in as
-//! many processes as wanted.
+//! A reader meets five things:
+//! - A [`Saga`] is a pure function of (state, event). An **instance** is one run of it about one subject, such as an order.
+//! - A table of its steps ([`steps!`]) says which method does each step and which one takes it back.
+//! - An [`Engine`] starts instances and signals them, inside the caller's own transactions.
+//! - [`work`] drives the instances, in as many processes as wanted.
+//! - [`inspect`] reads instances, and the verbs of [`operate`] are for people who help one that is stuck.
 //!
-//! ```
-//! # use serde::{Deserialize, Serialize};
-//! # use stepwise_engine::*;
-//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum State { Booking, Paying, Done }
-//! # #[derive(Serialize, Deserialize, Clone, Debug)] enum Event { Booked, Paid, Declined }
-//! # struct Seat;
-//! steps! {
-//!     enum Step done by SeatSteps -> Event, undone for String {
-//!         Book(seat: u32) => tx(book).undo_tx(release),
-//!         Charge => call(charge).repeatable().pivot(),
-//!     }
-//! }
-//!
-//! # impl Saga for Seat {
-//! # const NAME: &'static str = "seat";
-//! # type Input = u32; type State = State; type Event = Event; type Signal = Never; type Step = Step; type Reason = String;
-//! fn start(seat: u32) -> Next<Self> {
-//!     to(State::Booking).run(Step::Book(seat)) // in the caller's transaction
-//! }
-//!
-//! fn on(state: State, event: Event) -> Result<Next<Self>, Unexpected> {
-//!     Ok(match (state, event) {
-//!         (State::Booking, Event::Booked) => to(State::Paying).run(Step::Charge),
-//!         (State::Paying, Event::Paid) => to(State::Done).done(),
-//!         (State::Paying, Event::Declined) => unwind("declined".to_owned()), // releases the seat
-//!         (state, event) => return Err(Unexpected::new(&state, &event)),
-//!     })
-//! }
-//! # }
-//! # let mut seat = testing::walk::<Seat>(7);
-//! # seat.answers(Event::Booked).refuses(Event::Declined).takes_all_back();
-//! # assert_eq!(seat.status(), Status::Unwound);
-//! ```
-//!
-//! The promises (`docs/guarantees.md` lists the tests that prove them; `docs/write-your-own-saga.md` is where to begin):
+//! The promises, each proven by tests that `docs/guarantees.md` lists:
 //! - One transaction holds everything that a transition does: event, tx steps' rows, journal, new state, timer, messages.
 //! - The outside is touched only by calls: at least once, under one key, never inside a transaction. An unknown outcome is asked for.
-//! - An undo is durable before its step runs, and what cannot be undone is `stuck`, a state for people; never silently given up.
-//! - A stale worker cannot commit: every commit is fenced by (epoch, seq). Transitions of many instances share one statement and one commit.
+//! - An undo is durable before its step runs. An instance that cannot take a step back gets `stuck`, and a person decides. It never gives up silently.
+//! - A stale worker cannot commit: every commit is fenced by (epoch, seq).
 //!
 //! Lock order of every transaction: the rows of the domain first, in the domain's order; an instance's row last.
 //!
@@ -50,16 +19,8 @@
 //! reading of instances and messages ([`inspect`], [`notice`], [`outbox`]) is functions over the database: a step, a page and a health check have no
 //! engine.
 //!
-//! Also here: [`Child`]ren, [`saga::To::anew`] for what lives for years, [`Engine::cancel`], deadlines ([`Start::within`]), [`Priority`], queues
-//! ([`Start::queued`], [`Quota`]), durable [`Schedule`]s (one firing per tick across all processes), [`Engine::pause`] for a whole saga, versions
-//! ([`Saga::upcast`], and [`Gate`] before a deploy), messages ([`outbox`], [`inbox`]), reading ([`inspect`]), notices for operators ([`notice`]) and
-//! their verbs ([`operate`], for many at once [`bulk`]), and [`testing`].
-//!
-//! It keeps itself working: instances of a process that died are driven in a child process, until it is known which one ends processes
-//! ([`quarantine`]). Everything that could grow has a limit, over which an instance gets `stuck` with a reason or a caller is refused
-//! ([`limits`]). The old journal and instances that ended long ago are deleted ([`Retention`]).
-//!
-//! The test kit and the switches that crash a worker or leave out its fence exist with the cargo feature `testing` only.
+//! `docs/write-your-own-saga.md` is where to begin, and [`Saga`] has a whole saga as an example. `docs/ARCHITECTURE.md` says how the engine is built:
+//! its words, its rooms, one transition followed, the lock order. The test kit ([`testing`]) exists with the cargo feature `testing` only.
 //!
 //! Deliberately absent: replay of code (a position is data), exactly-once calls, locks of our own, any knowledge of HTTP or brokers.
 
@@ -110,7 +71,7 @@ pub use instance::{
 pub use messages::{inbox, outbox};
 pub use record::{
     kinds::SagaVersion,
-    words::{EffectStatus, JournalKind},
+    words::{AttemptOutcome, EffectStatus, JournalKind},
 };
 pub use run::{quarantine, work::work};
 #[doc(hidden)]

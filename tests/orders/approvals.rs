@@ -4,10 +4,7 @@ use stepwise_engine::{Engine, Status, testing::Trial};
 use stepwise_workflows::{
     customer::paypal::InitiatePayPal,
     money::{Currency, Money},
-    sagas::{
-        commands::initiate_paypal,
-        paypal_approval::{PayPalApproval, Signal},
-    },
+    sagas::paypal_approval::{PayPalApproval, Signal, initiate_paypal},
     seed,
     shop::{Actor, Cause, Context},
 };

@@ -11,8 +11,7 @@ use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
     order::{authorize::AuthorizePaymentRefusal as Refusal, confirm_order, ship::ShipOrder},
     sagas::{
-        commands::{AuthorizePaymentError, ship_order},
-        place_order::APPROVAL,
+        authorize_payment::AuthorizePaymentError, place_order::APPROVAL, ship_order::ship_order,
     },
     shop::{Actor, cause::KeyRole},
 };

@@ -8,7 +8,9 @@ use stepwise_engine::{
     testing::{Race, Seed},
 };
 use stepwise_tests::House;
-use stepwise_workflows::{order::cancel::CancelOrderRefusal, sagas::commands::CancelOrderError};
+use stepwise_workflows::{
+    order::cancel::CancelOrderRefusal, sagas::cancel_order::CancelOrderError,
+};
 
 const PATIENCE: Duration = Duration::from_millis(900);
 

@@ -13,7 +13,7 @@ use stepwise_workflows::{
     money::{Currency, Money},
     product::{CreateProduct, activate_product, create_product, deactivate_product},
     sagas::{
-        cart_expiry::CartExpiry, commands::create_guest_cart,
+        cart_expiry::{CartExpiry, create_guest_cart},
         remove_product_from_carts::RemoveProductFromCarts,
     },
     shop::{Actor, Cause, Context},

@@ -13,7 +13,7 @@ use stepwise_tests::House;
 use stepwise_workflows::{
     money::{Currency, Money},
     order::{confirm_order, refund::RefundPayment, ship::ShipOrder},
-    sagas::commands::{place_order, refund_payment, ship_order},
+    sagas::{place_order::place_order, refund_payment::refund_payment, ship_order::ship_order},
     shop::{Actor, Context, cause::KeyRole},
 };
 use uuid::Uuid;

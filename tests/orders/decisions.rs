@@ -13,17 +13,14 @@ use stepwise_engine::{
 use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
     cart::{AddItem, add_item},
+    gateway_events::{self, Look, Reception},
     order::cancel::{self, CancelOrderRefusal, Cancelling},
     payment::gateway::{
         Authorization, AuthorizationStatus, GatewayEvent, GatewayEventKind, News, Reference,
     },
     sagas::{
-        cancel_order::{self, CancelOrder},
-        commands::CancelOrderError,
-        place_order::{
-            APPROVAL,
-            webhook::{self, Look, Reception},
-        },
+        cancel_order::{self, CancelOrder, CancelOrderError},
+        place_order::APPROVAL,
     },
     shop::Actor,
 };
@@ -89,7 +86,8 @@ async fn report(house: &House, reference: &Reference) -> Reception {
 async fn receive(house: &House, id: &str, found: Authorization) -> Reception {
     let event = authorized(id, found);
     let mut tx = house.pool().begin().await.expect("begin");
-    let looked = webhook::look(&house.engine, &mut tx, &event).await.expect("it can be received");
+    let looked =
+        gateway_events::look(&house.engine, &mut tx, &event).await.expect("it can be received");
     tx.commit().await.expect("commit");
     match looked {
         Look::Done(received) => received,
@@ -192,7 +190,7 @@ async fn an_event_that_comes_while_the_placement_asks_the_gateway_makes_it_ask_o
     let found = found.expect("it is known");
     let is_echo = async |found: &Authorization| {
         let event = authorized("evt_0", found.clone());
-        webhook::echo::is_echo(house.pool(), &event).await.expect("readable")
+        gateway_events::echo::is_echo(house.pool(), &event).await.expect("readable")
     };
     assert!(!is_echo(&found).await, "the placement waits for it");
     house.switch("down").await;

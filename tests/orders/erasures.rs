@@ -1,33 +1,40 @@
 //! An erasure is called off until the key is destroyed, and goes on after a crash at any point.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use stepwise_adapters::sandbox::SandboxMethod;
+use stepwise_adapters::{keystore::FileKeyStore, mail::FileMailer, sandbox::SandboxMethod};
 use stepwise_engine::{
-    Engine, Status, WaitingOn, inspect,
+    Engine, Status, WaitingOn, WorkerConfig, inspect,
     testing::{Trial, unwinds_from_every_step},
 };
 use stepwise_tests::House;
 use stepwise_workflows::{
-    Config,
+    Config, Shop,
     customer::{
         address::{AddShippingAddress, add_shipping_address},
-        method::{AddPaymentMethod, add_payment_method},
+        method::{AddPaymentMethod, add_payment_method, list_payment_methods},
         register::{RegisterCustomer, prepare, register_customer},
     },
-    erasure::certificate::{Certificate, Checked, check},
+    erasure::{
+        certificate::{Certificate, Checked, check},
+        replay,
+    },
     money::{Currency, Money},
     order::{deliver_order, refund::RefundPayment},
     payment::gateway::MethodToken,
     sagas::{
-        commands::refund_payment,
-        gdpr_erasure::{
-            GdprErasure,
-            command::{RequestGdprErasure, request_gdpr_erasure},
-        },
+        self,
+        gdpr_erasure::{GdprErasure, RequestGdprErasure, request_gdpr_erasure},
+        refund_payment::refund_payment,
     },
     shop::{Actor, Cause, Context, mail::Mail},
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -267,4 +274,133 @@ async fn until_it_waits_for_a_lock(house: &House) {
         assert!(since.elapsed() < Duration::from_secs(30), "the erasure waits for no lock");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Somebody with an address and two payment methods in this house.
+async fn resident(house: &House, email: &str) -> Uuid {
+    let mut tx = house.engine.begin().await.expect("begin");
+    let mut ctx = house.context(&mut tx, Actor::Anyone);
+    let customer = somebody(&mut ctx, email.to_owned()).await;
+    tx.commit().await.expect("commit");
+    customer
+}
+
+/// Waits until the erasure is in this state.
+async fn until_it_is(house: &House, erasure: Uuid, wanted: &str) {
+    let since = Instant::now();
+    loop {
+        let state: String =
+            sqlx::query_scalar("select state::text from saga.instance where saga_id = $1")
+                .bind(erasure)
+                .fetch_one(house.pool())
+                .await
+                .expect("it is there");
+        if state.contains(wanted) {
+            return;
+        }
+        assert!(since.elapsed() < Duration::from_secs(30), "not {wanted}: {state}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_card_that_was_being_detached_is_not_given_back_with_the_account() {
+    let house = House::open(Duration::from_secs(5)).await;
+    let customer = resident(&house, "ada@example.org").await;
+    let shown = async || {
+        let mut db = house.pool().acquire().await.expect("a connection");
+        list_payment_methods(&mut db, customer, None, 10).await.expect("readable")
+    };
+    let before = shown().await;
+    house.switch("down").await;
+    let erasure = waiting_for_the_relay(&house, customer).await;
+    house.later(DAY_OF_PATIENCE).await;
+    until_it_is(&house, erasure, "Detaching").await;
+    let mut tx = house.engine.begin().await.expect("begin");
+    house.engine.cancel(&mut tx, erasure, "a test").await.expect("it can be called off");
+    tx.commit().await.expect("commit");
+    house.switch("up").await;
+    assert_eq!(house.end(erasure).await.status, Status::Unwound);
+    let [_, other] = &before[..] else { panic!("two methods: {before:?}") };
+    let left: Vec<Uuid> = shown().await.iter().map(|method| method.payment_method_id).collect();
+    assert_eq!(left, [other.payment_method_id], "the first one may be detached at the gateway");
+    house.close().await;
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("ours");
+    for file in fs::read_dir(from).expect("it is there") {
+        let file = file.expect("it can be listed");
+        fs::copy(file.path(), to.join(file.file_name())).expect("ours");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_an_older_key_store_brings_back_is_destroyed_before_the_certificate() {
+    let mut house = House::open(Duration::from_secs(5)).await;
+    let customer = resident(&house, "ada@example.org").await;
+    let (mail, home) = (house.mail(), house.mail().with_file_name(""));
+    let (keys, backup) = (home.join("keys"), home.join("backup"));
+    copy(&keys, &backup);
+    let erasure = waiting_for_the_relay(&house, customer).await;
+    // No mail can be deleted, so the erasure waits once the key is destroyed.
+    fs::remove_dir_all(&mail).expect("ours");
+    fs::write(&mail, "no folder").expect("ours");
+    house.later(DAY_OF_PATIENCE).await;
+    until_it_is(&house, erasure, "DeletingMails").await;
+    house.dismiss_worker().await;
+    assert!(house.shop.keys.get(customer).await.expect("readable").is_none());
+
+    fs::remove_dir_all(&keys).expect("ours");
+    copy(&backup, &keys);
+    fs::remove_file(&mail).expect("ours");
+    let restored = Arc::new(FileKeyStore::open(&keys).expect("the backup opens"));
+    let shop = Arc::new(Shop::new(
+        Config::default(),
+        restored,
+        Arc::clone(&house.shop.gateway),
+        Arc::new(FileMailer::new(&mail).expect("a folder")),
+        stepwise_workflows::reactions::of_event,
+    ));
+    assert!(shop.keys.get(customer).await.expect("readable").is_some(), "it is back");
+    let stop = CancellationToken::new();
+    let worker = tokio::spawn(stepwise_engine::work(
+        sagas::engine(&shop, house.pool().clone()),
+        WorkerConfig { name: "restored".to_owned(), ..WorkerConfig::default() },
+        stop.clone().cancelled_owned(),
+    ));
+    house.later(Duration::from_secs(300)).await;
+    assert_eq!(house.end(erasure).await.status, Status::Completed);
+    assert!(shop.keys.get(customer).await.expect("readable").is_none(), "it is destroyed again");
+    stop.cancel();
+    worker.await.expect("it did not panic").expect("it ended well");
+    house.close().await;
+}
+
+#[tokio::test]
+async fn after_a_restore_a_key_of_tax_records_whose_time_is_over_is_destroyed_again() {
+    let house = House::open(Duration::from_secs(5)).await;
+    let keys = &house.shop.keys;
+    let mut of_records = Vec::new();
+    for (email, is_over) in [("ada@example.org", true), ("bob@example.org", false)] {
+        let (customer, anonymized) = (resident(&house, email).await, Uuid::now_v7());
+        keys.create(anonymized).await.expect("a key");
+        sqlx::query(
+            "insert into shop.erasure (customer_id, anonymized_id, requested_at, erased_at, tax_until)
+             values ($1, $2, saga.now(), saga.now(), case when not $3 then saga.now() + interval '1 year' end)",
+        )
+        .bind(customer)
+        .bind(anonymized)
+        .bind(is_over)
+        .execute(house.pool())
+        .await
+        .expect("the database remembers the erasure");
+        of_records.push(anonymized);
+    }
+    let destroyed = replay::destroy_again(house.pool(), &**keys).await.expect("destroyed");
+    assert_eq!(destroyed, 3, "of two customers, and of the records whose time is over");
+    assert!(keys.get(of_records[0]).await.expect("readable").is_none());
+    assert!(keys.get(of_records[1]).await.expect("readable").is_some(), "the law wants them");
+    house.shut().await;
 }

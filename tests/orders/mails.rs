@@ -17,12 +17,11 @@ use stepwise_workflows::{
     },
     sagas::{
         Steps,
-        account::{
-            VerifyError, request_password_reset, resend_verification, reset_password,
+        account_mail::{AccountMail, request_password_reset, reset_password},
+        register_customer::{
+            self as proving, RegisterCustomer, VerifyError, resend_verification,
             verify_customer_email,
         },
-        account_mail::AccountMail,
-        register_customer::{self as proving, RegisterCustomer},
         verify_email::VerifyEmail,
     },
     shop::{Actor, Cause, Context, reaction::Reactions},

@@ -9,8 +9,15 @@ use stepwise_adapters::sandbox::{
 use stepwise_engine::{Start, Status, operate::Verb};
 use stepwise_tests::{Buyer, House};
 use stepwise_workflows::{
+    gateway_events::{self, Look, Reception},
+    money::{Currency, Money},
     order::authorize::AuthorizePaymentRefusal as Refusal,
-    sagas::{commands::AuthorizePaymentError, reconcile_payments::ReconcilePayments},
+    payment::{
+        gateway::{DisputeStatus, GatewayEvent, News, Reference},
+        parked::Misfit,
+    },
+    sagas::{authorize_payment::AuthorizePaymentError, reconcile_payments::ReconcilePayments},
+    shop::Actor,
 };
 use uuid::Uuid;
 
@@ -131,4 +138,52 @@ async fn an_order_is_paid_again_after_taken_money_was_given_back() {
     assert_eq!(house.end(again).await.status, Status::Completed);
     assert_eq!((house.live(order), house.shown(order).await.as_str()), (1, "authorized"));
     house.close().await;
+}
+
+/// An event of the gateway comes, and is taken in as the front door does.
+async fn hear(house: &House, id: &str, news: News) -> Reception {
+    let event = GatewayEvent { id: id.to_owned(), name: id.to_owned(), at: None, news };
+    let mut tx = house.engine.begin().await.expect("begin");
+    let looked = gateway_events::look(&house.engine, &mut tx, &event).await.expect("looked");
+    let reception = match looked {
+        Look::Done(reception) => reception,
+        Look::Ask(question) => {
+            let truth = gateway_events::ask(&*house.shop.gateway, &question).await;
+            let mut ctx = house.context(&mut tx, Actor::System);
+            let truth = truth.expect("it answers");
+            let concluded = gateway_events::conclude(&mut ctx, &event, &question, &truth).await;
+            concluded.expect("concluded")
+        }
+    };
+    tx.commit().await.expect("commit");
+    reception
+}
+
+#[tokio::test]
+async fn a_refund_and_a_dispute_that_overtake_the_authorization_are_heard_when_they_come_again() {
+    let house = House::open(PATIENCE).await;
+    let product = house.product(10).await;
+    let (_, order, operation) = paying_again(&house, product).await;
+    let reference = reserved(&house, order, 2).await;
+    take(&house, &reference, Some("400")).await;
+    let authorization = Reference(reference);
+    let made = house.shop.gateway.refunds(&authorization).await.expect("it answers");
+    let [refund] = made.try_into().expect("one refund");
+    let refunded = News::Refund { authorization: authorization.clone(), refund };
+    let amount = Money::from_minor(7_00, Currency::USD).expect("small");
+    let (dispute, status) = (Reference("dp_1".to_owned()), DisputeStatus::Open);
+    let disputed = News::Dispute { authorization, reference: dispute, amount, status };
+    assert_eq!(hear(&house, "evt_refund", refunded.clone()).await, Reception::Later);
+    assert_eq!(hear(&house, "evt_dispute", disputed.clone()).await, Reception::Later);
+
+    assert_eq!(house.end(operation).await.status, Status::Completed);
+    assert_eq!(hear(&house, "evt_refund", refunded.clone()).await, Reception::Applied);
+    assert_eq!(states(&house, order).await, ["voided", "partially_refunded"]);
+    let parked = Reception::Parked(Misfit::Dispute);
+    assert_eq!(hear(&house, "evt_dispute", disputed.clone()).await, parked);
+    for (id, news) in [("evt_refund", refunded), ("evt_dispute", disputed)] {
+        assert_eq!(hear(&house, id, news).await, Reception::Nothing, "{id}");
+    }
+    // The sandbox's book knows no disputes.
+    house.shut().await;
 }

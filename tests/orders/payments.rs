@@ -10,8 +10,7 @@ use stepwise_workflows::{
         outside::{self, Applied},
     },
     sagas::{
-        authorize_payment::{AuthorizePayment, Signal},
-        commands::authorize_payment,
+        authorize_payment::{AuthorizePayment, Signal, authorize_payment},
         reconcile_payments::ReconcilePayments,
     },
     shop::{Actor, Cause, Context, cause::KeyRole},

@@ -5,7 +5,7 @@ use std::time::Duration;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
 use stepwise_engine::{Status, Transaction, WaitingOn, inspect};
 use stepwise_tests::House;
-use stepwise_workflows::{sagas::commands::place_order, shop::Actor};
+use stepwise_workflows::{sagas::place_order::place_order, shop::Actor};
 
 /// Of the gateway's client.
 const PATIENCE: Duration = Duration::from_millis(900);

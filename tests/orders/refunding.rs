@@ -14,7 +14,7 @@ use stepwise_workflows::{
         refund::RefundPaymentRefusal,
     },
     payment::gateway::Reference,
-    sagas::commands::RefundPaymentError,
+    sagas::refund_payment::RefundPaymentError,
     shop::Actor,
 };
 use uuid::Uuid;

@@ -16,8 +16,7 @@ use stepwise_workflows::{
     payment::gateway::MethodToken,
     refusal::Refusal,
     sagas::{
-        self,
-        commands::{cancel_order, refund_payment, ship_order},
+        self, cancel_order::cancel_order, refund_payment::refund_payment, ship_order::ship_order,
     },
     shop::{Actor, cause::KeyRole},
 };

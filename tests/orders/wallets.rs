@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use stepwise_adapters::sandbox::SandboxMethod as Method;
 use stepwise_engine::{
-    Engine, Status, inspect,
+    Engine, Status, WaitingOn, inspect,
     testing::{Trial, unwinds_from_every_step},
 };
 use stepwise_tests::{Buyer, House};
@@ -14,8 +14,9 @@ use stepwise_workflows::{
     customer::method::AddPaymentMethod,
     payment::gateway::MethodToken,
     sagas::{
-        commands::{add_payment_method, place_order, remove_payment_method},
-        keep_payment_method::KeepPaymentMethod,
+        gdpr_erasure::{RequestGdprErasure, request_gdpr_erasure},
+        keep_payment_method::{KeepPaymentMethod, add_payment_method, remove_payment_method},
+        place_order::place_order,
     },
     seed,
     shop::{Actor, Cause, Context},
@@ -154,6 +155,35 @@ async fn a_method_is_saved_while_the_gateway_is_away_and_attached_when_it_is_bac
     house.later(Duration::from_secs(3_700)).await;
     assert_eq!(house.end(saga).await.status, Status::Unwound);
     assert_eq!(attachment(house.pool(), method).await.as_deref(), Some("refused"));
+    house.close().await;
+}
+
+/// Whether the gateway attaches a new method to this account.
+async fn takes_methods(house: &House, account: &str) -> bool {
+    let token = format!("{}_another", Method::Ok.token());
+    let url = format!("{}/v1/payment_methods/{token}/attach", house.gateway_url);
+    let asked = reqwest::Client::new().post(url).bearer_auth("sk_test");
+    asked.form(&[("customer", account)]).send().await.expect("it answers").status().is_success()
+}
+
+#[tokio::test]
+async fn the_account_of_a_customer_who_is_erased_is_deleted_at_the_gateway() {
+    let house = House::open(Duration::from_secs(5)).await;
+    let buyer = house.buyer().await;
+    let (method, saga) = save(&house.shop, &house.engine, buyer.id).await;
+    house.end(saga).await;
+    let account = owner(&house, method).await.expect("it is attached");
+    let mut tx = house.engine.begin().await.expect("begin");
+    let mut ctx = house.context(&mut tx, Actor::Customer(buyer.id));
+    let request = RequestGdprErasure { customer_id: buyer.id, confirmation: true };
+    let erasure = request_gdpr_erasure(&mut ctx, &request).await.expect("accepted");
+    tx.commit().await.expect("commit");
+    let waits = |seen: &inspect::Summary| seen.waiting_on == Some(WaitingOn::Timer);
+    house.until(erasure, "waiting for the relay", waits).await;
+    assert!(takes_methods(&house, &account).await);
+    house.later(Duration::from_secs(25 * 3_600)).await;
+    assert_eq!(house.end(erasure).await.status, Status::Completed);
+    assert!(!takes_methods(&house, &account).await);
     house.close().await;
 }
 

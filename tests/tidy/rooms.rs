@@ -32,10 +32,11 @@ const ENGINE: [(&str, &str); 15] = [
     ("testing", "base record store saga instance worker run"),
 ];
 
-const ADAPTERS: [(&str, &str); 7] = [
+const ADAPTERS: [(&str, &str); 8] = [
     ("tls", ""),
     ("mail", "tls"),
     ("provider", "tls"),
+    ("breaker", "provider"),
     ("gateway", "provider"),
     ("paypal", "gateway provider"),
     ("rabbitmq", "tls"),
@@ -53,7 +54,7 @@ const API: [(&str, &str); 8] = [
     ("cli", "door monitor readiness routes server"),
 ];
 
-const WORKFLOWS: [(&str, &str); 23] = [
+const WORKFLOWS: [(&str, &str); 24] = [
     ("refusal", ""),
     ("text", "refusal"),
     ("privacy", "refusal"),
@@ -77,6 +78,7 @@ const WORKFLOWS: [(&str, &str); 23] = [
         "sagas",
         "cart customer erasure events integration inventory money order payment privacy refusal shop",
     ),
+    ("gateway_events", "order payment sagas shop"),
     ("reactions", "events integration sagas shop"),
     ("seed", "customer money privacy shop"),
     ("testing", "events migrations money payment privacy reactions sagas shop"),

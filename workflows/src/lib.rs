@@ -1,18 +1,17 @@
 //! The shop: customers, catalogue, inventory, carts, orders and payments.
 //!
-//! Every module is one aggregate with its rules, its commands and its SQL side by side. A command
+//! Each aggregate (customer, category, product, inventory, cart, order, payment) is a module with its
+//! rules, commands and SQL side by side; the others are named below or serve all of them. A command
 //! is a function over `&mut Context` ([`shop::Context`]): the caller's transaction, the shop, the
 //! engine, business time and the cause. The caller owns the transaction, so that a command, the saga
 //! it starts and the caller's idempotency record are one commit. A refusal is a value of the
 //! command's own error enum; `Database` in it is a surprise.
 //!
 //! `sagas` stands above the aggregates and uses them: the long-running processes, and the commands
-//! that start them or send them a signal. No aggregate knows a saga.
+//! that start them or send them a signal. No aggregate knows a saga. `gateway_events` stands above them: what the payment
+//! gateway says on its own concerns payments and sagas.
 //!
-//! All row locks are taken in one order, everywhere:
-//! idempotency key < customer < cart < order < payment < product < inventory (by product, then variant) < saga instance.
-//! A customer's row is locked `for share` by each of that customer's commands, and `for update`
-//! only by erasure, which freezes the account first.
+//! All row locks are taken in one order, everywhere: `docs/ARCHITECTURE.md`, section "Lock order".
 //!
 //! Business times come from `saga.now()` in SQL, never from the process's clock, so that tests
 //! move time for everyone at once. What has happened is recorded as domain events in the same
@@ -31,6 +30,7 @@ pub mod customer;
 pub mod erasure;
 pub mod events;
 pub mod export;
+pub mod gateway_events;
 pub mod integration;
 pub mod inventory;
 pub mod migrations;

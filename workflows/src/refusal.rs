@@ -214,6 +214,15 @@ impl Refusal for SignalError {
 ///     }
 /// }
 /// ```
+///
+/// An enum that only passes on what its payloads declare is one line, such as that of a command that starts a saga:
+///
+/// ```text
+/// refusals! {
+///     /// Why an order is not shipped.
+///     pub enum ShipOrderError = Refused(ShipOrderRefusal) | Start(StartError);
+/// }
+/// ```
 macro_rules! refusals {
     (
         $(#[$meta:meta])*
@@ -260,6 +269,22 @@ macro_rules! refusals {
                     )
                 ),+}
             }
+        }
+    };
+
+    // Every variant passes on what its payload declares.
+    (
+        $(#[$meta:meta])*
+        $visible:vis enum $name:ident = $($variant:ident($payload:ty))|+;
+    ) => {
+        $crate::refusal::refusals! {
+            $(#[$meta])*
+            #[derive(Debug, thiserror::Error)]
+            $visible enum $name {$(
+                /// It is passed on.
+                #[error(transparent)]
+                $variant(#[from] $payload)
+            ),+}
         }
     };
 

@@ -163,6 +163,10 @@ impl PaymentGateway for Closed {
         Err(UNREACHABLE)
     }
 
+    async fn delete_customer(&self, _: &Reference) -> Result<(), GatewayError> {
+        Err(UNREACHABLE)
+    }
+
     async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         Err(UNREACHABLE)
     }

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::AtomicUsize;
 
-use stepwise_workflows::{money::Currency, payment::gateway::MethodToken};
+use stepwise_workflows::{
+    money::Currency,
+    payment::gateway::{MethodToken, OPERATION},
+};
 
 use super::*;
 
@@ -41,6 +44,9 @@ impl PaymentGateway for Scripted {
         self.calls.fetch_add(1, Relaxed);
         if charge.method.0 == "silent" {
             return Err(GatewayError::Unknown(Trouble::TimedOut));
+        }
+        if charge.method.0 == "endless" {
+            std::future::pending::<()>().await;
         }
         self.writes(Creation::Created(Reference("pi".to_owned())))
     }
@@ -97,6 +103,10 @@ impl PaymentGateway for Scripted {
     }
 
     async fn detach(&self, _: &str, _: &MethodToken) -> Result<(), GatewayError> {
+        unreachable!("only creations are called here")
+    }
+
+    async fn delete_customer(&self, _: &Reference) -> Result<(), GatewayError> {
         unreachable!("only creations are called here")
     }
 
@@ -202,4 +212,13 @@ async fn a_gateway_that_answers_writes_only_is_spared_look_ups_only() {
     let closing = line.wait_for(|line| *line == Line::Closed);
     timeout(Duration::from_secs(5), closing).await.expect("it closes").expect("the breaker lives");
     breaker.find(&known).await.expect("it answers");
+}
+
+#[tokio::test]
+async fn a_call_ends_when_the_time_that_the_port_allows_is_over() {
+    let breaker = Breaker::before(Arc::new(Scripted::default()));
+    let begun = Instant::now();
+    let late = breaker.create("k", &charge("endless")).await;
+    assert!(matches!(late, Err(GatewayError::Unknown(Trouble::TimedOut))), "{late:?}");
+    assert!((OPERATION..OPERATION * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }

@@ -1,13 +1,14 @@
 //! Customers at Stripe, and the payment methods that are attached to them.
 
+use reqwest::Method as Verb;
 use serde::Deserialize;
 use serde_json::Value;
 use stepwise_workflows::payment::gateway::{
-    Attachment, Creation, GatewayError, MethodToken, Reference,
+    Attachment, Creation, GatewayError, MethodToken, Reference, Trouble,
 };
 use uuid::Uuid;
 
-use super::{Answer, StripeGateway};
+use super::{Answer, Sent, StripeGateway};
 use crate::provider::unasked;
 
 /// A Customer.
@@ -66,6 +67,18 @@ impl StripeGateway {
                 None => Ok(()),
                 Some(_) => failure.misunderstood(),
             },
+        }
+    }
+
+    /// An account that Stripe does not know is deleted already. Stripe takes no idempotency key for a deletion, which has one effect however often it is
+    /// repeated.
+    pub(super) async fn delete(&self, customer: &Reference) -> Result<(), GatewayError> {
+        let path = ["v1", "customers", &customer.0];
+        match self.send::<Value>(self.request(Verb::DELETE, &path, &[])).await? {
+            Sent::Answer(Answer::Done(_)) => Ok(()),
+            Sent::Answer(Answer::Refused(failure)) if failure.status == 404 => Ok(()),
+            Sent::Answer(Answer::Refused(failure)) => failure.misunderstood(),
+            Sent::Stored(status) => Err(GatewayError::Unknown(Trouble::ServerError(status))),
         }
     }
 

@@ -363,10 +363,16 @@ pub(crate) fn to_units(money: Money) -> Option<i64> {
         "ISK" | "UGX" => minor.checked_mul(100),
         // Stripe counts it in whole units.
         "MGA" => (minor % 100 == 0).then_some(minor / 100),
-        // The last of three digits must be 0.
-        "BHD" | "JOD" | "KWD" | "OMR" | "TND" => (minor % 10 == 0).then_some(minor),
+        // The last of three digits must be 0. Stripe does not list IQD and LYD, which have three digits as well.
+        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => (minor % 10 == 0).then_some(minor),
         _ => Some(minor),
     }
+}
+
+/// Whether Stripe takes every amount of this currency, down to its smallest unit. A shop whose totals are not rounded needs such a currency.
+#[must_use]
+pub fn takes_every_amount(currency: Currency) -> bool {
+    Money::from_minor(1, currency).is_ok_and(|smallest| to_units(smallest).is_some())
 }
 
 /// The opposite of [`to_units`].

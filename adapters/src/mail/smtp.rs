@@ -1,6 +1,6 @@
 //! A mailer that hands each mail to a mail server by SMTP.
 
-use std::{io, time::Duration};
+use std::{error::Error as _, io, time::Duration};
 
 use async_trait::async_trait;
 use lettre::{
@@ -12,20 +12,21 @@ use lettre::{
 };
 use reqwest::Url;
 use sha2::{Digest, Sha256};
-use stepwise_workflows::shop::mail::{Mail, MailError, Mailer};
+use stepwise_workflows::{
+    sagas::account_mail::MAILING,
+    shop::mail::{Mail, MailError, Mailer},
+};
 
 use super::FileMailer;
 use crate::tls;
 
-/// How long the server may take to accept a connection, or to answer one command.
-const COMMAND: Duration = Duration::from_secs(10);
-/// How long a mail may take altogether.
-const MAIL: Duration = Duration::from_secs(30);
 /// How long the server may take to accept a connection and the log-in when nothing is sent. Less than the patience of doctor's checks (8 s).
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The answers of a server that say that there is no such mailbox (RFC 5321, section 4.2.3).
-const MAILBOX: [u16; 3] = [550, 551, 553];
+/// The enhanced statuses that say that nobody can ever be reached at the recipient's address (RFC 3463, section 3.2, and RFC 7505). Those of a
+/// sender's address have other numbers. The status code alone says too little: a server also answers 550 to a sender it does not know, to
+/// a client that may not relay, or when it takes the mail for spam.
+const NO_MAILBOX: [&str; 5] = ["5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"];
 
 /// Why a mail server cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +67,8 @@ impl SmtpMailer {
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.as_str())
             .map_err(|_| SmtpConfigError::Address)?;
         let sender = sender.parse().map_err(|_| SmtpConfigError::Sender)?;
-        Ok(Self { transport: transport.timeout(Some(COMMAND)).build(), sender, files: None })
+        // A server may take as long over one command as over the whole mail: many answer the end of a mail only when they have examined it.
+        Ok(Self { transport: transport.timeout(Some(MAILING)).build(), sender, files: None })
     }
 
     /// The same mailer, which forgets mails in these files as well.
@@ -116,7 +118,7 @@ impl SmtpMailer {
 impl Mailer for SmtpMailer {
     async fn send(&self, key: &str, mail: &Mail) -> Result<(), MailError> {
         let message = self.message(key, mail)?;
-        match tokio::time::timeout(MAIL, self.transport.send(message)).await {
+        match tokio::time::timeout(MAILING, self.transport.send(message)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(not_sent(&error)),
             Err(_) => Err(late()),
@@ -139,7 +141,7 @@ fn late() -> MailError {
 fn not_sent(error: &lettre::transport::smtp::Error) -> MailError {
     if let Some(code) = error.status() {
         let answered = io::Error::other(format!("the mail server answered {code}"));
-        return match MAILBOX.contains(&u16::from(code)) {
+        return match is_without_mailbox(error) {
             true => MailError::Refused(answered),
             false => MailError::NotDone(answered),
         };
@@ -157,6 +159,14 @@ fn not_sent(error: &lettre::transport::smtp::Error) -> MailError {
         "closed the connection or is away"
     };
     MailError::Unknown(io::Error::other(format!("the mail server {what}")))
+}
+
+/// Whether the server has said with an enhanced status that the recipient's address is wrong for good.
+fn is_without_mailbox(error: &lettre::transport::smtp::Error) -> bool {
+    // The error's source is the text of the answer, which begins with the enhanced status.
+    let text = error.source().map(ToString::to_string).unwrap_or_default();
+    let status = text.split_whitespace().next().unwrap_or_default();
+    error.is_permanent() && NO_MAILBOX.contains(&status)
 }
 
 #[cfg(test)]

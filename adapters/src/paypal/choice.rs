@@ -117,6 +117,11 @@ impl PaymentGateway for Providers {
         if method.0.starts_with(PREFIX) { Ok(()) } else { self.cards.detach(key, method).await }
     }
 
+    /// Only cards have accounts.
+    async fn delete_customer(&self, customer: &Reference) -> Result<(), GatewayError> {
+        self.cards.delete_customer(customer).await
+    }
+
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         self.of(&reference.0)?.refunds(reference).await
     }

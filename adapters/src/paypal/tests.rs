@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use stepwise_workflows::money::Currency;
 use stepwise_workflows::payment::gateway::{
-    DisputeStatus, GatewayEvent, GatewayEventKind, MethodToken, News, RefundStatus,
+    DisputeStatus, GatewayEvent, GatewayEventKind, MethodToken, News, OPERATION, RefundStatus,
 };
 use tokio::net::TcpListener;
 
@@ -429,4 +429,26 @@ async fn an_event_is_sent_back_byte_by_byte_and_only_so_many_are_verified_at_a_t
     assert!(matches!(busy, Err(NotBelieved::Unasked(GatewayError::NotDone(_)))), "{busy:?}");
     drop(held);
     assert_eq!(scripted.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn an_approval_that_paypal_does_not_answer_ends_when_the_time_that_the_port_allows_is_over() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("http://{}", silent.local_addr().expect("bound"));
+    let config = PayPalConfig::new(url.parse().expect("a URL"), "client", SECRET.into());
+    let paypal = PayPal::new(PayPalConfig { timeout: 3 * OPERATION, ..config }).expect("made");
+    let request = ApprovalRequest {
+        amount: Money::from_minor(4_999, Currency::USD).expect("small"),
+        return_url: "https://shop.example/thanks".to_owned(),
+        cancel_url: "https://shop.example/cart".to_owned(),
+    };
+    let reference = reference();
+    let begun = Instant::now();
+    let (opened, found) = tokio::join!(
+        PayPalApprovals::open(&paypal, "k", &request),
+        PayPalApprovals::find(&paypal, &reference)
+    );
+    assert!(matches!(opened, Err(GatewayError::Unknown(Trouble::TimedOut))), "{opened:?}");
+    assert!(matches!(found, Err(GatewayError::Unknown(Trouble::TimedOut))), "{found:?}");
+    assert!((OPERATION..OPERATION * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }

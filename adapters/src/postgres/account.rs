@@ -85,12 +85,19 @@ impl Account {
             "--locale=C".into(),
             "--data-checksums".into(),
         ];
-        let output = self
-            .command(&binaries.initdb(), &making, Some(&password), false)
-            .args(arguments)
-            .output()
-            .await
-            .map_err(|error| failed("initdb", &error.to_string()))?;
+        let initdb = async |letters: &str| {
+            self.command(&binaries.initdb(), &making, Some(&password), false)
+                .args(&arguments)
+                .arg(letters)
+                .output()
+                .await
+                .map_err(|error| failed("initdb", &error.to_string()))
+        };
+        // The letters of all scripts, if the system has the locale. Texts are in the order of their bytes in any case.
+        let mut output = initdb("--lc-ctype=C.UTF-8").await?;
+        if !output.status.success() {
+            output = initdb("--lc-ctype=C").await?;
+        }
         drop(std::fs::remove_file(&password));
         if !output.status.success() {
             return Err(failed("initdb", &String::from_utf8_lossy(&output.stderr)));

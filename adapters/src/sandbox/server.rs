@@ -10,7 +10,7 @@ use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::serve::ListenerExt as _;
 use axum::{Json, Router};
 use secrecy::ExposeSecret;
@@ -55,6 +55,7 @@ fn routes(gateway: Arc<Gateway>) -> Router {
         .route("/v1/payment_intents/{reference}/capture", post(capture))
         .route("/v1/refunds", post(refund).get(refunds))
         .route("/v1/customers", post(wallet::open))
+        .route("/v1/customers/{id}", delete(wallet::delete))
         .route("/v1/payment_methods/{token}", get(wallet::retrieve))
         .route("/v1/payment_methods/{token}/attach", post(wallet::attach))
         .route("/v1/payment_methods/{token}/detach", post(wallet::detach))

@@ -4,10 +4,10 @@
 //! an authorization be opened with it, and once it is detached it is of no use. A token without such a text stands for the card of anybody, like the
 //! test cards of Stripe.
 //!
-//! No money moves here, so the ledger has no lines of it: at a restart the gateway forgets who owns which method, and takes any customer whose id it
-//! could have given.
+//! No money moves here, so the ledger has no lines of it: at a restart the gateway forgets who owns which method and which customers were deleted, and takes any
+//! customer whose id it could have given.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use axum::Json;
 use axum::body::Bytes;
@@ -36,12 +36,14 @@ pub(super) struct Wallets {
     owners: HashMap<String, Option<String>>,
     /// The answers by idempotency key, each with the fingerprint of its request.
     answers: HashMap<String, (u64, Value)>,
+    /// The customers that were deleted.
+    deleted: HashSet<String>,
 }
 
 impl Wallets {
     /// Whether an authorization can be opened with this method for this customer.
     pub(super) fn allows(&self, token: &str, customer: Option<&str>) -> Result<(), Wrong> {
-        if customer.is_some_and(|id| !is_customer(id)) {
+        if customer.is_some_and(|id| !self.knows(id)) {
             return Err(Wrong("resource_missing"));
         }
         match self.owners.get(token) {
@@ -49,6 +51,11 @@ impl Wallets {
             Some(Some(owner)) if customer == Some(owner) => Ok(()),
             Some(_) => Err(Wrong("payment_method_not_available")),
         }
+    }
+
+    /// Whether there is a customer of this id.
+    fn knows(&self, customer: &str) -> bool {
+        is_customer(customer) && !self.deleted.contains(customer)
     }
 
     fn owner(&self, token: &str) -> Option<&str> {
@@ -114,6 +121,26 @@ pub(super) async fn open(
     })
 }
 
+/// `DELETE /v1/customers/{id}`: the customer is deleted for good, and its methods are detached. Like Stripe, takes no parameters and needs no key.
+pub(super) async fn delete(
+    State(gateway): Shared,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, Wrong> {
+    params::only(&body, &[])?;
+    let mut state = gateway.state();
+    let wallets = &mut state.wallets;
+    if !wallets.knows(&id) {
+        return Ok(missing());
+    }
+    for owner in wallets.owners.values_mut() {
+        owner.take_if(|owner| *owner == id);
+    }
+    let shown = json!({ "id": id, "object": "customer", "deleted": true });
+    wallets.deleted.insert(id);
+    Ok(Json(shown).into_response())
+}
+
 /// `POST /v1/payment_methods/{token}/attach`
 pub(super) async fn attach(
     State(gateway): Shared,
@@ -126,7 +153,7 @@ pub(super) async fn attach(
         return Ok(missing());
     }
     let customer = fields.get("customer").cloned().ok_or(Wrong("parameter_missing"))?;
-    if !is_customer(&customer) {
+    if !gateway.state().wallets.knows(&customer) {
         return Err(Wrong("resource_missing"));
     }
     once(&State(gateway), &format!("attach {token}"), &headers, &fields, |wallets, _| {

@@ -27,8 +27,8 @@ pub(super) fn address(settings: &Settings) -> Result<Option<Address>, Failure> {
 }
 
 /// Opens the publisher. If the broker is away or its exchange was destroyed, the process starts without it and events wait.
-/// If the broker refuses this program for good, this fails, because waiting would not help. `db` records what was
-/// declared. Partners find the schemas of events at `base_url`.
+/// If the broker refuses this program for good, this fails, because waiting would not help. Without an address it fails if the
+/// database publishes to a broker. `db` records what was declared. Partners find the schemas of events at `base_url`.
 pub(super) async fn open(
     address: Option<Address>,
     keys: Arc<dyn KeyStore>,
@@ -36,6 +36,9 @@ pub(super) async fn open(
     base_url: &str,
 ) -> Result<Broker, Failure> {
     let Some(address) = address else {
+        if let Some(known) = in_use(&db).await? {
+            return Err(Failure::dependency(not_given(&known)));
+        }
         return Ok(Broker { publisher: Arc::new(Embedded), is_rabbit: false });
     };
     let publisher = publisher(address, keys, db, base_url);
@@ -78,6 +81,35 @@ pub(super) async fn declare(
     db: PgPool,
 ) -> Result<(), Failure> {
     publisher(address, keys, db, "").declare().await.map_err(refused)
+}
+
+/// The address, without user and password, of the broker to which this database publishes. `None`: no broker was ever used, or it
+/// was forgotten.
+pub(super) async fn in_use(db: &PgPool) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- broker: in use
+        select split_part(name, ' ', 1) from saga.broker_topology order by declared_at desc limit 1",
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// Says that the database publishes to this broker, and that its address was not given. A process that went on would mark events as
+/// published that no partner has got.
+pub(super) fn not_given(known: &str) -> String {
+    format!(
+        "this database publishes to RabbitMQ at {known}; give --amqp-url (or STEPWISE_AMQP_URL), or run \
+         `stepwise relay --forget-broker` if no partner takes events from it any more"
+    )
+}
+
+/// Forgets every broker to which this database has published. Changes nothing at the brokers.
+pub(super) async fn forget(db: &PgPool) -> Result<(), sqlx::Error> {
+    let forgotten = sqlx::query(
+        "-- broker: forget
+        delete from saga.broker_topology",
+    );
+    forgotten.execute(db).await.map(|_| ())
 }
 
 fn publisher(

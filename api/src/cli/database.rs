@@ -21,7 +21,7 @@ const FIRST: Duration = Duration::from_secs(5);
 const MOST_POOLED: u32 = 20;
 /// Connections of the relay: one for each of its tasks that use the database, and two spare ones.
 const RELAY: u32 = 5;
-/// Connections outside the pools: commit batches, claims, ticks, lease, listeners, housekeeping and the database watch.
+/// Connections outside the pools: batchers, claims, upkeep passes, lease, listeners, housekeeping and the database watch.
 const OTHERS: u32 = 12;
 /// How long the engine and the relay wait for a connection of their pools.
 const PATIENCE: Duration = Duration::from_secs(5);

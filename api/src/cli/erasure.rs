@@ -13,10 +13,11 @@ use stepwise_engine::{Engine, Transaction, database as sessions};
 use stepwise_workflows::{
     erasure::{
         certificate::{self, Checked},
-        replay, rows, tax,
+        replay, rows,
+        tax::{self, TaxRecordRefusal},
     },
     privacy::KeyStore,
-    sagas::{self, gdpr_erasure::command::erase_again},
+    sagas::{self, gdpr_erasure::erase_again},
     shop::{Cause, Context, Shop},
 };
 use uuid::Uuid;
@@ -69,13 +70,22 @@ pub(super) async fn run(settings: &Settings, verb: Verb) -> Result<(), Failure> 
             let folder = Folder::open(&settings.data_dir)?;
             let keys = keys::open(&folder, &db).await?;
             let record = tax::read_record(&db, &keys, order_id).await;
-            let record =
-                record.map_err(|error| Failure::failed("there is no tax record", error))?;
-            match record {
+            match record.map_err(no_record)? {
                 Some(address) => say!("{}", json!(address)),
                 None => say!("the statutory time is over: the key is destroyed"),
             }
             Ok(())
+        }
+    }
+}
+
+/// An order without a tax record is an answer; a database or a key store that is away is none.
+fn no_record(refusal: TaxRecordRefusal) -> Failure {
+    match refusal {
+        refusal @ TaxRecordRefusal::NotFound => Failure::failed("there is no tax record", refusal),
+        TaxRecordRefusal::Database(error) => error.into(),
+        TaxRecordRefusal::Keys(error) => {
+            Failure::dependency(format!("cannot read the key of the tax record: {error}"))
         }
     }
 }
@@ -181,4 +191,19 @@ fn read(path: &Path) -> Result<BTreeSet<Uuid>, Failure> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_or_a_key_store_that_is_away_does_not_say_that_there_is_no_tax_record() {
+        let away = || std::io::Error::other("away");
+        let database = no_record(TaxRecordRefusal::Database(sqlx::Error::Io(away())));
+        assert_eq!(database.exit_code(), std::process::ExitCode::from(3), "{database}");
+        assert!(database.to_string().contains("the database went away"), "{database}");
+        let missing = no_record(TaxRecordRefusal::NotFound);
+        assert_eq!(missing.exit_code(), std::process::ExitCode::from(1), "{missing}");
+    }
 }

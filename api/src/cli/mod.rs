@@ -109,7 +109,7 @@ enum Command {
     /// Print the OpenAPI document.
     #[command(after_help = "Example: stepwise openapi > openapi.json")]
     Openapi,
-    /// Measure this machine: engine, latency or orders, as a ratio to hand-written SQL.
+    /// Measure this machine: the engine, latency, children, timers, signals, a backlog, the front door, or orders.
     #[command(after_help = "Example: stepwise bench engine --json")]
     Bench(bench::Args),
 }

@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 use stepwise_engine::{Transaction, database as sessions};
 use stepwise_workflows::{
+    gateway_events::retry,
     payment::parked::{self, ParkedEvent, ParkedRefusal, Said},
-    sagas::{self, place_order::webhook::retry},
+    sagas,
     shop::{Cause, Context},
 };
 use uuid::Uuid;

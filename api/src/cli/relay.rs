@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Declare the exchange and the archive at the broker, and end. Use it when they were destroyed
     #[arg(long)]
     declare: bool,
+    /// Forget the broker to which this database publishes, and end. Use it when events are to be published on /v1/events/stream only
+    #[arg(long, conflicts_with = "declare")]
+    forget_broker: bool,
     #[command(flatten)]
     monitoring: Monitoring,
 }
@@ -28,6 +31,12 @@ pub(super) struct Args {
 /// Publishes events until the process is told to stop.
 pub(super) async fn run(settings: &Settings, args: Args) -> Result<(), Failure> {
     let address = broker::address(settings)?;
+    if args.forget_broker {
+        let db = database::connect(settings, 1).await?;
+        broker::forget(&db).await?;
+        say!("the broker is forgotten; start every relay and `up` again without --amqp-url");
+        return Ok(());
+    }
     let folder = Folder::open(&settings.data_dir)?;
     if args.declare {
         let Some(address) = address else {

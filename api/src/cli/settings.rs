@@ -60,7 +60,7 @@ pub struct Settings {
     pub port: u16,
     /// Requests that a caller may send per second; 0 switches all limits off.
     pub rate_limit: u32,
-    /// Requests without a valid token that one address may send per second, unless it is the usual limit.
+    /// Requests that one address may send per second without a valid token, as a guest, or as the first with a token, unless it is the usual limit.
     pub address_rate_limit: Option<u32>,
     /// Connections that one address may have open.
     pub connections_per_address: Option<u32>,

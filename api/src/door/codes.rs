@@ -31,6 +31,9 @@ pub fn meaning(code: &str) -> Option<Meaning> {
     Some(Meaning { means, advice: advice(declared.kind) })
 }
 
+/// The code of a search, list or export whose turn has not come in time ([`super::Door::turn_to_read`]).
+pub(super) const READS_BUSY: &str = "reads_busy";
+
 /// The codes with this status that any operation may answer with, beside those that its command declares.
 pub(super) fn general(status: u16) -> &'static [&'static str] {
     match status {
@@ -54,7 +57,7 @@ pub(super) fn general(status: u16) -> &'static [&'static str] {
             "unknown_field",
             "wrong_type",
         ],
-        503 => &["busy", "database_unavailable", "took_too_long", "try_again"],
+        503 => &["busy", "database_unavailable", READS_BUSY, "took_too_long", "try_again"],
         _ => &[],
     }
 }
@@ -190,7 +193,7 @@ const ANYWHERE: &[(&str, &str, &str)] = &[
     ),
     ("problem_not_found", "No problem has this code.", DOCUMENT),
     ("rate_limited", "There were too many requests.", "Wait for the time in Retry-After."),
-    ("reads_busy", "Too many lists and searches run at this moment.", AGAIN),
+    (READS_BUSY, "Too many lists and searches run at this moment.", AGAIN),
     ("request_in_flight", "The first request with this Idempotency-Key is still running.", AGAIN),
     (
         "request_timeout",

@@ -18,10 +18,10 @@ use poem_openapi::{
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
 use sha2::{Digest, Sha256};
-use sqlx::Row;
+use sqlx::{PgPool, Row};
 use stepwise_workflows::{
     privacy::{self, CustomerKey, KeyStore, KeyStoreError},
-    shop::Context,
+    shop::{Actor, Context},
 };
 use uuid::Uuid;
 
@@ -129,6 +129,8 @@ pub struct Scope {
     operation: &'static str,
     hash: [u8; 32],
     fingerprint: [u8; 32],
+    /// The fingerprint without a key, as earlier releases stored it.
+    unkeyed: [u8; 32],
 }
 
 impl Scope {
@@ -146,8 +148,25 @@ impl Scope {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let fingerprint = Sha256::new().chain_update(path).chain_update(body).finalize();
-        Self { operation, hash: hash.finalize().into(), fingerprint: fingerprint.into() }
+        let unkeyed = Sha256::new().chain_update(path).chain_update(body).finalize().into();
+        Self { operation, hash: hash.finalize().into(), fingerprint: unkeyed, unkeyed }
+    }
+
+    /// The same scope, whose fingerprint only the processes of this installation can compute. A plain hash would tell whoever reads the
+    /// table whether a guessed body is right, such as an email address.
+    #[must_use]
+    pub fn keyed(self, secret: &[u8]) -> Self {
+        let mut hash = Sha256::new_with_prefix(b"idempotency");
+        for part in [secret, &self.unkeyed] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self { fingerprint: hash.finalize().into(), ..self }
+    }
+
+    /// Whether an answer with this fingerprint is the answer to this request. An earlier release may have stored it.
+    fn is_of(&self, stored: &[u8]) -> bool {
+        stored == self.fingerprint || stored == self.unkeyed
     }
 
     /// The salt for hashing the request's password: it depends on caller, operation and key only.
@@ -178,14 +197,26 @@ pub struct Answer {
     pub customer_id: Option<Uuid>,
 }
 
+impl Answer {
+    /// The answer as it is stored for this caller. If it names no customer and the caller is one, it is the caller's: it is sealed under
+    /// their key, and deleted when they are erased. A guest has no key and has given no personal data, so a guest's answer belongs to nobody.
+    #[must_use]
+    pub fn owned_by(self, caller: &Actor) -> Self {
+        let caller = match caller {
+            Actor::Customer(id) => Some(*id),
+            Actor::Guest(_) | Actor::Key(..) | Actor::Anyone | Actor::System => None,
+        };
+        Self { customer_id: self.customer_id.or(caller), ..self }
+    }
+}
+
 /// The field name that a sealed body is bound to.
 const FIELD: &str = "idempotency.body";
 
 /// Turns an answer into its stored form: the body is sealed if it belongs to a customer.
-pub async fn seal(keys: &dyn KeyStore, answer: &Answer) -> Result<Answer, Problem> {
-    let mut kept = answer.clone();
-    if let Some((customer_id, key)) = key_for(keys, answer).await? {
-        kept.body = privacy::seal(&key, customer_id, FIELD, &answer.body).into_bytes();
+pub async fn seal(keys: &dyn KeyStore, mut kept: Answer) -> Result<Answer, Problem> {
+    if let Some((customer_id, key)) = key_for(keys, &kept).await? {
+        kept.body = privacy::seal(&key, customer_id, FIELD, &kept.body).into_bytes();
     }
     Ok(kept)
 }
@@ -239,7 +270,7 @@ pub async fn take(ctx: &mut Context<'_>, scope: &Scope) -> Result<Option<Answer>
     if row.try_get::<Option<Vec<u8>>, _>("scope_hash")?.is_none() {
         return Ok(None);
     }
-    if row.try_get::<Vec<u8>, _>("fingerprint")? != scope.fingerprint {
+    if !scope.is_of(&row.try_get::<Vec<u8>, _>("fingerprint")?) {
         return Err(Problem::unprocessable(
             "idempotency_key_reused",
             "This Idempotency-Key was used for another request; use a new key.",
@@ -252,6 +283,17 @@ pub async fn take(ctx: &mut Context<'_>, scope: &Scope) -> Result<Option<Answer>
         body: row.try_get("body")?,
         customer_id: row.try_get("customer_id")?,
     }))
+}
+
+/// Whether an answer is stored under the key, perhaps one that has expired. Takes no lock.
+pub async fn is_stored(db: &PgPool, scope: &Scope) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- idempotency_is_stored
+        select exists (select from shop.idempotency where scope_hash = $1)",
+    )
+    .bind(&scope.hash[..])
+    .fetch_one(db)
+    .await
 }
 
 /// Stores the answer in the transaction of its effect. Replaces an expired answer of the same key.

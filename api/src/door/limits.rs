@@ -1,5 +1,5 @@
-//! Rate limits per caller, and per address for requests without a valid token. They are generous: they stop loops and
-//! guessing, not normal use. Zero switches a limit off.
+//! Rate limits per caller and per address; [`Rates`] says which requests count. They are generous: they stop loops and guessing,
+//! not normal use. Zero switches a limit off.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -21,9 +21,11 @@ use super::{
 pub struct Rates {
     /// Requests per caller and second.
     pub per_caller_s: u32,
-    /// Requests without a valid token, per address and second. For IPv6 an address is a /64 network.
+    /// Requests per address and second: those without a valid token, those of guests, and the first one that a process gets with each token. For
+    /// IPv6 an address is a /64 network.
     pub per_address_s: u32,
-    /// Attempts to log in, register or verify, per address and minute.
+    /// Attempts per minute: log-ins, registrations, verifications, requests for mails, resets of passwords and new guest carts, each kind per address;
+    /// exports, per customer.
     pub attempts_per_minute: u32,
     /// Open event streams per caller.
     pub streams_per_caller: u32,
@@ -73,12 +75,12 @@ impl Limits {
         self.count(self.callers, b"caller", &caller.key()).await
     }
 
-    /// Counts a request from this address that shows no token of which is known that it is valid. 429 if the address is over the limit.
+    /// Counts a request for its address ([`Rates::per_address_s`]). 429 if the address is over the limit.
     pub async fn address(&self, from: Option<IpAddr>) -> Result<(), Problem> {
         self.count(self.addresses, b"address", &origin(from)).await
     }
 
-    /// Counts an attempt at `what` from this address.
+    /// Counts an attempt at `what` from this address ([`Rates::attempts_per_minute`]). 429 if there were too many.
     pub async fn attempt(&self, what: &str, from: Option<IpAddr>) -> Result<(), Problem> {
         self.count(self.attempts, what.as_bytes(), &origin(from)).await
     }

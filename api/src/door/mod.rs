@@ -1,8 +1,8 @@
 //! The conventions that all operations share: callers, idempotency, problems, pages, limits.
 //!
-//! A handler is about ten lines long. The types of its arguments parse the request. [`Door::command`] opens the
-//! transaction, answers a repeated request, runs the command, stores the answer and commits. A
-//! refusal becomes a problem by the command's own declaration.
+//! A handler parses, acts and maps the result. The types of its arguments parse the request.
+//! [`Door::command`] opens the transaction, answers a repeated request, runs the command, stores the
+//! answer and commits. A refusal becomes a problem by the command's own declaration.
 
 pub mod buckets;
 pub mod caller;
@@ -112,6 +112,8 @@ pub struct Door {
     pub cors: Cors,
     /// The address at which clients reach the shop, if it is configured.
     pub public_url: Option<String>,
+    /// The installation's secret, with which stored requests are hashed.
+    secret: Vec<u8>,
     log_ins: Semaphore,
     long_reads: Semaphore,
 }
@@ -203,7 +205,7 @@ impl Door {
         request.data().expect("the edge puts the door into every request")
     }
 
-    /// Reads the installation's secret for cursors from the database, and opens the door.
+    /// Reads the installation's secret for cursors and hashes from the database, and opens the door.
     pub async fn open(
         db: PgPool,
         shop: Arc<Shop>,
@@ -229,7 +231,8 @@ impl Door {
             reads: Reads::new(&db, &shop),
             streams: Streams::new(settings.rates.streams_per_caller),
             limits: Limits::new(settings.rates, db.clone(), secret.clone()),
-            cursors: Cursors::new(secret),
+            cursors: Cursors::new(secret.clone()),
+            secret,
             proxies: settings.proxies,
             cors: Cors::new(settings.allowed_origins),
             public_url: settings.public_url,
@@ -240,9 +243,8 @@ impl Door {
         })
     }
 
-    /// Waits until a log-in may use the database: two at a time, so that sixty which come at the same moment neither take the connections of
-    /// customers who order, nor make the pool open new ones, which are slow at first. Not to be held while a password is compared. 503 if its turn does
-    /// not come in time, which is so when the database does not answer.
+    /// Waits for one of two turns to use the database for a log-in. Many log-ins at once would otherwise take the connections of customers who
+    /// order. Release the turn before comparing a password. 503 if no turn comes in 2 s.
     pub async fn turn_to_log_in(&self) -> Result<SemaphorePermit<'_>, Problem> {
         turn(&self.log_ins).await.ok_or_else(|| {
             Problem::unavailable(
@@ -252,12 +254,12 @@ impl Door {
         })
     }
 
-    /// Waits until a search, an export or another read that may take long may use the database: all of them together have half of the connections, so that
-    /// nobody who orders waits for them. 503 if its turn does not come in time.
+    /// Waits for a turn to use the database for a search, an export or another read that may take long. All of them together get half of the
+    /// connections, so that customers who order do not wait for them. 503 if no turn comes in 2 s.
     pub async fn turn_to_read(&self) -> Result<SemaphorePermit<'_>, Problem> {
         turn(&self.long_reads).await.ok_or_else(|| {
             Problem::unavailable(
-                "reads_busy",
+                codes::READS_BUSY,
                 "Too many lists and searches run at this moment. Try again in a second.",
             )
         })
@@ -312,6 +314,14 @@ impl Door {
         }
     }
 
+    /// Whether an answer is stored for the caller, operation and key of this request, whatever its body is. 1 round trip if a key was sent.
+    pub async fn has_answered(&self, ask: &Ask<'_>) -> Result<bool, Problem> {
+        match ask.scope() {
+            Some(scope) => Ok(idempotency::is_stored(&self.db, &scope).await?),
+            None => Ok(false),
+        }
+    }
+
     async fn answer<const STATUS: u16, T>(
         &self,
         tx: &mut Transaction,
@@ -320,17 +330,19 @@ impl Door {
     ) -> Result<Reply<STATUS, T>, Problem> {
         let mut ctx = self.context(tx, ask.cause.clone());
         let Some(scope) = ask.scope() else { return act(&mut ctx).await };
+        let scope = scope.keyed(&self.secret);
         if let Some(answer) = idempotency::take(&mut ctx, &scope).await? {
             return Ok(Reply::replayed(idempotency::unseal(&*self.shop.keys, answer).await?));
         }
         let reply = act(&mut ctx).await?;
-        let kept = idempotency::seal(&*self.shop.keys, &reply.answer).await?;
+        let kept = reply.answer.clone().owned_by(&ask.cause.actor);
+        let kept = idempotency::seal(&*self.shop.keys, kept).await?;
         idempotency::store(&mut ctx, &scope, &kept).await?;
         Ok(reply)
     }
 }
 
-/// `None`: it did not come in time.
+/// Waits for a turn. `None` if none comes within [`TURN`].
 async fn turn(of: &Semaphore) -> Option<SemaphorePermit<'_>> {
     let turn = tokio::time::timeout(TURN, of.acquire()).await.ok()?;
     Some(turn.expect("it is never closed"))

@@ -10,7 +10,13 @@ use stepwise_workflows::{
         UnknownCustomer, attempts, mailed, password,
         session::{self, SessionView, UnknownSession},
     },
-    sagas::account::{self, AskError, ChangePasswordError, ResetError},
+    sagas::{
+        account_mail::{
+            AskError, ChangePasswordError, ResetError, change_password, request_password_reset,
+            reset_password,
+        },
+        register_customer::resend_verification,
+    },
 };
 use uuid::Uuid;
 
@@ -103,8 +109,8 @@ async fn send_mail(
                 return Err(too_many(wait));
             }
             match wanted {
-                Wanted::Verification => account::resend_verification(ctx, email).await?,
-                Wanted::Reset => account::request_password_reset(ctx, email).await?,
+                Wanted::Verification => resend_verification(ctx, email).await?,
+                Wanted::Reset => request_password_reset(ctx, email).await?,
             }
             Ok(Gone::gone())
         })
@@ -149,12 +155,19 @@ impl Accounts {
         let (door, shop) = (&by.door, &by.door.shop);
         let ResetPassword { reset_token, password } = &body.value;
         let ask = Ask::by_anyone(reset_token, "resetPassword", &key).with(&body);
-        let ask = ask.with_password(&shop.passwords, password).await?;
-        // A refusal waits for the key: a repeated request gets its first answer, though its token is used by now.
+        // The token is looked up before anything is hashed: a guess must not keep the threads that hash busy. The faster answer tells nothing, because
+        // nobody can guess a token.
         let prepared = password::prepare_reset(shop, &door.db, reset_token, password).await;
         let prepared = prepared.map_err(Problem::from);
+        // A repeated request gets its first answer, though its token is used by now.
+        if let Err(problem) = &prepared
+            && !door.has_answered(&ask).await?
+        {
+            return Err(problem.clone().into());
+        }
+        let ask = ask.with_password(&shop.passwords, password).await?;
         door.command(ask, async |ctx| {
-            account::reset_password(ctx, prepared.clone()?).await?;
+            reset_password(ctx, prepared.clone()?).await?;
             Ok(Gone::gone())
         })
         .await
@@ -188,7 +201,7 @@ impl Accounts {
         // A refusal waits for the key: a repeated request gets its first answer, though its password is changed by now.
         let prepared = prepared.map_err(Problem::from);
         door.command(ask, async |ctx| {
-            account::change_password(ctx, prepared.clone()?, &by.token_hash).await?;
+            change_password(ctx, prepared.clone()?, &by.token_hash).await?;
             if let Some(tries) = &tries {
                 attempts::succeed(ctx, tries).await?;
             }

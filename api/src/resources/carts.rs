@@ -8,7 +8,7 @@ use stepwise_workflows::{
         MergeRefusal, MergedCart, RemovedItemView,
     },
     customer::UnknownCustomer,
-    sagas::commands::create_guest_cart,
+    sagas::cart_expiry::create_guest_cart,
     shop::Actor,
 };
 use uuid::Uuid;
@@ -249,7 +249,7 @@ impl Carts {
             .await
     }
 
-    /// Restore a removed item.
+    /// Restore a removed item, as much of it as is available. If that is less than was removed, the answer says `capped`.
     #[oai(
         path = "/carts/:cartId/items/:cartItemId/restore",
         method = "post",
@@ -267,8 +267,8 @@ impl Carts {
         by.door
             .command(Ask::new("restoreCartItem", &by, &key), async |ctx| {
                 seen.check(cart::lock_tag(ctx, by.id, Some(cart_id.0))).await?;
-                let restored = cart::restore_item(ctx, of);
-                Ok(shown(restored.await?))
+                let restored = cart::restore_item(ctx, of).await?;
+                Ok(shown_capped(restored.cart, restored.capped))
             })
             .await
     }

@@ -11,7 +11,7 @@ use stepwise_workflows::{
         session::{self, Device, LogInRefusal, LoggedIn},
     },
     refusal::{Refusal as _, Refused},
-    sagas::account::{self, VerifyError},
+    sagas::register_customer::{VerifyError, verify_customer_email},
     shop::{Actor, password::PoolError},
 };
 use uuid::Uuid;
@@ -173,7 +173,7 @@ impl Customers {
         let ask = Ask::by_anyone(token, "verifyCustomerEmail", &key).with(&body);
         by.door
             .command(ask, async |ctx| {
-                let verified = account::verify_customer_email(ctx, token);
+                let verified = verify_customer_email(ctx, token);
                 let customer = verified.await?;
                 let customer_id = customer.customer_id;
                 Ok(Done::new(&CustomerShape::from(customer)).about(customer_id))

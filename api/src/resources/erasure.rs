@@ -8,13 +8,9 @@ use poem_openapi::{
     types::{Any, ToJSON as _},
 };
 use serde_json::Value;
-use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     export::{Export, ExportRefusal, export_customer_data},
-    sagas::gdpr_erasure::{
-        GdprErasure,
-        command::{self, RequestErasureError},
-    },
+    sagas::gdpr_erasure::{self, GdprErasure, RequestErasureError, request_gdpr_erasure},
 };
 use uuid::Uuid;
 
@@ -130,14 +126,13 @@ impl Erasure {
     ) -> Result<Begun<200, ErasureShape>, Refuses<RequestErasureError>> {
         let customer_id = by.acts_for(customer_id.0)?;
         let confirmation = body.value.confirmation;
-        let request = command::RequestGdprErasure { customer_id, confirmation };
+        let request = gdpr_erasure::RequestGdprErasure { customer_id, confirmation };
         let ask = Ask::new("requestGdprErasure", &by, &key).with(&body);
         let door = &by.door;
         let accepted: Result<_, Problem> = door
             .command(ask, async |ctx| {
-                let requested = command::request_gdpr_erasure(ctx, &request);
-                let operation_id = requested.await?;
-                let operation = OperationShape::begun(operation_id, GdprErasure::NAME, customer_id);
+                let operation_id = request_gdpr_erasure(ctx, &request).await?;
+                let operation = OperationShape::begun::<GdprErasure>(operation_id, customer_id);
                 Ok(operation.accepted(&by))
             })
             .await;

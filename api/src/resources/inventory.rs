@@ -224,7 +224,7 @@ impl Inventory {
         #[oai(name = "productId")] product_id: Path<Uuid>,
     ) -> Result<Done<Stocks>, Refuses<UnknownProduct>> {
         let mut db = by.door.db.acquire().await?;
-        let stocks = inventory::stock_of(&mut db, product_id.0).await?;
+        let stocks = inventory::stock_in_use(&mut db, product_id.0).await?;
         if stocks.is_empty() {
             return Err(UnknownProduct::NotFound.into());
         }

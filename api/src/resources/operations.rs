@@ -19,7 +19,7 @@ use poem_openapi::{
 };
 use serde_json::{Value, json};
 use stepwise_engine::{
-    Status, WaitingOn,
+    Saga, Status, WaitingOn,
     inspect::{self, Summary},
 };
 use stepwise_workflows::{
@@ -27,6 +27,7 @@ use stepwise_workflows::{
     erasure::{self, ErasureView},
     order::{self, OrderView},
     sagas::{self, About},
+    shop::Context,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -39,7 +40,7 @@ use super::{
     words::{OperationWords, Word},
 };
 use crate::door::{
-    Door,
+    Ask, Door,
     caller::{By, Caller, OperationReader, Role},
     personal::{OwnersOnly, shown_to},
     problem::{Problem, ProblemBody},
@@ -100,12 +101,12 @@ impl From<sagas::Action> for Action {
 }
 
 impl OperationShape {
-    /// An operation that was just started. Its start time comes from its id, so this needs no query.
-    pub fn begun(id: Uuid, kind: &str, subject: Uuid) -> Self {
+    /// An operation that was just started: an instance of the saga `S`. Its start time comes from its id, so this needs no query.
+    pub fn begun<S: Saga>(id: Uuid, subject: Uuid) -> Self {
         let at = time_in(id);
         Self {
             id,
-            kind: kind.to_owned(),
+            kind: S::NAME.to_owned(),
             subject: subject.to_string(),
             status: "running".into(),
             waiting_on: Some(Any(json!({ "on": "worker" }))),
@@ -226,6 +227,24 @@ impl From<Resource> for Option<ErasureShape> {
             Resource::Order(_) | Resource::PaymentMethod(_) => None,
         }
     }
+}
+
+/// Runs the command of a request that starts an operation. `start` runs in the command's transaction and returns the operation
+/// ([`OperationShape::begun`]). Then waits for the end of the operation, if the client asked to wait ([`wait`]).
+pub async fn begin<const FINAL: u16, T: ToJSON>(
+    door: &Door,
+    caller: &Caller,
+    ask: Ask<'_>,
+    patience: Duration,
+    start: impl AsyncFnOnce(&mut Context<'_>) -> Result<OperationShape, Problem> + Clone,
+) -> Result<Begun<FINAL, T>, Problem>
+where
+    Option<T>: From<Resource>,
+{
+    let accepted: Reply<202, OperationShape> = door
+        .command::<202, _, Problem>(ask, async |ctx| Ok(start.clone()(ctx).await?.accepted(caller)))
+        .await?;
+    wait(door, caller, accepted, patience).await
 }
 
 /// Waits for the end of the `accepted` operation, if the client asked to wait. If the operation ends within

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{
-    Enum, Object, OpenApi,
+    Object, OpenApi,
     param::{Path, Query},
     types::Any,
 };
@@ -21,7 +21,7 @@ use super::{
     Group,
     answer::answer,
     tag::Tag,
-    words::{EffectWords, OutcomeWords, Word},
+    words::{EffectWords, OutcomeWords, Word, mirrors},
 };
 use crate::door::{
     caller::{By, ViewerUp},
@@ -37,105 +37,22 @@ const ERROR_SHOWN: usize = 500;
 /// The operations for operators.
 pub struct Operators;
 
-/// The status of an instance. Final are `completed`, `unwound` and `abandoned`.
-#[derive(Debug, Clone, Copy, Enum)]
-#[oai(rename_all = "snake_case")]
-enum SagaStatus {
-    Running,
-    Unwinding,
-    Paused,
-    Stuck,
-    Completed,
-    Unwound,
-    Abandoned,
+mirrors! {
+    /// The status of an instance. Final are `completed`, `unwound` and `abandoned`.
+    #[oai(rename_all = "snake_case")]
+    enum SagaStatus of Status { Running, Unwinding, Paused, Stuck, Completed, Unwound, Abandoned }
 }
 
-impl From<SagaStatus> for Status {
-    fn from(shape: SagaStatus) -> Self {
-        match shape {
-            SagaStatus::Running => Self::Running,
-            SagaStatus::Unwinding => Self::Unwinding,
-            SagaStatus::Paused => Self::Paused,
-            SagaStatus::Stuck => Self::Stuck,
-            SagaStatus::Completed => Self::Completed,
-            SagaStatus::Unwound => Self::Unwound,
-            SagaStatus::Abandoned => Self::Abandoned,
-        }
-    }
+mirrors! {
+    /// The thing that an instance waits on.
+    #[oai(rename = "SagaWaitingOn", rename_all = "snake_case")]
+    enum Waiting of WaitingOn { Worker, Activity, Retry, Timer, Signal, Operator, Version, Children, Parent }
 }
 
-impl From<Status> for SagaStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Running => Self::Running,
-            Status::Unwinding => Self::Unwinding,
-            Status::Paused => Self::Paused,
-            Status::Stuck => Self::Stuck,
-            Status::Completed => Self::Completed,
-            Status::Unwound => Self::Unwound,
-            Status::Abandoned => Self::Abandoned,
-        }
-    }
-}
-
-/// The thing that an instance waits on.
-#[derive(Debug, Clone, Copy, Enum)]
-#[oai(rename = "SagaWaitingOn", rename_all = "snake_case")]
-enum Waiting {
-    Worker,
-    Activity,
-    Retry,
-    Timer,
-    Signal,
-    Operator,
-    Version,
-    Children,
-    Parent,
-}
-
-impl From<Waiting> for WaitingOn {
-    fn from(shape: Waiting) -> Self {
-        match shape {
-            Waiting::Worker => Self::Worker,
-            Waiting::Activity => Self::Activity,
-            Waiting::Retry => Self::Retry,
-            Waiting::Timer => Self::Timer,
-            Waiting::Signal => Self::Signal,
-            Waiting::Operator => Self::Operator,
-            Waiting::Version => Self::Version,
-            Waiting::Children => Self::Children,
-            Waiting::Parent => Self::Parent,
-        }
-    }
-}
-
-/// The priority of an instance: workers claim due instances of a higher priority first.
-#[derive(Debug, Clone, Copy, Enum)]
-#[oai(rename = "SagaPriority", rename_all = "snake_case")]
-enum PriorityShape {
-    High,
-    Normal,
-    Low,
-}
-
-impl From<PriorityShape> for Priority {
-    fn from(shape: PriorityShape) -> Self {
-        match shape {
-            PriorityShape::High => Self::High,
-            PriorityShape::Normal => Self::Normal,
-            PriorityShape::Low => Self::Low,
-        }
-    }
-}
-
-impl From<Priority> for PriorityShape {
-    fn from(priority: Priority) -> Self {
-        match priority {
-            Priority::High => Self::High,
-            Priority::Normal => Self::Normal,
-            Priority::Low => Self::Low,
-        }
-    }
+mirrors! {
+    /// The priority of an instance: workers claim due instances of a higher priority first.
+    #[oai(rename = "SagaPriority", rename_all = "snake_case")]
+    enum PriorityShape of Priority { High, Normal, Low }
 }
 
 /// An instance in a list.
@@ -275,7 +192,8 @@ struct AttemptShape {
     number: i32,
     started_at: Option<DateTime<Utc>>,
     ended_at: DateTime<Utc>,
-    /// `done`, `not_done` or `unknown`.
+    /// `done`. `not_done` or, if the provider answered so, `answered_no`: surely nothing happened. `unknown`: it may have happened. `not_undone`: an undo was
+    /// not done, or nobody knows. `cannot_undo`: it can never be done.
     outcome: Word<OutcomeWords>,
     error: Option<String>,
 }
@@ -406,19 +324,33 @@ fn shown(details: Details, events: Vec<Recorded>) -> DetailsShape {
     }
 }
 
-/// Turns a journal row about an attempt into an attempt. The step's name is in the row that decided on the step.
+/// Turns a journal row about an attempt at a step or an undo into an attempt. Other rows count the attempts as well, but are none. The step's name is
+/// in the row that decided on the step; an undo is named after the step that it takes back.
 fn attempt(entry: &Entry, journal: &[Entry]) -> Option<AttemptShape> {
     let number = entry.attempt?;
+    let failed = match entry.kind {
+        JournalKind::Attempt => true,
+        JournalKind::Outcome | JournalKind::Settled | JournalKind::Undo => false,
+        _ => return None,
+    };
     let decided = journal.iter().find(|row| Some(row.seq) == entry.step_no);
     let step = decided
         .and_then(|row| row.next.as_ref())
         .and_then(|next| next.get("call").or_else(|| next.get("run")).or(Some(next)))
-        .and_then(inspect::name_of)
-        .unwrap_or("undo");
+        .and_then(inspect::name_of);
     let said = |name: &str| entry.event.as_ref()?.get(name)?.as_str().map(str::to_owned);
-    let failed = entry.kind == JournalKind::Attempt;
+    // A row of an earlier release says only by its outcome that it is about an undo.
+    let is_undo = entry.kind == JournalKind::Undo
+        || failed
+            && (entry.event.as_ref().is_some_and(|event| event.get("undo").is_some())
+                || matches!(said("outcome").as_deref(), Some("not_undone" | "cannot_undo")));
+    let step = match (is_undo, step) {
+        (false, step) => step.unwrap_or("a step").to_owned(),
+        (true, Some(step)) => format!("undo of {step}"),
+        (true, None) => "undo".to_owned(),
+    };
     Some(AttemptShape {
-        step: step.to_owned(),
+        step,
         number: number.into(),
         started_at: entry.started_at,
         ended_at: entry.at,
@@ -458,6 +390,91 @@ fn what_next(saga: &Summary) -> String {
         WaitingOn::Operator => "The saga waits for an operator.".to_owned(),
         WaitingOn::Children | WaitingOn::Parent | WaitingOn::Version => {
             format!("The saga waits on: {waiting_on}.")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::types::{ParseFromJSON, ToJSON};
+    use serde_json::json;
+    use stepwise_engine::AttemptOutcome;
+
+    use super::{
+        super::words::{Words as _, words_of},
+        *,
+    };
+
+    /// Asserts that a shape has each of these words.
+    fn assert_has<S: ParseFromJSON + ToJSON>(words: impl IntoIterator<Item = String>) {
+        for word in words {
+            let shape = S::parse_from_json(Some(json!(word))).ok();
+            assert_eq!(shape.and_then(|shape| shape.to_json()), Some(json!(word)));
+        }
+    }
+
+    #[test]
+    fn the_statuses_and_the_things_to_wait_on_have_the_words_of_the_engine() {
+        assert_has::<SagaStatus>(words_of::<Status>());
+        assert_has::<Waiting>(words_of::<WaitingOn>());
+    }
+
+    /// A journal row about the first attempt at step 1.
+    fn row(kind: JournalKind, event: Value) -> Entry {
+        Entry {
+            seq: 2,
+            kind,
+            event: Some(event),
+            step_no: Some(1),
+            attempt: Some(1),
+            started_at: None,
+            next: None,
+            undo: None,
+            at: DateTime::default(),
+        }
+    }
+
+    #[test]
+    fn only_a_try_of_a_step_or_an_undo_is_an_attempt_and_an_undo_has_a_name_of_its_own() {
+        use JournalKind as K;
+        let next = Some(json!({ "call": { "Charge": 7 } }));
+        let decided = Entry { seq: 1, next, attempt: None, ..row(K::Start, json!("order")) };
+        let failed = |outcome: &str| row(K::Attempt, json!({ "outcome": outcome, "error": "no" }));
+        let undo = json!({ "outcome": "answered_no", "error": "no", "undo": true });
+        let rows = [
+            failed("unknown"),
+            row(K::Probe, json!("never seen")),
+            row(K::Settled, json!("Charged")),
+            failed("not_undone"),
+            row(K::Attempt, undo),
+            row(K::Undo, json!("reference")),
+            row(K::Dropped, json!(null)),
+            row(K::Children, json!({})),
+            row(K::ChildrenCalledOff, json!(null)),
+            decided,
+        ];
+        let shown = rows.iter().filter_map(|entry| attempt(entry, &rows));
+        let shown = shown.map(|attempt| (attempt.step, attempt.outcome.as_str().to_owned()));
+        let expected = [
+            ("Charge", "unknown"),
+            ("Charge", "done"),
+            ("undo of Charge", "not_undone"),
+            ("undo of Charge", "answered_no"),
+            ("undo of Charge", "done"),
+        ];
+        assert_eq!(
+            shown.collect::<Vec<_>>(),
+            expected.map(|(step, outcome)| (step.to_owned(), outcome.to_owned()))
+        );
+    }
+
+    #[test]
+    fn an_attempt_that_failed_is_shown_with_its_outcome() {
+        for outcome in words_of::<AttemptOutcome>() {
+            let entry = row(JournalKind::Attempt, json!({ "outcome": outcome, "error": "no" }));
+            let shown = attempt(&entry, &[]).expect("it is one");
+            assert_eq!((shown.outcome.as_str(), shown.error.as_deref()), (&*outcome, Some("no")));
+            assert!(OutcomeWords::ALL.contains(&shown.outcome.as_str()));
         }
     }
 }

@@ -2,10 +2,9 @@
 
 use chrono::{DateTime, Datelike as _, Utc};
 use poem_openapi::{
-    Enum, Object, OpenApi,
+    Object, OpenApi,
     param::{Path, Query},
 };
-use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     customer::paypal::NotUsable,
     order::{
@@ -13,10 +12,10 @@ use stepwise_workflows::{
         ReadOrderError, UnknownOrder, cancel, place, ship,
     },
     sagas::{
-        cancel_order,
-        commands::{self, CancelOrderError, PlaceOrderError, Placed, ShipOrderError},
+        cancel_order::{self, CancelOrderError, cancel_order},
         paypal_approval::webhook::ask_again,
-        place_order, ship_order,
+        place_order::{self, PlaceOrderError, Placed, place_order},
+        ship_order::{self, ShipOrderError, ship_order},
     },
     shop::Context,
 };
@@ -27,6 +26,7 @@ use super::{
     answer::answer,
     operations::{self, Begun, OperationShape},
     order_shape::OrderShape,
+    words::mirrors,
 };
 use crate::door::{
     Ask, Door,
@@ -40,10 +40,6 @@ use crate::door::{
     refuses::Refuses,
     reply::Done,
 };
-
-const SAGA_PLACE: &str = place_order::PlaceOrder::NAME;
-const SAGA_SHIP: &str = ship_order::ShipOrder::NAME;
-const SAGA_CANCEL: &str = cancel_order::CancelOrder::NAME;
 
 /// The operations about orders.
 pub struct Orders;
@@ -119,15 +115,12 @@ impl Orders {
         };
         let ask = Ask::new("placeOrder", &by, &key).with(&body);
         let door = &by.door;
-        let accepted: Result<_, Problem> = door
-            .command(ask, async |ctx| {
-                let placed = commands::place_order(ctx, &command);
-                let Placed { order, operation_id } = placed.await?;
-                let operation = OperationShape::begun(operation_id, SAGA_PLACE, order.order_id);
-                Ok(operation.accepted(&by))
-            })
-            .await;
-        if let Err(problem) = &accepted
+        let begun = operations::begin(door, &by, ask, prefer.0, async |ctx| {
+            let Placed { order, operation_id } = place_order(ctx, &command).await?;
+            Ok(OperationShape::begun::<place_order::PlaceOrder>(operation_id, order.order_id))
+        })
+        .await;
+        if let Err(problem) = &begun
             && problem.code() == NotUsable::NOT_APPROVED
         {
             // The refusal stands, whether PayPal will be asked or not.
@@ -135,7 +128,7 @@ impl Orders {
                 tracing::warn!(code = why.code(), "PayPal is not asked about an approval");
             }
         }
-        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+        Ok(begun?)
     }
 
     /// Cancel an order before it is shipped. The customer gets the money back.
@@ -155,17 +148,12 @@ impl Orders {
             customer_id: by.own_customer(),
         };
         let ask = Ask::new("cancelOrder", &by, &key).with(&body);
-        let door = &by.door;
-        let accepted: Result<_, Problem> = door
-            .command(ask, async |ctx| {
-                seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
-                let cancelled = commands::cancel_order(ctx, &command);
-                let operation_id = cancelled.await?;
-                let operation = OperationShape::begun(operation_id, SAGA_CANCEL, order_id.0);
-                Ok(operation.accepted(&by))
-            })
-            .await;
-        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+        let begun = operations::begin(&by.door, &by, ask, prefer.0, async |ctx| {
+            seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
+            let operation_id = cancel_order(ctx, &command).await?;
+            Ok(OperationShape::begun::<cancel_order::CancelOrder>(operation_id, order_id.0))
+        });
+        Ok(begun.await?)
     }
 
     /// Confirm a pending order: it is taken on for fulfilment. 6 round trips besides begin and commit with a key.
@@ -204,16 +192,12 @@ impl Orders {
             carrier: body.value.carrier.clone(),
         };
         let ask = Ask::new("shipOrder", &by, &key).with(&body);
-        let door = &by.door;
-        let accepted: Result<_, Problem> = door
-            .command(ask, async |ctx| {
-                seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
-                let operation_id = commands::ship_order(ctx, &command).await?;
-                let operation = OperationShape::begun(operation_id, SAGA_SHIP, order_id.0);
-                Ok(operation.accepted(&by))
-            })
-            .await;
-        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+        let begun = operations::begin(&by.door, &by, ask, prefer.0, async |ctx| {
+            seen.check(order::lock_version(ctx, order_id.0, by.own_customer())).await?;
+            let operation_id = ship_order(ctx, &command).await?;
+            Ok(OperationShape::begun::<ship_order::ShipOrder>(operation_id, order_id.0))
+        });
+        Ok(begun.await?)
     }
 
     /// Note that a shipped order has been delivered. 6 round trips besides begin and commit with a key.
@@ -277,7 +261,7 @@ impl Orders {
         let limit = page::limit(limit.0)?;
         let filter = OrderFilter {
             customer_id: by.own_customer(),
-            status: status.0.map(OrderStatus::word),
+            status: status.0.map(|status| order::OrderStatus::from(status).as_str()),
             from: from.0.map(storable).transpose()?,
             to: to.0.map(storable).transpose()?,
         };
@@ -292,31 +276,10 @@ impl Orders {
     }
 }
 
-/// The status of an order.
-#[derive(Debug, Clone, Copy, Enum)]
-#[oai(rename_all = "lowercase")]
-enum OrderStatus {
-    Placing,
-    Pending,
-    Confirmed,
-    Shipped,
-    Delivered,
-    Cancelled,
-    Failed,
-}
-
-impl OrderStatus {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Placing => "placing",
-            Self::Pending => "pending",
-            Self::Confirmed => "confirmed",
-            Self::Shipped => "shipped",
-            Self::Delivered => "delivered",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
+mirrors! {
+    /// The status of an order.
+    #[oai(rename_all = "lowercase")]
+    enum OrderStatus of order::OrderStatus { Placing, Pending, Confirmed, Shipped, Delivered, Cancelled, Failed }
 }
 
 /// A time that the database can compare with.
@@ -344,4 +307,19 @@ async fn changed(
     let order = order.ok_or(UnknownOrder::NotFound)?;
     let (customer_id, version) = (order.customer_id, order.version);
     Ok(Done::to(by, &OrderShape::from(order)).about(customer_id).tagged(version))
+}
+
+#[cfg(test)]
+mod tests {
+    use poem_openapi::types::ParseFromParameter as _;
+
+    use super::*;
+
+    #[test]
+    fn orders_can_be_listed_by_each_status() {
+        for word in order::OrderStatus::WORDS {
+            let Ok(shape) = OrderStatus::parse_from_parameter(word) else { panic!("{word}") };
+            assert_eq!(order::OrderStatus::from(shape).as_str(), *word);
+        }
+    }
 }

@@ -6,8 +6,8 @@ use poem_openapi::{
     param::{Path, Query},
 };
 use stepwise_workflows::{
+    gateway_events::retry,
     payment::parked::{self, ParkedEvent, ParkedRefusal, Said},
-    sagas::place_order::webhook::retry,
 };
 use uuid::Uuid;
 

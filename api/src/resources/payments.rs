@@ -2,14 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{Object, OpenApi, param::Path};
-use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     order::authorize,
     payment::{self, MoveView, PaymentView, UnknownPayment},
-    sagas::{
-        authorize_payment,
-        commands::{self, AuthorizePaymentError},
-    },
+    sagas::authorize_payment::{self, AuthorizePaymentError, authorize_payment},
 };
 use uuid::Uuid;
 
@@ -26,12 +22,9 @@ use crate::door::{
     idempotency::RequiredKey,
     json::Body,
     prefer::Prefer,
-    problem::Problem,
     refuses::Refuses,
     reply::Done,
 };
-
-const SAGA_AUTHORIZE: &str = authorize_payment::AuthorizePayment::NAME;
 
 /// The operations about payments.
 pub struct Payments;
@@ -123,15 +116,10 @@ impl Payments {
             amount: amount.read("/amount", "invalid_amount")?,
         };
         let ask = Ask::new("authorizePayment", &by, &key).with(&body);
-        let door = &by.door;
-        let accepted: Result<_, Problem> = door
-            .command(ask, async |ctx| {
-                let operation_id = commands::authorize_payment(ctx, &command).await?;
-                let operation =
-                    OperationShape::begun(operation_id, SAGA_AUTHORIZE, command.order_id);
-                Ok(operation.accepted(&by))
-            })
-            .await;
-        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+        let begun = operations::begin(&by.door, &by, ask, prefer.0, async |ctx| {
+            let id = authorize_payment(ctx, &command).await?;
+            Ok(OperationShape::begun::<authorize_payment::AuthorizePayment>(id, command.order_id))
+        });
+        Ok(begun.await?)
     }
 }

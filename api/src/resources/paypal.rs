@@ -1,12 +1,10 @@
 //! Payments at PayPal: the customer approves an amount there, and pays one order with it.
 
 use poem_openapi::{Object, OpenApi};
-use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     customer::paypal,
-    sagas::{
-        commands::{self, InitiatePayPalError, Initiated},
-        paypal_approval::{self, PayPalApproval},
+    sagas::paypal_approval::{
+        self, InitiatePayPalError, Initiated, PayPalApproval, initiate_paypal,
     },
 };
 
@@ -22,7 +20,6 @@ use crate::door::{
     idempotency::RequiredKey,
     json::Body,
     prefer::Prefer,
-    problem::Problem,
     refuses::Refuses,
 };
 
@@ -62,16 +59,11 @@ impl PayPal {
             return_url,
             cancel_url,
         };
-        let door = &by.door;
-        let accepted: Result<_, Problem> = door
-            .command(ask, async |ctx| {
-                let initiated = commands::initiate_paypal(ctx, &command);
-                let Initiated { payment_method_id, operation_id } = initiated.await?;
-                let kind = PayPalApproval::NAME;
-                let operation = OperationShape::begun(operation_id, kind, payment_method_id);
-                Ok(operation.accepted(&by))
-            })
-            .await;
-        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+        let begun = operations::begin(&by.door, &by, ask, prefer.0, async |ctx| {
+            let initiated = initiate_paypal(ctx, &command).await?;
+            let Initiated { payment_method_id, operation_id } = initiated;
+            Ok(OperationShape::begun::<PayPalApproval>(operation_id, payment_method_id))
+        });
+        Ok(begun.await?)
     }
 }

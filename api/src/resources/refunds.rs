@@ -1,13 +1,9 @@
 //! Refunds: money that was taken for an order and is given back, all of it or a part.
 
 use poem_openapi::{Object, OpenApi};
-use stepwise_engine::Saga as _;
 use stepwise_workflows::{
     order::refund,
-    sagas::{
-        commands::{self, RefundPaymentError},
-        refund_payment,
-    },
+    sagas::refund_payment::{self, RefundPaymentError, refund_payment},
 };
 use uuid::Uuid;
 
@@ -22,11 +18,8 @@ use crate::door::{
     idempotency::RequiredKey,
     json::Body,
     prefer::Prefer,
-    problem::Problem,
     refuses::Refuses,
 };
-
-const SAGA_REFUND: &str = refund_payment::RefundPayment::NAME;
 
 /// The operations about refunds.
 pub struct Refunds;
@@ -57,14 +50,10 @@ impl Refunds {
         let amount = body.value.amount.read("/amount", "invalid_amount")?;
         let command = refund::RefundPayment { order_id, amount };
         let ask = Ask::new("refundPayment", &by, &key).with(&body);
-        let door = &by.door;
-        let accepted: Result<_, Problem> = door
-            .command(ask, async |ctx| {
-                let operation_id = commands::refund_payment(ctx, &command).await?;
-                let operation = OperationShape::begun(operation_id, SAGA_REFUND, order_id);
-                Ok(operation.accepted(&by))
-            })
-            .await;
-        Ok(operations::wait(door, &by, accepted?, prefer.0).await?)
+        let begun = operations::begin(&by.door, &by, ask, prefer.0, async |ctx| {
+            let operation_id = refund_payment(ctx, &command).await?;
+            Ok(OperationShape::begun::<refund_payment::RefundPayment>(operation_id, order_id))
+        });
+        Ok(begun.await?)
     }
 }

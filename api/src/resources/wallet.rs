@@ -12,7 +12,7 @@ use stepwise_workflows::{
         method::{self, PaymentMethodView, UnknownMethod},
     },
     payment::gateway::MethodToken,
-    sagas::commands::{self, KeepMethodError},
+    sagas::keep_payment_method::{KeepMethodError, add_payment_method, remove_payment_method},
 };
 use uuid::Uuid;
 
@@ -245,7 +245,7 @@ impl Wallet {
             method::AddPaymentMethod { customer_id, token: MethodToken(token), brand, last4 };
         by.door
             .command(ask, async |ctx| {
-                let added = commands::add_payment_method(ctx, &command);
+                let added = add_payment_method(ctx, &command);
                 let added = added.await?;
                 let at = address_of(&added);
                 Ok(Created::new(&MethodShape::from(added)).at(at).about(customer_id))
@@ -310,7 +310,7 @@ impl Wallet {
         let customer_id = by.acts_for(customer_id.0)?;
         by.door
             .command(Ask::new("removePaymentMethod", &by, &key), async |ctx| {
-                let removed = commands::remove_payment_method(ctx, customer_id, method_id.0);
+                let removed = remove_payment_method(ctx, customer_id, method_id.0);
                 removed.await?;
                 Ok(Gone::gone())
             })

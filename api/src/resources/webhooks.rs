@@ -13,9 +13,10 @@ use stepwise_adapters::{
     gateway::webhook::{self, SIGNATURE_HEADER, WebhookRefusal},
     paypal::webhook::{NotBelieved, Transmission},
 };
+use stepwise_engine::Transaction;
 use stepwise_workflows::{
+    gateway_events::{Look, Reception, ask, conclude, echo::is_echo, look},
     payment::gateway::{GatewayError, GatewayEvent},
-    sagas::place_order::webhook::{Look, Reception, ask, conclude, echo::is_echo, look},
     shop::{Actor, Context},
 };
 
@@ -177,19 +178,27 @@ async fn taken_in(
         return Ok(Reception::Nothing);
     }
     let mut tx = door.begin().await?;
-    let looked = look(&door.engine, &mut tx, event).await?;
-    tx.commit().await?;
-    let question = match looked {
-        Look::Done(reception) => return Ok(reception),
+    let question = match look(&door.engine, &mut tx, event).await? {
+        Look::Done(reception) => return end(tx, reception).await,
         Look::Ask(question) => question,
     };
+    tx.commit().await?;
     let truth = ask(&*door.shop.gateway, &question).await.map_err(not_answered)?;
     let mut tx = door.begin().await?;
     // The shop acts: an event is a hint, and its sender is no actor of ours.
     let cause = incoming.cause(Actor::System);
     let mut ctx = Context::new(&door.shop, &door.engine, &mut tx, cause);
     let reception = conclude(&mut ctx, event, &question, &truth).await?;
-    tx.commit().await?;
+    end(tx, reception).await
+}
+
+/// Ends the transaction of an event. If the event could not be parked, nothing that was booked for it stays: the sender sends it again, and it is
+/// taken in whole then.
+async fn end(tx: Transaction, reception: Reception) -> Result<Reception, Problem> {
+    match reception {
+        Reception::Full => tx.rollback().await?,
+        _ => tx.commit().await?,
+    }
     Ok(reception)
 }
 

@@ -7,6 +7,7 @@ use reqwest::{Method, header::USER_AGENT};
 use serde_json::{Value, json};
 use stepwise::door::limits::Rates;
 use stepwise_workflows::{customer::password::reset_token, shop::password::PoolError};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{
@@ -211,20 +212,49 @@ async fn guessing_the_current_password_with_a_stolen_session_becomes_slow() {
     assert!(!slowed.header("retry-after").is_empty());
 
     // A try that is refused is not hashed: it is answered although nothing more can be hashed.
-    let passwords = &house.door.shop.passwords;
-    let busy: Vec<_> = (0..80)
-        .map(|_| {
-            let passwords = passwords.clone();
-            tokio::spawn(async move { passwords.matches("x", None).await })
-        })
-        .collect();
-    tokio::task::yield_now().await;
+    let busy = hash_much(&house).await;
     let request = shopper.ask(Method::POST, "/v1/customers/{me}/password").json(&body);
     let refused = send(request.header("idempotency-key", "again")).await;
     assert_eq!(refused.problem(), refusal(429, "rate_limited"));
-    let busy = join_all(busy).await;
+    was_full(busy).await;
+    house.close().await;
+}
+
+type Hashing = Vec<JoinHandle<Result<bool, PoolError>>>;
+
+/// Hashes so many passwords that no other can be hashed meanwhile.
+async fn hash_much(house: &House) -> Hashing {
+    let passwords = &house.door.shop.passwords;
+    let busy = (0..80).map(|_| {
+        let passwords = passwords.clone();
+        tokio::spawn(async move { passwords.matches("x", None).await })
+    });
+    let busy = busy.collect();
+    tokio::task::yield_now().await;
+    busy
+}
+
+async fn was_full(busy: Hashing) {
     let full = |it: Result<_, _>| it.expect("it does not panic") == Err(PoolError::Busy);
-    assert!(busy.into_iter().any(full), "the queue was not full");
+    assert!(join_all(busy).await.into_iter().any(full), "the queue was not full");
+}
+
+#[tokio::test]
+async fn a_reset_token_that_is_not_valid_is_refused_before_a_password_is_hashed() {
+    let house = House::open_working().await;
+    let shopper = Shopper::new(&house).await;
+    ask_for_mail(&house, RESETS, &shopper.email).await.is(204);
+    let token = token_in_mail(&house, &shopper.email, "reset token: ", "").await;
+    later(&house, "16 minutes").await;
+    let reset = |token: &str, key: &'static str| {
+        let body = json!({ "resetToken": token, "password": NEW_PASSWORD });
+        house.post("/v1/customers/reset-password", &body).header("idempotency-key", key)
+    };
+    let busy = hash_much(&house).await;
+    let (junk, late) = tokio::join!(send(reset("a guess", "1")), send(reset(&token, "2")));
+    was_full(busy).await;
+    assert_eq!(junk.problem(), refusal(422, "invalid_token"));
+    assert_eq!(late.problem(), refusal(422, "token_expired"));
     house.close().await;
 }
 
@@ -282,12 +312,18 @@ async fn one_session_too_many_ends_the_oldest() {
 }
 
 /// Saves fifty, and one more at ten moments at once.
-async fn fill(shopper: &Shopper<'_>, path: &str, body: &Value, code: &str) -> Vec<Uuid> {
+async fn fill(
+    shopper: &Shopper<'_>,
+    path: &str,
+    body: impl Fn(usize) -> Value,
+    code: &str,
+) -> Vec<Uuid> {
     let mut saved = Vec::new();
-    for _ in 0..45 {
-        saved.push(id(&shopper.post(path, body).await.is(201).json()["id"]));
+    for n in 0..45 {
+        saved.push(id(&shopper.post(path, &body(n)).await.is(201).json()["id"]));
     }
-    let more = join_all((0..10).map(|_| shopper.post(path, body))).await;
+    let bodies: Vec<Value> = (45..55).map(body).collect();
+    let more = join_all(bodies.iter().map(|body| shopper.post(path, body))).await;
     let fit = more.iter().filter(|answer| answer.status == 201);
     saved.extend(fit.map(|answer| id(&answer.json()["id"])));
     assert_eq!(saved.len(), 50, "{path}");
@@ -315,12 +351,13 @@ async fn read_all(shopper: &Shopper<'_>, path: &str) -> Vec<Uuid> {
 async fn what_an_account_saves_is_limited_and_read_in_pages() {
     let house = House::open().await;
     let shopper = Shopper::unverified(&house).await;
-    let card = json!({ "token": "pm_sandbox_ok", "brand": "visa", "last4": "4242" });
+    let card = |n| json!({ "token": format!("pm_{n}"), "brand": "visa", "last4": "4242" });
+    let body: [fn(usize) -> Value; 2] = [|_| address(), card];
     for (path, body, code) in [
-        ("/v1/customers/{me}/addresses", address(), "too_many_addresses"),
-        ("/v1/customers/{me}/payment-methods", card, "too_many_payment_methods"),
+        ("/v1/customers/{me}/addresses", body[0], "too_many_addresses"),
+        ("/v1/customers/{me}/payment-methods", body[1], "too_many_payment_methods"),
     ] {
-        let mut saved = fill(&shopper, path, &body, code).await;
+        let mut saved = fill(&shopper, path, body, code).await;
         let read = read_all(&shopper, path).await;
         assert!(read.is_sorted(), "oldest first");
         saved.sort_unstable();
@@ -329,7 +366,7 @@ async fn what_an_account_saves_is_limited_and_read_in_pages() {
         send(shopper.ask(Method::DELETE, &format!("{path}/{}", saved[7]))).await.is(204);
         let gone = shopper.get(&format!("{path}/{}", saved[7])).await;
         assert_eq!(gone.status, 404);
-        shopper.post(path, &body).await.is(201);
+        shopper.post(path, &body(55)).await.is(201);
         let wrong = shopper.get(&format!("{path}?cursor=forged")).await;
         assert_eq!(wrong.problem(), refusal(400, "invalid_cursor"));
     }

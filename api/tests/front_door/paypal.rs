@@ -316,3 +316,33 @@ async fn a_customer_has_few_approvals_pending_at_the_same_time() {
     }
     house.close().await;
 }
+
+#[tokio::test]
+async fn an_approval_that_can_be_used_counts_as_a_payment_method() {
+    let house = House::open_working().await;
+    let checkout = Checkout::new(&house).await;
+    let most = house.door.shop.config.most_saved;
+    let cards = sqlx::query(
+        "insert into shop.payment_method (payment_method_id, customer_id, kind, token, brand, created_at)
+         select gen_random_uuid(), $1, 'card', gen_random_uuid()::text, 'visa', saga.now()
+         from generate_series((select count(*) from shop.payment_method where customer_id = $1) + 1, $2)",
+    );
+    let pool = house.database.pool();
+    cards.bind(checkout.shopper.id).bind(most - 1).execute(pool).await.expect("saved");
+    let body = request(TOTAL);
+    checkout.initiate(&body).await.is(202);
+    let full = checkout.initiate(&body).await;
+    assert_eq!(full.problem(), refusal(409, "too_many_approvals"));
+    for state in ["approved", "expired"] {
+        sqlx::query(
+            "update shop.paypal_approval set state = $1, expires_at = saga.now() + interval '1 hour'",
+        )
+        .bind(state)
+        .execute(pool)
+        .await
+        .expect("changed");
+        let next = checkout.initiate(&body).await;
+        assert_eq!(next.status, if state == "approved" { 409 } else { 202 }, "{state}: {next:?}");
+    }
+    house.close().await;
+}

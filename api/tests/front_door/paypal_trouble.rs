@@ -4,6 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use reqwest::Method;
 use serde_json::json;
+use stepwise_adapters::sandbox::ledger::Op;
+use stepwise_workflows::{
+    money::{Currency, Money},
+    payment::gateway::Reference,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -167,6 +172,53 @@ async fn what_paypal_has_not_sent_is_refused_and_what_it_repeats_changes_nothing
     assert_eq!(checkout.listed(opened.method).await.expect("listed")["status"], "used");
     assert_eq!(order["payment"]["status"], "authorized");
     house.close().await;
+}
+
+/// Waits until PayPal has reserved an order's money, and returns its reference. The shop has not heard of it.
+async fn reserved(house: &House, order: Uuid) -> Reference {
+    let look = async {
+        loop {
+            let line = house.ledger_of(order).into_iter().find(|line| line.op == Op::Confirm);
+            if let Some(line) = line {
+                return Reference(line.reference);
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), look).await.expect("the money is reserved")
+}
+
+#[tokio::test]
+async fn news_of_a_refund_that_overtakes_paypals_own_answer_is_booked_when_it_comes_again() {
+    let (letterbox, elsewhere) = Letterbox::open().await;
+    let house = House::open_without_webhooks_of_paypal(&elsewhere).await;
+    let checkout = Checkout::new(&house).await;
+    let opened = checkout.opened().await;
+    opened.approve().await;
+    forward(&house, &letterbox.with("CHECKOUT.ORDER.APPROVED").await, None).await.is(200);
+    checkout.until(opened.operation, "succeeded").await;
+    let slow = [("on", "confirm"), ("method", "slow")];
+    house.outside("/sandbox/misbehave", &slow).await.is(204);
+    let body = checkout.shopper.order(checkout.shopper.address().await, opened.method);
+    let placing = checkout.shopper.place(&body, 0).await.is(202).json();
+    let order = placing["subject"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    let reference = reserved(&house, order).await;
+    let usd = |cents| Money::from_minor(cents, Currency::USD).expect("small");
+    let gateway = &house.door.shop.gateway;
+    gateway.capture("by hand 1", &reference, usd(27_44)).await.expect("it is taken");
+    gateway.refund("by hand 2", &reference, usd(4_00)).await.expect("it is given back");
+    let news = letterbox.with("PAYMENT.CAPTURE.REFUNDED").await;
+    let early = forward(&house, &news, None).await;
+    assert_eq!(early.problem(), refusal(503, "payment_in_progress"));
+
+    let operation = placing["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
+    checkout.until(operation, "succeeded").await;
+    assert_eq!(forward(&house, &news, None).await.is(200).json(), json!({"status": "received"}));
+    let placed = checkout.shopper.get(&format!("/v1/orders/{order}")).await.is(200).json();
+    assert_eq!(placed["payment"]["status"], "partially_refunded");
+    assert_eq!(placed["payment"]["refundedAmount"]["amount"], "4.00");
+    // PayPal knows the capture under the key of this test, which our books do not have.
+    house.shut().await;
 }
 
 #[tokio::test]

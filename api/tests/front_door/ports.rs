@@ -95,6 +95,10 @@ impl PaymentGateway for Nobody {
         nobody()
     }
 
+    async fn delete_customer(&self, _: &Reference) -> Result<(), GatewayError> {
+        nobody()
+    }
+
     async fn refunds(&self, _: &Reference) -> Result<Vec<MadeRefund>, GatewayError> {
         nobody()
     }

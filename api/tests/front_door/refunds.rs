@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     house::{Answer, House, refusal, send},
     shopper::{Shopper, id, product},
+    webhooks::{Placed, told},
 };
 
 /// An order, and an admin who gives its money back.
@@ -238,6 +239,34 @@ async fn a_refund_that_fails_after_it_was_accepted_is_left_to_be_given_back_agai
     house.outside("/sandbox/misbehave", &[("on", "refund"), ("method", "slow")]).await.is(204);
     order.refund("27.44").await.is(200);
     assert_eq!(order.payment().await, ("refunded".to_owned(), "27.44".to_owned()));
+    house.close().await;
+}
+
+/// An event about a refund names neither order nor key, so only the gateway knows which payment it is about.
+#[tokio::test]
+async fn news_of_a_refund_that_overtakes_the_authorization_comes_again_until_it_can_be_booked() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let placed = Placed::being_placed(&house, product(&house, &admin, "10.00", 5).await).await;
+    let capture = format!("/v1/payment_intents/{}/capture", placed.reference);
+    house.outside(&capture, &[]).await.is(200);
+    let form = [("payment_intent", &*placed.reference), ("amount", "400")];
+    let made = house.outside("/v1/refunds", &form).await.is(200).json();
+    let news = |id: &str, intent: &Value| {
+        let mut refund = made.clone();
+        refund["payment_intent"] = intent.clone();
+        json!({"id": id, "created": 1_795_000_000, "type": "refund.updated", "data": {"object": refund}})
+            .to_string()
+    };
+    let ours = news("evt_ours", &made["payment_intent"]);
+    let early = told(&house, &ours).await;
+    assert_eq!(early.problem(), refusal(503, "payment_in_progress"));
+    placed.is("partially_refunded", "4.00").await;
+    assert_eq!(told(&house, &ours).await.is(200).json(), json!({"status": "received"}));
+    assert_eq!(placed.moves().await.len(), 2, "the capture and the refund, once");
+
+    let foreign = news("evt_foreign", &json!("pi_of_another_shop"));
+    assert_eq!(told(&house, &foreign).await.is(200).json(), json!({"status": "ignored"}));
     house.close().await;
 }
 

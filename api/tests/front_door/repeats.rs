@@ -3,13 +3,17 @@
 use futures::future::join_all;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use stepwise_workflows::purge;
+use uuid::Uuid;
 
 use crate::{
     house::{House, refusal, send},
     inventory::Store,
     shopper::{Shopper, product},
 };
+
+const RESETS: &str = "/v1/customers/password-resets";
 
 fn adjust(store: &Store, key: Option<&str>, body: &Value) -> RequestBuilder {
     let path = format!("/v1/products/{}/inventory/adjust", store.product);
@@ -220,4 +224,60 @@ async fn an_answer_is_kept_for_72_hours() {
     let purged = purge::run(&store.house.door.db, &purge::Retention::default()).await;
     assert_eq!(purged.expect("a purge"), 1);
     store.house.close().await;
+}
+
+#[tokio::test]
+async fn the_answer_to_a_customer_is_stored_sealed_and_belongs_to_them() {
+    let house = House::open().await;
+    let admin = house.key("admin", &[]).await;
+    let thing = product(&house, &admin, "10.00", 5).await;
+    let shopper = Shopper::new(&house).await;
+    let add = || {
+        let item = json!({"productId": thing, "quantity": 1});
+        let request = shopper.ask(Method::POST, "/v1/customers/{me}/cart/items").json(&item);
+        send(request.header("idempotency-key", "k"))
+    };
+    let first = add().await;
+    assert!(first.text.contains(&thing.to_string()), "{}", first.text);
+    let (owner, body): (Option<Uuid>, Vec<u8>) = sqlx::query_as(
+        "select customer_id, body from shop.idempotency where operation = 'addItemToCart'",
+    )
+    .fetch_one(house.database.pool())
+    .await
+    .expect("one answer");
+    let body = String::from_utf8_lossy(&body);
+    assert_eq!(owner, Some(shopper.id));
+    assert!(!body.contains(&thing.to_string()), "{body}");
+    let again = add().await;
+    assert_eq!((again.header("idempotent-replayed"), &again.text), ("true", &first.text));
+    house.close().await;
+}
+
+/// The plain hash of a request for a mail, which anybody can compute.
+fn plain_hash(body: &Value) -> Vec<u8> {
+    let of_body = Sha256::digest(body.to_string());
+    Sha256::new().chain_update(RESETS).chain_update(of_body).finalize().to_vec()
+}
+
+#[tokio::test]
+async fn a_stored_request_does_not_tell_whether_an_address_was_guessed() {
+    let house = House::open().await;
+    let body = json!({"email": "ada@example.org"});
+    let ask = || send(house.post(RESETS, &body).header("idempotency-key", "k"));
+    ask().await.is(204);
+    let pool = house.database.pool();
+    let stored: Vec<u8> = sqlx::query_scalar("select fingerprint from shop.idempotency")
+        .fetch_one(pool)
+        .await
+        .expect("one answer");
+    assert_ne!(stored, plain_hash(&body));
+    assert_eq!(ask().await.is(204).header("idempotent-replayed"), "true");
+    // An earlier release has stored the plain hash.
+    sqlx::query("update shop.idempotency set fingerprint = $1")
+        .bind(plain_hash(&body))
+        .execute(pool)
+        .await
+        .expect("writable");
+    assert_eq!(ask().await.is(204).header("idempotent-replayed"), "true");
+    house.close().await;
 }

@@ -138,23 +138,32 @@ async fn an_event_of_any_shape_is_parked_or_counted_and_none_is_refused() {
     house.close().await;
 }
 
-#[tokio::test]
-async fn the_gateway_keeps_events_while_ten_thousand_wait_for_a_person() {
-    let house = House::open().await;
-    let pool = house.database.pool();
+/// As many events wait for a person as may wait.
+async fn park_as_many_as_may_wait(house: &House) {
     sqlx::query(
         "insert into shop.parked_gateway_event (event_id, why, kind, parked_at)
         select n::text, 'unreadable', 'new', now() from generate_series(1, 10000) n",
     )
-    .execute(pool)
+    .execute(house.database.pool())
     .await
     .expect("written");
+}
+
+/// A person has dealt with one of them.
+async fn unpark_one(house: &House) {
+    let delete = "delete from shop.parked_gateway_event where event_id = '7'";
+    sqlx::query(delete).execute(house.database.pool()).await.expect("deleted");
+}
+
+#[tokio::test]
+async fn the_gateway_keeps_events_while_ten_thousand_wait_for_a_person() {
+    let house = House::open().await;
+    park_as_many_as_may_wait(&house).await;
     let body = event(Uuid::now_v7()).to_string();
     let refused = told(&house, &body).await;
     assert_eq!(refused.problem(), refusal(503, "too_many_parked_events"));
     assert!(!refused.header("retry-after").is_empty());
-    let delete = "delete from shop.parked_gateway_event where event_id = '7'";
-    sqlx::query(delete).execute(pool).await.expect("deleted");
+    unpark_one(&house).await;
     for _ in 0..2 {
         told(&house, &body).await.is(202);
     }
@@ -187,7 +196,7 @@ impl<'h> Placed<'h> {
     }
 
     /// An order whose money the gateway has just reserved: it answers two seconds later.
-    async fn being_placed(house: &'h House, product: Uuid) -> Self {
+    pub(crate) async fn being_placed(house: &'h House, product: Uuid) -> Self {
         let shopper = Shopper::new(house).await;
         shopper.add(product, 1).await.is(200);
         let body = shopper.order(shopper.address().await, shopper.method("slow").await);
@@ -382,20 +391,43 @@ async fn an_event_that_the_gateway_does_not_confirm_changes_nothing_and_is_parke
     house.close().await;
 }
 
+/// An event about a dispute of this payment.
+fn disputed(placed: &Placed<'_>, kind: &str, status: &str) -> String {
+    json!({
+        "id": format!("evt_{kind}_{status}"), "created": 1_795_000_000,
+        "type": format!("charge.dispute.{kind}"),
+        "data": {"object": {"id": "dp_1", "object": "dispute", "amount": 700, "currency": "usd",
+            "payment_intent": placed.reference, "status": status}},
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_parked_is_not_booked_and_its_next_delivery_is_taken_in_whole() {
+    let house = House::open_working().await;
+    let admin = house.key("admin", &[]).await;
+    let placed = Placed::new(&house, product(&house, &admin, "10.00", 5).await).await;
+    park_as_many_as_may_wait(&house).await;
+    let dispute = disputed(&placed, "created", "needs_response");
+    for _ in 0..2 {
+        let refused = told(&house, &dispute).await;
+        assert_eq!(refused.problem(), refusal(503, "too_many_parked_events"));
+        assert!(placed.moves().await.is_empty(), "{:?}", placed.moves().await);
+    }
+    unpark_one(&house).await;
+    assert_eq!(told(&house, &dispute).await.is(202).json()["reason"], "dispute");
+    assert_eq!(placed.moves().await.len(), 1);
+    told(&house, &dispute).await.is(200);
+    // The sandbox's book knows no disputes.
+    house.shut().await;
+}
+
 #[tokio::test]
 async fn a_dispute_is_in_the_books_and_needs_a_person() {
     let house = House::open_working().await;
     let admin = house.key("admin", &[]).await;
     let placed = Placed::new(&house, product(&house, &admin, "10.00", 5).await).await;
-    let dispute = |kind: &str, status: &str| {
-        json!({
-            "id": format!("evt_{kind}_{status}"), "created": 1_795_000_000,
-            "type": format!("charge.dispute.{kind}"),
-            "data": {"object": {"id": "dp_1", "object": "dispute", "amount": 700, "currency": "usd",
-                "payment_intent": placed.reference, "status": status}},
-        })
-        .to_string()
-    };
+    let dispute = |kind: &str, status: &str| disputed(&placed, kind, status);
     for (kind, status, answer) in [
         ("created", "needs_response", 202),
         ("updated", "under_review", 200),

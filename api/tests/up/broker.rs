@@ -170,6 +170,33 @@ async fn a_deleted_exchange_is_told_and_events_wait_for_the_partners_bindings() 
     assert!(up.stop("TERM").await.success());
 }
 
+#[tokio::test]
+async fn a_relay_without_its_databases_broker_does_not_start_until_it_is_forgotten() {
+    let (node, site, database) = (Node::start().await, Site::new(), Database::fresh(&[]).await);
+    let url = database.url();
+    let given = ["--database-url", &url, "--no-demo"];
+    let up = site.up(&[&given[..], &["--amqp-url", &node.url]].concat()).await;
+    assert!(up.stop("TERM").await.success());
+    for role in
+        [&["relay", "--database-url", &url][..], &[&["up", "--port", "0"], &given[..]].concat()]
+    {
+        let (code, line) = site.refusal(role).await;
+        assert_eq!(code, 3, "{role:?}: {line}");
+        assert!(line.contains("RabbitMQ at amqp://") && line.contains("--amqp-url"), "{line}");
+        assert!(!line.contains("guest"), "no user and no password: {line}");
+    }
+    let (_, lines) = doctor(&site, &["--database-url", &url]).await;
+    let said = wrong(&lines).into_iter().find(|(what, _)| *what == "broker");
+    assert!(said.is_some_and(|(_, why)| why.contains("--forget-broker")), "{lines:?}");
+    let forget = ["relay", "--forget-broker", "--database-url", &url];
+    let forgotten = site.command(&forget).output().await.expect("it runs");
+    assert!(forgotten.status.success(), "{forgotten:?}");
+    let (_, lines) = doctor(&site, &["--database-url", &url]).await;
+    assert!(wrong(&lines).iter().all(|(what, _)| *what != "broker"), "{lines:?}");
+    assert!(site.up(&given).await.stop("TERM").await.success());
+    database.close().await;
+}
+
 /// Fault: broker: it raises a memory or disk alarm and takes no messages
 /// Customer: nothing; orders are placed, their events come late
 /// Operator: `doctor` (exit code 1) names the alarm; `/readyz` names it and `stepwise_part_up{part="broker"}` is 0 once an event waits

@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::json;
@@ -18,14 +19,22 @@ use crate::{
     site::{Site, eventually},
 };
 
-/// How the mail server answers RCPT and the end of a mail. An empty answer closes the connection.
+/// How the mail server answers MAIL, RCPT and the end of a mail. An empty answer closes the connection.
 #[derive(Clone, Copy)]
 struct Manners {
+    sender: &'static str,
     recipient: &'static str,
     mail: &'static str,
+    /// How long the server takes to answer the end of a mail.
+    examining: Duration,
 }
 
-const KIND: Manners = Manners { recipient: "250 ok", mail: "250 queued" };
+const KIND: Manners = Manners {
+    sender: "250 ok",
+    recipient: "250 ok",
+    mail: "250 queued",
+    examining: Duration::ZERO,
+};
 
 /// A mail server without TLS, and all lines that clients have sent to it.
 struct MailServer {
@@ -80,11 +89,13 @@ async fn converse(
         let answer = match verb.as_str() {
             "." if in_mail => {
                 in_mail = false;
+                tokio::time::sleep(manners.examining).await;
                 manners.mail
             }
             _ if in_mail => continue,
             "EHLO" => "250-test\r\n250 AUTH PLAIN",
             "AUTH" => "235 welcome",
+            "MAIL" => manners.sender,
             "RCPT" => manners.recipient,
             "DATA" => {
                 in_mail = true;
@@ -139,6 +150,52 @@ async fn a_refused_mail_names_the_status_and_no_address() {
     assert!(matches!(refused, MailError::Refused(_)), "{refused:?}");
     let said = format!("{refused} {refused:?}");
     assert!(said.contains("550") && !said.contains("ada"), "{said}");
+}
+
+#[tokio::test]
+async fn only_an_address_that_is_wrong_for_good_is_given_up() {
+    const WRONG: [&str; 5] = [
+        "550 5.1.1 <ada@example.com> is unknown",
+        "550-5.1.2 there is no such host\r\n550 5.1.2 in the world",
+        "553 5.1.3 that is no address",
+        "551 5.1.6 it has moved",
+        "556 5.1.10 the domain takes no mail",
+    ];
+    const OTHER: [&str; 6] = [
+        "550 no such user here, or so it seems",
+        "550 5.7.1 relaying is denied",
+        "550 5.4.5 the quota of this day is used up",
+        "550 5.1.8 the sender's domain is unknown",
+        "553 5.7.1 the sender is not yours",
+        "450 4.1.1 <ada@example.com> is not known yet",
+    ];
+    let answer = async |manners| {
+        let server = MailServer::new(manners).await;
+        server.mailer().send("k1", &mail()).await.expect_err("the server refuses")
+    };
+    for said in WRONG {
+        for manners in [Manners { recipient: said, ..KIND }, Manners { mail: said, ..KIND }] {
+            let refused = answer(manners).await;
+            assert!(matches!(refused, MailError::Refused(_)), "{said}: {refused:?}");
+        }
+    }
+    for said in OTHER {
+        for manners in [
+            Manners { sender: said, ..KIND },
+            Manners { recipient: said, ..KIND },
+            Manners { mail: said, ..KIND },
+        ] {
+            let refused = answer(manners).await;
+            assert!(matches!(refused, MailError::NotDone(_)), "{said}: {refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_examines_a_mail_for_twelve_seconds_gets_it_once() {
+    let server = MailServer::new(Manners { examining: Duration::from_secs(12), ..KIND }).await;
+    server.mailer().send("k1", &mail()).await.expect("the server accepts it in the end");
+    assert_eq!(headers(&server.heard(), "To"), ["ada@example.com"]);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 /// Makes an enum of words. Each variant stands beside its word, which is the same in SQL, JSON, logs and the API.
 ///
 /// A word that a CHECK constraint bounds is decided by the schema: a release reads a new word before a later release's migration lets it be
-/// written. Where no constraint bounds the words, `.. Other` adds a variant for the words of newer builds, so that none of them hides a row.
+/// written. If no constraint bounds the words, `.. Other` adds a variant for the words of newer builds, so that none of them hides a row.
 macro_rules! words {
     (
         $(#[$meta:meta])*

@@ -1,4 +1,4 @@
-//! Applies running bulks: a few items at a time, in the rounds of the workers.
+//! Applies running bulks: a few items at a time, in the upkeep passes of the workers.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -252,7 +252,7 @@ async fn operate(
     order: &Instruction,
     items: &[Item],
 ) -> Result<Vec<Done>, sqlx::Error> {
-    if order.verb.may_give_back() {
+    if order.verb.may_run_tx_undos() {
         return one_by_one(worker, tx, order, items).await;
     }
     let rows: Vec<Row> = sqlx::query_as(LOCK)
@@ -274,7 +274,7 @@ async fn operate(
     Ok(done.collect())
 }
 
-/// A verb that gives something back locks rows of the domain before each instance's.
+/// Applies a verb that may run tx undos to one instance after the other: the undos lock rows of the domain before the row of their instance.
 async fn one_by_one(
     worker: &Worker,
     tx: &mut PgConnection,

@@ -8,7 +8,7 @@
 //! - Only what was planned is done. If an instance has had a commit since, or the verb would now do something else, its item is `moved_on`. An item
 //!   that the plan refused stays refused.
 //! - Each item is done once or not at all: its result is in the commit of its verb.
-//! - It needs no caller: workers apply it in their rounds, one at a time, by the lock on the bulk's row. A worker that dies leaves nothing half
+//! - It needs no caller: workers apply it in their upkeep passes, one at a time, by the lock on the bulk's row. A worker that dies leaves nothing half
 //!   done, and another continues.
 //! - All workers together do at most the given number of items per second. [`Engine::stop_bulk`] holds from its commit on.
 //! - If a newer build has planned a verb, or an item, that this build cannot read, the bulk is listed ([`Stored::Unknown`]) and can be stopped, and
@@ -34,7 +34,7 @@ use crate::{
     },
     inspect::Filter,
     instance::verb::{Outlook, Refusal, Verb},
-    store::wake::{ROUND, WAKE_CHANNEL},
+    store::wake::{UPKEEP, WAKE_CHANNEL},
     worker::engine::Engine,
 };
 
@@ -285,7 +285,7 @@ impl Engine {
         .bind(i32::from(per_second))
         .bind(bulk.left == 0)
         .bind(WAKE_CHANNEL)
-        .bind(ROUND)
+        .bind(UPKEEP)
         .execute(&mut *tx)
         .await?;
         find(tx, id).await?.ok_or(BulkError::NotFound(id))
@@ -346,7 +346,7 @@ impl Engine {
         .bind(id)
         .bind(per_second.map(i32::from))
         .bind(WAKE_CHANNEL)
-        .bind(ROUND)
+        .bind(UPKEEP)
         .execute(&mut *tx)
         .await?;
         find(tx, id).await?.ok_or(BulkError::NotFound(id))

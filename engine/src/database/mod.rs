@@ -253,7 +253,7 @@ impl Drop for Unfinished {
 }
 
 /// A statement is planned once for each connection, whatever its parameters, and by an index: planning takes as long as executing it. It may have been
-/// planned while its tables were empty, hence no sequential scan. Where there is no index, that counts as expensive, which must not start the compiler.
+/// planned while its tables were empty, hence no sequential scan. Without an index, such a plan counts as expensive, which must not start the compiler.
 const BEGIN: &str = "-- name: begin
 begin; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; set local jit = off";
 

@@ -1,4 +1,4 @@
-//! The deploy gate: which open instances, watched effects and schedules could this binary not go on with?
+//! The deploy gate: which open instances, watched effects, waits for an end and schedules could this binary not go on with?
 //!
 //! It needs the sagas' types only, neither how their steps are done nor a worker, and changes nothing. Run it with a new binary before the old one
 //! is stopped: what it names would wait as `version` (an unknown saga, a newer version) or get `stuck` (no upcast, JSON that does not fit).
@@ -47,9 +47,21 @@ struct Watched {
     undo: String,
 }
 
+/// A wait for the end of another instance.
+#[derive(FromRow)]
+struct Awaiting {
+    waiter_id: Uuid,
+    /// The waiter's saga, at the version that stored the signal.
+    #[sqlx(flatten)]
+    saga: SagaVersion,
+    /// The signal that the waiter gets then, as JSON.
+    event: String,
+}
+
 struct Kind {
     version: u16,
     reads: fn(Row, &[Kept]) -> Result<(), Misfit>,
+    reads_signal: fn(i16, &str) -> Result<(), Misfit>,
     reads_watch: fn(&Watched) -> Result<(), Misfit>,
     starts: fn(Value) -> Result<(), String>,
 }
@@ -73,7 +85,7 @@ pub struct Gate {
     kinds: BTreeMap<&'static str, Kind>,
 }
 
-/// Open instances, watched effects or schedules that cannot be gone on with, all for the same reason.
+/// Open instances, watched effects, waits for an end or schedules that cannot be gone on with, all for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
     /// The version that wrote them last; of a schedule, whose input has none, the one that this binary knows, or 0.
@@ -99,6 +111,7 @@ impl Gate {
         let kind = Kind {
             version: S::VERSION,
             reads: reads::<S>,
+            reads_signal: |version, event| upcast::signal::<S>(version, event).map(|_| ()),
             reads_watch: reads_watch::<S>,
             starts: starts::<S>,
         };
@@ -112,15 +125,16 @@ impl Gate {
         self.kinds.len()
     }
 
-    /// Reads every open instance, in pages by the index of open instances, every watched effect and every schedule, and answers what does not
-    /// fit, by name, version and reason; empty: the binary can go on with everything. Instances that move meanwhile are read before or
-    /// after. Round trips: 3, 1 per 1,000 open instances and 1 for each that keeps signals.
+    /// Reads every open instance, in pages by the index of open instances, every watched effect, every wait for an end and every schedule, and answers
+    /// what does not fit, by name, version and reason; empty: the binary can go on with everything. Instances that move meanwhile are read before or
+    /// after. Round trips: 4, 1 per 1,000 open instances and 1 for each that keeps signals.
     ///
     /// # Errors
     /// The database's.
     pub async fn check(&self, pool: &PgPool) -> Result<Vec<Mismatch>, sqlx::Error> {
         let mut found = Found::default();
         self.check_watches(pool, &mut found).await?;
+        self.check_end_waits(pool, &mut found).await?;
         self.check_schedules(pool, &mut found).await?;
         let mut after = (-1_i16, String::new(), String::new(), String::new());
         loop {
@@ -146,7 +160,7 @@ impl Gate {
             for row in page {
                 let kept = match row.progress.kept {
                     0 => Vec::new(),
-                    _ => store::early_signals(pool, row.shard, row.saga_id).await?,
+                    _ => store::kept_signals(pool, row.shard, row.saga_id).await?,
                 };
                 let (id, saga) = (row.saga_id, row.saga.clone());
                 let why = self.asked(&saga, |kind| (kind.reads)(row, &kept));
@@ -172,6 +186,22 @@ impl Gate {
             if let Some(why) = why {
                 let Watched { saga, saga_id, .. } = watched;
                 found.add(saga, format!("a watched effect: {why}"), Some(saga_id));
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_end_waits(&self, pool: &PgPool, found: &mut Found) -> Result<(), sqlx::Error> {
+        let waits: Vec<Awaiting> = sqlx::query_as(
+            "-- name: read waits for an end
+            select waiter_id, saga as name, version, event::text from saga.end_wait",
+        )
+        .fetch_all(pool)
+        .await?;
+        for Awaiting { waiter_id, saga, event } in waits {
+            let why = self.asked(&saga, |kind| (kind.reads_signal)(saga.version, &event));
+            if let Some(why) = why {
+                found.add(saga, format!("a wait for an end: {why}"), Some(waiter_id));
             }
         }
         Ok(())

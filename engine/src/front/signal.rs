@@ -149,14 +149,14 @@ pub(crate) async fn give<S: Saga>(
     }
     if answer == Answer::Applied && instance.progress.kept > 0 {
         // The new state may be the one that a kept signal came for.
-        let kept = store::early_signals(&mut *tx, instance.shard, id).await?;
+        let kept = store::kept_signals(&mut *tx, instance.shard, id).await?;
         let kept = kept.into_iter().map(|(id, signal, version)| {
             upcast::signal::<S>(version, &signal).map(|signal| (id, signal))
         });
         // One that cannot be read here is left, with the others, to a worker.
         if let Ok(kept) = kept.collect() {
-            instance.early = kept;
-            instance.take_early();
+            instance.kept = kept;
+            instance.take_kept();
         }
     }
     let goes_on = !instance.parks() && *instance.wake() != Wake::Keep;

@@ -13,16 +13,16 @@ use crate::{
         limits::{Limit, Refused, Unstorable},
         status::Status,
     },
-    instance::{Instance, Pending, birth::unborn},
-    record::commit::Birth,
+    instance::{Instance, Pending, new_instance::before_first_step},
+    record::commit::NewInstance,
     saga::{Saga, start::Start, steps::StepError},
-    store::birth::{insert, insert_unless_open, is_already_open},
+    store::new_instance::{insert, insert_unless_open, is_already_open},
     worker::{
-        chain::Place,
+        chain::ChainTx,
         drives::Begins,
+        driving::{Driven, Origin},
         engine::Engine,
         hand_over::{HandOver, Starts},
-        held::{Held, Position},
         state::Worker,
     },
 };
@@ -204,8 +204,12 @@ impl Engine {
     ) -> Result<Vec<Started>, StartError> {
         let begins = self.begins::<S>().ok_or(StartError::Unknown(S::NAME))?;
         let (tx, hand_over) = tx.parts();
-        let mut starting =
-            Starting { engine: self, begins: &**begins, worker: self.worker(), born: Vec::new() };
+        let mut starting = Starting {
+            engine: self,
+            begins: &**begins,
+            worker: self.worker(),
+            instances: Vec::new(),
+        };
         for start in starts {
             starting.decide(start)?;
         }
@@ -232,35 +236,35 @@ struct Starting<'a, S: Saga> {
     begins: &'a dyn Begins<S>,
     /// The worker of this process, if it runs one.
     worker: Option<Arc<Worker>>,
-    born: Vec<Newborn<S>>,
+    instances: Vec<ToStart<S>>,
 }
 
-struct Newborn<S: Saga> {
+struct ToStart<S: Saga> {
     start: Start<S::Input>,
     instance: Box<Instance<S>>,
-    /// Its place in the worker of this process, if that has room.
-    place: Option<OwnedSemaphorePermit>,
+    /// The permit of the worker of this process, if that has room.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl<S: Saga> Starting<'_, S> {
     /// The first decision. Pure.
     fn decide(&mut self, start: Start<S::Input>) -> Result<(), StartError> {
         start.check()?;
-        let instance = unborn::<S>(shard_of(&start.subject), &start)
+        let instance = before_first_step::<S>(shard_of(&start.subject), &start)
             .map_err(|forbidden| StartError::Broken(forbidden.to_string()))?;
-        self.born.push(Newborn { start, instance, place: None });
+        self.instances.push(ToStart { start, instance, permit: None });
         Ok(())
     }
 
     /// Is it one row, which is written with all that belongs to it or not at all?
     fn is_one_row(&self) -> bool {
-        let [Newborn { instance, .. }] = &self.born[..] else { return false };
+        let [ToStart { instance, .. }] = &self.instances[..] else { return false };
         !matches!(instance.pending, Pending::Run { .. }) && !instance.family.is_needed()
     }
 
     async fn write_one(&mut self, tx: &mut PgConnection) -> Result<(), StartError> {
-        let births = self.births()?;
-        if insert_unless_open(tx, &births[0], self.notifies(&births)).await? {
+        let new_instances = self.new_instances()?;
+        if insert_unless_open(tx, &new_instances[0], self.notifies(&new_instances)).await? {
             return Ok(());
         }
         Err(self.already_open())
@@ -271,47 +275,49 @@ impl<S: Saga> Starting<'_, S> {
         tx: &mut PgConnection,
         started: &mut HandOver,
     ) -> Result<(), StartError> {
-        for Newborn { instance, .. } in &mut self.born {
+        for ToStart { instance, .. } in &mut self.instances {
             if matches!(instance.pending, Pending::Run { .. }) {
-                let place = Place { tx: &mut *tx, started: &mut *started, engine: self.engine };
-                self.begins.chain(place, instance).await?;
+                let chain_tx =
+                    ChainTx { connection: &mut *tx, started: &mut *started, engine: self.engine };
+                self.begins.chain(chain_tx, instance).await?;
             }
         }
-        let births = self.births()?;
-        insert(tx, &births, self.notifies(&births)).await.map_err(|error| {
+        let new_instances = self.new_instances()?;
+        insert(tx, &new_instances, self.notifies(&new_instances)).await.map_err(|error| {
             if is_already_open(&error) { self.already_open() } else { error.into() }
         })
     }
 
-    fn births(&mut self) -> Result<Vec<Birth>, StartError> {
-        let Self { worker, born, .. } = self;
-        born.iter_mut().map(|newborn| newborn.birth(worker.as_deref())).collect()
+    fn new_instances(&mut self) -> Result<Vec<NewInstance>, StartError> {
+        let Self { worker, instances, .. } = self;
+        instances.iter_mut().map(|one| one.new_instance(worker.as_deref())).collect()
     }
 
     /// Are workers of other processes to be woken?
-    fn notifies(&self, births: &[Birth]) -> bool {
-        let waits = |birth: &Birth| {
-            birth.commit.wake.delay().is_some() || birth.options.queue_key.is_some()
+    fn notifies(&self, new_instances: &[NewInstance]) -> bool {
+        let waits = |new: &NewInstance| {
+            new.commit.wake.delay().is_some() || new.options.queue_key.is_some()
         };
-        self.worker.is_none() && births.iter().any(waits)
+        self.worker.is_none() && new_instances.iter().any(waits)
     }
 
     fn already_open(&self) -> StartError {
-        let subject = self.born.first().map(|one| one.start.subject.clone()).unwrap_or_default();
+        let subject =
+            self.instances.first().map(|one| one.start.subject.clone()).unwrap_or_default();
         StartError::AlreadyOpen { saga: S::NAME, subject }
     }
 
     /// They are written.
     fn handed_to(self, hand_over: &mut HandOver) -> Vec<Started> {
-        let Self { worker, born, .. } = self;
-        let each = born.into_iter().map(|Newborn { start, mut instance, place }| {
+        let Self { worker, instances, .. } = self;
+        let each = instances.into_iter().map(|ToStart { start, mut instance, permit }| {
             instance.committed();
             let (id, status) = (instance.id, instance.status);
             if let Some(worker) = &worker {
-                if let Some(place) = place {
+                if let Some(permit) = permit {
                     let (name, reserved) = (S::NAME, worker.reserve(id));
-                    let position = Position::Born(instance);
-                    hand_over.hold(worker, Held { id, name, position, place, reserved });
+                    let origin = Origin::Started(instance);
+                    hand_over.add_started(worker, Driven { id, name, origin, permit, reserved });
                 } else if start.queue_key.is_some() && status == Status::Running {
                     hand_over.queue(worker);
                 }
@@ -322,19 +328,19 @@ impl<S: Saga> Starting<'_, S> {
     }
 }
 
-impl<S: Saga> Newborn<S> {
-    /// The rows to write: held by the worker of this process if that has room, else due for any worker.
-    fn birth(&mut self, worker: Option<&Worker>) -> Result<Birth, StartError> {
-        let Self { start, instance, place } = self;
+impl<S: Saga> ToStart<S> {
+    /// The rows to write. The worker of this process owns the instance if it has a permit; else the instance is due for any worker.
+    fn new_instance(&mut self, worker: Option<&Worker>) -> Result<NewInstance, StartError> {
+        let Self { start, instance, permit } = self;
         let is_driven = !instance.parks() && start.queue_key.is_none();
         let worker = worker.filter(|worker| is_driven && !worker.is_paused(S::NAME));
-        *place = worker.and_then(Worker::place);
-        if place.is_none() && !instance.parks() {
+        *permit = worker.and_then(Worker::permit);
+        if permit.is_none() && !instance.parks() {
             instance.make_due();
         }
         let commit = instance.commit();
         commit.check()?;
-        let owner = place.as_ref().and(worker).map(|worker| worker.lease.worker_id);
-        Ok(Birth { name: S::NAME, commit, options: start.options(), parent: None, owner })
+        let owner = permit.as_ref().and(worker).map(|worker| worker.lease.worker_id);
+        Ok(NewInstance { name: S::NAME, commit, options: start.options(), parent: None, owner })
     }
 }

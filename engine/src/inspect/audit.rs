@@ -90,8 +90,8 @@ impl Standing {
     }
 }
 
-/// Every effect of an unwound instance that was neither refuted nor taken back, and what persons have waived. Where only what is answered for
-/// is left, the ledger nets to zero: of each unwound instance nothing stands outside.
+/// Every effect of an unwound instance that was neither refuted nor taken back, and every effect that a person has waived. If only
+/// waived effects are left, the ledger nets to zero: nothing else of an unwound instance stands outside.
 ///
 /// Round trips: 1. It reads the ledger: for checks, not for pages.
 ///

@@ -25,9 +25,9 @@ pub struct Figures {
     pub unwinding: i64,
     /// Time in seconds since which the oldest due instance waits for a worker; 0: none waits.
     pub oldest_due_s: f64,
-    /// Instances held by a process whose lease has run out.
+    /// Instances owned by a process whose lease has run out.
     pub orphaned: i64,
-    /// Instances that were taken over from a dead process, are held by a worker, and have committed nothing for 60 s. Counted up to 100.
+    /// Instances that were taken over from a dead process, are owned by a worker, and have committed nothing for 60 s. Counted up to 100.
     pub suspect: i64,
     /// Workers whose lease runs.
     pub workers: i64,
@@ -55,8 +55,8 @@ impl Figures {
             "-- name: figures
             with waiting as (select shard, recorded_at, tries from saga.outbox limit 10000),
             troubles as (select kind from saga.feed_trouble limit 10000),
-            held as (select owner, suspect, shard, saga_id from saga.instance where owner is not null limit 10000),
-            suspect as materialized (select shard, saga_id from held where suspect limit 100),
+            owned as (select owner, suspect, shard, saga_id from saga.instance where owner is not null limit 10000),
+            suspect as materialized (select shard, saga_id from owned where suspect limit 100),
             due as (
                 select w.wake_at from unnest(array[0, 1, 2]::smallint[]) p (priority) cross join lateral (
                     select i.wake_at from saga.instance i
@@ -66,8 +66,8 @@ impl Figures {
                 (select count(*) from (select from saga.instance where status = 'paused' limit 10000) s) as paused,
                 (select count(*) from (select from saga.instance where status = 'unwinding' limit 10000) s) as unwinding,
                 (select greatest(coalesce(extract(epoch from saga.now() - min(wake_at)), 0), 0)::float8 from due) as oldest_due_s,
-                (select count(*) from held where not exists (
-                    select from saga.worker w where w.worker_id = held.owner and w.lease_until > clock_timestamp())) as orphaned,
+                (select count(*) from owned where not exists (
+                    select from saga.worker w where w.worker_id = owned.owner and w.lease_until > clock_timestamp())) as orphaned,
                 -- A take-over changes the instance, so the last commit is found in the journal. An aggregate keeps it one look into the index each.
                 (select count(*) from suspect s where (
                     select max(j.at) from saga.journal j where j.shard = s.shard and j.saga_id = s.saga_id

@@ -100,6 +100,10 @@ impl Filter {
         is("status", self.status.map(Status::as_str));
         is("subject", self.subject.as_deref());
         is("waiting_on", self.waiting_on.map(WaitingOn::as_str));
+        if self.waiting_on.is_some() || self.status.is_some_and(|status| !status.is_final()) {
+            // As in the index of open instances, which finds a few of them among many that have ended.
+            query.push(" and i.status not in ('completed', 'unwound', 'abandoned')");
+        }
         if self.subject.is_some() && self.parent.is_none() {
             // The index begins with the shard, and that of a child is its parent's, not its subject's.
             query.push(" and i.shard = any(").push_bind(Vec::from_iter(0..SHARDS)).push(")");

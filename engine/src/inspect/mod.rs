@@ -168,7 +168,7 @@ pub struct EffectEntry {
     pub settled_at: Option<DateTime<Utc>>,
 }
 
-// What one instance holds must not keep a whole list from being read: a tag that is no text is shown as JSON.
+// The data of one instance must not keep a whole list from being read: a tag that is no text is shown as JSON.
 macro_rules! summary_columns {
     () => {
         concat!(

@@ -3,8 +3,14 @@
 use std::time::Duration;
 
 use crate::{
-    instance::{Entry, Instance, apply::on, task::Task, unwind::OpenUndo, waits::span},
-    record::{notice::Kind, words::JournalKind},
+    instance::{
+        Entry, Instance, Pending, apply::on, attempt::tried, task::Task, unwind::OpenUndo,
+        waits::span,
+    },
+    record::{
+        notice::Kind,
+        words::{AttemptOutcome, JournalKind},
+    },
     saga::{
         Done, Saga,
         steps::{Cause, StepError},
@@ -33,7 +39,7 @@ impl<S: Saga> Instance<S> {
         entry.step_no = Some(no);
         let next = on::<S>(self.state.clone(), event).map_err(StepError::Broken)?;
         self.decide(entry, next).map_err(|forbidden| StepError::Broken(forbidden.to_string()))?;
-        self.take_early();
+        self.take_kept();
         Ok(())
     }
 
@@ -85,9 +91,14 @@ impl<S: Saga> Instance<S> {
         }
     }
 
+    /// Records that the pending chain was tried in vain. The entry names the step, or the undo, with which the chain begins.
     pub(crate) fn note_failed_try(&mut self, error: &str) {
-        let tried = serde_json::json!({ "outcome": "not_done", "error": error });
+        let (step_no, is_undo) = match &self.pending {
+            Pending::Run { no, .. } => (Some(*no), false),
+            _ => (self.next_undo().map(|open| open.no), true),
+        };
+        let tried = tried(AttemptOutcome::NotDone, error, is_undo);
         let attempt = Some(self.progress.attempt.saturating_add(1));
-        self.note(Entry { attempt, ..Entry::new(JournalKind::Attempt, &tried) });
+        self.note(Entry { step_no, attempt, ..Entry::new(JournalKind::Attempt, &tried) });
     }
 }

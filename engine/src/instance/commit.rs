@@ -16,7 +16,7 @@ impl<S: Saga> Instance<S> {
         let refuses_kept =
             self.progress.kept > 0 && self.takes_no_signals() && !self.family.succeeded;
         if refuses_kept {
-            (self.progress.kept, self.early) = (0, VecDeque::new());
+            (self.progress.kept, self.kept) = (0, VecDeque::new());
         }
         Commit {
             shard: self.shard,

@@ -147,7 +147,7 @@ impl<S: Saga> Instance<S> {
     pub(crate) fn stick(&mut self, why: impl std::fmt::Display) {
         let why = crate::saga::steps::Cause::new(why).to_string();
         self.status = Status::Stuck;
-        self.hold();
+        self.park_keeping_timer();
         self.progress.last_error = Some(why.clone());
         self.note(Entry::new(JournalKind::Stuck, &why));
         self.tell(Kind::Stuck, why);

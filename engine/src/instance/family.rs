@@ -8,11 +8,11 @@ use crate::{
     base::status::Status,
     instance::{
         Entry, Instance, Pending,
-        birth::unborn,
+        new_instance::before_first_step,
         unwind::{OpenUndo, Taken},
     },
     record::{
-        commit::{Birth, Parent},
+        commit::{NewInstance, Parent},
         notice::Kind,
         words::{EffectStatus, JournalKind},
     },
@@ -30,15 +30,15 @@ impl<S: Saga> Instance<S> {
         no: i32,
         children: Vec<Child>,
     ) -> Result<(), Forbidden> {
-        let holds = !self.progress.past_pivot;
-        let parent = Parent { shard: self.shard, id: self.id, step_no: no, holds };
-        for Child(born) in children {
-            let mut birth = born(parent)?;
-            let because = &mut birth.options.because;
+        let binds = !self.progress.past_pivot;
+        let parent = Parent { shard: self.shard, id: self.id, step_no: no, binds };
+        for Child(start) in children {
+            let mut child = start(parent)?;
+            let because = &mut child.options.because;
             *because = because.take().or_else(|| self.progress.because.clone());
-            self.family.births.push(birth);
+            self.family.new_instances.push(child);
         }
-        if holds {
+        if binds {
             self.undos.push(OpenUndo::new(no, Taken::Children));
         }
         self.family.joins = true;
@@ -49,7 +49,7 @@ impl<S: Saga> Instance<S> {
     /// Ends the instance. A child whose parent may still take it back waits there.
     pub(crate) fn done(&mut self) {
         self.pending = Pending::Nothing;
-        if self.progress.held && !self.undos.is_empty() {
+        if self.progress.bound_to_parent && !self.undos.is_empty() {
             self.progress.ended = true;
         } else {
             self.status = Status::Completed;
@@ -69,13 +69,13 @@ impl<S: Saga> Instance<S> {
         }
         let mut start = Start::new(self.subject.clone(), input).key(self.start_key.clone());
         start.because.clone_from(&self.progress.because);
-        let mut successor = unborn::<S>(self.shard, &start)?;
-        successor.progress.held = self.progress.held;
+        let mut successor = before_first_step::<S>(self.shard, &start)?;
+        successor.progress.bound_to_parent = self.progress.bound_to_parent;
         successor.progress.kept = self.progress.kept;
         if !successor.parks() {
             successor.make_due();
         }
-        self.family.births.push(Birth {
+        self.family.new_instances.push(NewInstance {
             name: S::NAME,
             commit: successor.commit(),
             options: start.options(),
@@ -98,7 +98,9 @@ impl<S: Saga> Instance<S> {
 
     /// Unwinds the instance from outside. A call in flight is asked about first. `owned`: a worker may be making the call at this moment.
     pub(crate) fn call_off(&mut self, why: CalledOff<S::Step>, owned: bool) -> CallOff {
-        if self.status.is_final() {
+        // A child at its end is taken back by its parent only.
+        let at_its_end = self.progress.ended && !matches!(why, CalledOff::ByParent);
+        if self.status.is_final() || at_its_end {
             return CallOff::Ended;
         }
         if self.reason.is_some() {

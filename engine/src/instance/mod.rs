@@ -5,11 +5,13 @@
 //! walks and explores sagas with the same code. It uses [`crate::saga`], [`crate::record`] and below.
 
 pub(crate) mod apply;
-pub(crate) mod birth;
+mod attempt;
 pub(crate) mod chain;
 pub(crate) mod commit;
 pub(crate) mod decide;
 pub(crate) mod family;
+mod kept;
+pub(crate) mod new_instance;
 pub(crate) mod operate;
 pub(crate) mod signal;
 pub(crate) mod task;
@@ -87,9 +89,9 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) progress: Progress,
     /// How long the pending step had been failing when the row was read, and when that was.
     pub(crate) failing: Option<Failing>,
-    /// Signals that came early, in the order of their arrival.
-    pub(crate) early: VecDeque<(String, S::Signal)>,
-    /// Ids of early signals that were taken since the last commit.
+    /// The kept signals, in the order of their arrival.
+    pub(crate) kept: VecDeque<(String, S::Signal)>,
+    /// Ids of kept signals that were taken since the last commit.
     pub(crate) taken: Vec<String>,
     /// Collected since the last commit.
     journal: Vec<JournalRow>,
@@ -141,7 +143,7 @@ impl Entry {
 
 impl<S: Saga> Instance<S> {
     /// An instance that is not in the database yet, and has not decided anything.
-    pub(crate) fn unborn(shard: i16, id: Uuid, subject: String, state: S::State) -> Self {
+    pub(crate) fn new(shard: i16, id: Uuid, subject: String, state: S::State) -> Self {
         Self {
             shard,
             id,
@@ -158,7 +160,7 @@ impl<S: Saga> Instance<S> {
             reason: None,
             progress: Progress::default(),
             failing: None,
-            early: VecDeque::new(),
+            kept: VecDeque::new(),
             taken: Vec::new(),
             journal: Vec::new(),
             effect_change: None,
@@ -199,7 +201,7 @@ impl<S: Saga> Instance<S> {
             reason: row.reason.as_deref().map(|text| upcast::read("reason", text)).transpose()?,
             progress: row.progress,
             failing: row.failing_ms.map(failing_for_ms),
-            ..Self::unborn(row.shard, row.saga_id, row.subject, state)
+            ..Self::new(row.shard, row.saga_id, row.subject, state)
         })
     }
 
@@ -218,8 +220,8 @@ impl<S: Saga> Instance<S> {
             reason: self.reason.clone(),
             progress: self.progress.clone(),
             failing: self.failing,
-            early: self.early.clone(),
-            ..Self::unborn(self.shard, self.id, self.subject.clone(), self.state.clone())
+            kept: self.kept.clone(),
+            ..Self::new(self.shard, self.id, self.subject.clone(), self.state.clone())
         }
     }
 }

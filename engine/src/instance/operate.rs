@@ -16,7 +16,8 @@ use crate::{
         unwind::{How, OpenUndo, Taken},
         upcast,
         verb::{
-            Decided, GiveBack, Instruction, Outlook, Outside, Refusal, Subject, Verb, WrongStatus,
+            Decided, Instruction, OpenTxUndos, Outlook, Outside, Refusal, Subject, Verb,
+            WrongStatus,
         },
     },
     record::{
@@ -24,7 +25,7 @@ use crate::{
         words::{EffectStatus, JournalKind},
     },
     saga::{
-        CalledOff, CallerStep, Done, Next, Saga, Signals, Then,
+        CalledOff, CallerStep, Done, Saga,
         steps::Effect,
         table::{StepTable, WayBack},
     },
@@ -35,13 +36,13 @@ use crate::{
 /// # Errors
 /// Why the instruction is refused. Nothing is written then.
 pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
-    let Subject { row, early, live, open_children } = subject;
+    let Subject { row, kept, live, open_children } = subject;
     let owned = row.owner.is_some();
     let unreadable = |misfit: upcast::Misfit| Refusal::Unreadable(misfit.to_string());
     let mut instance = Instance::<S>::from_row(row).map_err(unreadable)?;
-    for (id, signal, version) in early {
+    for (id, signal, version) in kept {
         let signal = upcast::signal::<S>(version, &signal).map_err(unreadable)?;
-        instance.early.push_back((id, signal));
+        instance.kept.push_back((id, signal));
     }
     instance.may(&order.verb, owned)?;
     if open_children > 0 {
@@ -49,7 +50,7 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
     }
     let before = instance.standing();
     instance.note(Entry::new(JournalKind::Operator, &Value::Null));
-    let back = instance.follow(order, owned)?;
+    let tx_undos = instance.follow(order, owned)?;
     let mut told = json!({
         "verb": order.verb,
         "by": order.by,
@@ -62,15 +63,15 @@ pub(crate) fn operate<S: Saga>(subject: Subject, order: &Instruction) -> Result<
     }
     instance.retell(&told);
     let mut outlook = instance.outlook();
-    outlook.undoes.extend(back.iter().map(OpenUndo::told));
-    let back = (!back.is_empty()).then(|| GiveBack {
+    outlook.undoes.extend(tx_undos.iter().map(OpenUndo::told));
+    let tx_undos = (!tx_undos.is_empty()).then(|| OpenTxUndos {
         id: instance.id,
-        undos: back.iter().map(json_text).collect(),
+        undos: tx_undos.iter().map(json_text).collect(),
         reason: instance.reason.as_ref().map(json_text).unwrap_or_default(),
     });
     let commit = instance.commit();
     commit.check_storable().map_err(|why| Refusal::DoesNotFit(why.to_string()))?;
-    Ok(Decided { commit, outlook, back })
+    Ok(Decided { commit, outlook, tx_undos })
 }
 
 impl<S: Saga> Instance<S> {
@@ -81,10 +82,9 @@ impl<S: Saga> Instance<S> {
             return is(self.status.into());
         }
         match verb {
-            Verb::Cancel => Ok(()),
+            Verb::Cancel | Verb::Pause if self.progress.ended => is(WrongStatus::AtItsEnd),
             Verb::Pause if self.status.needs_operator() => is(self.status.into()),
-            Verb::Pause if self.progress.ended => is(WrongStatus::AtItsEnd),
-            Verb::Pause => Ok(()),
+            Verb::Cancel | Verb::Pause => Ok(()),
             Verb::Resume if self.status == Status::Paused => Ok(()),
             Verb::HandOver { .. } if self.status.needs_operator() => Ok(()),
             Verb::Resume | Verb::HandOver { .. } => is(self.status.into()),
@@ -99,10 +99,10 @@ impl<S: Saga> Instance<S> {
 
     /// Changes the instance by the verb. Returns the tx undos that the verb must run in its transaction, last first.
     fn follow(&mut self, order: &Instruction, owned: bool) -> Result<Vec<OpenUndo<S>>, Refusal> {
-        let mut back = Vec::new();
+        let mut tx_undos = Vec::new();
         match &order.verb {
             Verb::Retry => {
-                self.retry(order.undo);
+                self.retry(order.undo)?;
                 self.go_on();
             }
             Verb::EditAndRetry(step) => {
@@ -110,24 +110,26 @@ impl<S: Saga> Instance<S> {
                 self.go_on();
             }
             Verb::MarkDone { evidence, event, outside } => match self.failed_at(order.undo)? {
-                Some(at) => {
-                    back.extend(self.close_failed(at, EffectStatus::Undone, Some(evidence.clone())))
-                }
+                Some(at) => tx_undos.extend(self.close_failed(
+                    at,
+                    EffectStatus::Undone,
+                    Some(evidence.clone()),
+                )),
                 None => self.mark_done(event.as_ref(), outside.as_ref())?,
             },
             Verb::Skip => match self.failed_at(order.undo)? {
-                Some(at) => back.extend(self.close_failed(at, EffectStatus::Waived, None)),
+                Some(at) => tx_undos.extend(self.close_failed(at, EffectStatus::Waived, None)),
                 None => self.skip()?,
             },
             Verb::HandOver { to } => {
-                back = self.hand_over(&order.reason);
+                tx_undos = self.hand_over(&order.reason);
                 self.tell(Kind::HandedOver, format!("to {to}, by {}: {}", order.by, order.reason));
             }
             Verb::Pause => {
                 // An attempt in flight is not waited for: it is asked about when the instance goes on.
                 self.progress.unsettled |= owned && matches!(self.pending, Pending::Call { .. });
                 self.status = Status::Paused;
-                self.hold();
+                self.park_keeping_timer();
                 self.tell(Kind::Paused, format!("by {}: {}", order.by, order.reason));
             }
             Verb::Resume => self.go_on(),
@@ -143,45 +145,29 @@ impl<S: Saga> Instance<S> {
                 self.start_over();
             }
         }
-        Ok(back)
+        Ok(tx_undos)
     }
 
     /// Ends the instance for an operator. Returns its open tx undos, last first: they release what it holds in our database, in the same commit.
     fn hand_over(&mut self, why: &str) -> Vec<OpenUndo<S>> {
-        let mut back = Vec::new();
+        let mut tx_undos = Vec::new();
         for open in self.undos.iter().rev() {
             if open.how() == How::InTx {
-                back.push(open.clone());
+                tx_undos.push(open.clone());
                 if open.effect {
                     self.undone.push(open.no);
                 }
             }
         }
-        if !back.is_empty() && self.reason.is_none() {
-            let kept = self.take_early_reason();
+        if !tx_undos.is_empty() && self.reason.is_none() {
+            let kept = self.take_kept_reason();
             let given_up = || CalledOff::Cancelled(why.to_owned()).into();
             self.reason = Some(kept.unwrap_or_else(given_up));
         }
         self.clear_pending();
         self.forget_undos();
         self.status = Status::Abandoned;
-        back
-    }
-
-    /// Takes the first kept signal that would unwind the instance, and returns its reason. Its sender was told that it is kept, so it decides how the
-    /// business ends.
-    fn take_early_reason(&mut self) -> Option<S::Reason> {
-        let unwinds = |signal: &S::Signal| match on::<S>(self.state.clone(), signal.clone().event())
-        {
-            Ok(Next { then: Then::Unwind(reason), .. }) => Some(reason),
-            _ => None,
-        };
-        let (at, reason) =
-            self.early.iter().enumerate().find_map(|(at, kept)| Some((at, unwinds(&kept.1)?)))?;
-        if let Some((id, _)) = self.early.remove(at) {
-            self.taken.push(id);
-        }
-        Some(reason)
+        tx_undos
     }
 
     /// Lets the instance continue: kept signals come first, then its timer or its pending step.
@@ -189,13 +175,26 @@ impl<S: Saga> Instance<S> {
         self.status = if self.reason.is_some() { Status::Unwinding } else { Status::Running };
         self.never();
         self.end_if_nothing_is_open();
-        self.take_early();
-        if !self.parks() || matches!(self.pending, Pending::Children { .. }) {
+        self.take_kept();
+        if let Pending::Children { no } = self.pending
+            && !self.status.needs_operator()
+        {
+            // They may have ended meanwhile: workers look, and wake it then.
+            self.wait_for_children(no);
+        } else if !self.parks() {
             self.make_due();
         }
     }
 
-    fn retry(&mut self, undo: Option<i32>) {
+    /// Forgets the failures: of all undos, or of the one that is meant. An undo that only a person can do stays failed.
+    fn retry(&mut self, undo: Option<i32>) -> Result<(), Refusal> {
+        if let Some(at) = undo.map(|_| self.failed_at(undo)).transpose()?.flatten()
+            && matches!(self.undos[at].taken, Taken::Person)
+        {
+            let no = self.undos[at].no;
+            let why = format!("no step takes step {no} back: do it outside, and mark it done");
+            return Err(Refusal::DoesNotFit(why));
+        }
         self.start_over();
         self.progress.last_error = None;
         for open in &mut self.undos {
@@ -203,9 +202,10 @@ impl<S: Saga> Instance<S> {
                 open.failed = None;
             }
         }
+        Ok(())
     }
 
-    /// The position of the failed undo that the instruction means.
+    /// The index of the failed undo that the instruction means.
     fn failed_at(&self, undo: Option<i32>) -> Result<Option<usize>, Refusal> {
         let failed = (0..self.undos.len())
             .filter(|at| self.undos[*at].failed.is_some())
@@ -270,6 +270,8 @@ impl<S: Saga> Instance<S> {
             }
             Pending::Call { no, .. } => {
                 let no = *no;
+                // The last attempt did nothing, but the provider may still act.
+                self.watch_call();
                 self.forget_undo(no);
                 self.set_effect(no, EffectStatus::Refuted, None);
                 Ok(())
@@ -300,6 +302,8 @@ impl<S: Saga> Instance<S> {
             }
             match outside {
                 Some(Outside::Nothing) => {
+                    // The operator has not found the effect, but it may still come.
+                    self.watch_call();
                     self.forget_undo(no);
                     self.set_effect(no, EffectStatus::Refuted, None);
                 }
@@ -352,7 +356,7 @@ impl<S: Saga> Instance<S> {
         self.status = Status::Running;
         self.decide(Entry::new(JournalKind::Outcome, &event), next)
             .map_err(|error| Refusal::DoesNotFit(error.to_string()))?;
-        self.take_early();
+        self.take_kept();
         if !self.parks() {
             self.make_due();
         }
@@ -368,7 +372,7 @@ impl<S: Saga> Instance<S> {
 
     fn outlook(&self) -> Outlook {
         let unwinding = self.status == Status::Unwinding;
-        let open = self.undos.iter().rev().filter(|open| unwinding && open.failed.is_none());
+        let open = self.undos_to_run().filter(|_| unwinding);
         Outlook {
             status: self.status,
             next: match self.task() {

@@ -75,6 +75,11 @@ impl<S: Saga> OpenUndo<S> {
         self.taken.how()
     }
 
+    /// It was set aside for an operator, and the undos of earlier steps wait for it.
+    fn holds_back(&self) -> bool {
+        self.failed.is_some() && self.done().map_or(Rest::Waits, S::on_failed_undo) == Rest::Waits
+    }
+
     /// The method, and the step that it takes back, as text for operators.
     pub(crate) fn told(&self) -> String {
         match &self.taken {
@@ -291,12 +296,32 @@ impl<S: Saga> Instance<S> {
 
     /// Passes the pivot: from now on nothing is taken back.
     pub(crate) fn pass_pivot(&mut self) -> Result<(), Forbidden> {
-        if self.progress.held {
-            return Err(Forbidden::PivotOfHeldChild);
+        if self.progress.bound_to_parent {
+            return Err(Forbidden::PivotOfBoundChild);
         }
         self.progress.past_pivot = true;
         self.forget_undos();
         Ok(())
+    }
+
+    /// Is the pending step the pivot, and a call?
+    pub(super) fn calls_pivot(&self) -> bool {
+        matches!(&self.pending, Pending::Call { step, .. } if step.way_back() == WayBack::Pivot)
+    }
+
+    /// Is the pending step the pivot, and may an attempt have done it?
+    pub(super) fn may_have_passed_pivot(&self) -> bool {
+        self.progress.unsettled && self.calls_pivot()
+    }
+
+    /// Leaves the pending pivot to an operator: it was done, or may have been, although the instance unwinds, and it has no undo.
+    pub(super) fn leave_to_person(&mut self, how: &str) {
+        let Pending::Call { no, .. } = self.pending else { return };
+        let why = format!("step {no}, which cannot be taken back, {how}");
+        self.clear_pending();
+        let undo = OpenUndo::new(no, Taken::Person);
+        self.undos.push(OpenUndo { failed: Some(why.clone()), ..undo });
+        self.stick(why);
     }
 
     /// Begins to unwind: from now on only undos run. If none is open, the instance has ended. A call that is still pending is asked about first.
@@ -312,13 +337,21 @@ impl<S: Saga> Instance<S> {
         };
     }
 
-    /// The last open undo that was not set aside.
+    /// The next undo to run: the last open one that was not set aside. `None` if there is none, or if the earlier ones wait for one that was set
+    /// aside.
     pub(crate) fn next_undo(&self) -> Option<&OpenUndo<S>> {
-        self.undos.iter().rev().find(|open| open.failed.is_none())
+        self.undos_to_run().next()
     }
 
     fn next_undo_at(&self) -> Option<usize> {
-        self.undos.iter().rposition(|open| open.failed.is_none())
+        let next = self.next_undo()?.no;
+        self.undos.iter().rposition(|open| open.no == next && open.failed.is_none())
+    }
+
+    /// The open undos that run by themselves, the next one first.
+    pub(crate) fn undos_to_run(&self) -> impl Iterator<Item = &OpenUndo<S>> {
+        let runs = self.undos.iter().rev().take_while(|open| !open.holds_back());
+        runs.filter(|open| open.failed.is_none())
     }
 
     /// Removes the undo that has just been done.
@@ -336,10 +369,11 @@ impl<S: Saga> Instance<S> {
         {
             return;
         }
-        match self.undos.iter().find_map(|open| open.failed.clone()) {
-            None => self.status = Status::Unwound,
-            Some(why) if self.undos.len() == 1 => self.stick(why),
-            Some(why) => self.stick(format_args!("{} undos failed: {why}", self.undos.len())),
+        let failed = || self.undos.iter().filter_map(|open| open.failed.clone());
+        match (failed().next(), failed().count()) {
+            (None, _) => self.status = Status::Unwound,
+            (Some(why), 1) => self.stick(why),
+            (Some(why), count) => self.stick(format_args!("{count} undos failed: {why}")),
         }
     }
 
@@ -364,13 +398,10 @@ impl<S: Saga> Instance<S> {
     fn set_aside(&mut self, at: usize, why: String) {
         let open = &mut self.undos[at];
         open.failed = Some(why.clone());
-        let rest = open.done().map_or(Rest::Waits, S::on_failed_undo);
-        match rest {
-            Rest::Waits => self.stick(why),
-            Rest::GoesOn => {
-                self.clear_pending();
-                self.end_if_nothing_is_open();
-            }
+        if open.holds_back() {
+            return self.stick(why);
         }
+        self.clear_pending();
+        self.end_if_nothing_is_open();
     }
 }

@@ -40,7 +40,7 @@ use crate::{
 /// ```
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Instruction {
-    /// The same for each repetition of a request, so that it is applied once.
+    /// The same for each repetition of a request, so that it is applied once. Another verb, or other arguments, under the same id are refused.
     pub id: String,
     /// The person.
     pub by: String,
@@ -90,7 +90,8 @@ impl Instruction {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Verb {
-    /// Try again now, with all attempts: what it is stuck at, or what would be tried again later.
+    /// Try again now, with all attempts: what it is stuck at, or what would be tried again later. If a failed undo is named, only that one is tried;
+    /// one that no step can do stays an operator's, and the undos of earlier steps wait for it.
     Retry,
     /// Put this step, as its table stores it (`{"Confirm": ..}`), in the place of the one that does not work; for a failed undo, in the place of
     /// the step that is taken back. It is decided anew: another key, and for a pending step another number.
@@ -120,13 +121,13 @@ pub enum Verb {
     Pause,
     /// Let a paused one go on.
     Resume,
-    /// Take everything back, before the pivot.
+    /// Take everything back, before the pivot. A child at its end is taken back by its parent only.
     Cancel,
 }
 
 impl Verb {
-    /// May the verb run tx undos, in its own transaction?
-    pub(crate) fn may_give_back(&self) -> bool {
+    /// May the verb run tx undos in its own transaction?
+    pub(crate) fn may_run_tx_undos(&self) -> bool {
         matches!(self, Self::MarkDone { .. } | Self::Skip | Self::HandOver { .. })
     }
 
@@ -196,6 +197,9 @@ pub enum Refusal {
     /// It was last written by a version that this process does not know, or cannot be read.
     #[error("{0}")]
     Unreadable(String),
+    /// An instruction with this id was applied to it before, with another verb or other arguments.
+    #[error("another instruction with this id was applied before: give this one an id of its own")]
+    IdTaken,
     /// It has changed since the person looked at it.
     #[error("it has moved on: its seq is {seq}")]
     MovedOn {
@@ -272,23 +276,23 @@ pub struct Outlook {
 pub(crate) struct Decided {
     pub(crate) commit: crate::record::commit::Commit,
     pub(crate) outlook: Outlook,
-    /// The tx undos that the verb runs in its transaction.
-    pub(crate) back: Option<GiveBack>,
+    /// The open tx undos that the verb runs in its transaction.
+    pub(crate) tx_undos: Option<OpenTxUndos>,
 }
 
 /// A locked row with the data that a verb needs beside it.
 pub(crate) struct Subject {
     pub(crate) row: Row,
     /// Kept signals: (id, event as JSON, version).
-    pub(crate) early: Vec<(String, String, i16)>,
+    pub(crate) kept: Vec<(String, String, i16)>,
     /// Its effects that stand or may stand.
     pub(crate) live: Vec<Value>,
     pub(crate) open_children: i64,
 }
 
-/// Tx undos that a verb runs, as JSON, last first.
+/// The open tx undos of an instance, as JSON, last first. A verb that ends the instance or closes a failed undo runs them in its own transaction.
 #[derive(Debug, Clone)]
-pub(crate) struct GiveBack {
+pub(crate) struct OpenTxUndos {
     pub(crate) id: Uuid,
     pub(crate) undos: Vec<String>,
     /// Why the instance unwinds or ends.

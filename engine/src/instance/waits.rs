@@ -57,9 +57,9 @@ impl<S: Saga> Instance<S> {
         };
     }
 
-    /// Parks the instance without a time to wake it. A timer that is armed stays, and fires when the instance is resumed.
-    pub(crate) fn hold(&mut self) {
-        self.wake = Wake::Hold;
+    /// Parks the instance without a time to wake it. An armed timer stays armed, and fires when the instance goes on.
+    pub(crate) fn park_keeping_timer(&mut self) {
+        self.wake = Wake::KeepTimer;
     }
 
     /// Parks the instance without a time to wake it, and without a timer.
@@ -94,19 +94,23 @@ impl<S: Saga> Instance<S> {
             (Wake::Timer { asleep: true, .. } | Wake::Armed, _) => WaitingOn::Timer,
             (Wake::Timer { asleep: false, .. }, _) => WaitingOn::Signal,
             (Wake::Now, _) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Children { .. }) => {
+            (Wake::Keep | Wake::Never | Wake::KeepTimer, Pending::Children { .. }) => {
                 WaitingOn::Children
             }
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Call { .. }) => WaitingOn::Activity,
-            (
-                Wake::Keep | Wake::Never | Wake::Hold,
-                Pending::Run { .. } | Pending::Event { .. },
-            ) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never | Wake::Hold, _) if self.status == Status::Unwinding => {
+            (Wake::Keep | Wake::Never | Wake::KeepTimer, Pending::Call { .. }) => {
                 WaitingOn::Activity
             }
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Timer { .. }) => WaitingOn::Worker,
-            (Wake::Keep | Wake::Never | Wake::Hold, Pending::Nothing) => WaitingOn::Signal,
+            (
+                Wake::Keep | Wake::Never | Wake::KeepTimer,
+                Pending::Run { .. } | Pending::Event { .. },
+            ) => WaitingOn::Worker,
+            (Wake::Keep | Wake::Never | Wake::KeepTimer, _) if self.status == Status::Unwinding => {
+                WaitingOn::Activity
+            }
+            (Wake::Keep | Wake::Never | Wake::KeepTimer, Pending::Timer { .. }) => {
+                WaitingOn::Worker
+            }
+            (Wake::Keep | Wake::Never | Wake::KeepTimer, Pending::Nothing) => WaitingOn::Signal,
         })
     }
 

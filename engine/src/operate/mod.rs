@@ -6,8 +6,8 @@
 //!
 //! The verbs themselves are in `instance::operate`; here they are applied to rows. The API and [`crate::bulk`] use it.
 
-mod give_back;
 mod subjects;
+mod tx_undos;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -23,7 +23,7 @@ use crate::{
     worker::engine::Engine,
 };
 
-pub(crate) use self::{give_back::give_back, subjects::look};
+pub(crate) use self::{subjects::look, tx_undos::run_tx_undos};
 pub use crate::instance::verb::{Instruction, Outlook, Outside, Refusal, Verb, WrongStatus};
 
 /// The result of an instruction.
@@ -49,8 +49,8 @@ pub(crate) struct Wanted {
 impl Engine {
     /// Applies a person's instruction, once per [`Instruction::id`].
     ///
-    /// Lock the rows of the domain first, as for [`Engine::signal`]; what a verb that ends the instance or answers for an undo gives back is
-    /// locked here. Round trips: 4 to 8, 4 to 8 more for a verb that may give something back, and those of its tx undos. Row operations: 3
+    /// Lock the rows of the domain first, as for [`Engine::signal`]; what the tx undos of a verb need is
+    /// locked here. Round trips: 4 to 8, 4 to 8 more for a verb that may run tx undos, and those of its tx undos. Row operations: 3
     /// (instance, journal, the instruction's id), more where effects are waived or a notice is written.
     ///
     /// # Errors
@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// The same, by the planned outlook if there is one. The tx undos of the verb run before the instance's row is locked, since that lock is the
-    /// last in the lock order. If the row has moved on by then, all of it is rolled back and done again.
+    /// last in the lock order. If the row has moved on by then, also if there was nothing to undo before, all of it is rolled back and done again.
     pub(crate) async fn operate_one(
         &self,
         tx: &mut PgConnection,
@@ -78,8 +78,8 @@ impl Engine {
     ) -> Result<Operated, sqlx::Error> {
         loop {
             let mut save = tx.begin().await?;
-            let given_back = match self.give_back_first(&mut save, id, order).await? {
-                Ok(given_back) => given_back,
+            let seen = match self.run_tx_undos_first(&mut save, id, order).await? {
+                Ok(seen) => seen,
                 Err(refusal) => {
                     save.rollback().await?;
                     return Ok(Operated::Refused(refusal));
@@ -89,7 +89,7 @@ impl Engine {
                 save.rollback().await?;
                 return Ok(Operated::Refused(Refusal::NotFound));
             };
-            if given_back.is_some_and(|seq| seq != row.seq) {
+            if seen.is_some_and(|seq| seq != row.seq) {
                 save.rollback().await?;
                 continue;
             }
@@ -117,7 +117,7 @@ impl Engine {
     ) -> Result<Vec<(Uuid, Operated)>, sqlx::Error> {
         let signal_id = format!("operator:{}", order.id);
         let keys = wanted.iter().map(|one| subjects::key(&one.row)).collect();
-        let followed = subjects::followed(tx, &keys, &signal_id).await?;
+        let followed = subjects::followed(tx, &keys, &signal_id, order).await?;
         let (rows, planned): (Vec<_>, Vec<_>) =
             wanted.into_iter().map(|one| (one.row, (one.seq, one.planned))).unzip();
         let (mut operated, mut orders) = (Vec::with_capacity(rows.len()), Vec::new());
@@ -125,8 +125,9 @@ impl Engine {
         for (subject, (seq, planned)) in look(tx, rows, &order.verb).await?.into_iter().zip(planned)
         {
             let (id, is) = (subject.row.saga_id, subject.row.seq);
-            if followed.contains(&id) {
-                operated.push((id, Operated::Repeated));
+            if let Some(is_the_same) = followed.get(&id) {
+                let refused = Operated::Refused(Refusal::IdTaken);
+                operated.push((id, if *is_the_same { Operated::Repeated } else { refused }));
                 continue;
             }
             let order = Instruction { seq, ..order.clone() };

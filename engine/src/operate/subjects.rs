@@ -1,13 +1,13 @@
 //! The data that a verb reads beside the rows, and writes beside the commits, for many instances at once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    instance::verb::{Subject, Verb},
+    instance::verb::{Instruction, Subject, Verb},
     record::row::Row,
 };
 
@@ -21,9 +21,9 @@ pub(crate) async fn look(
     verb: &Verb,
 ) -> Result<Vec<Subject>, sqlx::Error> {
     let keeping = rows.iter().filter(|row| row.progress.kept > 0).map(key).collect::<Keys>();
-    let (mut early, mut live, mut open) = (HashMap::new(), HashMap::new(), HashMap::new());
+    let (mut kept, mut live, mut open) = (HashMap::new(), HashMap::new(), HashMap::new());
     if !keeping.0.is_empty() {
-        early = early_signals(&mut *tx, &keeping).await?;
+        kept = kept_signals(&mut *tx, &keeping).await?;
     }
     if matches!(verb, Verb::HandOver { .. }) {
         let keys = rows.iter().map(key).collect();
@@ -31,7 +31,7 @@ pub(crate) async fn look(
         open = open_children(tx, &keys).await?;
     }
     let subject = |row: Row| Subject {
-        early: early.remove(&row.saga_id).unwrap_or_default(),
+        kept: kept.remove(&row.saga_id).unwrap_or_default(),
         live: live.remove(&row.saga_id).unwrap_or_default(),
         open_children: open.remove(&row.saga_id).unwrap_or_default(),
         row,
@@ -43,11 +43,11 @@ pub(super) fn key(row: &Row) -> (i16, Uuid) {
     (row.shard, row.saga_id)
 }
 
-type Early = HashMap<Uuid, Vec<(String, String, i16)>>;
+type KeptSignals = HashMap<Uuid, Vec<(String, String, i16)>>;
 
-async fn early_signals(tx: &mut PgConnection, keys: &Keys) -> Result<Early, sqlx::Error> {
+async fn kept_signals(tx: &mut PgConnection, keys: &Keys) -> Result<KeptSignals, sqlx::Error> {
     let rows: Vec<(Uuid, String, String, i16)> = sqlx::query_as(
-        "-- name: read early signals of many
+        "-- name: read kept signals of many
         select s.saga_id, s.signal_id, s.event::text, s.version
         from unnest($1::smallint[], $2::uuid[]) as k(shard, saga_id) join saga.signal s using (shard, saga_id)
         where s.answer = 'kept' order by s.at, s.signal_id",
@@ -56,11 +56,11 @@ async fn early_signals(tx: &mut PgConnection, keys: &Keys) -> Result<Early, sqlx
     .bind(&keys.1)
     .fetch_all(tx)
     .await?;
-    let mut early = Early::new();
+    let mut kept = KeptSignals::new();
     for (id, signal, event, version) in rows {
-        early.entry(id).or_default().push((signal, event, version));
+        kept.entry(id).or_default().push((signal, event, version));
     }
-    Ok(early)
+    Ok(kept)
 }
 
 /// Effects that stand or may stand.
@@ -117,23 +117,28 @@ pub(super) async fn waive_effects(tx: &mut PgConnection, keys: &Keys) -> Result<
     .map(|_| ())
 }
 
-/// The instances that have applied the instruction with this id.
+/// The instances that have applied an instruction with this id, and whether it was this one: the same verb, with the same arguments, for the same
+/// undo.
 pub(super) async fn followed(
     tx: &mut PgConnection,
     keys: &Keys,
     signal_id: &str,
-) -> Result<HashSet<Uuid>, sqlx::Error> {
-    let ids: Vec<Uuid> = sqlx::query_scalar(
+    order: &Instruction,
+) -> Result<HashMap<Uuid, bool>, sqlx::Error> {
+    let rows: Vec<(Uuid, bool)> = sqlx::query_as(
         "-- name: who followed
-        select s.saga_id from unnest($1::smallint[], $2::uuid[]) as k(shard, saga_id) join saga.signal s using (shard, saga_id)
+        select s.saga_id, s.event -> 'verb' is not distinct from $4 and coalesce(s.event -> 'undo', 'null') = $5
+        from unnest($1::smallint[], $2::uuid[]) as k(shard, saga_id) join saga.signal s using (shard, saga_id)
         where s.signal_id = $3",
     )
     .bind(&keys.0)
     .bind(&keys.1)
     .bind(signal_id)
+    .bind(json!(order.verb))
+    .bind(json!(order.undo))
     .fetch_all(tx)
     .await?;
-    Ok(ids.into_iter().collect())
+    Ok(rows.into_iter().collect())
 }
 
 /// Records that they apply it now.

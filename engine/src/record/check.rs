@@ -28,12 +28,12 @@ impl Commit {
             return Ok(());
         }
         check_wait(self.wake.delay().unwrap_or_default())?;
-        let births = self.family.iter().flat_map(|family| &family.births);
-        let children = births.clone().count();
+        let new_instances = self.family.iter().flat_map(|family| &family.new_instances);
+        let children = new_instances.clone().count();
         if children > CHILDREN {
             return Err(Limit::Children(children));
         }
-        births.map(|birth| &birth.commit).try_for_each(Self::check_limits)?;
+        new_instances.map(|new| &new.commit).try_for_each(Self::check_limits)?;
         let bytes = self.state.len() + self.pending.len() + self.undos.len();
         if bytes > POSITION_BYTES {
             return Err(Limit::Position(bytes));

@@ -35,12 +35,12 @@ pub(crate) struct Options {
 
 /// An instance that is about to be inserted.
 #[derive(Debug, Clone)]
-pub(crate) struct Birth {
+pub(crate) struct NewInstance {
     pub(crate) name: &'static str,
     pub(crate) commit: Commit,
     pub(crate) options: Options,
     pub(crate) parent: Option<Parent>,
-    /// The worker that drives it from birth on.
+    /// The worker that owns it from its first commit on.
     pub(crate) owner: Option<Uuid>,
 }
 
@@ -51,8 +51,8 @@ pub(crate) struct Parent {
     pub(crate) id: Uuid,
     /// The parent's step that starts it.
     pub(crate) step_no: i32,
-    /// It keeps its undos for the parent, which is before its pivot.
-    pub(crate) holds: bool,
+    /// The child keeps its undos for the parent, which may still take it back: the parent is before its pivot.
+    pub(crate) binds: bool,
 }
 
 /// When an instance is to be woken.
@@ -72,15 +72,15 @@ pub(crate) enum Wake {
     Timer { delay: Duration, asleep: bool },
     /// When the timer fires that is armed already.
     Armed,
-    /// By nobody; a timer that is armed stays so.
-    Hold,
+    /// By nobody. An armed timer stays armed, and fires when the instance goes on.
+    KeepTimer,
 }
 
 impl Wake {
     /// After how long it is due, if it is.
     pub(crate) fn delay(&self) -> Option<Duration> {
         match self {
-            Self::Keep | Self::Never | Self::Armed | Self::Hold => None,
+            Self::Keep | Self::Never | Self::Armed | Self::KeepTimer => None,
             Self::Now => Some(Duration::ZERO),
             Self::Retry(delay) | Self::Settle(delay) | Self::Timer { delay, .. } => Some(*delay),
         }
@@ -95,7 +95,7 @@ impl Wake {
             Self::Retry(delay) => (2, limits::ms(*delay)),
             Self::Settle(delay) | Self::Timer { delay, .. } => (3, limits::ms(*delay)),
             Self::Armed => (4, 0),
-            Self::Hold => (5, 0),
+            Self::KeepTimer => (5, 0),
         }
     }
 }
@@ -151,12 +151,12 @@ pub(crate) struct Commit {
     pub(crate) release: bool,
     /// The version of its saga whose data this is.
     pub(crate) version: i16,
-    /// Never empty; more than one only for a chain of tx steps, which commits alone.
+    /// More than one entry only for a chain of tx steps, which commits alone; none if there is nothing to tell.
     pub(crate) journal: Vec<JournalRow>,
     pub(crate) effect_change: Option<EffectChange>,
     /// Steps whose effects were taken back by tx undos; written by [`crate::store::family::write_own`].
     pub(crate) undone: Vec<i32>,
-    /// Early signals that it took, by id; written by [`crate::store::family::write_own`].
+    /// Kept signals that it took, by id; written by [`crate::store::family::write_own`].
     pub(crate) taken: Vec<String>,
     /// It refuses the signals that are kept for it: it unwinds or has ended, and takes none any more.
     pub(crate) refuses_kept: bool,
@@ -170,8 +170,9 @@ pub(crate) struct Commit {
 }
 
 impl Commit {
-    pub(crate) fn gives_birth(&self) -> bool {
-        self.family.as_ref().is_some_and(|family| !family.births.is_empty())
+    /// Does it insert other instances: children, or a successor?
+    pub(crate) fn starts_instances(&self) -> bool {
+        self.family.as_ref().is_some_and(|family| !family.new_instances.is_empty())
     }
 
     /// Can all of it be written, and what it does to others?
@@ -185,8 +186,8 @@ impl Commit {
         for json in row.into_iter().flatten().chain(journal) {
             json.text()?;
         }
-        let births = self.family.iter().flat_map(|family| &family.births);
-        births.map(|birth| &birth.commit).try_for_each(Self::check_storable)?;
+        let new_instances = self.family.iter().flat_map(|family| &family.new_instances);
+        new_instances.map(|new| &new.commit).try_for_each(Self::check_storable)?;
         let effect = self.intent.as_ref().map_or("", |intent| intent.kind);
         json::check_text("kind of its effect", effect)?;
         self.watch.iter().try_for_each(NewWatch::check_storable)
@@ -201,9 +202,9 @@ impl Commit {
 /// The changes of a commit to other instances than its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Family {
-    /// Its children, or the instance that goes on in its place.
-    pub(crate) births: Vec<Birth>,
-    /// Its place is taken by the one birth.
+    /// Its children, or its successor.
+    pub(crate) new_instances: Vec<NewInstance>,
+    /// The one new instance is its successor.
     pub(crate) succeeded: bool,
     /// It waits for its children.
     pub(crate) joins: bool,
@@ -213,6 +214,6 @@ pub(crate) struct Family {
 
 impl Family {
     pub(crate) fn is_needed(&self) -> bool {
-        !self.births.is_empty() || self.joins || self.lets_go
+        !self.new_instances.is_empty() || self.joins || self.lets_go
     }
 }

@@ -18,7 +18,8 @@ words! {
         /// It has been stuck for [`crate::Saga::ESCALATE_AFTER`].
         Escalated = "escalated",
         /// A tx step of it fails with an error that does not pass by itself ([`crate::StepError::is_worth_retrying`]). It is tried for
-        /// [`crate::StepError::PATIENCE`], then the instance is stuck.
+        /// [`crate::StepError::PATIENCE`], then the instance is stuck. Or the signal that it awaits from the end of another instance cannot be given
+        /// ([`crate::Engine::signal_at_end`]); that is tried again and again.
         Failing = "failing",
         /// A step of it has been failing for longer than its terms expect ([`crate::Terms::slow_after`]); it is tried on.
         Slow = "slow",

@@ -30,8 +30,8 @@ macro_rules! columns {
             only read {
                 /// The instance whose child it is.
                 parent: Option<Uuid> = "i.parent_id",
-                /// The parent may still take it back.
-                held: bool = "i.held",
+                /// Its parent may still take it back. The column is called `held`.
+                bound_to_parent: bool = "i.held",
                 /// It has ended, or waits at its end for its parent.
                 ended: bool = "i.ended_at is not null",
                 /// It waited or waits its turn: others may wait for its end.

@@ -64,6 +64,22 @@ impl JournalKind {
 }
 
 words! {
+    /// The outcome of an attempt that failed, in the journal row of the kind `attempt`.
+    pub enum AttemptOutcome {
+        /// Surely nothing happened: the call did not reach the provider, or the transaction of a tx step was rolled back.
+        NotDone = "not_done",
+        /// Surely nothing happened: the provider answered so.
+        AnsweredNo = "answered_no",
+        /// It may have happened.
+        Unknown = "unknown",
+        /// The undo was not done, or nobody knows whether it was. It is tried again.
+        NotUndone = "not_undone",
+        /// The undo can never be done.
+        CannotUndo = "cannot_undo",
+    }
+}
+
+words! {
     /// The status of an effect in the ledger, as far as it is known.
     pub enum EffectStatus {
         /// Its step was decided; nobody knows yet whether it stands outside.

@@ -18,16 +18,16 @@ use crate::{
     front::signal::give,
     instance::{
         Instance,
-        birth::unborn,
         family::CallOff,
+        new_instance::before_first_step,
         signal::{Answer, SignalError},
         task::{Task, What},
         upcast::{self, Unreadable},
-        verb::{Decided, GiveBack, Instruction, Refusal, Subject},
+        verb::{Decided, Instruction, OpenTxUndos, Refusal, Subject},
     },
     operate,
     record::{
-        commit::{Birth, Commit},
+        commit::{Commit, NewInstance},
         row::Row,
     },
     saga::{
@@ -38,10 +38,10 @@ use crate::{
     store::watch::Watched,
     worker::{
         advance,
-        chain::{self, Place},
+        chain::{self, ChainTx},
         drives::{Begins, CalledOffRow, Drives, Found},
+        driving::Origin,
         engine::EngineBuilder,
-        held::Position,
         load::give_up_unreadable,
         perform::{DoneBy, Performer, Services, perform},
         state::Worker,
@@ -99,16 +99,16 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
         S::VERSION as i16
     }
 
-    fn drive(&self, worker: Arc<Worker>, position: Position) -> BoxFuture<'static, ()> {
+    fn drive(&self, worker: Arc<Worker>, origin: Origin) -> BoxFuture<'static, ()> {
         let steps = self.steps.clone();
         Box::pin(async move {
-            let row = match position {
-                Position::Born(instance) => match instance.downcast::<Instance<S>>() {
+            let row = match origin {
+                Origin::Started(instance) => match instance.downcast::<Instance<S>>() {
                     Ok(instance) => return advance::drive(worker, steps, instance).await,
                     Err(_) => unreachable!("started under the name of another saga"),
                 },
-                Position::Row(row) => row,
-                Position::Unread(id) => match worker.row_of_started(id).await {
+                Origin::Row(row) => row,
+                Origin::Unread(id) => match worker.row_of_started(id).await {
                     Some(row) => row,
                     None => return,
                 },
@@ -121,13 +121,14 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
         })
     }
 
-    fn birth(&self, start: Start<Value>) -> Result<Birth, String> {
+    fn new_instance(&self, start: Start<Value>) -> Result<NewInstance, String> {
         start.check().map_err(|refused| refused.to_string())?;
         let start =
             start.try_map(serde_json::from_value::<S::Input>).map_err(|error| error.to_string())?;
-        let unborn =
-            catch_unwind(AssertUnwindSafe(|| unborn::<S>(shard_of(&start.subject), &start)));
-        let mut instance = unborn
+        let decided = catch_unwind(AssertUnwindSafe(|| {
+            before_first_step::<S>(shard_of(&start.subject), &start)
+        }));
+        let mut instance = decided
             .map_err(|_| "the saga panicked in `start`".to_owned())?
             .map_err(|forbidden| forbidden.to_string())?;
         if !instance.parks() {
@@ -135,7 +136,13 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
         }
         let commit = instance.commit();
         commit.check().map_err(|refused| refused.to_string())?;
-        Ok(Birth { name: S::NAME, commit, options: start.options(), parent: None, owner: None })
+        Ok(NewInstance {
+            name: S::NAME,
+            commit,
+            options: start.options(),
+            parent: None,
+            owner: None,
+        })
     }
 
     fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable> {
@@ -198,14 +205,14 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
         })
     }
 
-    fn give_back<'a>(
+    fn run_tx_undos<'a>(
         &'a self,
-        place: Place<'a>,
+        chain_tx: ChainTx<'a>,
         subject: &'a str,
         because: Option<&'a str>,
-        back: &'a GiveBack,
+        undos: &'a OpenTxUndos,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(operate::give_back::<S, P>(&self.steps, place, subject, because, back))
+        Box::pin(operate::run_tx_undos::<S, P>(&self.steps, chain_tx, subject, because, undos))
     }
 
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
@@ -216,9 +223,9 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
 impl<S: Saga, P: Performer<S>> Begins<S> for Registered<S, P> {
     fn chain<'a>(
         &'a self,
-        mut place: Place<'a>,
+        mut chain_tx: ChainTx<'a>,
         instance: &'a mut Instance<S>,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async move { chain::run(&*self.steps, &mut place, instance).await })
+        Box::pin(async move { chain::run(&*self.steps, &mut chain_tx, instance).await })
     }
 }

@@ -12,13 +12,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     database::{Failure, in_time, trouble::Trouble},
     saga::terms::Retry,
-    upkeep::{partitions, pause, retain, round},
+    upkeep::{partitions, pass, pause, retain},
     worker::{
+        batcher::Batcher,
         claim,
         config::{Assignment, Retention, WorkerConfig},
+        driving::Suspect,
         engine::Engine,
-        held::Suspect,
-        lane::Lane,
         lease, quarantine,
         state::{Opening, Worker},
     },
@@ -85,16 +85,16 @@ pub(crate) async fn run_one(
     let paused =
         in_time(pause::paused(engine.pool())).await?.into_iter().map(|one| one.name).collect();
     let mode = config.hooks.mode();
-    // Lanes outlive the drain: the last commits go through them.
+    // The batchers outlive the drain: the last commits go through them.
     let drained = CancellationToken::new();
-    let lanes = (0..config.lanes.max(1))
-        .map(|_| Lane::start(engine.pool().clone(), mode, &tasks, drained.clone()))
+    let batchers = (0..config.batchers.max(1))
+        .map(|_| Batcher::start(engine.pool().clone(), mode, &tasks, drained.clone()))
         .collect();
     let one_step = assignment.is_some();
     let opening = Opening {
         lease,
         paused,
-        lanes,
+        batchers,
         incoming,
         suspects: for_quarantine,
         one_step,
@@ -128,7 +128,7 @@ struct Loops {
     listening: JoinHandle<()>,
     housekeeping: JoinHandle<()>,
     claiming: JoinHandle<()>,
-    rounding: Option<JoinHandle<()>>,
+    upkeep: Option<JoinHandle<()>>,
     quarantine: Option<JoinHandle<()>>,
 }
 
@@ -154,7 +154,7 @@ impl Loops {
             renewing: tokio::spawn(renewing(each())),
             listening: tokio::spawn(claim::listen(each())),
             housekeeping: tokio::spawn(housekeeping(each(), config.retention)),
-            rounding: assignment.is_none().then(|| tokio::spawn(round::run(each(), config.poll))),
+            upkeep: assignment.is_none().then(|| tokio::spawn(pass::run(each(), config.poll))),
             claiming: match assignment {
                 Some(assignment) => tokio::spawn(claim::suspects(each(), assignment)),
                 None => tokio::spawn(claim::run(each(), config.poll)),
@@ -170,15 +170,15 @@ impl Loops {
     async fn end(
         self,
         worker: &Arc<Worker>,
-        handed: &crate::worker::held::Handed,
+        handed: &crate::worker::driving::Handed,
         until: tokio::time::Instant,
     ) {
         self.listening.abort();
         self.housekeeping.abort();
-        // The claim loop hands out nothing after `stop`; instances that it claimed at that moment are given back.
+        // The claim loop hands out nothing after `stop`; instances that it claimed at that moment are released.
         let _ = self.claiming.await;
-        if let Some(rounding) = self.rounding {
-            let _ = rounding.await;
+        if let Some(upkeep) = self.upkeep {
+            let _ = upkeep.await;
         }
         worker.drained(handed, until).await;
         if let Some(mut quarantine) = self.quarantine

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     base::limits::Refused,
-    record::commit::{Birth, Parent},
+    record::commit::{NewInstance, Parent},
 };
 
 /// A child that a transition starts ([`crate::saga::To::children`]). Several children of one saga and subject need start keys.
@@ -21,7 +21,7 @@ use crate::{
 ///     to(guests.len() as u32).children(guests.iter().map(seat).collect())
 /// }
 /// ```
-pub struct Child(pub(crate) Box<dyn FnOnce(Parent) -> Result<Birth, Forbidden> + Send>);
+pub struct Child(pub(crate) Box<dyn FnOnce(Parent) -> Result<NewInstance, Forbidden> + Send>);
 
 /// How the children that a transition started have ended.
 ///
@@ -58,7 +58,7 @@ pub(crate) enum Forbidden {
     #[error("{0} starts by unwinding")]
     StartsByUnwinding(&'static str),
     #[error("a child cannot pass a pivot while its parent may still take it back")]
-    PivotOfHeldChild,
+    PivotOfBoundChild,
     #[error("a child cannot be started: {0}")]
     Child(Refused),
     #[error("a saga cannot begin anew while something is left to be taken back")]

@@ -253,7 +253,7 @@ macro_rules! __row {
     };
     (methods ($E:ty, $R:ty) $N:ident $fs:tt $part:ident($($a:tt)*) $($rest:tt)*) => { $crate::__row!(methods ($E, $R) $N $fs $($rest)*); };
 
-    // What the table says of a step.
+    // The facts that the table states about a step.
     (select $it:ident { }) => { match *$it {} };
     (select $it:ident { $($arms:tt)+ }) => { match $it { $($arms)+ } };
     (kind tx $($rest:ident)*) => { $crate::Kind::Tx };

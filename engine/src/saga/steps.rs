@@ -15,7 +15,7 @@ use crate::base::failure::Failure;
 /// # use seat::*;
 /// use stepwise_engine::{Cause, Key, Outcome};
 ///
-/// /// What the provider is asked for. It acts once per key, however often it is asked.
+/// /// A request to the provider. The provider acts once per key, however often it is asked.
 /// async fn charge(http: &Bank, key: &Key) -> Outcome<Event> {
 ///     match http.post("/charges", &[("Idempotency-Key", key.to_string())]).await {
 ///         Ok(reference) => Outcome::confirmed(Event::Paid, reference),
@@ -103,7 +103,7 @@ pub struct Undoing<R> {
 /// # use seat::*;
 /// use stepwise_engine::{Cause, Outcome};
 ///
-/// /// What a bank's answer means.
+/// /// The meaning of a bank's answer.
 /// fn outcome(status: Option<u16>) -> Outcome<Event> {
 ///     match status {
 ///         Some(200) => Outcome::confirmed(Event::Paid, "ch_17"),
@@ -217,7 +217,7 @@ impl<E> Probe<E> {
 /// ```
 /// use stepwise_engine::{Cause, Undone};
 ///
-/// /// What a bank's answer to a refund means.
+/// /// The meaning of a bank's answer to a refund.
 /// fn refunded(status: Option<u16>) -> Undone {
 ///     match status {
 ///         Some(200) => Undone::Undone(Some("re_4".to_owned())),

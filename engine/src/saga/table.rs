@@ -157,7 +157,7 @@ pub mod parts {
 
     use crate::saga::steps::{Cause, Outcome, Probe, StepError, Undone};
 
-    // What the dispatch answers for a step of another kind. The engine asks the table first, so it never comes here.
+    // The answer of the dispatch for a step of another kind. The engine asks the table first, so it never comes here.
 
     /// # Errors
     /// Always.

@@ -10,7 +10,11 @@ use sqlx::{PgConnection, error::BoxDynError, postgres::types::PgRecordEncoder};
 use uuid::Uuid;
 
 use crate::{
-    base::{build, json::JsonText, status::WaitingOn},
+    base::{
+        build,
+        json::{Json, JsonText},
+        status::WaitingOn,
+    },
     record::{
         commit::{Commit, Intent, JournalRow},
         progress::{assigned, columns},
@@ -66,7 +70,7 @@ impl Member<'_> {
             .encode(effect.map(|effect| effect.status.as_str()))?
             .encode(effect.and_then(|effect| effect.reference.as_deref()))?;
         write_intent(commit.intent.as_ref(), row)?;
-        write_journal(&commit.journal[0], row)
+        write_journal(commit.journal.first(), row)
     }
 }
 
@@ -83,16 +87,20 @@ pub(crate) fn write_intent(
     Ok(())
 }
 
-/// The part `seq, kind, event, step_no, attempt, started_at, next, undo` of a row type.
-fn write_journal(entry: &JournalRow, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
-    row.encode(entry.seq)?
-        .encode(entry.kind.as_str())?
-        .encode(entry.event.as_ref().map(JsonText))?
-        .encode(entry.step_no)?
-        .encode(entry.attempt)?
-        .encode(entry.started_at)?
-        .encode(entry.next.as_ref().map(JsonText))?
-        .encode(entry.undo.as_ref().map(JsonText))?;
+/// The part `seq, kind, event, step_no, attempt, started_at, next, undo` of a row type; nulls for a commit without an entry.
+fn write_journal(
+    entry: Option<&JournalRow>,
+    row: &mut PgRecordEncoder<'_>,
+) -> Result<(), BoxDynError> {
+    let json = |part: fn(&JournalRow) -> Option<&Json>| entry.and_then(part).map(JsonText);
+    row.encode(entry.map(|entry| entry.seq))?
+        .encode(entry.map(|entry| entry.kind.as_str()))?
+        .encode(json(|entry| entry.event.as_ref()))?
+        .encode(entry.and_then(|entry| entry.step_no))?
+        .encode(entry.and_then(|entry| entry.attempt))?
+        .encode(entry.and_then(|entry| entry.started_at))?
+        .encode(json(|entry| entry.next.as_ref()))?
+        .encode(json(|entry| entry.undo.as_ref()))?;
     Ok(())
 }
 
@@ -107,7 +115,7 @@ row_type!(JournalEntry, "saga.entry");
 impl JournalEntry<'_> {
     fn write(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
         row.encode(self.commit.shard)?.encode(self.commit.id)?.encode(self.commit.epoch)?;
-        write_journal(self.entry, row)
+        write_journal(Some(self.entry), row)
     }
 }
 
@@ -117,7 +125,7 @@ pub(crate) fn entries<'a>(
     skipped: usize,
 ) -> Vec<JournalEntry<'a>> {
     let entries = |commit: &'a Commit| {
-        commit.journal[skipped..].iter().map(move |entry| JournalEntry { commit, entry })
+        commit.journal.iter().skip(skipped).map(move |entry| JournalEntry { commit, entry })
     };
     commits.flat_map(entries).collect()
 }
@@ -246,7 +254,7 @@ journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, attempt, started_at, next, undo, epoch)
     select f.shard, f.saga_id, f.j_seq, c.real, f.j_kind, f.j_event, f.j_step_no, f.j_attempt, f.j_started_at,
         f.j_next, f.j_undo, f.epoch
-    from fenced f, clock c
+    from fenced f, clock c where f.j_seq is not null
     union all
     select f.shard, f.saga_id, j.seq, c.real, j.kind, j.event, j.step_no, j.attempt, j.started_at, j.next,
         j.undo, f.epoch

@@ -6,15 +6,16 @@ use uuid::Uuid;
 use crate::{
     record::commit::Commit,
     store::{
-        self, birth,
+        self,
         commit::{self, Mode},
         join::expect_children,
+        new_instance,
     },
 };
 
 /// Writes one commit with everything it does to other instances; false if its fence did not hold.
 ///
-/// Round trips: 1, and 1 each for effects that tx undos took back, a wait for children, births and letting go.
+/// Round trips: 1, and 1 each for effects that tx undos took back, a wait for children, new instances and letting go.
 ///
 /// # Errors
 /// The database's.
@@ -48,9 +49,9 @@ async fn write_beside(tx: &mut PgConnection, commit: &Commit) -> Result<(), sqlx
     if family.joins {
         expect_children(tx, &[(commit.shard, commit.id)]).await?;
     }
-    birth::insert(tx, &family.births, false).await?;
+    new_instance::insert(tx, &family.new_instances, false).await?;
     if family.succeeded {
-        succeed(tx, commit, &family.births[0].commit).await?;
+        succeed(tx, commit, &family.new_instances[0].commit).await?;
     }
     if family.lets_go {
         let_go(tx, commit.shard, commit.id).await?;
@@ -70,7 +71,8 @@ async fn let_go(tx: &mut PgConnection, shard: i16, id: Uuid) -> Result<(), sqlx:
     .map(|_| ())
 }
 
-/// Gives the successor what it has from its predecessor: the place in a family, the deadline, the signals of late.
+/// Gives the successor what it has from its predecessor: the place in a family, the deadline, the signals of late, the waits for an
+/// end.
 async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<(), sqlx::Error> {
     sqlx::query(
         "-- name: succeed
@@ -79,9 +81,11 @@ async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<()
             update saga.signal set saga_id = $3
             where shard = $1 and saga_id = $2 and (answer = 'kept' or at > clock_timestamp() - interval '72 hours')
         ),
-        awaited as (
-            -- The end that somebody waits for is the successor's.
-            update saga.end_wait set saga_id = $3 where shard = $1 and saga_id = $2
+        awaiting as (
+            -- The end that somebody waits for is the successor's, and the end that the instance waits for is told to the successor.
+            update saga.end_wait set saga_id = case when shard = $1 and saga_id = $2 then $3 else saga_id end,
+                waiter_id = case when waiter_id = $2 then $3 else waiter_id end
+            where (shard = $1 and saga_id = $2) or waiter_id = $2
         ),
         left_behind as (
             -- Its parent counts the one that goes on.
@@ -105,7 +109,7 @@ async fn succeed(tx: &mut PgConnection, old: &Commit, new: &Commit) -> Result<()
     .map(|_| ())
 }
 
-/// Makes ended children final whose parents no longer hold them, up to 500, and returns how many. Their own children follow.
+/// Makes ended children final whose parents may no longer take them back, up to 500, and returns how many. Their own children follow.
 pub(crate) const FINISH_CHILDREN: &str = "-- name: finish children
 with parent as materialized (select shard, saga_id from saga.child_release limit 16 for update skip locked),
 child as materialized (

@@ -5,14 +5,14 @@ use uuid::Uuid;
 
 use crate::record::commit::Commit;
 
-/// Early signals in the order of their arrival: (id, event as JSON, the version that stored it).
-pub(crate) async fn early_signals(
+/// The kept signals in the order of their arrival: (id, event as JSON, the version that stored it).
+pub(crate) async fn kept_signals(
     db: impl PgExecutor<'_>,
     shard: i16,
     id: Uuid,
 ) -> Result<Vec<(String, String, i16)>, sqlx::Error> {
     sqlx::query_as(
-        "-- name: read early signals
+        "-- name: read kept signals
         select signal_id, event::text, version from saga.signal
         where shard = $1 and saga_id = $2 and answer = 'kept' order by at, signal_id",
     )
@@ -22,13 +22,13 @@ pub(crate) async fn early_signals(
     .await
 }
 
-/// Early signals that a transition took. The instance's row is locked before them, as by who gives one.
+/// Records that a transition took these kept signals. The instance's row is locked before them, as by who gives one.
 pub(crate) async fn take_signals(
     tx: &mut PgConnection,
     commit: &Commit,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "-- name: take early signals
+        "-- name: take kept signals
         update saga.signal set answer = 'applied' where shard = $1 and saga_id = $2 and signal_id = any($3)",
     )
     .bind(commit.shard)

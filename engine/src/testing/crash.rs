@@ -152,7 +152,7 @@ impl<T: Trial> Process<'_, T> {
             name: "trial".to_owned(),
             sole: true,
             poll: Duration::from_millis(20),
-            lanes: 1,
+            batchers: 1,
             room: 64,
             hooks,
             ..WorkerConfig::default()

@@ -44,7 +44,7 @@ pub fn explore<S: Samples>() -> Map {
         heard: Heard::default(),
         refusals: HashSet::new(),
         diagram: Diagram::new(S::NAME),
-        held: BTreeSet::new(),
+        bound: BTreeSet::new(),
         has_pivot: false,
         stored: StoredSamples::default(),
     };
@@ -95,7 +95,7 @@ pub(super) struct Explorer<S: Samples> {
     refusals: HashSet<(String, String)>,
     diagram: Diagram,
     /// The sagas of its children that it may still take back.
-    held: BTreeSet<&'static str>,
+    bound: BTreeSet<&'static str>,
     has_pivot: bool,
     /// The data that rows of instances hold.
     stored: StoredSamples,
@@ -117,7 +117,7 @@ impl<S: Samples> Explorer<S> {
         let next = self.seen.len();
         let at = *self.seen.entry(position).or_insert(next);
         if at == next {
-            self.held.extend(&walk.held);
+            self.bound.extend(&walk.bound);
             self.stored.see(&walk.instance);
             self.must_read_back(&walk);
             assert!(next < POSITIONS, "more than {POSITIONS} positions: does {} count?", S::NAME);
@@ -215,7 +215,7 @@ impl<S: Samples> Explorer<S> {
     }
 
     fn held_children_have_no_pivot(&mut self) {
-        for child in std::mem::take(&mut self.held) {
+        for child in std::mem::take(&mut self.bound) {
             match crate::run::explored::has_pivot(child) {
                 Some(false) => {}
                 Some(true) => self.fault(format!(
@@ -302,7 +302,7 @@ impl<S: Samples> Explorer<S> {
 impl<S: Samples> Walk<S> {
     /// Does it keep a signal like this already?
     fn keeps(&self, signal: &S::Signal) -> bool {
-        self.instance.early.iter().any(|(_, kept)| json(kept) == json(signal))
+        self.instance.kept.iter().any(|(_, kept)| json(kept) == json(signal))
     }
 }
 

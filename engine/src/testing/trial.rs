@@ -86,7 +86,7 @@ pub trait Trial: Sync {
         async {}
     }
 
-    /// The value that does the saga's steps. Called for every process that is born.
+    /// The value that does the saga's steps. Called for every process that begins.
     fn services(&self, pool: PgPool) -> Self::Services;
 
     /// Adds the other sagas that take part ([`EngineBuilder::explored`]).

@@ -82,7 +82,7 @@ impl<'a, T: Trial> Unwinding<'a, T> {
         let config = WorkerConfig {
             name: "trial".to_owned(),
             poll: std::time::Duration::from_millis(20),
-            lanes: 1,
+            batchers: 1,
             room: 64,
             ..WorkerConfig::default()
         };

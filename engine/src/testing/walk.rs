@@ -22,7 +22,7 @@ use crate::{
         unwind::{How, OpenUndo, Taken},
     },
     record::{
-        commit::{Birth, Wake},
+        commit::{NewInstance, Wake},
         words::{EffectStatus, JournalKind},
     },
     saga::{
@@ -55,7 +55,7 @@ pub struct Walk<S: Saga> {
     /// Kept signals, as JSON, that it has taken since it was forked.
     pub(super) took: Vec<String>,
     /// The sagas of children that it started and may still take back.
-    pub(super) held: BTreeSet<&'static str>,
+    pub(super) bound: BTreeSet<&'static str>,
 }
 
 /// Starts an instance in memory. It asks for its first step then ([`Walk::asks`]).
@@ -68,7 +68,7 @@ pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
     let entry = Entry::new(JournalKind::Start, &input);
     let mut next = S::start(input);
     let state = next.state.take().expect("a saga starts in a state, not by unwinding");
-    let mut instance = Instance::unborn(0, uuid::Uuid::nil(), "subject".to_owned(), state);
+    let mut instance = Instance::new(0, uuid::Uuid::nil(), "subject".to_owned(), state);
     instance.decide(entry, next).expect("nothing is past a pivot at the start");
     let mut walk = Walk {
         instance,
@@ -76,7 +76,7 @@ pub fn walk<S: Saga>(input: S::Input) -> Walk<S> {
         steps: Vec::new(),
         ledger: BTreeMap::new(),
         took: Vec::new(),
-        held: BTreeSet::new(),
+        bound: BTreeSet::new(),
     };
     walk.commit();
     walk
@@ -222,8 +222,8 @@ impl<S: Saga> Walk<S> {
         // Somebody may be at the call just now: its outcome is found out first.
         let answer = offer(&mut self.instance, true, signal).map_err(|error| error.to_string())?;
         match answer {
-            Answer::Kept => self.instance.early.push_back((json(signal), signal.clone())),
-            Answer::Applied => self.instance.take_early(),
+            Answer::Kept => self.instance.kept.push_back((json(signal), signal.clone())),
+            Answer::Applied => self.instance.take_kept(),
             Answer::Refused | Answer::Duplicate => {}
         }
         self.commit();
@@ -390,7 +390,7 @@ impl<S: Saga> Walk<S> {
     fn commit(&mut self) {
         match self.instance.wake() {
             Wake::Timer { delay, .. } => self.timer = Some(*delay),
-            Wake::Keep | Wake::Hold => {}
+            Wake::Keep | Wake::KeepTimer => {}
             _ => self.timer = None,
         }
         self.instance.progress.timer_due = false;
@@ -412,8 +412,8 @@ impl<S: Saga> Walk<S> {
             self.ledger.clear();
         }
         let family = commit.family.unwrap_or_default();
-        let holds = |birth: &&Birth| birth.parent.is_some_and(|parent| parent.holds);
-        self.held.extend(family.births.iter().filter(holds).map(|birth| birth.name));
+        let is_bound = |child: &&NewInstance| child.parent.is_some_and(|parent| parent.binds);
+        self.bound.extend(family.new_instances.iter().filter(is_bound).map(|child| child.name));
         self.instance.committed();
     }
 
@@ -425,7 +425,7 @@ impl<S: Saga> Walk<S> {
             steps: self.steps.clone(),
             ledger: self.ledger.clone(),
             took: Vec::new(),
-            held: self.held.clone(),
+            bound: self.bound.clone(),
         }
     }
 
@@ -445,7 +445,7 @@ impl<S: Saga> Walk<S> {
                 instance.status,
                 pending,
                 instance.undos.len(),
-                instance.early.len(),
+                instance.kept.len(),
             )
         };
         at(self) == at(other)
@@ -454,10 +454,10 @@ impl<S: Saga> Walk<S> {
     /// A text that tells positions apart; `state` does it for states.
     pub(super) fn position(&self, state: String) -> String {
         let instance = &self.instance;
-        let early = instance.early.iter().map(|(_, signal)| json(signal)).collect::<Vec<_>>();
+        let kept = instance.kept.iter().map(|(_, signal)| json(signal)).collect::<Vec<_>>();
         let (pending, undos) = instance.shape();
         format!(
-            "{} {state} {pending} {undos} {:?} {} {:?} {early:?}",
+            "{} {state} {pending} {undos} {:?} {} {:?} {kept:?}",
             instance.status.as_str(),
             self.standing(),
             instance.progress.past_pivot,

@@ -44,7 +44,7 @@ for no key update of i skip locked"
 /// Instances, as two columns.
 type Keys = (Vec<i16>, Vec<Uuid>);
 
-/// Acts on the deadlines that have passed. Instances whose row is locked wait for the next round.
+/// Acts on the deadlines that have passed. Instances whose row is locked wait for the next pass.
 ///
 /// Round trips: 5 per 256 instances, 1 more if some cannot be read. Row operations: 3 an instance (its commit, journal, the mark).
 pub(crate) async fn enforce(

@@ -16,6 +16,7 @@ use crate::{
     instance::signal::SignalError,
     record::kinds::SagaVersion,
     saga::Saga,
+    store,
     worker::{engine::Engine, state::Worker},
 };
 
@@ -69,7 +70,8 @@ pub(crate) use is_due;
 
 const DUE: &str = concat!(
     "-- name: awaited ends
-select w.shard, w.saga_id, w.waiter_id, w.signal_id from saga.end_wait w where ",
+select w.shard, w.saga_id, w.waiter_id, w.signal_id, w.saga as name, w.version, w.next_at is not null as failed_before
+from saga.end_wait w where ",
     is_due!(),
     " limit 256"
 );
@@ -80,7 +82,7 @@ with taken as (
 )
 delete from saga.end_wait w using taken
 where w.shard = $1 and w.saga_id = $2 and w.waiter_id = $3 and w.signal_id = $4
-returning w.saga as name, w.version, w.event::text, w.next_at is not null as failed_before";
+returning w.event::text";
 
 /// A wait that is over, by its key.
 #[derive(FromRow)]
@@ -89,21 +91,16 @@ struct Due {
     saga_id: Uuid,
     waiter_id: Uuid,
     signal_id: String,
-}
-
-#[derive(FromRow)]
-struct Wait {
     /// The waiter's saga, at the version that stored the signal.
     #[sqlx(flatten)]
     saga: SagaVersion,
-    event: String,
     failed_before: bool,
 }
 
 /// Signals the waiters whose awaited instance has ended, each in a transaction of its own. A waiter that cannot be signalled now is tried again every
-/// ten seconds, and delays no other.
+/// ten seconds, and delays no other. If its signal can never be given by this process, as when it does not fit any more, operators are told.
 ///
-/// Round trips: 1, and 8 for each waiter.
+/// Round trips: 1, and 9 for each waiter.
 ///
 /// # Errors
 /// The connection's.
@@ -125,23 +122,19 @@ async fn tell_one(
     due: &Due,
 ) -> Result<(), sqlx::Error> {
     let mut tx = connection.begin().await?;
-    let wait: Option<Wait> = sqlx::query_as(TAKE)
-        .bind(due.shard)
-        .bind(due.saga_id)
-        .bind(due.waiter_id)
-        .bind(&due.signal_id)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(wait) = wait else { return tx.rollback().await };
-    let Some(kind) = worker.engine.kind(&wait.saga.name) else { return tx.rollback().await };
-    let stored = (wait.saga.version, wait.event.as_str());
-    match kind.signal(&mut tx, due.waiter_id, &due.signal_id, stored).await {
-        Ok(_) | Err(SignalError::NotFound(_)) => tx.commit().await,
+    match due.signal(worker, &mut tx).await {
+        Ok(()) | Err(SignalError::NotFound(_)) => tx.commit().await,
         Err(error) => {
             tx.rollback().await?;
-            if !wait.failed_before {
+            if !due.failed_before {
                 tracing::warn!(saga_id = %due.waiter_id, awaited = %due.saga_id, %error,
                     "an instance cannot be signalled that another one has ended; it is tried again every 10 s");
+            }
+            // A signal of a newer version is for a worker of that version.
+            let kind = worker.engine.kind(&due.saga.name);
+            let is_known = kind.is_some_and(|kind| kind.version() >= due.saga.version);
+            if is_known && !error.is_worth_retrying() {
+                due.notify(connection, &error).await?;
             }
             due.put_off(connection).await
         }
@@ -149,6 +142,48 @@ async fn tell_one(
 }
 
 impl Due {
+    /// Takes the wait and gives its signal, in the caller's transaction. The waiter's row is locked first, as by a waiter that begins anew: that one
+    /// moves its waits to its successor.
+    async fn signal(&self, worker: &Worker, tx: &mut PgConnection) -> Result<(), SignalError> {
+        store::lock_instance(&mut *tx, shard_in(self.waiter_id), self.waiter_id).await?;
+        let event: Option<String> = sqlx::query_scalar(TAKE)
+            .bind(self.shard)
+            .bind(self.saga_id)
+            .bind(self.waiter_id)
+            .bind(&self.signal_id)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(event) = event else { return Ok(()) };
+        let Some(kind) = worker.engine.kind(&self.saga.name) else {
+            let (id, why) = (self.waiter_id, format!("{} is not known here", self.saga.name));
+            return Err(SignalError::Unreadable { id, why });
+        };
+        let stored = (self.saga.version, event.as_str());
+        kind.signal(tx, self.waiter_id, &self.signal_id, stored).await.map(|_| ())
+    }
+
+    /// Leaves one notice about the waiter, as long as it stays where it is.
+    async fn notify(
+        &self,
+        connection: &mut PgConnection,
+        error: &SignalError,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "-- name: notice about an end wait
+            insert into saga.notice (shard, saga_id, seq, kind, detail, at)
+            select i.shard, i.saga_id, i.seq, 'failing', jsonb_build_object('saga', i.name, 'why', $3::text), clock_timestamp()
+            from saga.instance i where i.shard = $1 and i.saga_id = $2
+            on conflict do nothing
+            returning pg_notify('saga_notice', '')",
+        )
+        .bind(shard_in(self.waiter_id))
+        .bind(self.waiter_id)
+        .bind(format!("it cannot be signalled that {} has ended: {error}", self.saga_id))
+        .execute(connection)
+        .await
+        .map(|_| ())
+    }
+
     async fn put_off(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query(
             "-- name: put end wait off

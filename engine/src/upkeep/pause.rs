@@ -13,7 +13,7 @@ use crate::{
         id::shard_of,
         limits::{self, Limit, Refused, Unstorable},
     },
-    store::wake::{ROUND, WAKE_CHANNEL},
+    store::wake::{UPKEEP, WAKE_CHANNEL},
     worker::engine::Engine,
 };
 
@@ -100,7 +100,7 @@ impl Engine {
         .bind(by)
         .bind(why)
         .bind(WAKE_CHANNEL)
-        .bind(ROUND)
+        .bind(UPKEEP)
         .execute(tx)
         .await?;
         Ok(paused.rows_affected() == 1)
@@ -132,7 +132,7 @@ impl Engine {
         .bind(name)
         .bind(by)
         .bind(WAKE_CHANNEL)
-        .bind(ROUND)
+        .bind(UPKEEP)
         .execute(tx)
         .await?;
         Ok(resumed.rows_affected() == 1)

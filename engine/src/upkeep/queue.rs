@@ -17,7 +17,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::{
     base::{id::shard_of, limits},
-    store::wake::{ROUND, WAKE_CHANNEL},
+    store::wake::{UPKEEP, WAKE_CHANNEL},
     worker::engine::Engine,
 };
 
@@ -129,7 +129,7 @@ impl Engine {
         .bind(quota.rate.map(|rate| number(rate.starts)))
         .bind(quota.rate.map(|rate| limits::ms(rate.per)))
         .bind(WAKE_CHANNEL)
-        .bind(ROUND)
+        .bind(UPKEEP)
         .execute(tx)
         .await
         .map(|_| ())

@@ -13,7 +13,7 @@ use crate::{
     base::id::SHARDS,
     database::{self, Failure, Waits, trouble::Trouble, within},
     store::notice,
-    worker::{config::Retention, engine::Engine, lane::PLANNER, state::Worker},
+    worker::{config::Retention, connection::PLANNER, engine::Engine, state::Worker},
 };
 
 /// How much was removed.
@@ -160,13 +160,13 @@ async fn delete_finished(
     before: DateTime<Utc>,
 ) -> Result<u64, sqlx::Error> {
     let ms = u128::try_from(before.timestamp_millis()).unwrap_or(0);
-    let born_before = Uuid::from_u128(ms << 80);
+    let made_before = Uuid::from_u128(ms << 80);
     let (mut after, mut deleted) = (Uuid::nil(), 0);
     loop {
         let deleting = sqlx::query_as(DELETE_FINISHED)
             .bind(shard)
             .bind(after)
-            .bind(born_before)
+            .bind(made_before)
             .bind(before)
             .fetch_one(&mut *connection);
         let (last, gone): (Option<Uuid>, i64) = within(STATEMENT, deleting).await?;

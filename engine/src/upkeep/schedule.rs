@@ -253,7 +253,7 @@ impl Engine {
             .ok_or_else(|| ScheduleError::Unknown(schedule.saga.clone()))?;
         limits::check_name("schedule's name", &schedule.name)
             .map_err(|refused| ScheduleError::Input(refused.to_string()))?;
-        kind.birth(schedule.start.clone()).map_err(ScheduleError::Input)?;
+        kind.new_instance(schedule.start.clone()).map_err(ScheduleError::Input)?;
         let now: DateTime<Utc> = sqlx::query_scalar("-- name: business time\nselect saga.now()")
             .fetch_one(&mut *tx)
             .await?;

@@ -19,7 +19,7 @@ use crate::{
     saga::Saga,
     store,
     worker::{
-        durable::{Committed, give_back_idle, in_lane, in_transaction, release},
+        durable::{Committed, in_batch, in_transaction, park_idle, release},
         family,
         hooks::Site,
         perform::{Performer, perform},
@@ -29,7 +29,7 @@ use crate::{
 
 /// Drives one instance as far as it can go.
 ///
-/// A call costs 1 round trip and 1 commit, both shared with other instances ([`crate::worker::lane`]). A chain of tx steps costs a transaction of its
+/// A call costs 1 round trip and 1 commit, both shared with other instances ([`crate::worker::batcher`]). A chain of tx steps costs a transaction of its
 /// own: begin, the steps' statements, 1 for all bookkeeping (2 with kept signals), commit.
 pub(crate) async fn drive<S: Saga, P: Performer<S>>(
     worker: Arc<Worker>,
@@ -43,8 +43,8 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
         let task = instance.task();
         let committed = match task {
             // Takes kept signals that nobody has offered yet, as those kept by a process that could not read the row.
-            _ if instance.offer_early() => in_transaction(&worker, &*steps, instance, None).await,
-            Task::Park => return give_back_idle(&worker, instance).await,
+            _ if instance.offer_kept() => in_transaction(&worker, &*steps, instance, None).await,
+            Task::Park => return park_idle(&worker, instance).await,
             _ if worker.is_stopping()
                 || worker.is_paused(S::NAME)
                 || (worker.one_step && instance.committed_seq != begun) =>
@@ -62,15 +62,15 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
             },
         };
         match committed {
-            Committed::Yes(next) | Committed::Missed(next) => instance = next,
-            Committed::Lost => return,
+            Committed::GoOn(next) | Committed::Missed(next) => instance = next,
+            Committed::Finished => return,
         }
         if instance.status.is_final() {
             return;
         }
         if let Err(limit) = pace.check(instance.seq) {
             instance.stick(limit);
-            in_lane(&worker, instance, None).await;
+            in_batch(&worker, instance, None).await;
             return;
         }
     }
@@ -104,14 +104,18 @@ async fn act<S: Saga, P: Performer<S>>(
                 _ => None,
             };
             worker.hooks.at(Site::BeforeCall).await;
-            let mut fact = perform(steps, id, call, reference).await;
+            let fact = perform(steps, id, call, reference).await;
             worker.hooks.at(Site::AfterCall).await;
-            let gives_up = worker.hooks.gives_up(instance.progress.attempt);
-            fact.failing = if gives_up { Duration::MAX } else { instance.failing_for() };
-            return Ok(fact);
+            return Ok(Fact { failing: failing_for(worker, instance), ..fact });
         }
     };
-    Ok(Fact { no, started_at, what, failing: Duration::ZERO })
+    Ok(Fact { no, started_at, what, failing: failing_for(worker, instance) })
+}
+
+/// How long the instance's step or undo has been failing. A test may make its time pass at once.
+fn failing_for<S: Saga>(worker: &Worker, instance: &Instance<S>) -> Duration {
+    let gives_up = worker.hooks.gives_up(instance.progress.attempt);
+    if gives_up { Duration::MAX } else { instance.failing_for() }
 }
 
 /// Applies the fact and commits it. If the commit misses, the same fact is applied to the row as it is then, until the fact is durable or the
@@ -124,7 +128,7 @@ async fn make_durable<S: Saga, P: Performer<S>>(
 ) -> Committed<S> {
     loop {
         match instance.apply(fact) {
-            Applied::Moot | Applied::GoOn => return Committed::Yes(instance),
+            Applied::Moot | Applied::GoOn => return Committed::GoOn(instance),
             Applied::Commit => {}
         }
         let runs = matches!(instance.task(), Task::Run | Task::UndoRun);
@@ -132,7 +136,7 @@ async fn make_durable<S: Saga, P: Performer<S>>(
         let committed = if alone {
             in_transaction(worker, steps, instance, Some(fact)).await
         } else {
-            in_lane(worker, instance, Some(fact)).await
+            in_batch(worker, instance, Some(fact)).await
         };
         match committed {
             Committed::Missed(fresh) => instance = fresh,

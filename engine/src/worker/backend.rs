@@ -22,7 +22,7 @@ use apalis_core::{
 use tower::layer::util::Identity;
 
 use crate::worker::{
-    held::{Handed, Held},
+    driving::{Driven, Handed},
     state::Worker,
 };
 
@@ -30,20 +30,20 @@ use crate::worker::{
 struct Leases {
     worker: Arc<Worker>,
     handed: Handed,
-    next: Option<Held>,
+    next: Option<Driven>,
 }
 
 impl Drop for Leases {
     /// Passes on an instance that was ready but never asked for.
     fn drop(&mut self) {
-        if let Some(held) = self.next.take() {
-            self.worker.hand(held);
+        if let Some(driven) = self.next.take() {
+            self.worker.hand(driven);
         }
     }
 }
 
 impl Backend for Leases {
-    type Task = Task<Held>;
+    type Task = Task<Driven>;
     type Error = Infallible;
 
     fn poll_ready(
@@ -54,7 +54,7 @@ impl Backend for Leases {
         if self.next.is_none() {
             let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
             match handed.poll_recv(cx) {
-                Poll::Ready(Some(held)) => self.next = Some(held),
+                Poll::Ready(Some(driven)) => self.next = Some(driven),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -67,7 +67,7 @@ impl Backend for Leases {
         _: &WorkerContext,
     ) -> Poll<Option<Result<Self::Task, Infallible>>> {
         match self.next.take() {
-            Some(held) => Poll::Ready(Some(Ok(Task::new(held)))),
+            Some(driven) => Poll::Ready(Some(Ok(Task::new(driven)))),
             None => Poll::Pending,
         }
     }
@@ -82,7 +82,7 @@ impl Backend for Leases {
 }
 
 impl BackendConfig for Leases {
-    type Args = Held;
+    type Args = Driven;
     type Id = RandomId;
     type Kind = Ephemeral;
     type Config = ();
@@ -108,7 +108,7 @@ pub(crate) async fn run(worker: Arc<Worker>, handed: Handed, drain: Duration) {
                 .backend(Leases { worker: worker.clone(), handed: handed.clone(), next: None })
                 .catch_panic()
                 // A task of its own per instance: apalis polls all its futures on one.
-                .build(move |held: Held| worker.begin(held))
+                .build(move |driven: Driven| worker.begin(driven))
         })
         .should_restart(|_, _| true)
         .shutdown_timeout(drain);

@@ -18,14 +18,14 @@ use crate::{
     },
 };
 
-/// The place where a chain runs: its transaction, and the instances that are started in it.
-pub(crate) struct Place<'a> {
-    pub(crate) tx: &'a mut PgConnection,
+/// The transaction in which a chain runs, and the instances that are started in it.
+pub(crate) struct ChainTx<'a> {
+    pub(crate) connection: &'a mut PgConnection,
     pub(crate) started: &'a mut HandOver,
     pub(crate) engine: &'a Engine,
 }
 
-impl Place<'_> {
+impl ChainTx<'_> {
     /// The transaction as a step of the instance sees it.
     fn of<'b, S: Saga>(&'b mut self, instance: &'b Instance<S>, is_undo: bool) -> StepTx<'b> {
         let about = About {
@@ -34,7 +34,7 @@ impl Place<'_> {
             because: instance.progress.because.as_deref(),
             is_undo,
         };
-        StepTx { connection: self.tx, started: self.started, engine: self.engine, about }
+        StepTx { connection: self.connection, started: self.started, engine: self.engine, about }
     }
 }
 
@@ -46,10 +46,10 @@ impl Place<'_> {
 /// The step's; the caller rolls back.
 pub(crate) async fn run<S: Saga, P: Performer<S>>(
     steps: &P,
-    place: &mut Place<'_>,
+    tx: &mut ChainTx<'_>,
     instance: &mut Instance<S>,
 ) -> Result<(), StepError> {
-    guarded(steps.lock(place.tx, &instance.subject)).await?;
+    guarded(steps.lock(tx.connection, &instance.subject)).await?;
     let mut length = 0;
     while let Pending::Run { no, step } = &instance.pending {
         length += 1;
@@ -57,11 +57,11 @@ pub(crate) async fn run<S: Saga, P: Performer<S>>(
             return Err(StepError::Broken(format!("a chain of more than {CHAIN_STEPS} steps")));
         }
         let (no, step) = (*no, step.clone());
-        let event = guarded(steps.run(&mut place.of(instance, false), &step)).await?;
+        let event = guarded(steps.run(&mut tx.of(instance, false), &step)).await?;
         instance.stepped(no, step, event)?;
         if instance.status == Status::Unwinding {
             // The same transaction takes back what it has just done.
-            undo(steps, place, instance).await?;
+            undo(steps, tx, instance).await?;
         }
     }
     Ok(())
@@ -85,7 +85,7 @@ pub(crate) async fn guarded<T>(
 /// The undo's; the caller rolls back.
 pub(crate) async fn undo<S: Saga, P: Performer<S>>(
     steps: &P,
-    place: &mut Place<'_>,
+    tx: &mut ChainTx<'_>,
     instance: &mut Instance<S>,
 ) -> Result<(), StepError> {
     let Some(reason) = instance.reason.clone() else { return Ok(()) };
@@ -94,16 +94,16 @@ pub(crate) async fn undo<S: Saga, P: Performer<S>>(
     while let Some(open) = instance.next_undo().filter(|open| open.how() == How::InTx).cloned() {
         let Some(done) = open.done() else { break };
         if !std::mem::replace(&mut locked, true) {
-            guarded(steps.lock(place.tx, &instance.subject)).await?;
+            guarded(steps.lock(tx.connection, &instance.subject)).await?;
         }
         if open.effect && references.is_none() {
-            references = Some(store::references(place.tx, instance.shard, instance.id).await?);
+            references = Some(store::references(tx.connection, instance.shard, instance.id).await?);
         }
         let written = references.as_ref().and_then(|known| known.get(&open.no));
         // The effect of the answer that led here may still be unwritten: this transaction writes it, later.
         let reference = instance.new_reference(open.no).or(written).cloned();
         let undoing = open.undoing(instance.id, reference, reason.clone());
-        guarded(steps.undo_in_tx(&mut place.of(instance, true), done, &undoing)).await?;
+        guarded(steps.undo_in_tx(&mut tx.of(instance, true), done, &undoing)).await?;
         instance.unstepped(&open);
     }
     instance.end_if_nothing_is_open();

@@ -19,12 +19,12 @@ use crate::{
     },
     store::{
         family, join, notice,
-        wake::{ROUND, WAKE_CHANNEL},
+        wake::{UPKEEP, WAKE_CHANNEL},
     },
     worker::{
         config::Assignment,
+        connection,
         due::{self, Frontier},
-        lane,
         state::Worker,
         unknown, watch,
     },
@@ -131,8 +131,8 @@ pub(crate) async fn run(worker: Arc<Worker>, poll: Duration) {
     let mut frontier = Frontier::start();
     let trouble = Trouble::new("claiming fails; trying again");
     while !worker.is_stopping() {
-        let round = async {
-            let open = lane::connect(&worker.pool, &mut connection).await?;
+        let claiming = async {
+            let open = connection::connect(&worker.pool, &mut connection).await?;
             if taken_back.is_none_or(|at| at.elapsed() >= TAKE_BACK) {
                 let known = worker.engine.known();
                 unknown::take_back(open, &known).await?;
@@ -153,7 +153,7 @@ pub(crate) async fn run(worker: Arc<Worker>, poll: Duration) {
             }
             due::claim(&worker, open, poll, &mut frontier).await
         };
-        let rest = match all_in_time(round).await {
+        let rest = match all_in_time(claiming).await {
             Ok(rest) => {
                 trouble.end();
                 rest.min(swept.map_or(SWEEP, |at| SWEEP.saturating_sub(at.elapsed())))
@@ -198,8 +198,8 @@ async fn sweep(
     .await?;
     let mut adrift: Vec<_> =
         owned.into_iter().map(|(id,)| id).filter(|id| !worker.drives(*id)).take(64).collect();
-    let places = worker.places(adrift.len());
-    adrift.truncate(places.len());
+    let permits = worker.permits(adrift.len());
+    adrift.truncate(permits.len());
     if !adrift.is_empty() {
         let rows: Vec<Row> = sqlx::query_as(OWN)
             .bind(worker.lease.worker_id)
@@ -208,8 +208,8 @@ async fn sweep(
             .bind(&adrift)
             .fetch_all(&mut *connection)
             .await?;
-        for (row, place) in rows.into_iter().zip(places) {
-            worker.claimed(row, place);
+        for (row, permit) in rows.into_iter().zip(permits) {
+            worker.claimed(row, permit);
         }
     }
     sqlx::query(
@@ -290,15 +290,15 @@ pub(crate) async fn suspects(worker: Arc<Worker>, assignment: Assignment) {
         let rows: Result<Vec<Row>, sqlx::Error> = in_time(claiming).await;
         match rows {
             Ok(rows) => {
-                let places = worker.places(rows.len());
-                for (row, place) in rows.into_iter().zip(places) {
-                    worker.claimed(row, place);
+                let permits = worker.permits(rows.len());
+                for (row, permit) in rows.into_iter().zip(permits) {
+                    worker.claimed(row, permit);
                 }
             }
             Err(error) => tracing::warn!(%error, "suspects could not be claimed"),
         }
     }
-    while worker.free_places() < assignment.suspects.len() && !worker.is_stopping() {
+    while worker.free_permits() < assignment.suspects.len() && !worker.is_stopping() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     worker.stop.cancel();
@@ -349,8 +349,8 @@ pub(crate) async fn listen(worker: Arc<Worker>) {
             let mut listener = Listener::open(&worker.pool, WAKE_CHANNEL).await?;
             trouble.end();
             loop {
-                if listener.next().await?.payload() == ROUND {
-                    worker.round.notify_one();
+                if listener.next().await?.payload() == UPKEEP {
+                    worker.upkeep.notify_one();
                 } else {
                     worker.hint.notify_one();
                 }

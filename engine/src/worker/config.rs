@@ -28,8 +28,8 @@ pub struct WorkerConfig {
     pub name: String,
     /// How many instances are driven at once.
     pub room: usize,
-    /// Lanes of group commit.
-    pub lanes: usize,
+    /// Batchers: connections that commit the transitions of many instances by one statement each (group commit).
+    pub batchers: usize,
     /// How long the lease lasts; renewed every third of it.
     pub lease: Duration,
     /// How long a graceful stop waits for attempts in flight.
@@ -52,7 +52,7 @@ impl Default for WorkerConfig {
         Self {
             name: "worker".to_owned(),
             room: 4_000,
-            lanes: 2,
+            batchers: 2,
             lease: Duration::from_secs(30),
             drain: Duration::from_secs(25),
             poll: Duration::from_secs(1),

@@ -13,29 +13,29 @@ use crate::{
         family::CallOff,
         signal::{Answer, SignalError},
         upcast::Unreadable,
-        verb::{Decided, GiveBack, Instruction, Refusal, Subject},
+        verb::{Decided, Instruction, OpenTxUndos, Refusal, Subject},
     },
     record::{
-        commit::{Birth, Commit},
+        commit::{Commit, NewInstance},
         row::Row,
     },
     saga::{CalledOff, Saga, start::Start, steps::StepError},
     store::watch::Watched,
-    worker::{chain::Place, held::Position, state::Worker},
+    worker::{chain::ChainTx, driving::Origin, state::Worker},
 };
 
 /// A registered saga without its types, for a worker.
 pub(crate) trait Drives: Send + Sync {
     fn name(&self) -> &'static str;
     fn version(&self) -> i16;
-    fn drive(&self, worker: Arc<Worker>, position: Position) -> BoxFuture<'static, ()>;
+    fn drive(&self, worker: Arc<Worker>, origin: Origin) -> BoxFuture<'static, ()>;
     /// Unwinds the instance of a locked row from outside; the commit is to be written in the same transaction.
     fn call_off(&self, row: Row, why: CalledOff<Infallible>) -> Result<CalledOffRow, Unreadable>;
     /// An instance by its input as JSON, about to be inserted; its first tx steps run when a worker claims it.
     ///
     /// # Errors
     /// Why the input does not fit.
-    fn birth(&self, start: Start<Value>) -> Result<Birth, String>;
+    fn new_instance(&self, start: Start<Value>) -> Result<NewInstance, String>;
     /// Asks the provider for a watched effect.
     fn find<'a>(&'a self, watched: &'a Watched) -> BoxFuture<'a, Result<Found, Unreadable>>;
     /// Opens the undo of an effect that was found; the row is locked, the commit is to be written in the same transaction.
@@ -54,12 +54,12 @@ pub(crate) trait Drives: Send + Sync {
         stored: (i16, &'a str),
     ) -> BoxFuture<'a, Result<Answer, SignalError>>;
     /// Runs the tx undos that a verb asks for, in the caller's transaction. The instance's row is not locked yet.
-    fn give_back<'a>(
+    fn run_tx_undos<'a>(
         &'a self,
-        place: Place<'a>,
+        chain_tx: ChainTx<'a>,
         subject: &'a str,
         because: Option<&'a str>,
-        back: &'a GiveBack,
+        undos: &'a OpenTxUndos,
     ) -> BoxFuture<'a, Result<(), StepError>>;
     /// Applies a person's instruction to a locked row. The caller writes the commit in the same transaction.
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal>;
@@ -72,7 +72,7 @@ pub(crate) type CalledOffRow = (CallOff, Option<Commit>);
 pub(crate) trait Begins<S: Saga>: Send + Sync {
     fn chain<'a>(
         &'a self,
-        place: Place<'a>,
+        chain_tx: ChainTx<'a>,
         instance: &'a mut Instance<S>,
     ) -> BoxFuture<'a, Result<(), StepError>>;
 }

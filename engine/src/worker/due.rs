@@ -40,7 +40,7 @@ impl Frontier {
 }
 
 // The limit is a literal: with a parameter the planner reads a tenth of the table. It is not more than 64, because a claim's time grows with the
-// number of rows, and other sessions wait for its locks and its commit. It is not less, because with half of it lanes commit smaller batches, and
+// number of rows, and other sessions wait for its locks and its commit. It is not less, because with half of it the batchers commit smaller batches, and
 // draining a backlog loses a fifth of the throughput. A transaction that makes an instance due may commit a little later than its time says, so
 // a claim begins a second before its frontier.
 macro_rules! due_of {
@@ -127,12 +127,12 @@ pub(crate) async fn claim(
     poll: Duration,
     frontier: &mut Frontier,
 ) -> Result<Duration, sqlx::Error> {
-    let mut places = worker.places(DUE[0].0);
-    let Some((limit, statement)) = DUE.iter().find(|(limit, _)| *limit <= places.len()) else {
+    let mut permits = worker.permits(DUE[0].0);
+    let Some((limit, statement)) = DUE.iter().find(|(limit, _)| *limit <= permits.len()) else {
         // No room: a driver that finishes gives a hint.
         return Ok(Duration::from_millis(50));
     };
-    places.truncate(*limit);
+    permits.truncate(*limit);
     let driven = worker.driven();
     let asked = Instant::now();
     let claimed: Vec<Due> = sqlx::query_as(*statement)
@@ -145,10 +145,10 @@ pub(crate) async fn claim(
         .await?;
     metrics::histogram!("stepwise_claim_seconds").record(asked.elapsed().as_secs_f64());
     let (full, none) = (claimed.len() == *limit, claimed.is_empty());
-    for (due, place) in claimed.into_iter().zip(places) {
+    for (due, permit) in claimed.into_iter().zip(permits) {
         let reached = &mut frontier.reached[due.class.cast_unsigned() as usize];
         *reached = due.since.max(*reached);
-        worker.claimed(due.row, place);
+        worker.claimed(due.row, permit);
     }
     if full {
         return Ok(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! Commits what was decided, in a lane with other instances or in a transaction of its own, and decides what to do if the commit was not written.
+//! Commits an instance, in a batch with other instances or in a transaction of its own, and decides what to do if the commit was not written.
 
 use std::time::Duration;
 
@@ -19,26 +19,26 @@ use crate::{
     saga::{Saga, steps::StepError, terms::Retry},
     store::{self, family::write_own},
     worker::{
-        back_off, chain, family, hand_over::HandOver, hooks::Site, lane::Written,
+        back_off, batcher::Written, chain, family, hand_over::HandOver, hooks::Site,
         load::give_up_unreadable, perform::Performer, state::Worker,
     },
 };
 
 /// The result of a commit.
 pub(crate) enum Committed<S: Saga> {
-    /// It is durable, or there was nothing to write. The driver continues with the instance.
-    Yes(Box<Instance<S>>),
-    /// It was not written, or nobody knows whether it was. This is the row as it is now; the driver applies its fact to it. The causes: a signal or a
-    /// verb has changed the row (another seq), the own commit was written but its answer was lost, another session has locked the row, or
-    /// the database failed in a way that passes.
+    /// The commit is durable, or there was nothing to write. The driver goes on with the instance.
+    GoOn(Box<Instance<S>>),
+    /// The commit was not written, or nobody knows whether it was. This is the row as it is now; the driver applies its fact to it. The causes: a
+    /// signal or a verb has changed the row (another seq), the own commit was written but its answer was lost, another session has locked the
+    /// row, or the database failed in a way that passes.
     Missed(Box<Instance<S>>),
-    /// The driver is done with the instance. It is the normal end of a commit that parks the instance. It also means that the instance is stuck, that
-    /// another epoch owns it, or that this worker stops.
-    Lost,
+    /// The driver is done with the instance. Most often the commit has parked or ended it. Otherwise the instance is stuck, belongs to another worker, or this
+    /// worker stops.
+    Finished,
 }
 
-/// Commits the instance together with others that wait for the same lane. `fact` led to it. Round trips: 1, shared; commits: 1, shared.
-pub(crate) async fn in_lane<S: Saga>(
+/// Commits the instance in one batch with others that wait for the same batcher. `fact` led to the commit. Round trips: 1, shared; commits: 1, shared.
+pub(crate) async fn in_batch<S: Saga>(
     worker: &Worker,
     mut instance: Box<Instance<S>>,
     fact: Option<&Fact<S::Event>>,
@@ -49,12 +49,12 @@ pub(crate) async fn in_lane<S: Saga>(
     }
     let (wake, parks) = (commit.wake.clone(), commit.release);
     worker.hooks.at(Site::BeforeCommit).await;
-    let written = worker.lane(instance.shard).commit(commit).await;
+    let written = worker.batcher(instance.shard).commit(commit).await;
     worker.hooks.at(Site::AfterCommit).await;
     match written {
         Written::Yes => {
             committed(worker, &mut instance, &wake);
-            if parks { Committed::Lost } else { Committed::Yes(instance) }
+            if parks { Committed::Finished } else { Committed::GoOn(instance) }
         }
         Written::Missed(now) => reread(worker, &instance, now).await,
         Written::Refused(why) => refused(worker, &instance, fact, &why).await,
@@ -82,7 +82,7 @@ async fn refused<S: Saga>(
         _ => false,
     };
     if let Some(fact) = fact.filter(happened) {
-        fresh.early.clear();
+        fresh.kept.clear();
         fresh.apply(fact);
     } else {
         fresh.progress.unsettled |= matches!(fresh.pending, Pending::Call { .. });
@@ -93,16 +93,16 @@ async fn refused<S: Saga>(
     let written = if fresh.family.is_needed() {
         // It has passed its pivot, so its children are let go all the same.
         match all_in_time(alone(worker, &mut fresh)).await {
-            Ok(true) => return Committed::Lost,
+            Ok(true) => return Committed::Finished,
             Ok(false) => Written::Missed(None),
             Err(error) => Written::Refused(error.to_string()),
         }
     } else {
         let commit = fresh.commit();
-        worker.lane(fresh.shard).commit(commit).await
+        worker.batcher(fresh.shard).commit(commit).await
     };
     match written {
-        Written::Yes => committed(worker, &mut fresh, &Wake::Hold),
+        Written::Yes => committed(worker, &mut fresh, &Wake::KeepTimer),
         Written::Missed(now) => return reread(worker, instance, now).await,
         Written::Refused(again) => {
             tracing::error!(saga_id = %instance.id, why = again, "the fact that led to a refused transition cannot be stored either");
@@ -116,11 +116,11 @@ async fn refused<S: Saga>(
             }
         }
     }
-    Committed::Lost
+    Committed::Finished
 }
 
 /// Runs the pending chain of tx steps or tx undos, if there is one, and commits the instance in the same transaction. The domain's locks come before
-/// the lock of the instance's row. Round trips: begin, the steps', 1 for the row, journal and ledger (2 with early signals), commit.
+/// the lock of the instance's row. Round trips: begin, the steps', 1 for the row, journal and ledger (2 with kept signals), commit.
 pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     worker: &Worker,
     steps: &P,
@@ -130,10 +130,11 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     let done = async {
         let mut tx = database::begin(&worker.pool).await?;
         let mut started = HandOver::default();
-        let mut place = chain::Place { tx: &mut tx, started: &mut started, engine: &worker.engine };
+        let mut chain_tx =
+            chain::ChainTx { connection: &mut tx, started: &mut started, engine: &worker.engine };
         match instance.task() {
-            Task::Run => chain::run(steps, &mut place, &mut instance).await?,
-            Task::UndoRun => chain::undo(steps, &mut place, &mut instance).await?,
+            Task::Run => chain::run(steps, &mut chain_tx, &mut instance).await?,
+            Task::UndoRun => chain::undo(steps, &mut chain_tx, &mut instance).await?,
             _ => {}
         }
         let commit = instance.commit();
@@ -151,7 +152,7 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     match all_in_time(done).await.map_err(family::twice) {
         Ok(Some(commit)) => {
             committed_alone(worker, &mut instance, &commit);
-            if commit.release { Committed::Lost } else { Committed::Yes(instance) }
+            if commit.release { Committed::Finished } else { Committed::GoOn(instance) }
         }
         Ok(None) => reread(worker, &instance, None).await,
         Err(error) => own_failed(worker, &instance, fact, error).await,
@@ -176,7 +177,7 @@ fn committed<S: Saga>(worker: &Worker, instance: &mut Instance<S>, wake: &Wake) 
 /// The same for a commit in a transaction of its own, whose new children and successor are due at once.
 fn committed_alone<S: Saga>(worker: &Worker, instance: &mut Instance<S>, commit: &Commit) {
     committed(worker, instance, &commit.wake);
-    if commit.gives_birth() {
+    if commit.starts_instances() {
         worker.hint.notify_one();
     }
 }
@@ -204,9 +205,9 @@ async fn own_failed<S: Saga>(
         return Committed::Missed(fresh);
     }
     // Kept signals are taken later, by a transaction that succeeds.
-    fresh.early.clear();
+    fresh.kept.clear();
     if fact.is_some_and(|fact| fresh.apply(fact) == Applied::Moot) {
-        return Committed::Yes(fresh);
+        return Committed::GoOn(fresh);
     }
     if !matches!(fresh.task(), Task::Run | Task::UndoRun) {
         return again(worker, instance, fact, error).await;
@@ -232,12 +233,12 @@ async fn own_failed<S: Saga>(
         }
     }
     if !fresh.family.is_needed() {
-        return in_lane(worker, fresh, fact).await;
+        return in_batch(worker, fresh, fact).await;
     }
     let parks = fresh.parks();
     match all_in_time(alone(worker, &mut fresh)).await {
-        Ok(true) if parks => Committed::Lost,
-        Ok(true) => Committed::Yes(fresh),
+        Ok(true) if parks => Committed::Finished,
+        Ok(true) => Committed::GoOn(fresh),
         Ok(false) => reread(worker, instance, None).await,
         Err(error) => again(worker, instance, fact, error).await,
     }
@@ -260,7 +261,7 @@ async fn again<S: Saga>(
         return refused(worker, instance, fact, &error).await;
     }
     if worker.is_stopping() {
-        return Committed::Lost;
+        return Committed::Finished;
     }
     reread(worker, instance, None).await
 }
@@ -278,7 +279,7 @@ async fn alone<S: Saga>(worker: &Worker, instance: &mut Instance<S>) -> Result<b
     Ok(true)
 }
 
-/// Reads the row again, with its kept signals, until the database answers. `now` is the row if a lane has read it already.
+/// Reads the row again, with its kept signals, until the database answers. `now` is the row if a batcher has read it already.
 ///
 /// If nothing has changed since the commit that missed, another session has locked the row, or the database refused for a reason that passes. The
 /// driver then waits before it tries again, longer each time ([`back_off::back_off_together`]); no other driver waits with it.
@@ -301,7 +302,7 @@ async fn reread<S: Saga>(
                 if row.epoch != instance.epoch || !row.status.is_final() {
                     tracing::info!(saga_id = %instance.id, epoch = instance.epoch, now = row.epoch, "fenced: another worker owns this instance now");
                 }
-                return Committed::Lost;
+                return Committed::Finished;
             }
             Ok(Some(row)) => {
                 worker.reading.end();
@@ -318,12 +319,12 @@ async fn reread<S: Saga>(
                     Err(Unreadable::Database(error)) => worker.reading.begin_with(&error),
                     Err(misfit) => {
                         give_up_unreadable(worker, &fence, &misfit).await;
-                        return Committed::Lost;
+                        return Committed::Finished;
                     }
                 }
             }
-            Ok(None) => return Committed::Lost,
-            Err(_) if worker.is_stopping() => return Committed::Lost,
+            Ok(None) => return Committed::Finished,
+            Err(_) if worker.is_stopping() => return Committed::Finished,
             Err(error) => worker.reading.begin_with(&error),
         }
         tokio::time::sleep(back_off::back_off(away)).await;
@@ -331,8 +332,8 @@ async fn reread<S: Saga>(
     }
 }
 
-/// Gives back an instance that was claimed although it has nothing to do, as its row should be. (Parking after work is part of a commit.)
-pub(crate) async fn give_back_idle<S: Saga>(worker: &Worker, mut instance: Box<Instance<S>>) {
+/// Parks an instance that was claimed although it has nothing to do. (Parking after work is part of the commit of that work.)
+pub(crate) async fn park_idle<S: Saga>(worker: &Worker, mut instance: Box<Instance<S>>) {
     if matches!(instance.pending, Pending::Timer { .. }) {
         // Its timer is not due yet (the clock was moved back).
         instance.make_due();
@@ -344,14 +345,14 @@ pub(crate) async fn give_back_idle<S: Saga>(worker: &Worker, mut instance: Box<I
     release_row(worker, &mut instance).await;
 }
 
-/// Gives the instance back, due at once. If a signal comes in between, the row as the signal has changed it is given back.
+/// Releases the instance, which is due at once for any worker. If a signal changes the row meanwhile, that newer row is released.
 pub(crate) async fn release<S: Saga>(worker: &Worker, mut instance: Box<Instance<S>>) {
     loop {
         instance.make_due();
         let Written::Missed(now) = release_row(worker, &mut instance).await else { return };
         match reread(worker, &instance, now).await {
             Committed::Missed(fresh) => instance = fresh,
-            Committed::Yes(_) | Committed::Lost => return,
+            Committed::GoOn(_) | Committed::Finished => return,
         }
     }
 }
@@ -360,7 +361,7 @@ async fn release_row<S: Saga>(worker: &Worker, instance: &mut Instance<S>) -> Wr
     instance.note(crate::instance::Entry::new(JournalKind::Released, &()));
     let commit = instance.commit();
     let wake = commit.wake.clone();
-    let written = worker.lane(instance.shard).commit(commit).await;
+    let written = worker.batcher(instance.shard).commit(commit).await;
     if matches!(written, Written::Yes) {
         worker.committed(instance.id, instance.status, &wake);
     }

@@ -179,7 +179,7 @@ impl Engine {
     /// How many more instances the worker of this process would drive at once; 0 without one, or when it stops.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.worker().map_or(0, |worker| worker.free_places())
+        self.worker().map_or(0, |worker| worker.free_permits())
     }
 
     /// Whether this process runs a worker that holds its lease.

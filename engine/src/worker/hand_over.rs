@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::PgConnection;
 
 use crate::worker::{
-    held::{Held, Position},
+    driving::{Driven, Origin},
     state::Worker,
 };
 
@@ -53,7 +53,7 @@ pub trait Starts: Send {
 #[derive(Default)]
 #[must_use = "call `after_commit` once the transaction is committed"]
 pub struct HandOver {
-    held: Vec<(Arc<Worker>, Held)>,
+    started: Vec<(Arc<Worker>, Driven)>,
     /// The worker that may admit those that wait in a queue.
     queues: Option<Arc<Worker>>,
 }
@@ -61,26 +61,27 @@ pub struct HandOver {
 impl HandOver {
     /// Was nothing started that this process drives?
     pub(crate) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.started.is_empty()
     }
 
     /// Has the worker of this process, if there is one, drive at once what was started. Each instance is read first, so that one whose transaction was
     /// rolled back calls nothing outside.
     pub fn after_commit(mut self) {
-        for (_, held) in &mut self.held {
-            held.position = Position::Unread(held.id);
+        for (_, driven) in &mut self.started {
+            driven.origin = Origin::Unread(driven.id);
         }
         self.drive();
     }
 
     /// Adds what was started in a part of the same transaction.
     pub(crate) fn add(&mut self, part: Self) {
-        self.held.extend(part.held);
+        self.started.extend(part.started);
         self.queues = part.queues.or(self.queues.take());
     }
 
-    pub(crate) fn hold(&mut self, worker: &Arc<Worker>, held: Held) {
-        self.held.push((worker.clone(), held));
+    /// Adds an instance that this transaction has started and that the worker owns.
+    pub(crate) fn add_started(&mut self, worker: &Arc<Worker>, driven: Driven) {
+        self.started.push((worker.clone(), driven));
     }
 
     pub(crate) fn queue(&mut self, worker: &Arc<Worker>) {
@@ -89,11 +90,11 @@ impl HandOver {
 
     /// Its transaction is committed for sure.
     pub(crate) fn drive(self) {
-        for (worker, held) in self.held {
-            worker.hand(held);
+        for (worker, driven) in self.started {
+            worker.hand(driven);
         }
         if let Some(worker) = self.queues {
-            worker.round.notify_one();
+            worker.upkeep.notify_one();
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct Hooks {
     pub stops_at: Option<Arc<dyn Fn(Site) -> bool + Send + Sync>>,
     /// Asked before a transition's own transaction commits; `true` has the database refuse it, once, as in a deadlock.
     pub refuses_commit: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
-    /// Sabotage: commits of a lane do not test (epoch, seq), and an instance that was taken over is not noticed. Tests of the fence must fail.
+    /// Sabotage: commit batches do not test (epoch, seq), and an instance that was taken over is not noticed. Tests of the fence must fail.
     pub without_fence: bool,
     /// Sabotage: a step is given up after so many attempts, whoever did not answer. Tests of outages must fail.
     pub gives_up_after: Option<i16>,
@@ -84,7 +84,7 @@ impl Hooks {
         self.gives_up_after.is_some_and(|most| attempt >= most)
     }
 
-    /// How lanes commit.
+    /// How batchers commit.
     pub(crate) fn mode(&self) -> Mode {
         if self.without_fence { Mode::Unfenced } else { Mode::Skipping }
     }

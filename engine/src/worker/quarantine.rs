@@ -17,7 +17,7 @@ use crate::{
     worker::{
         claim,
         config::{Assignment, Quarantine},
-        held::Suspect,
+        driving::Suspect,
         state::Worker,
     },
 };

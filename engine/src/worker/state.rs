@@ -1,8 +1,8 @@
-//! A worker: one process that leases instances and drives many of them at once, on apalis.
+//! A worker: one process that holds a lease, owns instances and drives many of them at once, on apalis.
 //!
 //! Roles: the **lease** (one row, renewed on a connection of its own), the **claimer** (finds what is due, as much as there is room
-//! for), the **sweep** (takes over from dead workers, and drives what this worker owns and does not drive), the **round** (schedules, deadlines,
-//! queues, pauses, bulks), the **lanes** (group commit) and apalis' `Monitor`, which runs the [`crate::backend::Leases`] and drains them at shutdown.
+//! for), the **sweep** (takes over from dead workers, and drives what this worker owns and does not drive), the **upkeep** (schedules,
+//! deadlines, queues, pauses, bulks), the **batchers** (group commit) and apalis' `Monitor`, which runs the [`crate::worker::backend::Leases`] and drains them at shutdown.
 
 use std::{
     future::Future,
@@ -34,11 +34,11 @@ use crate::{
     saga::Saga,
     store::{self, instance::Fence},
     worker::{
+        batcher::Batcher,
         config::WorkerConfig,
+        driving::{Driven, Driving, Origin, Reserved, Suspect},
         engine::Engine,
-        held::{Driving, Held, Position, Reserved, Suspect},
         hooks::Hooks,
-        lane::Lane,
         lease::Lease,
     },
 };
@@ -49,9 +49,9 @@ pub(crate) struct Worker {
     pub(crate) lease: Lease,
     pub(crate) engine: Engine,
     pub(crate) hooks: Hooks,
-    lanes: Vec<Lane>,
+    batchers: Vec<Batcher>,
     room: Arc<Semaphore>,
-    incoming: mpsc::UnboundedSender<Held>,
+    incoming: mpsc::UnboundedSender<Driven>,
     /// The channel to the quarantine. `None`: suspects are driven in this process.
     suspects: Option<mpsc::UnboundedSender<Suspect>>,
     /// This worker drives one step of each instance only.
@@ -61,8 +61,8 @@ pub(crate) struct Worker {
     drivers: TaskTracker,
     driving: Arc<Driving>,
     pub(crate) hint: Notify,
-    /// Asks for a round at once.
-    pub(crate) round: Notify,
+    /// Asks for a pass over the upkeep tasks at once.
+    pub(crate) upkeep: Notify,
     paused: RwLock<Vec<String>>,
     /// A child has ended in this process since the claim loop last looked for parents to wake.
     pub(crate) child_ended: AtomicBool,
@@ -78,8 +78,8 @@ pub(crate) struct Opening {
     pub(crate) lease: Lease,
     /// Sagas that are paused.
     pub(crate) paused: Vec<String>,
-    pub(crate) lanes: Vec<Lane>,
-    pub(crate) incoming: mpsc::UnboundedSender<Held>,
+    pub(crate) batchers: Vec<Batcher>,
+    pub(crate) incoming: mpsc::UnboundedSender<Driven>,
     /// The channel to the quarantine, if the worker has one.
     pub(crate) suspects: mpsc::UnboundedSender<Suspect>,
     pub(crate) one_step: bool,
@@ -94,7 +94,7 @@ impl Worker {
             lease: with.lease,
             engine: engine.clone(),
             hooks: config.hooks.clone(),
-            lanes: with.lanes,
+            batchers: with.batchers,
             room: Arc::new(Semaphore::new(config.room)),
             incoming: with.incoming,
             suspects: config.quarantine.as_ref().map(|_| with.suspects),
@@ -103,7 +103,7 @@ impl Worker {
             drivers: TaskTracker::new(),
             driving: Arc::default(),
             hint: Notify::new(),
-            round: Notify::new(),
+            upkeep: Notify::new(),
             paused: RwLock::new(with.paused),
             child_ended: AtomicBool::new(false),
             stop: with.stop,
@@ -112,8 +112,8 @@ impl Worker {
         })
     }
 
-    pub(crate) fn lane(&self, shard: i16) -> &Lane {
-        &self.lanes[shard as usize * self.lanes.len() / SHARDS as usize]
+    pub(crate) fn batcher(&self, shard: i16) -> &Batcher {
+        &self.batchers[shard as usize * self.batchers.len() / SHARDS as usize]
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -160,14 +160,14 @@ impl Worker {
             self.engine.wake_waiters(id);
         }
         if matches!(status, Status::Unwound | Status::Abandoned) {
-            // This end is rare, and another instance may wait for it (`crate::upkeep::ends`). An end as `completed` is seen in the next round.
-            self.round.notify_one();
+            // This end is rare, and another instance may wait for it (`crate::upkeep::ends`). An end as `completed` is seen in the next pass.
+            self.upkeep.notify_one();
         }
     }
 
     /// After the end of a queued instance was committed: another one may be admitted.
     pub(crate) fn left_queue(&self) {
-        self.round.notify_one();
+        self.upkeep.notify_one();
     }
 
     /// After a child's end was committed: its parent may be waiting for it.
@@ -185,36 +185,36 @@ impl Worker {
         let (kept, build) = (row.progress.kept > 0, row.build);
         let mut instance = Box::new(Instance::<S>::from_row(row)?);
         if kept {
-            let asking = store::early_signals(&self.pool, instance.shard, instance.id);
-            let early = in_time(asking).await?;
-            for (id, signal, version) in early {
+            let asking = store::kept_signals(&self.pool, instance.shard, instance.id);
+            let kept_signals = in_time(asking).await?;
+            for (id, signal, version) in kept_signals {
                 let signal = upcast::signal::<S>(version, &signal);
-                instance.early.push_back((id, signal.map_err(|misfit| misfit.of_build(build))?));
+                instance.kept.push_back((id, signal.map_err(|misfit| misfit.of_build(build))?));
             }
         }
         Ok(instance)
     }
 
-    /// A place for one more instance, if there is room.
-    pub(crate) fn place(&self) -> Option<OwnedSemaphorePermit> {
+    /// A permit to drive one more instance, if there is room.
+    pub(crate) fn permit(&self) -> Option<OwnedSemaphorePermit> {
         if self.is_stopping() || !self.holds_lease() {
             return None;
         }
         self.room.clone().try_acquire_owned().ok()
     }
 
-    pub(crate) fn free_places(&self) -> usize {
+    pub(crate) fn free_permits(&self) -> usize {
         if self.is_stopping() || !self.holds_lease() { 0 } else { self.room.available_permits() }
     }
 
-    /// Up to `most` places.
-    pub(crate) fn places(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
-        std::iter::from_fn(|| self.place()).take(most).collect()
+    /// Up to `most` permits.
+    pub(crate) fn permits(&self, most: usize) -> Vec<OwnedSemaphorePermit> {
+        std::iter::from_fn(|| self.permit()).take(most).collect()
     }
 
-    pub(crate) fn hand(&self, held: Held) {
+    pub(crate) fn hand(&self, driven: Driven) {
         // The receiver lives as long as the worker. Afterwards the row waits until the lease runs out.
-        let _ = self.incoming.send(held);
+        let _ = self.incoming.send(driven);
     }
 
     /// The fence of an instance that this worker owns in this epoch, at this seq if one is given.
@@ -231,27 +231,27 @@ impl Worker {
         self.driving.reserve(id)
     }
 
-    pub(crate) fn claimed(&self, row: Row, place: OwnedSemaphorePermit) {
+    pub(crate) fn claimed(&self, row: Row, permit: OwnedSemaphorePermit) {
         if let Some(suspects) = self.suspects.as_ref().filter(|_| row.suspect) {
             // The channel is closed if this worker is ending. The row then waits until the lease runs out.
-            let _ = suspects.send(Suspect { reserved: self.reserve(row.saga_id), _place: place });
+            let _ = suspects.send(Suspect { reserved: self.reserve(row.saga_id), _permit: permit });
             return;
         }
         match self.engine.kind(&row.saga.name) {
-            Some(kind) => self.hand(Held {
+            Some(kind) => self.hand(Driven {
                 id: row.saga_id,
                 name: kind.name(),
                 reserved: self.reserve(row.saga_id),
-                position: Position::Row(Box::new(row)),
-                place,
+                origin: Origin::Row(Box::new(row)),
+                permit,
             }),
             None => tracing::error!(saga = row.saga.name, "claimed an instance of an unknown saga"),
         }
     }
 
     /// Starts a task that drives an instance. The end of the worker waits for it.
-    pub(crate) fn begin(self: &Arc<Self>, held: Held) -> JoinHandle<()> {
-        self.drivers.spawn(self.clone().drive(held))
+    pub(crate) fn begin(self: &Arc<Self>, driven: Driven) -> JoinHandle<()> {
+        self.drivers.spawn(self.clone().drive(driven))
     }
 
     /// Starts another task. The end of the worker waits for it.
@@ -260,17 +260,17 @@ impl Worker {
     }
 
     /// Drives one instance until it parks.
-    async fn drive(self: Arc<Self>, held: Held) {
-        let Held { id, name, position, place, reserved } = held;
-        let epoch = position.epoch();
+    async fn drive(self: Arc<Self>, driven: Driven) {
+        let Driven { id, name, origin, permit, reserved } = driven;
+        let epoch = origin.epoch();
         if let Some(kind) = self.engine.kind(name) {
-            let driven = AssertUnwindSafe(kind.drive(self.clone(), position)).catch_unwind().await;
-            if driven.is_err() {
+            let outcome = AssertUnwindSafe(kind.drive(self.clone(), origin)).catch_unwind().await;
+            if outcome.is_err() {
                 self.panicked(id, epoch).await;
             }
         }
         drop(reserved);
-        drop(place);
+        drop(permit);
         if self.room.available_permits() == 1 {
             self.hint.notify_one();
         }
@@ -278,7 +278,7 @@ impl Worker {
 
     /// The row of an instance that was started here; `None` if it is not there (its transaction was rolled back, or has not ended yet) or not ours.
     pub(crate) async fn row_of_started(&self, id: Uuid) -> Option<Box<Row>> {
-        let epoch = Position::Unread(id).epoch();
+        let epoch = Origin::Unread(id).epoch();
         let is_ours = |row: &Row| row.epoch == epoch && row.owner == Some(self.lease.worker_id);
         match in_time(store::instance(&self.pool, shard_in(id), id)).await {
             Ok(row) => row.filter(is_ours).map(Box::new),
@@ -295,11 +295,11 @@ impl Worker {
     /// worker stops. Then waits for all drivers, but not longer than `until`.
     pub(crate) async fn drained(
         self: &Arc<Self>,
-        handed: &crate::worker::held::Handed,
+        handed: &crate::worker::driving::Handed,
         until: tokio::time::Instant,
     ) {
-        while let Ok(held) = handed.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
-            drop(self.begin(held));
+        while let Ok(driven) = handed.lock().unwrap_or_else(PoisonError::into_inner).try_recv() {
+            drop(self.begin(driven));
         }
         self.drivers.close();
         if tokio::time::timeout_at(until, self.drivers.wait()).await.is_err() {

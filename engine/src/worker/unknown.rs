@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{base::build, record::kinds::Kinds};
 
-// Writes one notice for each marked position.
+// Writes one notice for each instance that is marked.
 macro_rules! told {
     () => {
         " returning i.shard, i.saga_id, i.seq, i.name, i.version, i.unread_by

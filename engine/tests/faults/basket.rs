@@ -47,7 +47,7 @@ steps! {
 
 impl<const CAREFUL: bool> Saga for Basket<CAREFUL> {
     const NAME: &'static str = if CAREFUL { "basket" } else { "careless basket" };
-    /// What it takes, and how long it waits before.
+    /// The item that it takes, and how long it waits before.
     type Input = (Items, Duration);
     type State = State;
     type Event = Event;

@@ -216,7 +216,7 @@ impl Books {
                     line.is_some_and(|line| effect.reference.as_ref() == Some(&line.reference))
                 }
                 "undone" => line.is_some() && !live,
-                // What a frozen worker creates when it wakes is known to nobody: it is never confirmed, and moves nothing.
+                // A booking that a frozen worker creates when it wakes is known to nobody: it is never confirmed, and moves nothing.
                 "refuted" => {
                     !live || (is("unwound") && line.is_some_and(|line| line.op == "create"))
                 }

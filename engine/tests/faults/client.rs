@@ -33,7 +33,7 @@ pub(crate) struct Acknowledged {
     pub(crate) unsure: u32,
 }
 
-/// What clients were told.
+/// The answers that clients were given.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) started: Vec<Acknowledged>,
@@ -51,14 +51,14 @@ pub(crate) struct Counts {
 /// Clients at work.
 pub(crate) struct Load {
     stop: CancellationToken,
-    lanes: JoinSet<()>,
+    clients: JoinSet<()>,
 }
 
-/// What is started, and how often.
+/// The kinds of instances that are started, and how often.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
-    pub(crate) lanes: usize,
-    /// Between two starts of a lane.
+    pub(crate) clients: usize,
+    /// Between two starts of one client.
     pub(crate) pause: Duration,
     /// Of 100 starts so many are purchases, the others trips.
     pub(crate) purchases: u32,
@@ -72,7 +72,7 @@ pub(crate) struct Pace {
 impl Default for Pace {
     fn default() -> Self {
         Self {
-            lanes: 2,
+            clients: 2,
             pause: Duration::from_millis(25),
             purchases: 50,
             cancels: 10,
@@ -87,20 +87,20 @@ static SUBJECTS: AtomicUsize = AtomicUsize::new(0);
 impl Load {
     pub(crate) fn begin(engine: &Engine, log: &Arc<Mutex<Log>>, seed: u64, pace: Pace) -> Self {
         let stop = CancellationToken::new();
-        let mut lanes = JoinSet::new();
-        for lane in 0..pace.lanes {
-            let random = StdRng::seed_from_u64(seed.wrapping_add(lane as u64));
+        let mut clients = JoinSet::new();
+        for n in 0..pace.clients {
+            let random = StdRng::seed_from_u64(seed.wrapping_add(n as u64));
             let client = Client { engine: engine.clone(), log: log.clone(), random, pace };
-            lanes.spawn(client.run(stop.clone()));
+            clients.spawn(client.run(stop.clone()));
         }
-        Self { stop, lanes }
+        Self { stop, clients }
     }
 
     /// Waits until what was begun is known.
     pub(crate) async fn end(mut self) {
         self.stop.cancel();
-        while let Some(lane) = self.lanes.join_next().await {
-            lane.expect("clients do not panic");
+        while let Some(client) = self.clients.join_next().await {
+            client.expect("clients do not panic");
         }
     }
 }

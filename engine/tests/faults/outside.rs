@@ -12,12 +12,12 @@ use tokio::{
 /// A call that has no answer after this long never gets one.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is asked of the outside world.
+/// A request to the outside world.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub(crate) enum Request {
     /// Do it, once per key; `reference` is what it is about, if that exists already.
     Do { op: String, key: String, reference: Option<String> },
-    /// What became of that key?
+    /// Say what became of that key.
     Ask { key: String },
     /// Take back what was done under that key; later requests under it are refused.
     Undo { key: String },
@@ -40,7 +40,7 @@ pub(crate) enum Reply {
     Ill(Illness),
 }
 
-/// What code cannot bear.
+/// Conditions that code cannot bear.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Illness {
     /// The code that calls the outside panics.

@@ -15,7 +15,7 @@ use crate::{
 /// Of the workers here.
 const LEASE: Duration = Duration::from_millis(600);
 
-/// What the pauses did.
+/// The effects of the pauses.
 #[derive(Debug, Default)]
 pub(crate) struct Paused {
     /// Instances that a paused worker held.

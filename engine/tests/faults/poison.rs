@@ -14,7 +14,7 @@ use crate::{
     trip::Trip,
 };
 
-/// What is wrong with an instance.
+/// The fault of an instance.
 #[derive(Clone, Copy, PartialEq)]
 enum Ill {
     /// Its stored state does not fit its type.

@@ -84,7 +84,7 @@ impl Manners {
 /// One thing done or taken back, in the order of the book.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Line {
-    /// What was done; `undo` for its taking back.
+    /// The operation that was done; `undo` for its taking back.
     pub(crate) op: String,
     /// `{instance}-{step}`, also of an undo.
     pub(crate) key: String,
@@ -160,12 +160,12 @@ impl Provider {
         self.desk().manners = manners;
     }
 
-    /// What that instance asks to be done is answered by what makes the worker's code panic.
+    /// Answers requests of that instance with something that makes the worker's code panic.
     pub(crate) fn infect(&self, id: Uuid, illness: Illness) {
         self.desk().ill.insert(id, illness);
     }
 
-    /// What that instance asks to be done is done from now on.
+    /// From now on, requests of that instance are done.
     pub(crate) fn cure(&self, id: Uuid) {
         self.desk().ill.remove(&id);
     }

@@ -18,7 +18,7 @@ use crate::{
     told::Told,
 };
 
-/// What the second release adds to the schema; the first one has never heard of it.
+/// The addition of the second release to the schema; the first release does not know it.
 const EXPAND: &str = "-- name: test expand
 set local lock_timeout = '1s';
 alter table saga.instance add column postcode text not null default '';

@@ -10,7 +10,7 @@ use crate::{
     told::Sabotage,
 };
 
-/// So many tries are allowed until the damage is done.
+/// The number of tries until the damage must be done.
 const TRIES: usize = 5;
 
 /// Runs until the checker finds a fault of that invariant.

@@ -104,7 +104,7 @@ impl Stage {
         Load::begin(&self.engine, &self.log, self.random.random(), pace)
     }
 
-    /// What a worker is told that is to be quick about everything.
+    /// Settings of a worker that is to be quick about everything.
     pub(crate) fn told(&self, name: &str) -> Told {
         Told {
             name: name.to_owned(),
@@ -220,7 +220,7 @@ impl Stage {
         self.lines(text).len()
     }
 
-    /// What stands behind that text in the logs of this test's workers.
+    /// The text that follows this one in the logs of this test's workers.
     pub(crate) fn lines(&self, text: &str) -> Vec<String> {
         let files = std::fs::read_dir(&self.folder).expect("the folder is the test's");
         files

@@ -10,7 +10,7 @@ use crate::{
     trip::Trip,
 };
 
-/// What a graceful stop must not leave behind: instances of that worker, attempts used up, outcomes that nobody knows.
+/// The traces that a graceful stop must not leave behind: instances of that worker, attempts used up, outcomes that nobody knows.
 const TRACES: &str = "-- name: test traces
     select i.subject || ' ' || i.epoch || ' ' || i.seq || ' ' || i.waiting_on || ' ' || i.attempt || ' ' || i.unsettled || ' ' || coalesce(i.owner::text, '')
     from saga.instance i

@@ -1,33 +1,33 @@
-//! What a worker process is told: one JSON argument, from the test that starts it.
+//! The settings of a worker process: one JSON argument, from the test that starts it.
 
 use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// What a worker process is told.
+/// The settings of a worker process.
 #[derive(Serialize, Deserialize, Clone, Debug)]
 pub(crate) struct Told {
     /// Of its lease row and its log.
     pub(crate) name: String,
     pub(crate) database: String,
-    /// Where the outside world listens.
+    /// The address of the outside world.
     pub(crate) outside: PathBuf,
     pub(crate) role: Role,
     pub(crate) lease: Duration,
     pub(crate) drain: Duration,
     pub(crate) poll: Duration,
-    /// What an earlier process of that name held is free at once.
+    /// The instances of an earlier process of that name are free at once.
     pub(crate) sole: bool,
     /// Aborts at the nth site that it comes to, counted from 1.
     pub(crate) abort_at: Option<usize>,
     pub(crate) sabotage: Option<Sabotage>,
     /// Of [`crate::letter::Letter`].
     pub(crate) release: u16,
-    /// What dead workers held is driven in child processes.
+    /// The instances of dead workers are driven in child processes.
     pub(crate) quarantine: bool,
 }
 
-/// What the process does.
+/// The task of the process.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Drives instances.
@@ -38,7 +38,7 @@ pub(crate) enum Role {
     Relay,
 }
 
-/// What is left out, to see whether the checker notices.
+/// The protection that is left out, to see whether the checker notices.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sabotage {
     /// Commits do not test (epoch, seq).

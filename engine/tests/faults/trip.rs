@@ -36,7 +36,7 @@ pub(crate) enum Event {
     Declined,
     Cancel,
     Note,
-    /// What makes the saga's own code panic.
+    /// An input that makes the saga's own code panic.
     Boom,
 }
 

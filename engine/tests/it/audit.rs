@@ -20,7 +20,7 @@ async fn plant(pool: &PgPool, id: Uuid, how: &str) -> Result<(), sqlx::Error> {
     sqlx::query(AssertSqlSafe(statement)).bind(id).execute(pool).await.map(|_| ())
 }
 
-/// What the watchdog calls an orphan, and the row that makes one of a healthy instance.
+/// The words of the watchdog for an orphan, and the row that makes one of a healthy instance.
 const ORPHANS: [(&str, &str); 11] = [
     ("no time and no owner", "waiting_on = 'worker'"),
     ("no time and no owner", "waiting_on = 'activity'"),

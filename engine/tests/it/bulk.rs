@@ -302,7 +302,7 @@ async fn what_would_come_out_differently_than_planned_has_moved_on_too() {
     let worker = world.worker(quick()).await;
     let id = stuck_notices(&world, 1).await[0];
     let bulk = plan(&world, Verb::Retry, of("order")).await;
-    // What a version with other code would see: the same commit, another outcome.
+    // A version with other code would see this: the same commit, another outcome.
     sqlx::query("-- name: test other outlook\nupdate saga.bulk_item set outlook = outlook || '{\"next\": \"Other\"}'")
         .execute(&world.pool)
         .await

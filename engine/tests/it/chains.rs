@@ -116,6 +116,7 @@ async fn an_outcome_is_committed_alone_when_the_chain_behind_it_fails() {
     let journal = world.journal(id).await;
     let kinds = journal.iter().map(|row| row.0.as_str()).collect::<Vec<_>>();
     assert_eq!(kinds, ["start", "tx", "outcome", "outcome", "attempt", "tx"], "{journal:?}");
+    assert_eq!(journal[4].1, journal[5].1, "the failed try names its step: {journal:?}");
     let (outcome, tx): (String, String) = sqlx::query_as(
         "-- name: test commits
         select (select xmin::text from saga.journal where saga_id = $1 and seq = 4),
@@ -218,12 +219,12 @@ async fn a_tx_step_that_panics_gets_its_instance_stuck_and_nothing_of_it_remains
 async fn a_saga_that_panics_anywhere_gets_its_instance_stuck_and_the_worker_goes_on() {
     let world = World::new().await;
     let worker = world.worker(quick()).await;
-    // Not asked of the engine: its claimer holds some places while it looks for work.
+    // Not asked of the engine: its claimer holds some permits while it looks for work.
     let room = quick().room;
     let id = world.start::<Odd>("explodes", odd::Input::Explode).await;
     let seen = world.ended(id).await;
     assert_eq!(seen.last_error.as_deref(), Some("the saga panicked"), "{seen:?}");
-    crate::world::eventually("the place to be free again", async || world.engine.room() == room)
+    crate::world::eventually("the permit to be free again", async || world.engine.room() == room)
         .await;
     worker.stop().await;
     world.close().await;

@@ -10,7 +10,10 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use crate::world::{World, quick};
+use crate::{
+    job::{Input, Job},
+    world::{Seen, World, quick},
+};
 
 /// So much is counted by one instance.
 const ENOUGH: u32 = 3;
@@ -130,4 +133,33 @@ async fn what_lives_for_years_begins_anew_in_one_commit_with_all_that_belongs_to
 #[test]
 fn exploring_walks_past_the_end_of_one_life() {
     explore::<Counter>().assert_sound();
+}
+
+#[tokio::test]
+async fn the_end_that_an_instance_waits_for_is_told_to_the_one_that_goes_on_in_its_place() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let awaited = world.start::<Job>("awaited", Input::Wait).await;
+    let first = world.start::<Counter>("waiter", 0).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let waiting =
+        world.engine.signal_at_end::<Counter>(&mut tx, awaited, first, "end", &Signal::Counted);
+    waiting.await.expect("the database is there");
+    tx.commit().await.expect("the database is there");
+    for n in 0..ENOUGH {
+        world.signal::<Counter>(first, &format!("count-{n}"), Signal::Counted).await;
+    }
+    let second: Uuid = sqlx::query_scalar(
+        "-- name: test successor\nselect saga_id from saga.instance where subject = 'waiter' and ended_at is null",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("there is one open instance");
+    world.signal::<Job>(awaited, "go", crate::job::Signal::Go).await;
+    let counted = State::Counting { before: ENOUGH, since: 1 };
+    let is_told =
+        |seen: &Seen| serde_json::from_str(&seen.state).is_ok_and(|state: State| state == counted);
+    world.until(second, "the end to be told", is_told).await;
+    worker.stop().await;
+    world.close().await;
 }

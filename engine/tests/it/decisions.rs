@@ -13,7 +13,7 @@ use crate::{
     world::{World, ann, applied, eventually, quick},
 };
 
-/// What became of a signal, and how many the row says are still kept.
+/// The answer to a signal, and how many the row says are still kept.
 async fn answer(world: &World, id: Uuid, signal: &str) -> (String, i16) {
     sqlx::query_as(
         "-- name: test answer

@@ -1,4 +1,4 @@
-//! What is due: found wherever it stands, and found cheaply whatever stands before it.
+//! Due instances are found wherever their index entry stands, and found cheaply whatever stands before it.
 
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,7 @@ async fn what_becomes_due_behind_what_was_claimed_is_found_within_about_a_second
     world.close().await;
 }
 
-/// What the index of due instances was asked for: (scans, entries read).
+/// The use of the index of due instances: (scans, entries read).
 async fn looked_at(world: &World) -> (i64, i64) {
     sqlx::query_as(
         "-- name: test looked at

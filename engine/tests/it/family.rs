@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use sqlx::PgPool;
 use stepwise_engine::{
     Answer, CallOff, Engine, EngineBuilder, SignalError, Status, WorkerConfig,
-    operate::{Operated, Refusal, Verb},
-    testing::{Trial, survives_every_crash, unwinds_from_every_step},
+    operate::{Operated, Refusal, Verb, WrongStatus},
+    testing::{Clock, Trial, survives_every_crash, unwinds_from_every_step},
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     provider::{Behaviour, Provider},
     tasks::{Leaf, Root, Signal, TaskSteps, Todo},
-    world::{World, ann, eventually, quick},
+    world::{Seen, World, ann, applied, eventually, quick},
 };
 
 fn parts(count: usize) -> Vec<Todo> {
@@ -39,7 +39,7 @@ async fn all_children(pool: &PgPool, parent: Uuid, status: &str, waiting_on: Opt
     children.iter().all(|(_, is, on)| is == status && on.as_deref() == waiting_on)
 }
 
-/// What was done and taken back, without what was merely asked.
+/// The operations that were done and taken back, without those that were merely asked about.
 fn open_work(provider: &Provider) -> Vec<String> {
     let lines = provider.lines();
     let undone = |name: &str| lines.iter().any(|line| line.op == format!("undo-{name}"));
@@ -101,7 +101,7 @@ async fn however_many_parents_can_go_on_one_look_wakes_them_all() {
         count
     };
     eventually("all parents to wait", async || waiting("children").await == 100).await;
-    // Whose row is locked is not woken: nobody goes on while the children end.
+    // An instance whose row is locked is not woken: nobody goes on while the children end.
     let mut locker = world.pool.begin().await.expect("the database is there");
     sqlx::query(
         "-- name: test lock parents\nselect from saga.instance where waiting_on = 'children' for update",
@@ -341,6 +341,123 @@ async fn a_parent_is_not_handed_over_while_a_child_of_it_is_open() {
         all_children(&world.pool, id, "completed", None).await
     })
     .await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_parent_that_is_paused_and_resumed_still_waits_for_its_open_children() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let working = world.provider.hold("do-part-0");
+    let goes_on = world.start::<Root>("whole", Todo::new("whole").with(parts(1))).await;
+    world.asked("do-part-0", 1).await;
+    let undoing = world.provider.hold("undo-a");
+    world.provider.script("do-b", [Behaviour::Declines]);
+    let family = Todo::new("other").with([Todo::new("a"), Todo::new("b")]);
+    let unwinds = world.start::<Root>("other", family).await;
+    world.asked("undo-a", 1).await;
+    for (id, status) in [(goes_on, "running"), (unwinds, "unwinding")] {
+        world.until(id, "a wait", |seen| seen.waiting_on.as_deref() == Some("children")).await;
+        for verb in [Verb::Pause, Verb::Resume] {
+            applied(&world.operate(id, &ann(verb)).await);
+        }
+        let seen = world.see(id).await;
+        assert_eq!((&*seen.status, seen.waiting_on.as_deref()), (status, Some("children")));
+    }
+    working.add_permits(1);
+    undoing.add_permits(1);
+    assert_eq!(world.ended(goes_on).await.status, "completed");
+    assert_eq!(world.ended(unwinds).await.status, "unwound");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_parent_that_is_woken_before_its_children_have_ended_waits_on() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = world.provider.hold("do-part-0");
+    let id = world.start::<Root>("whole", Todo::new("whole").with(parts(1))).await;
+    world.asked("do-part-0", 1).await;
+    let waits = |seen: &Seen| seen.waiting_on.as_deref() == Some("children");
+    let seq = world.until(id, "a wait", waits).await.seq;
+    // As a worker that stops leaves it, which was about to look.
+    sqlx::query("-- name: test wake\nupdate saga.instance set wake_at = saga.now(), waiting_on = 'worker' where saga_id = $1")
+        .bind(id)
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+    world.until(id, "a wait", |seen| waits(seen) && seen.owner.is_none() && seen.seq > seq).await;
+    gate.add_permits(1);
+    assert_eq!(world.ended(id).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
+
+/// Makes an open child one that cannot be called off, or can again.
+async fn set_past_pivot(world: &World, subject: &str, is: bool) {
+    sqlx::query("-- name: test pivot\nupdate saga.instance set past_pivot = $2 where subject = $1")
+        .bind(subject)
+        .bind(is)
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_be_called_off_keeps_no_other_from_it_and_becomes_a_persons_in_the_end()
+{
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gates = [0, 1, 2].map(|n| world.provider.hold(&format!("do-part-{n}")));
+    let id = world.start::<Root>("whole", Todo::new("whole").with(parts(3))).await;
+    for n in 0..3 {
+        world.asked(&format!("do-part-{n}"), 1).await;
+    }
+    set_past_pivot(&world, "part-0", true).await;
+    assert_eq!(cancel(&world, id).await, CallOff::Begun);
+    let seen = world.until(id, "a retry", |seen| seen.waiting_on.as_deref() == Some("retry")).await;
+    let why = seen.last_error.expect("a reason");
+    assert!(why.contains("past its pivot"), "{why}");
+    let statuses = children(&world.pool, id).await.into_iter().map(|child| child.1);
+    assert_eq!(statuses.collect::<Vec<_>>(), ["running", "unwinding", "unwinding"]);
+    Clock::of(&world.pool).advance(Duration::from_secs(25 * 3_600)).await;
+    assert_eq!(world.ended(id).await.status, "stuck", "it is not tried for ever");
+    set_past_pivot(&world, "part-0", false).await;
+    applied(&world.operate(id, &ann(Verb::Retry)).await);
+    world.until(id, "a wait", |seen| seen.waiting_on.as_deref() == Some("children")).await;
+    gates.iter().for_each(|gate| gate.add_permits(1));
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(open_work(&world.provider), Vec::<String>::new());
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_child_at_its_end_is_cancelled_by_its_parent_only() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = world.provider.hold("do-part-1");
+    let id = world.start::<Root>("whole", Todo::new("whole").with(parts(2))).await;
+    world.asked("do-part-1", 1).await;
+    let ended = async || children(&world.pool, id).await[0].2.as_deref() == Some("parent");
+    eventually("the first child to end", ended).await;
+    let child: Uuid = sqlx::query_scalar(
+        "-- name: test child\nselect saga_id from saga.instance where subject = 'part-0'",
+    )
+    .fetch_one(&world.pool)
+    .await
+    .expect("the child is there");
+    assert_eq!(cancel(&world, child).await, CallOff::Ended);
+    let refused = world.operate(child, &ann(Verb::Cancel)).await;
+    let at_its_end = Refusal::WrongStatus(WrongStatus::AtItsEnd);
+    assert_eq!(refused, Operated::Refused(at_its_end));
+    assert!(ended().await, "it stays there");
+    assert_eq!(cancel(&world, id).await, CallOff::Begun);
+    gate.add_permits(1);
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert!(all_children(&world.pool, id, "unwound", None).await);
     worker.stop().await;
     world.close().await;
 }

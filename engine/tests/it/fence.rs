@@ -1,4 +1,4 @@
-//! Who takes over, and from whom: a worker in a process of its own, stopped dead in the middle of a call and woken after another has
+//! Taking over from another process: a worker in a process of its own, stopped dead in the middle of a call and woken after another has
 //! taken over; workers with little room; a child process that leaves something.
 //!
 //! The first body runs with the fence left out, too, and must then find fault.
@@ -26,7 +26,7 @@ use crate::{
     world::{World, engine, eventually, quick, work_on},
 };
 
-/// What the other process is told.
+/// The settings of the other process.
 const DATABASE: &str = "STEPWISE_TEST_WORKER_DATABASE";
 const FOLDER: &str = "STEPWISE_TEST_WORKER_FOLDER";
 const WITHOUT_FENCE: &str = "STEPWISE_TEST_WORKER_WITHOUT_FENCE";
@@ -66,7 +66,7 @@ fn process(test: &str, database: &str, folder: &Path) -> Command {
     command
 }
 
-/// Where processes leave word for each other.
+/// The folder in which processes leave files for each other.
 fn folder() -> PathBuf {
     let folder = std::env::temp_dir().join(format!("stepwise-fence-{}", Uuid::now_v7()));
     std::fs::create_dir(&folder).expect("the temporary folder can be written");

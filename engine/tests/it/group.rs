@@ -55,7 +55,7 @@ async fn a_batch_with_a_fenced_a_locked_and_a_poisonous_member_writes_the_others
         })),
         ..Hooks::default()
     };
-    let worker = world.worker(WorkerConfig { lanes: 1, hooks, ..quick() }).await;
+    let worker = world.worker(WorkerConfig { batchers: 1, hooks, ..quick() }).await;
 
     let mut members = Vec::new();
     for (subject, poison) in [
@@ -70,17 +70,20 @@ async fn a_batch_with_a_fenced_a_locked_and_a_poisonous_member_writes_the_others
     }
     let [plug, one, two, fenced, locked, poison] = [0, 1, 2, 3, 4, 5].map(|n| members[n].0);
 
-    // The lane is busy with the plug while the others gather.
+    // The batcher is busy with the plug while the others gather.
     let mut busy = world.pool.begin().await.expect("the database is there");
-    sqlx::query("-- name: test hold the lane\nlock table saga.journal in share row exclusive mode")
-        .execute(&mut *busy)
-        .await
-        .expect("nobody else locks it");
+    sqlx::query(
+        "-- name: test hold the batcher\nlock table saga.journal in share row exclusive mode",
+    )
+    .execute(&mut *busy)
+    .await
+    .expect("nobody else locks it");
     for (n, (_, gate)) in members.iter().enumerate() {
         gate.add_permits(1);
         eventually("the member's commit", async || arrived.load(Ordering::SeqCst) == n + 1).await;
         if n == 0 {
-            eventually("the lane to be held up", async || waiting_commits(&world).await == 1).await;
+            eventually("the batcher to be held up", async || waiting_commits(&world).await == 1)
+                .await;
         }
     }
     sqlx::query("-- name: test take over\nupdate saga.instance set epoch = epoch + 1, owner = $2 where saga_id = $1")

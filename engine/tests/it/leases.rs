@@ -1,4 +1,4 @@
-//! Whose instances are taken over: those of the dead and of owners without a lease; never those of a worker that had no time to renew.
+//! The instances that are taken over: those of the dead and of owners without a lease; never those of a worker that had no time to renew.
 
 use std::time::{Duration, Instant};
 
@@ -210,7 +210,7 @@ async fn a_start_that_is_handed_over_late_is_driven_once() {
     world.close().await;
 }
 
-/// What waits for a lock just now: the first statement of these that does.
+/// The first of these statements that waits for a lock just now.
 async fn who_waits(pool: &PgPool, names: [&str; 2]) -> Option<usize> {
     let queries: Vec<String> = sqlx::query_scalar(
         "-- name: test waiting

@@ -1,4 +1,4 @@
-//! What operators see of instances, and how they find them.
+//! Lists for operators: the data that they show of instances, and how operators find them.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a person should see is told by the commit that makes it so, and no reader misses any of it.
+//! Notices: the commit that causes one also writes it, and no reader misses any.
 
 use std::{collections::HashSet, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What an undo writes into the ledger: about the step that it takes back, and nothing else.
+//! An undo writes into the ledger about the step that it takes back, and about nothing else.
 
 use crate::{
     journey::Journey,

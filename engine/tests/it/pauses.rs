@@ -83,7 +83,7 @@ async fn a_pause_is_seen_by_a_worker_that_begins_later_and_within_a_second_by_on
         seen.iter().map(|p| [&p.name, &p.paused_by, &p.why]).collect::<Vec<_>>(),
         [["job", "ada", "the provider is ill"]]
     );
-    // What is due stays unclaimed by both, through many polls of the second.
+    // Due instances stay unclaimed by both, through many polls of the second.
     let held = world.start::<Job>("held", Input::Work).await;
     let signalled = world.start::<Job>("signalled", Input::Wait).await;
     assert_eq!(world.signal::<Job>(signalled, "go", Signal::Go).await, Answer::Applied);

@@ -52,7 +52,7 @@ pub(crate) struct Line {
     pub(crate) reference: String,
 }
 
-/// Where the book is kept.
+/// The place of the book.
 enum Book {
     Memory(Mutex<Vec<Line>>),
     /// Shared with other processes: appended under a file lock.
@@ -220,7 +220,7 @@ impl Provider {
         matches!(self.act(op, key, reference), Answer::Declined)
     }
 
-    /// What the provider knows of a request with that key.
+    /// The provider's record of a request with that key.
     pub(crate) fn find(&self, op: &str, key: &str) -> Option<String> {
         self.lines().into_iter().find(|l| l.op == op && l.key == key).map(|l| l.reference)
     }

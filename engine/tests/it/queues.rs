@@ -27,7 +27,7 @@ async fn queue(world: &World, subject: &str, key: &str, input: Input) -> Uuid {
     world.start_with::<Job>(Start::new(subject, input).queued(key)).await
 }
 
-/// Who was admitted and has not ended.
+/// The instances that were admitted and have not ended.
 async fn admitted(world: &World) -> HashSet<Uuid> {
     let ids: Vec<Uuid> = sqlx::query_scalar(
         "-- name: test admitted

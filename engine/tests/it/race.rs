@@ -14,7 +14,7 @@ use crate::{
     world::{World, quick},
 };
 
-/// What the customer was told.
+/// The answer to the customer.
 #[derive(Debug, PartialEq)]
 enum Told {
     Cancelling,

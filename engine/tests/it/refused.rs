@@ -35,7 +35,7 @@ async fn children(world: &World) -> i64 {
 }
 
 #[tokio::test]
-async fn children_whose_birth_was_refused_once_are_born_and_waited_for() {
+async fn children_whose_start_was_refused_once_are_started_and_waited_for() {
     let world = World::new().await;
     let (refused, config) = once();
     let worker = world.worker(config).await;

@@ -1,4 +1,4 @@
-//! What has ended long ago is removed; nothing that can still move needs what was removed.
+//! Data of instances that ended long ago is removed; no instance that can still change needs that data.
 
 use std::time::Duration;
 

@@ -49,9 +49,9 @@ async fn rows(world: &World) -> i64 {
 
 /// Nothing is held for a start any more, and nothing was called.
 async fn nothing_was_begun(world: &World) {
-    // Not asked of the engine: its claimer holds some places while it looks for work.
+    // Not asked of the engine: its claimer holds some permits while it looks for work.
     let room = quick().room;
-    eventually("the place to be free again", async || world.engine.room() == room).await;
+    eventually("the permit to be free again", async || world.engine.room() == room).await;
     assert!(world.provider.operations().is_empty(), "{:?}", world.provider.operations());
 }
 

@@ -1,4 +1,4 @@
-//! `Crossed`: steps of each kind that the other kind takes back, also steps of the caller. What the undos are told, and what the dispatch answers
+//! `Crossed`: steps of each kind that the other kind takes back, also steps of the caller. The arguments of the undos, and what the dispatch answers
 //! for a step of another kind.
 
 use std::sync::{
@@ -95,7 +95,7 @@ impl Samples for Crossed {
 #[derive(Clone, Default)]
 struct Desk(Arc<Mutex<Vec<Asked>>>);
 
-/// What an undo was told, in words and as it was.
+/// The arguments of an undo, in words and as they were.
 type Asked = (String, Undoing<String>);
 
 impl Desk {

@@ -20,7 +20,7 @@ pub(crate) const TRIP_TABLES: &str = "-- name: test tables
 create schema test;
 create table test.seat (trip text not null);";
 
-/// What can be wrong with a trip.
+/// The faults that a trip can have.
 pub(crate) mod bug {
     pub(crate) const NONE: u8 = 0;
     // Found by exploring.
@@ -195,7 +195,7 @@ impl Bank {
         book.iter().any(|(key, moved)| key.contains(&id.to_string()) && *moved > 0)
     }
 
-    /// What it holds of an instance's money.
+    /// The amount that it holds for an instance.
     fn holds(&self, id: Uuid) -> i64 {
         let book = self.0.lock().expect("plain data");
         book.iter().filter(|(key, _)| key.contains(&id.to_string())).map(|(_, moved)| moved).sum()
@@ -279,7 +279,7 @@ impl Tripping for TripSteps {
     }
 }
 
-/// What remains of a trip: seats, and the bank's balance.
+/// The remains of a trip: seats, and the bank's balance.
 pub(crate) async fn remains(
     pool: &PgPool,
     bank: &Bank,

@@ -1,5 +1,5 @@
-//! What cannot be stored is refused where it is given; where a saga makes it, the last good position stays and a person is told. What cannot be
-//! read hides nothing else.
+//! Data that cannot be stored is refused when it is given. If a saga makes such data, the last good position stays and a person is told. Data that
+//! cannot be read hides nothing else.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a person does to an instance that needs one.
+//! The verbs of a person on an instance that needs one.
 
 mod unwinding;
 

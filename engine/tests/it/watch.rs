@@ -2,14 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stepwise_engine::{Answer, Start, operate::Verb, testing::Clock};
+use stepwise_engine::{
+    Answer, Start,
+    operate::{Outside, Verb},
+    testing::Clock,
+};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
     plain::{Five, Signal, WATCH},
     provider::Behaviour,
-    world::{World, ann, engine, eventually, quick},
+    world::{World, ann, applied, engine, eventually, quick},
 };
 
 async fn watches(world: &World) -> i64 {
@@ -196,6 +200,55 @@ async fn nothing_is_watched_where_the_provider_said_no_or_no_terms_ask_for_it() 
     tx.commit().await.expect("the database is there");
     assert_eq!(world.ended(id).await.status, "unwound");
     assert_eq!(watches(&world).await, 0);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_a_person_declares_not_done_is_watched_and_taken_back_if_it_comes() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("do-2", [Behaviour::SilentBefore]);
+    world.silence("probe-2");
+    let id = world.start::<Five>("not done", ()).await;
+    world.asked("probe-2", 1).await;
+    // Nobody asks any more while the person decides.
+    applied(&world.operate(id, &ann(Verb::Pause)).await);
+    worker.stop().await;
+    world.provider.forget_script();
+    applied(&world.operate(id, &ann(Verb::Resume)).await);
+    let nothing = Verb::MarkDone {
+        evidence: "their books".to_owned(),
+        event: Some(serde_json::json!("Declined")),
+        outside: Some(Outside::Nothing),
+    };
+    applied(&world.operate(id, &ann(nothing)).await);
+    assert_eq!(watches(&world).await, 1);
+    let worker = world.worker(quick()).await;
+    assert_eq!(world.ended(id).await.status, "unwound");
+    act_late(&world);
+    is_taken_back(&world, id).await;
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_tried_step_that_a_person_replaces_is_watched() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = Arc::new(Semaphore::new(0));
+    world.provider.script("do-2", [Behaviour::Held(gate.clone(), Behaviour::NotDone.into())]);
+    let id = world.start::<Five>("replaced", ()).await;
+    world.asked("do-2", 1).await;
+    let stopping = tokio::spawn(worker.stop());
+    eventually("the worker to take nothing more", async || world.engine.room() == 0).await;
+    gate.add_permits(1);
+    stopping.await.expect("it stops");
+    let again = Verb::EditAndRetry(serde_json::json!({ "Step": 2 }));
+    applied(&world.operate(id, &ann(again)).await);
+    assert_eq!(watches(&world).await, 1);
+    let worker = world.worker(quick()).await;
+    assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     world.close().await;
 }

@@ -1,8 +1,8 @@
-//! What the compiler says of a wrong table: the macros are compiled alone, with one wrong row each, and their words compared.
+//! The compiler's errors for a wrong table: the macros are compiled alone, with one wrong row each, and their words compared.
 
 use std::{io::Write as _, process::Command};
 
-/// What `rustc` says of these macros and this program.
+/// The output of `rustc` for these macros and this program.
 fn said_of(program: &str) -> String {
     let folder = std::env::temp_dir().join(format!("stepwise-words-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("there is room for a file");

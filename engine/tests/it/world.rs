@@ -41,7 +41,7 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
 }
 
-/// What operators would see of an instance.
+/// The data that operators would see of an instance.
 #[derive(Debug, Clone, FromRow)]
 pub(crate) struct Seen {
     pub(crate) status: String,
@@ -86,7 +86,8 @@ impl Mortal {
             dies.fetch_or(last, Relaxed) || last
         };
         let hooks = Hooks { stops_at: Some(Arc::new(stops_at)), ..Hooks::default() };
-        let config = WorkerConfig { name: name.to_owned(), sole: true, lanes: 1, hooks, ..quick() };
+        let config =
+            WorkerConfig { name: name.to_owned(), sole: true, batchers: 1, hooks, ..quick() };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -266,7 +267,7 @@ impl World {
     }
 }
 
-/// What Ann wants, for a reason.
+/// An instruction of Ann, with a reason.
 pub(crate) fn ann(verb: Verb) -> Instruction {
     Instruction {
         id: Uuid::now_v7().to_string(),

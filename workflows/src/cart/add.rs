@@ -1,16 +1,15 @@
 //! addItemToCart.
 
 use rust_decimal::Decimal;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     CartView,
     lock::{self, LockedCart},
-    view::view,
+    view::{Contents, NewItem, Row, rows},
 };
 use crate::{
-    events::{DomainEvent, Told, tell},
+    events::{DomainEvent, tell},
     money::Money,
     refusal::refusals,
     shop::{
@@ -77,20 +76,19 @@ refusals! {
     }
 }
 
+/// The product or variant that is to be put in.
 #[derive(sqlx::FromRow)]
-struct Found {
+struct Wanted {
     is_active: bool,
     has_variants: bool,
-    price: Decimal,
+    wanted_name: String,
+    wanted_price: Decimal,
     /// Null: no such variant.
-    available: Option<i32>,
-    /// How many lie in the cart already.
-    quantity: i32,
-    lines: i64,
+    wanted_available: Option<i32>,
 }
 
-/// Puts more of a product into the cart, as many as are available. 4 round trips: lock, find, put in and record, view; 1 more to start the saga that
-/// watches the cart, if none does.
+/// Puts more of a product into the cart, as many as are available. 3 round trips: lock, read the product and the cart, put in and record; 1 more to
+/// start the saga that watches the cart, if none does.
 pub async fn add_item(
     ctx: &mut Context<'_>,
     command: &AddItem,
@@ -107,85 +105,107 @@ pub async fn add_item(
     if cart.checkout_order_id.is_some() {
         return Err(AddItemRefusal::CheckoutInProgress);
     }
-    let (found, available) = find(ctx, cart.cart_id, command).await?;
-    if found.quantity == 0 && found.lines >= i64::try_from(most_lines).unwrap_or(i64::MAX) {
+    let (mut contents, wanted, available) = read(ctx, cart.cart_id, command).await?;
+    let quantity_before = contents.quantity(command.product_id, command.variant_id);
+    if quantity_before == 0 && contents.lines() >= most_lines {
         return Err(invalid());
     }
-    let wanted = found.quantity.saturating_add(command.quantity);
-    let quantity = wanted.min(available).min(most_per_line);
-    let added = quantity - found.quantity;
+    let asked = quantity_before.saturating_add(command.quantity);
+    let quantity = asked.min(available).min(most_per_line);
+    let added = quantity - quantity_before;
     // What lay in the cart before is never taken out, even if less is available now.
     if added > 0 {
-        let told = tell([DomainEvent::ItemAddedToCart {
-            cart_id: cart.cart_id,
-            customer_id: cart.customer_id,
+        let item = NewItem {
+            cart_item_id: Uuid::now_v7(),
             product_id: command.product_id,
             variant_id: command.variant_id,
-            quantity: added,
-            unit_price: Money::stored(found.price, ctx.shop.config.currency.code())?,
-            added_at: cart.now,
-            unwatched_for: cart.unwatched_for(ctx.shop),
-        }]);
-        put(ctx, &cart, command, quantity, found.price, told).await?;
+            name: wanted.wanted_name,
+            quantity,
+            price: wanted.wanted_price,
+            available,
+        };
+        put(ctx, &cart, &item, added).await?;
+        contents.put(item);
     }
-    Ok(AddedItem { cart: view(ctx.shop, ctx, cart.cart_id).await?, capped: quantity < wanted })
+    Ok(AddedItem { cart: contents.view(ctx.shop)?, capped: quantity < asked })
 }
 
-async fn find(
-    tx: &mut PgConnection,
+/// The cart's contents, and the product with how many of it are available. 1 round trip.
+async fn read(
+    ctx: &mut Context<'_>,
     cart_id: Uuid,
     command: &AddItem,
-) -> Result<(Found, i32), AddItemRefusal> {
-    let found: Option<Found> = sqlx::query_as(
-        "-- cart: find what to add
-        select p.status = 'active' as is_active, p.has_variants,
-               coalesce(v.price, p.price) as price, s.on_hand - s.reserved as available,
-               coalesce((select quantity from shop.cart_item
-                         where cart_id = $1 and product_id = $2 and removed_at is null
-                           and variant_id is not distinct from $3), 0) as quantity,
-               (select count(*) from shop.cart_item
-                where cart_id = $1 and removed_at is null) as lines
-        from shop.product p
-        left join shop.product_variant v on v.variant_id = $3 and v.product_id = p.product_id
-        left join shop.inventory s
-            on s.product_id = p.product_id and s.variant_id is not distinct from $3
-        where p.product_id = $2 and p.deleted_at is null",
-    )
+) -> Result<(Contents, Wanted, i32), AddItemRefusal> {
+    #[derive(sqlx::FromRow)]
+    struct Read {
+        #[sqlx(flatten)]
+        wanted: Wanted,
+        #[sqlx(flatten)]
+        row: Row,
+    }
+    let read: Vec<Read> = sqlx::query_as(concat!(
+        "-- cart: read a product and the cart
+        with wanted as materialized (
+            select p.status = 'active' as is_active, p.has_variants,
+                   case when v.name is null then p.name else p.name || ', ' || v.name end as wanted_name,
+                   coalesce(v.price, p.price) as wanted_price,
+                   s.on_hand - s.reserved as wanted_available
+            from shop.product p
+            left join shop.product_variant v on v.variant_id = $4 and v.product_id = p.product_id
+            left join shop.inventory s
+                on s.product_id = p.product_id and s.variant_id is not distinct from $4
+            where p.product_id = $3 and p.deleted_at is null
+        )
+        ",
+        rows!("wanted, shop.cart c", ", wanted.*", "c.cart_id = $2")
+    ))
+    .bind(ctx.shop.config.restore_within.as_secs_f64())
     .bind(cart_id)
     .bind(command.product_id)
     .bind(command.variant_id)
-    .fetch_optional(tx)
+    .fetch_all(&mut **ctx)
     .await?;
-    let found = found.ok_or(AddItemRefusal::ProductNotFound)?;
-    if found.has_variants && command.variant_id.is_none() {
+    let (mut wanted, rows): (Vec<_>, Vec<_>) =
+        read.into_iter().map(|read| (read.wanted, read.row)).unzip();
+    let wanted = wanted.pop().ok_or(AddItemRefusal::ProductNotFound)?;
+    if wanted.has_variants && command.variant_id.is_none() {
         return Err(AddItemRefusal::VariantRequired);
     }
-    let available = found.available.ok_or(AddItemRefusal::ProductNotFound)?;
-    if !found.is_active {
+    let available = wanted.wanted_available.ok_or(AddItemRefusal::ProductNotFound)?;
+    if !wanted.is_active {
         return Err(AddItemRefusal::ProductInactive);
     }
     if available == 0 {
         return Err(AddItemRefusal::OutOfStock);
     }
-    Ok((found, available))
+    Ok((Contents(rows), wanted, available))
 }
 
-/// Writes the item's new quantity and price, and records that. 1 round trip, and that of the start.
+/// Writes the item's new quantity, and records how many were added. An item that lies in the cart already keeps the lower price: an order asks again if
+/// the price of any piece has risen. 1 round trip, and that of the start.
 async fn put(
     ctx: &mut Context<'_>,
     cart: &LockedCart,
-    command: &AddItem,
-    quantity: i32,
-    price: Decimal,
-    told: Told,
+    item: &NewItem,
+    added: i32,
 ) -> Result<(), sqlx::Error> {
+    let told = tell([DomainEvent::ItemAddedToCart {
+        cart_id: cart.cart_id,
+        customer_id: cart.customer_id,
+        product_id: item.product_id,
+        variant_id: item.variant_id,
+        quantity: added,
+        unit_price: Money::stored(item.price, ctx.shop.config.currency.code())?,
+        added_at: cart.now,
+        unwatched_for: cart.unwatched_for(ctx.shop),
+    }]);
     let statement = sqlx::query(PUT_IN)
         .bind(cart.cart_id)
-        .bind(Uuid::now_v7())
-        .bind(command.product_id)
-        .bind(command.variant_id)
-        .bind(quantity)
-        .bind(price)
+        .bind(item.cart_item_id)
+        .bind(item.product_id)
+        .bind(item.variant_id)
+        .bind(item.quantity)
+        .bind(item.price)
         .bind(told.count())
         .bind(cart.now);
     ctx.record_by(Making { statement, counts: None }, told.after(cart.event_count)).await
@@ -208,5 +228,6 @@ const PUT_IN: &str = concat!(
         (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)
     values ($2, $1, $3, $4, $5, $6, $8)
     on conflict (cart_id, product_id, variant_id) where removed_at is null
-    do update set quantity = excluded.quantity, unit_price = excluded.unit_price"
+    do update set quantity = excluded.quantity,
+        unit_price = least(cart_item.unit_price, excluded.unit_price)"
 );

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    CartView,
+    AddedItem, CartView,
     lock::{self, LockedCart},
     view::view,
 };
@@ -175,11 +175,11 @@ async fn removed(
 }
 
 /// Takes back an item that was removed in the last ten minutes, or because its product was not sold for a while, as many as are available now; the
-/// same product put in meanwhile is added to. 5 round trips.
+/// same product put in meanwhile is added to, at the lower of both prices. 5 round trips.
 pub async fn restore_item(
     ctx: &mut Context<'_>,
     of: ItemOf,
-) -> Result<CartView, ChangeCartRefusal> {
+) -> Result<AddedItem, ChangeCartRefusal> {
     let cart = locked(ctx, of.customer_id, of.cart_id).await?;
     let item = find(ctx.shop, ctx, of, true).await?;
     let most_lines = ctx.shop.config.most_lines;
@@ -187,7 +187,8 @@ pub async fn restore_item(
         return Err(ChangeCartRefusal::CartFull { most_lines });
     }
     let most = item.available.min(ctx.shop.config.most_per_line);
-    let quantity = item.quantity.saturating_add(item.again).min(most);
+    let wanted = item.quantity.saturating_add(item.again);
+    let quantity = wanted.min(most);
     let added = quantity - item.again;
     if added <= 0 {
         return Err(ChangeCartRefusal::QuantityExceedsStock { available: item.available });
@@ -209,10 +210,12 @@ pub async fn restore_item(
                 last_activity_at = $7, is_watched = true
             where cart_id = $1
         ), again as (
-            update shop.cart_item set quantity = $5
-            where cart_id = $1 and product_id = $3 and variant_id is not distinct from $4
-              and removed_at is null
-            returning cart_item_id
+            update shop.cart_item a
+            set quantity = $5, unit_price = least(a.unit_price, r.unit_price)
+            from shop.cart_item r
+            where r.cart_item_id = $2 and a.cart_id = $1 and a.product_id = $3
+              and a.variant_id is not distinct from $4 and a.removed_at is null
+            returning a.cart_item_id
         ), gone as (
             delete from shop.cart_item
             where cart_item_id = $2 and exists (select from again)
@@ -230,7 +233,7 @@ pub async fn restore_item(
     .execute(&mut **ctx)
     .await?;
     ctx.record(told.after(cart.event_count)).await?;
-    Ok(view(ctx.shop, ctx, cart.cart_id).await?)
+    Ok(AddedItem { cart: view(ctx.shop, ctx, cart.cart_id).await?, capped: quantity < wanted })
 }
 
 /// Empties the cart for good. 4 round trips; an empty one stays as it is.

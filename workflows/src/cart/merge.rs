@@ -67,8 +67,8 @@ struct Line {
 }
 
 /// Moves the guest's items into the customer's cart and closes the guest's cart. The items keep the prices at which the guest put them in. Both the
-/// stock and the limits of a cart cap what is taken over. Both carts are locked in the order of their ids. 7 round trips, however many items; 1 more to start the
-/// saga that watches the customer's cart, if none does.
+/// stock and the limits of a cart cap what is taken over. If the guest's cart has no items, it is closed, and the customer's cart stays as it is. Both
+/// carts are locked in the order of their ids. 7 round trips, however many items; 1 more to start the saga that watches the customer's cart, if none does.
 pub async fn merge_guest_cart(
     ctx: &mut Context<'_>,
     command: &MergeGuestCart,
@@ -111,14 +111,15 @@ pub async fn merge_guest_cart(
     ctx.learn_now(cart.now);
     let lines = lines(ctx, guest_cart_id, cart.cart_id).await?;
     let merged = capped(ctx.shop, &lines);
-    let told = tell([DomainEvent::CartMerged {
+    let event = DomainEvent::CartMerged {
         cart_id: cart.cart_id,
         guest_cart_id,
         customer_id,
         merged_items: merged.clone(),
         merged_at: cart.now,
         unwatched_for: (!cart.is_watched).then(|| lifetime(ctx.shop, false)),
-    }]);
+    };
+    let told = tell(Some(event).filter(|_| !lines.is_empty()));
     write(ctx, guest_cart_id, cart.cart_id, &lines, &merged, &told).await?;
     ctx.record(told.after(cart.event_count)).await?;
     let capped = merged.iter().any(|item| item.capped);
@@ -180,6 +181,8 @@ fn capped(shop: &Shop, lines: &[Line]) -> Vec<MergedItem> {
     merged.collect()
 }
 
+/// Writes the merged items and closes the guest's cart. Items whose product is not sold move with the others; of those of both carts together, the newest
+/// are kept, as many as a cart may have lines. 1 round trip.
 async fn write(
     ctx: &mut Context<'_>,
     guest_cart_id: Uuid,
@@ -196,13 +199,21 @@ async fn write(
         with emptied as (
             delete from shop.cart_item where cart_id = $1 and not is_withdrawn
         ), withdrawn as (
-            update shop.cart_item set cart_id = $2 where cart_id = $1 and is_withdrawn
+            select cart_item_id, cart_id,
+                   row_number() over (order by removed_at desc, cart_item_id desc) as place
+            from shop.cart_item where cart_id in ($1, $2) and is_withdrawn
+        ), moved as (
+            update shop.cart_item i set cart_id = $2 from withdrawn w
+            where i.cart_item_id = w.cart_item_id and w.cart_id = $1 and w.place <= $10
+        ), forgotten as (
+            delete from shop.cart_item i using withdrawn w
+            where i.cart_item_id = w.cart_item_id and w.place > $10
         ), closed as (
             update shop.cart set merged_into = $2, version = version + 1 where cart_id = $1
         ), touched as (
             update shop.cart set version = version + 1, event_count = event_count + $8,
                 last_activity_at = $9, is_watched = true
-            where cart_id = $2
+            where cart_id = $2 and $8 > 0
         )
         insert into shop.cart_item
             (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)
@@ -221,6 +232,7 @@ async fn write(
     .bind(kept.iter().map(|(line, _)| line.price).collect::<Vec<_>>())
     .bind(told.count())
     .bind(now)
+    .bind(i64::try_from(ctx.shop.config.most_lines).unwrap_or(i64::MAX))
     .execute(&mut **ctx)
     .await?;
     Ok(())

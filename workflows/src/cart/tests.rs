@@ -82,6 +82,39 @@ async fn what_is_added_is_capped_to_what_is_available_and_totals_follow() {
     database.close().await;
 }
 
+/// The answer is put together from what was read before the item was written, so it is compared with what is read afterwards.
+#[tokio::test]
+async fn the_cart_that_an_addition_answers_is_the_cart_that_is_read_afterwards() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let me = customer(&shop, &mut db).await.customer_id;
+    let (cup, pan) = (product(&mut db, 1500, 5).await, product(&mut db, 900, 9).await);
+    let first = add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 1)).await.expect("added").cart;
+    let both = add_item(&mut ctx(&shop, &mut db), &adding(me, pan, 2)).await.expect("added").cart;
+    // A line that is older by its id comes first, whichever was put in later.
+    run(&mut db, "update shop.cart_item set cart_item_id = 'ffffffff-0000-7000-8000-000000000000' where quantity = 2").await;
+    remove_item(&mut ctx(&shop, &mut db), item(&first, 0)).await.expect("removed");
+    let mut etags = vec![first.etag, both.etag];
+    let mut added = Vec::new();
+    for (product, quantity) in [(cup, 2), (cup, 2), (pan, 1), (cup, 7), (cup, 1)] {
+        run(&mut db, "update shop.product set price = price + 1").await;
+        let answered = add_item(&mut ctx(&shop, &mut db), &adding(me, product, quantity))
+            .await
+            .expect("added");
+        let cart = get_cart(&shop, &mut db, me).await.expect("read").expect("there is one");
+        assert_eq!(answered.cart, cart, "after {quantity} more");
+        added.push((cart.items.len(), cart.removed_items.len(), cart.item_count));
+        etags.push(cart.etag);
+    }
+    assert_eq!(added, [(2, 1, 4), (2, 1, 6), (2, 1, 7), (2, 1, 8), (2, 1, 8)]);
+    etags.sort_unstable();
+    etags.dedup();
+    assert_eq!(etags.len(), 7, "each change of the cart or its prices has a tag of its own");
+    story(&mut db, first.cart_id).await;
+    drop(db);
+    database.close().await;
+}
+
 #[tokio::test]
 async fn a_product_with_variants_is_put_in_as_one_of_them() {
     let (database, shop) = (database().await, shop());
@@ -105,6 +138,8 @@ async fn a_product_with_variants_is_put_in_as_one_of_them() {
     let line = &added.cart.items[0];
     assert_eq!((line.name.as_str(), line.variant_id, line.available), ("Thing, XL", variant_id, 3));
     assert_eq!(line.line_total.to_string(), "34.00 USD");
+    let cart = get_cart(&shop, &mut db, me).await.expect("read").expect("there is one");
+    assert_eq!(added.cart, cart);
     drop(db);
     database.close().await;
 }
@@ -179,13 +214,15 @@ async fn a_removed_item_can_be_taken_back_for_ten_minutes() {
     assert_eq!(removed.removed_items.len(), 1);
     pass(&mut db, 599.0).await;
     let back = restore_item(&mut ctx(&shop, &mut db), cups).await.expect("taken back");
-    assert_eq!(quantities(&back), [(cup, 3), (pan, 1)]);
+    assert!(!back.capped);
+    assert_eq!(quantities(&back.cart), [(cup, 3), (pan, 1)]);
 
     // Put in again meanwhile: both together, as many as there are.
     remove_item(&mut ctx(&shop, &mut db), cups).await.expect("removed");
     add_item(&mut ctx(&shop, &mut db), &adding(me, cup, 4)).await.expect("added");
     let back = restore_item(&mut ctx(&shop, &mut db), cups).await.expect("taken back");
-    let mut now = quantities(&back);
+    assert!(back.capped, "two of seven are left out");
+    let mut now = quantities(&back.cart);
     now.sort_unstable();
     let mut wanted = [(cup, 5), (pan, 1)];
     wanted.sort_unstable();
@@ -338,6 +375,89 @@ async fn carts_of_the_time_before_are_watched_from_now_on_once_each() {
             .await
             .expect("readable");
     assert_eq!(watches, 1);
+    drop(db);
+    database.close().await;
+}
+
+/// An order compares that price with the one of the moment.
+#[tokio::test]
+async fn more_of_a_product_keeps_the_price_at_which_the_first_was_put_in() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let me = customer(&shop, &mut db).await.customer_id;
+    let cup = product(&mut db, 1500, 9).await;
+    let mut prices = Vec::new();
+    let mut put = async |db: &mut PgConnection, statement| {
+        run(db, statement).await;
+        let added = add_item(&mut ctx(&shop, db), &adding(me, cup, 1)).await.expect("added").cart;
+        let cart = get_cart(&shop, db, me).await.expect("read").expect("there is one");
+        assert_eq!(added, cart);
+        prices.push(cart.items[0].price_when_added.to_string());
+        cart
+    };
+    put(&mut db, "update shop.product set price = 15").await;
+    let cart = put(&mut db, "update shop.product set price = 20").await;
+    put(&mut db, "update shop.product set price = 12").await;
+    remove_item(&mut ctx(&shop, &mut db), item(&cart, 0)).await.expect("removed");
+    put(&mut db, "update shop.product set price = 20").await;
+    assert_eq!(prices, ["15.00 USD", "15.00 USD", "12.00 USD", "20.00 USD"]);
+    let back = restore_item(&mut ctx(&shop, &mut db), item(&cart, 0)).await.expect("taken back");
+    assert_eq!(back.cart.items[0].price_when_added.to_string(), "12.00 USD");
+    drop(db);
+    database.close().await;
+}
+
+/// Takes a product off sale and out of the carts, a second after everything before.
+async fn withdraw(shop: &Shop, db: &mut PgConnection, product_id: Uuid) {
+    sqlx::query("update shop.product set status = 'inactive' where product_id = $1")
+        .bind(product_id)
+        .execute(&mut *db)
+        .await
+        .expect("off sale");
+    pass(db, 1.0).await;
+    assert!(withdraw_product(&mut ctx(shop, db), product_id).await.expect("withdrawn"));
+}
+
+#[tokio::test]
+async fn of_items_that_are_not_sold_any_more_a_cart_keeps_as_many_as_it_may_have_lines() {
+    let (database, mut shop) = (database().await, shop());
+    shop.config.most_lines = 3;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let me = customer(&shop, &mut db).await.customer_id;
+    let guest = create_guest_cart(&mut ctx(&shop, &mut db)).await.expect("a guest");
+    let mut gone = Vec::new();
+    for n in 1..=10 {
+        let cup = product(&mut db, 1500, 5).await;
+        let buyer = if n <= 5 { me } else { guest.customer_id };
+        add_item(&mut ctx(&shop, &mut db), &adding(buyer, cup, 1)).await.expect("added");
+        withdraw(&shop, &mut db, cup).await;
+        gone.push(cup);
+        let cart = get_cart(&shop, &mut db, buyer).await.expect("read").expect("there is one");
+        let shown: Vec<Uuid> = cart.removed_items.iter().map(|it| it.product_id).collect();
+        let theirs = if n <= 5 { &gone[..] } else { &gone[5..] };
+        assert_eq!(shown, theirs[theirs.len().saturating_sub(3)..], "after {n}");
+    }
+    // Merging keeps the newest of both carts. The guest has no line, so nothing else is merged.
+    let before = get_cart(&shop, &mut db, me).await.expect("read").expect("there is one");
+    run(&mut db, "update shop.cart set is_watched = false").await;
+    let merging = MergeGuestCart {
+        guest_cart_id: guest.cart_id,
+        guest_token: Some(guest.token.expose().to_owned()),
+        customer_id: me,
+    };
+    let merged = merge_guest_cart(&mut ctx(&shop, &mut db), &merging).await.expect("merged");
+    let shown: Vec<Uuid> = merged.cart.removed_items.iter().map(|it| it.product_id).collect();
+    assert_eq!(shown, gone[7..]);
+    assert_eq!((merged.capped, merged.cart.etag), (false, before.etag));
+    let events = story(&mut db, merged.cart.cart_id).await;
+    assert!(events.iter().all(|name| name != "CartMerged"), "{events:?}");
+    let watched: i64 = sqlx::query_scalar("select count(*) from shop.cart where is_watched")
+        .fetch_one(&mut *db)
+        .await
+        .expect("read");
+    assert_eq!(watched, 0);
+    let again = merge_guest_cart(&mut ctx(&shop, &mut db), &merging).await;
+    assert!(matches!(again, Err(MergeRefusal::GuestCartNotFound)), "it is closed: {again:?}");
     drop(db);
     database.close().await;
 }

@@ -100,8 +100,9 @@ pub async fn get_cart(
     }
 }
 
+/// A cart beside one of its items, or beside none.
 #[derive(sqlx::FromRow)]
-struct Row {
+pub(super) struct Row {
     cart_id: Uuid,
     customer_id: Uuid,
     checkout_order_id: Option<Uuid>,
@@ -118,12 +119,19 @@ struct Row {
     restorable_until: Option<DateTime<Utc>>,
 }
 
-/// The columns and tables of [`Row`]. `$1` is the time in which a removed item can be taken back.
+/// The columns and tables of [`Row`], and those of a table beside it. `$1` is the time in which a removed item can be taken back.
 macro_rules! rows {
     ($where:literal) => {
+        rows!("shop.cart c", "", $where)
+    };
+    ($tables:literal, $columns:literal, $where:literal) => {
         concat!(
-            "select c.cart_id, c.customer_id, c.checkout_order_id, c.version, item.*
-        from shop.cart c
+            "select c.cart_id, c.customer_id, c.checkout_order_id, c.version, item.*",
+            $columns,
+            "
+        from ",
+            $tables,
+            "
         left join lateral (
             select i.cart_item_id, i.product_id, i.variant_id,
                    case when v.name is null then p.name else p.name || ', ' || v.name end as name,
@@ -151,6 +159,7 @@ macro_rules! rows {
         )
     };
 }
+pub(super) use rows;
 
 /// The cart as it is in this transaction. 1 round trip.
 pub(super) async fn view(
@@ -191,6 +200,68 @@ pub async fn get_carts(
         by_customer.entry(row.customer_id).or_default().push(row);
     }
     by_customer.into_iter().map(|(customer, rows)| Ok((customer, assemble(shop, rows)?))).collect()
+}
+
+/// What lies in a locked cart, as it was read. One item can be put in before the cart is shown, so that it need not be read again.
+pub(super) struct Contents(pub(super) Vec<Row>);
+
+/// An item with its quantity, as it is written.
+pub(super) struct NewItem {
+    /// Its id, unless the product lies in the cart already.
+    pub(super) cart_item_id: Uuid,
+    pub(super) product_id: Uuid,
+    pub(super) variant_id: Option<Uuid>,
+    pub(super) name: String,
+    pub(super) quantity: i32,
+    pub(super) price: Decimal,
+    pub(super) available: i32,
+}
+
+impl Contents {
+    /// How many lines there are; a removed item is none.
+    pub(super) fn lines(&self) -> usize {
+        self.0.iter().filter(|row| row.is_line()).count()
+    }
+
+    /// How many of this product lie in it.
+    pub(super) fn quantity(&self, product_id: Uuid, variant_id: Option<Uuid>) -> i32 {
+        let line = self.0.iter().find(|row| row.is_line_of(product_id, variant_id));
+        line.and_then(|row| row.quantity).unwrap_or(0)
+    }
+
+    /// The contents after the statement that puts the item in: with its quantity and the lower price, in a cart whose version is one more.
+    pub(super) fn put(&mut self, item: NewItem) {
+        for row in &mut self.0 {
+            row.version += 1;
+        }
+        let line = self.0.iter_mut().find(|row| row.is_line_of(item.product_id, item.variant_id));
+        if let Some(line) = line {
+            line.quantity = Some(item.quantity);
+            line.price_when_added = line.price_when_added.map(|before| before.min(item.price));
+            return;
+        }
+        let Some(cart) = self.0.first() else { return };
+        let row = Row {
+            cart_item_id: Some(item.cart_item_id),
+            product_id: Some(item.product_id),
+            variant_id: item.variant_id,
+            name: Some(item.name),
+            quantity: Some(item.quantity),
+            price: Some(item.price),
+            price_when_added: Some(item.price),
+            available: Some(item.available),
+            removed: None,
+            restorable_until: None,
+            ..*cart
+        };
+        self.0.push(row);
+        self.0.sort_by_key(|row| row.cart_item_id);
+    }
+
+    /// The cart as its owner sees it.
+    pub(super) fn view(self, shop: &Shop) -> Result<CartView, sqlx::Error> {
+        assemble(shop, self.0)
+    }
 }
 
 /// The cart that these rows are.
@@ -238,6 +309,15 @@ enum Item {
 }
 
 impl Row {
+    /// Whether it has an item that was not removed.
+    fn is_line(&self) -> bool {
+        self.cart_item_id.is_some() && self.removed.is_none()
+    }
+
+    fn is_line_of(&self, product_id: Uuid, variant_id: Option<Uuid>) -> bool {
+        self.is_line() && self.product_id == Some(product_id) && self.variant_id == variant_id
+    }
+
     /// `None`: the one row of an empty cart.
     fn item(self, shop: &Shop) -> Result<Option<Item>, sqlx::Error> {
         let (Some(cart_item_id), Some(product_id), Some(name), Some(quantity)) =

@@ -37,18 +37,33 @@ const LOCK_CARTS: &str = concat!(
 
 const TAKE_OUT: &str = concat!(
     "-- withdraw: take out
-    update shop.cart_item i set removed_at = $3, is_withdrawn = true
-    from shop.product p
-    where p.product_id = $1 and i.product_id = $1 and i.cart_id = any($2)
-      and i.removed_at is null and ",
+    with taken as (
+        update shop.cart_item i set removed_at = $3, is_withdrawn = true
+        from shop.product p
+        where p.product_id = $1 and i.product_id = $1 and i.cart_id = any($2)
+          and i.removed_at is null and ",
     not_sold!(),
     "
-    returning i.cart_id, i.variant_id"
+        returning i.cart_id, i.variant_id
+    ), fresh as (
+        select cart_id, count(*) as items from taken group by cart_id
+    ), older as (
+        select i.cart_item_id, row_number() over (
+                   partition by i.cart_id order by i.removed_at desc, i.cart_item_id desc
+               ) + f.items as place
+        from fresh f join shop.cart_item i using (cart_id)
+        where i.is_withdrawn
+    ), forgotten as (
+        delete from shop.cart_item i using older o
+        where i.cart_item_id = o.cart_item_id and o.place > $4
+    )
+    select cart_id, variant_id from taken"
 );
 
 /// Takes a product, with all its variants, out of some of the carts in which it is not sold any more. A cart from which an order is being placed is no
 /// exception: the order has its own lines. Returns whether a cart had the product: then others may have it still. The carts are locked in the order of
-/// their ids. 1 round trip if none has it, otherwise 4. Row operations: 1 a cart, 2 an item.
+/// their ids. Of the items that were taken out of a cart in this way, it keeps as many as it may have lines, and the oldest are deleted. 1 round trip if
+/// none has it, otherwise 4. Row operations: 1 a cart, 2 an item, 1 an item that is deleted.
 ///
 /// # Errors
 /// The database's.
@@ -71,6 +86,7 @@ pub async fn withdraw_product(
         .bind(product_id)
         .bind(carts.iter().map(|cart| cart.cart_id).collect::<Vec<_>>())
         .bind(now)
+        .bind(i64::try_from(ctx.shop.config.most_lines).unwrap_or(i64::MAX))
         .fetch_all(&mut **ctx)
         .await?;
     let mut by_cart: HashMap<Uuid, Vec<DomainEvent>> = HashMap::new();

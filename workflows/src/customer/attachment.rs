@@ -30,6 +30,8 @@ pub(crate) struct Kept {
     /// Whether the customer has removed it.
     pub(crate) is_removed: bool,
     account: Option<String>,
+    /// Whether the customer has another method with the same token, which was not removed. New methods are not saved so; earlier versions did.
+    pub(crate) is_kept_by_another: bool,
 }
 
 impl Kept {
@@ -56,7 +58,11 @@ pub(crate) async fn read(
 ) -> Result<Option<Kept>, sqlx::Error> {
     sqlx::query_as(
         "-- payment method: at the gateway
-        select m.customer_id, m.token, m.attachment, m.removed_at is not null as is_removed, g.reference as account
+        select m.customer_id, m.token, m.attachment, m.removed_at is not null as is_removed, g.reference as account,
+               exists (select from shop.payment_method o
+                       where o.customer_id = m.customer_id and o.payment_method_id <> m.payment_method_id
+                         and o.token = m.token and o.removed_at is null
+                         and o.attachment is distinct from 'refused') as is_kept_by_another
         from shop.payment_method m left join shop.gateway_customer g using (customer_id)
         where m.payment_method_id = $1",
     )

@@ -128,20 +128,28 @@ refusals! {
     }
 }
 
-/// Saves a payment method that is used as its token came. 2 round trips: lock the customer, so that the methods are counted one at a time; write.
+/// Saves a payment method that is used as its token came. If the customer has saved the token already, the answer is the method that is there. 2 round
+/// trips: lock the customer, so that the methods are looked up and counted one at a time; write.
 pub async fn add_payment_method(
     ctx: &mut Context<'_>,
     command: &AddPaymentMethod,
 ) -> Result<PaymentMethodView, PaymentMethodRefusal> {
-    save(ctx, command, None).await
+    Ok(save(ctx, command, None).await?.method)
 }
 
-/// Saves a payment method with this word for its attachment ([`super::attachment`]). 2 round trips.
+/// The result of [`save`].
+pub(crate) struct Saved {
+    pub(crate) method: PaymentMethodView,
+    /// False: the customer had saved the token already.
+    pub(crate) is_new: bool,
+}
+
+/// Saves a payment method with this word for its attachment ([`super::attachment`]). A method that is there already keeps its own. 2 round trips.
 pub(crate) async fn save(
     ctx: &mut Context<'_>,
     command: &AddPaymentMethod,
     attachment: Option<&str>,
-) -> Result<PaymentMethodView, PaymentMethodRefusal> {
+) -> Result<Saved, PaymentMethodRefusal> {
     let token = text::field("token", &command.token.0, 255)?;
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if token.len() < 3 || !token.chars().all(is_word) {
@@ -162,27 +170,38 @@ pub(crate) async fn save(
     if lock(ctx, command.customer_id).await?.is_none() {
         return Err(PaymentMethodRefusal::CustomerNotFound);
     }
-    let saved: Option<Row> = sqlx::query_as(
-        "-- payment method: add
+    let new_id = Uuid::now_v7();
+    let saved: Option<Row> = sqlx::query_as(ADD)
+        .bind(new_id)
+        .bind(command.customer_id)
+        .bind(token)
+        .bind(brand)
+        .bind(last4)
+        .bind(ctx.shop.config.most_saved)
+        .bind(attachment)
+        .fetch_optional(&mut **ctx)
+        .await?;
+    let method: PaymentMethodView = saved.ok_or(PaymentMethodRefusal::TooMany)?.try_into()?;
+    Ok(Saved { is_new: method.payment_method_id == new_id, method })
+}
+
+/// A row of the same token is answered in place of a new one: removing either would detach the token of both. One that the gateway has refused is none.
+const ADD: &str = "-- payment method: add
+    with cards as materialized (
+        select * from shop.payment_method
+        where customer_id = $2 and kind = 'card' and removed_at is null
+    ), known as (
+        select * from cards where token = $3 and attachment is distinct from 'refused' order by payment_method_id limit 1
+    ), added as (
         insert into shop.payment_method
             (payment_method_id, customer_id, kind, token, brand, last4, created_at, attachment)
         select $1, $2, 'card', $3, $4, $5, saga.now(), $7
-        where (select count(*) from shop.payment_method
-               where customer_id = $2 and kind = 'card' and removed_at is null) < $6
-        returning payment_method_id, customer_id, kind, brand, last4, created_at, null as status,
-            null::numeric as amount, null as currency, null::timestamptz as expires_at",
+        where not exists (select from known) and (select count(*) from cards) < $6
+        returning *
     )
-    .bind(Uuid::now_v7())
-    .bind(command.customer_id)
-    .bind(token)
-    .bind(brand)
-    .bind(last4)
-    .bind(ctx.shop.config.most_saved)
-    .bind(attachment)
-    .fetch_optional(&mut **ctx)
-    .await?;
-    Ok(saved.ok_or(PaymentMethodRefusal::TooMany)?.try_into()?)
-}
+    select payment_method_id, customer_id, kind, brand, last4, created_at, null as status,
+           null::numeric as amount, null as currency, null::timestamptz as expires_at
+    from (select * from known union all select * from added) saved";
 
 macro_rules! methods {
     ($name:literal, $which:literal) => {

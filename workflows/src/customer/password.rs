@@ -151,7 +151,8 @@ pub struct PreparedReset {
     password_hash: String,
 }
 
-/// Looks the token up, and hashes the new password if the token is valid. 1 round trip, then some 20 ms without a connection.
+/// Looks the token up, and hashes the new password only if the token is valid, because everybody may send tokens. 1 round trip, then some 20 ms without a
+/// connection. [`reset`] checks the token again, under the lock of the customer's row.
 pub async fn prepare_reset(
     shop: &Shop,
     db: impl PgExecutor<'_>,

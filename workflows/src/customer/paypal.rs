@@ -70,8 +70,8 @@ refusals! {
         /// The origin of an address is not on the shop's list.
         #[error("the shop sends no customer to this address")]
         UrlNotAllowed(&'static str) => Unprocessable "url_not_allowed" with url_not_allowed,
-        /// Too many approvals of the customer are pending.
-        #[error("too many payments of this customer wait for an approval at PayPal")]
+        /// Too many approvals of the customer are pending, or the customer has too many payment methods.
+        #[error("too many payments wait for an approval at PayPal, or there are too many payment methods")]
         TooManyApprovals => Conflict "too_many_approvals",
         /// A surprise.
         #[error(transparent)]
@@ -123,7 +123,8 @@ impl NotUsable {
     pub const NOT_APPROVED: &str = "payment_not_approved";
 }
 
-/// Adds a payment method that cannot be used yet. 2 round trips: lock the customer, so that their approvals are counted one at a time; write.
+/// Adds a payment method that cannot be used yet. 2 round trips: lock the customer, so that their approvals and methods are counted one at a
+/// time; write.
 pub async fn begin(
     ctx: &mut Context<'_>,
     command: &InitiatePayPal,
@@ -146,9 +147,15 @@ pub async fn begin(
         with pending as (
             select count(*) as approvals from shop.paypal_approval
             where customer_id = $2 and state = 'pending'
+        ), saved as (
+            select count(*) as methods
+            from shop.payment_method m left join shop.paypal_approval a using (payment_method_id)
+            where m.customer_id = $2 and m.removed_at is null
+              and (m.kind = 'card' or a.state = 'pending' or a.state = 'approved' and a.expires_at > saga.now())
         ), method as (
             insert into shop.payment_method (payment_method_id, customer_id, kind, brand, created_at)
-            select $1, $2, $8, $8, saga.now() from pending where approvals < $7
+            select $1, $2, $8, $8, saga.now() from pending, saved
+            where approvals < $7 and methods < $9
             returning payment_method_id, customer_id, created_at
         )
         insert into shop.paypal_approval
@@ -163,6 +170,7 @@ pub async fn begin(
     .bind(cancel_url)
     .bind(PENDING_AT_MOST)
     .bind(KIND)
+    .bind(ctx.shop.config.most_saved)
     .execute(&mut **ctx)
     .await?;
     match added.rows_affected() {

@@ -339,3 +339,46 @@ async fn a_payment_method_is_a_token_and_never_a_card_number() {
     drop(db);
     database.close().await;
 }
+
+#[tokio::test]
+async fn a_token_that_is_saved_twice_is_one_method() {
+    let (database, mut shop) = (database().await, shop());
+    shop.config.most_saved = 2;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = register_customer(&shop, &mut db, ada()).await.expect("registered").customer;
+    let id = id.customer_id;
+    let method = AddPaymentMethod {
+        customer_id: id,
+        token: MethodToken("pm_1N8f".to_owned()),
+        brand: "visa".to_owned(),
+        last4: "4242".to_owned(),
+    };
+    let saved = add_payment_method(&mut ctx(&shop, &mut db), &method).await.expect("saved");
+    let again = add_payment_method(&mut ctx(&shop, &mut db), &method).await.expect("known");
+    assert_eq!(again, saved);
+    let other = AddPaymentMethod { token: MethodToken("pm_2".to_owned()), ..method.clone() };
+    let other = add_payment_method(&mut ctx(&shop, &mut db), &other).await.expect("saved");
+    // The limit is for new ones.
+    let again = add_payment_method(&mut ctx(&shop, &mut db), &method).await.expect("known");
+    assert_eq!(again, saved);
+    let listed = list_payment_methods(&mut db, id, None, 100).await.expect("read");
+    assert_eq!(listed, [saved.clone(), other]);
+    // A token that the gateway has refused, one that was removed, and one of another customer are new.
+    sqlx::query("update shop.payment_method set attachment = 'refused' where token = 'pm_2'")
+        .execute(&mut *db)
+        .await
+        .expect("refused");
+    let refused = AddPaymentMethod { token: MethodToken("pm_2".to_owned()), ..method.clone() };
+    let full = add_payment_method(&mut ctx(&shop, &mut db), &refused).await;
+    assert!(matches!(full, Err(PaymentMethodRefusal::TooMany)), "{full:?}");
+    remove(&mut ctx(&shop, &mut db), id, saved.payment_method_id).await.expect("removed");
+    let anew = add_payment_method(&mut ctx(&shop, &mut db), &method).await.expect("saved");
+    assert_ne!(anew.payment_method_id, saved.payment_method_id);
+    let grace = RegisterCustomer { email: "grace@example.org".to_owned(), ..ada() };
+    let grace = register_customer(&shop, &mut db, grace).await.expect("registered").customer;
+    let theirs = AddPaymentMethod { customer_id: grace.customer_id, ..method };
+    let theirs = add_payment_method(&mut ctx(&shop, &mut db), &theirs).await.expect("saved");
+    assert_eq!(theirs.customer_id, grace.customer_id);
+    drop(db);
+    database.close().await;
+}

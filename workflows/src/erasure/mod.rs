@@ -19,7 +19,10 @@ use stepwise_engine::inspect::{self, Summary};
 use uuid::Uuid;
 
 use crate::{
-    payment::gateway::MethodToken, privacy::KeyStoreError, refusal::refusals, shop::Context,
+    payment::gateway::{MethodToken, Reference},
+    privacy::KeyStoreError,
+    refusal::refusals,
+    shop::Context,
 };
 
 /// Somebody who is to be erased.
@@ -201,7 +204,8 @@ pub async fn age(db: impl PgExecutor<'_>, customer: Uuid) -> Result<Option<f64>,
     .await
 }
 
-/// Deletes the payment method that was detached at the gateway, and answers the next one. Round trips: 1, or 2.
+/// Deletes the payment method that was detached at the gateway, and answers the next one, which counts as removed from now on: if the erasure is called
+/// off while the gateway detaches it, the customer must not get it back, because nobody can pay with it. Round trips: 1, or 2.
 pub async fn next_method(
     tx: &mut PgConnection,
     customer: Uuid,
@@ -219,8 +223,11 @@ pub async fn next_method(
     }
     sqlx::query_scalar(
         "-- erasure: next method
-        select payment_method_id from shop.payment_method where customer_id = $1
-        order by payment_method_id limit 1",
+        update shop.payment_method set removed_at = coalesce(removed_at, saga.now())
+        where payment_method_id = (
+            select payment_method_id from shop.payment_method where customer_id = $1
+            order by payment_method_id limit 1)
+        returning payment_method_id",
     )
     .bind(customer)
     .fetch_optional(tx)
@@ -237,6 +244,18 @@ pub async fn token(pool: &PgPool, method: Uuid) -> Result<Option<MethodToken>, s
     .fetch_optional(pool)
     .await?;
     Ok(token.flatten().map(MethodToken))
+}
+
+/// The customer's account at the gateway. `None`: none was opened. Round trips: 1.
+pub async fn account(pool: &PgPool, customer: Uuid) -> Result<Option<Reference>, sqlx::Error> {
+    let account: Option<String> = sqlx::query_scalar(
+        "-- erasure: account at the gateway
+        select reference from shop.gateway_customer where customer_id = $1",
+    )
+    .bind(customer)
+    .fetch_optional(pool)
+    .await?;
+    Ok(account.map(Reference))
 }
 
 /// The address to which the customer got mails. Round trips: 1.

@@ -33,18 +33,27 @@ pub async fn log(db: &PgPool) -> Result<Vec<Erased>, sqlx::Error> {
     .await
 }
 
-/// Destroys the keys of everybody whom the database knows as erased. An older key store has no key for their tax records, which are lost: that is
-/// recorded as destroyed as well, so that their orders can be read. Answers how many keys were there.
+/// Destroys the keys of everybody whom the database knows as erased, and the keys of those tax records whose statutory time is over. If an older
+/// key store lacks the key of tax records, they are lost: that key is recorded as destroyed as well, so that the orders can be read. Answers how many
+/// keys were there.
 pub async fn destroy_again(db: &PgPool, keys: &dyn KeyStore) -> Result<u64, Stranger> {
+    let erased: Vec<(Uuid, Uuid, bool)> = sqlx::query_as(
+        "-- erasure: keys to destroy again
+        select customer_id, anonymized_id, tax_until is null from shop.erasure
+        where erased_at is not null order by erased_at, customer_id",
+    )
+    .fetch_all(db)
+    .await?;
     let mut destroyed = 0;
-    for Erased { customer_id, anonymized_id, .. } in log(db).await? {
-        destroyed += u64::from(keys.destroy(customer_id).await.map_err(Stranger::Keys)?);
-        match keys.get(anonymized_id).await {
-            Ok(_) => {}
-            Err(KeyStoreError::Missing(_)) => {
-                keys.destroy(anonymized_id).await.map_err(Stranger::Keys)?;
-            }
+    for (customer, anonymized, is_over) in erased {
+        destroyed += u64::from(keys.destroy(customer).await.map_err(Stranger::Keys)?);
+        let is_lost = match keys.get(anonymized).await {
+            Ok(_) => false,
+            Err(KeyStoreError::Missing(_)) => true,
             Err(error) => return Err(Stranger::Keys(error)),
+        };
+        if is_over || is_lost {
+            destroyed += u64::from(keys.destroy(anonymized).await.map_err(Stranger::Keys)?);
         }
     }
     Ok(destroyed)

@@ -1,4 +1,6 @@
 //! JSON schemas of the data of integration events, made from the types of their fields.
+//!
+//! The schemas are open: a later release may add a field, and partners ignore fields that they do not know.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
@@ -45,15 +47,23 @@ impl Schema for Money {
                 "currency": { "type": "string", "pattern": "^[A-Z]{3}$" },
             },
             "required": ["amount", "currency"],
-            "additionalProperties": false,
         })
     }
 }
 
-/// Partners get it open: a text.
+/// Partners get it in plain; the archive holds it sealed.
 impl Schema for Sealed {
     fn schema() -> Value {
-        String::schema()
+        json!({
+            "anyOf": [
+                String::schema(),
+                {
+                    "type": "object",
+                    "properties": { "sealed": String::schema() },
+                    "required": ["sealed"],
+                },
+            ],
+        })
     }
 }
 
@@ -72,7 +82,6 @@ pub(super) fn of_data(name: &str, fields: &[Field], is_about_a_person: bool) -> 
         "type": kind,
         "required": required,
         "properties": properties,
-        "additionalProperties": false,
     })
 }
 

@@ -2,7 +2,11 @@
 
 use uuid::Uuid;
 
-use super::{Movement, MovementKind, Stock, lock_one, write_and_record};
+use super::{
+    Movement, MovementKind, Stock,
+    store::{WithProduct, lock_with_product},
+    write_and_record,
+};
 use crate::{
     refusal::refusals,
     shop::Context,
@@ -78,7 +82,7 @@ refusals! {
     }
 }
 
-/// Sets what is on hand. 4 round trips.
+/// Sets what is on hand. 2 round trips: lock the product and its stock; write and record.
 pub async fn set_inventory_quantity(
     ctx: &mut Context<'_>,
     item: Item,
@@ -96,7 +100,7 @@ pub async fn set_inventory_quantity(
     Ok(moved(ctx, stock, MovementKind::Set(quantity), reason, None).await?)
 }
 
-/// Changes what is on hand by a delta. 4 round trips.
+/// Changes what is on hand by a delta. 2 round trips.
 pub async fn adjust_inventory(
     ctx: &mut Context<'_>,
     item: Item,
@@ -116,7 +120,7 @@ pub async fn adjust_inventory(
 }
 
 /// Gives back what was reserved by hand, oldest reservation first; never what an order's placement
-/// holds. 5 round trips.
+/// holds. 3 round trips.
 pub async fn release_inventory(
     ctx: &mut Context<'_>,
     item: Item,
@@ -158,34 +162,24 @@ pub async fn release_inventory(
     Ok(moved(ctx, stock, MovementKind::ReleaseByHand(quantity), reason, None).await?)
 }
 
-/// The stock, locked, of a product that was not deleted.
+/// The stock, locked, of a product that was not deleted. The product is locked before it, `for share`. 1 round trip.
 async fn locked(ctx: &mut Context<'_>, item: Item) -> Result<Stock, InventoryRefusal> {
-    let has_variants: Option<bool> = sqlx::query_scalar(
-        "-- inventory: is there such a product
-        select has_variants from shop.product where product_id = $1 and deleted_at is null",
-    )
-    .bind(item.product_id)
-    .fetch_optional(&mut **ctx)
-    .await?;
-    lock_of(ctx, item, has_variants).await
+    let (found, _) = lock_with_product(ctx, item.product_id, item.variant_id, None).await?;
+    stock_of(ctx, item, found)
 }
 
-/// The stock, locked, of a product of which is known whether it has variants. `None`: there is no such product.
-pub(super) async fn lock_of(
+/// The stock that was locked with its product. `found` is `None` if there is no such product.
+pub(super) fn stock_of(
     ctx: &mut Context<'_>,
     item: Item,
-    has_variants: Option<bool>,
+    found: Option<WithProduct>,
 ) -> Result<Stock, InventoryRefusal> {
-    match (has_variants, item.variant_id) {
-        (None, _) => return Err(InventoryRefusal::ProductNotFound),
-        (Some(true), None) => return Err(InventoryRefusal::VariantRequired),
-        _ => {}
+    let found = found.ok_or(InventoryRefusal::ProductNotFound)?;
+    if found.has_variants && item.variant_id.is_none() {
+        return Err(InventoryRefusal::VariantRequired);
     }
-    let (stock, now) = lock_one(ctx, item.product_id, item.variant_id)
-        .await?
-        .ok_or(InventoryRefusal::ProductNotFound)?;
-    ctx.learn_now(now);
-    Ok(stock)
+    ctx.learn_now(found.now);
+    found.stock.ok_or(InventoryRefusal::ProductNotFound)
 }
 
 /// Writes and records the change. 1 round trip, and those of what follows.

@@ -22,7 +22,7 @@ pub use movement::{Movement, MovementKind};
 pub use reservation::{Reserved, expire_reservation, reserve_inventory};
 pub(crate) use store::name_of;
 pub use store::{
-    AuditRow, Held, audit_of, lock_held_by, lock_one, stock_of, write, write_and_record,
+    AuditRow, Held, audit_of, lock_held_by, stock_in_use, stock_of, write, write_and_record,
 };
 
 use crate::refusal::refusals;

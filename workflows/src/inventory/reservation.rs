@@ -7,8 +7,8 @@ use uuid::Uuid;
 
 use super::{
     MovementKind, Stock,
-    commands::{InventoryRefusal, Item, lock_of, moved},
-    store::lock,
+    commands::{InventoryRefusal, Item, moved, stock_of},
+    store::{lock, lock_with_product},
 };
 use crate::shop::Context;
 
@@ -22,7 +22,8 @@ pub struct Reserved {
 }
 
 /// Reserves stock for an order by hand. It adds to what was reserved by hand for that order before, and holds all of that for the whole time of a
-/// reservation from now on. 5 round trips: lock the order; lock the stock; reserve; write and record; start the saga that ends the reservation.
+/// reservation from now on. 4 round trips: lock the order, the product and the stock; reserve; write and record; start the saga that ends the
+/// reservation.
 pub async fn reserve_inventory(
     ctx: &mut Context<'_>,
     item: Item,
@@ -32,19 +33,9 @@ pub async fn reserve_inventory(
     if quantity < 1 {
         return Err(InventoryRefusal::NegativeQuantity);
     }
-    let (has_variants, order): (Option<bool>, Option<String>) = sqlx::query_as(
-        r#"-- inventory: lock the order, and is there such a product
-        with held as materialized (
-            select status from shop."order" where order_id = $2 for share
-        )
-        select (select has_variants from shop.product
-                where product_id = $1 and deleted_at is null), (select status from held)"#,
-    )
-    .bind(item.product_id)
-    .bind(order_id)
-    .fetch_one(&mut **ctx)
-    .await?;
-    let stock = lock_of(ctx, item, has_variants).await?;
+    let (found, order) =
+        lock_with_product(ctx, item.product_id, item.variant_id, Some(order_id)).await?;
+    let stock = stock_of(ctx, item, found)?;
     let order = order.ok_or(InventoryRefusal::OrderNotFound)?;
     if !matches!(order.as_str(), "placing" | "pending" | "confirmed") {
         return Err(InventoryRefusal::OrderEnded(order));

@@ -186,27 +186,74 @@ struct Locked {
     now: Time,
 }
 
-/// Locks one stock. `None`: there is no such product or variant.
-pub async fn lock_one(
+/// A product that was not deleted, locked `for share`, and a stock of it, locked.
+pub(super) struct WithProduct {
+    pub(super) has_variants: bool,
+    /// `None`: there is no such variant.
+    pub(super) stock: Option<Stock>,
+    pub(super) now: Time,
+}
+
+/// Locks a product and then its stock, so that the product gets no variants meanwhile: its own stock would then be out of reach. Before both, it locks
+/// the order `for share`, if one is given, and answers its status. A part is `None` if there is no such product or order. 1 round trip.
+pub(super) async fn lock_with_product(
     tx: &mut PgConnection,
     product_id: Uuid,
     variant_id: Option<Uuid>,
-) -> Result<Option<(Stock, Time)>, sqlx::Error> {
-    let locked: Option<Locked> = sqlx::query_as(concat!(
-        "-- inventory: lock one
-        select ",
-        stock!(),
-        ", saga.now() as now
-        from shop.inventory i
-        where product_id = $1 and variant_id is not distinct from $2
-        for update"
-    ))
-    .bind(product_id)
-    .bind(variant_id)
-    .fetch_optional(tx)
-    .await?;
-    Ok(locked.map(|locked| (locked.stock, locked.now)))
+    order_id: Option<Uuid>,
+) -> Result<(Option<WithProduct>, Option<String>), sqlx::Error> {
+    #[derive(sqlx::FromRow)]
+    struct Row {
+        order_status: Option<String>,
+        has_variants: Option<bool>,
+        inventory_id: Option<Uuid>,
+        on_hand: Option<i32>,
+        reserved: Option<i32>,
+        low_stock_threshold: Option<i32>,
+        event_count: Option<i64>,
+        now: Time,
+    }
+    let row: Row = sqlx::query_as(LOCK_WITH_PRODUCT)
+        .bind(product_id)
+        .bind(variant_id)
+        .bind(order_id)
+        .fetch_one(tx)
+        .await?;
+    let stock = || {
+        Some(Stock {
+            inventory_id: row.inventory_id?,
+            product_id,
+            variant_id,
+            on_hand: row.on_hand?,
+            reserved: row.reserved?,
+            low_stock_threshold: row.low_stock_threshold?,
+            event_count: row.event_count?,
+        })
+    };
+    let product = row.has_variants.map(|has_variants| WithProduct {
+        has_variants,
+        stock: stock(),
+        now: row.now,
+    });
+    Ok((product, row.order_status))
 }
+
+/// Each part reads the one before, so that the rows are locked in this order: order, product, stock.
+const LOCK_WITH_PRODUCT: &str = r#"-- inventory: lock a product and its stock
+    with placed as materialized (
+        select status from shop."order" where order_id = $3 for share
+    ), waited as materialized (
+        select (select status from placed) as order_status
+    ), known as materialized (
+        select p.product_id, p.has_variants from waited, shop.product p
+        where p.product_id = $1 and p.deleted_at is null for share of p
+    ), stock as materialized (
+        select i.inventory_id, i.on_hand, i.reserved, i.low_stock_threshold, i.event_count
+        from known join shop.inventory i using (product_id)
+        where i.variant_id is not distinct from $2 for update of i
+    )
+    select waited.order_status, known.has_variants, stock.*, saga.now() as now
+    from waited left join known on true left join stock on true"#;
 
 /// Locks the stock with this id. 1 round trip.
 pub(super) async fn lock(
@@ -227,7 +274,26 @@ pub(super) async fn lock(
     Ok((locked.stock, locked.now))
 }
 
-/// The stocks of a product, its variants' included, without a lock.
+/// The stocks of a product from which orders are served: those of its variants, or its own if it has none. 1 round trip.
+pub async fn stock_in_use(
+    connection: &mut PgConnection,
+    product_id: Uuid,
+) -> Result<Vec<Stock>, sqlx::Error> {
+    sqlx::query_as(concat!(
+        "-- inventory: in use
+        select ",
+        stock!(),
+        "
+        from shop.inventory i join shop.product p using (product_id)
+        where i.product_id = $1 and (i.variant_id is not null) = p.has_variants
+        order by i.variant_id nulls first"
+    ))
+    .bind(product_id)
+    .fetch_all(connection)
+    .await
+}
+
+/// All stocks of a product, without a lock: those of its variants, and its own, which stays for its audit after the product has got variants.
 pub async fn stock_of(
     connection: &mut PgConnection,
     product_id: Uuid,

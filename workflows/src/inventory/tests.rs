@@ -6,7 +6,10 @@ use super::{
     },
     *,
 };
-use crate::testing::{ctx_by, database, order, pass, product, shop, stock, story};
+use crate::{
+    product::add_product_variant,
+    testing::{ctx_by, database, order, pass, product, shop, stock, story},
+};
 
 fn of(product_id: Uuid) -> Item {
     Item { product_id, variant_id: None }
@@ -87,7 +90,7 @@ async fn only_what_was_reserved_by_hand_is_released_by_hand_oldest_first() {
     let refused = reserve_inventory(&mut ctx_by(&shop, &mut db, user), of(cup), 1, unknown).await;
     assert!(matches!(refused, Err(InventoryRefusal::OrderNotFound)), "{refused:?}");
     // What a placement holds is not for release by hand.
-    let (held, _) = lock_one(&mut db, cup, None).await.expect("read").expect("there is one");
+    let held = stock_of(&mut db, cup).await.expect("read").remove(0);
     let movement = Movement {
         before: held,
         kind: MovementKind::ReserveForPlacement(4),
@@ -212,4 +215,54 @@ async fn a_reservation_that_expires_while_it_is_released_by_hand_is_released_onc
         drop(db);
         database.close().await;
     }
+}
+
+/// A quantity that is set without a variant, beside the first variant, would lie where no order finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quantity_that_is_set_while_a_first_variant_is_added_needs_the_variant() {
+    let (database, shop) = (database().await, std::sync::Arc::new(shop()));
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let cup = product(&mut db, 1000, 0).await;
+    let mut adding = database.pool().begin().await.expect("begin");
+    add_product_variant(&mut ctx_by(&shop, &mut adding, cup), cup, "blue", None)
+        .await
+        .expect("added");
+    let (setter, pool) = (shop.clone(), database.pool().clone());
+    let setting = tokio::spawn(async move {
+        let mut tx = pool.begin().await.expect("begin");
+        let mut ctx = ctx_by(&setter, &mut tx, cup);
+        let set = set_inventory_quantity(&mut ctx, of(cup), 3, "found").await;
+        tx.commit().await.expect("commit");
+        set
+    });
+    let is_waiting = "select exists (select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock')";
+    while !sqlx::query_scalar::<_, bool>(is_waiting).fetch_one(&mut *db).await.expect("read") {
+        tokio::task::yield_now().await;
+    }
+    adding.commit().await.expect("commit");
+    let set = setting.await.expect("no panic");
+    assert!(matches!(set, Err(InventoryRefusal::VariantRequired)), "{set:?}");
+    assert_eq!(stock(&mut db, cup).await, (0, 0, 0));
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn the_stock_in_use_is_that_of_the_variants_once_there_are_some() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let cup = product(&mut db, 1000, 0).await;
+    let variants = async |db: &mut PgConnection| {
+        let stocks = stock_in_use(db, cup).await.expect("read");
+        stocks.iter().map(|stock| stock.variant_id).collect::<Vec<_>>()
+    };
+    assert_eq!(variants(&mut db).await, [None]);
+    let view = add_product_variant(&mut ctx_by(&shop, &mut db, cup), cup, "blue", None).await;
+    let blue = view.expect("added").variants[0].variant_id;
+    assert_eq!(variants(&mut db).await, [Some(blue)]);
+    assert!(stock_in_use(&mut db, Uuid::now_v7()).await.expect("read").is_empty());
+    assert_eq!(stock_of(&mut db, cup).await.expect("read").len(), 2, "its audit can be read");
+    drop(db);
+    database.close().await;
 }

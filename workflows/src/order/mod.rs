@@ -5,9 +5,15 @@
 //! stock is reserved then and its cart is locked. Whether it is placed or cancelled is decided
 //! under the lock of its own row: the first one wins.
 //!
-//! Placing, shipping, cancelling, refunding and authorizing another payment are sagas. Here are their halves that only touch the database:
-//! [`place`] (begin, complete, release), [`ship`] (begin, complete, withdraw), [`cancel`] (begin), [`refund`] (begin, complete, fail) and
-//! [`authorize`] (begin, complete, give up).
+//! Placing, shipping, cancelling, refunding and authorizing another payment are sagas. Their parts that only touch the database are here, by module:
+//! - [`place`]: begin, complete. [`release`]: the way back of an order that could not be placed
+//! - [`ship`]: begin, complete, withdraw
+//! - [`cancel`]: begin; after the end of a placement; as asked during a placement
+//! - [`refund`]: begin, complete, fail; a cancellation uses the last two
+//! - [`authorize`]: begin, complete, give up
+//!
+//! [`outside`] books money that the gateway moved without being asked by the shop. [`reconcile`] chooses payments to ask the gateway about, in case an
+//! event was lost. [`pricing`] computes the price of an order. [`store`] reads and locks orders for all of these.
 
 pub mod authorize;
 pub mod cancel;
@@ -47,38 +53,48 @@ refusals! {
     }
 }
 
-/// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum OrderStatus {
-    /// Stock is reserved, the payment is being authorized.
-    Placing,
-    /// Placed and paid for; no admin has taken it on yet.
-    Pending,
-    /// Taken on by an admin.
-    Confirmed,
-    /// On its way.
-    Shipped,
-    /// Arrived.
-    Delivered,
-    /// Cancelled before it was shipped.
-    Cancelled,
-    /// Could not be placed.
-    Failed,
+/// Makes the enum of the statuses of an order. Each stands beside its word in SQL and JSON.
+macro_rules! statuses {
+    ($($(#[$doc:meta])* $status:ident = $word:literal,)+) => {
+        /// The status of an order.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum OrderStatus { $($(#[$doc])* $status,)+ }
+
+        impl OrderStatus {
+            /// The words of all statuses in SQL and JSON.
+            pub const WORDS: &'static [&'static str] = &[$($word),+];
+
+            /// The word in SQL and JSON.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$status => $word,)+ }
+            }
+        }
+
+        impl FromStr for OrderStatus {
+            type Err = UnknownStatus;
+
+            fn from_str(word: &str) -> Result<Self, UnknownStatus> {
+                match word { $($word => Ok(Self::$status),)+ _ => Err(UnknownStatus) }
+            }
+        }
+    };
 }
 
-impl OrderStatus {
-    /// The word in SQL and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Placing => "placing",
-            Self::Pending => "pending",
-            Self::Confirmed => "confirmed",
-            Self::Shipped => "shipped",
-            Self::Delivered => "delivered",
-            Self::Cancelled => "cancelled",
-            Self::Failed => "failed",
-        }
-    }
+statuses! {
+    /// Stock is reserved, the payment is being authorized.
+    Placing = "placing",
+    /// Placed and paid for; no admin has taken it on yet.
+    Pending = "pending",
+    /// Taken on by an admin.
+    Confirmed = "confirmed",
+    /// On its way.
+    Shipped = "shipped",
+    /// Arrived.
+    Delivered = "delivered",
+    /// Cancelled before it was shipped.
+    Cancelled = "cancelled",
+    /// Could not be placed.
+    Failed = "failed",
 }
 
 impl fmt::Display for OrderStatus {
@@ -91,25 +107,6 @@ impl fmt::Display for OrderStatus {
 #[derive(Debug, thiserror::Error)]
 #[error("not an order status")]
 pub struct UnknownStatus;
-
-impl FromStr for OrderStatus {
-    type Err = UnknownStatus;
-
-    fn from_str(word: &str) -> Result<Self, UnknownStatus> {
-        [
-            Self::Placing,
-            Self::Pending,
-            Self::Confirmed,
-            Self::Shipped,
-            Self::Delivered,
-            Self::Cancelled,
-            Self::Failed,
-        ]
-        .into_iter()
-        .find(|status| status.as_str() == word)
-        .ok_or(UnknownStatus)
-    }
-}
 
 impl TryFrom<String> for OrderStatus {
     type Error = UnknownStatus;

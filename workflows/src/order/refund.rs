@@ -137,9 +137,10 @@ impl Refunded {
     }
 }
 
-/// Books that money is back, and tells it: PaymentRefunded, and RefundProcessedNotification that follows from it. Tells nothing when that
-/// was told before. False: nobody has asked for it, or it is in another currency. 5 round trips: lock customer, order and payment; read the moves; write them; record, and count
-/// the message; publish.
+/// Books that the gateway has given money back, and records PaymentRefunded, from which RefundProcessedNotification follows. The sagas that refund a
+/// payment or cancel an order call this after the gateway's answer. If the void or refund was booked before, nothing changes and nothing is recorded.
+/// Returns false if no such void or refund was asked for, the amount is in another currency, or nothing was reserved or taken under the payment. 5 round
+/// trips: lock customer, order and payment; read the moves; write them; record, and count the message; publish.
 pub async fn complete(
     ctx: &mut Context<'_>,
     order_id: Uuid,
@@ -282,7 +283,7 @@ pub async fn fail(
 }
 
 /// Settles as not done every void or refund of an order that was asked for, except these rows: the sagas that were to settle the others were handed
-/// over to a person. Whether there were some. 1 round trip.
+/// over to a person. Returns true if there were some. 1 round trip.
 pub async fn withdraw_others(
     tx: &mut PgConnection,
     order_id: Uuid,

@@ -143,9 +143,10 @@ async fn kept(
     Money::stored(balance.captured - balance.given_back(), paid.currency().code())
 }
 
-/// Ships an order whose money is taken: its stock is deducted, and it is on its way. False, and nothing is changed: it is not
-/// being shipped. 6 round trips: lock customer, order and payment; lock stock; write stock and audit; write order and payment; record the events and
-/// count the message; publish OrderShippedNotification. 5 row operations, 2 for each line, and 1 for each event.
+/// Ships an order whose money is taken: its stock is deducted, and its status becomes `shipped`. The saga that ships the order calls this after the
+/// capture. Returns false, and changes nothing, if the order is not being shipped. 6 round trips: lock customer, order and payment; lock stock; write
+/// stock and audit; write order and payment; record the events and count the message; publish OrderShippedNotification. 5 row operations, 2 for each
+/// line, and 1 for each event.
 pub async fn complete(
     ctx: &mut Context<'_>,
     order_id: Uuid,
@@ -210,8 +211,8 @@ pub async fn complete(
     Ok(true)
 }
 
-/// Takes the mark of being shipped back, and settles the capture as failed for this reason (a code). The order stays `confirmed`. 2
-/// round trips.
+/// Takes the mark of being shipped back, and settles the capture as failed for this reason (a code). The order stays `confirmed`. Changes nothing if the
+/// order is not being shipped. 2 round trips.
 pub async fn withdraw(
     ctx: &mut Context<'_>,
     order_id: Uuid,

@@ -8,13 +8,14 @@
 //! Every call has three outcomes. A value is what the gateway decided, refusals included.
 //! [`GatewayError::NotDone`] means that nothing happened: try again. [`GatewayError::Unknown`] means
 //! that it may have happened: ask ([`PaymentGateway::find`]) before anything else. An implementation
-//! that is not sure answers `Unknown`; it never guesses and never retries by itself.
+//! that is not sure answers `Unknown`; it never guesses and never retries by itself. It answers within
+//! [`OPERATION`], however many requests it sends for the call.
 //!
 //! A `key` is our idempotency key, at most 255 visible ASCII characters, the same for every attempt
 //! of one step: the gateway acts once per key. Ids, amounts and tokens are all that crosses this
 //! port; no name, address or card number does.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -23,6 +24,10 @@ use stepwise_engine::{Cause, Outcome};
 use uuid::Uuid;
 
 use crate::money::Money;
+
+/// How long an adapter may take for one call of the port, with all requests that it sends for it. After that the outcome is unknown. The time-out of a
+/// step is longer than this for each call that the step makes, so that the adapter's answer comes before the engine gives up the attempt.
+pub const OPERATION: Duration = Duration::from_secs(10);
 
 /// A payment gateway: it reserves, takes and gives back money.
 #[async_trait]
@@ -93,6 +98,9 @@ pub trait PaymentGateway: Send + Sync {
     /// Detaches a payment method from the account to which it is attached, if there is one: nobody can pay with it any more. Repeating it answers
     /// the same.
     async fn detach(&self, key: &str, method: &MethodToken) -> Result<(), GatewayError>;
+
+    /// Deletes an account of [`open_customer`](Self::open_customer) for good. Repeating it answers the same, and so does an account that there is not.
+    async fn delete_customer(&self, customer: &Reference) -> Result<(), GatewayError>;
 
     /// All refunds of this authorization, in no particular order; none if the gateway does not know it. Changes nothing.
     async fn refunds(&self, reference: &Reference) -> Result<Vec<MadeRefund>, GatewayError>;

@@ -159,6 +159,12 @@ refusals! {
         /// A first variant, while the product itself still has stock that no variant would own.
         #[error("set the stock of the product to 0 before it gets variants")]
         StockWithoutVariant => Conflict "stock_without_variant",
+        /// The product has as many variants as it may have.
+        #[error("a product has at most {most_variants} variants")]
+        TooManyVariants {
+            /// The most variants.
+            most_variants: i64,
+        } => Conflict "too_many_variants",
         /// A surprise.
         #[error(transparent)]
         Database(#[from] sqlx::Error),
@@ -276,21 +282,7 @@ pub async fn add_product_variant(
         return Err(UpdateProductRefusal::InvalidPrice);
     }
     let before = locked(ctx, product_id).await?;
-    if !before.has_variants {
-        let has_stock: bool = sqlx::query_scalar(
-            "-- product: has it stock of its own
-            select coalesce(bool_or(on_hand > 0), false) from (
-                select on_hand from shop.inventory
-                where product_id = $1 and variant_id is null for update
-            ) own",
-        )
-        .bind(product_id)
-        .fetch_one(&mut **ctx)
-        .await?;
-        if has_stock {
-            return Err(UpdateProductRefusal::StockWithoutVariant);
-        }
-    }
+    check_room_for_variant(ctx, product_id, before.has_variants).await?;
     let variant_id = Uuid::now_v7();
     let added = json!({ "variantId": variant_id, "name": name, "price": price });
     let change = Change { old: serde_json::Value::Null, new: added };
@@ -332,4 +324,38 @@ pub async fn add_product_variant(
     })?;
     ctx.record(told.after(before.event_count)).await?;
     get_product(ctx, product_id).await?.ok_or(UpdateProductRefusal::ProductNotFound)
+}
+
+/// Refuses a variant too many, and a first one beside stock of the product itself. The caller has locked the product. 1 round trip.
+async fn check_room_for_variant(
+    ctx: &mut Context<'_>,
+    product_id: Uuid,
+    has_variants: bool,
+) -> Result<(), UpdateProductRefusal> {
+    if has_variants {
+        let most_variants = ctx.shop.config.most_variants;
+        let variants: i64 = sqlx::query_scalar(
+            "-- product: count the variants
+            select count(*) from shop.product_variant where product_id = $1",
+        )
+        .bind(product_id)
+        .fetch_one(&mut **ctx)
+        .await?;
+        return if variants < most_variants {
+            Ok(())
+        } else {
+            Err(UpdateProductRefusal::TooManyVariants { most_variants })
+        };
+    }
+    let has_stock: bool = sqlx::query_scalar(
+        "-- product: has it stock of its own
+        select coalesce(bool_or(on_hand > 0), false) from (
+            select on_hand from shop.inventory
+            where product_id = $1 and variant_id is null for update
+        ) own",
+    )
+    .bind(product_id)
+    .fetch_one(&mut **ctx)
+    .await?;
+    if has_stock { Err(UpdateProductRefusal::StockWithoutVariant) } else { Ok(()) }
 }

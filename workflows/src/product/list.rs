@@ -3,6 +3,7 @@
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Postgres, QueryBuilder};
+use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use super::view::{ProductView, Row, view};
@@ -18,7 +19,7 @@ pub struct ProductFilter {
     pub min_price: Option<Decimal>,
     /// Products of this price or a lower one.
     pub max_price: Option<Decimal>,
-    /// Products whose name or description has these words, in any form. If there is none, products whose name is spelt nearly so.
+    /// Products whose name or description has these words, in any form and any case. If there is none, products whose name is spelt nearly so.
     pub search: Option<String>,
 }
 
@@ -96,11 +97,13 @@ impl List<'_> {
         query.push("with found as (select p.product_id, ");
         query.push(value).push(" as place from shop.product p");
         if let Some(search) = &self.filter.search {
+            // Names and descriptions are stored in this form.
+            let search: String = search.nfc().collect();
             if self.by_spelling {
-                query.push(", (select ").push_bind(search.clone()).push("::text as search) s");
+                query.push(", (select ").push_bind(search).push("::text as search) s");
             } else {
-                query.push(", websearch_to_tsquery('pg_catalog.english', ");
-                query.push_bind(search.clone()).push(") s");
+                query.push(", websearch_to_tsquery('pg_catalog.english', shop.folded(");
+                query.push_bind(search).push(")) s");
             }
         }
         query.push(" where p.deleted_at is null");

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::*;
 use crate::{
     Shop,
-    category::create_category,
+    category::{CreateCategoryRefusal, create_category},
     inventory::commands::{InventoryRefusal, Item, set_inventory_quantity},
     money::{Currency, Money},
     testing::{ctx, database, shop, story},
@@ -164,4 +164,85 @@ async fn variants_have_stock_of_their_own_and_the_product_has_none_beside_them()
 
 fn on_sale() -> ProductFilter {
     ProductFilter { status: Some("active"), ..ProductFilter::default() }
+}
+
+#[tokio::test]
+async fn a_product_whose_variants_have_more_together_than_a_number_holds_can_be_read() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = skillet(&shop, &mut db).await.product_id;
+    for name in ["24 cm", "28 cm"] {
+        let view = add_product_variant(&mut ctx(&shop, &mut db), id, name, None).await;
+        let variant_id = view.expect("added").variants.last().map(|last| last.variant_id);
+        let item = Item { product_id: id, variant_id };
+        set_inventory_quantity(&mut ctx(&shop, &mut db), item, i32::MAX, "many")
+            .await
+            .expect("set");
+    }
+    let view = get_product(&mut db, id).await.expect("read").expect("there is one");
+    assert_eq!((view.available, view.variants[1].available), (i32::MAX, i32::MAX));
+    let all = ProductFilter::default();
+    let listed = list_products(&mut db, &all, ProductOrder::Oldest, None, 10).await.expect("read");
+    assert_eq!(listed[0].0, view);
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_product_has_no_more_variants_than_the_limit() {
+    let (database, mut shop) = (database().await, shop());
+    shop.config.most_variants = 2;
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = skillet(&shop, &mut db).await.product_id;
+    for name in ["20 cm", "24 cm"] {
+        add_product_variant(&mut ctx(&shop, &mut db), id, name, None).await.expect("added");
+    }
+    let refused = add_product_variant(&mut ctx(&shop, &mut db), id, "28 cm", None).await;
+    assert!(
+        matches!(refused, Err(UpdateProductRefusal::TooManyVariants { most_variants: 2 })),
+        "{refused:?}"
+    );
+    let view = get_product(&mut db, id).await.expect("read").expect("there is one");
+    assert_eq!(view.variants.len(), 2);
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn names_in_another_case_are_the_same_in_every_script() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    for (name, again) in [("Bücher", "BÜCHER"), ("Книги", "КНИГИ"), ("Zoë", "ZOE\u{308}")]
+    {
+        create_category(&mut ctx(&shop, &mut db), name, None).await.expect("created");
+        let refused = create_category(&mut ctx(&shop, &mut db), again, None).await;
+        assert!(matches!(refused, Err(CreateCategoryRefusal::NameNotUnique)), "{refused:?}");
+    }
+    let id = skillet(&shop, &mut db).await.product_id;
+    add_product_variant(&mut ctx(&shop, &mut db), id, "grün", None).await.expect("added");
+    let refused = add_product_variant(&mut ctx(&shop, &mut db), id, "GRÜN", None).await;
+    assert!(matches!(refused, Err(UpdateProductRefusal::VariantNameNotUnique)), "{refused:?}");
+    drop(db);
+    database.close().await;
+}
+
+#[tokio::test]
+async fn a_search_finds_words_in_any_case_however_they_are_composed() {
+    let (database, shop) = (database().await, shop());
+    let mut db = database.pool().acquire().await.expect("a connection");
+    let id = skillet(&shop, &mut db).await.product_id;
+    let name = Some("Книга про КОТОВ, für Bücherfreunde".to_owned());
+    let command = UpdateProduct { name, ..changing(id) };
+    update_product(&mut ctx(&shop, &mut db), command).await.expect("updated");
+    for search in ["книга", "КНИГА котов", "bücherfreunde", "BU\u{308}CHERFREUNDE"]
+    {
+        let filter = ProductFilter { search: Some(search.to_owned()), ..ProductFilter::default() };
+        let found = list_products(&mut db, &filter, ProductOrder::Relevance, None, 10).await;
+        let found = found.expect("read");
+        // By its words: the spelling alone would find it in some locales only.
+        let place = found.first().map(|(_, place)| serde_json::json!(place));
+        assert_eq!(place.map(|place| place["by_spelling"] == false), Some(true), "{search}");
+    }
+    drop(db);
+    database.close().await;
 }

@@ -26,7 +26,7 @@ pub struct ProductView {
     pub category_id: Uuid,
     /// `draft`, `active` or `inactive`.
     pub status: String,
-    /// How many can be ordered, of all variants together.
+    /// How many can be ordered, of all variants together; `i32::MAX` if there are more.
     pub available: i32,
     /// Its variants, oldest first; where there are some, one must be chosen.
     pub variants: Vec<VariantView>,
@@ -59,7 +59,7 @@ macro_rules! view {
         concat!("select p.product_id, p.name, p.description, p.price, p.currency, p.category_id, p.status,
                 p.created_at, p.updated_at, p.version, stock.available, stock.variants", $more, "
          from shop.product p, lateral (
-             select coalesce(sum(i.on_hand - i.reserved), 0)::int as available,
+             select least(coalesce(sum(i.on_hand - i.reserved), 0), 2147483647)::int as available,
                     coalesce(jsonb_agg(jsonb_build_object(
                         'variantId', v.variant_id, 'name', v.name,
                         'price', jsonb_build_object(

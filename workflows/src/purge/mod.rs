@@ -73,6 +73,7 @@ rules! {
     "mail-requests": HOUR, at least HOUR, "shop.mail_request" by "last_at" where "true";
     "rate-buckets": 15 * MINUTE, at least 0, "shop.rate_bucket" by "full_at" where "true";
     "removed-payment-methods": 7 * DAY, at least HOUR, "shop.payment_method" by "removed_at" where "kind = 'card' and coalesce(attachment, '') not in ('asked', 'attached')";
+    "unused-approvals": 7 * DAY, at least DAY, "shop.payment_method" by "created_at" where "kind = 'paypal' and payment_method_id in (select payment_method_id from shop.paypal_approval where state <> 'used')";
     "parked-events": 90 * DAY, at least 0, "shop.parked_gateway_event" by "ended_at" where "ended_at is not null";
 }
 

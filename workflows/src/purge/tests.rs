@@ -4,10 +4,18 @@ use super::*;
 use crate::testing::database;
 
 /// The statements of [`write`] for what only the front door writes.
-const OF_DOORS: [&str; 5] = [
+const OF_DOORS: [&str; 6] = [
     "insert into shop.payment_method (payment_method_id, customer_id, kind, brand, token, created_at, removed_at)
      select gen_random_uuid(), (select customer_id from shop.customer limit 1), 'card', 'visa', gen_random_uuid()::text, t, t
      from (select saga.now() - make_interval(secs => $2) as t from generate_series(1, $1)) r",
+    "with methods as (
+         insert into shop.payment_method (payment_method_id, customer_id, kind, brand, created_at)
+         select gen_random_uuid(), (select customer_id from shop.customer limit 1), 'paypal', 'paypal', t
+         from (select saga.now() - make_interval(secs => $2) as t from generate_series(1, $1)) r
+         returning payment_method_id, customer_id, created_at
+     )
+     insert into shop.paypal_approval (payment_method_id, customer_id, amount, currency, return_url, cancel_url, state, created_at)
+     select payment_method_id, customer_id, 1, 'USD', '', '', 'expired', created_at from methods",
     "with people as (
          insert into shop.customer (customer_id, created_at)
          select gen_random_uuid(), saga.now() from generate_series(1, $1) returning customer_id
@@ -68,7 +76,8 @@ async fn counts(db: &PgPool) -> Vec<i64> {
          union all select count(*) from shop.mail_request
          union all select count(*) from shop.rate_bucket
          union all select count(*) from shop.wrong_log_in
-         union all select count(*) from shop.payment_method",
+         union all select count(*) from shop.payment_method
+         union all select count(*) from shop.paypal_approval",
     )
     .fetch_all(db)
     .await
@@ -85,8 +94,34 @@ async fn every_kind_of_row_is_deleted_once_it_is_old_and_not_before() {
     assert_eq!(backlogs(db, &retention).await.expect("counted"), expected);
     let deleted = run(db, &retention).await.expect("purged");
     assert_eq!(deleted, 3 * RULES.len() as u64);
-    assert_eq!(counts(db).await, [5, 5, 5, 10, 5, 5, 5, 5, 5, 5]);
+    assert_eq!(counts(db).await, [5, 5, 5, 10, 5, 5, 5, 5, 5, 10, 5]);
     assert!(backlogs(db, &retention).await.expect("counted").iter().all(|(_, rows)| *rows == 0));
+    database.close().await;
+}
+
+#[tokio::test]
+async fn an_approval_that_pays_an_order_is_kept_for_good() {
+    let database = database().await;
+    let db = database.pool();
+    write(db, 1, Duration::from_secs(8 * DAY)).await;
+    let used = "update shop.paypal_approval set state = 'used', order_id = gen_random_uuid()";
+    sqlx::query(used).execute(db).await.expect("used");
+    for state in ["pending", "approved"] {
+        write(db, 1, Duration::from_secs(8 * DAY)).await;
+        let unused = "update shop.paypal_approval set state = $1 where state = 'expired'";
+        sqlx::query(unused).bind(state).execute(db).await.expect("unused");
+    }
+    run(db, &Retention::default()).await.expect("purged");
+    let kept: Vec<String> = sqlx::query_scalar(
+        "select state from shop.paypal_approval join shop.payment_method using (payment_method_id)",
+    )
+    .fetch_all(db)
+    .await
+    .expect("readable");
+    assert_eq!(kept, ["used"]);
+    let mut retention = Retention::default();
+    let (hour, day) = (Duration::from_secs(HOUR), Duration::from_secs(DAY));
+    assert_eq!(retention.keep("unused-approvals", hour), Err(BadRetention::TooShort(day)));
     database.close().await;
 }
 
@@ -101,7 +136,7 @@ async fn what_is_kept_is_configured_by_name_and_never_shorter_than_it_is_needed(
     let at_least = Duration::from_secs(72 * HOUR);
     assert_eq!(retention.keep("idempotency-answers", hour), Err(BadRetention::TooShort(at_least)));
     run(db, &retention).await.expect("purged");
-    assert_eq!(counts(db).await, [0, 0, 0, 0, 2, 0, 0, 0, 0, 0]);
+    assert_eq!(counts(db).await, [0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0]);
     database.close().await;
 }
 

@@ -28,6 +28,11 @@ refusals! {
     }
 }
 
+refusals! {
+    /// Why a parcel is not on its way.
+    enum SendError = Refused(ParcelRefusal) | Database(sqlx::Error);
+}
+
 fn each(things: &[&'static str]) -> Vec<Field> {
     things
         .iter()
@@ -72,4 +77,14 @@ fn the_declaration_lists_every_code_once_with_its_sentence() {
     };
     assert_eq!(declared[0], heavy);
     assert_eq!(declared[2].sentence.trim(), "The label is not readable.");
+}
+
+#[test]
+fn an_enum_that_only_passes_on_declares_and_refuses_what_its_payloads_do() {
+    assert_eq!(SendError::declared(), ParcelRefusal::declared());
+    let heavy = || ParcelRefusal::TooHeavy { grams: 9 };
+    let (own, passed_on) = (heavy().refused(), SendError::from(heavy()).refused());
+    assert_eq!(passed_on.expect("no surprise"), own.expect("no surprise"));
+    let surprise = SendError::from(sqlx::Error::PoolClosed).refused().expect_err("a surprise");
+    assert!(matches!(surprise, Surprise::Database(sqlx::Error::PoolClosed)));
 }

@@ -14,7 +14,11 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use super::{Steps, giving_back};
+use super::{
+    Steps,
+    calling::{self, time_for},
+    giving_back,
+};
 use crate::{
     customer::method,
     money::Money,
@@ -23,16 +27,13 @@ use crate::{
         PaymentFailure,
         gateway::{
             Approval, Authorization, AuthorizationStatus, Cancellation, Charge, Confirmation,
-            Creation, GatewayError, Reason as GatewayReason, Reference, Refund, Trouble,
+            Creation, GatewayError, Reason as GatewayReason, Reference, Refund,
         },
     },
 };
 
 /// How long a customer has to approve a payment.
 pub const APPROVAL: Duration = Duration::from_secs(30 * 60);
-
-/// How long a void is waited for before the gateway is asked what became of it: both fit into the time-out of one attempt.
-const VOID: Duration = Duration::from_secs(6);
 
 /// The kind of the effect that opens an authorization.
 const REFERENCE: &str = "authorization-reference";
@@ -65,22 +66,29 @@ impl Patience {
 
     /// The terms of Create.
     pub(super) fn opening(self) -> Terms {
-        Terms { within: self.time(), ..Terms::effect(REFERENCE) }
+        Terms { within: self.time(), timeout: time_for(1), ..Terms::effect(REFERENCE) }
     }
 
     /// The terms of Confirm.
     pub(super) fn reserving(self, amount: Money) -> Terms {
-        Terms { within: self.time(), ..Terms::effect(AUTHORIZATION).amount(amount) }
+        let terms = Terms::effect(AUTHORIZATION).amount(amount);
+        Terms { within: self.time(), timeout: time_for(1), ..terms }
     }
 
     /// The terms of Ask.
     pub(super) fn asking(self) -> Terms {
-        Terms { within: self.time(), ..Terms::new() }
+        Terms { within: self.time(), ..calling::terms() }
     }
 
     fn time(self) -> Duration {
         Duration::from_secs(self.0)
     }
+}
+
+/// The terms of the undos of Create and Confirm. They may make five calls: find the authorization, void it, ask what became of that, ask how much of the
+/// taken money is left, and refund it.
+pub(super) fn closing() -> Terms {
+    Terms { timeout: time_for(5), ..Terms::new() }
 }
 
 /// The gateway's answer about an authorization. Each saga has an event for it.
@@ -256,11 +264,9 @@ async fn void<R>(
 ) -> Result<Cancellation, GatewayError> {
     let gateway = &steps.shop.gateway;
     let key = undoing.key.to_string();
-    let cancelling = tokio::time::timeout(VOID, gateway.cancel(&key, reference));
-    let lost = match cancelling.await {
-        Ok(Err(GatewayError::Unknown(trouble))) => trouble,
-        Ok(answer) => return answer,
-        Err(_) => Trouble::TimedOut,
+    let lost = match gateway.cancel(&key, reference).await {
+        Err(GatewayError::Unknown(trouble)) => trouble,
+        answer => return answer,
     };
     match gateway.find_void(reference).await {
         Ok(Some(found)) => Ok(found),

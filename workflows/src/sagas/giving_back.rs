@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use stepwise_engine::{Key, Outcome, Terms};
 
+use super::calling::time_for;
 use crate::{
     money::Money,
     payment::gateway::{
@@ -18,10 +19,10 @@ pub(super) const KEY_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 /// Operators are told of money that could not be given back for so long.
 const TELL_AFTER: Duration = Duration::from_secs(3_600);
 
-/// The terms of a call that gives `amount` back.
+/// The terms of a step that gives `amount` back. It may make two calls: if the gateway refuses, it is asked how much is left.
 pub(super) fn moving(kind: &'static str, amount: Money) -> Terms {
     let terms = Terms::effect(kind).amount(amount);
-    Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, ..terms }
+    Terms { within: KEY_LIFETIME, slow_after: TELL_AFTER, timeout: time_for(2), ..terms }
 }
 
 /// Refunds `amount`. `event` gets the refunded amount, the gateway's reference of the refund and our key.

@@ -1,13 +1,13 @@
 //! The shop's long-running processes. Each is a folder: `mod.rs` says what happens (pure), `steps.rs` how it is done, `operation.rs` what a client
-//! sees of it. The commands that start sagas and send them signals are here too, since they use both the aggregates and the sagas.
+//! sees of it. If a command starts the saga or sends it a signal, the command is in `command.rs`, since it uses both an aggregate and a saga. It runs
+//! in the caller's transaction and leaves nothing behind if it is refused, because the caller rolls back.
 
-pub mod account;
 pub mod account_mail;
 pub mod authorize_payment;
 mod authorizing;
+mod calling;
 pub mod cancel_order;
 pub mod cart_expiry;
-pub mod commands;
 pub mod gdpr_erasure;
 mod giving_back;
 pub mod keep_payment_method;

@@ -29,6 +29,8 @@ pub struct Config {
     pub most_per_line: i32,
     /// The most lines that a cart takes.
     pub most_lines: usize,
+    /// The most variants of a product.
+    pub most_variants: i64,
     /// A customer's cart expires when it was not used for so long.
     pub customer_cart_lifetime: Duration,
     /// A guest's cart expires, and its token with it, when it was not used for so long.
@@ -79,6 +81,7 @@ impl Default for Config {
             low_stock_threshold: 5,
             most_per_line: 999,
             most_lines: 100,
+            most_variants: 200,
             customer_cart_lifetime: 30 * 24 * HOUR,
             guest_cart_lifetime: 7 * 24 * HOUR,
             reservation_lifetime: 24 * HOUR,

@@ -316,3 +316,32 @@ async fn a_method_is_attached_to_one_account_and_of_no_use_without_it() {
     let path = format!("/v1/payment_methods/{}/attach", method.0);
     assert_eq!(code(sandbox.post(&path, &[]).await).await, "parameter_missing");
 }
+
+#[tokio::test]
+async fn an_account_that_was_deleted_takes_no_method_and_pays_nothing() {
+    let sandbox = Running::start().await;
+    let gateway = sandbox.client();
+    let opened = gateway.open_customer("customer-ada", Uuid::now_v7()).await.expect("answered");
+    let Creation::Created(account) = opened else { panic!("{opened:?}") };
+    let method = MethodToken(format!("{}_ada", SandboxMethod::Ok.token()));
+    gateway.attach("a", &method, &account).await.expect("answered");
+    let paid = || Charge {
+        method: method.clone(),
+        customer: Some(account.clone()),
+        ..charge(SandboxMethod::Ok)
+    };
+    let before = gateway.create("1", &paid()).await.expect("answered");
+    assert!(matches!(before, Creation::Created(_)), "{before:?}");
+    for _ in 0..2 {
+        gateway.delete_customer(&account).await.expect("it is gone");
+    }
+    let after = gateway.create("2", &paid()).await.expect("answered");
+    assert!(matches!(after, Creation::Refused(_)), "{after:?}");
+    let alone = gateway.create("3", &Charge { customer: None, ..paid() }).await.expect("answered");
+    assert!(matches!(alone, Creation::Refused(_)), "its methods are detached: {alone:?}");
+    let other = MethodToken(format!("{}_other", SandboxMethod::Ok.token()));
+    let attached = gateway.attach("b", &other, &account).await.expect("answered");
+    assert!(matches!(attached, Attachment::Refused(_)), "{attached:?}");
+    let nobody = Reference("cus_nobody".to_owned());
+    gateway.delete_customer(&nobody).await.expect("there is no such account");
+}

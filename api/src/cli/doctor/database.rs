@@ -11,7 +11,7 @@ use stepwise_workflows::{
 
 use super::{
     super::{
-        Failure,
+        Failure, broker,
         database::{self, Role},
         settings::{Settings, is_this_machine},
     },
@@ -27,16 +27,18 @@ pub(super) async fn look(settings: &Settings) -> Vec<Finding> {
         Ok(db) => db,
         Err(failure) => return vec![Finding::fail("database", failure.to_string())],
     };
-    let (mut findings, migrations, keys, erasures, log_ins, sagas) = tokio::join!(
+    let (mut findings, migrations, keys, erasures, log_ins, sagas, broker) = tokio::join!(
         server(settings, &db),
         migrations(&db),
         keys_of_customers(settings, &db),
         erasures(&db),
         log_ins(&db),
-        sagas::look(&db)
+        sagas::look(&db),
+        no_broker(settings, &db)
     );
     findings.extend([migrations, keys, erasures, log_ins]);
     findings.extend(sagas);
+    findings.extend(broker);
     findings
 }
 
@@ -66,6 +68,17 @@ async fn erasures(db: &PgPool) -> Finding {
         ),
         Err(error) => Finding::fail(WHAT, Failure::from(error).to_string()),
     }
+}
+
+/// Without the address of a broker, checks that the database publishes to none. With one, the broker itself is checked elsewhere.
+async fn no_broker(settings: &Settings, db: &PgPool) -> Option<Finding> {
+    const WHAT: &str = "broker";
+    let Ok(None) = broker::address(settings) else { return None };
+    Some(match broker::in_use(db).await {
+        Ok(None) => Finding::ok(WHAT, "no broker: events are published on /v1/events/stream only"),
+        Ok(Some(known)) => Finding::fail(WHAT, broker::not_given(&known)),
+        Err(error) => Finding::fail(WHAT, Failure::from(error).to_string()),
+    })
 }
 
 async fn log_ins(db: &PgPool) -> Finding {

@@ -128,7 +128,7 @@ pub struct Options {
     )]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rate_limit: Option<u32>,
-    /// Requests without a valid token that one address may send per second [default: 1000]
+    /// Requests that one address may send per second without a valid token, as a guest, or as the first with a token [default: 1000]
     #[arg(
         long,
         global = true,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
+use stepwise_adapters::gateway::takes_every_amount;
 use stepwise_workflows::{
     Config,
     money::{Currency, Money},
@@ -84,11 +85,7 @@ impl Prices {
     pub(super) fn read(options: &PriceOptions) -> Result<Self, Failure> {
         let usual = Config::default();
         let currency = match options.currency.as_deref() {
-            Some(code) => Currency::new(code).map_err(|_| {
-                Failure::usage(format!(
-                    "--currency: {code:?} is not a currency such as USD (three capital letters)"
-                ))
-            })?,
+            Some(code) => read_currency(code)?,
             None => usual.currency,
         };
         let amount = |name: &str, given: Option<&str>, usual: Money| {
@@ -106,6 +103,22 @@ impl Prices {
         };
         Ok(Self { currency, shipping_cost, free_shipping_from, tax_rates })
     }
+}
+
+fn read_currency(code: &str) -> Result<Currency, Failure> {
+    let currency = Currency::new(code).map_err(|_| {
+        Failure::usage(format!(
+            "--currency: {code:?} is not a currency such as USD (three capital letters)"
+        ))
+    })?;
+    // The shop does not round totals, so the gateway would decline some orders and not others.
+    if !takes_every_amount(currency) {
+        return Err(Failure::usage(format!(
+            "--currency: the payment gateway does not take every amount of {currency}, so it would decline most orders; \
+             give a currency whose smallest unit it takes, such as USD"
+        )));
+    }
+    Ok(currency)
 }
 
 fn read_amount(text: &str, currency: Currency) -> Result<Money, String> {
@@ -180,6 +193,11 @@ mod tests {
         for (options, name) in [
             (currency("usd"), "--currency"),
             (currency("DOLLAR"), "--currency"),
+            // Stripe wants the last of their digits to be 0.
+            (currency("KWD"), "--currency: the payment gateway does not take every amount of KWD"),
+            (currency("BHD"), "--currency: the payment gateway does not take every amount of BHD"),
+            (currency("IQD"), "--currency: the payment gateway does not take every amount of IQD"),
+            (currency("MGA"), "--currency: the payment gateway does not take every amount of MGA"),
             // 5.99 is not an amount of yen, so the price of shipping must be given as well.
             (currency("JPY"), "--shipping-cost"),
             (shipping("-1"), "--shipping-cost"),

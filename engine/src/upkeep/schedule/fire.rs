@@ -11,7 +11,7 @@ use crate::{
     base::id::shard_of,
     database::Failure,
     saga::start::Start,
-    store::birth::{insert, is_already_open},
+    store::new_instance::{insert, is_already_open},
     worker::state::Worker,
 };
 
@@ -57,7 +57,7 @@ pub(crate) async fn fire(
         seen.push(due.name.clone());
         let refusal = match decide(worker, tx, &due).await {
             Ok(decided) => decided.err(),
-            // The failure concerns this schedule only, so the round continues.
+            // The failure concerns this schedule only, so the pass continues.
             Err(error @ sqlx::Error::Database(_)) if !Failure::of(&error).is_worth_retrying() => {
                 Some(error.to_string())
             }
@@ -164,16 +164,16 @@ async fn start_all(
             continue;
         }
         let key = format!("{}@{}", due.name, tick.to_rfc3339_opts(SecondsFormat::Secs, true));
-        let birth = match kind.birth(start.clone().key(key)) {
-            Ok(birth) => birth,
+        let new = match kind.new_instance(start.clone().key(key)) {
+            Ok(new) => new,
             Err(why) => return Ok(Err(why)),
         };
         // An instance of that very key that is open is this tick's: the clock was set back.
         let mut save = tx.begin().await?;
-        match insert(&mut save, std::slice::from_ref(&birth), false).await {
+        match insert(&mut save, std::slice::from_ref(&new), false).await {
             Ok(()) => {
                 save.commit().await?;
-                last = Some((tick, birth.commit.id));
+                last = Some((tick, new.commit.id));
             }
             Err(error) if is_already_open(&error) => {
                 save.rollback().await?;

@@ -1,8 +1,8 @@
-//! Who waits for the end of another instance is told, however that one ends.
+//! An instance that waits for the end of another one is told, however that one ends.
 
 use std::time::Duration;
 
-use stepwise_engine::{Start, new_id, operate::Verb, shard_of, testing::Clock};
+use stepwise_engine::{Gate, Start, new_id, notice, operate::Verb, shard_of, testing::Clock};
 use uuid::Uuid;
 
 use crate::{
@@ -124,6 +124,51 @@ async fn a_waiter_that_is_paused_or_has_ended_or_cannot_be_read_holds_up_nobody(
     sqlx::query(mend).bind(unreadable).execute(&world.pool).await.expect("it can be mended");
     applied(&world.operate(unreadable, &ann(Verb::Retry)).await);
     assert_eq!(world.ended(unreadable).await.status, "completed", "it kept the signal");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_wait_whose_signal_does_not_fit_any_more_is_named_by_the_gate_and_told_to_operators() {
+    let world = World::new().await;
+    let awaited = world.start::<Job>("awaited", Input::Wait).await;
+    let waiting = waiter(&world, "misfit", awaited).await;
+    let store = async |event: &str| {
+        sqlx::query(
+            "-- name: test misfit\nupdate saga.end_wait set event = $1::jsonb, next_at = null",
+        )
+        .bind(event)
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+    };
+    let check = async || {
+        let found = Gate::new().knows::<Job>().check(&world.pool).await;
+        found.expect("the database is there")
+    };
+    assert_eq!(check().await, []);
+    store("\"Run\"").await;
+    let found = check().await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].why.starts_with("a wait for an end: the stored signal does not fit"));
+    assert_eq!(found[0].samples, [waiting]);
+
+    let worker = world.worker(quick()).await;
+    world.signal::<Job>(awaited, "go", Signal::Go).await;
+    let told = async || notice::after(&world.pool, 0, 10).await.expect("the database is there");
+    eventually("a notice", async || !told().await.is_empty()).await;
+    store("\"Run\"").await;
+    let is_put_off = "-- name: test put off\nselect next_at is not null from saga.end_wait";
+    eventually("another try", async || {
+        sqlx::query_scalar(is_put_off).fetch_one(&world.pool).await.expect("the wait is there")
+    })
+    .await;
+    let told = told().await;
+    assert_eq!(told.len(), 1, "once: {told:?}");
+    assert_eq!((told[0].saga_id, &told[0].kind), (waiting, &notice::Kind::Failing));
+    assert!(told[0].why.contains("does not fit"), "{}", told[0].why);
+    store("\"Go\"").await;
+    assert_eq!(world.ended(waiting).await.status, "completed");
     worker.stop().await;
     world.close().await;
 }

@@ -1,4 +1,4 @@
-//! What an instance holds in our own database is given back when a person ends it.
+//! The tx undos of an instance run when a person ends it, so that it leaves nothing reserved in our own database.
 
 use std::time::Duration;
 
@@ -38,6 +38,22 @@ async fn stuck_release(world: &World, name: &str) -> Uuid {
     assert_eq!(world.ended(id).await.status, "stuck");
     assert_eq!(books(world, name).await.0, "placing");
     id
+}
+
+/// Waits until a statement waits for a lock.
+async fn waits_for_a_lock(world: &World, statement: &str) {
+    eventually("a statement to wait for a lock", async || {
+        sqlx::query_scalar(
+            "-- name: test waiting
+            select exists (select from pg_stat_activity
+            where datname = current_database() and wait_event_type = 'Lock' and query like $1)",
+        )
+        .bind(statement)
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -121,17 +137,7 @@ async fn a_verb_takes_the_locks_of_the_domain_before_that_of_the_instance() {
         tx.commit().await.expect("the database is there");
         operated.expect("nobody waits in a circle")
     });
-    eventually("the verb to wait for the order", async || {
-        sqlx::query_scalar(
-            "-- name: test waiting
-            select exists (select from pg_stat_activity
-            where datname = current_database() and wait_event_type = 'Lock' and query like '-- name: test lock order%')",
-        )
-        .fetch_one(&world.pool)
-        .await
-        .expect("the database is there")
-    })
-    .await;
+    waits_for_a_lock(&world, "-- name: test lock order%").await;
     // As the shop does: the order's row first, the instance's last.
     let kept = world.engine.signal::<Order>(&mut tx, id, "cancel", Signal::CancelRequested);
     let kept = tokio::time::timeout(Duration::from_secs(10), kept).await.expect("no circle");
@@ -139,6 +145,33 @@ async fn a_verb_takes_the_locks_of_the_domain_before_that_of_the_instance() {
     tx.commit().await.expect("the database is there");
     applied(&handing_over.await.expect("it does not panic"));
     assert_eq!(books(&world, "raced").await, ("cancelled".to_owned(), 0), "it heard of the signal");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_verb_that_becomes_allowed_while_it_waits_for_the_row_gives_back_what_is_held_too() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    world.provider.script("confirm", [Behaviour::Challenges]);
+    let id = order(&world, "paused meanwhile").await;
+    world.until(id, "a wait", |seen| seen.waiting_on.as_deref() == Some("signal")).await;
+    let mut tx = world.pool.begin().await.expect("the database is there");
+    let paused = world.engine.operate(&mut tx, id, &ann(Verb::Pause)).await;
+    applied(&paused.expect("the database is there"));
+    let (engine, pool) = (world.engine.clone(), world.pool.clone());
+    let handing_over = tokio::spawn(async move {
+        let mut tx = pool.begin().await.expect("the database is there");
+        // It is running as this reads it, and would be refused.
+        let operated = engine.operate(&mut tx, id, &ann(hand_over())).await;
+        tx.commit().await.expect("the database is there");
+        operated.expect("the database is there")
+    });
+    waits_for_a_lock(&world, "-- name: lock instance%").await;
+    tx.commit().await.expect("the database is there");
+    applied(&handing_over.await.expect("it does not panic"));
+    assert_eq!(world.see(id).await.status, "abandoned");
+    assert_eq!(books(&world, "paused meanwhile").await, ("gaveup".to_owned(), 0));
     worker.stop().await;
     world.close().await;
 }

@@ -1,17 +1,18 @@
-//! What a person finds out about a step in doubt while the rest is being taken back.
+//! A person finds out the outcome of a step in doubt while the rest is being taken back.
 
 use serde_json::json;
 use stepwise_engine::{
     Answer,
-    operate::{Instruction, Outside, Refusal, Verb, WrongStatus},
+    operate::{Instruction, Operated, Outside, Refusal, Verb, WrongStatus},
 };
 use uuid::Uuid;
 
-use super::{mark, refused};
+use super::{mark, refused, stuck_undo};
 use crate::{
     odd::{self, Odd},
     plain::{Five, Signal},
     provider::Behaviour,
+    tasks::{Root, Todo},
     world::{Seen, World, ann, applied, quick},
 };
 
@@ -112,5 +113,77 @@ async fn a_pivot_that_a_person_finds_done_while_it_unwinds_is_a_persons_to_take_
     applied(&world.operate(id, &ann(mark("refunded by hand", None, None))).await);
     assert_eq!(world.see(id).await.status, "unwound");
     assert_eq!(statuses(&world, id).await, ["undone"]);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn only_an_undo_that_failed_is_tried_again_by_its_number() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let id = stuck_undo(&world, "by number").await;
+    let seq = world.see(id).await.seq;
+    for no in [1, 99] {
+        let retry = Instruction { undo: Some(no), ..ann(Verb::Retry) };
+        assert_eq!(refused(world.operate(id, &retry).await), Refusal::NothingFailed, "undo {no}");
+    }
+    let seen = world.see(id).await;
+    assert_eq!((seen.status.as_str(), seen.seq), ("stuck", seq), "nothing was written");
+    applied(&world.operate(id, &Instruction { undo: Some(2), ..ann(Verb::Retry) }).await);
+    assert_eq!(world.ended(id).await.status, "unwound");
+    let undos = world.provider.operations().into_iter().filter(|op| op.starts_with("undo-"));
+    assert_eq!(undos.collect::<Vec<_>>(), ["undo-3", "undo-2", "undo-2", "undo-1"]);
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn the_undos_of_earlier_steps_wait_for_the_one_that_is_a_persons() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let gate = world.provider.hold("settle-whole");
+    let id = world.start::<Root>("whole", Todo::new("whole")).await;
+    world.asked("settle-whole", 1).await;
+    applied(&world.operate(id, &ann(Verb::Cancel)).await);
+    gate.add_permits(1);
+    let stuck = world.ended(id).await;
+    assert_eq!(stuck.status, "stuck", "its pivot was done after all");
+    let undos: serde_json::Value = serde_json::from_str(&stuck.undos).expect("JSON");
+    let no = undos[1]["no"].as_i64().and_then(|no| i32::try_from(no).ok());
+    let by_number = Instruction { undo: no, ..ann(Verb::Retry) };
+    let refusal = refused(world.operate(id, &by_number).await);
+    assert!(refusal.to_string().contains("mark it done"), "{refusal}");
+    applied(&world.operate(id, &ann(Verb::Retry)).await);
+    let seen = world.see(id).await;
+    assert_eq!(seen.status, "stuck", "the same as before");
+    assert_eq!(seen.last_error, stuck.last_error);
+    assert!(world.provider.requests("undo-whole").is_empty());
+    applied(&world.operate(id, &ann(mark("refunded by hand", None, None))).await);
+    assert_eq!(world.ended(id).await.status, "unwound");
+    assert_eq!(world.provider.requests("undo-whole").len(), 1, "then the rest follows");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn the_id_of_an_instruction_is_not_taken_for_another_one() {
+    let world = World::new().await;
+    let worker = world.worker(quick()).await;
+    let id = stuck_undo(&world, "same id").await;
+    world.provider.script("undo-2", [Behaviour::Declines]);
+    let retry = ann(Verb::Retry);
+    applied(&world.operate(id, &retry).await);
+    assert_eq!(world.ended(id).await.status, "stuck");
+    let seq = world.see(id).await.seq;
+    for other in [
+        Instruction { verb: Verb::Skip, ..retry.clone() },
+        Instruction { verb: mark("by hand", None, None), ..retry.clone() },
+        Instruction { undo: Some(2), ..retry.clone() },
+    ] {
+        assert_eq!(refused(world.operate(id, &other).await), Refusal::IdTaken, "{other:?}");
+    }
+    let same = Instruction { reason: "once more".to_owned(), ..retry };
+    assert_eq!(world.operate(id, &same).await, Operated::Repeated);
+    assert_eq!(world.see(id).await.seq, seq, "nothing was written");
+    worker.stop().await;
     world.close().await;
 }

@@ -139,7 +139,7 @@ async fn an_order_of_which_another_amount_was_taken_by_hand_is_not_shipped_and_c
 
 #[tokio::test]
 async fn an_order_whose_shipment_was_ended_by_a_person_is_shipped_anew_and_one_under_way_is_not() {
-    use crate::sagas::commands::{ShipOrderError, ship_order};
+    use crate::sagas::ship_order::{ShipOrderError, ship_order};
 
     let (database, shop) = (database().await, shop());
     let mut db = database.pool().acquire().await.expect("a connection");

@@ -1,6 +1,6 @@
 //! Sending a customer a mail about the password: the token that resets it, or the news that it was changed.
 //!
-//! The command starts the saga in its own transaction ([`super::account`]), so neither a crash nor a mail system that is away can lose the mail.
+//! The command starts the saga in its own transaction (`command.rs`), so neither a crash nor a mail system that is away can lose the mail.
 //! 1. `Issue` makes the token of a reset, which takes the place of an earlier one. Before it the saga goes to sleep for no time, so that a worker and
 //!    not the request looks the customer up: the request takes as long for an address without an account.
 //! 2. `Send` sends the mail. A token that has expired meanwhile is not sent: the customer may ask again.
@@ -8,6 +8,7 @@
 //! A mail cannot be called back, so the saga only goes forward. If it cannot be sent for a week, an operator decides. The token is made from the
 //! customer's key at each attempt ([`crate::customer::password`]), so no state has it.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -18,8 +19,15 @@ mod tests;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{Never, Next, Retry, Saga, Terms, Unexpected, steps, to};
+use stepwise_engine::{Never, Next, Saga, Unexpected, steps, to};
 use uuid::Uuid;
+
+use super::mailing;
+pub use super::mailing::MAILING;
+pub use command::{
+    AskError, ChangePasswordError, ResetError, change_password, request_password_reset,
+    reset_password,
+};
 
 /// How long the saga tries to send the mail before it needs an operator.
 pub const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -78,7 +86,7 @@ steps! {
         /// Make a token that resets the customer's password, in place of an earlier one.
         Issue(customer: Uuid, token: Uuid) => tx(issue).no_undo(),
         /// Send the mail. Repeating it sends the same mail under the same key.
-        Send(post: Post) => call(send, patient()).repeatable().no_undo(),
+        Send(post: Post) => call(send, mailing::terms(PATIENCE)).repeatable().no_undo(),
     }
     /// The step that the command has done in the transaction that starts the saga.
     #[derive(PartialEq, Eq)]
@@ -86,11 +94,6 @@ steps! {
         /// The request is counted, or the password was changed.
         Ask(customer: Uuid) => pivot(),
     }
-}
-
-fn patient() -> Terms {
-    let retry = Retry { cap: Duration::from_secs(300), ..Retry::default() };
-    Terms { within: PATIENCE, retry, ..Terms::new() }
 }
 
 impl Saga for AccountMail {

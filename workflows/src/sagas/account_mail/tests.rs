@@ -1,9 +1,9 @@
 //! Stories of a mail about a password.
 
-use stepwise_engine::{Status, testing::walk};
+use stepwise_engine::{Status, StepTable as _, testing::walk};
 use uuid::Uuid;
 
-use super::{AccountMail, Event as E, Letter, Post};
+use super::{AccountMail, Event as E, Letter, MAILING, Post, Step};
 
 fn post(letter: Letter) -> Post {
     Post { customer: Uuid::nil(), letter }
@@ -35,4 +35,10 @@ fn a_mail_that_cannot_be_sent_for_a_week_needs_a_person() {
     let mut mail = walk::<AccountMail>(post(Letter::PasswordChanged));
     mail.time_passes().is_given_up();
     assert_eq!(mail.status(), Status::Stuck);
+}
+
+#[test]
+fn an_attempt_to_send_lasts_longer_than_a_mailer_may_take() {
+    let send = Step::Send(post(Letter::PasswordChanged));
+    assert!(send.terms().timeout > MAILING, "{:?}", send.terms());
 }

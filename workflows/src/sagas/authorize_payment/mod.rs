@@ -1,6 +1,6 @@
 //! Authorizing another payment for an order whose authorization lapsed.
 //!
-//! The command writes the payment in its own transaction, which also starts the saga ([`super::commands::authorize_payment`]). Then the money is
+//! The command writes the payment in its own transaction, which also starts the saga ([`authorize_payment`]). Then the money is
 //! reserved as it is for a placement (`sagas::authorizing`): `Create`, `Confirm`, and `Ask` where the customer must approve. `Book` puts the payment
 //! in force under the lock of the order's row, where a cancellation is decided too. An order that was cancelled meanwhile needs no money: `Book`
 //! changes nothing then, and the saga releases what it has reserved. A cancellation also tells the saga at once, so that no money waits for an
@@ -8,6 +8,7 @@
 //!
 //! Deliberately absent: a pivot. `Book` is the last step, and it may find that the order needs no payment any more.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -20,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{CalledOff, Next, Saga, Unexpected, signals, steps, to, unwind};
 use uuid::Uuid;
 
-use super::authorizing::{APPROVAL, Patience, answered};
+pub use command::{AuthorizePaymentError, authorize_payment};
+
+use super::authorizing::{APPROVAL, Patience, answered, closing};
 use crate::{
     money::Money,
     payment::{
@@ -109,10 +112,10 @@ steps! {
     #[derive(PartialEq, Eq)]
     pub enum Step done by AuthorizePaymentSteps -> Event, undone for Reason {
         /// Open an authorization. It moves no money, and repeating it under its key is harmless. The undo closes the authorization.
-        Create(request: Request) => call(create, request.patience.opening()).repeatable().undo_call(cancel),
+        Create(request: Request) => call(create, request.patience.opening()).repeatable().undo_call(cancel, closing()),
         /// Reserve the money. The undo releases it, by closing the authorization.
         Confirm(request: Request, reference: Reference)
-            => call(confirm, request.patience.reserving(request.amount)).probe(find).undo_call(void),
+            => call(confirm, request.patience.reserving(request.amount)).probe(find).undo_call(void, closing()),
         /// Ask whether the customer has approved. The undo of Confirm also takes back what the customer did.
         Ask(request: Request, reference: Reference)
             => call(ask, request.patience.asking()).repeatable().no_undo(),

@@ -1,7 +1,7 @@
 //! Stories of an authorization.
 
 use stepwise_engine::{
-    Answer, Status,
+    Answer, Status, StepTable as _,
     testing::{Asks, Walk, walk},
 };
 
@@ -9,7 +9,13 @@ use super::{
     AuthorizePayment, Event as E, Reason, Signal, Step,
     samples::{approval, confirmed, created, declined, request},
 };
-use crate::{payment::PaymentFailure, refusal::Refusal as _};
+use crate::{
+    payment::{
+        PaymentFailure,
+        gateway::{OPERATION, Reference},
+    },
+    refusal::Refusal as _,
+};
 
 /// A payment whose authorization is open.
 fn opened() -> Walk<AuthorizePayment> {
@@ -85,4 +91,17 @@ fn an_approval_in_time_is_asked_for_at_the_gateway() {
     assert!(matches!(payment.asks(), Asks::Call(Step::Ask(..))), "{:?}", payment.asks());
     payment.answers(confirmed()).answers(E::Booked);
     assert_eq!(payment.status(), Status::Completed);
+}
+
+#[test]
+fn an_attempt_lasts_longer_than_the_gateway_may_take() {
+    let reference = Reference("pi_1".to_owned());
+    let calls = [
+        Step::Create(request()),
+        Step::Confirm(request(), reference.clone()),
+        Step::Ask(request(), reference),
+    ];
+    assert!(calls.iter().all(|step| step.terms().timeout > OPERATION));
+    // Find the authorization, void it, ask what became of that, ask what is left, refund it.
+    assert!(calls[..2].iter().all(|step| step.undo_terms().timeout > 5 * OPERATION));
 }

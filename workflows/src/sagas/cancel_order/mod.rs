@@ -9,6 +9,7 @@
 //!
 //! The gateway decides how much is given back. If it says that less was taken, or is left, than the books have, the saga asks it and refunds that.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -23,7 +24,9 @@ use stepwise_engine::{
 };
 use uuid::Uuid;
 
-use super::giving_back::moving;
+pub use command::{CancelOrderError, cancel_order};
+
+use super::{calling, giving_back::moving};
 use crate::{money::Money, payment::gateway::Reference, refusal::refusals};
 
 /// The definition.
@@ -138,7 +141,7 @@ steps! {
         /// Give back the money that was taken. A refund acts once per key.
         Refund(amount: Money, back: GiveBack) => call(refund, moving("refund", *amount)).repeatable().no_undo(),
         /// Ask how much was taken and is left.
-        Ask(back: GiveBack) => call(ask).repeatable().no_undo(),
+        Ask(back: GiveBack) => call(ask, calling::terms()).repeatable().no_undo(),
         /// Record and publish that the money is back.
         RecordRefund(returned: Returned) => tx(record_refund).no_undo(),
         /// Note that there was nothing to give back any more.

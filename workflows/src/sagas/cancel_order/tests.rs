@@ -1,7 +1,7 @@
 //! Stories of a cancellation.
 
 use stepwise_engine::{
-    Answer, Status,
+    Answer, Status, StepTable as _,
     testing::{Asks, walk},
 };
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use super::{
     CancelOrder, Event as E, Input, Signal, Step,
     samples::{back, given_back, left, to_give_back},
 };
+use crate::payment::gateway::OPERATION;
 
 #[test]
 fn reserved_money_is_released_and_the_refund_told() {
@@ -69,4 +70,13 @@ fn an_order_that_was_placed_all_the_same_is_cancelled_and_its_money_given_back()
     order.answers(given_back()).answers(E::Recorded);
     assert_eq!(order.status(), Status::Completed);
     assert_eq!(order.steps(), ["Look", "Cancel", "Void", "RecordRefund"]);
+}
+
+#[test]
+fn an_attempt_lasts_longer_than_the_gateway_may_take() {
+    let Input::GiveBack(amount, back) = back(true) else { unreachable!("the sample gives back") };
+    assert!(Step::Void(amount, back.clone()).terms().timeout > OPERATION);
+    // A refund that is refused is followed by a question.
+    assert!(Step::Refund(amount, back.clone()).terms().timeout > 2 * OPERATION);
+    assert!(Step::Ask(back).terms().timeout > OPERATION);
 }

@@ -5,13 +5,14 @@
 //! not expire; the saga looks again when that may be over. An expired cart is emptied, and the event CartExpired says so. A guest's cart
 //! is deleted with its token.
 //!
-//! The saga of a guest's cart starts with the cart ([`crate::sagas::commands::create_guest_cart`]), that of a customer's cart with the first item that is
+//! The saga of a guest's cart starts with the cart ([`create_guest_cart`]), that of a customer's cart with the first item that is
 //! put in while none watches it ([`crate::reactions`]). It ends when the cart's time is over, whether or not the cart is empty by then, and with
 //! a guest's cart that was merged.
 //!
 //! If an operator calls the saga off or hands it over, the cart is marked as not watched. Another instance then takes it up: with the next item that is put in,
 //! or when the workers look for such carts ([`adopt`]). Deliberately absent: a reminder to the customer.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -25,6 +26,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use stepwise_engine::{Engine, Never, Next, Saga, Start, StartError, Unexpected, steps, to};
 use uuid::Uuid;
+
+pub use command::create_guest_cart;
 
 use crate::{cart, shop::Shop};
 

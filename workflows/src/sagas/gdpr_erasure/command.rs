@@ -1,4 +1,4 @@
-//! requestGdprErasure, and erasing somebody again whom a restored backup has brought back.
+//! The command requestGdprErasure, and erasing somebody again whom a restored backup has brought back.
 
 use stepwise_engine::{Saga as _, Start, StartError, inspect};
 use uuid::Uuid;
@@ -21,15 +21,8 @@ pub struct RequestGdprErasure {
 
 refusals! {
     /// Why nobody is erased.
-    #[derive(Debug, thiserror::Error)]
-    pub enum RequestErasureError {
-        /// The command is refused.
-        #[error(transparent)]
-        Refused(#[from] ErasureRefusal),
-        /// The saga could not be started.
-        #[error(transparent)]
-        Start(#[from] StartError),
-    }
+    pub enum RequestErasureError =
+        Refused(ErasureRefusal) | Start(StartError) | Database(sqlx::Error);
 }
 
 /// Freezes the account, ends its sessions, and starts the saga that erases the customer. Answers the operation: the instance of that saga, or of an
@@ -63,8 +56,7 @@ async fn start(
             Ok(ctx.start::<GdprErasure>(Start::new(subject, person)).await?.id)
         }
         Begun::Already => {
-            let earlier = inspect::latest_about(ctx, GdprErasure::NAME, &subject).await;
-            let earlier = earlier.map_err(ErasureRefusal::from)?;
+            let earlier = inspect::latest_about(ctx, GdprErasure::NAME, &subject).await?;
             Ok(earlier.ok_or(ErasureRefusal::NotFound)?.saga_id)
         }
     }

@@ -1,6 +1,6 @@
 //! Erasing a person.
 //!
-//! The command freezes the account and ends its sessions ([`command`]). Nobody acts for the customer from then on. Then:
+//! The command freezes the account and ends its sessions ([`request_gdpr_erasure`]). Nobody acts for the customer from then on. Then:
 //! 1. `Settle` calls off what sleeps for the customer, and waits until nothing runs that moves money.
 //! 2. `Drain` waits until the messages about the customer are published, because partners could not read them afterwards. It does not wait for ever:
 //!    messages that are left after [`crate::Config::erasure_patience`] go out without data, and the certificate says how many.
@@ -9,8 +9,10 @@
 //!    more, under the lock of the customer's row, for what must end or be published first. If there is anything, the erasure begins again with 1. A
 //!    refund that is started even later needs nothing that is destroyed.
 //! 5. `DestroyKey` is the pivot. Everything that was sealed for the customer is unreadable then, in every copy and backup.
-//! 6. `DeleteMails` and `Erase` delete what is plain: mails, and the rows of the customer's own tables. `Erase` searches once more, publishes the
-//!    event and writes the certificate, in one transaction.
+//! 6. `DeleteMails`, `DeleteAccount` and `Erase` delete what is plain: mails, the customer's account at the gateway, and the rows of the customer's own
+//!    tables. `Erase` searches once more, publishes the event and writes the certificate, in one transaction.
+//!
+//! The account at the gateway is deleted only after the pivot, because a customer who has the shop's account back needs it.
 //!
 //! Until the pivot an operator may call the erasure off; then the customer has the account back, without the payment methods that were detached.
 //!
@@ -19,7 +21,7 @@
 //!
 //! Deliberately absent: the customer's name and address. States hold ids, counts and the fingerprint of a key.
 
-pub mod command;
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -33,7 +35,9 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{Never, Next, Retry, Saga, Terms, Unexpected, steps, to};
 use uuid::Uuid;
 
+use super::calling;
 pub use crate::erasure::Person;
+pub use command::{RequestErasureError, RequestGdprErasure, erase_again, request_gdpr_erasure};
 
 /// The law gives a month for the answer.
 pub const PATIENCE: Duration = Duration::from_secs(30 * 24 * 3_600);
@@ -77,6 +81,8 @@ pub enum State {
     DestroyingKey(Progress),
     /// The mail system deletes mails.
     DeletingMails(Progress),
+    /// The gateway deletes the customer's account.
+    DeletingAccount(Progress),
     /// Rows are deleted and anonymized.
     Erasing(Progress),
     /// The end.
@@ -110,6 +116,8 @@ pub enum Event {
     KeyDestroyed,
     /// This number of mails was deleted.
     MailsDeleted(u64),
+    /// The customer has no account at the gateway any more.
+    AccountDeleted,
     /// Everything is deleted, and the certificate is written.
     Erased,
 }
@@ -132,6 +140,8 @@ steps! {
         DestroyKey(customer: Uuid) => call(destroy_key, patient()).probe(find_key).pivot(),
         /// Delete the customer's mails.
         DeleteMails(customer: Uuid) => call(delete_mails, patient()).repeatable().no_undo(),
+        /// Delete the customer's account at the gateway. An account that is deleted already is no error.
+        DeleteAccount(customer: Uuid) => call(delete_account, patient()).repeatable().no_undo(),
         /// Delete and anonymize rows, search, publish, certify.
         Erase(progress: Progress) => tx(erase).no_undo(),
     }
@@ -145,12 +155,16 @@ steps! {
 
 fn patient() -> Terms {
     let retry = Retry { cap: Duration::from_secs(300), ..Retry::default() };
-    Terms { within: PATIENCE, retry, ..Terms::new() }
+    Terms { within: PATIENCE, retry, ..calling::terms() }
 }
 
-/// The wait before the next look: a second at first, five minutes at most.
+/// The wait before the next look: a second at first, then twice as long each time, up to an hour. After ten days it is two hours. A look writes two
+/// rows of the journal, whose length is limited ([`stepwise_engine::limits::JOURNAL_LENGTH`]), so the looks can go on for more than a year.
 fn pause(looks: u8) -> Duration {
-    Duration::from_secs((1 << looks.min(9)).min(300))
+    match looks {
+        u8::MAX => Duration::from_secs(7_200),
+        looks => Duration::from_secs((1 << looks.min(12)).min(3_600)),
+    }
 }
 
 /// Looks again after a pause.
@@ -222,7 +236,11 @@ impl Saga for GdprErasure {
                 to(S::DeletingMails(progress)).run(Step::DeleteMails(customer))
             }
             (S::DeletingMails(progress), E::MailsDeleted(mails)) => {
-                let progress = Progress { mails, ..progress };
+                let customer = progress.person.customer;
+                to(S::DeletingAccount(Progress { mails, ..progress }))
+                    .run(Step::DeleteAccount(customer))
+            }
+            (S::DeletingAccount(progress), E::AccountDeleted) => {
                 to(S::Erasing(progress.clone())).run(Step::Erase(progress))
             }
             (S::Erasing(progress), E::Erased) => to(S::Erased(progress.person)).done(),

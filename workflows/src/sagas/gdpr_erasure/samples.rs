@@ -26,6 +26,7 @@ impl Samples for GdprErasure {
             ],
             Step::DestroyKey(_) => vec![Sample::done(E::KeyDestroyed)],
             Step::DeleteMails(_) => vec![Sample::done(E::MailsDeleted(1))],
+            Step::DeleteAccount(_) => vec![Sample::done(E::AccountDeleted)],
             Step::Erase(_) => vec![Sample::done(E::Erased)],
         }
     }

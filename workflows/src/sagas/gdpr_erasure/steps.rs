@@ -206,7 +206,21 @@ impl GdprErasureSteps for Steps {
         }
     }
 
+    async fn delete_account(&self, _: &Key, customer: &Uuid) -> Outcome<Event> {
+        let account = match erasure::account(&self.pool, *customer).await {
+            Ok(Some(account)) => account,
+            Ok(None) => return Outcome::event(Event::AccountDeleted),
+            Err(error) => return Outcome::NotDone(Cause::new(error)),
+        };
+        match self.shop.gateway.delete_customer(&account).await {
+            Ok(()) => Outcome::event(Event::AccountDeleted),
+            Err(error) => error.into(),
+        }
+    }
+
     async fn erase(&self, tx: &mut StepTx<'_>, progress: &Progress) -> Result<Event, StepError> {
+        // An operator may have restored an older key store since the key was destroyed: it has the key again.
+        self.shop.keys.destroy(progress.person.customer).await.map_err(keys_failed)?;
         let mut ctx = Context::of_step(&self.shop, tx);
         let stores = rows::erase(&mut ctx, progress.person).await?;
         if let Some(store) = rows::left(&mut ctx, progress.person).await? {

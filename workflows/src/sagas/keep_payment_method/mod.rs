@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: the token, which is read from the method's row at each attempt and is in no state.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -23,6 +24,9 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{Never, Next, Saga, Terms, Unexpected, steps, to};
 use uuid::Uuid;
 
+pub use command::{KeepMethodError, add_payment_method, remove_payment_method};
+
+use super::calling;
 use crate::payment::gateway::Reference;
 
 /// How long it is tried to attach a method.
@@ -105,11 +109,11 @@ steps! {
 }
 
 fn attaching() -> Terms {
-    Terms { within: ATTACHING, ..Terms::new() }
+    Terms { within: ATTACHING, ..calling::terms() }
 }
 
 fn detaching() -> Terms {
-    Terms { within: DETACHING, ..Terms::new() }
+    Terms { within: DETACHING, ..calling::terms() }
 }
 
 impl Saga for KeepPaymentMethod {

@@ -22,7 +22,8 @@ async fn read(steps: &Steps, method: Uuid) -> Result<Option<Kept>, Cause> {
 impl KeepPaymentMethodSteps for Steps {
     async fn open(&self, _: &Key, method: &Uuid) -> Outcome<Event> {
         let kept = match read(self, *method).await {
-            Ok(Some(kept)) if !kept.is_removed => kept,
+            // One that is attached already, or that the gateway has refused, is left alone.
+            Ok(Some(kept)) if !kept.is_removed && kept.is(ASKED) => kept,
             Ok(_) => return Outcome::event(Event::NotAttached),
             Err(cause) => return Outcome::NotDone(cause),
         };
@@ -84,6 +85,10 @@ impl KeepPaymentMethodSteps for Steps {
         let Some(token) = kept.token().filter(|_| kept.is(ATTACHED)) else {
             return Outcome::event(Event::NotAttached);
         };
+        // The gateway knows only the token, so detaching it would end the other method too.
+        if kept.is_kept_by_another {
+            return Outcome::event(Event::Detached);
+        }
         match self.shop.gateway.detach(&key.to_string(), &token).await {
             Ok(()) => Outcome::event(Event::Detached),
             Err(error) => error.into(),

@@ -1,6 +1,6 @@
 //! An approval at PayPal: the customer approves an amount there, and the payment method can then pay one order of it.
 //!
-//! The command adds the method, not usable yet, in the transaction that starts the saga ([`super::commands::initiate_paypal`]). Then:
+//! The command adds the method, not usable yet, in the transaction that starts the saga ([`initiate_paypal`]). Then:
 //! 1. `Open` opens the approval at PayPal. It moves no money, and nothing takes it back: PayPal forgets what nobody uses.
 //! 2. `Offer` stores its reference, and gives the customer time to approve.
 //! 3. `Ask` asks PayPal: after a webhook, after an order was refused because the approval is missing, and before the saga gives up. So a lost
@@ -12,6 +12,7 @@
 //!
 //! Deliberately absent: the amount and the addresses of the shop's pages. They are in the method's row, which the calls read.
 
+mod command;
 pub(super) mod give_back;
 mod operation;
 #[cfg(feature = "testing")]
@@ -28,6 +29,9 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{CalledOff, Next, Saga, Terms, Unexpected, signals, steps, to, unwind};
 use uuid::Uuid;
 
+pub use command::{InitiatePayPalError, Initiated, initiate_paypal};
+
+use super::calling;
 use crate::{payment::gateway::Reference, refusal::refusals};
 
 /// How long PayPal is tried to open an approval. The customer waits at the checkout.
@@ -151,7 +155,7 @@ steps! {
 }
 
 fn within(time: Duration) -> Terms {
-    Terms { within: time, ..Terms::new() }
+    Terms { within: time, ..calling::terms() }
 }
 
 signals! {

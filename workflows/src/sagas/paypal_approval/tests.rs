@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use stepwise_engine::{
-    Answer, Status,
+    Answer, Status, StepTable as _,
     testing::{Asks, Walk, walk},
 };
 use uuid::Uuid;
 
 use super::{
     Event as E, Input, PayPalApproval, Reason, Signal, Step,
-    samples::{TIME, given_back, offered, opened},
+    samples::{TIME, given_back, offered, opened, reference},
 };
+use crate::payment::gateway::OPERATION;
 
 /// An approval that waits for its customer.
 fn offered_approval() -> Walk<PayPalApproval> {
@@ -92,4 +93,10 @@ fn a_method_that_an_order_gives_back_is_usable_only_while_paypal_holds_its_appro
         gone.answers(answer).takes_all_back();
         assert_eq!((gone.status(), gone.reason()), (Status::Unwound, Some(&Reason::Expired)));
     }
+}
+
+#[test]
+fn an_attempt_lasts_longer_than_paypal_may_take() {
+    assert!(Step::Open(Uuid::nil()).terms().timeout > OPERATION);
+    assert!(Step::Ask(Uuid::nil(), reference()).terms().timeout > OPERATION);
 }

@@ -1,6 +1,6 @@
 //! Placing an order: stock is reserved, the payment is authorized, the order is placed.
 //!
-//! The command reserves the stock in its own transaction, which also starts the saga ([`super::commands::place_order`]). Then:
+//! The command reserves the stock in its own transaction, which also starts the saga ([`place_order`]). Then:
 //! 1. `Create` opens an authorization at the gateway. It moves no money. The next commit stores its reference.
 //! 2. `Confirm` reserves the money under that reference. For 3-D Secure the customer must approve first; `Ask` finds out
 //!    whether they have, when the gateway reports a change and once more when the time is over, because an event of the gateway may be lost.
@@ -13,21 +13,22 @@
 //! This file says what happens. The states and events are in `placement.rs`. How each step is done is in `steps.rs`, and how the
 //! gateway is called and what its answers mean in `sagas::authorizing`. Nothing personal is stored.
 
+mod command;
+mod operation;
+mod placement;
 #[cfg(feature = "testing")]
 mod samples;
 mod steps;
 #[cfg(test)]
 mod tests;
-pub mod webhook;
-
-mod operation;
-mod placement;
 
 use serde_json::{Value, json};
 use stepwise_engine::{Next, Part, Saga, Unexpected, UpcastError, signals, steps, to, unwind};
 use uuid::Uuid;
 
+use super::authorizing::closing;
 pub use super::authorizing::{APPROVAL, Patience};
+pub use command::{PlaceOrderError, Placed, place_order};
 pub use placement::{Event, Placement, Reason, State};
 
 use crate::payment::{
@@ -40,10 +41,10 @@ steps! {
     #[derive(PartialEq, Eq)]
     pub enum Step done by PlaceOrderSteps -> Event, undone for Reason {
         /// Open an authorization. It moves no money, and repeating it under its key is harmless. The undo closes the authorization.
-        Create(placement: Placement) => call(create, placement.patience.opening()).repeatable().undo_call(cancel),
+        Create(placement: Placement) => call(create, placement.patience.opening()).repeatable().undo_call(cancel, closing()),
         /// Reserve the money. The undo releases it, by closing the authorization.
         Confirm(placement: Placement, reference: Reference)
-            => call(confirm, placement.patience.reserving(placement.amount)).probe(find).undo_call(void),
+            => call(confirm, placement.patience.reserving(placement.amount)).probe(find).undo_call(void, closing()),
         /// Ask whether the customer has approved. The undo of Confirm also takes back what the customer did.
         Ask(placement: Placement, reference: Reference) => call(ask, placement.patience.asking()).repeatable().no_undo(),
         /// Make the order `pending`.
@@ -62,9 +63,9 @@ steps! {
         /// The cart's stock is reserved and the order written.
         ReserveStock(order: Uuid) => undo_tx(release_stock),
         /// The undo of Create as version 1 recorded it. It can go when [`stepwise_engine::Gate`] finds no instance of version 1 any more.
-        Cancel(order: Uuid) => undo_call(cancel_of_version_1),
+        Cancel(order: Uuid) => undo_call(cancel_of_version_1, closing()),
         /// The undo of Confirm as version 1 recorded it. It can go with that of Create.
-        Void(order: Uuid, reference: Reference) => undo_call(void_of_version_1),
+        Void(order: Uuid, reference: Reference) => undo_call(void_of_version_1, closing()),
     }
 }
 

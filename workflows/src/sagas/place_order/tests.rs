@@ -1,15 +1,17 @@
 //! Stories of a placement.
 
 use stepwise_engine::{
-    Answer, Done, Status,
+    Answer, Done, Status, StepTable as _,
     testing::{Asks, Walk, walk},
 };
 
+use uuid::Uuid;
+
 use super::{
-    APPROVAL, Event as E, PlaceOrder, Reason, Signal, Step,
+    APPROVAL, CallerStep, Event as E, PlaceOrder, Reason, Signal, Step,
     samples::{approval, confirmed, declined, placement, reference},
 };
-use crate::payment::PaymentFailure;
+use crate::payment::{PaymentFailure, gateway::OPERATION};
 
 /// A placement whose authorization is open.
 fn created() -> Walk<PlaceOrder> {
@@ -113,4 +115,20 @@ fn a_gateway_that_never_answers_is_asked_and_then_given_up() {
     order.stays_unknown().was_never_seen().is_given_up().takes_all_back();
     assert_eq!(order.reason(), Some(&Reason::PaymentFailed(PaymentFailure::GatewayError)));
     assert_eq!(order.status(), Status::Unwound);
+}
+
+#[test]
+fn an_attempt_lasts_longer_than_the_gateway_may_take() {
+    let calls = [
+        Step::Create(placement()),
+        Step::Confirm(placement(), reference()),
+        Step::Ask(placement(), reference()),
+    ];
+    assert!(calls.iter().all(|step| step.terms().timeout > OPERATION));
+    // Find the authorization, void it, ask what became of that, ask what is left, refund it.
+    assert!(calls[..2].iter().all(|step| step.undo_terms().timeout > 5 * OPERATION));
+    let of_version_1 =
+        [CallerStep::Cancel(Uuid::nil()), CallerStep::Void(Uuid::nil(), reference())];
+    let lasts = |step| Step::caller_undo_terms(step).timeout > 5 * OPERATION;
+    assert!(of_version_1.iter().all(lasts));
 }

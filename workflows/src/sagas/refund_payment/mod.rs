@@ -4,6 +4,7 @@
 //! same money, so several refunds of one payment run at once. Giving the money back is the pivot: afterwards it is booked and told. If the
 //! gateway refuses, the refund is noted as failed, and the payment's balance stays as it was.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -14,6 +15,8 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use stepwise_engine::{CalledOff, Never, Next, Saga, Unexpected, steps, to, unwind};
 use uuid::Uuid;
+
+pub use command::{RefundPaymentError, refund_payment};
 
 use super::giving_back::moving;
 use crate::{

@@ -1,12 +1,15 @@
 //! Stories of a refund.
 
-use stepwise_engine::{Status, testing::walk};
+use stepwise_engine::{Status, StepTable as _, testing::walk};
 
 use super::{
-    Event as E, Reason, RefundPayment,
+    Event as E, Reason, RefundPayment, Step,
     samples::{given_back, refund, refused},
 };
-use crate::refusal::{Kind, Refusal as _};
+use crate::{
+    payment::gateway::OPERATION,
+    refusal::{Kind, Refusal as _},
+};
 
 #[test]
 fn money_that_the_gateway_gives_back_is_booked() {
@@ -36,4 +39,9 @@ fn a_refund_without_an_answer_has_failed_like_one_that_is_refused() {
     );
     let refused = Reason::NoAnswer.refused().expect("a client is told");
     assert_eq!((refused.kind, refused.code), (Kind::GatewayFailed, "refund_failed"));
+}
+
+#[test]
+fn an_attempt_lasts_longer_than_the_gateway_may_take() {
+    assert!(Step::Refund(refund()).terms().timeout > OPERATION);
 }

@@ -16,6 +16,7 @@
 //! Deliberately absent: the address, the name and the token (states hold ids), and a signal to the instance of an earlier token, which finds out
 //! when it wakes up.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -26,8 +27,12 @@ mod tests;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{Next, Retry, Saga, Terms, Unexpected, signals, steps, to};
+use stepwise_engine::{Next, Saga, Unexpected, signals, steps, to};
 use uuid::Uuid;
+
+pub use command::{VerifyError, resend_verification, verify_customer_email};
+
+use super::mailing;
 
 /// How long one step is tried before it needs an operator: the reminder, and a mail whose token lives for longer than two weeks.
 pub const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -114,11 +119,11 @@ steps! {
         /// Make a new token, and void the old ones.
         Issue(proof: Proof) => tx(issue).no_undo(),
         /// Send the mail. Repeating it sends the same mail under the same key.
-        Send(proof: Proof) => call(send, patient()).repeatable().no_undo(),
+        Send(proof: Proof) => call(send, mailing::terms(PATIENCE)).repeatable().no_undo(),
         /// Make the customer's token valid for its whole lifetime again.
         Prolong(proof: Proof) => tx(prolong).no_undo(),
         /// Send the reminder.
-        Remind(proof: Proof) => call(remind, patient()).repeatable().no_undo(),
+        Remind(proof: Proof) => call(remind, mailing::terms(PATIENCE)).repeatable().no_undo(),
     }
     /// The step that the command has done in the transaction that starts the saga.
     #[derive(PartialEq, Eq)]
@@ -126,11 +131,6 @@ steps! {
         /// The account is open, or the request is counted.
         Ask(customer: Uuid) => pivot(),
     }
-}
-
-fn patient() -> Terms {
-    let retry = Retry { cap: Duration::from_secs(300), ..Retry::default() };
-    Terms { within: PATIENCE, retry, ..Terms::new() }
 }
 
 signals! {

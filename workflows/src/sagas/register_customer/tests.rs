@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use stepwise_engine::{Answer, Status, testing::walk};
+use stepwise_engine::{Answer, Status, StepTable as _, testing::walk};
 use uuid::Uuid;
 
-use super::{Event as E, Input, Proof, RegisterCustomer, Signal};
+use super::{Event as E, Input, Proof, RegisterCustomer, Signal, Step, mailing::MAILING};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -70,4 +70,12 @@ fn a_mail_that_cannot_be_sent_for_a_week_needs_a_person() {
     let mut saga = walk::<RegisterCustomer>(registered());
     saga.is_given_up();
     assert_eq!(saga.status(), Status::Stuck);
+}
+
+#[test]
+fn an_attempt_to_send_lasts_longer_than_a_mailer_may_take() {
+    let proof = Proof { customer: Uuid::nil(), token: Uuid::nil() };
+    for step in [Step::Send(proof), Step::Remind(proof)] {
+        assert!(step.terms().timeout > MAILING, "{step:?}");
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: tracking number and carrier. They are on the order's row, since states hold ids and amounts only.
 
+mod command;
 mod operation;
 #[cfg(feature = "testing")]
 mod samples;
@@ -17,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{CalledOff, Never, Next, Saga, Terms, Unexpected, steps, to, unwind};
 use uuid::Uuid;
 
-use super::giving_back::KEY_LIFETIME;
+pub use command::{ShipOrderError, ship_order};
+
+use super::{calling::time_for, giving_back::KEY_LIFETIME};
 use crate::{
     money::Money,
     payment::gateway::{Reason as GatewayReason, Reference},
@@ -79,7 +82,7 @@ steps! {
 
 fn taking(shipment: &Shipment) -> Terms {
     let terms = Terms::effect("capture").amount(shipment.amount);
-    Terms { within: KEY_LIFETIME, ..terms }
+    Terms { within: KEY_LIFETIME, timeout: time_for(1), ..terms }
 }
 
 refusals! {

@@ -1,11 +1,12 @@
 //! Stories of a shipment.
 
-use stepwise_engine::{Status, testing::walk};
+use stepwise_engine::{Status, StepTable as _, testing::walk};
 
 use super::{
-    Event as E, Reason, ShipOrder,
+    Event as E, Reason, ShipOrder, Step,
     samples::{captured, refused, shipment},
 };
+use crate::payment::gateway::OPERATION;
 
 #[test]
 fn the_money_is_taken_before_the_order_goes() {
@@ -30,4 +31,9 @@ fn an_order_whose_money_the_gateway_never_took_stays_here() {
     let mut order = walk::<ShipOrder>(shipment());
     order.is_given_up().takes_all_back();
     assert_eq!((order.status(), order.reason()), (Status::Unwound, Some(&Reason::CalledOff)));
+}
+
+#[test]
+fn an_attempt_lasts_longer_than_the_gateway_may_take() {
+    assert!(Step::Capture(shipment()).terms().timeout > OPERATION);
 }

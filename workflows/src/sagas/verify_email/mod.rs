@@ -20,8 +20,10 @@ mod tests;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stepwise_engine::{Never, Next, Retry, Saga, Terms, Unexpected, steps, to};
+use stepwise_engine::{Never, Next, Saga, Unexpected, steps, to};
 use uuid::Uuid;
+
+use super::mailing;
 
 /// How long the saga tries to send the mail before it needs an operator.
 pub const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -58,7 +60,7 @@ steps! {
     #[derive(PartialEq, Eq)]
     pub enum Step done by VerifyEmailSteps -> Event, undone for String {
         /// Send the mail. Repeating it sends the same mail under the same key.
-        Send(customer: Uuid) => call(send, patient()).repeatable().no_undo(),
+        Send(customer: Uuid) => call(send, mailing::terms(PATIENCE)).repeatable().no_undo(),
         /// Make the customer's token valid for its whole lifetime again.
         Prolong(customer: Uuid) => tx(prolong).no_undo(),
     }
@@ -68,11 +70,6 @@ steps! {
         /// The account is open.
         Register(customer: Uuid) => pivot(),
     }
-}
-
-fn patient() -> Terms {
-    let retry = Retry { cap: Duration::from_secs(300), ..Retry::default() };
-    Terms { within: PATIENCE, retry, ..Terms::new() }
 }
 
 impl Saga for VerifyEmail {

@@ -4,10 +4,10 @@ use sqlx::{PgConnection, error::BoxDynError, postgres::types::PgRecordEncoder};
 
 use crate::{
     base::{build, json::JsonText, limits, status::WaitingOn},
-    record::{commit::Birth, row::row_type},
+    record::{commit::NewInstance, row::row_type},
     store::{
         commit, join,
-        wake::{ROUND, WAKE_CHANNEL},
+        wake::{UPKEEP, WAKE_CHANNEL},
     },
 };
 
@@ -27,16 +27,16 @@ const BATCH: usize = 1_000;
 /// The database's; [`is_already_open`] tells one apart. All of them abort the transaction.
 pub(crate) async fn insert(
     tx: &mut PgConnection,
-    births: &[Birth],
+    new_instances: &[NewInstance],
     notify: bool,
 ) -> Result<(), sqlx::Error> {
-    for batch in births.chunks(BATCH) {
+    for batch in new_instances.chunks(BATCH) {
         write(tx, INSERT, batch, notify).await?;
         let families =
-            batch.iter().filter_map(|birth| Some((birth, birth.commit.family.as_deref()?)));
-        for (birth, family) in families {
-            join::expect_children(tx, &[(birth.commit.shard, birth.commit.id)]).await?;
-            Box::pin(insert(tx, &family.births, false)).await?;
+            batch.iter().filter_map(|parent| Some((parent, parent.commit.family.as_deref()?)));
+        for (parent, family) in families {
+            join::expect_children(tx, &[(parent.commit.shard, parent.commit.id)]).await?;
+            Box::pin(insert(tx, &family.new_instances, false)).await?;
         }
     }
     Ok(())
@@ -49,21 +49,21 @@ pub(crate) async fn insert(
 /// The database's.
 pub(crate) async fn insert_unless_open(
     tx: &mut PgConnection,
-    birth: &Birth,
+    new: &NewInstance,
     notify: bool,
 ) -> Result<bool, sqlx::Error> {
-    debug_assert!(birth.commit.family.is_none(), "a refused child would abort the transaction");
-    Ok(write(tx, INSERT_UNLESS_OPEN, std::slice::from_ref(birth), notify).await? == 1)
+    debug_assert!(new.commit.family.is_none(), "a refused child would abort the transaction");
+    Ok(write(tx, INSERT_UNLESS_OPEN, std::slice::from_ref(new), notify).await? == 1)
 }
 
-/// A birth as the statement takes it: the row type `saga.newborn`.
-struct Newborn<'a>(&'a Birth);
+/// A new instance as the statement takes it. Its row type in the database is called `saga.newborn`.
+struct NewInstanceRow<'a>(&'a NewInstance);
 
-row_type!(Newborn, "saga.newborn");
+row_type!(NewInstanceRow, "saga.newborn");
 
-impl Newborn<'_> {
+impl NewInstanceRow<'_> {
     fn write(&self, row: &mut PgRecordEncoder<'_>) -> Result<(), BoxDynError> {
-        let Birth { name, commit, options, parent, owner } = self.0;
+        let NewInstance { name, commit, options, parent, owner } = self.0;
         row.encode(commit.shard)?
             .encode(commit.id)?
             .encode(*name)?
@@ -85,7 +85,7 @@ impl Newborn<'_> {
             .encode(delay_ms)?
             .encode(parent.map(|parent| parent.id))?
             .encode(parent.map(|parent| parent.step_no))?
-            .encode(parent.is_some_and(|parent| parent.holds))?
+            .encode(parent.is_some_and(|parent| parent.binds))?
             .encode(options.priority.as_i16())?
             .encode(options.tags.as_deref())?
             .encode(options.deadline.map(limits::ms))?
@@ -96,19 +96,19 @@ impl Newborn<'_> {
     }
 }
 
-/// Answers 1 if the births were inserted.
+/// Returns 1 if the instances were inserted.
 async fn write(
     tx: &mut PgConnection,
     statement: &'static str,
-    births: &[Birth],
+    new_instances: &[NewInstance],
     notify: bool,
 ) -> Result<u64, sqlx::Error> {
-    let queued = births.iter().any(|birth| birth.options.queue_key.is_some());
+    let queued = new_instances.iter().any(|new| new.options.queue_key.is_some());
     let written = sqlx::query(statement)
-        .bind(births.iter().map(Newborn).collect::<Vec<_>>())
-        .bind(commit::entries(births.iter().map(|birth| &birth.commit), 0))
+        .bind(new_instances.iter().map(NewInstanceRow).collect::<Vec<_>>())
+        .bind(commit::entries(new_instances.iter().map(|new| &new.commit), 0))
         .bind(notify.then_some(WAKE_CHANNEL))
-        .bind(if queued { ROUND } else { "" })
+        .bind(if queued { UPKEEP } else { "" })
         .bind(build::made_at())
         .execute(tx)
         .await?;
@@ -122,19 +122,19 @@ macro_rules! insert_sql {
             $name,
             "
 with clock as materialized (select now() + offset_by as now, clock_timestamp() as real from saga.clock),
-newborn as materialized (select * from unnest($1::saga.newborn[])),
-born as (
+new_instance as materialized (select * from unnest($1::saga.newborn[])),
+inserted as (
     insert into saga.instance (shard, saga_id, name, version, subject, start_key, status, waiting_on, state, pending, undos,
         reason, past_pivot, epoch, seq, owner, wake_at, timer_at, created_at, updated_at, ended_at, parent_id, parent_step, held,
         priority, tags, deadline_at, queue_key, queued, kept, build, because)
-    select b.shard, b.saga_id, b.name, b.version, b.subject, b.start_key, b.status,
-        case when q.queued then 'worker' else b.waiting_on end, b.state, b.pending, b.undos,
-        b.reason, b.past_pivot, 1, b.seq, b.owner,
-        case when b.wake > 1 and not q.queued then c.now + b.delay_ms * interval '1 ms' end,
-        case when b.wake = 3 then c.now + b.delay_ms * interval '1 ms' end, c.real, c.real,
-        case when b.waiting_on is null or b.waiting_on = 'parent' then c.real end, b.parent_id, b.parent_step, b.held,
-        b.priority, b.tags::jsonb, c.now + b.deadline_ms * interval '1 ms', b.queue_key, q.queued, b.kept, $5, b.because
-    from newborn b, clock c, lateral (select b.queue_key is not null and b.status = 'running' as queued) q
+    select n.shard, n.saga_id, n.name, n.version, n.subject, n.start_key, n.status,
+        case when q.queued then 'worker' else n.waiting_on end, n.state, n.pending, n.undos,
+        n.reason, n.past_pivot, 1, n.seq, n.owner,
+        case when n.wake > 1 and not q.queued then c.now + n.delay_ms * interval '1 ms' end,
+        case when n.wake = 3 then c.now + n.delay_ms * interval '1 ms' end, c.real, c.real,
+        case when n.waiting_on is null or n.waiting_on = 'parent' then c.real end, n.parent_id, n.parent_step, n.held,
+        n.priority, n.tags::jsonb, c.now + n.deadline_ms * interval '1 ms', n.queue_key, q.queued, n.kept, $5, n.because
+    from new_instance n, clock c, lateral (select n.queue_key is not null and n.status = 'running' as queued) q
     ",
             $conflict,
             "
@@ -143,14 +143,14 @@ born as (
 journalled as (
     insert into saga.journal (shard, saga_id, seq, at, kind, event, step_no, next, undo, epoch)
     select j.shard, j.saga_id, j.seq, c.real, j.kind, j.event, j.step_no, j.next, j.undo, j.epoch
-    from unnest($2::saga.entry[]) j, clock c where exists (select from born)
+    from unnest($2::saga.entry[]) j, clock c where exists (select from inserted)
 ),
 intended as (
     insert into saga.effect (shard, saga_id, step_no, kind, amount, currency, status, at)
-    select b.shard, b.saga_id, b.intent_no, b.intent_kind, b.intent_amount::numeric, b.intent_currency, 'intent', c.real
-    from newborn b, clock c where b.intent_no is not null and exists (select from born)
+    select n.shard, n.saga_id, n.intent_no, n.intent_kind, n.intent_amount::numeric, n.intent_currency, 'intent', c.real
+    from new_instance n, clock c where n.intent_no is not null and exists (select from inserted)
 )
-select case when $3 is not null then pg_notify($3, $4)::text end from born limit 1"
+select case when $3 is not null then pg_notify($3, $4)::text end from inserted limit 1"
         )
     };
 }

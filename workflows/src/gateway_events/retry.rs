@@ -1,6 +1,11 @@
 //! The verb `retry` on a parked event: the gateway is asked about its payment, and the answer is applied as if the event had come now.
 
-use super::{Decision, Question, Reception, conclude, decide, read, tell};
+use super::{
+    Reception, answer,
+    books::read,
+    decide::{Decision, decide},
+    hear::tell,
+};
 use crate::{
     order::outside::{self, Truth},
     payment::{
@@ -76,9 +81,7 @@ async fn apply(
         // The event was parked although the books may have said the same, so they are compared in full.
         Decision::Nothing | Decision::Ask | Decision::BookDispute => {
             let is_booked = known.pays_with(reference);
-            let question =
-                Question { order: known.order_id, reference: reference.clone(), is_booked };
-            Ok(conclude(ctx, &now, &question, truth).await?)
+            Ok(answer::apply(ctx, &now, known.order_id, is_booked, truth).await?)
         }
     }
 }

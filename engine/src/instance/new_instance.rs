@@ -1,9 +1,9 @@
-//! A new instance in memory: the saga's first decision, before any of its steps has run. Pure.
+//! A new instance in memory: the first decision of its saga, before any step has run. Pure.
 
 use crate::{
     base::id::new_id,
     instance::{Entry, Instance},
-    record::{commit::Birth, words::JournalKind},
+    record::{commit::NewInstance, words::JournalKind},
     saga::{
         Saga,
         child::{Child, Forbidden},
@@ -16,12 +16,12 @@ impl Child {
     pub fn of<C: Saga>(start: Start<C::Input>) -> Self {
         Self(Box::new(move |parent| {
             start.check().map_err(Forbidden::Child)?;
-            let mut child = unborn::<C>(parent.shard, &start)?;
-            child.progress.held = parent.holds;
+            let mut child = before_first_step::<C>(parent.shard, &start)?;
+            child.progress.bound_to_parent = parent.binds;
             if !child.parks() {
                 child.make_due();
             }
-            Ok(Birth {
+            Ok(NewInstance {
                 name: C::NAME,
                 commit: child.commit(),
                 options: start.options(),
@@ -36,14 +36,14 @@ impl Child {
 ///
 /// # Errors
 /// [`Forbidden`] when the saga's first transition is not allowed.
-pub(crate) fn unborn<S: Saga>(
+pub(crate) fn before_first_step<S: Saga>(
     shard: i16,
     start: &Start<S::Input>,
 ) -> Result<Box<Instance<S>>, Forbidden> {
     let mut next = S::start(start.input.clone());
     let state = next.state.take().ok_or(Forbidden::StartsByUnwinding(S::NAME))?;
     let mut instance =
-        Box::new(Instance::<S>::unborn(shard, new_id(shard), start.subject.clone(), state));
+        Box::new(Instance::<S>::new(shard, new_id(shard), start.subject.clone(), state));
     instance.progress.because.clone_from(&start.because);
     instance.decide(Entry::new(JournalKind::Start, &start.input), next)?;
     Ok(instance)

@@ -14,34 +14,35 @@ use uuid::Uuid;
 use crate::record::row::Row;
 
 /// The instances whose driver has not begun yet.
-pub(crate) type Handed = Arc<Mutex<mpsc::UnboundedReceiver<Held>>>;
+pub(crate) type Handed = Arc<Mutex<mpsc::UnboundedReceiver<Driven>>>;
 
-/// An instance that this process owns, with its place in the room.
-pub(crate) struct Held {
+/// An instance that this process owns and drives or is about to drive.
+pub(crate) struct Driven {
     pub(crate) id: Uuid,
     pub(crate) name: &'static str,
-    pub(crate) position: Position,
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) origin: Origin,
+    /// One of the permits of which [`crate::WorkerConfig::room`] sets the number. It is free again when the driver has ended.
+    pub(crate) permit: OwnedSemaphorePermit,
     /// Kept until its driver has ended.
     pub(crate) reserved: Reserved,
 }
 
 /// How an instance came to this process.
-pub(crate) enum Position {
+pub(crate) enum Origin {
     /// It was claimed: its row.
     Row(Box<Row>),
-    /// Born here, and committed: a `Box<Instance<S>>` of the saga with that name.
-    Born(Box<dyn std::any::Any + Send>),
-    /// Born here in a transaction that may have been rolled back: its row is to be read.
+    /// Started here, and committed: a `Box<Instance<S>>` of the saga with that name.
+    Started(Box<dyn std::any::Any + Send>),
+    /// Started here in a transaction that may have been rolled back: its row is to be read.
     Unread(Uuid),
 }
 
-impl Position {
+impl Origin {
     /// The epoch in which this process owns it. A new instance is in its first epoch.
     pub(crate) fn epoch(&self) -> i32 {
         match self {
             Self::Row(row) => row.epoch,
-            Self::Born(_) | Self::Unread(_) => 1,
+            Self::Started(_) | Self::Unread(_) => 1,
         }
     }
 }
@@ -88,8 +89,8 @@ impl Drop for Reserved {
     }
 }
 
-/// A suspect that waits to be driven apart, with its place in the room.
+/// A suspect that waits to be driven in a process of its own, with its permit.
 pub(crate) struct Suspect {
     pub(crate) reserved: Reserved,
-    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) _permit: OwnedSemaphorePermit,
 }

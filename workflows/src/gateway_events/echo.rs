@@ -3,7 +3,11 @@
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use stepwise_engine::database;
 
-use super::{Decision, decide, hearing, read};
+use super::{
+    books::read,
+    decide::{Decision, decide},
+    hear::hearing,
+};
 use crate::payment::gateway::{GatewayEvent, News};
 
 /// Whether nothing is to be done about an event: the books say already what it says, or the saga that authorizes the payment learns it from its own call.

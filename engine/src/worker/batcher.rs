@@ -1,25 +1,26 @@
-//! A lane: one connection that commits many transitions by one statement (group commit).
+//! A batcher: one connection that commits many transitions by one statement (group commit).
 //!
-//! While a commit runs, the next transitions gather; they are the next batch. There is no timer: an idle lane commits a single transition at once,
-//! and the batches of a busy lane grow by themselves. A batch that the database refuses is halved until the refused member is alone.
+//! While a commit runs, the next transitions gather; they are the next batch. There is no timer: an idle batcher commits a single transition at
+//! once, and the batches of a busy one grow by themselves. A batch that the database refuses is halved until the refused member is alone.
 
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
 };
 
-use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    database::{self, Failure, Waits, in_time, trouble::Trouble},
+    database::{Failure, in_time, trouble::Trouble},
     record::{commit::Commit, row::Row},
     store::{
         self,
         commit::{self, Mode, WrittenMembers},
     },
+    worker::connection::connect,
 };
 
 /// How many transitions one statement writes at most.
@@ -38,14 +39,14 @@ pub(crate) enum Written {
 
 type Job = (Commit, oneshot::Sender<Written>);
 
-/// The sending half, for drivers. Clones share the lane.
+/// The sending half, for drivers. Clones share the batcher.
 #[derive(Clone)]
-pub(crate) struct Lane {
+pub(crate) struct Batcher {
     jobs: mpsc::Sender<Job>,
 }
 
-impl Lane {
-    /// Starts the lane's task; it ends when the last [`Lane`] is gone.
+impl Batcher {
+    /// Starts the batcher's task; it ends when the last [`Batcher`] is gone.
     pub(crate) fn start(
         pool: PgPool,
         mode: Mode,
@@ -95,26 +96,6 @@ async fn run(pool: PgPool, mode: Mode, mut queue: mpsc::Receiver<Job>, stop: Can
         }
     }
 }
-
-/// The connection of a loop, opened if there is none. All that the engine writes goes over connections like this one.
-pub(crate) async fn connect<'a>(
-    pool: &PgPool,
-    connection: &'a mut Option<PgConnection>,
-) -> Result<&'a mut PgConnection, sqlx::Error> {
-    if connection.is_none() {
-        let options = pool.connect_options().as_ref().clone();
-        let mut fresh = database::connect(options, Waits::USUAL).await?;
-        in_time(fresh.execute(PLANNER)).await?;
-        *connection = Some(fresh);
-    }
-    Ok(connection.as_mut().expect("it was just filled"))
-}
-
-/// Every statement of the engine finds its rows by primary key or by the index of due instances. These settings keep the planner from other plans
-/// (it may have planned while the tables were empty), and from planning again for each array.
-pub(crate) const PLANNER: &str = "-- name: set planner
-set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; set enable_bitmapscan = off; set jit = off;
-set plan_cache_mode = force_generic_plan";
 
 struct Answers {
     each: Vec<Written>,

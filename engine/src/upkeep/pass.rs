@@ -1,7 +1,7 @@
-//! The round: the work of a worker beside driving instances. Every worker makes rounds; none is the leader.
+//! A pass over the upkeep tasks: the work of a worker beside driving instances. Every worker makes passes; none is the leader.
 //!
 //! One statement per [`crate::WorkerConfig::poll`] tells whether there is any work: a tick of a schedule, a deadline, an awaited end, a queue, a
-//! pause, a bulk. The work is done in short transactions under row locks or a try-lock, so that it is done once however many workers make a round at
+//! pause, a bulk. The work is done in short transactions under row locks or a try-lock, so that it is done once however many workers make a pass at
 //! the same time.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -12,10 +12,10 @@ use crate::{
     bulk,
     database::{all_in_time, in_time, trouble::Trouble},
     upkeep::{deadline, ends, queue, schedule},
-    worker::{lane, state::Worker},
+    worker::{connection, state::Worker},
 };
 
-/// The shortest time between two rounds that hints ask for, so that many ends at once cause one round.
+/// The shortest time between two passes that hints ask for, so that many ends at once cause one pass.
 const REST: Duration = Duration::from_millis(5);
 
 /// By saga, the queue key after which its next admission continues ([`queue::admit`]).
@@ -34,7 +34,7 @@ struct Seen {
     bulks: bool,
 }
 
-/// How long a worker that freezes in the middle of a round can delay the others.
+/// How long a worker that freezes in the middle of a pass can delay the others.
 const LET_GO: &str = "-- name: let go\nset idle_in_transaction_session_timeout = '5s'";
 
 const LOOK: &str = concat!(
@@ -54,22 +54,23 @@ select
 from (select saga.now() as now) clock"
 );
 
-/// Makes rounds until the worker stops.
+/// Makes passes until the worker stops.
 pub(crate) async fn run(worker: Arc<Worker>, poll: Duration) {
     let mut connection: Option<PgConnection> = None;
     let mut cursors = Cursors::new();
+    // The log line says `round` for a pass: operators search for it by these words.
     let trouble =
         Trouble::new("rounds fail: schedules, deadlines, queues and bulks wait; trying again");
     while !worker.is_stopping() {
-        let round = async {
+        let pass = async {
             let fresh = connection.is_none();
-            let open = lane::connect(&worker.pool, &mut connection).await?;
+            let open = connection::connect(&worker.pool, &mut connection).await?;
             if fresh {
                 in_time(open.execute(LET_GO)).await?;
             }
             go(&worker, open, &mut cursors).await
         };
-        let rest = match round.await {
+        let rest = match pass.await {
             Ok(rest) => {
                 trouble.end();
                 rest.map_or(poll, |rest| rest.clamp(REST, poll.max(REST)))
@@ -81,14 +82,14 @@ pub(crate) async fn run(worker: Arc<Worker>, poll: Duration) {
             }
         };
         tokio::select! {
-            () = async { worker.round.notified().await; tokio::time::sleep(REST).await } => {}
+            () = async { worker.upkeep.notified().await; tokio::time::sleep(REST).await } => {}
             () = tokio::time::sleep(rest) => {}
             () = worker.stop.cancelled() => return,
         }
     }
 }
 
-/// Makes one round. Returns how long to wait if there is more work. Round trips: 1 if there is no work.
+/// Makes one pass. Returns how long to wait if there is more work. Round trips: 1 if there is no work.
 async fn go(
     worker: &Worker,
     connection: &mut PgConnection,
