@@ -241,21 +241,35 @@ impl Up {
 
     /// Places an order for this customer. Returns the order, the operation and the customer's token.
     pub(crate) async fn order_as(&self, customer: usize, method: &str) -> (String, String, String) {
+        let placed = self.try_order_as(customer, method).await;
+        placed.unwrap_or_else(|(status, problem)| panic!("{status}: {problem}"))
+    }
+
+    /// The same, which may be refused: then it returns the status and the problem.
+    pub(crate) async fn try_order_as(
+        &self,
+        customer: usize,
+        method: &str,
+    ) -> Result<(String, String, String), (u16, Value)> {
         let customer = &self.demo["customers"][customer];
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let token = text(&customer["token"]);
         let items = format!("/v1/customers/{}/cart/items", text(&customer["customerId"]));
         let item = json!({ "productId": self.demo["productIds"][0], "quantity": 1 });
         let (status, cart) = self.post(&token, &items, &item).await;
-        assert!(status < 300, "{cart}");
+        if status >= 300 {
+            return Err((status, cart));
+        }
         let body = json!({
             "customerId": customer["customerId"],
             "shippingAddressId": customer["shippingAddressId"],
             "paymentMethodId": customer["paymentMethods"][method],
         });
         let (status, begun) = self.post(&token, "/v1/orders", &body).await;
-        assert_eq!(status, 202, "{begun}");
-        (text(&begun["subject"]), text(&begun["id"]), token)
+        if status != 202 {
+            return Err((status, begun));
+        }
+        Ok((text(&begun["subject"]), text(&begun["id"]), token))
     }
 
     /// Waits until an operation has succeeded.

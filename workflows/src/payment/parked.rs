@@ -3,6 +3,8 @@
 //! An operator ends a parked event with a verb: `retry` asks the gateway again, and [`dismiss`] says that a person has done what was to be
 //! done. The row says who did it and why, and goes after 90 days.
 
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 use chrono::{DateTime, Utc};
@@ -104,7 +106,8 @@ pub struct Parked<'a> {
     pub at: Option<DateTime<Utc>>,
 }
 
-/// Keeps it for a person. False: [`AT_MOST`] are kept already, and nothing was stored. Round trips: 1, and 1 for one that was not stored.
+/// Keeps it for a person. False: [`AT_MOST`] are kept already, and nothing was stored. The shop's own news ([`RECONCILE`]) is always kept: it comes once
+/// for each payment and reason. Round trips: 1, and 1 for one that was not stored.
 ///
 /// # Errors
 /// The database's.
@@ -117,7 +120,7 @@ pub async fn park(tx: &mut PgConnection, news: &Parked<'_>) -> Result<bool, sqlx
         )
         insert into shop.parked_gateway_event as known
             (event_id, why, kind, reference, order_id, amount, currency, happened_at, parked_at)
-        select $1, $2, $3, $4, $5, $6, $7, $8, saga.now() from parked where events < $9
+        select $1, $2, $3, $4, $5, $6, $7, $8, saga.now() from parked where events < $9 or $3 = $10
         on conflict (event_id) do update set ended_at = null, parked_at = excluded.parked_at, why = excluded.why,
             reference = excluded.reference, order_id = excluded.order_id, amount = excluded.amount,
             currency = excluded.currency, happened_at = excluded.happened_at
