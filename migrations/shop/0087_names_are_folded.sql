@@ -11,23 +11,21 @@ create function shop.folded(name text) returns text language sql immutable paral
 return lower(name collate pg_catalog."und-x-icu");
 comment on function shop.folded is 'The text in lower case, whatever the locale of the database.';
 
--- Names that were different until now and are the same in lower case: the oldest keeps its name, the others get their id behind it.
+-- Names that were different until now and are the same in lower case: the oldest keeps its name, the others get their id behind it. The new indexes are built
+-- before the old ones go, so that products and categories can be read meanwhile.
 update shop.category c set name = left(c.name, 150) || ' (' || c.category_id || ')'
 from (select category_id, row_number() over (partition by shop.folded(name) order by created_at, category_id) as n
       from shop.category) same
 where same.category_id = c.category_id and same.n > 1;
-drop index shop.a_category_name_is_unique;
-create unique index a_category_name_is_unique on shop.category (shop.folded(name));
+create unique index a_folded_category_name_is_unique on shop.category (shop.folded(name));
 
 update shop.product_variant v set name = left(v.name, 150) || ' (' || v.variant_id || ')'
 from (select variant_id, row_number() over (partition by product_id, shop.folded(name) order by created_at, variant_id) as n
       from shop.product_variant) same
 where same.variant_id = v.variant_id and same.n > 1;
-drop index shop.a_variant_name_is_unique_in_its_product;
-create unique index a_variant_name_is_unique_in_its_product on shop.product_variant (product_id, shop.folded(name));
+create unique index a_folded_variant_name_is_unique on shop.product_variant (product_id, shop.folded(name));
 
-create or replace function shop.product_words(name text, description text) returns tsvector language sql immutable parallel safe
-return setweight(to_tsvector('pg_catalog.english', shop.folded(name)), 'A')
-    || setweight(to_tsvector('pg_catalog.english', shop.folded(description)), 'B');
--- Only products with letters beyond ASCII are written.
-update shop.product set words = shop.product_words(name, description) where words is distinct from shop.product_words(name, description);
+drop index shop.a_category_name_is_unique;
+alter index shop.a_folded_category_name_is_unique rename to a_category_name_is_unique;
+drop index shop.a_variant_name_is_unique_in_its_product;
+alter index shop.a_folded_variant_name_is_unique rename to a_variant_name_is_unique_in_its_product;

@@ -303,6 +303,16 @@ async fn until_it_is(house: &House, erasure: Uuid, wanted: &str) {
     }
 }
 
+async fn is_detached(house: &House, method: Uuid) -> bool {
+    sqlx::query_scalar(
+        "select attachment is not distinct from 'detached' from shop.payment_method where payment_method_id = $1",
+    )
+    .bind(method)
+    .fetch_one(house.pool())
+    .await
+    .expect("it is there")
+}
+
 #[tokio::test]
 async fn a_card_that_was_being_detached_is_not_given_back_with_the_account() {
     let house = House::open(Duration::from_secs(5)).await;
@@ -312,6 +322,10 @@ async fn a_card_that_was_being_detached_is_not_given_back_with_the_account() {
         list_payment_methods(&mut db, customer, None, 10).await.expect("readable")
     };
     let before = shown().await;
+    sqlx::query("update shop.payment_method set attachment = 'attached'")
+        .execute(house.pool())
+        .await
+        .expect("they count as attached");
     house.switch("down").await;
     let erasure = waiting_for_the_relay(&house, customer).await;
     house.later(DAY_OF_PATIENCE).await;
@@ -324,6 +338,11 @@ async fn a_card_that_was_being_detached_is_not_given_back_with_the_account() {
     let [_, other] = &before[..] else { panic!("two methods: {before:?}") };
     let left: Vec<Uuid> = shown().await.iter().map(|method| method.payment_method_id).collect();
     assert_eq!(left, [other.payment_method_id], "the first one may be detached at the gateway");
+    let since = Instant::now();
+    while !is_detached(&house, before[0].payment_method_id).await {
+        assert!(since.elapsed() < Duration::from_secs(30), "nobody detaches the card");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     house.close().await;
 }
 

@@ -57,7 +57,14 @@ pub(super) fn general(status: u16) -> &'static [&'static str] {
             "unknown_field",
             "wrong_type",
         ],
-        503 => &["busy", "database_unavailable", READS_BUSY, "took_too_long", "try_again"],
+        503 => &[
+            "busy",
+            "database_unavailable",
+            "key_store_unavailable",
+            READS_BUSY,
+            "took_too_long",
+            "try_again",
+        ],
         _ => &[],
     }
 }

@@ -263,7 +263,9 @@ async fn operate(
     let by_id = items.iter().map(|item| (item.saga_id, item)).collect::<HashMap<_, _>>();
     let wanted = rows.into_iter().filter_map(|row| {
         let item = by_id.get(&row.saga_id)?;
-        Some(Wanted { row, seq: Some(item.seq), planned: Some(item.outlook.clone()) })
+        let (seq, planned) = (Some(item.seq), Some(item.outlook.clone()));
+        // A verb that may run tx undos is applied to one instance at a time.
+        Some(Wanted { row, seq, planned, undone: Vec::new() })
     });
     let operated = worker.engine.operate_all(tx, order, wanted.collect()).await?;
     let mut operated = operated.into_iter().collect::<HashMap<_, _>>();

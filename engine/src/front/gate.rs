@@ -14,6 +14,7 @@ use sqlx::{FromRow, PgPool};
 use uuid::Uuid;
 
 use crate::{
+    base::id::shard_in,
     instance::{
         Instance,
         upcast::{self, Misfit},
@@ -200,7 +201,10 @@ impl Gate {
         .await?;
         for Awaiting { waiter_id, saga, event } in waits {
             let why = self.asked(&saga, |kind| (kind.reads_signal)(saga.version, &event));
-            if let Some(why) = why {
+            let Some(why) = why else { continue };
+            // A waiter that has ended is not signalled any more.
+            let waiter = store::instance(pool, shard_in(waiter_id), waiter_id).await?;
+            if waiter.is_some_and(|row| !row.status.is_final()) {
                 found.add(saga, format!("a wait for an end: {why}"), Some(waiter_id));
             }
         }

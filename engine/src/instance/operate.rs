@@ -110,15 +110,14 @@ impl<S: Saga> Instance<S> {
                 self.go_on();
             }
             Verb::MarkDone { evidence, event, outside } => match self.failed_at(order.undo)? {
-                Some(at) => tx_undos.extend(self.close_failed(
-                    at,
-                    EffectStatus::Undone,
-                    Some(evidence.clone()),
-                )),
+                Some(at) => {
+                    let evidence = Some(evidence.clone());
+                    tx_undos.extend(self.close_failed(at, EffectStatus::Undone, evidence)?);
+                }
                 None => self.mark_done(event.as_ref(), outside.as_ref())?,
             },
             Verb::Skip => match self.failed_at(order.undo)? {
-                Some(at) => tx_undos.extend(self.close_failed(at, EffectStatus::Waived, None)),
+                Some(at) => tx_undos.extend(self.close_failed(at, EffectStatus::Waived, None)?),
                 None => self.skip()?,
             },
             Verb::HandOver { to } => {
@@ -225,13 +224,23 @@ impl<S: Saga> Instance<S> {
         at: usize,
         status: EffectStatus,
         reference: Option<String>,
-    ) -> Option<OpenUndo<S>> {
+    ) -> Result<Option<OpenUndo<S>>, Refusal> {
+        self.refuse_for_children(at)?;
         let open = self.undos.remove(at);
         let in_tx = open.how() == How::InTx;
         self.set_effect(open.no, if in_tx { EffectStatus::Undone } else { status }, reference);
         self.clear_pending();
         self.go_on();
-        in_tx.then_some(open)
+        Ok(in_tx.then_some(open))
+    }
+
+    /// Children are called off by the engine only: if somebody declared that done, those that are open would be bound to their parent for ever.
+    fn refuse_for_children(&self, at: usize) -> Result<(), Refusal> {
+        let why = "its children are called off, and nothing else takes them back: see to the child, then retry";
+        match self.undos[at].taken {
+            Taken::Children => Err(Refusal::DoesNotFit(why.to_owned())),
+            Taken::Done(_) | Taken::Person => Ok(()),
+        }
     }
 
     /// Replaces the pending step, or the step that a failed undo takes back. The new one has the number of this commit, and so another key.
@@ -244,6 +253,7 @@ impl<S: Saga> Instance<S> {
             self.await_step(no, step);
             return Ok(());
         };
+        self.refuse_for_children(at)?;
         let done = match (&self.undos[at].taken, fits::<S::Step>("step", step)) {
             (Taken::Done(Done::Caller(_)), _) => Done::Caller(fits::<CallerStep<S>>("step", step)?),
             (_, fit) => Done::Step(fit?),

@@ -280,6 +280,13 @@ pub(crate) struct Decided {
     pub(crate) tx_undos: Option<OpenTxUndos>,
 }
 
+impl Decided {
+    /// The tx undos that the verb runs, as JSON, last first.
+    pub(crate) fn tx_undos(&self) -> &[String] {
+        self.tx_undos.as_ref().map_or(&[], |open| &open.undos)
+    }
+}
+
 /// A locked row with the data that a verb needs beside it.
 pub(crate) struct Subject {
     pub(crate) row: Row,

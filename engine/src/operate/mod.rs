@@ -23,6 +23,7 @@ use crate::{
     worker::engine::Engine,
 };
 
+use self::tx_undos::Undone;
 pub(crate) use self::{subjects::look, tx_undos::run_tx_undos};
 pub use crate::instance::verb::{Instruction, Outlook, Outside, Refusal, Verb, WrongStatus};
 
@@ -44,6 +45,8 @@ pub(crate) struct Wanted {
     pub(crate) seq: Option<i32>,
     /// The planned result, if there is a plan: another result is not applied.
     pub(crate) planned: Option<Outlook>,
+    /// The tx undos that were run for it, as JSON. If the verb asks for others now, it is not applied.
+    pub(crate) undone: Vec<String>,
 }
 
 impl Engine {
@@ -78,8 +81,8 @@ impl Engine {
     ) -> Result<Operated, sqlx::Error> {
         loop {
             let mut save = tx.begin().await?;
-            let seen = match self.run_tx_undos_first(&mut save, id, order).await? {
-                Ok(seen) => seen,
+            let Undone { seq, undos } = match self.run_tx_undos_first(&mut save, id, order).await? {
+                Ok(undone) => undone,
                 Err(refusal) => {
                     save.rollback().await?;
                     return Ok(Operated::Refused(refusal));
@@ -89,11 +92,12 @@ impl Engine {
                 save.rollback().await?;
                 return Ok(Operated::Refused(Refusal::NotFound));
             };
-            if seen.is_some_and(|seq| seq != row.seq) {
+            if seq.is_some_and(|seq| seq != row.seq) {
                 save.rollback().await?;
                 continue;
             }
-            let wanted = vec![Wanted { row, seq: order.seq, planned: planned.cloned() }];
+            let planned = planned.cloned();
+            let wanted = vec![Wanted { row, seq: order.seq, planned, undone: undos }];
             let mut operated = self.operate_all(&mut save, order, wanted).await?;
             let (_, operated) = operated.pop().expect("one was wanted");
             match operated {
@@ -119,11 +123,11 @@ impl Engine {
         let keys = wanted.iter().map(|one| subjects::key(&one.row)).collect();
         let followed = subjects::followed(tx, &keys, &signal_id, order).await?;
         let (rows, planned): (Vec<_>, Vec<_>) =
-            wanted.into_iter().map(|one| (one.row, (one.seq, one.planned))).unzip();
+            wanted.into_iter().map(|one| (one.row, (one.seq, one.planned, one.undone))).unzip();
         let (mut operated, mut orders) = (Vec::with_capacity(rows.len()), Vec::new());
         let mut commits = Vec::new();
-        for (subject, (seq, planned)) in look(tx, rows, &order.verb).await?.into_iter().zip(planned)
-        {
+        let subjects = look(tx, rows, &order.verb).await?;
+        for (subject, (seq, planned, undone)) in subjects.into_iter().zip(planned) {
             let (id, is) = (subject.row.saga_id, subject.row.seq);
             if let Some(is_the_same) = followed.get(&id) {
                 let refused = Operated::Refused(Refusal::IdTaken);
@@ -132,7 +136,10 @@ impl Engine {
             }
             let order = Instruction { seq, ..order.clone() };
             operated.push(match self.decide(subject, &order) {
-                Ok(decided) if planned.is_some_and(|planned| planned != decided.outlook) => {
+                Ok(decided)
+                    if planned.is_some_and(|planned| planned != decided.outlook)
+                        || decided.tx_undos() != undone =>
+                {
                     (id, Operated::Refused(Refusal::MovedOn { seq: is }))
                 }
                 Ok(decided) => {

@@ -22,9 +22,18 @@ use crate::{
     },
 };
 
+/// The tx undos that ran for a verb.
+#[derive(Default)]
+pub(super) struct Undone {
+    /// The seq of the row that was read: what was decided about it, even that there is nothing to undo, holds for that seq only. `None` if no row was
+    /// read.
+    pub(super) seq: Option<i32>,
+    /// The undos, as JSON.
+    pub(super) undos: Vec<String>,
+}
+
 impl Engine {
-    /// Runs the tx undos that the verb asks for, before the instance's row is locked. Returns the seq of the row that was read: what was decided about
-    /// it, even that there is nothing to undo, holds for that seq only. `None` if no row was read. Round trips: 0, or 1 to 4 and those of the undos.
+    /// Runs the tx undos that the verb asks for, before the instance's row is locked. Round trips: 0, or 1 to 4 and those of the undos.
     ///
     /// # Errors
     /// The database's; [`Refusal::StillHeld`] when an undo cannot be done.
@@ -33,16 +42,16 @@ impl Engine {
         tx: &mut PgConnection,
         id: Uuid,
         order: &Instruction,
-    ) -> Result<Result<Option<i32>, Refusal>, sqlx::Error> {
+    ) -> Result<Result<Undone, Refusal>, sqlx::Error> {
         if !order.verb.may_run_tx_undos() {
-            return Ok(Ok(None));
+            return Ok(Ok(Undone::default()));
         }
         let Some(row) = store::instance(&mut *tx, shard_in(id), id).await? else {
-            return Ok(Ok(None));
+            return Ok(Ok(Undone::default()));
         };
         let (seq, name, subject) = (row.seq, row.saga.name.clone(), row.subject.clone());
         let because = row.progress.because.clone();
-        let nothing_to_undo = Ok(Ok(Some(seq)));
+        let nothing_to_undo = Ok(Ok(Undone { seq: Some(seq), undos: Vec::new() }));
         let Some(kind) = self.kind(&name) else { return nothing_to_undo };
         let mut looked = look(tx, vec![row], &order.verb).await?;
         let decided = looked.pop().map(|seen| self.decide(seen, order));
@@ -53,7 +62,7 @@ impl Engine {
         let mut started = HandOver::default();
         let chain_tx = ChainTx { connection: tx, started: &mut started, engine: self };
         match kind.run_tx_undos(chain_tx, &subject, because.as_deref(), &undos).await {
-            Ok(()) => Ok(Ok(Some(seq))),
+            Ok(()) => Ok(Ok(Undone { seq: Some(seq), undos: undos.undos })),
             Err(StepError::Broken(why)) => Ok(Err(Refusal::StillHeld(why))),
             Err(StepError::Database(error)) => Err(error),
         }

@@ -143,9 +143,10 @@ async fn tell_one(
 
 impl Due {
     /// Takes the wait and gives its signal, in the caller's transaction. The waiter's row is locked first, as by a waiter that begins anew: that one
-    /// moves its waits to its successor.
+    /// moves its waits to its successor. The wait of a waiter that has ended is only taken.
     async fn signal(&self, worker: &Worker, tx: &mut PgConnection) -> Result<(), SignalError> {
-        store::lock_instance(&mut *tx, shard_in(self.waiter_id), self.waiter_id).await?;
+        let waiter =
+            store::lock_instance(&mut *tx, shard_in(self.waiter_id), self.waiter_id).await?;
         let event: Option<String> = sqlx::query_scalar(TAKE)
             .bind(self.shard)
             .bind(self.saga_id)
@@ -153,7 +154,8 @@ impl Due {
             .bind(&self.signal_id)
             .fetch_optional(&mut *tx)
             .await?;
-        let Some(event) = event else { return Ok(()) };
+        let is_open = waiter.is_some_and(|row| !row.status.is_final());
+        let Some(event) = event.filter(|_| is_open) else { return Ok(()) };
         let Some(kind) = worker.engine.kind(&self.saga.name) else {
             let (id, why) = (self.waiter_id, format!("{} is not known here", self.saga.name));
             return Err(SignalError::Unreadable { id, why });
@@ -187,8 +189,13 @@ impl Due {
     async fn put_off(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         sqlx::query(
             "-- name: put end wait off
-            update saga.end_wait set next_at = clock_timestamp() + interval '10 s'
-            where shard = $1 and saga_id = $2 and waiter_id = $3 and signal_id = $4",
+            with put_off as (
+                -- One that is locked is another worker's.
+                select from saga.end_wait where shard = $1 and saga_id = $2 and waiter_id = $3 and signal_id = $4
+                for update skip locked
+            )
+            update saga.end_wait w set next_at = clock_timestamp() + interval '10 s' from put_off
+            where w.shard = $1 and w.saga_id = $2 and w.waiter_id = $3 and w.signal_id = $4",
         )
         .bind(self.shard)
         .bind(self.saga_id)

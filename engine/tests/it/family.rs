@@ -424,6 +424,9 @@ async fn a_child_that_cannot_be_called_off_keeps_no_other_from_it_and_becomes_a_
     assert_eq!(statuses.collect::<Vec<_>>(), ["running", "unwinding", "unwinding"]);
     Clock::of(&world.pool).advance(Duration::from_secs(25 * 3_600)).await;
     assert_eq!(world.ended(id).await.status, "stuck", "it is not tried for ever");
+    let skipped = world.operate(id, &ann(Verb::Skip)).await;
+    let Operated::Refused(Refusal::DoesNotFit(why)) = skipped else { panic!("{skipped:?}") };
+    assert!(why.contains("see to the child"), "{why}");
     set_past_pivot(&world, "part-0", false).await;
     applied(&world.operate(id, &ann(Verb::Retry)).await);
     world.until(id, "a wait", |seen| seen.waiting_on.as_deref() == Some("children")).await;

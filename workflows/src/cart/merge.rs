@@ -205,15 +205,19 @@ async fn write(
         ), moved as (
             update shop.cart_item i set cart_id = $2 from withdrawn w
             where i.cart_item_id = w.cart_item_id and w.cart_id = $1 and w.place <= $10
+            returning true
         ), forgotten as (
             delete from shop.cart_item i using withdrawn w
             where i.cart_item_id = w.cart_item_id and w.place > $10
+            returning true
         ), closed as (
             update shop.cart set merged_into = $2, version = version + 1 where cart_id = $1
         ), touched as (
             update shop.cart set version = version + 1, event_count = event_count + $8,
-                last_activity_at = $9, is_watched = true
-            where cart_id = $2 and $8 > 0
+                last_activity_at = case when $8 > 0 then $9 else last_activity_at end,
+                is_watched = is_watched or $8 > 0
+            where cart_id = $2
+              and ($8 > 0 or exists (select from moved) or exists (select from forgotten))
         )
         insert into shop.cart_item
             (cart_item_id, cart_id, product_id, variant_id, quantity, unit_price, added_at)

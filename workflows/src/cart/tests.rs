@@ -448,7 +448,8 @@ async fn of_items_that_are_not_sold_any_more_a_cart_keeps_as_many_as_it_may_have
     let merged = merge_guest_cart(&mut ctx(&shop, &mut db), &merging).await.expect("merged");
     let shown: Vec<Uuid> = merged.cart.removed_items.iter().map(|it| it.product_id).collect();
     assert_eq!(shown, gone[7..]);
-    assert_eq!((merged.capped, merged.cart.etag), (false, before.etag));
+    assert!(!merged.capped);
+    assert_ne!(merged.cart.etag, before.etag, "other items can be taken back now");
     let events = story(&mut db, merged.cart.cart_id).await;
     assert!(events.iter().all(|name| name != "CartMerged"), "{events:?}");
     let watched: i64 = sqlx::query_scalar("select count(*) from shop.cart where is_watched")

@@ -234,6 +234,21 @@ pub async fn next_method(
     .await
 }
 
+/// The payment methods of a customer that count as removed and are attached at the gateway. Round trips: 1.
+pub async fn removed_and_attached(
+    tx: &mut PgConnection,
+    customer: Uuid,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "-- erasure: removed methods that are attached
+        select payment_method_id from shop.payment_method
+        where customer_id = $1 and removed_at is not null and attachment = 'attached'",
+    )
+    .bind(customer)
+    .fetch_all(tx)
+    .await
+}
+
 /// The gateway's token of a payment method, also of one that the customer has removed. Round trips: 1.
 pub async fn token(pool: &PgPool, method: Uuid) -> Result<Option<MethodToken>, sqlx::Error> {
     let token: Option<Option<String>> = sqlx::query_scalar(

@@ -15,7 +15,7 @@ use crate::{
         PaymentState,
         gateway::{
             AuthorizationStatus, GatewayError, GatewayEvent, GatewayEventKind, News,
-            PaymentGateway, Reference, RefundStatus,
+            PaymentGateway, Reference, RefundStatus, Trouble,
         },
         parked::Misfit,
     },
@@ -27,7 +27,20 @@ use crate::{
 /// # Errors
 /// The gateway's; it sends the event again.
 pub async fn ask(gateway: &dyn PaymentGateway, question: &Question) -> Result<Truth, GatewayError> {
-    outside::ask(gateway, &question.reference).await
+    let asked = outside::ask(gateway, &question.reference).await;
+    asked.or_else(|error| of_another_program(&question.subject, error))
+}
+
+/// A payment that our books do not have, and that the gateway describes as none of ours is described, was made by another program with the same
+/// account: the gateway has no authorization of ours under that reference.
+fn of_another_program(subject: &Subject, error: GatewayError) -> Result<Truth, GatewayError> {
+    match (subject, error) {
+        (
+            Subject::Unnamed,
+            GatewayError::NotDone(Trouble::Garbled) | GatewayError::Unknown(Trouble::Garbled),
+        ) => Ok(Truth { authorization: None, refunds: Vec::new() }),
+        (_, error) => Err(error),
+    }
 }
 
 /// Applies the gateway's answer to the payment. Round trips: 1 to 9.
@@ -136,5 +149,22 @@ fn holds_money(truth: &Truth) -> bool {
             refunded.amount() < captured.amount()
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An order at PayPal that was captured at once has no authorization, so its answer is none that we understand.
+    #[test]
+    fn what_cannot_be_understood_is_of_another_program_unless_our_books_have_it() {
+        let garbled = || GatewayError::NotDone(Trouble::Garbled);
+        let ours = Subject::Order { id: Uuid::nil(), is_booked: true };
+        let truth = of_another_program(&Subject::Unnamed, garbled()).expect("no payment of ours");
+        assert_eq!(truth.authorization, None);
+        of_another_program(&ours, garbled()).expect_err("it is to be asked again");
+        let away = GatewayError::NotDone(Trouble::Unreachable);
+        of_another_program(&Subject::Unnamed, away).expect_err("it is to be asked again");
     }
 }

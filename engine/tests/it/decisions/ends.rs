@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use stepwise_engine::{Gate, Start, new_id, notice, operate::Verb, shard_of, testing::Clock};
+use stepwise_engine::{
+    Gate, Mismatch, Start, new_id, notice, operate::Verb, shard_of, testing::Clock,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -31,6 +33,19 @@ async fn waits(world: &World) -> i64 {
         .fetch_one(&world.pool)
         .await
         .expect("the database is there")
+}
+
+/// Stores another signal for the wait that there is.
+async fn store(world: &World, event: &str) {
+    sqlx::query("-- name: test misfit\nupdate saga.end_wait set event = $1::jsonb, next_at = null")
+        .bind(event)
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+}
+
+async fn misfits(world: &World) -> Vec<Mismatch> {
+    Gate::new().knows::<Job>().check(&world.pool).await.expect("the database is there")
 }
 
 async fn stuck_undo(world: &World, subject: &str) -> Uuid {
@@ -133,19 +148,8 @@ async fn a_wait_whose_signal_does_not_fit_any_more_is_named_by_the_gate_and_told
     let world = World::new().await;
     let awaited = world.start::<Job>("awaited", Input::Wait).await;
     let waiting = waiter(&world, "misfit", awaited).await;
-    let store = async |event: &str| {
-        sqlx::query(
-            "-- name: test misfit\nupdate saga.end_wait set event = $1::jsonb, next_at = null",
-        )
-        .bind(event)
-        .execute(&world.pool)
-        .await
-        .expect("the database is there");
-    };
-    let check = async || {
-        let found = Gate::new().knows::<Job>().check(&world.pool).await;
-        found.expect("the database is there")
-    };
+    let store = async |event| store(&world, event).await;
+    let check = async || misfits(&world).await;
     assert_eq!(check().await, []);
     store("\"Run\"").await;
     let found = check().await;
@@ -169,6 +173,26 @@ async fn a_wait_whose_signal_does_not_fit_any_more_is_named_by_the_gate_and_told
     assert!(told[0].why.contains("does not fit"), "{}", told[0].why);
     store("\"Go\"").await;
     assert_eq!(world.ended(waiting).await.status, "completed");
+    worker.stop().await;
+    world.close().await;
+}
+
+#[tokio::test]
+async fn the_wait_of_a_waiter_that_has_ended_holds_up_no_deploy_and_is_told_to_nobody() {
+    let world = World::new().await;
+    let awaited = world.start::<Job>("awaited", Input::Wait).await;
+    let waiting = waiter(&world, "gone", awaited).await;
+    store(&world, "\"Run\"").await;
+    let mut tx = world.engine.begin().await.expect("the database is there");
+    world.engine.cancel(&mut tx, waiting, "not wanted").await.expect("it can be asked");
+    tx.commit().await.expect("the database is there");
+    let worker = world.worker(quick()).await;
+    assert_eq!(world.ended(waiting).await.status, "unwound");
+    assert_eq!(misfits(&world).await, []);
+    world.signal::<Job>(awaited, "go", Signal::Go).await;
+    eventually("the wait to go", async || waits(&world).await == 0).await;
+    let told = notice::after(&world.pool, 0, 10).await.expect("the database is there");
+    assert!(told.is_empty(), "{told:?}");
     worker.stop().await;
     world.close().await;
 }

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use stepwise_engine::{
-    CallOff, Cause, Effect, Key, Outcome, Probe, SignalError, Status, StepError, StepTx, Undoing,
-    WaitingOn, inspect::Summary, outbox,
+    CallOff, Cause, Effect, Key, Outcome, Probe, SignalError, StartError, Status, StepError,
+    StepTx, Undoing, WaitingOn, inspect::Summary, outbox,
 };
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ use crate::{
     },
     events::{DomainEvent, tell},
     privacy::{CustomerKey, KeyStoreError},
-    sagas::{self, Steps},
+    sagas::{self, Steps, keep_payment_method::detach},
     shop::{Context, Shop},
 };
 
@@ -236,6 +236,16 @@ impl GdprErasureSteps for Steps {
         person: &Person,
         _: &Undoing<String>,
     ) -> Result<(), StepError> {
-        erasure::thaw(&mut Context::of_step(&self.shop, tx), *person).await.map_err(broken)
+        let mut ctx = Context::of_step(&self.shop, tx);
+        erasure::thaw(&mut ctx, *person).await.map_err(broken)?;
+        // The card that this erasure was detaching counts as removed. Nobody else would detach it.
+        for method in erasure::removed_and_attached(&mut ctx, person.customer).await? {
+            match detach(&mut ctx, method).await {
+                Ok(()) | Err(StartError::AlreadyOpen { .. }) => {}
+                Err(StartError::Database(error)) => return Err(error.into()),
+                Err(refused) => return Err(StepError::Broken(refused.to_string())),
+            }
+        }
+        Ok(())
     }
 }

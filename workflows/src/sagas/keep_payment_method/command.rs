@@ -40,8 +40,17 @@ pub async fn remove_payment_method(
     method: Uuid,
 ) -> Result<(), KeepMethodError> {
     if method::remove(ctx, customer_id, method).await? {
-        let start = Start::new(method.to_string(), Input::Detach(method));
-        ctx.start::<KeepPaymentMethod>(start.key("detach")).await?;
+        detach(ctx, method).await?;
     }
+    Ok(())
+}
+
+/// Starts the saga that detaches a removed method at the gateway.
+pub(in crate::sagas) async fn detach(
+    ctx: &mut Context<'_>,
+    method: Uuid,
+) -> Result<(), StartError> {
+    let start = Start::new(method.to_string(), Input::Detach(method));
+    ctx.start::<KeepPaymentMethod>(start.key("detach")).await?;
     Ok(())
 }

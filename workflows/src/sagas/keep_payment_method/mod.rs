@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use stepwise_engine::{Never, Next, Saga, Terms, Unexpected, steps, to};
 use uuid::Uuid;
 
+pub(in crate::sagas) use command::detach;
 pub use command::{KeepMethodError, add_payment_method, remove_payment_method};
 
 use super::calling;
