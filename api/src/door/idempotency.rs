@@ -153,7 +153,8 @@ impl Scope {
     }
 
     /// The same scope, whose fingerprint only the processes of this installation can compute. A plain hash would tell whoever reads the
-    /// table whether a guessed body is right, such as an email address.
+    /// table whether a guessed body is right, such as an email address. Processes of earlier releases, which may run beside this one, do not know it: they
+    /// refuse a repeated request. So it is not for commands that move money or stock.
     #[must_use]
     pub fn keyed(self, secret: &[u8]) -> Self {
         let mut hash = Sha256::new_with_prefix(b"idempotency");

@@ -329,8 +329,11 @@ impl Door {
         act: impl AsyncFnOnce(&mut Context<'_>) -> Result<Reply<STATUS, T>, Problem>,
     ) -> Result<Reply<STATUS, T>, Problem> {
         let mut ctx = self.context(tx, ask.cause.clone());
-        let Some(scope) = ask.scope() else { return act(&mut ctx).await };
-        let scope = scope.keyed(&self.secret);
+        let Some(mut scope) = ask.scope() else { return act(&mut ctx).await };
+        // An anonymous request belongs to nobody, so its trace is not deleted with a person.
+        if ask.cause.actor == Actor::Anyone {
+            scope = scope.keyed(&self.secret);
+        }
         if let Some(answer) = idempotency::take(&mut ctx, &scope).await? {
             return Ok(Reply::replayed(idempotency::unseal(&*self.shop.keys, answer).await?));
         }
