@@ -168,6 +168,7 @@ const ANYWHERE: &[(&str, &str, &str)] = &[
         "Send the id of the last event that you received.",
     ),
     ("invalid_value", "A field has a value that is not one of those it may have.", FIELD),
+    ("key_store_unavailable", "The key store is unavailable at the moment.", AGAIN),
     ("malformed_json", "The request body is not JSON in UTF-8.", BODY),
     (
         "method_not_allowed",
