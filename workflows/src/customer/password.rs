@@ -152,7 +152,7 @@ pub struct PreparedReset {
 }
 
 /// Looks the token up, and hashes the new password only if the token is valid, because everybody may send tokens. 1 round trip, then some 20 ms without a
-/// connection. [`reset`] checks the token again, under the lock of the customer's row.
+/// connection. The reset itself checks the token again, under the lock of the customer's row.
 pub async fn prepare_reset(
     shop: &Shop,
     db: impl PgExecutor<'_>,
