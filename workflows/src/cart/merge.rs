@@ -67,7 +67,7 @@ struct Line {
 }
 
 /// Moves the guest's items into the customer's cart and closes the guest's cart. The items keep the prices at which the guest put them in. Both the
-/// stock and the limits of a cart cap what is taken over. If the guest's cart has no items, it is closed, and the customer's cart stays as it is. Both
+/// stock and the limits of a cart cap what is taken over. If the guest's cart has no items, it is closed and nothing is told. Both
 /// carts are locked in the order of their ids. 7 round trips, however many items; 1 more to start the saga that watches the customer's cart, if none does.
 pub async fn merge_guest_cart(
     ctx: &mut Context<'_>,
