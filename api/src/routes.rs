@@ -51,7 +51,7 @@ fn operations() -> impl OpenApi + 'static {
         (Customers, Accounts, Wallet, Erasure),
         Carts,
         (Catalogue, Inventory),
-        (Orders, Operations),
+        (Orders::default(), Operations),
         (Payments, PayPal, Refunds),
         (Operators, ParkedEvents),
         (Webhooks, Events, Schemas),

@@ -105,5 +105,5 @@ pub use worker::{
     engine::{Engine, EngineBuilder},
     hand_over::{HandOver, Starts},
     perform::DoneBy,
-    step_tx::StepTx,
+    step_tx::{StepOf, StepTx, StepsTx},
 };

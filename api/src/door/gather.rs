@@ -1,14 +1,15 @@
-//! Reads that requests share: those that arrive while a read is running are answered together by the next one, in one round trip.
+//! Work that requests share: those that come while a piece of it is being done are answered together by the next one. That may be a read in one
+//! round trip, or one transaction for commands of many callers.
 //!
-//! Nothing is cached. A request is answered by a read that began after the request had arrived, so it sees everything that was committed
-//! before. The more requests come at once, the less each of them costs. Keys are read in the order in which they were first asked for, and at most
-//! so many at once that a read ends in time, however many are waiting.
+//! Nothing is cached. A request is answered by work that began after the request had come, so a read sees everything that was committed
+//! before. The more requests come at once, the less each of them costs. Keys get their turn in the order in which they were first asked for, and at most
+//! so many at once that the work ends in time, however many are waiting.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
-    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use futures::{FutureExt, future::BoxFuture};
@@ -17,9 +18,9 @@ use tokio::sync::oneshot;
 
 use super::problem::Problem;
 
-/// Reads the values of many keys. A key without a value is left out.
-type Read<K, V> =
-    Box<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, sqlx::Error>> + Send + Sync>;
+/// Finds or makes the values of many keys. A key without a value is left out.
+type Work<K, V> =
+    Box<dyn Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, Problem>> + Send + Sync>;
 
 type Answer<V> = oneshot::Sender<Result<Option<V>, Problem>>;
 type Asked<K, V> = HashMap<K, Vec<Answer<V>>>;
@@ -28,9 +29,11 @@ type Asked<K, V> = HashMap<K, Vec<Answer<V>>>;
 pub struct Gather<K, V>(Arc<Inner<K, V>>);
 
 struct Inner<K, V> {
-    /// The maximum number of keys of one read.
+    /// The maximum number of keys of one piece of work.
     most: usize,
-    read: Read<K, V>,
+    /// How long a piece of work holds up the next one.
+    patience: Duration,
+    work: Work<K, V>,
     waiting: Mutex<Waiting<K, V>>,
 }
 
@@ -38,7 +41,7 @@ struct Waiting<K, V> {
     asked: Asked<K, V>,
     /// The keys of `asked`, in the order in which they came.
     turns: VecDeque<K>,
-    /// A task is reading, and will read these next.
+    /// A task is at work, and will work for these next.
     under_way: bool,
 }
 
@@ -47,21 +50,38 @@ where
     K: Eq + Hash + Clone + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// Answers requests by this read, which gets at most `most` keys at once (at least 1).
-    pub fn new(
+    /// Answers requests by this read, which gets at most `most` keys at once (at least 1). One read runs at a time. It is given up if it takes too
+    /// long ([`in_time`]).
+    pub fn reads(
         most: usize,
         read: impl Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, sqlx::Error>>
         + Send
         + Sync
         + 'static,
     ) -> Self {
-        let (asked, turns) = (HashMap::new(), VecDeque::new());
-        let waiting = Mutex::new(Waiting { asked, turns, under_way: false });
-        Self(Arc::new(Inner { most, read: Box::new(read), waiting }))
+        Self::new(most, Duration::MAX, move |keys| {
+            let read = in_time(read(keys));
+            async move { Ok(read.await?) }.boxed()
+        })
     }
 
-    /// The value of this key. One read, which simultaneous requests share, after those of the keys that came before. If the read panics, the requests
-    /// that it was to answer fail.
+    /// Answers requests by this work, which gets at most `most` keys at once (at least 1), and ends by itself. Beside a piece of work that takes longer than
+    /// `patience` the next one begins.
+    pub fn new(
+        most: usize,
+        patience: Duration,
+        work: impl Fn(Vec<K>) -> BoxFuture<'static, Result<HashMap<K, V>, Problem>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        let (asked, turns) = (HashMap::new(), VecDeque::new());
+        let waiting = Mutex::new(Waiting { asked, turns, under_way: false });
+        Self(Arc::new(Inner { most, patience, work: Box::new(work), waiting }))
+    }
+
+    /// The value of this key. One piece of work, which simultaneous requests share, after those for the keys that came before. If it fails or panics,
+    /// the requests that it was to answer fail. It is done to its end even if these requests are cancelled meanwhile.
     pub async fn get(&self, key: K) -> Result<Option<V>, Problem> {
         let (answer, answered) = oneshot::channel();
         let first = {
@@ -73,8 +93,8 @@ where
             !std::mem::replace(&mut waiting.under_way, true)
         };
         if first {
-            // The read runs in a task of its own, because the first request may be cancelled.
-            tokio::spawn(Arc::clone(&self.0).read_all());
+            // The work is done in a task of its own, because the first request may be cancelled.
+            tokio::spawn(Arc::clone(&self.0).work_for_all());
         }
         answered.await.unwrap_or_else(|_| Err(Problem::internal()))
     }
@@ -89,21 +109,22 @@ where
         self.waiting.lock().expect("nothing panics while holding it")
     }
 
-    async fn read_all(self: Arc<Self>) {
+    async fn work_for_all(self: Arc<Self>) {
         while let Some(batch) = self.next_batch() {
             // A panic drops the senders of this batch, which fails its requests. The others get their turn.
-            drop(AssertUnwindSafe(self.answer(batch)).catch_unwind().await);
+            let answering = tokio::spawn(Arc::clone(&self).answer(batch));
+            let _ended_or_slow = tokio::time::timeout(self.patience, answering).await;
         }
     }
 
-    /// The requests that are answered next. `None` if nobody waits: then the next request begins to read.
+    /// The requests that are answered next. `None` if nobody waits: then the next request begins.
     fn next_batch(&self) -> Option<Asked<K, V>> {
         let mut waiting = self.locked();
         let mut batch = HashMap::new();
         while batch.len() < self.most {
             let Some(key) = waiting.turns.pop_front() else { break };
             let mut answers = waiting.asked.remove(&key).unwrap_or_default();
-            // Requests that were cancelled meanwhile are not read for.
+            // Nothing is done for requests that were cancelled meanwhile.
             answers.retain(|answer| !answer.is_closed());
             if !answers.is_empty() {
                 batch.insert(key, answers);
@@ -113,12 +134,12 @@ where
         waiting.under_way.then_some(batch)
     }
 
-    async fn answer(&self, batch: Asked<K, V>) {
+    async fn answer(self: Arc<Self>, batch: Asked<K, V>) {
         let keys = batch.keys().cloned().collect();
-        let read = in_time((self.read)(keys)).await.map_err(Problem::from);
+        let done = (self.work)(keys).await;
         for (key, answers) in batch {
             for answer in answers {
-                let value = read.as_ref().map(|found| found.get(&key).cloned());
+                let value = done.as_ref().map(|found| found.get(&key).cloned());
                 // The request that asked may have been cancelled.
                 drop(answer.send(value.map_err(Clone::clone)));
             }
@@ -128,10 +149,7 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering},
-        time::Duration,
-    };
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::future::join_all;
 
@@ -141,7 +159,7 @@ mod tests {
     async fn requests_share_reads_and_each_sees_what_was_true_when_it_came() {
         let (reads, truth) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let (counted, read) = (Arc::clone(&reads), Arc::clone(&truth));
-        let gather = Gather::new(16, move |keys: Vec<usize>| {
+        let gather = Gather::reads(16, move |keys: Vec<usize>| {
             counted.fetch_add(1, Ordering::SeqCst);
             let now = read.load(Ordering::SeqCst);
             let even = keys.into_iter().filter(|key| key % 2 == 0);
@@ -166,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_panics_fails_its_requests_and_the_next_ones_are_read() {
         let reads = Arc::new(AtomicUsize::new(0));
-        let gather = Gather::new(1, move |keys: Vec<usize>| {
+        let gather = Gather::reads(1, move |keys: Vec<usize>| {
             let read = reads.fetch_add(1, Ordering::SeqCst);
             assert!(read != 0, "the first read panics before it begins");
             async move {
@@ -191,7 +209,7 @@ mod tests {
     async fn more_keys_than_a_read_takes_are_read_one_batch_after_the_other() {
         let batches = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&batches);
-        let gather = Gather::new(16, move |mut keys: Vec<usize>| {
+        let gather = Gather::reads(16, move |mut keys: Vec<usize>| {
             keys.sort_unstable();
             seen.lock().expect("no panic").push(keys.clone());
             async move { Ok(keys.into_iter().map(|key| (key, key)).collect()) }.boxed()
@@ -208,7 +226,7 @@ mod tests {
     async fn nothing_is_read_for_requests_that_were_cancelled() {
         let read = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&read);
-        let gather = Gather::new(1, move |keys: Vec<usize>| {
+        let gather = Gather::reads(1, move |keys: Vec<usize>| {
             counted.fetch_add(keys.len(), Ordering::SeqCst);
             async move { Ok(keys.into_iter().map(|key| (key, key)).collect()) }.boxed()
         });
@@ -216,5 +234,29 @@ mod tests {
         assert!(join_all((0..9).map(|key| gather.get(key))).now_or_never().is_none());
         assert_eq!(gather.get(9).await.ok(), Some(Some(9)));
         assert_eq!(read.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn work_that_hangs_holds_up_nobody_else() {
+        let gather = Gather::new(1, Duration::from_millis(1), |keys: Vec<usize>| {
+            async move {
+                if keys.contains(&0) {
+                    std::future::pending::<()>().await;
+                }
+                Ok(keys.into_iter().map(|key| (key, key)).collect())
+            }
+            .boxed()
+        });
+        let hanging = gather.get(0);
+        let answered = async {
+            let others = join_all((1..9).map(|key| gather.get(key))).await;
+            others.into_iter().map(Result::ok).collect::<Vec<_>>()
+        };
+        let found = tokio::select! {
+            biased;
+            _ = hanging => unreachable!("it hangs"),
+            found = answered => found,
+        };
+        assert_eq!(found, (1..9).map(|key| Some(Some(key))).collect::<Vec<_>>());
     }
 }

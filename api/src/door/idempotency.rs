@@ -4,8 +4,8 @@
 //! instead of occupying a connection. One that prefers to wait (`Prefer: wait=N`) asks for the lock again now and then, and holds no connection meanwhile. The answer is stored in the same transaction as the effect, so neither
 //! exists without the other. Only successful answers are stored.
 //!
-//! Cost: [`take`] is one round trip (one advisory lock, one primary-key probe), [`store`] is one
-//! more (one row inserted, two or three index entries). Neither commits.
+//! Cost, for however many requests: [`take_all`] is one round trip (for each request one advisory lock and one primary-key probe), [`store_all`] is
+//! one more (for each request one row inserted, two or three index entries). Neither commits.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use poem_openapi::{
     registry::{MetaParamIn, MetaSchema, MetaSchemaRef},
 };
 use sha2::{Digest, Sha256};
-use sqlx::{PgPool, Row};
+use sqlx::{PgPool, Row, postgres::PgRow};
 use stepwise_workflows::{
     privacy::{self, CustomerKey, KeyStore, KeyStoreError},
     shop::{Actor, Context},
@@ -170,6 +170,11 @@ impl Scope {
         stored == self.fingerprint || stored == self.unkeyed
     }
 
+    /// The same for the requests with the same caller, operation and key, whatever their bodies are.
+    pub fn id(&self) -> [u8; 32] {
+        self.hash
+    }
+
     /// The salt for hashing the request's password: it depends on caller, operation and key only.
     pub fn salt(&self) -> [u8; 32] {
         self.hash
@@ -247,46 +252,75 @@ async fn key_for(
     Ok(Some((customer_id, key)))
 }
 
-/// Locks the key for this transaction, and returns the stored answer if there is one. The same statement tells the context business time.
+/// Locks the key for this transaction, and returns the stored answer if there is one: [`take_all`] for one request.
 ///
 /// # Errors
-/// 409 [`IN_FLIGHT`] while another request with this key runs, 422 `idempotency_key_reused` if the key was used for another request.
+/// As of [`take_all`].
 pub async fn take(ctx: &mut Context<'_>, scope: &Scope) -> Result<Option<Answer>, Problem> {
-    let row = sqlx::query(
+    take_all(ctx, &[scope]).await?.pop().unwrap_or_else(|| Err(Problem::internal()))
+}
+
+/// Locks the keys for this transaction, and returns for each of them, in this order, the stored answer if there is one. The same statement tells the
+/// context business time. The keys must differ: a transaction does not see that it has a lock already.
+///
+/// # Errors
+/// The database's. For one key: 409 [`IN_FLIGHT`] while another request with this key runs, 422 `idempotency_key_reused` if the key was used for
+/// another request.
+pub async fn take_all(
+    ctx: &mut Context<'_>,
+    scopes: &[&Scope],
+) -> Result<Vec<Result<Option<Answer>, Problem>>, Problem> {
+    // Without a row of the function, another transaction holds the lock. A row of nulls: nothing was answered yet.
+    let rows = sqlx::query(
         "-- idempotency_take
-        select scope_hash, customer_id, fingerprint, status, location, etag, body,
+        select taken.is_free is not null as is_free, taken.scope_hash, taken.customer_id,
+               taken.fingerprint, taken.status, taken.location, taken.etag, taken.body,
                saga.now() as now
-        from shop.take_idempotency_key($1, $2, $3::text::interval)",
+        from unnest($1::bigint[], $2::bytea[]) with ordinality as asked (lock_id, scope_hash, n)
+        left join lateral (
+            select true as is_free, answered.*
+            from shop.take_idempotency_key(asked.lock_id, asked.scope_hash, $3::text::interval)
+                as answered
+        ) taken on true
+        order by asked.n",
     )
-    .bind(scope.lock_id())
-    .bind(&scope.hash[..])
+    .bind(scopes.iter().map(|scope| scope.lock_id()).collect::<Vec<_>>())
+    .bind(scopes.iter().map(|scope| &scope.hash[..]).collect::<Vec<_>>())
     .bind(KEPT)
-    .fetch_optional(&mut **ctx)
+    .fetch_all(&mut **ctx)
     .await?;
-    let Some(row) = row else {
-        return Err(Problem::conflict(
+    if let Some(row) = rows.first() {
+        ctx.learn_now(row.try_get("now")?);
+    }
+    let taken = scopes.iter().zip(&rows).map(|(scope, row)| answered(scope, row));
+    Ok(taken.collect::<Result<_, sqlx::Error>>()?)
+}
+
+/// The stored answer in a row of [`take_all`].
+fn answered(scope: &Scope, row: &PgRow) -> Result<Result<Option<Answer>, Problem>, sqlx::Error> {
+    if !row.try_get::<bool, _>("is_free")? {
+        return Ok(Err(Problem::conflict(
             IN_FLIGHT,
             "The first request with this Idempotency-Key is still running.",
         )
-        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1")));
-    };
-    ctx.learn_now(row.try_get("now")?);
+        .with_header(header::RETRY_AFTER, HeaderValue::from_static("1"))));
+    }
     if row.try_get::<Option<Vec<u8>>, _>("scope_hash")?.is_none() {
-        return Ok(None);
+        return Ok(Ok(None));
     }
     if !scope.is_of(&row.try_get::<Vec<u8>, _>("fingerprint")?) {
-        return Err(Problem::unprocessable(
+        return Ok(Err(Problem::unprocessable(
             "idempotency_key_reused",
             "This Idempotency-Key was used for another request; use a new key.",
-        ));
+        )));
     }
-    Ok(Some(Answer {
+    Ok(Ok(Some(Answer {
         status: u16::try_from(row.try_get::<i16, _>("status")?).unwrap_or(200),
         location: row.try_get("location")?,
         etag: row.try_get("etag")?,
         body: row.try_get("body")?,
         customer_id: row.try_get("customer_id")?,
-    }))
+    })))
 }
 
 /// Whether an answer is stored under the key, perhaps one that has expired. Takes no lock.
@@ -300,28 +334,39 @@ pub async fn is_stored(db: &PgPool, scope: &Scope) -> Result<bool, sqlx::Error> 
     .await
 }
 
-/// Stores the answer in the transaction of its effect. Replaces an expired answer of the same key.
+/// Stores the answer in the transaction of its effect: [`store_all`] for one request.
 pub async fn store(ctx: &mut Context<'_>, scope: &Scope, answer: &Answer) -> Result<(), Problem> {
+    store_all(ctx, &[(scope, answer)]).await
+}
+
+/// Stores the answers in the transaction of their effects. Replaces expired answers of the same keys. The keys must differ.
+pub async fn store_all(
+    ctx: &mut Context<'_>,
+    answers: &[(&Scope, &Answer)],
+) -> Result<(), Problem> {
     let now = ctx.now().await?;
+    let status = |answer: &Answer| i16::try_from(answer.status).unwrap_or(200);
     sqlx::query(
         "-- idempotency_store
         insert into shop.idempotency
             (scope_hash, operation, customer_id, fingerprint, status, location, etag, body,
              created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        select a.*, $9
+        from unnest($1::bytea[], $2::text[], $3::uuid[], $4::bytea[], $5::smallint[], $6::text[],
+                    $7::text[], $8::bytea[]) as a
         on conflict (scope_hash) do update set
             customer_id = excluded.customer_id, fingerprint = excluded.fingerprint,
             status = excluded.status, location = excluded.location, etag = excluded.etag,
             body = excluded.body, created_at = excluded.created_at",
     )
-    .bind(&scope.hash[..])
-    .bind(scope.operation)
-    .bind(answer.customer_id)
-    .bind(&scope.fingerprint[..])
-    .bind(i16::try_from(answer.status).unwrap_or(200))
-    .bind(&answer.location)
-    .bind(&answer.etag)
-    .bind(&answer.body)
+    .bind(answers.iter().map(|(scope, _)| &scope.hash[..]).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(scope, _)| scope.operation).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(_, answer)| answer.customer_id).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(scope, _)| &scope.fingerprint[..]).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(_, answer)| status(answer)).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(_, answer)| answer.location.as_deref()).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(_, answer)| answer.etag.as_deref()).collect::<Vec<_>>())
+    .bind(answers.iter().map(|(_, answer)| &answer.body[..]).collect::<Vec<_>>())
     .bind(now)
     .execute(&mut **ctx)
     .await?;

@@ -146,6 +146,8 @@ pub struct Ask<'a> {
     path: &'a str,
     fingerprint: [u8; 32],
     wait: Duration,
+    /// How often its command has lost a race.
+    races: i16,
 }
 
 impl<'a> Ask<'a> {
@@ -168,7 +170,7 @@ impl<'a> Ask<'a> {
     ) -> Self {
         let cause = key.incoming.cause(actor);
         let (path, wait, key) = (key.path.as_str(), key.wait, key.key.as_deref());
-        Self { operation, who, cause, key, path, fingerprint: [0; 32], wait }
+        Self { operation, who, cause, key, path, fingerprint: [0; 32], wait, races: 0 }
     }
 
     /// Adds the body's fingerprint.
@@ -192,8 +194,19 @@ impl<'a> Ask<'a> {
         Ok(self)
     }
 
-    /// The identity of the request, if a key was sent.
-    fn scope(&self) -> Option<Scope> {
+    /// The same request after its command has lost a race. [`Door::command`] counts that one, too.
+    #[must_use]
+    pub fn after_lost_race(self) -> Self {
+        Self { races: self.races + 1, ..self }
+    }
+
+    /// The cause of its command.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// The identity of the request, if a key was sent. [`Door::command`] adds the installation's secret to that of an anonymous one.
+    pub fn scope(&self) -> Option<Scope> {
         let key = self.key?;
         Some(Scope::new(&self.who, self.operation, key, self.path, &self.fingerprint))
     }
@@ -286,7 +299,7 @@ impl Door {
         ask: Ask<'_>,
         act: impl AsyncFnOnce(&mut Context<'_>) -> Result<Reply<STATUS, T>, Problem> + Clone,
     ) -> Result<Reply<STATUS, T>, E> {
-        let (mut races, patience) = (0, Instant::now() + ask.wait);
+        let (mut races, patience) = (ask.races, Instant::now() + ask.wait);
         loop {
             let mut tx = self.begin().await?;
             let done = match self.answer(&mut tx, &ask, act.clone()).await {

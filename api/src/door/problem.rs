@@ -76,6 +76,9 @@ pub struct ProblemBody {
 /// The code of a command that lost a race against other transactions.
 const LOST_RACE: &str = "try_again";
 
+/// The code of a request that the database could not serve.
+const OUTAGE: &str = "database_unavailable";
+
 impl Problem {
     /// A problem with its status, its code (`out_of_stock`) and one sentence.
     pub fn new(
@@ -96,6 +99,12 @@ impl Problem {
     #[must_use]
     pub fn is_lost_race(&self) -> bool {
         self.code == LOST_RACE
+    }
+
+    /// Whether the database is away, accepts no writes or is overloaded.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        self.code == OUTAGE
     }
 
     /// 400: the request cannot be understood.
@@ -350,20 +359,17 @@ impl Problem {
     /// An unexpected error of the database. If the database is away, read-only or overloaded, 503; the request may be repeated. Every other error
     /// is a bug: 500. Only SQLSTATE and constraint are logged, because messages can quote values.
     fn of_database(error: &sqlx::Error) -> Self {
-        let unavailable = || {
-            Self::unavailable("database_unavailable", "The database is unavailable at the moment.")
-        };
+        let unavailable =
+            || Self::unavailable(OUTAGE, "The database is unavailable at the moment.");
         if database::note(error) {
             // `database` logs this once when it begins and once when it ends, not for each request.
             return match database::condition() {
-                Condition::ReadOnly => Self::unavailable(
-                    "database_unavailable",
-                    "The database accepts no writes at the moment.",
-                ),
-                Condition::DiskFull => Self::unavailable(
-                    "database_unavailable",
-                    "The database has no room at the moment.",
-                ),
+                Condition::ReadOnly => {
+                    Self::unavailable(OUTAGE, "The database accepts no writes at the moment.")
+                }
+                Condition::DiskFull => {
+                    Self::unavailable(OUTAGE, "The database has no room at the moment.")
+                }
                 Condition::Good | Condition::Away => unavailable(),
             };
         }

@@ -55,7 +55,7 @@ impl Reads {
     pub fn new(db: &PgPool, shop: &Arc<Shop>) -> Self {
         let (pool, pages, carts, shop) = (db.clone(), db.clone(), db.clone(), Arc::clone(shop));
         Self {
-            products: Gather::new(IDS_AT_ONCE, move |ids: Vec<Uuid>| {
+            products: Gather::reads(IDS_AT_ONCE, move |ids: Vec<Uuid>| {
                 let pool = pool.clone();
                 async move {
                     let ids = &ids;
@@ -66,7 +66,7 @@ impl Reads {
                 }
                 .boxed()
             }),
-            first_pages: Gather::new(PAGES_AT_ONCE, move |pages_asked: Vec<FirstPage>| {
+            first_pages: Gather::reads(PAGES_AT_ONCE, move |pages_asked: Vec<FirstPage>| {
                 let pool = pages.clone();
                 async move {
                     let pages = &pages_asked;
@@ -84,7 +84,7 @@ impl Reads {
                 }
                 .boxed()
             }),
-            carts: Gather::new(IDS_AT_ONCE, move |ids: Vec<Uuid>| {
+            carts: Gather::reads(IDS_AT_ONCE, move |ids: Vec<Uuid>| {
                 let (pool, shop) = (carts.clone(), Arc::clone(&shop));
                 async move {
                     let (ids, shop) = (&ids, &shop);

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::{caller::Caller, idempotency::Answer, personal};
 
 /// An answer of status `STATUS` with a body of type `T`. An answer of status 204 has no body.
+#[derive(Clone)]
 pub struct Reply<const STATUS: u16, T> {
     /// The answer for the client.
     pub answer: Answer,

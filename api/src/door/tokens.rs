@@ -50,7 +50,7 @@ impl Callers {
     /// `idle` without a request.
     pub fn new(db: PgPool, environment: impl Into<String>, idle: Duration) -> Self {
         let idle_s = i64::try_from(idle.as_secs()).unwrap_or(i64::MAX);
-        let look_ups = Gather::new(LOOKED_UP_TOGETHER, move |hashes: Vec<[u8; 32]>| {
+        let look_ups = Gather::reads(LOOKED_UP_TOGETHER, move |hashes: Vec<[u8; 32]>| {
             let db = db.clone();
             Box::pin(async move {
                 let hashes: Vec<Vec<u8>> = hashes.iter().map(|hash| hash.to_vec()).collect();

@@ -15,6 +15,7 @@ pub mod orders;
 pub mod parked;
 pub mod payments;
 pub mod paypal;
+mod placements;
 pub mod problems;
 pub mod refunds;
 pub mod shapes;

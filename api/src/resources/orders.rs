@@ -14,7 +14,7 @@ use stepwise_workflows::{
     sagas::{
         cancel_order::{self, CancelOrderError, cancel_order},
         paypal_approval::webhook::ask_again,
-        place_order::{self, PlaceOrderError, Placed, place_order},
+        place_order::{self, PlaceOrderError},
         ship_order::{self, ShipOrderError, ship_order},
     },
     shop::Context,
@@ -26,6 +26,7 @@ use super::{
     answer::answer,
     operations::{self, Begun, OperationShape},
     order_shape::OrderShape,
+    placements::Placements,
     words::mirrors,
 };
 use crate::door::{
@@ -42,7 +43,10 @@ use crate::door::{
 };
 
 /// The operations about orders.
-pub struct Orders;
+#[derive(Default)]
+pub struct Orders {
+    placements: Placements,
+}
 
 /// A request to order the content of the cart, with a shipping address and a payment method.
 #[derive(Debug, Object)]
@@ -94,7 +98,7 @@ answer! {
 #[OpenApi(prefix_path = "/v1/orders", tag = "Group::Orders")]
 impl Orders {
     /// Place an order for the content of the cart. 7 round trips besides begin and commit: 2 for the key, 5 for the
-    /// command and its saga.
+    /// command and its saga. Orders that come at the same moment share them.
     #[oai(path = "/", method = "post", operation_id = "placeOrder")]
     async fn place(
         &self,
@@ -115,11 +119,10 @@ impl Orders {
         };
         let ask = Ask::new("placeOrder", &by, &key).with(&body);
         let door = &by.door;
-        let begun = operations::begin(door, &by, ask, prefer.0, async |ctx| {
-            let Placed { order, operation_id } = place_order(ctx, &command).await?;
-            Ok(OperationShape::begun::<place_order::PlaceOrder>(operation_id, order.order_id))
-        })
-        .await;
+        let begun = match self.placements.place(door, &by, ask, command).await {
+            Ok(accepted) => operations::wait(door, &by, accepted, prefer.0).await,
+            Err(problem) => Err(problem),
+        };
         if let Err(problem) = &begun
             && problem.code() == NotUsable::NOT_APPROVED
         {

@@ -16,14 +16,14 @@ thread_local! {
 }
 
 /// Notes the statements that are sent from now on.
-fn listen() {
+pub(crate) fn listen() {
     let listener =
         Statements(|text: &str| STATEMENTS.with_borrow_mut(|sent| sent.push(text.to_owned())));
     tracing::subscriber::set_global_default(listener).expect("no other test listens");
 }
 
 /// The statements since the last call that are round trips of their own.
-fn trips() -> Vec<String> {
+pub(crate) fn trips() -> Vec<String> {
     // Each connection queries the name of a composite type once, and prepares each statement once.
     let is_frame = |text: &String| {
         let text = text.trim().to_ascii_lowercase();

@@ -43,6 +43,7 @@ mod shopper;
 mod shopping;
 mod strangers;
 mod streams;
+mod together;
 mod unreadable;
 mod verbs;
 mod webhooks;

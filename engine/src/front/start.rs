@@ -18,12 +18,12 @@ use crate::{
     saga::{Saga, start::Start, steps::StepError},
     store::new_instance::{insert, insert_unless_open, is_already_open},
     worker::{
-        chain::ChainTx,
         drives::Begins,
         driving::{Driven, Origin},
         engine::Engine,
         hand_over::{HandOver, Starts},
         state::Worker,
+        step_tx::StepsTx,
     },
 };
 
@@ -149,7 +149,7 @@ impl Engine {
     /// journal), 1 more if its first activity declares an effect. It is the last row lock to take ([`crate`] has the lock order).
     ///
     /// # Errors
-    /// [`StartError`]; nothing remains of the start.
+    /// [`StartError`]; nothing remains of the start, and the transaction goes on. After an error of the database it is aborted, and is to be rolled back.
     pub async fn start<S: Saga>(
         &self,
         tx: &mut impl Starts,
@@ -165,7 +165,7 @@ impl Engine {
     /// Round trips: 2, and those of [`Engine::start`] if it starts one.
     ///
     /// # Errors
-    /// [`StartError`]; nothing remains of the start.
+    /// [`StartError`]; nothing remains of the start, and the transaction goes on. After an error of the database it is aborted, and is to be rolled back.
     pub async fn start_once<S: Saga>(
         &self,
         tx: &mut impl Starts,
@@ -193,10 +193,11 @@ impl Engine {
         }
     }
 
-    /// Starts many. Round trips: 2, and 1 per 1,000. Row operations: 2 each.
+    /// Starts many. Round trips: 1 per 1,000. If a start runs a first chain or begins with children: 2 more, and those of the chains' steps. Row
+    /// operations: 2 each.
     ///
     /// # Errors
-    /// [`StartError`]; none is started then.
+    /// [`StartError`]; none is started then, and the transaction goes on. After an error of the database it is aborted, and is to be rolled back.
     pub async fn start_many<S: Saga>(
         &self,
         tx: &mut impl Starts,
@@ -213,8 +214,8 @@ impl Engine {
         for start in starts {
             starting.decide(start)?;
         }
-        if starting.is_one_row() {
-            starting.write_one(tx).await?;
+        if starting.are_rows() {
+            starting.write_rows(tx).await?;
         } else {
             sqlx::raw_sql(BEFORE).execute(&mut *tx).await?;
             // The instances that a chain starts are undone with the chain.
@@ -256,15 +257,16 @@ impl<S: Saga> Starting<'_, S> {
         Ok(())
     }
 
-    /// Is it one row, which is written with all that belongs to it or not at all?
-    fn is_one_row(&self) -> bool {
-        let [ToStart { instance, .. }] = &self.instances[..] else { return false };
-        !matches!(instance.pending, Pending::Run { .. }) && !instance.family.is_needed()
+    /// Are they mere rows, which one statement writes with all that belongs to them?
+    fn are_rows(&self) -> bool {
+        self.instances.iter().all(|ToStart { instance, .. }| {
+            !matches!(instance.pending, Pending::Run { .. }) && !instance.family.is_needed()
+        })
     }
 
-    async fn write_one(&mut self, tx: &mut PgConnection) -> Result<(), StartError> {
+    async fn write_rows(&mut self, tx: &mut PgConnection) -> Result<(), StartError> {
         let new_instances = self.new_instances()?;
-        if insert_unless_open(tx, &new_instances[0], self.notifies(&new_instances)).await? {
+        if insert_unless_open(tx, &new_instances, self.notifies(&new_instances)).await? {
             return Ok(());
         }
         Err(self.already_open())
@@ -277,9 +279,9 @@ impl<S: Saga> Starting<'_, S> {
     ) -> Result<(), StartError> {
         for ToStart { instance, .. } in &mut self.instances {
             if matches!(instance.pending, Pending::Run { .. }) {
-                let chain_tx =
-                    ChainTx { connection: &mut *tx, started: &mut *started, engine: self.engine };
-                self.begins.chain(chain_tx, instance).await?;
+                let steps_tx =
+                    StepsTx { connection: &mut *tx, started: &mut *started, engine: self.engine };
+                self.begins.chain(steps_tx, instance).await?;
             }
         }
         let new_instances = self.new_instances()?;

@@ -76,7 +76,8 @@ pub(crate) struct Instance<S: Saga> {
     pub(crate) subject: String,
     pub(crate) start_key: String,
     pub(crate) epoch: i32,
-    /// Commits in a row that were not written although nothing had changed.
+    /// Commits in a row that were not written although nothing had changed. It is at least 1 after a batch of a step that is done together was rolled
+    /// back because this row had changed.
     pub(crate) missed: u32,
     /// The seq of the row as it was read or last committed. Every [`Commit`] tests it.
     pub(crate) committed_seq: i32,
@@ -116,6 +117,39 @@ impl<S: Saga> Clone for Pending<S> {
             Self::Timer { no, event } => Self::Timer { no: *no, event: event.clone() },
             Self::Children { no } => Self::Children { no: *no },
             Self::Event { no, event } => Self::Event { no: *no, event: event.clone() },
+        }
+    }
+}
+
+impl<S: Saga> Clone for Instance<S> {
+    fn clone(&self) -> Self {
+        Self {
+            shard: self.shard,
+            id: self.id,
+            subject: self.subject.clone(),
+            start_key: self.start_key.clone(),
+            epoch: self.epoch,
+            missed: self.missed,
+            committed_seq: self.committed_seq,
+            seq: self.seq,
+            status: self.status,
+            state: self.state.clone(),
+            pending: self.pending.clone(),
+            undos: self.undos.clone(),
+            reason: self.reason.clone(),
+            progress: self.progress.clone(),
+            failing: self.failing,
+            kept: self.kept.clone(),
+            taken: self.taken.clone(),
+            journal: self.journal.clone(),
+            effect_change: self.effect_change.clone(),
+            undone: self.undone.clone(),
+            intent: self.intent.clone(),
+            wake: self.wake.clone(),
+            tell: self.tell.clone(),
+            watch: self.watch.clone(),
+            family: self.family.clone(),
+            unstorable: self.unstorable.clone(),
         }
     }
 }

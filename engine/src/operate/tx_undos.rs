@@ -14,11 +14,11 @@ use crate::{
     saga::{Saga, steps::StepError},
     store,
     worker::{
-        chain::{ChainTx, guarded},
+        chain::guarded,
         engine::Engine,
         hand_over::HandOver,
         perform::Performer,
-        step_tx::{About, StepTx},
+        step_tx::{StepOf, StepTx, StepsTx},
     },
 };
 
@@ -60,8 +60,8 @@ impl Engine {
         let Some(undos) = decided.tx_undos else { return nothing_to_undo };
         // Workers find what the undos start: the caller commits, and nobody hands it over.
         let mut started = HandOver::default();
-        let chain_tx = ChainTx { connection: tx, started: &mut started, engine: self };
-        match kind.run_tx_undos(chain_tx, &subject, because.as_deref(), &undos).await {
+        let steps_tx = StepsTx { connection: tx, started: &mut started, engine: self };
+        match kind.run_tx_undos(steps_tx, &subject, because.as_deref(), &undos).await {
             Ok(()) => Ok(Ok(Undone { seq: Some(seq), undos: undos.undos })),
             Err(StepError::Broken(why)) => Ok(Err(Refusal::StillHeld(why))),
             Err(StepError::Database(error)) => Err(error),
@@ -76,12 +76,12 @@ impl Engine {
 /// Of the first undo that cannot be done.
 pub(crate) async fn run_tx_undos<S: Saga, P: Performer<S>>(
     steps: &P,
-    chain_tx: ChainTx<'_>,
+    steps_tx: StepsTx<'_>,
     subject: &str,
     because: Option<&str>,
     open: &OpenTxUndos,
 ) -> Result<(), StepError> {
-    let ChainTx { connection, started, engine } = chain_tx;
+    let StepsTx { connection, started, engine } = steps_tx;
     let unfit = |error: serde_json::Error| StepError::Broken(error.to_string());
     let reason: S::Reason = serde_json::from_str(&open.reason).map_err(unfit)?;
     guarded(steps.lock(connection, subject)).await?;
@@ -95,8 +95,9 @@ pub(crate) async fn run_tx_undos<S: Saga, P: Performer<S>>(
         }
         let reference = references.as_ref().and_then(|known| known.get(&undo.no)).cloned();
         let undoing = undo.undoing(open.id, reference, reason.clone());
-        let about = About { id: open.id, subject, because, is_undo: true };
-        let mut tx = StepTx { connection: &mut *connection, started: &mut *started, engine, about };
+        let of = StepOf { instance: open.id, subject, because };
+        let (connection, started) = (&mut *connection, &mut *started);
+        let mut tx = StepTx { connection, started, engine, of, is_undo: true };
         guarded(steps.undo_in_tx(&mut tx, done, &undoing)).await?;
     }
     Ok(())

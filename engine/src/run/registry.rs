@@ -37,14 +37,14 @@ use crate::{
     },
     store::watch::Watched,
     worker::{
-        advance,
-        chain::{self, ChainTx},
+        advance, chain,
         drives::{Begins, CalledOffRow, Drives, Found},
         driving::Origin,
         engine::EngineBuilder,
         load::give_up_unreadable,
         perform::{DoneBy, Performer, Services, perform},
         state::Worker,
+        step_tx::StepsTx,
     },
 };
 
@@ -207,12 +207,12 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
 
     fn run_tx_undos<'a>(
         &'a self,
-        chain_tx: ChainTx<'a>,
+        tx: StepsTx<'a>,
         subject: &'a str,
         because: Option<&'a str>,
         undos: &'a OpenTxUndos,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(operate::run_tx_undos::<S, P>(&self.steps, chain_tx, subject, because, undos))
+        Box::pin(operate::run_tx_undos::<S, P>(&self.steps, tx, subject, because, undos))
     }
 
     fn operate(&self, subject: Subject, order: &Instruction) -> Result<Decided, Refusal> {
@@ -223,9 +223,9 @@ impl<S: Saga, P: Performer<S>> Drives for Registered<S, P> {
 impl<S: Saga, P: Performer<S>> Begins<S> for Registered<S, P> {
     fn chain<'a>(
         &'a self,
-        mut chain_tx: ChainTx<'a>,
+        mut tx: StepsTx<'a>,
         instance: &'a mut Instance<S>,
     ) -> BoxFuture<'a, Result<(), StepError>> {
-        Box::pin(async move { chain::run(&*self.steps, &mut chain_tx, instance).await })
+        Box::pin(async move { chain::run(&*self.steps, &mut tx, instance).await })
     }
 }

@@ -31,6 +31,12 @@
 /// A row is `Name(field: Type, ..) => what.how_an_unknown_outcome_is_settled.what_takes_it_back,` (or `Name { field: Type, .. }`, or `Name`):
 /// - `tx(method)`: done in the transition's own transaction. Its writes are committed exactly once, though it may run more than once and
 ///   roll back. A refusal is an event; an error rolls back and is tried again.
+/// - `tx_together(method)`: the same, but the instances that reach the step at about the same time in one process share one transaction, at most 64.
+///   The method gets all of them, so that it can write them by set-based SQL: one tuple for each, which says whose step it is ([`crate::StepOf`]) and
+///   has the row's fields by reference. It answers one event for each, in the same order. One that comes alone waits for no others: the next ones gather
+///   while a transaction runs, and for 10 ms from its beginning. If it fails, each instance does its step alone, and the method gets one. Two instances of one call may have the same
+///   subject or change the same row: add up what is for one row, and lock rows in one order. The method must not signal another instance of its own
+///   call. See [`crate::StepsTx`] for this and the cost.
 /// - `call(method)` or `call(method, terms)`: done outside any transaction, at least once, always under the same [`crate::Key`]. The
 ///   [`crate::Terms`] are an expression over the row's fields. A call says how an unknown outcome is settled: `.probe(method)` asks the provider,
 ///   `.repeatable()` makes the call again under its key.
@@ -38,9 +44,10 @@
 ///   the other kind. The undo of a tx step that refused runs too: it takes back only what is there.
 /// - `.no_undo()`: nothing is to be taken back. `.pivot()`: the saga only goes forward after this step.
 ///
-/// Methods receive the row's fields by reference, tx methods also the transaction ([`crate::StepTx`]), undos an [`crate::Undoing`]. A panic in a tx method gets the instance `stuck`; in a call, a
+/// Methods receive the row's fields by reference, tx methods also the transaction ([`crate::StepTx`], [`crate::StepsTx`]), undos an [`crate::Undoing`]. A panic in a tx method gets the instance `stuck`; in a call, a
 /// probe or its undo it is an unknown outcome, and the third one gives the step up. The trait has one more method, `lock`, which takes all row
-/// locks of a chain of tx steps before the first of them runs, in the lock order; it locks nothing unless you write it.
+/// locks of a chain of tx steps before the first of them runs, in the lock order; it locks nothing unless you write it. Before a step that is done
+/// together it is called once for each subject, in the order of the subjects.
 ///
 /// A second block has the steps that the caller does in the transaction that starts the instance; each row says only how it is taken back:
 /// `pub enum CallerStep done by the caller { ReserveStock(order: Uuid) => undo_tx(release_stock), }`.
@@ -90,6 +97,9 @@ macro_rules! steps {
             fn kind(&self) -> $crate::Kind {
                 $crate::__row!(select self { $(Self::$Name { .. } => $crate::__row!(kind $($part)+),)* })
             }
+            fn runs_together(&self) -> bool {
+                $crate::__row!(select self { $(Self::$Name { .. } => $crate::__row!(runs_together $($part)+),)* })
+            }
             fn has_probe(&self) -> bool {
                 $crate::__row!(select self { $(Self::$Name { .. } => $crate::__row!(has_probe $($part)+),)* })
             }
@@ -134,6 +144,16 @@ macro_rules! steps {
                 $crate::__row!(select self { $(Self::$Name $(($($f),+))? $({ $($nf),+ })? => {
                     $($(let _ = $f;)+)? $($(let _ = $nf;)+)?
                     $crate::__row!(run $Trait by tx [$($($f),+)? $($($nf),+)?] $($part($($arg)*))+)
+                })* })
+            }
+            async fn run_together(by: &I, tx: &mut $crate::StepsTx<'_>, all: &[($crate::StepOf<'_>, &Self)])
+                -> Result<Vec<$Event>, $crate::StepError> {
+                let _ = (by, &tx);
+                let Some((_, first)) = all.first() else { return Ok(Vec::new()) };
+                let first: &Self = first;
+                $crate::__row!(select first { $(Self::$Name { .. } => {
+                    $crate::__row!(run_together $Trait by tx all [Self::$Name $(($($f),+))? $({ $($nf),+ })?]
+                        [$($($f),+)? $($($nf),+)?] $($part($($arg)*))+)
                 })* })
             }
             async fn call(&self, by: &I, key: &$crate::Key) -> $crate::Outcome<$Event> {
@@ -195,6 +215,7 @@ macro_rules! steps {
 macro_rules! __row {
     // Is the row complete?
     (check $N:ident tx($m:ident) $($rest:tt)*) => { $crate::__row!(check_back $N $($rest)*); };
+    (check $N:ident tx_together($m:ident) $($rest:tt)*) => { $crate::__row!(check_back $N $($rest)*); };
     (check $N:ident call($m:ident $(, $terms:expr)?) probe($p:ident) $($rest:tt)*) => { $crate::__row!(check_back $N $($rest)*); };
     (check $N:ident call($m:ident $(, $terms:expr)?) repeatable() $($rest:tt)*) => { $crate::__row!(check_back $N $($rest)*); };
     (check $N:ident call($($a:tt)*) $($rest:tt)*) => {
@@ -202,7 +223,8 @@ macro_rules! __row {
             `.repeatable()` calls again under the same key; then how the step is taken back"));
     };
     (check $N:ident $($rest:tt)*) => {
-        compile_error!(concat!("step `", stringify!($N), "`: begin with `tx(method)` (in the transaction) or `call(method)` (outside)"));
+        compile_error!(concat!("step `", stringify!($N), "`: begin with `tx(method)` (in the transaction), \
+            `tx_together(method)` (in a transaction that instances share) or `call(method)` (outside)"));
     };
     (check_back $N:ident pivot()) => {};
     (check_back $N:ident no_undo()) => {};
@@ -227,6 +249,14 @@ macro_rules! __row {
         #[doc = concat!("Does `", stringify!($N), "` in the transition's transaction.")]
         fn $m(&self, tx: &mut $crate::StepTx<'_> $(, $f: &$t)*)
             -> impl ::core::future::Future<Output = Result<$E, $crate::StepError>> + Send;
+        $crate::__row!(methods ($E, $R) $N [$($f: $t),*] $($rest)*);
+    };
+    (methods ($E:ty, $R:ty) $N:ident [$($f:ident: $t:ty),*] tx_together($m:ident) $($rest:tt)*) => {
+        #[doc = concat!("Does `", stringify!($N), "` of all these instances in one transaction, that of their transitions. Answers one event for each, in \
+            the same order.")]
+        #[allow(clippy::type_complexity)]
+        fn $m(&self, tx: &mut $crate::StepsTx<'_>, all: &[($crate::StepOf<'_>, $(&$t,)*)])
+            -> impl ::core::future::Future<Output = Result<Vec<$E>, $crate::StepError>> + Send;
         $crate::__row!(methods ($E, $R) $N [$($f: $t),*] $($rest)*);
     };
     (methods ($E:ty, $R:ty) $N:ident [$($f:ident: $t:ty),*] call($m:ident $(, $terms:expr)?) $($rest:tt)*) => {
@@ -257,7 +287,10 @@ macro_rules! __row {
     (select $it:ident { }) => { match *$it {} };
     (select $it:ident { $($arms:tt)+ }) => { match $it { $($arms)+ } };
     (kind tx $($rest:ident)*) => { $crate::Kind::Tx };
+    (kind tx_together $($rest:ident)*) => { $crate::Kind::Tx };
     (kind $($rest:ident)*) => { $crate::Kind::Call };
+    (runs_together tx_together $($rest:ident)*) => { true };
+    (runs_together $($rest:ident)*) => { false };
     (has_probe $k:ident probe $($rest:ident)*) => { true };
     (has_probe $($rest:ident)*) => { false };
     (back pivot()) => { $crate::WayBack::Pivot };
@@ -275,7 +308,24 @@ macro_rules! __row {
 
     // Doing it. The last rule of each is for a step of another kind: see `table::parts`.
     (run $T:ident $by:ident $tx:ident [$($f:ident),*] tx($m:ident) $($rest:tt)*) => { $T::$m($by, $tx $(, $f)*).await };
+    (run $T:ident $by:ident $tx:ident [$($f:ident),*] tx_together($m:ident) $($rest:tt)*) => {{
+        let of = $tx.of();
+        $crate::parts::only($T::$m($by, &mut $tx.as_steps(), &[(of, $($f,)*)]).await?)
+    }};
     (run $($rest:tt)*) => { $crate::parts::not_in_tx() };
+    (run_together $T:ident $by:ident $tx:ident $all:ident [$($pattern:tt)*] [$($f:ident),*] tx_together($m:ident) $($rest:tt)*) => {{
+        let mut given = Vec::with_capacity($all.len());
+        for (of, step) in $all {
+            // A table may have this one row only.
+            #[allow(unreachable_patterns)]
+            match step {
+                $($pattern)* => given.push((*of, $($f,)*)),
+                _ => return $crate::parts::not_in_tx(),
+            }
+        }
+        $T::$m($by, $tx, &given).await
+    }};
+    (run_together $($rest:tt)*) => { $crate::parts::not_in_tx() };
     (call $T:ident $by:ident $key:ident [$($f:ident),*] call($m:ident $(, $terms:expr)?) $($rest:tt)*) => { $T::$m($by, $key $(, $f)*).await };
     (call $($rest:tt)*) => { $crate::parts::not_a_call() };
     (probe $T:ident $by:ident $key:ident [$($f:ident),*] $c:ident($($a:tt)*) probe($m:ident) $($rest:tt)*) => { $T::$m($by, $key $(, $f)*).await };

@@ -72,6 +72,9 @@ pub trait StepTable: Payload {
     /// Is it a tx step or a call?
     fn kind(&self) -> Kind;
 
+    /// Is it a tx step that instances do together?
+    fn runs_together(&self) -> bool;
+
     /// Does a probe settle its unknown outcome? Otherwise the call is repeated under its key.
     fn has_probe(&self) -> bool;
 
@@ -156,6 +159,21 @@ pub mod parts {
     pub use sqlx::PgConnection;
 
     use crate::saga::steps::{Cause, Outcome, Probe, StepError, Undone};
+
+    /// The only event of a method that does a step for all instances at once, and was given one.
+    ///
+    /// # Errors
+    /// The method answered another number of events.
+    pub fn only<E>(events: Vec<E>) -> Result<E, StepError> {
+        let [event] = <[E; 1]>::try_from(events).map_err(|events| not_one_each(1, events.len()))?;
+        Ok(event)
+    }
+
+    pub(crate) fn not_one_each(instances: usize, events: usize) -> StepError {
+        StepError::Broken(format!(
+            "a step that is done together answered {events} events for {instances} instances"
+        ))
+    }
 
     // The answer of the dispatch for a step of another kind. The engine asks the table first, so it never comes here.
 

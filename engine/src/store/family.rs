@@ -7,7 +7,7 @@ use crate::{
     record::commit::Commit,
     store::{
         self,
-        commit::{self, Mode},
+        commit::{self, Mode, WrittenMembers},
         join::expect_children,
         new_instance,
     },
@@ -20,22 +20,22 @@ use crate::{
 /// # Errors
 /// The database's.
 pub(crate) async fn write_own(tx: &mut PgConnection, commit: &Commit) -> Result<bool, sqlx::Error> {
-    Ok(write_all(tx, std::slice::from_ref(commit)).await? == 1)
+    Ok(write_all(tx, std::slice::from_ref(commit)).await?.len() == 1)
 }
 
-/// The same for many, of which the round trips beyond the first are each one's own; answers how many were written.
+/// The same for many, of which the round trips beyond the first are each one's own; answers who was written.
 ///
 /// # Errors
 /// The database's.
 pub(crate) async fn write_all(
     tx: &mut PgConnection,
     commits: &[Commit],
-) -> Result<usize, sqlx::Error> {
+) -> Result<WrittenMembers, sqlx::Error> {
     let written = commit::write(tx, commits, Mode::Waiting).await?;
     for commit in commits.iter().filter(|c| written.contains(&(c.id, c.epoch))) {
         write_beside(tx, commit).await?;
     }
-    Ok(written.len())
+    Ok(written)
 }
 
 async fn write_beside(tx: &mut PgConnection, commit: &Commit) -> Result<(), sqlx::Error> {

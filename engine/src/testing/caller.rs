@@ -8,7 +8,7 @@ use crate::{
     worker::{
         engine::Engine,
         hand_over::Starts,
-        step_tx::{About, StepTx},
+        step_tx::{StepOf, StepTx},
     },
 };
 
@@ -26,8 +26,8 @@ pub async fn start<S: Saga>(engine: &Engine, start: Start<S::Input>) -> Uuid {
 /// The transaction of a tx step of an instance that is not there, to call a method of a saga's steps by itself.
 pub fn step<'a>(engine: &'a Engine, tx: &'a mut impl Starts, subject: &'a str) -> StepTx<'a> {
     let (connection, started) = tx.parts();
-    let about = About { id: Uuid::nil(), subject, because: None, is_undo: false };
-    StepTx { connection, started, engine, about }
+    let of = StepOf { instance: Uuid::nil(), subject, because: None };
+    StepTx { connection, started, engine, of, is_undo: false }
 }
 
 /// Gives an instance a signal in a transaction of its own.

@@ -320,13 +320,14 @@ impl<S: Samples, P: Performer<S>> Performer<S> for Meddling<S, P> {
             _ => {}
         }
         if meddler.repeats(nth) {
-            let StepTx { connection, engine, about, .. } = &mut *tx;
+            let StepTx { connection, engine, of, is_undo, .. } = &mut *tx;
             let (mut rolled_back, mut started) = (connection.begin().await?, HandOver::default());
             let mut first = StepTx {
                 connection: &mut rolled_back,
                 started: &mut started,
                 engine,
-                about: *about,
+                of: *of,
+                is_undo: *is_undo,
             };
             self.steps.run(&mut first, step).await?;
             rolled_back.rollback().await?;
@@ -342,13 +343,14 @@ impl<S: Samples, P: Performer<S>> Performer<S> for Meddling<S, P> {
     ) -> Result<(), StepError> {
         let nth = self.meddler.count(undo(done.clone(), undoing));
         if self.meddler.repeats(nth) {
-            let StepTx { connection, engine, about, .. } = &mut *tx;
+            let StepTx { connection, engine, of, is_undo, .. } = &mut *tx;
             let (mut rolled_back, mut started) = (connection.begin().await?, HandOver::default());
             let mut first = StepTx {
                 connection: &mut rolled_back,
                 started: &mut started,
                 engine,
-                about: *about,
+                of: *of,
+                is_undo: *is_undo,
             };
             self.steps.undo_in_tx(&mut first, done, undoing).await?;
             rolled_back.rollback().await?;

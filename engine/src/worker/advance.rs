@@ -24,13 +24,14 @@ use crate::{
         hooks::Site,
         perform::{Performer, perform},
         state::Worker,
+        together::together,
     },
 };
 
 /// Drives one instance as far as it can go.
 ///
 /// A call costs 1 round trip and 1 commit, both shared with other instances ([`crate::worker::batcher`]). A chain of tx steps costs a transaction of its
-/// own: begin, the steps' statements, 1 for all bookkeeping (2 with kept signals), commit.
+/// own: begin, the steps' statements, 1 for all bookkeeping (2 with kept signals), commit. Steps that are done together share it ([`together`]).
 pub(crate) async fn drive<S: Saga, P: Performer<S>>(
     worker: Arc<Worker>,
     steps: Arc<P>,
@@ -52,9 +53,9 @@ pub(crate) async fn drive<S: Saga, P: Performer<S>>(
                 return release(&worker, instance).await;
             }
             _ if !worker.holds_lease() => return,
-            Task::Run | Task::UndoRun => in_transaction(&worker, &*steps, instance, None).await,
+            Task::Run | Task::UndoRun => together(&worker, &steps, instance, None).await,
             task => match act(&worker, &*steps, &instance, task).await {
-                Ok(fact) => make_durable(&worker, &*steps, instance, &fact).await,
+                Ok(fact) => make_durable(&worker, &steps, instance, &fact).await,
                 // The instance stays owned. The sweep of this worker, or of another one once the lease has run out, continues it.
                 Err(error) => {
                     return tracing::warn!(saga_id = %instance.id, %error, "the database is away; the sweep continues the instance");
@@ -121,8 +122,8 @@ fn failing_for<S: Saga>(worker: &Worker, instance: &Instance<S>) -> Duration {
 /// Applies the fact and commits it. If the commit misses, the same fact is applied to the row as it is then, until the fact is durable or the
 /// instance does not wait for it any more.
 async fn make_durable<S: Saga, P: Performer<S>>(
-    worker: &Worker,
-    steps: &P,
+    worker: &Arc<Worker>,
+    steps: &Arc<P>,
     mut instance: Box<Instance<S>>,
     fact: &Fact<S::Event>,
 ) -> Committed<S> {
@@ -134,7 +135,7 @@ async fn make_durable<S: Saga, P: Performer<S>>(
         let runs = matches!(instance.task(), Task::Run | Task::UndoRun);
         let alone = runs || instance.family.is_needed() || !instance.taken.is_empty();
         let committed = if alone {
-            in_transaction(worker, steps, instance, Some(fact)).await
+            together(worker, steps, instance, Some(fact)).await
         } else {
             in_batch(worker, instance, Some(fact)).await
         };

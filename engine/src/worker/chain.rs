@@ -1,40 +1,28 @@
 //! Chains of tx steps and of tx undos: they share one transaction with the transition that follows from them.
 
-use std::{future::Future, panic::AssertUnwindSafe};
+use std::{collections::BTreeSet, future::Future, panic::AssertUnwindSafe};
 
 use futures::FutureExt as _;
-use sqlx::PgConnection;
 
 use crate::{
     base::{limits::CHAIN_STEPS, status::Status},
     instance::{Instance, Pending, unwind::How},
-    saga::{Saga, steps::StepError},
+    saga::{Saga, steps::StepError, table::parts::not_one_each},
     store,
     worker::{
-        engine::Engine,
-        hand_over::HandOver,
         perform::Performer,
-        step_tx::{About, StepTx},
+        step_tx::{StepOf, StepsTx},
     },
 };
 
-/// The transaction in which a chain runs, and the instances that are started in it.
-pub(crate) struct ChainTx<'a> {
-    pub(crate) connection: &'a mut PgConnection,
-    pub(crate) started: &'a mut HandOver,
-    pub(crate) engine: &'a Engine,
-}
-
-impl ChainTx<'_> {
-    /// The transaction as a step of the instance sees it.
-    fn of<'b, S: Saga>(&'b mut self, instance: &'b Instance<S>, is_undo: bool) -> StepTx<'b> {
-        let about = About {
-            id: instance.id,
-            subject: &instance.subject,
-            because: instance.progress.because.as_deref(),
-            is_undo,
-        };
-        StepTx { connection: self.connection, started: self.started, engine: self.engine, about }
+impl<S: Saga> Instance<S> {
+    /// The instance as its own steps see it.
+    fn step_of(&self) -> StepOf<'_> {
+        StepOf {
+            instance: self.id,
+            subject: &self.subject,
+            because: self.progress.because.as_deref(),
+        }
     }
 }
 
@@ -46,23 +34,77 @@ impl ChainTx<'_> {
 /// The step's; the caller rolls back.
 pub(crate) async fn run<S: Saga, P: Performer<S>>(
     steps: &P,
-    tx: &mut ChainTx<'_>,
+    tx: &mut StepsTx<'_>,
     instance: &mut Instance<S>,
 ) -> Result<(), StepError> {
     guarded(steps.lock(tx.connection, &instance.subject)).await?;
-    let mut length = 0;
+    run_on(steps, tx, instance, 0).await
+}
+
+/// Runs the chain on, of which so many steps have run already. Its locks are taken.
+async fn run_on<S: Saga, P: Performer<S>>(
+    steps: &P,
+    tx: &mut StepsTx<'_>,
+    instance: &mut Instance<S>,
+    mut length: usize,
+) -> Result<(), StepError> {
     while let Pending::Run { no, step } = &instance.pending {
         length += 1;
         if length > CHAIN_STEPS {
             return Err(StepError::Broken(format!("a chain of more than {CHAIN_STEPS} steps")));
         }
         let (no, step) = (*no, step.clone());
-        let event = guarded(steps.run(&mut tx.of(instance, false), &step)).await?;
-        instance.stepped(no, step, event)?;
-        if instance.status == Status::Unwinding {
-            // The same transaction takes back what it has just done.
-            undo(steps, tx, instance).await?;
-        }
+        let event = guarded(steps.run(&mut tx.of(instance.step_of(), false), &step)).await?;
+        stepped(steps, tx, instance, (no, step), event).await?;
+    }
+    Ok(())
+}
+
+async fn stepped<S: Saga, P: Performer<S>>(
+    steps: &P,
+    tx: &mut StepsTx<'_>,
+    instance: &mut Instance<S>,
+    (no, step): (i32, S::Step),
+    event: S::Event,
+) -> Result<(), StepError> {
+    instance.stepped(no, step, event)?;
+    if instance.status == Status::Unwinding {
+        // The same transaction takes back what it has just done.
+        undo(steps, tx, instance).await?;
+    }
+    Ok(())
+}
+
+/// Runs the pending steps of all these instances together, which are of one row of the table, and then the rest of each one's chain.
+///
+/// Round trips: those of `lock` for each subject, those of the method, and those of the steps that follow; 0 of its own.
+///
+/// # Errors
+/// The method's, or that of one instance; the caller rolls back.
+pub(crate) async fn run_together<S: Saga, P: Performer<S>>(
+    steps: &P,
+    tx: &mut StepsTx<'_>,
+    instances: &mut [Box<Instance<S>>],
+) -> Result<(), StepError> {
+    // Two transactions with the same subjects must not lock them in opposite orders.
+    let subjects: BTreeSet<&str> = instances.iter().map(|one| one.subject.as_str()).collect();
+    for subject in subjects {
+        guarded(steps.lock(tx.connection, subject)).await?;
+    }
+    let pending = instances.iter().map(|one| match &one.pending {
+        Pending::Run { no, step } => Ok((*no, step.clone())),
+        _ => Err(StepError::Broken("it waits for no tx step".to_owned())),
+    });
+    let pending = pending.collect::<Result<Vec<_>, _>>()?;
+    let all = instances.iter().zip(&pending).map(|(one, (_, step))| (one.step_of(), step));
+    let all = all.collect::<Vec<_>>();
+    let events = guarded(steps.run_together(tx, &all)).await?;
+    if events.len() != pending.len() {
+        return Err(not_one_each(pending.len(), events.len()));
+    }
+    for ((instance, step), event) in instances.iter_mut().zip(pending).zip(events) {
+        stepped(steps, tx, instance, step, event).await?;
+        run_on(steps, tx, instance, 1).await?;
     }
     Ok(())
 }
@@ -85,7 +127,7 @@ pub(crate) async fn guarded<T>(
 /// The undo's; the caller rolls back.
 pub(crate) async fn undo<S: Saga, P: Performer<S>>(
     steps: &P,
-    tx: &mut ChainTx<'_>,
+    tx: &mut StepsTx<'_>,
     instance: &mut Instance<S>,
 ) -> Result<(), StepError> {
     let Some(reason) = instance.reason.clone() else { return Ok(()) };
@@ -103,7 +145,7 @@ pub(crate) async fn undo<S: Saga, P: Performer<S>>(
         // The effect of the answer that led here may still be unwritten: this transaction writes it, later.
         let reference = instance.new_reference(open.no).or(written).cloned();
         let undoing = open.undoing(instance.id, reference, reason.clone());
-        guarded(steps.undo_in_tx(&mut tx.of(instance, true), done, &undoing)).await?;
+        guarded(steps.undo_in_tx(&mut tx.of(instance.step_of(), true), done, &undoing)).await?;
         instance.unstepped(&open);
     }
     instance.end_if_nothing_is_open();

@@ -21,7 +21,7 @@ use crate::{
     },
     saga::{CalledOff, Saga, start::Start, steps::StepError},
     store::watch::Watched,
-    worker::{chain::ChainTx, driving::Origin, state::Worker},
+    worker::{driving::Origin, state::Worker, step_tx::StepsTx},
 };
 
 /// A registered saga without its types, for a worker.
@@ -56,7 +56,7 @@ pub(crate) trait Drives: Send + Sync {
     /// Runs the tx undos that a verb asks for, in the caller's transaction. The instance's row is not locked yet.
     fn run_tx_undos<'a>(
         &'a self,
-        chain_tx: ChainTx<'a>,
+        tx: StepsTx<'a>,
         subject: &'a str,
         because: Option<&'a str>,
         undos: &'a OpenTxUndos,
@@ -72,7 +72,7 @@ pub(crate) type CalledOffRow = (CallOff, Option<Commit>);
 pub(crate) trait Begins<S: Saga>: Send + Sync {
     fn chain<'a>(
         &'a self,
-        chain_tx: ChainTx<'a>,
+        tx: StepsTx<'a>,
         instance: &'a mut Instance<S>,
     ) -> BoxFuture<'a, Result<(), StepError>>;
 }

@@ -20,7 +20,7 @@ use crate::{
     store::{self, family::write_own},
     worker::{
         back_off, batcher::Written, chain, family, hand_over::HandOver, hooks::Site,
-        load::give_up_unreadable, perform::Performer, state::Worker,
+        load::give_up_unreadable, perform::Performer, state::Worker, step_tx::StepsTx,
     },
 };
 
@@ -130,11 +130,11 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
     let done = async {
         let mut tx = database::begin(&worker.pool).await?;
         let mut started = HandOver::default();
-        let mut chain_tx =
-            chain::ChainTx { connection: &mut tx, started: &mut started, engine: &worker.engine };
+        let mut steps_tx =
+            StepsTx { connection: &mut tx, started: &mut started, engine: &worker.engine };
         match instance.task() {
-            Task::Run => chain::run(steps, &mut chain_tx, &mut instance).await?,
-            Task::UndoRun => chain::undo(steps, &mut chain_tx, &mut instance).await?,
+            Task::Run => chain::run(steps, &mut steps_tx, &mut instance).await?,
+            Task::UndoRun => chain::undo(steps, &mut steps_tx, &mut instance).await?,
             _ => {}
         }
         let commit = instance.commit();
@@ -150,10 +150,7 @@ pub(crate) async fn in_transaction<S: Saga, P: Performer<S>>(
         Ok(Some(commit))
     };
     match all_in_time(done).await.map_err(family::twice) {
-        Ok(Some(commit)) => {
-            committed_alone(worker, &mut instance, &commit);
-            if commit.release { Committed::Finished } else { Committed::GoOn(instance) }
-        }
+        Ok(Some(commit)) => goes_on(worker, instance, &commit),
         Ok(None) => reread(worker, &instance, None).await,
         Err(error) => own_failed(worker, &instance, fact, error).await,
     }
@@ -182,10 +179,20 @@ fn committed_alone<S: Saga>(worker: &Worker, instance: &mut Instance<S>, commit:
     }
 }
 
+/// The same, and how the driver continues.
+pub(super) fn goes_on<S: Saga>(
+    worker: &Worker,
+    mut instance: Box<Instance<S>>,
+    commit: &Commit,
+) -> Committed<S> {
+    committed_alone(worker, &mut instance, commit);
+    if commit.release { Committed::Finished } else { Committed::GoOn(instance) }
+}
+
 /// The transaction was rolled back. The outcome that led to a chain is still true, so it is committed alone, and the chain is tried again by the
 /// default policy, for a time that depends on its error ([`Instance::chain_failed`]). A chain that can never succeed makes the instance stuck.
 /// Without a chain the whole commit is tried again.
-async fn own_failed<S: Saga>(
+pub(super) async fn own_failed<S: Saga>(
     worker: &Worker,
     instance: &Instance<S>,
     fact: Option<&Fact<S::Event>>,
@@ -283,7 +290,7 @@ async fn alone<S: Saga>(worker: &Worker, instance: &mut Instance<S>) -> Result<b
 ///
 /// If nothing has changed since the commit that missed, another session has locked the row, or the database refused for a reason that passes. The
 /// driver then waits before it tries again, longer each time ([`back_off::back_off_together`]); no other driver waits with it.
-async fn reread<S: Saga>(
+pub(super) async fn reread<S: Saga>(
     worker: &Worker,
     instance: &Instance<S>,
     mut now: Option<Box<Row>>,

@@ -9,8 +9,8 @@ use crate::worker::{
     state::Worker,
 };
 
-/// A transaction in which instances may be started: [`crate::Transaction`], and [`crate::StepTx`] of a tx step. A type that wraps one of them
-/// passes its parts on.
+/// A transaction in which instances may be started: [`crate::Transaction`], and [`crate::StepTx`] or [`crate::StepsTx`] of tx steps. A type that
+/// wraps one of them passes its parts on.
 ///
 /// ```
 /// # mod seat { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compile/seat.rs")); }

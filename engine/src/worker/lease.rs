@@ -89,7 +89,7 @@ impl Lease {
     }
 }
 
-/// Writes the lease row of a new worker.
+/// Writes the lease row of a new worker, and ends the leases of earlier processes of a name that only one process uses.
 pub(crate) async fn register(
     pool: &PgPool,
     kinds: &[SagaVersion<&'static str>],
@@ -144,6 +144,21 @@ pub(crate) async fn renew(lease: &Lease, pool: &PgPool) {
     }
 }
 
+/// Renews a lease that has not run out.
+///
+/// The server may execute a renewal after the end of its process, when the statement was on its way. By then the process' successor under a `sole` name
+/// may have ended this lease ([`register`]). Such a renewal changes nothing, so that the successor need not wait for the end of the lease once more. The
+/// same holds for a renewal that is executed after [`sign_off`].
+const RENEW: &str = "-- name: renew lease
+update saga.worker set lease_until = clock_timestamp() + $2 * interval '1 ms'
+where worker_id = $1 and lease_until > clock_timestamp() and not signed_off";
+
+/// The same for a lease that has run out, because the database or this process was away. A process sends it only after it has been told that [`RENEW`]
+/// changed nothing, so it was alive after its lease had ended.
+const RENEW_AFTER_ITS_END: &str = "-- name: renew lease after its end
+update saga.worker set lease_until = clock_timestamp() + $2 * interval '1 ms' where worker_id = $1 and not signed_off";
+
+/// Returns false if the row is gone. Round trips: 1, or 2 if the lease had run out.
 async fn renew_once(
     lease: &Lease,
     pool: &PgPool,
@@ -154,14 +169,14 @@ async fn renew_once(
         *connection = Some(database::connect(options, Waits::USUAL).await?);
     }
     let open = connection.as_mut().expect("it was just filled");
-    let renewing = sqlx::query(
-        "-- name: renew lease
-        update saga.worker set lease_until = clock_timestamp() + $2 * interval '1 ms' where worker_id = $1",
-    )
-    .bind(lease.worker_id)
-    .bind(lease.lasts_ms())
-    .execute(open);
-    Ok(in_time(renewing).await?.rows_affected() == 1)
+    for renewal in [RENEW, RENEW_AFTER_ITS_END] {
+        let renewing =
+            sqlx::query(renewal).bind(lease.worker_id).bind(lease.lasts_ms()).execute(&mut *open);
+        if in_time(renewing).await?.rows_affected() == 1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Ends the lease after a drain, so that other workers take over at once what could not be released. The row stays for a while: a transaction that is

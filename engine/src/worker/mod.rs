@@ -1,7 +1,7 @@
 //! One process at work: it holds a lease, claims instances that are due, drives each to where it waits, and commits every transition.
 //!
 //! One transition is followed through [`claim`], [`advance`], [`perform`], [`crate::instance::apply`], [`durable`], [`batcher`] (or a transaction of its
-//! own) and [`crate::store::commit`]. It reaches a saga by [`drives::Drives`], which [`crate::run`] implements. The work of a process beside driving is
+//! own, which it shares with others where a step is done [`together`]) and [`crate::store::commit`]. It reaches a saga by [`drives::Drives`], which [`crate::run`] implements. The work of a process beside driving is
 //! in [`crate::upkeep`], which this room does not know.
 
 pub(crate) mod advance;
@@ -28,5 +28,6 @@ pub(crate) mod perform;
 pub(crate) mod quarantine;
 pub(crate) mod state;
 pub(crate) mod step_tx;
+pub(crate) mod together;
 pub(crate) mod unknown;
 pub(crate) mod watch;

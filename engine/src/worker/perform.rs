@@ -14,7 +14,7 @@ use crate::{
         steps::{Cause, Key, Outcome, Probe, StepError, Undoing, Undone},
         table::StepTable,
     },
-    worker::step_tx::StepTx,
+    worker::step_tx::{StepOf, StepTx, StepsTx},
 };
 
 /// The steps of this table can be done by a value of type `I`: it implements the trait that the table names after `done by`.
@@ -46,6 +46,13 @@ pub trait DoneBy<I>: StepTable {
         by: &I,
         tx: &mut StepTx<'_>,
     ) -> impl Future<Output = Result<Self::Event, StepError>> + Send;
+
+    /// Runs a tx step of several instances together: all are of one row of the table, which says `tx_together`. The events are in the same order.
+    fn run_together(
+        by: &I,
+        tx: &mut StepsTx<'_>,
+        all: &[(StepOf<'_>, &Self)],
+    ) -> impl Future<Output = Result<Vec<Self::Event>, StepError>> + Send;
 
     /// Makes one attempt at a call.
     fn call(&self, by: &I, key: &Key) -> impl Future<Output = Outcome<Self::Event>> + Send;
@@ -83,6 +90,21 @@ pub(crate) trait Performer<S: Saga>: Send + Sync + 'static {
         step: &S::Step,
     ) -> impl Future<Output = Result<S::Event, StepError>> + Send;
 
+    /// Runs the steps of several instances, all of one row of the table. By default one after the other.
+    fn run_together(
+        &self,
+        tx: &mut StepsTx<'_>,
+        all: &[(StepOf<'_>, &S::Step)],
+    ) -> impl Future<Output = Result<Vec<S::Event>, StepError>> + Send {
+        async move {
+            let mut events = Vec::with_capacity(all.len());
+            for (of, step) in all {
+                events.push(self.run(&mut tx.of(*of, false), step).await?);
+            }
+            Ok(events)
+        }
+    }
+
     fn call(&self, key: &Key, step: &S::Step) -> impl Future<Output = Outcome<S::Event>> + Send;
 
     fn probe(&self, key: &Key, step: &S::Step) -> impl Future<Output = Probe<S::Event>> + Send;
@@ -111,6 +133,14 @@ impl<S: Saga<Step: DoneBy<I>>, I: Send + Sync + 'static> Performer<S> for Servic
 
     async fn run(&self, tx: &mut StepTx<'_>, step: &S::Step) -> Result<S::Event, StepError> {
         step.run(&self.0, tx).await
+    }
+
+    async fn run_together(
+        &self,
+        tx: &mut StepsTx<'_>,
+        all: &[(StepOf<'_>, &S::Step)],
+    ) -> Result<Vec<S::Event>, StepError> {
+        S::Step::run_together(&self.0, tx, all).await
     }
 
     async fn call(&self, key: &Key, step: &S::Step) -> Outcome<S::Event> {

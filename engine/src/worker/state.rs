@@ -40,6 +40,7 @@ use crate::{
         engine::Engine,
         hooks::Hooks,
         lease::Lease,
+        together::Gatherings,
     },
 };
 
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     pub(crate) one_step: bool,
     /// Set where no other living process works under this name.
     pub(crate) sole_name: Option<String>,
+    /// The instances that wait for a step that they do together.
+    pub(crate) gatherings: Gatherings,
     drivers: TaskTracker,
     driving: Arc<Driving>,
     pub(crate) hint: Notify,
@@ -100,6 +103,7 @@ impl Worker {
             suspects: config.quarantine.as_ref().map(|_| with.suspects),
             one_step: with.one_step,
             sole_name: config.sole.then(|| config.name.clone()),
+            gatherings: Gatherings::default(),
             drivers: TaskTracker::new(),
             driving: Arc::default(),
             hint: Notify::new(),

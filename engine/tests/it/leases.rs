@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     job::{Input, Job},
-    world::{World, eventually, quick},
+    world::{Mortal, World, eventually, quick},
 };
 
 const LEASE: Duration = Duration::from_secs(2);
@@ -264,6 +264,85 @@ async fn a_row_that_has_moved_on_since_it_was_read_is_not_marked_stuck() {
     }
     let seen = world.ended(id).await;
     assert_eq!((seen.status.as_str(), seen.last_error), ("completed", None));
+    worker.stop().await;
+    world.close().await;
+}
+
+/// The server executes a renewal of a killed process after its successor has registered: a trigger delays it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_that_comes_after_the_successor_has_begun_delays_nothing() {
+    let world = World::new().await;
+    sqlx::raw_sql(
+        "-- name: test slow renewals
+        create function test.slow() returns trigger language plpgsql as $$ begin
+            if current_query() like '-- name: renew lease%' then perform pg_sleep(2); end if;
+            return null;
+        end $$;
+        create trigger slow before update on saga.worker for each statement execute function test.slow();",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("the database is there");
+    let killed = Mortal::lasting(&world, "alone", Duration::from_secs(3_600));
+    let mut renewing = None;
+    eventually("its first renewal", async || {
+        renewing = first_renewal(&world.pool).await;
+        renewing.is_some()
+    })
+    .await;
+    killed.kill();
+    let owner: Uuid = sqlx::query_scalar("-- name: test owner\nselect worker_id from saga.worker")
+        .fetch_one(&world.pool)
+        .await
+        .expect("it is the only one");
+    let successor = Mortal::lasting(&world, "alone", Duration::from_secs(3_600));
+    let registered = async || {
+        sqlx::query_scalar::<_, bool>("-- name: test two\nselect count(*) = 2 from saga.worker")
+            .fetch_one(&world.pool)
+            .await
+            .expect("the database is there")
+    };
+    eventually("its successor", registered).await;
+    assert!(first_renewal(&world.pool).await == renewing, "the renewal is still to come");
+    eventually("the late renewal", async || first_renewal(&world.pool).await != renewing).await;
+    let id = owned_by(&world, owner).await;
+    assert_eq!(world.ended(id).await.status, "completed");
+    successor.kill();
+    world.close().await;
+}
+
+/// The session that has been renewing a lease the longest.
+async fn first_renewal(pool: &PgPool) -> Option<i32> {
+    sqlx::query_scalar(
+        "-- name: test renewals
+        select pid from pg_stat_activity
+        where datname = current_database() and state = 'active' and query like '-- name: renew lease%'
+        order by query_start limit 1",
+    )
+    .fetch_optional(pool)
+    .await
+    .expect("the database is there")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_that_has_run_out_is_renewed_by_a_worker_that_lives() {
+    let world = World::new().await;
+    let worker = world.worker(WorkerConfig { lease: LEASE, ..quick() }).await;
+    sqlx::query("-- name: test end lease\nupdate saga.worker set lease_until = clock_timestamp()")
+        .execute(&world.pool)
+        .await
+        .expect("the database is there");
+    eventually("the next renewal", async || {
+        sqlx::query_scalar(
+            "-- name: test renewed\nselect bool_and(lease_until > clock_timestamp()) from saga.worker",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .expect("the database is there")
+    })
+    .await;
+    let id = world.start_with::<Job>(Start::new("after", Input::Work)).await;
+    assert_eq!(world.ended(id).await.status, "completed");
     worker.stop().await;
     world.close().await;
 }

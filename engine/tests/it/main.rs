@@ -2,6 +2,7 @@
 
 mod asking;
 mod audit;
+mod badge;
 mod because;
 mod builds;
 mod bulk;
@@ -52,6 +53,7 @@ mod statements;
 mod stops;
 mod tables;
 mod tasks;
+mod together;
 mod trip;
 mod undo;
 mod unknown;

@@ -186,7 +186,7 @@ async fn a_start_that_waits_while_the_partition_of_its_rows_is_attached_may_be_r
         world.engine.start::<Five>(&mut tx, start).await.map(|started| started.id)
     };
     let ending = async {
-        waits_for_default(&world, "start an instance").await;
+        waits_for_default(&world, "start instances").await;
         making.commit().await.expect("ours");
     };
     let (started, ()) = tokio::join!(starting, ending);

@@ -210,6 +210,36 @@ async fn a_start_that_is_refused_leaves_its_transaction_usable_and_nothing_in_it
 }
 
 #[tokio::test]
+async fn a_start_that_is_refused_visits_no_journal_of_the_days_before() {
+    let world = World::new().await;
+    sqlx::raw_sql(
+        "-- name: test old journal
+        create table saga.journal_old partition of saga.journal for values from ('2000-01-01') to ('2000-01-02')",
+    )
+    .execute(&world.pool)
+    .await
+    .expect("there is none of that day");
+    world.start::<Five>("open", ()).await;
+    let visits = async |tx: &mut PgConnection| -> i64 {
+        sqlx::query_scalar(
+            "-- name: test visits
+            select seq_scan + idx_scan from pg_stat_xact_user_tables where relname = 'journal_old'",
+        )
+        .fetch_one(tx)
+        .await
+        .expect("the transaction goes on")
+    };
+    let mut tx = world.engine.begin().await.expect("the database is there");
+    // The session may have made the table.
+    let before = visits(&mut tx).await;
+    let many = ["new", "open"].map(|subject| Start::new(subject, ())).into();
+    world.engine.start_many::<Five>(&mut tx, many).await.expect_err("one is open");
+    assert_eq!(visits(&mut tx).await, before);
+    tx.commit().await.expect("and commits");
+    world.close().await;
+}
+
+#[tokio::test]
 async fn of_two_who_start_the_same_at_the_same_time_the_second_waits_and_may_go_on() {
     let world = World::new().await;
     let engine = &world.engine;
@@ -230,7 +260,7 @@ async fn of_two_who_start_the_same_at_the_same_time_the_second_waits_and_may_go_
                 sqlx::query_scalar(
                     "-- name: test waits
                     select exists (select from pg_stat_activity where datname = current_database()
-                        and wait_event_type = 'Lock' and query like '-- name: start an instance%')",
+                        and wait_event_type = 'Lock' and query like '-- name: start instances%')",
                 )
                 .fetch_one(&world.pool)
                 .await
@@ -267,7 +297,10 @@ async fn a_start_costs_the_round_trips_that_it_promises() {
         assert_eq!(taken(), 1, "one that is refused");
         let two = ["two", "three"].map(|subject| Start::new(subject, ())).into();
         engine.start_many::<Five>(&mut tx, two).await.expect("started");
-        assert_eq!(taken(), 3, "two instances");
+        assert_eq!(taken(), 1, "two instances");
+        let again = ["four", "two"].map(|subject| Start::new(subject, ())).into();
+        engine.start_many::<Five>(&mut tx, again).await.expect_err("one is open");
+        assert_eq!(taken(), 2, "two of which one is refused");
         let chain = engine.start::<Order>(&mut tx, order("chain")).await.expect("started");
         assert_eq!((chain.status, taken()), (Status::Running, 5), "a chain of a lock and a step");
         tx.commit().await.expect("the database is there");

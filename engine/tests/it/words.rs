@@ -36,9 +36,12 @@ fn row(row: &str) -> String {
 
 #[test]
 fn a_step_without_a_decided_way_back_is_named_with_what_can_be_said() {
-    for without in
-        ["Buy => tx(buy),", "Buy => call(buy).repeatable(),", "Buy => tx(buy).undo_txx(sell),"]
-    {
+    for without in [
+        "Buy => tx(buy),",
+        "Buy => tx_together(buy),",
+        "Buy => call(buy).repeatable(),",
+        "Buy => tx(buy).undo_txx(sell),",
+    ] {
         says(
             &row(without),
             "step `Buy`: say how it is taken back, last in its row: `.undo_tx(method)`, `.undo_call(method)`, `.no_undo()` or `.pivot()`",
@@ -59,7 +62,8 @@ fn a_call_whose_unknown_outcome_nobody_settles_is_named_with_what_can_be_said() 
 fn a_row_that_does_not_say_what_does_the_step_is_named() {
     says(
         &row("Buy => run(buy).no_undo(),"),
-        "step `Buy`: begin with `tx(method)` (in the transaction) or `call(method)` (outside)",
+        "step `Buy`: begin with `tx(method)` (in the transaction), `tx_together(method)` (in a transaction that instances share) or \
+         `call(method)` (outside)",
     );
 }
 

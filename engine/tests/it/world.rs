@@ -86,8 +86,20 @@ impl Mortal {
             dies.fetch_or(last, Relaxed) || last
         };
         let hooks = Hooks { stops_at: Some(Arc::new(stops_at)), ..Hooks::default() };
-        let config =
-            WorkerConfig { name: name.to_owned(), sole: true, batchers: 1, hooks, ..quick() };
+        Self { runtime: Self::run(world, WorkerConfig { hooks, ..Self::config(name) }), dead }
+    }
+
+    /// One that does not die by itself, and whose lease lasts for so long.
+    pub(crate) fn lasting(world: &World, name: &str, lease: Duration) -> Self {
+        let runtime = Self::run(world, WorkerConfig { lease, ..Self::config(name) });
+        Self { runtime, dead: Arc::default() }
+    }
+
+    fn config(name: &str) -> WorkerConfig {
+        WorkerConfig { name: name.to_owned(), sole: true, batchers: 1, ..quick() }
+    }
+
+    fn run(world: &World, config: WorkerConfig) -> tokio::runtime::Runtime {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -98,7 +110,7 @@ impl Mortal {
             let pool = PgPoolOptions::new().max_connections(6).connect_lazy_with(options);
             work(engine(pool, &provider), config, std::future::pending()).await
         });
-        Self { runtime, dead }
+        runtime
     }
 
     pub(crate) fn is_dead(&self) -> bool {

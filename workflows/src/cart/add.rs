@@ -208,7 +208,7 @@ async fn put(
         .bind(item.price)
         .bind(told.count())
         .bind(cart.now);
-    ctx.record_by(Making { statement, counts: None }, told.after(cart.event_count)).await
+    ctx.record_by(Making { statement, counts: false }, told.after(cart.event_count)).await
 }
 
 const PUT_IN: &str = concat!(

@@ -75,7 +75,7 @@ pub async fn expire(ctx: &mut Context<'_>, cart_id: Uuid) -> Result<Option<Durat
     };
     let told = tell(Some(expired).filter(|_| cart.has_items));
     let statement = sqlx::query(EXPIRE).bind(cart_id).bind(cart.is_guests).bind(told.count());
-    ctx.record_by(Making { statement, counts: None }, told.after(cart.event_count)).await?;
+    ctx.record_by(Making { statement, counts: false }, told.after(cart.event_count)).await?;
     Ok(None)
 }
 

@@ -23,6 +23,7 @@ pub use reservation::{Reserved, expire_reservation, reserve_inventory};
 pub(crate) use store::name_of;
 pub use store::{
     AuditRow, Held, audit_of, lock_held_by, stock_in_use, stock_of, write, write_and_record,
+    write_and_record_each,
 };
 
 use crate::refusal::refusals;

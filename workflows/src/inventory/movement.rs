@@ -66,6 +66,13 @@ impl Movement {
         }
     }
 
+    /// The stock as it is after this change, for the next change of it in the same transaction.
+    pub fn leaves(&self, now: Time) -> Stock {
+        let (on_hand, reserved) = self.after();
+        let event_count = self.before.event_count + self.events(now).count();
+        Stock { on_hand, reserved, event_count, ..self.before.clone() }
+    }
+
     /// How many the placement of the order reserves. Below 0: the order holds nothing of this stock any more.
     pub(super) fn held(&self) -> i32 {
         match self.kind {

@@ -1,13 +1,16 @@
 //! Inventory in SQL. Every function that locks takes its rows by (product, variant).
 
+use std::collections::HashMap;
+
 use sqlx::{PgConnection, Postgres, postgres::PgArguments, query::Query};
 use uuid::Uuid;
 
 use super::{Movement, Stock, Time};
 use crate::{
-    events::Numbered,
+    events::{Numbered, Told},
     shop::{
-        Context,
+        Cause, Context,
+        column::column,
         record::{Making, insert_events},
     },
 };
@@ -18,9 +21,10 @@ pub async fn write(
     ctx: &mut Context<'_>,
     movements: &[Movement],
 ) -> Result<Vec<Numbered>, sqlx::Error> {
-    let (statement, events) = change(WRITE, movements, ctx.now().await?);
+    let movements: Vec<_> = movements.iter().collect();
+    let (statement, events) = change(WRITE, &movements, ctx.now().await?);
     statement.execute(&mut **ctx).await?;
-    Ok(events)
+    Ok(events.into_iter().flatten().collect())
 }
 
 /// The same, and records the events, by one statement. Answers the number of the last one. 1 round trip, and those of what
@@ -29,51 +33,54 @@ pub async fn write_and_record(
     ctx: &mut Context<'_>,
     movements: &[Movement],
 ) -> Result<Option<i64>, sqlx::Error> {
-    let (statement, events) = change(WRITE_AND_RECORD, movements, ctx.now().await?);
-    let last = events.last().map(|last| last.n);
-    ctx.record_by(Making { statement, counts: None }, events).await?;
+    let cause = ctx.cause.clone();
+    let each: Vec<_> = movements.iter().map(|movement| (&cause, movement)).collect();
+    write_and_record_each(ctx, &each).await
+}
+
+/// The same for changes of several causes. Changes of one stock come in their order, each with the stock as the one before has left it
+/// ([`Movement::leaves`]).
+pub async fn write_and_record_each(
+    ctx: &mut Context<'_>,
+    each: &[(&Cause, &Movement)],
+) -> Result<Option<i64>, sqlx::Error> {
+    let movements: Vec<_> = each.iter().map(|(_, movement)| *movement).collect();
+    let (statement, events) = change(WRITE_AND_RECORD, &movements, ctx.now().await?);
+    let last = events.iter().flatten().last().map(|last| last.n);
+    let told = each.iter().map(|(cause, _)| *cause).zip(events);
+    ctx.record_each_by(Making { statement, counts: false }, told).await?;
     Ok(last)
 }
 
-/// The statement that writes these changes, and their events.
+/// The statement that writes these changes, and the events of each.
 fn change<'q>(
     sql: &'static str,
-    movements: &'q [Movement],
+    movements: &[&'q Movement],
     now: Time,
-) -> (Query<'q, Postgres, PgArguments>, Vec<Numbered>) {
-    let mut events = Vec::with_capacity(movements.len());
-    let (mut ids, mut on_hands, mut reserveds) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut helds, mut numbers, mut counts) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut words, mut actors, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
-    let mut orders = Vec::new();
-    for movement in movements {
-        let told = movement.events(now);
-        let (on_hand, reserved) = movement.after();
-        ids.push(movement.before.inventory_id);
-        on_hands.push(on_hand);
-        reserveds.push(reserved);
-        helds.push(movement.held());
-        numbers.push(movement.before.event_count + 1);
-        counts.push(told.count());
-        words.push(movement.word());
-        actors.push(movement.actor);
-        reasons.push(movement.reason.as_str());
-        orders.push(movement.order_id);
-        events.extend(told.after(movement.before.event_count));
-    }
+) -> (Query<'q, Postgres, PgArguments>, Vec<Vec<Numbered>>) {
+    let told: Vec<Told> = column(movements, |it| it.events(now));
+    // The last change of a stock says how it is afterwards.
+    let last: HashMap<Uuid, usize> =
+        movements.iter().enumerate().map(|(at, it)| (it.before.inventory_id, at)).collect();
+    let is_last = |(at, it): (usize, &&Movement)| last[&it.before.inventory_id] == at;
     let statement = sqlx::query(sql)
-        .bind(ids)
-        .bind(on_hands)
-        .bind(reserveds)
-        .bind(helds)
-        .bind(numbers)
-        .bind(counts)
-        .bind(words)
-        .bind(actors)
-        .bind(reasons)
-        .bind(orders)
+        .bind(column(movements, |it| it.before.inventory_id))
+        .bind(column(movements, |it| it.before.on_hand))
+        .bind(column(movements, |it| it.before.reserved))
+        .bind(column(movements, |it| it.after().0))
+        .bind(column(movements, |it| it.after().1))
+        .bind(column(movements, |it| it.held()))
+        .bind(column(movements, |it| it.before.event_count + 1))
+        .bind(column(&told, Told::count))
+        .bind(movements.iter().enumerate().map(is_last).collect::<Vec<_>>())
+        .bind(column(movements, |it| it.word()))
+        .bind(column(movements, |it| it.actor))
+        .bind(column(movements, |it| it.reason.as_str()))
+        .bind(column(movements, |it| it.order_id))
         .bind(now);
-    (statement, events)
+    let numbered =
+        told.into_iter().zip(movements).map(|(told, it)| told.after(it.before.event_count));
+    (statement, numbered.collect())
 }
 
 macro_rules! change {
@@ -84,20 +91,19 @@ macro_rules! change {
         with ",
             $("recorded as (", $recorded, "), ",)?
             "change as materialized (
-            select c.*, i.on_hand as on_hand_before, i.reserved as reserved_before
-            from unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::bigint[],
-                        $7::text[], $8::uuid[], $9::text[], $10::uuid[])
-                as c (inventory_id, on_hand, reserved, held, n, told,
-                      word, actor, reason, order_id)
-            join shop.inventory i using (inventory_id)
+            select * from unnest($1::uuid[], $2::int[], $3::int[], $4::int[], $5::int[], $6::int[],
+                        $7::bigint[], $8::bigint[], $9::boolean[], $10::text[], $11::uuid[],
+                        $12::text[], $13::uuid[])
+                as c (inventory_id, on_hand_before, reserved_before, on_hand, reserved, held,
+                      n, told, is_last, word, actor, reason, order_id)
         ), written as (
             update shop.inventory i
-            set on_hand = c.on_hand, reserved = c.reserved, event_count = i.event_count + c.told,
-                updated_at = $11
-            from change c where i.inventory_id = c.inventory_id
+            set on_hand = c.on_hand, reserved = c.reserved, event_count = c.n - 1 + c.told,
+                updated_at = $14
+            from change c where i.inventory_id = c.inventory_id and c.is_last
         ), held as (
             insert into shop.reservation (order_id, inventory_id, source, quantity, created_at)
-            select order_id, inventory_id, 'placement', held, $11
+            select order_id, inventory_id, 'placement', held, $14
             from change where held > 0
         ), freed as (
             delete from shop.reservation r using change c
@@ -107,7 +113,7 @@ macro_rules! change {
             (inventory_id, n, change, actor, reason, order_id, on_hand_before, on_hand_after,
              reserved_before, reserved_after, changed_at)
         select inventory_id, n, word, actor, reason, order_id, on_hand_before, on_hand,
-               reserved_before, reserved, $11
+               reserved_before, reserved, $14
         from change"
         )
     };
@@ -118,7 +124,7 @@ const WRITE: &str = change!("-- inventory: write changes");
 const WRITE_AND_RECORD: &str = change!(
     "-- inventory: write changes, and record events",
     insert_events!(
-        "$12", "$13", "$14", "$15", "$16", "$17", "$18", "$19", "$20", "$21", "$22", "$23"
+        "$15", "$16", "$17", "$18", "$19", "$20", "$21", "$22", "$23", "$24", "$25", "$26"
     )
 );
 

@@ -141,32 +141,49 @@ pub struct LockedPlacement {
     pub cart_event_count: i64,
 }
 
-/// Locks the order's cart, the order and its payment, in this order. `None`: no such order.
+/// Locks the orders' carts, the orders and their payments, in this order. An order that does not exist is left out.
 /// 1 round trip.
-pub async fn lock_placement(
+pub async fn lock_placements(
     tx: &mut PgConnection,
-    order_id: Uuid,
-) -> Result<Option<LockedPlacement>, sqlx::Error> {
+    order_ids: &[Uuid],
+) -> Result<Vec<LockedPlacement>, sqlx::Error> {
     sqlx::query_as(concat!(
         r#"-- order: lock cart, order and payment
         with basket as materialized (
             select cart_id, event_count from shop.cart
-            where cart_id = (select cart_id from shop."order" where order_id = $1)
+            where cart_id = any(array(
+                select cart_id from shop."order" where order_id = any($1)))
+            order by cart_id
             for update
         ), placed as materialized (
             select o.* from shop."order" o join basket using (cart_id)
-            where o.order_id = $1 for update of o
+            where o.order_id = any($1)
+            order by o.order_id
+            for update of o
         ), paid as materialized (
-            select p.* from shop.payment p join placed using (payment_id) for update of p
+            select p.* from shop.payment p join placed using (payment_id)
+            order by p.payment_id
+            for update of p
         )
         "#,
         columns!(),
-        ", b.event_count as cart_event_count from placed o, paid p, basket b, ",
+        ", b.event_count as cart_event_count
+        from placed o
+        join paid p using (payment_id)
+        join basket b on b.cart_id = o.cart_id, ",
         lines!()
     ))
-    .bind(order_id)
-    .fetch_optional(tx)
+    .bind(order_ids)
+    .fetch_all(tx)
     .await
+}
+
+/// The same for one order. `None`: no such order.
+pub async fn lock_placement(
+    tx: &mut PgConnection,
+    order_id: Uuid,
+) -> Result<Option<LockedPlacement>, sqlx::Error> {
+    Ok(lock_placements(tx, &[order_id]).await?.pop())
 }
 
 /// The order `$1`, `placed`, locked after its customer.

@@ -4,7 +4,7 @@ use uuid::Uuid;
 use super::{
     cancel::{self, CancelOrder, CancelOrderRefusal, Cancelling, HowBack},
     place::{
-        Authorized, Completion, Missing, PlaceOrder, PlaceOrderRefusal, Placing, begin, complete,
+        self, Authorized, Completion, Missing, Paid, PlaceOrder, PlaceOrderRefusal, Placing, begin,
     },
     refund::{self, Refunded},
     release::{Ending, Release, release},
@@ -15,6 +15,7 @@ use crate::{
     cart::{self, AddItem, CartView, ChangeCartRefusal},
     payment::{PaymentFailure, gateway::Reason, store::transactions_of},
     seed::bulk::{CrowdCustomer, crowd},
+    shop::Context,
     testing::{ctx, database, product, shop, stock, story},
 };
 
@@ -25,6 +26,7 @@ mod races;
 mod refunding;
 mod round_trips;
 mod shipping;
+mod together;
 
 async fn customer(shop: &Shop, connection: &mut PgConnection) -> CrowdCustomer {
     crowd(shop, connection, 1, 0).await.expect("a customer").customers.remove(0)
@@ -56,6 +58,16 @@ fn authorized(order: &Placing) -> Authorized {
         authorization_id: format!("pi_{}", order.payment_id),
         key: "instance-2".to_owned(),
     }
+}
+
+/// Completes one order, because of what the context says.
+async fn complete(
+    ctx: &mut Context<'_>,
+    order_id: Uuid,
+    authorized: &Authorized,
+) -> Result<Completion, sqlx::Error> {
+    let paid = Paid { order_id, cause: ctx.cause.clone(), authorized: authorized.clone() };
+    Ok(place::complete(ctx, &[paid]).await?.remove(0))
 }
 
 /// Begins in a transaction of its own, rolled back when refused.

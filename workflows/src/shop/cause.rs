@@ -6,7 +6,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use stepwise_engine::StepTx;
+use stepwise_engine::StepOf;
 use uuid::Uuid;
 
 /// The id that stands for the shop itself wherever an actor's id is asked for.
@@ -42,15 +42,11 @@ impl Cause {
         Self::of_request(Actor::System, id, None)
     }
 
-    /// The cause of what a step of a saga does: that of the saga's start. An undo is the shop's own decision, so its actor is the shop.
-    pub(super) fn of_step(tx: &StepTx<'_>) -> Self {
-        let saga = tx.instance();
-        let started = tx.because().and_then(|because| serde_json::from_str(because).ok());
-        let mut cause: Self = started.unwrap_or_else(|| Self::of_system(saga));
-        if tx.is_undo() {
-            cause.actor = Actor::System;
-        }
-        Self { saga: Some(saga), ..cause }
+    /// The cause of what a step of a saga does: that of the saga's start.
+    pub(crate) fn of_step(of: StepOf<'_>) -> Self {
+        let started = of.because.and_then(|because| serde_json::from_str(because).ok());
+        let cause: Self = started.unwrap_or_else(|| Self::of_system(of.instance));
+        Self { saga: Some(of.instance), ..cause }
     }
 
     /// As a saga's start keeps it ([`stepwise_engine::Start::because`]).

@@ -6,10 +6,14 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use stepwise_engine::{
     Answer, Engine, HandOver, Saga, SignalError, Start, StartError, Started, Starts, StepTx,
+    StepsTx,
 };
 use uuid::Uuid;
 
-use super::{Shop, cause::Cause};
+use super::{
+    Shop,
+    cause::{Actor, Cause},
+};
 
 /// Handed to every command: the caller's transaction, the shop, the engine, business time and the cause.
 ///
@@ -33,10 +37,19 @@ impl<'a> Context<'a> {
         Self { connection, started, shop, engine, cause, now: None }
     }
 
-    /// The context of what a tx step or a tx undo of a saga does.
+    /// The context of what a tx step or a tx undo of a saga does. An undo is the shop's own decision, so its actor is the shop.
     pub fn of_step(shop: &'a Shop, tx: &'a mut StepTx<'_>) -> Self {
-        let (engine, cause) = (tx.engine(), Cause::of_step(tx));
+        let (engine, mut cause) = (tx.engine(), Cause::of_step(tx.of()));
+        if tx.is_undo() {
+            cause.actor = Actor::System;
+        }
         Self::new(shop, engine, tx, cause)
+    }
+
+    /// The context of a step that several instances do together. Each of them has its own cause ([`Cause::of_step`]); that of the context is the shop.
+    pub fn of_steps(shop: &'a Shop, tx: &'a mut StepsTx<'_>) -> Self {
+        let engine = tx.engine();
+        Self::new(shop, engine, tx, Cause::of_system(Uuid::now_v7()))
     }
 
     /// Business time of the transaction. 1 round trip, unless a statement has told it already ([`Context::learn_now`]).
@@ -67,6 +80,19 @@ impl<'a> Context<'a> {
         let start = start.because(self.cause.text());
         let engine = self.engine;
         engine.start::<S>(self, start).await
+    }
+
+    /// Starts instances of a saga, each of which inherits its own cause. Cost: [`Engine::start_many`].
+    ///
+    /// # Errors
+    /// As [`Engine::start_many`].
+    pub async fn start_each<S: Saga>(
+        &mut self,
+        starts: Vec<(&Cause, Start<S::Input>)>,
+    ) -> Result<Vec<Started>, StartError> {
+        let starts = starts.into_iter().map(|(cause, start)| start.because(cause.text())).collect();
+        let engine = self.engine;
+        engine.start_many::<S>(self, starts).await
     }
 
     /// Signals a saga. Cost: [`Engine::signal`].

@@ -1,6 +1,7 @@
 //! The shop that commands run in: its owner's decisions, and its ports to the outside world.
 
 pub mod cause;
+pub(crate) mod column;
 pub mod config;
 pub mod context;
 pub mod mail;

@@ -1,9 +1,9 @@
 //! Recording what has happened, with everything that follows from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow as _, Postgres, postgres::PgArguments, query::Query, types::Json};
+use sqlx::{FromRow as _, Postgres, postgres::PgArguments, query::Query};
 use stepwise_engine::{
     StartError,
     outbox::{self, Message, PublishError},
@@ -11,7 +11,8 @@ use stepwise_engine::{
 use uuid::Uuid;
 
 use super::{
-    Context,
+    Cause, Context,
+    column::column,
     reaction::{Reaction, Starting},
 };
 use crate::{
@@ -43,7 +44,10 @@ impl Context<'_> {
         told: impl IntoIterator<Item = Numbered>,
         beside: Option<Notification>,
     ) -> Result<(), sqlx::Error> {
-        self.record_all(told, beside, None).await
+        let mut happened = Happened::of(&self.cause, told, self);
+        let beside = beside.map(|message| Telling::new(self.cause.clone(), message));
+        happened.messages.extend(beside);
+        self.record_all(happened, None).await
     }
 
     /// Records events by the statement that makes them true. Cost: as [`Context::record`], with that statement in the same round trip.
@@ -55,20 +59,31 @@ impl Context<'_> {
         making: Making<'_>,
         told: impl IntoIterator<Item = Numbered>,
     ) -> Result<(), sqlx::Error> {
-        self.record_all(told, None, Some(making)).await
+        let happened = Happened::of(&self.cause, told, self);
+        self.record_all(happened, Some(making)).await
+    }
+
+    /// The same for events of several causes, each with its own. Cost: as [`Context::record_by`], 1 round trip for the messages of all.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn record_each_by<'c>(
+        &mut self,
+        making: Making<'_>,
+        told: impl IntoIterator<Item = (&'c Cause, Vec<Numbered>)>,
+    ) -> Result<(), sqlx::Error> {
+        let mut happened = Happened::default();
+        for (cause, told) in told {
+            happened.add(cause, told, self);
+        }
+        self.record_all(happened, Some(making)).await
     }
 
     async fn record_all(
         &mut self,
-        told: impl IntoIterator<Item = Numbered>,
-        beside: Option<Notification>,
+        mut happened: Happened,
         making: Option<Making<'_>>,
     ) -> Result<(), sqlx::Error> {
-        let mut happened = Happened { cause: self.cause.causation, ..Happened::default() };
-        for numbered in told {
-            happened.add(numbered, self);
-        }
-        happened.messages.extend(beside.map(|message| (happened.cause, message)));
         if making.is_none() && happened.ids.is_empty() && happened.messages.is_empty() {
             return Ok(());
         }
@@ -76,41 +91,41 @@ impl Context<'_> {
         let starts = std::mem::take(&mut happened.starts);
         let messages = self.write(happened, now, making).await?;
         outbox::publish_all(self, &messages).await.map_err(unpublished)?;
-        for (event, start) in starts {
-            let caused_by = std::mem::replace(&mut self.cause.causation, event);
+        for (cause, start) in starts {
+            let own = std::mem::replace(&mut self.cause, cause);
             let started = start(self).await;
-            self.cause.causation = caused_by;
+            self.cause = own;
             started.map_err(unstarted)?;
         }
         Ok(())
     }
 
-    /// Writes the events, counts the messages on the row of their subject, and numbers them by it. 1 round trip for each subject.
+    /// Writes the events, counts the messages on the rows of their subjects, and numbers them by it. 1 round trip, and 1 for each further kind of subject.
     async fn write(
         &mut self,
         happened: Happened,
         now: DateTime<Utc>,
         making: Option<Making<'_>>,
     ) -> Result<Vec<Message>, sqlx::Error> {
-        let mut by_subject: Vec<(Subject, Vec<(Uuid, Notification)>)> = Vec::new();
-        for (causation, message) in happened.messages {
-            let subject = message.subject();
-            match by_subject.iter_mut().find(|(known, _)| *known == subject) {
-                Some((_, messages)) => messages.push((causation, message)),
-                None => by_subject.push((subject, vec![(causation, message)])),
+        let mut by_kind: Vec<Vec<Telling>> = Vec::new();
+        for telling in happened.messages {
+            match by_kind.iter_mut().find(|known| known[0].is_about_such_as(&telling)) {
+                Some(known) => known.push(telling),
+                None => by_kind.push(vec![telling]),
             }
         }
         let (statement, counted) = match making {
-            Some(Making { statement, counts }) => {
-                let of = counts.map(Subject::Order);
-                let known = by_subject.iter().position(|(subject, _)| Some(*subject) == of);
-                let messages = known.map(|at| by_subject.remove(at).1).unwrap_or_default();
-                (statement, of.map(|subject| (subject, messages)))
+            Some(Making { statement, counts: false }) => (statement, None),
+            Some(Making { statement, counts: true }) => {
+                let of_orders =
+                    |known: &Vec<Telling>| matches!(known[0].subject, Subject::Order(_));
+                let at = by_kind.iter().position(of_orders);
+                (statement, Some(at.map(|at| by_kind.remove(at)).unwrap_or_default()))
             }
-            None if by_subject.is_empty() => (sqlx::query(RECORD), None),
+            None if by_kind.is_empty() => (sqlx::query(RECORD), None),
             None => {
-                let first = by_subject.remove(0);
-                (sqlx::query(record_and_count(first.0)), Some(first))
+                let first = by_kind.remove(0);
+                (sqlx::query(record_and_count(first[0].subject)), Some(first))
             }
         };
         let recording = statement
@@ -122,107 +137,142 @@ impl Context<'_> {
             .bind(happened.payloads)
             .bind(now)
             .bind(VERSION)
-            .bind(self.cause.actor.to_string())
-            .bind(self.cause.correlation)
-            .bind(self.cause.causation)
-            .bind(self.cause.saga);
-        let mut numbered = Vec::new();
-        if let Some((subject, messages)) = counted {
-            let recording = recording.bind(subject.id()).bind(kinds(&messages));
-            let counted = Counted::from_row(&recording.fetch_one(&mut **self).await?)?;
-            numbered.extend(self.numbered(subject.id(), messages, counted));
+            .bind(happened.actors)
+            .bind(happened.correlations)
+            .bind(happened.causations)
+            .bind(happened.sagas);
+        let mut messages = Vec::new();
+        if let Some(told) = counted {
+            let recording = recording
+                .bind(column(&told, |telling| telling.subject.id()))
+                .bind(column(&told, |telling| telling.message.kind()));
+            let rows = recording.fetch_all(&mut **self).await?;
+            let counted = rows.iter().map(Counted::from_row).collect::<Result<_, _>>()?;
+            messages.extend(numbered(told, counted)?);
         } else {
             recording.execute(&mut **self).await?;
         }
-        for (subject, messages) in by_subject {
-            let counted = sqlx::query_as(count(subject))
-                .bind(subject.id())
-                .bind(kinds(&messages))
-                .fetch_one(&mut **self)
+        for told in by_kind {
+            let counted = sqlx::query_as(count(told[0].subject))
+                .bind(column(&told, |telling| telling.subject.id()))
+                .bind(column(&told, |telling| telling.message.kind()))
+                .fetch_all(&mut **self)
                 .await?;
-            numbered.extend(self.numbered(subject.id(), messages, counted));
+            messages.extend(numbered(told, counted)?);
         }
-        Ok(numbered)
+        Ok(messages)
     }
+}
 
-    /// The messages about one subject with their numbers: those up to the counters as they are now.
-    fn numbered(
-        &self,
-        subject: Uuid,
-        messages: Vec<(Uuid, Notification)>,
-        Counted { published_count, published_types: Json(mut types) }: Counted,
-    ) -> Vec<Message> {
-        let numbering = (1..=published_count).rev().zip(messages.into_iter().rev());
-        let mut numbered: Vec<Message> = numbering
-            .map(|(sequence, (causation, message))| {
-                let (kind, source) = (message.kind(), message.source());
-                let of_kind = types.entry(kind.to_owned()).or_default();
-                let type_sequence = *of_kind;
-                *of_kind -= 1;
-                Message {
-                    type_sequence: Some(type_sequence),
-                    sealed_for: message.sealed_for(),
-                    correlation: Some(self.cause.correlation.to_string()),
-                    causation: Some(causation.to_string()),
-                    traceparent: Some(self.cause.traceparent.as_str().to_owned()),
-                    ..Message::new(kind, source, subject.to_string(), sequence, message.payload())
-                }
-            })
-            .collect();
-        numbered.reverse();
-        numbered
+/// The messages with their numbers: those about one subject get the numbers up to its counters as they are now.
+fn numbered(told: Vec<Telling>, counted: Vec<Counted>) -> Result<Vec<Message>, sqlx::Error> {
+    let mut counters: HashMap<Uuid, Counted> =
+        counted.into_iter().map(|counted| (counted.subject, counted)).collect();
+    let mut messages = Vec::with_capacity(told.len());
+    for Telling { cause, subject, message } in told.into_iter().rev() {
+        let counted = counters.get_mut(&subject.id()).ok_or(sqlx::Error::RowNotFound)?;
+        let (kind, source) = (message.kind(), message.source());
+        let of_kind = counted.published_types.entry(kind.to_owned()).or_default();
+        let (sequence, type_sequence) = (counted.published_count, *of_kind);
+        counted.published_count -= 1;
+        *of_kind -= 1;
+        messages.push(Message {
+            type_sequence: Some(type_sequence),
+            sealed_for: message.sealed_for(),
+            correlation: Some(cause.correlation.to_string()),
+            causation: Some(cause.causation.to_string()),
+            traceparent: Some(cause.traceparent.as_str().to_owned()),
+            ..Message::new(kind, source, subject.id().to_string(), sequence, message.payload())
+        });
     }
+    messages.reverse();
+    Ok(messages)
 }
 
 /// A statement that makes events true, with its own arguments bound. It records the events by [`insert_events`], whose parameters follow its own.
 pub(crate) struct Making<'q> {
     pub(crate) statement: Query<'q, Postgres, PgArguments>,
-    /// The order about which it counts messages by [`counted`], whose parameters come last: the order, and the kinds. It returns the counters.
-    pub(crate) counts: Option<Uuid>,
+    /// Whether it counts the messages about its orders by [`counted`], whose parameters come last: for each message its order, and its kind. It returns
+    /// the counters of its orders.
+    pub(crate) counts: bool,
 }
 
 /// The counters on a subject's row, after they were raised.
 #[derive(sqlx::FromRow)]
 struct Counted {
+    subject: Uuid,
     published_count: i64,
-    published_types: Json<BTreeMap<String, i64>>,
+    #[sqlx(json)]
+    published_types: BTreeMap<String, i64>,
 }
 
-fn kinds(messages: &[(Uuid, Notification)]) -> Vec<&'static str> {
-    messages.iter().map(|(_, message)| message.kind()).collect()
+/// A message that follows from what has happened. Its cause is the event, or that of the transaction.
+struct Telling {
+    cause: Cause,
+    subject: Subject,
+    message: Notification,
 }
 
-/// Events as columns, and what follows from them, each with the id of what leads to it.
+impl Telling {
+    fn new(cause: Cause, message: Notification) -> Self {
+        Self { cause, subject: message.subject(), message }
+    }
+
+    fn is_about_such_as(&self, other: &Self) -> bool {
+        std::mem::discriminant(&self.subject) == std::mem::discriminant(&other.subject)
+    }
+}
+
+/// Events as columns, and what follows from them, each with its cause.
 #[derive(Default)]
 struct Happened {
-    cause: Uuid,
     aggregate_ids: Vec<Uuid>,
     numbers: Vec<i64>,
     ids: Vec<Uuid>,
     aggregates: Vec<&'static str>,
     names: Vec<&'static str>,
     payloads: Vec<serde_json::Value>,
-    messages: Vec<(Uuid, Notification)>,
-    starts: Vec<(Uuid, Starting)>,
+    actors: Vec<String>,
+    correlations: Vec<Uuid>,
+    causations: Vec<Uuid>,
+    sagas: Vec<Option<Uuid>>,
+    messages: Vec<Telling>,
+    starts: Vec<(Cause, Starting)>,
 }
 
 impl Happened {
-    fn add(&mut self, Numbered { n, event }: Numbered, ctx: &Context<'_>) {
-        let id = Uuid::now_v7();
-        for (_, reaction) in (ctx.shop.reactions)(&event) {
-            match reaction {
-                Reaction::Nothing(_) => {}
-                Reaction::Tell(message) => self.messages.push((id, message)),
-                Reaction::Start(start) => self.starts.push((id, start)),
+    /// The events of one cause.
+    fn of(cause: &Cause, told: impl IntoIterator<Item = Numbered>, ctx: &Context<'_>) -> Self {
+        let mut happened = Self::default();
+        happened.add(cause, told, ctx);
+        happened
+    }
+
+    fn add(&mut self, cause: &Cause, told: impl IntoIterator<Item = Numbered>, ctx: &Context<'_>) {
+        for Numbered { n, event } in told {
+            let id = Uuid::now_v7();
+            for (_, reaction) in (ctx.shop.reactions)(&event) {
+                let by_event = || Cause { causation: id, ..cause.clone() };
+                match reaction {
+                    Reaction::Nothing(_) => {}
+                    Reaction::Tell(message) => {
+                        self.messages.push(Telling::new(by_event(), message));
+                    }
+                    Reaction::Start(start) => self.starts.push((by_event(), start)),
+                }
             }
+            let (aggregate, aggregate_id) = event.aggregate();
+            self.aggregate_ids.push(aggregate_id);
+            self.numbers.push(n);
+            self.ids.push(id);
+            self.aggregates.push(aggregate.name());
+            self.names.push(event.name());
+            self.payloads.push(DomainEvent::payload(&event));
+            self.actors.push(cause.actor.to_string());
+            self.correlations.push(cause.correlation);
+            self.causations.push(cause.causation);
+            self.sagas.push(cause.saga);
         }
-        let (aggregate, aggregate_id) = event.aggregate();
-        self.aggregate_ids.push(aggregate_id);
-        self.numbers.push(n);
-        self.ids.push(id);
-        self.aggregates.push(aggregate.name());
-        self.names.push(event.name());
-        self.payloads.push(DomainEvent::payload(&event));
     }
 }
 
@@ -238,16 +288,8 @@ macro_rules! insert_events {
             $now,
             ", ",
             $version,
-            ", ",
-            $actor,
-            ",
-               ",
-            $correlation,
-            ", ",
-            $causation,
-            ", ",
-            $saga,
-            "
+            ", e.actor, e.correlation,
+               e.causation, e.saga_id
         from unnest(",
             $aggregate,
             "::uuid[], ",
@@ -260,48 +302,63 @@ macro_rules! insert_events {
             $name,
             "::text[], ",
             $payload,
-            "::jsonb[])
-            as e (aggregate_id, n, event_id, aggregate, name, payload)"
+            "::jsonb[], ",
+            $actor,
+            "::text[], ",
+            $correlation,
+            "::uuid[], ",
+            $causation,
+            "::uuid[], ",
+            $saga,
+            "::uuid[])
+            as e (aggregate_id, n, event_id, aggregate, name, payload, actor, correlation,
+                  causation, saga_id)"
         )
     };
 }
 pub(crate) use insert_events;
 
-/// Sets the counters of messages on the row `o` of their subject. The caller has locked the row, or the statement locks it: two transactions never count
-/// at the same time.
+/// Sets the counters of messages on the rows `o` of their subjects. The caller has locked the rows, or the statement locks them: two transactions never
+/// count at the same time.
 macro_rules! counted {
-    ($kinds:literal) => {
+    ($id:literal, $subjects:literal, $kinds:literal) => {
         concat!(
-            "published_count = published_count + cardinality(",
+            "(published_count, published_types) = (
+            select o.published_count + coalesce(sum(many), 0)::bigint,
+                o.published_types || coalesce(jsonb_object_agg(kind,
+                    coalesce((o.published_types ->> kind)::bigint, 0) + many), '{}')
+            from (select kind, count(*) as many
+                  from unnest(",
+            $subjects,
+            "::uuid[], ",
             $kinds,
-            "::text[]),
-                published_types = published_types || coalesce((
-                    select jsonb_object_agg(kind,
-                        coalesce((o.published_types ->> kind)::bigint, 0) + many)
-                    from (select kind, count(*) as many
-                          from unnest(",
-            $kinds,
-            "::text[]) as k (kind) group by kind) t), '{}')"
+            "::text[]) as m (subject, kind)
+                  where subject = o.",
+            $id,
+            " group by kind) k)"
         )
     };
 }
 pub(crate) use counted;
 
+/// Locks the rows of the subjects, in no order: whoever tells of several orders, customers or products has locked them before.
 macro_rules! count_messages {
-    ($table:literal, $id:literal = $subject:literal, $kinds:literal) => {
+    ($table:literal, $id:literal, $subjects:literal, $kinds:literal) => {
         concat!(
             "update ",
             $table,
             " o
             set ",
-            counted!($kinds),
+            counted!($id, $subjects, $kinds),
             "
             where ",
             $id,
-            " = ",
-            $subject,
-            "
-            returning published_count, published_types"
+            " = any(",
+            $subjects,
+            ")
+            returning ",
+            $id,
+            " as subject, published_count, published_types"
         )
     };
 }
@@ -323,21 +380,21 @@ macro_rules! counting {
             "
     with counted as (
         ",
-            count_messages!($table, $id = "$13", "$14"),
+            count_messages!($table, $id, "$13", "$14"),
             "
     ), recorded as (
         ",
             record_events!(),
             "
     )
-    select published_count, published_types from counted"
+    select * from counted"
         );
 
         const $counting: &str = concat!(
             "-- events: count the messages about ",
             $subject,
             "\n",
-            count_messages!($table, $id = "$1", "$2")
+            count_messages!($table, $id, "$1", "$2")
         );
     };
 }

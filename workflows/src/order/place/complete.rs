@@ -1,15 +1,18 @@
-//! Completing an order whose payment is authorized.
+//! Completing orders whose payments are authorized.
+
+use std::collections::HashMap;
 
 use uuid::Uuid;
 
 use crate::{
-    events::{DomainEvent, Sealed, Told, tell},
+    events::{DomainEvent, Numbered, Sealed, Told, tell},
     order::{
         OrderStatus,
-        store::{LockedPlacement, lock_placement},
+        store::{LockedPlacement, lock_placements},
     },
     shop::{
-        Context,
+        Cause, Context,
+        column::column,
         record::{Making, counted, insert_events},
     },
 };
@@ -23,6 +26,17 @@ pub struct Authorized {
     pub key: String,
 }
 
+/// An order whose payment was authorized.
+#[derive(Debug, Clone)]
+pub struct Paid {
+    /// The order.
+    pub order_id: Uuid,
+    /// The cause of its completion.
+    pub cause: Cause,
+    /// Its authorization.
+    pub authorized: Authorized,
+}
+
 /// The result for an order whose payment was authorized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Completion {
@@ -34,105 +48,139 @@ pub enum Completion {
     NotFound,
 }
 
-/// Makes a paid order `pending`, clears its cart, and tells of it. 3 round trips: lock cart, order
-/// and payment in this order; write them, record PaymentAuthorized, OrderPlaced and CartCleared, and
-/// count the message; publish OrderPlacedNotification. 4 row operations, 3 events, 1 message, and the
-/// cart's items.
+/// Makes paid orders `pending`, clears their carts, and tells of it. The results are in the order of `paid`. 3 round trips, whatever the number
+/// of orders: lock carts, orders and payments in this order; write them, record PaymentAuthorized, OrderPlaced and CartCleared, and count the messages;
+/// publish OrderPlacedNotification. 4 row operations, 3 events and 1 message an order, and the cart's items.
 pub async fn complete(
     ctx: &mut Context<'_>,
-    order_id: Uuid,
-    authorized: &Authorized,
-) -> Result<Completion, sqlx::Error> {
-    let Some(placement) = lock_placement(ctx, order_id).await? else {
-        return Ok(Completion::NotFound);
-    };
-    let order = &placement.order;
-    if order.status != OrderStatus::Placing {
-        return Ok(Completion::NotPlacing(order.status));
+    paid: &[Paid],
+) -> Result<Vec<Completion>, sqlx::Error> {
+    let ids: Vec<Uuid> = paid.iter().map(|order| order.order_id).collect();
+    let mut locked: HashMap<Uuid, LockedPlacement> = lock_placements(ctx, &ids)
+        .await?
+        .into_iter()
+        .map(|placement| (placement.order.order_id, placement))
+        .collect();
+    let mut completions = Vec::with_capacity(paid.len());
+    let mut completed = Vec::with_capacity(paid.len());
+    for paid in paid {
+        completions.push(match locked.remove(&paid.order_id) {
+            None => Completion::NotFound,
+            Some(placement) if placement.order.status != OrderStatus::Placing => {
+                Completion::NotPlacing(placement.order.status)
+            }
+            Some(placement) => {
+                ctx.learn_now(placement.order.now);
+                completed.push(Completed::of(placement, paid)?);
+                Completion::Placed
+            }
+        });
     }
-    ctx.learn_now(order.now);
-    let paid = tell([DomainEvent::PaymentAuthorized {
-        payment_id: order.payment_id,
-        order_id,
-        amount: order.paid_amount()?,
-        authorization_id: authorized.authorization_id.clone(),
-        payment_method: order.method.clone(),
-        authorized_at: order.now,
-    }]);
-    let placed = tell([DomainEvent::OrderPlaced {
-        order_id,
-        order_number: order.order_number.clone(),
-        customer_id: order.customer_id,
-        line_items: order.line_items().to_vec(),
-        subtotal: order.subtotal()?,
-        shipping_cost: order.shipping_cost()?,
-        tax: order.tax()?,
-        total_amount: order.total_amount()?,
-        shipping_address: Sealed::from_text(order.shipping_address.clone()),
-        created_at: order.created_at,
-    }]);
-    let cleared = tell([DomainEvent::CartCleared {
-        cart_id: order.cart_id,
-        customer_id: order.customer_id,
-        reason: "order_placed",
-        cleared_at: order.now,
-    }]);
-    write(ctx, &placement, authorized, [placed, paid, cleared]).await?;
-    Ok(Completion::Placed)
+    if !completed.is_empty() {
+        write(ctx, completed).await?;
+    }
+    Ok(completions)
 }
 
-async fn write(
-    ctx: &mut Context<'_>,
-    placement: &LockedPlacement,
-    authorized: &Authorized,
-    [placed, paid, cleared]: [Told; 3],
-) -> Result<(), sqlx::Error> {
-    let order = &placement.order;
+/// An order that is completed, and what is told of it.
+struct Completed<'a> {
+    paid: &'a Paid,
+    placement: LockedPlacement,
+    payment_authorized: Told,
+    order_placed: Told,
+    cart_cleared: Told,
+}
+
+impl<'a> Completed<'a> {
+    fn of(placement: LockedPlacement, paid: &'a Paid) -> Result<Self, sqlx::Error> {
+        let order = &placement.order;
+        let payment_authorized = tell([DomainEvent::PaymentAuthorized {
+            payment_id: order.payment_id,
+            order_id: order.order_id,
+            amount: order.paid_amount()?,
+            authorization_id: paid.authorized.authorization_id.clone(),
+            payment_method: order.method.clone(),
+            authorized_at: order.now,
+        }]);
+        let order_placed = tell([DomainEvent::OrderPlaced {
+            order_id: order.order_id,
+            order_number: order.order_number.clone(),
+            customer_id: order.customer_id,
+            line_items: order.line_items().to_vec(),
+            subtotal: order.subtotal()?,
+            shipping_cost: order.shipping_cost()?,
+            tax: order.tax()?,
+            total_amount: order.total_amount()?,
+            shipping_address: Sealed::from_text(order.shipping_address.clone()),
+            created_at: order.created_at,
+        }]);
+        let cart_cleared = tell([DomainEvent::CartCleared {
+            cart_id: order.cart_id,
+            customer_id: order.customer_id,
+            reason: "order_placed",
+            cleared_at: order.now,
+        }]);
+        Ok(Self { paid, placement, payment_authorized, order_placed, cart_cleared })
+    }
+
+    fn numbered(self) -> (&'a Cause, Vec<Numbered>) {
+        let LockedPlacement { order, cart_event_count } = self.placement;
+        let told = [
+            self.payment_authorized.after(order.payment_event_count),
+            self.order_placed.after(order.event_count),
+            self.cart_cleared.after(cart_event_count),
+        ];
+        (&self.paid.cause, told.into_iter().flatten().collect())
+    }
+}
+
+async fn write(ctx: &mut Context<'_>, completed: Vec<Completed<'_>>) -> Result<(), sqlx::Error> {
     let statement = sqlx::query(COMPLETE)
-        .bind(order.payment_id)
-        .bind(order.cart_id)
-        .bind(&authorized.authorization_id)
-        .bind(&authorized.key)
-        .bind(placed.count())
-        .bind(paid.count())
-        .bind(cleared.count())
-        .bind(order.now);
-    let told = [
-        paid.after(order.payment_event_count),
-        placed.after(order.event_count),
-        cleared.after(placement.cart_event_count),
-    ];
-    let making = Making { statement, counts: Some(order.order_id) };
-    ctx.record_by(making, told.into_iter().flatten()).await
+        .bind(column(&completed, |one| one.paid.order_id))
+        .bind(column(&completed, |one| one.placement.order.payment_id))
+        .bind(column(&completed, |one| one.placement.order.cart_id))
+        .bind(column(&completed, |one| one.paid.authorized.authorization_id.as_str()))
+        .bind(column(&completed, |one| one.paid.authorized.key.as_str()))
+        .bind(column(&completed, |one| one.order_placed.count()))
+        .bind(column(&completed, |one| one.payment_authorized.count()))
+        .bind(column(&completed, |one| one.cart_cleared.count()))
+        .bind(ctx.now().await?);
+    let making = Making { statement, counts: true };
+    ctx.record_each_by(making, completed.into_iter().map(Completed::numbered)).await
 }
 
 const COMPLETE: &str = concat!(
     r#"-- place: complete
-    with paid as (
-        update shop.payment set state = 'authorized', authorization_id = $3,
-            event_count = event_count + $6, updated_at = $8
-        where payment_id = $1
+    with done as materialized (
+        select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[],
+                $6::bigint[], $7::bigint[], $8::bigint[])
+            as d (order_id, payment_id, cart_id, reference, key, placed, paid, cleared)
+    ), paid as (
+        update shop.payment p set state = 'authorized', authorization_id = d.reference,
+            event_count = event_count + d.paid, updated_at = $9
+        from done d where p.payment_id = d.payment_id
     ), moved as (
-        update shop.payment_transaction set state = 'succeeded', key = $4, reference = $3,
-            settled_at = $8
-        where payment_id = $1 and kind = 'authorize' and settled_at is null
+        update shop.payment_transaction t set state = 'succeeded', key = d.key,
+            reference = d.reference, settled_at = $9
+        from done d
+        where t.payment_id = d.payment_id and t.kind = 'authorize' and t.settled_at is null
     ), emptied as (
-        delete from shop.cart_item where cart_id = $2
+        delete from shop.cart_item i using done d where i.cart_id = d.cart_id
     ), opened as (
-        update shop.cart set checkout_order_id = null, event_count = event_count + $7,
-            version = version + 1, last_activity_at = $8
-        where cart_id = $2
+        update shop.cart c set checkout_order_id = null, event_count = event_count + d.cleared,
+            version = version + 1, last_activity_at = $9
+        from done d where c.cart_id = d.cart_id
     ), recorded as (
         "#,
     insert_events!(
-        "$9", "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17", "$18", "$19", "$20"
+        "$10", "$11", "$12", "$13", "$14", "$15", "$16", "$17", "$18", "$19", "$20", "$21"
     ),
     r#"
     )
-    update shop."order" o set status = 'pending', event_count = event_count + $5,
-        version = version + 1, updated_at = $8, "#,
-    counted!("$22"),
+    update shop."order" o set status = 'pending', event_count = event_count + d.placed,
+        version = version + 1, updated_at = $9, "#,
+    counted!("order_id", "$22", "$23"),
     "
-    where order_id = $21
-    returning published_count, published_types"
+    from done d where o.order_id = d.order_id
+    returning o.order_id as subject, published_count, published_types"
 );

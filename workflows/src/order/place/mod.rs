@@ -1,23 +1,30 @@
-//! Placing an order: what is decided at once ([`begin`]), and what follows once it is paid for
+//! Placing orders: what is decided at once ([`begin`]), and what follows once they are paid for
 //! ([`complete`]). Between them the saga authorizes the payment; [`super::release`] is the way back.
+//!
+//! Both take many orders at once, so that orders that come at the same time share their statements ([`begin_together`]). Each order has its own
+//! cause, and is refused or placed for itself.
 
 mod complete;
 mod lock;
 mod write;
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
-pub use complete::{Authorized, Completion, complete};
+pub use complete::{Authorized, Completion, Paid, complete};
+pub use lock::Locks;
 use lock::{Checkout, Line};
+use write::Draft;
 
 use crate::{
     cart,
     customer::paypal,
-    inventory::{self, Movement, MovementKind},
+    inventory::{self, Movement, MovementKind, Stock},
     money::Money,
     privacy::KeyStoreError,
     refusal::{Field, refusals},
-    shop::Context,
+    shop::{Cause, Context},
 };
 
 /// The command.
@@ -32,6 +39,15 @@ pub struct PlaceOrder {
     /// The cart's entity tag, if the customer says which cart and prices they have seen: prices
     /// that rose since an item was put in are then accepted, and any other cart is refused.
     pub accepted_cart: Option<String>,
+}
+
+/// A request for an order.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The actor, and why.
+    pub cause: Cause,
+    /// The order that is to be placed.
+    pub command: PlaceOrder,
 }
 
 /// An order that is being placed: its stock is reserved, its payment is still to be authorized.
@@ -160,34 +176,138 @@ pub async fn begin(
     ctx: &mut Context<'_>,
     command: &PlaceOrder,
 ) -> Result<Placing, PlaceOrderRefusal> {
-    let checkout = lock::cart(ctx, command).await?;
-    ctx.learn_now(checkout.now);
-    let lines = lock::lines(ctx.shop, ctx, &checkout).await?;
-    refuse_short_lines(&lines)?;
-    if !is_accepted(command, &checkout, &lines) {
-        // Raised prices are a more precise refusal than a changed cart.
-        refuse_raised_prices(&lines)?;
-        if command.accepted_cart.is_some() {
-            return Err(PlaceOrderRefusal::CartChanged);
-        }
+    let asked = [Asked { cause: ctx.cause.clone(), command: command.clone() }];
+    let turn = begin_together(ctx, &asked, Locks::Wait).await?.pop().flatten();
+    // No stock is ever deleted, so whoever waits for it gets it.
+    turn.unwrap_or_else(|| Err(sqlx::Error::RowNotFound.into()))
+}
+
+/// The same for orders of different customers, by the same number of round trips. The answers are in the order of `asked`. `None`: the order must be
+/// placed alone, by [`begin`]. Another transaction has locked one of its rows, and `locks` says not to wait for it; or it is paid by an approval at PayPal, which is
+/// locked last.
+///
+/// # Errors
+/// The database's: the transaction is to be rolled back.
+pub async fn begin_together(
+    ctx: &mut Context<'_>,
+    asked: &[Asked],
+    locks: Locks,
+) -> Result<Vec<Turn<Placing>>, sqlx::Error> {
+    let carts = lock_carts(ctx, asked, locks).await?;
+    let mut begun = Begun::default();
+    let mut turns = Vec::with_capacity(asked.len());
+    for (asked, cart) in asked.iter().zip(carts) {
+        turns.push(match cart {
+            Some(Ok((checkout, lines))) => Some(begun.add(ctx, asked, checkout, lines).await),
+            Some(Err(refusal)) => Some(Err(refusal)),
+            None => None,
+        });
     }
-    let order = write::order(ctx, command, &checkout, &lines).await?;
-    if checkout.method == paypal::KIND {
-        paypal::pay(ctx, order.payment_method_id, order.order_id, order.total_amount).await?;
+    begun.write(ctx).await?;
+    Ok(turns)
+}
+
+/// The answer to an order that is asked for together with others. `None`: it must be placed alone.
+pub type Turn<T> = Option<Result<T, PlaceOrderRefusal>>;
+
+/// Locks customers, carts and stocks. 2 round trips.
+async fn lock_carts(
+    ctx: &mut Context<'_>,
+    asked: &[Asked],
+    locks: Locks,
+) -> Result<Vec<Turn<(Checkout, Vec<Line>)>>, sqlx::Error> {
+    let mut customers = lock::customers(ctx, asked, locks).await?;
+    if let Some(one) = customers.values().next() {
+        ctx.learn_now(one.now);
     }
-    let actor = ctx.cause.actor.id();
-    let movements: Vec<Movement> = lines
-        .into_iter()
-        .map(|line| Movement {
-            before: line.stock,
-            kind: MovementKind::ReserveForPlacement(line.item.quantity),
-            actor,
-            reason: "order placed".to_owned(),
-            order_id: Some(order.order_id),
+    let checkouts: Vec<Turn<Checkout>> = asked
+        .iter()
+        .map(|asked| match customers.remove(&asked.command.customer_id) {
+            Some(customer) => customer.checkout(locks),
+            None if locks != Locks::Wait => None,
+            None => Some(Err(PlaceOrderRefusal::NotFound(Missing::Customer))),
         })
         .collect();
-    inventory::write_and_record(ctx, &movements).await?;
-    Ok(order)
+    let carts: Vec<Uuid> = checkouts.iter().flatten().flatten().map(|it| it.cart_id).collect();
+    if carts.is_empty() {
+        let without = |turn: Turn<Checkout>| Some(Err(turn?.err()?));
+        return Ok(checkouts.into_iter().map(without).collect());
+    }
+    let mut lines = lock::lines(ctx.shop, ctx, carts, locks).await?;
+    let mut with_lines = |turn: Turn<Checkout>| match turn? {
+        Err(refusal) => Some(Err(refusal)),
+        Ok(checkout) => match lines.remove(&checkout.cart_id) {
+            Some(lines) => Some(lines?.map(|lines| (checkout, lines)).map_err(Into::into)),
+            None => Some(Err(PlaceOrderRefusal::CartEmpty)),
+        },
+    };
+    Ok(checkouts.into_iter().map(&mut with_lines).collect())
+}
+
+/// Orders that are ready to be written, with what they reserve.
+#[derive(Default)]
+struct Begun<'a> {
+    drafts: Vec<Draft<'a>>,
+    movements: Vec<(&'a Cause, Movement)>,
+    /// The stocks that are reserved from, as the orders before leave them.
+    stocks: HashMap<Uuid, Stock>,
+}
+
+impl<'a> Begun<'a> {
+    /// Decides on an order, and reserves its stock. 1 round trip for a method that pays once.
+    async fn add(
+        &mut self,
+        ctx: &mut Context<'_>,
+        asked: &'a Asked,
+        checkout: Checkout,
+        mut lines: Vec<Line>,
+    ) -> Result<Placing, PlaceOrderRefusal> {
+        let Asked { cause, command } = asked;
+        for line in &mut lines {
+            if let Some(left) = self.stocks.get(&line.stock.inventory_id) {
+                line.stock = left.clone();
+            }
+        }
+        refuse_short_lines(&lines)?;
+        if !is_accepted(command, &checkout, &lines) {
+            // Raised prices are a more precise refusal than a changed cart.
+            refuse_raised_prices(&lines)?;
+            if command.accepted_cart.is_some() {
+                return Err(PlaceOrderRefusal::CartChanged);
+            }
+        }
+        let draft = Draft::of(ctx.shop, asked, checkout, lines).await?;
+        let placing = draft.placing;
+        if draft.checkout.method == paypal::KIND {
+            let Placing { payment_method_id, order_id, total_amount, .. } = placing;
+            paypal::pay(ctx, payment_method_id, order_id, total_amount).await?;
+        }
+        for line in &draft.lines {
+            let movement = Movement {
+                before: line.stock.clone(),
+                kind: MovementKind::ReserveForPlacement(line.item.quantity),
+                actor: cause.actor.id(),
+                reason: "order placed".to_owned(),
+                order_id: Some(placing.order_id),
+            };
+            self.stocks.insert(line.stock.inventory_id, movement.leaves(draft.checkout.now));
+            self.movements.push((cause, movement));
+        }
+        self.drafts.push(draft);
+        Ok(placing)
+    }
+
+    /// Writes all, if there is any. 2 round trips.
+    async fn write(self, ctx: &mut Context<'_>) -> Result<(), sqlx::Error> {
+        if self.drafts.is_empty() {
+            return Ok(());
+        }
+        write::orders(ctx, &self.drafts).await?;
+        let movements: Vec<_> =
+            self.movements.iter().map(|(cause, movement)| (*cause, movement)).collect();
+        inventory::write_and_record_each(ctx, &movements).await?;
+        Ok(())
+    }
 }
 
 fn refuse_short_lines(lines: &[Line]) -> Result<(), PlaceOrderRefusal> {

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 use super::authorizing::closing;
 pub use super::authorizing::{APPROVAL, Patience};
-pub use command::{PlaceOrderError, Placed, place_order};
+pub use command::{PlaceOrderError, Placed, place_order, place_together};
 pub use placement::{Event, Placement, Reason, State};
 
 use crate::payment::{
@@ -47,7 +47,7 @@ steps! {
             => call(confirm, placement.patience.reserving(placement.amount)).probe(find).undo_call(void, closing()),
         /// Ask whether the customer has approved. The undo of Confirm also takes back what the customer did.
         Ask(placement: Placement, reference: Reference) => call(ask, placement.patience.asking()).repeatable().no_undo(),
-        /// Make the order `pending`.
+        /// Make the order `pending`, together with the other orders that are paid at the moment.
         PlaceOrder {
             /// The order.
             order: Uuid,
@@ -55,7 +55,7 @@ steps! {
             reference: Reference,
             /// The key under which `Confirm` reserved the money.
             key: String,
-        } => tx(place).pivot(),
+        } => tx_together(place).pivot(),
     }
     /// The step that the command has done in the transaction that starts the saga, and two undos that rows of version 1 still hold.
     #[derive(PartialEq, Eq)]

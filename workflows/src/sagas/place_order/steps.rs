@@ -1,13 +1,15 @@
 //! How the steps of a placement are done: SQL in the transition's transaction, the gateway outside of it.
 
-use stepwise_engine::{Key, Outcome, Probe, Saga as _, StepError, StepTx, Undoing, Undone};
+use stepwise_engine::{
+    Key, Outcome, Probe, Saga as _, StepError, StepOf, StepTx, StepsTx, Undoing, Undone,
+};
 use uuid::Uuid;
 
 use super::{Event, PlaceOrder, PlaceOrderSteps, Placement, Reason};
 use crate::{
     order::{
         OrderStatus,
-        place::{self, Authorized, Completion},
+        place::{self, Authorized, Completion, Paid},
         release::{self, Ending, Release},
     },
     payment::gateway::Reference,
@@ -16,7 +18,7 @@ use crate::{
         authorizing::{self, voided},
         paypal_approval::give_back::give_back,
     },
-    shop::Context,
+    shop::{Cause, Context},
 };
 
 impl PlaceOrderSteps for Steps {
@@ -52,16 +54,29 @@ impl PlaceOrderSteps for Steps {
 
     async fn place(
         &self,
-        tx: &mut StepTx<'_>,
-        order: &Uuid,
-        reference: &Reference,
-        key: &String,
-    ) -> Result<Event, StepError> {
-        let authorized = Authorized { authorization_id: reference.0.clone(), key: key.clone() };
-        match place::complete(&mut Context::of_step(&self.shop, tx), *order, &authorized).await? {
+        tx: &mut StepsTx<'_>,
+        all: &[(StepOf<'_>, &Uuid, &Reference, &String)],
+    ) -> Result<Vec<Event>, StepError> {
+        let paid: Vec<Paid> = all
+            .iter()
+            .map(|(of, order, reference, key)| Paid {
+                order_id: **order,
+                cause: Cause::of_step(*of),
+                authorized: Authorized {
+                    authorization_id: reference.0.clone(),
+                    key: (*key).clone(),
+                },
+            })
+            .collect();
+        let completions = place::complete(&mut Context::of_steps(&self.shop, tx), &paid).await?;
+        let events = paid.iter().zip(completions).map(|(paid, completion)| match completion {
             Completion::Placed => Ok(Event::OrderPlaced),
-            other => Err(StepError::Broken(format!("order {order} cannot be placed: {other:?}"))),
-        }
+            other => {
+                let order = paid.order_id;
+                Err(StepError::Broken(format!("order {order} cannot be placed: {other:?}")))
+            }
+        });
+        events.collect()
     }
 
     async fn release_stock(
