@@ -103,7 +103,7 @@ enum What {
         #[arg(long, default_value_t = 64)]
         clients: usize,
     },
-    /// Measure orders placed over HTTP a second, and the time to the 202 at half that rate
+    /// Measure orders placed over HTTP a second, and the time to the 202 at half that rate or another
     #[command(after_help = "Example: stepwise bench orders --seconds 60 --clients 32")]
     Orders {
         /// Duration in seconds
@@ -112,6 +112,9 @@ enum What {
         /// Number of customers who order at the same time
         #[arg(long, default_value_t = 32)]
         clients: usize,
+        /// Orders a second while the time to the 202 is measured: to compare two builds at the same load [default: half of what was reached]
+        #[arg(long)]
+        rate: Option<u32>,
     },
 }
 
@@ -146,7 +149,9 @@ async fn measure_on(ground: &Ground, what: What) -> anyhow::Result<Report> {
         What::FrontDoor { products, seconds, clients } => {
             front_door::report(ground, products, seconds, clients).await
         }
-        What::Orders { seconds, clients } => orders::report(ground, seconds, clients).await,
+        What::Orders { seconds, clients, rate } => {
+            orders::report(ground, (seconds, clients), rate).await
+        }
     }
 }
 

@@ -35,16 +35,17 @@ const LINES: usize = 3;
 
 pub(super) async fn report(
     ground: &Ground,
-    seconds: u32,
-    clients: usize,
+    (seconds, clients): (u32, usize),
+    rate: Option<u32>,
 ) -> anyhow::Result<Report> {
     let floor = ground.floor(&floor::ORDERS, (2, 10, None)).await?;
     let shop = Running::start(ground, CROWD).await?;
     let span = Duration::from_secs(seconds.into());
     shop.flood(clients, Duration::from_secs(5)).await.context("warming up")?;
     let flood = shop.flood(clients, span).await?;
-    let rate = flood.succeeded as f64 / span.as_secs_f64() / 2.0;
-    let half = shop.steady(rate, span.min(Duration::from_secs(20))).await?;
+    let half = flood.succeeded as f64 / span.as_secs_f64() / 2.0;
+    let rate = rate.map_or(half, f64::from);
+    let steady = shop.steady(rate, span.min(Duration::from_secs(20))).await?;
     ground.stop_shop().await?;
     let again = ground.floor(&floor::ORDERS, (2, 10, None)).await?;
     let floor_per_s = (floor.per_s + again.per_s) / 2.0;
@@ -57,8 +58,9 @@ pub(super) async fn report(
         Line::new("backlog_s", "until the last one placed had ended", flood.backlog.as_secs_f64()),
         Line::new("p50_ms_flood", "of the 202, at full load", ms(&flood.took, 0.5)),
         Line::new("p99_ms_flood", "", ms(&flood.took, 0.99)),
-        Line::new("p50_ms", "of the 202, at half that rate", ms(&half, 0.5)),
-        Line::new("p99_ms", "", ms(&half, 0.99)),
+        Line::new("rate", "orders/s of the next two lines", rate),
+        Line::new("p50_ms", "of the 202, at this rate", ms(&steady, 0.5)),
+        Line::new("p99_ms", "", ms(&steady, 0.99)),
         Line::new("floor_per_s", "pgbench, 2 transactions of 17 statements per order", floor_per_s),
         Line::new("floor_ratio", "", orders_per_s / floor_per_s),
     ]))
