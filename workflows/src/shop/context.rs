@@ -46,7 +46,7 @@ impl<'a> Context<'a> {
         Self::new(shop, engine, tx, cause)
     }
 
-    /// The context of a step that several instances do together. Each of them has its own cause ([`Cause::of_step`]); that of the context is the shop.
+    /// The context of a step that several instances do together. Each of them has its own cause; that of the context is the shop.
     pub fn of_steps(shop: &'a Shop, tx: &'a mut StepsTx<'_>) -> Self {
         let engine = tx.engine();
         Self::new(shop, engine, tx, Cause::of_system(Uuid::now_v7()))
