@@ -14,7 +14,7 @@ use crate::{
     shopper::id,
 };
 
-/// So many customers with empty carts, and so many products.
+/// This number of customers with empty carts, and of products.
 async fn people(house: &House, customers: usize, products: usize) -> Crowd {
     let mut tx = house.database.pool().begin().await.expect("begin");
     let people = crowd(&house.door.shop, &mut tx, customers, products).await.expect("a crowd");

@@ -66,7 +66,7 @@ pub struct StepOf<'a> {
 /// Cost: begin, the statements of the method, 1 statement that writes all transitions, commit; however many instances share it. Errors: an error or
 /// a panic of the method harms no other instance, since each is tried alone, and only one whose own step fails is tried again or gets `stuck`.
 ///
-/// What the method has to heed, which a step that is done alone need not:
+/// The method must heed more than that of a step that is done alone:
 /// - Two instances of one call may have the same subject, or change the same row. `update .. from unnest(..)` applies only one of several tuples to a row
 ///   without an error, so add up the tuples of each row first (`group by`).
 /// - Lock rows in one order (`order by` their key, `for update`), whatever the order of the instances is: two calls may run at the same time, in this

@@ -120,7 +120,7 @@ impl Samples for Badge {
     }
 }
 
-/// What the desk has done, and what holds it up.
+/// The work of the desk so far, and its obstacles.
 pub(crate) struct Book {
     pub(crate) checked: AtomicUsize,
     /// The guests of each call of `print`.
@@ -140,7 +140,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// So many guests are checked at once.
+    /// The number of guests that are checked at once.
     pub(crate) fn new(guests: usize) -> Self {
         let book = Book {
             checked: AtomicUsize::new(0),
